@@ -1,0 +1,5 @@
+//! `coffre`: an encrypted backup archiver.
+
+pub mod model;
+pub mod progress;
+pub mod store;

@@ -1,0 +1,189 @@
+//! Object keys: the names of a repository's objects inside a store.
+//!
+//! Every object but a lease is written once, under a name that no other writer can choose, so a replica is brought
+//! up to date by copying the names it lacks.
+
+use std::fmt;
+
+use crate::model::id::{PackId, SegmentId, SessionId, SlotId};
+use crate::model::snapshot::SnapshotId;
+
+/// The kinds of objects, each under a prefix of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ObjectKind {
+    /// Signed settings of the repository.
+    Config,
+    /// Key slots (age files).
+    Key,
+    /// Signed lists of domains and their wrapped keys.
+    Keyring,
+    /// Leases of running operations.
+    Session,
+    /// Data and tree packs.
+    Pack,
+    /// Index segments.
+    Index,
+    /// Sealed manifests of completed runs.
+    Snapshot,
+    /// Lists of packs that cleaning up intends to delete.
+    Doomed,
+    /// Signed records of runs.
+    Evidence,
+}
+
+impl ObjectKind {
+    /// All kinds, in the order in which a replica must receive them so that nothing refers to what is missing.
+    pub const ALL: [ObjectKind; 9] = [
+        ObjectKind::Config,
+        ObjectKind::Key,
+        ObjectKind::Keyring,
+        ObjectKind::Session,
+        ObjectKind::Pack,
+        ObjectKind::Index,
+        ObjectKind::Doomed,
+        ObjectKind::Snapshot,
+        ObjectKind::Evidence,
+    ];
+
+    /// Returns the prefix under which objects of this kind are kept, with its slash.
+    pub fn prefix(self) -> &'static str {
+        match self {
+            ObjectKind::Config => "config/",
+            ObjectKind::Key => "keys/",
+            ObjectKind::Keyring => "keyring/",
+            ObjectKind::Session => "sessions/",
+            ObjectKind::Pack => "packs/",
+            ObjectKind::Index => "index/",
+            ObjectKind::Snapshot => "snapshots/",
+            ObjectKind::Doomed => "doomed/",
+            ObjectKind::Evidence => "evidence/",
+        }
+    }
+}
+
+/// The name of one object, relative to the repository's place in the store.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ObjectKey(String);
+
+impl ObjectKey {
+    /// Takes a name as a store lists it. Any text is accepted; [`ObjectKey::kind`] tells whether it is one of ours.
+    pub fn from_listed(name: impl Into<String>) -> Self {
+        Self(name.into())
+    }
+
+    /// Returns the name of the `counter`th configuration written by the holder of `random`.
+    pub fn config(counter: u64, random: [u8; 8]) -> Self {
+        Self(format!("config/{counter:08}-{}", SlotId(random)))
+    }
+
+    /// Returns the name of the `counter`th keyring.
+    pub fn keyring(counter: u64, random: [u8; 8]) -> Self {
+        Self(format!("keyring/{counter:08}-{}", SlotId(random)))
+    }
+
+    /// Returns the name of a key slot.
+    pub fn slot(id: SlotId) -> Self {
+        Self(format!("keys/{id}.age"))
+    }
+
+    /// Returns the name of a session's lease.
+    pub fn session(id: SessionId) -> Self {
+        Self(format!("sessions/{id}"))
+    }
+
+    /// Returns the name of a pack, sharded by its first byte.
+    pub fn pack(id: PackId) -> Self {
+        Self(format!("packs/{:02x}/{id}", id.0[0]))
+    }
+
+    /// Returns the name of an index segment.
+    pub fn segment(id: SegmentId) -> Self {
+        Self(format!("index/{id}"))
+    }
+
+    /// Returns the name of a snapshot.
+    pub fn snapshot(id: SnapshotId) -> Self {
+        Self(format!("snapshots/{}", id.object_name()))
+    }
+
+    /// Returns the name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Returns the part after the last slash.
+    pub fn base_name(&self) -> &str {
+        self.0.rsplit('/').next().unwrap_or_default()
+    }
+
+    /// Returns the kind that the prefix tells, or `None` for a name that coffre does not use.
+    pub fn kind(&self) -> Option<ObjectKind> {
+        ObjectKind::ALL.into_iter().find(|kind| self.0.starts_with(kind.prefix()))
+    }
+
+    /// Returns the pack's id if this is the name of a pack.
+    pub fn pack_id(&self) -> Option<PackId> {
+        let id: PackId = self.base_name().parse().ok()?;
+        (ObjectKey::pack(id) == *self).then_some(id)
+    }
+
+    /// Returns the segment's id if this is the name of an index segment.
+    pub fn segment_id(&self) -> Option<SegmentId> {
+        let id: SegmentId = self.base_name().parse().ok()?;
+        (ObjectKey::segment(id) == *self).then_some(id)
+    }
+
+    /// Returns the snapshot's id if this is the name of a snapshot.
+    pub fn snapshot_id(&self) -> Option<SnapshotId> {
+        let id = SnapshotId::from_object_name(self.base_name())?;
+        (ObjectKey::snapshot(id) == *self).then_some(id)
+    }
+
+    /// Returns the counter of a configuration's or keyring's name.
+    pub fn counter(&self) -> Option<u64> {
+        match self.kind()? {
+            ObjectKind::Config | ObjectKind::Keyring => self.base_name().split_once('-')?.0.parse().ok(),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for ObjectKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for ObjectKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ObjectKey({})", self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pack_key_is_sharded_and_reads_back() {
+        let id = PackId([0x3f; 16]);
+        let key = ObjectKey::pack(id);
+        assert_eq!(key.as_str(), "packs/3f/3f3f3f3f3f3f3f3f3f3f3f3f3f3f3f3f");
+        assert_eq!(key.kind(), Some(ObjectKind::Pack));
+        assert_eq!(key.pack_id(), Some(id));
+    }
+
+    #[test]
+    fn foreign_names_are_not_ours() {
+        for name in ["", "lost+found", "packs/00/3f3f3f3f3f3f3f3f3f3f3f3f3f3f3f3f", "packs/x"] {
+            assert_eq!(ObjectKey::from_listed(name).pack_id(), None, "{name}");
+        }
+        assert_eq!(ObjectKey::from_listed("elsewhere/x").kind(), None);
+    }
+
+    #[test]
+    fn counters_are_read_from_names() {
+        assert_eq!(ObjectKey::keyring(12, [7; 8]).counter(), Some(12));
+        assert_eq!(ObjectKey::pack(PackId([0; 16])).counter(), None);
+    }
+}

@@ -1,0 +1,12 @@
+//! Plain values without I/O: ids, object keys, paths, entries, snapshots, units and time.
+//!
+//! Everything here can be built in a test from literals. How these values become bytes is the business of
+//! [`crate::format`].
+
+pub mod entry;
+pub mod id;
+pub mod key;
+pub mod path;
+pub mod snapshot;
+pub mod time;
+pub mod units;

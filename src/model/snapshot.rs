@@ -1,0 +1,144 @@
+//! Snapshots: what one completed run stored, from where, when, and the root of its tree.
+
+use std::fmt;
+
+use crate::model::id::{ChunkId, DomainId, SessionId, parse_hex, write_hex};
+use crate::model::time::Timestamp;
+
+/// Names a snapshot: the second of its start and eight random bytes.
+///
+/// Object names carry both, so a listing is in order of time; people see and type the random part only.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SnapshotId {
+    /// Start of the run, in whole seconds.
+    seconds: i64,
+    /// The part that makes the name unique.
+    random: [u8; 8],
+}
+
+impl SnapshotId {
+    /// Makes the id of a run that started `at`.
+    pub fn new(at: Timestamp, random: [u8; 8]) -> Self {
+        Self { seconds: at.seconds, random }
+    }
+
+    /// Returns the start of the run to the second, as the name tells it.
+    pub fn time(&self) -> Timestamp {
+        Timestamp::from_seconds(self.seconds)
+    }
+
+    /// Returns the name below `snapshots/`: `20261124T021500Z-3f9c21d0a1b2c3d4`.
+    pub fn object_name(&self) -> String {
+        format!("{}-{self}", self.time().compact_utc())
+    }
+
+    /// Reads a name below `snapshots/`.
+    pub fn from_object_name(name: &str) -> Option<Self> {
+        let (time, random) = name.split_once('-')?;
+        Some(Self { seconds: Timestamp::parse_compact_utc(time)?.seconds, random: parse_hex(random)? })
+    }
+
+    /// Returns the first eight hexadecimal digits, as tables show them.
+    pub fn short(&self) -> String {
+        self.to_string()[..8].to_owned()
+    }
+
+    /// Returns 16 bytes that stand for this id in key derivation: seconds (big-endian) and the random part.
+    pub fn to_bytes(&self) -> [u8; 16] {
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&self.seconds.to_be_bytes());
+        bytes[8..].copy_from_slice(&self.random);
+        bytes
+    }
+}
+
+impl fmt::Display for SnapshotId {
+    /// Writes the random part, which is what people type.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_hex(&self.random, f)
+    }
+}
+
+impl fmt::Debug for SnapshotId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SnapshotId({})", self.object_name())
+    }
+}
+
+/// The manifest of one completed run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Snapshot {
+    /// Its name.
+    pub id: SnapshotId,
+    /// The session that wrote it.
+    pub session: SessionId,
+    /// The domain its chunks are in.
+    pub domain: DomainId,
+    /// When the run started.
+    pub started: Timestamp,
+    /// When everything but this manifest was stored.
+    pub finished: Timestamp,
+    /// Host the data came from.
+    pub host: String,
+    /// Name of the user that ran the backup.
+    pub user: String,
+    /// The job it belongs to, empty when none was named.
+    pub job: String,
+    /// Labels.
+    pub tags: Vec<String>,
+    /// What was asked for: absolute paths, or stream names.
+    pub sources: Vec<Vec<u8>>,
+    /// Version of the program that wrote it.
+    pub program: String,
+    /// The snapshot it was compared with to find unchanged files.
+    pub parent: Option<SnapshotId>,
+    /// The tree.
+    pub root: TreeRoot,
+    /// Counts of the run.
+    pub counts: SnapshotCounts,
+}
+
+/// The top of a snapshot's tree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TreeRoot {
+    /// The top node.
+    pub id: ChunkId,
+    /// Levels of nodes: 1 when the top node holds the entries.
+    pub depth: u8,
+}
+
+/// What a run counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SnapshotCounts {
+    /// Regular files in the tree.
+    pub files: u64,
+    /// Directories in the tree.
+    pub directories: u64,
+    /// Streams in the tree.
+    pub streams: u64,
+    /// Symlinks and special files in the tree.
+    pub others: u64,
+    /// Bytes of content in the tree.
+    pub bytes: u64,
+    /// Bytes of content that no earlier run had stored.
+    pub new_bytes: u64,
+    /// Bytes that this run added to the repository.
+    pub stored_bytes: u64,
+    /// Source entries that could not be read and are missing or kept incomplete.
+    pub unreadable: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn object_names_sort_by_time_and_read_back() {
+        let early = SnapshotId::new(Timestamp::from_seconds(1_795_485_300), [0xff; 8]);
+        let late = SnapshotId::new(Timestamp::from_seconds(1_795_485_301), [0x00; 8]);
+        assert!(early.object_name() < late.object_name());
+        assert_eq!(SnapshotId::from_object_name(&early.object_name()), Some(early));
+        assert_eq!(SnapshotId::from_object_name("latest"), None);
+        assert_eq!(early.to_string(), "ffffffffffffffff");
+    }
+}

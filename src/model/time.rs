@@ -1,0 +1,130 @@
+//! Points in time with nanoseconds, and the clock that operations are given.
+
+use std::fmt;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// A point in time as file systems keep it: seconds since 1970-01-01 UTC (may be negative) and nanoseconds.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Timestamp {
+    /// Whole seconds since the epoch.
+    pub seconds: i64,
+    /// Nanoseconds after `seconds`, below one billion.
+    pub nanos: u32,
+}
+
+impl Timestamp {
+    /// Makes a timestamp of whole seconds.
+    pub const fn from_seconds(seconds: i64) -> Self {
+        Self { seconds, nanos: 0 }
+    }
+
+    /// Returns the duration from `earlier` to `self`, or zero if `earlier` is later.
+    pub fn since(self, earlier: Timestamp) -> Duration {
+        let nanos = self.total_nanos() - earlier.total_nanos();
+        Duration::from_nanos(u64::try_from(nanos.max(0)).unwrap_or(u64::MAX))
+    }
+
+    fn total_nanos(self) -> i128 {
+        i128::from(self.seconds) * 1_000_000_000 + i128::from(self.nanos)
+    }
+
+    fn zoned(self) -> Option<jiff::Timestamp> {
+        jiff::Timestamp::new(self.seconds, i32::try_from(self.nanos).ok()?).ok()
+    }
+
+    /// Returns the basic ISO 8601 form in UTC with seconds (`20261124T021500Z`), as object names carry it.
+    pub fn compact_utc(self) -> String {
+        match self.zoned() {
+            Some(at) => at.strftime("%Y%m%dT%H%M%SZ").to_string(),
+            None => "00000000T000000Z".to_owned(),
+        }
+    }
+
+    /// Reads what [`Timestamp::compact_utc`] wrote.
+    pub fn parse_compact_utc(text: &str) -> Option<Self> {
+        let parsed = jiff::civil::DateTime::strptime("%Y%m%dT%H%M%SZ", text).ok()?;
+        let at = parsed.to_zoned_datetime(jiff::tz::TimeZone::UTC).ok()?;
+        Some(Self::from_seconds(at.timestamp().as_second()))
+    }
+
+    /// Returns date and time to the second in the local time zone (`2026-11-24 02:15:00`), for tables.
+    pub fn local(self) -> String {
+        match self.zoned() {
+            Some(at) => at.to_zoned_datetime(jiff::tz::TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string(),
+            None => format!("@{}", self.seconds),
+        }
+    }
+}
+
+impl From<SystemTime> for Timestamp {
+    fn from(time: SystemTime) -> Self {
+        match time.duration_since(UNIX_EPOCH) {
+            Ok(after) => {
+                Self { seconds: i64::try_from(after.as_secs()).unwrap_or(i64::MAX), nanos: after.subsec_nanos() }
+            }
+            Err(before) => {
+                let before = before.duration();
+                let seconds = -i64::try_from(before.as_secs()).unwrap_or(i64::MAX);
+                match before.subsec_nanos() {
+                    0 => Self { seconds, nanos: 0 },
+                    nanos => Self { seconds: seconds - 1, nanos: 1_000_000_000 - nanos },
+                }
+            }
+        }
+    }
+}
+
+impl fmt::Display for Timestamp {
+    /// Writes RFC 3339 in UTC, as `--json` shows it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.zoned() {
+            Some(at) => write!(f, "{at}"),
+            None => write!(f, "@{}.{:09}", self.seconds, self.nanos),
+        }
+    }
+}
+
+impl fmt::Debug for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Timestamp({self})")
+    }
+}
+
+/// Tells the time to an operation; tests give a fixed one.
+#[derive(Debug, Clone, Copy, Default)]
+pub enum Clock {
+    /// The machine's clock.
+    #[default]
+    System,
+    /// Always the same time.
+    Fixed(Timestamp),
+}
+
+impl Clock {
+    /// Returns the present time.
+    pub fn now(&self) -> Timestamp {
+        match self {
+            Clock::System => SystemTime::now().into(),
+            Clock::Fixed(at) => *at,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_compact_form_round_trips() {
+        let at = Timestamp::from_seconds(1_795_485_300);
+        assert_eq!(Timestamp::parse_compact_utc(&at.compact_utc()), Some(at));
+        assert_eq!(Timestamp::from_seconds(0).compact_utc(), "19700101T000000Z");
+        assert_eq!(Timestamp::parse_compact_utc("2026"), None);
+    }
+
+    #[test]
+    fn times_before_the_epoch_keep_positive_nanoseconds() {
+        let time = UNIX_EPOCH - Duration::from_millis(250);
+        assert_eq!(Timestamp::from(time), Timestamp { seconds: -1, nanos: 750_000_000 });
+    }
+}

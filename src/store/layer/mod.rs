@@ -1,0 +1,1 @@
+//! Decorators over a store, each with one concern.

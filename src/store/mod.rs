@@ -1,0 +1,127 @@
+//! The port to one replica: put, get, get range, head, list, delete.
+//!
+//! A [`Store`] keeps named objects in one place. It knows nothing of packs or keys. Implementations pass the contract
+//! in `tests/it/store_contract.rs`; concerns such as retrying and rate limits are decorators in [`layer`].
+
+use std::fmt;
+use std::ops::Range;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use crate::model::key::ObjectKey;
+
+pub mod layer;
+pub mod local;
+pub mod memory;
+pub mod s3;
+
+/// What a store tells about an object without reading it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ObjectInfo {
+    /// Its name.
+    pub key: ObjectKey,
+    /// Its length in bytes.
+    pub size: u64,
+}
+
+/// A place that keeps objects.
+///
+/// # Cancel safety
+/// Dropping a future leaves an object either whole or absent (or, for a lease, as it was).
+#[async_trait]
+pub trait Store: fmt::Debug + Send + Sync {
+    /// Returns where this is, as the user wrote it, without secrets.
+    fn location(&self) -> &str;
+
+    /// Stores `body` under `key` and returns once the store reports it durable. An object of that name is replaced.
+    async fn put(&self, key: &ObjectKey, body: Bytes) -> Result<(), StoreError>;
+
+    /// Returns a whole object.
+    async fn get(&self, key: &ObjectKey) -> Result<Bytes, StoreError>;
+
+    /// Returns the bytes of `range`, exactly as many as asked for; a range past the end is [`StoreErrorKind::Truncated`].
+    async fn get_range(&self, key: &ObjectKey, range: Range<u64>) -> Result<Bytes, StoreError>;
+
+    /// Returns the size of an object, or [`StoreErrorKind::NotFound`].
+    async fn head(&self, key: &ObjectKey) -> Result<ObjectInfo, StoreError>;
+
+    /// Returns all objects whose name starts with `prefix`, in bytewise order of their names.
+    ///
+    /// The answer is held in memory (about 100 bytes an object): list packs by shard where there may be millions.
+    async fn list(&self, prefix: &str) -> Result<Vec<ObjectInfo>, StoreError>;
+
+    /// Removes an object; one that is not there counts as removed.
+    async fn delete(&self, key: &ObjectKey) -> Result<(), StoreError>;
+}
+
+/// What kind of failure a store met; decides whether trying again can help and what to advise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StoreErrorKind {
+    /// There is no such object.
+    NotFound,
+    /// There is no such bucket or directory.
+    NoSuchPlace,
+    /// The credentials do not allow this.
+    Denied,
+    /// The place has no room left, or a quota is used up.
+    Full,
+    /// The store asks to slow down.
+    Throttled,
+    /// A passing failure: connection, time-out, server error.
+    Unavailable,
+    /// The store answered with fewer or more bytes than the object or range has.
+    Truncated,
+    /// Something else; trying again will not help.
+    Other,
+}
+
+impl StoreErrorKind {
+    /// Tells whether the same request may succeed a little later.
+    pub fn is_transient(self) -> bool {
+        matches!(self, StoreErrorKind::Throttled | StoreErrorKind::Unavailable | StoreErrorKind::Truncated)
+    }
+}
+
+/// Why a store could not do what was asked.
+#[derive(Debug, thiserror::Error)]
+#[error("{operation} {subject}: {message}")]
+pub struct StoreError {
+    /// What was tried: `put`, `get`, `head`, `list`, `delete`, `open`.
+    pub operation: &'static str,
+    /// The object, prefix or place concerned.
+    pub subject: String,
+    /// What kind of failure it was.
+    pub kind: StoreErrorKind,
+    /// What happened, for people: a clause such as `access denied (HTTP 403 AccessDenied)`.
+    pub message: String,
+    /// How long the store asks to wait before trying again.
+    pub retry_after: Option<Duration>,
+    /// The underlying error.
+    #[source]
+    pub source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+impl StoreError {
+    /// Makes an error without an underlying one.
+    pub fn new(
+        operation: &'static str,
+        subject: impl fmt::Display,
+        kind: StoreErrorKind,
+        message: impl Into<String>,
+    ) -> Self {
+        Self { operation, subject: subject.to_string(), kind, message: message.into(), retry_after: None, source: None }
+    }
+
+    /// Makes the error for an object that is not there.
+    pub fn not_found(operation: &'static str, key: &ObjectKey) -> Self {
+        Self::new(operation, key, StoreErrorKind::NotFound, "no such object")
+    }
+
+    /// Adds the underlying error.
+    pub fn with_source(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+}
