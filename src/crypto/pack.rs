@@ -1,0 +1,162 @@
+//! Sealing the frames of one pack.
+//!
+//! The pack key comes from the session secret with the pack's random id as salt. A new attempt is a new pack id, so no key
+//! and nonce ever meet twice, whatever crashes, is cloned or is resumed; inside a pack the frame number is the nonce, and
+//! [`PackSealer`] hands numbers out itself.
+
+use crate::crypto::CryptoError;
+use crate::crypto::seal::{COMMITMENT_LEN, CommittedKey, TAG_LEN};
+use crate::crypto::session::SessionSecret;
+use crate::model::id::{PackId, RepositoryId};
+
+const LABEL: &str = "pack";
+const DIRECTORY_NUMBER: u32 = u32::MAX - 1;
+const TAIL_NUMBER: u32 = u32::MAX;
+
+/// What part of a pack some bytes are; part of the associated data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+enum Part {
+    Frame = 0,
+    Directory = 1,
+    Tail = 2,
+}
+
+/// Seals the parts of one new pack.
+pub struct PackSealer {
+    key: CommittedKey,
+    repository: RepositoryId,
+    pack: PackId,
+    next_frame: u32,
+}
+
+impl PackSealer {
+    /// Derives the key of a new pack, whose id must be fresh and random.
+    pub fn new(secret: &SessionSecret, repository: RepositoryId, pack: PackId) -> Self {
+        Self { key: CommittedKey::derive(&secret.0, &pack.0, LABEL), repository, pack, next_frame: 0 }
+    }
+
+    /// Returns the pack's id.
+    pub fn pack(&self) -> PackId {
+        self.pack
+    }
+
+    /// Returns the commitment that stands in the pack's trailer and in the index.
+    pub fn commitment(&self) -> [u8; COMMITMENT_LEN] {
+        *self.key.commitment()
+    }
+
+    /// Seals the next frame: everything in `buffer` from `start` on is sealed in place, and the tag is appended.
+    pub fn seal_frame(&mut self, buffer: &mut Vec<u8>, start: usize) {
+        let number = self.next_frame;
+        assert!(number < DIRECTORY_NUMBER, "a pack has far fewer frames");
+        self.next_frame += 1;
+        self.seal(Part::Frame, number, buffer, start);
+    }
+
+    /// Seals the directory, consuming nothing: a pack has one, and [`PackSealer::finish`] follows.
+    pub fn seal_directory(&mut self, buffer: &mut Vec<u8>, start: usize) {
+        self.seal(Part::Directory, DIRECTORY_NUMBER, buffer, start);
+    }
+
+    /// Seals the tail, after which nothing can be sealed.
+    pub fn finish(self, buffer: &mut Vec<u8>, start: usize) {
+        self.seal(Part::Tail, TAIL_NUMBER, buffer, start);
+    }
+
+    fn seal(&self, part: Part, number: u32, buffer: &mut Vec<u8>, start: usize) {
+        let aad = associated_data(self.repository, self.pack, part, number);
+        let tag = self.key.seal(number, &aad, &mut buffer[start..]);
+        buffer.extend_from_slice(&tag);
+    }
+}
+
+/// Opens the parts of a stored pack. Its existence means that the pack's key commitment was compared.
+pub struct PackOpener {
+    key: CommittedKey,
+    repository: RepositoryId,
+    pack: PackId,
+}
+
+impl PackOpener {
+    /// Derives a pack's key and compares `commitment` with it before anything is opened.
+    ///
+    /// # Errors
+    /// [`CryptoError::OtherKey`] when the commitment is another key's.
+    pub fn new(
+        secret: &SessionSecret,
+        repository: RepositoryId,
+        pack: PackId,
+        commitment: &[u8; COMMITMENT_LEN],
+    ) -> Result<Self, CryptoError> {
+        let key = CommittedKey::derive(&secret.0, &pack.0, LABEL);
+        key.check(commitment)?;
+        Ok(Self { key, repository, pack })
+    }
+
+    /// Opens frame `number` in place and returns its plaintext.
+    ///
+    /// # Errors
+    /// [`CryptoError::Forged`] when it was changed or is another frame.
+    pub fn open_frame<'a>(&self, number: u32, sealed: &'a mut [u8]) -> Result<&'a mut [u8], CryptoError> {
+        self.open(Part::Frame, number, sealed)
+    }
+
+    /// Opens the directory in place.
+    ///
+    /// # Errors
+    /// As for [`PackOpener::open_frame`].
+    pub fn open_directory<'a>(&self, sealed: &'a mut [u8]) -> Result<&'a mut [u8], CryptoError> {
+        self.open(Part::Directory, DIRECTORY_NUMBER, sealed)
+    }
+
+    /// Opens the tail in place.
+    ///
+    /// # Errors
+    /// As for [`PackOpener::open_frame`].
+    pub fn open_tail<'a>(&self, sealed: &'a mut [u8]) -> Result<&'a mut [u8], CryptoError> {
+        self.open(Part::Tail, TAIL_NUMBER, sealed)
+    }
+
+    fn open<'a>(&self, part: Part, number: u32, sealed: &'a mut [u8]) -> Result<&'a mut [u8], CryptoError> {
+        if sealed.len() < TAG_LEN {
+            return Err(CryptoError::Malformed);
+        }
+        self.key.open(number, &associated_data(self.repository, self.pack, part, number), sealed)
+    }
+}
+
+fn associated_data(repository: RepositoryId, pack: PackId, part: Part, number: u32) -> [u8; 37] {
+    let mut aad = [0; 37];
+    aad[..16].copy_from_slice(&repository.0);
+    aad[16..32].copy_from_slice(&pack.0);
+    aad[32] = part as u8;
+    aad[33..].copy_from_slice(&number.to_le_bytes());
+    aad
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crypto::secret::Secret;
+
+    #[test]
+    fn frames_open_only_under_their_number_and_pack() {
+        let secret = SessionSecret(Secret::random());
+        let (repository, pack) = (RepositoryId([1; 16]), PackId([2; 16]));
+        let mut sealer = PackSealer::new(&secret, repository, pack);
+        let commitment = sealer.commitment();
+        let mut buffer = b"first".to_vec();
+        sealer.seal_frame(&mut buffer, 0);
+        let second = buffer.len();
+        buffer.extend_from_slice(b"second");
+        sealer.seal_frame(&mut buffer, second);
+
+        let opener = PackOpener::new(&secret, repository, pack, &commitment).expect("the same key");
+        assert_eq!(opener.open_frame(0, &mut buffer[..second].to_vec()).expect("frame 0"), b"first");
+        assert_eq!(opener.open_frame(1, &mut buffer[second..].to_vec()).expect("frame 1"), b"second");
+        assert!(opener.open_frame(1, &mut buffer[..second].to_vec()).is_err());
+        assert!(opener.open_directory(&mut buffer[..second].to_vec()).is_err());
+        assert!(PackOpener::new(&secret, repository, PackId([3; 16]), &commitment).is_err());
+    }
+}

@@ -1,0 +1,173 @@
+//! Key slots: ordinary age files that hold the reader or the writer key.
+//!
+//! A passphrase slot can be opened with the `age` program too. The recovery identity is a passphrase of 160 random bits,
+//! printed once at `init`: like every passphrase slot it is symmetric, so a quantum computer gains nothing from a harvested
+//! slot, which an X25519 identity would not give.
+
+use std::io::Read;
+
+use age::secrecy::SecretString;
+use zeroize::Zeroizing;
+
+use crate::crypto::CryptoError;
+use crate::crypto::secret::Passphrase;
+
+/// log2 of scrypt's work for a passphrase that a person chose: about a second and 256 MiB, age's own default.
+const PASSPHRASE_LOG_N: u8 = 18;
+/// log2 of scrypt's work for a recovery identity, whose 160 bits need no stretching.
+const RECOVERY_LOG_N: u8 = 12;
+/// The most work accepted from a slot that a provider could have planted.
+const MAX_LOG_N: u8 = 20;
+/// The largest slot read.
+const MAX_SLOT_LEN: u64 = 64 * 1024;
+
+const RECOVERY_PREFIX: &str = "COFFRE-RECOVERY";
+/// Crockford's base 32: no I, L, O, U, which are misread on paper.
+const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+
+/// How a slot is locked.
+#[derive(Debug, Clone)]
+pub enum SlotLock {
+    /// A passphrase that a person chose.
+    Passphrase(Passphrase),
+    /// The recovery identity printed at `init`.
+    Recovery(Passphrase),
+}
+
+/// Seals the contents of a key slot into an age file.
+///
+/// # Errors
+/// [`CryptoError::BadKey`] when age refuses, which it does for an empty passphrase.
+pub fn seal_slot(lock: &SlotLock, content: &[u8]) -> Result<Vec<u8>, CryptoError> {
+    let (passphrase, log_n) = match lock {
+        SlotLock::Passphrase(text) => (text.expose().to_owned(), PASSPHRASE_LOG_N),
+        SlotLock::Recovery(text) => (text.expose().to_owned(), RECOVERY_LOG_N),
+    };
+    let mut recipient = age::scrypt::Recipient::new(SecretString::from(passphrase));
+    recipient.set_work_factor(log_n);
+    age::encrypt(&recipient, content).map_err(|_| CryptoError::BadKey)
+}
+
+/// Opens a key slot with a passphrase or recovery identity; `None` when it is locked with another.
+///
+/// # Errors
+/// [`CryptoError::Malformed`] when the slot is not an age file that a passphrase opens, or asks for excessive work.
+pub fn open_slot(passphrase: &Passphrase, slot: &[u8]) -> Result<Option<Zeroizing<Vec<u8>>>, CryptoError> {
+    let text = normalise_recovery(passphrase.expose()).unwrap_or_else(|| passphrase.expose().to_owned());
+    let mut identity = age::scrypt::Identity::new(SecretString::from(text));
+    identity.set_max_work_factor(MAX_LOG_N);
+    let decryptor = age::Decryptor::new(slot).map_err(|_| CryptoError::Malformed)?;
+    let reader = match decryptor.decrypt(std::iter::once(&identity as &dyn age::Identity)) {
+        Ok(reader) => reader,
+        Err(
+            age::DecryptError::DecryptionFailed
+            | age::DecryptError::NoMatchingKeys
+            | age::DecryptError::KeyDecryptionFailed,
+        ) => return Ok(None),
+        Err(_) => return Err(CryptoError::Malformed),
+    };
+    let mut content = Zeroizing::new(Vec::new());
+    reader.take(MAX_SLOT_LEN).read_to_end(&mut content).map_err(|_| CryptoError::Forged)?;
+    Ok(Some(content))
+}
+
+/// Makes a recovery identity: `COFFRE-RECOVERY-` and nine groups of four letters and digits (160 random bits, 20 check bits).
+pub fn new_recovery_identity() -> Passphrase {
+    Passphrase::new(encode_recovery(&crate::crypto::random()))
+}
+
+/// Tells whether `text` looks like a recovery identity, and if so whether its check digits fit.
+///
+/// Returns `None` for anything else, so that a typing error in an identity is told apart from a wrong passphrase.
+pub fn check_recovery_identity(text: &str) -> Option<bool> {
+    let symbols = recovery_symbols(text)?;
+    Some(decode_recovery(&symbols).is_some())
+}
+
+fn encode_recovery(entropy: &[u8; 20]) -> String {
+    let mut symbols: Vec<u8> = Vec::with_capacity(36);
+    for group in entropy.chunks_exact(5) {
+        let bits = group.iter().fold(0u64, |bits, &byte| bits << 8 | u64::from(byte));
+        symbols.extend((0..8).rev().map(|i| ALPHABET[(bits >> (5 * i)) as usize & 31]));
+    }
+    symbols.extend(check_symbols(entropy));
+    let groups: Vec<&str> =
+        symbols.chunks(4).map(|group| std::str::from_utf8(group).expect("the alphabet is ASCII")).collect();
+    format!("{RECOVERY_PREFIX}-{}", groups.join("-"))
+}
+
+/// Four symbols of 20 bits from BLAKE3 of the entropy: a mistyped identity is found before scrypt runs.
+fn check_symbols(entropy: &[u8; 20]) -> [u8; 4] {
+    let hash = blake3::derive_key("coffre/1 recovery identity check", entropy);
+    std::array::from_fn(|i| ALPHABET[usize::from(hash[i] & 31)])
+}
+
+/// Returns the symbols after the prefix, with spaces, hyphens and case evened out and look-alikes read as meant.
+fn recovery_symbols(text: &str) -> Option<Vec<u8>> {
+    let upper = text.trim().to_ascii_uppercase().replace(' ', "-");
+    let rest = upper.strip_prefix(RECOVERY_PREFIX)?;
+    Some(
+        rest.bytes()
+            .filter(|&b| b != b'-')
+            .map(|b| match b {
+                b'O' => b'0',
+                b'I' | b'L' => b'1',
+                other => other,
+            })
+            .collect(),
+    )
+}
+
+fn decode_recovery(symbols: &[u8]) -> Option<[u8; 20]> {
+    if symbols.len() != 36 {
+        return None;
+    }
+    let mut entropy = [0; 20];
+    for (bytes, group) in entropy.chunks_exact_mut(5).zip(symbols.chunks_exact(8)) {
+        let mut bits = 0u64;
+        for symbol in group {
+            bits = bits << 5 | ALPHABET.iter().position(|a| a == symbol)? as u64;
+        }
+        bytes.copy_from_slice(&bits.to_be_bytes()[3..]);
+    }
+    (check_symbols(&entropy) == symbols[32..]).then_some(entropy)
+}
+
+fn normalise_recovery(text: &str) -> Option<String> {
+    Some(encode_recovery(&decode_recovery(&recovery_symbols(text)?)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_recovery_identity_survives_being_typed_from_paper() {
+        let identity = new_recovery_identity();
+        let slot = seal_slot(&SlotLock::Recovery(identity.clone()), b"key").expect("sealed");
+        let typed = identity.expose().to_lowercase().replace('-', " ").replace('0', "o").replace('1', "l");
+        let typed = typed.replacen("c", "C", 1).replacen("coffre", "coffre", 1);
+        // The prefix itself holds an o, which must stay one.
+        let typed = format!("coffre recovery{}", &typed["coffre recovery".len()..]);
+        assert_eq!(check_recovery_identity(&typed), Some(true), "{typed}");
+        let opened = open_slot(&Passphrase::new(typed), &slot).expect("readable").expect("unlocked");
+        assert_eq!(*opened, b"key");
+    }
+
+    #[test]
+    fn a_mistyped_recovery_identity_is_recognised_as_one() {
+        let mut text = encode_recovery(&[7; 20]);
+        let last = text.pop().expect("not empty");
+        text.push(if last == 'A' { 'B' } else { 'A' });
+        assert_eq!(check_recovery_identity(&text), Some(false));
+        assert_eq!(check_recovery_identity("correct horse"), None);
+    }
+
+    #[test]
+    fn a_wrong_passphrase_opens_nothing_and_garbage_is_told() {
+        let lock = SlotLock::Recovery(Passphrase::new("right".into()));
+        let slot = seal_slot(&lock, b"key").expect("sealed");
+        assert!(open_slot(&Passphrase::new("wrong".into()), &slot).expect("readable").is_none());
+        assert_eq!(open_slot(&Passphrase::new("right".into()), b"not age").err(), Some(CryptoError::Malformed));
+    }
+}
