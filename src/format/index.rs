@@ -1,0 +1,122 @@
+//! Index segments: the directories of packs, gathered, so that a chunk is found without touching the packs.
+//!
+//! A segment lists packs in the order in which they were written, with their frames and chunks in order. Positions follow
+//! from the order and need no bytes: a chunk costs about 18 bytes, where a table sorted by id, with frame and offset beside
+//! each id, would cost 28. Clients sort once, into the local cache (`repository::index`), and search there.
+
+use std::sync::Arc;
+
+use crate::crypto::seal::COMMITMENT_LEN;
+use crate::crypto::session::{SESSION_HEADER_LEN, SessionHeader};
+use crate::format::lease::{join_domain_object, split_domain_object};
+use crate::format::pack::{PackDirectory, PackKind};
+use crate::format::wire::Cursor;
+use crate::format::{FormatError, write_varint};
+use crate::model::id::{DomainId, PackId};
+
+const WHAT: &str = "an index segment";
+const MARK: &[u8; 8] = b"coffreI\x01";
+
+/// One pack, as the index knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PackEntry {
+    /// The pack.
+    pub id: PackId,
+    /// What it holds.
+    pub kind: PackKind,
+    /// Length of the whole object in bytes.
+    pub size: u32,
+    /// The commitment to its key.
+    pub commitment: [u8; COMMITMENT_LEN],
+    /// The session that wrote it.
+    pub header: Arc<SessionHeader>,
+    /// Its frames.
+    pub directory: PackDirectory,
+}
+
+/// A segment of the index: some packs of one domain and key epoch.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct IndexSegment {
+    /// The packs.
+    pub packs: Vec<PackEntry>,
+}
+
+impl IndexSegment {
+    /// Returns the number of chunks in the segment.
+    pub fn chunk_count(&self) -> usize {
+        self.packs.iter().flat_map(|pack| &pack.directory.frames).map(|frame| frame.chunks.len()).sum()
+    }
+
+    /// Encodes the segment's value, which is sealed under the domain's index key.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut headers: Vec<&SessionHeader> = Vec::new();
+        let mut out = Vec::with_capacity(self.chunk_count() * 19 + self.packs.len() * 64 + SESSION_HEADER_LEN);
+        for pack in &self.packs {
+            if !headers.iter().any(|header| **header == *pack.header) {
+                headers.push(&pack.header);
+            }
+        }
+        write_varint(headers.len() as u64, &mut out);
+        headers.iter().for_each(|header| out.extend_from_slice(&header.to_bytes()));
+        write_varint(self.packs.len() as u64, &mut out);
+        for pack in &self.packs {
+            let session = headers.iter().position(|header| **header == *pack.header).expect("gathered above");
+            out.extend_from_slice(&pack.id.0);
+            out.push(pack.kind as u8);
+            out.extend_from_slice(&pack.size.to_le_bytes());
+            out.extend_from_slice(&pack.commitment);
+            write_varint(session as u64, &mut out);
+            pack.directory.encode_into(&mut out);
+        }
+        out
+    }
+
+    /// Decodes an opened segment.
+    ///
+    /// # Errors
+    /// [`FormatError`] when it is not one.
+    pub fn decode(bytes: &[u8]) -> Result<Self, FormatError> {
+        let mut cursor = Cursor::new(WHAT, bytes);
+        let count = cursor.length()?;
+        cursor.expect_items(count, SESSION_HEADER_LEN)?;
+        let mut headers = Vec::with_capacity(count);
+        for _ in 0..count {
+            headers.push(Arc::new(SessionHeader::from_bytes(&cursor.array::<SESSION_HEADER_LEN>()?)));
+        }
+        let count = cursor.length()?;
+        let mut packs = Vec::with_capacity(count.min(4096));
+        for _ in 0..count {
+            let id = PackId(cursor.array()?);
+            let kind = PackKind::from_byte(cursor.u8()?)
+                .ok_or_else(|| FormatError::invalid(WHAT, "an unknown kind of pack"))?;
+            let size = cursor.u32()?;
+            let commitment = cursor.array()?;
+            let session = cursor.varint()?;
+            let header = usize::try_from(session)
+                .ok()
+                .and_then(|session| headers.get(session))
+                .ok_or_else(|| FormatError::invalid(WHAT, "a pack's session is missing"))?
+                .clone();
+            let directory = PackDirectory::decode_from(&mut cursor)?;
+            if directory.frames_len() > u64::from(size) {
+                return Err(FormatError::invalid(WHAT, "frames lie outside their pack"));
+            }
+            packs.push(PackEntry { id, kind, size, commitment, header, directory });
+        }
+        cursor.finish()?;
+        Ok(Self { packs })
+    }
+}
+
+/// Puts the mark and the domain's key epoch before a sealed segment.
+pub fn join_index_object(domain: DomainId, epoch: u32, envelope: &[u8]) -> Vec<u8> {
+    join_domain_object(MARK, domain, epoch, envelope)
+}
+
+/// Splits an index object into the domain's key epoch and the sealed segment.
+///
+/// # Errors
+/// [`FormatError`] when it is not an index object.
+pub fn split_index_object(bytes: &[u8]) -> Result<(DomainId, u32, &[u8]), FormatError> {
+    split_domain_object(WHAT, MARK, bytes)
+}

@@ -1,0 +1,180 @@
+//! The keyring: domains, their key epochs and their wrapped keys.
+
+use minicbor::Decoder;
+
+use crate::crypto::derive::{DedupSecret, ReaderKey, WriterKey};
+use crate::crypto::seal::{Purpose, open_envelope, seal_envelope};
+use crate::crypto::secret::Secret;
+use crate::crypto::session::{DomainPublicKey, DomainSecretKey};
+use crate::crypto::sign::{SIGNATURE_LEN, Signed, VerifyingKey};
+use crate::format::FormatError;
+use crate::format::config::{seal_signed, split_signed};
+use crate::format::wire::{encode, read_array, read_bytes, read_map};
+use crate::model::id::{DomainId, RepositoryId};
+
+const WHAT: &str = "a keyring";
+const MARK: &[u8; 8] = b"coffreK\x01";
+
+/// The list of domains, signed as a whole.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Keyring {
+    /// The repository it belongs to.
+    pub repository: RepositoryId,
+    /// Counts keyrings; a client refuses one lower than it saw.
+    pub counter: u64,
+    /// The domains' keys, one record for each epoch.
+    pub domains: Vec<DomainRecord>,
+}
+
+/// One key epoch of one domain, its secrets wrapped.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DomainRecord {
+    /// The domain.
+    pub id: DomainId,
+    /// Counts the domain's keys; new sessions use the highest.
+    pub epoch: u32,
+    /// The X-Wing public key to which sessions are sealed.
+    pub public_key: DomainPublicKey,
+    sealed_secret: Vec<u8>,
+    sealed_dedup: Vec<u8>,
+}
+
+impl DomainRecord {
+    /// Wraps a new domain key.
+    pub fn seal(
+        repository: RepositoryId,
+        reader: &ReaderKey,
+        name: &str,
+        dedup: &DedupSecret,
+        secret_key: &DomainSecretKey,
+        public_key: DomainPublicKey,
+    ) -> Self {
+        let id = dedup.domain;
+        let named = encode(|e| {
+            e.map(2)?.u8(0)?.str(name)?.u8(1)?.bytes(dedup.secret.expose())?;
+            Ok(())
+        });
+        let reader_wrap = reader.wrapping_key(repository);
+        let writer_wrap = reader.writer_key(repository).wrapping_key(repository);
+        Self {
+            id,
+            epoch: dedup.epoch,
+            public_key,
+            sealed_secret: seal_envelope(&reader_wrap, repository, Purpose::DomainKey, &id.0, secret_key.0.expose()),
+            sealed_dedup: seal_envelope(&writer_wrap, repository, Purpose::DomainDedup, &id.0, &named),
+        }
+    }
+
+    /// Recovers the domain's name and dedup secret with the writer key.
+    ///
+    /// # Errors
+    /// When the record was not sealed for this writer key.
+    pub fn open_dedup(
+        &self,
+        repository: RepositoryId,
+        writer: &WriterKey,
+    ) -> Result<(String, DedupSecret), FormatError> {
+        let wrap = writer.wrapping_key(repository);
+        let plain = open_envelope(&wrap, repository, Purpose::DomainDedup, &self.id.0, &self.sealed_dedup)
+            .map_err(|e| FormatError::invalid(WHAT, e))?;
+        let (mut name, mut secret) = (String::new(), None);
+        read_map(WHAT, &mut Decoder::new(&plain), |key, d| {
+            match key {
+                0 => name = d.str()?.to_owned(),
+                1 => secret = Some(Secret::take(&mut read_bytes::<32>(d)?)),
+                _ => return Ok(false),
+            }
+            Ok(true)
+        })?;
+        let secret = secret.ok_or_else(|| FormatError::invalid(WHAT, "a domain without dedup secret"))?;
+        Ok((name, DedupSecret { secret, domain: self.id, epoch: self.epoch }))
+    }
+
+    /// Recovers the secret half of the domain's key with the reader key.
+    ///
+    /// # Errors
+    /// When the record was not sealed for this reader key.
+    pub fn open_secret(&self, repository: RepositoryId, reader: &ReaderKey) -> Result<DomainSecretKey, FormatError> {
+        let wrap = reader.wrapping_key(repository);
+        let plain = open_envelope(&wrap, repository, Purpose::DomainKey, &self.id.0, &self.sealed_secret)
+            .map_err(|e| FormatError::invalid(WHAT, e))?;
+        let secret = Secret::from_slice(&plain).ok_or_else(|| FormatError::invalid(WHAT, "a key of wrong length"))?;
+        Ok(DomainSecretKey(secret))
+    }
+}
+
+impl Keyring {
+    /// Encodes the keyring, signed by the reader key.
+    pub fn encode(&self, reader: &ReaderKey) -> Vec<u8> {
+        let payload = encode(|e| {
+            e.map(3)?.u8(0)?.bytes(&self.repository.0)?.u8(1)?.u64(self.counter)?;
+            e.u8(2)?.array(self.domains.len() as u64)?;
+            for domain in &self.domains {
+                e.map(5)?.u8(0)?.bytes(&domain.id.0)?.u8(1)?.u32(domain.epoch)?;
+                e.u8(2)?.bytes(domain.public_key.as_bytes())?;
+                e.u8(3)?.bytes(&domain.sealed_secret)?.u8(4)?.bytes(&domain.sealed_dedup)?;
+            }
+            Ok(())
+        });
+        let signature: [u8; SIGNATURE_LEN] = reader.sign(Signed::Keyring, self.repository, &payload);
+        seal_signed(MARK, &signature, &payload)
+    }
+
+    /// Decodes a keyring and checks its signature.
+    ///
+    /// # Errors
+    /// [`FormatError`] when it is not one, is another repository's, or was not signed by the repository's reader.
+    pub fn decode(bytes: &[u8], repository: RepositoryId, key: &VerifyingKey) -> Result<Self, FormatError> {
+        let (signature, payload) = split_signed(WHAT, MARK, bytes)?;
+        key.verify(Signed::Keyring, repository, payload, signature).map_err(|e| FormatError::invalid(WHAT, e))?;
+        let mut keyring = Keyring { repository, counter: 0, domains: Vec::new() };
+        let mut stated = None;
+        read_map(WHAT, &mut Decoder::new(payload), |key, d| {
+            match key {
+                0 => stated = Some(RepositoryId(read_bytes(d)?)),
+                1 => keyring.counter = d.u64()?,
+                2 => keyring.domains = read_array(d, read_domain)?,
+                _ => return Ok(false),
+            }
+            Ok(true)
+        })?;
+        if stated != Some(repository) {
+            return Err(FormatError::invalid(WHAT, "it is another repository's"));
+        }
+        Ok(keyring)
+    }
+
+    /// Returns the newest key epoch of the domain called `name`, opened with the writer key.
+    ///
+    /// # Errors
+    /// When a record cannot be opened or no domain has that name.
+    pub fn current(&self, name: &str, writer: &WriterKey) -> Result<(&DomainRecord, DedupSecret), FormatError> {
+        let mut newest: Option<(&DomainRecord, DedupSecret)> = None;
+        for record in &self.domains {
+            let (found, dedup) = record.open_dedup(self.repository, writer)?;
+            if found == name && newest.as_ref().is_none_or(|(old, _)| old.epoch < record.epoch) {
+                newest = Some((record, dedup));
+            }
+        }
+        newest.ok_or_else(|| FormatError::invalid(WHAT, format!("there is no domain {name:?}")))
+    }
+}
+
+fn read_domain(d: &mut Decoder<'_>) -> Result<DomainRecord, minicbor::decode::Error> {
+    let (mut id, mut epoch, mut public_key, mut sealed_secret, mut sealed_dedup) = (None, 0, None, vec![], vec![]);
+    let len = d.map()?.unwrap_or(0);
+    for _ in 0..len {
+        match d.u64()? {
+            0 => id = Some(DomainId(read_bytes(d)?)),
+            1 => epoch = d.u32()?,
+            2 => public_key = DomainPublicKey::from_slice(d.bytes()?),
+            3 => sealed_secret = d.bytes()?.to_vec(),
+            4 => sealed_dedup = d.bytes()?.to_vec(),
+            _ => d.skip()?,
+        }
+    }
+    match (id, public_key) {
+        (Some(id), Some(public_key)) => Ok(DomainRecord { id, epoch, public_key, sealed_secret, sealed_dedup }),
+        _ => Err(minicbor::decode::Error::message("a domain lacks its id or public key")),
+    }
+}

@@ -1,0 +1,59 @@
+//! Values to bytes and back: pure, total, versioned. `docs/format.md` is the byte-level specification.
+//!
+//! Every decoder here takes bytes that a provider may have made up: any input gives a value or a [`FormatError`], with
+//! memory bounded by the input's length. No decoder panics; `fuzz` tests in `tests/it/decoders.rs` hold them to it.
+
+pub mod config;
+pub mod index;
+pub mod keyring;
+pub mod lease;
+pub mod pack;
+pub mod slot;
+pub mod snapshot;
+pub mod tree;
+mod wire;
+
+/// The version of the repository format that this program writes.
+pub const FORMAT_VERSION: u64 = 1;
+
+/// Why bytes are not the value they should be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FormatError {
+    /// The bytes end too early, or a number in them points past their end.
+    #[error("{0} ends too early")]
+    Truncated(&'static str),
+    /// The bytes do not begin with the mark of what they should be.
+    #[error("it is not {0}")]
+    WrongMark(&'static str),
+    /// A field has a value that no program writes.
+    #[error("{what} is not valid: {why}")]
+    Invalid {
+        /// The record concerned.
+        what: &'static str,
+        /// The field and what is wrong with it.
+        why: String,
+    },
+    /// A newer program wrote it.
+    #[error("{what} has version {version}, which this program does not know; use a newer coffre")]
+    Newer {
+        /// The record concerned.
+        what: &'static str,
+        /// The version found.
+        version: u64,
+    },
+}
+
+impl FormatError {
+    fn invalid(what: &'static str, why: impl std::fmt::Display) -> Self {
+        FormatError::Invalid { what, why: why.to_string() }
+    }
+}
+
+/// Writes a number of unknown size in few bytes: seven bits a byte, the lowest first (LEB128).
+pub(crate) fn write_varint(mut value: u64, out: &mut Vec<u8>) {
+    while value >= 0x80 {
+        out.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+}

@@ -1,0 +1,558 @@
+//! Nodes of trees and of chunk lists: what stands in them, byte for byte.
+//!
+//! A tree's leaves hold entries in path order, front-coded; inner nodes hold, for each child, its first path, its id and
+//! what is below it. Chunk lists of large files are built the same way. Nodes are chunks like any other; where they are
+//! cut is `repository::tree`'s business and does not matter to a reader.
+
+use minicbor::{Decoder, Encoder};
+
+use crate::format::wire::{Cursor, EncodeResult, read_array, read_bytes, read_map};
+use crate::format::{FormatError, write_varint};
+use crate::model::entry::{ChunkList, ChunkRef, Entry, EntryKind, FileContent, Hole, Metadata, StreamDetail};
+use crate::model::id::ChunkId;
+use crate::model::path::{EntryPath, compare_paths};
+
+const NODE: &str = "a tree node";
+const RECORD: &str = "an entry";
+
+const ENTRIES: u8 = 1;
+const CHILDREN: u8 = 2;
+const CHUNKS: u8 = 3;
+const LISTS: u8 = 4;
+
+/// The deepest tree or list that is read; 100 children a node reach any size long before.
+pub const DEPTH_MAX: u8 = 16;
+
+/// A child of an inner tree node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TreeChild {
+    /// The first path below the child.
+    pub first: EntryPath,
+    /// The child's id.
+    pub id: ChunkId,
+    /// Entries below it.
+    pub entries: u64,
+    /// Bytes of content below it.
+    pub bytes: u64,
+}
+
+/// A child of an inner list node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ListChild {
+    /// The child's id.
+    pub id: ChunkId,
+    /// Chunks below it.
+    pub chunks: u64,
+    /// Bytes below it.
+    pub bytes: u64,
+}
+
+/// A node, decoded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Node {
+    /// Entries in path order.
+    Entries(Vec<Entry>),
+    /// Children of an inner tree node in path order.
+    Children(Vec<TreeChild>),
+    /// Chunks of a file in order.
+    Chunks(Vec<ChunkRef>),
+    /// Children of an inner list node in order.
+    Lists(Vec<ListChild>),
+}
+
+/// Builds the bytes of a leaf entry by entry.
+#[derive(Debug, Default)]
+pub struct LeafBuilder {
+    body: Vec<u8>,
+    record: Vec<u8>,
+    last: Vec<u8>,
+    first: Option<EntryPath>,
+    entries: u64,
+    bytes: u64,
+}
+
+impl LeafBuilder {
+    /// Appends an entry, whose path must come after all before it.
+    pub fn push(&mut self, entry: &Entry) {
+        let path = entry.path.as_bytes();
+        let shared = self.last.iter().zip(path).take_while(|(a, b)| a == b).count();
+        self.record.clear();
+        write_record(entry, &mut Encoder::new(&mut self.record)).expect("writing to memory does not fail");
+        write_front_coded(shared, path, &mut self.body);
+        write_varint(self.record.len() as u64, &mut self.body);
+        self.body.extend_from_slice(&self.record);
+        self.last.clear();
+        self.last.extend_from_slice(path);
+        self.first.get_or_insert_with(|| entry.path.clone());
+        self.entries += 1;
+        self.bytes += entry.size();
+    }
+
+    /// Returns the number of bytes so far.
+    pub fn len(&self) -> usize {
+        self.body.len()
+    }
+
+    /// Tells whether no entry was appended.
+    pub fn is_empty(&self) -> bool {
+        self.entries == 0
+    }
+
+    /// Returns the node's bytes and what a parent keeps about it (its id to be filled in), and starts anew.
+    pub fn finish(&mut self) -> (Vec<u8>, Option<TreeChild>) {
+        let mut node = Vec::with_capacity(self.body.len() + 6);
+        node.push(ENTRIES);
+        write_varint(self.entries, &mut node);
+        node.append(&mut self.body);
+        let child = self.first.take().map(|first| TreeChild {
+            first,
+            id: ChunkId([0; 32]),
+            entries: self.entries,
+            bytes: self.bytes,
+        });
+        self.last.clear();
+        (self.entries, self.bytes) = (0, 0);
+        (node, child)
+    }
+}
+
+/// Encodes an inner tree node.
+pub fn encode_children(children: &[TreeChild]) -> Vec<u8> {
+    let mut node = vec![CHILDREN];
+    write_varint(children.len() as u64, &mut node);
+    let mut last: &[u8] = &[];
+    for child in children {
+        let path = child.first.as_bytes();
+        let shared = last.iter().zip(path).take_while(|(a, b)| a == b).count();
+        write_front_coded(shared, path, &mut node);
+        node.extend_from_slice(&child.id.0);
+        write_varint(child.entries, &mut node);
+        write_varint(child.bytes, &mut node);
+        last = path;
+    }
+    node
+}
+
+/// Encodes a leaf of a chunk list: all ids, then all lengths, which compresses better than pairs.
+pub fn encode_chunks(chunks: &[ChunkRef]) -> Vec<u8> {
+    let mut node = Vec::with_capacity(chunks.len() * 35 + 6);
+    node.push(CHUNKS);
+    write_varint(chunks.len() as u64, &mut node);
+    chunks.iter().for_each(|chunk| node.extend_from_slice(&chunk.id.0));
+    chunks.iter().for_each(|chunk| write_varint(u64::from(chunk.length), &mut node));
+    node
+}
+
+/// Encodes an inner node of a chunk list.
+pub fn encode_lists(children: &[ListChild]) -> Vec<u8> {
+    let mut node = vec![LISTS];
+    write_varint(children.len() as u64, &mut node);
+    for child in children {
+        node.extend_from_slice(&child.id.0);
+        write_varint(child.chunks, &mut node);
+        write_varint(child.bytes, &mut node);
+    }
+    node
+}
+
+impl Node {
+    /// Decodes a node.
+    ///
+    /// # Errors
+    /// [`FormatError`] when it is not one, or its paths are unsafe or out of order.
+    pub fn decode(bytes: &[u8]) -> Result<Self, FormatError> {
+        let mut cursor = Cursor::new(NODE, bytes);
+        let kind = cursor.u8()?;
+        let count = cursor.length()?;
+        let node = match kind {
+            ENTRIES => {
+                let mut paths = PathReader::default();
+                let mut entries = Vec::with_capacity(count.min(8192));
+                for _ in 0..count {
+                    let path = paths.next(&mut cursor)?;
+                    let len = cursor.length()?;
+                    entries.push(read_record(path, cursor.bytes(len)?)?);
+                }
+                Node::Entries(entries)
+            }
+            CHILDREN => {
+                let mut paths = PathReader::default();
+                let mut children = Vec::with_capacity(count.min(8192));
+                for _ in 0..count {
+                    let first = paths.next(&mut cursor)?;
+                    let id = ChunkId(cursor.array()?);
+                    children.push(TreeChild { first, id, entries: cursor.varint()?, bytes: cursor.varint()? });
+                }
+                Node::Children(children)
+            }
+            CHUNKS => {
+                cursor.expect_items(count, 33)?;
+                let mut chunks = Vec::with_capacity(count);
+                for _ in 0..count {
+                    chunks.push(ChunkRef { id: ChunkId(cursor.array()?), length: 0 });
+                }
+                for chunk in &mut chunks {
+                    chunk.length = u32::try_from(cursor.varint()?)
+                        .map_err(|_| FormatError::invalid(NODE, "a chunk's length is too large"))?;
+                }
+                Node::Chunks(chunks)
+            }
+            LISTS => {
+                cursor.expect_items(count, 34)?;
+                let mut children = Vec::with_capacity(count);
+                for _ in 0..count {
+                    let id = ChunkId(cursor.array()?);
+                    children.push(ListChild { id, chunks: cursor.varint()?, bytes: cursor.varint()? });
+                }
+                Node::Lists(children)
+            }
+            other => return Err(FormatError::invalid(NODE, format!("unknown kind {other}"))),
+        };
+        cursor.finish()?;
+        Ok(node)
+    }
+}
+
+fn write_front_coded(shared: usize, path: &[u8], out: &mut Vec<u8>) {
+    write_varint(shared as u64, out);
+    write_varint((path.len() - shared) as u64, out);
+    out.extend_from_slice(&path[shared..]);
+}
+
+/// Reads front-coded paths and holds them to tree order.
+#[derive(Default)]
+struct PathReader {
+    last: Vec<u8>,
+}
+
+impl PathReader {
+    fn next(&mut self, cursor: &mut Cursor<'_>) -> Result<EntryPath, FormatError> {
+        let shared = usize::try_from(cursor.varint()?).unwrap_or(usize::MAX);
+        let len = cursor.length()?;
+        let suffix = cursor.bytes(len)?;
+        let shared = self.last.get(..shared).ok_or_else(|| FormatError::invalid(NODE, "a path shares too much"))?;
+        let bytes = [shared, suffix].concat();
+        let path = EntryPath::new(bytes).map_err(|error| FormatError::invalid(NODE, error))?;
+        if !self.last.is_empty() && compare_paths(&self.last, path.as_bytes()).is_ge() {
+            return Err(FormatError::invalid(NODE, "paths are out of order"));
+        }
+        self.last = path.as_bytes().to_vec();
+        Ok(path)
+    }
+}
+
+fn kind_number(kind: &EntryKind) -> u8 {
+    match kind {
+        EntryKind::File(_) => 0,
+        EntryKind::Directory => 1,
+        EntryKind::Symlink(_) => 2,
+        EntryKind::Fifo => 3,
+        EntryKind::Socket => 4,
+        EntryKind::CharDevice(_) => 5,
+        EntryKind::BlockDevice(_) => 6,
+        EntryKind::Stream(..) => 7,
+    }
+}
+
+/// Writes an entry's record: a map from which every field with its usual value is left out.
+fn write_record(entry: &Entry, e: &mut Encoder<&mut Vec<u8>>) -> EncodeResult {
+    let m = &entry.metadata;
+    let content = entry.content();
+    let size = entry.size();
+    let (inline, indirect) = match content.map(|content| &content.chunks) {
+        Some(ChunkList::Inline(chunks)) => (Some(chunks).filter(|chunks| !chunks.is_empty()), None),
+        Some(ChunkList::Indirect { root, depth, chunks }) => (None, Some((root, depth, chunks))),
+        None => (None, None),
+    };
+    // One chunk is as long as what the entry stores, so its length is left out.
+    let lengths = inline.filter(|chunks| chunks.len() > 1);
+    let holes = content.map_or(&[][..], |content| &content.holes);
+    let detail = match &entry.kind {
+        EntryKind::Stream(_, detail) => Some(detail),
+        _ => None,
+    };
+    let numbers: [(u8, u64); 9] = [
+        (0, u64::from(kind_number(&entry.kind))),
+        (1, u64::from(m.mode)),
+        (2, u64::from(m.uid)),
+        (3, u64::from(m.gid)),
+        (10, m.inode),
+        (11, m.device),
+        (12, m.links),
+        (14, size),
+        (
+            20,
+            match entry.kind {
+                EntryKind::CharDevice(number) | EntryKind::BlockDevice(number) => number,
+                _ => 0,
+            },
+        ),
+    ];
+    let times = [(6u8, m.mtime), (8, m.ctime)];
+    let target = match &entry.kind {
+        EntryKind::Symlink(target) => Some(target),
+        _ => None,
+    };
+    let fields = numbers.iter().filter(|(_, value)| *value != 0).count()
+        + times.iter().map(|(_, t)| usize::from(t.seconds != 0) + usize::from(t.nanos != 0)).sum::<usize>()
+        + usize::from(m.user.is_some())
+        + usize::from(m.group.is_some())
+        + usize::from(!m.xattrs.is_empty())
+        + usize::from(inline.is_some())
+        + usize::from(lengths.is_some())
+        + usize::from(indirect.is_some())
+        + usize::from(!holes.is_empty())
+        + usize::from(target.is_some())
+        + usize::from(detail.is_some());
+    e.map(fields as u64)?;
+    for (key, value) in numbers.into_iter().filter(|(_, value)| *value != 0) {
+        e.u8(key)?.u64(value)?;
+    }
+    for (key, name) in [(4u8, &m.user), (5, &m.group)] {
+        if let Some(name) = name {
+            e.u8(key)?.bytes(name)?;
+        }
+    }
+    for (key, time) in times {
+        if time.seconds != 0 {
+            e.u8(key)?.i64(time.seconds)?;
+        }
+        if time.nanos != 0 {
+            e.u8(key + 1)?.u32(time.nanos)?;
+        }
+    }
+    if !m.xattrs.is_empty() {
+        e.u8(13)?.map(m.xattrs.len() as u64)?;
+        for (name, value) in &m.xattrs {
+            e.bytes(name)?.bytes(value)?;
+        }
+    }
+    if let Some(chunks) = inline {
+        let ids: Vec<u8> = chunks.iter().flat_map(|chunk| chunk.id.0).collect();
+        e.u8(15)?.bytes(&ids)?;
+    }
+    if let Some(chunks) = lengths {
+        e.u8(16)?.array(chunks.len() as u64)?;
+        chunks.iter().try_for_each(|chunk| e.u32(chunk.length).map(|_| ()))?;
+    }
+    if let Some((root, depth, chunks)) = indirect {
+        e.u8(17)?.array(3)?.bytes(&root.0)?.u8(*depth)?.u64(*chunks)?;
+    }
+    if !holes.is_empty() {
+        e.u8(18)?.array(holes.len() as u64 * 2)?;
+        holes.iter().try_for_each(|hole| e.u64(hole.offset)?.u64(hole.length).map(|_| ()))?;
+    }
+    if let Some(target) = target {
+        e.u8(19)?.bytes(target)?;
+    }
+    if let Some(detail) = detail {
+        e.u8(21)?.map(3)?.u8(0)?.array(detail.command.len() as u64)?;
+        detail.command.iter().try_for_each(|word| e.bytes(word).map(|_| ()))?;
+        e.u8(1)?.u64(detail.duration_ms)?.u8(2)?.map(detail.facts.len() as u64)?;
+        detail.facts.iter().try_for_each(|(name, value)| e.str(name)?.str(value).map(|_| ()))?;
+    }
+    Ok(())
+}
+
+fn read_record(path: EntryPath, bytes: &[u8]) -> Result<Entry, FormatError> {
+    let invalid = |why: &str| FormatError::invalid(RECORD, why);
+    let mut m = Metadata::default();
+    let (mut kind, mut size, mut number) = (0u8, 0u64, 0u64);
+    let (mut ids, mut lengths): (Vec<ChunkId>, Vec<u32>) = (Vec::new(), Vec::new());
+    let (mut indirect, mut holes) = (None, Vec::new());
+    let (mut target, mut detail) = (None, StreamDetail::default());
+    read_map(RECORD, &mut Decoder::new(bytes), |key, d| {
+        match key {
+            0 => kind = d.u8()?,
+            1 => m.mode = d.u32()?,
+            2 => m.uid = d.u32()?,
+            3 => m.gid = d.u32()?,
+            4 => m.user = Some(d.bytes()?.to_vec()),
+            5 => m.group = Some(d.bytes()?.to_vec()),
+            6 => m.mtime.seconds = d.i64()?,
+            7 => m.mtime.nanos = read_nanos(d)?,
+            8 => m.ctime.seconds = d.i64()?,
+            9 => m.ctime.nanos = read_nanos(d)?,
+            10 => m.inode = d.u64()?,
+            11 => m.device = d.u64()?,
+            12 => m.links = d.u64()?,
+            13 => {
+                for _ in 0..d.map()?.unwrap_or(0) {
+                    let name = d.bytes()?.to_vec();
+                    m.xattrs.insert(name, d.bytes()?.to_vec());
+                }
+            }
+            14 => size = d.u64()?,
+            15 => {
+                let (whole, rest) = d.bytes()?.as_chunks::<32>();
+                if !rest.is_empty() {
+                    return Err(minicbor::decode::Error::message("chunk ids are 32 bytes"));
+                }
+                ids = whole.iter().map(|id| ChunkId(*id)).collect();
+            }
+            16 => lengths = read_array(d, |d| d.u32())?,
+            17 => {
+                if d.array()? != Some(3) {
+                    return Err(minicbor::decode::Error::message("a list has three fields"));
+                }
+                indirect = Some((ChunkId(read_bytes(d)?), d.u8()?, d.u64()?));
+            }
+            18 => holes = read_array(d, |d| d.u64())?,
+            19 => target = Some(d.bytes()?.to_vec()),
+            20 => number = d.u64()?,
+            21 => detail = read_detail(d)?,
+            _ => return Ok(false),
+        }
+        Ok(true)
+    })?;
+    let content = |holes: Vec<u64>| -> Result<FileContent, FormatError> {
+        let holes = read_holes(&holes, size)?;
+        let stored = size - holes.iter().map(|hole| hole.length).sum::<u64>();
+        if let Some((root, depth, chunks)) = indirect {
+            if depth == 0 || depth > DEPTH_MAX {
+                return Err(invalid("a chunk list is too deep"));
+            }
+            return Ok(FileContent { size, chunks: ChunkList::Indirect { root, depth, chunks }, holes });
+        }
+        if lengths.is_empty() && ids.len() == 1 {
+            lengths = vec![u32::try_from(stored).map_err(|_| invalid("a chunk is too long"))?];
+        }
+        let total: u64 = lengths.iter().map(|&length| u64::from(length)).sum();
+        if lengths.len() != ids.len() || total != stored {
+            return Err(invalid("the chunks do not add up to the size"));
+        }
+        let chunks = ids.iter().zip(&lengths).map(|(&id, &length)| ChunkRef { id, length }).collect();
+        Ok(FileContent { size, chunks: ChunkList::Inline(chunks), holes })
+    };
+    let kind = match kind {
+        0 => EntryKind::File({ content }(holes)?),
+        1 => EntryKind::Directory,
+        2 => EntryKind::Symlink(target.ok_or_else(|| invalid("a symlink without target"))?),
+        3 => EntryKind::Fifo,
+        4 => EntryKind::Socket,
+        5 => EntryKind::CharDevice(number),
+        6 => EntryKind::BlockDevice(number),
+        7 => EntryKind::Stream({ content }(holes)?, detail),
+        other => return Err(FormatError::Newer { what: RECORD, version: u64::from(other) }),
+    };
+    Ok(Entry { path, kind, metadata: m })
+}
+
+fn read_holes(numbers: &[u64], size: u64) -> Result<Vec<Hole>, FormatError> {
+    let (pairs, rest) = numbers.as_chunks::<2>();
+    let holes: Vec<Hole> = pairs.iter().map(|&[offset, length]| Hole { offset, length }).collect();
+    let mut end = 0u64;
+    let fits = holes.iter().all(|hole| {
+        let begins_after = hole.offset >= end && hole.length > 0;
+        end = hole.offset.saturating_add(hole.length);
+        begins_after && end <= size
+    });
+    if fits && rest.is_empty() { Ok(holes) } else { Err(FormatError::invalid(RECORD, "the holes are out of order")) }
+}
+
+fn read_nanos(d: &mut Decoder<'_>) -> Result<u32, minicbor::decode::Error> {
+    let nanos = d.u32()?;
+    if nanos < 1_000_000_000 { Ok(nanos) } else { Err(minicbor::decode::Error::message("too many nanoseconds")) }
+}
+
+fn read_detail(d: &mut Decoder<'_>) -> Result<StreamDetail, minicbor::decode::Error> {
+    let mut detail = StreamDetail::default();
+    for _ in 0..d.map()?.unwrap_or(0) {
+        match d.u64()? {
+            0 => detail.command = read_array(d, |d| d.bytes().map(<[u8]>::to_vec))?,
+            1 => detail.duration_ms = d.u64()?,
+            2 => {
+                for _ in 0..d.map()?.unwrap_or(0) {
+                    let name = d.str()?.to_owned();
+                    detail.facts.insert(name, d.str()?.to_owned());
+                }
+            }
+            _ => d.skip()?,
+        }
+    }
+    Ok(detail)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::model::time::Timestamp;
+
+    fn entry(path: &str, kind: EntryKind) -> Entry {
+        let metadata = Metadata {
+            mode: 0o4755,
+            uid: 1000,
+            user: Some(b"ada".to_vec()),
+            mtime: Timestamp { seconds: -5, nanos: 7 },
+            xattrs: BTreeMap::from([(b"user.a".to_vec(), vec![0, 255])]),
+            ..Metadata::default()
+        };
+        Entry { path: EntryPath::new(path).expect("safe"), kind, metadata }
+    }
+
+    fn reference(byte: u8, length: u32) -> ChunkRef {
+        ChunkRef { id: ChunkId([byte; 32]), length }
+    }
+
+    #[test]
+    fn every_kind_of_entry_round_trips() {
+        let file = |size, chunks, holes| FileContent { size, chunks, holes };
+        let list = ChunkList::Indirect { root: ChunkId([9; 32]), depth: 2, chunks: 5000 };
+        let detail = StreamDetail {
+            command: vec![b"pg_dump".to_vec()],
+            duration_ms: 12,
+            facts: BTreeMap::from([("engine".into(), "postgresql".into())]),
+        };
+        let entries = vec![
+            entry("a", EntryKind::Directory),
+            entry("a/device", EntryKind::CharDevice(0x103)),
+            entry("a/empty", EntryKind::File(file(0, ChunkList::default(), vec![]))),
+            entry("a/fifo", EntryKind::Fifo),
+            entry("a/link", EntryKind::Symlink(b"../\xff".to_vec())),
+            entry("a/long", EntryKind::File(file(1 << 40, list, vec![]))),
+            entry("a/one", EntryKind::File(file(10, ChunkList::Inline(vec![reference(1, 10)]), vec![]))),
+            entry(
+                "a/sparse",
+                EntryKind::File(file(
+                    100,
+                    ChunkList::Inline(vec![reference(1, 10), reference(2, 20)]),
+                    vec![Hole { offset: 10, length: 70 }],
+                )),
+            ),
+            entry("dump.sql", EntryKind::Stream(file(10, ChunkList::Inline(vec![reference(3, 10)]), vec![]), detail)),
+        ];
+        let mut leaf = LeafBuilder::default();
+        entries.iter().for_each(|entry| leaf.push(entry));
+        let (bytes, child) = leaf.finish();
+        assert_eq!(Node::decode(&bytes), Ok(Node::Entries(entries)));
+        let child = child.expect("not empty");
+        assert_eq!((child.first.as_bytes(), child.entries, child.bytes), (b"a".as_slice(), 9, 120 + (1 << 40)));
+        assert!(leaf.is_empty());
+    }
+
+    #[test]
+    fn inner_nodes_and_lists_round_trip() {
+        let child = |path: &str, byte| TreeChild {
+            first: EntryPath::new(path).expect("safe"),
+            id: ChunkId([byte; 32]),
+            entries: 3,
+            bytes: 1 << 33,
+        };
+        let children = vec![child("a/b", 1), child("a/bc/d", 2), child("z", 3)];
+        assert_eq!(Node::decode(&encode_children(&children)), Ok(Node::Children(children)));
+        let chunks = vec![reference(1, 1), reference(2, 70_000)];
+        assert_eq!(Node::decode(&encode_chunks(&chunks)), Ok(Node::Chunks(chunks)));
+        let lists = vec![ListChild { id: ChunkId([4; 32]), chunks: 1000, bytes: 1 << 35 }];
+        assert_eq!(Node::decode(&encode_lists(&lists)), Ok(Node::Lists(lists)));
+    }
+
+    #[test]
+    fn paths_out_of_order_are_refused() {
+        let mut leaf = LeafBuilder::default();
+        leaf.push(&entry("b", EntryKind::Fifo));
+        leaf.push(&entry("a", EntryKind::Fifo));
+        assert!(Node::decode(&leaf.finish().0).is_err());
+    }
+}

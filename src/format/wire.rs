@@ -1,0 +1,162 @@
+//! Reading helpers shared by the decoders: a bounds-checked cursor for tables, field loops for CBOR records.
+
+use minicbor::Decoder;
+use minicbor::data::Type;
+
+use crate::format::FormatError;
+
+/// Reads fixed-size values from the front of a slice; never past its end.
+pub(crate) struct Cursor<'a> {
+    what: &'static str,
+    rest: &'a [u8],
+}
+
+impl<'a> Cursor<'a> {
+    /// Starts reading `what` from `bytes`.
+    pub(crate) fn new(what: &'static str, bytes: &'a [u8]) -> Self {
+        Self { what, rest: bytes }
+    }
+
+    /// Takes the next `len` bytes.
+    pub(crate) fn bytes(&mut self, len: usize) -> Result<&'a [u8], FormatError> {
+        let (head, rest) = self.rest.split_at_checked(len).ok_or(FormatError::Truncated(self.what))?;
+        self.rest = rest;
+        Ok(head)
+    }
+
+    /// Takes the next `N` bytes as an array.
+    pub(crate) fn array<const N: usize>(&mut self) -> Result<[u8; N], FormatError> {
+        Ok(self.bytes(N)?.try_into().expect("as many as asked for"))
+    }
+
+    pub(crate) fn u8(&mut self) -> Result<u8, FormatError> {
+        Ok(self.array::<1>()?[0])
+    }
+
+    pub(crate) fn u32(&mut self) -> Result<u32, FormatError> {
+        Ok(u32::from_le_bytes(self.array()?))
+    }
+
+    /// Takes a LEB128 number.
+    pub(crate) fn varint(&mut self) -> Result<u64, FormatError> {
+        let mut value = 0u64;
+        for shift in (0..64).step_by(7) {
+            let byte = self.u8()?;
+            let bits = u64::from(byte & 0x7f);
+            if shift == 63 && bits > 1 {
+                break;
+            }
+            value |= bits << shift;
+            if byte & 0x80 == 0 {
+                return Ok(value);
+            }
+        }
+        Err(FormatError::invalid(self.what, "a number is longer than 64 bits"))
+    }
+
+    /// Takes a LEB128 number that counts things of which each takes at least one more byte of input.
+    pub(crate) fn length(&mut self) -> Result<usize, FormatError> {
+        let value = self.varint()?;
+        match usize::try_from(value) {
+            Ok(value) if value <= self.rest.len() => Ok(value),
+            _ => Err(FormatError::Truncated(self.what)),
+        }
+    }
+
+    /// Checks that `count` items of `size` bytes follow, so that room for them may be reserved.
+    pub(crate) fn expect_items(&self, count: usize, size: usize) -> Result<(), FormatError> {
+        match count.checked_mul(size) {
+            Some(total) if total <= self.rest.len() => Ok(()),
+            _ => Err(FormatError::Truncated(self.what)),
+        }
+    }
+
+    /// Takes the mark that tells what follows.
+    pub(crate) fn mark(&mut self, mark: &[u8; 8]) -> Result<(), FormatError> {
+        if self.array::<8>()? == *mark { Ok(()) } else { Err(FormatError::WrongMark(self.what)) }
+    }
+
+    /// Returns what has not been read.
+    pub(crate) fn rest(&self) -> &'a [u8] {
+        self.rest
+    }
+
+    /// Ends reading; bytes left over are an error.
+    pub(crate) fn finish(self) -> Result<(), FormatError> {
+        if self.rest.is_empty() {
+            Ok(())
+        } else {
+            Err(FormatError::invalid(self.what, format!("{} bytes are left over", self.rest.len())))
+        }
+    }
+}
+
+/// Reads a CBOR map with integer keys; `field` is called for each key and returns whether it knew it.
+///
+/// Unknown keys are skipped: a newer program may have added them, and says in `config` when ignoring them is not safe.
+pub(crate) fn read_map<'b>(
+    what: &'static str,
+    decoder: &mut Decoder<'b>,
+    mut field: impl FnMut(u64, &mut Decoder<'b>) -> Result<bool, minicbor::decode::Error>,
+) -> Result<(), FormatError> {
+    let cbor = |error: minicbor::decode::Error| FormatError::invalid(what, error);
+    let len = decoder.map().map_err(cbor)?.ok_or_else(|| FormatError::invalid(what, "a map without length"))?;
+    for _ in 0..len {
+        let key = decoder.u64().map_err(cbor)?;
+        if !field(key, decoder).map_err(cbor)? {
+            decoder.skip().map_err(cbor)?;
+        }
+    }
+    Ok(())
+}
+
+/// Reads an array of items.
+pub(crate) fn read_array<'b, T>(
+    decoder: &mut Decoder<'b>,
+    mut item: impl FnMut(&mut Decoder<'b>) -> Result<T, minicbor::decode::Error>,
+) -> Result<Vec<T>, minicbor::decode::Error> {
+    let len = decoder.array()?.ok_or_else(|| minicbor::decode::Error::type_mismatch(Type::ArrayIndef))?;
+    let mut items = Vec::new();
+    for _ in 0..len {
+        items.push(item(decoder)?);
+    }
+    Ok(items)
+}
+
+/// Reads a byte string of exactly `N` bytes.
+pub(crate) fn read_bytes<const N: usize>(decoder: &mut Decoder<'_>) -> Result<[u8; N], minicbor::decode::Error> {
+    decoder.bytes()?.try_into().map_err(|_| minicbor::decode::Error::message("a byte string has the wrong length"))
+}
+
+/// Encodes into a vector, which cannot fail.
+pub(crate) fn encode(
+    write: impl FnOnce(
+        &mut minicbor::Encoder<&mut Vec<u8>>,
+    ) -> Result<(), minicbor::encode::Error<std::convert::Infallible>>,
+) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    write(&mut minicbor::Encoder::new(&mut bytes)).expect("writing to memory does not fail");
+    bytes
+}
+
+/// The error type of encoders into memory.
+pub(crate) type EncodeResult = Result<(), minicbor::encode::Error<std::convert::Infallible>>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::write_varint;
+
+    #[test]
+    fn varints_round_trip_and_end() {
+        for value in [0, 1, 127, 128, 300, u64::from(u32::MAX), u64::MAX] {
+            let mut bytes = Vec::new();
+            write_varint(value, &mut bytes);
+            let mut cursor = Cursor::new("test", &bytes);
+            assert_eq!(cursor.varint(), Ok(value));
+            assert_eq!(cursor.finish(), Ok(()));
+        }
+        assert!(Cursor::new("test", &[0xff; 11]).varint().is_err());
+        assert!(Cursor::new("test", &[0x80]).varint().is_err());
+    }
+}
