@@ -1,7 +1,10 @@
 //! `coffre`: an encrypted backup archiver.
 
+pub mod chunker;
+pub mod compress;
 pub mod crypto;
 pub mod format;
 pub mod model;
 pub mod progress;
+pub mod repository;
 pub mod store;

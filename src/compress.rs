@@ -1,0 +1,144 @@
+//! zstd for frames: compressed when that helps, stored when it does not, and capped when read back.
+
+use crate::format::pack::{Codec, FRAME_PLAIN_MAX};
+
+/// zstd's level: 3 is where ratio for time is best on two cores (`docs/performance.md`).
+pub const DEFAULT_LEVEL: i32 = 3;
+/// Bytes looked at to guess whether a frame can be compressed.
+const SAMPLE_LEN: usize = 64 << 10;
+
+/// Why a frame's plaintext could not be recovered.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DecompressError {
+    /// The plaintext is not as long as the directory says.
+    #[error("the frame does not have the length its directory tells")]
+    Length,
+    /// The bytes are not a zstd frame.
+    #[error("the frame cannot be decompressed: {0}")]
+    Zstd(String),
+}
+
+/// Compresses frames; keeps its working memory between them.
+pub struct Compressor {
+    zstd: zstd::bulk::Compressor<'static>,
+    probe: zstd::bulk::Compressor<'static>,
+    out: Vec<u8>,
+}
+
+impl std::fmt::Debug for Compressor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Compressor")
+    }
+}
+
+impl Compressor {
+    /// Makes a compressor of the given level (1 to 19).
+    pub fn new(level: i32) -> Self {
+        let zstd = zstd::bulk::Compressor::new(level).expect("zstd takes any level");
+        let probe = zstd::bulk::Compressor::new(-5).expect("zstd takes any level");
+        Self { zstd, probe, out: Vec::new() }
+    }
+
+    /// Returns `plain` compressed, or as it is when compressing would not save one part in 64.
+    pub fn compress<'a>(&'a mut self, plain: &'a [u8]) -> (Codec, &'a [u8]) {
+        if self.looks_incompressible(plain) {
+            return (Codec::Stored, plain);
+        }
+        let bound = zstd::zstd_safe::compress_bound(plain.len());
+        self.out.clear();
+        self.out.reserve(bound);
+        match self.zstd.compress_to_buffer(plain, &mut self.out) {
+            Ok(_) if self.out.len() + plain.len() / 64 < plain.len() => (Codec::Zstd, &self.out),
+            _ => (Codec::Stored, plain),
+        }
+    }
+
+    /// Guesses from a sample: bytes as evenly spread as random ones, which zstd's fastest level cannot shorten either.
+    fn looks_incompressible(&mut self, plain: &[u8]) -> bool {
+        if plain.len() < 4096 {
+            return false;
+        }
+        let start = (plain.len() - plain.len().min(SAMPLE_LEN)) / 2;
+        let sample = &plain[start..plain.len().min(start + SAMPLE_LEN)];
+        let mut counts = [0u32; 256];
+        sample.iter().for_each(|&byte| counts[usize::from(byte)] += 1);
+        let even = sample.len() as f64 / 256.0;
+        // Chi-squared with 255 degrees of freedom: random bytes stay near 255; text is in the hundred thousands.
+        let chi_squared: f64 = counts.iter().map(|&count| (f64::from(count) - even).powi(2) / even).sum();
+        if chi_squared > 1000.0 {
+            return false;
+        }
+        self.out.clear();
+        self.out.reserve(zstd::zstd_safe::compress_bound(sample.len()));
+        match self.probe.compress_to_buffer(sample, &mut self.out) {
+            Ok(length) => length * 64 > sample.len() * 63,
+            Err(_) => true,
+        }
+    }
+}
+
+/// Recovers a frame's plaintext of exactly `plain_len` bytes; never allocates more than that.
+///
+/// # Errors
+/// [`DecompressError`] when the bytes give another length or are not zstd.
+pub fn decompress(codec: Codec, encoded: &[u8], plain_len: u32) -> Result<Vec<u8>, DecompressError> {
+    if plain_len > FRAME_PLAIN_MAX {
+        return Err(DecompressError::Length);
+    }
+    match codec {
+        Codec::Stored if encoded.len() == plain_len as usize => Ok(encoded.to_vec()),
+        Codec::Stored => Err(DecompressError::Length),
+        Codec::Zstd => {
+            let plain = zstd::bulk::decompress(encoded, plain_len as usize)
+                .map_err(|error| DecompressError::Zstd(error.to_string()))?;
+            if plain.len() == plain_len as usize { Ok(plain) } else { Err(DecompressError::Length) }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn random(len: usize) -> Vec<u8> {
+        let mut out = vec![0; len];
+        blake3::Hasher::new().finalize_xof().fill(&mut out);
+        out
+    }
+
+    #[test]
+    fn text_is_compressed_and_comes_back() {
+        let text = b"the quick brown fox ".repeat(5000);
+        let mut compressor = Compressor::new(DEFAULT_LEVEL);
+        let (codec, encoded) = compressor.compress(&text);
+        assert_eq!(codec, Codec::Zstd);
+        assert!(encoded.len() < text.len() / 20);
+        assert_eq!(decompress(codec, encoded, text.len() as u32), Ok(text.clone()));
+        assert_eq!(decompress(codec, encoded, 10).is_err(), true);
+    }
+
+    #[test]
+    fn random_bytes_are_stored() {
+        let random = random(200_000);
+        let (codec, encoded) = { Compressor::new(DEFAULT_LEVEL).compress(&random).to_owned_pair() };
+        assert_eq!((codec, encoded), (Codec::Stored, random));
+    }
+
+    #[test]
+    fn a_repeated_random_block_is_still_compressed() {
+        let block = random(10_000);
+        let data = block.repeat(20);
+        let mut compressor = Compressor::new(DEFAULT_LEVEL);
+        assert_eq!(compressor.compress(&data).0, Codec::Zstd);
+    }
+
+    trait Owned {
+        fn to_owned_pair(self) -> (Codec, Vec<u8>);
+    }
+
+    impl Owned for (Codec, &[u8]) {
+        fn to_owned_pair(self) -> (Codec, Vec<u8>) {
+            (self.0, self.1.to_vec())
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! The keys of an open repository: what the slot gave, and what the keyring opens with it.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use crate::crypto::CryptoError;
+use crate::crypto::derive::{DedupSecret, ReaderKey, WriterKey};
+use crate::crypto::session::{DomainPublicKey, DomainSecretKey, SessionHeader, SessionSecret};
+use crate::crypto::sign::VerifyingKey;
+use crate::format::FormatError;
+use crate::format::keyring::Keyring;
+use crate::format::slot::RootKey;
+use crate::model::id::{DomainId, RepositoryId, SessionId};
+use crate::repository::MAIN_DOMAIN;
+
+/// Why a session's secret cannot be recovered.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SessionKeyError {
+    /// The key at hand can only write.
+    #[error("this key can back up but not read")]
+    WriterOnly,
+    /// The keyring has no such domain (any more): its data was erased.
+    #[error("the key of domain {domain} epoch {epoch} is not in the keyring")]
+    NoDomain {
+        /// The domain.
+        domain: DomainId,
+        /// Its epoch.
+        epoch: u32,
+    },
+    /// The header was changed or made up.
+    #[error("the session header is not valid: {0}")]
+    Invalid(#[from] CryptoError),
+}
+
+/// One domain's keys as this client holds them.
+#[derive(Debug)]
+struct DomainKeys {
+    dedup: DedupSecret,
+    /// Present for readers.
+    secret: Option<DomainSecretKey>,
+}
+
+/// All keys of an open repository.
+#[derive(Debug)]
+pub struct Keys {
+    root: RootKey,
+    verifying_key: VerifyingKey,
+    keyring: Keyring,
+    domains: HashMap<(DomainId, u32), DomainKeys>,
+    current: (DomainId, u32),
+    sessions: Mutex<HashMap<SessionId, (SessionHeader, Arc<SessionSecret>)>>,
+}
+
+impl Keys {
+    /// Opens every domain that `root` can open.
+    pub(crate) fn open(root: RootKey, verifying_key: VerifyingKey, keyring: Keyring) -> Result<Self, FormatError> {
+        let repository = keyring.repository;
+        let (writer, reader) = match &root {
+            RootKey::Reader(reader) => (reader.writer_key(repository), Some(reader)),
+            RootKey::Writer(writer) => (writer.clone(), None),
+        };
+        let mut domains = HashMap::new();
+        for record in &keyring.domains {
+            let (_, dedup) = record.open_dedup(repository, &writer)?;
+            let secret = reader.map(|reader| record.open_secret(repository, reader)).transpose()?;
+            domains.insert((record.id, record.epoch), DomainKeys { dedup, secret });
+        }
+        let (record, _) = keyring.current(MAIN_DOMAIN, &writer)?;
+        let current = (record.id, record.epoch);
+        Ok(Self { root, verifying_key, keyring, domains, current, sessions: Mutex::default() })
+    }
+
+    /// Returns the repository's id.
+    pub fn repository(&self) -> RepositoryId {
+        self.keyring.repository
+    }
+
+    /// Tells whether this key can read what is stored.
+    pub fn can_read(&self) -> bool {
+        matches!(self.root, RootKey::Reader(_))
+    }
+
+    /// Returns the reader key, for making slots and signing.
+    pub fn reader_key(&self) -> Option<&ReaderKey> {
+        match &self.root {
+            RootKey::Reader(reader) => Some(reader),
+            RootKey::Writer(_) => None,
+        }
+    }
+
+    /// Returns the writer key.
+    pub fn writer_key(&self) -> WriterKey {
+        match &self.root {
+            RootKey::Reader(reader) => reader.writer_key(self.repository()),
+            RootKey::Writer(writer) => writer.clone(),
+        }
+    }
+
+    /// Returns the key that checks the repository's signatures.
+    pub fn verifying_key(&self) -> VerifyingKey {
+        self.verifying_key
+    }
+
+    /// Returns the dedup secret of the domain that new sessions write to.
+    pub fn current_dedup(&self) -> &DedupSecret {
+        &self.domains[&self.current].dedup
+    }
+
+    /// Returns the public key to which new sessions are sealed.
+    pub fn current_public_key(&self) -> &DomainPublicKey {
+        let record = self.keyring.domains.iter().find(|record| (record.id, record.epoch) == self.current);
+        &record.expect("the current domain is in the keyring").public_key
+    }
+
+    /// Returns the dedup secret of a domain's epoch, if the keyring has it.
+    pub fn dedup(&self, domain: DomainId, epoch: u32) -> Option<&DedupSecret> {
+        self.domains.get(&(domain, epoch)).map(|keys| &keys.dedup)
+    }
+
+    /// Recovers a session's secret; remembers it, since every pack of the session asks for it.
+    ///
+    /// # Errors
+    /// [`SessionKeyError`] tells whether the key at hand, the keyring or the header is the reason.
+    pub fn session_secret(&self, header: &SessionHeader) -> Result<Arc<SessionSecret>, SessionKeyError> {
+        if let Some((known, secret)) = self.sessions.lock().expect("no panic while held").get(&header.session)
+            && known == header
+        {
+            return Ok(secret.clone());
+        }
+        let missing = SessionKeyError::NoDomain { domain: header.domain, epoch: header.epoch };
+        let keys = self.domains.get(&(header.domain, header.epoch)).ok_or(missing)?;
+        let private = keys.secret.as_ref().ok_or(SessionKeyError::WriterOnly)?;
+        let secret = Arc::new(header.open(self.repository(), private)?);
+        let mut sessions = self.sessions.lock().expect("no panic while held");
+        if sessions.len() >= SESSIONS_REMEMBERED {
+            sessions.clear();
+        }
+        sessions.insert(header.session, (header.clone(), secret.clone()));
+        Ok(secret)
+    }
+}
+
+/// Bound on remembered session secrets: 1.5 KiB each.
+const SESSIONS_REMEMBERED: usize = 4096;

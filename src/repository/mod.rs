@@ -1,0 +1,361 @@
+//! The repository: what the objects of a store mean together.
+//!
+//! [`Repository::open`] needs a store, a way to open a key slot, and a cache directory. From there a [`writer`] stores
+//! chunks and trees and commits a snapshot, a [`reader`] finds and opens them again. Order is kept by types: only
+//! [`packer`] makes a `PackImage`, only a durable put an `UploadedPack`, and an index segment is made from those alone.
+
+use std::sync::Arc;
+
+use crate::format::FormatError;
+use crate::format::config::{ChunkerProfile, Config, RequiredFeatures};
+use crate::format::keyring::{DomainRecord, Keyring};
+use crate::format::slot::{RootKey, Slot};
+use crate::crypto::derive::{DedupSecret, ReaderKey};
+use crate::crypto::secret::{Passphrase, Secret};
+use crate::crypto::session::new_domain_key;
+use crate::crypto::slot::{SlotLock, open_slot, seal_slot};
+use crate::crypto::sign::Signed;
+use crate::crypto::{CryptoError, random};
+use crate::format::FORMAT_VERSION;
+use crate::model::id::{DomainId, RepositoryId, SlotId};
+use crate::model::key::{ObjectKey, ObjectKind};
+use crate::model::time::Timestamp;
+use crate::repository::cache::Cache;
+use crate::repository::keys::Keys;
+use crate::store::{Store, StoreError, StoreErrorKind};
+
+pub mod cache;
+pub mod index;
+pub mod keys;
+pub mod lease;
+pub mod packer;
+pub mod reader;
+pub mod snapshots;
+pub mod tree;
+pub mod uploader;
+pub mod writer;
+
+/// The domain that is used unless another is configured.
+pub const MAIN_DOMAIN: &str = "main";
+
+/// Why a repository could not be made or opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// There is no repository at this place.
+    #[error("there is no repository at {location}")]
+    Missing {
+        /// Where it was looked for.
+        location: String,
+    },
+    /// `init` was asked to make one where one is.
+    #[error("there is a repository at {location} already")]
+    Exists {
+        /// Where it is.
+        location: String,
+    },
+    /// No key slot opens with what was given.
+    #[error("none of the {slots} key slots opens with this passphrase")]
+    WrongKey {
+        /// Number of slots tried.
+        slots: usize,
+    },
+    /// A recovery identity's check digits do not fit.
+    #[error("the recovery identity is mistyped: its check digits do not fit")]
+    MistypedRecovery,
+    /// An object that every operation needs is damaged.
+    #[error("{key} cannot be used")]
+    Damaged {
+        /// The object.
+        key: ObjectKey,
+        /// What is wrong with it.
+        #[source]
+        source: FormatError,
+    },
+    /// The provider shows an older state than this machine has seen.
+    #[error("{what} {found} is older than {seen}, which this machine has seen: the store was rolled back")]
+    RolledBack {
+        /// `keyring` or `configuration`.
+        what: &'static str,
+        /// Counter found.
+        found: u64,
+        /// Counter remembered.
+        seen: u64,
+    },
+    /// Reading was asked of a key that can only write.
+    #[error("this key can back up but not read")]
+    WriterOnly,
+    /// The cache directory cannot be used.
+    #[error("the cache directory {path} cannot be used")]
+    Cache {
+        /// The directory.
+        path: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A key could not be used.
+    #[error("the keys cannot be used")]
+    Crypto(#[from] CryptoError),
+    /// The store failed.
+    #[error("the repository at {location} cannot be reached")]
+    Store {
+        /// Where it is.
+        location: String,
+        /// Why.
+        #[source]
+        source: StoreError,
+    },
+}
+
+/// What `init` may be told.
+#[derive(Debug, Clone)]
+pub struct InitOptions {
+    /// How file contents are cut.
+    pub files: ChunkerProfile,
+    /// How streams are cut.
+    pub streams: ChunkerProfile,
+    /// Size at which a pack is complete, in bytes.
+    pub pack_target_bytes: u32,
+}
+
+impl Default for InitOptions {
+    /// Profiles measured on source trees, disk images and database dumps (`docs/performance.md`).
+    fn default() -> Self {
+        let profile = |min, avg, max| ChunkerProfile {
+            algorithm: ChunkerProfile::FASTCDC_2020,
+            min,
+            avg,
+            max,
+            normalization: 2,
+        };
+        Self {
+            files: profile(64 << 10, 256 << 10, 1 << 20),
+            streams: profile(4 << 10, 16 << 10, 64 << 10),
+            pack_target_bytes: 32 << 20,
+        }
+    }
+}
+
+/// An open repository.
+#[derive(Debug)]
+pub struct Repository {
+    store: Arc<dyn Store>,
+    config: Config,
+    keys: Keys,
+    cache: Cache,
+}
+
+impl Repository {
+    /// Makes a repository: root secrets, one domain, the configuration and one key slot for each lock.
+    ///
+    /// The configuration is written last, so a cut-off `init` leaves nothing that counts as a repository.
+    ///
+    /// # Errors
+    /// [`OpenError::Exists`] when there is one; otherwise what the store or the cache reports.
+    pub async fn init(
+        store: Arc<dyn Store>,
+        locks: &[(SlotLock, &str)],
+        options: &InitOptions,
+        now: Timestamp,
+        cache_root: Option<&std::path::Path>,
+    ) -> Result<Self, OpenError> {
+        let at = |source| OpenError::Store { location: store.location().to_owned(), source };
+        for kind in [ObjectKind::Config, ObjectKind::Key, ObjectKind::Keyring, ObjectKind::Pack] {
+            if !store.list(kind.prefix()).await.map_err(at)?.is_empty() {
+                return Err(OpenError::Exists { location: store.location().to_owned() });
+            }
+        }
+        let repository = RepositoryId(random());
+        let reader = ReaderKey::random();
+        let verifying_key = reader.verifying_key(repository);
+
+        let (secret_key, public_key) = new_domain_key();
+        let dedup = DedupSecret { secret: Secret::random(), domain: DomainId(random()), epoch: 1 };
+        let domain = DomainRecord::seal(repository, &reader, MAIN_DOMAIN, &dedup, &secret_key, public_key);
+        let keyring = Keyring { repository, counter: 1, domains: vec![domain] };
+        let keyring_bytes = keyring.encode(&reader);
+        store.put(&ObjectKey::keyring(1, random()), keyring_bytes.into()).await.map_err(at)?;
+
+        for (lock, label) in locks {
+            let slot = Slot {
+                repository,
+                root: RootKey::Reader(reader.clone()),
+                verifying_key,
+                label: (*label).to_owned(),
+            };
+            let (lock, content) = (lock.clone(), slot.encode());
+            let sealed = tokio::task::spawn_blocking(move || seal_slot(&lock, &content))
+                .await
+                .expect("sealing a slot does not panic")?;
+            store.put(&ObjectKey::slot(SlotId(random())), sealed.into()).await.map_err(at)?;
+        }
+        let config = Config {
+            repository,
+            counter: 1,
+            version: FORMAT_VERSION,
+            created: now,
+            required: RequiredFeatures::default(),
+            files: options.files,
+            streams: options.streams,
+            pack_target_bytes: options.pack_target_bytes,
+        };
+        let config_bytes = config.encode(|payload| reader.sign(Signed::Config, repository, payload));
+        store.put(&ObjectKey::config(1, random()), config_bytes.into()).await.map_err(at)?;
+
+        let cache = open_cache(repository, cache_root)?;
+        let keys = Keys::open(RootKey::Reader(reader), verifying_key, keyring)
+            .map_err(|source| OpenError::Damaged { key: ObjectKey::from_listed("keyring/"), source })?;
+        Ok(Self { store, config, keys, cache })
+    }
+
+    /// Opens a repository with a passphrase or recovery identity.
+    ///
+    /// # Errors
+    /// [`OpenError`] tells apart: no repository, wrong key, damage, roll-back, and an unreachable store.
+    pub async fn open(
+        store: Arc<dyn Store>,
+        passphrase: &Passphrase,
+        cache_root: Option<&std::path::Path>,
+    ) -> Result<Self, OpenError> {
+        let slot = open_any_slot(&*store, passphrase).await?;
+        let cache = open_cache(slot.repository, cache_root)?;
+        let (config_key, config) = newest(&*store, ObjectKind::Config, "configuration", &cache, |bytes| {
+            let config = Config::decode(bytes, slot.repository, &slot.verifying_key)?;
+            Ok((config.counter, config))
+        })
+        .await?;
+        config
+            .check_features(&config.required.read)
+            .map_err(|source| OpenError::Damaged { key: config_key, source })?;
+        let (keyring_key, keyring) = newest(&*store, ObjectKind::Keyring, "keyring", &cache, |bytes| {
+            let keyring = Keyring::decode(bytes, slot.repository, &slot.verifying_key)?;
+            Ok((keyring.counter, keyring))
+        })
+        .await?;
+        let keys = Keys::open(slot.root, slot.verifying_key, keyring)
+            .map_err(|source| OpenError::Damaged { key: keyring_key, source })?;
+        Ok(Self { store, config, keys, cache })
+    }
+
+    /// Returns the store.
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.store
+    }
+
+    /// Returns the configuration.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Returns the keys.
+    pub fn keys(&self) -> &Keys {
+        &self.keys
+    }
+
+    /// Returns the local cache.
+    pub fn cache(&self) -> &Cache {
+        &self.cache
+    }
+
+    /// Returns the repository's id.
+    pub fn id(&self) -> RepositoryId {
+        self.config.repository
+    }
+}
+
+fn open_cache(repository: RepositoryId, root: Option<&std::path::Path>) -> Result<Cache, OpenError> {
+    Cache::open(repository, root).map_err(|(path, source)| OpenError::Cache { path: path.display().to_string(), source })
+}
+
+/// Tries a passphrase on every slot, the cheap ones first.
+async fn open_any_slot(store: &dyn Store, passphrase: &Passphrase) -> Result<Slot, OpenError> {
+    let at = |source: StoreError| match source.kind {
+        StoreErrorKind::NoSuchPlace => OpenError::Missing { location: store.location().to_owned() },
+        _ => OpenError::Store { location: store.location().to_owned(), source },
+    };
+    let missing = || OpenError::Missing { location: store.location().to_owned() };
+    if store.list(ObjectKind::Config.prefix()).await.map_err(at)?.is_empty() {
+        return Err(missing());
+    }
+    if crate::crypto::slot::check_recovery_identity(passphrase.expose()) == Some(false) {
+        return Err(OpenError::MistypedRecovery);
+    }
+    let listed = store.list(ObjectKind::Key.prefix()).await.map_err(at)?;
+    let mut damaged = None;
+    let mut slots = Vec::new();
+    for object in &listed {
+        slots.push((object.key.clone(), store.get(&object.key).await.map_err(at)?));
+    }
+    slots.sort_by_key(|(_, bytes)| scrypt_work(bytes));
+    for (key, bytes) in slots {
+        let passphrase = passphrase.clone();
+        let opened = tokio::task::spawn_blocking(move || open_slot(&passphrase, &bytes))
+            .await
+            .expect("opening a slot does not panic");
+        match opened {
+            Ok(Some(content)) => match Slot::decode(&content) {
+                Ok(slot) => return Ok(slot),
+                Err(source) => damaged = Some(OpenError::Damaged { key, source }),
+            },
+            Ok(None) => {}
+            Err(error) => {
+                let source = FormatError::Invalid { what: "a key slot", why: error.to_string() };
+                damaged = Some(OpenError::Damaged { key, source });
+            }
+        }
+    }
+    Err(damaged.unwrap_or(OpenError::WrongKey { slots: listed.len() }))
+}
+
+/// Reads the work factor from an age file's scrypt stanza, so that cheap slots are tried first.
+fn scrypt_work(slot: &[u8]) -> u32 {
+    let head = String::from_utf8_lossy(&slot[..slot.len().min(200)]);
+    let stanza = head.lines().find_map(|line| line.strip_prefix("-> scrypt "));
+    stanza.and_then(|stanza| stanza.split(' ').nth(1)?.parse().ok()).unwrap_or(u32::MAX)
+}
+
+/// Returns the object of `kind` with the highest counter that `decode` accepts, and refuses a roll-back.
+async fn newest<T>(
+    store: &dyn Store,
+    kind: ObjectKind,
+    what: &'static str,
+    cache: &Cache,
+    decode: impl Fn(&[u8]) -> Result<(u64, T), FormatError>,
+) -> Result<(ObjectKey, T), OpenError> {
+    let at = |source| OpenError::Store { location: store.location().to_owned(), source };
+    let mut listed = store.list(kind.prefix()).await.map_err(at)?;
+    listed.sort_by_key(|object| std::cmp::Reverse(object.key.counter()));
+    let mut damaged = None;
+    for object in listed {
+        let bytes = match store.get(&object.key).await {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind == StoreErrorKind::NotFound => continue,
+            Err(error) => return Err(at(error)),
+        };
+        match decode(&bytes) {
+            Ok((counter, _)) if object.key.counter() != Some(counter) => {
+                let why = format!("it is number {counter} under another name");
+                damaged = damaged.or(Some((object.key, FormatError::Invalid { what, why })));
+            }
+            Ok((counter, value)) => {
+                let seen = cache.highest_counter(kind);
+                if counter < seen {
+                    return Err(match damaged {
+                        Some((key, source)) => OpenError::Damaged { key, source },
+                        None => OpenError::RolledBack { what, found: counter, seen },
+                    });
+                }
+                cache.remember_counter(kind, counter);
+                return Ok((object.key, value));
+            }
+            Err(source) => damaged = damaged.or(Some((object.key, source))),
+        }
+    }
+    Err(match damaged {
+        Some((key, source)) => OpenError::Damaged { key, source },
+        None => OpenError::Damaged {
+            key: ObjectKey::from_listed(kind.prefix()),
+            source: FormatError::Invalid { what, why: "there is none".into() },
+        },
+    })
+}

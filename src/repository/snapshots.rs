@@ -1,0 +1,177 @@
+//! Snapshots: listing, opening and choosing them.
+
+use std::sync::Arc;
+
+use futures::stream::{self, StreamExt};
+
+use crate::crypto::seal::{Purpose, open_envelope};
+use crate::format::FormatError;
+use crate::format::snapshot::{decode_snapshot, split_snapshot_object};
+use crate::model::key::{ObjectKey, ObjectKind};
+use crate::model::path::EntryPath;
+use crate::model::snapshot::{Snapshot, SnapshotId};
+use crate::repository::Repository;
+use crate::repository::keys::SessionKeyError;
+use crate::store::StoreError;
+
+/// Snapshots fetched at the same time.
+const FETCHES: usize = 16;
+
+/// Why a snapshot could not be had.
+#[derive(Debug, thiserror::Error)]
+pub enum SnapshotError {
+    /// The store failed.
+    #[error("snapshot {id} could not be fetched")]
+    Fetch {
+        /// The snapshot.
+        id: String,
+        /// Why.
+        #[source]
+        source: StoreError,
+    },
+    /// The snapshots could not be listed.
+    #[error("the snapshots could not be listed")]
+    List(#[source] StoreError),
+    /// Its key could not be had.
+    #[error("snapshot {id} cannot be opened")]
+    Key {
+        /// The snapshot.
+        id: String,
+        /// Why.
+        #[source]
+        source: SessionKeyError,
+    },
+    /// It is damaged.
+    #[error("snapshot {id} is damaged")]
+    Damaged {
+        /// The snapshot.
+        id: String,
+        /// What is wrong with it.
+        #[source]
+        source: FormatError,
+    },
+    /// No snapshot has this id.
+    #[error("there is no snapshot {0:?}")]
+    Unknown(String),
+    /// Several snapshots have ids that start like this.
+    #[error("{prefix:?} could be {}", .candidates.join(", "))]
+    Ambiguous {
+        /// What was given.
+        prefix: String,
+        /// The ids that start with it.
+        candidates: Vec<String>,
+    },
+    /// No snapshot fits the conditions for `latest`.
+    #[error("no snapshot fits")]
+    NoneFits,
+}
+
+/// Narrows a choice of snapshots; empty conditions let everything pass.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SnapshotFilter {
+    /// Any of these hosts.
+    pub hosts: Vec<String>,
+    /// Any of these jobs.
+    pub jobs: Vec<String>,
+    /// All of these tags.
+    pub tags: Vec<String>,
+    /// Made from a source that is, or contains, each of these paths.
+    pub paths: Vec<Vec<u8>>,
+}
+
+impl SnapshotFilter {
+    /// Tells whether a snapshot passes.
+    pub fn accepts(&self, snapshot: &Snapshot) -> bool {
+        let covers = |source: &[u8], path: &[u8]| {
+            let part = |bytes: &[u8]| EntryPath::new(bytes.strip_prefix(b"/").unwrap_or(bytes).to_vec()).ok();
+            match (part(source), part(path)) {
+                (Some(source), Some(path)) => path.is_within(&source),
+                _ => source == path || source == b"/",
+            }
+        };
+        (self.hosts.is_empty() || self.hosts.contains(&snapshot.host))
+            && (self.jobs.is_empty() || self.jobs.contains(&snapshot.job))
+            && self.tags.iter().all(|tag| snapshot.tags.contains(tag))
+            && self.paths.iter().all(|path| snapshot.sources.iter().any(|source| covers(source, path)))
+    }
+}
+
+impl Repository {
+    /// Lists the ids of all snapshots, the oldest first.
+    ///
+    /// # Errors
+    /// [`SnapshotError::List`].
+    pub async fn snapshot_ids(&self) -> Result<Vec<SnapshotId>, SnapshotError> {
+        let listed = self.store().list(ObjectKind::Snapshot.prefix()).await.map_err(SnapshotError::List)?;
+        let mut ids: Vec<SnapshotId> = listed.iter().filter_map(|object| object.key.snapshot_id()).collect();
+        ids.sort();
+        Ok(ids)
+    }
+
+    /// Fetches and opens a snapshot.
+    ///
+    /// # Errors
+    /// [`SnapshotError`] tells whether the store, the key or the snapshot is the reason.
+    pub async fn snapshot(&self, id: SnapshotId) -> Result<Snapshot, SnapshotError> {
+        let name = || id.to_string();
+        let object = self
+            .store()
+            .get(&ObjectKey::snapshot(id))
+            .await
+            .map_err(|source| SnapshotError::Fetch { id: name(), source })?;
+        let damaged = |source| SnapshotError::Damaged { id: name(), source };
+        let (header, envelope) = split_snapshot_object(&object).map_err(damaged)?;
+        let secret =
+            self.keys().session_secret(&header).map_err(|source| SnapshotError::Key { id: name(), source })?;
+        let plain = open_envelope(&secret.0, self.id(), Purpose::Snapshot, &id.to_bytes(), envelope)
+            .map_err(|error| damaged(FormatError::Invalid { what: "a snapshot", why: error.to_string() }))?;
+        decode_snapshot(id, &header, &plain).map_err(damaged)
+    }
+
+    /// Fetches and opens all snapshots, the oldest first; each may fail by itself.
+    ///
+    /// # Errors
+    /// [`SnapshotError::List`] when they cannot even be listed.
+    pub async fn snapshots(
+        self: &Arc<Self>,
+    ) -> Result<Vec<(SnapshotId, Result<Snapshot, SnapshotError>)>, SnapshotError> {
+        let ids = self.snapshot_ids().await?;
+        Ok(stream::iter(ids)
+            .map(|id| async move { (id, self.snapshot(id).await) })
+            .buffered(FETCHES)
+            .collect()
+            .await)
+    }
+
+    /// Finds the snapshot that `text` means: `latest` among those that pass `filter`, or the start of an id.
+    ///
+    /// # Errors
+    /// [`SnapshotError::Unknown`], [`SnapshotError::Ambiguous`] or [`SnapshotError::NoneFits`] when no one snapshot is
+    /// meant; otherwise why it cannot be opened.
+    pub async fn find_snapshot(
+        self: &Arc<Self>,
+        text: &str,
+        filter: &SnapshotFilter,
+    ) -> Result<Snapshot, SnapshotError> {
+        let mut ids = self.snapshot_ids().await?;
+        if text == "latest" {
+            while let Some(id) = ids.pop() {
+                let snapshot = self.snapshot(id).await?;
+                if filter.accepts(&snapshot) {
+                    return Ok(snapshot);
+                }
+            }
+            return Err(SnapshotError::NoneFits);
+        }
+        let fitting = |id: &&SnapshotId| !text.is_empty() && (id.to_string().starts_with(text) || id.object_name() == text);
+        let fitting: Vec<SnapshotId> = ids.iter().filter(fitting).copied().collect();
+        match fitting.as_slice() {
+            [id] => self.snapshot(*id).await,
+            [] => Err(SnapshotError::Unknown(text.to_owned())),
+            several => Err(SnapshotError::Ambiguous {
+                prefix: text.to_owned(),
+                candidates: several.iter().map(SnapshotId::to_string).collect(),
+            }),
+        }
+    }
+}

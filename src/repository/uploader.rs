@@ -1,0 +1,230 @@
+//! Uploading: complete packs go to the store, several at once; what is durable goes into index segments.
+//!
+//! Sealing threads hand packs over through a bounded channel, so at most [`UploadLimits::packs_in_flight`] packs and the
+//! ones being filled are in memory. Segments are flushed during a long run, so a run that is cut off leaves chunks that
+//! the next one finds.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc;
+use tokio::task::{JoinHandle, JoinSet};
+
+use crate::crypto::random;
+use crate::format::index::{IndexSegment, PackEntry};
+use crate::model::id::SegmentId;
+use crate::model::key::ObjectKey;
+use crate::progress::{Counter, Monitor};
+use crate::repository::Repository;
+use crate::repository::index::{Index, IndexError, seal_segment};
+use crate::repository::packer::PackImage;
+use crate::repository::writer::Claims;
+use crate::store::StoreError;
+
+/// Chunks after which a segment is flushed: bounds the memory for claims and the work lost by a cut-off run.
+const FLUSH_CHUNKS: usize = 1 << 18;
+/// Bytes of packs after which a segment is flushed.
+const FLUSH_BYTES: u64 = 4 << 30;
+/// Time after which a segment is flushed.
+const FLUSH_AFTER: Duration = Duration::from_secs(300);
+
+/// Why uploading ended.
+#[derive(Debug, thiserror::Error)]
+pub enum UploadError {
+    /// A pack could not be stored.
+    #[error("pack {pack} could not be stored")]
+    Pack {
+        /// The pack.
+        pack: String,
+        /// Why.
+        #[source]
+        source: StoreError,
+    },
+    /// An index segment could not be stored.
+    #[error("index segment {segment} could not be stored")]
+    Segment {
+        /// The segment.
+        segment: String,
+        /// Why.
+        #[source]
+        source: StoreError,
+    },
+    /// The local index could not take in what was stored.
+    #[error("the index could not be extended")]
+    Index(#[from] IndexError),
+}
+
+/// A pack that the store has reported durable.
+#[derive(Debug)]
+pub struct UploadedPack(PackEntry);
+
+/// How much may be under way.
+#[derive(Debug, Clone, Copy)]
+pub struct UploadLimits {
+    /// Packs being stored at the same time.
+    pub packs_in_flight: usize,
+}
+
+/// What an upload stored.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Uploaded {
+    /// Packs stored.
+    pub packs: u64,
+    /// Index segments stored.
+    pub segments: u64,
+    /// Bytes stored, of both.
+    pub bytes: u64,
+}
+
+/// The running upload of one session.
+#[derive(Debug)]
+pub struct Uploader {
+    sender: mpsc::Sender<PackImage>,
+    task: JoinHandle<Result<Uploaded, UploadError>>,
+}
+
+impl Uploader {
+    /// Starts uploading in the background.
+    pub fn start(
+        repository: Arc<Repository>,
+        index: Arc<Index>,
+        claims: Arc<Claims>,
+        limits: UploadLimits,
+        monitor: Arc<dyn Monitor>,
+    ) -> Self {
+        // One pack may wait while all others are under way.
+        let (sender, receiver) = mpsc::channel(1);
+        let run = Run {
+            repository,
+            index,
+            claims,
+            monitor,
+            uploaded: Uploaded::default(),
+            waiting: Vec::new(),
+            waiting_chunks: 0,
+            waiting_bytes: 0,
+            flushed: Instant::now(),
+        };
+        Self { sender, task: tokio::spawn(run.all(receiver, limits)) }
+    }
+
+    /// Hands a pack over from a thread outside the runtime; waits while too many are under way.
+    ///
+    /// # Errors
+    /// When uploading has ended with an error, which [`Uploader::finish`] returns.
+    pub fn send(&self, image: PackImage) -> Result<(), UploadStopped> {
+        self.sender.blocking_send(image).map_err(|_| UploadStopped)
+    }
+
+    /// Waits until everything handed over is durable and indexed.
+    ///
+    /// # Errors
+    /// The first [`UploadError`].
+    pub async fn finish(self) -> Result<Uploaded, UploadError> {
+        drop(self.sender);
+        self.task.await.expect("the uploading task does not panic")
+    }
+}
+
+/// Uploading has ended early; the reason is told by [`Uploader::finish`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("uploading has stopped")]
+pub struct UploadStopped;
+
+struct Run {
+    repository: Arc<Repository>,
+    index: Arc<Index>,
+    claims: Arc<Claims>,
+    monitor: Arc<dyn Monitor>,
+    uploaded: Uploaded,
+    waiting: Vec<UploadedPack>,
+    waiting_chunks: usize,
+    waiting_bytes: u64,
+    flushed: Instant,
+}
+
+impl Run {
+    async fn all(
+        mut self,
+        mut receiver: mpsc::Receiver<PackImage>,
+        limits: UploadLimits,
+    ) -> Result<Uploaded, UploadError> {
+        let mut puts = JoinSet::new();
+        loop {
+            let room = puts.len() < limits.packs_in_flight.max(1);
+            tokio::select! {
+                Some(stored) = puts.join_next(), if !puts.is_empty() => {
+                    self.stored(stored.expect("a put does not panic")?).await?;
+                }
+                image = receiver.recv(), if room => match image {
+                    Some(image) => {
+                        puts.spawn(put(self.repository.clone(), image));
+                    }
+                    None => break,
+                },
+            }
+        }
+        while let Some(stored) = puts.join_next().await {
+            self.stored(stored.expect("a put does not panic")?).await?;
+        }
+        self.flush().await?;
+        Ok(self.uploaded)
+    }
+
+    async fn stored(&mut self, pack: UploadedPack) -> Result<(), UploadError> {
+        let size = u64::from(pack.0.size);
+        self.uploaded.packs += 1;
+        self.uploaded.bytes += size;
+        self.monitor.add(Counter::StoredBytes, size);
+        self.waiting_chunks += pack.0.directory.frames.iter().map(|frame| frame.chunks.len()).sum::<usize>();
+        self.waiting_bytes += size;
+        self.waiting.push(pack);
+        let due = self.waiting_chunks >= FLUSH_CHUNKS
+            || self.waiting_bytes >= FLUSH_BYTES
+            || self.flushed.elapsed() >= FLUSH_AFTER;
+        if due { self.flush().await } else { Ok(()) }
+    }
+
+    /// Stores a segment of the packs that are durable and not yet indexed.
+    async fn flush(&mut self) -> Result<(), UploadError> {
+        self.flushed = Instant::now();
+        if self.waiting.is_empty() {
+            return Ok(());
+        }
+        let segment = IndexSegment { packs: self.waiting.drain(..).map(|UploadedPack(entry)| entry).collect() };
+        (self.waiting_chunks, self.waiting_bytes) = (0, 0);
+        let id = SegmentId(random());
+        let repository = self.repository.clone();
+        let (object, segment) = tokio::task::spawn_blocking(move || (seal_segment(&repository, id, &segment), segment))
+            .await
+            .expect("sealing a segment does not panic");
+        let bytes = object.len() as u64;
+        self.repository
+            .store()
+            .put(&ObjectKey::segment(id), object.into())
+            .await
+            .map_err(|source| UploadError::Segment { segment: id.to_string(), source })?;
+        let (index, claims) = (self.index.clone(), self.claims.clone());
+        tokio::task::spawn_blocking(move || {
+            index.add_segment(id, &segment.packs)?;
+            claims.forget(&segment);
+            Ok::<_, IndexError>(())
+        })
+        .await
+        .expect("extending the index does not panic")?;
+        self.uploaded.segments += 1;
+        self.uploaded.bytes += bytes;
+        self.monitor.add(Counter::StoredBytes, bytes);
+        Ok(())
+    }
+}
+
+async fn put(repository: Arc<Repository>, image: PackImage) -> Result<UploadedPack, UploadError> {
+    let key = ObjectKey::pack(image.entry.id);
+    repository
+        .store()
+        .put(&key, image.bytes)
+        .await
+        .map_err(|source| UploadError::Pack { pack: image.entry.id.short(), source })?;
+    Ok(UploadedPack(image.entry))
+}
