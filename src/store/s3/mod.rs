@@ -1,1 +1,3 @@
-//! s3
+//! A store in a bucket at an S3 provider.
+
+pub mod provider;
