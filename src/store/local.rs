@@ -1,1 +1,446 @@
-//! local
+//! A store in a directory, on a disk or a mounted file system.
+//!
+//! An object is a file of its name. It is written under `tmp/`, made durable, and renamed into place, so a name is
+//! either absent or whole, whatever crashes. The directories are made durable too, before `put` returns.
+
+use std::collections::HashSet;
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Read, Write};
+use std::ops::Range;
+use std::os::unix::fs::{DirBuilderExt, FileExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use crate::model::key::ObjectKey;
+use crate::store::{ObjectInfo, OpenMode, Store, StoreError, StoreErrorKind};
+
+/// Where files are written before they get their name.
+const TEMPORARY: &str = "tmp";
+
+/// A temporary file this old belongs to nobody any more: no single object takes a day to write.
+const TEMPORARY_LIFETIME: Duration = Duration::from_secs(24 * 3600);
+
+/// Bytes handed to the kernel between two nudges to start writing them out. Large enough that the system calls cost
+/// nothing, small enough that the disk starts while most of a pack is still being copied.
+const WRITE_BLOCK_BYTES: usize = 4 << 20;
+
+/// Directories below the root that a listing enters, which bounds what a loop of symbolic links can cost.
+const DEPTH_MAX: usize = 16;
+
+/// A store in a directory.
+#[derive(Debug, Clone)]
+pub struct LocalStore(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    root: PathBuf,
+    location: String,
+    /// Directories known to exist durably.
+    known: Mutex<HashSet<PathBuf>>,
+}
+
+impl LocalStore {
+    /// Opens the directory `root`. A new one is made readable for its owner alone, since it will hold key slots.
+    ///
+    /// # Errors
+    /// [`StoreErrorKind::NoSuchPlace`] when the directory is missing and `mode` does not allow making it.
+    pub fn open(root: &Path, mode: OpenMode) -> Result<Self, StoreError> {
+        let error = |source| error_at("open", root.display(), source);
+        match fs::metadata(root) {
+            Ok(metadata) if metadata.is_dir() => {}
+            Ok(_) => {
+                let message = "it is there, but is not a directory";
+                return Err(StoreError::new("open", root.display(), StoreErrorKind::NoSuchPlace, message));
+            }
+            Err(source) if source.kind() == ErrorKind::NotFound && mode == OpenMode::Create => {
+                fs::DirBuilder::new().recursive(true).mode(0o700).create(root).map_err(error)?;
+                let parent = root.parent().filter(|parent| !parent.as_os_str().is_empty());
+                sync_directory(parent.unwrap_or(Path::new("."))).map_err(error)?;
+            }
+            Err(source) if source.kind() == ErrorKind::NotFound => {
+                let message = "no such directory";
+                return Err(StoreError::new("open", root.display(), StoreErrorKind::NoSuchPlace, message));
+            }
+            Err(source) => return Err(error(source)),
+        }
+        let location = root.display().to_string();
+        let store = Self(Arc::new(Inner { root: root.to_owned(), location, known: Mutex::default() }));
+        if mode != OpenMode::Read {
+            store.0.remove_old_temporaries();
+        }
+        Ok(store)
+    }
+
+    /// Runs blocking file work away from the threads that drive the network.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Inner) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let inner = self.0.clone();
+        tokio::task::spawn_blocking(move || work(&inner)).await.expect("file work does not panic")
+    }
+}
+
+#[async_trait]
+impl Store for LocalStore {
+    fn location(&self) -> &str {
+        &self.0.location
+    }
+
+    async fn put(&self, key: &ObjectKey, body: Bytes) -> Result<(), StoreError> {
+        let key = key.clone();
+        self.blocking(move |inner| inner.put(&key, &body)).await
+    }
+
+    async fn get(&self, key: &ObjectKey) -> Result<Bytes, StoreError> {
+        let key = key.clone();
+        self.blocking(move |inner| inner.get(&key)).await
+    }
+
+    async fn get_range(&self, key: &ObjectKey, range: Range<u64>) -> Result<Bytes, StoreError> {
+        if range.is_empty() {
+            return Ok(Bytes::new());
+        }
+        let key = key.clone();
+        self.blocking(move |inner| inner.get_range(&key, range)).await
+    }
+
+    async fn head(&self, key: &ObjectKey) -> Result<ObjectInfo, StoreError> {
+        let key = key.clone();
+        self.blocking(move |inner| {
+            let metadata = fs::metadata(inner.path("head", &key)?).map_err(|e| object_error("head", &key, e))?;
+            if metadata.is_file() {
+                Ok(ObjectInfo { size: metadata.len(), key })
+            } else {
+                Err(StoreError::not_found("head", &key))
+            }
+        })
+        .await
+    }
+
+    async fn list(&self, prefix: &str) -> Result<Vec<ObjectInfo>, StoreError> {
+        let prefix = prefix.to_owned();
+        self.blocking(move |inner| inner.list(&prefix)).await
+    }
+
+    async fn delete(&self, key: &ObjectKey) -> Result<(), StoreError> {
+        let key = key.clone();
+        self.blocking(move |inner| match fs::remove_file(inner.path("delete", &key)?) {
+            Ok(()) => Ok(()),
+            Err(e) if is_absent(&e) => Ok(()),
+            Err(e) => Err(object_error("delete", &key, e)),
+        })
+        .await
+    }
+}
+
+impl Inner {
+    /// Returns the file of `key`, and refuses names that would lead out of the root or among the temporary files.
+    fn path(&self, operation: &'static str, key: &ObjectKey) -> Result<PathBuf, StoreError> {
+        let mut parts = key.as_str().split('/');
+        let sound = |part: &str| !part.is_empty() && part != "." && part != ".." && !part.contains('\0');
+        if parts.clone().all(sound) && parts.next() != Some(TEMPORARY) {
+            Ok(self.root.join(key.as_str()))
+        } else {
+            Err(StoreError::new(operation, key, StoreErrorKind::Other, "not a name that a directory can hold"))
+        }
+    }
+
+    fn put(&self, key: &ObjectKey, body: &[u8]) -> Result<(), StoreError> {
+        let path = self.path("put", key)?;
+        let directory = path.parent().expect("a key is below the root");
+        let error = |source| object_error("put", key, source);
+        let temporary = self.write_temporary(body).map_err(error)?;
+        let renamed = self.ensure_directory(directory).and_then(|()| {
+            fs::rename(&temporary, &path).or_else(|failed| {
+                // The directory may have been removed since we learnt of it.
+                self.known.lock().expect("no panic while held").clear();
+                if failed.kind() != ErrorKind::NotFound {
+                    return Err(failed);
+                }
+                self.ensure_directory(directory)?;
+                fs::rename(&temporary, &path)
+            })
+        });
+        if let Err(failed) = renamed {
+            let _ = fs::remove_file(&temporary);
+            return Err(error(failed));
+        }
+        sync_directory(directory).map_err(error)
+    }
+
+    /// Writes a temporary file durably and returns where it is.
+    fn write_temporary(&self, body: &[u8]) -> io::Result<PathBuf> {
+        let directory = self.root.join(TEMPORARY);
+        let mut random = [0; 12];
+        getrandom::fill(&mut random).map_err(io::Error::other)?;
+        let name: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+        let path = directory.join(name);
+        let mut file = match File::create_new(&path) {
+            Err(e) if e.kind() == ErrorKind::NotFound => {
+                // Only when the whole repository is still there: a disk that is not mounted must not be filled.
+                fs::create_dir(&directory)
+                    .or_else(|e| if e.kind() == ErrorKind::AlreadyExists { Ok(()) } else { Err(e) })?;
+                File::create_new(&path)?
+            }
+            other => other?,
+        };
+        let written = write_and_sync(&mut file, body);
+        if let Err(failed) = written {
+            let _ = fs::remove_file(&path);
+            return Err(failed);
+        }
+        Ok(path)
+    }
+
+    /// Makes a directory below the root, durably. Costs nothing once it is known.
+    fn ensure_directory(&self, directory: &Path) -> io::Result<()> {
+        if directory == self.root || self.known.lock().expect("no panic while held").contains(directory) {
+            return Ok(());
+        }
+        let parent = directory.parent().expect("below the root");
+        self.ensure_directory(parent)?;
+        match fs::create_dir(directory) {
+            Err(e) if e.kind() == ErrorKind::AlreadyExists => {}
+            other => other?,
+        }
+        // Also where it was there: whoever made it may not have got as far as making it durable.
+        sync_directory(parent)?;
+        self.known.lock().expect("no panic while held").insert(directory.to_owned());
+        Ok(())
+    }
+
+    fn get(&self, key: &ObjectKey) -> Result<Bytes, StoreError> {
+        let error = |source| object_error("get", key, source);
+        let mut file = File::open(self.path("get", key)?).map_err(error)?;
+        let expected = file.metadata().map_err(error)?.len();
+        let mut body = Vec::with_capacity(usize::try_from(expected).unwrap_or(0));
+        file.read_to_end(&mut body).map_err(error)?;
+        Ok(body.into())
+    }
+
+    fn get_range(&self, key: &ObjectKey, range: Range<u64>) -> Result<Bytes, StoreError> {
+        let file = File::open(self.path("get", key)?).map_err(|e| object_error("get", key, e))?;
+        let size = file.metadata().map_err(|e| object_error("get", key, e))?.len();
+        let truncated = || {
+            let message = format!("bytes {}..{} were asked for, the object has {size}", range.start, range.end);
+            StoreError::new("get", key, StoreErrorKind::Truncated, message)
+        };
+        // Before the buffer is made: a range from a damaged index may be absurd.
+        if range.end > size {
+            return Err(truncated());
+        }
+        let mut body = vec![0; usize::try_from(range.end - range.start).map_err(|_| truncated())?];
+        file.read_exact_at(&mut body, range.start).map_err(|e| match e.kind() {
+            ErrorKind::UnexpectedEof => truncated(),
+            _ => object_error("get", key, e),
+        })?;
+        Ok(body.into())
+    }
+
+    fn list(&self, prefix: &str) -> Result<Vec<ObjectInfo>, StoreError> {
+        let error = |source| error_at("list", prefix, source);
+        let start = prefix.rsplit_once('/').map_or("", |(directory, _)| directory);
+        if start.split('/').any(|part| part == "." || part == "..") || start.starts_with('/') {
+            return Ok(Vec::new());
+        }
+        if !self.root.is_dir() {
+            let message = format!("no such directory: {}", self.location);
+            return Err(StoreError::new("list", prefix, StoreErrorKind::NoSuchPlace, message));
+        }
+        let mut found = Vec::new();
+        let mut pending = vec![(start.to_owned(), 0)];
+        while let Some((name, depth)) = pending.pop() {
+            let entries = match fs::read_dir(self.root.join(&name)) {
+                Ok(entries) => entries,
+                Err(e) if is_absent(&e) => continue,
+                Err(e) => return Err(error(e)),
+            };
+            for entry in entries {
+                let entry = entry.map_err(error)?;
+                let Ok(base) = entry.file_name().into_string() else { continue };
+                let child = if name.is_empty() { base } else { format!("{name}/{base}") };
+                if child == TEMPORARY || !(child.starts_with(prefix) || prefix.starts_with(&child)) {
+                    continue;
+                }
+                // Follows symbolic links: a repository put together from several disks can be read.
+                let metadata = match fs::metadata(entry.path()) {
+                    Ok(metadata) => metadata,
+                    Err(e) if is_absent(&e) => continue,
+                    Err(e) => return Err(error(e)),
+                };
+                if metadata.is_dir() && depth < DEPTH_MAX {
+                    pending.push((child, depth + 1));
+                } else if metadata.is_file() && child.starts_with(prefix) {
+                    found.push(ObjectInfo { key: ObjectKey::from_listed(child), size: metadata.len() });
+                }
+            }
+        }
+        found.sort_unstable_by(|a, b| a.key.cmp(&b.key));
+        Ok(found)
+    }
+
+    /// Removes what crashed runs left behind. Failing to is no reason not to work.
+    fn remove_old_temporaries(&self) {
+        let Ok(entries) = fs::read_dir(self.root.join(TEMPORARY)) else { return };
+        for entry in entries.flatten() {
+            let modified = entry.metadata().and_then(|metadata| metadata.modified());
+            let age = modified.map(|at| SystemTime::now().duration_since(at).unwrap_or_default());
+            if age.is_ok_and(|age| age > TEMPORARY_LIFETIME) {
+                let _ = fs::remove_file(entry.path());
+            }
+        }
+    }
+}
+
+/// Writes `body` so that the disk is busy from the first block on, and returns when it is durable.
+fn write_and_sync(file: &mut File, body: &[u8]) -> io::Result<()> {
+    for (block, bytes) in body.chunks(WRITE_BLOCK_BYTES).enumerate() {
+        file.write_all(bytes)?;
+        start_writeback(file, block * WRITE_BLOCK_BYTES, bytes.len());
+    }
+    file.sync_data()
+}
+
+/// Asks the kernel to begin writing a part of the file out. A hint: `sync_data` reports what fails.
+#[cfg(target_os = "linux")]
+fn start_writeback(file: &File, offset: usize, length: usize) {
+    use std::os::fd::AsRawFd;
+    // SAFETY: the descriptor is open for the duration of the call, and no memory is passed.
+    unsafe {
+        libc::sync_file_range(file.as_raw_fd(), offset as i64, length as i64, libc::SYNC_FILE_RANGE_WRITE);
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn start_writeback(_: &File, _: usize, _: usize) {}
+
+fn sync_directory(directory: &Path) -> io::Result<()> {
+    match File::open(directory)?.sync_all() {
+        // Some network file systems have no such thing, and no need of it.
+        Err(e) if matches!(e.kind(), ErrorKind::InvalidInput | ErrorKind::Unsupported) => Ok(()),
+        other => other,
+    }
+}
+
+fn is_absent(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)
+}
+
+fn object_error(operation: &'static str, key: &ObjectKey, source: io::Error) -> StoreError {
+    match source.kind() {
+        ErrorKind::IsADirectory if operation != "put" => StoreError::not_found(operation, key),
+        _ if operation != "put" && is_absent(&source) => StoreError::not_found(operation, key),
+        _ => error_at(operation, key, source),
+    }
+}
+
+fn error_at(operation: &'static str, subject: impl std::fmt::Display, source: io::Error) -> StoreError {
+    let (kind, message) = match source.kind() {
+        ErrorKind::NotFound => (StoreErrorKind::NoSuchPlace, "the directory is not there"),
+        ErrorKind::StorageFull => (StoreErrorKind::Full, "no space is left on the file system"),
+        ErrorKind::QuotaExceeded => (StoreErrorKind::Full, "the disk quota is used up"),
+        ErrorKind::PermissionDenied => (StoreErrorKind::Denied, "permission denied"),
+        ErrorKind::ReadOnlyFilesystem => (StoreErrorKind::Denied, "the file system is read-only"),
+        ErrorKind::TimedOut | ErrorKind::StaleNetworkFileHandle | ErrorKind::ResourceBusy => {
+            (StoreErrorKind::Unavailable, "the file system does not answer")
+        }
+        _ if matches!(source.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) => {
+            (StoreErrorKind::Unavailable, "too many open files")
+        }
+        _ => (StoreErrorKind::Other, "the file system failed"),
+    };
+    StoreError::new(operation, subject, kind, message).with_source(source)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn store(mode: OpenMode) -> (tempfile::TempDir, LocalStore) {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let store = LocalStore::open(&directory.path().join("repo"), OpenMode::Create).expect("made");
+        drop(store);
+        let store = LocalStore::open(&directory.path().join("repo"), mode).expect("opened");
+        (directory, store)
+    }
+
+    #[test]
+    fn a_directory_that_is_missing_is_made_only_on_demand() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let root = directory.path().join("a/b");
+        for mode in [OpenMode::Read, OpenMode::Write] {
+            let error = LocalStore::open(&root, mode).expect_err("missing");
+            assert_eq!(error.kind, StoreErrorKind::NoSuchPlace);
+            assert_eq!(error.to_string(), format!("open {}: no such directory", root.display()));
+        }
+        LocalStore::open(&root, OpenMode::Create).expect("made with its parents");
+        LocalStore::open(&root, OpenMode::Read).expect("there now");
+    }
+
+    #[tokio::test]
+    async fn old_temporary_files_go_when_opened_for_writing() {
+        let (directory, store) = store(OpenMode::Write);
+        store.put(&ObjectKey::from_listed("config/1"), Bytes::from_static(b"x")).await.expect("stored");
+        let temporary = directory.path().join("repo/tmp");
+        for (name, age) in [("old", 25 * 3600), ("young", 60)] {
+            let file = File::create(temporary.join(name)).expect("created");
+            file.set_modified(SystemTime::now() - Duration::from_secs(age)).expect("time set");
+        }
+        LocalStore::open(&directory.path().join("repo"), OpenMode::Read).expect("opened");
+        assert!(temporary.join("old").exists(), "reading cleans nothing");
+        LocalStore::open(&directory.path().join("repo"), OpenMode::Write).expect("opened");
+        assert!(!temporary.join("old").exists() && temporary.join("young").exists());
+        let names: Vec<_> = store.list("").await.expect("listed").into_iter().map(|info| info.key).collect();
+        assert_eq!(names, [ObjectKey::from_listed("config/1")]);
+    }
+
+    #[tokio::test]
+    async fn names_that_lead_elsewhere_are_refused() {
+        let (_directory, store) = store(OpenMode::Write);
+        for name in ["../x", "/x", "a//b", "a/./b", "", "tmp/x", "a\0b"] {
+            let error = store.put(&ObjectKey::from_listed(name), Bytes::new()).await.expect_err(name);
+            assert_eq!(error.kind, StoreErrorKind::Other, "{name}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_shard_removed_by_hand_is_made_again() {
+        let (directory, store) = store(OpenMode::Write);
+        let key = ObjectKey::from_listed("packs/00/a");
+        store.put(&key, Bytes::from_static(b"x")).await.expect("stored");
+        fs::remove_dir_all(directory.path().join("repo/packs")).expect("removed");
+        store.put(&key, Bytes::from_static(b"y")).await.expect("stored again");
+        assert_eq!(&store.get(&key).await.expect("there")[..], b"y");
+    }
+
+    #[tokio::test]
+    async fn a_root_that_vanished_is_not_filled_again() {
+        let (directory, store) = store(OpenMode::Write);
+        fs::remove_dir_all(directory.path().join("repo")).expect("removed");
+        let error = store.put(&ObjectKey::from_listed("packs/00/a"), Bytes::new()).await.expect_err("unmounted");
+        assert_eq!(error.kind, StoreErrorKind::NoSuchPlace);
+        assert_eq!(store.list("").await.expect_err("unmounted").kind, StoreErrorKind::NoSuchPlace);
+        assert!(!directory.path().join("repo").exists());
+    }
+
+    #[test]
+    fn system_errors_become_kinds() {
+        for (code, kind) in [
+            (libc::ENOSPC, StoreErrorKind::Full),
+            (libc::EDQUOT, StoreErrorKind::Full),
+            (libc::EACCES, StoreErrorKind::Denied),
+            (libc::EPERM, StoreErrorKind::Denied),
+            (libc::EROFS, StoreErrorKind::Denied),
+            (libc::ESTALE, StoreErrorKind::Unavailable),
+            (libc::EMFILE, StoreErrorKind::Unavailable),
+            (libc::EIO, StoreErrorKind::Other),
+        ] {
+            assert_eq!(error_at("put", "x", io::Error::from_raw_os_error(code)).kind, kind, "{code}");
+        }
+    }
+}

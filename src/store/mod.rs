@@ -1,7 +1,8 @@
 //! The port to one replica: put, get, get range, head, list, delete.
 //!
 //! A [`Store`] keeps named objects in one place. It knows nothing of packs or keys. Implementations pass the contract
-//! in `tests/it/store_contract.rs`; concerns such as retrying and rate limits are decorators in [`layer`].
+//! in `tests/it/store_contract.rs`; concerns such as retrying and rate limits are decorators in [`layer`]. [`open()`]
+//! turns a [`location::Location`] into a store ready for use.
 
 use std::fmt;
 use std::ops::Range;
@@ -14,8 +15,12 @@ use crate::model::key::ObjectKey;
 
 pub mod layer;
 pub mod local;
+pub mod location;
 pub mod memory;
+pub mod open;
 pub mod s3;
+
+pub use crate::store::open::{OpenMode, OpenOptions, open};
 
 /// What a store tells about an object without reading it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,12 +47,17 @@ pub trait Store: fmt::Debug + Send + Sync {
     async fn get(&self, key: &ObjectKey) -> Result<Bytes, StoreError>;
 
     /// Returns the bytes of `range`, exactly as many as asked for; a range past the end is [`StoreErrorKind::Truncated`].
+    ///
+    /// An empty range gives no bytes, without a look whether the object is there.
     async fn get_range(&self, key: &ObjectKey, range: Range<u64>) -> Result<Bytes, StoreError>;
 
     /// Returns the size of an object, or [`StoreErrorKind::NotFound`].
     async fn head(&self, key: &ObjectKey) -> Result<ObjectInfo, StoreError>;
 
     /// Returns all objects whose name starts with `prefix`, in bytewise order of their names.
+    ///
+    /// The prefix is plain text and need not end at a slash. Objects stored before the call are all there; those stored
+    /// meanwhile may be.
     ///
     /// The answer is held in memory (about 100 bytes an object): list packs by shard where there may be millions.
     async fn list(&self, prefix: &str) -> Result<Vec<ObjectInfo>, StoreError>;
@@ -117,6 +127,12 @@ impl StoreError {
     /// Makes the error for an object that is not there.
     pub fn not_found(operation: &'static str, key: &ObjectKey) -> Self {
         Self::new(operation, key, StoreErrorKind::NotFound, "no such object")
+    }
+
+    /// Adds how long the store asks to wait.
+    pub fn with_retry_after(mut self, retry_after: Option<Duration>) -> Self {
+        self.retry_after = retry_after;
+        self
     }
 
     /// Adds the underlying error.
