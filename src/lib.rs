@@ -5,6 +5,7 @@ pub mod compress;
 pub mod crypto;
 pub mod format;
 pub mod model;
+pub mod ops;
 pub mod progress;
 pub mod repository;
 pub mod store;

@@ -22,11 +22,7 @@ impl Cache {
     pub(crate) fn open(repository: RepositoryId, root: Option<&Path>) -> Result<Self, (PathBuf, io::Error)> {
         let root = root.map_or_else(default_root, Path::to_path_buf).join(repository.to_string());
         for directory in [root.clone(), root.join("index"), root.join("trees")] {
-            fs::DirBuilder::new()
-                .recursive(true)
-                .mode(0o700)
-                .create(&directory)
-                .map_err(|error| (directory, error))?;
+            fs::DirBuilder::new().recursive(true).mode(0o700).create(&directory).map_err(|error| (directory, error))?;
         }
         Ok(Self { root })
     }

@@ -67,8 +67,7 @@ async fn put(repository: &Repository, session: SessionId, lease: &mut Lease, now
     lease.renewed = now;
     lease.expires = Timestamp::from_seconds(now.seconds + LEASE_SECONDS);
     let dedup = repository.keys().current_dedup();
-    let envelope =
-        seal_envelope(&dedup.index_key(), repository.id(), Purpose::Lease, &session.0, &lease.encode());
+    let envelope = seal_envelope(&dedup.index_key(), repository.id(), Purpose::Lease, &session.0, &lease.encode());
     let object = join_lease_object(dedup.domain, dedup.epoch, &envelope);
     repository.store().put(&ObjectKey::session(session), object.into()).await
 }

@@ -6,17 +6,17 @@
 
 use std::sync::Arc;
 
+use crate::crypto::derive::{DedupSecret, ReaderKey};
+use crate::crypto::secret::{Passphrase, Secret};
+use crate::crypto::session::new_domain_key;
+use crate::crypto::sign::Signed;
+use crate::crypto::slot::{SlotLock, open_slot, seal_slot};
+use crate::crypto::{CryptoError, random};
+use crate::format::FORMAT_VERSION;
 use crate::format::FormatError;
 use crate::format::config::{ChunkerProfile, Config, RequiredFeatures};
 use crate::format::keyring::{DomainRecord, Keyring};
 use crate::format::slot::{RootKey, Slot};
-use crate::crypto::derive::{DedupSecret, ReaderKey};
-use crate::crypto::secret::{Passphrase, Secret};
-use crate::crypto::session::new_domain_key;
-use crate::crypto::slot::{SlotLock, open_slot, seal_slot};
-use crate::crypto::sign::Signed;
-use crate::crypto::{CryptoError, random};
-use crate::format::FORMAT_VERSION;
 use crate::model::id::{DomainId, RepositoryId, SlotId};
 use crate::model::key::{ObjectKey, ObjectKind};
 use crate::model::time::Timestamp;
@@ -121,13 +121,8 @@ pub struct InitOptions {
 impl Default for InitOptions {
     /// Profiles measured on source trees, disk images and database dumps (`docs/performance.md`).
     fn default() -> Self {
-        let profile = |min, avg, max| ChunkerProfile {
-            algorithm: ChunkerProfile::FASTCDC_2020,
-            min,
-            avg,
-            max,
-            normalization: 2,
-        };
+        let profile =
+            |min, avg, max| ChunkerProfile { algorithm: ChunkerProfile::FASTCDC_2020, min, avg, max, normalization: 2 };
         Self {
             files: profile(64 << 10, 256 << 10, 1 << 20),
             streams: profile(4 << 10, 16 << 10, 64 << 10),
@@ -177,12 +172,8 @@ impl Repository {
         store.put(&ObjectKey::keyring(1, random()), keyring_bytes.into()).await.map_err(at)?;
 
         for (lock, label) in locks {
-            let slot = Slot {
-                repository,
-                root: RootKey::Reader(reader.clone()),
-                verifying_key,
-                label: (*label).to_owned(),
-            };
+            let slot =
+                Slot { repository, root: RootKey::Reader(reader.clone()), verifying_key, label: (*label).to_owned() };
             let (lock, content) = (lock.clone(), slot.encode());
             let sealed = tokio::task::spawn_blocking(move || seal_slot(&lock, &content))
                 .await
@@ -264,7 +255,8 @@ impl Repository {
 }
 
 fn open_cache(repository: RepositoryId, root: Option<&std::path::Path>) -> Result<Cache, OpenError> {
-    Cache::open(repository, root).map_err(|(path, source)| OpenError::Cache { path: path.display().to_string(), source })
+    Cache::open(repository, root)
+        .map_err(|(path, source)| OpenError::Cache { path: path.display().to_string(), source })
 }
 
 /// Tries a passphrase on every slot, the cheap ones first.

@@ -6,8 +6,8 @@ use bytes::Bytes;
 
 use crate::crypto::pack::PackSealer;
 use crate::crypto::random;
-use crate::crypto::session::{SessionHeader, SessionSecret};
 use crate::crypto::seal::TAG_LEN;
+use crate::crypto::session::{SessionHeader, SessionSecret};
 use crate::format::index::PackEntry;
 use crate::format::pack::{
     Codec, FrameRecord, PackDirectory, PackKind, TRAILER_LEN, Tail, append_trailer, padded_pack_len,

@@ -121,8 +121,7 @@ impl Repository {
             .map_err(|source| SnapshotError::Fetch { id: name(), source })?;
         let damaged = |source| SnapshotError::Damaged { id: name(), source };
         let (header, envelope) = split_snapshot_object(&object).map_err(damaged)?;
-        let secret =
-            self.keys().session_secret(&header).map_err(|source| SnapshotError::Key { id: name(), source })?;
+        let secret = self.keys().session_secret(&header).map_err(|source| SnapshotError::Key { id: name(), source })?;
         let plain = open_envelope(&secret.0, self.id(), Purpose::Snapshot, &id.to_bytes(), envelope)
             .map_err(|error| damaged(FormatError::Invalid { what: "a snapshot", why: error.to_string() }))?;
         decode_snapshot(id, &header, &plain).map_err(damaged)
@@ -136,11 +135,7 @@ impl Repository {
         self: &Arc<Self>,
     ) -> Result<Vec<(SnapshotId, Result<Snapshot, SnapshotError>)>, SnapshotError> {
         let ids = self.snapshot_ids().await?;
-        Ok(stream::iter(ids)
-            .map(|id| async move { (id, self.snapshot(id).await) })
-            .buffered(FETCHES)
-            .collect()
-            .await)
+        Ok(stream::iter(ids).map(|id| async move { (id, self.snapshot(id).await) }).buffered(FETCHES).collect().await)
     }
 
     /// Finds the snapshot that `text` means: `latest` among those that pass `filter`, or the start of an id.
@@ -163,7 +158,8 @@ impl Repository {
             }
             return Err(SnapshotError::NoneFits);
         }
-        let fitting = |id: &&SnapshotId| !text.is_empty() && (id.to_string().starts_with(text) || id.object_name() == text);
+        let fitting =
+            |id: &&SnapshotId| !text.is_empty() && (id.to_string().starts_with(text) || id.object_name() == text);
         let fitting: Vec<SnapshotId> = ids.iter().filter(fitting).copied().collect();
         match fitting.as_slice() {
             [id] => self.snapshot(*id).await,

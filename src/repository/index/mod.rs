@@ -9,8 +9,8 @@ use std::sync::{Arc, RwLock};
 
 use futures::stream::{self, StreamExt, TryStreamExt};
 
-use crate::crypto::seal::{Purpose, open_envelope, seal_envelope};
 use crate::crypto::random;
+use crate::crypto::seal::{Purpose, open_envelope, seal_envelope};
 use crate::format::FormatError;
 use crate::format::index::{IndexSegment, PackEntry, join_index_object, split_index_object};
 use crate::model::id::{ChunkId, ChunkKey, PackId, SegmentId};
@@ -141,7 +141,8 @@ impl Index {
     /// Tells where a chunk lies, preferring a pack that is there.
     pub fn locate(&self, id: &ChunkId) -> Option<Location> {
         let key = id.key();
-        self.find_where(&key, |location| !self.gone.contains(&location.pack)).or_else(|| self.find_where(&key, |_| true))
+        self.find_where(&key, |location| !self.gone.contains(&location.pack))
+            .or_else(|| self.find_where(&key, |_| true))
     }
 
     /// Returns every place where a chunk lies; hosts that ran at the same time may have stored it twice.

@@ -271,11 +271,13 @@ impl Reader {
     pub fn decode_frame(&self, location: &Location, mut sealed: Vec<u8>) -> Result<Vec<u8>, ReadError> {
         let opener = self.opener(location.pack)?;
         let (pack, frame) = (location.pack, location.frame);
-        let encoded = opener
-            .open_frame(frame, &mut sealed)
-            .map_err(|source| ReadError::Damaged { pack, frame, source })?;
-        decompress(location.codec, encoded, location.plain_len)
-            .map_err(|source| ReadError::Undecodable { pack, frame, source })
+        let encoded =
+            opener.open_frame(frame, &mut sealed).map_err(|source| ReadError::Damaged { pack, frame, source })?;
+        decompress(location.codec, encoded, location.plain_len).map_err(|source| ReadError::Undecodable {
+            pack,
+            frame,
+            source,
+        })
     }
 
     /// Derives the key that opens a pack's frames, comparing its commitment with the index's.
@@ -284,13 +286,13 @@ impl Reader {
     /// [`ReadError::Key`] when the session cannot be opened, [`ReadError::Damaged`] when the commitment is another key's.
     pub fn opener(&self, pack: PackId) -> Result<PackOpener, ReadError> {
         let info = self.index.pack(pack).ok_or(ReadError::NoPack { pack })?;
-        let secret = self
-            .repository
-            .keys()
-            .session_secret(&info.header)
-            .map_err(|source| ReadError::Key { pack, source })?;
-        PackOpener::new(&secret, self.repository.id(), pack, &info.commitment)
-            .map_err(|source| ReadError::Damaged { pack, frame: 0, source })
+        let secret =
+            self.repository.keys().session_secret(&info.header).map_err(|source| ReadError::Key { pack, source })?;
+        PackOpener::new(&secret, self.repository.id(), pack, &info.commitment).map_err(|source| ReadError::Damaged {
+            pack,
+            frame: 0,
+            source,
+        })
     }
 
     /// Returns a node of a tree or chunk list.

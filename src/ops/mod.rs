@@ -1,0 +1,25 @@
+//! What happens: one file for each verb of the command line, callable from any program.
+//!
+//! An operation takes an open repository, its options and a [`Monitor`](crate::progress::Monitor), and returns a report.
+//! It prints nothing. Where data would be deleted or overwritten, deciding (`plan`) and doing (`apply`) are apart.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+pub mod backup;
+
+/// Asks a running operation to end cleanly; shared by whoever may ask and whoever must listen.
+#[derive(Debug, Clone, Default)]
+pub struct Cancel(Arc<AtomicBool>);
+
+impl Cancel {
+    /// Asks to end. Work under way is finished or dropped; nothing half done becomes visible.
+    pub fn cancel(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Tells whether ending was asked for.
+    pub fn is_cancelled(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
