@@ -1,5 +1,6 @@
 //! `coffre`: an encrypted backup archiver.
 
+pub mod fs;
 pub mod model;
 pub mod progress;
 pub mod store;
