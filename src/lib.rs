@@ -3,4 +3,5 @@
 pub mod fs;
 pub mod model;
 pub mod progress;
+pub mod source;
 pub mod store;
