@@ -1,0 +1,16 @@
+//! A file tree as a source: walked in tree order ahead of its consumer, opened and read without following links.
+//!
+//! [`Walk`] yields every entry once, a directory before its contents, names bytewise: the order of
+//! [`crate::model::path::compare_paths`], so that it can be laid beside the tree of an earlier snapshot.
+//! What cannot be read is told as a problem and the walk goes on.
+
+mod directory;
+mod exclude;
+mod found;
+mod read;
+mod roots;
+mod walk;
+
+pub use found::{EntryError, FoundEntry, FoundKind};
+pub use read::{FileReader, ReadSummary};
+pub use walk::{Walk, WalkError, WalkOptions, Walked};

@@ -1,0 +1,362 @@
+//! The walk: an iterator over a file tree in tree order, with threads that read directories ahead of it.
+//!
+//! Directories wait on a stack whose top is the one that comes next in the tree, so the threads stay just ahead of the
+//! consumer. They pause when [`AHEAD_ENTRIES`] entries wait. A directory that nobody has begun when the consumer
+//! arrives is read by the consumer itself; so the walk never stands still, whatever the threads are busy with.
+
+use std::collections::VecDeque;
+use std::io;
+use std::mem;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::vec;
+
+use crate::fs::owners::Owners;
+use crate::progress::Problem;
+use crate::source::files::directory::{Block, Item, Job, Place, Rules};
+use crate::source::files::exclude::Excludes;
+use crate::source::files::found::FoundEntry;
+use crate::source::files::roots;
+
+/// How many entries may wait for the consumer: about 300 bytes each, 20 MB in all. A directory that is larger than
+/// this also keeps its names in memory, about 24 bytes and the name for each.
+const AHEAD_ENTRIES: usize = 64 * 1024;
+
+/// What to walk and what to leave out.
+#[derive(Debug, Clone, Default)]
+pub struct WalkOptions {
+    /// Where to begin. They need not be absolute and may overlap. A root that is a symbolic link is kept as a link
+    /// unless it is written with a slash at its end.
+    pub roots: Vec<PathBuf>,
+    /// Patterns of what to leave out, as in `.gitignore`: `*.o`, `node_modules/`, `/var/cache`, `home/*/tmp`. A leading
+    /// slash ties a pattern to the top of the file system, any other pattern matches at every depth. The last match
+    /// decides, and `!` takes back. Roots are never left out.
+    pub excludes: Vec<String>,
+    /// Files with such patterns, one a line, `#` for comments; they come after `excludes`.
+    pub exclude_files: Vec<PathBuf>,
+    /// Do not enter directories on another file system than their root; the directories themselves are kept.
+    pub one_file_system: bool,
+    /// Keep of a directory that a valid `CACHEDIR.TAG` marks as a cache only itself and the tag.
+    pub exclude_caches: bool,
+    /// Keep of a directory that has an entry with one of these names only itself and that entry.
+    pub exclude_if_present: Vec<String>,
+    /// Leave out regular files with more bytes than this.
+    pub exclude_larger_than: Option<u64>,
+    /// Threads that read ahead; 0 chooses by the number of processors.
+    pub threads: usize,
+}
+
+/// Why a walk could not begin.
+#[derive(Debug, thiserror::Error)]
+pub enum WalkError {
+    /// There is nothing to walk.
+    #[error("no paths to back up were given")]
+    NoRoots,
+    /// A root does not exist or cannot be reached.
+    #[error("{} cannot be backed up", path.display())]
+    Root {
+        /// The root as it was given.
+        path: PathBuf,
+        /// What the system says.
+        #[source]
+        source: io::Error,
+    },
+    /// A file with patterns could not be read.
+    #[error("the patterns in {} could not be read", path.display())]
+    ExcludeFile {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        #[source]
+        source: io::Error,
+    },
+    /// A pattern has no meaning.
+    #[error("exclude pattern {pattern:?} is not usable: {message}")]
+    Pattern {
+        /// The pattern as it was given.
+        pattern: String,
+        /// What is wrong with it.
+        message: String,
+    },
+    /// The system gives no more threads.
+    #[error("a thread to read directories could not be started")]
+    Thread(#[source] io::Error),
+}
+
+/// One step of a walk.
+#[allow(clippy::large_enum_variant)]
+#[derive(Debug)]
+pub enum Walked {
+    /// An entry.
+    Entry(FoundEntry),
+    /// Something that could not be read and is missing from the walk; the walk goes on.
+    Problem(Problem),
+}
+
+/// An iterator over all entries of a file tree in tree order.
+///
+/// Dropping it stops and joins its threads.
+#[derive(Debug)]
+pub struct Walk {
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+    /// The directories that are open, outermost first.
+    frames: Vec<Frame>,
+    /// The directory that was given out last and is to be entered next.
+    entering: Option<Arc<Task>>,
+}
+
+#[derive(Debug)]
+struct Frame {
+    items: vec::IntoIter<Ready>,
+    /// How many entries of the present block count as waiting.
+    held: usize,
+    more: VecDeque<Arc<Task>>,
+}
+
+/// An entry ready to be given out, with the task of reading what is below it.
+#[allow(clippy::large_enum_variant)]
+#[derive(Debug)]
+enum Ready {
+    Entry(FoundEntry, Option<Arc<Task>>),
+    Problem(Problem),
+}
+
+#[derive(Debug)]
+struct Task {
+    state: Mutex<State>,
+    done: Condvar,
+}
+
+#[derive(Debug)]
+enum State {
+    Waiting(Job),
+    Running,
+    Done(Frame),
+    Taken,
+}
+
+#[derive(Debug)]
+struct Shared {
+    rules: Rules,
+    queue: Mutex<Queue>,
+    wake: Condvar,
+    /// Entries in blocks that are done but not used up.
+    held: AtomicUsize,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    /// Tasks to do; the last comes next in the tree. Tasks that the consumer took stay until they come to the top.
+    stack: Vec<Arc<Task>>,
+    idle: usize,
+    stop: bool,
+}
+
+impl Walk {
+    /// Checks the options and starts the threads.
+    ///
+    /// # Errors
+    /// [`WalkError`]: a root that does not exist, a pattern or pattern file that cannot be used.
+    pub fn new(options: &WalkOptions) -> Result<Self, WalkError> {
+        let node = roots::plan(&options.roots)?;
+        let owners = Arc::new(Owners::default());
+        let top = Place::top(node, &owners)
+            .map_err(|error| WalkError::Root { path: PathBuf::from("/"), source: error.into() })?;
+        let rules = Rules { excludes: Excludes::new(options)?, one_file_system: options.one_file_system, owners };
+        let first = Arc::new(Task::new(Job::List(top)));
+        let shared = Arc::new(Shared {
+            rules,
+            queue: Mutex::new(Queue { stack: vec![Arc::clone(&first)], ..Queue::default() }),
+            wake: Condvar::new(),
+            held: AtomicUsize::new(0),
+        });
+        let mut walk = Self { shared, threads: Vec::new(), frames: Vec::new(), entering: Some(first) };
+        let processors = thread::available_parallelism().map_or(2, usize::from);
+        let threads = if options.threads == 0 { processors.clamp(2, 8) } else { options.threads };
+        for _ in 0..threads {
+            let shared = Arc::clone(&walk.shared);
+            let started = thread::Builder::new().name("walk".to_owned()).spawn(move || shared.work());
+            walk.threads.push(started.map_err(WalkError::Thread)?);
+        }
+        Ok(walk)
+    }
+}
+
+impl Iterator for Walk {
+    type Item = Walked;
+
+    fn next(&mut self) -> Option<Walked> {
+        if let Some(task) = self.entering.take() {
+            self.frames.push(self.shared.take(&task));
+        }
+        loop {
+            let frame = self.frames.last_mut()?;
+            match frame.items.next() {
+                Some(Ready::Entry(entry, below)) => {
+                    self.entering = below;
+                    return Some(Walked::Entry(entry));
+                }
+                Some(Ready::Problem(problem)) => return Some(Walked::Problem(problem)),
+                None => {
+                    self.shared.release(mem::take(&mut frame.held));
+                    match frame.more.pop_front() {
+                        Some(task) => {
+                            let next = self.shared.take(&task);
+                            frame.items = next.items;
+                            frame.held = next.held;
+                        }
+                        None => drop(self.frames.pop()),
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Walk {
+    fn drop(&mut self) {
+        self.shared.queue().stop = true;
+        self.shared.wake.notify_all();
+        for thread in self.threads.drain(..) {
+            // A thread that panicked has told so already; its directory was reported as a problem.
+            let _ = thread.join();
+        }
+        // What was read ahead is nested as deep as the tree: taken apart here, it does not drop itself recursively.
+        let mut frames = mem::take(&mut self.frames);
+        let mut tasks: Vec<Arc<Task>> = self.entering.take().into_iter().collect();
+        loop {
+            if let Some(frame) = frames.pop() {
+                tasks.extend(frame.more);
+                tasks.extend(frame.items.filter_map(|ready| match ready {
+                    Ready::Entry(_, below) => below,
+                    Ready::Problem(_) => None,
+                }));
+            } else if let Some(task) = tasks.pop() {
+                if let State::Done(frame) = mem::replace(&mut *task.state(), State::Taken) {
+                    frames.push(frame);
+                }
+            } else {
+                return;
+            }
+        }
+    }
+}
+
+impl Task {
+    fn new(job: Job) -> Self {
+        Self { state: Mutex::new(State::Waiting(job)), done: Condvar::new() }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the job if nobody has begun it.
+    fn begin(&self) -> Option<Job> {
+        let mut state = self.state();
+        match mem::replace(&mut *state, State::Running) {
+            State::Waiting(job) => Some(job),
+            other => {
+                *state = other;
+                None
+            }
+        }
+    }
+}
+
+impl Shared {
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What each thread does until the walk is dropped.
+    fn work(&self) {
+        let mut queue = self.queue();
+        loop {
+            if queue.stop {
+                return;
+            }
+            let room = self.held.load(Ordering::Relaxed) < AHEAD_ENTRIES;
+            let Some(task) = room.then(|| queue.stack.pop()).flatten() else {
+                queue.idle += 1;
+                queue = self.wake.wait(queue).unwrap_or_else(PoisonError::into_inner);
+                queue.idle -= 1;
+                continue;
+            };
+            drop(queue);
+            if let Some(job) = task.begin() {
+                let frame = self.run(job);
+                *task.state() = State::Done(frame);
+                task.done.notify_one();
+            }
+            queue = self.queue();
+        }
+    }
+
+    /// Does a job, offers what it leads to, and returns what it found.
+    fn run(&self, job: Job) -> Frame {
+        let block = catch_unwind(AssertUnwindSafe(|| job.run(&self.rules))).unwrap_or_else(|_| {
+            let message = "reading a directory failed for an internal reason".to_owned();
+            Block { items: vec![Item::Problem(Problem { subject: "walk".to_owned(), message })], more: Vec::new() }
+        });
+        let mut offered = Vec::new();
+        let mut offer = |job: Job| {
+            let task = Arc::new(Task::new(job));
+            offered.push(Arc::clone(&task));
+            task
+        };
+        let items: Vec<Ready> = block
+            .items
+            .into_iter()
+            .map(|item| match item {
+                Item::Entry(entry, job) => Ready::Entry(entry, job.map(|job| offer(*job))),
+                Item::Problem(problem) => Ready::Problem(problem),
+            })
+            .collect();
+        let more = block.more.into_iter().map(&mut offer).collect();
+        let held = items.len();
+        self.held.fetch_add(held, Ordering::Relaxed);
+        if !offered.is_empty() {
+            let mut queue = self.queue();
+            let wake = queue.idle.min(offered.len());
+            queue.stack.extend(offered.into_iter().rev());
+            drop(queue);
+            (0..wake).for_each(|_| self.wake.notify_one());
+        }
+        Frame { items: items.into_iter(), held, more }
+    }
+
+    /// Returns what a task found: reads it now, waits for the thread that reads it, or takes what is there.
+    fn take(&self, task: &Task) -> Frame {
+        if let Some(job) = task.begin() {
+            *task.state() = State::Taken;
+            let mut queue = self.queue();
+            while queue.stack.last().is_some_and(|top| matches!(*top.state(), State::Taken)) {
+                queue.stack.pop();
+            }
+            drop(queue);
+            return self.run(job);
+        }
+        let mut state = task.state();
+        loop {
+            match mem::replace(&mut *state, State::Taken) {
+                State::Done(frame) => return frame,
+                other => *state = other,
+            }
+            state = task.done.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Counts `entries` as used up and wakes the threads when there is room again.
+    fn release(&self, entries: usize) {
+        let before = self.held.fetch_sub(entries, Ordering::Relaxed);
+        if before >= AHEAD_ENTRIES && before - entries < AHEAD_ENTRIES {
+            drop(self.queue());
+            self.wake.notify_all();
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! Listening to a command's standard error: the last lines are kept for the message, all may be passed on.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::OwnedFd;
+use std::sync::mpsc::{self, Receiver};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, poll};
+
+use crate::source::last_lines;
+
+/// How much of what the command said is kept in memory.
+const TAIL_BYTES: usize = 64 * 1024;
+
+/// How many lines a message shows.
+const TAIL_LINES: usize = 20;
+
+/// A thread that listens until the command, and all it left behind, closed their standard error, or until it is
+/// dropped.
+#[derive(Debug)]
+pub(super) struct StderrTail {
+    thread: Option<JoinHandle<()>>,
+    said: Receiver<Vec<u8>>,
+    /// Closing it ends the thread.
+    stop: Option<OwnedFd>,
+}
+
+impl StderrTail {
+    /// Starts to listen.
+    pub fn listen(pipe: OwnedFd, pass_on: bool) -> io::Result<Self> {
+        let (stopped, stop) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+        let (tell, said) = mpsc::sync_channel(1);
+        let thread = thread::Builder::new().name("command stderr".to_owned()).spawn(move || {
+            let heard = hear(pipe, &stopped, pass_on);
+            // Nobody may be interested any more.
+            let _ = tell.send(heard);
+        })?;
+        Ok(Self { thread: Some(thread), said, stop: Some(stop) })
+    }
+
+    /// Returns the last lines. Waits at most `patience` for whoever still holds the pipe open.
+    pub fn finish(mut self, patience: Duration) -> Vec<String> {
+        let heard = self.said.recv_timeout(patience).or_else(|_| {
+            drop(self.stop.take());
+            self.said.recv()
+        });
+        last_lines(&heard.unwrap_or_default(), TAIL_LINES)
+    }
+}
+
+impl Drop for StderrTail {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn hear(pipe: OwnedFd, stopped: &OwnedFd, pass_on: bool) -> Vec<u8> {
+    let mut pipe = File::from(pipe);
+    let mut kept = Vec::new();
+    let mut buffer = [0; 4096];
+    loop {
+        let mut ready = [PollFd::new(&pipe, PollFlags::IN), PollFd::new(stopped, PollFlags::IN)];
+        match poll(&mut ready, None) {
+            Ok(_) => {}
+            Err(rustix::io::Errno::INTR) => continue,
+            Err(_) => return kept,
+        }
+        // What was said before the end is heard first.
+        if ready[0].revents().is_empty() {
+            return kept;
+        }
+        match pipe.read(&mut buffer) {
+            Ok(0) => return kept,
+            Ok(count) => {
+                if pass_on {
+                    let _ = io::stderr().write_all(&buffer[..count]);
+                }
+                if kept.len() + count > 2 * TAIL_BYTES {
+                    kept.drain(..kept.len() - TAIL_BYTES);
+                }
+                kept.extend_from_slice(&buffer[..count]);
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(_) => return kept,
+        }
+    }
+}

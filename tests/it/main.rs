@@ -1,0 +1,24 @@
+//! The integration tests, one binary.
+
+mod source_command;
+mod source_files;
+
+/// Runs `test` without the rights of root: on Linux each thread has credentials of its own and hands them on to those
+/// it starts.
+fn as_nobody(test: impl FnOnce() + Send) {
+    if !rustix::process::geteuid().is_root() {
+        return test();
+    }
+    std::thread::scope(|scope| {
+        let lowered = scope.spawn(|| {
+            let (user, group) = (rustix::process::Uid::from_raw(65534), rustix::process::Gid::from_raw(65534));
+            rustix::thread::set_thread_groups(&[]).expect("root may");
+            rustix::thread::set_thread_res_gid(group, group, group).expect("root may");
+            rustix::thread::set_thread_res_uid(user, user, user).expect("root may");
+            test();
+        });
+        if let Err(panic) = lowered.join() {
+            std::panic::resume_unwind(panic);
+        }
+    });
+}
