@@ -128,6 +128,13 @@ pub struct SnapshotCounts {
     pub unreadable: u64,
 }
 
+impl SnapshotCounts {
+    /// Returns the number of entries in the tree.
+    pub fn entries(&self) -> u64 {
+        self.files + self.directories + self.streams + self.others
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -50,6 +50,11 @@ impl HeldLease {
         Ok(Self { repository, session, renewing })
     }
 
+    /// Returns the session that holds the lease.
+    pub fn session(&self) -> SessionId {
+        self.session
+    }
+
     /// Ends the lease. Where deleting is not allowed it expires by itself, so a refusal is no failure.
     pub async fn release(self) {
         self.renewing.abort();

@@ -33,6 +33,14 @@ pub trait NodeSink {
     /// # Errors
     /// As the sink says.
     fn store_node(&self, node: &[u8]) -> Result<ChunkId, Self::Error>;
+
+    /// Stores a leaf of a tree; a sink may treat leaves in a way of its own.
+    ///
+    /// # Errors
+    /// As the sink says.
+    fn store_leaf(&self, leaf: &[u8]) -> Result<ChunkId, Self::Error> {
+        self.store_node(leaf)
+    }
 }
 
 impl NodeSink for crate::repository::writer::Writer {
@@ -77,7 +85,7 @@ impl<'a, S: NodeSink> TreeBuilder<'a, S> {
     pub fn finish(mut self) -> Result<TreeRoot, S::Error> {
         if self.levels.is_empty() && self.leaf.is_empty() {
             let (node, _) = self.leaf.finish();
-            return Ok(TreeRoot { id: self.sink.store_node(&node)?, depth: 1 });
+            return Ok(TreeRoot { id: self.sink.store_leaf(&node)?, depth: 1 });
         }
         if !self.leaf.is_empty() {
             self.finish_leaf()?;
@@ -100,7 +108,7 @@ impl<'a, S: NodeSink> TreeBuilder<'a, S> {
     fn finish_leaf(&mut self) -> Result<(), S::Error> {
         let (node, child) = self.leaf.finish();
         let mut child = child.expect("only leaves with entries are finished");
-        child.id = self.sink.store_node(&node)?;
+        child.id = self.sink.store_leaf(&node)?;
         self.push_child(0, child)
     }
 

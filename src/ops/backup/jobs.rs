@@ -1,0 +1,117 @@
+//! The queue between those who plan and those who work.
+//!
+//! It holds two kinds of jobs: batches of entries to be read, and frames to be compressed and sealed. Frames go first,
+//! because a stream or a large file waits for them. Everything in it is bounded.
+
+use std::collections::VecDeque;
+use std::sync::{Condvar, Mutex};
+
+use crate::repository::writer::Frame;
+
+/// Batches waiting for a worker.
+const BATCHES_WAITING: usize = 8;
+/// Frames waiting for a worker, of about 1 MiB each.
+const FRAMES_WAITING: usize = 4;
+/// Empty frames kept, so that their memory is used again.
+const FRAMES_SPARE: usize = 8;
+
+/// Something for a worker to do.
+pub(super) enum Job<B> {
+    /// Read these entries.
+    Batch(B),
+    /// Compress and seal this frame.
+    Frame(Frame),
+}
+
+struct State<B> {
+    batches: VecDeque<B>,
+    frames: VecDeque<Frame>,
+    spare: Vec<Frame>,
+    idle: usize,
+    closed: bool,
+}
+
+/// A bounded queue of jobs.
+pub(super) struct Jobs<B> {
+    state: Mutex<State<B>>,
+    changed: Condvar,
+}
+
+impl<B> Jobs<B> {
+    pub(super) fn new() -> Self {
+        let state =
+            State { batches: VecDeque::new(), frames: VecDeque::new(), spare: Vec::new(), idle: 0, closed: false };
+        Self { state: Mutex::new(state), changed: Condvar::new() }
+    }
+
+    /// Queues a batch; waits while too many wait. Returns `false` when the queue was closed.
+    pub(super) fn push_batch(&self, batch: B) -> bool {
+        let mut state = self.state.lock().expect("no panic while held");
+        while state.batches.len() >= BATCHES_WAITING && !state.closed {
+            state = self.changed.wait(state).expect("no panic while held");
+        }
+        if state.closed {
+            return false;
+        }
+        state.batches.push_back(batch);
+        self.changed.notify_all();
+        true
+    }
+
+    /// Queues a full frame and returns an empty one; waits while too many wait.
+    pub(super) fn push_frame(&self, frame: Frame) -> Frame {
+        let mut state = self.state.lock().expect("no panic while held");
+        while state.frames.len() >= FRAMES_WAITING && !state.closed {
+            state = self.changed.wait(state).expect("no panic while held");
+        }
+        state.frames.push_back(frame);
+        self.changed.notify_all();
+        state.spare.pop().unwrap_or_default()
+    }
+
+    /// Gives a full frame to a worker that has nothing to do and returns an empty one, or returns the frame itself.
+    pub(super) fn offer_frame(&self, frame: Frame) -> Result<Frame, Frame> {
+        let mut state = self.state.lock().expect("no panic while held");
+        if state.idle <= state.frames.len() {
+            return Err(frame);
+        }
+        state.frames.push_back(frame);
+        self.changed.notify_all();
+        Ok(state.spare.pop().unwrap_or_default())
+    }
+
+    /// Gives an emptied frame back.
+    pub(super) fn recycle(&self, frame: Frame) {
+        let mut state = self.state.lock().expect("no panic while held");
+        if state.spare.len() < FRAMES_SPARE {
+            state.spare.push(frame);
+        }
+    }
+
+    /// Takes the next job; waits for one. `None` when the queue is closed and empty.
+    pub(super) fn next(&self) -> Option<Job<B>> {
+        let mut state = self.state.lock().expect("no panic while held");
+        loop {
+            let job = match state.frames.pop_front() {
+                Some(frame) => Some(Job::Frame(frame)),
+                None => state.batches.pop_front().map(Job::Batch),
+            };
+            if job.is_some() {
+                self.changed.notify_all();
+                return job;
+            }
+            if state.closed {
+                return None;
+            }
+            state.idle += 1;
+            state = self.changed.wait(state).expect("no panic while held");
+            state.idle -= 1;
+        }
+    }
+
+    /// Says that nothing more comes; what is queued is still done.
+    pub(super) fn close(&self) {
+        self.state.lock().expect("no panic while held").closed = true;
+        self.changed.notify_all();
+    }
+}

@@ -1,0 +1,333 @@
+//! Backup: entries and streams go in, one snapshot comes out, or none.
+//!
+//! ```text
+//! parent tree ─▶ plan: walk beside it ─▶ batches ─▶ workers: read, cut, claim, frame ─▶ assemble in order ─▶ tree
+//! streams     ─▶ cut, claim, frame ────────────────▶ the same workers compress and seal ─▶ packs ─▶ index ─▶ snapshot
+//! ```
+//!
+//! The plan is made by one thread, the work is done by as many as there are processors, and the tree is built in path
+//! order whatever order the work ends in. The snapshot is written last: a run that fails or is stopped leaves chunks that
+//! the next run finds, and nothing that looks like a backup.
+
+use std::ffi::OsString;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::crypto::{CryptoError, random};
+use crate::format::lease::Lease;
+use crate::model::entry::{Entry, EntryKind};
+use crate::model::path::{EntryPath, display_bytes};
+use crate::model::snapshot::{Snapshot, SnapshotCounts, SnapshotId};
+use crate::model::time::Clock;
+use crate::ops::Cancel;
+use crate::progress::Monitor;
+use crate::repository::Repository;
+use crate::repository::index::{Index, IndexError};
+use crate::repository::lease::HeldLease;
+use crate::repository::snapshots::SnapshotError;
+use crate::repository::uploader::UploadError;
+use crate::repository::writer::{Writer, WriterOptions};
+use crate::source::SourceError;
+use crate::source::files::{WalkError, WalkOptions};
+use crate::store::StoreError;
+
+mod assemble;
+mod files;
+mod jobs;
+mod parent;
+mod pipeline;
+mod plan;
+mod streams;
+
+/// What to back up and how.
+#[derive(Debug, Clone)]
+pub struct BackupOptions {
+    /// File trees.
+    pub files: Option<WalkOptions>,
+    /// Streams, each an entry of its own.
+    pub streams: Vec<StreamRequest>,
+    /// Host that the snapshot names.
+    pub host: String,
+    /// User that the snapshot names.
+    pub user: String,
+    /// Job that the snapshot names; may be empty.
+    pub job: String,
+    /// Labels of the snapshot.
+    pub tags: Vec<String>,
+    /// What to compare with, so that unchanged files are not read.
+    pub parent: ParentChoice,
+    /// Do everything but store.
+    pub dry_run: bool,
+    /// zstd's level.
+    pub level: i32,
+    /// Memory to stay within, in bytes.
+    pub memory_bytes: u64,
+    /// Threads that read and compress; 0 chooses by the number of processors.
+    pub threads: usize,
+    /// Tells the time.
+    pub clock: Clock,
+}
+
+/// What a backup is compared with.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum ParentChoice {
+    /// The last snapshot of the same host, job and sources.
+    #[default]
+    Auto,
+    /// Nothing: every file is read.
+    None,
+    /// This snapshot.
+    Snapshot(String),
+}
+
+/// A stream to be stored.
+#[derive(Debug, Clone)]
+pub struct StreamRequest {
+    /// Path of its entry, relative, such as `shop.sql` or `db/shop.sql`.
+    pub name: Vec<u8>,
+    /// Where its bytes come from.
+    pub kind: StreamKind,
+}
+
+/// Where a stream's bytes come from.
+#[derive(Debug, Clone)]
+pub enum StreamKind {
+    /// Standard input.
+    Stdin,
+    /// The standard output of a command, which must end with status 0.
+    Command(Vec<OsString>),
+}
+
+/// What a backup did.
+#[derive(Debug, Clone)]
+pub struct BackupReport {
+    /// The snapshot; `None` in a dry run.
+    pub snapshot: Option<Snapshot>,
+    /// What the run counted.
+    pub counts: SnapshotCounts,
+    /// Regular files that were taken over unread.
+    pub unchanged_files: u64,
+    /// Regular files that changed while they were read; what was read is kept, and the next run reads them again.
+    pub changed_while_read: u64,
+    /// Bytes read from the source.
+    pub read_bytes: u64,
+    /// How long it took.
+    pub duration: Duration,
+}
+
+/// Why there is no snapshot.
+#[derive(Debug, thiserror::Error)]
+pub enum BackupError {
+    /// Neither paths nor streams were given.
+    #[error("there is nothing to back up")]
+    Nothing,
+    /// A stream's name is not a path, or is taken.
+    #[error("a stream cannot be stored as {name:?}: {why}")]
+    StreamName {
+        /// The name.
+        name: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The walk could not begin.
+    #[error("the files cannot be backed up")]
+    Walk(#[from] WalkError),
+    /// A stream failed; its command's error output is in the source.
+    #[error("stream {name} failed, so no snapshot was made")]
+    Stream {
+        /// The stream.
+        name: String,
+        /// Why.
+        #[source]
+        source: SourceError,
+    },
+    /// Ending was asked for.
+    #[error("interrupted; what was stored will be found by the next run")]
+    Cancelled,
+    /// The index could not be had.
+    #[error("the index cannot be used")]
+    Index(#[from] IndexError),
+    /// The session could not be started.
+    #[error("the session cannot be sealed")]
+    Crypto(#[from] CryptoError),
+    /// The lease could not be put.
+    #[error("the lease could not be stored")]
+    Lease(#[source] StoreError),
+    /// The parent could not be found.
+    #[error("the parent snapshot cannot be used")]
+    Parent(#[from] SnapshotError),
+    /// Storing failed.
+    #[error("what was read could not be stored")]
+    Upload(#[from] UploadError),
+    /// Everything is stored but the snapshot.
+    #[error("the snapshot could not be stored")]
+    Commit(#[source] StoreError),
+}
+
+/// Runs a backup.
+///
+/// Returns once the snapshot is durable. Peak memory is bounded by `options.memory_bytes` (see `design`).
+///
+/// # Errors
+/// [`BackupError`]; no snapshot exists then.
+///
+/// # Cancel safety
+/// Dropping the future may leave packs that no index segment names; ask [`Cancel`] instead.
+pub async fn backup(
+    repository: Arc<Repository>,
+    options: BackupOptions,
+    monitor: Arc<dyn Monitor>,
+    cancel: Cancel,
+) -> Result<BackupReport, BackupError> {
+    let begun = std::time::Instant::now();
+    let started = options.clock.now();
+    let stream_paths = check_streams(&options)?;
+    let sources = source_names(&options);
+
+    let mut index = Index::load(&repository, &*monitor).await?;
+    index.check_packs(&repository).await?;
+    let index = Arc::new(index);
+    let writer_options = WriterOptions {
+        packs_in_flight: packs_in_flight(&repository, options.memory_bytes),
+        level: options.level,
+        dry_run: options.dry_run,
+    };
+    let writer = Writer::start(repository.clone(), index.clone(), writer_options, monitor.clone())?;
+    let lease = if options.dry_run {
+        None
+    } else {
+        let lease = Lease {
+            host: options.host.clone(),
+            operation: "backup".into(),
+            started,
+            index_segments: index.segment_count() as u64,
+            ..Lease::default()
+        };
+        let held = HeldLease::take(repository.clone(), writer.session(), lease, options.clock).await;
+        Some(held.map_err(BackupError::Lease)?)
+    };
+
+    monitor.phase("looking for the last snapshot");
+    let parent = parent::Parent::find(&repository, &index, &options, &sources, monitor.clone()).await?;
+    let parent_id = parent.snapshot();
+    if let Some(totals) = parent.totals() {
+        monitor.totals(totals);
+    }
+
+    monitor.phase("backing up");
+    let work = pipeline::Work { options: options.clone(), stream_paths, parent, monitor: monitor.clone(), cancel };
+    let runtime = tokio::runtime::Handle::current();
+    let (writer, outcome) = tokio::task::spawn_blocking(move || {
+        let outcome = pipeline::run(&writer, work, &runtime);
+        // Whatever happened, what was read is stored and indexed, for the next run to find.
+        let flushed = writer.flush();
+        (writer, outcome.and_then(|done| flushed.map(|()| done).map_err(|_| pipeline::Stopped::Upload)))
+    })
+    .await
+    .expect("the pipeline does not panic");
+
+    monitor.phase("completing the index");
+    let finished = writer.finish().await;
+    let outcome = match (finished, outcome) {
+        (Err(error), _) => Err(BackupError::Upload(error)),
+        (Ok(committer), Ok(done)) => Ok((committer, done)),
+        (Ok(_), Err(stopped)) => Err(stopped.into_error()),
+    };
+    let (committer, done) = match outcome {
+        Ok(outcome) => outcome,
+        Err(error) => {
+            if let Some(lease) = lease {
+                lease.release().await;
+            }
+            return Err(error);
+        }
+    };
+
+    let mut counts = done.counts;
+    counts.stored_bytes = committer.uploaded().bytes;
+    let mut snapshot = None;
+    if !options.dry_run {
+        let manifest = Snapshot {
+            id: SnapshotId::new(started, random()),
+            session: lease.as_ref().map_or_else(|| unreachable!("a lease is held"), HeldLease::session),
+            domain: repository.keys().current_dedup().domain,
+            started,
+            finished: options.clock.now(),
+            host: options.host.clone(),
+            user: options.user.clone(),
+            job: options.job.clone(),
+            tags: options.tags.clone(),
+            sources: sources.clone(),
+            program: concat!("coffre ", env!("CARGO_PKG_VERSION")).to_owned(),
+            parent: parent_id,
+            root: done.root,
+            counts,
+        };
+        monitor.phase("writing the snapshot");
+        committer.commit(&manifest).await.map_err(BackupError::Commit)?;
+        done.last_tree.keep(&manifest, index.chunk_count() as u64);
+        snapshot = Some(manifest);
+    }
+    if let Some(lease) = lease {
+        lease.release().await;
+    }
+    Ok(BackupReport {
+        snapshot,
+        counts,
+        unchanged_files: done.unchanged_files,
+        changed_while_read: done.changed_while_read,
+        read_bytes: done.read_bytes,
+        duration: begun.elapsed(),
+    })
+}
+
+/// Checks the names of streams: each a safe path, none given twice.
+fn check_streams(options: &BackupOptions) -> Result<Vec<EntryPath>, BackupError> {
+    let mut paths: Vec<EntryPath> = Vec::new();
+    for stream in &options.streams {
+        let wrong = |why: String| BackupError::StreamName { name: display_bytes(&stream.name).to_string(), why };
+        let relative = stream.name.strip_prefix(b"/").unwrap_or(&stream.name);
+        let path = EntryPath::new(relative.to_vec()).map_err(|error| wrong(error.to_string()))?;
+        if paths.iter().any(|other| path.is_within(other) || other.is_within(&path)) {
+            return Err(wrong("another stream has this name".into()));
+        }
+        paths.push(path);
+    }
+    let no_files = options.files.as_ref().is_none_or(|files| files.roots.is_empty());
+    if no_files && paths.is_empty() { Err(BackupError::Nothing) } else { Ok(paths) }
+}
+
+/// What the snapshot says was asked for: absolute paths and stream names, sorted.
+fn source_names(options: &BackupOptions) -> Vec<Vec<u8>> {
+    use std::os::unix::ffi::OsStrExt;
+    let absolute = |path: &std::path::PathBuf| {
+        let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
+        path.components().collect::<std::path::PathBuf>().as_os_str().as_bytes().to_vec()
+    };
+    let mut names: Vec<Vec<u8>> = options.files.iter().flat_map(|files| files.roots.iter().map(absolute)).collect();
+    names.extend(options.streams.iter().map(|stream| stream.name.clone()));
+    names.sort();
+    names.dedup();
+    names
+}
+
+/// How many packs may be on their way, within the memory given: the formula of `design`.
+fn packs_in_flight(repository: &Repository, memory_bytes: u64) -> usize {
+    const FIXED: u64 = 72 << 20;
+    const AT_MOST: u64 = 16;
+    let pack = u64::from(repository.config().pack_target_bytes) + (2 << 20);
+    // Two packs are being filled and one waits.
+    let room = memory_bytes.saturating_sub(FIXED + 3 * pack) / pack;
+    usize::try_from(room.clamp(1, AT_MOST)).expect("at most 16")
+}
+
+/// Counts an entry as the snapshot does.
+fn count(counts: &mut SnapshotCounts, entry: &Entry) {
+    match entry.kind {
+        EntryKind::File(_) => counts.files += 1,
+        EntryKind::Directory => counts.directories += 1,
+        EntryKind::Stream(..) => counts.streams += 1,
+        _ => counts.others += 1,
+    }
+    counts.bytes += entry.size();
+}

@@ -1,0 +1,383 @@
+//! The parent: the last snapshot of the same host, job and sources, whose tree tells what has not changed.
+//!
+//! Its tree is read from a local file that the last run left, or, by a host that may read, from the repository. The file is
+//! all that a host with the writer key alone has, and saves everyone else the fetching.
+
+use std::cell::RefCell;
+use std::fs::File;
+use std::io::{BufReader, BufWriter, Read, Write};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, sync_channel};
+
+use tokio::runtime::Handle;
+
+use crate::format::tree::Node;
+use crate::model::entry::{ChunkList, Entry};
+use crate::model::id::ChunkId;
+use crate::model::path::EntryPath;
+use crate::model::snapshot::{Snapshot, SnapshotId, TreeRoot};
+use crate::ops::backup::{BackupError, BackupOptions, ParentChoice};
+use crate::progress::{Monitor, Totals};
+use crate::repository::Repository;
+use crate::repository::index::Index;
+use crate::repository::reader::Reader;
+use crate::repository::snapshots::SnapshotFilter;
+use crate::repository::tree::NodeSink;
+use crate::repository::uploader::UploadStopped;
+use crate::repository::writer::Writer;
+
+const MARK: &[u8; 8] = b"coffreA\x01";
+/// Mark, snapshot name (33 bytes), number of chunks in the index, entries, bytes.
+const HEADER_LEN: usize = 8 + 33 + 8 + 8 + 8;
+/// Leaves decoded ahead of the walk.
+const LEAVES_AHEAD: usize = 8;
+/// The longest leaf believed.
+const LEAF_MAX: usize = 16 << 20;
+
+/// Where unchanged entries are taken from.
+pub(super) struct Parent {
+    found: Found,
+    index: Arc<Index>,
+    totals: Option<Totals>,
+    last_tree: LastTree,
+}
+
+enum Found {
+    Nothing,
+    /// The file that the last run left.
+    Local {
+        snapshot: SnapshotId,
+        reader: BufReader<File>,
+        index_chunks: u64,
+    },
+    /// The repository itself.
+    Remote {
+        snapshot: SnapshotId,
+        root: TreeRoot,
+        reader: Arc<Reader>,
+    },
+}
+
+impl Parent {
+    /// Looks for the parent that `options` ask for.
+    pub(super) async fn find(
+        repository: &Arc<Repository>,
+        index: &Arc<Index>,
+        options: &BackupOptions,
+        sources: &[Vec<u8>],
+        monitor: Arc<dyn Monitor>,
+    ) -> Result<Self, BackupError> {
+        let path = repository.cache().trees().join(cache_name(options, sources));
+        let has_files = options.files.is_some();
+        let last_tree = LastTree::new(path.clone(), has_files && !options.dry_run);
+        let mut parent = Self { found: Found::Nothing, index: index.clone(), totals: None, last_tree };
+        if !has_files || options.parent == ParentChoice::None {
+            return Ok(parent);
+        }
+        let reader = || Arc::new(Reader::new(repository.clone(), index.clone(), monitor.clone()));
+        let remote =
+            |snapshot: &Snapshot| Found::Remote { snapshot: snapshot.id, root: snapshot.root, reader: reader() };
+        if let ParentChoice::Snapshot(text) = &options.parent {
+            let snapshot = repository.find_snapshot(text, &SnapshotFilter::default()).await?;
+            parent.totals = Some(totals(&snapshot));
+            parent.found = remote(&snapshot);
+            return Ok(parent);
+        }
+        let ids = repository.snapshot_ids().await?;
+        if let Some((header, reader)) = open_local(&path)
+            && ids.contains(&header.snapshot)
+        {
+            parent.totals = Some(Totals { entries: Some(header.entries), bytes: Some(header.bytes) });
+            parent.found = Found::Local { snapshot: header.snapshot, reader, index_chunks: header.index_chunks };
+            return Ok(parent);
+        }
+        if !repository.keys().can_read() {
+            return Ok(parent);
+        }
+        for id in ids.into_iter().rev() {
+            // One that cannot be opened is no reason not to back up; verifying tells about it.
+            let Ok(snapshot) = repository.snapshot(id).await else { continue };
+            if snapshot.host == options.host && snapshot.job == options.job && snapshot.sources == sources {
+                parent.totals = Some(totals(&snapshot));
+                parent.found = remote(&snapshot);
+                break;
+            }
+        }
+        Ok(parent)
+    }
+
+    /// Returns the parent's id.
+    pub(super) fn snapshot(&self) -> Option<SnapshotId> {
+        match &self.found {
+            Found::Nothing => None,
+            Found::Local { snapshot, .. } | Found::Remote { snapshot, .. } => Some(*snapshot),
+        }
+    }
+
+    /// Returns what the parent counted, an estimate of what lies ahead.
+    pub(super) fn totals(&self) -> Option<Totals> {
+        self.totals
+    }
+
+    /// Starts reading the parent's entries in the background.
+    pub(super) fn start(self, runtime: &Handle) -> (LastTree, ParentEntries) {
+        let (sender, receiver) = sync_channel(LEAVES_AHEAD);
+        let (mut trusts_lists, mut walker) = (false, None);
+        match self.found {
+            Found::Nothing => {}
+            Found::Local { mut reader, index_chunks, .. } => {
+                // Lists are trusted while the index has lost nothing since they were written.
+                trusts_lists = is_whole(&self.index) && self.index.chunk_count() as u64 >= index_chunks;
+                std::thread::spawn(move || {
+                    while let Some(leaf) = read_leaf(&mut reader) {
+                        if sender.send(leaf).is_err() {
+                            return;
+                        }
+                    }
+                });
+            }
+            Found::Remote { root, reader, .. } => {
+                walker = Some((runtime.clone(), reader.clone()));
+                runtime.spawn(async move {
+                    let mut walk = reader.walk(root, None);
+                    let mut leaf = Vec::new();
+                    while let Some(next) = walk.next().await {
+                        // What cannot be read of the parent is read from the source again.
+                        leaf.extend(next);
+                        if leaf.len() >= 256 {
+                            let full = std::mem::take(&mut leaf);
+                            let sender = sender.clone();
+                            let sent = tokio::task::spawn_blocking(move || sender.send(full)).await;
+                            if !matches!(sent, Ok(Ok(()))) {
+                                return;
+                            }
+                        }
+                    }
+                    let _ = tokio::task::spawn_blocking(move || sender.send(leaf)).await;
+                });
+            }
+        }
+        let entries = ParentEntries {
+            receiver,
+            leaf: Vec::new().into_iter(),
+            next: None,
+            index: self.index,
+            trusts_lists,
+            walker,
+        };
+        (self.last_tree, entries)
+    }
+}
+
+fn totals(snapshot: &Snapshot) -> Totals {
+    Totals { entries: Some(snapshot.counts.entries()), bytes: Some(snapshot.counts.bytes) }
+}
+
+fn is_whole(index: &Index) -> bool {
+    index.gone_packs().is_empty() && index.damaged().is_empty()
+}
+
+/// The parent's entries in path order, taken as the walk of the source passes them.
+pub(super) struct ParentEntries {
+    receiver: Receiver<Vec<Entry>>,
+    leaf: std::vec::IntoIter<Entry>,
+    next: Option<Entry>,
+    index: Arc<Index>,
+    trusts_lists: bool,
+    walker: Option<(Handle, Arc<Reader>)>,
+}
+
+impl ParentEntries {
+    /// Returns the parent's entry at `path`, passing those before it. Paths must be asked for in order.
+    pub(super) fn take(&mut self, path: &EntryPath) -> Option<Entry> {
+        loop {
+            let entry = match self.next.take() {
+                Some(entry) => entry,
+                None => self.advance()?,
+            };
+            match entry.path.cmp(path) {
+                std::cmp::Ordering::Less => {}
+                std::cmp::Ordering::Equal => return Some(entry),
+                std::cmp::Ordering::Greater => {
+                    self.next = Some(entry);
+                    return None;
+                }
+            }
+        }
+    }
+
+    fn advance(&mut self) -> Option<Entry> {
+        loop {
+            if let Some(entry) = self.leaf.next() {
+                return Some(entry);
+            }
+            self.leaf = self.receiver.recv().ok()?.into_iter();
+        }
+    }
+
+    /// Tells whether every chunk of an entry is still stored, so that it may be referred to again.
+    pub(super) fn still_has(&self, entry: &Entry) -> bool {
+        let Some(content) = entry.content() else { return true };
+        match &content.chunks {
+            ChunkList::Inline(chunks) => chunks.iter().all(|chunk| self.index.contains(&chunk.id)),
+            ChunkList::Indirect { root, .. } if self.trusts_lists => self.index.contains(root),
+            list @ ChunkList::Indirect { .. } => match &self.walker {
+                None => false,
+                Some((runtime, reader)) => runtime.block_on(async {
+                    let mut chunks = reader.chunks(list, content.stored_length());
+                    while let Some(next) = chunks.next().await {
+                        if !next.is_ok_and(|chunk| self.index.contains(&chunk.id)) {
+                            return false;
+                        }
+                    }
+                    true
+                }),
+            },
+        }
+    }
+}
+
+/// The file of leaves that this run leaves for the next.
+pub(super) struct LastTree {
+    path: PathBuf,
+    file: Option<BufWriter<File>>,
+}
+
+impl LastTree {
+    fn new(path: PathBuf, wanted: bool) -> Self {
+        let mut last_tree = Self { path, file: None };
+        if wanted && let Ok(file) = File::create(last_tree.temporary()) {
+            let mut file = BufWriter::with_capacity(1 << 18, file);
+            if file.write_all(&[0; HEADER_LEN]).is_ok() {
+                last_tree.file = Some(file);
+            }
+        }
+        last_tree
+    }
+
+    fn temporary(&self) -> PathBuf {
+        self.path.with_extension(format!("tmp{}", std::process::id()))
+    }
+
+    fn push(&mut self, leaf: &[u8]) {
+        let Some(file) = &mut self.file else { return };
+        let hash = blake3::hash(leaf);
+        let length = u32::try_from(leaf.len()).expect("leaves are far below 4 GiB");
+        let written = file
+            .write_all(&length.to_le_bytes())
+            .and_then(|()| file.write_all(&hash.as_bytes()[..16]))
+            .and_then(|()| file.write_all(leaf));
+        if written.is_err() {
+            self.file = None;
+        }
+    }
+
+    /// Makes the file valid, now that the snapshot is stored. Failing only costs the next run time.
+    pub(super) fn keep(mut self, snapshot: &Snapshot, index_chunks: u64) {
+        let Some(mut file) = self.file.take() else { return };
+        let mut header = Vec::with_capacity(HEADER_LEN);
+        header.extend_from_slice(MARK);
+        header.extend_from_slice(snapshot.id.object_name().as_bytes());
+        for number in [index_chunks, snapshot.counts.entries(), snapshot.counts.bytes] {
+            header.extend_from_slice(&number.to_le_bytes());
+        }
+        debug_assert_eq!(header.len(), HEADER_LEN);
+        let kept = file
+            .flush()
+            .and_then(|()| std::os::unix::fs::FileExt::write_all_at(file.get_ref(), &header, 0))
+            .and_then(|()| std::fs::rename(self.temporary(), &self.path));
+        if kept.is_err() {
+            let _ = std::fs::remove_file(self.temporary());
+        }
+    }
+}
+
+impl Drop for LastTree {
+    fn drop(&mut self) {
+        if self.file.take().is_some() {
+            let _ = std::fs::remove_file(self.temporary());
+        }
+    }
+}
+
+/// Stores nodes with the writer, and leaves also in the file for the next run.
+pub(super) struct LastTreeSink<'a> {
+    writer: &'a Writer,
+    last_tree: RefCell<LastTree>,
+}
+
+impl<'a> LastTreeSink<'a> {
+    pub(super) fn new(writer: &'a Writer, last_tree: LastTree) -> Self {
+        Self { writer, last_tree: RefCell::new(last_tree) }
+    }
+
+    pub(super) fn finish(self) -> LastTree {
+        self.last_tree.into_inner()
+    }
+}
+
+impl NodeSink for LastTreeSink<'_> {
+    type Error = UploadStopped;
+
+    fn store_node(&self, node: &[u8]) -> Result<ChunkId, UploadStopped> {
+        self.writer.store_node(node)
+    }
+
+    fn store_leaf(&self, leaf: &[u8]) -> Result<ChunkId, UploadStopped> {
+        self.last_tree.borrow_mut().push(leaf);
+        self.writer.store_node(leaf)
+    }
+}
+
+struct LocalHeader {
+    snapshot: SnapshotId,
+    index_chunks: u64,
+    entries: u64,
+    bytes: u64,
+}
+
+fn open_local(path: &std::path::Path) -> Option<(LocalHeader, BufReader<File>)> {
+    let mut reader = BufReader::with_capacity(1 << 18, File::open(path).ok()?);
+    let mut header = [0; HEADER_LEN];
+    reader.read_exact(&mut header).ok()?;
+    if &header[..8] != MARK {
+        return None;
+    }
+    let number = |at: usize| u64::from_le_bytes(header[at..at + 8].try_into().expect("8 bytes"));
+    let snapshot = SnapshotId::from_object_name(std::str::from_utf8(&header[8..41]).ok()?)?;
+    Some((LocalHeader { snapshot, index_chunks: number(41), entries: number(49), bytes: number(57) }, reader))
+}
+
+/// Reads the next leaf; `None` at the end and at the first damage, after which everything counts as changed.
+fn read_leaf(reader: &mut impl Read) -> Option<Vec<Entry>> {
+    let (mut length, mut hash) = ([0; 4], [0; 16]);
+    reader.read_exact(&mut length).ok()?;
+    reader.read_exact(&mut hash).ok()?;
+    let length = u32::from_le_bytes(length) as usize;
+    if length > LEAF_MAX {
+        return None;
+    }
+    let mut leaf = vec![0; length];
+    reader.read_exact(&mut leaf).ok()?;
+    if blake3::hash(&leaf).as_bytes()[..16] != hash {
+        return None;
+    }
+    match Node::decode(&leaf) {
+        Ok(Node::Entries(entries)) => Some(entries),
+        _ => None,
+    }
+}
+
+/// The same host, job and sources find the same file.
+fn cache_name(options: &BackupOptions, sources: &[Vec<u8>]) -> String {
+    let mut hasher = blake3::Hasher::new();
+    let mut field = |bytes: &[u8]| {
+        hasher.update(&(bytes.len() as u64).to_le_bytes());
+        hasher.update(bytes);
+    };
+    field(options.host.as_bytes());
+    field(options.job.as_bytes());
+    sources.iter().for_each(|source| field(source));
+    hasher.finalize().to_hex()[..32].to_owned()
+}

@@ -1,0 +1,197 @@
+//! The threads of a backup, in one scope that ends by joining them all.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::sync_channel;
+
+use tokio::runtime::Handle;
+
+use crate::model::entry::Entry;
+use crate::model::path::EntryPath;
+use crate::ops::Cancel;
+use crate::ops::backup::assemble::{AssembleError, Assembled, Window, assemble};
+use crate::ops::backup::files::FileWorker;
+use crate::ops::backup::jobs::{Job, Jobs};
+use crate::ops::backup::parent::Parent;
+use crate::ops::backup::plan::{Batch, Planner};
+use crate::ops::backup::streams::{StreamReader, StreamTotals};
+use crate::ops::backup::{BackupError, BackupOptions};
+use crate::progress::Monitor;
+use crate::repository::uploader::UploadStopped;
+use crate::repository::writer::Writer;
+use crate::source::SourceError;
+use crate::source::files::{Walk, WalkError};
+
+/// Finished batches waiting for the assembler.
+const FINISHED_WAITING: usize = 16;
+
+/// What the pipeline works on.
+pub(super) struct Work {
+    pub(super) options: BackupOptions,
+    pub(super) stream_paths: Vec<EntryPath>,
+    pub(super) parent: Parent,
+    pub(super) monitor: Arc<dyn Monitor>,
+    pub(super) cancel: Cancel,
+}
+
+/// Why the pipeline ended early.
+pub(super) enum Stopped {
+    /// Ending was asked for.
+    Cancelled,
+    /// Uploading has stopped; the writer knows why.
+    Upload,
+    /// A stream failed.
+    Stream { name: String, source: SourceError },
+    /// A command stream has no command.
+    NoCommand(String),
+    /// The walk could not begin.
+    Walk(WalkError),
+    /// A path is taken twice.
+    Name(BackupError),
+}
+
+impl From<UploadStopped> for Stopped {
+    fn from(_: UploadStopped) -> Self {
+        Stopped::Upload
+    }
+}
+
+impl Stopped {
+    /// The error for the caller, when uploading itself ended well.
+    pub(super) fn into_error(self) -> BackupError {
+        match self {
+            // A worker stops like this when ending was asked for in the middle of a file.
+            Stopped::Cancelled | Stopped::Upload => BackupError::Cancelled,
+            Stopped::Stream { name, source } => BackupError::Stream { name, source },
+            Stopped::NoCommand(name) => BackupError::StreamName { name, why: "no command was given".into() },
+            Stopped::Walk(error) => BackupError::Walk(error),
+            Stopped::Name(error) => error,
+        }
+    }
+}
+
+/// Runs streams and files through the workers and returns the tree.
+pub(super) fn run(writer: &Writer, work: Work, runtime: &Handle) -> Result<Assembled, Stopped> {
+    let Work { options, stream_paths, parent, monitor, cancel } = work;
+    let walk = match &options.files {
+        Some(files) if !files.roots.is_empty() => Some(Walk::new(files).map_err(Stopped::Walk)?),
+        _ => None,
+    };
+    let threads = match options.threads {
+        0 => std::thread::available_parallelism().map_or(2, usize::from),
+        threads => threads,
+    };
+    let jobs: Jobs<Batch> = Jobs::new();
+    let window = Window::default();
+    let stopped = AtomicBool::new(false);
+    let (sender, finished) = sync_channel(FINISHED_WAITING);
+    let (last_tree, entries) = parent.start(runtime);
+
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads)
+            .map(|_| {
+                let (sender, monitor) = (sender.clone(), monitor.clone());
+                let (jobs, stopped, cancel, window) = (&jobs, &stopped, &cancel, &window);
+                scope.spawn(move || {
+                    let mut worker = FileWorker::new(writer, jobs, &*monitor, cancel);
+                    let done = (|| {
+                        while let Some(job) = jobs.next() {
+                            match job {
+                                Job::Frame(frame) => worker.seal(frame)?,
+                                // A failed send means that the assembler has given up, which it tells itself.
+                                Job::Batch(batch) => drop(sender.send(worker.read(batch)?)),
+                            }
+                        }
+                        worker.finish()
+                    })();
+                    if done.is_err() {
+                        stopped.store(true, Ordering::Relaxed);
+                        jobs.close();
+                        window.close();
+                    }
+                    done
+                })
+            })
+            .collect();
+
+        let streams = read_streams(writer, &options, &stream_paths, &jobs, &*monitor, &cancel);
+        let planner = Planner {
+            jobs: &jobs,
+            finished: sender,
+            window: &window,
+            monitor: &*monitor,
+            cancel: &cancel,
+            stopped: &stopped,
+        };
+        let (streams, planning) = match (streams, walk) {
+            (Ok(streams), Some(walk)) => (Ok(streams), Some(scope.spawn(move || planner.run(walk, entries)))),
+            (streams, _) => {
+                drop(planner);
+                (streams, None)
+            }
+        };
+        let has_plan = planning.is_some();
+        let closing = scope.spawn({
+            let jobs = &jobs;
+            move || {
+                let problems = planning.map_or(0, |planning| planning.join().expect("planning does not panic"));
+                jobs.close();
+                problems
+            }
+        });
+        let assembled = match streams {
+            Ok((entries, totals)) => assemble(writer, last_tree, entries, &finished, &window)
+                .map(|mut assembled| {
+                    assembled.read_bytes += totals.read_bytes;
+                    assembled.counts.new_bytes += totals.new_bytes;
+                    assembled
+                })
+                .map_err(|error| match error {
+                    AssembleError::Upload => Stopped::Upload,
+                    AssembleError::Name(error) => Stopped::Name(error),
+                }),
+            Err(error) => Err(error),
+        };
+        // Whoever still sends finds nobody listening and ends.
+        drop(finished);
+        if assembled.is_err() {
+            stopped.store(true, Ordering::Relaxed);
+            jobs.close();
+            window.close();
+        }
+        let problems = closing.join().expect("closing does not panic");
+        let mut failed = false;
+        for worker in workers {
+            failed |= worker.join().expect("workers do not panic").is_err();
+        }
+        let mut assembled = assembled?;
+        if cancel.is_cancelled() {
+            return Err(Stopped::Cancelled);
+        }
+        if failed {
+            return Err(Stopped::Upload);
+        }
+        debug_assert!(has_plan || problems == 0);
+        assembled.counts.unreadable += problems;
+        Ok(assembled)
+    })
+}
+
+/// Stores the streams one after the other and returns their entries in path order.
+fn read_streams(
+    writer: &Writer,
+    options: &BackupOptions,
+    paths: &[EntryPath],
+    jobs: &Jobs<Batch>,
+    monitor: &dyn Monitor,
+    cancel: &Cancel,
+) -> Result<(Vec<Entry>, StreamTotals), Stopped> {
+    let reader = StreamReader { writer, jobs, monitor, cancel, now: options.clock.now() };
+    let mut totals = StreamTotals::default();
+    let mut entries = Vec::new();
+    for (path, request) in paths.iter().zip(&options.streams) {
+        entries.push(reader.store(path, request, &mut totals)?);
+    }
+    entries.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok((entries, totals))
+}

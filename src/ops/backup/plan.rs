@@ -1,0 +1,126 @@
+//! The plan: the source and the parent's tree are walked side by side, both sorted, and each entry is either taken over
+//! unread or marked to be read.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::SyncSender;
+
+use crate::model::entry::{Entry, EntryKind};
+use crate::ops::Cancel;
+use crate::ops::backup::assemble::Finished;
+use crate::ops::backup::jobs::Jobs;
+use crate::ops::backup::parent::ParentEntries;
+use crate::progress::{Counter, Monitor};
+use crate::source::files::{FoundEntry, FoundKind, Walk, Walked};
+
+/// Entries in a batch.
+const BATCH_ENTRIES: usize = 128;
+/// Bytes to be read in a batch, unless one file has more.
+const BATCH_BYTES: u64 = 2 << 20;
+
+/// An entry of the source, and what to do about it.
+#[derive(Debug)]
+pub(super) enum Planned {
+    /// The parent's entry is still true.
+    Unchanged(Entry),
+    /// To be looked at, and read if it is a file.
+    Changed(Box<FoundEntry>),
+}
+
+/// Some consecutive entries; the number tells their place.
+#[derive(Debug)]
+pub(super) struct Batch {
+    pub(super) number: u64,
+    pub(super) entries: Vec<Planned>,
+}
+
+/// What planning needs.
+pub(super) struct Planner<'a> {
+    pub(super) jobs: &'a Jobs<Batch>,
+    pub(super) finished: SyncSender<Finished>,
+    pub(super) window: &'a crate::ops::backup::assemble::Window,
+    pub(super) monitor: &'a dyn Monitor,
+    pub(super) cancel: &'a Cancel,
+    pub(super) stopped: &'a AtomicBool,
+}
+
+impl Planner<'_> {
+    /// Walks to the end, queueing batches in order. Batches without anything to read go straight to the assembler.
+    /// Returns the number of problems.
+    pub(super) fn run(self, walk: Walk, mut parent: ParentEntries) -> u64 {
+        let mut batch = Batch { number: 0, entries: Vec::with_capacity(BATCH_ENTRIES) };
+        let (mut bytes, mut reads, mut problems) = (0, false, 0);
+        for walked in walk {
+            if self.cancel.is_cancelled() || self.stopped.load(Ordering::Relaxed) {
+                return problems;
+            }
+            let found = match walked {
+                Walked::Entry(found) => found,
+                Walked::Problem(problem) => {
+                    self.monitor.problem(problem);
+                    problems += 1;
+                    continue;
+                }
+            };
+            let planned = match parent.take(&found.path) {
+                Some(entry) if is_unchanged(&found, &entry) && parent.still_has(&entry) => {
+                    self.monitor.add(Counter::Entries, 1);
+                    self.monitor.add(Counter::Bytes, entry.size());
+                    Planned::Unchanged(entry)
+                }
+                _ => {
+                    bytes += found.size();
+                    reads = true;
+                    Planned::Changed(Box::new(found))
+                }
+            };
+            batch.entries.push(planned);
+            if batch.entries.len() >= BATCH_ENTRIES || bytes >= BATCH_BYTES {
+                let next = Batch { number: batch.number + 1, entries: Vec::with_capacity(BATCH_ENTRIES) };
+                if !self.hand_on(std::mem::replace(&mut batch, next), reads) {
+                    return problems;
+                }
+                (bytes, reads) = (0, false);
+            }
+        }
+        self.hand_on(batch, reads);
+        problems
+    }
+
+    fn hand_on(&self, batch: Batch, reads: bool) -> bool {
+        if !self.window.enter(batch.number) {
+            return false;
+        }
+        if reads {
+            return self.jobs.push_batch(batch);
+        }
+        let mut finished = Finished::new(batch.number);
+        for planned in batch.entries {
+            if let Planned::Unchanged(entry) = planned {
+                finished.unchanged_files += u64::from(matches!(entry.kind, EntryKind::File(_)));
+                finished.entries.push(entry);
+            }
+        }
+        self.finished.send(finished).is_ok()
+    }
+}
+
+/// Tells whether an entry can be taken over: same kind, size, times and inode. A change of ownership, mode, attributes
+/// or content changes ctime, which no ordinary program can set back.
+fn is_unchanged(found: &FoundEntry, entry: &Entry) -> bool {
+    let same_kind = match (&found.kind, &entry.kind) {
+        (FoundKind::File { size }, EntryKind::File(content)) => *size == content.size,
+        (FoundKind::Directory, EntryKind::Directory)
+        | (FoundKind::Fifo, EntryKind::Fifo)
+        | (FoundKind::Socket, EntryKind::Socket) => true,
+        (FoundKind::Symlink(target), EntryKind::Symlink(old)) => target == old,
+        (FoundKind::CharDevice(number), EntryKind::CharDevice(old))
+        | (FoundKind::BlockDevice(number), EntryKind::BlockDevice(old)) => number == old,
+        _ => false,
+    };
+    let metadata = &entry.metadata;
+    same_kind
+        && found.mtime() == metadata.mtime
+        && found.ctime() == metadata.ctime
+        && found.inode() == metadata.inode
+        && found.stat().links == metadata.links
+}
