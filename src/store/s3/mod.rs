@@ -1,3 +1,382 @@
 //! A store in a bucket at an S3 provider.
+//!
+//! Bodies are whole in memory, signed with their SHA-256 and sent with their MD5, so what a provider acknowledges is
+//! what was sent. One call is one attempt; [`crate::store::layer::retry`] makes more of them. What is particular about
+//! a provider is a row in [`provider`].
 
+use std::fmt;
+use std::future::Future;
+use std::ops::Range;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use aws_sdk_s3::Client;
+use aws_sdk_s3::primitives::ByteStream;
+use aws_smithy_types::base64;
+use bytes::{Bytes, BytesMut};
+use md5::{Digest, Md5};
+
+use crate::model::key::{ObjectKey, ObjectKind};
+use crate::store::location::S3Location;
+use crate::store::s3::credentials::S3Credentials;
+use crate::store::{ObjectInfo, Store, StoreError, StoreErrorKind};
+
+mod client;
+pub mod credentials;
+mod error;
 pub mod provider;
+
+/// The largest object that is read whole. Bounds the memory that a lying provider can claim; packs are 32 MiB.
+const OBJECT_BYTES_MAX: u64 = 1 << 30;
+
+/// What an object says it is. An answer of another type that looks like an error is one.
+const CONTENT_TYPE: &str = "application/octet-stream";
+
+/// How long one attempt may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timeouts {
+    /// To make a connection.
+    pub connect: Duration,
+    /// For any request, before the bytes it moves are counted.
+    pub base: Duration,
+    /// The slowest transfer that is waited for, in bytes a second; a body of that many bytes adds a second.
+    pub bytes_per_second_min: u64,
+}
+
+impl Default for Timeouts {
+    /// Ten seconds to connect, thirty for a request, and a second more for each 64 KiB: the share that each of 16
+    /// connections has of 8 Mbit/s.
+    fn default() -> Self {
+        Self { connect: Duration::from_secs(10), base: Duration::from_secs(30), bytes_per_second_min: 64 << 10 }
+    }
+}
+
+impl Timeouts {
+    fn for_bytes(self, bytes: u64) -> Duration {
+        self.base + Duration::from_secs_f64(bytes as f64 / self.bytes_per_second_min.max(1) as f64)
+    }
+}
+
+/// How a bucket is reached.
+#[derive(Debug, Clone, Default)]
+pub struct S3Options {
+    /// The keys; without them [`credentials::find`] looks for some.
+    pub credentials: Option<S3Credentials>,
+    /// The profile of the shared credentials file to use.
+    pub profile: Option<String>,
+    /// The region to sign for, instead of the provider's.
+    pub region: Option<String>,
+    /// A file of certificates (PEM) to trust instead of the system's. Without it `AWS_CA_BUNDLE` counts.
+    pub ca_file: Option<PathBuf>,
+    /// How long one attempt may take.
+    pub timeouts: Timeouts,
+}
+
+/// A store in a bucket. Clones share connections.
+#[derive(Clone)]
+pub struct S3Store {
+    client: Client,
+    location: String,
+    bucket: String,
+    /// Empty, or ends with a slash.
+    prefix: String,
+    timeouts: Timeouts,
+}
+
+impl fmt::Debug for S3Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "S3Store({})", self.location)
+    }
+}
+
+impl S3Store {
+    /// Makes a store for `location`. Nothing is sent yet.
+    ///
+    /// # Errors
+    /// [`StoreErrorKind::Denied`] when there are no credentials, `Other` when the CA file is not one.
+    pub fn open(location: &S3Location, options: &S3Options) -> Result<Self, StoreError> {
+        let mut options = options.clone();
+        if options.ca_file.is_none() {
+            options.ca_file = std::env::var_os("AWS_CA_BUNDLE").filter(|path| !path.is_empty()).map(PathBuf::from);
+        }
+        let credentials = match &options.credentials {
+            Some(credentials) => credentials.clone(),
+            None => credentials::find(options.profile.as_deref(), location)?,
+        };
+        let client = client::build(location, &options, &credentials)?;
+        let prefix = if location.prefix.is_empty() { String::new() } else { format!("{}/", location.prefix) };
+        Ok(Self {
+            client,
+            location: location.to_string(),
+            bucket: location.bucket.clone(),
+            prefix,
+            timeouts: options.timeouts,
+        })
+    }
+
+    fn name(&self, key: &ObjectKey) -> String {
+        format!("{}{key}", self.prefix)
+    }
+
+    /// Runs one attempt, for no longer than moving `bytes` may take.
+    async fn attempt<T>(
+        &self,
+        operation: &'static str,
+        subject: impl fmt::Display,
+        bytes: u64,
+        request: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        let limit = self.timeouts.for_bytes(bytes);
+        tokio::time::timeout(limit, request).await.unwrap_or_else(|_| {
+            let message = format!("the store did not answer within {} s", limit.as_secs_f64().ceil());
+            Err(StoreError::new(operation, subject, StoreErrorKind::Unavailable, message))
+        })
+    }
+
+    /// Sends an object once. `Ok(false)` is a success that does not look like one.
+    async fn put_once(&self, key: &ObjectKey, body: Bytes, md5: &[u8; 16]) -> Result<bool, StoreError> {
+        let bytes = body.len() as u64;
+        let request = self
+            .client
+            .put_object()
+            .bucket(&self.bucket)
+            .key(self.name(key))
+            .content_length(bytes as i64)
+            .content_type(CONTENT_TYPE)
+            .content_md5(base64::encode(md5))
+            .body(ByteStream::from(body));
+        self.attempt("put", key, bytes, async {
+            let answer = request.send().await.map_err(|error| error::from_sdk("put", key, error))?;
+            Ok(answer.e_tag().is_some_and(|tag| tag_agrees(tag, md5) != Some(false)))
+        })
+        .await
+    }
+
+    /// Tells whether the object is there as it was sent, after a put whose outcome is unknown.
+    async fn is_stored(&self, key: &ObjectKey, size: u64, md5: &[u8; 16]) -> Result<bool, StoreError> {
+        let request = self.client.head_object().bucket(&self.bucket).key(self.name(key));
+        let head = self
+            .attempt("head", key, 0, async {
+                request.send().await.map_err(|error| error::from_sdk("head", key, error))
+            })
+            .await?;
+        if head.content_length() != Some(size as i64) {
+            return Ok(false);
+        }
+        // Where the tag is no MD5 (server-side encryption), the size must do, except for leases: those are rewritten,
+        // so an older one of equal size may be there.
+        let agrees = head.e_tag().and_then(|tag| tag_agrees(tag, md5));
+        Ok(agrees.unwrap_or(key.kind() != Some(ObjectKind::Session)))
+    }
+
+    /// Gets an object, or the part of it that `range` names.
+    async fn fetch(&self, key: &ObjectKey, range: Option<Range<u64>>) -> Result<Bytes, StoreError> {
+        let mut request = self.client.get_object().bucket(&self.bucket).key(self.name(key));
+        if let Some(range) = &range {
+            request = request.range(format!("bytes={}-{}", range.start, range.end - 1));
+        }
+        let truncated = |message| StoreError::new("get", key, StoreErrorKind::Truncated, message);
+        let answer = self
+            .attempt("get", key, 0, async { request.send().await.map_err(|error| error::from_sdk("get", key, error)) })
+            .await?;
+        let length = answer.content_length().and_then(|length| u64::try_from(length).ok());
+        let wanted = range.as_ref().map(|range| range.end - range.start);
+        if let Some(range) = &range {
+            let start = answer.content_range().and_then(range_start);
+            if start != Some(range.start) && !(start.is_none() && range.start == 0 && length == wanted) {
+                return Err(truncated("the store answered with another range than was asked for".into()));
+            }
+        }
+        if let (Some(wanted), Some(length)) = (wanted, length)
+            && wanted != length
+        {
+            return Err(truncated(format!("{wanted} bytes were asked for, the store has {length}")));
+        }
+        let expected = wanted.or(length);
+        if expected.is_some_and(|bytes| bytes > OBJECT_BYTES_MAX) {
+            let message = format!("the store offers {} bytes, no object is that large", expected.unwrap_or_default());
+            return Err(StoreError::new("get", key, StoreErrorKind::Other, message));
+        }
+        let is_xml = answer.content_type().is_some_and(|kind| kind.contains("xml"));
+        let receive = receive(key, answer.body, expected);
+        let body = self.attempt("get", key, expected.unwrap_or(OBJECT_BYTES_MAX), receive).await?;
+        if is_xml && body[..body.len().min(512)].windows(7).any(|window| window == b"<Error>") {
+            return Err(error::false_success("get", key));
+        }
+        Ok(body)
+    }
+}
+
+#[async_trait]
+impl Store for S3Store {
+    fn location(&self) -> &str {
+        &self.location
+    }
+
+    /// Stores an object. When the outcome of the request is unclear (a time-out, a reset, a server error), looks whether
+    /// the object is there before calling it a failure.
+    async fn put(&self, key: &ObjectKey, body: Bytes) -> Result<(), StoreError> {
+        let size = body.len() as u64;
+        let md5 = digest(body.clone()).await;
+        let failure = match self.put_once(key, body, &md5).await {
+            Ok(true) => return Ok(()),
+            Ok(false) => error::false_success("put", key),
+            Err(failure) if failure.kind == StoreErrorKind::Unavailable => failure,
+            Err(failure) => return Err(failure),
+        };
+        match self.is_stored(key, size, &md5).await {
+            Ok(true) => Ok(()),
+            Ok(false) | Err(_) => Err(failure),
+        }
+    }
+
+    async fn get(&self, key: &ObjectKey) -> Result<Bytes, StoreError> {
+        self.fetch(key, None).await
+    }
+
+    async fn get_range(&self, key: &ObjectKey, range: Range<u64>) -> Result<Bytes, StoreError> {
+        if range.is_empty() { Ok(Bytes::new()) } else { self.fetch(key, Some(range)).await }
+    }
+
+    async fn head(&self, key: &ObjectKey) -> Result<ObjectInfo, StoreError> {
+        let request = self.client.head_object().bucket(&self.bucket).key(self.name(key));
+        self.attempt("head", key, 0, async {
+            let answer = request.send().await.map_err(|error| error::from_sdk("head", key, error))?;
+            let size = answer.content_length().and_then(|length| u64::try_from(length).ok());
+            let size = size.ok_or_else(|| error::false_success("head", key))?;
+            Ok(ObjectInfo { key: key.clone(), size })
+        })
+        .await
+    }
+
+    async fn list(&self, prefix: &str) -> Result<Vec<ObjectInfo>, StoreError> {
+        let mut found = Vec::new();
+        let mut token: Option<String> = None;
+        loop {
+            let request = self
+                .client
+                .list_objects_v2()
+                .bucket(&self.bucket)
+                .prefix(format!("{}{prefix}", self.prefix))
+                .set_continuation_token(token.clone());
+            let page = self
+                .attempt("list", prefix, 0, async {
+                    request.send().await.map_err(|error| error::from_sdk("list", prefix, error))
+                })
+                .await?;
+            // A success with an error inside parses as a page that lacks even what was asked for.
+            if page.name().is_none() && page.prefix().is_none() && page.key_count().is_none() {
+                return Err(error::false_success("list", prefix));
+            }
+            for object in page.contents() {
+                let name = object.key().and_then(|name| name.strip_prefix(self.prefix.as_str()));
+                let size = object.size().and_then(|size| u64::try_from(size).ok());
+                if let (Some(name), Some(size)) = (name, size)
+                    && name.starts_with(prefix)
+                {
+                    found.push(ObjectInfo { key: ObjectKey::from_listed(name), size });
+                }
+            }
+            if !page.is_truncated().unwrap_or(false) {
+                break;
+            }
+            let next = page.next_continuation_token().map(str::to_owned);
+            if next.is_none() || next == token {
+                let message = "the store said there is more to list, but not where it goes on";
+                return Err(StoreError::new("list", prefix, StoreErrorKind::Unavailable, message));
+            }
+            token = next;
+        }
+        // In that order already, as S3 promises; not every gateway keeps it, nor is free of repetitions.
+        found.sort_unstable_by(|a, b| a.key.cmp(&b.key));
+        found.dedup_by(|a, b| a.key == b.key);
+        Ok(found)
+    }
+
+    async fn delete(&self, key: &ObjectKey) -> Result<(), StoreError> {
+        let request = self.client.delete_object().bucket(&self.bucket).key(self.name(key));
+        let outcome = self
+            .attempt("delete", key, 0, async {
+                request.send().await.map_err(|error| error::from_sdk("delete", key, error))
+            })
+            .await;
+        match outcome {
+            Ok(_) => Ok(()),
+            Err(error) if error.kind == StoreErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Reads a body of `expected` bytes, never more.
+async fn receive(key: &ObjectKey, mut stream: ByteStream, expected: Option<u64>) -> Result<Bytes, StoreError> {
+    let limit = expected.unwrap_or(OBJECT_BYTES_MAX);
+    let truncated = |message| StoreError::new("get", key, StoreErrorKind::Truncated, message);
+    let mut body = BytesMut::with_capacity(usize::try_from(expected.unwrap_or(0)).unwrap_or(0));
+    while let Some(piece) = stream.next().await {
+        let piece = piece.map_err(|error| {
+            truncated(format!("the answer broke off after {} of {limit} bytes", body.len()))
+                .with_source(error::root_cause(&error))
+        })?;
+        if (body.len() + piece.len()) as u64 > limit {
+            return Err(truncated(format!("the answer is longer than the {limit} bytes it announced")));
+        }
+        body.extend_from_slice(&piece);
+    }
+    match expected {
+        Some(expected) if body.len() as u64 != expected => {
+            Err(truncated(format!("the answer ended after {} of {expected} bytes", body.len())))
+        }
+        _ => Ok(body.freeze()),
+    }
+}
+
+/// Returns the MD5 of `body`; a large one is digested away from the threads that drive the network.
+async fn digest(body: Bytes) -> [u8; 16] {
+    if body.len() < 64 << 10 {
+        return Md5::digest(&body).into();
+    }
+    tokio::task::spawn_blocking(move || Md5::digest(&body).into()).await.expect("digesting does not panic")
+}
+
+/// Tells whether an entity tag agrees with an MD5, or `None` where the tag is none.
+fn tag_agrees(tag: &str, md5: &[u8; 16]) -> Option<bool> {
+    let tag = tag.trim_matches('"');
+    let is_md5 = tag.len() == 32 && tag.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let hex: String = md5.iter().map(|byte| format!("{byte:02x}")).collect();
+    is_md5.then(|| tag.eq_ignore_ascii_case(&hex))
+}
+
+/// Returns where a `Content-Range` such as `bytes 10-19/100` starts.
+fn range_start(content_range: &str) -> Option<u64> {
+    content_range.strip_prefix("bytes ")?.split('-').next()?.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attempts_may_take_longer_for_larger_bodies() {
+        let timeouts = Timeouts::default();
+        assert_eq!(timeouts.for_bytes(0), Duration::from_secs(30));
+        assert_eq!(timeouts.for_bytes(32 << 20), Duration::from_secs(30 + 512));
+    }
+
+    #[test]
+    fn a_tag_agrees_differs_or_says_nothing() {
+        let md5: [u8; 16] = Md5::digest(b"hello").into();
+        assert_eq!(tag_agrees("\"5d41402abc4b2a76b9719d911017c592\"", &md5), Some(true));
+        assert_eq!(tag_agrees("5D41402ABC4B2A76B9719D911017C592", &md5), Some(true));
+        assert_eq!(tag_agrees("\"00000000000000000000000000000000\"", &md5), Some(false));
+        assert_eq!(tag_agrees("\"5d41402abc4b2a76b9719d911017c592-2\"", &md5), None);
+    }
+
+    #[test]
+    fn a_content_range_tells_where_it_starts() {
+        assert_eq!(range_start("bytes 10-19/100"), Some(10));
+        assert_eq!(range_start("bytes */100"), None);
+        assert_eq!(range_start(""), None);
+    }
+}
