@@ -8,7 +8,7 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use crate::model::id::RepositoryId;
+use crate::model::id::{PackId, RepositoryId};
 use crate::model::key::ObjectKind;
 
 /// The cache directory of one repository.
@@ -47,6 +47,16 @@ impl Cache {
         if counter > self.highest_counter(kind) {
             let _ = write_atomically(&self.counter_file(kind), counter.to_string().as_bytes());
         }
+    }
+
+    /// Returns the pack at which the last partial verification ended.
+    pub fn verify_cursor(&self) -> Option<PackId> {
+        fs::read_to_string(self.root.join("verify.cursor")).ok()?.trim().parse().ok()
+    }
+
+    /// Remembers the pack at which a partial verification has arrived; failing to only repeats work.
+    pub(crate) fn remember_verify_cursor(&self, pack: PackId) {
+        let _ = write_atomically(&self.root.join("verify.cursor"), pack.to_string().as_bytes());
     }
 
     fn counter_file(&self, kind: ObjectKind) -> PathBuf {

@@ -1,0 +1,244 @@
+//! The second step: packs are fetched whole, opened from their own trailer, and every chunk id is checked.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::stream::{self, StreamExt};
+
+use crate::compress::decompress;
+use crate::crypto::chunk_id::ChunkHasher;
+use crate::crypto::pack::PackOpener;
+use crate::format::pack::{PackDirectory, TRAILER_LEN, Tail, Trailer};
+use crate::model::id::PackId;
+use crate::model::key::ObjectKey;
+use crate::ops::Cancel;
+use crate::ops::verify::{Damage, ReadData, VerifyError, VerifyOptions, VerifyReport};
+use crate::progress::{Counter, Monitor, Totals};
+use crate::repository::index::table::PackInfo;
+use crate::repository::reader::Reader;
+use crate::store::StoreErrorKind;
+
+/// Reads the packs that are due.
+pub(super) async fn check(
+    reader: &Arc<Reader>,
+    options: &VerifyOptions,
+    monitor: &Arc<dyn Monitor>,
+    cancel: &Cancel,
+    report: &mut VerifyReport,
+    damage: &mut Damage,
+) -> Result<(), VerifyError> {
+    let repository = reader.repository().clone();
+    let mut packs = reader.index().packs();
+    packs.retain(|pack| !damage.packs.contains(&pack.id));
+    packs.sort_by_key(|pack| pack.id);
+    let cursor = repository.cache().verify_cursor();
+    let due = choose(packs, options.read_data, cursor);
+    report.cycle_completed = due.completes;
+    let bytes = due.packs.iter().map(|pack| u64::from(pack.size)).sum();
+    monitor.totals(Totals { entries: Some(due.packs.len() as u64), bytes: Some(bytes) });
+
+    let pack_bytes = u64::from(repository.config().pack_target_bytes);
+    let in_flight = (options.memory_bytes / 2 / pack_bytes.max(1)).clamp(1, 8) as usize;
+    let mut checks = stream::iter(due.packs)
+        .map(|pack| {
+            let reader = reader.clone();
+            async move {
+                let bytes = reader.repository().store().get(&ObjectKey::pack(pack.id)).await;
+                let answer = match bytes {
+                    Ok(bytes) => {
+                        let (reader, pack) = (reader.clone(), pack.clone());
+                        Ok(tokio::task::spawn_blocking(move || check_pack(&reader, &pack, bytes))
+                            .await
+                            .expect("checking a pack does not panic"))
+                    }
+                    Err(error) => Err(error),
+                };
+                (pack, answer)
+            }
+        })
+        .buffered(in_flight);
+    while let Some((pack, answer)) = checks.next().await {
+        if cancel.is_cancelled() {
+            return Err(VerifyError::Cancelled);
+        }
+        let key = ObjectKey::pack(pack.id);
+        match answer {
+            Ok(bad) => {
+                for (frame, problem) in bad {
+                    match frame {
+                        Some(frame) => drop(damage.frames.insert((pack.id, frame))),
+                        None => drop(damage.packs.insert(pack.id)),
+                    }
+                    damage.add(&key, problem);
+                }
+            }
+            Err(error) if error.kind.is_transient() => return Err(error.into()),
+            Err(error) => {
+                damage.packs.insert(pack.id);
+                let missing = error.kind == StoreErrorKind::NotFound;
+                damage.add(&key, if missing { "is missing".into() } else { format!("cannot be fetched: {error}") });
+            }
+        }
+        report.packs_read += 1;
+        report.bytes_read += u64::from(pack.size);
+        monitor.add(Counter::Entries, 1);
+        monitor.add(Counter::Bytes, u64::from(pack.size));
+        if !matches!(options.read_data, ReadData::All) {
+            repository.cache().remember_verify_cursor(pack.id);
+        }
+    }
+    Ok(())
+}
+
+/// The packs to be read, and whether they bring a cycle to its end.
+struct Due {
+    packs: Vec<PackInfo>,
+    completes: bool,
+}
+
+/// Chooses the packs behind `cursor`, in order of their ids and beginning anew at the end. Ids are random, so packs
+/// added meanwhile are reached in the same cycle or the next.
+fn choose(packs: Vec<PackInfo>, read_data: ReadData, cursor: Option<PackId>) -> Due {
+    let total: u64 = packs.iter().map(|pack| u64::from(pack.size)).sum();
+    let wanted = match read_data {
+        ReadData::No => 0,
+        ReadData::All => return Due { packs, completes: true },
+        ReadData::Percent(percent) => (total as f64 * percent.clamp(0.0, 100.0) / 100.0).ceil() as u64,
+        ReadData::Bytes(bytes) => bytes,
+    };
+    let first = cursor.map_or(0, |cursor| packs.partition_point(|pack| pack.id <= cursor));
+    let count = packs.len();
+    let mut bytes = 0;
+    let mut chosen = Vec::new();
+    for step in 0..count {
+        if bytes >= wanted {
+            break;
+        }
+        let pack = &packs[(first + step) % count];
+        bytes += u64::from(pack.size);
+        chosen.push(pack.clone());
+    }
+    let completes = first + chosen.len() >= count;
+    Due { packs: chosen, completes }
+}
+
+/// Checks a fetched pack: returns what is wrong, with the frame where it is one frame only.
+fn check_pack(reader: &Reader, info: &PackInfo, bytes: Bytes) -> Vec<(Option<u32>, String)> {
+    match open_pack(reader, info, &bytes) {
+        Ok((opener, directory, hasher)) => check_frames(&opener, &directory, &hasher, &bytes),
+        Err(problem) => vec![(None, problem)],
+    }
+}
+
+/// Opens a pack as if there were no index: trailer, session, commitment, tail, directory.
+fn open_pack(
+    reader: &Reader,
+    info: &PackInfo,
+    bytes: &[u8],
+) -> Result<(PackOpener, PackDirectory, ChunkHasher), String> {
+    let text = |error: &dyn std::error::Error| error.to_string();
+    if bytes.len() != info.size as usize {
+        return Err(format!("has {} bytes instead of {}", bytes.len(), info.size));
+    }
+    let trailer = bytes.len().checked_sub(TRAILER_LEN).ok_or("is too short to be a pack")?;
+    let trailer = Trailer::decode(&bytes[trailer..]).map_err(|error| format!("its trailer: {error}"))?;
+    if trailer.header != *info.header || trailer.commitment != info.commitment {
+        return Err("its trailer is not the one that the index knows".into());
+    }
+    let repository = reader.repository();
+    let secret = repository.keys().session_secret(&trailer.header).map_err(|error| text(&error))?;
+    let opener = PackOpener::new(&secret, repository.id(), info.id, &trailer.commitment)
+        .map_err(|error| format!("its trailer: {error}"))?;
+    let mut tail = trailer.sealed_tail;
+    let tail = opener.open_tail(&mut tail).map_err(|error| format!("its trailer: {error}"))?;
+    let tail = Tail::decode(tail).map_err(|error| text(&error))?;
+    if tail.object_len != info.size || tail.frames != info.frames || tail.kind != info.kind {
+        return Err("its trailer contradicts the index".into());
+    }
+    let start = tail.directory_offset as usize;
+    let mut directory = bytes[start..start + tail.directory_len as usize].to_vec();
+    let directory = opener.open_directory(&mut directory).map_err(|error| format!("its directory: {error}"))?;
+    let directory = PackDirectory::decode(directory).map_err(|error| text(&error))?;
+    if directory.frames_len() != u64::from(tail.directory_offset) || directory.frames.len() != tail.frames as usize {
+        return Err("its directory contradicts its trailer".into());
+    }
+    Ok((opener, directory, reader.hasher(info).map_err(|error| text(&error))?))
+}
+
+fn check_frames(
+    opener: &PackOpener,
+    directory: &PackDirectory,
+    hasher: &ChunkHasher,
+    bytes: &[u8],
+) -> Vec<(Option<u32>, String)> {
+    let mut bad = Vec::new();
+    let mut offset = 0;
+    for (number, frame) in (0u32..).zip(&directory.frames) {
+        let end = offset + frame.sealed_len as usize;
+        let mut sealed = bytes[offset..end].to_vec();
+        offset = end;
+        let plain = opener
+            .open_frame(number, &mut sealed)
+            .map_err(|error| error.to_string())
+            .and_then(|encoded| decompress(frame.codec, encoded, frame.plain_len).map_err(|error| error.to_string()));
+        let problem = match plain {
+            Err(error) => Some(format!("frame {number}: {error}")),
+            Ok(plain) => {
+                let mut at = 0;
+                frame.chunks.iter().find_map(|(key, length)| {
+                    let chunk = &plain[at..at + *length as usize];
+                    at += *length as usize;
+                    (hasher.id(chunk).key() != *key)
+                        .then(|| format!("frame {number}: a chunk is not the one it is named after"))
+                })
+            }
+        };
+        if let Some(problem) = problem {
+            bad.push((Some(number), problem));
+        }
+    }
+    bad
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crypto::session::{SESSION_HEADER_LEN, SessionHeader};
+    use crate::format::pack::PackKind;
+
+    fn packs(count: u8) -> Vec<PackInfo> {
+        let header = Arc::new(SessionHeader::from_bytes(&[0; SESSION_HEADER_LEN]));
+        let pack = |i| PackInfo {
+            id: PackId([i; 16]),
+            kind: PackKind::Data,
+            size: 100,
+            frames: 1,
+            commitment: [0; 32],
+            header: header.clone(),
+        };
+        (0..count).map(pack).collect()
+    }
+
+    #[test]
+    fn parts_reach_everything_in_turn() {
+        let (mut cursor, mut seen, mut runs) = (None, Vec::new(), 0);
+        loop {
+            let due = choose(packs(10), ReadData::Percent(30.0), cursor);
+            assert_eq!(due.packs.len(), 3);
+            seen.extend(due.packs.iter().map(|pack| pack.id.0[0]));
+            cursor = due.packs.last().map(|pack| pack.id);
+            runs += 1;
+            if due.completes {
+                break;
+            }
+        }
+        assert_eq!(runs, 4);
+        assert_eq!(seen, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 1]);
+    }
+
+    #[test]
+    fn a_cursor_whose_pack_is_gone_still_points_somewhere() {
+        let due = choose(packs(4), ReadData::Bytes(150), Some(PackId([9; 16])));
+        assert_eq!(due.packs.iter().map(|pack| pack.id.0[0]).collect::<Vec<_>>(), [0, 1]);
+    }
+}

@@ -1,0 +1,186 @@
+//! Verify: everything that must be there is there, and, when asked, every byte of it is what it was.
+//!
+//! Three steps, each with what the ones before found: objects (listed, opened, sizes compared with the index), data (packs
+//! opened and every chunk id checked, when asked), trees (every node read, every referenced chunk located). What is damaged
+//! is named together with the snapshots and files that it hits.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::model::key::ObjectKey;
+use crate::model::snapshot::SnapshotId;
+use crate::ops::Cancel;
+use crate::progress::Monitor;
+use crate::repository::Repository;
+use crate::repository::index::{Index, IndexError};
+use crate::repository::reader::Reader;
+use crate::repository::snapshots::SnapshotError;
+use crate::store::StoreError;
+
+mod data;
+mod objects;
+mod trees;
+
+/// Paths listed for each finding; beyond them only their number is told.
+const PATHS_LISTED: usize = 50;
+
+/// How much of the data is read.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum ReadData {
+    /// None: objects, index and trees only.
+    No,
+    /// All of it.
+    All,
+    /// This part of the packs, in percent; the next run goes on where this one ends.
+    Percent(f64),
+    /// Packs of about this many bytes; the next run goes on where this one ends.
+    Bytes(u64),
+}
+
+/// How to verify.
+#[derive(Debug, Clone)]
+pub struct VerifyOptions {
+    /// How much of the data is read.
+    pub read_data: ReadData,
+    /// Memory to stay within, in bytes.
+    pub memory_bytes: u64,
+}
+
+/// Something damaged or missing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// The object concerned.
+    pub object: String,
+    /// What is wrong with it.
+    pub problem: String,
+    /// The snapshots that it hits.
+    pub snapshots: Vec<SnapshotId>,
+    /// Paths that cannot be restored whole, at most fifty.
+    pub paths: Vec<String>,
+    /// How many paths there are in all, over all snapshots.
+    pub path_count: u64,
+}
+
+/// What a verification looked at and found.
+#[derive(Debug, Clone, Default)]
+pub struct VerifyReport {
+    /// Snapshots opened.
+    pub snapshots: u64,
+    /// Index segments opened.
+    pub segments: u64,
+    /// Packs compared with the index.
+    pub packs: u64,
+    /// Chunks that the index locates.
+    pub chunks: u64,
+    /// Entries seen, each tree node counted once.
+    pub entries: u64,
+    /// Packs whose data was read.
+    pub packs_read: u64,
+    /// Bytes of packs that were read.
+    pub bytes_read: u64,
+    /// Whether the reading of parts has now reached everything since it last began.
+    pub cycle_completed: bool,
+    /// Damage.
+    pub findings: Vec<Finding>,
+    /// What is odd and harms nothing: objects that are not ours, packs that nothing refers to.
+    pub notes: Vec<String>,
+    /// How long it took.
+    pub duration: Duration,
+}
+
+/// Why verifying could not be completed.
+#[derive(Debug, thiserror::Error)]
+pub enum VerifyError {
+    /// The key at hand cannot read.
+    #[error("this key can back up but not read, so it cannot verify")]
+    WriterOnly,
+    /// The store failed.
+    #[error("the repository could not be listed")]
+    Store(#[from] StoreError),
+    /// The index could not be had.
+    #[error("the index cannot be used")]
+    Index(#[from] IndexError),
+    /// The snapshots could not be listed.
+    #[error("the snapshots cannot be read")]
+    Snapshots(#[from] SnapshotError),
+    /// Ending was asked for.
+    #[error("interrupted")]
+    Cancelled,
+}
+
+/// Verifies a repository.
+///
+/// # Errors
+/// [`VerifyError`] when it could not be done; damage is no error but in the report.
+pub async fn verify(
+    repository: Arc<Repository>,
+    options: VerifyOptions,
+    monitor: Arc<dyn Monitor>,
+    cancel: Cancel,
+) -> Result<VerifyReport, VerifyError> {
+    let begun = std::time::Instant::now();
+    if !repository.keys().can_read() {
+        return Err(VerifyError::WriterOnly);
+    }
+    let mut report = VerifyReport::default();
+    let mut damage = Damage::default();
+
+    monitor.phase("checking objects");
+    objects::check(&repository, &mut report, &mut damage).await?;
+    let mut index = Index::load(&repository, &*monitor).await?;
+    index.check_packs(&repository).await?;
+    objects::compare_packs(&repository, &index, &mut report, &mut damage).await?;
+    let index = Arc::new(index);
+    let reader = Arc::new(Reader::new(repository.clone(), index.clone(), monitor.clone()));
+
+    if options.read_data != ReadData::No {
+        monitor.phase("reading data");
+        data::check(&reader, &options, &monitor, &cancel, &mut report, &mut damage).await?;
+    }
+    monitor.phase("checking trees");
+    trees::check(&reader, &monitor, &cancel, &mut report, &mut damage).await?;
+
+    report.findings = damage.findings.into_values().collect();
+    report.duration = begun.elapsed();
+    Ok(report)
+}
+
+/// What is known to be damaged, and what it hits.
+#[derive(Debug, Default)]
+struct Damage {
+    /// Findings by object and problem, in order of their objects.
+    findings: BTreeMap<(String, String), Finding>,
+    /// Frames that cannot be used.
+    frames: std::collections::HashSet<(crate::model::id::PackId, u32)>,
+    /// Packs that cannot be used.
+    packs: std::collections::HashSet<crate::model::id::PackId>,
+}
+
+impl Damage {
+    /// Notes a damaged object.
+    fn add(&mut self, object: &ObjectKey, problem: impl Into<String>) -> &mut Finding {
+        let (object, problem) = (object.to_string(), problem.into());
+        self.findings.entry((object.clone(), problem.clone())).or_insert_with(|| Finding {
+            object,
+            problem,
+            snapshots: Vec::new(),
+            paths: Vec::new(),
+            path_count: 0,
+        })
+    }
+}
+
+impl Finding {
+    /// Notes that a path of a snapshot is hit.
+    fn hit(&mut self, snapshot: SnapshotId, path: impl std::fmt::Display) {
+        if !self.snapshots.contains(&snapshot) {
+            self.snapshots.push(snapshot);
+        }
+        self.path_count += 1;
+        let path = path.to_string();
+        if self.paths.len() < PATHS_LISTED && !self.paths.contains(&path) {
+            self.paths.push(path);
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! The first step: every object is listed, every small one opened, every pack compared with what the index says.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use futures::stream::{self, StreamExt};
+
+use crate::format::config::Config;
+use crate::format::keyring::Keyring;
+use crate::model::key::{ObjectKey, ObjectKind};
+use crate::ops::verify::{Damage, VerifyError, VerifyReport};
+use crate::repository::Repository;
+use crate::repository::index::{Index, open_segment};
+use crate::store::StoreErrorKind;
+
+/// Objects fetched at the same time.
+const FETCHES: usize = 8;
+
+/// Lists everything but packs and opens what can be opened by itself.
+pub(super) async fn check(
+    repository: &Arc<Repository>,
+    report: &mut VerifyReport,
+    damage: &mut Damage,
+) -> Result<(), VerifyError> {
+    for kind in [ObjectKind::Config, ObjectKind::Key, ObjectKind::Keyring, ObjectKind::Index] {
+        let listed = repository.store().list(kind.prefix()).await?;
+        let mut answers = stream::iter(listed)
+            .map(|object| async move {
+                let bytes = repository.store().get(&object.key).await;
+                (object.key, bytes)
+            })
+            .buffered(FETCHES);
+        while let Some((key, bytes)) = answers.next().await {
+            let bytes = match bytes {
+                Ok(bytes) => bytes,
+                Err(error) if error.kind == StoreErrorKind::NotFound => continue,
+                Err(error) if error.kind.is_transient() => return Err(error.into()),
+                Err(error) => {
+                    damage.add(&key, format!("cannot be fetched: {}", error.message));
+                    continue;
+                }
+            };
+            match problem(repository, kind, &key, &bytes) {
+                Ok(true) if kind == ObjectKind::Index => report.segments += 1,
+                Ok(true) => {}
+                Ok(false) => report.notes.push(format!("{key} is not an object of this repository")),
+                Err(problem) => {
+                    damage.add(&key, problem);
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Opens an object; `false` when its name is not one of ours.
+fn problem(repository: &Repository, kind: ObjectKind, key: &ObjectKey, bytes: &[u8]) -> Result<bool, String> {
+    let verifying_key = repository.keys().verifying_key();
+    match kind {
+        ObjectKind::Config => {
+            Config::decode(bytes, repository.id(), &verifying_key).map_err(|error| error.to_string())?;
+        }
+        ObjectKind::Keyring => {
+            Keyring::decode(bytes, repository.id(), &verifying_key).map_err(|error| error.to_string())?;
+        }
+        ObjectKind::Key if !bytes.starts_with(b"age-encryption.org/v1\n") => {
+            return Err("it is not an age file, so this key slot is lost".into());
+        }
+        ObjectKind::Index => {
+            let Some(id) = key.segment_id() else { return Ok(false) };
+            open_segment(repository, id, bytes).map_err(|error| error.to_string())?;
+        }
+        _ => {}
+    }
+    Ok(true)
+}
+
+/// Compares the packs that the store lists with those that the index knows.
+pub(super) async fn compare_packs(
+    repository: &Arc<Repository>,
+    index: &Index,
+    report: &mut VerifyReport,
+    damage: &mut Damage,
+) -> Result<(), VerifyError> {
+    let listed = repository.store().list(ObjectKind::Pack.prefix()).await?;
+    let mut sizes = HashMap::with_capacity(listed.len());
+    for object in listed {
+        match object.key.pack_id() {
+            Some(id) => drop(sizes.insert(id, object.size)),
+            None => report.notes.push(format!("{} is not an object of this repository", object.key)),
+        }
+    }
+    for pack in index.packs() {
+        report.packs += 1;
+        match sizes.remove(&pack.id) {
+            None => {
+                damage.packs.insert(pack.id);
+                damage.add(&ObjectKey::pack(pack.id), "is missing");
+            }
+            Some(size) if size != u64::from(pack.size) => {
+                damage.packs.insert(pack.id);
+                let problem = format!("has {size} bytes instead of {}", pack.size);
+                damage.add(&ObjectKey::pack(pack.id), problem);
+            }
+            Some(_) => {}
+        }
+    }
+    report.chunks = index.chunk_count() as u64;
+    if !sizes.is_empty() {
+        let bytes: u64 = sizes.values().sum();
+        report.notes.push(format!(
+            "{} packs ({}) are in no index segment: left by interrupted runs, or their segment is lost",
+            sizes.len(),
+            crate::model::units::ByteSize(bytes)
+        ));
+    }
+    Ok(())
+}

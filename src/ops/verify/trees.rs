@@ -1,0 +1,233 @@
+//! The third step: every snapshot is opened, every tree and chunk list read, every referenced chunk located.
+//!
+//! Nodes that are whole are looked at once, however many snapshots share them. Nodes with damage below them are visited
+//! for every snapshot, so that each finding tells all that it hits.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use futures::stream::{self, StreamExt};
+
+use crate::format::tree::{DEPTH_MAX, Node};
+use crate::model::entry::{ChunkList, ChunkRef, Entry};
+use crate::model::id::ChunkId;
+use crate::model::key::ObjectKey;
+use crate::model::snapshot::SnapshotId;
+use crate::ops::Cancel;
+use crate::ops::verify::{Damage, VerifyError, VerifyReport};
+use crate::progress::{Counter, Monitor};
+use crate::repository::reader::{ReadError, Reader};
+use crate::repository::snapshots::SnapshotError;
+
+/// Nodes read ahead in the same parent.
+const NODES_AHEAD: usize = 16;
+
+/// Checks all snapshots.
+pub(super) async fn check(
+    reader: &Arc<Reader>,
+    monitor: &Arc<dyn Monitor>,
+    cancel: &Cancel,
+    report: &mut VerifyReport,
+    damage: &mut Damage,
+) -> Result<(), VerifyError> {
+    let mut walk = Walk { reader, monitor, cancel, report, damage, whole: HashSet::new(), snapshot: None };
+    for (id, snapshot) in reader.repository().snapshots().await? {
+        walk.report.snapshots += 1;
+        let snapshot = match snapshot {
+            Ok(snapshot) => snapshot,
+            Err(SnapshotError::Fetch { source, .. }) if source.kind.is_transient() => return Err(source.into()),
+            Err(error) => {
+                let cause = std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
+                let finding = walk.damage.add(&ObjectKey::snapshot(id), cause);
+                finding.snapshots.push(id);
+                continue;
+            }
+        };
+        walk.snapshot = Some(id);
+        let root = Place { id: snapshot.root.id, depth: snapshot.root.depth.min(DEPTH_MAX), within: "/".into() };
+        walk.tree(root).await?;
+    }
+    Ok(())
+}
+
+/// A node to be visited, and where it stands, for messages.
+struct Place {
+    id: ChunkId,
+    depth: u8,
+    within: String,
+}
+
+struct Walk<'a> {
+    reader: &'a Arc<Reader>,
+    monitor: &'a Arc<dyn Monitor>,
+    cancel: &'a Cancel,
+    report: &'a mut VerifyReport,
+    damage: &'a mut Damage,
+    /// Nodes below which everything is whole.
+    whole: HashSet<ChunkId>,
+    snapshot: Option<SnapshotId>,
+}
+
+impl Walk<'_> {
+    /// Checks a node of a tree and all below it; tells whether everything was whole.
+    fn tree(&mut self, place: Place) -> BoxFuture<'_, Result<bool, VerifyError>> {
+        Box::pin(async move {
+            if self.whole.contains(&place.id) {
+                return Ok(true);
+            }
+            if self.cancel.is_cancelled() {
+                return Err(VerifyError::Cancelled);
+            }
+            let node = self.reader.node(&place.id).await;
+            let whole = match node {
+                Ok(Node::Entries(entries)) if place.depth == 1 => self.entries(&entries).await?,
+                Ok(Node::Children(children)) if place.depth > 1 => {
+                    self.read_ahead(children.iter().map(|child| child.id)).await;
+                    let mut whole = true;
+                    for child in children {
+                        let within = format!("/{} and what follows ({} entries)", child.first, child.entries);
+                        whole &= self.tree(Place { id: child.id, depth: place.depth - 1, within }).await?;
+                    }
+                    whole
+                }
+                Ok(_) => self.bad_chunk(&place.id, Some("is not a tree node of its level"), &place.within)?,
+                Err(error) => self.bad_node(&place.id, &error, &place.within)?,
+            };
+            if whole {
+                self.whole.insert(place.id);
+            }
+            Ok(whole)
+        })
+    }
+
+    async fn entries(&mut self, entries: &[Entry]) -> Result<bool, VerifyError> {
+        let mut whole = true;
+        for entry in entries {
+            let Some(content) = entry.content() else { continue };
+            whole &= match &content.chunks {
+                ChunkList::Inline(chunks) => self.chunks(chunks, entry)?,
+                ChunkList::Indirect { root, depth, .. } => self.list(*root, *depth, entry).await?,
+            };
+        }
+        self.report.entries += entries.len() as u64;
+        self.monitor.add(Counter::Entries, entries.len() as u64);
+        Ok(whole)
+    }
+
+    fn list<'b>(&'b mut self, id: ChunkId, depth: u8, entry: &'b Entry) -> BoxFuture<'b, Result<bool, VerifyError>> {
+        Box::pin(async move {
+            if self.whole.contains(&id) {
+                return Ok(true);
+            }
+            let path = format!("/{}", entry.path);
+            let whole = match self.reader.node(&id).await {
+                Ok(Node::Chunks(chunks)) if depth == 1 => self.chunks(&chunks, entry)?,
+                Ok(Node::Lists(children)) if depth > 1 => {
+                    self.read_ahead(children.iter().map(|child| child.id)).await;
+                    let mut whole = true;
+                    for child in children {
+                        whole &= self.list(child.id, depth - 1, entry).await?;
+                    }
+                    whole
+                }
+                Ok(_) => self.bad_chunk(&id, Some("is not a list node of its level"), &path)?,
+                Err(error) => self.bad_node(&id, &error, &path)?,
+            };
+            if whole {
+                self.whole.insert(id);
+            }
+            Ok(whole)
+        })
+    }
+
+    fn chunks(&mut self, chunks: &[ChunkRef], entry: &Entry) -> Result<bool, VerifyError> {
+        let mut whole = true;
+        for chunk in chunks {
+            let usable = self.reader.index().locate_all(&chunk.id).iter().any(|location| {
+                location.length == chunk.length
+                    && !self.damage.packs.contains(&location.pack)
+                    && !self.damage.frames.contains(&(location.pack, location.frame))
+            });
+            if !usable {
+                whole = self.bad_chunk(&chunk.id, None, &format!("/{}", entry.path))?;
+            }
+        }
+        Ok(whole)
+    }
+
+    /// Notes a chunk that cannot be had, under every pack that should hold it.
+    fn bad_chunk(&mut self, id: &ChunkId, problem: Option<&str>, path: &str) -> Result<bool, VerifyError> {
+        let snapshot = self.snapshot.expect("set before a tree is walked");
+        let locations = self.reader.index().locate_all(id);
+        if locations.is_empty() {
+            let key = ObjectKey::from_listed("index");
+            let problem = "chunks that snapshots need are in no index segment";
+            self.damage.add(&key, problem).hit(snapshot, path);
+        }
+        for location in locations {
+            let key = ObjectKey::pack(location.pack);
+            let name = key.to_string();
+            let frame = format!("frame {}:", location.frame);
+            let known = problem.is_none().then(|| {
+                self.damage
+                    .findings
+                    .keys()
+                    .find(|(object, text)| *object == name && (!text.starts_with("frame ") || text.starts_with(&frame)))
+            });
+            let text = match known.flatten() {
+                Some((_, text)) => text.clone(),
+                None => format!(
+                    "frame {}: chunk {} {}",
+                    location.frame,
+                    id.short(),
+                    problem.unwrap_or("has another length")
+                ),
+            };
+            self.damage.add(&key, text).hit(snapshot, path);
+        }
+        Ok(false)
+    }
+
+    fn bad_node(&mut self, id: &ChunkId, error: &ReadError, path: &str) -> Result<bool, VerifyError> {
+        let snapshot = self.snapshot.expect("set before a tree is walked");
+        match error {
+            ReadError::Fetch { source, .. } if source.kind.is_transient() => {
+                let again =
+                    crate::store::StoreError::new(source.operation, &source.subject, source.kind, &source.message);
+                return Err(VerifyError::Store(again));
+            }
+            ReadError::Unknown { .. } => return self.bad_chunk(id, None, path),
+            _ => {}
+        }
+        match error.pack() {
+            Some(pack) if self.damage.packs.contains(&pack) => self.bad_chunk(id, None, path),
+            Some(pack) => {
+                let cause = std::error::Error::source(error).map_or_else(String::new, |cause| format!(": {cause}"));
+                self.damage.add(&ObjectKey::pack(pack), format!("{error}{cause}")).hit(snapshot, path);
+                Ok(false)
+            }
+            None => self.bad_chunk(id, Some("cannot be read"), path),
+        }
+    }
+
+    /// Fetches frames of nodes that come next, so that visiting them one by one need not wait for each.
+    async fn read_ahead(&self, ids: impl Iterator<Item = ChunkId>) {
+        let wanted: Vec<_> = ids
+            .filter(|id| !self.whole.contains(id))
+            .filter_map(|id| self.reader.index().locate(&id))
+            .scan(None, |last, location| {
+                let frame = (location.pack, location.frame);
+                Some((last.replace(frame) != Some(frame)).then_some(location))
+            })
+            .flatten()
+            .take(NODES_AHEAD)
+            .collect();
+        stream::iter(wanted)
+            .for_each_concurrent(NODES_AHEAD, |location| async move {
+                // An error is met again, and told, when the node is visited.
+                let _ = self.reader.frame(&location).await;
+            })
+            .await;
+    }
+}
