@@ -94,6 +94,13 @@ impl StoreErrorKind {
     }
 }
 
+impl StoreErrorKind {
+    /// Tells whether the failure says something about the store as a whole and nothing about the object.
+    pub fn is_outage(self) -> bool {
+        matches!(self, StoreErrorKind::Throttled | StoreErrorKind::Unavailable)
+    }
+}
+
 /// Why a store could not do what was asked.
 #[derive(Debug, thiserror::Error)]
 #[error("{operation} {subject}: {message}")]

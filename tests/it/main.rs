@@ -1,7 +1,12 @@
 //! The integration tests, one binary.
 
+mod crash;
+mod damage;
+mod layers;
+mod repository;
 mod source_command;
 mod source_files;
+mod support;
 
 /// Runs `test` without the rights of root: on Linux each thread has credentials of its own and hands them on to those
 /// it starts.

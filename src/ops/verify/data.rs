@@ -72,7 +72,7 @@ pub(super) async fn check(
                     damage.add(&key, problem);
                 }
             }
-            Err(error) if error.kind.is_transient() => return Err(error.into()),
+            Err(error) if error.kind.is_outage() => return Err(error.into()),
             Err(error) => {
                 damage.packs.insert(pack.id);
                 let missing = error.kind == StoreErrorKind::NotFound;

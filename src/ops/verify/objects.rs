@@ -34,7 +34,7 @@ pub(super) async fn check(
             let bytes = match bytes {
                 Ok(bytes) => bytes,
                 Err(error) if error.kind == StoreErrorKind::NotFound => continue,
-                Err(error) if error.kind.is_transient() => return Err(error.into()),
+                Err(error) if error.kind.is_outage() => return Err(error.into()),
                 Err(error) => {
                     damage.add(&key, format!("cannot be fetched: {}", error.message));
                     continue;

@@ -1,0 +1,217 @@
+//! Backups into a repository in memory, read back.
+
+use std::os::unix::fs::MetadataExt;
+use std::sync::Arc;
+
+use coffre::model::entry::EntryKind;
+use coffre::model::key::ObjectKind;
+use coffre::ops::Cancel;
+use coffre::ops::backup::{BackupError, ParentChoice, StreamKind, StreamRequest, backup};
+use coffre::ops::verify::ReadData;
+use coffre::progress::Collected;
+use coffre::store::layer::Operation;
+use coffre::store::layer::record::RecordStore;
+
+use crate::support::{Bench, Failure, open, options, read_back, run_backup};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tree_comes_back_byte_for_byte_and_verifies() {
+    let bench = Bench::new().await;
+    let (snapshot, before) = bench.snapshot().await;
+    assert_eq!(bench.read(&snapshot).await, Ok(before));
+    let report = bench.verify(ReadData::All).await;
+    assert_eq!(report.findings, []);
+    assert_eq!(report.packs, report.packs_read);
+    assert!(report.packs >= 4, "{report:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn equal_data_is_stored_once() {
+    let bench = Bench::new().await;
+    let report = bench.backup().await;
+    // `large` and `copy` are equal: 3 MB of 6.
+    assert!(report.counts.new_bytes < report.counts.bytes - 2_900_000, "{:?}", report.counts);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn unchanged_files_are_not_read_again_and_changed_ones_are() {
+    let bench = Bench::new().await;
+    let first = bench.backup().await;
+    let second = bench.backup().await;
+    assert_eq!((second.read_bytes, second.unchanged_files), (0, first.counts.files));
+    assert_eq!(second.counts.new_bytes, 0);
+
+    std::fs::write(bench.source.path().join("a/text"), "other text").expect("writable");
+    let (third, now) = bench.snapshot().await;
+    assert_eq!(bench.read(&third).await, Ok(now));
+    assert_eq!(third.counts.new_bytes, 10);
+    assert_eq!(third.parent, second.snapshot.map(|snapshot| snapshot.id));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_the_local_tree_the_parent_is_read_from_the_repository() {
+    let bench = Bench::new().await;
+    bench.backup().await;
+    let other_cache = tempfile::tempdir().expect("a temporary directory");
+    let second = run_backup(bench.store(), other_cache.path(), options(bench.source.path())).await.expect("backed up");
+    assert_eq!(second.read_bytes, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_changed_without_its_size_or_mtime_is_read_again() {
+    let bench = Bench::new().await;
+    bench.backup().await;
+    let path = bench.source.path().join("a/text");
+    let modified = path.metadata().expect("there").modified().expect("known");
+    std::fs::write(&path, "SOME TEXT\n".repeat(1000)).expect("writable");
+    std::fs::File::options().write(true).open(&path).expect("there").set_modified(modified).expect("may");
+    let (snapshot, now) = bench.snapshot().await;
+    assert_eq!(bench.read(&snapshot).await, Ok(now));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn streams_and_files_share_a_snapshot() {
+    let bench = Bench::new().await;
+    let mut both = options(bench.source.path());
+    let command = |script: &str| StreamKind::Command(["sh", "-c", script].map(Into::into).to_vec());
+    both.streams = vec![
+        StreamRequest { name: b"db/two.sql".to_vec(), kind: command("seq 1 200000") },
+        StreamRequest { name: b"db/one.sql".to_vec(), kind: command("printf hello") },
+    ];
+    let report = run_backup(bench.store(), bench.cache.path(), both.clone()).await.expect("backed up");
+    let snapshot = report.snapshot.expect("not a dry run");
+    assert_eq!(snapshot.counts.streams, 2);
+    let entries = read_back(bench.store(), bench.cache.path(), &snapshot).await.expect("readable");
+    let streams: Vec<_> = entries.iter().filter(|(entry, _)| matches!(entry.kind, EntryKind::Stream(..))).collect();
+    assert_eq!(streams[0].1, b"hello");
+    let numbers: String = (1..=200_000).map(|i| format!("{i}\n")).collect();
+    assert_eq!(streams[1].1, numbers.as_bytes());
+
+    // A second run reads the streams again, whatever their names.
+    both.streams[1].kind = command("printf HELLO");
+    let report = run_backup(bench.store(), bench.cache.path(), both).await.expect("backed up");
+    let entries =
+        read_back(bench.store(), bench.cache.path(), &report.snapshot.expect("made")).await.expect("readable");
+    assert!(entries.iter().any(|(entry, bytes)| entry.path.to_string() == "db/one.sql" && bytes == b"HELLO"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_or_empty_command_makes_no_snapshot() {
+    let bench = Bench::new().await;
+    for script in ["seq 1 100000; exit 3", "true", "seq 1 100000; kill -9 $$"] {
+        let mut stream = options(bench.source.path());
+        let kind = StreamKind::Command(["sh", "-c", script].map(Into::into).to_vec());
+        stream.streams = vec![StreamRequest { name: b"dump".to_vec(), kind }];
+        let error = run_backup(bench.store(), bench.cache.path(), stream).await.expect_err("the command failed");
+        assert!(matches!(error, Failure::Backup(BackupError::Stream { .. })), "{script}: {error:?}");
+    }
+    assert_eq!(bench.store().list(ObjectKind::Snapshot.prefix()).await.expect("listed"), []);
+    assert_eq!(bench.verify(ReadData::All).await.findings, []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_may_not_have_the_path_of_a_file() {
+    let bench = Bench::new().await;
+    let mut both = options(bench.source.path());
+    let name = format!("{}/a", bench.source.path().display()).into_bytes();
+    both.streams = vec![StreamRequest { name, kind: StreamKind::Command(vec!["echo".into(), "x".into()]) }];
+    let error = run_backup(bench.store(), bench.cache.path(), both).await.expect_err("the name is taken");
+    assert!(matches!(error, Failure::Backup(BackupError::StreamName { .. })), "{error:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dry_run_stores_nothing_and_counts_all() {
+    let bench = Bench::new().await;
+    let before = bench.memory.totals();
+    let dry = {
+        let mut dry = options(bench.source.path());
+        dry.dry_run = true;
+        dry
+    };
+    let report = run_backup(bench.store(), bench.cache.path(), dry).await.expect("it runs");
+    assert!(report.snapshot.is_none() && report.counts.files == 44 && report.counts.new_bytes > 3_000_000);
+    assert_eq!(bench.memory.totals(), before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancelled_run_leaves_chunks_for_the_next_and_no_snapshot() {
+    let bench = Bench::new().await;
+    let repository = open(bench.store(), bench.cache.path()).await.expect("opens");
+    let cancel = Cancel::default();
+    cancel.cancel();
+    let monitor = Arc::new(Collected::default());
+    let error = backup(repository, options(bench.source.path()), monitor, cancel).await.expect_err("cancelled");
+    assert!(matches!(error, BackupError::Cancelled), "{error:?}");
+    assert_eq!(bench.store().list(ObjectKind::Snapshot.prefix()).await.expect("listed"), []);
+    assert_eq!(bench.store().list(ObjectKind::Session.prefix()).await.expect("listed"), []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_hosts_back_up_at_once() {
+    let bench = Bench::new().await;
+    let other_cache = tempfile::tempdir().expect("a temporary directory");
+    let mut other = options(bench.source.path());
+    other.host = "other".into();
+    let (one, two) = tokio::join!(
+        run_backup(bench.store(), bench.cache.path(), options(bench.source.path())),
+        run_backup(bench.store(), other_cache.path(), other),
+    );
+    for report in [one, two] {
+        let snapshot = report.expect("backed up").snapshot.expect("made");
+        assert_eq!(bench.read(&snapshot).await, Ok(crate::support::files_in(bench.source.path())));
+    }
+    assert_eq!(bench.verify(ReadData::All).await.findings, []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_small_backup_takes_a_known_number_of_requests() {
+    let bench = Bench::new().await;
+    bench.backup().await;
+    let recorded = RecordStore::new(bench.store());
+    let recorded = Arc::new(recorded);
+    std::fs::write(bench.source.path().join("a/text"), "changed").expect("writable");
+    run_backup(recorded.clone(), bench.cache.path(), options(bench.source.path())).await.expect("backed up");
+    // Lists: config, keys, config, keyring, index, packs, snapshots. Gets: one key slot, configuration, keyring.
+    // Puts: lease, one data and one tree pack, segment, snapshot. One delete: the lease.
+    assert_eq!(recorded.count(Operation::List), 7, "{}", recorded.summary());
+    assert_eq!(recorded.count(Operation::Get), 3, "{}", recorded.summary());
+    assert_eq!(recorded.count(Operation::Put), 5, "{}", recorded.summary());
+    assert_eq!(recorded.count(Operation::Delete), 1, "{}", recorded.summary());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hardlinks_and_holes_are_kept() {
+    let bench = Bench::new().await;
+    let at = |name: &str| bench.source.path().join(name);
+    std::fs::hard_link(at("a/text"), at("a/text-again")).expect("linked");
+    let sparse = std::fs::File::create(at("a/sparse")).expect("writable");
+    sparse.set_len(10 << 20).expect("sized");
+    std::os::unix::fs::FileExt::write_all_at(&sparse, b"in the middle", 5 << 20).expect("written");
+    let (snapshot, before) = bench.snapshot().await;
+    let entries = read_back(bench.store(), bench.cache.path(), &snapshot).await.expect("readable");
+    assert_eq!(crate::support::contents(bench.source.path(), &entries), before);
+    let find = |name: &str| {
+        let found = entries.iter().find(|(entry, _)| entry.path.name() == name.as_bytes());
+        found.expect("in the snapshot").0.clone()
+    };
+    assert_eq!(find("text").metadata.inode, find("text-again").metadata.inode);
+    assert_eq!(find("text").metadata.links, 2);
+    let blocks = at("a/sparse").metadata().expect("there").blocks();
+    if blocks * 512 < 10 << 20 {
+        assert!(!find("sparse").content().expect("a file").holes.is_empty());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_parent_can_be_chosen_or_refused() {
+    let bench = Bench::new().await;
+    let first = bench.backup().await.snapshot.expect("made");
+    let mut choose = options(bench.source.path());
+    choose.parent = ParentChoice::None;
+    let all = run_backup(bench.store(), bench.cache.path(), choose.clone()).await.expect("backed up");
+    assert_eq!((all.unchanged_files, all.counts.new_bytes), (0, 0));
+    choose.parent = ParentChoice::Snapshot(first.id.to_string());
+    let chosen = run_backup(bench.store(), bench.cache.path(), choose).await.expect("backed up");
+    assert_eq!(chosen.read_bytes, 0);
+    assert_eq!(chosen.snapshot.expect("made").parent, Some(first.id));
+}
