@@ -67,6 +67,11 @@ pub struct DedupSecret {
 }
 
 impl DedupSecret {
+    /// Makes the secret of a new domain or epoch.
+    pub fn random(domain: DomainId, epoch: u32) -> Self {
+        Self { secret: Secret::random(), domain, epoch }
+    }
+
     /// Derives the key of chunk ids.
     pub(crate) fn chunk_id_key(&self) -> Secret {
         derive(&self.secret, &self.domain.0, "chunk id")

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use crate::crypto::derive::{DedupSecret, ReaderKey};
-use crate::crypto::secret::{Passphrase, Secret};
+use crate::crypto::secret::Passphrase;
 use crate::crypto::session::new_domain_key;
 use crate::crypto::sign::Signed;
 use crate::crypto::slot::{SlotLock, open_slot, seal_slot};
@@ -165,7 +165,7 @@ impl Repository {
         let verifying_key = reader.verifying_key(repository);
 
         let (secret_key, public_key) = new_domain_key();
-        let dedup = DedupSecret { secret: Secret::random(), domain: DomainId(random()), epoch: 1 };
+        let dedup = DedupSecret::random(DomainId(random()), 1);
         let domain = DomainRecord::seal(repository, &reader, MAIN_DOMAIN, &dedup, &secret_key, public_key);
         let keyring = Keyring { repository, counter: 1, domains: vec![domain] };
         let keyring_bytes = keyring.encode(&reader);
