@@ -114,7 +114,7 @@ mod tests {
         assert_eq!(codec, Codec::Zstd);
         assert!(encoded.len() < text.len() / 20);
         assert_eq!(decompress(codec, encoded, text.len() as u32), Ok(text.clone()));
-        assert_eq!(decompress(codec, encoded, 10).is_err(), true);
+        assert!(decompress(codec, encoded, 10).is_err());
     }
 
     #[test]

@@ -31,3 +31,4 @@ pub mod progress;
 pub mod repository;
 pub mod source;
 pub mod store;
+pub mod target;

@@ -1,1 +1,2 @@
+//! coffre on the command line: arguments, runtime, exit code.
 fn main() {}

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 pub mod backup;
+pub mod restore;
 pub mod verify;
 
 /// Asks a running operation to end cleanly; shared by whoever may ask and whoever must listen.

@@ -19,6 +19,7 @@ const BATCH_BYTES: u64 = 2 << 20;
 
 /// An entry of the source, and what to do about it.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "most entries are unchanged ones, which need no allocation this way")]
 pub(super) enum Planned {
     /// The parent's entry is still true.
     Unchanged(Entry),

@@ -542,7 +542,7 @@ fn leading(key: &[u8; KEY_LEN]) -> u64 {
 
 /// The filter block of a key: its high bits scaled to the number of blocks, so blocks ascend with keys.
 fn block_of(key: &ChunkKey, blocks: usize) -> usize {
-    (u128::from(leading(&key.0)) * blocks as u128 >> 64) as usize
+    ((u128::from(leading(&key.0)) * blocks as u128) >> 64) as usize
 }
 
 /// Six bits of a block of 512, from the half of the key that does not choose the block.

@@ -1,0 +1,1 @@
+//! Writing entries as a POSIX tar stream with pax extensions.
