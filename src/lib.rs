@@ -19,6 +19,7 @@
 //! stored byte.
 
 pub mod chunker;
+pub mod cli;
 pub mod compress;
 pub mod crypto;
 #[doc = include_str!("design.md")]

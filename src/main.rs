@@ -1,2 +1,18 @@
-//! coffre on the command line: arguments, runtime, exit code.
-fn main() {}
+//! `coffre` on the command line: arguments, runtime, exit code. Everything else is in the library.
+
+use coffre::cli::{self, Exit};
+
+fn main() -> Exit {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error: the runtime could not be started: {error}");
+            return Exit::Failed;
+        }
+    };
+    let exit = runtime.block_on(cli::run(std::env::args_os().collect()));
+    // A read of standard input that was interrupted would be waited for.
+    runtime.shutdown_background();
+    exit
+}

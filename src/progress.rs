@@ -54,6 +54,17 @@ impl fmt::Display for Problem {
     }
 }
 
+/// Returns an error and its causes in one line, for problems and findings.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(next) = cause {
+        text = format!("{text}: {next}");
+        cause = next.source();
+    }
+    text
+}
+
 /// Hears what an operation does. Calls are cheap and come from any thread.
 pub trait Monitor: Send + Sync {
     /// Adds `amount` to `counter`.

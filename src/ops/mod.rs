@@ -7,8 +7,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 pub mod backup;
+pub mod diff;
+pub mod dump;
+pub mod find;
+pub mod init;
+pub mod ls;
+mod reading;
 pub mod restore;
+pub mod stats;
 pub mod verify;
+
+pub use reading::{LookError, open_reader};
 
 /// Asks a running operation to end cleanly; shared by whoever may ask and whoever must listen.
 #[derive(Debug, Clone, Default)]

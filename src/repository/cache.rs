@@ -69,7 +69,8 @@ fn default_root() -> PathBuf {
     named("COFFRE_CACHE_DIR")
         .or_else(|| named("CACHE_DIRECTORY"))
         .or_else(|| named("XDG_CACHE_HOME").map(|home| home.join("coffre")))
-        .or_else(|| named("HOME").map(|home| home.join(".cache/coffre")))
+        // Of the password file, where a system service has no HOME.
+        .or_else(|| std::env::home_dir().map(|home| home.join(".cache/coffre")))
         .unwrap_or_else(|| std::env::temp_dir().join("coffre-cache"))
 }
 

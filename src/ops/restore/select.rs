@@ -47,6 +47,16 @@ impl Selection {
     }
 }
 
+impl Selection {
+    /// Tells whether an entry itself is taken, whatever is above it.
+    pub fn names(&self, path: &EntryPath, is_directory: bool) -> bool {
+        let matches = |patterns: &Gitignore| {
+            patterns.matched(Path::new(OsStr::from_bytes(path.as_bytes())), is_directory).is_ignore()
+        };
+        self.include.as_ref().is_none_or(matches) && !self.exclude.as_ref().is_some_and(matches)
+    }
+}
+
 fn compile(patterns: &[String]) -> Result<Option<Gitignore>, PatternError> {
     if patterns.is_empty() {
         return Ok(None);

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use crate::model::entry::{Entry, EntryKind, Metadata};
 use crate::model::path::EntryPath;
 use crate::ops::Cancel;
+use crate::ops::reading::lost_part;
 use crate::ops::restore::files::{Decision, decide};
 use crate::ops::restore::frames::{FileJob, Window};
 use crate::ops::restore::{RestoreError, RestoreOptions, RestoreReport, problem};
-use crate::progress::{Counter, Monitor, Problem};
+use crate::progress::{Counter, Monitor, Problem, chain};
 use crate::repository::reader::Reader;
 use crate::target::files::{FileTarget, TargetError};
 
@@ -90,9 +91,7 @@ impl Run {
                 }
                 Err(damaged) => {
                     found = true;
-                    let first = damaged.first.map_or_else(|| "the tree".to_owned(), |path| format!("/{path}"));
-                    let entries = damaged.entries.map_or_else(String::new, |count| format!(" ({count} entries)"));
-                    let subject = format!("{first} and what follows{entries}");
+                    let subject = lost_part(&damaged);
                     self.monitor.problem(Problem { subject: subject.clone(), message: chain(&damaged.error) });
                     self.report.damaged.push(subject);
                 }
@@ -266,15 +265,4 @@ impl Run {
             self.monitor.problem(Problem { subject, message: message.clone() });
         }
     }
-}
-
-/// An error and its causes in one line.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(next) = cause {
-        text = format!("{text}: {next}");
-        cause = next.source();
-    }
-    text
 }

@@ -447,6 +447,13 @@ impl Table {
         self.location(&self.row(found?))
     }
 
+    /// Returns the plaintext bytes of all frames, which is those of all chunks.
+    pub fn plain_bytes(&self) -> u64 {
+        let start = self.layout.frames_at();
+        let frames = self.map[start..start + self.layout.frames * FRAME_LEN].chunks_exact(FRAME_LEN);
+        frames.map(|frame| u64::from(u32_at(frame, 16) & 0x0fff_ffff)).sum()
+    }
+
     /// Returns all rows in order of their keys.
     pub fn rows(&self) -> impl Iterator<Item = Row> + '_ {
         (0..self.layout.chunks).map(|i| self.row(i))

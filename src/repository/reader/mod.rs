@@ -24,6 +24,8 @@ use crate::repository::keys::SessionKeyError;
 use crate::store::StoreError;
 
 pub mod chunks;
+pub mod content;
+pub mod differing;
 pub mod walk;
 
 /// Decoded frames kept for chunks that are asked for soon after; two average frames for each read in flight.

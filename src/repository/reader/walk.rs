@@ -61,6 +61,19 @@ impl Reader {
             damaged: VecDeque::new(),
         }
     }
+
+    /// Walks the given leaves, which stand in path order.
+    pub(super) fn walk_leaves(self: &Arc<Self>, leaves: Vec<ChunkId>) -> TreeWalk {
+        let pending = |id| Pending { id, depth: 1, first: None, entries: None };
+        TreeWalk {
+            reader: self.clone(),
+            within: None,
+            stack: leaves.into_iter().rev().map(pending).collect(),
+            leaves: FuturesOrdered::new(),
+            entries: VecDeque::new(),
+            damaged: VecDeque::new(),
+        }
+    }
 }
 
 impl TreeWalk {

@@ -1,0 +1,209 @@
+//! `coffre backup`
+
+use std::ffi::OsString;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::PathBuf;
+
+use serde_json::json;
+
+use crate::cli::connect::{GlobalArgs, cancel_on_signals};
+use crate::cli::exit::{Exit, usage};
+use crate::cli::{output, streams};
+use crate::model::path::display_bytes;
+use crate::model::time::Clock;
+use crate::model::units::ByteSize;
+use crate::ops::backup::{BackupOptions, BackupReport, ParentChoice, StreamKind, StreamRequest, backup};
+use crate::source::files::WalkOptions;
+use crate::store::OpenMode;
+
+/// Flags of `backup`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  coffre backup /etc /srv --exclude '*.tmp' --one-file-system
+  pg_dump shop | coffre backup --stdin --stdin-name shop.sql
+  coffre backup /etc --command shop.sql -- pg_dump shop --command users.sql -- pg_dump users
+
+A dump command that fails, is killed or prints nothing leads to no snapshot and exit code 5. With --stdin coffre cannot
+see whether the other command failed: prefer --command.")]
+pub struct Args {
+    /// Files and directories
+    paths: Vec<PathBuf>,
+    /// Leave out what matches, as in .gitignore; a leading slash means the top of the file system (repeatable)
+    #[arg(long, short, value_name = "PATTERN")]
+    exclude: Vec<String>,
+    /// Read such patterns from a file (repeatable)
+    #[arg(long, value_name = "FILE")]
+    exclude_file: Vec<PathBuf>,
+    /// Do not cross into other file systems
+    #[arg(long, short = 'x')]
+    one_file_system: bool,
+    /// Leave out what is in directories marked by a CACHEDIR.TAG
+    #[arg(long)]
+    exclude_caches: bool,
+    /// Leave out what is in directories that have an entry of this name (repeatable)
+    #[arg(long, value_name = "NAME")]
+    exclude_if_present: Vec<String>,
+    /// Leave out larger files
+    #[arg(long, value_name = "SIZE")]
+    exclude_larger_than: Option<ByteSize>,
+    /// Store standard input as one stream
+    #[arg(long, requires = "stdin_name")]
+    stdin: bool,
+    /// Name of that stream
+    #[arg(long, value_name = "NAME", requires = "stdin")]
+    stdin_name: Option<OsString>,
+    /// Store the output of a command as a stream (repeatable; comes last)
+    #[arg(long, value_name = "NAME -- CMD ARGS…")]
+    command: Vec<OsString>,
+    /// Label the snapshot (repeatable)
+    #[arg(long, value_name = "TAG")]
+    tag: Vec<String>,
+    /// Host to name in the snapshot [default: this machine's name]
+    #[arg(long, value_name = "NAME", env = "COFFRE_HOST")]
+    host: Option<String>,
+    /// Job that the snapshot belongs to
+    #[arg(long, value_name = "NAME", default_value = "")]
+    job: String,
+    /// Compare with this snapshot to find unchanged files [default: the last of the same host, job and sources]
+    #[arg(long, value_name = "SNAPSHOT", conflicts_with = "force")]
+    parent: Option<String>,
+    /// Read every file, changed or not
+    #[arg(long, short)]
+    force: bool,
+    /// Do everything but store
+    #[arg(long, short = 'n')]
+    dry_run: bool,
+    /// Compression level of zstd
+    #[arg(long, value_name = "LEVEL", default_value_t = 3, value_parser = clap::value_parser!(i32).range(1..=19))]
+    compression: i32,
+    /// Threads that read and compress [default: one for each processor]
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    threads: usize,
+}
+
+pub async fn run(global: &GlobalArgs, args: Args, commands: Vec<streams::Command>) -> anyhow::Result<Exit> {
+    let dry_run = args.dry_run;
+    let options = options(args, commands, global.memory_bytes()?)?;
+    let monitor = global.monitor();
+    let cancel = cancel_on_signals(&monitor)?;
+    let repository = global.repository(OpenMode::Write, &monitor).await?;
+    let report = backup(repository, options, monitor.clone(), cancel).await;
+    monitor.finish();
+    let report = report?;
+    let problems = monitor.problem_count();
+    if global.json {
+        output::json(&summary_json(&report, problems, dry_run));
+    } else if !global.quiet {
+        print_summary(&report, dry_run);
+    }
+    Ok(if report.counts.unreadable > 0 || report.changed_while_read > 0 { Exit::Incomplete } else { Exit::Done })
+}
+
+fn options(args: Args, commands: Vec<streams::Command>, memory_bytes: u64) -> anyhow::Result<BackupOptions> {
+    if let Some(name) = args.command.first() {
+        return Err(usage(format!("write --command {} -- CMD ARGS…, after all other options", name.display())));
+    }
+    let mut requests: Vec<StreamRequest> = commands
+        .into_iter()
+        .map(|command| StreamRequest { name: command.name.into_vec(), kind: StreamKind::Command(command.arguments) })
+        .collect();
+    if let Some(name) = args.stdin_name {
+        requests.push(StreamRequest { name: name.as_bytes().to_vec(), kind: StreamKind::Stdin });
+    }
+    if args.paths.is_empty() && requests.is_empty() {
+        return Err(usage("what is to be backed up? Give paths, --stdin or --command"));
+    }
+    let files = (!args.paths.is_empty()).then(|| WalkOptions {
+        roots: args.paths,
+        excludes: args.exclude,
+        exclude_files: args.exclude_file,
+        one_file_system: args.one_file_system,
+        exclude_caches: args.exclude_caches,
+        exclude_if_present: args.exclude_if_present,
+        exclude_larger_than: args.exclude_larger_than.map(|size| size.0),
+        threads: args.threads,
+    });
+    let uname = rustix::system::uname();
+    Ok(BackupOptions {
+        files,
+        streams: requests,
+        host: args.host.unwrap_or_else(|| uname.nodename().to_string_lossy().into_owned()),
+        user: uzers::get_current_username().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
+        job: args.job,
+        tags: args.tag,
+        parent: match (args.force, args.parent) {
+            (true, _) => ParentChoice::None,
+            (false, Some(parent)) => ParentChoice::Snapshot(parent),
+            (false, None) => ParentChoice::Auto,
+        },
+        dry_run: args.dry_run,
+        level: args.compression,
+        memory_bytes,
+        threads: args.threads,
+        clock: Clock::System,
+    })
+}
+
+fn summary_json(report: &BackupReport, problems: u64, dry_run: bool) -> serde_json::Value {
+    let counts = &report.counts;
+    json!({
+        "event": "summary",
+        "snapshot": report.snapshot.as_ref().map(|snapshot| snapshot.id.to_string()),
+        "parent": report.snapshot.as_ref().and_then(|snapshot| snapshot.parent).map(|id| id.to_string()),
+        "dry_run": dry_run,
+        "files": counts.files,
+        "directories": counts.directories,
+        "streams": counts.streams,
+        "others": counts.others,
+        "unchanged_files": report.unchanged_files,
+        "changed_while_read": report.changed_while_read,
+        "unreadable": counts.unreadable,
+        "problems": problems,
+        "bytes": counts.bytes,
+        "read_bytes": report.read_bytes,
+        "new_bytes": counts.new_bytes,
+        "stored_bytes": counts.stored_bytes,
+        "seconds": report.duration.as_secs_f64(),
+        "sources": report.snapshot.as_ref().map(|s| s.sources.iter().map(|s| display_bytes(s).to_string()).collect::<Vec<_>>()),
+    })
+}
+
+fn print_summary(report: &BackupReport, dry_run: bool) {
+    let counts = &report.counts;
+    let mut what = Vec::new();
+    if counts.files > 0 || counts.streams == 0 {
+        what.push(output::count(counts.files, "file"));
+    }
+    if counts.streams > 0 {
+        what.push(output::count(counts.streams, "stream"));
+    }
+    let unchanged = match report.unchanged_files {
+        0 => String::new(),
+        unchanged => format!(", {} unchanged", output::grouped(unchanged)),
+    };
+    output::line(&format!("contents   {}{unchanged}, {}", what.join(" and "), ByteSize(counts.bytes)));
+    output::line(&format!("read       {}", ByteSize(report.read_bytes)));
+    let ratio = match counts.stored_bytes {
+        0 => String::new(),
+        stored => format!(" (1/{:.1} of what is new)", counts.new_bytes as f64 / stored as f64),
+    };
+    let added = if dry_run { "would add" } else { "added" };
+    output::line(&format!(
+        "{added:<9}  {} new, stored as {}{ratio}",
+        ByteSize(counts.new_bytes),
+        ByteSize(counts.stored_bytes)
+    ));
+    output::line(&format!("duration   {}", output::duration(report.duration)));
+    if counts.unreadable > 0 {
+        output::line(&format!("unread     {} could not be read", output::count(counts.unreadable, "entry")));
+    }
+    if report.changed_while_read > 0 {
+        let files = output::count(report.changed_while_read, "file");
+        output::line(&format!("unsettled  {files} changed while read; the next run reads them again"));
+    }
+    match &report.snapshot {
+        Some(snapshot) => output::line(&format!("snapshot   {}", snapshot.id)),
+        None => output::line("snapshot   none: this was a dry run"),
+    }
+}

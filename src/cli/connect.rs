@@ -1,0 +1,136 @@
+//! Global flags, and opening what they name: the store, the repository, the monitor.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::Context;
+
+use crate::cli::exit::usage;
+use crate::cli::password::{self, PasswordArgs};
+use crate::cli::progress::{ConsoleMonitor, Style};
+use crate::model::units::ByteSize;
+use crate::ops::Cancel;
+use crate::progress::Monitor;
+use crate::repository::Repository;
+use crate::store::location::Location;
+use crate::store::{OpenMode, OpenOptions, Store};
+
+/// The least memory that a run can do with.
+const MEMORY_MIN: u64 = 128 << 20;
+
+/// Flags of every command.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Global options")]
+pub struct GlobalArgs {
+    /// Repository: /path, s3://ENDPOINT/BUCKET/PREFIX, or s3+http://… without TLS
+    #[arg(long, short, global = true, env = "COFFRE_REPO", value_name = "LOCATION")]
+    pub repo: Option<String>,
+    /// Where the passphrase is.
+    #[command(flatten)]
+    pub password: PasswordArgs,
+    /// Directory for the index cache [default: ~/.cache/coffre]
+    #[arg(long, global = true, env = "COFFRE_CACHE_DIR", value_name = "DIR")]
+    pub cache_dir: Option<PathBuf>,
+    /// Print one JSON object per line
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Print nothing but errors
+    #[arg(long, short, global = true, conflicts_with = "verbose")]
+    pub quiet: bool,
+    /// Print each step
+    #[arg(long, short, global = true)]
+    pub verbose: bool,
+    /// Memory to stay within
+    #[arg(long, global = true, value_name = "SIZE", default_value = "256MiB")]
+    pub memory: ByteSize,
+    /// Requests to the store at once, at most
+    #[arg(long, global = true, value_name = "N", default_value_t = 16)]
+    pub connections: u16,
+    /// Bytes a second to send at most, such as 20MB
+    #[arg(long, global = true, value_name = "RATE")]
+    pub limit_upload: Option<ByteSize>,
+    /// Bytes a second to fetch at most
+    #[arg(long, global = true, value_name = "RATE")]
+    pub limit_download: Option<ByteSize>,
+    /// Certificates (PEM) to trust for the store instead of the system's
+    #[arg(long, global = true, env = "COFFRE_CA_FILE", value_name = "FILE")]
+    pub ca_file: Option<PathBuf>,
+}
+
+impl GlobalArgs {
+    /// Returns the memory to stay within, in bytes.
+    pub fn memory_bytes(&self) -> anyhow::Result<u64> {
+        if self.memory.0 < MEMORY_MIN {
+            return Err(usage(format!("--memory {} is too little; at least 128MiB are needed", self.memory)));
+        }
+        Ok(self.memory.0)
+    }
+
+    /// Returns the location that `--repo` or `COFFRE_REPO` names.
+    pub fn location(&self) -> anyhow::Result<Location> {
+        let text = self.repo.as_deref().filter(|text| !text.is_empty());
+        let text = text.ok_or_else(|| usage("which repository? Give --repo LOCATION or set COFFRE_REPO"))?;
+        Ok(text.parse::<Location>()?)
+    }
+
+    /// Makes the monitor that fits the output wanted and the terminal at hand.
+    pub fn monitor(&self) -> Arc<ConsoleMonitor> {
+        Arc::new(ConsoleMonitor::start(Style::choose(self.quiet, self.json, self.verbose)))
+    }
+
+    /// Opens the store.
+    pub fn store(&self, mode: OpenMode, monitor: &Arc<ConsoleMonitor>) -> anyhow::Result<Arc<dyn Store>> {
+        if self.connections == 0 {
+            return Err(usage("--connections must be at least 1"));
+        }
+        let zero = |limit: Option<ByteSize>| limit.is_some_and(|limit| limit.0 == 0);
+        if zero(self.limit_upload) || zero(self.limit_download) {
+            return Err(usage("a limit of nothing would never end; leave it out for no limit"));
+        }
+        let location = self.location()?;
+        let mut options = OpenOptions {
+            mode,
+            connections: usize::from(self.connections),
+            upload_bytes_per_second: self.limit_upload.map(|limit| limit.0),
+            download_bytes_per_second: self.limit_download.map(|limit| limit.0),
+            ..OpenOptions::default()
+        };
+        options.s3.ca_file = self.ca_file.clone();
+        let store = crate::store::open(&location, &options, monitor.clone() as Arc<dyn Monitor>);
+        match store {
+            Err(error) if error.kind == crate::store::StoreErrorKind::NoSuchPlace && mode != OpenMode::Create => {
+                Err(crate::repository::OpenError::Missing { location: location.to_string() }.into())
+            }
+            store => store.with_context(|| format!("opening {location}")),
+        }
+    }
+
+    /// Opens the repository, asking for the passphrase where it is not given.
+    pub async fn repository(&self, mode: OpenMode, monitor: &Arc<ConsoleMonitor>) -> anyhow::Result<Arc<Repository>> {
+        let store = self.store(mode, monitor)?;
+        let passphrase = password::get(&self.password)?;
+        monitor.phase("opening the repository");
+        Ok(Arc::new(Repository::open(store, &passphrase, self.cache_dir.as_deref()).await?))
+    }
+}
+
+/// Turns the first SIGINT or SIGTERM into a request to end cleanly; a second one ends the program at once.
+pub fn cancel_on_signals(monitor: &Arc<ConsoleMonitor>) -> anyhow::Result<Cancel> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let cancel = Cancel::default();
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let (asked, monitor) = (cancel.clone(), monitor.clone());
+    tokio::spawn(async move {
+        let mut again = false;
+        loop {
+            tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} }
+            if again {
+                std::process::exit(crate::cli::Exit::Interrupted as i32);
+            }
+            again = true;
+            asked.cancel();
+            monitor.note("ending cleanly; once more to end at once");
+        }
+    });
+    Ok(cancel)
+}

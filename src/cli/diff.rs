@@ -1,0 +1,109 @@
+//! `coffre diff`
+
+use serde_json::json;
+
+use crate::cli::connect::GlobalArgs;
+use crate::cli::exit::{Exit, usage};
+use crate::cli::ls::{Lines, path_line};
+use crate::cli::output;
+use crate::cli::select::{self, FilterArgs};
+use crate::model::entry::Entry;
+use crate::model::units::ByteSize;
+use crate::ops::diff::{Change, diff};
+use crate::ops::open_reader;
+use crate::store::OpenMode;
+
+/// Flags of `diff`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Signs: + added, - removed, M content changed, T another kind, U only owner, mode, times or attributes changed.")]
+pub struct Args {
+    /// The earlier snapshot: ID or ID:PATH
+    earlier: String,
+    /// The later snapshot; `latest` is the newest
+    later: String,
+    /// Show entries with other metadata alone too
+    #[arg(long)]
+    metadata: bool,
+    #[command(flatten)]
+    filter: FilterArgs,
+}
+
+pub async fn run(global: &GlobalArgs, args: Args) -> anyhow::Result<Exit> {
+    let (earlier, within) = select::parse(&args.earlier)?;
+    let (later, other_path) = select::parse(&args.later)?;
+    if other_path.is_some() && other_path != within {
+        return Err(usage("both snapshots are compared at the same path: write it once, behind the first"));
+    }
+    let monitor = global.monitor();
+    let repository = global.repository(OpenMode::Read, &monitor).await?;
+    let filter = args.filter.filter();
+    let earlier = repository.find_snapshot(&earlier, &filter).await?;
+    let later = repository.find_snapshot(&later, &filter).await?;
+    let reader = open_reader(repository, monitor.clone()).await?;
+    monitor.finish();
+    let mut lines = Lines::default();
+    let report = diff(&reader, &earlier, &later, within.as_ref(), |change, old, new| {
+        if change == Change::Metadata && !args.metadata {
+            return;
+        }
+        let Some(entry) = new.or(old) else { return };
+        match global.json {
+            true => lines.push(&to_json(change, entry, old, new).to_string()),
+            false => lines.push(&format!("{} {}", sign(change), path_line(entry))),
+        }
+    })
+    .await?;
+    lines.flush();
+    if global.json {
+        output::json(&json!({
+            "event": "summary",
+            "earlier": earlier.id.to_string(),
+            "later": later.id.to_string(),
+            "added": report.added,
+            "removed": report.removed,
+            "changed": report.changed,
+            "metadata": report.metadata,
+            "added_bytes": report.added_bytes,
+            "removed_bytes": report.removed_bytes,
+        }));
+    } else if !global.quiet {
+        output::line(&format!(
+            "{} added, {} removed, {} changed, {} with other metadata; {} came, {} went",
+            output::grouped(report.added),
+            output::grouped(report.removed),
+            output::grouped(report.changed),
+            output::grouped(report.metadata),
+            ByteSize(report.added_bytes),
+            ByteSize(report.removed_bytes)
+        ));
+    }
+    Ok(Exit::Done)
+}
+
+fn sign(change: Change) -> char {
+    match change {
+        Change::Added => '+',
+        Change::Removed => '-',
+        Change::Content => 'M',
+        Change::Metadata => 'U',
+        Change::Kind => 'T',
+    }
+}
+
+fn to_json(change: Change, entry: &Entry, old: Option<&Entry>, new: Option<&Entry>) -> serde_json::Value {
+    json!({
+        "event": "change",
+        "change": match change {
+            Change::Added => "added",
+            Change::Removed => "removed",
+            Change::Content => "content",
+            Change::Metadata => "metadata",
+            Change::Kind => "kind",
+        },
+        "path": format!("/{}", entry.path),
+        "kind": output::kind_name(entry),
+        "old_size": old.map(Entry::size),
+        "new_size": new.map(Entry::size),
+    })
+}

@@ -1,0 +1,80 @@
+//! `coffre find`
+
+use crate::cli::connect::GlobalArgs;
+use crate::cli::exit::Exit;
+use crate::cli::ls::{Lines, long_line, path_line, to_json};
+use crate::cli::output;
+use crate::cli::select::FilterArgs;
+use crate::model::snapshot::Snapshot;
+use crate::ops::find::find;
+use crate::ops::open_reader;
+use crate::ops::restore::Selection;
+use crate::progress::{Monitor, Problem, chain};
+use crate::store::OpenMode;
+
+/// Flags of `find`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Patterns are those of .gitignore: 'nginx.conf' and '*.sql' match at every depth, '/etc/*.conf' from the top.")]
+pub struct Args {
+    /// Names to look for
+    #[arg(required = true)]
+    pattern: Vec<String>,
+    /// Look only in this snapshot (repeatable; `latest` is the newest)
+    #[arg(long, value_name = "SNAPSHOT")]
+    snapshot: Vec<String>,
+    /// Show mode, owner, size and time
+    #[arg(long, short)]
+    long: bool,
+    #[command(flatten)]
+    filter: FilterArgs,
+}
+
+pub async fn run(global: &GlobalArgs, args: Args) -> anyhow::Result<Exit> {
+    let wanted = Selection::new(&args.pattern, &[])?;
+    let monitor = global.monitor();
+    let repository = global.repository(OpenMode::Read, &monitor).await?;
+    let filter = args.filter.filter();
+    let mut snapshots: Vec<Snapshot> = Vec::new();
+    let mut lost = 0;
+    if args.snapshot.is_empty() {
+        for (id, snapshot) in repository.snapshots().await? {
+            match snapshot {
+                Ok(snapshot) if filter.accepts(&snapshot) => snapshots.push(snapshot),
+                Ok(_) => {}
+                Err(error) => {
+                    lost += 1;
+                    monitor.problem(Problem { subject: id.to_string(), message: chain(&error) });
+                }
+            }
+        }
+        snapshots.reverse();
+    }
+    for text in &args.snapshot {
+        snapshots.push(repository.find_snapshot(text, &filter).await?);
+    }
+    let reader = open_reader(repository, monitor.clone()).await?;
+    monitor.finish();
+    let mut lines = Lines::default();
+    let mut shown = None;
+    let mut found = 0u64;
+    lost += find(&reader, &snapshots, &wanted, &*monitor, |snapshot, entry| {
+        found += 1;
+        if global.json {
+            let mut object = to_json(entry);
+            object["snapshot"] = snapshot.id.to_string().into();
+            return lines.push(&object.to_string());
+        }
+        if shown != Some(snapshot.id) {
+            shown = Some(snapshot.id);
+            lines.push(&format!("snapshot {} of {}, {}", snapshot.id, snapshot.host, snapshot.started.local()));
+        }
+        lines.push(&format!("  {}", if args.long { long_line(entry) } else { path_line(entry) }));
+    })
+    .await?;
+    lines.flush();
+    if found == 0 && !global.json && !global.quiet {
+        eprintln!("nothing found in {}", output::count(snapshots.len() as u64, "snapshot"));
+    }
+    Ok(if lost > 0 { Exit::Damaged } else { Exit::Done })
+}

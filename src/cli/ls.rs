@@ -1,0 +1,126 @@
+//! `coffre ls`
+
+use serde_json::json;
+
+use crate::cli::connect::GlobalArgs;
+use crate::cli::exit::Exit;
+use crate::cli::output;
+use crate::cli::select::{self, FilterArgs};
+use crate::model::entry::{Entry, EntryKind};
+use crate::model::path::display_bytes;
+use crate::model::units::ByteSize;
+use crate::ops::ls::ls;
+use crate::ops::open_reader;
+use crate::store::OpenMode;
+
+/// Flags of `ls`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// ID or ID:PATH; `latest` is the newest
+    snapshot: String,
+    /// List everything below, not only what is directly there
+    #[arg(long, short = 'R')]
+    recursive: bool,
+    /// Show mode, owner, size and time
+    #[arg(long, short)]
+    long: bool,
+    #[command(flatten)]
+    filter: FilterArgs,
+}
+
+pub async fn run(global: &GlobalArgs, args: Args) -> anyhow::Result<Exit> {
+    let (wanted, within) = select::parse(&args.snapshot)?;
+    let monitor = global.monitor();
+    let repository = global.repository(OpenMode::Read, &monitor).await?;
+    let snapshot = repository.find_snapshot(&wanted, &args.filter.filter()).await?;
+    let reader = open_reader(repository, monitor.clone()).await?;
+    monitor.finish();
+    let (json, long) = (global.json, args.long);
+    let mut lines = Lines::default();
+    let lost = ls(&reader, &snapshot, within.as_ref(), args.recursive, &*monitor, |entry| match json {
+        true => lines.push(&to_json(entry).to_string()),
+        false if long => lines.push(&long_line(entry)),
+        false => lines.push(&path_line(entry)),
+    })
+    .await?;
+    lines.flush();
+    Ok(if lost > 0 { Exit::Damaged } else { Exit::Done })
+}
+
+/// Gathers lines, so that a million entries are not a million writes.
+#[derive(Default)]
+pub struct Lines(String);
+
+impl Lines {
+    /// Adds a line.
+    pub fn push(&mut self, line: &str) {
+        self.0.push_str(line);
+        self.0.push('\n');
+        if self.0.len() > 1 << 16 {
+            self.flush();
+        }
+    }
+
+    /// Writes what is gathered.
+    pub fn flush(&mut self) {
+        let _ = output::write(self.0.as_bytes());
+        self.0.clear();
+    }
+}
+
+/// Returns an entry's path, with a slash behind a directory's.
+pub fn path_line(entry: &Entry) -> String {
+    let slash = if entry.is_directory() { "/" } else { "" };
+    format!("/{}{slash}", entry.path)
+}
+
+/// Returns an entry as `ls -l` would show it.
+pub fn long_line(entry: &Entry) -> String {
+    let m = &entry.metadata;
+    let owner = |name: &Option<Vec<u8>>, id: u32| match name {
+        Some(name) => display_bytes(name).to_string(),
+        None => id.to_string(),
+    };
+    let size = match entry.content() {
+        Some(content) => ByteSize(content.size).to_string(),
+        None => "-".to_owned(),
+    };
+    let link = match &entry.kind {
+        EntryKind::Symlink(to) => format!(" -> {}", display_bytes(to)),
+        _ => String::new(),
+    };
+    format!(
+        "{} {:<8} {:<8} {size:>9} {} {}{link}",
+        output::mode_text(entry),
+        owner(&m.user, m.uid),
+        owner(&m.group, m.gid),
+        m.mtime.local(),
+        path_line(entry)
+    )
+}
+
+/// Returns an entry as a JSON object.
+pub fn to_json(entry: &Entry) -> serde_json::Value {
+    let m = &entry.metadata;
+    let text = |bytes: &Vec<u8>| display_bytes(bytes).to_string();
+    let mut object = json!({
+        "event": "entry",
+        "path": format!("/{}", entry.path),
+        "kind": output::kind_name(entry),
+        "size": entry.size(),
+        "mode": format!("{:04o}", m.mode),
+        "uid": m.uid,
+        "gid": m.gid,
+        "user": m.user.as_ref().map(text),
+        "group": m.group.as_ref().map(text),
+        "mtime": m.mtime.to_string(),
+    });
+    if let EntryKind::Symlink(to) = &entry.kind {
+        object["target"] = text(to).into();
+    }
+    if let EntryKind::Stream(_, detail) = &entry.kind {
+        object["command"] = detail.command.iter().map(text).collect::<Vec<_>>().into();
+        object["facts"] = json!(detail.facts);
+    }
+    object
+}

@@ -1,0 +1,146 @@
+//! The command line: one file per verb with its flags and its rendering. Terminal, JSON and exit codes live here only.
+//!
+//! A verb's function opens what it needs through [`connect`], calls its operation in [`crate::ops`], renders the report
+//! and returns an [`Exit`]. Data goes to standard output, all else to standard error.
+
+use std::ffi::OsString;
+use std::io::Write;
+
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+
+mod backup;
+mod connect;
+mod diff;
+mod dump;
+mod exit;
+mod find;
+mod init;
+mod ls;
+mod output;
+mod password;
+mod progress;
+mod recovery_kit;
+mod report;
+mod restore;
+mod select;
+mod snapshots;
+mod stats;
+mod streams;
+mod verify;
+
+pub use connect::GlobalArgs;
+pub use exit::Exit;
+
+/// Encrypted, deduplicated backups into S3 buckets or a directory
+#[derive(Debug, Parser)]
+#[command(name = "coffre", version, propagate_version = true, after_help = exit::HELP, max_term_width = 110)]
+pub struct Cli {
+    #[command(flatten)]
+    global: GlobalArgs,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Make a repository
+    Init(init::Args),
+    /// Back up files, standard input or the output of commands
+    Backup(backup::Args),
+    /// Restore a snapshot, or a part of it, into a directory
+    Restore(restore::Args),
+    /// Check that everything is there and, with --read-data, that every byte is what it was
+    Verify(verify::Args),
+    /// List snapshots
+    Snapshots(snapshots::Args),
+    /// List the entries of a snapshot
+    Ls(ls::Args),
+    /// Write a file or stream to standard output, or a directory as a tar archive
+    Dump(dump::Args),
+    /// Find entries by name in all snapshots
+    Find(find::Args),
+    /// Show what differs between two snapshots
+    Diff(diff::Args),
+    /// Show how much the repository holds and what it saves
+    Stats,
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page of coffre, or of one of its commands
+    Man {
+        /// The command
+        command: Option<String>,
+    },
+}
+
+/// Runs the program with `arguments`, the first of which is its name, and returns the exit code.
+///
+/// Must be called inside a tokio runtime with more than one thread.
+pub async fn run(arguments: Vec<OsString>) -> Exit {
+    let (arguments, commands) = match streams::split(arguments) {
+        Ok(split) => split,
+        Err(message) => {
+            let _ = Cli::command().error(clap::error::ErrorKind::WrongNumberOfValues, message).print();
+            return Exit::Usage;
+        }
+    };
+    let parsed = Cli::command().try_get_matches_from(arguments).and_then(|m| Cli::from_arg_matches(&m));
+    let cli = match parsed {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            return if error.use_stderr() { Exit::Usage } else { Exit::Done };
+        }
+    };
+    let json = cli.global.json;
+    match dispatch(cli, commands).await {
+        Ok(exit) => exit,
+        Err(error) => {
+            let exit = Exit::of(&error);
+            report::print(&error, exit, json);
+            exit
+        }
+    }
+}
+
+async fn dispatch(cli: Cli, commands: Vec<streams::Command>) -> anyhow::Result<Exit> {
+    let global = &cli.global;
+    match cli.verb {
+        Verb::Init(args) => init::run(global, args).await,
+        Verb::Backup(args) => backup::run(global, args, commands).await,
+        Verb::Restore(args) => restore::run(global, args).await,
+        Verb::Verify(args) => verify::run(global, args).await,
+        Verb::Snapshots(args) => snapshots::run(global, args).await,
+        Verb::Ls(args) => ls::run(global, args).await,
+        Verb::Dump(args) => dump::run(global, args).await,
+        Verb::Find(args) => find::run(global, args).await,
+        Verb::Diff(args) => diff::run(global, args).await,
+        Verb::Stats => stats::run(global).await,
+        Verb::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "coffre", &mut script);
+            output::write(&script)
+        }
+        Verb::Man { command } => man(command.as_deref()),
+    }
+}
+
+fn man(command: Option<&str>) -> anyhow::Result<Exit> {
+    let mut all = Cli::command();
+    all.build();
+    let page = match command {
+        None => all,
+        Some(name) => {
+            let Some(found) = all.find_subcommand(name) else {
+                return Err(exit::usage(format!("there is no command {name:?}")));
+            };
+            found.clone().name(format!("coffre-{name}")).display_name(format!("coffre-{name}"))
+        }
+    };
+    let mut text = Vec::new();
+    clap_mangen::Man::new(page).render(&mut text)?;
+    text.flush()?;
+    output::write(&text)
+}

@@ -1,0 +1,154 @@
+//! Standard output: tables, JSON lines, and a pipe that closes early.
+
+use std::io::{self, IsTerminal, Write};
+
+use anyhow::Context;
+use comfy_table::{CellAlignment, ContentArrangement, Table};
+
+use crate::cli::exit::Exit;
+use crate::model::entry::{Entry, EntryKind};
+
+/// Writes bytes to standard output. A reader that has gone away is no error: it had what it wanted.
+pub fn write(bytes: &[u8]) -> anyhow::Result<Exit> {
+    let mut out = io::stdout().lock();
+    match out.write_all(bytes).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Exit::Done),
+        answer => answer.map(|()| Exit::Done).context("writing to standard output"),
+    }
+}
+
+/// Writes one object on a line of its own.
+pub fn json(value: &serde_json::Value) {
+    let mut line = value.to_string();
+    line.push('\n');
+    // Whoever reads has gone away: the operation goes on.
+    let _ = write(line.as_bytes());
+}
+
+/// Writes a line.
+pub fn line(text: &str) {
+    let _ = write(format!("{text}\n").as_bytes());
+}
+
+/// Makes a table without lines; the columns numbered in `right` are aligned right.
+pub fn table(headings: &[&str], right: &[usize]) -> Table {
+    let mut table = Table::new();
+    table.load_style(comfy_table::presets::NOTHING);
+    // In a pipe nothing is wrapped.
+    let arrangement =
+        if io::stdout().is_terminal() { ContentArrangement::Dynamic } else { ContentArrangement::Disabled };
+    table.set_content_arrangement(arrangement);
+    table.set_header(headings.iter().map(|heading| heading.to_uppercase()));
+    for (at, column) in table.column_iter_mut().enumerate() {
+        column.set_padding((0, 2));
+        if right.contains(&at) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    table
+}
+
+/// Writes a table, without spaces at the ends of its lines.
+pub fn print_table(table: &Table) {
+    for row in table.lines() {
+        line(row.trim_end());
+    }
+}
+
+/// Returns the type letter and permissions of an entry as `ls -l` shows them.
+pub fn mode_text(entry: &Entry) -> String {
+    let kind = match entry.kind {
+        EntryKind::File(_) => '-',
+        EntryKind::Directory => 'd',
+        EntryKind::Symlink(_) => 'l',
+        EntryKind::Fifo => 'p',
+        EntryKind::Socket => 's',
+        EntryKind::CharDevice(_) => 'c',
+        EntryKind::BlockDevice(_) => 'b',
+        EntryKind::Stream(..) => '|',
+    };
+    let mode = entry.metadata.mode;
+    let mut text = String::from(kind);
+    for (shift, special, letter) in [(6, 0o4000, 's'), (3, 0o2000, 's'), (0, 0o1000, 't')] {
+        let bits = mode >> shift;
+        text.push(if bits & 4 != 0 { 'r' } else { '-' });
+        text.push(if bits & 2 != 0 { 'w' } else { '-' });
+        text.push(match (mode & special != 0, bits & 1 != 0) {
+            (true, true) => letter,
+            (true, false) => letter.to_ascii_uppercase(),
+            (false, true) => 'x',
+            (false, false) => '-',
+        });
+    }
+    text
+}
+
+/// Names the kind of an entry, for JSON.
+pub fn kind_name(entry: &Entry) -> &'static str {
+    match entry.kind {
+        EntryKind::File(_) => "file",
+        EntryKind::Directory => "directory",
+        EntryKind::Symlink(_) => "symlink",
+        EntryKind::Fifo => "fifo",
+        EntryKind::Socket => "socket",
+        EntryKind::CharDevice(_) => "character device",
+        EntryKind::BlockDevice(_) => "block device",
+        EntryKind::Stream(..) => "stream",
+    }
+}
+
+/// Writes a number with thin groups of three digits (`83 734`).
+pub fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(' ');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// Writes a duration as people say it: `4.2 s`, `3 min 07 s`, `2 h 05 min`.
+pub fn duration(duration: std::time::Duration) -> String {
+    let seconds = duration.as_secs();
+    match seconds {
+        0..60 => format!("{:.1} s", duration.as_secs_f64()),
+        60..3600 => format!("{} min {:02} s", seconds / 60, seconds % 60),
+        _ => format!("{} h {:02} min", seconds / 3600, seconds / 60 % 60),
+    }
+}
+
+/// Writes a number and its noun, with an s unless the number is one.
+pub fn count(number: u64, noun: &str) -> String {
+    let plural = match (number, noun) {
+        (1, _) => noun.to_owned(),
+        (_, "entry") => "entries".to_owned(),
+        (_, "directory") => "directories".to_owned(),
+        _ => format!("{noun}s"),
+    };
+    format!("{} {plural}", grouped(number))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn numbers_are_grouped_and_nouns_agree() {
+        assert_eq!(grouped(0), "0");
+        assert_eq!(grouped(83_734), "83 734");
+        assert_eq!(grouped(1_000_000), "1 000 000");
+        assert_eq!(count(1, "entry"), "1 entry");
+        assert_eq!(count(2, "entry"), "2 entries");
+    }
+
+    #[test]
+    fn durations_are_short() {
+        assert_eq!(duration(Duration::from_millis(4_230)), "4.2 s");
+        assert_eq!(duration(Duration::from_secs(187)), "3 min 07 s");
+        assert_eq!(duration(Duration::from_secs(7_500)), "2 h 05 min");
+    }
+}

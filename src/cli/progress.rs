@@ -1,0 +1,297 @@
+//! Showing what an operation does: a bar on a terminal, a line a minute elsewhere, JSON events, or nothing.
+
+use std::io::IsTerminal;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde_json::json;
+
+use crate::cli::output;
+use crate::model::units::ByteSize;
+use crate::progress::{Counter, Counters, Monitor, Problem, Totals};
+
+/// How progress is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Style {
+    /// Not at all; problems still are.
+    Quiet,
+    /// A bar that is drawn over.
+    Bar,
+    /// A line a minute.
+    Lines,
+    /// An event a second on standard output.
+    Json,
+}
+
+/// Time between two looks at the counters.
+const TICK: Duration = Duration::from_millis(100);
+
+impl Style {
+    /// Chooses by the flags and by whether standard error is a terminal.
+    pub fn choose(quiet: bool, json: bool, verbose: bool) -> (Self, bool) {
+        let style = match (json, quiet) {
+            (true, true) | (false, true) => Style::Quiet,
+            (true, false) => Style::Json,
+            (false, false) if std::io::stderr().is_terminal() => Style::Bar,
+            (false, false) => Style::Lines,
+        };
+        (style, verbose)
+    }
+
+    fn interval(self) -> Duration {
+        match self {
+            Style::Quiet | Style::Bar => TICK,
+            Style::Lines => Duration::from_secs(60),
+            Style::Json => Duration::from_secs(1),
+        }
+    }
+}
+
+/// A monitor that shows what it hears.
+pub struct ConsoleMonitor {
+    shared: Arc<Shared>,
+    ticker: Mutex<Option<JoinHandle<()>>>,
+}
+
+struct Shared {
+    style: Style,
+    verbose: bool,
+    counters: Counters,
+    state: Mutex<State>,
+    wake: Condvar,
+    ended: AtomicBool,
+    bar: ProgressBar,
+    begun: Instant,
+}
+
+#[derive(Default)]
+struct State {
+    phase: String,
+    totals: Totals,
+    problems: u64,
+    /// Bytes and time a moment ago, and the smoothed rate in bytes a second.
+    rate_from: Option<(Instant, u64)>,
+    rate: f64,
+}
+
+impl ConsoleMonitor {
+    /// Starts showing.
+    pub fn start((style, verbose): (Style, bool)) -> Self {
+        let target = match style {
+            Style::Bar => ProgressDrawTarget::stderr_with_hz(10),
+            _ => ProgressDrawTarget::hidden(),
+        };
+        let bar = ProgressBar::with_draw_target(None, target);
+        bar.set_style(ProgressStyle::with_template("{spinner} {wide_msg}").expect("a fixed template"));
+        let shared = Arc::new(Shared {
+            style,
+            verbose,
+            counters: Counters::default(),
+            state: Mutex::default(),
+            wake: Condvar::new(),
+            ended: AtomicBool::new(false),
+            bar,
+            begun: Instant::now(),
+        });
+        let ticking = shared.clone();
+        let ticker = (style != Style::Quiet).then(|| std::thread::spawn(move || ticking.tick()));
+        Self { shared, ticker: Mutex::new(ticker) }
+    }
+
+    /// Returns the counters.
+    pub fn counters(&self) -> &Counters {
+        &self.shared.counters
+    }
+
+    /// Returns the number of problems heard of.
+    pub fn problem_count(&self) -> u64 {
+        self.shared.state().problems
+    }
+
+    /// Says something to the user, beside the bar.
+    pub fn note(&self, text: &str) {
+        match self.shared.style {
+            Style::Quiet => {}
+            Style::Json => output::json(&json!({ "event": "note", "message": text })),
+            Style::Bar | Style::Lines => self.shared.above(text),
+        }
+    }
+
+    /// Stops showing and removes the bar, before a result is printed. Doing so twice is harmless.
+    pub fn finish(&self) {
+        self.shared.ended.store(true, Ordering::Relaxed);
+        self.shared.wake.notify_all();
+        let ticker = self.ticker.lock().expect("no panic while held").take();
+        if let Some(ticker) = ticker {
+            let _ = ticker.join();
+        }
+        self.shared.bar.finish_and_clear();
+    }
+}
+
+impl Drop for ConsoleMonitor {
+    fn drop(&mut self) {
+        self.finish();
+    }
+}
+
+impl Shared {
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().expect("no panic while held")
+    }
+
+    /// Prints a line to standard error without tearing the bar.
+    fn above(&self, text: &str) {
+        match self.style {
+            Style::Bar => self.bar.suspend(|| eprintln!("{text}")),
+            _ => eprintln!("{text}"),
+        }
+    }
+
+    fn tick(&self) {
+        let mut shown = Instant::now();
+        let mut state = self.state();
+        while !self.ended.load(Ordering::Relaxed) {
+            (state, _) = self.wake.wait_timeout(state, TICK).expect("no panic while held");
+            state.measure(self.counters.get(Counter::Bytes));
+            if shown.elapsed() < self.style.interval() || self.ended.load(Ordering::Relaxed) {
+                continue;
+            }
+            shown = Instant::now();
+            match self.style {
+                Style::Quiet => {}
+                Style::Bar => {
+                    self.bar.set_message(self.sentence(&state));
+                    self.bar.tick();
+                }
+                Style::Lines => eprintln!("{}", self.sentence(&state)),
+                Style::Json => output::json(&self.event(&state)),
+            }
+        }
+    }
+
+    /// One line: what is done of what, how fast, and how long still.
+    fn sentence(&self, state: &State) -> String {
+        let get = |counter| self.counters.get(counter);
+        let mut parts = vec![state.phase.clone()];
+        let of = |done: String, total: Option<String>| total.map_or(done.clone(), |total| format!("{done} of {total}"));
+        let (entries, bytes) = (get(Counter::Entries), get(Counter::Bytes));
+        if entries > 0 {
+            let total = state.totals.entries.map(|total| output::grouped(total.max(entries)));
+            parts.push(format!("{} entries", of(output::grouped(entries), total)));
+        }
+        if bytes > 0 {
+            let total = state.totals.bytes.map(|total| ByteSize(total.max(bytes)).to_string());
+            parts.push(of(ByteSize(bytes).to_string(), total));
+        }
+        if get(Counter::NewBytes) > 0 {
+            let (new, stored) = (ByteSize(get(Counter::NewBytes)), ByteSize(get(Counter::StoredBytes)));
+            parts.push(format!("{new} new, {stored} stored"));
+        }
+        if state.rate >= 1.0 {
+            parts.push(format!("{}/s", ByteSize(state.rate as u64)));
+        }
+        if let Some(left) = state.time_left(bytes) {
+            parts.push(format!("{} left", output::duration(left)));
+        }
+        if get(Counter::Retries) > 0 {
+            parts.push(output::count(get(Counter::Retries), "retry").replace("retrys", "retries"));
+        }
+        if state.problems > 0 {
+            parts.push(output::count(state.problems, "problem"));
+        }
+        parts.join("  ")
+    }
+
+    fn event(&self, state: &State) -> serde_json::Value {
+        let get = |counter| self.counters.get(counter);
+        json!({
+            "event": "progress",
+            "phase": state.phase,
+            "seconds": self.begun.elapsed().as_secs_f64(),
+            "entries": get(Counter::Entries),
+            "total_entries": state.totals.entries,
+            "bytes": get(Counter::Bytes),
+            "total_bytes": state.totals.bytes,
+            "read_bytes": get(Counter::ReadBytes),
+            "new_bytes": get(Counter::NewBytes),
+            "stored_bytes": get(Counter::StoredBytes),
+            "fetched_bytes": get(Counter::FetchedBytes),
+            "bytes_per_second": state.rate as u64,
+            "seconds_left": state.time_left(get(Counter::Bytes)).map(|left| left.as_secs()),
+            "retries": get(Counter::Retries),
+            "problems": state.problems,
+        })
+    }
+}
+
+impl State {
+    /// Follows the rate, smoothed over about five seconds.
+    fn measure(&mut self, bytes: u64) {
+        let now = Instant::now();
+        let Some((then, before)) = self.rate_from.replace((now, bytes)) else { return };
+        let seconds = now.duration_since(then).as_secs_f64();
+        if seconds > 0.0 && bytes >= before {
+            let momentary = (bytes - before) as f64 / seconds;
+            let weight = (seconds / 5.0).min(1.0);
+            self.rate += if self.rate == 0.0 { momentary } else { (momentary - self.rate) * weight };
+        }
+    }
+
+    fn time_left(&self, bytes: u64) -> Option<Duration> {
+        let left = self.totals.bytes?.checked_sub(bytes).filter(|&left| left > 0)?;
+        let seconds = left as f64 / self.rate;
+        (self.rate >= 1.0 && seconds < 1e7).then(|| Duration::from_secs_f64(seconds.ceil()))
+    }
+}
+
+impl Monitor for ConsoleMonitor {
+    fn add(&self, counter: Counter, amount: u64) {
+        self.shared.counters.add(counter, amount);
+    }
+
+    fn phase(&self, what: &str) {
+        what.clone_into(&mut self.shared.state().phase);
+        if self.shared.verbose && matches!(self.shared.style, Style::Bar | Style::Lines) {
+            self.shared.above(what);
+        }
+    }
+
+    fn totals(&self, totals: Totals) {
+        self.shared.state().totals = totals;
+    }
+
+    fn problem(&self, problem: Problem) {
+        self.shared.state().problems += 1;
+        match self.shared.style {
+            Style::Json => output::json(&json!({
+                "event": "problem", "subject": problem.subject, "message": problem.message,
+            })),
+            _ => self.shared.above(&format!("{problem}")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_line_says_what_is_known() {
+        let monitor = ConsoleMonitor::start((Style::Quiet, false));
+        monitor.phase("backing up");
+        monitor.add(Counter::Entries, 12);
+        monitor.add(Counter::Bytes, 5 << 20);
+        let state = State {
+            phase: "backing up".into(),
+            totals: Totals { entries: Some(24), bytes: Some(10 << 20) },
+            rate: 1e6,
+            ..State::default()
+        };
+        let line = monitor.shared.sentence(&state);
+        assert_eq!(line, "backing up  12 of 24 entries  5.00 MiB of 10.0 MiB  977 KiB/s  6.0 s left");
+    }
+}

@@ -1,0 +1,88 @@
+//! Naming snapshots and paths in them: `ID[:PATH]`, `latest`, and what narrows it.
+
+use crate::cli::exit::usage;
+use crate::model::path::EntryPath;
+use crate::repository::snapshots::SnapshotFilter;
+
+/// Flags that narrow a choice of snapshots.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct FilterArgs {
+    /// Only snapshots of this host (repeatable)
+    #[arg(long, value_name = "HOST")]
+    host: Vec<String>,
+    /// Only snapshots of this job (repeatable)
+    #[arg(long, value_name = "JOB")]
+    job: Vec<String>,
+    /// Only snapshots with this tag (repeatable: all of them)
+    #[arg(long, value_name = "TAG")]
+    tag: Vec<String>,
+    /// Only snapshots made from this path, or from one that contains it
+    #[arg(long, value_name = "PATH")]
+    path: Vec<std::ffi::OsString>,
+}
+
+impl FilterArgs {
+    /// Returns the filter.
+    pub fn filter(&self) -> SnapshotFilter {
+        use std::os::unix::ffi::OsStrExt;
+        SnapshotFilter {
+            hosts: self.host.clone(),
+            jobs: self.job.clone(),
+            tags: self.tag.clone(),
+            paths: self.path.iter().map(|path| path.as_bytes().to_vec()).collect(),
+        }
+    }
+}
+
+/// Splits `ID[:PATH]`; the path may begin with a slash and means the same without.
+pub fn parse(text: &str) -> anyhow::Result<(String, Option<EntryPath>)> {
+    let (snapshot, path) = match text.split_once(':') {
+        Some((snapshot, path)) => (snapshot, Some(path)),
+        None => (text, None),
+    };
+    if snapshot.is_empty() {
+        return Err(usage("write SNAPSHOT or SNAPSHOT:PATH, such as latest:/etc"));
+    }
+    let trimmed = path.map(|path| path.trim_matches('/')).filter(|path| !path.is_empty());
+    match trimmed.map(|path| EntryPath::new(unescape(path))).transpose() {
+        Ok(path) => Ok((snapshot.to_owned(), path)),
+        Err(error) => Err(usage(error.to_string())),
+    }
+}
+
+/// Reads `\xNN` and `\\` as listings write them, so that a path can be copied from one.
+fn unescape(text: &str) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&first, after)) = rest.split_first() {
+        let hex = after.strip_prefix(b"x").and_then(|hex| hex.get(..2)).and_then(|hex| std::str::from_utf8(hex).ok());
+        let coded = hex.and_then(|hex| u8::from_str_radix(hex, 16).ok());
+        let byte;
+        (byte, rest) = match (first, coded) {
+            (b'\\', Some(coded)) => (coded, &after[3..]),
+            (b'\\', None) if after.first() == Some(&b'\\') => (b'\\', &after[1..]),
+            _ => (first, after),
+        };
+        bytes.push(byte);
+    }
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_snapshot_and_a_path_are_told_apart() {
+        let path = |text| Some(EntryPath::new(text).expect("safe"));
+        assert_eq!(parse("latest").expect("whole"), ("latest".into(), None));
+        assert_eq!(parse("3f9c:/").expect("the top"), ("3f9c".into(), None));
+        assert_eq!(parse("3f9c:/etc/x:y/").expect("a path"), ("3f9c".into(), path("etc/x:y")));
+        assert!(parse(":x").is_err() && parse("x:../y").is_err());
+    }
+
+    #[test]
+    fn paths_are_read_as_listings_write_them() {
+        assert_eq!(unescape(r"a\xffb\\c\q"), b"a\xffb\\c\\q");
+    }
+}

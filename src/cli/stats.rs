@@ -1,0 +1,62 @@
+//! `coffre stats`
+
+use serde_json::json;
+
+use crate::cli::connect::GlobalArgs;
+use crate::cli::exit::Exit;
+use crate::cli::output;
+use crate::model::units::ByteSize;
+use crate::ops::stats::stats;
+use crate::store::OpenMode;
+
+pub async fn run(global: &GlobalArgs) -> anyhow::Result<Exit> {
+    let monitor = global.monitor();
+    let repository = global.repository(OpenMode::Read, &monitor).await?;
+    let report = stats(&repository, &*monitor).await?;
+    monitor.finish();
+    let kind_name = |kind: crate::model::key::ObjectKind| kind.prefix().trim_end_matches('/');
+    if global.json {
+        let kinds = report
+            .kinds
+            .iter()
+            .map(|k| (kind_name(k.kind).to_owned(), json!({ "objects": k.objects, "bytes": k.bytes })));
+        output::json(&json!({
+            "event": "summary",
+            "repository": repository.id().to_string(),
+            "snapshots": report.snapshots,
+            "unreadable_snapshots": report.unreadable,
+            "entries": report.entries,
+            "restored_bytes": report.restored_bytes,
+            "chunks": report.chunks,
+            "unique_bytes": report.unique_bytes,
+            "stored_bytes": report.stored_bytes,
+            "objects": kinds.collect::<serde_json::Map<_, _>>(),
+        }));
+        return Ok(if report.unreadable.is_empty() { Exit::Done } else { Exit::Damaged });
+    }
+    let times = |large: u64, small: u64| match small {
+        0 => String::new(),
+        small => format!(", 1/{:.1} of that", large as f64 / small as f64),
+    };
+    output::line(&format!("repository     {}", repository.id()));
+    output::line(&format!(
+        "all snapshots  {} with {}: {} when restored",
+        output::count(report.snapshots, "snapshot"),
+        output::count(report.entries, "entry"),
+        ByteSize(report.restored_bytes)
+    ));
+    let unique = ByteSize(report.unique_bytes);
+    let saved = times(report.restored_bytes, report.unique_bytes);
+    output::line(&format!("deduplicated   {unique} in {}{saved}", output::count(report.chunks, "chunk")));
+    let saved = times(report.unique_bytes, report.stored_bytes);
+    output::line(&format!("stored         {}{saved}", ByteSize(report.stored_bytes)));
+    let mut table = output::table(&["objects", "number", "bytes"], &[1, 2]);
+    for kind in &report.kinds {
+        let name = kind_name(kind.kind).to_owned();
+        table.add_row([name, output::grouped(kind.objects), ByteSize(kind.bytes).to_string()]);
+    }
+    output::line("");
+    output::print_table(&table);
+    report.unreadable.iter().for_each(|why| eprintln!("{why}"));
+    Ok(if report.unreadable.is_empty() { Exit::Done } else { Exit::Damaged })
+}

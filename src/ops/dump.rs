@@ -1,0 +1,230 @@
+//! Dump: one file or stream to an output, byte for byte, or a directory as a tar archive.
+
+use std::io::{self, Read, Write};
+use std::sync::Arc;
+
+use tokio::runtime::Handle;
+
+use crate::model::entry::{Entry, FileContent};
+use crate::model::path::EntryPath;
+use crate::model::snapshot::Snapshot;
+use crate::ops::reading::lost_part;
+use crate::ops::{Cancel, LookError};
+use crate::progress::{Counter, Monitor, Problem, Totals, chain};
+use crate::repository::reader::Reader;
+use crate::repository::reader::content::{ContentError, ContentStream, Part};
+use crate::repository::reader::walk::TreeWalk;
+use crate::target::tar::{Put, TarTarget};
+
+/// What was written.
+#[derive(Debug, Clone, Default)]
+pub struct DumpReport {
+    /// Entries in the archive; 1 for a single file.
+    pub entries: u64,
+    /// Bytes of content.
+    pub bytes: u64,
+    /// Entries that an archive cannot hold.
+    pub skipped: u64,
+}
+
+/// Why a dump is incomplete.
+#[derive(Debug, thiserror::Error)]
+pub enum DumpError {
+    /// The path cannot be found or the index not be had.
+    #[error(transparent)]
+    Look(#[from] LookError),
+    /// The path is neither a file, a stream nor a directory.
+    #[error("{path} has no content to dump")]
+    NoContent {
+        /// The path.
+        path: String,
+    },
+    /// A chunk cannot be had.
+    #[error("{path} is damaged; what was written so far is right")]
+    Damaged {
+        /// The entry.
+        path: String,
+        /// Where and why.
+        #[source]
+        source: ContentError,
+    },
+    /// A part of the tree cannot be had.
+    #[error("{part} cannot be read; what was written so far is right")]
+    Tree {
+        /// What is lost.
+        part: String,
+        /// Why.
+        #[source]
+        source: crate::repository::reader::ReadError,
+    },
+    /// The output cannot be written.
+    #[error("the output cannot be written")]
+    Output(#[source] io::Error),
+    /// Ending was asked for.
+    #[error("interrupted")]
+    Cancelled,
+}
+
+/// Writes what is at `path` to `output`, or the whole snapshot; a snapshot of one single stream is that stream.
+///
+/// A file comes with its holes filled by zeros, a directory as a tar archive (POSIX, pax) of what is in it. Every byte
+/// was checked before it is written.
+///
+/// # Errors
+/// [`DumpError`]; what was written before it is right, but not all.
+pub async fn dump(
+    reader: Arc<Reader>,
+    snapshot: &Snapshot,
+    path: Option<EntryPath>,
+    output: Box<dyn Write + Send>,
+    monitor: Arc<dyn Monitor>,
+    cancel: Cancel,
+) -> Result<DumpReport, DumpError> {
+    let mut walk = reader.walk(snapshot.root, path.clone());
+    let missing = || LookError::NoSuchPath {
+        snapshot: snapshot.id.short(),
+        path: path.as_ref().map_or_else(|| "entries".to_owned(), |path| format!("/{path}")),
+    };
+    let first = entry(walk.next().await)?.ok_or_else(missing)?;
+    let dumper = Dumper { reader, output, monitor, cancel, handle: Handle::current(), report: DumpReport::default() };
+    let is_only = snapshot.counts.entries() == 1;
+    let single = (path.is_some() || is_only).then(|| first.content().cloned()).flatten();
+    match single {
+        Some(content) => {
+            dumper.monitor.totals(Totals { entries: Some(1), bytes: Some(content.size) });
+            tokio::task::spawn_blocking(move || dumper.file(&first, &content)).await.expect("dumping does not panic")
+        }
+        None if path.is_some() && !first.is_directory() => {
+            Err(DumpError::NoContent { path: format!("/{}", first.path) })
+        }
+        None => {
+            let strip = path.map_or(0, |path| path.as_bytes().len());
+            tokio::task::spawn_blocking(move || dumper.tar(first, walk, strip)).await.expect("dumping does not panic")
+        }
+    }
+}
+
+fn entry(
+    next: Option<Result<Entry, crate::repository::reader::walk::DamagedTree>>,
+) -> Result<Option<Entry>, DumpError> {
+    next.transpose().map_err(|damaged| DumpError::Tree { part: lost_part(&damaged), source: damaged.error })
+}
+
+struct Dumper {
+    reader: Arc<Reader>,
+    output: Box<dyn Write + Send>,
+    monitor: Arc<dyn Monitor>,
+    cancel: Cancel,
+    handle: Handle,
+    report: DumpReport,
+}
+
+const ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+
+impl Dumper {
+    fn file(mut self, entry: &Entry, content: &FileContent) -> Result<DumpReport, DumpError> {
+        let mut stream = self.reader.content(content);
+        while let Some(part) = self.handle.block_on(stream.next()) {
+            if self.cancel.is_cancelled() {
+                return Err(DumpError::Cancelled);
+            }
+            let damaged = |source| DumpError::Damaged { path: format!("/{}", entry.path), source };
+            let written = match part.map_err(damaged)? {
+                Part::Bytes(frame, range) => {
+                    self.output.write_all(&frame[range.clone()]).map_err(DumpError::Output)?;
+                    range.len() as u64
+                }
+                Part::Zeros(length) => {
+                    io::copy(&mut io::repeat(0).take(length), &mut self.output).map_err(DumpError::Output)?
+                }
+            };
+            self.report.bytes += written;
+            self.monitor.add(Counter::Bytes, written);
+        }
+        self.output.flush().map_err(DumpError::Output)?;
+        self.monitor.add(Counter::Entries, 1);
+        self.report.entries = 1;
+        Ok(self.report)
+    }
+
+    /// Writes `first` and what the walk gives after it, paths without their first `strip` bytes.
+    fn tar(self, first: Entry, mut walk: TreeWalk, strip: usize) -> Result<DumpReport, DumpError> {
+        let Self { reader, output, monitor, cancel, handle, mut report } = self;
+        let mut target = TarTarget::new(output);
+        let mut current = Some(first);
+        while let Some(now) = current {
+            if cancel.is_cancelled() {
+                return Err(DumpError::Cancelled);
+            }
+            let relative = now.path.as_bytes().get(strip..).unwrap_or_default();
+            let relative = relative.strip_prefix(b"/").unwrap_or(relative);
+            let stream = now.content().map(|content| reader.content(content));
+            let mut bytes = ContentRead { stream, handle: &handle, part: None, at: 0, failed: None };
+            let put = target.put(&now, relative, &mut bytes);
+            if let Some(source) = bytes.failed {
+                return Err(DumpError::Damaged { path: format!("/{}", now.path), source });
+            }
+            match put.map_err(DumpError::Output)? {
+                Put::Written => {
+                    report.entries += 1;
+                    report.bytes += now.size();
+                    monitor.add(Counter::Entries, 1);
+                    monitor.add(Counter::Bytes, now.size());
+                }
+                Put::Unsupported(why) => {
+                    report.skipped += 1;
+                    monitor.problem(Problem { subject: format!("/{}", now.path), message: why.to_owned() });
+                }
+            }
+            current = entry(handle.block_on(walk.next()))?;
+        }
+        target.finish().map_err(DumpError::Output)?;
+        Ok(report)
+    }
+}
+
+/// A content as something to read from; why it failed is kept, because the reader only hears of an I/O error.
+struct ContentRead<'a> {
+    stream: Option<ContentStream>,
+    handle: &'a Handle,
+    part: Option<Part>,
+    at: u64,
+    failed: Option<ContentError>,
+}
+
+impl Read for ContentRead<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let given = match &self.part {
+                Some(Part::Bytes(frame, range)) => {
+                    let rest = &frame[range.start + self.at as usize..range.end];
+                    let given = rest.len().min(buffer.len());
+                    buffer[..given].copy_from_slice(&rest[..given]);
+                    given
+                }
+                Some(Part::Zeros(length)) => {
+                    let rest = usize::try_from(length - self.at).unwrap_or(usize::MAX);
+                    let given = rest.min(buffer.len()).min(ZEROS.len());
+                    buffer[..given].copy_from_slice(&ZEROS[..given]);
+                    given
+                }
+                None => 0,
+            };
+            if given > 0 || buffer.is_empty() {
+                self.at += given as u64;
+                return Ok(given);
+            }
+            let Some(stream) = &mut self.stream else { return Ok(0) };
+            self.at = 0;
+            match self.handle.block_on(stream.next()) {
+                Some(Ok(part)) => self.part = Some(part),
+                Some(Err(error)) => {
+                    let message = chain(&error);
+                    self.failed = Some(error);
+                    return Err(io::Error::other(message));
+                }
+                None => return Ok(0),
+            }
+        }
+    }
+}

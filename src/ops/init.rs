@@ -1,0 +1,39 @@
+//! Init: a new repository with a passphrase slot and a recovery identity.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::crypto::secret::Passphrase;
+use crate::crypto::slot::{SlotLock, new_recovery_identity};
+use crate::model::time::Clock;
+use crate::repository::{InitOptions, OpenError, Repository};
+use crate::store::Store;
+
+/// A new repository.
+#[derive(Debug)]
+pub struct InitReport {
+    /// The repository, open.
+    pub repository: Repository,
+    /// Opens it as the passphrase does; shown once and kept nowhere.
+    pub recovery_identity: Passphrase,
+}
+
+/// Makes a repository that opens with `passphrase` and with a fresh recovery identity.
+///
+/// # Errors
+/// [`OpenError::Exists`] when there is one; otherwise what the store or the cache reports.
+pub async fn init(
+    store: Arc<dyn Store>,
+    passphrase: Passphrase,
+    options: &InitOptions,
+    clock: Clock,
+    cache_root: Option<&Path>,
+) -> Result<InitReport, OpenError> {
+    let recovery_identity = new_recovery_identity();
+    let locks = [
+        (SlotLock::Passphrase(passphrase), "passphrase"),
+        (SlotLock::Recovery(recovery_identity.clone()), "recovery identity"),
+    ];
+    let repository = Repository::init(store, &locks, options, clock.now(), cache_root).await?;
+    Ok(InitReport { repository, recovery_identity })
+}

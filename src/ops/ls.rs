@@ -1,0 +1,52 @@
+//! Listing the entries of a snapshot.
+
+use std::sync::Arc;
+
+use crate::model::entry::Entry;
+use crate::model::path::EntryPath;
+use crate::model::snapshot::Snapshot;
+use crate::ops::LookError;
+use crate::ops::reading::lost_part;
+use crate::progress::{Monitor, Problem, chain};
+use crate::repository::reader::Reader;
+
+/// Calls `visit` with the entries of a snapshot in path order.
+///
+/// Without `recursive`, these are the entries that stand directly in the directory `within` (or at the top); with a path
+/// that is no directory, its entry alone. Returns the number of parts of the tree that cannot be read; each is a problem.
+///
+/// # Errors
+/// [`LookError::NoSuchPath`].
+pub async fn ls(
+    reader: &Arc<Reader>,
+    snapshot: &Snapshot,
+    within: Option<&EntryPath>,
+    recursive: bool,
+    monitor: &dyn Monitor,
+    mut visit: impl FnMut(&Entry),
+) -> Result<u64, LookError> {
+    let mut walk = reader.walk(snapshot.root, within.cloned());
+    let mut found = within.is_none();
+    let mut lost = 0;
+    while let Some(next) = walk.next().await {
+        match next {
+            Ok(entry) => {
+                found = true;
+                let is_top = Some(&entry.path) == within;
+                let directly = if is_top { !entry.is_directory() } else { entry.path.parent().as_ref() == within };
+                if recursive || directly {
+                    visit(&entry);
+                }
+            }
+            Err(damaged) => {
+                found = true;
+                lost += 1;
+                monitor.problem(Problem { subject: lost_part(&damaged), message: chain(&damaged.error) });
+            }
+        }
+    }
+    match within {
+        Some(path) if !found => Err(LookError::NoSuchPath { snapshot: snapshot.id.short(), path: format!("/{path}") }),
+        _ => Ok(lost),
+    }
+}

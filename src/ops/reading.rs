@@ -1,0 +1,58 @@
+//! What the operations that look into snapshots begin with: a reader over the loaded index.
+
+use std::sync::Arc;
+
+use crate::progress::Monitor;
+use crate::repository::Repository;
+use crate::repository::index::{Index, IndexError};
+use crate::repository::reader::walk::DamagedTree;
+use crate::repository::reader::{ReadError, Reader};
+use crate::repository::snapshots::SnapshotError;
+use crate::store::StoreError;
+
+/// Why something could not be looked up.
+#[derive(Debug, thiserror::Error)]
+pub enum LookError {
+    /// The key at hand cannot read.
+    #[error("this key can back up but not read")]
+    WriterOnly,
+    /// The index could not be had.
+    #[error("the index cannot be used")]
+    Index(#[from] IndexError),
+    /// A snapshot could not be had.
+    #[error("the snapshots cannot be read")]
+    Snapshots(#[from] SnapshotError),
+    /// A part of a tree cannot be read.
+    #[error("a part of the tree cannot be read")]
+    Tree(#[from] ReadError),
+    /// The store failed.
+    #[error("the repository cannot be listed")]
+    Store(#[from] StoreError),
+    /// The snapshot has no such path.
+    #[error("snapshot {snapshot} has no {path}")]
+    NoSuchPath {
+        /// The snapshot.
+        snapshot: String,
+        /// The path.
+        path: String,
+    },
+}
+
+/// Loads the index and makes a reader over it.
+///
+/// # Errors
+/// [`LookError::WriterOnly`] and [`LookError::Index`].
+pub async fn open_reader(repository: Arc<Repository>, monitor: Arc<dyn Monitor>) -> Result<Arc<Reader>, LookError> {
+    if !repository.keys().can_read() {
+        return Err(LookError::WriterOnly);
+    }
+    let index = Arc::new(Index::load(&repository, &*monitor).await?);
+    Ok(Arc::new(Reader::new(repository, index, monitor)))
+}
+
+/// Says which part of a tree is lost, for people.
+pub(super) fn lost_part(damaged: &DamagedTree) -> String {
+    let first = damaged.first.as_ref().map_or_else(|| "the tree".to_owned(), |path| format!("/{path}"));
+    let entries = damaged.entries.map_or_else(String::new, |count| format!(" ({count} entries)"));
+    format!("{first} and what follows{entries}")
+}

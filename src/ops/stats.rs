@@ -1,0 +1,82 @@
+//! How much a repository holds, and what deduplication and compression save.
+
+use std::sync::Arc;
+
+use crate::model::key::ObjectKind;
+use crate::ops::LookError;
+use crate::progress::Monitor;
+use crate::repository::Repository;
+use crate::repository::index::Index;
+use crate::repository::snapshots::SnapshotError;
+
+/// Objects of one kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KindStats {
+    /// The kind.
+    pub kind: ObjectKind,
+    /// How many there are.
+    pub objects: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+/// What a repository holds.
+#[derive(Debug, Clone, Default)]
+pub struct StatsReport {
+    /// Objects by kind, those that are there.
+    pub kinds: Vec<KindStats>,
+    /// Snapshots.
+    pub snapshots: u64,
+    /// Snapshots that cannot be opened, with the reason.
+    pub unreadable: Vec<String>,
+    /// Bytes that restoring every snapshot would give.
+    pub restored_bytes: u64,
+    /// Entries in all snapshots.
+    pub entries: u64,
+    /// Distinct chunks.
+    pub chunks: u64,
+    /// Plaintext bytes of the distinct chunks.
+    pub unique_bytes: u64,
+    /// Bytes of everything in the store.
+    pub stored_bytes: u64,
+}
+
+/// Counts what is there: names are listed, the index and the manifests read, no data.
+///
+/// # Errors
+/// [`LookError`] when the store cannot be listed or the index not be had.
+pub async fn stats(repository: &Arc<Repository>, monitor: &dyn Monitor) -> Result<StatsReport, LookError> {
+    if !repository.keys().can_read() {
+        return Err(LookError::WriterOnly);
+    }
+    let mut report = StatsReport::default();
+    monitor.phase("listing objects");
+    for kind in ObjectKind::ALL {
+        let mut stats = KindStats { kind, objects: 0, bytes: 0 };
+        for object in repository.store().list(kind.prefix()).await? {
+            stats.objects += 1;
+            stats.bytes += object.size;
+        }
+        report.stored_bytes += stats.bytes;
+        if stats.objects > 0 {
+            report.kinds.push(stats);
+        }
+    }
+    for (id, snapshot) in repository.snapshots().await? {
+        match snapshot {
+            Ok(snapshot) => {
+                report.snapshots += 1;
+                report.restored_bytes += snapshot.counts.bytes;
+                report.entries += snapshot.counts.entries();
+            }
+            Err(error @ SnapshotError::Damaged { .. }) => report.unreadable.push(format!("{id}: {error}")),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let index = Arc::new(Index::load(repository, monitor).await?);
+    report.chunks = index.chunk_count() as u64;
+    let tables = index.tables();
+    let summing = move || tables.iter().map(|table| table.plain_bytes()).sum();
+    report.unique_bytes = tokio::task::spawn_blocking(summing).await.expect("summing does not panic");
+    Ok(report)
+}
