@@ -185,8 +185,10 @@ fn print_summary(report: &BackupReport, dry_run: bool) {
     output::line(&format!("contents   {}{unchanged}, {}", what.join(" and "), ByteSize(counts.bytes)));
     output::line(&format!("read       {}", ByteSize(report.read_bytes)));
     let ratio = match counts.stored_bytes {
-        0 => String::new(),
-        stored => format!(" (1/{:.1} of what is new)", counts.new_bytes as f64 / stored as f64),
+        stored if stored < counts.new_bytes && stored > 0 => {
+            format!(" (1/{:.1} of that)", counts.new_bytes as f64 / stored as f64)
+        }
+        _ => String::new(),
     };
     let added = if dry_run { "would add" } else { "added" };
     output::line(&format!(

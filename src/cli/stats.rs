@@ -36,6 +36,7 @@ pub async fn run(global: &GlobalArgs) -> anyhow::Result<Exit> {
     }
     let times = |large: u64, small: u64| match small {
         0 => String::new(),
+        small if small >= large => String::new(),
         small => format!(", 1/{:.1} of that", large as f64 / small as f64),
     };
     output::line(&format!("repository     {}", repository.id()));

@@ -20,7 +20,7 @@ use crate::model::entry::StreamDetail;
 use crate::model::path::display_bytes;
 use crate::source::stderr::StderrTail;
 use crate::source::stdin::widen_pipe;
-use crate::source::{SourceError, StreamSource, secrets};
+use crate::source::{SourceError, StreamSource, secrets, wait_for};
 
 /// How long what the command left behind may keep its standard error open before it is no longer listened to.
 const STDERR_GRACE: Duration = Duration::from_secs(1);
@@ -189,6 +189,10 @@ impl Read for CommandSource {
 }
 
 impl StreamSource for CommandSource {
+    fn wait_readable(&self, timeout: Duration) -> io::Result<bool> {
+        self.output.as_ref().map_or(Ok(true), |output| wait_for(output, timeout))
+    }
+
     fn finish(mut self: Box<Self>) -> Result<StreamDetail, SourceError> {
         if !self.ended {
             self.end();

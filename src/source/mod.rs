@@ -4,6 +4,11 @@
 //! of bytes is a [`StreamSource`], which is believed only after [`StreamSource::finish`] said that it was complete.
 
 use std::io::{self, Read};
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 
 use crate::model::entry::StreamDetail;
 use crate::model::path::display_bytes;
@@ -16,6 +21,13 @@ pub mod stdin;
 
 /// Bytes from standard input, a command or a database: read to the end, then asked whether that was all.
 pub trait StreamSource: Read + Send {
+    /// Waits until reading would not block, at most for `timeout`, and tells whether that is so. Between two waits the
+    /// reader can look whether it is to end.
+    ///
+    /// # Errors
+    /// What the system says about waiting.
+    fn wait_readable(&self, timeout: Duration) -> io::Result<bool>;
+
     /// Waits until the producer has ended and returns how the stream came about.
     ///
     /// # Errors
@@ -80,6 +92,16 @@ pub enum SourceError {
         #[source]
         source: io::Error,
     },
+}
+
+/// Waits until `input` has bytes or has ended.
+fn wait_for(input: impl AsFd, timeout: Duration) -> io::Result<bool> {
+    let timeout = Timespec { tv_sec: timeout.as_secs().cast_signed(), tv_nsec: timeout.subsec_nanos().into() };
+    match poll(&mut [PollFd::new(&input, PollFlags::IN)], Some(&timeout)) {
+        Ok(ready) => Ok(ready > 0),
+        Err(Errno::INTR) => Ok(false),
+        Err(errno) => Err(errno.into()),
+    }
 }
 
 /// Shows the last lines of a command's standard error behind a message, each on a line of its own.

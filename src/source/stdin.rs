@@ -2,10 +2,10 @@
 
 use std::io::{self, IsTerminal, Read};
 use std::os::fd::{AsFd, OwnedFd};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::model::entry::StreamDetail;
-use crate::source::{SourceError, StreamSource};
+use crate::source::{SourceError, StreamSource, wait_for};
 
 /// Pipes are made this large, the most that an ordinary user may ask for, so that producer and reader rarely wait.
 pub(crate) const PIPE_BYTES: usize = 1024 * 1024;
@@ -57,6 +57,10 @@ impl Read for StdinSource {
 }
 
 impl StreamSource for StdinSource {
+    fn wait_readable(&self, timeout: Duration) -> io::Result<bool> {
+        wait_for(&self.input, timeout)
+    }
+
     fn finish(self: Box<Self>) -> Result<StreamDetail, SourceError> {
         let (name, stderr) = (NAME.to_owned(), Vec::new());
         if !self.ended {

@@ -144,7 +144,12 @@ fn push_streams_before(
     counts: &mut SnapshotCounts,
 ) -> Result<(), AssembleError> {
     while let Some(stream) = streams.peek() {
-        if entry.path.is_within(&stream.path) {
+        if stream.is_directory() && stream.path == entry.path {
+            // A directory that was only made up for a stream in it.
+            streams.next();
+            continue;
+        }
+        if !stream.is_directory() && entry.path.is_within(&stream.path) {
             return Err(AssembleError::Name(BackupError::StreamName {
                 name: stream.path.to_string(),
                 why: "a file or directory of this backup has this path".into(),

@@ -12,7 +12,7 @@ use crate::ops::backup::plan::{Batch, Planned};
 use crate::progress::{Counter, Monitor, Problem};
 use crate::repository::tree::ListBuilder;
 use crate::repository::uploader::UploadStopped;
-use crate::repository::writer::{FRAME_TARGET_BYTES, Frame, Writer};
+use crate::repository::writer::{FILE_FRAME_BYTES, Frame, Writer};
 use crate::source::files::{EntryError, FileReader, FoundEntry, FoundKind};
 
 /// Read ahead of the cut, in bytes, beyond the longest chunk.
@@ -191,7 +191,7 @@ impl<'a> FileWorker<'a> {
             finished.new_bytes += length as u64;
             self.monitor.add(Counter::NewBytes, length as u64);
             self.frame.push(&id, chunk);
-            if self.frame.len() >= FRAME_TARGET_BYTES {
+            if self.frame.len() >= FILE_FRAME_BYTES {
                 match self.jobs.offer_frame(std::mem::take(&mut self.frame)) {
                     Ok(empty) => self.frame = empty,
                     Err(mut full) => {

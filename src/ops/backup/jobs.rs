@@ -10,10 +10,10 @@ use crate::repository::writer::Frame;
 
 /// Batches waiting for a worker.
 const BATCHES_WAITING: usize = 8;
-/// Frames waiting for a worker, of about 1 MiB each.
+/// Frames waiting for a worker, of 1 to 2 MiB each.
 const FRAMES_WAITING: usize = 4;
 /// Empty frames kept, so that their memory is used again.
-const FRAMES_SPARE: usize = 8;
+const FRAMES_SPARE: usize = 6;
 
 /// Something for a worker to do.
 pub(super) enum Job<B> {

@@ -177,7 +177,8 @@ pub(super) fn run(writer: &Writer, work: Work, runtime: &Handle) -> Result<Assem
     })
 }
 
-/// Stores the streams one after the other and returns their entries in path order.
+/// Stores the streams one after the other and returns their entries, and those of the directories they are in, in path
+/// order.
 fn read_streams(
     writer: &Writer,
     options: &BackupOptions,
@@ -190,8 +191,11 @@ fn read_streams(
     let mut totals = StreamTotals::default();
     let mut entries = Vec::new();
     for (path, request) in paths.iter().zip(&options.streams) {
-        entries.push(reader.store(path, request, &mut totals)?);
+        let entry = reader.store(path, request, &mut totals)?;
+        entries.extend(std::iter::successors(path.parent(), EntryPath::parent).map(|path| reader.directory(path)));
+        entries.push(entry);
     }
     entries.sort_by(|a, b| a.path.cmp(&b.path));
+    entries.dedup_by(|a, b| a.path == b.path);
     Ok((entries, totals))
 }

@@ -1,6 +1,6 @@
 //! Streams: read to the end, cut fine, and believed only when their producer says that they are complete.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::model::entry::{ChunkRef, Entry, EntryKind, FileContent, Metadata};
 use crate::model::path::EntryPath;
@@ -18,6 +18,8 @@ use crate::source::{SourceError, StreamSource};
 
 /// Bytes asked for at once.
 const READ_BYTES: usize = 1 << 20;
+/// A producer that is silent is asked this often whether the run is to end.
+const CANCEL_CHECK: Duration = Duration::from_millis(200);
 
 /// What the streams of a run give to its counts.
 #[derive(Debug, Default)]
@@ -81,6 +83,14 @@ impl StreamReader<'_> {
             }
             buffer.copy_within(start..end, 0);
             (start, end) = (0, end - start);
+            while !source
+                .wait_readable(CANCEL_CHECK)
+                .map_err(|source| failed(SourceError::Io { name: path.to_string(), source }))?
+            {
+                if self.cancel.is_cancelled() {
+                    return Err(Stopped::Cancelled);
+                }
+            }
             let count = match source.read(&mut buffer[end..]) {
                 Ok(count) => count,
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
@@ -102,5 +112,11 @@ impl StreamReader<'_> {
         self.monitor.add(Counter::Entries, 1);
         let metadata = Metadata { mode: 0o600, mtime: self.now, ctime: self.now, ..Metadata::default() };
         Ok(Entry { path: path.clone(), kind: EntryKind::Stream(content, detail), metadata })
+    }
+
+    /// Makes up the entry of a directory that a stream is in.
+    pub(super) fn directory(&self, path: EntryPath) -> Entry {
+        let metadata = Metadata { mode: 0o700, mtime: self.now, ctime: self.now, ..Metadata::default() };
+        Entry { path, kind: EntryKind::Directory, metadata }
     }
 }
