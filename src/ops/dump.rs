@@ -119,7 +119,7 @@ struct Dumper {
     report: DumpReport,
 }
 
-const ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
 impl Dumper {
     fn file(mut self, entry: &Entry, content: &FileContent) -> Result<DumpReport, DumpError> {

@@ -4,8 +4,10 @@ mod crash;
 mod damage;
 mod layers;
 mod repository;
+mod s3_faults;
 mod source_command;
 mod source_files;
+mod store_contract;
 mod support;
 
 /// Runs `test` without the rights of root: on Linux each thread has credentials of its own and hands them on to those

@@ -120,7 +120,13 @@ fn meaning(status: u16, code: Option<&str>, said: Option<&str>) -> (StoreErrorKi
 /// Decides what a connection that failed means, by the text of its cause: the TLS library's types are not ours.
 fn connection_meaning(cause: &str, timed_out: bool) -> (StoreErrorKind, &'static str) {
     let lower = cause.to_ascii_lowercase();
-    if lower.contains("unknownissuer") || lower.contains("causedasendentity") {
+    if lower.contains("causedasendentity") {
+        // A self-signed certificate as `openssl req -x509` makes it unless told otherwise.
+        (
+            StoreErrorKind::Other,
+            "the server's certificate is an authority's; the server needs one with basicConstraints CA:FALSE",
+        )
+    } else if lower.contains("unknownissuer") {
         (
             StoreErrorKind::Other,
             "the server's certificate is not from an authority known here; name the certificate of a private one as CA \
@@ -205,6 +211,7 @@ mod tests {
     fn connections_that_fail_for_good_are_told_apart() {
         for (cause, kind, sentence) in [
             ("invalid peer certificate: UnknownIssuer", StoreErrorKind::Other, "CA file"),
+            ("invalid peer certificate: Other(OtherError(CaUsedAsEndEntity))", StoreErrorKind::Other, "CA:FALSE"),
             ("invalid peer certificate: Expired", StoreErrorKind::Other, "not valid"),
             ("received corrupt message of type InvalidContentType", StoreErrorKind::Other, "TLS"),
             ("Connection refused (os error 111)", StoreErrorKind::Unavailable, "connection"),

@@ -1,5 +1,9 @@
 //! What the tests share: a repository in memory, a source directory, and reading a snapshot back without a target.
 
+pub mod ceph;
+pub mod proxy;
+pub mod s3_server;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;

@@ -1,0 +1,288 @@
+//! What goes wrong between a store and its provider: each fault ends in success or in the right error, in bounded time,
+//! and never in an object that is not what was sent.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use coffre::model::key::ObjectKey;
+use coffre::progress::{Collected, Counter};
+use coffre::store::layer::retry::RetryOptions;
+use coffre::store::location::Location;
+use coffre::store::s3::credentials::S3Credentials;
+use coffre::store::s3::{S3Options, Timeouts};
+use coffre::store::{OpenOptions, Store, StoreErrorKind};
+
+use crate::support::proxy::{Proxy, Wire, answer, s3_error};
+use crate::support::s3_server::{BUCKET, OWNER, S3Server};
+
+/// A store behind a proxy, with waits short enough for tests.
+struct Bench {
+    store: Arc<dyn Store>,
+    proxy: Proxy,
+    monitor: Arc<Collected>,
+    _server: S3Server,
+}
+
+const BODY: &[u8] = &[7; 100_000];
+
+fn key() -> ObjectKey {
+    ObjectKey::from_listed("packs/00/a")
+}
+
+impl Bench {
+    async fn start() -> Self {
+        let server = S3Server::start().await;
+        let proxy = Proxy::start(server.address).await;
+        let monitor = Arc::new(Collected::default());
+        let location: Location = format!("s3+http://{}/{BUCKET}/p", proxy.address).parse().expect("a location");
+        let credentials = S3Credentials {
+            access_key_id: OWNER.0.to_owned(),
+            secret_access_key: OWNER.1.to_owned().into(),
+            session_token: None,
+        };
+        let timeouts = Timeouts {
+            connect: Duration::from_secs(2),
+            base: Duration::from_millis(700),
+            bytes_per_second_min: 1 << 20,
+        };
+        let retry = RetryOptions {
+            first_delay: Duration::from_millis(5),
+            delay_max: Duration::from_millis(20),
+            give_up_after: Duration::from_secs(5),
+            give_up_unreached_after: Duration::from_secs(3),
+            ..RetryOptions::default()
+        };
+        let options = OpenOptions {
+            retry,
+            s3: S3Options { credentials: Some(credentials), timeouts, ..S3Options::default() },
+            ..OpenOptions::default()
+        };
+        let store = coffre::store::open(&location, &options, monitor.clone()).expect("opened");
+        Self { store, proxy, monitor, _server: server }
+    }
+
+    async fn put(&self) {
+        self.store.put(&key(), Bytes::from_static(BODY)).await.expect("stored");
+        assert_eq!(self.store.get(&key()).await.expect("read"), BODY);
+        assert_eq!(self.store.list("").await.expect("listed").len(), 1);
+    }
+
+    fn retries(&self) -> u64 {
+        self.monitor.counters.get(Counter::Retries)
+    }
+
+    fn count(&self, method: &str) -> usize {
+        self.proxy.log().iter().filter(|logged| *logged == method).count()
+    }
+}
+
+/// What Hetzner's load balancer answers.
+fn html_429(headers: &[&str]) -> Wire {
+    let mut all = vec!["Content-Type: text/html"];
+    all.extend(headers);
+    answer("429 Too Many Requests", &all, "<html><body><h1>429 Too Many Requests</h1></body></html>")
+}
+
+#[tokio::test]
+async fn a_page_of_429_is_throttling_and_its_retry_after_is_kept() {
+    let bench = Bench::start().await;
+    bench.proxy.plan("PUT", html_429(&["Retry-After: 1"]));
+    bench.proxy.plan("PUT", html_429(&[]));
+    let started = Instant::now();
+    bench.put().await;
+    assert!(started.elapsed() >= Duration::from_secs(1));
+    assert_eq!((bench.retries(), bench.count("PUT")), (2, 3));
+    assert_eq!(bench.count("HEAD"), 0, "what was refused needs no looking for");
+}
+
+#[tokio::test]
+async fn every_operation_survives_throttling_and_server_errors() {
+    let bench = Bench::start().await;
+    bench.put().await;
+    for method in ["GET", "HEAD", "DELETE", "PUT"] {
+        bench.proxy.plan(method, s3_error("503 Service Unavailable", "SlowDown"));
+        bench.proxy.plan(method, html_429(&[]));
+        bench.proxy.plan(method, answer("502 Bad Gateway", &["Content-Type: text/html"], "<html></html>"));
+        bench.proxy.plan(method, answer("500 Internal Server Error", &[], ""));
+        bench.proxy.plan(method, Wire::Reset);
+    }
+    bench.store.head(&key()).await.expect("there");
+    bench.store.list("").await.expect("listed");
+    bench.store.delete(&key()).await.expect("deleted");
+    bench.put().await;
+}
+
+#[tokio::test]
+async fn a_put_whose_answer_is_lost_is_found_and_not_sent_again() {
+    let bench = Bench::start().await;
+    bench.proxy.plan("PUT", Wire::LoseAnswer);
+    bench.put().await;
+    assert_eq!((bench.count("PUT"), bench.count("HEAD"), bench.retries()), (1, 1, 0));
+}
+
+#[tokio::test]
+async fn a_put_that_never_arrived_is_looked_for_and_sent_again() {
+    for fault in [Wire::Reset, s3_error("500 Internal Server Error", "InternalError")] {
+        let bench = Bench::start().await;
+        bench.proxy.plan("PUT", fault);
+        bench.put().await;
+        assert_eq!((bench.count("PUT"), bench.count("HEAD"), bench.retries()), (2, 1, 1));
+    }
+}
+
+#[tokio::test]
+async fn an_older_lease_of_equal_size_is_not_taken_for_the_new_one() {
+    let bench = Bench::start().await;
+    let lease = ObjectKey::from_listed("sessions/a");
+    bench.store.put(&lease, "expires at 10".into()).await.expect("stored");
+    bench.proxy.plan("PUT", Wire::Reset);
+    bench.store.put(&lease, "expires at 20".into()).await.expect("stored");
+    assert_eq!(bench.store.get(&lease).await.expect("read"), "expires at 20");
+}
+
+#[tokio::test]
+async fn a_put_that_is_never_answered_is_given_up_in_time() {
+    let bench = Bench::start().await;
+    bench.proxy.plan("PUT", Wire::Stall);
+    let started = Instant::now();
+    bench.put().await;
+    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+    assert_eq!((bench.count("PUT"), bench.count("HEAD")), (2, 1));
+}
+
+#[tokio::test]
+async fn success_with_an_error_inside_is_no_success() {
+    let bench = Bench::start().await;
+    bench.proxy.plan("PUT", s3_error("200 OK", "InternalError"));
+    bench.put().await;
+    assert_eq!((bench.count("PUT"), bench.count("HEAD"), bench.retries()), (2, 1, 1));
+    bench.proxy.plan("GET", s3_error("200 OK", "InternalError"));
+    assert_eq!(bench.store.get(&key()).await.expect("read"), BODY);
+    bench.proxy.plan("GET", s3_error("200 OK", "InternalError"));
+    assert_eq!(bench.store.list("").await.expect("listed").len(), 1);
+    bench.proxy.plan("GET", s3_error("200 OK", "InternalError"));
+    assert_eq!(bench.store.get_range(&key(), 5..10).await.expect("read"), BODY[5..10]);
+    assert_eq!(bench.retries(), 4);
+}
+
+#[tokio::test]
+async fn a_body_cut_short_is_asked_for_again() {
+    let bench = Bench::start().await;
+    bench.put().await;
+    for cut in [0, 1, 99_999] {
+        bench.proxy.plan("GET", Wire::CutBody(cut));
+        assert_eq!(bench.store.get(&key()).await.expect("read"), BODY);
+    }
+    bench.proxy.plan("GET", Wire::CutBody(10));
+    assert_eq!(bench.store.get_range(&key(), 50..90_000).await.expect("read"), BODY[50..90_000]);
+    assert_eq!(bench.retries(), 4);
+    for _ in 0..RetryOptions::default().truncated_tries {
+        bench.proxy.plan("GET", Wire::CutBody(1000));
+    }
+    let error = bench.store.get(&key()).await.expect_err("always short");
+    assert_eq!(error.kind, StoreErrorKind::Truncated);
+    assert!(
+        error.message.starts_with("the answer broke off after 1000 of 100000 bytes; gave up after 5 tries"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn an_answer_of_another_length_or_range_is_not_believed() {
+    let bench = Bench::start().await;
+    bench.put().await;
+    let partial = |range: &str, body: &str| {
+        answer("206 Partial Content", &["ETag: \"x\"", &format!("Content-Range: bytes {range}")], body)
+    };
+    bench.proxy.plan("GET", partial("10-19/100000", "short"));
+    bench.proxy.plan("GET", partial("10-29/100000", "longer than was asked"));
+    bench.proxy.plan("GET", partial("20-29/100000", "0123456789"));
+    bench.proxy.plan("GET", answer("200 OK", &["ETag: \"x\""], "0123456789"));
+    assert_eq!(bench.store.get_range(&key(), 10..20).await.expect("read"), BODY[10..20]);
+    assert_eq!(bench.retries(), 4);
+}
+
+#[tokio::test]
+async fn a_body_that_trickles_is_given_up_and_fetched_again() {
+    let bench = Bench::start().await;
+    bench.put().await;
+    bench.proxy.plan("GET", Wire::Slow(2_000, Duration::from_millis(100)));
+    let started = Instant::now();
+    assert_eq!(bench.store.get(&key()).await.expect("read"), BODY);
+    assert!(started.elapsed() < Duration::from_secs(4), "{:?}", started.elapsed());
+    assert_eq!(bench.retries(), 1);
+    bench.proxy.plan("GET", Wire::Slow(20_000, Duration::from_millis(50)));
+    assert_eq!(bench.store.get(&key()).await.expect("slow, but fast enough"), BODY);
+    assert_eq!(bench.retries(), 1);
+}
+
+#[tokio::test]
+async fn what_cannot_be_mended_fails_at_once_and_says_why() {
+    let bench = Bench::start().await;
+    for (wire, kind, message) in [
+        (s3_error("403 Forbidden", "AccessDenied"), StoreErrorKind::Denied, "access denied (HTTP 403 AccessDenied)"),
+        (s3_error("403 Forbidden", "RequestTimeTooSkewed"), StoreErrorKind::Other, "the clock of this machine"),
+        (s3_error("403 Forbidden", "QuotaExceeded"), StoreErrorKind::Full, "a quota is used up"),
+        (s3_error("301 Moved Permanently", "PermanentRedirect"), StoreErrorKind::Other, "another region"),
+        (s3_error("400 Bad Request", "AuthorizationHeaderMalformed"), StoreErrorKind::Other, "another region"),
+        (s3_error("404 Not Found", "NoSuchBucket"), StoreErrorKind::NoSuchPlace, "the bucket does not exist"),
+        (
+            answer("403 Forbidden", &["Content-Type: text/html"], "<html>no</html>"),
+            StoreErrorKind::Denied,
+            "access denied",
+        ),
+        (s3_error("400 Bad Request", "InvalidArgument"), StoreErrorKind::Other, "the store refused: planned (HTTP 400"),
+    ] {
+        bench.proxy.plan("PUT", wire);
+        let error = bench.store.put(&key(), Bytes::from_static(BODY)).await.expect_err(message);
+        assert_eq!(error.kind, kind, "{error}");
+        assert!(error.to_string().starts_with(&format!("put packs/00/a: {message}")), "{error}");
+    }
+    assert_eq!((bench.retries(), bench.count("HEAD")), (0, 0));
+}
+
+#[tokio::test]
+async fn a_list_that_goes_in_circles_ends() {
+    let bench = Bench::start().await;
+    let page = |token: &str| {
+        answer(
+            "200 OK",
+            &["Content-Type: application/xml"],
+            &format!(
+                "<ListBucketResult><Name>{BUCKET}</Name><IsTruncated>true</IsTruncated>{token}\
+                 <Contents><Key>p/a</Key><Size>1</Size></Contents></ListBucketResult>"
+            ),
+        )
+    };
+    bench.proxy.plan("GET", page(""));
+    bench.proxy.plan("GET", page("<NextContinuationToken>t</NextContinuationToken>"));
+    bench.proxy.plan("GET", page("<NextContinuationToken>t</NextContinuationToken>"));
+    assert_eq!(bench.store.list("").await.expect("listed in the end"), []);
+    assert_eq!(bench.retries(), 2);
+}
+
+#[tokio::test]
+async fn a_store_that_is_down_is_reported_soon_with_the_cause() {
+    let bench = Bench::start().await;
+    let port = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port").local_addr().expect("bound").port();
+    let location: Location = format!("s3+http://127.0.0.1:{port}/{BUCKET}/p").parse().expect("a location");
+    let credentials = S3Credentials {
+        access_key_id: OWNER.0.to_owned(),
+        secret_access_key: OWNER.1.to_owned().into(),
+        session_token: None,
+    };
+    let retry = RetryOptions { give_up_unreached_after: Duration::from_secs(1), ..RetryOptions::default() };
+    let options = OpenOptions {
+        retry,
+        s3: S3Options { credentials: Some(credentials), ..S3Options::default() },
+        ..OpenOptions::default()
+    };
+    let store = coffre::store::open(&location, &options, bench.monitor.clone()).expect("opened");
+    let started = Instant::now();
+    let error = store.list("snapshots/").await.expect_err("nobody listens");
+    assert_eq!(error.kind, StoreErrorKind::Unavailable);
+    assert!(error.message.starts_with("the connection to the store failed; gave up after"), "{error}");
+    assert!(error.source.expect("a cause").to_string().contains("refused"));
+    assert!(started.elapsed() < Duration::from_secs(3));
+}

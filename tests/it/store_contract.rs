@@ -1,0 +1,397 @@
+//! What every store must do: the same tests against each of them, opened as a run would open it.
+
+use std::any::Any;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use coffre::model::key::ObjectKey;
+use coffre::progress::Collected;
+use coffre::store::layer::retry::RetryOptions;
+use coffre::store::location::Location;
+use coffre::store::s3::S3Options;
+use coffre::store::s3::credentials::S3Credentials;
+use coffre::store::{OpenMode, OpenOptions, Store, StoreErrorKind};
+use tokio::task::JoinSet;
+
+use crate::support::ceph::{self, ceph};
+use crate::support::s3_server::{self, S3Server};
+
+/// An empty store to test, and what keeps it alive.
+struct Place {
+    store: Arc<dyn Store>,
+    _keep: Box<dyn Any>,
+}
+
+/// Opens a location with fixed credentials.
+fn open(location: &str, key: (&str, &str), ca_file: Option<std::path::PathBuf>) -> Arc<dyn Store> {
+    let credentials = S3Credentials {
+        access_key_id: key.0.to_owned(),
+        secret_access_key: key.1.to_owned().into(),
+        session_token: None,
+    };
+    // No server here needs ten minutes; a test that fails should say so sooner.
+    let retry = RetryOptions { give_up_after: Duration::from_secs(20), ..RetryOptions::default() };
+    let options = OpenOptions {
+        mode: OpenMode::Create,
+        retry,
+        s3: S3Options { credentials: Some(credentials), ca_file, ..S3Options::default() },
+        ..OpenOptions::default()
+    };
+    let location: Location = location.parse().expect("a location");
+    coffre::store::open(&location, &options, Arc::new(Collected::default())).expect("opened")
+}
+
+/// Returns a prefix that no other test uses: the servers outlive a test.
+fn fresh() -> String {
+    let mut random = [0; 8];
+    getrandom::fill(&mut random).expect("randomness");
+    format!("contract/{:016x}", u64::from_ne_bytes(random))
+}
+
+fn key(name: &str) -> ObjectKey {
+    ObjectKey::from_listed(name)
+}
+
+async fn names(store: &dyn Store, prefix: &str) -> Vec<String> {
+    let found = store.list(prefix).await.expect("listed");
+    found.into_iter().map(|info| info.key.as_str().to_owned()).collect()
+}
+
+async fn memory() -> Option<Place> {
+    Some(Place { store: open(&format!("memory:{}", fresh()), ("", ""), None), _keep: Box::new(()) })
+}
+
+async fn local() -> Option<Place> {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let root = directory.path().join("repo");
+    Some(Place { store: open(root.to_str().expect("plain"), ("", ""), None), _keep: Box::new(directory) })
+}
+
+async fn s3_in_process() -> Option<Place> {
+    let server = S3Server::start().await;
+    Some(Place { store: open(&server.location(&fresh()), s3_server::OWNER, None), _keep: Box::new(server) })
+}
+
+async fn ceph_http() -> Option<Place> {
+    let store = open(&ceph()?.http(ceph::BUCKET, &fresh()), ceph::OWNER, None);
+    Some(Place { store, _keep: Box::new(()) })
+}
+
+async fn ceph_https() -> Option<Place> {
+    let ceph = ceph()?;
+    let store = open(&ceph.https(ceph::BUCKET, &fresh()), ceph::OWNER, Some(ceph.ca_file()));
+    Some(Place { store, _keep: Box::new(()) })
+}
+
+async fn ceph_locked_bucket() -> Option<Place> {
+    let store = open(&ceph()?.http(ceph::LOCKED_BUCKET, &fresh()), ceph::OWNER, None);
+    Some(Place { store, _keep: Box::new(()) })
+}
+
+/// Makes one test for each rule of the contract and the given stores.
+macro_rules! contract {
+    ($($place:ident),* : $rules:tt) => { $(contract!(@ $place $rules);)* };
+    (@ $place:ident [$($rule:ident),* $(,)?]) => {
+        mod $place {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $rule() {
+                    if let Some(place) = super::$place().await {
+                        super::$rule(place.store.clone()).await;
+                    }
+                }
+            )*
+        }
+    };
+}
+
+contract!(memory, local, s3_in_process, ceph_http, ceph_https, ceph_locked_bucket: [
+    an_object_is_read_back_as_it_was_stored,
+    an_object_is_replaced,
+    an_empty_object_is_an_object,
+    a_pack_of_33_mib_is_stored_and_read,
+    ranges_give_exactly_what_they_name,
+    what_is_not_there_is_not_found,
+    deleting_twice_is_deleting_once,
+    lists_are_sorted_and_complete_over_many_pages,
+    prefixes_are_plain_text,
+    odd_names_are_kept,
+    many_put_at_once,
+    racing_puts_leave_one_of_them_whole,
+]);
+
+async fn an_object_is_read_back_as_it_was_stored(store: Arc<dyn Store>) {
+    let (name, body) = (key("packs/00/a"), Bytes::from_static(b"\x00\xffhello\r\n"));
+    store.put(&name, body.clone()).await.expect("stored");
+    assert_eq!(store.get(&name).await.expect("read"), body);
+    let info = store.head(&name).await.expect("there");
+    assert_eq!((info.key, info.size), (name, body.len() as u64));
+}
+
+async fn an_object_is_replaced(store: Arc<dyn Store>) {
+    let name = key("sessions/a");
+    for body in ["a longer first", "second", ""] {
+        store.put(&name, body.into()).await.expect("stored");
+        assert_eq!(store.get(&name).await.expect("read"), body);
+        assert_eq!(store.list("sessions/").await.expect("listed").len(), 1);
+    }
+}
+
+async fn an_empty_object_is_an_object(store: Arc<dyn Store>) {
+    store.put(&key("a"), Bytes::new()).await.expect("stored");
+    assert_eq!(store.get(&key("a")).await.expect("read"), Bytes::new());
+    assert_eq!(store.head(&key("a")).await.expect("there").size, 0);
+    assert_eq!(names(&*store, "").await, ["a"]);
+}
+
+async fn a_pack_of_33_mib_is_stored_and_read(store: Arc<dyn Store>) {
+    let body: Bytes = (0..33u32 << 18).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
+    store.put(&key("packs/33/a"), body.clone()).await.expect("stored");
+    assert!(store.get(&key("packs/33/a")).await.expect("read") == body);
+    let range = (17 << 20)..(18 << 20) + 1;
+    let part = store.get_range(&key("packs/33/a"), range.clone()).await.expect("read");
+    assert!(part == body.slice(range.start as usize..range.end as usize));
+}
+
+async fn ranges_give_exactly_what_they_name(store: Arc<dyn Store>) {
+    let (name, body) = (key("a"), "0123456789");
+    store.put(&name, body.into()).await.expect("stored");
+    for (range, expected) in [(0..10, body), (0..1, "0"), (9..10, "9"), (3..7, "3456"), (5..5, ""), (99..99, "")] {
+        assert_eq!(store.get_range(&name, range.clone()).await.expect("read"), expected, "{range:?}");
+    }
+    for range in [0..11, 9..11, 10..11, 100..200, 0..u64::MAX >> 1] {
+        let error = store.get_range(&name, range.clone()).await.expect_err("past the end");
+        assert_eq!(error.kind, StoreErrorKind::Truncated, "{range:?}: {error}");
+    }
+}
+
+async fn what_is_not_there_is_not_found(store: Arc<dyn Store>) {
+    store.put(&key("packs/00/a"), "x".into()).await.expect("stored");
+    for name in ["nothing", "packs/00/b", "packs/01/a"] {
+        assert_eq!(store.get(&key(name)).await.expect_err(name).kind, StoreErrorKind::NotFound, "{name}");
+        assert_eq!(store.get_range(&key(name), 0..1).await.expect_err(name).kind, StoreErrorKind::NotFound, "{name}");
+        let error = store.head(&key(name)).await.expect_err(name);
+        assert_eq!(error.kind, StoreErrorKind::NotFound, "{name}");
+        assert!(error.to_string().starts_with(&format!("head {name}: no such object")), "{error}");
+    }
+    assert_eq!(names(&*store, "nothing/").await, [""; 0]);
+}
+
+#[tokio::test]
+async fn what_only_begins_like_an_object_is_not_found() {
+    // Not in process: the server there takes its directories for objects.
+    for place in [memory().await, local().await, ceph_http().await].into_iter().flatten() {
+        place.store.put(&key("packs/00/a"), "x".into()).await.expect("stored");
+        for name in ["packs/00", "packs", "packs/00/a/b"] {
+            let location = place.store.location();
+            let kind = place.store.get(&key(name)).await.expect_err(name).kind;
+            assert_eq!(kind, StoreErrorKind::NotFound, "{name} at {location}");
+            let kind = place.store.head(&key(name)).await.expect_err(name).kind;
+            assert_eq!(kind, StoreErrorKind::NotFound, "{name} at {location}");
+        }
+    }
+}
+
+async fn deleting_twice_is_deleting_once(store: Arc<dyn Store>) {
+    store.put(&key("packs/00/a"), "x".into()).await.expect("stored");
+    store.put(&key("packs/00/b"), "y".into()).await.expect("stored");
+    for _ in 0..2 {
+        store.delete(&key("packs/00/a")).await.expect("gone");
+        assert_eq!(store.get(&key("packs/00/a")).await.expect_err("gone").kind, StoreErrorKind::NotFound);
+    }
+    store.delete(&key("never/was")).await.expect("nothing to do");
+    assert_eq!(names(&*store, "").await, ["packs/00/b"]);
+}
+
+async fn lists_are_sorted_and_complete_over_many_pages(store: Arc<dyn Store>) {
+    let mut tasks = JoinSet::new();
+    let mut expected = BTreeSet::new();
+    for n in 0..1_050_u32 {
+        let name = format!("packs/{:02x}/{:08x}", n % 7, n.wrapping_mul(2_654_435_761));
+        expected.insert(name.clone());
+        let store = store.clone();
+        tasks.spawn(async move { store.put(&key(&name), vec![0; n as usize % 5].into()).await });
+    }
+    while let Some(done) = tasks.join_next().await {
+        done.expect("no panic").expect("stored");
+    }
+    let expected: Vec<_> = expected.into_iter().collect();
+    assert!(names(&*store, "packs/").await == expected, "sorted and complete");
+    assert_eq!(names(&*store, "packs/03/").await.len(), 150);
+    let sizes: u64 = store.list("").await.expect("listed").iter().map(|info| info.size).sum();
+    assert_eq!(sizes, 2_100);
+}
+
+async fn prefixes_are_plain_text(store: Arc<dyn Store>) {
+    for name in ["packs/00/a", "packs/01/b", "packs/1f/c", "packs-old/d", "index/e"] {
+        store.put(&key(name), "x".into()).await.expect("stored");
+    }
+    for (prefix, expected) in [
+        ("", vec!["index/e", "packs-old/d", "packs/00/a", "packs/01/b", "packs/1f/c"]),
+        ("packs", vec!["packs-old/d", "packs/00/a", "packs/01/b", "packs/1f/c"]),
+        ("packs/", vec!["packs/00/a", "packs/01/b", "packs/1f/c"]),
+        ("packs/0", vec!["packs/00/a", "packs/01/b"]),
+        ("packs/00/a", vec!["packs/00/a"]),
+        ("packs/00/a/", vec![]),
+        ("packs/2", vec![]),
+        ("acks", vec![]),
+    ] {
+        assert_eq!(names(&*store, prefix).await, expected, "{prefix:?}");
+    }
+}
+
+async fn odd_names_are_kept(store: Arc<dyn Store>) {
+    let mut odd = [
+        "odd/with space",
+        "odd/plus+and%25percent",
+        "odd/question?mark&more=1#hash",
+        "odd/quote'\"<>",
+        "odd/tilde~!*()",
+        "odd/comma,semi;colon:at@",
+        "odd/été-漢字-🗄",
+        "odd/.hidden",
+        "odd/trailing.",
+        "odd/back\\slash",
+        "odd/{b}[r]^|`",
+    ];
+    for name in odd {
+        store.put(&key(name), name.into()).await.expect(name);
+    }
+    odd.sort_unstable();
+    assert_eq!(names(&*store, "odd/").await, odd);
+    for name in odd {
+        assert_eq!(store.get(&key(name)).await.expect(name), name);
+        assert_eq!(names(&*store, name).await, [name]);
+        store.delete(&key(name)).await.expect(name);
+    }
+    assert_eq!(names(&*store, "").await, [""; 0]);
+}
+
+async fn many_put_at_once(store: Arc<dyn Store>) {
+    let mut tasks = JoinSet::new();
+    for n in 0..64_u8 {
+        let store = store.clone();
+        tasks.spawn(async move {
+            let name = key(&format!("packs/{n:02x}/x"));
+            store.put(&name, vec![n; 10_000].into()).await?;
+            assert_eq!(store.get(&name).await?, vec![n; 10_000]);
+            Ok::<_, coffre::store::StoreError>(())
+        });
+    }
+    while let Some(done) = tasks.join_next().await {
+        done.expect("no panic").expect("stored and read");
+    }
+    assert_eq!(names(&*store, "packs/").await.len(), 64);
+}
+
+async fn racing_puts_leave_one_of_them_whole(store: Arc<dyn Store>) {
+    let mut tasks = JoinSet::new();
+    for n in 0..8_u8 {
+        let store = store.clone();
+        tasks.spawn(async move { store.put(&key("sessions/x"), vec![n; 100_000 + usize::from(n)].into()).await });
+    }
+    while let Some(done) = tasks.join_next().await {
+        done.expect("no panic").expect("stored");
+    }
+    let body = store.get(&key("sessions/x")).await.expect("read");
+    assert_eq!(body, vec![body[0]; 100_000 + usize::from(body[0])]);
+    assert_eq!(names(&*store, "").await, ["sessions/x"]);
+}
+
+/// A key that may only add: everything a backup needs, and no deletion.
+async fn limited_key_may_add_but_not_delete(store: Arc<dyn Store>) {
+    store.put(&key("packs/00/a"), "x".into()).await.expect("may put");
+    assert_eq!(store.get(&key("packs/00/a")).await.expect("may get"), "x");
+    assert_eq!(names(&*store, "").await, ["packs/00/a"]);
+    let error = store.delete(&key("packs/00/a")).await.expect_err("may not delete");
+    assert_eq!(error.kind, StoreErrorKind::Denied);
+    assert_eq!(error.to_string(), "delete packs/00/a: access denied (HTTP 403 AccessDenied)");
+    store.head(&key("packs/00/a")).await.expect("still there");
+}
+
+#[tokio::test]
+async fn limited_key_may_add_but_not_delete_in_process() {
+    let server = S3Server::start().await;
+    limited_key_may_add_but_not_delete(open(&server.location(&fresh()), s3_server::LIMITED, None)).await;
+}
+
+#[tokio::test]
+async fn limited_key_may_add_but_not_delete_at_ceph() {
+    let Some(ceph) = ceph() else { return };
+    for bucket in [ceph::BUCKET, ceph::LOCKED_BUCKET] {
+        limited_key_may_add_but_not_delete(open(&ceph.http(bucket, &fresh()), ceph::LIMITED, None)).await;
+    }
+}
+
+#[tokio::test]
+async fn bad_credentials_are_denied_with_the_reason() {
+    let Some(ceph) = ceph() else { return };
+    let location = ceph.http(ceph::BUCKET, &fresh());
+    for (credentials, reason) in [
+        (("NOSUCHKEY00000000000", ceph::OWNER.1), "does not know this access key (HTTP 403 InvalidAccessKeyId)"),
+        ((ceph::OWNER.0, "wrong"), "the secret key does not belong to the access key (HTTP 403 SignatureDoesNotMatch)"),
+    ] {
+        let store = open(&location, credentials, None);
+        for error in [
+            store.put(&key("a"), "x".into()).await.expect_err("denied"),
+            store.get(&key("a")).await.expect_err("denied"),
+            store.list("").await.expect_err("denied"),
+        ] {
+            assert_eq!(error.kind, StoreErrorKind::Denied);
+            assert!(error.message.contains(reason) && !error.to_string().contains(credentials.1), "{error}");
+        }
+        // An answer to HEAD has no body, so no reason.
+        let error = store.head(&key("a")).await.expect_err("denied");
+        assert_eq!((error.kind, error.message.as_str()), (StoreErrorKind::Denied, "access denied (HTTP 403)"));
+    }
+}
+
+#[tokio::test]
+async fn a_bucket_that_is_missing_is_no_place() {
+    let server = S3Server::start().await;
+    let mut places = vec![(server.location("").replace(s3_server::BUCKET, "absent"), s3_server::OWNER)];
+    if let Some(ceph) = ceph() {
+        places.push((ceph.http("absent", ""), ceph::OWNER));
+    }
+    for (location, credentials) in places {
+        let store = open(&location, credentials, None);
+        let error = store.list("").await.expect_err("no bucket");
+        assert_eq!(error.kind, StoreErrorKind::NoSuchPlace);
+        assert!(error.message.contains("the bucket does not exist"), "{error}");
+        assert_eq!(store.get(&key("a")).await.expect_err("no bucket").kind, StoreErrorKind::NoSuchPlace);
+        assert_eq!(store.put(&key("a"), "x".into()).await.expect_err("no bucket").kind, StoreErrorKind::NoSuchPlace);
+    }
+}
+
+#[tokio::test]
+async fn an_unknown_authority_is_refused_at_once_with_advice() {
+    let Some(ceph) = ceph() else { return };
+    let other = other_certificate();
+    for ca_file in [None, Some(other.path().to_owned())] {
+        let store = open(&ceph.https(ceph::BUCKET, &fresh()), ceph::OWNER, ca_file);
+        let started = std::time::Instant::now();
+        let error = store.list("").await.expect_err("not trusted");
+        assert_eq!(error.kind, StoreErrorKind::Other, "{error}");
+        assert!(error.message.contains("CA file"), "{error}");
+        assert!(started.elapsed().as_secs() < 5, "not retried");
+    }
+    // Plain HTTP spoken to as TLS is no reason to wait either.
+    let store = open(&ceph.http(ceph::BUCKET, "").replace("s3+http", "s3"), ceph::OWNER, Some(ceph.ca_file()));
+    let error = store.list("").await.expect_err("no TLS there");
+    assert!(error.message.contains("does not speak TLS"), "{error}");
+}
+
+/// Makes a certificate that has signed nothing, with the tool that made the gateway's.
+fn other_certificate() -> tempfile::NamedTempFile {
+    let file = tempfile::NamedTempFile::new().expect("a temporary file");
+    let made = std::process::Command::new("openssl")
+        .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=other"])
+        .args(["-keyout", "/dev/null", "-out"])
+        .arg(file.path())
+        .output()
+        .expect("openssl runs");
+    assert!(made.status.success());
+    file
+}
