@@ -340,6 +340,8 @@ async fn newest<T>(
                 cache.remember_counter(kind, counter);
                 return Ok((object.key, value));
             }
+            // It is signed and counts; falling back on an older one would undo what it says.
+            Err(source @ FormatError::Newer { .. }) => return Err(OpenError::Damaged { key: object.key, source }),
             Err(source) => damaged = damaged.or(Some((object.key, source))),
         }
     }

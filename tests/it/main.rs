@@ -1,9 +1,11 @@
 //! The integration tests, one binary.
 
+mod cli;
 mod crash;
 mod damage;
 mod layers;
 mod repository;
+mod restore;
 mod s3_faults;
 mod source_command;
 mod source_files;

@@ -224,8 +224,16 @@ async fn what_cannot_be_mended_fails_at_once_and_says_why() {
         (s3_error("403 Forbidden", "AccessDenied"), StoreErrorKind::Denied, "access denied (HTTP 403 AccessDenied)"),
         (s3_error("403 Forbidden", "RequestTimeTooSkewed"), StoreErrorKind::Other, "the clock of this machine"),
         (s3_error("403 Forbidden", "QuotaExceeded"), StoreErrorKind::Full, "a quota is used up"),
-        (s3_error("301 Moved Permanently", "PermanentRedirect"), StoreErrorKind::Other, "another region"),
-        (s3_error("400 Bad Request", "AuthorizationHeaderMalformed"), StoreErrorKind::Other, "another region"),
+        (
+            s3_error("301 Moved Permanently", "PermanentRedirect"),
+            StoreErrorKind::Other,
+            "the bucket is in another region",
+        ),
+        (
+            s3_error("400 Bad Request", "AuthorizationHeaderMalformed"),
+            StoreErrorKind::Other,
+            "the bucket is in another region",
+        ),
         (s3_error("404 Not Found", "NoSuchBucket"), StoreErrorKind::NoSuchPlace, "the bucket does not exist"),
         (
             answer("403 Forbidden", &["Content-Type: text/html"], "<html>no</html>"),

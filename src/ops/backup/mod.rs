@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::crypto::{CryptoError, random};
+use crate::format::FormatError;
 use crate::format::lease::Lease;
 use crate::model::entry::{Entry, EntryKind};
 use crate::model::path::{EntryPath, display_bytes};
@@ -141,6 +142,9 @@ pub enum BackupError {
         #[source]
         source: SourceError,
     },
+    /// A newer program asks of writers what this one does not know.
+    #[error("this repository cannot be written by this version")]
+    Features(#[source] FormatError),
     /// Ending was asked for.
     #[error("interrupted; what was stored will be found by the next run")]
     Cancelled,
@@ -180,6 +184,8 @@ pub async fn backup(
     cancel: Cancel,
 ) -> Result<BackupReport, BackupError> {
     let begun = std::time::Instant::now();
+    let config = repository.config();
+    config.check_features(&config.required.write).map_err(BackupError::Features)?;
     let started = options.clock.now();
     let stream_paths = check_streams(&options)?;
     let sources = source_names(&options);

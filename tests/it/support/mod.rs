@@ -3,6 +3,7 @@
 pub mod ceph;
 pub mod proxy;
 pub mod s3_server;
+pub mod tree;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -133,6 +134,16 @@ pub async fn read_back(
         found.push((entry, bytes));
     }
     Ok(found)
+}
+
+/// Counts the chunks that the index locates, and how many of them are different.
+pub async fn chunk_counts(store: Arc<dyn Store>, cache: &Path) -> (usize, usize) {
+    let repository = open(store, cache).await.expect("opened");
+    let index = Index::load(&repository, &Collected::default()).await.expect("loaded");
+    let keys: Vec<_> =
+        index.tables().iter().flat_map(|table| table.rows().map(|row| row.key).collect::<Vec<_>>()).collect();
+    let distinct: std::collections::BTreeSet<_> = keys.iter().collect();
+    (keys.len(), distinct.len())
 }
 
 /// The files below `source` in a read-back snapshot, by their path relative to it.
