@@ -198,13 +198,13 @@ def passphrase_of(typed):
     if not upper.startswith(prefix):
         return typed
     symbols = upper[len(prefix) :].replace("-", "").translate(str.maketrans("OIL", "011"))
-    require(len(symbols) == 36 and set(symbols) <= set(SYMBOLS), "the recovery identity", "it is mistyped")
-    bits = 0
-    for symbol in symbols[:32]:
-        bits = bits << 5 | SYMBOLS.index(symbol)
-    check = blake3(bits.to_bytes(20, "big"), derive_key_context="coffre/1 recovery identity check").digest()
-    require(symbols[32:] == "".join(SYMBOLS[b & 31] for b in check[:4]), "the recovery identity", "it is mistyped")
-    return "-".join([prefix] + [symbols[i : i + 4] for i in range(0, 36, 4)])
+    if len(symbols) == 36 and set(symbols) <= set(SYMBOLS):
+        bits = sum(SYMBOLS.index(symbol) << 5 * (31 - i) for i, symbol in enumerate(symbols[:32]))
+        check = blake3(bits.to_bytes(20, "big"), derive_key_context="coffre/1 recovery identity check").digest()
+        if symbols[32:] == "".join(SYMBOLS[byte & 31] for byte in check[:4]):
+            return "-".join([prefix] + [symbols[i : i + 4] for i in range(0, 36, 4)])
+    say("note: this looks like a recovery identity, but is mistyped")
+    return typed
 
 
 def open_age(header, body, passphrase, what):
@@ -324,7 +324,8 @@ class Repository:
 
     def unlock(self, passphrase):
         """Opens a key slot that has the reader key, those of low work factor first (section 5)."""
-        slots, writer_only = [], False
+        slots, passphrase = [], passphrase_of(passphrase).encode()
+        failure = "no key slot opens with this passphrase"
         for name in self.names("keys", r"[0-9a-f]{16}\.age"):
             data = self.read(name)
             header = AGE_HEADER.match(data)
@@ -333,7 +334,7 @@ class Repository:
                 continue
             slots.append((int(header[3]), name, header, data[header.end() :]))
         for _, name, header, body in sorted(slots, key=lambda slot: slot[:2]):
-            payload = open_age(header, body, passphrase_of(passphrase).encode(), name)
+            payload = open_age(header, body, passphrase, name)
             if payload is None:
                 continue
             slot = Record(payload, name)
@@ -341,14 +342,14 @@ class Repository:
             role, key = slot.uint(1, 0), slot.fixed(2, 32)
             require(role in (0, 1), name, "an unknown role")
             if role == 1:
-                writer_only = True
+                failure = f"{name} opens, but its key can only write"
                 continue
             self.id, self.reader_key = slot.fixed(3, 16), key
             signing = Ed25519PrivateKey.from_private_bytes(derive(key, self.id, "signing")).public_key()
             require(signing.public_bytes_raw() == slot.fixed(4, 32), name, "its keys do not belong together")
             self.verifying_key = slot.fixed(4, 32)
             return
-        raise Damaged("the key slot opens, but its key can only write" if writer_only else "no key slot opens with this passphrase")
+        raise Damaged(failure)
 
     def newest(self, kind, letter, remember):
         """The configuration or keyring that counts (section 6)."""
@@ -736,7 +737,7 @@ def restore(repository, wanted, target):
 def main():
     parser = argparse.ArgumentParser(description="Reads a coffre repository without coffre.")
     parser.add_argument("--repo", required=True, metavar="DIR", help="the repository's directory")
-    parser.add_argument("--password-file", required=True, metavar="FILE", help="passphrase or recovery identity, one line")
+    parser.add_argument("--password-file", required=True, metavar="FILE", help="passphrase or recovery identity")
     parser.add_argument("--remember", metavar="FILE", help="where to keep the counters seen, to notice a roll-back")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("list", help="show the snapshots, the oldest first")
