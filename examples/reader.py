@@ -203,8 +203,7 @@ def passphrase_of(typed):
         check = blake3(bits.to_bytes(20, "big"), derive_key_context="coffre/1 recovery identity check").digest()
         if symbols[32:] == "".join(SYMBOLS[byte & 31] for byte in check[:4]):
             return "-".join([prefix] + [symbols[i : i + 4] for i in range(0, 36, 4)])
-    say("note: this looks like a recovery identity, but is mistyped")
-    return typed
+    raise Damaged("the recovery identity is mistyped")
 
 
 def open_age(header, body, passphrase, what):
@@ -302,6 +301,9 @@ class Repository:
         require(version == 1, "the configuration", f"its format version is {version}; this program reads 1")
         features = config.get(4, dict, {}).get(0, [])
         require(not features, "the configuration", f"reading requires features unknown here: {shown(str(features))}")
+        for key in (5, 6):  # how contents were cut matters to writers only
+            config.array(key, [int] * 5)
+        config.uint(7)
         self.domains = {}
         for domain in self.newest("keyring", b"K", remember).get(2, list, []):
             self.add_domain(Record(domain, "a domain of the keyring"))
@@ -325,7 +327,6 @@ class Repository:
     def unlock(self, passphrase):
         """Opens a key slot that has the reader key, those of low work factor first (section 5)."""
         slots, passphrase = [], passphrase_of(passphrase).encode()
-        failure = "no key slot opens with this passphrase"
         for name in self.names("keys", r"[0-9a-f]{16}\.age"):
             data = self.read(name)
             header = AGE_HEADER.match(data)
@@ -334,22 +335,26 @@ class Repository:
                 continue
             slots.append((int(header[3]), name, header, data[header.end() :]))
         for _, name, header, body in sorted(slots, key=lambda slot: slot[:2]):
-            payload = open_age(header, body, passphrase, name)
-            if payload is None:
-                continue
-            slot = Record(payload, name)
-            require(slot.uint(0) == 1, name, "a newer version")
-            role, key = slot.uint(1, 0), slot.fixed(2, 32)
-            require(role in (0, 1), name, "an unknown role")
-            if role == 1:
-                failure = f"{name} opens, but its key can only write"
-                continue
-            self.id, self.reader_key = slot.fixed(3, 16), key
-            signing = Ed25519PrivateKey.from_private_bytes(derive(key, self.id, "signing")).public_key()
-            require(signing.public_bytes_raw() == slot.fixed(4, 32), name, "its keys do not belong together")
-            self.verifying_key = slot.fixed(4, 32)
-            return
-        raise Damaged(failure)
+            try:
+                payload = open_age(header, body, passphrase, name)
+                if payload is not None and self.take_slot(Record(payload, name)):
+                    return
+            except Damaged as error:
+                self.report(error)
+        raise Damaged("no key slot gives the reader key for this passphrase")
+
+    def take_slot(self, slot):
+        """Takes the keys of a slot's payload, unless it only has the writer key."""
+        require(slot.uint(0) == 1, slot.what, "a newer version")
+        role, key, self.id, self.verifying_key = slot.uint(1, 0), slot.fixed(2, 32), slot.fixed(3, 16), slot.fixed(4, 32)
+        require(role in (0, 1), slot.what, "an unknown role")
+        if role == 1:
+            say(f"note: {slot.what} opens, but its key can only write")
+            return False
+        self.reader_key, signing = key, Ed25519PrivateKey.from_private_bytes(derive(key, self.id, "signing"))
+        same = signing.public_key().public_bytes_raw() == self.verifying_key
+        require(same, slot.what, "its keys do not belong together")
+        return True
 
     def newest(self, kind, letter, remember):
         """The configuration or keyring that counts (section 6)."""

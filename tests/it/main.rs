@@ -3,6 +3,7 @@
 mod crash;
 mod damage;
 mod layers;
+mod python_reader;
 mod repository;
 mod source_command;
 mod source_files;
