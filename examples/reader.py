@@ -346,7 +346,8 @@ class Repository:
     def take_slot(self, slot):
         """Takes the keys of a slot's payload, unless it only has the writer key."""
         require(slot.uint(0) == 1, slot.what, "a newer version")
-        role, key, self.id, self.verifying_key = slot.uint(1, 0), slot.fixed(2, 32), slot.fixed(3, 16), slot.fixed(4, 32)
+        role, key = slot.uint(1, 0), slot.fixed(2, 32)
+        self.id, self.verifying_key = slot.fixed(3, 16), slot.fixed(4, 32)
         require(role in (0, 1), slot.what, "an unknown role")
         if role == 1:
             say(f"note: {slot.what} opens, but its key can only write")
