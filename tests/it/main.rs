@@ -4,6 +4,7 @@ mod cli;
 mod crash;
 mod damage;
 mod layers;
+mod python_reader;
 mod repository;
 mod restore;
 mod s3_faults;

@@ -33,9 +33,12 @@ pub struct Bench {
     pub cache: tempfile::TempDir,
 }
 
+/// The passphrase of every test repository, as it is typed.
+pub const PASSPHRASE: &str = "a passphrase for tests";
+
 /// The passphrase of every test repository; its slot is cheap to open.
 pub fn passphrase() -> Passphrase {
-    Passphrase::new("a passphrase for tests".into())
+    Passphrase::new(PASSPHRASE.into())
 }
 
 /// Small chunks and packs, so that little data makes many of both.

@@ -1,0 +1,771 @@
+#!/usr/bin/env python3
+"""Reads a coffre repository in a directory, without coffre: written from docs/format.md, whose sections it names.
+
+    python examples/reader.py --repo DIR --password-file FILE list
+    python examples/reader.py --repo DIR --password-file FILE restore SNAPSHOT TARGET
+
+SNAPSHOT is an id, a name below snapshots/, or `latest`; TARGET must be empty or not there yet. Needs Python 3.11 and
+examples/requirements.txt.
+
+The index is not used: chunks are found by the sealed directories of the packs themselves. Every signature, commitment,
+tag and chunk id is checked. What is damaged is named and left out, and the exit status is 1.
+
+Restored are files (holes, hardlinks), directories, symbolic links, named pipes and streams (as files), with modes and
+times, and with owners if run by root. Sockets, devices and extended attributes are not.
+"""
+
+import argparse
+import base64
+import calendar
+import hashlib
+import hmac
+import io
+import json
+import os
+import re
+import stat
+import sys
+import time
+from collections import OrderedDict
+from dataclasses import dataclass
+
+import cbor2
+import zstandard
+from blake3 import blake3
+from cryptography.exceptions import InvalidSignature, InvalidTag
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF, HKDFExpand
+from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
+
+HEADER_LEN, TRAILER_LEN = 1204, 1284
+FRAME_PLAIN_MAX, DEPTH_MAX, PATH_MAX = 16 << 20, 16, 65536
+NODE_PATHS_MAX = 64 << 20  # decoded paths of one node, bytes
+FRAMES_KEPT = 12  # decoded frames kept in memory
+FILE, DIRECTORY, SYMLINK, FIFO, STREAM = 0, 1, 2, 3, 7
+LEFT_OUT = {4: "a socket", 5: "a character device", 6: "a block device"}
+
+
+class Damaged(Exception):
+    """Something in the repository is not what the format says; the message names the object."""
+
+
+def require(condition, what, why):
+    if not condition:
+        raise Damaged(f"{what}: {why}")
+
+
+def say(text):
+    print(f"reader: {text}", file=sys.stderr)
+
+
+def shown(text):
+    """A name or text from the repository, made safe for a terminal."""
+    text = text.decode("utf-8", "backslashreplace") if isinstance(text, bytes) else text
+    return "".join(c if c.isprintable() else f"\\u{{{ord(c):x}}}" for c in text)
+
+
+# ---- Section 1: numbers, tables, records ----
+
+
+class Cursor:
+    """Takes values from the front of `data`, never past its end."""
+
+    def __init__(self, data, what):
+        self.data, self.at, self.what = data, 0, what
+
+    def take(self, n):
+        require(n <= len(self.data) - self.at, self.what, "it is cut short")
+        self.at += n
+        return self.data[self.at - n : self.at]
+
+    def u8(self):
+        return self.take(1)[0]
+
+    def u32(self):
+        return int.from_bytes(self.take(4), "little")
+
+    def varint(self):
+        value = 0
+        for shift in range(0, 70, 7):
+            byte = self.u8()
+            value |= (byte & 0x7F) << shift
+            if byte < 0x80:
+                require(value < 1 << 64, self.what, "a number is too large")
+                return value
+        raise Damaged(f"{self.what}: a number is too long")
+
+    def mark(self, letter):
+        require(self.take(8) == b"coffre" + letter + b"\1", self.what, "its mark is not that of a version 1 object")
+
+    def rest(self):
+        return self.take(len(self.data) - self.at)
+
+    def finish(self):
+        require(self.at == len(self.data), self.what, "bytes are left over")
+
+
+class Record:
+    """A CBOR map. Bytes behind it and keys never asked for are ignored."""
+
+    def __init__(self, data, what):
+        self.what = what
+        try:
+            self.fields = data if isinstance(data, dict) else cbor2.CBORDecoder(io.BytesIO(data)).decode()
+        except Exception as error:  # whatever the library finds wrong
+            raise Damaged(f"{what}: not CBOR ({error})") from None
+        require(isinstance(self.fields, dict), what, "not a map")
+
+    def get(self, key, kind, *default):
+        """Field `key`, of Python's type `kind`; without a default it is required."""
+        if key not in self.fields and default:
+            return default[0]
+        require(key in self.fields, self.what, f"field {key} is missing")
+        return checked(self.fields[key], kind, f"{self.what}, field {key}")
+
+    def uint(self, key, *default):
+        value = self.get(key, int, *default)
+        require(0 <= value < 1 << 64, self.what, f"field {key} is out of range")
+        return value
+
+    def fixed(self, key, length):
+        """Required bytes of a known length."""
+        value = self.get(key, bytes)
+        require(len(value) == length, self.what, f"field {key} has the wrong length")
+        return value
+
+    def array(self, key, kinds, *default):
+        """An array with one item of each kind."""
+        value = self.get(key, list, *default)
+        require(len(value) == len(kinds), self.what, f"field {key} has the wrong number of items")
+        return [checked(item, kind, f"{self.what}, field {key}") for item, kind in zip(value, kinds)]
+
+
+def checked(value, kind, what):
+    require(type(value) is kind, what, f"not of type {kind.__name__}")
+    return value
+
+
+# ---- Sections 3 and 4: derivations, sealed bytes, envelopes ----
+
+
+def hkdf(key, salt, info, length):
+    return HKDF(SHA256(), length, salt, info).derive(key)
+
+
+def derive(key, salt, label, length=32):
+    return hkdf(key, salt, b"coffre/1 " + label.encode(), length)
+
+
+def committed_key(root, salt, label, commitment, what):
+    """Derives a key with a commitment, and compares the commitment before anything is opened."""
+    both = derive(root, salt, label, 64)
+    require(hmac.compare_digest(both[32:], commitment), what, "it was sealed under another key")
+    return AESGCM(both[:32])
+
+
+def unseal(aead, nonce, sealed, associated, what):
+    try:
+        return aead.decrypt(nonce, sealed, associated)
+    except (InvalidTag, ValueError):
+        raise Damaged(f"{what}: changed, or sealed for another place") from None
+
+
+def open_envelope(data, root, repository, purpose, obj, what):
+    cursor = Cursor(data, what)
+    salt, commitment = cursor.take(16), cursor.take(32)
+    aead = committed_key(root, salt, f"envelope {purpose}", commitment, what)
+    padded = Cursor(unseal(aead, bytes(12), cursor.rest(), repository + obj + purpose.encode(), what), what)
+    return padded.take(padded.u32())
+
+
+# ---- Section 5: key slots ----
+
+AGE_HEADER = re.compile(
+    rb"(age-encryption\.org/v1\n-> scrypt ([A-Za-z0-9+/]{22}) ([1-9][0-9]?)\n([A-Za-z0-9+/]{43})\n---)"
+    rb" ([A-Za-z0-9+/]{43})\n"
+)
+SYMBOLS = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+
+
+def passphrase_of(typed):
+    """What was typed, or the recovery identity in its one spelling if it is one."""
+    prefix = "COFFRE-RECOVERY"
+    upper = typed.strip().upper().replace(" ", "-")
+    if not upper.startswith(prefix):
+        return typed
+    symbols = upper[len(prefix) :].replace("-", "").translate(str.maketrans("OIL", "011"))
+    if len(symbols) == 36 and set(symbols) <= set(SYMBOLS):
+        bits = sum(SYMBOLS.index(symbol) << 5 * (31 - i) for i, symbol in enumerate(symbols[:32]))
+        check = blake3(bits.to_bytes(20, "big"), derive_key_context="coffre/1 recovery identity check").digest()
+        if symbols[32:] == "".join(SYMBOLS[byte & 31] for byte in check[:4]):
+            return "-".join([prefix] + [symbols[i : i + 4] for i in range(0, 36, 4)])
+    raise Damaged("the recovery identity is mistyped")
+
+
+def open_age(header, body, passphrase, what):
+    """Opens an age file whose header matched AGE_HEADER; None if it has another passphrase."""
+    salt, wrapped, mac = (base64.b64decode(header[i] + b"=" * (-len(header[i]) % 4)) for i in (2, 4, 5))
+    stretched = Scrypt(b"age-encryption.org/v1/scrypt" + salt, 32, 1 << int(header[3]), 8, 1).derive(passphrase)
+    try:
+        file_key = ChaCha20Poly1305(stretched).decrypt(bytes(12), wrapped, None)
+    except InvalidTag:
+        return None
+    expected = hmac.digest(hkdf(file_key, b"", b"header", 32), header[1], "sha256")
+    require(hmac.compare_digest(expected, mac), what, "its header was changed")
+    aead, rest = ChaCha20Poly1305(hkdf(file_key, body[:16], b"payload", 32)), body[16:]
+    rows = [rest[i : i + 65552] for i in range(0, len(rest), 65552)]
+    nonces = [i.to_bytes(11, "big") + bytes([i == len(rows) - 1]) for i in range(len(rows))]
+    return b"".join(unseal(aead, nonce, row, None, what) for nonce, row in zip(nonces, rows))
+
+
+# ---- Section 7: X-Wing and HPKE in base mode ----
+
+
+class DomainKey:
+    """The secret key of a domain and epoch, with the chunk id key that belongs to it."""
+
+    SUITE = b"HPKE\x64\x7a\x00\x01\x00\x02"
+    LABEL = bytes.fromhex("5c2e2f2f5e5c")
+
+    def __init__(self, seed, chunk_id_key):
+        expanded = hashlib.shake_256(seed).digest(96)
+        self.mlkem = MLKEM768PrivateKey.from_seed_bytes(expanded[:64])
+        self.x25519 = X25519PrivateKey.from_private_bytes(expanded[64:])
+        self.public_x = self.x25519.public_key().public_bytes_raw()
+        self.public = self.mlkem.public_key().public_bytes_raw() + self.public_x
+        self.chunk_id_key = chunk_id_key
+
+    def decapsulate(self, encapsulated):
+        shared_m = self.mlkem.decapsulate(encapsulated[:1088])
+        shared_x = self.x25519.exchange(X25519PublicKey.from_public_bytes(encapsulated[1088:]))
+        return hashlib.sha3_256(shared_m + shared_x + encapsulated[1088:] + self.public_x + self.LABEL).digest()
+
+    def open(self, encapsulated, sealed, info, what):
+        """Opens the one message of an HPKE exchange."""
+
+        def extract(salt, label, ikm):
+            return hmac.digest(salt, b"HPKE-v1" + self.SUITE + label + ikm, "sha256")
+
+        def expand(label, length):
+            labeled = length.to_bytes(2, "big") + b"HPKE-v1" + self.SUITE + label + context
+            return HKDFExpand(SHA256(), length, labeled).derive(secret)
+
+        context = b"\0" + extract(b"", b"psk_id_hash", b"") + extract(b"", b"info_hash", info)
+        try:
+            secret = extract(self.decapsulate(encapsulated), b"secret", b"")
+        except ValueError:  # X25519 of a point of small order
+            raise Damaged(f"{what}: its session header is no encapsulation") from None
+        return unseal(AESGCM(expand(b"key", 32)), expand(b"base_nonce", 12), sealed, b"", f"{what}, session header")
+
+
+# ---- The repository: sections 2, 6, 8, 9, 11 and 12 ----
+
+
+@dataclass
+class Pack:
+    """A pack whose directory was read; a frame is (offset, sealed length, plaintext length, codec)."""
+
+    name: str
+    id: bytes
+    aead: AESGCM
+    chunk_id_key: bytes
+    frames: list
+
+
+@dataclass
+class Snapshot:
+    name: str
+    id: bytes
+    record: Record
+    root: bytes
+    depth: int
+
+
+class Repository:
+    """An opened repository: keys, packs and trees. Everything it returns was checked."""
+
+    def __init__(self, directory, passphrase, remember=None):
+        self.directory = directory
+        self.problems = 0
+        self.sessions = {}  # header → (session secret, chunk id key)
+        self.places = None  # chunk key → [(pack, frame number, begin, end)]
+        self.plain = OrderedDict()  # (pack id, frame number) → plaintext, the latest used last
+        require(self.names("config"), directory, "there is no repository here")
+        self.unlock(passphrase)
+        config = self.newest("config", b"C", remember)
+        version = config.uint(2)
+        require(version == 1, "the configuration", f"its format version is {version}; this program reads 1")
+        features = config.get(4, dict, {}).get(0, [])
+        require(not features, "the configuration", f"reading requires features unknown here: {shown(str(features))}")
+        for key in (5, 6):  # how contents were cut matters to writers only
+            config.array(key, [int] * 5)
+        config.uint(7)
+        self.domains = {}
+        for domain in self.newest("keyring", b"K", remember).get(2, list, []):
+            self.add_domain(Record(domain, "a domain of the keyring"))
+
+    def report(self, error):
+        self.problems += 1
+        say(error)
+
+    def names(self, prefix, pattern=".*"):
+        """The names of objects below `prefix` that have the right form."""
+        try:
+            found = os.listdir(os.path.join(self.directory, prefix))
+        except FileNotFoundError:
+            return []
+        return sorted(f"{prefix}/{name}" for name in found if re.fullmatch(pattern, name))
+
+    def read(self, name):
+        with open(os.path.join(self.directory, name), "rb") as file:
+            return file.read()
+
+    def unlock(self, passphrase):
+        """Opens a key slot that has the reader key, those of low work factor first (section 5)."""
+        slots, passphrase = [], passphrase_of(passphrase).encode()
+        for name in self.names("keys", r"[0-9a-f]{16}\.age"):
+            data = self.read(name)
+            header = AGE_HEADER.match(data)
+            if len(data) > 65536 or not header or int(header[3]) > 20:
+                self.report(f"{name}: not a key slot that may be tried")
+                continue
+            slots.append((int(header[3]), name, header, data[header.end() :]))
+        for _, name, header, body in sorted(slots, key=lambda slot: slot[:2]):
+            try:
+                payload = open_age(header, body, passphrase, name)
+                if payload is not None and self.take_slot(Record(payload, name)):
+                    return
+            except Damaged as error:
+                self.report(error)
+        raise Damaged("no key slot gives the reader key for this passphrase")
+
+    def take_slot(self, slot):
+        """Takes the keys of a slot's payload, unless it only has the writer key."""
+        require(slot.uint(0) == 1, slot.what, "a newer version")
+        role, key = slot.uint(1, 0), slot.fixed(2, 32)
+        self.id, self.verifying_key = slot.fixed(3, 16), slot.fixed(4, 32)
+        require(role in (0, 1), slot.what, "an unknown role")
+        if role == 1:
+            say(f"note: {slot.what} opens, but its key can only write")
+            return False
+        self.reader_key, signing = key, Ed25519PrivateKey.from_private_bytes(derive(key, self.id, "signing"))
+        same = signing.public_key().public_bytes_raw() == self.verifying_key
+        require(same, slot.what, "its keys do not belong together")
+        return True
+
+    def newest(self, kind, letter, remember):
+        """The configuration or keyring that counts (section 6)."""
+        context = f"coffre/1 {kind}".encode() + self.id
+        found = self.names(kind, r"[0-9]{8,}-[0-9a-f]{16}")
+        for name in sorted(found, key=lambda name: (-int(name.split("/")[1].split("-")[0]), name)):
+            try:
+                cursor = Cursor(self.read(name), name)
+                cursor.mark(letter)
+                signature, payload = cursor.take(64), cursor.rest()
+                try:
+                    Ed25519PublicKey.from_public_bytes(self.verifying_key).verify(signature, context + payload)
+                except InvalidSignature:
+                    raise Damaged(f"{name}: its signature is wrong") from None
+                record = Record(payload, name)
+                require(record.fixed(0, 16) == self.id, name, "it is another repository's")
+                counter = record.uint(1, 0)
+                require(counter == int(name.split("/")[1].split("-")[0]), name, "its counter is not that of its name")
+            except Damaged as error:
+                self.report(error)
+                continue
+            check_rollback(remember, f"{self.id.hex()} {kind}", counter, name)
+            return record
+        raise Damaged(f"{kind}/: none of its objects is valid")
+
+    def add_domain(self, record):
+        """Opens the envelopes of a domain record and checks that its keys belong together."""
+        domain, epoch = record.fixed(0, 16), record.uint(1, 0)
+        what = f"domain {domain.hex()} epoch {epoch}"
+        reader_wrap = derive(self.reader_key, self.id, "reader wrap")
+        writer_wrap = derive(derive(self.reader_key, self.id, "writer key"), self.id, "writer wrap")
+        seed = open_envelope(record.get(3, bytes, b""), reader_wrap, self.id, "X", domain, what)
+        named = Record(open_envelope(record.get(4, bytes, b""), writer_wrap, self.id, "W", domain, what), what)
+        require(len(seed) == 32, what, "its secret key has the wrong length")
+        key = DomainKey(seed, derive(named.fixed(1, 32), domain, "chunk id"))
+        require(key.public == record.fixed(2, 1216), what, "its public key is another's")
+        self.domains[domain, epoch] = key
+
+    def session(self, header, what):
+        """The session secret in a header, and the chunk id key of its domain (section 7)."""
+        if header not in self.sessions:
+            domain, epoch = header[16:32], int.from_bytes(header[32:36], "little")
+            key = self.domains.get((domain, epoch))
+            require(key, what, f"the key of domain {domain.hex()} epoch {epoch} is gone")
+            info = b"coffre/1 session" + self.id + header[16:36] + header[:16]
+            self.sessions[header] = key.open(header[36:1156], header[1156:], info, what), key.chunk_id_key
+        return self.sessions[header]
+
+    # -- Section 12
+
+    def snapshot_names(self):
+        return self.names("snapshots", r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{16}")
+
+    def snapshot(self, name):
+        second = calendar.timegm(time.strptime(name[10:26], "%Y%m%dT%H%M%SZ"))
+        snapshot_id = second.to_bytes(8, "big", signed=True) + bytes.fromhex(name[27:])
+        cursor = Cursor(self.read(name), name)
+        cursor.mark(b"S")
+        header = cursor.take(HEADER_LEN)
+        secret, _ = self.session(header, name)
+        record = Record(open_envelope(cursor.rest(), secret, self.id, "S", snapshot_id, name), name)
+        require(record.uint(0) == 1, name, "a newer version")
+        require(record.fixed(12, 16) == header[:16], name, "its session is not that of its header")
+        root, depth = record.array(9, [bytes, int])
+        require(len(root) == 32 and 1 <= depth <= DEPTH_MAX, name, "its tree is out of range")
+        return Snapshot(name, snapshot_id, record, root, depth)
+
+    # -- Section 9
+
+    def read_packs(self):
+        """Reads the directories of all packs; a pack whose directory is damaged is reported and left out."""
+        self.places = {}
+        for directory in self.names("packs", "[0-9a-f]{2}"):
+            for name in self.names(directory, directory[6:] + "[0-9a-f]{30}"):
+                try:
+                    self.read_pack(name)
+                except (Damaged, OSError) as error:
+                    self.report(error)
+
+    def pack_part(self, pack, file, offset, length, part, number):
+        """Reads and opens the frame, directory or tail that stands at `offset`."""
+        what = f"{pack.name}, {('frame ' + str(number), 'directory', 'tail')[part]}"
+        file.seek(offset)
+        sealed = file.read(length)
+        require(len(sealed) == length, what, "the pack is cut short")
+        associated = self.id + pack.id + bytes([part]) + number.to_bytes(4, "little")
+        return unseal(pack.aead, bytes(8) + number.to_bytes(4, "big"), sealed, associated, what)
+
+    def read_pack(self, name):
+        pack = Pack(name, bytes.fromhex(name[9:]), None, None, [])
+        with open(os.path.join(self.directory, name), "rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            require(size >= TRAILER_LEN, name, "it is cut short")
+            file.seek(size - TRAILER_LEN + 40)
+            cursor = Cursor(file.read(TRAILER_LEN - 40), name)
+            commitment, header = cursor.take(32), cursor.take(HEADER_LEN)
+            cursor.mark(b"P")
+            secret, pack.chunk_id_key = self.session(header, name)
+            pack.aead = committed_key(secret, pack.id, "pack", commitment, name)
+            tail = Cursor(self.pack_part(pack, file, size - TRAILER_LEN, 40, 2, 2**32 - 1), f"{name}, tail")
+            offset, length, stated, count, kind = tail.u32(), tail.u32(), tail.u32(), tail.u32(), tail.u8()
+            require(stated == size, name, f"it has {size} bytes and should have {stated}")
+            require(offset + length + TRAILER_LEN <= size, name, "its directory lies outside")
+            require(kind in (0, 1), name, "an unknown kind of pack")
+            directory = self.pack_part(pack, file, offset, length, 1, 2**32 - 2)
+        cursor, found, at = Cursor(directory, f"{name}, directory"), [], 0
+        require(cursor.varint() == count, name, "its directory has another number of frames than its tail")
+        for number in range(count):
+            sealed_len, plain_len, codec, chunks = cursor.varint(), cursor.varint(), cursor.u8(), cursor.varint()
+            require(sealed_len >= 16 and plain_len <= FRAME_PLAIN_MAX, name, "the length of a frame is out of range")
+            require(codec in (0, 1), name, "a frame is encoded in an unknown way")
+            require(chunks <= len(directory) // 17, name, "a frame has too many chunks")
+            pack.frames.append((at, sealed_len, plain_len, codec))
+            at, begin = at + sealed_len, 0
+            lengths = [cursor.varint() for _ in range(chunks)]
+            require(sum(lengths) == plain_len, name, "the chunks of a frame do not add up")
+            for chunk_len in lengths:
+                found.append((cursor.take(16), (pack, number, begin, begin + chunk_len)))
+                begin += chunk_len
+        cursor.finish()
+        require(at == offset, name, "its frames do not end where its directory begins")
+        for key, place in found:
+            self.places.setdefault(key, []).append(place)
+
+    def frame(self, pack, number):
+        """The plaintext of a frame."""
+        if (pack.id, number) in self.plain:
+            self.plain.move_to_end((pack.id, number))
+            return self.plain[pack.id, number]
+        offset, sealed_len, plain_len, codec = pack.frames[number]
+        with open(os.path.join(self.directory, pack.name), "rb") as file:
+            plain = self.pack_part(pack, file, offset, sealed_len, 0, number)
+        what = f"{pack.name}, frame {number}"
+        if codec == 1:
+            try:
+                require(zstandard.frame_content_size(plain) == plain_len, what, "its length is not the one stated")
+                plain = zstandard.ZstdDecompressor().decompress(plain, plain_len, allow_extra_data=False)
+            except zstandard.ZstdError as error:
+                raise Damaged(f"{what}: {error}") from None
+        require(len(plain) == plain_len, what, "its length is not the one stated")
+        self.plain[pack.id, number] = plain
+        if len(self.plain) > FRAMES_KEPT:
+            self.plain.popitem(last=False)
+        return plain
+
+    def chunk(self, chunk_id, length=None):
+        """A chunk from whichever place gives it, its id compared (section 8)."""
+        failures = []
+        for pack, number, begin, end in self.places.get(chunk_id[:16], []):
+            try:
+                plain = self.frame(pack, number)[begin:end]
+                right = blake3(plain, key=pack.chunk_id_key).digest() == chunk_id
+                require(right and length in (None, end - begin), f"{pack.name}, frame {number}", "holds another chunk")
+                return plain
+            except (Damaged, OSError) as error:
+                failures.append(str(error))
+        raise Damaged(f"chunk {chunk_id.hex()}: " + ("; ".join(failures) or "no readable pack has it"))
+
+    # -- Section 11
+
+    def node(self, node_id, kind):
+        """A cursor behind the kind and number of items of a node, and that number."""
+        cursor = Cursor(self.chunk(node_id), f"node {node_id.hex()}")
+        require(cursor.u8() == kind, cursor.what, "a node of another kind")
+        return cursor, cursor.varint()
+
+    def entries(self, node_id, depth, first=None, before=None):
+        """Yields path and record of the entries below a node, in order; what is damaged is reported and left out.
+
+        `first` is the path with which the node must begin, and all its paths come before `before`.
+        """
+        try:
+            items = self.tree_node(node_id, depth, first, before)
+        except Damaged as error:
+            self.report(error)
+            return
+        if depth == 1:
+            yield from items
+            return
+        for (path, child), (end, _) in zip(items, items[1:] + [(before, None)]):
+            yield from self.entries(child, depth - 1, path, end)
+
+    def tree_node(self, node_id, depth, first, before):
+        """The items of a tree node: pairs of path and Record in a leaf, of path and child's id in others."""
+        cursor, count = self.node(node_id, 1 if depth == 1 else 2)
+        require(count or (depth == 1 and first is None), cursor.what, "it is empty")
+        items, path, decoded = [], b"", 0
+        for _ in range(count):
+            last, shared = path, cursor.varint()
+            require(shared <= len(last), cursor.what, "a path shares too much")
+            path = last[:shared] + cursor.take(cursor.varint())
+            decoded += len(path)
+            require(decoded <= NODE_PATHS_MAX, cursor.what, "its paths are too long")
+            safe = len(path) <= PATH_MAX and b"\0" not in path and not {b"", b".", b".."} & set(path.split(b"/"))
+            require(safe, cursor.what, f"the path {shown(path)!r} is not allowed")
+            require(not last or last.split(b"/") < path.split(b"/"), cursor.what, "its paths do not ascend")
+            if depth == 1:
+                items.append((path, Record(cursor.take(cursor.varint()), shown(path))))
+            else:
+                items.append((path, cursor.take(32)))
+                cursor.varint(), cursor.varint()  # entries and bytes below
+        cursor.finish()
+        require(first is None or items[0][0] == first, cursor.what, "it does not begin as its parent says")
+        require(before is None or path.split(b"/") < before.split(b"/"), cursor.what, "it reaches into the next node")
+        return items
+
+    def content(self, record):
+        """Size, holes as (offset, length), and an iterable of (chunk id, length) of a file or stream."""
+        size, flat = record.uint(14, 0), record.get(18, list, [])
+        holes, end = list(zip(flat[::2], flat[1::2])), 0
+        require(len(flat) % 2 == 0 and all(type(n) is int for n in flat), record.what, "its holes are not pairs")
+        for offset, length in holes:
+            require(offset >= end and length > 0, record.what, "its holes are out of order")
+            end = offset + length
+        require(end <= size, record.what, "its holes reach past its end")
+        if 17 in record.fields:
+            node_id, depth, _ = record.array(17, [bytes, int, int])
+            require(len(node_id) == 32 and 1 <= depth <= DEPTH_MAX, record.what, "its chunk list is out of range")
+            return size, holes, self.chunk_list(node_id, depth)
+        ids = record.get(15, bytes, b"")
+        lengths = record.get(16, list, [size - sum(length for _, length in holes)] if len(ids) == 32 else [])
+        require(len(ids) == 32 * len(lengths), record.what, "chunks and lengths are not as many")
+        return size, holes, [(ids[32 * i : 32 * i + 32], length) for i, length in enumerate(lengths)]
+
+    def chunk_list(self, node_id, depth):
+        """Yields (chunk id, length) of all chunks below a list node."""
+        cursor, count = self.node(node_id, 3 if depth == 1 else 4)
+        require(0 < count <= FRAME_PLAIN_MAX // 33, cursor.what, "its number of items is out of range")
+        if depth == 1:
+            ids = [cursor.take(32) for _ in range(count)]
+            items = [(chunk_id, cursor.varint()) for chunk_id in ids]
+        else:
+            items = [(cursor.take(32), cursor.varint(), cursor.varint()) for _ in range(count)]
+        cursor.finish()
+        for item in items:
+            yield from [item] if depth == 1 else self.chunk_list(item[0], depth - 1)
+
+
+def check_rollback(remember, what, counter, name):
+    """Refuses a counter lower than one seen earlier, which the file `remember` holds (section 6)."""
+    if not remember:
+        return
+    seen = {}
+    if os.path.exists(remember):
+        with open(remember, encoding="utf-8") as file:
+            seen = json.load(file)
+    require(counter >= seen.get(what, 0), name, f"rolled back: counter {seen.get(what)} was there before")
+    with open(remember + ".new", "w", encoding="utf-8") as file:
+        json.dump(seen | {what: counter}, file)
+    os.replace(remember + ".new", remember)
+
+
+# ---- Restoring ----
+
+
+class Restore:
+    """Writes entries below a directory that was empty, so that everything in it was made here."""
+
+    def __init__(self, repository, target):
+        self.repository, self.target = repository, os.fsencode(target)
+        os.makedirs(self.target, exist_ok=True)
+        require(not os.listdir(self.target), target, "the target is not empty")
+        self.made = {}  # path → record of the directories made; None where there was no entry
+        self.linked = {}  # inode and content → path of its first name
+
+    def run(self, snapshot):
+        for path, record in self.repository.entries(snapshot.root, snapshot.depth):
+            try:
+                self.entry(path, record)
+            except (Damaged, OSError, OverflowError, ValueError) as error:
+                self.repository.report(error if isinstance(error, Damaged) else f"{shown(path)}: {error}")
+        for path, record in reversed(self.made.items()):  # what a directory holds comes before its times
+            if record:
+                self.metadata(self.at(path), record, path)
+
+    def at(self, path):
+        return os.path.join(self.target, path)
+
+    def entry(self, path, record):
+        kind = record.uint(0, 0)
+        if kind in LEFT_OUT:
+            say(f"note: {shown(path)} is {LEFT_OUT[kind]} and is not restored")
+            return
+        require(kind in (FILE, DIRECTORY, SYMLINK, FIFO, STREAM), record.what, "an entry of a newer kind")
+        for i, byte in enumerate(path):  # directories that are not there; never through anything else
+            if byte == 0x2F and path[:i] not in self.made:
+                os.mkdir(self.at(path[:i]))
+                self.made[path[:i]] = None
+        if kind == DIRECTORY:
+            os.mkdir(self.at(path), 0o700)
+            self.made[path] = record
+            return
+        if kind == SYMLINK:
+            os.symlink(record.get(19, bytes), self.at(path))
+        elif kind == FIFO:
+            os.mkfifo(self.at(path), 0o600)
+        elif self.file(path, record, kind):
+            return
+        self.metadata(self.at(path), record, path)
+
+    def file(self, path, record, kind):
+        """Writes a file or stream, or removes it again if it cannot be read. Returns whether it was only linked."""
+        size, holes, chunks = self.repository.content(record)
+        inode = None
+        if kind == FILE and record.uint(12, 0) > 1:
+            inode = record.uint(10, 0), record.uint(11, 0), size, record.get(15, bytes, b""), str(record.fields.get(17))
+            if inode in self.linked:
+                os.link(self.at(self.linked[inode]), self.at(path), follow_symlinks=False)
+                return True
+        fd = os.open(self.at(path), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        try:
+            os.ftruncate(fd, size)
+            self.fill(fd, size, holes, chunks, record.what)
+        except BaseException:
+            os.unlink(self.at(path))
+            raise
+        finally:
+            os.close(fd)
+        if inode:
+            self.linked[inode] = path
+        return False
+
+    def fill(self, fd, size, holes, chunks, what):
+        """Writes the chunks one after the other into what is not a hole."""
+        ends = [0] + [offset + length for offset, length in holes]
+        pieces = iter(zip(ends, [offset for offset, _ in holes] + [size]))
+        left = size - sum(length for _, length in holes)
+        begin = end = 0
+        for chunk_id, length in chunks:
+            require(type(length) is int and 0 < length <= left, what, "its chunks do not add up to its size")
+            left -= length
+            data = memoryview(self.repository.chunk(chunk_id, length))
+            while data:
+                while begin == end:
+                    begin, end = next(pieces)
+                written = os.pwrite(fd, data[: end - begin], begin)
+                begin, data = begin + written, data[written:]
+        require(left == 0, what, "its chunks do not add up to its size")
+
+    def metadata(self, place, record, path):
+        """Sets owner (as root), mode and mtime. Without the owner, set-user-id and set-group-id are left off."""
+        try:
+            uid, gid, mode = record.uint(2, 0), record.uint(3, 0), record.uint(1, 0) & 0o7777
+            if os.geteuid() == 0:
+                os.chown(place, uid, gid, follow_symlinks=False)
+            status = os.lstat(place)
+            if not stat.S_ISLNK(status.st_mode):
+                os.chmod(place, mode if (status.st_uid, status.st_gid) == (uid, gid) else mode & 0o1777)
+            mtime = record.get(6, int, 0) * 10**9 + record.uint(7, 0)
+            os.utime(place, ns=(mtime, mtime), follow_symlinks=False)
+        except (Damaged, OSError, OverflowError) as error:
+            self.repository.report(f"{shown(path)}: its mode or times: {error}")
+
+
+def list_snapshots(repository):
+    for name in repository.snapshot_names():
+        try:
+            snapshot = repository.snapshot(name)
+            record = snapshot.record
+            counts = record.array(10, [int] * 8, [0] * 8)
+            host, what = record.get(3, str, ""), [checked(item, bytes, name) for item in record.get(7, list, [])]
+        except (Damaged, OSError) as error:
+            repository.report(error)
+            continue
+        second = name[10:26]
+        print(f"{snapshot.id.hex()}  {second}  {shown(host)}  {counts[0]} files  {counts[2]} streams  "
+              f"{counts[4]} bytes  {' '.join(map(shown, what))}")
+
+
+def restore(repository, wanted, target):
+    names = repository.snapshot_names()
+    require(names, "snapshots/", "there are none")
+    if wanted == "latest":
+        snapshot = repository.snapshot(names[-1])
+    else:
+        matching = [name for name in names if wanted == name[10:] or wanted.endswith(name[27:]) and len(wanted) == 32]
+        snapshots = [repository.snapshot(name) for name in matching]
+        snapshots = [found for found in snapshots if wanted in (found.id.hex(), found.name[10:])]
+        require(snapshots, wanted, "there is no such snapshot")
+        snapshot = snapshots[0]
+    repository.read_packs()
+    Restore(repository, target).run(snapshot)
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Reads a coffre repository without coffre.")
+    parser.add_argument("--repo", required=True, metavar="DIR", help="the repository's directory")
+    parser.add_argument("--password-file", required=True, metavar="FILE", help="passphrase or recovery identity")
+    parser.add_argument("--remember", metavar="FILE", help="where to keep the counters seen, to notice a roll-back")
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("list", help="show the snapshots, the oldest first")
+    command = commands.add_parser("restore", help="write a snapshot below a directory")
+    command.add_argument("snapshot", help="id, name below snapshots/, or latest")
+    command.add_argument("target", help="a directory that is empty or not there yet")
+    arguments = parser.parse_args()
+    try:
+        with open(arguments.password_file, encoding="utf-8", newline="") as file:
+            passphrase = file.read().removesuffix("\n").removesuffix("\r")
+        repository = Repository(arguments.repo, passphrase, arguments.remember)
+        if arguments.command == "list":
+            list_snapshots(repository)
+        else:
+            restore(repository, arguments.snapshot, arguments.target)
+    except (Damaged, OSError, ValueError) as error:
+        say(error)
+        return 1
+    if repository.problems:
+        say(f"{repository.problems} problems, see above")
+    return 1 if repository.problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,215 @@
+//! The independent reader in Python, `examples/reader.py`, against repositories that this library writes.
+//!
+//! It needs its libraries in `target/reader-venv`, which `tests/all` makes.
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::fs::{self, File, Permissions};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use coffre::ops::backup::{StreamKind, StreamRequest};
+use coffre::store::local::LocalStore;
+use coffre::store::{OpenMode, Store};
+
+use crate::support::{PASSPHRASE, init, options, random_bytes, run_backup};
+
+/// Returns the Python that has the reader's libraries, `None` where a machine without it may do without this test.
+fn python() -> Option<PathBuf> {
+    let python = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/reader-venv/bin/python");
+    if python.exists() {
+        return Some(python);
+    }
+    let required = std::env::var_os("COFFRE_REQUIRE_SERVERS").is_some_and(|value| value == "1");
+    assert!(!required, "{} is missing; tests/all makes it", python.display());
+    eprintln!("skipped: {} is missing; tests/all makes it", python.display());
+    None
+}
+
+/// A repository in a directory, what was backed up into it, and a place for what comes back.
+struct Backed {
+    python: PathBuf,
+    source: tempfile::TempDir,
+    work: tempfile::TempDir,
+}
+
+impl Backed {
+    /// Backs up a tree with awkward entries and a stream.
+    async fn new(python: PathBuf) -> Self {
+        let temporary = || tempfile::tempdir().expect("a temporary directory");
+        let backed = Self { python, source: temporary(), work: temporary() };
+        make_source(backed.source.path());
+        let cache = temporary();
+        let store = LocalStore::open(&backed.repository(), OpenMode::Create).expect("made");
+        let store: Arc<dyn Store> = Arc::new(store);
+        init(store.clone(), cache.path()).await;
+        let mut options = options(backed.source.path());
+        let command = StreamKind::Command(["sh", "-c", "seq 1 200000"].map(Into::into).to_vec());
+        options.streams = vec![StreamRequest { name: b"db/numbers.sql".to_vec(), kind: command }];
+        run_backup(store, cache.path(), options).await.expect("backed up");
+        fs::write(backed.work.path().join("password"), format!("{PASSPHRASE}\n")).expect("writable");
+        backed
+    }
+
+    fn repository(&self) -> PathBuf {
+        self.work.path().join("repository")
+    }
+
+    /// Where the reader puts what was below the source, when it restores into `target`.
+    fn restored(&self, target: &str) -> PathBuf {
+        let source = self.source.path().strip_prefix("/").expect("temporary directories have absolute paths");
+        self.work.path().join(target).join(source)
+    }
+
+    /// Runs the reader with `arguments` behind those that every command needs.
+    fn read(&self, arguments: &[&OsStr]) -> Output {
+        Command::new(&self.python)
+            .arg("-B")
+            .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/reader.py"))
+            .arg("--repo")
+            .arg(self.repository())
+            .arg("--password-file")
+            .arg(self.work.path().join("password"))
+            .args(arguments)
+            .output()
+            .expect("Python starts")
+    }
+
+    fn restore(&self, target: &str) -> Output {
+        self.read(&[OsStr::new("restore"), OsStr::new("latest"), self.work.path().join(target).as_os_str()])
+    }
+}
+
+fn make_source(source: &Path) {
+    let at = |name: &str| source.join(name);
+    fs::create_dir_all(at("a/b")).expect("writable");
+    fs::create_dir(at("empty directory")).expect("writable");
+    fs::write(at("a/empty"), b"").expect("writable");
+    fs::write(at("a/text"), "some text\n".repeat(1000)).expect("writable");
+    fs::write(at("a/b/large"), random_bytes(1, 3_000_000)).expect("writable");
+    // These stand before and behind what `a` holds, in the order of paths.
+    fs::write(at("a-b"), "hyphen").expect("writable");
+    fs::write(at("a.b"), "dot").expect("writable");
+    fs::write(source.join(OsStr::from_bytes(b"line\nand \xff")), "not text").expect("writable");
+    fs::hard_link(at("a/b/large"), at("again")).expect("linked");
+    symlink("../nowhere", at("a/dangling")).expect("linked");
+    symlink("a/b", at("to a directory")).expect("linked");
+    let sparse = File::create(at("sparse")).expect("writable");
+    sparse.set_len(10 << 20).expect("sized");
+    sparse.write_all_at(b"in the middle", 5 << 20).expect("written");
+    for i in 0..400u64 {
+        fs::write(at(&format!("a/b/small{i:03}")), random_bytes(100 + i, 10 + i as usize)).expect("writable");
+    }
+    for (name, mode) in [("a/text", 0o4755), ("a-b", 0o400), ("a/b", 0o750), ("empty directory", 0o555)] {
+        fs::set_permissions(at(name), Permissions::from_mode(mode)).expect("may");
+    }
+    let long_ago = SystemTime::UNIX_EPOCH + Duration::new(1_000_000_000, 123_456_789);
+    for name in ["a/empty", "a"] {
+        File::open(at(name)).expect("there").set_modified(long_ago).expect("may");
+    }
+}
+
+/// What is compared of an entry.
+#[derive(Debug, PartialEq, Eq)]
+struct Found {
+    /// Kind and permissions.
+    mode: u32,
+    mtime: (i64, i64),
+    /// Names of the inode; 0 for directories, whose number is the file system's own affair.
+    links: u64,
+    /// Hash of a file's bytes or of a link's target.
+    content: Option<blake3::Hash>,
+}
+
+/// Everything below a directory, and itself, by relative path.
+fn found_in(directory: &Path) -> BTreeMap<PathBuf, Found> {
+    let mut found = BTreeMap::new();
+    let mut pending = vec![directory.to_path_buf()];
+    while let Some(path) = pending.pop() {
+        let metadata = path.symlink_metadata().expect("there");
+        let mut links = metadata.nlink();
+        let content = if metadata.is_dir() {
+            links = 0;
+            pending.extend(fs::read_dir(&path).expect("readable").map(|item| item.expect("readable").path()));
+            None
+        } else if metadata.is_symlink() {
+            Some(blake3::hash(fs::read_link(&path).expect("readable").as_os_str().as_bytes()))
+        } else {
+            Some(blake3::hash(&fs::read(&path).expect("readable")))
+        };
+        let name = path.strip_prefix(directory).expect("below").to_path_buf();
+        let mtime = (metadata.mtime(), metadata.mtime_nsec());
+        found.insert(name, Found { mode: metadata.mode(), mtime, links, content });
+    }
+    found
+}
+
+/// Changes the first byte of an object.
+fn damage(path: &Path) {
+    let mut bytes = fs::read(path).expect("readable");
+    bytes[0] ^= 1;
+    fs::write(path, bytes).expect("writable");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_written_from_the_specification_gets_everything_back() {
+    let Some(python) = python() else { return };
+    let backed = Backed::new(python).await;
+
+    let listed = backed.read(&[OsStr::new("list")]);
+    assert!(listed.status.success(), "{}", String::from_utf8_lossy(&listed.stderr));
+    assert_eq!(String::from_utf8_lossy(&listed.stdout).lines().count(), 1);
+
+    let output = backed.restore("target");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let restored = backed.restored("target");
+    assert_eq!(found_in(&restored), found_in(backed.source.path()));
+    let numbers: String = (1..=200_000).map(|i| format!("{i}\n")).collect();
+    assert!(fs::read(backed.work.path().join("target/db/numbers.sql")).expect("readable") == numbers.as_bytes());
+
+    // One inode with two names, and holes where the file system has them.
+    let inode = |name: &str| restored.join(name).metadata().expect("there").ino();
+    assert_eq!(inode("a/b/large"), inode("again"));
+    let has_holes = |directory: &Path| {
+        let metadata = directory.join("sparse").metadata().expect("there");
+        metadata.blocks() * 512 < metadata.len()
+    };
+    assert_eq!(has_holes(&restored), has_holes(backed.source.path()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_written_from_the_specification_refuses_what_was_changed() {
+    let Some(python) = python() else { return };
+    let backed = Backed::new(python).await;
+    let before = found_in(backed.source.path());
+
+    // The largest pack holds contents; its first byte is one of its first frame.
+    let packs = found_in(&backed.repository().join("packs"));
+    let paths = packs.iter().filter(|(_, found)| found.content.is_some());
+    let paths = paths.map(|(name, _)| backed.repository().join("packs").join(name));
+    let pack = paths.max_by_key(|path| path.metadata().expect("there").len()).expect("there are packs");
+    damage(&pack);
+    let output = backed.restore("damaged");
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{message}");
+    let name = pack.file_name().expect("packs have names").to_string_lossy();
+    assert!(message.contains(&*name) && message.contains("frame 0"), "{message}");
+    let restored = found_in(&backed.restored("damaged"));
+    assert!(restored.len() < before.len(), "something was left out");
+    for (name, found) in restored {
+        assert_eq!(found.content, before[&name].content, "{}", name.display());
+    }
+
+    // Nothing is believed without the configuration's signature.
+    for configuration in found_in(&backed.repository().join("config")).into_keys().filter(|name| name != Path::new(""))
+    {
+        damage(&backed.repository().join("config").join(configuration));
+    }
+    let output = backed.restore("nothing");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(!backed.work.path().join("nothing").exists());
+}
