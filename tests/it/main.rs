@@ -1,5 +1,6 @@
 //! The integration tests, one binary.
 
+mod ceph;
 mod cli;
 mod crash;
 mod damage;
