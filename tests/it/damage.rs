@@ -3,12 +3,19 @@
 //! Whatever happens, no wrong data is ever returned, and nothing panics.
 
 use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
 
 use coffre::model::key::{ObjectKey, ObjectKind};
+use coffre::model::path::EntryPath;
 use coffre::model::snapshot::Snapshot;
+use coffre::ops::Cancel;
+use coffre::ops::restore::{RestoreOptions, Selection, restore};
 use coffre::ops::verify::ReadData;
+use coffre::progress::Collected;
+use coffre::target::files::TargetOptions;
 
-use crate::support::{Bench, open, options, run_backup};
+use crate::support::{Bench, files_in, open, options, random_bytes, run_backup};
 
 /// What is done to an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -126,6 +133,7 @@ async fn check(
         }
         assert!(present || expected == Expected::Gone || case.contains("Swap"), "{case}");
     }
+    check_restore(whole, bench, expected, states[1], case).await;
     let report = bench.verify(ReadData::All).await;
     match expected {
         Expected::Found => assert!(!report.findings.is_empty(), "{case}: nothing found"),
@@ -142,6 +150,75 @@ async fn check(
         // Changed bytes inside a pack are found by reading the data, which a backup does not do.
         Err(error) => assert!(case.contains("packs/") && !case.starts_with("Delete"), "{case}: {error}"),
     }
+}
+
+/// A restore puts right files under their names, and tells of every other one.
+async fn check_restore(
+    whole: &Bench,
+    bench: &Bench,
+    expected: Expected,
+    (snapshot, content): (&Snapshot, &BTreeMap<String, Vec<u8>>),
+    case: &str,
+) {
+    let (cache, target) = (tempfile::tempdir().expect("made"), tempfile::tempdir().expect("made"));
+    let repository = open(bench.store(), cache.path()).await.expect("opens");
+    let snapshot = match repository.snapshot(snapshot.id).await {
+        Ok(snapshot) => snapshot,
+        Err(_) => return assert!(matches!(expected, Expected::Found | Expected::Gone), "{case}"),
+    };
+    let options = restore_options(whole.source.path(), snapshot, target.path());
+    let monitor = Arc::new(Collected::default());
+    let report = match restore(repository, options, monitor.clone(), Cancel::default()).await {
+        Ok(report) => report,
+        // Nothing of the tree that leads to the source can be read, or the index not at all.
+        Err(_) => return assert_eq!(expected, Expected::Found, "{case}"),
+    };
+    let found = files_in(target.path());
+    for (name, bytes) in &found {
+        match name.strip_suffix(".damaged") {
+            Some(name) => assert!(report.damaged.iter().any(|path| path.ends_with(name)), "{case}: {name}"),
+            None => assert!(Some(bytes) == content.get(name), "{case}: {name} is wrong"),
+        }
+    }
+    let lost = content.keys().filter(|name| !found.contains_key(*name)).count();
+    let told = !report.damaged.is_empty();
+    assert!(lost == 0 || told, "{case}: {lost} files are missing and nobody says so");
+    assert_eq!(told, !monitor.problems().is_empty(), "{case}");
+}
+
+fn restore_options(source: &Path, snapshot: Snapshot, target: &Path) -> RestoreOptions {
+    let within = source.to_str().expect("plain").trim_start_matches('/').to_owned();
+    RestoreOptions {
+        snapshot,
+        within: Some(EntryPath::new(within).expect("safe")),
+        selection: Selection::default(),
+        target: target.to_path_buf(),
+        target_options: TargetOptions::default(),
+        trust_times: false,
+        find_extras: false,
+        dry_run: false,
+        memory_bytes: 256 << 20,
+    }
+}
+
+/// The provider puts back an older state of the store while this host remembers a newer one: index, last tree, packs.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_rolled_back_under_a_newer_cache_loses_no_later_backup() {
+    let bench = Bench::new().await;
+    bench.backup().await;
+    let older = bench.memory.fork();
+    std::fs::write(bench.source.path().join("a/new"), random_bytes(77, 2_000_000)).expect("writable");
+    let (lost, now) = bench.snapshot().await;
+
+    let rolled_back = Bench { memory: older, source: tempfile::tempdir().expect("made"), cache: bench.cache };
+    let error = open(rolled_back.store(), rolled_back.cache.path()).await.expect("opens").snapshot(lost.id).await;
+    assert!(error.is_err(), "the newer snapshot is gone, which no cache can hide");
+    let next = run_backup(rolled_back.store(), rolled_back.cache.path(), options(bench.source.path())).await;
+    let next = next.expect("the next backup succeeds").snapshot.expect("made");
+    let fresh = tempfile::tempdir().expect("made");
+    let entries = crate::support::read_back(rolled_back.store(), fresh.path(), &next).await.expect("readable");
+    assert_eq!(crate::support::contents(bench.source.path(), &entries), now);
+    assert_eq!(rolled_back.verify(ReadData::All).await.findings, []);
 }
 
 #[tokio::test(flavor = "multi_thread")]

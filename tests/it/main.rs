@@ -4,6 +4,7 @@ mod ceph;
 mod cli;
 mod crash;
 mod damage;
+mod decoders;
 mod layers;
 mod python_reader;
 mod repository;
