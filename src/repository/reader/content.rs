@@ -1,21 +1,26 @@
 //! Reading the bytes of a file or stream in order, with frames fetched and decoded ahead.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
 
+use futures::future::try_join_all;
 use futures::stream::{FuturesOrdered, StreamExt};
 use tokio::task::JoinHandle;
 
 use crate::model::entry::{ChunkRef, FileContent, Hole};
+use crate::model::id::PackId;
 use crate::repository::index::table::Location;
 use crate::repository::reader::chunks::{ChunkWalk, DamagedList};
 use crate::repository::reader::{ReadError, Reader};
 
 /// Plaintext being fetched and decoded ahead of the consumer.
 const AHEAD_BYTES: u64 = 32 << 20;
-/// Runs of chunks being read ahead, however small they are.
-const AHEAD_RUNS: usize = 64;
+/// Plaintext that is read, checked and given out together. Chunks of successive dumps lie scattered over many frames:
+/// a task for each frame visited would cost more than the decoding.
+const SEGMENT_BYTES: u64 = 2 << 20;
+/// Segments being read ahead, however small their chunks are.
+const AHEAD_SEGMENTS: usize = 32;
 
 /// Some bytes of a content.
 #[derive(Debug, Clone)]
@@ -49,22 +54,21 @@ pub enum ContentError {
     },
 }
 
-/// Consecutive chunks in one frame.
-struct Run {
-    location: Location,
+/// Consecutive chunks that are read together.
+#[derive(Default)]
+struct Segment {
     chunks: Vec<(ChunkRef, Location)>,
     bytes: u64,
 }
 
-type Decoded = Result<(Arc<Vec<u8>>, Vec<Range<usize>>), ReadError>;
+/// Bytes of decoded frames, in order.
+type Decoded = Result<Vec<(Arc<Vec<u8>>, Range<usize>)>, ReadError>;
 
 /// The bytes of a content in order.
 pub struct ContentStream {
     reader: Arc<Reader>,
     walk: ChunkWalk,
-    /// The chunk after the last run, when the walk is ahead of it.
-    next: Option<(ChunkRef, Location)>,
-    /// Why nothing comes after the runs under way.
+    /// Why nothing comes after the segments under way.
     failed: Option<Failure>,
     under_way: FuturesOrdered<JoinHandle<(u64, Decoded)>>,
     under_way_bytes: u64,
@@ -87,7 +91,6 @@ impl Reader {
         ContentStream {
             reader: self.clone(),
             walk: self.chunks(&content.chunks, content.stored_length()),
-            next: None,
             failed: None,
             under_way: FuturesOrdered::new(),
             under_way_bytes: 0,
@@ -123,9 +126,7 @@ impl ContentStream {
                     let (bytes, decoded) = done.expect("decoding does not panic");
                     self.under_way_bytes -= bytes;
                     match decoded {
-                        Ok((frame, ranges)) => {
-                            self.parts.extend(ranges.into_iter().map(|range| (frame.clone(), range)));
-                        }
+                        Ok(parts) => self.parts.extend(parts),
                         Err(source) => {
                             self.ended = true;
                             return Some(Err(ContentError::Chunk { offset: self.position, source }));
@@ -162,29 +163,21 @@ impl ContentStream {
     }
 
     async fn read_ahead(&mut self) {
-        while self.under_way_bytes < AHEAD_BYTES && self.under_way.len() < AHEAD_RUNS {
-            let Some(run) = self.next_run().await else { return };
-            self.under_way_bytes += run.bytes;
-            let reader = self.reader.clone();
-            self.under_way.push_back(tokio::spawn(async move { (run.bytes, decode(reader, run).await) }));
-        }
-    }
-
-    async fn next_run(&mut self) -> Option<Run> {
-        let first = match self.next.take() {
-            Some(first) => first,
-            None => self.next_chunk().await?,
-        };
-        let mut run = Run { location: first.1, bytes: u64::from(first.0.length), chunks: vec![first] };
-        while let Some(next) = self.next_chunk().await {
-            if (next.1.pack, next.1.frame) != (run.location.pack, run.location.frame) || run.bytes >= AHEAD_BYTES / 8 {
-                self.next = Some(next);
-                break;
+        while self.under_way_bytes < AHEAD_BYTES && self.under_way.len() < AHEAD_SEGMENTS {
+            let mut segment = Segment::default();
+            while segment.bytes < SEGMENT_BYTES
+                && let Some(next) = self.next_chunk().await
+            {
+                segment.bytes += u64::from(next.0.length);
+                segment.chunks.push(next);
             }
-            run.bytes += u64::from(next.0.length);
-            run.chunks.push(next);
+            if segment.chunks.is_empty() {
+                return;
+            }
+            self.under_way_bytes += segment.bytes;
+            let (reader, bytes) = (self.reader.clone(), segment.bytes);
+            self.under_way.push_back(tokio::spawn(async move { (bytes, decode(reader, segment).await) }));
         }
-        Some(run)
     }
 
     async fn next_chunk(&mut self) -> Option<(ChunkRef, Location)> {
@@ -202,37 +195,50 @@ impl ContentStream {
     }
 }
 
-/// Fetches a run's frame and checks its chunks; what fails is looked for in other packs.
-async fn decode(reader: Arc<Reader>, run: Run) -> Decoded {
-    if let Ok(frame) = reader.frame(&run.location).await {
-        let (checker, frame_again) = (reader.clone(), frame.clone());
-        let chunks = run.chunks.clone();
-        let ranges = tokio::task::spawn_blocking(move || check(&checker, &frame_again, &chunks)).await;
-        if let Some(ranges) = ranges.expect("checking does not panic") {
-            return Ok((frame, ranges));
+/// Fetches the frames of a segment and checks its chunks; when anything fails, each chunk is looked for by itself, in
+/// every pack that holds it.
+async fn decode(reader: Arc<Reader>, segment: Segment) -> Decoded {
+    let places: BTreeMap<(PackId, u32), Location> =
+        segment.chunks.iter().map(|(_, location)| ((location.pack, location.frame), *location)).collect();
+    let frames = try_join_all(places.into_iter().map(async |(place, location)| {
+        let frame = reader.frame(&location).await?;
+        Ok::<_, ReadError>((place, frame))
+    }));
+    if let Ok(frames) = frames.await {
+        let (checker, chunks) = (reader.clone(), segment.chunks.clone());
+        let checked =
+            tokio::task::spawn_blocking(move || check(&checker, &frames.into_iter().collect(), &chunks)).await;
+        if let Some(parts) = checked.expect("checking does not panic") {
+            return Ok(parts);
         }
     }
-    let mut bytes = Vec::new();
-    for (chunk, _) in &run.chunks {
-        bytes.extend(reader.chunk(&chunk.id).await?);
+    let mut parts = Vec::with_capacity(segment.chunks.len());
+    for (chunk, _) in &segment.chunks {
+        let bytes = reader.chunk(&chunk.id).await?;
+        let whole = 0..bytes.len();
+        parts.push((Arc::new(bytes), whole));
     }
-    let whole = 0..bytes.len();
-    Ok((Arc::new(bytes), vec![whole]))
+    Ok(parts)
 }
 
-/// Returns where the chunks stand in the frame, neighbours joined, or `None` when one is not there.
-fn check(reader: &Reader, frame: &[u8], chunks: &[(ChunkRef, Location)]) -> Option<Vec<Range<usize>>> {
-    let mut ranges: Vec<Range<usize>> = Vec::new();
+/// Returns where the chunks stand in the frames, neighbours joined, or `None` when one is not there.
+fn check(
+    reader: &Reader,
+    frames: &BTreeMap<(PackId, u32), Arc<Vec<u8>>>,
+    chunks: &[(ChunkRef, Location)],
+) -> Option<Vec<(Arc<Vec<u8>>, Range<usize>)>> {
+    let mut parts: Vec<(Arc<Vec<u8>>, Range<usize>)> = Vec::new();
     for (chunk, location) in chunks {
+        let frame = frames.get(&(location.pack, location.frame))?;
         let bytes = reader.verified(location, &chunk.id, frame).ok()?;
         if bytes.len() != chunk.length as usize {
             return None;
         }
         let start = location.offset as usize;
-        match ranges.last_mut() {
-            Some(last) if last.end == start => last.end += bytes.len(),
-            _ => ranges.push(start..start + bytes.len()),
+        match parts.last_mut() {
+            Some((last, range)) if Arc::ptr_eq(last, frame) && range.end == start => range.end += bytes.len(),
+            _ => parts.push((frame.clone(), start..start + bytes.len())),
         }
     }
-    Some(ranges)
+    Some(parts)
 }
