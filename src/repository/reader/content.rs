@@ -61,8 +61,10 @@ struct Segment {
     bytes: u64,
 }
 
+/// A decoded frame, and which of its bytes are meant.
+type FramePart = (Arc<Vec<u8>>, Range<usize>);
 /// Bytes of decoded frames, in order.
-type Decoded = Result<Vec<(Arc<Vec<u8>>, Range<usize>)>, ReadError>;
+type Decoded = Result<Vec<FramePart>, ReadError>;
 
 /// The bytes of a content in order.
 pub struct ContentStream {
@@ -72,7 +74,7 @@ pub struct ContentStream {
     failed: Option<Failure>,
     under_way: FuturesOrdered<JoinHandle<(u64, Decoded)>>,
     under_way_bytes: u64,
-    parts: VecDeque<(Arc<Vec<u8>>, Range<usize>)>,
+    parts: VecDeque<FramePart>,
     holes: VecDeque<Hole>,
     position: u64,
     ended: bool,
@@ -226,8 +228,8 @@ fn check(
     reader: &Reader,
     frames: &BTreeMap<(PackId, u32), Arc<Vec<u8>>>,
     chunks: &[(ChunkRef, Location)],
-) -> Option<Vec<(Arc<Vec<u8>>, Range<usize>)>> {
-    let mut parts: Vec<(Arc<Vec<u8>>, Range<usize>)> = Vec::new();
+) -> Option<Vec<FramePart>> {
+    let mut parts: Vec<FramePart> = Vec::new();
     for (chunk, location) in chunks {
         let frame = frames.get(&(location.pack, location.frame))?;
         let bytes = reader.verified(location, &chunk.id, frame).ok()?;
