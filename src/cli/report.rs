@@ -64,6 +64,9 @@ fn hint(error: &anyhow::Error) -> Option<String> {
         }
     }
     for cause in error.chain() {
+        if let Some(BackupError::Vanished { .. }) = cause.downcast_ref() {
+            return Some("run it again: what was stored is found, and what was deleted is stored anew".into());
+        }
         if let Some(BackupError::Stream { source, .. }) = cause.downcast_ref() {
             return Some(match source {
                 SourceError::Spawn { .. } => "is the program installed, and in PATH for this user?".into(),

@@ -4,6 +4,7 @@
 //! memory bounded by the input's length. No decoder panics; `fuzz` tests in `tests/it/decoders.rs` hold them to it.
 
 pub mod config;
+pub mod doomed;
 pub mod index;
 pub mod keyring;
 pub mod lease;

@@ -32,7 +32,7 @@ pub enum ObjectKind {
 }
 
 impl ObjectKind {
-    /// All kinds, in the order in which a replica must receive them so that nothing refers to what is missing.
+    /// All kinds, each behind those that it refers to.
     pub const ALL: [ObjectKind; 9] = [
         ObjectKind::Config,
         ObjectKind::Key,
@@ -101,6 +101,11 @@ impl ObjectKey {
         Self(format!("index/{id}"))
     }
 
+    /// Returns the name of the list of packs that a clean-up run intends to delete.
+    pub fn doomed(id: SessionId) -> Self {
+        Self(format!("doomed/{id}"))
+    }
+
     /// Returns the name of a snapshot.
     pub fn snapshot(id: SnapshotId) -> Self {
         Self(format!("snapshots/{}", id.object_name()))
@@ -131,6 +136,12 @@ impl ObjectKey {
     pub fn segment_id(&self) -> Option<SegmentId> {
         let id: SegmentId = self.base_name().parse().ok()?;
         (ObjectKey::segment(id) == *self).then_some(id)
+    }
+
+    /// Returns the clean-up run if this is the name of its list of doomed packs.
+    pub fn doomed_by(&self) -> Option<SessionId> {
+        let id: SessionId = self.base_name().parse().ok()?;
+        (ObjectKey::doomed(id) == *self).then_some(id)
     }
 
     /// Returns the snapshot's id if this is the name of a snapshot.

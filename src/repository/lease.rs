@@ -1,17 +1,19 @@
 //! Leases: a running operation says that it is alive, and nobody ever has to unlock anything.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
 
-use crate::crypto::seal::{Purpose, open_envelope, seal_envelope};
+use crate::crypto::seal::{Purpose, seal_envelope};
 use crate::format::FormatError;
 use crate::format::lease::{Lease, join_lease_object, split_lease_object};
 use crate::model::id::SessionId;
 use crate::model::key::ObjectKey;
 use crate::model::time::{Clock, Timestamp};
 use crate::repository::Repository;
+use crate::repository::index::open_sealed;
 use crate::store::StoreError;
 
 /// How long a lease is believed after its last renewal.
@@ -24,6 +26,10 @@ const RENEWAL: Duration = Duration::from_secs(5 * 60);
 pub struct HeldLease {
     repository: Arc<Repository>,
     session: SessionId,
+    clock: Clock,
+    /// Second at which the lease ends as of its last renewal; `i64::MIN` once it ended before it was renewed.
+    expires: Arc<AtomicI64>,
+    index_segments: Arc<AtomicU64>,
     renewing: JoinHandle<()>,
 }
 
@@ -39,20 +45,32 @@ impl HeldLease {
         clock: Clock,
     ) -> Result<Self, StoreError> {
         put(&repository, session, &mut lease, clock.now()).await?;
-        let held = repository.clone();
+        let (held, expires) = (repository.clone(), Arc::new(AtomicI64::new(lease.expires.seconds)));
+        let (renewed, index_segments) = (expires.clone(), Arc::new(AtomicU64::new(lease.index_segments)));
+        let noted = index_segments.clone();
         let renewing = tokio::spawn(async move {
             loop {
                 tokio::time::sleep(RENEWAL).await;
+                let now = clock.now();
+                lease.index_segments = noted.load(Ordering::Relaxed);
                 // A failed renewal leaves the lease valid for several more; the next one tries again.
-                let _ = put(&held, session, &mut lease, clock.now()).await;
+                if put(&held, session, &mut lease, now).await.is_ok() {
+                    let lapsed = renewed.load(Ordering::Relaxed) < now.seconds;
+                    renewed.store(if lapsed { i64::MIN } else { lease.expires.seconds }, Ordering::Relaxed);
+                }
             }
         });
-        Ok(Self { repository, session, renewing })
+        Ok(Self { repository, session, clock, expires, index_segments, renewing })
     }
 
-    /// Returns the session that holds the lease.
-    pub fn session(&self) -> SessionId {
-        self.session
+    /// Notes how many index segments the session saw, for the next renewal to tell.
+    pub fn note_index_segments(&self, count: u64) {
+        self.index_segments.store(count, Ordering::Relaxed);
+    }
+
+    /// Tells whether the lease has been valid without a gap until now. Cleaning up waits for such a session only.
+    pub fn was_kept(&self) -> bool {
+        self.expires.load(Ordering::Relaxed) >= self.clock.now().seconds
     }
 
     /// Ends the lease. Where deleting is not allowed it expires by itself, so a refusal is no failure.
@@ -82,10 +100,6 @@ async fn put(repository: &Repository, session: SessionId, lease: &mut Lease, now
 /// # Errors
 /// [`FormatError`] says what is wrong with it.
 pub fn open_lease(repository: &Repository, session: SessionId, object: &[u8]) -> Result<Lease, FormatError> {
-    let invalid = |why: String| FormatError::Invalid { what: "a lease", why };
     let (domain, epoch, envelope) = split_lease_object(object)?;
-    let dedup = repository.keys().dedup(domain, epoch).ok_or_else(|| invalid("its domain is unknown".into()))?;
-    let plain = open_envelope(&dedup.index_key(), repository.id(), Purpose::Lease, &session.0, envelope)
-        .map_err(|error| invalid(error.to_string()))?;
-    Lease::decode(&plain)
+    Lease::decode(&open_sealed(repository, "a lease", Purpose::Lease, (domain, epoch), &session.0, envelope)?)
 }

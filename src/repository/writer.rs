@@ -81,11 +81,35 @@ impl Frame {
     }
 }
 
+/// A new session: its secret, and the header from which the domain's reader recovers it.
+#[derive(Debug)]
+pub struct Session {
+    secret: SessionSecret,
+    header: Arc<SessionHeader>,
+}
+
+impl Session {
+    /// Makes a session's secret and seals it to the domain that is written to.
+    ///
+    /// # Errors
+    /// When the domain's public key is not valid.
+    pub fn start(repository: &Repository) -> Result<Self, crate::crypto::CryptoError> {
+        let dedup = repository.keys().current_dedup();
+        let public_key = repository.keys().current_public_key();
+        let (secret, header) = new_session(repository.id(), dedup.domain, dedup.epoch, public_key)?;
+        Ok(Self { secret, header: Arc::new(header) })
+    }
+
+    /// Returns the session's id.
+    pub fn id(&self) -> SessionId {
+        self.header.session
+    }
+}
+
 /// One session's way into the repository.
 pub struct Writer {
     repository: Arc<Repository>,
-    secret: SessionSecret,
-    header: Arc<SessionHeader>,
+    session: Session,
     index: Arc<Index>,
     claims: Arc<Claims>,
     hasher: ChunkHasher,
@@ -105,7 +129,7 @@ struct NodeFrame {
 
 impl std::fmt::Debug for Writer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Writer({:?})", self.header)
+        write!(f, "Writer({:?})", self.session.header)
     }
 }
 
@@ -121,28 +145,22 @@ pub struct WriterOptions {
 }
 
 impl Writer {
-    /// Starts a session: its secret is made and sealed to the domain's reader.
-    ///
-    /// # Errors
-    /// When the domain's public key is not valid.
+    /// Starts writing for a session; what `index` knows is not stored again.
     pub fn start(
         repository: Arc<Repository>,
+        session: Session,
         index: Arc<Index>,
         options: WriterOptions,
         monitor: Arc<dyn Monitor>,
-    ) -> Result<Self, crate::crypto::CryptoError> {
-        let dedup = repository.keys().current_dedup();
-        let (secret, header) =
-            new_session(repository.id(), dedup.domain, dedup.epoch, repository.keys().current_public_key())?;
-        let hasher = ChunkHasher::new(dedup);
+    ) -> Self {
+        let hasher = ChunkHasher::new(repository.keys().current_dedup());
         let claims = Arc::new(Claims::default());
         let limits = UploadLimits { packs_in_flight: options.packs_in_flight };
         let uploader = Uploader::start(repository.clone(), index.clone(), claims.clone(), limits, monitor);
         let nodes = NodeFrame { frame: Frame::default(), compressor: Compressor::new(options.level) };
-        Ok(Self {
+        Self {
             repository,
-            secret,
-            header: Arc::new(header),
+            session,
             index,
             claims,
             hasher,
@@ -152,17 +170,7 @@ impl Writer {
             uploader,
             dry_run: options.dry_run,
             level: options.level,
-        })
-    }
-
-    /// Returns the session's id.
-    pub fn session(&self) -> SessionId {
-        self.header.session
-    }
-
-    /// Returns the session's header.
-    pub fn header(&self) -> &Arc<SessionHeader> {
-        &self.header
+        }
     }
 
     /// Returns the chunker for file contents.
@@ -241,7 +249,8 @@ impl Writer {
             // A frame that would overfill a pack goes into the next one; a pack always takes its first.
             let full = lane.take_if(|pack| pack.len() + sealed_len(encoded.len()) > target);
             let pack = lane.get_or_insert_with(|| {
-                PackBuilder::new(&self.secret, self.header.clone(), self.repository.id(), kind, target + PACK_SLACK)
+                let Session { secret, header } = &self.session;
+                PackBuilder::new(secret, header.clone(), self.repository.id(), kind, target + PACK_SLACK)
             });
             pack.push_frame(codec, encoded, frame.plain.len(), std::mem::take(&mut frame.chunks));
             full
@@ -278,7 +287,7 @@ impl Writer {
     /// The error that stopped the upload.
     pub async fn finish(self) -> Result<Committer, UploadError> {
         let uploaded = self.uploader.finish().await?;
-        Ok(Committer { repository: self.repository, secret: self.secret, header: self.header, uploaded })
+        Ok(Committer { repository: self.repository, session: self.session, uploaded })
     }
 }
 
@@ -286,8 +295,7 @@ impl Writer {
 #[derive(Debug)]
 pub struct Committer {
     repository: Arc<Repository>,
-    secret: SessionSecret,
-    header: Arc<SessionHeader>,
+    session: Session,
     uploaded: Uploaded,
 }
 
@@ -303,13 +311,13 @@ impl Committer {
     /// When the store refuses the snapshot; nothing is visible then.
     pub async fn commit(&self, snapshot: &Snapshot) -> Result<(), StoreError> {
         let envelope = seal_envelope(
-            &self.secret.0,
+            &self.session.secret.0,
             self.repository.id(),
             Purpose::Snapshot,
             &snapshot.id.to_bytes(),
             &encode_snapshot(snapshot),
         );
-        let object = join_snapshot_object(&self.header, &envelope);
+        let object = join_snapshot_object(&self.session.header, &envelope);
         self.repository.store().put(&ObjectKey::snapshot(snapshot.id), object.into()).await
     }
 }

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use coffre::model::id::SegmentId;
 use coffre::model::key::{ObjectKey, ObjectKind};
 use coffre::model::path::EntryPath;
 use coffre::model::snapshot::Snapshot;
@@ -13,6 +14,7 @@ use coffre::ops::Cancel;
 use coffre::ops::restore::{RestoreOptions, Selection, restore};
 use coffre::ops::verify::ReadData;
 use coffre::progress::Collected;
+use coffre::repository::index::{open_segment, seal_segment};
 use coffre::target::files::TargetOptions;
 
 use crate::support::{Bench, files_in, open, options, random_bytes, run_backup};
@@ -262,4 +264,39 @@ async fn a_finding_names_the_snapshots_and_files_that_it_hits() {
         finding.paths.iter().any(|path| path.ends_with("/a/b/large") || path.ends_with("/a/b/copy")),
         "{finding:?}"
     );
+}
+
+/// A host with the writer key lies about where chunks are: only whoever reads the data can tell, and does.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_index_that_names_chunks_which_a_pack_does_not_hold_is_found() {
+    let bench = Bench::new().await;
+    for name in ["twin-a", "twin-b"] {
+        std::fs::write(
+            bench.source.path().join(name),
+            random_bytes(name.len() as u64 + name.as_bytes()[5] as u64, 901),
+        )
+        .expect("writable");
+    }
+    let (snapshot, _) = bench.snapshot().await;
+    let repository = open(bench.store(), bench.cache.path()).await.expect("opens");
+    let key = objects(&bench, ObjectKind::Index).await.remove(0);
+    let object = bench.store().get(&key).await.expect("there");
+    let mut segment = open_segment(&repository, key.segment_id().expect("a segment"), &object).expect("ours");
+    let chunks =
+        segment.packs.iter_mut().flat_map(|pack| &mut pack.directory.frames).flat_map(|frame| &mut frame.chunks);
+    let mut twins: Vec<_> = chunks.filter(|(_, length)| *length == 901).map(|(key, _)| key).collect();
+    let [one, two] = &mut twins[..] else { panic!("the twins are two chunks") };
+    std::mem::swap(*one, *two);
+    let id = SegmentId([9; 16]);
+    bench.store().put(&ObjectKey::segment(id), seal_segment(&repository, id, &segment).into()).await.expect("put");
+    bench.store().delete(&key).await.expect("deleted");
+
+    assert_eq!(bench.verify(ReadData::No).await.findings, []);
+    let report = bench.verify(ReadData::All).await;
+    let [finding] = &report.findings[..] else { panic!("{:?}", report.findings) };
+    assert_eq!(finding.problem, "does not hold 2 chunks that the index places in it");
+    assert_eq!(finding.snapshots, [snapshot.id]);
+    assert_eq!((finding.paths.len(), finding.path_count), (2, 2));
+    assert!(finding.paths.iter().all(|path| path.contains("/twin-")), "{finding:?}");
+    assert!(bench.read(&snapshot).await.is_err(), "reading compares ids");
 }

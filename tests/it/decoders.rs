@@ -10,6 +10,7 @@ use coffre::compress::decompress;
 use coffre::crypto::secret::Passphrase;
 use coffre::crypto::slot::{SlotLock, check_recovery_identity, open_slot, seal_slot};
 use coffre::format::config::{ChunkerProfile, Config};
+use coffre::format::doomed::{Doomed, split_doomed_object};
 use coffre::format::index::{IndexSegment, split_index_object};
 use coffre::format::lease::{Lease, split_lease_object};
 use coffre::format::pack::{Codec, PackDirectory, Tail, Trailer};
@@ -28,11 +29,12 @@ use crate::support::{Bench, random_bytes};
 /// One decoder: its name, whether its input is text, and what it does with any bytes.
 type Target = (&'static str, fn(&[u8]));
 
-const TARGETS: [Target; 17] = [
+const TARGETS: [Target; 18] = [
     ("config", |bytes| seen(Config::decode_unverified(bytes))),
     ("slot", |bytes| seen(Slot::decode(bytes))),
     ("age file", |bytes| seen(open_slot(&Passphrase::new("x".into()), bytes))),
     ("lease", |bytes| seen((Lease::decode(bytes), split_lease_object(bytes).is_ok()))),
+    ("doomed", |bytes| seen((Doomed::decode(bytes), split_doomed_object(bytes).is_ok()))),
     ("index object", |bytes| seen(split_index_object(bytes).is_ok())),
     ("index segment", |bytes| seen(IndexSegment::decode(bytes))),
     ("pack directory", |bytes| seen(PackDirectory::decode(bytes))),

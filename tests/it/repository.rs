@@ -3,12 +3,17 @@
 use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 
+use coffre::format::doomed::Doomed;
 use coffre::model::entry::EntryKind;
-use coffre::model::key::ObjectKind;
+use coffre::model::id::SessionId;
+use coffre::model::key::{ObjectKey, ObjectKind};
+use coffre::model::time::Clock;
 use coffre::ops::Cancel;
 use coffre::ops::backup::{BackupError, ParentChoice, StreamKind, StreamRequest, backup};
 use coffre::ops::verify::ReadData;
-use coffre::progress::Collected;
+use coffre::progress::{Collected, Counter, Monitor};
+use coffre::repository::index::seal_doomed;
+use coffre::store::Store;
 use coffre::store::layer::Operation;
 use coffre::store::layer::record::RecordStore;
 
@@ -171,9 +176,9 @@ async fn a_small_backup_takes_a_known_number_of_requests() {
     let recorded = Arc::new(recorded);
     std::fs::write(bench.source.path().join("a/text"), "changed").expect("writable");
     run_backup(recorded.clone(), bench.cache.path(), options(bench.source.path())).await.expect("backed up");
-    // Lists: config, keys, config, keyring, index, packs, snapshots. Gets: one key slot, configuration, keyring.
+    // Lists: config, keys, config, keyring, index, packs, doomed, snapshots, packs. Gets: one key slot, configuration, keyring.
     // Puts: lease, one data and one tree pack, segment, snapshot. One delete: the lease.
-    assert_eq!(recorded.count(Operation::List), 7, "{}", recorded.summary());
+    assert_eq!(recorded.count(Operation::List), 9, "{}", recorded.summary());
     assert_eq!(recorded.count(Operation::Get), 3, "{}", recorded.summary());
     assert_eq!(recorded.count(Operation::Put), 5, "{}", recorded.summary());
     assert_eq!(recorded.count(Operation::Delete), 1, "{}", recorded.summary());
@@ -214,4 +219,88 @@ async fn a_parent_can_be_chosen_or_refused() {
     let chosen = run_backup(bench.store(), bench.cache.path(), choose).await.expect("backed up");
     assert_eq!(chosen.read_bytes, 0);
     assert_eq!(chosen.snapshot.expect("made").parent, Some(first.id));
+}
+
+/// Deletes a data pack of the first backup whenever a run has stored its own packs.
+struct Vandal {
+    memory: coffre::store::memory::MemoryStore,
+    packs: std::sync::Mutex<Vec<ObjectKey>>,
+    heard: Collected,
+}
+
+impl Monitor for Vandal {
+    fn add(&self, counter: Counter, amount: u64) {
+        self.heard.add(counter, amount);
+    }
+
+    fn phase(&self, what: &str) {
+        if what == "checking that nothing vanished"
+            && let Some(pack) = self.packs.lock().expect("no panic while held").pop()
+        {
+            futures::executor::block_on(self.memory.delete(&pack)).expect("deleted");
+        }
+    }
+
+    fn totals(&self, totals: coffre::progress::Totals) {
+        self.heard.totals(totals);
+    }
+
+    fn problem(&self, problem: coffre::progress::Problem) {
+        self.heard.problem(problem);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_whose_packs_vanish_under_it_is_made_anew() {
+    for (deletions, succeeds) in [(1, true), (3, false)] {
+        let bench = Bench::new().await;
+        bench.backup().await;
+        let packs = bench.store().list(ObjectKind::Pack.prefix()).await.expect("listed");
+        let mut packs: Vec<ObjectKey> = packs.into_iter().map(|object| object.key).collect();
+        packs.truncate(deletions);
+        let vandal = Vandal { memory: bench.memory.clone(), packs: packs.into(), heard: Collected::default() };
+        let vandal = Arc::new(vandal);
+        std::fs::write(bench.source.path().join("a/text"), "changed").expect("writable");
+        let repository = open(bench.store(), bench.cache.path()).await.expect("opens");
+        let outcome = backup(repository, options(bench.source.path()), vandal.clone(), Cancel::default()).await;
+        let problems = vandal.heard.problems();
+        assert!(problems.iter().all(|problem| problem.message.contains("made anew")), "{problems:?}");
+        if succeeds {
+            let snapshot = outcome.expect("the second attempt succeeds").snapshot.expect("made");
+            assert_eq!(problems.len(), 1);
+            assert_eq!(bench.read(&snapshot).await, Ok(crate::support::files_in(bench.source.path())));
+        } else {
+            let error = outcome.expect_err("something vanishes every time");
+            assert!(matches!(error, BackupError::Vanished { packs: 1 }), "{error:?}");
+            assert_eq!(bench.store().list(ObjectKind::Snapshot.prefix()).await.expect("listed").len(), 1);
+        }
+        assert_eq!(bench.store().list(ObjectKind::Session.prefix()).await.expect("listed"), []);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_new_relies_on_packs_that_are_to_be_deleted() {
+    let bench = Bench::new().await;
+    bench.backup().await;
+    let repository = open(bench.store(), bench.cache.path()).await.expect("opens");
+    let packs: Vec<_> = bench.store().list(ObjectKind::Pack.prefix()).await.expect("listed");
+    let doomed =
+        Doomed { listed: Clock::System.now(), packs: packs.iter().filter_map(|object| object.key.pack_id()).collect() };
+    let id = SessionId([5; 16]);
+    bench.store().put(&ObjectKey::doomed(id), seal_doomed(&repository, id, &doomed).into()).await.expect("put");
+
+    let report = bench.backup().await;
+    assert!(report.counts.new_bytes > 3_000_000, "{:?}", report.counts);
+    for object in packs {
+        bench.store().delete(&object.key).await.expect("deleted");
+    }
+    let snapshot = report.snapshot.expect("made");
+    assert_eq!(bench.read(&snapshot).await, Ok(crate::support::files_in(bench.source.path())));
+
+    // A list that cannot be read is told, and does not stop the backup.
+    bench.memory.tamper(&ObjectKey::doomed(id), |bytes| bytes[40] ^= 1);
+    let monitor = Arc::new(Collected::default());
+    let repository = open(bench.store(), bench.cache.path()).await.expect("opens");
+    backup(repository, options(bench.source.path()), monitor.clone(), Cancel::default()).await.expect("backed up");
+    assert_eq!(monitor.problems().len(), 1);
 }

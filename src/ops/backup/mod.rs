@@ -19,15 +19,15 @@ use crate::format::lease::Lease;
 use crate::model::entry::{Entry, EntryKind};
 use crate::model::path::{EntryPath, display_bytes};
 use crate::model::snapshot::{Snapshot, SnapshotCounts, SnapshotId};
-use crate::model::time::Clock;
+use crate::model::time::{Clock, Timestamp};
 use crate::ops::Cancel;
-use crate::progress::Monitor;
+use crate::progress::{Monitor, Problem};
 use crate::repository::Repository;
 use crate::repository::index::{Index, IndexError};
 use crate::repository::lease::HeldLease;
 use crate::repository::snapshots::SnapshotError;
 use crate::repository::uploader::UploadError;
-use crate::repository::writer::{Writer, WriterOptions};
+use crate::repository::writer::{Session, Writer, WriterOptions};
 use crate::source::SourceError;
 use crate::source::files::{WalkError, WalkOptions};
 use crate::store::StoreError;
@@ -163,14 +163,24 @@ pub enum BackupError {
     /// Storing failed.
     #[error("what was read could not be stored")]
     Upload(#[from] UploadError),
+    /// Packs that the run relied on were deleted while it ran.
+    #[error("{packs} packs that this backup relies on were deleted while it ran, so no snapshot was made")]
+    Vanished {
+        /// How many.
+        packs: usize,
+    },
     /// Everything is stored but the snapshot.
     #[error("the snapshot could not be stored")]
     Commit(#[source] StoreError),
 }
 
+/// Times that a backup is made anew because packs that it relied on vanished.
+const ATTEMPTS: usize = 3;
+
 /// Runs a backup.
 ///
-/// Returns once the snapshot is durable. Peak memory is bounded by `options.memory_bytes` (see `design`).
+/// Returns once the snapshot is durable. Peak memory is bounded by `options.memory_bytes` (see `design`). When packs that
+/// the run relied on vanish meanwhile, it is made anew, unless standard input is among its sources, which is read but once.
 ///
 /// # Errors
 /// [`BackupError`]; no snapshot exists then.
@@ -184,107 +194,145 @@ pub async fn backup(
     cancel: Cancel,
 ) -> Result<BackupReport, BackupError> {
     let begun = std::time::Instant::now();
-    let config = repository.config();
-    config.check_features(&config.required.write).map_err(BackupError::Features)?;
-    let started = options.clock.now();
-    let stream_paths = check_streams(&options)?;
-    let sources = source_names(&options);
-
-    let mut index = Index::load(&repository, &*monitor).await?;
-    index.check_packs(&repository).await?;
-    let index = Arc::new(index);
-    let writer_options = WriterOptions {
-        packs_in_flight: packs_in_flight(&repository, options.memory_bytes),
-        level: options.level,
-        dry_run: options.dry_run,
-    };
-    let writer = Writer::start(repository.clone(), index.clone(), writer_options, monitor.clone())?;
-    let lease = if options.dry_run {
-        None
-    } else {
-        let lease = Lease {
-            host: options.host.clone(),
-            operation: "backup".into(),
-            started,
-            index_segments: index.segment_count() as u64,
-            ..Lease::default()
-        };
-        let held = HeldLease::take(repository.clone(), writer.session(), lease, options.clock).await;
-        Some(held.map_err(BackupError::Lease)?)
-    };
-
-    monitor.phase("looking for the last snapshot");
-    let parent = parent::Parent::find(&repository, &index, &options, &sources, monitor.clone()).await?;
-    let parent_id = parent.snapshot();
-    if let Some(totals) = parent.totals() {
-        monitor.totals(totals);
-    }
-
-    monitor.phase("backing up");
-    let work = pipeline::Work { options: options.clone(), stream_paths, parent, monitor: monitor.clone(), cancel };
-    let runtime = tokio::runtime::Handle::current();
-    let (writer, outcome) = tokio::task::spawn_blocking(move || {
-        let outcome = pipeline::run(&writer, work, &runtime);
-        // Whatever happened, what was read is stored and indexed, for the next run to find.
-        let flushed = writer.flush();
-        (writer, outcome.and_then(|done| flushed.map(|()| done).map_err(|_| pipeline::Stopped::Upload)))
-    })
-    .await
-    .expect("the pipeline does not panic");
-
-    monitor.phase("completing the index");
-    let finished = writer.finish().await;
-    let outcome = match (finished, outcome) {
-        (Err(error), _) => Err(BackupError::Upload(error)),
-        (Ok(committer), Ok(done)) => Ok((committer, done)),
-        (Ok(_), Err(stopped)) => Err(stopped.into_error()),
-    };
-    let (committer, done) = match outcome {
-        Ok(outcome) => outcome,
-        Err(error) => {
-            if let Some(lease) = lease {
-                lease.release().await;
+    let is_repeatable = !options.streams.iter().any(|stream| matches!(stream.kind, StreamKind::Stdin));
+    let mut attempts = 1;
+    loop {
+        let started = options.clock.now();
+        let this =
+            Attempt { repository: &repository, options: &options, monitor: &monitor, cancel: &cancel, begun, started };
+        match this.run().await {
+            Err(error @ BackupError::Vanished { .. }) if is_repeatable && attempts < ATTEMPTS => {
+                attempts += 1;
+                let message = format!("{error}; it is made anew");
+                monitor.problem(Problem { subject: repository.store().location().to_owned(), message });
             }
-            return Err(error);
+            outcome => return outcome,
         }
-    };
+    }
+}
 
-    let mut counts = done.counts;
-    counts.stored_bytes = committer.uploaded().bytes;
-    let mut snapshot = None;
-    if !options.dry_run {
-        let manifest = Snapshot {
-            id: SnapshotId::new(started, random()),
-            session: lease.as_ref().map_or_else(|| unreachable!("a lease is held"), HeldLease::session),
-            domain: repository.keys().current_dedup().domain,
-            started,
-            finished: options.clock.now(),
-            host: options.host.clone(),
-            user: options.user.clone(),
-            job: options.job.clone(),
-            tags: options.tags.clone(),
-            sources: sources.clone(),
-            program: concat!("coffre ", env!("CARGO_PKG_VERSION")).to_owned(),
-            parent: parent_id,
-            root: done.root,
-            counts,
+/// One attempt at a backup: a session of its own, under a lease of its own.
+struct Attempt<'a> {
+    repository: &'a Arc<Repository>,
+    options: &'a BackupOptions,
+    monitor: &'a Arc<dyn Monitor>,
+    cancel: &'a Cancel,
+    begun: std::time::Instant,
+    started: Timestamp,
+}
+
+impl Attempt<'_> {
+    /// Takes the lease before anything is looked at, so that nothing seen from now on is deleted under the run.
+    async fn run(self) -> Result<BackupReport, BackupError> {
+        let config = self.repository.config();
+        config.check_features(&config.required.write).map_err(BackupError::Features)?;
+        let stream_paths = check_streams(self.options)?;
+        let session = Session::start(self.repository)?;
+        let lease = if self.options.dry_run {
+            None
+        } else {
+            let (host, operation) = (self.options.host.clone(), "backup".to_owned());
+            let lease = Lease { host, operation, started: self.started, ..Lease::default() };
+            let held = HeldLease::take(self.repository.clone(), session.id(), lease, self.options.clock).await;
+            Some(held.map_err(BackupError::Lease)?)
         };
-        monitor.phase("writing the snapshot");
-        committer.commit(&manifest).await.map_err(BackupError::Commit)?;
-        done.last_tree.keep(&manifest, index.chunk_count() as u64);
-        snapshot = Some(manifest);
+        let outcome = self.store(session, stream_paths, lease.as_ref()).await;
+        if let Some(lease) = lease {
+            lease.release().await;
+        }
+        outcome
     }
-    if let Some(lease) = lease {
-        lease.release().await;
+
+    /// Stores everything and commits the snapshot; without a lease it is a dry run.
+    async fn store(
+        &self,
+        session: Session,
+        stream_paths: Vec<EntryPath>,
+        lease: Option<&HeldLease>,
+    ) -> Result<BackupReport, BackupError> {
+        let (repository, options, monitor) = (self.repository, self.options, self.monitor);
+        let mut index = Index::load(repository, &**monitor).await?;
+        index.check_packs(repository, &**monitor).await?;
+        let index = Arc::new(index);
+        if let Some(lease) = lease {
+            lease.note_index_segments(index.segment_count() as u64);
+        }
+
+        monitor.phase("looking for the last snapshot");
+        let sources = source_names(options);
+        let parent = parent::Parent::find(repository, &index, options, &sources, monitor.clone()).await?;
+        let parent_id = parent.snapshot();
+        if let Some(totals) = parent.totals() {
+            monitor.totals(totals);
+        }
+
+        monitor.phase("backing up");
+        let session_id = session.id();
+        let writer_options = WriterOptions {
+            packs_in_flight: packs_in_flight(repository, options.memory_bytes),
+            level: options.level,
+            dry_run: options.dry_run,
+        };
+        let writer = Writer::start(repository.clone(), session, index.clone(), writer_options, monitor.clone());
+        let work = pipeline::Work {
+            options: options.clone(),
+            stream_paths,
+            parent,
+            monitor: monitor.clone(),
+            cancel: self.cancel.clone(),
+        };
+        let runtime = tokio::runtime::Handle::current();
+        let (writer, outcome) = tokio::task::spawn_blocking(move || {
+            let outcome = pipeline::run(&writer, work, &runtime);
+            // Whatever happened, what was read is stored and indexed, for the next run to find.
+            let flushed = writer.flush();
+            (writer, outcome.and_then(|done| flushed.map(|()| done).map_err(|_| pipeline::Stopped::Upload)))
+        })
+        .await
+        .expect("the pipeline does not panic");
+
+        monitor.phase("completing the index");
+        let committer = writer.finish().await?;
+        let done = outcome.map_err(pipeline::Stopped::into_error)?;
+        let mut counts = done.counts;
+        counts.stored_bytes = committer.uploaded().bytes;
+        let mut snapshot = None;
+        if let Some(lease) = lease {
+            monitor.phase("checking that nothing vanished");
+            let lost = index.lost_packs(repository, !lease.was_kept(), &**monitor).await?;
+            if !lost.is_empty() {
+                return Err(BackupError::Vanished { packs: lost.len() });
+            }
+            let manifest = Snapshot {
+                id: SnapshotId::new(self.started, random()),
+                session: session_id,
+                domain: repository.keys().current_dedup().domain,
+                started: self.started,
+                finished: options.clock.now(),
+                host: options.host.clone(),
+                user: options.user.clone(),
+                job: options.job.clone(),
+                tags: options.tags.clone(),
+                sources,
+                program: concat!("coffre ", env!("CARGO_PKG_VERSION")).to_owned(),
+                parent: parent_id,
+                root: done.root,
+                counts,
+            };
+            monitor.phase("writing the snapshot");
+            committer.commit(&manifest).await.map_err(BackupError::Commit)?;
+            done.last_tree.keep(&manifest, index.chunk_count() as u64);
+            snapshot = Some(manifest);
+        }
+        Ok(BackupReport {
+            snapshot,
+            counts,
+            unchanged_files: done.unchanged_files,
+            changed_while_read: done.changed_while_read,
+            read_bytes: done.read_bytes,
+            duration: self.begun.elapsed(),
+        })
     }
-    Ok(BackupReport {
-        snapshot,
-        counts,
-        unchanged_files: done.unchanged_files,
-        changed_while_read: done.changed_while_read,
-        read_bytes: done.read_bytes,
-        duration: begun.elapsed(),
-    })
 }
 
 /// Checks the names of streams: each a safe path, none given twice.

@@ -128,7 +128,7 @@ impl Parent {
             Found::Nothing => {}
             Found::Local { mut reader, index_chunks, .. } => {
                 // Lists are trusted while the index has lost nothing since they were written.
-                trusts_lists = is_whole(&self.index) && self.index.chunk_count() as u64 >= index_chunks;
+                trusts_lists = self.index.is_whole() && self.index.chunk_count() as u64 >= index_chunks;
                 std::thread::spawn(move || {
                     while let Some(leaf) = read_leaf(&mut reader) {
                         if sender.send(leaf).is_err() {
@@ -172,10 +172,6 @@ impl Parent {
 
 fn totals(snapshot: &Snapshot) -> Totals {
     Totals { entries: Some(snapshot.counts.entries()), bytes: Some(snapshot.counts.bytes) }
-}
-
-fn is_whole(index: &Index) -> bool {
-    index.gone_packs().is_empty() && index.damaged().is_empty()
 }
 
 /// The parent's entries in path order, taken as the walk of the source passes them.

@@ -1,8 +1,8 @@
 //! The second step: packs are fetched whole, opened from their own trailer, and every chunk id is checked.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use futures::stream::{self, StreamExt};
 
 use crate::compress::decompress;
@@ -37,17 +37,20 @@ pub(super) async fn check(
     let bytes = due.packs.iter().map(|pack| u64::from(pack.size)).sum();
     monitor.totals(Totals { entries: Some(due.packs.len() as u64), bytes: Some(bytes) });
 
+    let index = reader.index().clone();
+    let counting = tokio::task::spawn_blocking(move || Arc::new(index.chunks_in_packs()));
+    let chunks_in_packs = counting.await.expect("counting does not panic");
     let pack_bytes = u64::from(repository.config().pack_target_bytes);
     let in_flight = (options.memory_bytes / 2 / pack_bytes.max(1)).clamp(1, 8) as usize;
     let mut checks = stream::iter(due.packs)
         .map(|pack| {
-            let reader = reader.clone();
+            let (reader, chunks_in_packs) = (reader.clone(), chunks_in_packs.clone());
             async move {
                 let bytes = reader.repository().store().get(&ObjectKey::pack(pack.id)).await;
                 let answer = match bytes {
                     Ok(bytes) => {
                         let (reader, pack) = (reader.clone(), pack.clone());
-                        Ok(tokio::task::spawn_blocking(move || check_pack(&reader, &pack, bytes))
+                        Ok(tokio::task::spawn_blocking(move || check_pack(&reader, &pack, &bytes, &chunks_in_packs))
                             .await
                             .expect("checking a pack does not panic"))
                     }
@@ -64,10 +67,13 @@ pub(super) async fn check(
         let key = ObjectKey::pack(pack.id);
         match answer {
             Ok(bad) => {
-                for (frame, problem) in bad {
-                    match frame {
-                        Some(frame) => drop(damage.frames.insert((pack.id, frame))),
-                        None => drop(damage.packs.insert(pack.id)),
+                for (part, problem) in bad {
+                    match part {
+                        Part::Pack => drop(damage.packs.insert(pack.id)),
+                        Part::Frame(frame) => drop(damage.frames.insert((pack.id, frame))),
+                        Part::Places(places) => {
+                            damage.places.extend(places.iter().map(|(frame, offset)| (pack.id, *frame, *offset)));
+                        }
                     }
                     damage.add(&key, problem);
                 }
@@ -122,12 +128,33 @@ fn choose(packs: Vec<PackInfo>, read_data: ReadData, cursor: Option<PackId>) -> 
     Due { packs: chosen, completes }
 }
 
-/// Checks a fetched pack: returns what is wrong, with the frame where it is one frame only.
-fn check_pack(reader: &Reader, info: &PackInfo, bytes: Bytes) -> Vec<(Option<u32>, String)> {
-    match open_pack(reader, info, &bytes) {
-        Ok((opener, directory, hasher)) => check_frames(&opener, &directory, &hasher, &bytes),
-        Err(problem) => vec![(None, problem)],
+/// What of a pack cannot be used.
+#[derive(Debug)]
+enum Part {
+    Pack,
+    Frame(u32),
+    /// Places where the index names chunks that are not there: frame and offset.
+    Places(Vec<(u32, u32)>),
+}
+
+/// Checks a fetched pack against itself and against the index; returns what is wrong.
+fn check_pack(
+    reader: &Reader,
+    info: &PackInfo,
+    bytes: &[u8],
+    chunks_in_packs: &HashMap<PackId, u64>,
+) -> Vec<(Part, String)> {
+    let (opener, directory, hasher) = match open_pack(reader, info, bytes) {
+        Ok(opened) => opened,
+        Err(problem) => return vec![(Part::Pack, problem)],
+    };
+    let mut bad = check_frames(&opener, &directory, &hasher, bytes);
+    let misplaced = reader.index().misplaced(info.id, &directory, chunks_in_packs);
+    if !misplaced.is_empty() {
+        let problem = format!("does not hold {} chunks that the index places in it", misplaced.len());
+        bad.push((Part::Places(misplaced), problem));
     }
+    bad
 }
 
 /// Opens a pack as if there were no index: trailer, session, commitment, tail, directory.
@@ -170,7 +197,7 @@ fn check_frames(
     directory: &PackDirectory,
     hasher: &ChunkHasher,
     bytes: &[u8],
-) -> Vec<(Option<u32>, String)> {
+) -> Vec<(Part, String)> {
     let mut bad = Vec::new();
     let mut offset = 0;
     for (number, frame) in (0u32..).zip(&directory.frames) {
@@ -194,7 +221,7 @@ fn check_frames(
             }
         };
         if let Some(problem) = problem {
-            bad.push((Some(number), problem));
+            bad.push((Part::Frame(number), problem));
         }
     }
     bad

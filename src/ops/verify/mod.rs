@@ -4,10 +4,11 @@
 //! opened and every chunk id checked, when asked), trees (every node read, every referenced chunk located). What is damaged
 //! is named together with the snapshots and files that it hits.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::model::id::PackId;
 use crate::model::key::ObjectKey;
 use crate::model::snapshot::SnapshotId;
 use crate::ops::Cancel;
@@ -129,7 +130,7 @@ pub async fn verify(
     monitor.phase("checking objects");
     objects::check(&repository, &mut report, &mut damage).await?;
     let mut index = Index::load(&repository, &*monitor).await?;
-    index.check_packs(&repository).await?;
+    index.check_packs(&repository, &*monitor).await?;
     objects::compare_packs(&repository, &index, &mut report, &mut damage).await?;
     let index = Arc::new(index);
     let reader = Arc::new(Reader::new(repository.clone(), index.clone(), monitor.clone()));
@@ -152,9 +153,11 @@ struct Damage {
     /// Findings by object and problem, in order of their objects.
     findings: BTreeMap<(String, String), Finding>,
     /// Frames that cannot be used.
-    frames: std::collections::HashSet<(crate::model::id::PackId, u32)>,
+    frames: HashSet<(PackId, u32)>,
+    /// Places in frames, by offset, where the index names a chunk that the pack does not have there.
+    places: HashSet<(PackId, u32, u32)>,
     /// Packs that cannot be used.
-    packs: std::collections::HashSet<crate::model::id::PackId>,
+    packs: HashSet<PackId>,
 }
 
 impl Damage {

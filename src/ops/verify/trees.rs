@@ -148,6 +148,7 @@ impl Walk<'_> {
                 location.length == chunk.length
                     && !self.damage.packs.contains(&location.pack)
                     && !self.damage.frames.contains(&(location.pack, location.frame))
+                    && !self.damage.places.contains(&(location.pack, location.frame, location.offset))
             });
             if !usable {
                 whole = self.bad_chunk(&chunk.id, None, &format!("/{}", entry.path))?;

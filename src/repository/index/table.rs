@@ -13,7 +13,7 @@
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -81,6 +81,7 @@ pub struct PackInfo {
 
 /// A table, mapped into memory.
 pub struct Table {
+    path: PathBuf,
     map: Mmap,
     layout: Layout,
     sessions: Vec<Arc<SessionHeader>>,
@@ -399,7 +400,15 @@ impl Table {
             .chunks_exact(SESSION_HEADER_LEN)
             .map(|header| Arc::new(SessionHeader::from_bytes(header.try_into().expect("a header's length"))))
             .collect();
-        let mut table = Self { map, layout, sessions, segments, packs: Vec::new(), searches: AtomicUsize::new(0) };
+        let mut table = Self {
+            path: path.to_path_buf(),
+            map,
+            layout,
+            sessions,
+            segments,
+            packs: Vec::new(),
+            searches: AtomicUsize::new(0),
+        };
         for row in 0..layout.packs {
             let record = table.pack_record(row);
             if u32_at(record, 52) as usize >= layout.sessions || PackKind::from_byte(record[60]).is_none() {
@@ -409,6 +418,11 @@ impl Table {
         }
         table.packs.sort_unstable();
         Ok(table)
+    }
+
+    /// Returns where the table's file was when it was opened.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Returns the index segments that the table covers.
@@ -432,8 +446,22 @@ impl Table {
         Some(self.pack_at(self.packs[at].1 as usize))
     }
 
-    /// Tells where a chunk lies, if the table has it.
+    /// Tells where a chunk lies, if the table has it. Of several places, it is any.
     pub fn find(&self, key: &ChunkKey) -> Option<Location> {
+        self.location(&self.row(self.find_row(key)?))
+    }
+
+    /// Tells every place where a chunk lies: a merged table may hold one that two hosts stored at the same time.
+    pub fn find_all(&self, key: &ChunkKey) -> Vec<Location> {
+        let Some(found) = self.find_row(key) else { return Vec::new() };
+        let equal = |row: &usize| self.key(*row) == &key.0;
+        let before = (0..found).rev().take_while(equal);
+        let after = (found + 1..self.layout.chunks).take_while(equal);
+        let rows = std::iter::once(found).chain(before).chain(after);
+        rows.filter_map(|row| self.location(&self.row(row))).collect()
+    }
+
+    fn find_row(&self, key: &ChunkKey) -> Option<usize> {
         if !self.may_contain(key) {
             return None;
         }
@@ -444,7 +472,20 @@ impl Table {
             // SAFETY: the map is file-backed and read-only; released pages are read again from the file.
             let _ = unsafe { self.map.unchecked_advise(UncheckedAdvice::DontNeed) };
         }
-        self.location(&self.row(found?))
+        found
+    }
+
+    /// Returns how many chunks the table places in each pack, in the order of [`Table::packs`]. Reads the whole table.
+    pub fn chunks_in_packs(&self) -> Vec<u32> {
+        let mut counts = vec![0; self.layout.packs];
+        let start = self.layout.frames_at();
+        for row in self.rows().filter(|row| (row.frame as usize) < self.layout.frames) {
+            let pack = u32_at(&self.map, start + row.frame as usize * FRAME_LEN) as usize;
+            if let Some(count) = counts.get_mut(pack) {
+                *count += 1;
+            }
+        }
+        counts
     }
 
     /// Returns the plaintext bytes of all frames, which is those of all chunks.
@@ -556,4 +597,52 @@ fn block_of(key: &ChunkKey, blocks: usize) -> usize {
 fn filter_bits(key: &ChunkKey) -> [usize; 6] {
     let bits = u64::from_be_bytes(key.0[8..].try_into().expect("8 bytes"));
     std::array::from_fn(|i| (bits >> (9 * i)) as usize & 511)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::pack::{FrameRecord, PackDirectory};
+
+    fn pack(id: u8, keys: &[u8]) -> PackEntry {
+        let chunks: Vec<_> = keys.iter().map(|key| (ChunkKey([*key; 16]), 10)).collect();
+        let plain_len = 10 * chunks.len() as u32;
+        PackEntry {
+            id: PackId([id; 16]),
+            kind: PackKind::Data,
+            size: 5000,
+            commitment: [id; 32],
+            header: Arc::new(SessionHeader::from_bytes(&[id; SESSION_HEADER_LEN])),
+            directory: PackDirectory {
+                frames: vec![FrameRecord { sealed_len: 100, plain_len, codec: Codec::Stored, chunks }],
+            },
+        }
+    }
+
+    #[test]
+    fn a_merged_table_has_every_place_of_a_chunk_that_was_stored_twice() {
+        let directory = tempfile::tempdir().expect("made");
+        let table = |name: &str, packs: &[PackEntry]| {
+            let path = directory.path().join(name);
+            write_table(&path, &[SegmentId([packs[0].id.0[0]; 16])], packs).expect("written");
+            Arc::new(Table::open(&path).expect("a table"))
+        };
+        let (one, two) = (table("one", &[pack(1, &[7, 8, 9])]), table("two", &[pack(2, &[8]), pack(3, &[9, 8])]));
+        let path = directory.path().join("merged");
+        merge_tables(&path, &[one, two]).expect("merged");
+        let merged = Table::open(&path).expect("a table");
+
+        let places = |key: u8| {
+            let mut found: Vec<_> =
+                merged.find_all(&ChunkKey([key; 16])).iter().map(|at| (at.pack.0[0], at.offset)).collect();
+            found.sort_unstable();
+            found
+        };
+        assert_eq!(places(7), [(1, 0)]);
+        assert_eq!(places(8), [(1, 10), (2, 0), (3, 10)]);
+        assert_eq!(places(9), [(1, 20), (3, 0)]);
+        assert_eq!(places(6), []);
+        let counts: Vec<_> = merged.packs().zip(merged.chunks_in_packs()).map(|(pack, n)| (pack.id.0[0], n)).collect();
+        assert_eq!(counts, [(1, 3), (2, 1), (3, 2)]);
+    }
 }
