@@ -4,8 +4,10 @@ use crate::format::pack::{Codec, FRAME_PLAIN_MAX};
 
 /// zstd's level: 3 is where ratio for time is best on two cores (`docs/performance.md`).
 pub const DEFAULT_LEVEL: i32 = 3;
-/// Bytes looked at to guess whether a frame can be compressed.
-const SAMPLE_LEN: usize = 64 << 10;
+/// Pieces of a frame looked at to guess whether it can be compressed, evenly spread: a frame may hold many files.
+const SAMPLE_PIECES: usize = 16;
+/// Length of such a piece, in bytes.
+const PIECE_LEN: usize = 4 << 10;
 
 /// Why a frame's plaintext could not be recovered.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -22,6 +24,7 @@ pub enum DecompressError {
 pub struct Compressor {
     zstd: zstd::bulk::Compressor<'static>,
     probe: zstd::bulk::Compressor<'static>,
+    sample: Vec<u8>,
     out: Vec<u8>,
 }
 
@@ -36,7 +39,7 @@ impl Compressor {
     pub fn new(level: i32) -> Self {
         let zstd = zstd::bulk::Compressor::new(level).expect("zstd takes any level");
         let probe = zstd::bulk::Compressor::new(-5).expect("zstd takes any level");
-        Self { zstd, probe, out: Vec::new() }
+        Self { zstd, probe, sample: Vec::new(), out: Vec::new() }
     }
 
     /// Returns `plain` compressed, or as it is when compressing would not save one part in 64.
@@ -58,8 +61,17 @@ impl Compressor {
         if plain.len() < 4096 {
             return false;
         }
-        let start = (plain.len() - plain.len().min(SAMPLE_LEN)) / 2;
-        let sample = &plain[start..plain.len().min(start + SAMPLE_LEN)];
+        let sample = match plain.len().checked_sub(SAMPLE_PIECES * PIECE_LEN) {
+            None | Some(0) => plain,
+            Some(between) => {
+                self.sample.clear();
+                for piece in 0..SAMPLE_PIECES {
+                    let start = piece * PIECE_LEN + between * piece / (SAMPLE_PIECES - 1);
+                    self.sample.extend_from_slice(&plain[start..start + PIECE_LEN]);
+                }
+                &self.sample
+            }
+        };
         let mut counts = [0u32; 256];
         sample.iter().for_each(|&byte| counts[usize::from(byte)] += 1);
         let even = sample.len() as f64 / 256.0;
@@ -130,6 +142,16 @@ mod tests {
         let data = block.repeat(20);
         let mut compressor = Compressor::new(DEFAULT_LEVEL);
         assert_eq!(compressor.compress(&data).0, Codec::Zstd);
+    }
+
+    #[test]
+    fn text_among_random_bytes_is_still_compressed() {
+        let mut data = random(1 << 20);
+        data[300_000..500_000].copy_from_slice(&b"0123456789 and some words\n".repeat(8000)[..200_000]);
+        let mut compressor = Compressor::new(DEFAULT_LEVEL);
+        let (codec, encoded) = compressor.compress(&data);
+        assert_eq!(codec, Codec::Zstd);
+        assert!(encoded.len() < data.len() - 190_000);
     }
 
     trait Owned {
