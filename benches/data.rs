@@ -7,8 +7,9 @@
 //! cargo bench --bench data -- edit DIRECTORY ONE_IN ROUND            appends a line to one file in so many
 //! ```
 //!
-//! A dump is that of a table in heap order. Every day 0.2 % of its rows are deleted, 0.5 % updated and 1 % inserted; what is
-//! written fills the holes of the day before and then the end, as it does in PostgreSQL.
+//! A dump is that of a table in heap order. Every day 0.2 % of its rows are deleted, 0.5 % updated and 1 % inserted. Changes
+//! come to whole orders of one to four tickets in the newer half of the table; what is written fills the holes of the day
+//! before and then the end, as it does in PostgreSQL.
 
 use std::fs;
 use std::io::{self, BufWriter, Write};
@@ -98,15 +99,17 @@ fn dump(day: u64, megabytes: u64, out: &mut impl Write) -> io::Result<()> {
         let mut dice = Dice(today << 32);
         let mut freed = Vec::new();
         let mut written: Vec<(u64, u64)> = Vec::new();
-        for change in 0..rows * 7 / 1000 {
-            let at = dice.below(heap.len() as u64) as usize;
-            let (id, version) = std::mem::replace(&mut heap[at], (HOLE, 0));
-            if id == HOLE {
-                continue;
-            }
-            freed.push(at);
-            if change % 7 < 5 {
-                written.push((id, version + 1));
+        while (freed.len() as u64) < rows * 7 / 1000 {
+            let newer = heap.len() as u64 / 2;
+            let first = (newer + dice.below(newer)) as usize;
+            let is_update = dice.below(7) < 5;
+            let tickets = 1 + dice.below(4) as usize;
+            for at in first..heap.len().min(first + tickets) {
+                let (id, version) = std::mem::replace(&mut heap[at], (HOLE, 0));
+                if id != HOLE {
+                    freed.push(at);
+                    written.extend(is_update.then_some((id, version + 1)));
+                }
             }
         }
         written.extend((0..rows / 100).map(|i| (next_id + i, 0)));

@@ -1,5 +1,7 @@
 //! zstd for frames: compressed when that helps, stored when it does not, and capped when read back.
 
+use std::cell::RefCell;
+
 use crate::format::pack::{Codec, FRAME_PLAIN_MAX};
 
 /// zstd's level: 3 is where ratio for time is best on two cores (`docs/performance.md`).
@@ -89,6 +91,12 @@ impl Compressor {
     }
 }
 
+thread_local! {
+    /// Working memory is kept between frames.
+    static DECOMPRESSOR: RefCell<zstd::bulk::Decompressor<'static>> =
+        RefCell::new(zstd::bulk::Decompressor::new().expect("zstd has memory for its context"));
+}
+
 /// Recovers a frame's plaintext of exactly `plain_len` bytes; never allocates more than that.
 ///
 /// # Errors
@@ -101,7 +109,8 @@ pub fn decompress(codec: Codec, encoded: &[u8], plain_len: u32) -> Result<Vec<u8
         Codec::Stored if encoded.len() == plain_len as usize => Ok(encoded.to_vec()),
         Codec::Stored => Err(DecompressError::Length),
         Codec::Zstd => {
-            let plain = zstd::bulk::decompress(encoded, plain_len as usize)
+            let plain = DECOMPRESSOR
+                .with_borrow_mut(|zstd| zstd.decompress(encoded, plain_len as usize))
                 .map_err(|error| DecompressError::Zstd(error.to_string()))?;
             if plain.len() == plain_len as usize { Ok(plain) } else { Err(DecompressError::Length) }
         }

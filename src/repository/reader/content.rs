@@ -1,11 +1,10 @@
 //! Reading the bytes of a file or stream in order, with frames fetched and decoded ahead.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
 
-use futures::future::try_join_all;
-use futures::stream::{FuturesOrdered, StreamExt};
+use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
 use crate::model::entry::{ChunkRef, FileContent, Hole};
@@ -14,13 +13,13 @@ use crate::repository::index::table::Location;
 use crate::repository::reader::chunks::{ChunkWalk, DamagedList};
 use crate::repository::reader::{ReadError, Reader};
 
-/// Plaintext being fetched and decoded ahead of the consumer.
-const AHEAD_BYTES: u64 = 32 << 20;
-/// Plaintext that is read, checked and given out together. Chunks of successive dumps lie scattered over many frames:
-/// a task for each frame visited would cost more than the decoding.
-const SEGMENT_BYTES: u64 = 2 << 20;
-/// Segments being read ahead, however small their chunks are.
-const AHEAD_SEGMENTS: usize = 32;
+/// Plaintext that is planned together. The chunks of a dump that is one in a long row of nightly ones lie scattered over
+/// the frames of many nights; each of these is fetched and decoded once for all chunks in a window.
+const WINDOW_BYTES: u64 = 32 << 20;
+/// Windows under way: the one that is given out, and the next.
+const WINDOWS: usize = 2;
+/// Frames being fetched and decoded at the same time, of 1 to 2 MiB each.
+const FRAMES_IN_FLIGHT: usize = 16;
 
 /// Some bytes of a content.
 #[derive(Debug, Clone)]
@@ -52,31 +51,31 @@ pub enum ContentError {
         #[source]
         source: DamagedList,
     },
+    /// The chunks are other than the entry says.
+    #[error("its chunks end at {offset}, where its entry says {size}")]
+    Length {
+        /// Where the chunks end.
+        offset: u64,
+        /// Where they should.
+        size: u64,
+    },
 }
 
-/// Consecutive chunks that are read together.
-#[derive(Default)]
-struct Segment {
-    chunks: Vec<(ChunkRef, Location)>,
-    bytes: u64,
-}
-
-/// A decoded frame, and which of its bytes are meant.
+/// A decoded frame, or what was taken out of one, and which of its bytes are meant.
 type FramePart = (Arc<Vec<u8>>, Range<usize>);
-/// Bytes of decoded frames, in order.
-type Decoded = Result<Vec<FramePart>, ReadError>;
 
 /// The bytes of a content in order.
 pub struct ContentStream {
     reader: Arc<Reader>,
     walk: ChunkWalk,
-    /// Why nothing comes after the segments under way.
+    /// Why nothing comes after the windows under way.
     failed: Option<Failure>,
-    under_way: FuturesOrdered<JoinHandle<(u64, Decoded)>>,
-    under_way_bytes: u64,
-    parts: VecDeque<FramePart>,
+    windows: VecDeque<Window>,
+    permits: Arc<Semaphore>,
+    part: Option<FramePart>,
     holes: VecDeque<Hole>,
     position: u64,
+    size: u64,
     ended: bool,
 }
 
@@ -94,11 +93,12 @@ impl Reader {
             reader: self.clone(),
             walk: self.chunks(&content.chunks, content.stored_length()),
             failed: None,
-            under_way: FuturesOrdered::new(),
-            under_way_bytes: 0,
-            parts: VecDeque::new(),
+            windows: VecDeque::new(),
+            permits: Arc::new(Semaphore::new(FRAMES_IN_FLIGHT)),
+            part: None,
             holes: content.holes.iter().copied().collect(),
             position: 0,
+            size: content.size,
             ended: false,
         }
     }
@@ -116,37 +116,35 @@ impl ContentStream {
                 self.position += hole.length;
                 return Some(Ok(Part::Zeros(hole.length)));
             }
-            if let Some((frame, range)) = self.parts.pop_front() {
+            if let Some((frame, range)) = self.part.take() {
                 return Some(Ok(self.up_to_hole(frame, range)));
             }
             if self.ended {
                 return None;
             }
-            self.read_ahead().await;
-            match self.under_way.next().await {
-                Some(done) => {
-                    let (bytes, decoded) = done.expect("decoding does not panic");
-                    self.under_way_bytes -= bytes;
-                    match decoded {
-                        Ok(parts) => self.parts.extend(parts),
-                        Err(source) => {
-                            self.ended = true;
-                            return Some(Err(ContentError::Chunk { offset: self.position, source }));
-                        }
-                    }
-                }
-                None => {
+            self.plan_ahead().await;
+            let Some(window) = self.windows.front_mut() else {
+                self.ended = true;
+                return self.end().map(Err);
+            };
+            match window.next().await {
+                Some(Ok(part)) => self.part = Some(part),
+                Some(Err(source)) => {
                     self.ended = true;
-                    let offset = self.position;
-                    match self.failed.take() {
-                        Some(Failure::Chunk(source)) => return Some(Err(ContentError::Chunk { offset, source })),
-                        Some(Failure::List(source)) => return Some(Err(ContentError::List { offset, source })),
-                        // A hole may end the file.
-                        None if self.holes.is_empty() => return None,
-                        None => {}
-                    }
+                    return Some(Err(ContentError::Chunk { offset: self.position, source }));
                 }
+                None => drop(self.windows.pop_front()),
             }
+        }
+    }
+
+    /// Tells what is wrong with where the content ends, if anything.
+    fn end(&mut self) -> Option<ContentError> {
+        let (offset, size) = (self.position, self.size);
+        match self.failed.take() {
+            Some(Failure::Chunk(source)) => Some(ContentError::Chunk { offset, source }),
+            Some(Failure::List(source)) => Some(ContentError::List { offset, source }),
+            None => (offset != size).then_some(ContentError::Length { offset, size }),
         }
     }
 
@@ -157,28 +155,26 @@ impl ContentStream {
             let room = usize::try_from(hole.offset - self.position).unwrap_or(usize::MAX);
             if now.len() > room {
                 now.end = now.start + room;
-                self.parts.push_front((frame.clone(), now.end..range.end));
+                self.part = Some((frame.clone(), now.end..range.end));
             }
         }
         self.position += now.len() as u64;
         Part::Bytes(frame, now)
     }
 
-    async fn read_ahead(&mut self) {
-        while self.under_way_bytes < AHEAD_BYTES && self.under_way.len() < AHEAD_SEGMENTS {
-            let mut segment = Segment::default();
-            while segment.bytes < SEGMENT_BYTES
-                && let Some(next) = self.next_chunk().await
+    async fn plan_ahead(&mut self) {
+        while self.windows.len() < WINDOWS {
+            let (mut plan, mut bytes) = (Plan::default(), 0);
+            while bytes < WINDOW_BYTES
+                && let Some((chunk, location)) = self.next_chunk().await
             {
-                segment.bytes += u64::from(next.0.length);
-                segment.chunks.push(next);
+                bytes += u64::from(chunk.length);
+                plan.push(chunk, location);
             }
-            if segment.chunks.is_empty() {
+            if bytes == 0 {
                 return;
             }
-            self.under_way_bytes += segment.bytes;
-            let (reader, bytes) = (self.reader.clone(), segment.bytes);
-            self.under_way.push_back(tokio::spawn(async move { (bytes, decode(reader, segment).await) }));
+            self.windows.push_back(plan.start(&self.reader, &self.permits));
         }
     }
 
@@ -197,50 +193,130 @@ impl ContentStream {
     }
 }
 
-/// Fetches the frames of a segment and checks its chunks; when anything fails, each chunk is looked for by itself, in
-/// every pack that holds it.
-async fn decode(reader: Arc<Reader>, segment: Segment) -> Decoded {
-    let places: BTreeMap<(PackId, u32), Location> =
-        segment.chunks.iter().map(|(_, location)| ((location.pack, location.frame), *location)).collect();
-    let frames = try_join_all(places.into_iter().map(async |(place, location)| {
-        let frame = reader.frame(&location).await?;
-        Ok::<_, ReadError>((place, frame))
-    }));
-    if let Ok(frames) = frames.await {
-        let (checker, chunks) = (reader.clone(), segment.chunks.clone());
-        let checked =
-            tokio::task::spawn_blocking(move || check(&checker, &frames.into_iter().collect(), &chunks)).await;
-        if let Some(parts) = checked.expect("checking does not panic") {
-            return Ok(parts);
-        }
-    }
-    let mut parts = Vec::with_capacity(segment.chunks.len());
-    for (chunk, _) in &segment.chunks {
-        let bytes = reader.chunk(&chunk.id).await?;
-        let whole = 0..bytes.len();
-        parts.push((Arc::new(bytes), whole));
-    }
-    Ok(parts)
+/// Which chunks of a window are wanted of which frame.
+#[derive(Default)]
+struct Plan {
+    /// For each chunk, in order, the number of its frame.
+    order: VecDeque<usize>,
+    frames: Vec<Vec<(ChunkRef, Location)>>,
+    numbers: HashMap<(PackId, u32), usize>,
 }
 
-/// Returns where the chunks stand in the frames, neighbours joined, or `None` when one is not there.
-fn check(
-    reader: &Reader,
-    frames: &BTreeMap<(PackId, u32), Arc<Vec<u8>>>,
-    chunks: &[(ChunkRef, Location)],
-) -> Option<Vec<FramePart>> {
-    let mut parts: Vec<FramePart> = Vec::new();
-    for (chunk, location) in chunks {
-        let frame = frames.get(&(location.pack, location.frame))?;
-        let bytes = reader.verified(location, &chunk.id, frame).ok()?;
-        if bytes.len() != chunk.length as usize {
-            return None;
+impl Plan {
+    fn push(&mut self, chunk: ChunkRef, location: Location) {
+        let number = *self.numbers.entry((location.pack, location.frame)).or_insert(self.frames.len());
+        if number == self.frames.len() {
+            self.frames.push(Vec::new());
         }
-        let start = location.offset as usize;
-        match parts.last_mut() {
-            Some((last, range)) if Arc::ptr_eq(last, frame) && range.end == start => range.end += bytes.len(),
-            _ => parts.push((frame.clone(), start..start + bytes.len())),
+        self.frames[number].push((chunk, location));
+        self.order.push_back(number);
+    }
+
+    /// Starts fetching the frames, those that are wanted first coming first.
+    fn start(self, reader: &Arc<Reader>, permits: &Arc<Semaphore>) -> Window {
+        let start = |wanted| Frame::Coming(tokio::spawn(read(reader.clone(), permits.clone(), wanted)));
+        Window { order: self.order, frames: self.frames.into_iter().map(start).collect() }
+    }
+}
+
+/// A window whose frames are on their way.
+struct Window {
+    order: VecDeque<usize>,
+    frames: Vec<Frame>,
+}
+
+enum Frame {
+    Coming(JoinHandle<VecDeque<Result<FramePart, ReadError>>>),
+    /// What is left of the chunks wanted of it, in order.
+    There(VecDeque<Result<FramePart, ReadError>>),
+}
+
+impl Drop for Frame {
+    fn drop(&mut self) {
+        if let Frame::Coming(task) = self {
+            task.abort();
         }
     }
-    Some(parts)
+}
+
+impl Window {
+    /// Returns the next chunk, joined with those behind it that stand beside it in its frame; `None` at the end.
+    async fn next(&mut self) -> Option<Result<FramePart, ReadError>> {
+        let number = self.order.pop_front()?;
+        if let Frame::Coming(task) = &mut self.frames[number] {
+            let there = task.await.expect("reading a frame does not panic");
+            self.frames[number] = Frame::There(there);
+        }
+        let Frame::There(parts) = &mut self.frames[number] else { unreachable!("awaited above") };
+        let (bytes, mut range) = match parts.pop_front().expect("a part for each chunk planned") {
+            Ok(part) => part,
+            Err(error) => return Some(Err(error)),
+        };
+        while self.order.front() == Some(&number)
+            && let Some(Ok((next, more))) = parts.front()
+            && Arc::ptr_eq(next, &bytes)
+            && more.start == range.end
+        {
+            range.end = more.end;
+            parts.pop_front();
+            self.order.pop_front();
+        }
+        Some(Ok((bytes, range)))
+    }
+}
+
+/// Fetches one frame and takes the wanted chunks out of it; one that is not there is looked for by itself, in every pack
+/// that holds it.
+async fn read(
+    reader: Arc<Reader>,
+    permits: Arc<Semaphore>,
+    wanted: Vec<(ChunkRef, Location)>,
+) -> VecDeque<Result<FramePart, ReadError>> {
+    let _permit = permits.acquire().await.expect("never closed");
+    let parts = match reader.frame(&wanted[0].1).await {
+        Ok(frame) => {
+            let (reader, wanted) = (reader.clone(), wanted.clone());
+            let taking = tokio::task::spawn_blocking(move || take(&reader, frame, &wanted));
+            taking.await.expect("checking does not panic")
+        }
+        Err(_) => vec![None; wanted.len()],
+    };
+    let mut answers = VecDeque::with_capacity(parts.len());
+    for (part, (chunk, location)) in parts.into_iter().zip(wanted) {
+        answers.push_back(match part {
+            Some(part) => Ok(part),
+            None => reader.chunk(&chunk.id).await.and_then(|bytes| match bytes.len() {
+                length if length == chunk.length as usize => Ok((Arc::new(bytes), 0..length)),
+                _ => Err(ReadError::WrongChunk { pack: location.pack, frame: location.frame, id: chunk.id.short() }),
+            }),
+        });
+    }
+    answers
+}
+
+/// Checks the wanted chunks of a frame; `None` stands for one that is not there. A frame of which little is wanted is not
+/// kept for it.
+fn take(reader: &Reader, frame: Arc<Vec<u8>>, wanted: &[(ChunkRef, Location)]) -> Vec<Option<FramePart>> {
+    let right = |(chunk, location): &(ChunkRef, Location)| {
+        let bytes = reader.verified(location, &chunk.id, &frame).ok()?;
+        (bytes.len() == chunk.length as usize).then(|| location.offset as usize..location.offset as usize + bytes.len())
+    };
+    let ranges: Vec<Option<Range<usize>>> = wanted.iter().map(right).collect();
+    let bytes: usize = ranges.iter().flatten().map(Range::len).sum();
+    if bytes * 2 >= frame.len() {
+        return ranges.into_iter().map(|range| range.map(|range| (frame.clone(), range))).collect();
+    }
+    let mut taken = Vec::with_capacity(bytes);
+    let moved: Vec<Option<Range<usize>>> = ranges
+        .into_iter()
+        .map(|range| {
+            let start = taken.len();
+            range.map(|range| {
+                taken.extend_from_slice(&frame[range]);
+                start..taken.len()
+            })
+        })
+        .collect();
+    let taken = Arc::new(taken);
+    moved.into_iter().map(|range| range.map(|range| (taken.clone(), range))).collect()
 }
