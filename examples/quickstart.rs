@@ -120,7 +120,7 @@ async fn compare_stream(repository: &str, cache: &Path) -> Result<u64, String> {
     let repository = Repository::open(store, &passphrase, Some(cache)).await.map_err(|error| text(&error))?;
     let repository = std::sync::Arc::new(repository);
     let snapshot = repository.find_snapshot("latest", &Default::default()).await.map_err(|error| text(&error))?;
-    let reader = open_reader(repository, monitor.clone()).await.map_err(|error| text(&error))?;
+    let reader = open_reader(repository, 256 << 20, monitor.clone()).await.map_err(|error| text(&error))?;
 
     let dumped = tempfile::NamedTempFile::new().map_err(|error| text(&error))?;
     let output = Box::new(dumped.reopen().map_err(|error| text(&error))?);

@@ -33,3 +33,5 @@ pub mod repository;
 pub mod source;
 pub mod store;
 pub mod target;
+#[cfg(test)]
+mod vectors;

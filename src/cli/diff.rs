@@ -40,7 +40,7 @@ pub async fn run(global: &GlobalArgs, args: Args) -> anyhow::Result<Exit> {
     let filter = args.filter.filter();
     let earlier = repository.find_snapshot(&earlier, &filter).await?;
     let later = repository.find_snapshot(&later, &filter).await?;
-    let reader = open_reader(repository, monitor.clone()).await?;
+    let reader = open_reader(repository, global.memory_bytes()?, monitor.clone()).await?;
     monitor.finish();
     let mut lines = Lines::default();
     let report = diff(&reader, &earlier, &later, within.as_ref(), |change, old, new| {

@@ -53,7 +53,7 @@ pub async fn run(global: &GlobalArgs, args: Args) -> anyhow::Result<Exit> {
     for text in &args.snapshot {
         snapshots.push(repository.find_snapshot(text, &filter).await?);
     }
-    let reader = open_reader(repository, monitor.clone()).await?;
+    let reader = open_reader(repository, global.memory_bytes()?, monitor.clone()).await?;
     monitor.finish();
     let mut lines = Lines::default();
     let mut shown = None;

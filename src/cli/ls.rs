@@ -33,7 +33,7 @@ pub async fn run(global: &GlobalArgs, args: Args) -> anyhow::Result<Exit> {
     let monitor = global.monitor();
     let repository = global.repository(OpenMode::Read, &monitor).await?;
     let snapshot = repository.find_snapshot(&wanted, &args.filter.filter()).await?;
-    let reader = open_reader(repository, monitor.clone()).await?;
+    let reader = open_reader(repository, global.memory_bytes()?, monitor.clone()).await?;
     monitor.finish();
     let (json, long) = (global.json, args.long);
     let mut lines = Lines::default();

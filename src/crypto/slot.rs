@@ -134,7 +134,7 @@ fn decode_recovery(symbols: &[u8]) -> Option<[u8; 20]> {
     (check_symbols(&entropy) == symbols[32..]).then_some(entropy)
 }
 
-fn normalise_recovery(text: &str) -> Option<String> {
+pub(crate) fn normalise_recovery(text: &str) -> Option<String> {
     Some(encode_recovery(&decode_recovery(&recovery_symbols(text)?)?))
 }
 

@@ -38,16 +38,20 @@ pub enum LookError {
     },
 }
 
-/// Loads the index and makes a reader over it.
+/// Loads the index and makes a reader over it that stays within `memory_bytes`.
 ///
 /// # Errors
 /// [`LookError::WriterOnly`] and [`LookError::Index`].
-pub async fn open_reader(repository: Arc<Repository>, monitor: Arc<dyn Monitor>) -> Result<Arc<Reader>, LookError> {
+pub async fn open_reader(
+    repository: Arc<Repository>,
+    memory_bytes: u64,
+    monitor: Arc<dyn Monitor>,
+) -> Result<Arc<Reader>, LookError> {
     if !repository.keys().can_read() {
         return Err(LookError::WriterOnly);
     }
     let index = Arc::new(Index::load(&repository, &*monitor).await?);
-    Ok(Arc::new(Reader::new(repository, index, monitor)))
+    Ok(Arc::new(Reader::new(repository, index, memory_bytes, monitor)))
 }
 
 /// Says which part of a tree is lost, for people.

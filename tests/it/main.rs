@@ -6,6 +6,7 @@ mod crash;
 mod damage;
 mod decoders;
 mod layers;
+mod old_repositories;
 mod python_reader;
 mod repository;
 mod restore;

@@ -213,3 +213,29 @@ async fn a_reader_written_from_the_specification_refuses_what_was_changed() {
     assert_eq!(output.status.code(), Some(1));
     assert!(!backed.work.path().join("nothing").exists());
 }
+
+#[test]
+fn the_reader_agrees_with_every_vector_and_reads_the_stored_repository() {
+    let Some(python) = python() else { return };
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let run = |arguments: &[&OsStr]| {
+        let output = Command::new(&python).arg("-B").args(arguments).output().expect("Python starts");
+        let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success(), "{arguments:?}: {out}{err}");
+        out.into_owned()
+    };
+    let agreed = run(&[root.join("tests/tools/check-vectors").as_os_str()]);
+    let count: u32 = agreed.split(' ').next().and_then(|count| count.parse().ok()).expect("a number");
+    assert!(count >= 78, "{agreed}");
+
+    let work = tempfile::tempdir().expect("a temporary directory");
+    let (password, target) = (work.path().join("password"), work.path().join("target"));
+    fs::write(&password, PASSPHRASE).expect("writable");
+    let (reader, kept) = (root.join("examples/reader.py"), root.join("tests/data/repositories/v1"));
+    let given =
+        [reader.as_os_str(), "--repo".as_ref(), kept.as_os_str(), "--password-file".as_ref(), password.as_os_str()];
+    run(&[&given[..], &["restore".as_ref(), "latest".as_ref(), target.as_os_str()]].concat());
+    let numbers: String = (1..=20_000).map(|i| format!("{i}\n")).collect();
+    assert!(fs::read_to_string(target.join("db/numbers.sql")).expect("restored") == numbers);
+    assert_eq!(fs::read_to_string(target.join("tmp/coffre-stored-source/a-b")).expect("restored"), "changed");
+}

@@ -75,7 +75,8 @@ impl Parent {
         if !has_files || options.parent == ParentChoice::None {
             return Ok(parent);
         }
-        let reader = || Arc::new(Reader::new(repository.clone(), index.clone(), monitor.clone()));
+        let memory_bytes = options.memory_bytes;
+        let reader = || Arc::new(Reader::new(repository.clone(), index.clone(), memory_bytes, monitor.clone()));
         let remote =
             |snapshot: &Snapshot| Found::Remote { snapshot: snapshot.id, root: snapshot.root, reader: reader() };
         if let ParentChoice::Snapshot(text) = &options.parent {

@@ -117,7 +117,7 @@ pub async fn restore(
         return Err(RestoreError::WriterOnly);
     }
     let index = Arc::new(Index::load(&repository, &*monitor).await?);
-    let reader = Arc::new(Reader::new(repository, index, monitor.clone()));
+    let reader = Arc::new(Reader::new(repository, index, options.memory_bytes, monitor.clone()));
     let target = match options.dry_run && !options.target.exists() {
         true => None,
         false => Some(Arc::new(FileTarget::open(&options.target, options.target_options)?)),

@@ -133,7 +133,8 @@ pub async fn verify(
     index.check_packs(&repository, &*monitor).await?;
     objects::compare_packs(&repository, &index, &mut report, &mut damage).await?;
     let index = Arc::new(index);
-    let reader = Arc::new(Reader::new(repository.clone(), index.clone(), monitor.clone()));
+    let reader = Reader::new(repository.clone(), index, options.memory_bytes, monitor.clone());
+    let reader = Arc::new(reader);
 
     if options.read_data != ReadData::No {
         monitor.phase("reading data");

@@ -13,13 +13,15 @@ use crate::repository::index::table::Location;
 use crate::repository::reader::chunks::{ChunkWalk, DamagedList};
 use crate::repository::reader::{ReadError, Reader};
 
-/// Plaintext that is planned together. The chunks of a dump that is one in a long row of nightly ones lie scattered over
+/// The part of the memory given whose size in plaintext is planned together, 32 MiB of 256. The chunks of a dump that is one in a long row of nightly ones lie scattered over
 /// the frames of many nights; each of these is fetched and decoded once for all chunks in a window.
-const WINDOW_BYTES: u64 = 32 << 20;
+const WINDOW_SHARE: u64 = 8;
 /// Windows under way: the one that is given out, and the next.
 const WINDOWS: usize = 2;
-/// Frames being fetched and decoded at the same time, of 1 to 2 MiB each.
-const FRAMES_IN_FLIGHT: usize = 16;
+/// Memory given for each frame that is being fetched and decoded: such a frame needs up to 4 MiB.
+const FRAME_SHARE: u64 = 16 << 20;
+/// Frames being fetched and decoded at the same time, at most.
+const FRAMES_MAX: usize = 16;
 
 /// Some bytes of a content.
 #[derive(Debug, Clone)]
@@ -87,14 +89,15 @@ enum Failure {
 impl Reader {
     /// Reads a content from its beginning to its end.
     ///
-    /// About 32 MiB of it are decoded ahead; every chunk is checked against its id before it is given out.
+    /// A quarter of the reader's memory is decoded ahead; every chunk is checked against its id before it is given out.
     pub fn content(self: &Arc<Self>, content: &FileContent) -> ContentStream {
+        let in_flight = usize::try_from(self.memory_bytes / FRAME_SHARE).unwrap_or(FRAMES_MAX).clamp(2, FRAMES_MAX);
         ContentStream {
             reader: self.clone(),
             walk: self.chunks(&content.chunks, content.stored_length()),
             failed: None,
             windows: VecDeque::new(),
-            permits: Arc::new(Semaphore::new(FRAMES_IN_FLIGHT)),
+            permits: Arc::new(Semaphore::new(in_flight)),
             part: None,
             holes: content.holes.iter().copied().collect(),
             position: 0,
@@ -165,7 +168,7 @@ impl ContentStream {
     async fn plan_ahead(&mut self) {
         while self.windows.len() < WINDOWS {
             let (mut plan, mut bytes) = (Plan::default(), 0);
-            while bytes < WINDOW_BYTES
+            while bytes < self.reader.memory_bytes / WINDOW_SHARE
                 && let Some((chunk, location)) = self.next_chunk().await
             {
                 bytes += u64::from(chunk.length);

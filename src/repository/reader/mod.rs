@@ -28,8 +28,8 @@ pub mod content;
 pub mod differing;
 pub mod walk;
 
-/// Decoded frames kept for chunks that are asked for soon after; two average frames for each read in flight.
-const FRAMES_KEPT_BYTES: usize = 32 << 20;
+/// The part of the memory given in which decoded frames are kept for chunks that are asked for soon after.
+const FRAMES_KEPT_SHARE: u64 = 8;
 
 /// Why a chunk could not be returned.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -138,6 +138,7 @@ type FrameCell = Arc<OnceCell<Arc<Vec<u8>>>>;
 pub struct Reader {
     repository: Arc<Repository>,
     index: Arc<Index>,
+    memory_bytes: u64,
     monitor: Arc<dyn Monitor>,
     hashers: Mutex<HashMap<DomainEpoch, ChunkHasher>>,
     frames: Mutex<FrameCache>,
@@ -157,9 +158,9 @@ impl std::fmt::Debug for Reader {
 }
 
 impl Reader {
-    /// Makes a reader over a loaded index.
-    pub fn new(repository: Arc<Repository>, index: Arc<Index>, monitor: Arc<dyn Monitor>) -> Self {
-        Self { repository, index, monitor, hashers: Mutex::default(), frames: Mutex::default() }
+    /// Makes a reader over a loaded index. What it keeps and reads ahead stays within `memory_bytes`.
+    pub fn new(repository: Arc<Repository>, index: Arc<Index>, memory_bytes: u64, monitor: Arc<dyn Monitor>) -> Self {
+        Self { repository, index, memory_bytes, monitor, hashers: Mutex::default(), frames: Mutex::default() }
     }
 
     /// Returns the repository.
@@ -236,7 +237,7 @@ impl Reader {
         if let Some((cell, _)) = cache.cells.get(&key) {
             return cell.clone();
         }
-        while cache.bytes + bytes > FRAMES_KEPT_BYTES
+        while (cache.bytes + bytes) as u64 > self.memory_bytes / FRAMES_KEPT_SHARE
             && let Some(oldest) = cache.order.pop_front()
         {
             if let Some((_, bytes)) = cache.cells.remove(&oldest) {

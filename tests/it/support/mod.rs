@@ -110,7 +110,7 @@ pub async fn read_back(
     let repository = open(store, cache).await.map_err(|error| error.to_string())?;
     let monitor = Arc::new(Collected::default());
     let index = Index::load(&repository, &*monitor).await.map_err(|error| error.to_string())?;
-    let reader = Arc::new(Reader::new(repository, Arc::new(index), monitor));
+    let reader = Arc::new(Reader::new(repository, Arc::new(index), 256 << 20, monitor));
     let mut walk = reader.walk(snapshot.root, None);
     let mut found = Vec::new();
     while let Some(entry) = walk.next().await {

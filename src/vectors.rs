@@ -1,0 +1,816 @@
+//! Test vectors of the format, `tests/data/vectors/*.json`: whoever writes another reader or writer can check against them.
+//!
+//! Each file has vectors of `in` and either `out` or the class of `error`; bytes are hexadecimal. A vector that is stored is
+//! never edited: a changed outcome is a changed format. `COFFRE_WRITE_VECTORS=1 cargo test vectors` makes files that are
+//! missing. `tests/tools/check-vectors` checks the same files with the independent reader in Python.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use crate::chunker::Chunker;
+use crate::compress::decompress;
+use crate::crypto::chunk_id::ChunkHasher;
+use crate::crypto::derive::{DedupSecret, ReaderKey, derive_into};
+use crate::crypto::pack::PackOpener;
+use crate::crypto::seal::{Purpose, open_envelope, padme, seal_envelope};
+use crate::crypto::secret::{Passphrase, Secret};
+use crate::crypto::session::{
+    DomainSecretKey, SESSION_HEADER_LEN, SessionHeader, SessionSecret, new_domain_key, new_session,
+};
+use crate::crypto::sign::{Signed, VerifyingKey};
+use crate::crypto::slot::{SlotLock, normalise_recovery, open_slot, seal_slot};
+use crate::crypto::{CryptoError, random};
+use crate::format::FormatError;
+use crate::format::config::{ChunkerProfile, Config, RequiredFeatures};
+use crate::format::doomed::Doomed;
+use crate::format::index::{IndexSegment, PackEntry};
+use crate::format::keyring::{DomainRecord, Keyring};
+use crate::format::lease::Lease;
+use crate::format::pack::{Codec, PackDirectory, PackKind, TRAILER_LEN, Tail, Trailer, padded_pack_len};
+use crate::format::slot::{RootKey, Slot};
+use crate::format::snapshot::{decode_snapshot, encode_snapshot};
+use crate::format::tree::{LeafBuilder, ListChild, Node, TreeChild, encode_children, encode_chunks, encode_lists};
+use crate::model::entry::{ChunkList, ChunkRef, Entry, EntryKind, FileContent, Hole, Metadata, StreamDetail};
+use crate::model::id::{ChunkId, ChunkKey, DomainId, PackId, RepositoryId, SessionId, parse_hex, write_hex};
+use crate::model::path::EntryPath;
+use crate::model::snapshot::{Snapshot, SnapshotCounts, SnapshotId, TreeRoot};
+use crate::model::time::Timestamp;
+use crate::repository::packer::PackBuilder;
+
+/// What a vector leads to: a value, or the class of an error.
+type Outcome = Result<Value, &'static str>;
+
+struct Topic {
+    name: &'static str,
+    section: u8,
+    about: &'static str,
+    make: fn() -> Vec<Value>,
+    check: fn(&Value) -> Outcome,
+}
+
+const TOPICS: [Topic; 14] = [
+    Topic {
+        name: "derivation",
+        section: 3,
+        about: "HKDF with this format's labels",
+        make: derivations,
+        check: derivation,
+    },
+    Topic { name: "padding", section: 4, about: "PADMÉ, and the size of a pack", make: paddings, check: padding },
+    Topic { name: "envelope", section: 4, about: "one value under a key of its own", make: envelopes, check: envelope },
+    Topic { name: "slot", section: 5, about: "key slots, opened by a passphrase", make: slots, check: slot },
+    Topic { name: "recovery", section: 5, about: "recovery identities as typed", make: recoveries, check: recovery },
+    Topic { name: "config", section: 6, about: "signed configurations", make: configs, check: config },
+    Topic { name: "keyring", section: 6, about: "signed keyrings and their domains", make: keyrings, check: keyring },
+    Topic { name: "session", section: 7, about: "session headers (HPKE with X-Wing)", make: sessions, check: session },
+    Topic { name: "cutting", section: 8, about: "where content is cut, and chunk ids", make: cuttings, check: cutting },
+    Topic { name: "pack", section: 9, about: "whole packs", make: packs, check: pack },
+    Topic { name: "segment", section: 10, about: "values of index segments", make: segments, check: segment },
+    Topic { name: "node", section: 11, about: "nodes of trees and chunk lists", make: nodes, check: node },
+    Topic { name: "manifest", section: 12, about: "values of snapshots", make: manifests, check: manifest },
+    Topic {
+        name: "lease",
+        section: 13,
+        about: "values of leases and lists of doomed packs",
+        make: leases,
+        check: lease,
+    },
+];
+
+fn directory() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/data/vectors")
+}
+
+#[test]
+fn every_vector_leads_to_what_it_says() {
+    let mut stored = 0;
+    for topic in TOPICS {
+        let path = directory().join(format!("{}.json", topic.name));
+        if !path.exists() && std::env::var_os("COFFRE_WRITE_VECTORS").is_some() {
+            write(&topic, &path);
+        }
+        let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let file: Value = serde_json::from_str(&text).expect("JSON");
+        let vectors = file["vectors"].as_array().expect("an array");
+        assert!(vectors.iter().any(|vector| vector.get("out").is_some()), "{}", topic.name);
+        for vector in vectors {
+            let expected = match vector.get("error") {
+                Some(class) => Err(class.as_str().expect("text").to_owned()),
+                None => Ok(vector["out"].clone()),
+            };
+            let found = (topic.check)(&vector["in"]).map_err(str::to_owned);
+            assert_eq!(found, expected, "{}: {}", topic.name, vector["about"]);
+        }
+        stored += 1;
+    }
+    let files = std::fs::read_dir(directory()).expect("there").count();
+    assert_eq!(stored, files, "every file of vectors is used");
+}
+
+fn write(topic: &Topic, path: &std::path::Path) {
+    let vectors: Vec<Value> = (topic.make)()
+        .into_iter()
+        .map(|mut vector| {
+            match (topic.check)(&vector["in"]) {
+                Ok(out) => vector["out"] = out,
+                Err(class) => vector["error"] = class.into(),
+            }
+            vector
+        })
+        .collect();
+    let section = format!("docs/format.md, section {}", topic.section);
+    let file = json!({ "about": topic.about, "specified": section, "vectors": vectors });
+    std::fs::create_dir_all(directory()).expect("made");
+    std::fs::write(path, serde_json::to_string_pretty(&file).expect("JSON") + "\n").expect("written");
+}
+
+// Reading and writing JSON.
+
+fn hex(bytes: &[u8]) -> String {
+    let mut text = String::new();
+    write_hex(bytes, &mut text).expect("text takes anything");
+    text
+}
+
+fn bytes(value: &Value) -> Vec<u8> {
+    let text = value.as_str().expect("hexadecimal digits");
+    text.as_bytes()
+        .chunks(2)
+        .map(|pair| parse_hex::<1>(std::str::from_utf8(pair).expect("ASCII")).expect("hex")[0])
+        .collect()
+}
+
+fn array<const N: usize>(value: &Value) -> [u8; N] {
+    bytes(value).try_into().expect("as many bytes")
+}
+
+fn secret(value: &Value) -> Secret {
+    Secret::take(&mut array(value))
+}
+
+fn number(value: &Value) -> u64 {
+    value.as_u64().expect("a number")
+}
+
+fn vector(about: &str, input: Value) -> Value {
+    json!({ "about": about, "in": input })
+}
+
+/// A vector like `whole`, with one field of its input changed.
+fn changed(whole: &Value, about: &str, field: &str, value: impl Into<Value>) -> Value {
+    let mut changed = whole.clone();
+    changed["about"] = about.into();
+    changed["in"][field] = value.into();
+    changed
+}
+
+/// A vector whose bytes in `field` have one bit changed.
+fn flipped(whole: &Value, about: &str, field: &str, at: usize) -> Value {
+    let mut object = bytes(&whole["in"][field]);
+    object[at] ^= 1;
+    changed(whole, about, field, hex(&object))
+}
+
+fn format_class(error: FormatError) -> &'static str {
+    match error {
+        FormatError::Truncated(_) => "truncated",
+        FormatError::WrongMark(_) => "mark",
+        FormatError::Invalid { .. } => "invalid",
+        FormatError::Newer { .. } => "newer",
+    }
+}
+
+fn crypto_class(error: CryptoError) -> &'static str {
+    match error {
+        CryptoError::Malformed => "malformed",
+        CryptoError::OtherKey => "other key",
+        CryptoError::Forged => "forged",
+        CryptoError::BadSignature => "bad signature",
+        CryptoError::BadKey => "bad key",
+    }
+}
+
+const REPOSITORY: RepositoryId = RepositoryId([0x11; 16]);
+const DOMAIN: DomainId = DomainId([0x22; 16]);
+
+fn reader_key() -> ReaderKey {
+    ReaderKey(Secret::take(&mut [0x33; 32]))
+}
+
+// The topics.
+
+fn derivations() -> Vec<Value> {
+    let one = |label: &str, salt: &[u8], length: usize| {
+        vector(label, json!({ "key": hex(&[0x33; 32]), "salt": hex(salt), "label": label, "length": length }))
+    };
+    let mut all: Vec<Value> = ["writer key", "reader wrap", "signing", "writer wrap"]
+        .iter()
+        .map(|label| one(label, &REPOSITORY.0, 32))
+        .collect();
+    all.extend(["chunk id", "index"].iter().map(|label| one(label, &DOMAIN.0, 32)));
+    all.push(one("gear table", &DOMAIN.0, 2048));
+    all.extend(["pack", "envelope I", "envelope S"].iter().map(|label| one(label, &[0x44; 16], 64)));
+    all
+}
+
+fn derivation(input: &Value) -> Outcome {
+    let mut out = vec![0; number(&input["length"]) as usize];
+    derive_into(&secret(&input["key"]), &bytes(&input["salt"]), input["label"].as_str().expect("text"), &mut out);
+    Ok(hex(&out).into())
+}
+
+fn paddings() -> Vec<Value> {
+    let lengths = [0u64, 1, 2, 9, 100, 1000, 10_000, 1_284, 99_999, 2_097_151, 2_097_152, 2_097_153, 33_554_400];
+    lengths.iter().map(|length| vector("", json!({ "length": length }))).collect()
+}
+
+fn padding(input: &Value) -> Outcome {
+    let length = number(&input["length"]);
+    Ok(json!({ "padme": padme(length), "pack": padded_pack_len(length) }))
+}
+
+fn purpose(letter: &Value) -> Purpose {
+    match letter.as_str().expect("a letter") {
+        "I" => Purpose::Index,
+        "L" => Purpose::Lease,
+        "S" => Purpose::Snapshot,
+        "X" => Purpose::DomainKey,
+        "W" => Purpose::DomainDedup,
+        "D" => Purpose::Doomed,
+        _ => Purpose::Evidence,
+    }
+}
+
+fn envelopes() -> Vec<Value> {
+    let make = |purpose_: Purpose, value: &[u8]| {
+        let root = Secret::take(&mut [0x55; 32]);
+        let sealed = seal_envelope(&root, REPOSITORY, purpose_, &[0x66; 16], value);
+        let letter = char::from(purpose_ as u8).to_string();
+        vector(
+            "a value",
+            json!({ "root": hex(&[0x55; 32]), "repository": hex(&REPOSITORY.0), "purpose": letter,
+                    "object": hex(&[0x66; 16]), "sealed": hex(&sealed) }),
+        )
+    };
+    let whole = make(Purpose::Lease, b"value");
+    let mut all = vec![
+        make(Purpose::Index, b""),
+        make(Purpose::Snapshot, &[7; 100]),
+        changed(&whole, "another root", "root", hex(&[0x56; 32])),
+        changed(&whole, "another purpose", "purpose", "I"),
+        changed(&whole, "another object", "object", hex(&[0x67; 16])),
+        changed(&whole, "another repository", "repository", hex(&[0x12; 16])),
+        flipped(&whole, "a changed salt", "sealed", 0),
+        flipped(&whole, "a changed commitment", "sealed", 16),
+        flipped(&whole, "changed ciphertext", "sealed", 48),
+        changed(&whole, "cut short", "sealed", hex(&bytes(&whole["in"]["sealed"])[..40])),
+    ];
+    all.insert(0, whole);
+    all
+}
+
+fn envelope(input: &Value) -> Outcome {
+    open_envelope(
+        &secret(&input["root"]),
+        RepositoryId(array(&input["repository"])),
+        purpose(&input["purpose"]),
+        &array(&input["object"]),
+        &bytes(&input["sealed"]),
+    )
+    .map(|value| hex(&value).into())
+    .map_err(crypto_class)
+}
+
+fn slots() -> Vec<Value> {
+    let make = |about: &str, root: RootKey, lock: &SlotLock, passphrase: &str| {
+        let verifying_key = reader_key().verifying_key(REPOSITORY);
+        let slot = Slot { repository: REPOSITORY, root, verifying_key, label: "test".into() };
+        let file = seal_slot(lock, &slot.encode()).expect("sealed");
+        vector(about, json!({ "file": hex(&file), "passphrase": passphrase }))
+    };
+    let identity = crate::crypto::slot::new_recovery_identity().expose().to_owned();
+    let recovery = SlotLock::Recovery(Passphrase::new(identity.clone()));
+    let typed = identity.to_lowercase().replace('-', " ");
+    let whole = make(
+        "a passphrase, as UTF-8",
+        RootKey::Reader(reader_key()),
+        &SlotLock::Recovery(Passphrase::new("pässphrase".into())),
+        "pässphrase",
+    );
+    vec![
+        changed(&whole, "another passphrase", "passphrase", "passphrase"),
+        flipped(&whole, "a changed header", "file", 30),
+        changed(&whole, "not an age file", "file", hex(b"age-encryption.org/v2\n")),
+        make("the writer key", RootKey::Writer(reader_key().writer_key(REPOSITORY)), &recovery, &identity),
+        make("a recovery identity typed from paper", RootKey::Reader(reader_key()), &recovery, &typed),
+        whole,
+    ]
+}
+
+fn slot(input: &Value) -> Outcome {
+    let passphrase = Passphrase::new(input["passphrase"].as_str().expect("text").to_owned());
+    let content = open_slot(&passphrase, &bytes(&input["file"])).map_err(crypto_class)?.ok_or("other key")?;
+    let slot = Slot::decode(&content).map_err(format_class)?;
+    let (role, key) = match &slot.root {
+        RootKey::Reader(key) => ("reader", &key.0),
+        RootKey::Writer(key) => ("writer", &key.0),
+    };
+    Ok(json!({ "role": role, "key": hex(key.expose()), "repository": hex(&slot.repository.0),
+               "verifying_key": hex(&slot.verifying_key.0), "label": slot.label }))
+}
+
+fn recoveries() -> Vec<Value> {
+    let identity = crate::crypto::slot::new_recovery_identity();
+    let identity = identity.expose();
+    let mistyped = {
+        let last = if identity.ends_with('7') { "8" } else { "7" };
+        format!("{}{last}", &identity[..identity.len() - 1])
+    };
+    let typed = |about: &str, text: String| vector(about, json!({ "typed": text }));
+    vec![
+        typed("as printed", identity.to_owned()),
+        typed(
+            "small letters, spaces, look-alikes",
+            format!(" {} ", identity.to_lowercase().replace('-', " ").replace('0', "o").replace('1', "l")),
+        ),
+        typed("without hyphens behind the prefix", format!("COFFRE-RECOVERY{}", identity[15..].replace('-', ""))),
+        typed("mistyped", mistyped),
+        typed("cut short", identity[..identity.len() - 5].to_owned()),
+    ]
+}
+
+fn recovery(input: &Value) -> Outcome {
+    normalise_recovery(input["typed"].as_str().expect("text")).map(Value::from).ok_or("mistyped")
+}
+
+fn profile(numbers: [u32; 4]) -> ChunkerProfile {
+    let [min, avg, max, normalization] = numbers;
+    ChunkerProfile { algorithm: ChunkerProfile::FASTCDC_2020, min, avg, max, normalization: normalization as u8 }
+}
+
+fn configs() -> Vec<Value> {
+    let make = |about: &str, version: u64, read: Vec<String>| {
+        let config = Config {
+            repository: REPOSITORY,
+            counter: 3,
+            version,
+            created: Timestamp::from_seconds(1_790_000_000),
+            required: RequiredFeatures { read, ..RequiredFeatures::default() },
+            files: profile([65_536, 262_144, 1_048_576, 2]),
+            streams: profile([2_048, 8_192, 32_768, 2]),
+            pack_target_bytes: 32 << 20,
+        };
+        let object = config.encode(|payload| reader_key().sign(Signed::Config, REPOSITORY, payload));
+        let verifying_key = reader_key().verifying_key(REPOSITORY);
+        vector(
+            about,
+            json!({ "object": hex(&object), "repository": hex(&REPOSITORY.0), "verifying_key": hex(&verifying_key.0) }),
+        )
+    };
+    let whole = make("a configuration", 1, vec![]);
+    vec![
+        flipped(&whole, "a changed payload", "object", 90),
+        flipped(&whole, "a changed signature", "object", 20),
+        flipped(&whole, "another mark", "object", 6),
+        changed(&whole, "signed for another repository", "repository", hex(&[0x12; 16])),
+        make("a newer version", 2, vec![]),
+        make("a feature that reading requires", 1, vec!["something".into()]),
+        whole,
+    ]
+}
+
+fn config(input: &Value) -> Outcome {
+    let (repository, key) = (RepositoryId(array(&input["repository"])), VerifyingKey(array(&input["verifying_key"])));
+    let config = Config::decode(&bytes(&input["object"]), repository, &key).map_err(format_class)?;
+    config.check_features(&config.required.read).map_err(|_| "feature")?;
+    let profile = |p: ChunkerProfile| json!([p.algorithm, p.min, p.avg, p.max, p.normalization]);
+    Ok(json!({ "counter": config.counter, "version": config.version, "created": config.created.seconds,
+               "files": profile(config.files), "streams": profile(config.streams),
+               "pack_target_bytes": config.pack_target_bytes }))
+}
+
+fn keyrings() -> Vec<Value> {
+    let (secret_key, public_key) = new_domain_key();
+    let dedup = DedupSecret { secret: Secret::take(&mut [0x77; 32]), domain: DOMAIN, epoch: 1 };
+    let record = DomainRecord::seal(REPOSITORY, &reader_key(), "main", &dedup, &secret_key, public_key);
+    let object = Keyring { repository: REPOSITORY, counter: 2, domains: vec![record] }.encode(&reader_key());
+    let whole = vector(
+        "one domain",
+        json!({ "object": hex(&object), "repository": hex(&REPOSITORY.0), "reader_key": hex(&[0x33; 32]) }),
+    );
+    let end = object.len() - 1;
+    vec![
+        flipped(&whole, "a changed envelope", "object", end),
+        flipped(&whole, "a changed signature", "object", 8),
+        changed(&whole, "another reader key", "reader_key", hex(&[0x34; 32])),
+        whole,
+    ]
+}
+
+fn keyring(input: &Value) -> Outcome {
+    let reader = ReaderKey(secret(&input["reader_key"]));
+    let repository = RepositoryId(array(&input["repository"]));
+    let keyring = Keyring::decode(&bytes(&input["object"]), repository, &reader.verifying_key(repository));
+    let keyring = keyring.map_err(format_class)?;
+    let domain = |record: &DomainRecord| -> Outcome {
+        let (name, dedup) = record.open_dedup(repository, &reader.writer_key(repository)).map_err(format_class)?;
+        let seed = record.open_secret(repository, &reader).map_err(format_class)?;
+        Ok(json!({ "id": hex(&record.id.0), "epoch": record.epoch, "name": name,
+                   "dedup_secret": hex(dedup.secret.expose()), "seed": hex(seed.0.expose()),
+                   "public_key": hex(record.public_key.as_bytes()) }))
+    };
+    let domains = keyring.domains.iter().map(domain).collect::<Result<Vec<_>, _>>()?;
+    Ok(json!({ "counter": keyring.counter, "domains": domains }))
+}
+
+fn sessions() -> Vec<Value> {
+    let (seed, public) = new_domain_key();
+    let (_, header) = new_session(REPOSITORY, DOMAIN, 1, &public).expect("a good key");
+    let input =
+        json!({ "header": hex(&header.to_bytes()), "repository": hex(&REPOSITORY.0), "seed": hex(seed.0.expose()) });
+    let whole = vector("a session", input);
+    vec![
+        flipped(&whole, "another session id", "header", 0),
+        flipped(&whole, "another domain", "header", 16),
+        flipped(&whole, "a changed encapsulation", "header", 100),
+        flipped(&whole, "a changed secret", "header", 1160),
+        changed(&whole, "another repository", "repository", hex(&[0x12; 16])),
+        whole,
+    ]
+}
+
+fn session(input: &Value) -> Outcome {
+    let header = SessionHeader::from_bytes(&array::<SESSION_HEADER_LEN>(&input["header"]));
+    let secret = header.open(RepositoryId(array(&input["repository"])), &DomainSecretKey(secret(&input["seed"])));
+    secret.map(|secret| hex(secret.0.expose()).into()).map_err(crypto_class)
+}
+
+fn cuttings() -> Vec<Value> {
+    let make = |numbers: [u32; 4], length: usize| {
+        vector(
+            "cut with a profile of minimum, average, maximum and normalisation; the content is BLAKE3's extended output of nothing",
+            json!({ "dedup_secret": hex(&[0x77; 32]), "domain": hex(&DOMAIN.0), "profile": numbers, "length": length }),
+        )
+    };
+    vec![
+        make([2_048, 8_192, 32_768, 2], 200_000),
+        make([65_536, 262_144, 1_048_576, 2], 3_000_000),
+        make([1_024, 4_096, 16_384, 1], 100_000),
+        make([64, 256, 1_024, 3], 5_000),
+        make([256, 1_024, 4_096, 0], 10),
+    ]
+}
+
+fn cutting(input: &Value) -> Outcome {
+    let dedup =
+        DedupSecret { secret: secret(&input["dedup_secret"]), domain: DomainId(array(&input["domain"])), epoch: 1 };
+    let numbers: Vec<u32> = input["profile"].as_array().expect("four").iter().map(|n| number(n) as u32).collect();
+    let chunker = Chunker::new(profile(numbers.try_into().expect("four")), &dedup.gear_table());
+    let mut content = vec![0; number(&input["length"]) as usize];
+    blake3::Hasher::new().finalize_xof().fill(&mut content);
+    let (hasher, mut rest, mut chunks) = (ChunkHasher::new(&dedup), &content[..], Vec::new());
+    while let Some(length) = chunker.cut(rest, true) {
+        chunks.push(json!({ "length": length, "id": hex(&hasher.id(&rest[..length]).0) }));
+        rest = &rest[length..];
+    }
+    Ok(chunks.into())
+}
+
+fn packs() -> Vec<Value> {
+    let (_, public) = new_domain_key();
+    let (session, header) = new_session(REPOSITORY, DOMAIN, 1, &public).expect("a good key");
+    let mut builder = PackBuilder::new(&session, Arc::new(header), REPOSITORY, PackKind::Data, 4096);
+    let text = b"the same words again and again, ".repeat(20);
+    let encoded = zstd::bulk::compress(&text, 3).expect("compressed");
+    let key = |byte: u8| ChunkKey([byte; 16]);
+    builder.push_frame(Codec::Zstd, &encoded, text.len(), vec![(key(1), 400), (key(2), 240)]);
+    builder.push_frame(Codec::Stored, b"stored as it is", 15, vec![(key(3), 15)]);
+    let image = builder.finish();
+    let whole = vector(
+        "two frames",
+        json!({ "object": hex(&image.bytes), "pack": hex(&image.entry.id.0), "repository": hex(&REPOSITORY.0),
+                "session_secret": hex(session.0.expose()) }),
+    );
+    let len = image.bytes.len();
+    let directory: usize = image.entry.directory.frames_len() as usize;
+    vec![
+        flipped(&whole, "a changed frame", "object", 3),
+        flipped(&whole, "a changed directory", "object", directory),
+        flipped(&whole, "a changed tail", "object", len - TRAILER_LEN),
+        flipped(&whole, "a changed commitment", "object", len - TRAILER_LEN + 40),
+        flipped(&whole, "another mark", "object", len - 2),
+        changed(&whole, "under another name", "pack", hex(&[0x99; 16])),
+        changed(&whole, "another repository", "repository", hex(&[0x12; 16])),
+        changed(&whole, "another session", "session_secret", hex(&[0x99; 32])),
+        changed(&whole, "its first byte is missing", "object", hex(&image.bytes[1..])),
+        whole,
+    ]
+}
+
+fn pack(input: &Value) -> Outcome {
+    let object = bytes(&input["object"]);
+    let trailer = Trailer::decode(&object[object.len() - TRAILER_LEN..]).map_err(format_class)?;
+    let session = SessionSecret(secret(&input["session_secret"]));
+    let (repository, id) = (RepositoryId(array(&input["repository"])), PackId(array(&input["pack"])));
+    let opener = PackOpener::new(&session, repository, id, &trailer.commitment).map_err(crypto_class)?;
+    let mut tail = trailer.sealed_tail;
+    let tail = Tail::decode(opener.open_tail(&mut tail).map_err(crypto_class)?).map_err(format_class)?;
+    if tail.object_len as usize != object.len() {
+        return Err("length");
+    }
+    let start = tail.directory_offset as usize;
+    let mut sealed = object[start..start + tail.directory_len as usize].to_vec();
+    let directory = opener.open_directory(&mut sealed).map_err(crypto_class)?;
+    let directory = PackDirectory::decode(directory).map_err(format_class)?;
+    let (mut offset, mut frames) = (0, Vec::new());
+    for (number, record) in (0u32..).zip(&directory.frames) {
+        let mut sealed = object[offset..offset + record.sealed_len as usize].to_vec();
+        offset += record.sealed_len as usize;
+        let encoded = opener.open_frame(number, &mut sealed).map_err(crypto_class)?;
+        let plain = decompress(record.codec, encoded, record.plain_len).map_err(|_| "undecodable")?;
+        let chunks: Vec<Value> =
+            record.chunks.iter().map(|(key, length)| json!({ "key": hex(&key.0), "length": length })).collect();
+        frames.push(json!({ "codec": record.codec as u8, "plaintext": hex(&plain), "chunks": chunks }));
+    }
+    Ok(json!({ "kind": tail.kind as u8, "frames": frames }))
+}
+
+fn segments() -> Vec<Value> {
+    let header = |byte: u8| Arc::new(SessionHeader::from_bytes(&[byte; SESSION_HEADER_LEN]));
+    let pack = |byte: u8, header: &Arc<SessionHeader>, lengths: &[u32]| PackEntry {
+        id: PackId([byte; 16]),
+        kind: if byte == 1 { PackKind::Data } else { PackKind::Tree },
+        size: 5_000,
+        commitment: [byte; 32],
+        header: header.clone(),
+        directory: PackDirectory {
+            frames: vec![crate::format::pack::FrameRecord {
+                sealed_len: 1_000,
+                plain_len: lengths.iter().sum(),
+                codec: Codec::Zstd,
+                chunks: lengths.iter().map(|length| (ChunkKey([*length as u8; 16]), *length)).collect(),
+            }],
+        },
+    };
+    let (one, two) = (header(0xa1), header(0xa2));
+    let segment = IndexSegment { packs: vec![pack(1, &one, &[300, 5]), pack(2, &two, &[7]), pack(3, &one, &[])] };
+    let whole = vector("three packs of two sessions", json!({ "value": hex(&segment.encode()) }));
+    let value = segment.encode();
+    vec![
+        changed(&whole, "cut short", "value", hex(&value[..value.len() - 1])),
+        changed(&whole, "a byte too many", "value", hex(&[&value[..], &[0]].concat())),
+        vector("no packs", json!({ "value": hex(&IndexSegment::default().encode()) })),
+        whole,
+    ]
+}
+
+fn segment(input: &Value) -> Outcome {
+    let segment = IndexSegment::decode(&bytes(&input["value"])).map_err(format_class)?;
+    let frame = |frame: &crate::format::pack::FrameRecord| {
+        json!({ "sealed": frame.sealed_len, "plain": frame.plain_len, "codec": frame.codec as u8,
+                "chunks": frame.chunks.iter().map(|(key, length)| json!([hex(&key.0), length])).collect::<Vec<_>>() })
+    };
+    let pack = |pack: &PackEntry| {
+        json!({ "id": hex(&pack.id.0), "kind": pack.kind as u8, "size": pack.size, "commitment": hex(&pack.commitment),
+                "session": hex(&pack.header.session.0), "frames": pack.directory.frames.iter().map(frame).collect::<Vec<_>>() })
+    };
+    Ok(segment.packs.iter().map(pack).collect::<Vec<_>>().into())
+}
+
+fn entry(path: &[u8], kind: EntryKind) -> Entry {
+    let metadata = Metadata {
+        mode: 0o4755,
+        uid: 1000,
+        gid: 100,
+        user: Some(b"shop".to_vec()),
+        group: None,
+        mtime: Timestamp { seconds: -2, nanos: 5 },
+        ctime: Timestamp { seconds: 1_790_000_000, nanos: 0 },
+        inode: 77,
+        device: 2049,
+        links: 2,
+        xattrs: [(b"user.note".to_vec(), vec![0, 255])].into(),
+    };
+    Entry { path: EntryPath::new(path).expect("safe"), kind, metadata }
+}
+
+fn nodes() -> Vec<Value> {
+    let chunk = |byte: u8, length: u32| ChunkRef { id: ChunkId([byte; 32]), length };
+    let file = |size, chunks, holes| EntryKind::File(FileContent { size, chunks, holes });
+    let detail = StreamDetail {
+        command: vec![b"pg_dump".to_vec(), b"shop".to_vec()],
+        duration_ms: 1500,
+        facts: [("engine".to_owned(), "postgresql".to_owned())].into(),
+    };
+    let content = |size, list| FileContent { size, chunks: list, holes: vec![] };
+    let indirect = ChunkList::Indirect { root: ChunkId([8; 32]), depth: 2, chunks: 5000 };
+    let entries = [
+        entry(b"a", EntryKind::Directory),
+        entry(b"a/b", file(10, ChunkList::Inline(vec![chunk(1, 10)]), vec![])),
+        entry(
+            b"a/\xff\n",
+            file(40, ChunkList::Inline(vec![chunk(2, 8), chunk(3, 4)]), vec![Hole { offset: 10, length: 28 }]),
+        ),
+        entry(b"a-b", file(0, ChunkList::Inline(vec![]), vec![])),
+        entry(b"dev", EntryKind::BlockDevice(2065)),
+        entry(b"fifo", EntryKind::Fifo),
+        entry(b"large", file(40_000_000, indirect, vec![])),
+        entry(b"link", EntryKind::Symlink(b"../elsewhere".to_vec())),
+        entry(b"null", EntryKind::CharDevice(259)),
+        entry(b"shop.sql", EntryKind::Stream(content(12, ChunkList::Inline(vec![chunk(4, 12)])), detail)),
+        entry(b"socket", EntryKind::Socket),
+    ];
+    let mut leaf = LeafBuilder::default();
+    entries.iter().for_each(|entry| leaf.push(entry));
+    let (leaf_bytes, _) = leaf.finish();
+    let child = |path: &[u8], byte: u8| TreeChild {
+        first: EntryPath::new(path).expect("safe"),
+        id: ChunkId([byte; 32]),
+        entries: 300,
+        bytes: 1 << 33,
+    };
+    let list = |byte: u8| ListChild { id: ChunkId([byte; 32]), chunks: 700, bytes: 6_000_000 };
+    let two = |first: &[u8], second: &[u8]| {
+        // One node of each entry, taken apart and put together without the builder's order.
+        let item = |path: &[u8]| {
+            let mut leaf = LeafBuilder::default();
+            leaf.push(&entry(b"x", EntryKind::Fifo));
+            let record = leaf.finish().0[5..].to_vec();
+            [&[0, path.len() as u8], path, &record].concat()
+        };
+        [&[1, 2], &item(first)[..], &item(second)].concat()
+    };
+    let node = |about: &str, node: &[u8]| vector(about, json!({ "node": hex(node) }));
+    vec![
+        node("entries of every kind", &leaf_bytes),
+        node("no entries", &[1, 0]),
+        node("children", &encode_children(&[child(b"a", 1), child(b"a/b/c", 2), child(b"a-b", 3)])),
+        node("chunks", &encode_chunks(&[chunk(1, 100), chunk(2, 70_000)])),
+        node("lists", &encode_lists(&[list(1), list(2)])),
+        node("two entries in order", &two(b"a", b"b")),
+        node("out of order", &two(b"b", b"a")),
+        node("a path twice", &two(b"a", b"a")),
+        node("bytewise order would be a-b before a/b", &two(b"a-b", b"a/b")),
+        node("a path that leads out", &two(b"..", b"a")),
+        node("an absolute path", &two(b"/a", b"b")),
+        node("an empty component", &two(b"a//b", b"b")),
+        node("an unknown kind of node", &[9, 0]),
+        node("cut short", &leaf_bytes[..leaf_bytes.len() - 1]),
+        node("bytes left over", &[&leaf_bytes[..], &[0]].concat()),
+        node("more items than bytes", &[3, 0xff, 0xff, 0x7f]),
+    ]
+}
+
+fn node(input: &Value) -> Outcome {
+    let node = Node::decode(&bytes(&input["node"])).map_err(format_class)?;
+    Ok(match node {
+        Node::Entries(entries) => json!({ "entries": entries.iter().map(describe).collect::<Vec<_>>() }),
+        Node::Children(children) => {
+            let child = |c: &TreeChild| json!({ "first": hex(c.first.as_bytes()), "id": hex(&c.id.0), "entries": c.entries, "bytes": c.bytes });
+            json!({ "children": children.iter().map(child).collect::<Vec<_>>() })
+        }
+        Node::Chunks(chunks) => json!({ "chunks": chunks.iter().map(described_chunk).collect::<Vec<_>>() }),
+        Node::Lists(lists) => {
+            let list = |l: &ListChild| json!({ "id": hex(&l.id.0), "chunks": l.chunks, "bytes": l.bytes });
+            json!({ "lists": lists.iter().map(list).collect::<Vec<_>>() })
+        }
+    })
+}
+
+fn described_chunk(chunk: &ChunkRef) -> Value {
+    json!([hex(&chunk.id.0), chunk.length])
+}
+
+fn describe(entry: &Entry) -> Value {
+    let m = &entry.metadata;
+    let time = |t: Timestamp| json!([t.seconds, t.nanos]);
+    let name = |name: &Option<Vec<u8>>| name.as_ref().map(|name| hex(name));
+    let (kind, more) = match &entry.kind {
+        EntryKind::File(_) => (0, json!(null)),
+        EntryKind::Directory => (1, json!(null)),
+        EntryKind::Symlink(target) => (2, json!(hex(target))),
+        EntryKind::Fifo => (3, json!(null)),
+        EntryKind::Socket => (4, json!(null)),
+        EntryKind::CharDevice(number) => (5, json!(number)),
+        EntryKind::BlockDevice(number) => (6, json!(number)),
+        EntryKind::Stream(_, detail) => (
+            7,
+            json!({ "command": detail.command.iter().map(|word| hex(word)).collect::<Vec<_>>(),
+                    "duration_ms": detail.duration_ms, "facts": detail.facts }),
+        ),
+    };
+    let content = entry.content().map(|content| {
+        let chunks = match &content.chunks {
+            ChunkList::Inline(chunks) => json!(chunks.iter().map(described_chunk).collect::<Vec<_>>()),
+            ChunkList::Indirect { root, depth, chunks } => {
+                json!({ "root": hex(&root.0), "depth": depth, "chunks": chunks })
+            }
+        };
+        let holes: Vec<_> = content.holes.iter().map(|hole| json!([hole.offset, hole.length])).collect();
+        json!({ "size": content.size, "chunks": chunks, "holes": holes })
+    });
+    let xattrs: Vec<_> = m.xattrs.iter().map(|(name, value)| json!([hex(name), hex(value)])).collect();
+    json!({ "path": hex(entry.path.as_bytes()), "kind": kind, "mode": m.mode, "uid": m.uid, "gid": m.gid,
+            "user": name(&m.user), "group": name(&m.group), "mtime": time(m.mtime), "ctime": time(m.ctime),
+            "inode": m.inode, "device": m.device, "links": m.links, "xattrs": xattrs, "content": content, "more": more })
+}
+
+fn manifests() -> Vec<Value> {
+    let header = SessionHeader::from_bytes(&[0xb1; SESSION_HEADER_LEN]);
+    let snapshot = Snapshot {
+        id: SnapshotId::new(Timestamp::from_seconds(1_790_000_000), [5; 8]),
+        session: header.session,
+        domain: header.domain,
+        started: Timestamp { seconds: 1_790_000_000, nanos: 17 },
+        finished: Timestamp { seconds: 1_790_000_060, nanos: 0 },
+        host: "db1".into(),
+        user: "backup".into(),
+        job: "nightly".into(),
+        tags: vec!["a".into(), "b".into()],
+        sources: vec![b"/srv".to_vec(), b"shop.sql".to_vec()],
+        program: "coffre 0.1.0".into(),
+        parent: Some(SnapshotId::new(Timestamp::from_seconds(1_780_000_000), [4; 8])),
+        root: TreeRoot { id: ChunkId([6; 32]), depth: 2 },
+        counts: SnapshotCounts {
+            files: 1,
+            directories: 2,
+            streams: 3,
+            others: 4,
+            bytes: 5,
+            new_bytes: 6,
+            stored_bytes: 7,
+            unreadable: 8,
+        },
+    };
+    let make = |about: &str, snapshot: &Snapshot, session: SessionId| {
+        vector(
+            about,
+            json!({ "name": snapshot.id.object_name(), "session": hex(&session.0), "value": hex(&encode_snapshot(snapshot)) }),
+        )
+    };
+    let alone = Snapshot { parent: None, tags: vec![], ..snapshot.clone() };
+    vec![
+        make("all fields", &snapshot, header.session),
+        make("without parent and labels", &alone, header.session),
+        make("of another session than its header", &snapshot, SessionId([0; 16])),
+        changed(&make("", &snapshot, header.session), "not CBOR", "value", "ff"),
+        changed(
+            &make("", &snapshot, header.session),
+            "without a tree",
+            "value",
+            hex(&[0xa2, 0, 1, 12, 0x50].iter().copied().chain([0xb1; 16]).collect::<Vec<u8>>()),
+        ),
+        changed(&make("", &snapshot, header.session), "a newer version", "value", "a10002"),
+    ]
+}
+
+fn manifest(input: &Value) -> Outcome {
+    let mut header = [0xb1; SESSION_HEADER_LEN];
+    header[..16].copy_from_slice(&bytes(&input["session"]));
+    let id = SnapshotId::from_object_name(input["name"].as_str().expect("text")).expect("a name");
+    let snapshot =
+        decode_snapshot(id, &SessionHeader::from_bytes(&header), &bytes(&input["value"])).map_err(format_class)?;
+    let time = |t: Timestamp| json!([t.seconds, t.nanos]);
+    let c = snapshot.counts;
+    Ok(json!({ "started": time(snapshot.started), "finished": time(snapshot.finished), "host": snapshot.host,
+               "user": snapshot.user, "job": snapshot.job, "tags": snapshot.tags,
+               "sources": snapshot.sources.iter().map(|s| hex(s)).collect::<Vec<_>>(), "program": snapshot.program,
+               "parent": snapshot.parent.map(|id| id.object_name()),
+               "tree": [hex(&snapshot.root.id.0), snapshot.root.depth.to_string()],
+               "counts": [c.files, c.directories, c.streams, c.others, c.bytes, c.new_bytes, c.stored_bytes, c.unreadable] }))
+}
+
+fn leases() -> Vec<Value> {
+    let lease = Lease {
+        host: "db1".into(),
+        operation: "backup".into(),
+        started: Timestamp::from_seconds(1),
+        renewed: Timestamp::from_seconds(2),
+        expires: Timestamp::from_seconds(3),
+        index_segments: 4,
+    };
+    let doomed = Doomed { listed: Timestamp::from_seconds(9), packs: vec![PackId([1; 16]), PackId(random())] };
+    let make = |about: &str, kind: &str, value: Vec<u8>| vector(about, json!({ "kind": kind, "value": hex(&value) }));
+    vec![
+        make("a lease", "lease", lease.encode()),
+        make("an empty lease", "lease", vec![0xa0]),
+        make("not a map", "lease", vec![0x01]),
+        make("two doomed packs", "doomed", doomed.encode()),
+        make("a pack id that is cut off", "doomed", vec![0xa1, 0x01, 0x41, 0xff]),
+    ]
+}
+
+fn lease(input: &Value) -> Outcome {
+    let value = bytes(&input["value"]);
+    if input["kind"] == "doomed" {
+        let doomed = Doomed::decode(&value).map_err(format_class)?;
+        return Ok(
+            json!({ "listed": doomed.listed.seconds, "packs": doomed.packs.iter().map(|id| hex(&id.0)).collect::<Vec<_>>() }),
+        );
+    }
+    let lease = Lease::decode(&value).map_err(format_class)?;
+    Ok(json!({ "host": lease.host, "operation": lease.operation, "started": lease.started.seconds,
+               "renewed": lease.renewed.seconds, "expires": lease.expires.seconds, "index_segments": lease.index_segments }))
+}
