@@ -24,7 +24,7 @@ Examples:
   pg_dump shop | coffre backup --stdin --stdin-name shop.sql
   coffre backup /etc --command shop.sql -- pg_dump shop --command users.sql -- pg_dump users
 
-A dump command that fails, is killed or prints nothing leads to no snapshot and exit code 5. With --stdin coffre cannot
+A dump command that fails, is killed or prints nothing leads to no snapshot and exit code 5. With --stdin coffre cannot \
 see whether the other command failed: prefer --command.")]
 pub struct Args {
     /// Files and directories

@@ -22,7 +22,7 @@ Examples:
   coffre dump latest:shop.sql | psql shop
   coffre dump latest:/srv/www | tar -x -C /srv/www
 
-A snapshot of one single stream needs no path. If anything is damaged, dump ends with an error before the first wrong
+A snapshot of one single stream needs no path. If anything is damaged, dump ends with an error before the first wrong \
 byte: check its exit code (`set -o pipefail` in a shell).")]
 pub struct Args {
     /// ID:PATH; `latest` is the newest

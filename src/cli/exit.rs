@@ -41,7 +41,7 @@ pub enum Exit {
 
 /// What `--help` says about exit codes.
 pub const HELP: &str = "\
-Exit codes: 0 done; 1 failed; 2 usage; 3 done, but some entries could not be read or written; 4 stored data is
+Exit codes: 0 done; 1 failed; 2 usage; 3 done, but some entries could not be read or written; 4 stored data is \
 damaged; 5 a dump command failed; 7 the store cannot be reached; 10 no repository; 12 wrong key; 130 interrupted";
 
 /// A mistake on the command line that clap does not see.

@@ -90,6 +90,10 @@ TO RESTORE on a machine that has nothing
 
    It can be interrupted and run again; it goes on where it was. At the end it says
    whether anything could not be restored, and what.
+
+If there is no coffre any more: every byte is specified in docs/format.md of its sources,
+and examples/reader.py there, written from that page alone, restores from a copy of the
+repository in a directory.
 ",
         id = repository.id(),
         program = env!("CARGO_PKG_VERSION"),

@@ -26,7 +26,7 @@ Examples:
   coffre restore latest:/etc/nginx --target /etc/nginx --dry-run
   coffre restore 3f9c21d0 --target / --include /srv/www
 
-With SNAPSHOT:PATH the contents of PATH stand directly in the target. Files that are right already are not written;
+With SNAPSHOT:PATH the contents of PATH stand directly in the target. Files that are right already are not written; \
 an interrupted restore goes on when run again. A file that cannot be had whole is left as NAME.damaged.")]
 pub struct Args {
     /// ID or ID:PATH; an id may be cut short, `latest` is the newest

@@ -12,8 +12,8 @@ use crate::store::OpenMode;
 /// Flags of `verify`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Without --read-data: every object is listed and its size compared with the index, every snapshot, index segment and tree
-is read, every chunk that a snapshot needs is located. With a part (5%, 10GiB) the packs are read in turn: each run goes
+Without --read-data: every object is listed and its size compared with the index, every snapshot, index segment and tree \
+is read, every chunk that a snapshot needs is located. With a part (5%, 10GiB) the packs are read in turn: each run goes \
 on where the last one ended, so that a nightly run reaches everything. Damage leads to exit code 4.")]
 pub struct Args {
     /// Read the data and check every chunk: all of it, or a part such as 5% or 10GiB

@@ -304,3 +304,20 @@ async fn nothing_new_relies_on_packs_that_are_to_be_deleted() {
     backup(repository, options(bench.source.path()), monitor.clone(), Cancel::default()).await.expect("backed up");
     assert_eq!(monitor.problems().len(), 1);
 }
+
+/// A file that was changed while the parent's run was about to begin may have been changed again after it was read, within
+/// one step of the kernel's clock; only a later look at it is believed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_had_just_changed_is_read_once_more() {
+    let bench = Bench::new().await;
+    let repository = open(bench.store(), bench.cache.path()).await.expect("opens");
+    let run = async || {
+        let monitor = Arc::new(Collected::default());
+        backup(repository.clone(), options(bench.source.path()), monitor, Cancel::default()).await.expect("backed up")
+    };
+    std::thread::sleep(std::time::Duration::from_millis(25));
+    std::fs::write(bench.source.path().join("a/text"), "just changed").expect("writable");
+    run().await;
+    assert_eq!(run().await.read_bytes, "just changed".len() as u64);
+    assert_eq!(run().await.read_bytes, 0);
+}

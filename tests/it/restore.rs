@@ -6,12 +6,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use coffre::format::pack::PackKind;
 use coffre::model::key::{ObjectKey, ObjectKind};
 use coffre::model::path::EntryPath;
 use coffre::model::snapshot::Snapshot;
 use coffre::ops::Cancel;
 use coffre::ops::restore::{RestoreError, RestoreOptions, RestoreReport, Selection, remove_extras, restore};
 use coffre::progress::{Collected, Counter, Monitor, Problem, Totals};
+use coffre::repository::index::Index;
 use coffre::store::Store;
 use coffre::store::memory::MemoryStore;
 use coffre::target::files::TargetOptions;
@@ -177,7 +179,7 @@ async fn an_interrupted_restore_goes_on_where_it_was() {
     }
     let snapshot = place.backup().await;
     let cancel = Cancel::default();
-    let monitor = Arc::new(Impatient { left: AtomicU64::new(3_000_000), cancel: cancel.clone() });
+    let monitor = Arc::new(Impatient { left: AtomicU64::new(20_000_000), cancel: cancel.clone() });
     let repository = open(place.store(), &place.cache()).await.expect("opened");
     let mut options = place.options(&snapshot);
     options.memory_bytes = 128 << 20;
@@ -219,6 +221,33 @@ async fn what_is_lost_is_named_and_the_rest_comes_back() {
             assert!(!partial.exists());
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_counts_as_too_much_while_a_part_of_the_tree_cannot_be_read() {
+    let place = Place::new().await;
+    for i in 0..2000 {
+        fs::write(place.source().join(format!("f{i:04}")), format!("content {i}")).expect("written");
+    }
+    place.backup().await;
+    let packs = place.store().list(ObjectKind::Pack.prefix()).await.expect("listed");
+    fs::write(place.source().join("f0000"), "changed").expect("written");
+    let snapshot = place.backup().await;
+    let repository = open(place.store(), &place.cache()).await.expect("opened");
+    let index = Index::load(&repository, &Collected::default()).await.expect("loaded");
+    let is_tree = |key: &ObjectKey| index.pack(key.pack_id()?).map(|pack| pack.kind == PackKind::Tree);
+    for old in packs.iter().filter(|object| is_tree(&object.key) == Some(true)) {
+        place.store().delete(&old.key).await.expect("deleted");
+    }
+
+    fs::create_dir(place.target()).expect("made");
+    fs::write(place.target().join("f1999"), "content 1999").expect("written");
+    fs::write(place.target().join("foreign"), "not in the snapshot").expect("written");
+    let options = RestoreOptions { find_extras: true, ..place.options(&snapshot) };
+    let (report, problems) = place.restore(options).await;
+    assert!(!report.damaged.is_empty() && report.written_files > 0, "a part is lost, a part is not: {report:?}");
+    assert_eq!(report.extras, Vec::<Vec<u8>>::new());
+    assert!(problems.iter().any(|problem| problem.message.contains("counts as too much")), "{problems:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

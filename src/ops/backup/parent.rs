@@ -17,6 +17,7 @@ use crate::model::entry::{ChunkList, Entry};
 use crate::model::id::ChunkId;
 use crate::model::path::EntryPath;
 use crate::model::snapshot::{Snapshot, SnapshotId, TreeRoot};
+use crate::model::time::Timestamp;
 use crate::ops::backup::{BackupError, BackupOptions, ParentChoice};
 use crate::progress::{Monitor, Totals};
 use crate::repository::Repository;
@@ -27,9 +28,12 @@ use crate::repository::tree::NodeSink;
 use crate::repository::uploader::UploadStopped;
 use crate::repository::writer::Writer;
 
-const MARK: &[u8; 8] = b"coffreA\x01";
-/// Mark, snapshot name (33 bytes), number of chunks in the index, entries, bytes.
-const HEADER_LEN: usize = 8 + 33 + 8 + 8 + 8;
+const MARK: &[u8; 8] = b"coffreA\x02";
+/// Mark, snapshot name (33 bytes), its start (seconds and nanoseconds), number of chunks in the index, entries, bytes.
+const HEADER_LEN: usize = 8 + 33 + 8 + 8 + 8 + 8 + 8;
+/// The kernel's clock for files moves in steps of up to 10 ms: a file that was read and one that was changed again right
+/// after may show the same time.
+const CLOCK_STEP_NANOS: u32 = 10_000_000;
 /// Leaves decoded ahead of the walk.
 const LEAVES_AHEAD: usize = 8;
 /// The longest leaf believed.
@@ -48,12 +52,14 @@ enum Found {
     /// The file that the last run left.
     Local {
         snapshot: SnapshotId,
+        started: Timestamp,
         reader: BufReader<File>,
         index_chunks: u64,
     },
     /// The repository itself.
     Remote {
         snapshot: SnapshotId,
+        started: Timestamp,
         root: TreeRoot,
         reader: Arc<Reader>,
     },
@@ -77,8 +83,12 @@ impl Parent {
         }
         let memory_bytes = options.memory_bytes;
         let reader = || Arc::new(Reader::new(repository.clone(), index.clone(), memory_bytes, monitor.clone()));
-        let remote =
-            |snapshot: &Snapshot| Found::Remote { snapshot: snapshot.id, root: snapshot.root, reader: reader() };
+        let remote = |snapshot: &Snapshot| Found::Remote {
+            snapshot: snapshot.id,
+            started: snapshot.started,
+            root: snapshot.root,
+            reader: reader(),
+        };
         if let ParentChoice::Snapshot(text) = &options.parent {
             let snapshot = repository.find_snapshot(text, &SnapshotFilter::default()).await?;
             parent.totals = Some(totals(&snapshot));
@@ -90,7 +100,8 @@ impl Parent {
             && ids.contains(&header.snapshot)
         {
             parent.totals = Some(Totals { entries: Some(header.entries), bytes: Some(header.bytes) });
-            parent.found = Found::Local { snapshot: header.snapshot, reader, index_chunks: header.index_chunks };
+            let LocalHeader { snapshot, started, index_chunks, .. } = header;
+            parent.found = Found::Local { snapshot, started, reader, index_chunks };
             return Ok(parent);
         }
         if !repository.keys().can_read() {
@@ -124,10 +135,11 @@ impl Parent {
     /// Starts reading the parent's entries in the background.
     pub(super) fn start(self, runtime: &Handle) -> (LastTree, ParentEntries) {
         let (sender, receiver) = sync_channel(LEAVES_AHEAD);
-        let (mut trusts_lists, mut walker) = (false, None);
+        let (mut trusts_lists, mut walker, mut settled_before) = (false, None, Timestamp::default());
         match self.found {
             Found::Nothing => {}
-            Found::Local { mut reader, index_chunks, .. } => {
+            Found::Local { mut reader, index_chunks, started, .. } => {
+                settled_before = one_step_before(started);
                 // Lists are trusted while the index has lost nothing since they were written.
                 trusts_lists = self.index.is_whole() && self.index.chunk_count() as u64 >= index_chunks;
                 std::thread::spawn(move || {
@@ -138,7 +150,8 @@ impl Parent {
                     }
                 });
             }
-            Found::Remote { root, reader, .. } => {
+            Found::Remote { root, reader, started, .. } => {
+                settled_before = one_step_before(started);
                 walker = Some((runtime.clone(), reader.clone()));
                 runtime.spawn(async move {
                     let mut walk = reader.walk(root, None);
@@ -164,10 +177,18 @@ impl Parent {
             leaf: Vec::new().into_iter(),
             next: None,
             index: self.index,
+            settled_before,
             trusts_lists,
             walker,
         };
         (self.last_tree, entries)
+    }
+}
+
+fn one_step_before(at: Timestamp) -> Timestamp {
+    match at.nanos.checked_sub(CLOCK_STEP_NANOS) {
+        Some(nanos) => Timestamp { nanos, ..at },
+        None => Timestamp { seconds: at.seconds - 1, nanos: at.nanos + 1_000_000_000 - CLOCK_STEP_NANOS },
     }
 }
 
@@ -181,6 +202,7 @@ pub(super) struct ParentEntries {
     leaf: std::vec::IntoIter<Entry>,
     next: Option<Entry>,
     index: Arc<Index>,
+    settled_before: Timestamp,
     trusts_lists: bool,
     walker: Option<(Handle, Arc<Reader>)>,
 }
@@ -211,6 +233,12 @@ impl ParentEntries {
             }
             self.leaf = self.receiver.recv().ok()?.into_iter();
         }
+    }
+
+    /// Tells whether an inode with this ctime had come to rest before the parent looked at it. One that had not may have
+    /// been changed again after it was read, without a trace in its times.
+    pub(super) fn is_settled(&self, ctime: Timestamp) -> bool {
+        ctime < self.settled_before
     }
 
     /// Tells whether every chunk of an entry is still stored, so that it may be referred to again.
@@ -276,6 +304,8 @@ impl LastTree {
         let mut header = Vec::with_capacity(HEADER_LEN);
         header.extend_from_slice(MARK);
         header.extend_from_slice(snapshot.id.object_name().as_bytes());
+        header.extend_from_slice(&snapshot.started.seconds.to_le_bytes());
+        header.extend_from_slice(&u64::from(snapshot.started.nanos).to_le_bytes());
         for number in [index_chunks, snapshot.counts.entries(), snapshot.counts.bytes] {
             header.extend_from_slice(&number.to_le_bytes());
         }
@@ -329,6 +359,7 @@ impl NodeSink for LastTreeSink<'_> {
 
 struct LocalHeader {
     snapshot: SnapshotId,
+    started: Timestamp,
     index_chunks: u64,
     entries: u64,
     bytes: u64,
@@ -343,7 +374,9 @@ fn open_local(path: &std::path::Path) -> Option<(LocalHeader, BufReader<File>)> 
     }
     let number = |at: usize| u64::from_le_bytes(header[at..at + 8].try_into().expect("8 bytes"));
     let snapshot = SnapshotId::from_object_name(std::str::from_utf8(&header[8..41]).ok()?)?;
-    Some((LocalHeader { snapshot, index_chunks: number(41), entries: number(49), bytes: number(57) }, reader))
+    let started = Timestamp { seconds: number(41).cast_signed(), nanos: u32::try_from(number(49)).ok()? };
+    let header = LocalHeader { snapshot, started, index_chunks: number(57), entries: number(65), bytes: number(73) };
+    Some((header, reader))
 }
 
 /// Reads the next leaf; `None` at the end and at the first damage, after which everything counts as changed.

@@ -63,7 +63,9 @@ impl Planner<'_> {
                 }
             };
             let planned = match parent.take(&found.path) {
-                Some(entry) if is_unchanged(&found, &entry) && parent.still_has(&entry) => {
+                Some(entry)
+                    if is_unchanged(&found, &entry) && parent.is_settled(found.ctime()) && parent.still_has(&entry) =>
+                {
                     self.monitor.add(Counter::Entries, 1);
                     self.monitor.add(Counter::Bytes, entry.size());
                     Planned::Unchanged(entry)

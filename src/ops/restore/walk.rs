@@ -19,6 +19,9 @@ const WINDOW_FILES: usize = 16_384;
 /// Chunks in a window: about 100 bytes each.
 const WINDOW_CHUNKS: usize = 131_072;
 
+/// Directories that wait for their attributes: about 300 bytes each.
+const DIRECTORIES_WAITING: usize = 16_384;
+
 /// A directory of the snapshot that the walk is inside of.
 struct OpenDirectory {
     path: EntryPath,
@@ -45,6 +48,8 @@ pub(super) struct Run {
     first_names: HashMap<(u64, u64), Vec<u8>>,
     links: Vec<(Vec<u8>, Vec<u8>)>,
     window: Window,
+    /// A part of the tree could not be read, so what the snapshot does not have cannot be told.
+    has_gaps: bool,
 }
 
 impl Run {
@@ -68,6 +73,7 @@ impl Run {
             first_names: HashMap::new(),
             links: Vec::new(),
             window: Window::default(),
+            has_gaps: false,
         }
     }
 
@@ -90,7 +96,7 @@ impl Run {
                     self.entry(entry).await?;
                 }
                 Err(damaged) => {
-                    found = true;
+                    (found, self.has_gaps) = (true, true);
                     let subject = lost_part(&damaged);
                     self.monitor.problem(Problem { subject: subject.clone(), message: chain(&damaged.error) });
                     self.report.damaged.push(subject);
@@ -105,7 +111,14 @@ impl Run {
         while let Some(directory) = self.directories.pop() {
             self.leave(directory);
         }
-        self.finish_directories().await;
+        self.finish_directories();
+        if self.has_gaps && !self.report.extras.is_empty() {
+            let message =
+                "a part of the snapshot cannot be read, so nothing in the target counts as too much".to_owned();
+            self.monitor.problem(Problem { subject: self.options.snapshot.id.short(), message });
+            self.report.problems += 1;
+            self.report.extras.clear();
+        }
         Ok(self.report)
     }
 
@@ -113,6 +126,10 @@ impl Run {
         while self.directories.last().is_some_and(|open| !entry.path.is_within(&open.path)) {
             let directory = self.directories.pop().expect("just seen");
             self.leave(directory);
+        }
+        if self.finished.len() >= DIRECTORIES_WAITING {
+            self.flush().await?;
+            self.finish_directories();
         }
         let relative = entry.path.as_bytes().get(self.strip..).unwrap_or_default().to_vec();
         if let Some(open) = self.directories.last_mut()
@@ -242,8 +259,8 @@ impl Run {
         Ok(())
     }
 
-    /// Sets the attributes of directories, the deepest first: those left later may hold those left before.
-    async fn finish_directories(&mut self) {
+    /// Sets the attributes of directories that were left, the deepest first: those left later may hold those left before.
+    fn finish_directories(&mut self) {
         let Some(target) = self.target.clone().filter(|_| !self.options.dry_run) else { return };
         for (relative, metadata) in std::mem::take(&mut self.finished) {
             match target.finish_directory(&relative, &metadata) {

@@ -83,7 +83,9 @@ pub fn options(source: &Path) -> BackupOptions {
     }
 }
 
+/// Backs up, after files that were just written have come to rest: younger ones are read again the next time.
 pub async fn run_backup(store: Arc<dyn Store>, cache: &Path, options: BackupOptions) -> Result<BackupReport, Failure> {
+    tokio::time::sleep(std::time::Duration::from_millis(25)).await;
     let repository = open(store, cache).await.map_err(Failure::Open)?;
     let monitor = Arc::new(Collected::default());
     backup(repository, options, monitor, Cancel::default()).await.map_err(Failure::Backup)
