@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex};
 
+use crate::repository::uploader::UploadStopped;
 use crate::repository::writer::Frame;
 
 /// Batches waiting for a worker.
@@ -59,14 +60,20 @@ impl<B> Jobs<B> {
     }
 
     /// Queues a full frame and returns an empty one; waits while too many wait.
-    pub(super) fn push_frame(&self, frame: Frame) -> Frame {
+    ///
+    /// # Errors
+    /// When the queue was closed because the workers have stopped: nobody would take the frame.
+    pub(super) fn push_frame(&self, frame: Frame) -> Result<Frame, UploadStopped> {
         let mut state = self.state.lock().expect("no panic while held");
         while state.frames.len() >= FRAMES_WAITING && !state.closed {
             state = self.changed.wait(state).expect("no panic while held");
         }
+        if state.closed {
+            return Err(UploadStopped);
+        }
         state.frames.push_back(frame);
         self.changed.notify_all();
-        state.spare.pop().unwrap_or_default()
+        Ok(state.spare.pop().unwrap_or_default())
     }
 
     /// Gives a full frame to a worker that has nothing to do and returns an empty one, or returns the frame itself.

@@ -69,7 +69,7 @@ impl StreamReader<'_> {
                     self.monitor.add(Counter::NewBytes, length as u64);
                     frame.push(&id, chunk);
                     if frame.len() >= FRAME_TARGET_BYTES {
-                        frame = self.jobs.push_frame(frame);
+                        frame = self.jobs.push_frame(frame)?;
                     }
                 }
                 list.push(ChunkRef { id, length: length as u32 }, self.writer)?;
@@ -104,7 +104,7 @@ impl StreamReader<'_> {
             self.monitor.add(Counter::Bytes, count as u64);
         }
         if !frame.is_empty() {
-            self.jobs.push_frame(frame);
+            self.jobs.push_frame(frame)?;
         }
         let mut detail = source.finish().map_err(failed)?;
         detail.duration_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
