@@ -7,9 +7,9 @@ use coffre::format::doomed::Doomed;
 use coffre::model::entry::EntryKind;
 use coffre::model::id::SessionId;
 use coffre::model::key::{ObjectKey, ObjectKind};
-use coffre::model::time::Clock;
+use coffre::model::time::{Clock, Timestamp};
 use coffre::ops::Cancel;
-use coffre::ops::backup::{BackupError, ParentChoice, StreamKind, StreamRequest, backup};
+use coffre::ops::backup::{BackupError, BackupOptions, ParentChoice, StreamKind, StreamRequest, backup};
 use coffre::ops::verify::ReadData;
 use coffre::progress::{Collected, Counter, Monitor};
 use coffre::repository::index::seal_doomed;
@@ -310,14 +310,19 @@ async fn nothing_new_relies_on_packs_that_are_to_be_deleted() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_that_had_just_changed_is_read_once_more() {
     let bench = Bench::new().await;
-    let repository = open(bench.store(), bench.cache.path()).await.expect("opens");
-    let run = async || {
-        let monitor = Arc::new(Collected::default());
-        backup(repository.clone(), options(bench.source.path()), monitor, Cancel::default()).await.expect("backed up")
-    };
     std::thread::sleep(std::time::Duration::from_millis(25));
-    std::fs::write(bench.source.path().join("a/text"), "just changed").expect("writable");
-    run().await;
-    assert_eq!(run().await.read_bytes, "just changed".len() as u64);
-    assert_eq!(run().await.read_bytes, 0);
+    let path = bench.source.path().join("a/text");
+    std::fs::write(&path, "just changed").expect("writable");
+    let stat = path.metadata().expect("there");
+    let at = |nanos: i64| Timestamp {
+        seconds: stat.ctime() + (stat.ctime_nsec() + nanos) / 1_000_000_000,
+        nanos: ((stat.ctime_nsec() + nanos) % 1_000_000_000) as u32,
+    };
+    let run = async |started: Timestamp| {
+        let at_that_time = BackupOptions { clock: Clock::Fixed(started), ..options(bench.source.path()) };
+        run_backup(bench.store(), bench.cache.path(), at_that_time).await.expect("backed up").read_bytes
+    };
+    run(at(5_000_000)).await;
+    assert_eq!(run(at(15_000_000)).await, "just changed".len() as u64);
+    assert_eq!(run(at(20_000_000)).await, 0);
 }
