@@ -34,8 +34,9 @@ const KEY_LEN: usize = ChunkKey::LEN;
 const PLACE_LEN: usize = 12;
 /// Chunks for each filter block of 512 bits: 10.2 bits a chunk, about 1 % false positives.
 const CHUNKS_A_BLOCK: usize = 50;
-/// After this many searches in a large table its pages are given back, which bounds resident memory to about 100 MiB.
-const SEARCHES_BEFORE_RELEASE: usize = 8192;
+/// After this many searches in a large table its pages are given back. A search touches about five places, and the kernel
+/// maps up to 64 KiB around each: 170 MiB in all (`benches/index.rs`).
+const SEARCHES_BEFORE_RELEASE: usize = 512;
 /// Tables below this size may stay resident.
 const LARGE_TABLE: usize = 48 << 20;
 
