@@ -1,7 +1,7 @@
 //! Writing: chunks are claimed, gathered into frames, compressed, sealed into packs and uploaded.
 //!
 //! A chunk is claimed before it is compressed, so threads working at the same time cannot store it twice. Everything here
-//! is called from ordinary threads; only [`Writer::start`], [`Writer::finish`] and [`Writer::commit`] are async.
+//! is called from ordinary threads; only [`Writer::finish`] and [`Committer::commit`] are async.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};

@@ -37,6 +37,8 @@ const CHUNKS_A_BLOCK: usize = 50;
 /// After this many searches in a large table its pages are given back. A search touches about five places, and the kernel
 /// maps up to 64 KiB around each: 170 MiB in all (`benches/index.rs`).
 const SEARCHES_BEFORE_RELEASE: usize = 512;
+/// The same for rows that are read one after the other, of 28 bytes each.
+const ROWS_BEFORE_RELEASE: usize = 1 << 20;
 /// Tables below this size may stay resident.
 const LARGE_TABLE: usize = 48 << 20;
 
@@ -467,13 +469,18 @@ impl Table {
             return None;
         }
         let found = self.search(key);
-        if self.map.len() > LARGE_TABLE
-            && self.searches.fetch_add(1, Ordering::Relaxed) % SEARCHES_BEFORE_RELEASE == SEARCHES_BEFORE_RELEASE - 1
-        {
+        if self.searches.fetch_add(1, Ordering::Relaxed) % SEARCHES_BEFORE_RELEASE == SEARCHES_BEFORE_RELEASE - 1 {
+            self.release();
+        }
+        found
+    }
+
+    /// Gives the pages of a large table back to the system.
+    fn release(&self) {
+        if self.map.len() > LARGE_TABLE {
             // SAFETY: the map is file-backed and read-only; released pages are read again from the file.
             let _ = unsafe { self.map.unchecked_advise(UncheckedAdvice::DontNeed) };
         }
-        found
     }
 
     /// Returns how many chunks the table places in each pack, in the order of [`Table::packs`]. Reads the whole table.
@@ -498,7 +505,12 @@ impl Table {
 
     /// Returns all rows in order of their keys.
     pub fn rows(&self) -> impl Iterator<Item = Row> + '_ {
-        (0..self.layout.chunks).map(|i| self.row(i))
+        (0..self.layout.chunks).map(|i| {
+            if i % ROWS_BEFORE_RELEASE == 0 {
+                self.release();
+            }
+            self.row(i)
+        })
     }
 
     /// Tells where a row's chunk lies; `None` when the table is damaged.
