@@ -3,8 +3,11 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
+use zeroize::Zeroizing;
+
 use crate::crypto::CryptoError;
 use crate::crypto::derive::{DedupSecret, ReaderKey, WriterKey};
+use crate::crypto::seal::{Purpose, open_envelope, seal_envelope};
 use crate::crypto::session::{DomainPublicKey, DomainSecretKey, SessionHeader, SessionSecret};
 use crate::crypto::sign::VerifyingKey;
 use crate::format::FormatError;
@@ -115,6 +118,34 @@ impl Keys {
     /// Returns the dedup secret of a domain's epoch, if the keyring has it.
     pub fn dedup(&self, domain: DomainId, epoch: u32) -> Option<&DedupSecret> {
         self.domains.get(&(domain, epoch)).map(|keys| &keys.dedup)
+    }
+
+    /// Seals a value that every writer must be able to read: under the index key of the domain that new sessions write to.
+    /// Returns the domain and epoch with the envelope, as objects carry them.
+    pub(crate) fn seal_for_writers(
+        &self,
+        purpose: Purpose,
+        object: &[u8; 16],
+        value: &[u8],
+    ) -> (DomainId, u32, Vec<u8>) {
+        let dedup = self.current_dedup();
+        let envelope = seal_envelope(&dedup.index_key(), self.repository(), purpose, object, value);
+        (dedup.domain, dedup.epoch, envelope)
+    }
+
+    /// Opens what [`Keys::seal_for_writers`] made, of any domain and epoch in the keyring; `what` names it in errors.
+    pub(crate) fn open_for_writers(
+        &self,
+        what: &'static str,
+        purpose: Purpose,
+        object: &[u8; 16],
+        (domain, epoch, envelope): (DomainId, u32, &[u8]),
+    ) -> Result<Zeroizing<Vec<u8>>, FormatError> {
+        let invalid = |why: String| FormatError::Invalid { what, why };
+        let missing = || invalid(format!("the key of domain {domain} epoch {epoch} is not in the keyring"));
+        let dedup = self.dedup(domain, epoch).ok_or_else(missing)?;
+        open_envelope(&dedup.index_key(), self.repository(), purpose, object, envelope)
+            .map_err(|error| invalid(error.to_string()))
     }
 
     /// Recovers a session's secret; remembers it, since every pack of the session asks for it.

@@ -6,14 +6,13 @@ use std::time::Duration;
 
 use tokio::task::JoinHandle;
 
-use crate::crypto::seal::{Purpose, seal_envelope};
+use crate::crypto::seal::Purpose;
 use crate::format::FormatError;
 use crate::format::lease::{Lease, join_lease_object, split_lease_object};
 use crate::model::id::SessionId;
 use crate::model::key::ObjectKey;
 use crate::model::time::{Clock, Timestamp};
 use crate::repository::Repository;
-use crate::repository::index::open_sealed;
 use crate::store::StoreError;
 
 /// How long a lease is believed after its last renewal.
@@ -89,9 +88,8 @@ impl Drop for HeldLease {
 async fn put(repository: &Repository, session: SessionId, lease: &mut Lease, now: Timestamp) -> Result<(), StoreError> {
     lease.renewed = now;
     lease.expires = Timestamp::from_seconds(now.seconds + LEASE_SECONDS);
-    let dedup = repository.keys().current_dedup();
-    let envelope = seal_envelope(&dedup.index_key(), repository.id(), Purpose::Lease, &session.0, &lease.encode());
-    let object = join_lease_object(dedup.domain, dedup.epoch, &envelope);
+    let (domain, epoch, envelope) = repository.keys().seal_for_writers(Purpose::Lease, &session.0, &lease.encode());
+    let object = join_lease_object(domain, epoch, &envelope);
     repository.store().put(&ObjectKey::session(session), object.into()).await
 }
 
@@ -100,6 +98,6 @@ async fn put(repository: &Repository, session: SessionId, lease: &mut Lease, now
 /// # Errors
 /// [`FormatError`] says what is wrong with it.
 pub fn open_lease(repository: &Repository, session: SessionId, object: &[u8]) -> Result<Lease, FormatError> {
-    let (domain, epoch, envelope) = split_lease_object(object)?;
-    Lease::decode(&open_sealed(repository, "a lease", Purpose::Lease, (domain, epoch), &session.0, envelope)?)
+    let sealed = split_lease_object(object)?;
+    Lease::decode(&repository.keys().open_for_writers("a lease", Purpose::Lease, &session.0, sealed)?)
 }

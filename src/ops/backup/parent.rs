@@ -9,6 +9,7 @@ use std::io::{BufReader, BufWriter, Read, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
+use std::time::Duration;
 
 use tokio::runtime::Handle;
 
@@ -33,7 +34,7 @@ const MARK: &[u8; 8] = b"coffreA\x02";
 const HEADER_LEN: usize = 8 + 33 + 8 + 8 + 8 + 8 + 8;
 /// The kernel's clock for files moves in steps of up to 10 ms: a file that was read and one that was changed again right
 /// after may show the same time.
-const CLOCK_STEP_NANOS: u32 = 10_000_000;
+const CLOCK_STEP: Duration = Duration::from_millis(10);
 /// Leaves decoded ahead of the walk.
 const LEAVES_AHEAD: usize = 8;
 /// The longest leaf believed.
@@ -135,11 +136,11 @@ impl Parent {
     /// Starts reading the parent's entries in the background.
     pub(super) fn start(self, runtime: &Handle) -> (LastTree, ParentEntries) {
         let (sender, receiver) = sync_channel(LEAVES_AHEAD);
-        let (mut trusts_lists, mut walker, mut settled_before) = (false, None, Timestamp::default());
+        let (mut trusts_lists, mut walker, mut parent_started) = (false, None, Timestamp::default());
         match self.found {
             Found::Nothing => {}
             Found::Local { mut reader, index_chunks, started, .. } => {
-                settled_before = one_step_before(started);
+                parent_started = started;
                 // Lists are trusted while the index has lost nothing since they were written.
                 trusts_lists = self.index.is_whole() && self.index.chunk_count() as u64 >= index_chunks;
                 std::thread::spawn(move || {
@@ -151,7 +152,7 @@ impl Parent {
                 });
             }
             Found::Remote { root, reader, started, .. } => {
-                settled_before = one_step_before(started);
+                parent_started = started;
                 walker = Some((runtime.clone(), reader.clone()));
                 runtime.spawn(async move {
                     let mut walk = reader.walk(root, None);
@@ -177,18 +178,11 @@ impl Parent {
             leaf: Vec::new().into_iter(),
             next: None,
             index: self.index,
-            settled_before,
+            parent_started,
             trusts_lists,
             walker,
         };
         (self.last_tree, entries)
-    }
-}
-
-fn one_step_before(at: Timestamp) -> Timestamp {
-    match at.nanos.checked_sub(CLOCK_STEP_NANOS) {
-        Some(nanos) => Timestamp { nanos, ..at },
-        None => Timestamp { seconds: at.seconds - 1, nanos: at.nanos + 1_000_000_000 - CLOCK_STEP_NANOS },
     }
 }
 
@@ -202,7 +196,7 @@ pub(super) struct ParentEntries {
     leaf: std::vec::IntoIter<Entry>,
     next: Option<Entry>,
     index: Arc<Index>,
-    settled_before: Timestamp,
+    parent_started: Timestamp,
     trusts_lists: bool,
     walker: Option<(Handle, Arc<Reader>)>,
 }
@@ -238,7 +232,7 @@ impl ParentEntries {
     /// Tells whether an inode with this ctime had come to rest before the parent looked at it. One that had not may have
     /// been changed again after it was read, without a trace in its times.
     pub(super) fn is_settled(&self, ctime: Timestamp) -> bool {
-        ctime < self.settled_before
+        self.parent_started.since(ctime) > CLOCK_STEP
     }
 
     /// Tells whether every chunk of an entry is still stored, so that it may be referred to again.

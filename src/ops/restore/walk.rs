@@ -261,8 +261,9 @@ impl Run {
 
     /// Sets the attributes of directories that were left, the deepest first: those left later may hold those left before.
     fn finish_directories(&mut self) {
+        let finished = std::mem::take(&mut self.finished);
         let Some(target) = self.target.clone().filter(|_| !self.options.dry_run) else { return };
-        for (relative, metadata) in std::mem::take(&mut self.finished) {
+        for (relative, metadata) in finished {
             match target.finish_directory(&relative, &metadata) {
                 Ok(problems) => self.attribute_problems(&relative, &problems),
                 Err(error) => self.problem(&error),

@@ -8,15 +8,14 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, RwLock};
 
 use futures::stream::{self, StreamExt, TryStreamExt};
-use zeroize::Zeroizing;
 
 use crate::crypto::random;
-use crate::crypto::seal::{Purpose, open_envelope, seal_envelope};
+use crate::crypto::seal::Purpose;
 use crate::format::FormatError;
 use crate::format::doomed::{Doomed, join_doomed_object, split_doomed_object};
 use crate::format::index::{IndexSegment, PackEntry, join_index_object, split_index_object};
 use crate::format::pack::PackDirectory;
-use crate::model::id::{ChunkId, ChunkKey, DomainId, PackId, SegmentId, SessionId};
+use crate::model::id::{ChunkId, ChunkKey, PackId, SegmentId, SessionId};
 use crate::model::key::{ObjectKey, ObjectKind};
 use crate::progress::{Monitor, Problem};
 use crate::repository::Repository;
@@ -109,7 +108,6 @@ impl Index {
                 }
             }
         }
-        drop(fetches);
         merge_small(&directory, &mut tables)?;
         Ok(Self { directory, tables: RwLock::new(tables), unreliable: HashSet::new(), damaged })
     }
@@ -363,18 +361,16 @@ fn make_table(path: PathBuf, segments: &[SegmentId], packs: &[PackEntry]) -> Res
     made.map(Arc::new).map_err(|source| IndexError::Cache { path, source })
 }
 
-/// Seals a segment under the index key of the domain that new sessions write to.
+/// Seals a segment, for the domain that new sessions write to.
 pub fn seal_segment(repository: &Repository, id: SegmentId, segment: &IndexSegment) -> Vec<u8> {
-    let dedup = repository.keys().current_dedup();
-    let envelope = seal_envelope(&dedup.index_key(), repository.id(), Purpose::Index, &id.0, &segment.encode());
-    join_index_object(dedup.domain, dedup.epoch, &envelope)
+    let (domain, epoch, envelope) = repository.keys().seal_for_writers(Purpose::Index, &id.0, &segment.encode());
+    join_index_object(domain, epoch, &envelope)
 }
 
 /// Seals a list of doomed packs, for the clean-up run `id`.
 pub fn seal_doomed(repository: &Repository, id: SessionId, doomed: &Doomed) -> Vec<u8> {
-    let dedup = repository.keys().current_dedup();
-    let envelope = seal_envelope(&dedup.index_key(), repository.id(), Purpose::Doomed, &id.0, &doomed.encode());
-    join_doomed_object(dedup.domain, dedup.epoch, &envelope)
+    let (domain, epoch, envelope) = repository.keys().seal_for_writers(Purpose::Doomed, &id.0, &doomed.encode());
+    join_doomed_object(domain, epoch, &envelope)
 }
 
 /// Opens an index segment's object.
@@ -382,9 +378,8 @@ pub fn seal_doomed(repository: &Repository, id: SessionId, doomed: &Doomed) -> V
 /// # Errors
 /// [`FormatError`] says what is wrong with it.
 pub fn open_segment(repository: &Repository, id: SegmentId, object: &[u8]) -> Result<IndexSegment, FormatError> {
-    let (domain, epoch, envelope) = split_index_object(object)?;
-    let what = "an index segment";
-    IndexSegment::decode(&open_sealed(repository, what, Purpose::Index, (domain, epoch), &id.0, envelope)?)
+    let sealed = split_index_object(object)?;
+    IndexSegment::decode(&repository.keys().open_for_writers("an index segment", Purpose::Index, &id.0, sealed)?)
 }
 
 /// Opens a list of doomed packs, written by the clean-up run `id`.
@@ -392,25 +387,6 @@ pub fn open_segment(repository: &Repository, id: SegmentId, object: &[u8]) -> Re
 /// # Errors
 /// [`FormatError`] says what is wrong with it.
 pub fn open_doomed(repository: &Repository, id: SessionId, object: &[u8]) -> Result<Doomed, FormatError> {
-    let (domain, epoch, envelope) = split_doomed_object(object)?;
-    let what = "a list of doomed packs";
-    Doomed::decode(&open_sealed(repository, what, Purpose::Doomed, (domain, epoch), &id.0, envelope)?)
-}
-
-/// Opens an envelope under the index key of the domain and epoch that its object names.
-pub(crate) fn open_sealed(
-    repository: &Repository,
-    what: &'static str,
-    purpose: Purpose,
-    (domain, epoch): (DomainId, u32),
-    object: &[u8; 16],
-    envelope: &[u8],
-) -> Result<Zeroizing<Vec<u8>>, FormatError> {
-    let invalid = |why: String| FormatError::Invalid { what, why };
-    let dedup = repository
-        .keys()
-        .dedup(domain, epoch)
-        .ok_or_else(|| invalid(format!("the key of domain {domain} epoch {epoch} is not in the keyring")))?;
-    open_envelope(&dedup.index_key(), repository.id(), purpose, object, envelope)
-        .map_err(|error| invalid(error.to_string()))
+    let sealed = split_doomed_object(object)?;
+    Doomed::decode(&repository.keys().open_for_writers("a list of doomed packs", Purpose::Doomed, &id.0, sealed)?)
 }

@@ -13,8 +13,9 @@ use crate::repository::index::table::Location;
 use crate::repository::reader::chunks::{ChunkWalk, DamagedList};
 use crate::repository::reader::{ReadError, Reader};
 
-/// The part of the memory given whose size in plaintext is planned together, 32 MiB of 256. The chunks of a dump that is one in a long row of nightly ones lie scattered over
-/// the frames of many nights; each of these is fetched and decoded once for all chunks in a window.
+/// The part of the memory given whose size in plaintext is planned together, 32 MiB of 256. The chunks of a dump that is
+/// one in a long row of nightly ones lie scattered over the frames of many nights; each of these is fetched and decoded
+/// once for all chunks in a window.
 const WINDOW_SHARE: u64 = 8;
 /// Windows under way: the one that is given out, and the next.
 const WINDOWS: usize = 2;
