@@ -22,12 +22,14 @@ pub mod chunker;
 pub mod cli;
 pub mod compress;
 pub mod crypto;
+pub mod database;
 #[doc = include_str!("design.md")]
 pub mod design {}
 pub mod format;
 pub mod fs;
 pub mod model;
 pub mod ops;
+pub mod process;
 pub mod progress;
 pub mod repository;
 pub mod source;

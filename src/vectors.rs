@@ -35,7 +35,7 @@ use crate::format::tree::{LeafBuilder, ListChild, Node, TreeChild, encode_childr
 use crate::model::entry::{ChunkList, ChunkRef, Entry, EntryKind, FileContent, Hole, Metadata, StreamDetail};
 use crate::model::id::{ChunkId, ChunkKey, DomainId, PackId, RepositoryId, SessionId, parse_hex, write_hex};
 use crate::model::path::EntryPath;
-use crate::model::snapshot::{Snapshot, SnapshotCounts, SnapshotId, TreeRoot};
+use crate::model::snapshot::{MissingStream, Snapshot, SnapshotCounts, SnapshotId, TreeRoot};
 use crate::model::time::Timestamp;
 use crate::repository::packer::PackBuilder;
 
@@ -50,7 +50,7 @@ struct Topic {
     check: fn(&Value) -> Outcome,
 }
 
-const TOPICS: [Topic; 14] = [
+const TOPICS: [Topic; 15] = [
     Topic {
         name: "derivation",
         section: 3,
@@ -70,6 +70,13 @@ const TOPICS: [Topic; 14] = [
     Topic { name: "segment", section: 10, about: "values of index segments", make: segments, check: segment },
     Topic { name: "node", section: 11, about: "nodes of trees and chunk lists", make: nodes, check: node },
     Topic { name: "manifest", section: 12, about: "values of snapshots", make: manifests, check: manifest },
+    Topic {
+        name: "manifest-incomplete",
+        section: 12,
+        about: "values of snapshots in which streams are missing",
+        make: incomplete_manifests,
+        check: incomplete_manifest,
+    },
     Topic {
         name: "lease",
         section: 13,
@@ -717,9 +724,8 @@ fn describe(entry: &Entry) -> Value {
             "inode": m.inode, "device": m.device, "links": m.links, "xattrs": xattrs, "content": content, "more": more })
 }
 
-fn manifests() -> Vec<Value> {
-    let header = SessionHeader::from_bytes(&[0xb1; SESSION_HEADER_LEN]);
-    let snapshot = Snapshot {
+fn example_snapshot(header: &SessionHeader) -> Snapshot {
+    Snapshot {
         id: SnapshotId::new(Timestamp::from_seconds(1_790_000_000), [5; 8]),
         session: header.session,
         domain: header.domain,
@@ -743,13 +749,41 @@ fn manifests() -> Vec<Value> {
             stored_bytes: 7,
             unreadable: 8,
         },
-    };
-    let make = |about: &str, snapshot: &Snapshot, session: SessionId| {
-        vector(
-            about,
-            json!({ "name": snapshot.id.object_name(), "session": hex(&session.0), "value": hex(&encode_snapshot(snapshot)) }),
-        )
-    };
+        missing: vec![],
+    }
+}
+
+fn make_manifest(about: &str, snapshot: &Snapshot, session: SessionId) -> Value {
+    vector(
+        about,
+        json!({ "name": snapshot.id.object_name(), "session": hex(&session.0), "value": hex(&encode_snapshot(snapshot)) }),
+    )
+}
+
+fn incomplete_manifests() -> Vec<Value> {
+    let header = SessionHeader::from_bytes(&[0xb1; SESSION_HEADER_LEN]);
+    let missing = |name: &str| MissingStream { name: name.into(), why: "pg_dump failed with status 1".into() };
+    let one = Snapshot { missing: vec![missing("postgres/shop.dump")], ..example_snapshot(&header) };
+    let two = Snapshot { missing: vec![missing("a"), missing("b")], ..example_snapshot(&header) };
+    vec![
+        make_manifest("one stream missing", &one, header.session),
+        make_manifest("two streams missing", &two, header.session),
+    ]
+}
+
+fn incomplete_manifest(input: &Value) -> Outcome {
+    let mut out = manifest(input)?;
+    let header = SessionHeader::from_bytes(&[0xb1; SESSION_HEADER_LEN]);
+    let id = SnapshotId::new(Timestamp::from_seconds(0), [0; 8]);
+    let snapshot = decode_snapshot(id, &header, &bytes(&input["value"])).map_err(format_class)?;
+    out["missing"] = snapshot.missing.iter().map(|it| json!([it.name, it.why])).collect();
+    Ok(out)
+}
+
+fn manifests() -> Vec<Value> {
+    let header = SessionHeader::from_bytes(&[0xb1; SESSION_HEADER_LEN]);
+    let snapshot = example_snapshot(&header);
+    let make = make_manifest;
     let alone = Snapshot { parent: None, tags: vec![], ..snapshot.clone() };
     vec![
         make("all fields", &snapshot, header.session),

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use serde_json::json;
 
 use crate::cli::connect::{GlobalArgs, cancel_on_signals};
+use crate::cli::databases::DatabaseArgs;
 use crate::cli::exit::{Exit, usage};
 use crate::cli::{output, streams};
 use crate::model::path::display_bytes;
@@ -23,9 +24,11 @@ Examples:
   coffre backup /etc /srv --exclude '*.tmp' --one-file-system
   pg_dump shop | coffre backup --stdin --stdin-name shop.sql
   coffre backup /etc --command shop.sql -- pg_dump shop --command users.sql -- pg_dump users
+  coffre backup --postgres postgresql://backup@db1/ --all-databases --jobs 2
+  coffre backup --mysql mysql://backup@db2/shop?option-file=/etc/coffre/my.cnf --sqlite /var/lib/app/app.db
 
-A dump command that fails, is killed or prints nothing leads to no snapshot and exit code 5. With --stdin coffre cannot \
-see whether the other command failed: prefer --command.")]
+A dump that fails, is killed, is cut off or is empty leads to no snapshot and exit code 5. With --stdin coffre cannot see \
+whether the other command failed: prefer --command. A stream that shrank a lot is stored, told, and leads to exit code 3.")]
 pub struct Args {
     /// Files and directories
     paths: Vec<PathBuf>,
@@ -56,8 +59,10 @@ pub struct Args {
     /// Store the output of a command as a stream (repeatable; comes last)
     #[arg(long, value_name = "NAME -- CMD ARGS…")]
     command: Vec<OsString>,
+    #[command(flatten)]
+    databases: DatabaseArgs,
     /// Label the snapshot (repeatable)
-    #[arg(long, value_name = "TAG")]
+    #[arg(long, value_name = "TAG", help_heading = "Options")]
     tag: Vec<String>,
     /// Host to name in the snapshot [default: this machine's name]
     #[arg(long, value_name = "NAME", env = "COFFRE_HOST")]
@@ -97,7 +102,12 @@ pub async fn run(global: &GlobalArgs, args: Args, commands: Vec<streams::Command
     } else if !global.quiet {
         print_summary(&report, dry_run);
     }
-    Ok(if report.counts.unreadable > 0 || report.changed_while_read > 0 { Exit::Incomplete } else { Exit::Done })
+    let is_whole = report.counts.unreadable == 0 && report.changed_while_read == 0;
+    Ok(match (report.missing.is_empty(), is_whole && report.suspicious.is_empty()) {
+        (false, _) => Exit::Stream,
+        (true, false) => Exit::Incomplete,
+        (true, true) => Exit::Done,
+    })
 }
 
 fn options(args: Args, commands: Vec<streams::Command>, memory_bytes: u64) -> anyhow::Result<BackupOptions> {
@@ -111,8 +121,9 @@ fn options(args: Args, commands: Vec<streams::Command>, memory_bytes: u64) -> an
     if let Some(name) = args.stdin_name {
         requests.push(StreamRequest { name: name.as_bytes().to_vec(), kind: StreamKind::Stdin });
     }
-    if args.paths.is_empty() && requests.is_empty() {
-        return Err(usage("what is to be backed up? Give paths, --stdin or --command"));
+    let databases = args.databases.requests()?;
+    if args.paths.is_empty() && requests.is_empty() && databases.is_empty() {
+        return Err(usage("what is to be backed up? Give paths, --stdin, --command or a database"));
     }
     let files = (!args.paths.is_empty()).then(|| WalkOptions {
         roots: args.paths,
@@ -128,6 +139,8 @@ fn options(args: Args, commands: Vec<streams::Command>, memory_bytes: u64) -> an
     Ok(BackupOptions {
         files,
         streams: requests,
+        databases,
+        stream_options: args.databases.stream_options(),
         host: args.host.unwrap_or_else(|| uname.nodename().to_string_lossy().into_owned()),
         user: uzers::get_current_username().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
         job: args.job,
@@ -159,6 +172,8 @@ fn summary_json(report: &BackupReport, problems: u64, dry_run: bool) -> serde_js
         "unchanged_files": report.unchanged_files,
         "changed_while_read": report.changed_while_read,
         "unreadable": counts.unreadable,
+        "suspicious": report.suspicious.iter().map(|it| json!({ "stream": it.subject, "why": it.message })).collect::<Vec<_>>(),
+        "missing": report.missing.iter().map(|it| json!({ "stream": it.name, "why": it.why })).collect::<Vec<_>>(),
         "problems": problems,
         "bytes": counts.bytes,
         "read_bytes": report.read_bytes,
@@ -204,7 +219,14 @@ fn print_summary(report: &BackupReport, dry_run: bool) {
         let files = output::count(report.changed_while_read, "file");
         output::line(&format!("unsettled  {files} changed while read; the next run reads them again"));
     }
+    for suspicious in &report.suspicious {
+        output::line(&format!("suspicious {suspicious}"));
+    }
+    for missing in &report.missing {
+        output::line(&format!("MISSING    {}: {}", missing.name, missing.why));
+    }
     match &report.snapshot {
+        Some(snapshot) if !snapshot.is_complete() => output::line(&format!("snapshot   {}, INCOMPLETE", snapshot.id)),
         Some(snapshot) => output::line(&format!("snapshot   {}", snapshot.id)),
         None => output::line("snapshot   none: this was a dry run"),
     }

@@ -10,6 +10,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 mod backup;
 mod connect;
+mod databases;
 mod diff;
 mod dump;
 mod exit;

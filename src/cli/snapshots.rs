@@ -80,6 +80,8 @@ fn to_json(snapshot: &Snapshot) -> serde_json::Value {
         "new_bytes": counts.new_bytes,
         "stored_bytes": counts.stored_bytes,
         "unreadable": counts.unreadable,
+        "complete": snapshot.is_complete(),
+        "missing": snapshot.missing.iter().map(|it| json!({ "stream": it.name, "why": it.why })).collect::<Vec<_>>(),
     })
 }
 
@@ -91,17 +93,18 @@ fn print(snapshots: &[Snapshot]) {
     let mut table = output::table(&["id", "time", "host", "job", "tags", "sources", "size", "added"], &[6, 7]);
     for snapshot in snapshots {
         let sources: Vec<String> = snapshot.sources.iter().map(|source| display_bytes(source).to_string()).collect();
-        let incomplete = match snapshot.counts.unreadable {
+        let unread = match snapshot.counts.unreadable {
             0 => String::new(),
             unreadable => format!(" ({unreadable} unread)"),
         };
+        let missing: String = snapshot.missing.iter().map(|it| format!("\nMISSING {}", it.name)).collect();
         table.add_row([
             snapshot.id.short(),
             snapshot.started.local(),
             snapshot.host.clone(),
             snapshot.job.clone(),
             snapshot.tags.join(","),
-            sources.join("\n") + &incomplete,
+            sources.join("\n") + &unread + &missing,
             ByteSize(snapshot.counts.bytes).to_string(),
             ByteSize(snapshot.counts.stored_bytes).to_string(),
         ]);

@@ -82,6 +82,14 @@ impl DedupSecret {
         derive(&self.secret, &self.domain.0, "index")
     }
 
+    /// Derives the key that plain dumps of PostgreSQL are protected with (`pg_dump --restrict-key`), as letters and digits:
+    /// always the same, so that dumps of the same data are, and unknown to whoever could write into the database.
+    pub fn restrict_key(&self) -> String {
+        let mut bytes = [0; 24];
+        derive_into(&self.secret, &self.domain.0, "restrict key", &mut bytes);
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
     /// Derives the chunker's gear table: 256 numbers, little-endian.
     pub fn gear_table(&self) -> Box<[u64; 256]> {
         let mut bytes = [0; 2048];

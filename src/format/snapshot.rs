@@ -6,7 +6,7 @@ use crate::crypto::session::{SESSION_HEADER_LEN, SessionHeader};
 use crate::format::FormatError;
 use crate::format::wire::{Cursor, encode, read_array, read_bytes, read_map};
 use crate::model::id::ChunkId;
-use crate::model::snapshot::{Snapshot, SnapshotCounts, SnapshotId, TreeRoot};
+use crate::model::snapshot::{MissingStream, Snapshot, SnapshotCounts, SnapshotId, TreeRoot};
 use crate::model::time::Timestamp;
 
 const WHAT: &str = "a snapshot";
@@ -31,7 +31,13 @@ pub fn split_snapshot_object(bytes: &[u8]) -> Result<(SessionHeader, &[u8]), For
 /// Encodes the manifest's value.
 pub fn encode_snapshot(snapshot: &Snapshot) -> Vec<u8> {
     encode(|e| {
-        e.map(13)?.u8(0)?.u64(1)?.u8(1)?.array(2)?.i64(snapshot.started.seconds)?.u32(snapshot.started.nanos)?;
+        e.map(13 + u64::from(!snapshot.missing.is_empty()))?
+            .u8(0)?
+            .u64(1)?
+            .u8(1)?
+            .array(2)?
+            .i64(snapshot.started.seconds)?
+            .u32(snapshot.started.nanos)?;
         e.u8(2)?.array(2)?.i64(snapshot.finished.seconds)?.u32(snapshot.finished.nanos)?;
         e.u8(3)?.str(&snapshot.host)?.u8(4)?.str(&snapshot.user)?.u8(5)?.str(&snapshot.job)?;
         e.u8(6)?.array(snapshot.tags.len() as u64)?;
@@ -50,6 +56,10 @@ pub fn encode_snapshot(snapshot: &Snapshot) -> Vec<u8> {
             None => e.null()?,
         };
         e.u8(12)?.bytes(&snapshot.session.0)?;
+        if !snapshot.missing.is_empty() {
+            e.u8(13)?.array(snapshot.missing.len() as u64)?;
+            snapshot.missing.iter().try_for_each(|it| e.array(2)?.str(&it.name)?.str(&it.why).map(|_| ()))?;
+        }
         Ok(())
     })
 }
@@ -75,6 +85,7 @@ pub fn decode_snapshot(id: SnapshotId, header: &SessionHeader, bytes: &[u8]) -> 
         parent: None,
         root: TreeRoot { id: ChunkId([0; 32]), depth: 0 },
         counts: SnapshotCounts::default(),
+        missing: Vec::new(),
     };
     read_map(WHAT, &mut Decoder::new(bytes), |key, d| {
         match key {
@@ -112,6 +123,12 @@ pub fn decode_snapshot(id: SnapshotId, header: &SessionHeader, bytes: &[u8]) -> 
                 }
             }
             12 => session = Some(read_bytes::<16>(d)?),
+            13 => {
+                snapshot.missing = read_array(d, |d| {
+                    expect_array(d, 2)?;
+                    Ok(MissingStream { name: d.str()?.to_owned(), why: d.str()?.to_owned() })
+                })?;
+            }
             _ => return Ok(false),
         }
         Ok(true)

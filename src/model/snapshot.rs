@@ -96,6 +96,25 @@ pub struct Snapshot {
     pub root: TreeRoot,
     /// Counts of the run.
     pub counts: SnapshotCounts,
+    /// Streams that were asked for and failed, in a run that was told to keep the others.
+    pub missing: Vec<MissingStream>,
+}
+
+impl Snapshot {
+    /// Tells whether everything that was asked for is in it. One that is not complete never counts as the latest, nor as
+    /// the one that a retention policy keeps.
+    pub fn is_complete(&self) -> bool {
+        self.missing.is_empty()
+    }
+}
+
+/// A stream that is not in a snapshot although it was asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MissingStream {
+    /// The path it would have had, or the database when that was not known.
+    pub name: String,
+    /// Why it failed.
+    pub why: String,
 }
 
 /// The top of a snapshot's tree.

@@ -138,7 +138,8 @@ impl Repository {
         Ok(stream::iter(ids).map(|id| async move { (id, self.snapshot(id).await) }).buffered(FETCHES).collect().await)
     }
 
-    /// Finds the snapshot that `text` means: `latest` among those that pass `filter`, or the start of an id.
+    /// Finds the snapshot that `text` means: `latest` among those that pass `filter` and are complete, or the start of an
+    /// id.
     ///
     /// # Errors
     /// [`SnapshotError::Unknown`], [`SnapshotError::Ambiguous`] or [`SnapshotError::NoneFits`] when no one snapshot is
@@ -152,7 +153,7 @@ impl Repository {
         if text == "latest" {
             while let Some(id) = ids.pop() {
                 let snapshot = self.snapshot(id).await?;
-                if filter.accepts(&snapshot) {
+                if filter.accepts(&snapshot) && snapshot.is_complete() {
                     return Ok(snapshot);
                 }
             }

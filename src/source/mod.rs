@@ -1,22 +1,23 @@
-//! Where entries come from: file trees, standard input, commands.
+//! Where entries come from: file trees, standard input, commands, databases.
 //!
 //! Everything here blocks and is called from threads. File trees are walked by [`files::Walk`]; what comes as one run
 //! of bytes is a [`StreamSource`], which is believed only after [`StreamSource::finish`] said that it was complete.
 
 use std::io::{self, Read};
-use std::os::fd::AsFd;
+use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::Errno;
-
+use crate::database::DatabaseError;
 use crate::model::entry::StreamDetail;
-use crate::model::path::display_bytes;
+use crate::process::said;
 
+pub mod check;
 pub mod command;
 pub mod files;
+pub mod mysql;
+pub mod postgres;
 mod secrets;
-mod stderr;
+pub mod sqlite;
 pub mod stdin;
 
 /// Bytes from standard input, a command or a database: read to the end, then asked whether that was all.
@@ -35,6 +36,50 @@ pub trait StreamSource: Read + Send {
     fn finish(self: Box<Self>) -> Result<StreamDetail, SourceError>;
 }
 
+/// Something that can be opened as a stream.
+pub trait OpenStream: Send + Sync {
+    /// Starts to produce the stream; blocks until its producer runs. What takes long asks `is_cancelled` on the way.
+    ///
+    /// # Errors
+    /// [`SourceError`].
+    fn open(&self, is_cancelled: &dyn Fn() -> bool) -> Result<Box<dyn StreamSource>, SourceError>;
+}
+
+/// A stream to come.
+#[derive(Clone)]
+pub struct PlannedStream {
+    /// Path of its entry.
+    pub name: Vec<u8>,
+    /// How it is had.
+    pub opener: Arc<dyn OpenStream>,
+}
+
+impl std::fmt::Debug for PlannedStream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "PlannedStream({})", String::from_utf8_lossy(&self.name))
+    }
+}
+
+/// Streams that are worth something together only: those of one database.
+#[derive(Debug)]
+pub struct Member {
+    /// What messages call it.
+    pub label: String,
+    /// Its streams, or why it has none.
+    pub streams: Result<Vec<PlannedStream>, DatabaseError>,
+}
+
+/// Makes the name of a file from that of a database: what cannot stand in a path is percent-encoded.
+fn file_name(name: &str) -> String {
+    use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+    const ENCODED: &AsciiSet = &CONTROLS.add(b'/').add(b'%').add(b'\\');
+    match name {
+        "." => "%2E".to_owned(),
+        ".." => "%2E%2E".to_owned(),
+        _ => utf8_percent_encode(name, ENCODED).to_string(),
+    }
+}
+
 /// Why a stream must not become part of a snapshot.
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
@@ -48,7 +93,7 @@ pub enum SourceError {
         source: io::Error,
     },
     /// The command ended with a status other than zero.
-    #[error("{command} failed with status {status}{}", tail(stderr))]
+    #[error("{command} failed with status {status}{}", said(stderr))]
     Failed {
         /// The program.
         command: String,
@@ -58,7 +103,7 @@ pub enum SourceError {
         stderr: Vec<String>,
     },
     /// The command was ended by a signal.
-    #[error("{command} was ended by signal {signal}{}", tail(stderr))]
+    #[error("{command} was ended by signal {signal}{}", said(stderr))]
     Killed {
         /// The program.
         command: String,
@@ -68,7 +113,7 @@ pub enum SourceError {
         stderr: Vec<String>,
     },
     /// The stream had no bytes.
-    #[error("{name} gave no data{}", tail(stderr))]
+    #[error("{name} gave no data{}", said(stderr))]
     Empty {
         /// The program, or `standard input`.
         name: String,
@@ -76,13 +121,32 @@ pub enum SourceError {
         stderr: Vec<String>,
     },
     /// The stream was not read to its end.
-    #[error("{name} was not read to its end{}", tail(stderr))]
+    #[error("{name} was not read to its end{}", said(stderr))]
     Unfinished {
         /// The program, or `standard input`.
         name: String,
         /// The last lines a command wrote to its standard error.
         stderr: Vec<String>,
     },
+    /// A dump does not end as it must.
+    #[error("{name} was cut off: it does not end with {mark:?}")]
+    CutOff {
+        /// The program, or `standard input`.
+        name: String,
+        /// What is missing.
+        mark: &'static str,
+    },
+    /// `pg_restore` does not understand an archive.
+    #[error("what {name} wrote cannot be listed by pg_restore{}", said(stderr))]
+    NotListed {
+        /// The program.
+        name: String,
+        /// The last lines that `pg_restore` wrote to its standard error.
+        stderr: Vec<String>,
+    },
+    /// A database server could not be asked, or does not have what is wanted.
+    #[error(transparent)]
+    Database(#[from] DatabaseError),
     /// The system failed while the stream was read or its producer awaited.
     #[error("{name} could not be read")]
     Io {
@@ -92,29 +156,4 @@ pub enum SourceError {
         #[source]
         source: io::Error,
     },
-}
-
-/// Waits until `input` has bytes or has ended.
-fn wait_for(input: impl AsFd, timeout: Duration) -> io::Result<bool> {
-    let timeout = Timespec { tv_sec: timeout.as_secs().cast_signed(), tv_nsec: timeout.subsec_nanos().into() };
-    match poll(&mut [PollFd::new(&input, PollFlags::IN)], Some(&timeout)) {
-        Ok(ready) => Ok(ready > 0),
-        Err(Errno::INTR) => Ok(false),
-        Err(errno) => Err(errno.into()),
-    }
-}
-
-/// Shows the last lines of a command's standard error behind a message, each on a line of its own.
-fn tail(lines: &[String]) -> String {
-    if lines.is_empty() {
-        return String::new();
-    }
-    lines.iter().fold(String::from("; it said:"), |text, line| text + "\n    " + line)
-}
-
-/// Makes text for people out of the last lines of what a command wrote.
-fn last_lines(bytes: &[u8], most: usize) -> Vec<String> {
-    let lines: Vec<&[u8]> = bytes.split(|&byte| byte == b'\n').filter(|line| !line.trim_ascii().is_empty()).collect();
-    let skipped = lines.len().saturating_sub(most);
-    lines[skipped..].iter().map(|line| display_bytes(line.trim_ascii_end()).to_string()).collect()
 }

@@ -6,8 +6,9 @@
 /// What stands in place of a secret.
 const MASK: &[u8] = b"***";
 
-/// Parts of the names of options and variables whose values are secret.
-const SECRET_NAMES: [&str; 12] = [
+/// Parts of the names of options and variables whose values are secret (`pg_dump --restrict-key` guards against whoever
+/// can write into the database).
+const SECRET_NAMES: [&str; 13] = [
     "password",
     "passwd",
     "passphrase",
@@ -20,6 +21,7 @@ const SECRET_NAMES: [&str; 12] = [
     "credential",
     "access-key",
     "access_key",
+    "restrict-key",
 ];
 
 /// Endings of names that only tell where a secret is kept.

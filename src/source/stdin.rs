@@ -1,14 +1,12 @@
 //! Standard input as a source.
 
 use std::io::{self, IsTerminal, Read};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use crate::model::entry::StreamDetail;
-use crate::source::{SourceError, StreamSource, wait_for};
-
-/// Pipes are made this large, the most that an ordinary user may ask for, so that producer and reader rarely wait.
-pub(crate) const PIPE_BYTES: usize = 1024 * 1024;
+use crate::process::{wait_readable, widen_pipe};
+use crate::source::{SourceError, StreamSource};
 
 /// What error messages call it.
 const NAME: &str = "standard input";
@@ -42,11 +40,6 @@ impl StdinSource {
     }
 }
 
-/// Asks for a large pipe; what is no pipe, or a limit that was reached, does no harm.
-pub(crate) fn widen_pipe(pipe: impl AsFd) {
-    let _ = rustix::pipe::fcntl_setpipe_size(pipe, PIPE_BYTES);
-}
-
 impl Read for StdinSource {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = rustix::io::retry_on_intr(|| rustix::io::read(&self.input, &mut *buffer))?;
@@ -58,7 +51,7 @@ impl Read for StdinSource {
 
 impl StreamSource for StdinSource {
     fn wait_readable(&self, timeout: Duration) -> io::Result<bool> {
-        wait_for(&self.input, timeout)
+        wait_readable(&self.input, timeout)
     }
 
     fn finish(self: Box<Self>) -> Result<StreamDetail, SourceError> {

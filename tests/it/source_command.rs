@@ -4,7 +4,8 @@ use std::io::Read;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use coffre::source::command::{CommandOptions, CommandSource};
+use coffre::process::CommandOptions;
+use coffre::source::command::CommandSource;
 use coffre::source::{SourceError, StreamSource};
 
 fn shell(script: &str) -> Box<CommandSource> {

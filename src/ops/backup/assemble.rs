@@ -7,8 +7,9 @@ use std::sync::{Condvar, Mutex};
 use std::vec::IntoIter;
 
 use crate::model::entry::Entry;
-use crate::model::snapshot::{SnapshotCounts, TreeRoot};
+use crate::model::snapshot::{MissingStream, SnapshotCounts, TreeRoot};
 use crate::ops::backup::parent::{LastTree, LastTreeSink};
+use crate::ops::backup::streams::StoredStream;
 use crate::ops::backup::{BackupError, count};
 use crate::repository::tree::TreeBuilder;
 use crate::repository::writer::Writer;
@@ -76,6 +77,9 @@ pub(super) struct Assembled {
     pub(super) root: TreeRoot,
     pub(super) counts: SnapshotCounts,
     pub(super) last_tree: LastTree,
+    /// The streams in it, and those that failed.
+    pub(super) streams: Vec<StoredStream>,
+    pub(super) missing: Vec<MissingStream>,
     pub(super) unchanged_files: u64,
     pub(super) changed_while_read: u64,
     pub(super) read_bytes: u64,
@@ -130,6 +134,8 @@ pub(super) fn assemble(
         root,
         counts,
         last_tree: sink.finish(),
+        streams: Vec::new(),
+        missing: Vec::new(),
         unchanged_files: totals.unchanged_files,
         changed_while_read: totals.changed_while_read,
         read_bytes: totals.read_bytes,

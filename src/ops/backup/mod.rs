@@ -17,10 +17,11 @@ use crate::crypto::{CryptoError, random};
 use crate::format::FormatError;
 use crate::format::lease::Lease;
 use crate::model::entry::{Entry, EntryKind};
-use crate::model::path::{EntryPath, display_bytes};
-use crate::model::snapshot::{Snapshot, SnapshotCounts, SnapshotId};
+use crate::model::snapshot::{MissingStream, Snapshot, SnapshotCounts, SnapshotId};
 use crate::model::time::{Clock, Timestamp};
 use crate::ops::Cancel;
+use crate::ops::backup::history::History;
+use crate::ops::backup::members::Member;
 use crate::progress::{Monitor, Problem};
 use crate::repository::Repository;
 use crate::repository::index::{Index, IndexError};
@@ -30,11 +31,16 @@ use crate::repository::uploader::UploadError;
 use crate::repository::writer::{Session, Writer, WriterOptions};
 use crate::source::SourceError;
 use crate::source::files::{WalkError, WalkOptions};
+use crate::source::mysql::MysqlOptions;
+use crate::source::postgres::PostgresOptions;
+use crate::source::sqlite::SqliteOptions;
 use crate::store::StoreError;
 
 mod assemble;
 mod files;
+mod history;
 mod jobs;
+mod members;
 mod parent;
 mod pipeline;
 mod plan;
@@ -47,6 +53,10 @@ pub struct BackupOptions {
     pub files: Option<WalkOptions>,
     /// Streams, each an entry of its own.
     pub streams: Vec<StreamRequest>,
+    /// Databases, each with one or more streams.
+    pub databases: Vec<DatabaseRequest>,
+    /// How streams are read and judged.
+    pub stream_options: StreamOptions,
     /// Host that the snapshot names.
     pub host: String,
     /// User that the snapshot names.
@@ -99,6 +109,36 @@ pub enum StreamKind {
     Command(Vec<OsString>),
 }
 
+/// Databases to be stored; their streams are found by asking the server.
+#[derive(Debug, Clone)]
+pub enum DatabaseRequest {
+    /// One database of a PostgreSQL server, or all.
+    Postgres(PostgresOptions),
+    /// One database of a MariaDB or MySQL server, or all.
+    Mysql(MysqlOptions),
+    /// A SQLite file.
+    Sqlite(SqliteOptions),
+}
+
+/// How streams are read and judged.
+#[derive(Debug, Clone)]
+pub struct StreamOptions {
+    /// Streams read at the same time.
+    pub jobs: usize,
+    /// When a stream fails, keep the others in a snapshot that is marked as incomplete.
+    pub keep_partial: bool,
+    /// Ask of streams from standard input and commands that begin like a dump that they end like one.
+    pub check_dumps: bool,
+    /// Flag a stream smaller than this part of the median of earlier ones; 0 flags none.
+    pub shrink_limit: f64,
+}
+
+impl Default for StreamOptions {
+    fn default() -> Self {
+        Self { jobs: 1, keep_partial: false, check_dumps: true, shrink_limit: 0.5 }
+    }
+}
+
 /// What a backup did.
 #[derive(Debug, Clone)]
 pub struct BackupReport {
@@ -110,6 +150,10 @@ pub struct BackupReport {
     pub unchanged_files: u64,
     /// Regular files that changed while they were read; what was read is kept, and the next run reads them again.
     pub changed_while_read: u64,
+    /// Streams that are much smaller than they used to be, and what was found.
+    pub suspicious: Vec<Problem>,
+    /// Streams that failed while the others were kept.
+    pub missing: Vec<MissingStream>,
     /// Bytes read from the source.
     pub read_bytes: u64,
     /// How long it took.
@@ -141,6 +185,14 @@ pub enum BackupError {
         /// Why.
         #[source]
         source: SourceError,
+    },
+    /// Every stream failed, though the others were to be kept.
+    #[error("all streams failed, so no snapshot was made; {name}: {why}")]
+    AllFailed {
+        /// The first of them.
+        name: String,
+        /// Why it failed.
+        why: String,
     },
     /// A newer program asks of writers what this one does not know.
     #[error("this repository cannot be written by this version")]
@@ -221,12 +273,21 @@ struct Attempt<'a> {
     started: Timestamp,
 }
 
+impl BackupOptions {
+    fn is_empty(&self) -> bool {
+        let no_files = self.files.as_ref().is_none_or(|files| files.roots.is_empty());
+        no_files && self.streams.is_empty() && self.databases.is_empty()
+    }
+}
+
 impl Attempt<'_> {
     /// Takes the lease before anything is looked at, so that nothing seen from now on is deleted under the run.
     async fn run(self) -> Result<BackupReport, BackupError> {
         let config = self.repository.config();
         config.check_features(&config.required.write).map_err(BackupError::Features)?;
-        let stream_paths = check_streams(self.options)?;
+        if self.options.is_empty() {
+            return Err(BackupError::Nothing);
+        }
         let session = Session::start(self.repository)?;
         let lease = if self.options.dry_run {
             None
@@ -236,20 +297,26 @@ impl Attempt<'_> {
             let held = HeldLease::take(self.repository.clone(), session.id(), lease, self.options.clock).await;
             Some(held.map_err(BackupError::Lease)?)
         };
-        let outcome = self.store(session, stream_paths, lease.as_ref()).await;
+        let outcome = self.store(session, lease.as_ref()).await;
         if let Some(lease) = lease {
             lease.release().await;
         }
         outcome
     }
 
+    /// Asks the servers what streams there are, outside the runtime, because clients are waited for.
+    async fn members(&self) -> Result<Vec<Member>, BackupError> {
+        if !self.options.databases.is_empty() {
+            self.monitor.phase("asking the databases");
+        }
+        let options = self.options.clone();
+        let restrict_key = self.repository.keys().current_dedup().restrict_key();
+        let asked = tokio::task::spawn_blocking(move || members::plan(&options, &restrict_key)).await;
+        asked.expect("planning does not panic")
+    }
+
     /// Stores everything and commits the snapshot; without a lease it is a dry run.
-    async fn store(
-        &self,
-        session: Session,
-        stream_paths: Vec<EntryPath>,
-        lease: Option<&HeldLease>,
-    ) -> Result<BackupReport, BackupError> {
+    async fn store(&self, session: Session, lease: Option<&HeldLease>) -> Result<BackupReport, BackupError> {
         let (repository, options, monitor) = (self.repository, self.options, self.monitor);
         let mut index = Index::load(repository, &**monitor).await?;
         index.check_packs(repository, &**monitor).await?;
@@ -266,17 +333,21 @@ impl Attempt<'_> {
             monitor.totals(totals);
         }
 
+        let members = self.members().await?;
+        let paths = members.iter().flat_map(|member| &member.streams).map(|stream| &stream.path);
+        let history = History::load(repository, &index, options, &sources, paths, monitor).await?;
+
         monitor.phase("backing up");
         let session_id = session.id();
         let writer_options = WriterOptions {
-            packs_in_flight: packs_in_flight(repository, options.memory_bytes),
+            packs_in_flight: packs_in_flight(repository, options),
             level: options.level,
             dry_run: options.dry_run,
         };
         let writer = Writer::start(repository.clone(), session, index.clone(), writer_options, monitor.clone());
         let work = pipeline::Work {
             options: options.clone(),
-            stream_paths,
+            members,
             parent,
             monitor: monitor.clone(),
             cancel: self.cancel.clone(),
@@ -296,6 +367,9 @@ impl Attempt<'_> {
         let done = outcome.map_err(pipeline::Stopped::into_error)?;
         let mut counts = done.counts;
         counts.stored_bytes = committer.uploaded().bytes;
+        let suspicious = history.judge(&done.streams, options.stream_options.shrink_limit);
+        let not_shared = done.streams.iter().filter_map(|stream| history.stopped_deduplicating(stream));
+        suspicious.iter().cloned().chain(not_shared).for_each(|problem| monitor.problem(problem));
         let mut snapshot = None;
         if let Some(lease) = lease {
             monitor.phase("checking that nothing vanished");
@@ -318,10 +392,12 @@ impl Attempt<'_> {
                 parent: parent_id,
                 root: done.root,
                 counts,
+                missing: done.missing.clone(),
             };
             monitor.phase("writing the snapshot");
             committer.commit(&manifest).await.map_err(BackupError::Commit)?;
             done.last_tree.keep(&manifest, index.chunk_count() as u64);
+            history.keep(&done.streams);
             snapshot = Some(manifest);
         }
         Ok(BackupReport {
@@ -329,26 +405,12 @@ impl Attempt<'_> {
             counts,
             unchanged_files: done.unchanged_files,
             changed_while_read: done.changed_while_read,
+            suspicious,
+            missing: done.missing,
             read_bytes: done.read_bytes,
             duration: self.begun.elapsed(),
         })
     }
-}
-
-/// Checks the names of streams: each a safe path, none given twice.
-fn check_streams(options: &BackupOptions) -> Result<Vec<EntryPath>, BackupError> {
-    let mut paths: Vec<EntryPath> = Vec::new();
-    for stream in &options.streams {
-        let wrong = |why: String| BackupError::StreamName { name: display_bytes(&stream.name).to_string(), why };
-        let relative = stream.name.strip_prefix(b"/").unwrap_or(&stream.name);
-        let path = EntryPath::new(relative.to_vec()).map_err(|error| wrong(error.to_string()))?;
-        if paths.iter().any(|other| path.is_within(other) || other.is_within(&path)) {
-            return Err(wrong("another stream has this name".into()));
-        }
-        paths.push(path);
-    }
-    let no_files = options.files.as_ref().is_none_or(|files| files.roots.is_empty());
-    if no_files && paths.is_empty() { Err(BackupError::Nothing) } else { Ok(paths) }
 }
 
 /// What the snapshot says was asked for: absolute paths and stream names, sorted.
@@ -360,18 +422,21 @@ fn source_names(options: &BackupOptions) -> Vec<Vec<u8>> {
     };
     let mut names: Vec<Vec<u8>> = options.files.iter().flat_map(|files| files.roots.iter().map(absolute)).collect();
     names.extend(options.streams.iter().map(|stream| stream.name.clone()));
+    names.extend(options.databases.iter().map(DatabaseRequest::source_name));
     names.sort();
     names.dedup();
     names
 }
 
 /// How many packs may be on their way, within the memory given: the formula of `design`.
-fn packs_in_flight(repository: &Repository, memory_bytes: u64) -> usize {
+fn packs_in_flight(repository: &Repository, options: &BackupOptions) -> usize {
     const FIXED: u64 = 72 << 20;
+    const EACH_STREAM: u64 = 5 << 20;
     const AT_MOST: u64 = 16;
     let pack = u64::from(repository.config().pack_target_bytes) + (2 << 20);
     // Two packs are being filled and one waits.
-    let room = memory_bytes.saturating_sub(FIXED + 3 * pack) / pack;
+    let streams = (options.stream_options.jobs.max(1) - 1) as u64 * EACH_STREAM;
+    let room = options.memory_bytes.saturating_sub(FIXED + streams + 3 * pack) / pack;
     usize::try_from(room.clamp(1, AT_MOST)).expect("at most 16")
 }
 

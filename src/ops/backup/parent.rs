@@ -394,7 +394,7 @@ fn read_leaf(reader: &mut impl Read) -> Option<Vec<Entry>> {
 }
 
 /// The same host, job and sources find the same file.
-fn cache_name(options: &BackupOptions, sources: &[Vec<u8>]) -> String {
+pub(super) fn cache_name(options: &BackupOptions, sources: &[Vec<u8>]) -> String {
     let mut hasher = blake3::Hasher::new();
     let mut field = |bytes: &[u8]| {
         hasher.update(&(bytes.len() as u64).to_le_bytes());

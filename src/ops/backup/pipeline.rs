@@ -6,15 +6,14 @@ use std::sync::mpsc::sync_channel;
 
 use tokio::runtime::Handle;
 
-use crate::model::entry::Entry;
-use crate::model::path::EntryPath;
 use crate::ops::Cancel;
 use crate::ops::backup::assemble::{AssembleError, Assembled, Window, assemble};
 use crate::ops::backup::files::FileWorker;
 use crate::ops::backup::jobs::{Job, Jobs};
+use crate::ops::backup::members::Member;
 use crate::ops::backup::parent::Parent;
 use crate::ops::backup::plan::{Batch, Planner};
-use crate::ops::backup::streams::{StreamReader, StreamTotals};
+use crate::ops::backup::streams::StreamReader;
 use crate::ops::backup::{BackupError, BackupOptions};
 use crate::progress::Monitor;
 use crate::repository::uploader::UploadStopped;
@@ -28,7 +27,7 @@ const FINISHED_WAITING: usize = 16;
 /// What the pipeline works on.
 pub(super) struct Work {
     pub(super) options: BackupOptions,
-    pub(super) stream_paths: Vec<EntryPath>,
+    pub(super) members: Vec<Member>,
     pub(super) parent: Parent,
     pub(super) monitor: Arc<dyn Monitor>,
     pub(super) cancel: Cancel,
@@ -42,8 +41,8 @@ pub(super) enum Stopped {
     Upload,
     /// A stream failed.
     Stream { name: String, source: SourceError },
-    /// A command stream has no command.
-    NoCommand(String),
+    /// No stream could be kept; why the first could not.
+    AllFailed { name: String, why: String },
     /// The walk could not begin.
     Walk(WalkError),
     /// A path is taken twice.
@@ -63,7 +62,7 @@ impl Stopped {
             // A worker stops like this when ending was asked for in the middle of a file.
             Stopped::Cancelled | Stopped::Upload => BackupError::Cancelled,
             Stopped::Stream { name, source } => BackupError::Stream { name, source },
-            Stopped::NoCommand(name) => BackupError::StreamName { name, why: "no command was given".into() },
+            Stopped::AllFailed { name, why } => BackupError::AllFailed { name, why },
             Stopped::Walk(error) => BackupError::Walk(error),
             Stopped::Name(error) => error,
         }
@@ -72,7 +71,7 @@ impl Stopped {
 
 /// Runs streams and files through the workers and returns the tree.
 pub(super) fn run(writer: &Writer, work: Work, runtime: &Handle) -> Result<Assembled, Stopped> {
-    let Work { options, stream_paths, parent, monitor, cancel } = work;
+    let Work { options, members, parent, monitor, cancel } = work;
     let walk = match &options.files {
         Some(files) if !files.roots.is_empty() => Some(Walk::new(files).map_err(Stopped::Walk)?),
         _ => None,
@@ -114,7 +113,15 @@ pub(super) fn run(writer: &Writer, work: Work, runtime: &Handle) -> Result<Assem
             })
             .collect();
 
-        let streams = read_streams(writer, &options, &stream_paths, &jobs, &*monitor, &cancel);
+        let reader = StreamReader {
+            writer,
+            jobs: &jobs,
+            monitor: &*monitor,
+            cancel: &cancel,
+            now: options.clock.now(),
+            failed: AtomicBool::new(false),
+        };
+        let streams = reader.store_all(members, &options.stream_options);
         let planner = Planner {
             jobs: &jobs,
             finished: sender,
@@ -140,10 +147,12 @@ pub(super) fn run(writer: &Writer, work: Work, runtime: &Handle) -> Result<Assem
             }
         });
         let assembled = match streams {
-            Ok((entries, totals)) => assemble(writer, last_tree, entries, &finished, &window)
+            Ok(stored) => assemble(writer, last_tree, stored.entries, &finished, &window)
                 .map(|mut assembled| {
-                    assembled.read_bytes += totals.read_bytes;
-                    assembled.counts.new_bytes += totals.new_bytes;
+                    assembled.read_bytes += stored.streams.iter().map(|stream| stream.size).sum::<u64>();
+                    assembled.counts.new_bytes += stored.streams.iter().map(|stream| stream.new_bytes).sum::<u64>();
+                    assembled.streams = stored.streams;
+                    assembled.missing = stored.missing;
                     assembled
                 })
                 .map_err(|error| match error {
@@ -175,27 +184,4 @@ pub(super) fn run(writer: &Writer, work: Work, runtime: &Handle) -> Result<Assem
         assembled.counts.unreadable += problems;
         Ok(assembled)
     })
-}
-
-/// Stores the streams one after the other and returns their entries, and those of the directories they are in, in path
-/// order.
-fn read_streams(
-    writer: &Writer,
-    options: &BackupOptions,
-    paths: &[EntryPath],
-    jobs: &Jobs<Batch>,
-    monitor: &dyn Monitor,
-    cancel: &Cancel,
-) -> Result<(Vec<Entry>, StreamTotals), Stopped> {
-    let reader = StreamReader { writer, jobs, monitor, cancel, now: options.clock.now() };
-    let mut totals = StreamTotals::default();
-    let mut entries = Vec::new();
-    for (path, request) in paths.iter().zip(&options.streams) {
-        let entry = reader.store(path, request, &mut totals)?;
-        entries.extend(std::iter::successors(path.parent(), EntryPath::parent).map(|path| reader.directory(path)));
-        entries.push(entry);
-    }
-    entries.sort_by(|a, b| a.path.cmp(&b.path));
-    entries.dedup_by(|a, b| a.path == b.path);
-    Ok((entries, totals))
 }

@@ -1,31 +1,46 @@
 //! Streams: read to the end, cut fine, and believed only when their producer says that they are complete.
 
+use std::collections::VecDeque;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::database::fact;
 use crate::model::entry::{ChunkRef, Entry, EntryKind, FileContent, Metadata};
 use crate::model::path::EntryPath;
+use crate::model::snapshot::MissingStream;
 use crate::ops::Cancel;
+use crate::ops::backup::StreamOptions;
 use crate::ops::backup::jobs::Jobs;
+use crate::ops::backup::members::{Member, MemberStream};
 use crate::ops::backup::pipeline::Stopped;
 use crate::ops::backup::plan::Batch;
-use crate::ops::backup::{StreamKind, StreamRequest};
-use crate::progress::{Counter, Monitor};
+use crate::progress::{Counter, Monitor, Problem, chain};
 use crate::repository::tree::ListBuilder;
 use crate::repository::writer::{FRAME_TARGET_BYTES, Frame, Writer};
-use crate::source::command::{CommandOptions, CommandSource};
-use crate::source::stdin::StdinSource;
-use crate::source::{SourceError, StreamSource};
+use crate::source::SourceError;
 
 /// Bytes asked for at once.
 const READ_BYTES: usize = 1 << 20;
 /// A producer that is silent is asked this often whether the run is to end.
 const CANCEL_CHECK: Duration = Duration::from_millis(200);
 
-/// What the streams of a run give to its counts.
-#[derive(Debug, Default)]
-pub(super) struct StreamTotals {
-    pub(super) read_bytes: u64,
+/// What is known of a stream that was stored.
+#[derive(Debug, Clone)]
+pub(super) struct StoredStream {
+    pub(super) path: EntryPath,
+    pub(super) size: u64,
+    /// Bytes that no earlier run had stored.
     pub(super) new_bytes: u64,
+}
+
+/// All streams of a run.
+#[derive(Debug, Default)]
+pub(super) struct StoredStreams {
+    /// Their entries, and those of the directories they are in, in path order.
+    pub(super) entries: Vec<Entry>,
+    pub(super) streams: Vec<StoredStream>,
+    pub(super) missing: Vec<MissingStream>,
 }
 
 /// Stores streams; the workers compress and seal.
@@ -35,37 +50,127 @@ pub(super) struct StreamReader<'a> {
     pub(super) monitor: &'a dyn Monitor,
     pub(super) cancel: &'a Cancel,
     pub(super) now: crate::model::time::Timestamp,
+    /// Another stream has failed: this one is of no use any more.
+    pub(super) failed: AtomicBool,
+}
+
+/// What became of the streams of one member.
+#[derive(Default)]
+struct Outcome {
+    stored: Vec<(Entry, StoredStream)>,
+    failed: Option<MissingStream>,
 }
 
 impl StreamReader<'_> {
+    /// Stores the streams of all members, `options.jobs` at a time, and returns them when all have ended.
+    ///
+    /// The first that fails ends the others, unless what did not fail is to be kept; a member of which one stream failed is
+    /// left out as a whole.
+    pub(super) fn store_all(&self, members: Vec<Member>, options: &StreamOptions) -> Result<StoredStreams, Stopped> {
+        let mut outcomes: Vec<Mutex<Outcome>> = Vec::new();
+        let mut queue = VecDeque::new();
+        for (at, member) in members.into_iter().enumerate() {
+            let mut outcome = Outcome::default();
+            match member.failed {
+                Some((name, source)) if options.keep_partial => outcome.failed = Some(self.missing(name, &source)),
+                Some((name, source)) => return Err(Stopped::Stream { name, source }),
+                None => queue.extend(member.streams.into_iter().map(|stream| (at, stream))),
+            }
+            outcomes.push(Mutex::new(outcome));
+        }
+        let threads = options.jobs.clamp(1, queue.len().max(1));
+        let queue = Mutex::new(queue);
+        let work = || -> Result<(), Stopped> {
+            loop {
+                let next = queue.lock().expect("no panic while held").pop_front();
+                let Some((member, stream)) = next else { return Ok(()) };
+                let outcome = &outcomes[member];
+                if outcome.lock().expect("no panic while held").failed.is_some() {
+                    continue;
+                }
+                match self.store(&stream) {
+                    Ok(stored) => outcome.lock().expect("no panic while held").stored.push(stored),
+                    Err(Stopped::Stream { name, source }) if options.keep_partial => {
+                        outcome.lock().expect("no panic while held").failed = Some(self.missing(name, &source));
+                    }
+                    Err(error) => {
+                        self.failed.store(true, Ordering::Relaxed);
+                        return Err(error);
+                    }
+                }
+            }
+        };
+        // The error that came first is the cause; those that it stopped say only that they were.
+        let mut ended: Vec<Stopped> = std::thread::scope(|scope| {
+            let others: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
+            let first = work();
+            let others = others.into_iter().map(|thread| thread.join().expect("reading a stream does not panic"));
+            std::iter::once(first).chain(others).filter_map(Result::err).collect()
+        });
+        ended.sort_by_key(|error| matches!(error, Stopped::Cancelled));
+        match ended.into_iter().next() {
+            Some(error) => Err(error),
+            None => self.gather(outcomes.into_iter().map(|it| it.into_inner().expect("no panic while held")).collect()),
+        }
+    }
+
+    fn missing(&self, name: String, source: &SourceError) -> MissingStream {
+        let why = chain(source);
+        self.monitor.problem(Problem { subject: name.clone(), message: format!("{why}; it is left out") });
+        MissingStream { name, why }
+    }
+
+    fn gather(&self, outcomes: Vec<Outcome>) -> Result<StoredStreams, Stopped> {
+        let mut all = StoredStreams::default();
+        for outcome in outcomes {
+            match outcome.failed {
+                Some(missing) => all.missing.push(missing),
+                None => {
+                    for (entry, stored) in outcome.stored {
+                        let above = std::iter::successors(entry.path.parent(), EntryPath::parent);
+                        all.entries.extend(above.map(|path| self.directory(path)));
+                        all.entries.push(entry);
+                        all.streams.push(stored);
+                    }
+                }
+            }
+        }
+        if all.streams.is_empty()
+            && let Some(MissingStream { name, why }) = all.missing.first()
+        {
+            return Err(Stopped::AllFailed { name: name.clone(), why: why.clone() });
+        }
+        all.entries.sort_by(|a, b| a.path.cmp(&b.path));
+        all.entries.dedup_by(|a, b| a.path == b.path);
+        Ok(all)
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.cancel.is_cancelled() || self.failed.load(Ordering::Relaxed)
+    }
+
     /// Stores one stream and returns its entry.
     ///
     /// A stream is never taken for unchanged: it is read to its end every time.
-    pub(super) fn store(
-        &self,
-        path: &EntryPath,
-        request: &StreamRequest,
-        totals: &mut StreamTotals,
-    ) -> Result<Entry, Stopped> {
+    fn store(&self, stream: &MemberStream) -> Result<(Entry, StoredStream), Stopped> {
+        let path = &stream.path;
         let failed = |source| Stopped::Stream { name: path.to_string(), source };
         let begun = Instant::now();
-        let mut source: Box<dyn StreamSource> = match &request.kind {
-            StreamKind::Stdin => Box::new(StdinSource::open().map_err(failed)?),
-            StreamKind::Command(words) => {
-                let (program, arguments) = words.split_first().ok_or_else(|| Stopped::NoCommand(path.to_string()))?;
-                Box::new(CommandSource::spawn(&CommandOptions::new(program, arguments)).map_err(failed)?)
-            }
-        };
+        let opened = stream.opener.open(&|| self.is_stopped());
+        if self.is_stopped() {
+            return Err(Stopped::Cancelled);
+        }
+        let mut source = opened.map_err(failed)?;
         let chunker = self.writer.stream_chunker();
         let mut buffer = vec![0; chunker.max() + READ_BYTES];
-        let (mut start, mut end, mut at_end, mut size) = (0, 0, false, 0u64);
+        let (mut start, mut end, mut at_end, mut size, mut new_bytes) = (0, 0, false, 0u64, 0u64);
         let (mut frame, mut list) = (Frame::default(), ListBuilder::default());
         loop {
             while let Some(length) = chunker.cut(&buffer[start..end], at_end) {
                 let chunk = &buffer[start..start + length];
                 let id = self.writer.id(chunk);
                 if self.writer.claim(&id) {
-                    totals.new_bytes += length as u64;
+                    new_bytes += length as u64;
                     self.monitor.add(Counter::NewBytes, length as u64);
                     frame.push(&id, chunk);
                     if frame.len() >= FRAME_TARGET_BYTES {
@@ -78,7 +183,7 @@ impl StreamReader<'_> {
             if at_end {
                 break;
             }
-            if self.cancel.is_cancelled() {
+            if self.is_stopped() {
                 return Err(Stopped::Cancelled);
             }
             buffer.copy_within(start..end, 0);
@@ -87,7 +192,7 @@ impl StreamReader<'_> {
                 .wait_readable(CANCEL_CHECK)
                 .map_err(|source| failed(SourceError::Io { name: path.to_string(), source }))?
             {
-                if self.cancel.is_cancelled() {
+                if self.is_stopped() {
                     return Err(Stopped::Cancelled);
                 }
             }
@@ -99,7 +204,6 @@ impl StreamReader<'_> {
             at_end = count == 0;
             end += count;
             size += count as u64;
-            totals.read_bytes += count as u64;
             self.monitor.add(Counter::ReadBytes, count as u64);
             self.monitor.add(Counter::Bytes, count as u64);
         }
@@ -108,14 +212,31 @@ impl StreamReader<'_> {
         }
         let mut detail = source.finish().map_err(failed)?;
         detail.duration_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let stored = StoredStream { path: path.clone(), size, new_bytes };
+        self.advise(&stored, &detail.facts);
         let content = FileContent { size, chunks: list.finish(self.writer)?, holes: Vec::new() };
         self.monitor.add(Counter::Entries, 1);
         let metadata = Metadata { mode: 0o600, mtime: self.now, ctime: self.now, ..Metadata::default() };
-        Ok(Entry { path: path.clone(), kind: EntryKind::Stream(content, detail), metadata })
+        Ok((Entry { path: path.clone(), kind: EntryKind::Stream(content, detail), metadata }, stored))
+    }
+
+    /// Tells what is not wrong, but could be better.
+    fn advise(&self, stored: &StoredStream, facts: &std::collections::BTreeMap<String, String>) {
+        let advise = |message| self.monitor.problem(Problem { subject: stored.path.to_string(), message });
+        if let Some(compression) = facts.get(fact::COMPRESSED) {
+            advise(format!(
+                "comes compressed ({compression}), so that every night is stored anew; let coffre compress it"
+            ));
+        }
+        if let Some(tables) = facts.get(fact::NOT_TRANSACTIONAL) {
+            advise(format!(
+                "these tables may have changed while they were dumped, their engine has no transactions: {tables}"
+            ));
+        }
     }
 
     /// Makes up the entry of a directory that a stream is in.
-    pub(super) fn directory(&self, path: EntryPath) -> Entry {
+    fn directory(&self, path: EntryPath) -> Entry {
         let metadata = Metadata { mode: 0o700, mtime: self.now, ctime: self.now, ..Metadata::default() };
         Entry { path, kind: EntryKind::Directory, metadata }
     }

@@ -16,7 +16,7 @@ use coffre::model::entry::{Entry, EntryKind};
 use coffre::model::snapshot::Snapshot;
 use coffre::model::time::{Clock, Timestamp};
 use coffre::ops::Cancel;
-use coffre::ops::backup::{BackupError, BackupOptions, BackupReport, ParentChoice, backup};
+use coffre::ops::backup::{BackupError, BackupOptions, BackupReport, ParentChoice, StreamOptions, backup};
 use coffre::ops::verify::{ReadData, VerifyOptions, VerifyReport, verify};
 use coffre::progress::Collected;
 use coffre::repository::index::Index;
@@ -70,6 +70,8 @@ pub fn options(source: &Path) -> BackupOptions {
     BackupOptions {
         files: Some(WalkOptions { roots: vec![source.to_path_buf()], ..WalkOptions::default() }),
         streams: Vec::new(),
+        databases: Vec::new(),
+        stream_options: StreamOptions::default(),
         host: "host".into(),
         user: "user".into(),
         job: String::new(),

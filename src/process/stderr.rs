@@ -1,4 +1,4 @@
-//! Listening to a command's standard error: the last lines are kept for the message, all may be passed on.
+//! Listening to a program's standard error: the last lines are kept for the message, all may be passed on.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -9,15 +9,15 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
 
-use crate::source::last_lines;
+use crate::process::last_lines;
 
-/// How much of what the command said is kept in memory.
+/// How much of what the program said is kept in memory.
 const TAIL_BYTES: usize = 64 * 1024;
 
 /// How many lines a message shows.
 const TAIL_LINES: usize = 20;
 
-/// A thread that listens until the command, and all it left behind, closed their standard error, or until it is
+/// A thread that listens until the program, and all it left behind, closed their standard error, or until it is
 /// dropped.
 #[derive(Debug)]
 pub(super) struct StderrTail {

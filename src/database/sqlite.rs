@@ -1,0 +1,237 @@
+//! SQLite files: copied by the online backup API while others use them, and checked.
+//!
+//! The copy goes page by page into another file; what is read is consistent, whatever is written meanwhile
+//! (<https://sqlite.org/backup.html>). A database in WAL mode is copied in one go, which stops nobody. One with a rollback
+//! journal is copied in steps, each of which holds a lock for a few milliseconds; when a writer comes between, SQLite begins
+//! anew, and after [`RESTARTS`] times the rest is copied in one go, because otherwise it might never end.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::backup::{Backup, StepResult};
+use rusqlite::{Connection, OpenFlags};
+
+use crate::database::DatabaseError;
+
+/// Pages copied in one step: 4 MiB of the usual 4 KiB pages.
+const STEP_PAGES: i32 = 1024;
+/// Times that a copy may begin anew because somebody wrote.
+const RESTARTS: u32 = 3;
+/// How long a lock of somebody else is waited for.
+const BUSY: Duration = Duration::from_secs(60);
+/// How often a lock is tried.
+const BUSY_STEP: Duration = Duration::from_millis(20);
+/// Findings of an integrity check that are shown.
+const FINDINGS: usize = 10;
+
+/// What is kept about a SQLite database.
+#[derive(Debug, Clone, Default)]
+pub struct DatabaseFacts {
+    /// Bytes of all pages.
+    pub bytes: u64,
+    /// Its journal mode: `wal`, `delete`, …
+    pub journal_mode: String,
+    /// `PRAGMA user_version`, which applications number their schema by.
+    pub user_version: i64,
+    /// Tables.
+    pub tables: u64,
+}
+
+/// Copies the database in `from` into the file `to`, which must not exist or be a database, and returns what it is.
+///
+/// `is_cancelled` is asked between steps. The source is opened for reading only.
+///
+/// # Errors
+/// [`DatabaseError::Sqlite`]; `to` is then of no use.
+pub fn copy(from: &Path, to: &Path, is_cancelled: &dyn Fn() -> bool) -> Result<DatabaseFacts, DatabaseError> {
+    let failed = |what| move |source| DatabaseError::Sqlite { file: from.to_owned(), what, source };
+    let source = open(from, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    let pragma = |name: &str| source.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
+    let journal_mode: String =
+        source.pragma_query_value(None, "journal_mode", |row| row.get(0)).map_err(failed("read"))?;
+    let facts = DatabaseFacts {
+        bytes: (pragma("page_count").map_err(failed("read"))? * pragma("page_size").map_err(failed("read"))?)
+            .cast_unsigned(),
+        user_version: pragma("user_version").map_err(failed("read"))?,
+        tables: source
+            .query_row("SELECT count(*) FROM sqlite_schema WHERE type = 'table'", [], |row| row.get::<_, i64>(0))
+            .map_err(failed("read"))?
+            .cast_unsigned(),
+        journal_mode,
+    };
+    copy_pages(&source, to, facts.journal_mode == "wal", is_cancelled).map_err(failed("copied"))?;
+    Ok(facts)
+}
+
+fn copy_pages(source: &Connection, to: &Path, at_once: bool, is_cancelled: &dyn Fn() -> bool) -> rusqlite::Result<()> {
+    let mut target = Connection::open(to)?;
+    // Nobody reads the copy before it is complete; a live target keeps its journal, so that a crash undoes the change.
+    if std::fs::metadata(to).is_ok_and(|metadata| metadata.len() == 0) {
+        target.execute_batch("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;")?;
+    }
+    target.busy_timeout(BUSY)?;
+    let backup = Backup::new(source, &mut target)?;
+    let (mut restarts, mut waited, mut left) = (0, Duration::ZERO, i32::MAX);
+    loop {
+        let pages = if at_once || restarts >= RESTARTS { -1 } else { STEP_PAGES };
+        match backup.step(pages)? {
+            StepResult::Done => return Ok(()),
+            StepResult::More => waited = Duration::ZERO,
+            // Busy or locked: somebody writes.
+            _ if waited >= BUSY => {
+                let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY);
+                return Err(rusqlite::Error::SqliteFailure(code, Some("others kept it locked for a minute".into())));
+            }
+            _ => {
+                std::thread::sleep(BUSY_STEP);
+                waited += BUSY_STEP;
+            }
+        }
+        let now_left = backup.progress().remaining;
+        if now_left > left {
+            restarts += 1;
+        }
+        left = now_left;
+        if is_cancelled() {
+            let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_INTERRUPT);
+            return Err(rusqlite::Error::SqliteFailure(code, Some("ending was asked for".into())));
+        }
+    }
+}
+
+/// Checks a database that nobody else uses; it is not written to.
+///
+/// # Errors
+/// [`DatabaseError::SqliteDamaged`] with what the check found, or [`DatabaseError::Sqlite`].
+pub fn check(file: &Path) -> Result<(), DatabaseError> {
+    let failed = |source| DatabaseError::Sqlite { file: file.to_owned(), what: "checked", source };
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
+    // Immutable: without locks, and without the files that WAL mode would make beside it.
+    let url = format!("file:{}?immutable=1", encoded(file));
+    let connection = Connection::open_with_flags(url, flags).map_err(failed)?;
+    let mut statement = connection.prepare("PRAGMA integrity_check").map_err(failed)?;
+    let rows = statement.query_map([], |row| row.get::<_, String>(0)).map_err(failed)?;
+    let found: Vec<String> = rows.take(FINDINGS).collect::<rusqlite::Result<_>>().map_err(failed)?;
+    if found == ["ok"] { Ok(()) } else { Err(DatabaseError::SqliteDamaged { file: file.to_owned(), findings: found }) }
+}
+
+/// Returns the version of the SQLite library in use.
+pub fn library_version() -> &'static str {
+    rusqlite::version()
+}
+
+fn open(file: &Path, access: OpenFlags) -> Result<Connection, DatabaseError> {
+    let failed = |source| DatabaseError::Sqlite { file: file.to_owned(), what: "opened", source };
+    let connection = Connection::open_with_flags(file, access | OpenFlags::SQLITE_OPEN_NO_MUTEX).map_err(failed)?;
+    connection.busy_timeout(BUSY).map_err(failed)?;
+    Ok(connection)
+}
+
+fn encoded(file: &Path) -> String {
+    use std::os::unix::ffi::OsStrExt;
+    percent_encoding::percent_encode(file.as_os_str().as_bytes(), ENCODED).to_string()
+}
+
+/// What must not stand in the path of an SQLite URI as it is.
+const ENCODED: &percent_encoding::AsciiSet = &percent_encoding::CONTROLS.add(b'%').add(b'?').add(b'#').add(b' ');
+
+/// A file in a spool directory that is gone when this is dropped.
+#[derive(Debug)]
+pub struct SpoolFile {
+    path: PathBuf,
+}
+
+impl SpoolFile {
+    /// Makes an empty file that only this user can read, after checking that the directory has room for `bytes`.
+    ///
+    /// # Errors
+    /// [`DatabaseError::Spool`], also when there is too little room.
+    pub fn create(directory: &Path, bytes: u64) -> Result<Self, DatabaseError> {
+        use std::os::unix::fs::OpenOptionsExt;
+        let failed = |source| DatabaseError::Spool { path: directory.to_owned(), source };
+        let room = rustix::fs::statvfs(directory).map_err(|errno| failed(errno.into()))?;
+        let free = room.f_bavail.saturating_mul(room.f_frsize);
+        if free < bytes {
+            let message = format!("it has {free} bytes free and {bytes} are needed");
+            return Err(failed(std::io::Error::new(std::io::ErrorKind::StorageFull, message)));
+        }
+        for attempt in 0..100u32 {
+            let path = directory.join(format!("coffre-spool-{}-{attempt}", std::process::id()));
+            match std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path) {
+                Ok(_) => return Ok(Self { path }),
+                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(failed(error)),
+            }
+        }
+        Err(failed(std::io::Error::other("it is full of old spool files")))
+    }
+
+    /// Returns where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for SpoolFile {
+    fn drop(&mut self) {
+        // It may have been removed while it was open.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn database(path: &Path, journal: &str) -> Connection {
+        let connection = Connection::open(path).expect("opened");
+        connection
+            .execute_batch(&format!(
+                "PRAGMA journal_mode = {journal}; PRAGMA user_version = 7;
+                 CREATE TABLE t (x INTEGER PRIMARY KEY, y TEXT);
+                 WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 20000)
+                 INSERT INTO t SELECT i, printf('row %d', i * 7919) FROM n;"
+            ))
+            .expect("filled");
+        connection
+    }
+
+    #[test]
+    fn a_copy_is_equal_and_leaves_nothing_beside_it() {
+        let directory = tempfile::tempdir().expect("a directory");
+        for journal in ["wal", "delete"] {
+            let (from, to) = (directory.path().join(journal), directory.path().join(format!("{journal} copy?#%")));
+            let live = database(&from, journal);
+            let facts = copy(&from, &to, &|| false).expect("copied");
+            assert_eq!((facts.journal_mode.as_str(), facts.user_version, facts.tables), (journal, 7, 1));
+            check(&to).expect("sound");
+            drop(live);
+            let sum = |file: &Path| -> i64 {
+                let connection = Connection::open(file).expect("opened");
+                connection.query_row("SELECT sum(length(y) * x) FROM t", [], |row| row.get(0)).expect("summed")
+            };
+            assert_eq!(sum(&from), sum(&to));
+        }
+    }
+
+    #[test]
+    fn a_damaged_database_is_found() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = directory.path().join("db");
+        drop(database(&file, "delete"));
+        let mut bytes = std::fs::read(&file).expect("read");
+        let middle = bytes.len() / 2 / 4096 * 4096;
+        bytes[middle..middle + 4096].fill(0xa5);
+        std::fs::write(&file, bytes).expect("written");
+        let error = check(&file).expect_err("damaged");
+        assert!(matches!(error, DatabaseError::SqliteDamaged { .. } | DatabaseError::Sqlite { .. }), "{error}");
+    }
+
+    #[test]
+    fn a_spool_file_that_cannot_fit_is_refused_and_one_that_can_goes_away() {
+        let directory = tempfile::tempdir().expect("a directory");
+        assert!(matches!(SpoolFile::create(directory.path(), u64::MAX), Err(DatabaseError::Spool { .. })));
+        let path = SpoolFile::create(directory.path(), 10).expect("made").path().to_owned();
+        assert!(!path.exists());
+    }
+}

@@ -1,0 +1,237 @@
+//! Where a database is: `postgresql://USER@HOST:PORT/DATABASE?PARAMETERS`, the same with `mysql`, as clients take it.
+//!
+//! Only what is needed is taken apart; hosts and parameters of PostgreSQL go to its client library as they were written,
+//! lists of hosts, sockets (`%2Frun%2Fpostgresql`) and services included.
+
+use std::fmt;
+use std::str::FromStr;
+
+use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use zeroize::Zeroizing;
+
+/// A kind of database server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Engine {
+    /// PostgreSQL.
+    Postgres,
+    /// MariaDB or MySQL.
+    Mysql,
+}
+
+impl Engine {
+    /// Returns its name, as facts and the names of streams have it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Engine::Postgres => "postgres",
+            Engine::Mysql => "mysql",
+        }
+    }
+}
+
+/// A server, and perhaps a database on it. It may hold a password, which it never shows.
+#[derive(Clone, PartialEq, Eq)]
+pub struct DatabaseUrl {
+    /// The kind of server.
+    pub engine: Engine,
+    /// The database, decoded.
+    pub database: Option<String>,
+    scheme: String,
+    /// As written.
+    user: Option<String>,
+    password: Option<Zeroizing<String>>,
+    /// Hosts and ports as written; may be empty.
+    hosts: String,
+    /// Parameters as written.
+    parameters: Vec<(String, String)>,
+}
+
+/// Why a text is no database URL.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum UrlError {
+    /// It does not begin as one.
+    #[error("a database URL begins with postgresql:// or mysql://")]
+    Scheme,
+    /// A part is not percent-encoded UTF-8.
+    #[error("the {0} in the database URL is not percent-encoded UTF-8")]
+    Encoding(&'static str),
+    /// A parameter has no value.
+    #[error("the parameter {0:?} in the database URL has no value")]
+    Parameter(String),
+}
+
+impl FromStr for DatabaseUrl {
+    type Err = UrlError;
+
+    fn from_str(text: &str) -> Result<Self, UrlError> {
+        let (scheme, rest) = text.split_once("://").ok_or(UrlError::Scheme)?;
+        let engine = match scheme {
+            "postgres" | "postgresql" => Engine::Postgres,
+            "mysql" | "mariadb" => Engine::Mysql,
+            _ => return Err(UrlError::Scheme),
+        };
+        let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
+        // A password may hold a slash that nobody encoded, a database name an @: the login has a colon before any slash.
+        let is_login =
+            |text: &str| !text.contains('/') || text.split('/').next().is_some_and(|name| name.contains(':'));
+        let (login, place) = match place.rsplit_once('@') {
+            Some((login, place)) if is_login(login) => (Some(login), place),
+            _ => (None, place),
+        };
+        let (hosts, database) = place.split_once('/').unwrap_or((place, ""));
+        let (user, mut password) = match login.map(|login| login.split_once(':').ok_or(login)) {
+            None => (None, None),
+            Some(Ok((user, password))) => (Some(user), Some(decoded(password, "password")?)),
+            Some(Err(user)) => (Some(user), None),
+        };
+        let mut database = decoded(database, "database")?;
+        let mut parameters = Vec::new();
+        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+            let (name, value) = pair.split_once('=').ok_or_else(|| UrlError::Parameter(pair.to_owned()))?;
+            match name {
+                "password" => password = Some(decoded(value, "password")?),
+                "dbname" if engine == Engine::Postgres => database = decoded(value, "database")?,
+                _ => parameters.push((name.to_owned(), value.to_owned())),
+            }
+        }
+        Ok(Self {
+            engine,
+            scheme: scheme.to_owned(),
+            user: user.filter(|user| !user.is_empty()).map(str::to_owned),
+            password: password.filter(|password| !password.is_empty()).map(Zeroizing::new),
+            hosts: hosts.to_owned(),
+            database: Some(database).filter(|database| !database.is_empty()),
+            parameters,
+        })
+    }
+}
+
+impl DatabaseUrl {
+    /// Returns the password, if the URL has one.
+    pub fn password(&self) -> Option<&str> {
+        self.password.as_deref().map(String::as_str)
+    }
+
+    /// Returns the same place with this password.
+    pub fn with_password(self, password: Zeroizing<String>) -> Self {
+        Self { password: Some(password), ..self }
+    }
+
+    /// Returns the same place with this database.
+    pub fn with_database(&self, database: &str) -> Self {
+        Self { database: Some(database.to_owned()), ..self.clone() }
+    }
+
+    /// Returns the user, decoded.
+    pub fn user(&self) -> Option<String> {
+        self.user.as_deref().and_then(|user| decoded(user, "user").ok())
+    }
+
+    /// Returns the host without its port, decoded, and the port, of a URL with one host.
+    pub fn host_and_port(&self) -> (Option<String>, Option<u16>) {
+        let (host, port) = match self.hosts.rsplit_once(':') {
+            Some((host, port)) if port.parse::<u16>().is_ok() => (host, port.parse().ok()),
+            _ => (self.hosts.as_str(), None),
+        };
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        (decoded(host, "host").ok().filter(|host| !host.is_empty()), port)
+    }
+
+    /// Returns the parameters, decoded.
+    pub fn parameters(&self) -> impl Iterator<Item = (&str, String)> {
+        self.parameters.iter().map(|(name, value)| (name.as_str(), decoded(value, "parameter").unwrap_or_default()))
+    }
+
+    /// Returns what a command line may hold: the URL without its password.
+    pub fn for_command_line(&self) -> String {
+        let parameters: Vec<String> = self.parameters.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let query = if parameters.is_empty() { String::new() } else { format!("?{}", parameters.join("&")) };
+        let database = self.database.as_deref().unwrap_or_default();
+        format!("{}/{}{query}", self.server(), utf8_percent_encode(database, NON_ALPHANUMERIC))
+    }
+
+    /// Returns the server without database, parameters and password: `postgresql://joe@host:5432`.
+    pub fn server(&self) -> String {
+        let user = self.user.as_ref().map_or_else(String::new, |user| format!("{user}@"));
+        format!("{}://{user}{}", self.scheme, self.hosts)
+    }
+
+    /// Returns the hosts as written, or `local` for the machine's own socket.
+    pub fn host_label(&self) -> &str {
+        if self.hosts.is_empty() { "local" } else { &self.hosts }
+    }
+
+    /// Returns the name that snapshots list as their source: stable, short and without user and secrets. `*` stands for all
+    /// databases.
+    pub fn source_name(&self, all_databases: bool) -> String {
+        let database = self.database.as_deref().filter(|_| !all_databases).unwrap_or("*");
+        format!("{}://{}/{database}", self.engine.name(), self.host_label())
+    }
+}
+
+impl fmt::Display for DatabaseUrl {
+    /// Writes server and database, without parameters and password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.server())?;
+        self.database.as_ref().map_or(Ok(()), |database| write!(f, "/{database}"))
+    }
+}
+
+impl fmt::Debug for DatabaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "DatabaseUrl({self})")
+    }
+}
+
+fn decoded(text: &str, what: &'static str) -> Result<String, UrlError> {
+    percent_decode_str(text).decode_utf8().map(Into::into).map_err(|_| UrlError::Encoding(what))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn url(text: &str) -> DatabaseUrl {
+        text.parse().expect("a database URL")
+    }
+
+    #[test]
+    fn a_password_is_taken_out_wherever_it_stands() {
+        for text in [
+            "postgresql://joe:ge%2Fheim@h1:5432/shop?sslmode=require",
+            "postgres://joe:ge/heim@h1:5432/shop?sslmode=require",
+            "postgres://joe@h1:5432/shop?sslmode=require&password=ge%2Fheim",
+        ] {
+            let url = url(text);
+            assert_eq!(url.password(), Some("ge/heim"));
+            assert!(url.for_command_line().ends_with("://joe@h1:5432/shop?sslmode=require"));
+            assert!(!format!("{url} {url:?} {}", url.source_name(false)).contains("heim"));
+        }
+    }
+
+    #[test]
+    fn databases_are_decoded_and_encoded() {
+        let url = url("postgresql://%2Frun%2Fpostgresql,other:5433/Gr%C3%BC%C3%9Fe%2F1");
+        assert_eq!(url.database.as_deref(), Some("Grüße/1"));
+        assert_eq!(url.for_command_line(), "postgresql://%2Frun%2Fpostgresql,other:5433/Gr%C3%BC%C3%9Fe%2F1");
+        assert_eq!(url.with_database("a b").for_command_line(), "postgresql://%2Frun%2Fpostgresql,other:5433/a%20b");
+    }
+
+    #[test]
+    fn a_server_without_host_or_database_is_the_local_one() {
+        let local = url("mysql:///");
+        assert_eq!((local.host_and_port(), local.database.clone()), ((None, None), None));
+        assert_eq!(local.source_name(true), "mysql://local/*");
+        let six = url("mysql://root@[::1]:3307/shop?ssl-ca=/etc/ca.pem");
+        assert_eq!(six.host_and_port(), (Some("::1".to_owned()), Some(3307)));
+        assert_eq!(six.user().as_deref(), Some("root"));
+        assert_eq!(six.parameters().collect::<Vec<_>>(), [("ssl-ca", "/etc/ca.pem".to_owned())]);
+    }
+
+    #[test]
+    fn what_is_no_database_url_is_refused() {
+        assert_eq!("http://h/db".parse::<DatabaseUrl>(), Err(UrlError::Scheme));
+        assert_eq!("shop".parse::<DatabaseUrl>(), Err(UrlError::Scheme));
+        assert!(matches!("mysql://h/%ff".parse::<DatabaseUrl>(), Err(UrlError::Encoding("database"))));
+        assert!(matches!("mysql://h/x?ssl".parse::<DatabaseUrl>(), Err(UrlError::Parameter(_))));
+    }
+}

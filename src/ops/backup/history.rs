@@ -1,0 +1,181 @@
+//! How large streams used to be: a dump that is suddenly small may be one of a database that somebody emptied.
+//!
+//! The sizes are kept in a local file, because a host with the writer key alone cannot read its snapshots. Where the file is
+//! missing, a host that can read looks into its last snapshots.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::model::path::EntryPath;
+use crate::ops::backup::parent::cache_name;
+use crate::ops::backup::streams::StoredStream;
+use crate::ops::backup::{BackupError, BackupOptions};
+use crate::progress::{Monitor, Problem};
+use crate::repository::Repository;
+use crate::repository::cache::write_atomically;
+use crate::repository::index::Index;
+use crate::repository::reader::Reader;
+
+/// Earlier sizes that a stream is compared with.
+const COMPARED: usize = 7;
+/// A stream of at least this size is expected to have something in common with its last one.
+const LARGE_BYTES: u64 = 16 << 20;
+/// Part of a large stream that must be known already, or deduplication has stopped.
+const KNOWN_PART: f64 = 0.1;
+
+/// Sizes of earlier streams, the newest last, by path.
+pub(super) struct History {
+    file: PathBuf,
+    sizes: BTreeMap<String, Vec<u64>>,
+}
+
+impl History {
+    /// Loads what is known about streams at `paths`.
+    pub(super) async fn load(
+        repository: &Arc<Repository>,
+        index: &Arc<Index>,
+        options: &BackupOptions,
+        sources: &[Vec<u8>],
+        paths: impl Iterator<Item = &EntryPath>,
+        monitor: &Arc<dyn Monitor>,
+    ) -> Result<Self, BackupError> {
+        let file = repository.cache().trees().join(cache_name(options, sources)).with_extension("sizes");
+        let paths: Vec<&EntryPath> = paths.collect();
+        let read = || serde_json::from_slice(&std::fs::read(&file).ok()?).ok();
+        let sizes = match (paths.is_empty(), read()) {
+            (false, None) if repository.keys().can_read() => {
+                let reader =
+                    Arc::new(Reader::new(repository.clone(), index.clone(), options.memory_bytes, monitor.clone()));
+                from_snapshots(repository, &reader, options, sources, &paths).await?
+            }
+            (_, known) => known.unwrap_or_default(),
+        };
+        Ok(Self { file, sizes })
+    }
+
+    /// Compares streams with their earlier sizes and returns what is to be looked at.
+    pub(super) fn judge(&self, streams: &[StoredStream], shrink_limit: f64) -> Vec<Problem> {
+        let mut found = Vec::new();
+        for stream in streams {
+            let name = stream.path.to_string();
+            let Some(earlier) = self.sizes.get(&name).filter(|sizes| !sizes.is_empty()) else { continue };
+            let median = median(&earlier[earlier.len().saturating_sub(COMPARED)..]);
+            let part = stream.size as f64 / median.max(1) as f64;
+            if part < shrink_limit {
+                let message = format!(
+                    "only {:.0} % of what it used to be: {} bytes, {median} in the median of {} earlier ones",
+                    part * 100.0,
+                    stream.size,
+                    earlier.len().min(COMPARED)
+                );
+                found.push(Problem { subject: name, message });
+            }
+        }
+        found
+    }
+
+    /// Says that a stream has nothing in common with earlier ones, if that is so.
+    pub(super) fn stopped_deduplicating(&self, stream: &StoredStream) -> Option<Problem> {
+        let name = stream.path.to_string();
+        let was_there = self.sizes.get(&name).is_some_and(|sizes| !sizes.is_empty());
+        let known = stream.size.saturating_sub(stream.new_bytes) as f64;
+        let is_new = was_there && stream.size >= LARGE_BYTES && known < stream.size as f64 * KNOWN_PART;
+        is_new.then(|| {
+            let message = "has nothing in common with the last one; is it compressed, encrypted or in another order?";
+            Problem { subject: name, message: message.to_owned() }
+        })
+    }
+
+    /// Remembers these streams for the next run. Failing to only costs it the comparison.
+    pub(super) fn keep(mut self, streams: &[StoredStream]) {
+        for stream in streams {
+            let sizes = self.sizes.entry(stream.path.to_string()).or_default();
+            sizes.push(stream.size);
+            let surplus = sizes.len().saturating_sub(COMPARED);
+            sizes.drain(..surplus);
+        }
+        if !self.sizes.is_empty() {
+            let text = serde_json::to_vec(&self.sizes).expect("texts and numbers are JSON");
+            let _ = write_atomically(&self.file, &text);
+        }
+    }
+}
+
+/// Looks up the sizes in the last snapshots of the same host, job and sources.
+async fn from_snapshots(
+    repository: &Arc<Repository>,
+    reader: &Arc<Reader>,
+    options: &BackupOptions,
+    sources: &[Vec<u8>],
+    paths: &[&EntryPath],
+) -> Result<BTreeMap<String, Vec<u64>>, BackupError> {
+    let mut sizes: BTreeMap<String, Vec<u64>> = BTreeMap::new();
+    let mut seen = 0;
+    for id in repository.snapshot_ids().await?.into_iter().rev() {
+        if seen == COMPARED {
+            break;
+        }
+        // One that cannot be opened is no reason not to back up; verifying tells about it.
+        let Ok(snapshot) = repository.snapshot(id).await else { continue };
+        if snapshot.host != options.host || snapshot.job != options.job || snapshot.sources != sources {
+            continue;
+        }
+        seen += 1;
+        for &path in paths {
+            let entry = reader.walk(snapshot.root, Some(path.clone())).next().await;
+            if let Some(Ok(entry)) = entry
+                && entry.path == *path
+            {
+                sizes.entry(path.to_string()).or_default().insert(0, entry.size());
+            }
+        }
+    }
+    Ok(sizes)
+}
+
+fn median(sizes: &[u64]) -> u64 {
+    let mut sorted = sizes.to_vec();
+    sorted.sort_unstable();
+    sorted.get(sorted.len() / 2).copied().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn history(sizes: &[u64]) -> History {
+        History { file: PathBuf::new(), sizes: BTreeMap::from([("db/shop.sql".to_owned(), sizes.to_vec())]) }
+    }
+
+    fn stream(size: u64, new_bytes: u64) -> StoredStream {
+        StoredStream { path: EntryPath::new("db/shop.sql").expect("safe"), size, new_bytes }
+    }
+
+    #[test]
+    fn a_stream_is_flagged_when_it_is_much_smaller_than_it_used_to_be() {
+        let cases: [(&[u64], u64, bool); 6] = [
+            (&[], 1, false),
+            (&[1000, 1000, 1000], 499, true),
+            (&[1000, 1000, 1000], 500, false),
+            // One small dump among many does not make the next small one right.
+            (&[1000, 1000, 10, 1000, 1000], 20, true),
+            // What was large long ago is forgotten.
+            (&[9000, 9000, 9000, 100, 100, 100, 100, 100, 100, 100], 90, false),
+            (&[1000], 5000, false),
+        ];
+        for (earlier, size, flagged) in cases {
+            assert_eq!(!history(earlier).judge(&[stream(size, 0)], 0.5).is_empty(), flagged, "{earlier:?} {size}");
+        }
+        assert!(history(&[1000]).judge(&[stream(1, 0)], 0.0).is_empty());
+    }
+
+    #[test]
+    fn a_large_stream_without_known_chunks_is_told() {
+        let large = LARGE_BYTES * 2;
+        assert!(history(&[large]).stopped_deduplicating(&stream(large, large)).is_some());
+        assert!(history(&[large]).stopped_deduplicating(&stream(large, large / 2)).is_none());
+        assert!(history(&[]).stopped_deduplicating(&stream(large, large)).is_none());
+        assert!(history(&[100]).stopped_deduplicating(&stream(100, 100)).is_none());
+    }
+}

@@ -1,0 +1,152 @@
+//! MariaDB and MySQL as a source: every database a stream of SQL, users and grants one more.
+//!
+//! A dump is one transaction (`--single-transaction`), so what is in tables of InnoDB is consistent and nobody is stopped;
+//! tables of other engines are named in the facts. A stream has one database and no `USE`, so it can be loaded into any.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::database::mysql::{Mysql, ServerFacts};
+use crate::database::url::{DatabaseUrl, Engine};
+use crate::database::{DatabaseError, Format, fact};
+use crate::source::check::{Check, CheckedSource, MYSQL_MARK};
+use crate::source::command::CommandSource;
+use crate::source::{Member, OpenStream, PlannedStream, SourceError, StreamSource, file_name};
+
+/// Options of every dump: consistent without locks, row by row, complete, free of encodings that could be lost, and the same
+/// for the same data.
+const DUMP_OPTIONS: [&str; 10] = [
+    "--single-transaction",
+    "--quick",
+    "--routines",
+    "--triggers",
+    "--events",
+    "--hex-blob",
+    "--skip-dump-date",
+    "--default-character-set=utf8mb4",
+    "--max-allowed-packet=1G",
+    // Tablespaces need a right that backup users rarely have, and no database needs them.
+    "--no-tablespaces",
+];
+/// Options that only some programs know.
+const OPTIONS_OF_SOME: [(&str, &str); 2] = [("--set-gtid-purged", "=OFF"), ("--column-statistics", "=0")];
+
+/// What to dump of a server.
+#[derive(Debug, Clone)]
+pub struct MysqlOptions {
+    /// The server, and the database unless all are wanted.
+    pub url: DatabaseUrl,
+    /// Every database but the server's own, and users with their grants.
+    pub all_databases: bool,
+    /// Directory of the streams in the snapshot: `mysql`, or more when there are several servers.
+    pub directory: String,
+}
+
+/// Asks the server what there is, and returns a member for each database and one for the users.
+///
+/// # Errors
+/// When the server cannot be asked at all.
+pub fn plan(options: &MysqlOptions) -> Result<Vec<Member>, DatabaseError> {
+    debug_assert_eq!(options.url.engine, Engine::Mysql);
+    let server = Arc::new(Mysql::new(options.url.clone()));
+    let member = |label: String, name: String, what: What| {
+        let opener = Arc::new(Dump { server: server.clone(), what });
+        Member { label, streams: Ok(vec![PlannedStream { name: name.into_bytes(), opener }]) }
+    };
+    let database = |name: &str| {
+        let label = format!("{}/{name}", options.url.server());
+        member(label, format!("{}/{}.sql", options.directory, file_name(name)), What::Database(name.to_owned()))
+    };
+    if !options.all_databases {
+        let name = options.url.database.as_deref();
+        let name = name.ok_or_else(|| DatabaseError::NoDatabase { server: options.url.server() })?;
+        return Ok(vec![database(name)]);
+    }
+    let mut members: Vec<Member> = server.databases()?.iter().map(|name| database(name)).collect();
+    let label = format!("{}, users", options.url.server());
+    members.push(member(label, format!("{}/users.sql", options.directory), What::Users));
+    Ok(members)
+}
+
+enum What {
+    Database(String),
+    Users,
+}
+
+/// A stream of one server.
+struct Dump {
+    server: Arc<Mysql>,
+    what: What,
+}
+
+impl OpenStream for Dump {
+    fn open(&self, _: &dyn Fn() -> bool) -> Result<Box<dyn StreamSource>, SourceError> {
+        let server = self.server.server()?;
+        let program = self.server.dump_program(&server)?;
+        let format = if matches!(self.what, What::Users) { Format::MysqlUsers } else { Format::MysqlSql };
+        let mut facts = server_facts(&server, format, &program.version);
+        let mut arguments: Vec<&str> = DUMP_OPTIONS.to_vec();
+        let of_some: Vec<String> = OPTIONS_OF_SOME
+            .iter()
+            .filter(|(name, _)| program.knows(name))
+            .map(|(name, value)| format!("{name}{value}"))
+            .collect();
+        arguments.extend(of_some.iter().map(String::as_str));
+        let refused = |why: &str| DatabaseError::Refused { server: self.server.url().server(), why: why.to_owned() };
+        let name = match &self.what {
+            What::Database(database) => {
+                let known = self.server.facts(database)?.ok_or_else(|| DatabaseError::Missing {
+                    server: self.server.url().server(),
+                    database: database.clone(),
+                })?;
+                facts.insert(fact::DATABASE.into(), database.clone());
+                facts.insert(fact::DATABASE_BYTES.into(), known.bytes.to_string());
+                facts.insert(fact::ROWS_ESTIMATE.into(), known.rows.to_string());
+                facts.insert(fact::CREATE.into(), known.create);
+                if !known.not_transactional.is_empty() {
+                    facts.insert(fact::NOT_TRANSACTIONAL.into(), known.not_transactional.join(", "));
+                }
+                if known.has_history {
+                    if !program.knows("--dump-history") {
+                        let why =
+                            "it has system-versioned tables, whose history needs a mariadb-dump of 10.11 or later";
+                        return Err(refused(why).into());
+                    }
+                    arguments.push("--dump-history");
+                }
+                // Behind `--`, so that no name is an option.
+                arguments.extend(["--", database]);
+                database.clone()
+            }
+            What::Users => {
+                if !program.knows("--system") {
+                    let why = "users and grants can only be dumped by mariadb-dump; name the databases one by one";
+                    return Err(refused(why).into());
+                }
+                arguments.push("--system=users");
+                "users".to_owned()
+            }
+        };
+        let command = self.server.command(program.program, &arguments);
+        let inner = Box::new(CommandSource::spawn(&command)?);
+        let name = format!("{} of {name}", command.name());
+        Ok(Box::new(CheckedSource::new(inner, name, Check::Mark(MYSQL_MARK), facts, None)?))
+    }
+}
+
+fn server_facts(server: &ServerFacts, format: Format, client: &str) -> BTreeMap<String, String> {
+    let mut facts = BTreeMap::from(
+        [
+            (fact::ENGINE, Engine::Mysql.name()),
+            (fact::SERVER_VERSION, server.version.as_str()),
+            (fact::CLIENT_VERSION, client),
+            (fact::FORMAT, format.name()),
+        ]
+        .map(|(name, value)| (name.to_owned(), value.to_owned())),
+    );
+    if let Some((file, position)) = &server.binlog {
+        facts.insert(fact::BINLOG_FILE.into(), file.clone());
+        facts.insert(fact::BINLOG_POSITION.into(), position.clone());
+    }
+    facts
+}

@@ -1,0 +1,103 @@
+//! A SQLite database as a source: copied into a spool file, checked there, and read from it.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::database::sqlite::{SpoolFile, check, copy, library_version};
+use crate::database::{DatabaseError, Format, fact};
+use crate::model::entry::StreamDetail;
+use crate::model::path::display_bytes;
+use crate::source::{Member, OpenStream, PlannedStream, SourceError, StreamSource};
+
+/// Which database to take, and where to copy it to.
+#[derive(Debug, Clone)]
+pub struct SqliteOptions {
+    /// The file.
+    pub file: PathBuf,
+    /// A directory with room for the copy.
+    pub spool: PathBuf,
+}
+
+/// Returns the member that a database is; its stream is named after the file's whole path, below `sqlite/`.
+pub fn plan(options: &SqliteOptions) -> Member {
+    let file = std::path::absolute(&options.file).unwrap_or_else(|_| options.file.clone());
+    let name = [b"sqlite".as_slice(), file.as_os_str().as_bytes()].concat();
+    let label = display_bytes(file.as_os_str().as_bytes()).to_string();
+    let opener = Arc::new(Copy { file, spool: options.spool.clone() });
+    Member { label, streams: Ok(vec![PlannedStream { name, opener }]) }
+}
+
+struct Copy {
+    file: PathBuf,
+    spool: PathBuf,
+}
+
+impl OpenStream for Copy {
+    fn open(&self, is_cancelled: &dyn Fn() -> bool) -> Result<Box<dyn StreamSource>, SourceError> {
+        let unreadable = |source| SourceError::Io { name: self.file.display().to_string(), source };
+        let size = std::fs::metadata(&self.file).map_err(unreadable)?.len();
+        let spool = SpoolFile::create(&self.spool, size)?;
+        let known = copy(&self.file, spool.path(), is_cancelled)?;
+        check(spool.path()).map_err(|error| name_source(error, &self.file))?;
+        let file = File::open(spool.path())
+            .map_err(|source| DatabaseError::Spool { path: spool.path().to_owned(), source })?;
+        let facts = [
+            (fact::ENGINE, "sqlite".to_owned()),
+            (fact::FORMAT, Format::SqliteFile.name().to_owned()),
+            (fact::CLIENT_VERSION, library_version().to_owned()),
+            (fact::FILE, self.file.display().to_string()),
+            (fact::DATABASE_BYTES, known.bytes.to_string()),
+            (fact::CHECKED, "integrity check of SQLite".to_owned()),
+            ("journal_mode", known.journal_mode),
+            ("user_version", known.user_version.to_string()),
+            ("tables", known.tables.to_string()),
+        ];
+        let facts = BTreeMap::from(facts.map(|(name, value)| (name.to_owned(), value)));
+        Ok(Box::new(SpooledSource { file, facts, at_end: false, _spool: spool }))
+    }
+}
+
+/// The damage is the source's: the copy is equal to it.
+fn name_source(error: DatabaseError, file: &std::path::Path) -> DatabaseError {
+    match error {
+        DatabaseError::SqliteDamaged { findings, .. } => {
+            DatabaseError::SqliteDamaged { file: file.to_owned(), findings }
+        }
+        DatabaseError::Sqlite { what, source, .. } => DatabaseError::Sqlite { file: file.to_owned(), what, source },
+        other => other,
+    }
+}
+
+/// A complete file, read from a spool.
+struct SpooledSource {
+    file: File,
+    facts: BTreeMap<String, String>,
+    at_end: bool,
+    _spool: SpoolFile,
+}
+
+impl Read for SpooledSource {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.file.read(buffer)?;
+        self.at_end |= count == 0 && !buffer.is_empty();
+        Ok(count)
+    }
+}
+
+impl StreamSource for SpooledSource {
+    fn wait_readable(&self, _: Duration) -> io::Result<bool> {
+        Ok(true)
+    }
+
+    fn finish(self: Box<Self>) -> Result<StreamDetail, SourceError> {
+        if !self.at_end {
+            return Err(SourceError::Unfinished { name: self.facts[fact::FILE].clone(), stderr: Vec::new() });
+        }
+        Ok(StreamDetail { facts: self.facts, ..StreamDetail::default() })
+    }
+}
