@@ -7,6 +7,7 @@ use crate::ops::LookError;
 use crate::ops::backup::BackupError;
 use crate::ops::dump::DumpError;
 use crate::ops::restore::{PatternError, RestoreError};
+use crate::ops::restore_database::RestoreDatabaseError;
 use crate::ops::verify::VerifyError;
 use crate::repository::OpenError;
 use crate::source::files::WalkError;
@@ -79,7 +80,7 @@ fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Exit> {
     if let Some(error) = cause.downcast_ref::<BackupError>() {
         return match error {
             BackupError::Nothing | BackupError::StreamName { .. } => Some(Exit::Usage),
-            BackupError::Stream { .. } => Some(Exit::Stream),
+            BackupError::Stream { .. } | BackupError::AllFailed { .. } => Some(Exit::Stream),
             BackupError::Cancelled => Some(Exit::Interrupted),
             _ => None,
         };
@@ -90,6 +91,11 @@ fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Exit> {
     match cause.downcast_ref::<RestoreError>() {
         Some(RestoreError::WriterOnly) => return Some(Exit::WrongKey),
         Some(RestoreError::Cancelled) => return Some(Exit::Interrupted),
+        _ => {}
+    }
+    match cause.downcast_ref::<RestoreDatabaseError>() {
+        Some(RestoreDatabaseError::Cancelled { .. }) => return Some(Exit::Interrupted),
+        Some(RestoreDatabaseError::Several { .. }) => return Some(Exit::Usage),
         _ => {}
     }
     match cause.downcast_ref::<VerifyError>() {

@@ -23,6 +23,7 @@ mod progress;
 mod recovery_kit;
 mod report;
 mod restore;
+mod restore_database;
 mod select;
 mod snapshots;
 mod stats;

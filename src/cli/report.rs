@@ -2,7 +2,9 @@
 
 use crate::cli::exit::{Exit, is_denied, store_error};
 use crate::cli::output;
+use crate::database::DatabaseError;
 use crate::ops::backup::BackupError;
+use crate::ops::restore_database::RestoreDatabaseError;
 use crate::repository::OpenError;
 use crate::repository::index::IndexError;
 use crate::repository::snapshots::SnapshotError;
@@ -69,10 +71,21 @@ fn hint(error: &anyhow::Error) -> Option<String> {
         }
         if let Some(BackupError::Stream { source, .. }) = cause.downcast_ref() {
             return Some(match source {
+                SourceError::Database(error) => return Some(database_hint(error)),
+                SourceError::CutOff { .. } => {
+                    "look at its error output; --no-dump-check stores a stream that only looks like a dump".into()
+                }
+                SourceError::Failed { stderr, .. } if client_hint(stderr).is_some() => return client_hint(stderr),
                 SourceError::Spawn { .. } => "is the program installed, and in PATH for this user?".into(),
                 SourceError::Empty { .. } => "an empty dump is never stored; does the command work by itself?".into(),
                 _ => "run the command by itself to see why; earlier snapshots are untouched".into(),
             });
+        }
+        if let Some(hint) = cause.downcast_ref().and_then(restore_hint) {
+            return Some(hint);
+        }
+        if let Some(error) = cause.downcast_ref::<DatabaseError>() {
+            return Some(database_hint(error));
         }
         match cause.downcast_ref::<SnapshotError>() {
             Some(SnapshotError::Unknown(_) | SnapshotError::NoneFits) => {
@@ -102,4 +115,75 @@ fn hint(error: &anyhow::Error) -> Option<String> {
         StoreErrorKind::Throttled => Some("try fewer --connections, or --limit-upload".into()),
         _ => None,
     }
+}
+
+fn restore_hint(error: &RestoreDatabaseError) -> Option<String> {
+    let hint = match error {
+        RestoreDatabaseError::Several { .. } => {
+            "choose with --database OLD[=NEW], as often as wanted, or --all-databases"
+        }
+        RestoreDatabaseError::NothingFits { .. } => {
+            "`coffre ls -R SNAPSHOT` lists what there is; a dump made by --command goes through `coffre dump … | client`"
+        }
+        RestoreDatabaseError::Refused { .. } => {
+            "--database OLD=NEW gives another name, --in-place replaces; --plan shows everything and changes nothing"
+        }
+        RestoreDatabaseError::Client { stderr, .. } => return client_hint(stderr),
+        RestoreDatabaseError::Server { source, .. } => return Some(database_hint(source)),
+        _ => return None,
+    };
+    Some(hint.into())
+}
+
+fn database_hint(error: &DatabaseError) -> String {
+    match error {
+        DatabaseError::Spawn { .. } => {
+            "install the client programs (postgresql-client, mariadb-client), or name their directory in COFFRE_POSTGRES_BIN or \
+             COFFRE_MYSQL_BIN"
+        }
+        DatabaseError::ClientOlder { .. } => {
+            "install the client programs of that version, or name their directory in COFFRE_POSTGRES_BIN"
+        }
+        DatabaseError::Failed { stderr, .. } => {
+            return client_hint(stderr).unwrap_or_else(|| "run the client by itself to see why".into());
+        }
+        DatabaseError::NoDatabase { .. } => "add one to the URL, or --all-databases",
+        DatabaseError::Missing { .. } => "compare its name with those that the server lists",
+        DatabaseError::Refused { why, .. } if why.contains("passwords of roles") => {
+            "add --no-role-passwords, or back up as a superuser; without them roles must be given new passwords after a restore"
+        }
+        DatabaseError::Spool { .. } => "name a directory with room by --spool-dir or COFFRE_SPOOL_DIR",
+        DatabaseError::SqliteDamaged { .. } => "repair it (`sqlite3 FILE .recover`), or restore it; earlier snapshots are untouched",
+        _ => "run the client by itself to see why",
+    }
+    .into()
+}
+
+/// What helps against what database clients say most.
+fn client_hint(said: &[String]) -> Option<String> {
+    const KNOWN: [(&[&str], &str); 8] = [
+        (
+            &["password authentication failed", "no password supplied", "Access denied for user"],
+            "check user and password: PGPASSFILE, ?option-file=FILE, a systemd credential, or the URL in env:NAME",
+        ),
+        (
+            &["Connection refused", "could not translate host name", "timeout expired", "Can't connect to"],
+            "is the server running, and reachable at this host and port?",
+        ),
+        (
+            &["permission denied for", "command denied to user", "must be owner", "permission denied to"],
+            "the user lacks a right: PostgreSQL's pg_read_all_data reads everything; MariaDB needs SELECT, SHOW VIEW, TRIGGER, \
+             EVENT and LOCK TABLES",
+        ),
+        (&["server version mismatch"], "install the client programs of the server's version"),
+        (&["No space left on device"], "make room on the server; --plan compares what is needed and what is free"),
+        (
+            &["canceling statement due to lock timeout", "lock-wait-timeout"],
+            "somebody holds a lock; try again, or at another time",
+        ),
+        (&["already exists"], "the target is not empty; without --database OLD=NEW a new database is made"),
+        (&["role \""], "restore roles first, by --globals, or leave owners away, by --no-owner"),
+    ];
+    let fits = |texts: &[&str]| texts.iter().any(|text| said.iter().any(|line| line.contains(text)));
+    KNOWN.iter().find(|(texts, _)| fits(texts)).map(|(_, hint)| (*hint).to_owned())
 }

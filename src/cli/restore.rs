@@ -8,6 +8,7 @@ use serde_json::json;
 use crate::cli::connect::{GlobalArgs, cancel_on_signals};
 use crate::cli::exit::{Exit, usage};
 use crate::cli::output;
+use crate::cli::restore_database::{self, IntoDatabaseArgs};
 use crate::cli::select::{self, FilterArgs};
 use crate::model::path::display_bytes;
 use crate::model::units::ByteSize;
@@ -25,6 +26,8 @@ Examples:
   coffre restore latest --target /srv/restored
   coffre restore latest:/etc/nginx --target /etc/nginx --dry-run
   coffre restore 3f9c21d0 --target / --include /srv/www
+  coffre restore latest --into-postgres postgresql://postgres@db1/ --database shop=shop_yesterday
+  coffre restore latest --into-mysql mysql://root@localhost/shop --in-place
 
 With SNAPSHOT:PATH the contents of PATH stand directly in the target. Files that are right already are not written; \
 an interrupted restore goes on when run again. A file that cannot be had whole is left as NAME.damaged.")]
@@ -32,8 +35,8 @@ pub struct Args {
     /// ID or ID:PATH; an id may be cut short, `latest` is the newest
     snapshot: String,
     /// Directory to restore into; / for the places where everything was
-    #[arg(long, short, value_name = "DIR")]
-    target: PathBuf,
+    #[arg(long, short, value_name = "DIR", required_unless_present_any = ["into_postgres", "into_mysql", "into_sqlite"])]
+    target: Option<PathBuf>,
     /// Restore only what matches, as in .gitignore (repeatable)
     #[arg(long, short, value_name = "PATTERN")]
     include: Vec<String>,
@@ -60,10 +63,15 @@ pub struct Args {
     trust_times: bool,
     #[command(flatten)]
     filter: FilterArgs,
+    #[command(flatten)]
+    database: IntoDatabaseArgs,
 }
 
 pub async fn run(global: &GlobalArgs, args: Args) -> anyhow::Result<Exit> {
     let (wanted, within) = select::parse(&args.snapshot)?;
+    let Some(target) = args.target else {
+        return restore_database::run(global, args.database, (&wanted, within), &args.filter).await;
+    };
     let selection = Selection::new(&args.include, &args.exclude)?;
     if args.delete && !selection.is_everything() {
         return Err(usage("--delete does not go with --include and --exclude: what they leave out would be removed"));
@@ -81,7 +89,7 @@ pub async fn run(global: &GlobalArgs, args: Args) -> anyhow::Result<Exit> {
         snapshot,
         within,
         selection,
-        target: args.target.clone(),
+        target: target.clone(),
         target_options: TargetOptions { numeric_ids: args.numeric_ids, sparse: args.sparse },
         trust_times: args.trust_times,
         find_extras: args.delete,
@@ -95,7 +103,7 @@ pub async fn run(global: &GlobalArgs, args: Args) -> anyhow::Result<Exit> {
     if !report.extras.is_empty() {
         show_extras(&report, args.dry_run, global.json);
         if !args.dry_run && (args.yes || confirmed(report.extras.len())?) {
-            removed = remove_extras(&args.target, &report.extras, &*monitor)?;
+            removed = remove_extras(&target, &report.extras, &*monitor)?;
         }
     }
     if global.json {

@@ -49,6 +49,8 @@ pub mod fact {
     pub const TABLE: &str = "table";
     /// Tables whose engine knows no transactions, so that they may have changed while they were dumped.
     pub const NOT_TRANSACTIONAL: &str = "not_transactional";
+    /// Says that rows of the past are in the dump, of system-versioned tables.
+    pub const HISTORY: &str = "history";
     /// Entries in the table of contents of a custom archive.
     pub const ARCHIVE_ENTRIES: &str = "archive_entries";
     /// How a stream is compressed that should not be.
@@ -132,7 +134,9 @@ pub enum DatabaseError {
         answer: String,
     },
     /// The client is older than the server.
-    #[error("{program} is of version {client}, older than {server} of version {server_version}: it could not dump all")]
+    #[error(
+        "{program} is of version {client}, older than {server} of version {server_version}, and may not understand it"
+    )]
     ClientOlder {
         /// The program.
         program: String,
@@ -228,7 +232,7 @@ fn find_program(program: &str, named: &str, directories: &[PathBuf]) -> OsString
 }
 
 /// Returns the first number in `version`: what database vendors call the major version.
-fn major(version: &str) -> u32 {
+pub fn major(version: &str) -> u32 {
     let digits = version.trim_start_matches(|c: char| !c.is_ascii_digit());
     digits.split(|c: char| !c.is_ascii_digit()).next().and_then(|text| text.parse().ok()).unwrap_or(0)
 }

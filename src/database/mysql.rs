@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 
 use crate::database::url::DatabaseUrl;
-use crate::database::{DatabaseError, find_program};
+use crate::database::{DatabaseError, fact, find_program};
 use crate::process::{self, CommandOptions};
 
 /// Names the directory of the client programs, where they are not found by themselves.
@@ -225,6 +225,11 @@ impl DumpProgram {
     pub fn knows(&self, option: &str) -> bool {
         self.help.contains(option)
     }
+}
+
+/// Tells whether a dump has the history of system-versioned tables, by its facts.
+pub fn has_history(facts: &BTreeMap<String, String>) -> bool {
+    facts.contains_key(fact::HISTORY)
 }
 
 /// Finds the first of these programs that is there; if none is, names the first.

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::backup::{Backup, StepResult};
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use crate::database::DatabaseError;
 
@@ -39,13 +39,15 @@ pub struct DatabaseFacts {
 
 /// Copies the database in `from` into the file `to`, which must not exist or be a database, and returns what it is.
 ///
-/// `is_cancelled` is asked between steps. The source is opened for reading only.
+/// `is_cancelled` is asked between steps. Nothing in the source is changed; it is opened for writing where that is allowed,
+/// because only then SQLite can roll back what a crashed program left, and removes its own files when it was the last user.
 ///
 /// # Errors
 /// [`DatabaseError::Sqlite`]; `to` is then of no use.
 pub fn copy(from: &Path, to: &Path, is_cancelled: &dyn Fn() -> bool) -> Result<DatabaseFacts, DatabaseError> {
     let failed = |what| move |source| DatabaseError::Sqlite { file: from.to_owned(), what, source };
-    let source = open(from, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    let source =
+        open(from, OpenFlags::SQLITE_OPEN_READ_WRITE).or_else(|_| open(from, OpenFlags::SQLITE_OPEN_READ_ONLY))?;
     let pragma = |name: &str| source.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
     let journal_mode: String =
         source.pragma_query_value(None, "journal_mode", |row| row.get(0)).map_err(failed("read"))?;
@@ -104,7 +106,12 @@ fn copy_pages(source: &Connection, to: &Path, at_once: bool, is_cancelled: &dyn 
 /// # Errors
 /// [`DatabaseError::SqliteDamaged`] with what the check found, or [`DatabaseError::Sqlite`].
 pub fn check(file: &Path) -> Result<(), DatabaseError> {
-    let failed = |source| DatabaseError::Sqlite { file: file.to_owned(), what: "checked", source };
+    let failed = |source: rusqlite::Error| match source.sqlite_error_code() {
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+            DatabaseError::SqliteDamaged { file: file.to_owned(), findings: vec![source.to_string()] }
+        }
+        _ => DatabaseError::Sqlite { file: file.to_owned(), what: "checked", source },
+    };
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
     // Immutable: without locks, and without the files that WAL mode would make beside it.
     let url = format!("file:{}?immutable=1", encoded(file));
@@ -166,6 +173,21 @@ impl SpoolFile {
         Err(failed(std::io::Error::other("it is full of old spool files")))
     }
 
+    /// Makes it durable and gives it another name in the same directory, which nothing may have yet.
+    ///
+    /// # Errors
+    /// [`DatabaseError::Spool`].
+    pub fn become_file(self, name: &Path) -> Result<(), DatabaseError> {
+        let failed = |source| DatabaseError::Spool { path: name.to_owned(), source };
+        std::fs::File::open(&self.path).and_then(|file| file.sync_all()).map_err(failed)?;
+        // A link never replaces what is there, as renaming would.
+        std::fs::hard_link(&self.path, name).map_err(failed)?;
+        if let Some(directory) = self.path.parent() {
+            std::fs::File::open(directory).and_then(|directory| directory.sync_all()).map_err(failed)?;
+        }
+        Ok(())
+    }
+
     /// Returns where it is.
     pub fn path(&self) -> &Path {
         &self.path
@@ -174,8 +196,12 @@ impl SpoolFile {
 
 impl Drop for SpoolFile {
     fn drop(&mut self) {
-        // It may have been removed while it was open.
-        let _ = std::fs::remove_file(&self.path);
+        // It may have been removed while it was open. SQLite leaves the others when it could only read.
+        for ending in ["", "-wal", "-shm", "-journal"] {
+            let mut name = self.path.clone().into_os_string();
+            name.push(ending);
+            let _ = std::fs::remove_file(name);
+        }
     }
 }
 
@@ -224,7 +250,7 @@ mod tests {
         bytes[middle..middle + 4096].fill(0xa5);
         std::fs::write(&file, bytes).expect("written");
         let error = check(&file).expect_err("damaged");
-        assert!(matches!(error, DatabaseError::SqliteDamaged { .. } | DatabaseError::Sqlite { .. }), "{error}");
+        assert!(matches!(error, DatabaseError::SqliteDamaged { .. }), "{error}");
     }
 
     #[test]

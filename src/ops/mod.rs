@@ -14,6 +14,7 @@ pub mod init;
 pub mod ls;
 mod reading;
 pub mod restore;
+pub mod restore_database;
 pub mod stats;
 pub mod verify;
 

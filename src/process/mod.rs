@@ -30,6 +30,9 @@ const STDERR_GRACE: Duration = Duration::from_secs(1);
 /// How often a process group that was told to end is looked at.
 const POLL: Duration = Duration::from_millis(10);
 
+/// Lines of a program's standard error that messages show.
+const KEPT_LINES: usize = 20;
+
 /// Pipes are made this large, the most that an ordinary user may ask for, so that writer and reader rarely wait.
 pub const PIPE_BYTES: usize = 1024 * 1024;
 
@@ -44,6 +47,8 @@ pub struct CommandOptions {
     pub environment: Vec<(OsString, OsString)>,
     /// Also pass on to our standard error what the program writes to its own.
     pub pass_stderr: bool,
+    /// How many of the last lines of its standard error are kept; at most 64 KiB of them are.
+    pub kept_lines: usize,
     /// How long the program may take to end once it was told to.
     pub grace: Duration,
 }
@@ -56,6 +61,7 @@ impl CommandOptions {
             arguments: arguments.into_iter().map(Into::into).collect(),
             environment: Vec::new(),
             pass_stderr: false,
+            kept_lines: KEPT_LINES,
             grace: Duration::from_secs(5),
         }
     }
@@ -105,6 +111,7 @@ pub enum Ended {
 #[derive(Debug)]
 pub struct Process {
     grace: Duration,
+    kept_lines: usize,
     stderr: Option<StderrTail>,
     group: Arc<Group>,
     keeper: Option<JoinHandle<()>>,
@@ -152,7 +159,8 @@ impl Process {
             pipe.into_iter().for_each(widen_pipe);
         }
         // From here on an early return drops `process`, which ends the program.
-        let mut process = Self { grace: options.grace, stderr: None, group: running.group, keeper: Some(keeper) };
+        let CommandOptions { grace, kept_lines, .. } = *options;
+        let mut process = Self { grace, kept_lines, stderr: None, group: running.group, keeper: Some(keeper) };
         process.stderr = Some(StderrTail::listen(running.stderr.into(), options.pass_stderr)?);
         Ok((process, running.pipes))
     }
@@ -162,13 +170,18 @@ impl Process {
         Stopper(Arc::clone(&self.group))
     }
 
+    /// Waits for the end of the program, at most for `timeout`, and tells whether it has come.
+    pub fn has_ended(&self, timeout: Duration) -> bool {
+        self.group.wait(Some(Instant::now() + timeout)).is_some()
+    }
+
     /// Waits for the end of the program, and returns it with the last lines of its standard error.
     ///
     /// # Errors
     /// What the system says about waiting.
     pub fn wait(&mut self) -> io::Result<(Ended, Vec<String>)> {
         let ended = self.reap();
-        let stderr = self.stderr.take().map(|tail| tail.finish(STDERR_GRACE)).unwrap_or_default();
+        let stderr = self.stderr.take().map(|tail| tail.finish(STDERR_GRACE, self.kept_lines)).unwrap_or_default();
         Ok((ended?, stderr))
     }
 
@@ -275,7 +288,9 @@ pub fn said(lines: &[String]) -> String {
     if lines.is_empty() {
         return String::new();
     }
-    lines.iter().fold(String::from("; it said:"), |text, line| text + "\n    " + line)
+    lines[lines.len().saturating_sub(KEPT_LINES)..]
+        .iter()
+        .fold(String::from("; it said:"), |text, line| text + "\n    " + line)
 }
 
 /// Makes text for people out of the last lines of what a program wrote.

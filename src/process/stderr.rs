@@ -14,9 +14,6 @@ use crate::process::last_lines;
 /// How much of what the program said is kept in memory.
 const TAIL_BYTES: usize = 64 * 1024;
 
-/// How many lines a message shows.
-const TAIL_LINES: usize = 20;
-
 /// A thread that listens until the program, and all it left behind, closed their standard error, or until it is
 /// dropped.
 #[derive(Debug)]
@@ -40,13 +37,13 @@ impl StderrTail {
         Ok(Self { thread: Some(thread), said, stop: Some(stop) })
     }
 
-    /// Returns the last lines. Waits at most `patience` for whoever still holds the pipe open.
-    pub fn finish(mut self, patience: Duration) -> Vec<String> {
+    /// Returns the last lines, at most `lines`. Waits at most `patience` for whoever still holds the pipe open.
+    pub fn finish(mut self, patience: Duration, lines: usize) -> Vec<String> {
         let heard = self.said.recv_timeout(patience).or_else(|_| {
             drop(self.stop.take());
             self.said.recv()
         });
-        last_lines(&heard.unwrap_or_default(), TAIL_LINES)
+        last_lines(&heard.unwrap_or_default(), lines)
     }
 }
 

@@ -135,7 +135,12 @@ impl Repository {
         self: &Arc<Self>,
     ) -> Result<Vec<(SnapshotId, Result<Snapshot, SnapshotError>)>, SnapshotError> {
         let ids = self.snapshot_ids().await?;
-        Ok(stream::iter(ids).map(|id| async move { (id, self.snapshot(id).await) }).buffered(FETCHES).collect().await)
+        let fetches = stream::iter(ids).map(|id| async move { (id, self.snapshot(id).await) });
+        let mut snapshots: Vec<(SnapshotId, Result<Snapshot, SnapshotError>)> =
+            fetches.buffered(FETCHES).collect().await;
+        // Names tell the second only.
+        snapshots.sort_by_key(|(id, snapshot)| snapshot.as_ref().map_or_else(|_| id.time(), |it| it.started));
+        Ok(snapshots)
     }
 
     /// Finds the snapshot that `text` means: `latest` among those that pass `filter` and are complete, or the start of an
@@ -151,13 +156,19 @@ impl Repository {
     ) -> Result<Snapshot, SnapshotError> {
         let mut ids = self.snapshot_ids().await?;
         if text == "latest" {
+            let mut latest: Option<Snapshot> = None;
             while let Some(id) = ids.pop() {
+                // Names tell the second only: of those in the same second the manifest tells which is the newest.
+                if latest.as_ref().is_some_and(|latest| latest.id.time() != id.time()) {
+                    break;
+                }
                 let snapshot = self.snapshot(id).await?;
-                if filter.accepts(&snapshot) && snapshot.is_complete() {
-                    return Ok(snapshot);
+                let is_newer = latest.as_ref().is_none_or(|latest| latest.started < snapshot.started);
+                if is_newer && filter.accepts(&snapshot) && snapshot.is_complete() {
+                    latest = Some(snapshot);
                 }
             }
-            return Err(SnapshotError::NoneFits);
+            return latest.ok_or(SnapshotError::NoneFits);
         }
         let fitting =
             |id: &&SnapshotId| !text.is_empty() && (id.to_string().starts_with(text) || id.object_name() == text);

@@ -113,6 +113,7 @@ impl OpenStream for Dump {
                         return Err(refused(why).into());
                     }
                     arguments.push("--dump-history");
+                    facts.insert(fact::HISTORY.into(), "system-versioned tables".into());
                 }
                 // Behind `--`, so that no name is an option.
                 arguments.extend(["--", database]);

@@ -2,5 +2,6 @@
 //!
 //! Everything here blocks and is called from threads.
 
+pub mod command;
 pub mod files;
 pub mod tar;

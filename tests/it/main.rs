@@ -4,6 +4,7 @@ mod ceph;
 mod cli;
 mod crash;
 mod damage;
+mod databases;
 mod decoders;
 mod layers;
 mod old_repositories;

@@ -1,6 +1,10 @@
 //! What the tests share: a repository in memory, a source directory, and reading a snapshot back without a target.
 
 pub mod ceph;
+pub mod daemon;
+pub mod desk;
+pub mod mariadb;
+pub mod postgres;
 pub mod proxy;
 pub mod s3_server;
 pub mod tree;

@@ -1,0 +1,241 @@
+//! `coffre restore --into-postgres`, `--into-mysql` and `--into-sqlite`
+
+use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
+
+use serde_json::json;
+
+use crate::cli::connect::{GlobalArgs, cancel_on_signals};
+use crate::cli::databases;
+use crate::cli::exit::{Exit, usage};
+use crate::cli::output;
+use crate::cli::select::FilterArgs;
+use crate::database::url::Engine;
+use crate::model::path::EntryPath;
+use crate::model::units::ByteSize;
+use crate::ops::open_reader;
+use crate::ops::restore_database::{
+    Choice, DatabaseTarget, Plan, RestoreDatabaseOptions, RestoreDatabaseReport, apply, plan,
+};
+use crate::progress::Monitor;
+use crate::store::OpenMode;
+
+/// Flags of `restore` for databases.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Into a database server")]
+pub struct IntoDatabaseArgs {
+    /// Restore PostgreSQL databases into this server; a database in the URL is the name the restored one gets
+    #[arg(long, value_name = "URL", conflicts_with_all = FILE_FLAGS)]
+    into_postgres: Option<String>,
+    /// Restore MariaDB or MySQL databases into this server
+    #[arg(long, value_name = "URL", conflicts_with = "into_postgres", conflicts_with_all = FILE_FLAGS)]
+    into_mysql: Option<String>,
+    /// Restore a SQLite database into this file
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["into_postgres", "into_mysql"], conflicts_with_all = FILE_FLAGS)]
+    into_sqlite: Option<PathBuf>,
+    /// Restore this database, under another name if one is given (repeatable) [default: the only one there is]
+    #[arg(long, value_name = "OLD[=NEW]", conflicts_with_all = ["globals", "all_databases"])]
+    database: Vec<String>,
+    /// Restore every database of the snapshot
+    #[arg(long, conflicts_with = "globals")]
+    all_databases: bool,
+    /// Restore roles and tablespaces, or users and grants, and no database
+    #[arg(long)]
+    globals: bool,
+    /// Only show what would be done, with versions and sizes
+    #[arg(long)]
+    plan: bool,
+    /// Replace databases that exist, after their names were typed; PostgreSQL's stay under another name
+    #[arg(long)]
+    in_place: bool,
+    /// In place of typing it: the name of a database that may be replaced (repeatable)
+    #[arg(long, value_name = "NAME", requires = "in_place")]
+    confirm: Vec<String>,
+    /// Give up at the first statement that fails, instead of counting them
+    #[arg(long)]
+    exit_on_error: bool,
+    /// Make the connecting user the owner of everything, and leave grants away
+    #[arg(long)]
+    no_owner: bool,
+    /// Do not gather statistics afterwards
+    #[arg(long)]
+    no_analyze: bool,
+    /// Connections that restore a PostgreSQL database at the same time
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
+    jobs: u16,
+    /// Directory with room for a whole archive, which --jobs needs [default: $TMPDIR, or /var/tmp]
+    #[arg(long, value_name = "DIR", env = "COFFRE_SPOOL_DIR")]
+    spool_dir: Option<PathBuf>,
+}
+
+/// Flags that only mean something for files.
+const FILE_FLAGS: [&str; 9] =
+    ["target", "include", "exclude", "delete", "yes", "dry_run", "numeric_ids", "sparse", "trust_times"];
+
+pub async fn run(
+    global: &GlobalArgs,
+    args: IntoDatabaseArgs,
+    (wanted, within): (&str, Option<EntryPath>),
+    filter: &FilterArgs,
+) -> anyhow::Result<Exit> {
+    let target = match (&args.into_postgres, &args.into_mysql, &args.into_sqlite) {
+        (Some(url), ..) => DatabaseTarget::Postgres(databases::url(url, Engine::Postgres)?),
+        (_, Some(url), _) => DatabaseTarget::Mysql(databases::url(url, Engine::Mysql)?),
+        (_, _, Some(file)) => DatabaseTarget::Sqlite(file.clone()),
+        _ => return Err(usage("where to? Give --target, --into-postgres, --into-mysql or --into-sqlite")),
+    };
+    let monitor = global.monitor();
+    let cancel = cancel_on_signals(&monitor)?;
+    let repository = global.repository(OpenMode::Read, &monitor).await?;
+    let snapshot = repository.find_snapshot(wanted, &filter.filter()).await?;
+    monitor.note(&format!("snapshot {} of {}, {}", snapshot.id, snapshot.host, snapshot.started.local()));
+    let options = RestoreDatabaseOptions {
+        snapshot,
+        within,
+        target,
+        choice: choice(&args),
+        in_place: args.in_place,
+        exit_on_error: args.exit_on_error,
+        no_owner: args.no_owner,
+        analyze: !args.no_analyze,
+        jobs: usize::from(args.jobs),
+        spool: databases::spool_directory(args.spool_dir.as_deref()),
+    };
+    let reader = open_reader(repository, global.memory_bytes()?, monitor.clone()).await?;
+    monitor.phase("asking the server");
+    let planned = plan(&reader, &options).await?;
+    if args.plan {
+        monitor.finish();
+        show(&planned, global.json);
+        return Ok(if planned.obstacles.is_empty() { Exit::Done } else { Exit::Failed });
+    }
+    planned.notes.iter().for_each(|note| monitor.note(note));
+    if planned.obstacles.is_empty() {
+        confirm(&planned, &args.confirm)?;
+    }
+    let report = apply(reader, &options, planned, monitor.clone(), cancel).await;
+    monitor.finish();
+    let report = report?;
+    if global.json {
+        output::json(&summary_json(&report));
+    } else if !global.quiet {
+        print_summary(&report);
+    }
+    let failed: u64 = report.databases.iter().map(|database| database.failed_statements).sum();
+    Ok(if failed > 0 || monitor.problem_count() > 0 { Exit::Incomplete } else { Exit::Done })
+}
+
+fn choice(args: &IntoDatabaseArgs) -> Choice {
+    let named = args.database.iter().map(|text| match text.split_once('=') {
+        Some((old, new)) => (old.to_owned(), Some(new.to_owned())),
+        None => (text.clone(), None),
+    });
+    match (args.globals, args.all_databases, args.database.is_empty()) {
+        (true, ..) => Choice::Globals,
+        (_, true, _) => Choice::All,
+        (_, _, true) => Choice::Only,
+        _ => Choice::Named(named.collect()),
+    }
+}
+
+/// Lets the user type the name of each database that is to be replaced.
+fn confirm(plan: &Plan, confirmed: &[String]) -> anyhow::Result<()> {
+    for database in plan.databases.iter().filter(|database| database.exists && !confirmed.contains(&database.name)) {
+        let name = &database.name;
+        if !std::io::stdin().is_terminal() {
+            return Err(usage(format!("{name} exists and would be replaced; without a terminal add --confirm {name}")));
+        }
+        let connections = match database.connections {
+            0 => String::new(),
+            connections => format!(" and ends {}", output::count(connections, "connection")),
+        };
+        eprint!("this replaces the database {name}{connections}; type its name to go on: ");
+        std::io::stderr().flush()?;
+        let mut typed = String::new();
+        std::io::stdin().read_line(&mut typed)?;
+        if typed.trim() != name {
+            return Err(usage(format!("{name} was not confirmed; nothing was changed")));
+        }
+    }
+    Ok(())
+}
+
+fn show(plan: &Plan, json: bool) {
+    if json {
+        let databases: Vec<_> = plan
+            .databases
+            .iter()
+            .map(|database| {
+                json!({
+                    "source": database.source,
+                    "name": database.name,
+                    "exists": database.exists,
+                    "connections": database.connections,
+                    "streams": database.streams.len(),
+                    "bytes": database.stream_bytes(),
+                    "dumped_from": database.fact(crate::database::fact::SERVER_VERSION),
+                })
+            })
+            .collect();
+        output::json(&json!({
+            "event": "plan",
+            "server_version": plan.server_version,
+            "databases": databases,
+            "needed_bytes": plan.needed_bytes,
+            "free_bytes": plan.free_bytes,
+            "obstacles": plan.obstacles,
+            "notes": plan.notes,
+        }));
+        return;
+    }
+    let mut table = output::table(&["database", "becomes", "dump", "streams", "dumped from"], &[2, 3]);
+    for database in &plan.databases {
+        let exists = if database.exists { " (exists)" } else { "" };
+        table.add_row([
+            database.source.clone(),
+            format!("{}{exists}", database.name),
+            ByteSize(database.stream_bytes()).to_string(),
+            database.streams.len().to_string(),
+            database.fact(crate::database::fact::SERVER_VERSION).unwrap_or("-").to_owned(),
+        ]);
+    }
+    output::print_table(&table);
+    output::line(&format!("server     version {}", plan.server_version));
+    let free = plan.free_bytes.map_or_else(|| "unknown".to_owned(), |free| ByteSize(free).to_string());
+    output::line(&format!("room       about {} needed, {free} free", ByteSize(plan.needed_bytes)));
+    plan.notes.iter().for_each(|note| output::line(&format!("note       {note}")));
+    plan.obstacles.iter().for_each(|obstacle| output::line(&format!("OBSTACLE   {obstacle}")));
+    if plan.obstacles.is_empty() {
+        output::line("nothing stands against it; nothing was changed");
+    }
+}
+
+fn summary_json(report: &RestoreDatabaseReport) -> serde_json::Value {
+    let databases: Vec<_> = report
+        .databases
+        .iter()
+        .map(|database| {
+            json!({
+                "name": database.name,
+                "bytes": database.bytes,
+                "failed_statements": database.failed_statements,
+                "replaced": database.replaced,
+            })
+        })
+        .collect();
+    json!({ "event": "summary", "databases": databases, "seconds": report.duration.as_secs_f64() })
+}
+
+fn print_summary(report: &RestoreDatabaseReport) {
+    for database in &report.databases {
+        let failed = match database.failed_statements {
+            0 => String::new(),
+            failed => format!(", {} failed", output::count(failed, "statement")),
+        };
+        output::line(&format!("{} restored, {} of dump{failed}", database.name, ByteSize(database.bytes)));
+        if let Some(replaced) = &database.replaced {
+            output::line(&format!("  what was there before is called {replaced} now; drop it when it is not needed"));
+        }
+    }
+    output::line(&format!("duration {}", output::duration(report.duration)));
+}

@@ -1,0 +1,222 @@
+//! Restoring databases: what a snapshot holds of them goes back into a running server, or into a SQLite file.
+//!
+//! First a [`Plan`] is made, which changes nothing and says what would be done and what stands against it; [`apply`] does it.
+//! Nothing takes the name of a database before it is complete: PostgreSQL's are restored under another name and renamed at
+//! the end, an existing one is renamed away and kept. MariaDB cannot rename databases; there a new one that could not be
+//! completed is dropped again, and one that is replaced is first read through once, so that it is not dropped for nothing.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::database::DatabaseError;
+use crate::database::url::DatabaseUrl;
+use crate::model::path::EntryPath;
+use crate::model::snapshot::Snapshot;
+use crate::ops::dump::DumpError;
+use crate::ops::{Cancel, LookError};
+use crate::process::said;
+use crate::progress::{Monitor, Problem};
+use crate::repository::reader::Reader;
+
+mod feed;
+mod mysql;
+mod plan;
+mod postgres;
+mod sqlite;
+
+pub use plan::{DatabasePlan, Plan, PlannedStream, plan};
+
+/// Where databases are restored into.
+#[derive(Debug, Clone)]
+pub enum DatabaseTarget {
+    /// A PostgreSQL server.
+    Postgres(DatabaseUrl),
+    /// A MariaDB or MySQL server.
+    Mysql(DatabaseUrl),
+    /// A SQLite file.
+    Sqlite(PathBuf),
+}
+
+/// Which databases of a snapshot are meant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Choice {
+    /// The only one there is.
+    Only,
+    /// All.
+    All,
+    /// These, each with the name it is to have, if another.
+    Named(Vec<(String, Option<String>)>),
+    /// None, but the roles of the server, or its users.
+    Globals,
+}
+
+/// What to restore and how.
+#[derive(Debug, Clone)]
+pub struct RestoreDatabaseOptions {
+    /// The snapshot.
+    pub snapshot: Snapshot,
+    /// Only streams at or below this path.
+    pub within: Option<EntryPath>,
+    /// Where to.
+    pub target: DatabaseTarget,
+    /// Which.
+    pub choice: Choice,
+    /// Replace databases that exist.
+    pub in_place: bool,
+    /// Give up at the first statement that fails; otherwise they are counted.
+    pub exit_on_error: bool,
+    /// Leave owners as they come, and grants away.
+    pub no_owner: bool,
+    /// Let the planner's statistics be gathered afterwards.
+    pub analyze: bool,
+    /// Connections that restore one database at the same time; more than one needs room in `spool`.
+    pub jobs: usize,
+    /// Directory for spool files.
+    pub spool: PathBuf,
+}
+
+/// What a restore did.
+#[derive(Debug, Clone, Default)]
+pub struct RestoreDatabaseReport {
+    /// The databases restored, by the names they have now.
+    pub databases: Vec<RestoredDatabase>,
+    /// How long it took.
+    pub duration: Duration,
+}
+
+/// A database that was restored.
+#[derive(Debug, Clone, Default)]
+pub struct RestoredDatabase {
+    /// Its name, or the file; `globals` for roles and users.
+    pub name: String,
+    /// Bytes of dump that were restored.
+    pub bytes: u64,
+    /// Statements that failed.
+    pub failed_statements: u64,
+    /// The last lines that the client said about them.
+    pub said: Vec<String>,
+    /// What the database that was there before is called now.
+    pub replaced: Option<String>,
+}
+
+/// Why databases were not restored.
+#[derive(Debug, thiserror::Error)]
+pub enum RestoreDatabaseError {
+    /// The snapshot could not be looked into.
+    #[error(transparent)]
+    Look(#[from] LookError),
+    /// The server could not be asked.
+    #[error(transparent)]
+    Database(#[from] DatabaseError),
+    /// Nothing fits.
+    #[error("snapshot {snapshot} has no {what}")]
+    NothingFits {
+        /// The snapshot.
+        snapshot: String,
+        /// What was looked for.
+        what: String,
+    },
+    /// It is not clear which is meant.
+    #[error("snapshot {snapshot} has several databases: {}", names.join(", "))]
+    Several {
+        /// The snapshot.
+        snapshot: String,
+        /// Their names.
+        names: Vec<String>,
+    },
+    /// Something stands against it.
+    #[error("{}", reasons.join("; "))]
+    Refused {
+        /// What.
+        reasons: Vec<String>,
+    },
+    /// A client program failed.
+    #[error("{step} failed: {program} ended with status {status}{}; {left}", said(stderr))]
+    Client {
+        /// What was being done.
+        step: String,
+        /// The program.
+        program: String,
+        /// Its status; negative for a signal.
+        status: i32,
+        /// The last lines of its standard error.
+        stderr: Vec<String>,
+        /// In what state everything is now.
+        left: String,
+    },
+    /// What is stored could not be had.
+    #[error("{step} failed; {left}")]
+    Stored {
+        /// What was being done.
+        step: String,
+        /// In what state everything is now.
+        left: String,
+        /// Why.
+        #[source]
+        source: DumpError,
+    },
+    /// The server failed while something other than data was restored, or the file could not be written.
+    #[error("{step} failed; {left}")]
+    Server {
+        /// What was being done.
+        step: String,
+        /// In what state everything is now.
+        left: String,
+        /// Why.
+        #[source]
+        source: DatabaseError,
+    },
+    /// The system failed.
+    #[error("{step} failed; {left}")]
+    Io {
+        /// What was being done.
+        step: String,
+        /// In what state everything is now.
+        left: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Ending was asked for.
+    #[error("interrupted; {left}")]
+    Cancelled {
+        /// In what state everything is now.
+        left: String,
+    },
+}
+
+/// Does what was planned, one database after the other.
+///
+/// # Errors
+/// [`RestoreDatabaseError::Refused`] when something stands against the plan; otherwise what failed, and in what state that
+/// left the server.
+pub async fn apply(
+    reader: Arc<Reader>,
+    options: &RestoreDatabaseOptions,
+    plan: Plan,
+    monitor: Arc<dyn Monitor>,
+    cancel: Cancel,
+) -> Result<RestoreDatabaseReport, RestoreDatabaseError> {
+    let begun = std::time::Instant::now();
+    if !plan.obstacles.is_empty() {
+        return Err(RestoreDatabaseError::Refused { reasons: plan.obstacles });
+    }
+    let feeder = feed::Feeder { reader, snapshot: options.snapshot.clone(), monitor: monitor.clone(), cancel };
+    let mut report = RestoreDatabaseReport::default();
+    for database in &plan.databases {
+        monitor.phase(&format!("restoring {}", database.name));
+        let restored = match &options.target {
+            DatabaseTarget::Postgres(url) => postgres::restore(&feeder, options, url, database).await?,
+            DatabaseTarget::Mysql(url) => mysql::restore(&feeder, options, url, database).await?,
+            DatabaseTarget::Sqlite(file) => sqlite::restore(&feeder, options, file, database).await?,
+        };
+        if restored.failed_statements > 0 {
+            let message = format!("{} statements failed{}", restored.failed_statements, said(&restored.said));
+            monitor.problem(Problem { subject: restored.name.clone(), message });
+        }
+        report.databases.push(restored);
+    }
+    report.duration = begun.elapsed();
+    Ok(report)
+}

@@ -1,0 +1,149 @@
+//! Restoring into MariaDB or MySQL: a new database is made and filled, and dropped again when that fails.
+
+use crate::database::mysql::{Mysql, identifier};
+use crate::database::url::DatabaseUrl;
+use crate::database::{DatabaseError, fact};
+use crate::ops::restore_database::feed::FeedError;
+use crate::ops::restore_database::feed::Feeder;
+use crate::ops::restore_database::plan::{DatabasePlan, mysql_server};
+use crate::ops::restore_database::{Choice, RestoreDatabaseError, RestoreDatabaseOptions, RestoredDatabase};
+
+/// What must be allowed before rows of the history of system-versioned tables can be put back.
+const HISTORY: &str = "--init-command=SET SESSION system_versioning_insert_history=1";
+
+/// Restores one database, or the users.
+pub(super) async fn restore(
+    feeder: &Feeder,
+    options: &RestoreDatabaseOptions,
+    url: &DatabaseUrl,
+    plan: &DatabasePlan,
+) -> Result<RestoredDatabase, RestoreDatabaseError> {
+    let server = mysql_server(url);
+    let mut restored =
+        RestoredDatabase { name: plan.name.clone(), bytes: plan.stream_bytes(), ..RestoredDatabase::default() };
+    let step = format!("restoring {}", plan.name);
+    if options.choice == Choice::Globals {
+        for stream in &plan.streams {
+            let mut command = server.client(None);
+            if !options.exit_on_error {
+                command.arguments.push("--force".into());
+            }
+            let left = || "users that were made before it stay".to_owned();
+            let fed = feeder.feed(&stream.path, &command).await;
+            let said = fed.or_else(tolerate(options)).map_err(|error| error.left(step.clone(), left()))?;
+            restored.failed_statements += failed_statements(&said);
+            restored.said.extend(without_rules(said));
+        }
+        return Ok(restored);
+    }
+    let name = identifier(&plan.name);
+    let clauses = plan.fact(fact::CREATE).unwrap_or_default();
+    let stream = plan.streams.first().expect("a plan has a main stream");
+    let mut statements = format!("CREATE DATABASE {name} {clauses};\n");
+    if plan.exists {
+        let left = || format!("{} is untouched", plan.name);
+        feeder.monitor.phase(&format!("reading {} through before it is replaced", plan.name));
+        feeder.read_through(&stream.path).await.map_err(|error| error.left(step.clone(), left()))?;
+        feeder.monitor.phase(&format!("restoring {}", plan.name));
+        statements = format!("DROP DATABASE {name};\n{statements}");
+    }
+    let server_failed = |left: String| {
+        let step = step.clone();
+        move |source| RestoreDatabaseError::Server { step, left, source }
+    };
+    let untouched = if plan.exists { format!("{} may be dropped", plan.name) } else { "nothing was changed".into() };
+    sql(&server, "asked to create a database", statements).await.map_err(server_failed(untouched))?;
+    let mut command = server.client(Some(&plan.name));
+    if !options.exit_on_error {
+        command.arguments.push("--force".into());
+    }
+    if crate::database::mysql::has_history(&stream.facts) {
+        command.arguments.push(HISTORY.into());
+    }
+    let said = match feeder.feed(&stream.path, &command).await.or_else(tolerate(options)) {
+        Ok(said) => said,
+        Err(error) => {
+            let left = if plan.exists {
+                format!("{} is incomplete, and what it was is gone; the same command restores it anew", plan.name)
+            } else {
+                match sql(&server, "asked to drop what is half restored", format!("DROP DATABASE {name};\n")).await {
+                    Ok(()) => format!("there is no database {}, nothing was left behind", plan.name),
+                    Err(_) => format!("database {} is half restored and may be dropped", plan.name),
+                }
+            };
+            return Err(error.left(step, left));
+        }
+    };
+    restored.failed_statements = failed_statements(&said);
+    if restored.failed_statements > 0 {
+        restored.said = without_rules(said);
+    }
+    if options.analyze {
+        feeder.monitor.phase(&format!("gathering statistics of {}", plan.name));
+        analyze(&server, &plan.name).await.map_err(server_failed(format!("{} is restored", plan.name)))?;
+    }
+    Ok(restored)
+}
+
+/// With `--force` the client goes on after statements that fail, and ends with status 1 in the end.
+fn tolerate(options: &RestoreDatabaseOptions) -> impl Fn(FeedError) -> Result<Vec<String>, FeedError> {
+    let exit_on_error = options.exit_on_error;
+    move |error| match error {
+        FeedError::Client { status: 1, stderr, .. } if !exit_on_error && has_gone_on(&stderr) => Ok(stderr),
+        other => Err(other),
+    }
+}
+
+/// Leaves out the rules that the client draws around statements.
+fn without_rules(said: Vec<String>) -> Vec<String> {
+    said.into_iter().filter(|line| line.chars().any(|c| c != '-')).collect()
+}
+
+/// Tells whether all that failed were statements: a connection that could not be made or was lost ends the client.
+fn has_gone_on(said: &[String]) -> bool {
+    let number = |line: &String| line.strip_prefix("ERROR ")?.split_whitespace().next()?.parse::<u32>().ok();
+    let numbers: Vec<u32> = said.iter().filter_map(number).collect();
+    // 2000 to 2999 are the client's own; 1040, 1044, 1045, 1049 say that nobody may come in.
+    !numbers.is_empty() && !numbers.iter().any(|n| (2000..3000).contains(n) || [1040, 1044, 1045, 1049].contains(n))
+}
+
+fn failed_statements(said: &[String]) -> u64 {
+    said.iter().filter(|line| line.starts_with("ERROR ")).count() as u64
+}
+
+async fn analyze(server: &Mysql, database: &str) -> Result<(), DatabaseError> {
+    let literal = crate::database::mysql::literal(database);
+    let list = format!(
+        "SELECT table_name FROM information_schema.tables WHERE table_schema = {literal}
+         AND table_type IN ('BASE TABLE', 'SYSTEM VERSIONED');"
+    );
+    let (asking, name) = (server.clone(), database.to_owned());
+    let tables = tokio::task::spawn_blocking(move || asking.run("asked for its tables", &list)).await;
+    let tables = tables.expect("asking does not panic")?;
+    let named: Vec<String> =
+        tables.iter().map(|table| format!("{}.{}", identifier(&name), identifier(table))).collect();
+    match named.is_empty() {
+        true => Ok(()),
+        false => sql(server, "asked for statistics", format!("ANALYZE TABLE {};\n", named.join(", "))).await,
+    }
+}
+
+async fn sql(server: &Mysql, asked: &str, statements: String) -> Result<(), DatabaseError> {
+    let (server, asked) = (server.clone(), asked.to_owned());
+    let ran = tokio::task::spawn_blocking(move || server.run(&asked, &statements)).await;
+    ran.expect("asking does not panic").map(|_| ())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lost_connection_is_never_a_failed_statement() {
+        let lines = |text: &str| text.lines().map(str::to_owned).collect::<Vec<_>>();
+        assert!(has_gone_on(&lines("ERROR 1146 (42S02) at line 5: Table 'a.b' doesn't exist")));
+        assert!(!has_gone_on(&lines("ERROR 1146 (42S02) at line 5: x\nERROR 2013 (HY000) at line 9: Lost connection")));
+        assert!(!has_gone_on(&lines("ERROR 1045 (28000): Access denied")));
+        assert!(!has_gone_on(&lines("killed")));
+    }
+}

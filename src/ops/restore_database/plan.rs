@@ -1,0 +1,325 @@
+//! The plan of a restore: which streams of the snapshot become which databases, and what stands against it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::database::mysql::Mysql;
+use crate::database::postgres::Postgres;
+use crate::database::url::DatabaseUrl;
+use crate::database::{DatabaseError, Format, fact, major};
+use crate::model::entry::EntryKind;
+use crate::model::path::EntryPath;
+use crate::ops::reading;
+use crate::ops::restore_database::{Choice, DatabaseTarget, RestoreDatabaseError, RestoreDatabaseOptions};
+use crate::repository::reader::Reader;
+
+/// What would be done.
+#[derive(Debug, Clone, Default)]
+pub struct Plan {
+    /// Version of the server that is restored into.
+    pub server_version: String,
+    /// The databases.
+    pub databases: Vec<DatabasePlan>,
+    /// Bytes that the databases took where they come from.
+    pub needed_bytes: u64,
+    /// Room where the server keeps its data, if it is on this machine and tells.
+    pub free_bytes: Option<u64>,
+    /// What makes it impossible.
+    pub obstacles: Vec<String>,
+    /// What is good to know.
+    pub notes: Vec<String>,
+}
+
+/// What would become of one database.
+#[derive(Debug, Clone)]
+pub struct DatabasePlan {
+    /// What it was called.
+    pub source: String,
+    /// What it is to be called; for SQLite, the file.
+    pub name: String,
+    /// Whether there is one of this name.
+    pub exists: bool,
+    /// Connections to that one, where they are counted.
+    pub connections: u64,
+    /// Its main stream, then those of single tables.
+    pub streams: Vec<PlannedStream>,
+}
+
+/// A stream of the snapshot and what is known about it.
+#[derive(Debug, Clone)]
+pub struct PlannedStream {
+    /// Where it is.
+    pub path: EntryPath,
+    /// What it is.
+    pub format: Format,
+    /// Its length.
+    pub bytes: u64,
+    /// The facts that were kept with it.
+    pub facts: BTreeMap<String, String>,
+}
+
+impl DatabasePlan {
+    /// Returns the bytes of all its streams.
+    pub fn stream_bytes(&self) -> u64 {
+        self.streams.iter().map(|stream| stream.bytes).sum()
+    }
+
+    /// Returns a fact of its main stream.
+    pub fn fact(&self, name: &str) -> Option<&str> {
+        self.streams.first().and_then(|stream| stream.facts.get(name)).map(String::as_str)
+    }
+
+    fn database_bytes(&self) -> u64 {
+        self.fact(fact::DATABASE_BYTES).and_then(|text| text.parse().ok()).unwrap_or_else(|| self.stream_bytes())
+    }
+}
+
+/// Finds out what would be done, asking the server; changes nothing.
+///
+/// # Errors
+/// When the snapshot has nothing that fits, or the server cannot be asked.
+pub async fn plan(reader: &Arc<Reader>, options: &RestoreDatabaseOptions) -> Result<Plan, RestoreDatabaseError> {
+    let streams = find_streams(reader, options).await?;
+    let chosen = choose(options, streams)?;
+    let (target, in_place, choice) = (options.target.clone(), options.in_place, options.choice.clone());
+    let asked = tokio::task::spawn_blocking(move || judge(&target, chosen, in_place, &choice)).await;
+    Ok(asked.expect("planning does not panic")?)
+}
+
+/// Lists the streams of the target's kind.
+async fn find_streams(
+    reader: &Arc<Reader>,
+    options: &RestoreDatabaseOptions,
+) -> Result<Vec<PlannedStream>, RestoreDatabaseError> {
+    let engine = options.target.engine();
+    let within = match &options.within {
+        Some(path) => Some(path.clone()),
+        // All streams of databases are below this name.
+        None => EntryPath::new(engine).ok(),
+    };
+    let mut walk = reader.walk(options.snapshot.root, within);
+    let mut streams = Vec::new();
+    while let Some(entry) = walk.next().await {
+        let entry = entry.map_err(|damaged| {
+            let part = reading::lost_part(&damaged);
+            RestoreDatabaseError::Refused { reasons: vec![format!("{part} cannot be read: {}", damaged.error)] }
+        })?;
+        let EntryKind::Stream(content, detail) = entry.kind else { continue };
+        let format = detail.facts.get(fact::FORMAT).and_then(|name| Format::from_name(name));
+        if let Some(format) = format.filter(|_| detail.facts.get(fact::ENGINE).is_some_and(|name| name == engine)) {
+            streams.push(PlannedStream { path: entry.path, format, bytes: content.size, facts: detail.facts });
+        }
+    }
+    Ok(streams)
+}
+
+/// Chooses among them and gives each database its name.
+fn choose(
+    options: &RestoreDatabaseOptions,
+    streams: Vec<PlannedStream>,
+) -> Result<Vec<DatabasePlan>, RestoreDatabaseError> {
+    let snapshot = options.snapshot.id.short();
+    let missing = |what: String| RestoreDatabaseError::NothingFits { snapshot: snapshot.clone(), what };
+    let is_global = |stream: &PlannedStream| matches!(stream.format, Format::PostgresGlobals | Format::MysqlUsers);
+    let (globals, mut streams): (Vec<_>, Vec<_>) = streams.into_iter().partition(is_global);
+    // The main stream before those of tables.
+    streams.sort_by_key(|stream| stream.facts.contains_key(fact::TABLE));
+    let mut databases: BTreeMap<String, DatabasePlan> = BTreeMap::new();
+    for stream in streams {
+        let name =
+            stream.facts.get(fact::DATABASE).or_else(|| stream.facts.get(fact::FILE)).cloned().unwrap_or_default();
+        let empty = || DatabasePlan {
+            source: name.clone(),
+            name: name.clone(),
+            exists: false,
+            connections: 0,
+            streams: Vec::new(),
+        };
+        databases.entry(name.clone()).or_insert_with(empty).streams.push(stream);
+    }
+    let wanted = match &options.choice {
+        Choice::Globals => {
+            let name = "globals".to_owned();
+            let plan = DatabasePlan { source: name.clone(), name, exists: false, connections: 0, streams: globals };
+            return if plan.streams.is_empty() { Err(missing("roles or users".into())) } else { Ok(vec![plan]) };
+        }
+        Choice::All => databases.keys().map(|name| (name.clone(), None)).collect(),
+        Choice::Named(wanted) => wanted.clone(),
+        Choice::Only if databases.len() > 1 => {
+            return Err(RestoreDatabaseError::Several { snapshot, names: databases.into_keys().collect() });
+        }
+        Choice::Only => databases.keys().map(|name| (name.clone(), options.target.database())).collect(),
+    };
+    if wanted.is_empty() {
+        return Err(missing(format!("database of {} that could be restored", options.target.engine())));
+    }
+    let mut plans = Vec::new();
+    for (source, name) in wanted {
+        let plan = databases.get(&source).cloned().ok_or_else(|| missing(format!("database {source:?}")))?;
+        plans.push(DatabasePlan { name: name.unwrap_or_else(|| plan.name.clone()), ..plan });
+    }
+    Ok(plans)
+}
+
+/// Asks the server what is there, and lists what stands against it. Blocks.
+fn judge(
+    target: &DatabaseTarget,
+    databases: Vec<DatabasePlan>,
+    in_place: bool,
+    choice: &Choice,
+) -> Result<Plan, DatabaseError> {
+    let mut plan = Plan { databases, ..Plan::default() };
+    let mut data_directory = None;
+    match target {
+        DatabaseTarget::Postgres(url) => {
+            let server = postgres_server(url);
+            (plan.server_version, data_directory) = server.version()?;
+            for database in plan.databases.iter_mut().filter(|_| *choice != Choice::Globals) {
+                let connections = server.connections(&database.name)?;
+                (database.exists, database.connections) = (connections.is_some(), connections.unwrap_or(0));
+            }
+            data_directory = data_directory.filter(|_| is_local(url));
+        }
+        DatabaseTarget::Mysql(url) => {
+            let server = mysql_server(url);
+            let known = server.server()?;
+            for database in plan.databases.iter_mut().filter(|_| *choice != Choice::Globals) {
+                database.exists = server.facts(&database.name)?.is_some();
+            }
+            plan.server_version = known.version;
+            data_directory = known.data_directory.filter(|_| is_local(url)).or(data_directory);
+        }
+        DatabaseTarget::Sqlite(file) => {
+            plan.server_version = crate::database::sqlite::library_version().to_owned();
+            for database in &mut plan.databases {
+                database.name = file.display().to_string();
+                database.exists = file.exists();
+            }
+            data_directory = std::path::absolute(file).ok().and_then(|file| file.parent().map(Into::into));
+        }
+    }
+    plan.needed_bytes = plan.databases.iter().map(DatabasePlan::database_bytes).sum();
+    let room = data_directory.and_then(|directory| rustix::fs::statvfs(directory).ok());
+    plan.free_bytes = room.map(|room| room.f_bavail.saturating_mul(room.f_frsize));
+    if *choice == Choice::Globals {
+        let note = "roles and users that exist get the passwords they had, the one that connects now among them";
+        plan.notes.push(note.to_owned());
+    }
+    find_obstacles(&mut plan, in_place);
+    Ok(plan)
+}
+
+fn find_obstacles(plan: &mut Plan, in_place: bool) {
+    let mut names: Vec<&str> = plan.databases.iter().map(|database| database.name.as_str()).collect();
+    names.sort_unstable();
+    if let Some(twice) = names.windows(2).find(|pair| pair[0] == pair[1]) {
+        plan.obstacles.push(format!("two databases are to be called {:?}", twice[0]));
+    }
+    for database in &plan.databases {
+        let name = &database.name;
+        if database.exists && !in_place {
+            plan.obstacles.push(format!("{name} exists"));
+        }
+        let parts = database.fact(fact::PARTS).and_then(|text| text.parse::<usize>().ok()).unwrap_or(0);
+        let mains = database.streams.iter().filter(|stream| !stream.facts.contains_key(fact::TABLE)).count();
+        let tables = database.streams.len() - mains;
+        if mains != 1 || parts != tables {
+            plan.obstacles.push(format!(
+                "of {name} {mains} main streams and {tables} of {parts} tables with streams of their own are here; name \
+                 the directory that has them all"
+            ));
+        }
+        let dumped = database.fact(fact::SERVER_VERSION).unwrap_or_default();
+        if major(dumped) > major(&plan.server_version) && !plan.server_version.is_empty() && major(dumped) > 0 {
+            plan.notes.push(format!(
+                "{name} was dumped from version {dumped} and goes into the older {}: some statements may fail",
+                plan.server_version
+            ));
+        }
+    }
+    if let Some(free) = plan.free_bytes.filter(|free| *free < plan.needed_bytes) {
+        plan.obstacles.push(format!("about {} bytes are needed and {free} are free", plan.needed_bytes));
+    }
+}
+
+/// Tells whether the server is on this machine, so that its directories are ours.
+fn is_local(url: &DatabaseUrl) -> bool {
+    match url.host_and_port().0 {
+        None => true,
+        Some(host) => host == "localhost" || host == "::1" || host.starts_with("127.") || host.starts_with('/'),
+    }
+}
+
+/// The server without the database that the URL names: that one may be what is to be made or replaced.
+pub(super) fn postgres_server(url: &DatabaseUrl) -> Postgres {
+    Postgres::new(url.with_database("postgres"))
+}
+
+pub(super) fn mysql_server(url: &DatabaseUrl) -> Mysql {
+    Mysql::new(url.clone())
+}
+
+impl DatabaseTarget {
+    /// Returns the name of the engine, as facts have it.
+    pub fn engine(&self) -> &'static str {
+        match self {
+            DatabaseTarget::Postgres(url) | DatabaseTarget::Mysql(url) => url.engine.name(),
+            DatabaseTarget::Sqlite(_) => "sqlite",
+        }
+    }
+
+    /// Returns the database that the URL names.
+    fn database(&self) -> Option<String> {
+        match self {
+            DatabaseTarget::Postgres(url) | DatabaseTarget::Mysql(url) => url.database.clone(),
+            DatabaseTarget::Sqlite(_) => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn database(name: &str, exists: bool, facts: &[&[(&str, &str)]]) -> DatabasePlan {
+        let stream = |facts: &&[(&str, &str)]| PlannedStream {
+            path: EntryPath::new("postgres/x.dump").expect("safe"),
+            format: Format::PostgresCustom,
+            bytes: 100,
+            facts: facts.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+        };
+        let streams = facts.iter().map(stream).collect();
+        DatabasePlan { source: name.into(), name: name.into(), exists, connections: 0, streams }
+    }
+
+    fn obstacles(databases: Vec<DatabasePlan>, free_bytes: Option<u64>, in_place: bool) -> (usize, usize) {
+        let mut plan = Plan { databases, free_bytes, server_version: "15.18".into(), ..Plan::default() };
+        plan.needed_bytes = plan.databases.iter().map(DatabasePlan::database_bytes).sum();
+        find_obstacles(&mut plan, in_place);
+        (plan.obstacles.len(), plan.notes.len())
+    }
+
+    #[test]
+    fn what_stands_against_a_restore_is_found() {
+        let whole: &[&[(&str, &str)]] = &[&[]];
+        let split: &[&[(&str, &str)]] = &[&[(fact::PARTS, "1")], &[(fact::TABLE, "t")]];
+        let newer: &[&[(&str, &str)]] = &[&[(fact::SERVER_VERSION, "17.1")]];
+        let large: &[&[(&str, &str)]] = &[&[(fact::DATABASE_BYTES, "5000")]];
+        assert_eq!(obstacles(vec![database("a", false, whole), database("b", false, split)], None, false), (0, 0));
+        assert_eq!(obstacles(vec![database("a", true, whole)], None, false), (1, 0));
+        assert_eq!(obstacles(vec![database("a", true, whole)], None, true), (0, 0));
+        assert_eq!(obstacles(vec![database("a", false, whole), database("a", false, whole)], None, false), (1, 0));
+        assert_eq!(obstacles(vec![database("a", false, &split[..1])], None, false), (1, 0));
+        assert_eq!(obstacles(vec![database("a", false, &split[1..])], None, false), (1, 0));
+        assert_eq!(obstacles(vec![database("a", false, newer)], None, false), (0, 1));
+        assert_eq!(obstacles(vec![database("a", false, large)], Some(4999), false), (1, 0));
+        assert_eq!(obstacles(vec![database("a", false, large)], Some(5000), false), (0, 0));
+    }
+
+    #[test]
+    fn a_server_elsewhere_has_other_disks() {
+        let local = |text: &str| is_local(&text.parse().expect("a URL"));
+        assert!(local("mysql:///x") && local("postgresql://%2Frun%2Fpostgresql/x") && local("mysql://u@127.0.0.1:1/x"));
+        assert!(!local("postgresql://db1/x"));
+    }
+}

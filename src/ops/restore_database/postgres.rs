@@ -1,0 +1,303 @@
+//! Restoring into PostgreSQL: under a name of our own first, renamed when everything is there.
+//!
+//! An archive goes into `pg_restore` as it is read; with several jobs, into a spool file first, because `pg_restore --jobs`
+//! must seek. A split dump needs no spool: the main archive makes the tables, the archives of single tables fill them, several
+//! at once, and the main archive is read once more for indexes and constraints.
+
+use futures::stream::{StreamExt, TryStreamExt};
+
+use crate::crypto::random;
+use crate::database::postgres::{Postgres, identifier, literal};
+use crate::database::sqlite::SpoolFile;
+use crate::database::url::DatabaseUrl;
+use crate::database::{DatabaseError, Format, fact};
+use crate::ops::restore_database::feed::{FeedError, Feeder};
+use crate::ops::restore_database::plan::{DatabasePlan, PlannedStream, postgres_server};
+use crate::ops::restore_database::{Choice, RestoreDatabaseError, RestoreDatabaseOptions, RestoredDatabase};
+use crate::process::CommandOptions;
+use crate::progress::Problem;
+
+/// Times that connections are ended to rename a database away from them.
+const RENAME_ATTEMPTS: usize = 20;
+
+/// What failed, before it is known what state that left.
+enum Failure {
+    Feed(String, FeedError),
+    Server(String, DatabaseError),
+}
+
+/// Restores one database.
+pub(super) async fn restore(
+    feeder: &Feeder,
+    options: &RestoreDatabaseOptions,
+    url: &DatabaseUrl,
+    plan: &DatabasePlan,
+) -> Result<RestoredDatabase, RestoreDatabaseError> {
+    let server = postgres_server(url);
+    let run = Run { feeder, options, server: &server, plan };
+    if options.choice == Choice::Globals {
+        return run.globals().await.map_err(|failure| failure.left("roles that were made before it stay".to_owned()));
+    }
+    // Unique, and telling where it comes from, should it ever be left over.
+    let suffix: String = random::<4>().iter().map(|byte| format!("{byte:02x}")).collect();
+    let scratch = format!("{}_coffre_{suffix}", cut(&plan.name, 46));
+    let outcome = run.into_scratch(&scratch).await;
+    let (said, replaced) = match outcome {
+        Ok(done) => done,
+        Err(failure) => {
+            let statement = format!("DROP DATABASE IF EXISTS {};\n", identifier(&scratch));
+            let dropped = run.sql("asked to drop what is half restored", "postgres", statement).await;
+            let left = match dropped {
+                Ok(()) if plan.exists => format!("{} is untouched", plan.name),
+                Ok(()) => format!("there is no database {}, nothing was left behind", plan.name),
+                Err(_) => format!("database {scratch} is half restored and may be dropped"),
+            };
+            return Err(failure.left(left));
+        }
+    };
+    let failed_statements = ignored_errors(&said);
+    let said = if failed_statements > 0 { said } else { Vec::new() };
+    Ok(RestoredDatabase { name: plan.name.clone(), bytes: plan.stream_bytes(), failed_statements, said, replaced })
+}
+
+struct Run<'a> {
+    feeder: &'a Feeder,
+    options: &'a RestoreDatabaseOptions,
+    server: &'a Postgres,
+    plan: &'a DatabasePlan,
+}
+
+impl Run<'_> {
+    /// Restores into the database `scratch`, which is made, and gives it its name. Returns what the clients said, and the
+    /// name that an existing database has now.
+    async fn into_scratch(&self, scratch: &str) -> Result<(Vec<String>, Option<String>), Failure> {
+        let clauses = self.plan.fact(fact::CREATE).unwrap_or_default();
+        let create = format!("CREATE DATABASE {} TEMPLATE template0 {clauses};\n", identifier(scratch));
+        self.sql("asked to create a database", "postgres", create).await?;
+        let said = self.data(scratch).await?;
+        self.settings(scratch).await;
+        if self.options.analyze {
+            self.feeder.monitor.phase(&format!("gathering statistics of {}", self.plan.name));
+            self.sql("asked for statistics", scratch, "ANALYZE;\n".to_owned()).await?;
+        }
+        let replaced = self.take_name(scratch).await?;
+        Ok((said, replaced))
+    }
+
+    async fn data(&self, scratch: &str) -> Result<Vec<String>, Failure> {
+        let (main, tables) = self.plan.streams.split_first().expect("a plan has a main stream");
+        match main.format {
+            Format::PostgresPlain => {
+                let mut command = self.server.psql(scratch);
+                if !self.options.exit_on_error {
+                    command.arguments.push("--set=ON_ERROR_STOP=0".into());
+                }
+                self.feed(main, &command).await
+            }
+            _ if tables.is_empty() && self.options.jobs > 1 => {
+                let spool = SpoolFile::create(&self.options.spool, main.bytes)
+                    .map_err(|error| Failure::Server("spooling".into(), error))?;
+                self.feeder.monitor.phase(&format!("spooling {}", self.plan.name));
+                self.feeder.spool(&main.path, spool.path()).await.map_err(|e| Failure::Feed("spooling".into(), e))?;
+                self.feeder.monitor.phase(&format!("restoring {}", self.plan.name));
+                let mut command = self.pg_restore(scratch, main, &[&format!("--jobs={}", self.options.jobs)])?;
+                command.arguments.push(spool.path().into());
+                self.feeder.run(&command).await.or_else(|error| self.tolerate(error)).map_err(|e| self.at(main, e))
+            }
+            _ if tables.is_empty() => self.feed(main, &self.pg_restore(scratch, main, &[])?).await,
+            _ => self.split_data(scratch, main, tables).await,
+        }
+    }
+
+    /// Tables are made by the main archive, filled from their own, and indexed by the main archive.
+    async fn split_data(
+        &self,
+        scratch: &str,
+        main: &PlannedStream,
+        tables: &[PlannedStream],
+    ) -> Result<Vec<String>, Failure> {
+        let mut said = Vec::new();
+        for section in ["--section=pre-data", "--section=data"] {
+            said.extend(self.feed(main, &self.pg_restore(scratch, main, &[section])?).await?);
+        }
+        let commands: Vec<_> = tables
+            .iter()
+            .map(|table| Ok((table, self.pg_restore(scratch, table, &["--section=data"])?)))
+            .collect::<Result<_, Failure>>()?;
+        let fed: Vec<Vec<String>> = futures::stream::iter(&commands)
+            .map(|(table, command)| self.feed(table, command))
+            .buffered(self.options.jobs.max(1))
+            .try_collect()
+            .await?;
+        said.extend(fed.into_iter().flatten());
+        said.extend(self.feed(main, &self.pg_restore(scratch, main, &["--section=post-data"])?).await?);
+        Ok(said)
+    }
+
+    /// Feeds a stream; statements that failed are an error only when that is wanted.
+    async fn feed(&self, stream: &PlannedStream, command: &CommandOptions) -> Result<Vec<String>, Failure> {
+        let fed = self.feeder.feed(&stream.path, command).await;
+        fed.or_else(|error| self.tolerate(error)).map_err(|error| self.at(stream, error))
+    }
+
+    /// `pg_restore` ends with status 1 both when it gave up and when it went on after statements that failed; then it says
+    /// how many there were.
+    fn tolerate(&self, error: FeedError) -> Result<Vec<String>, FeedError> {
+        match error {
+            FeedError::Client { status: 1, stderr, .. }
+                if !self.options.exit_on_error && ignored_errors(&stderr) > 0 =>
+            {
+                Ok(stderr)
+            }
+            other => Err(other),
+        }
+    }
+
+    fn at(&self, stream: &PlannedStream, error: FeedError) -> Failure {
+        Failure::Feed(format!("restoring /{} into {}", stream.path, self.plan.name), error)
+    }
+
+    /// Describes `pg_restore`, of a version that understands the archive.
+    fn pg_restore(&self, database: &str, stream: &PlannedStream, more: &[&str]) -> Result<CommandOptions, Failure> {
+        let archived = stream.facts.get(fact::CLIENT_VERSION).map_or("0", String::as_str);
+        let (program, _) = self.server.program("pg_restore", archived).map_err(|error| match error {
+            DatabaseError::ClientOlder { program, client, server_version, .. } => {
+                let server = format!("the pg_dump that wrote /{}", stream.path);
+                Failure::Server(
+                    "restoring".into(),
+                    DatabaseError::ClientOlder { program, client, server, server_version },
+                )
+            }
+            other => Failure::Server("looking for pg_restore".into(), other),
+        })?;
+        let mut arguments = more.to_vec();
+        if self.options.exit_on_error {
+            arguments.push("--exit-on-error");
+        }
+        if self.options.no_owner {
+            arguments.extend(["--no-owner", "--no-privileges"]);
+        }
+        Ok(self.server.command(program, database, &arguments))
+    }
+
+    /// Sets owner, settings and rights of the database itself. What fails is a problem, not the end: the data is there.
+    async fn settings(&self, scratch: &str) {
+        let statements = self.plan.fact(fact::SETTINGS).and_then(|text| serde_json::from_str::<Vec<String>>(text).ok());
+        for statement in statements.unwrap_or_default() {
+            let is_rights = ["GRANT ", "REVOKE "].iter().any(|start| statement.starts_with(start));
+            let is_owner = statement.starts_with("ALTER DATABASE %I OWNER TO ");
+            if self.options.no_owner && (is_rights || is_owner) {
+                continue;
+            }
+            let sql = format!("SELECT format({}, {}) \\gexec\n", literal(&statement), literal(scratch));
+            if let Err(Failure::Server(_, error)) = self.sql("asked to set a property", "postgres", sql).await {
+                let shown = statement.replace("%I", &identifier(&self.plan.name)).replace("%%", "%");
+                let message = format!("{shown}: {error}");
+                self.feeder.monitor.problem(Problem { subject: self.plan.name.clone(), message });
+            }
+        }
+    }
+
+    /// Renames `scratch`; a database that has the name is renamed away in the same transaction, after its connections were
+    /// ended, and stays.
+    async fn take_name(&self, scratch: &str) -> Result<Option<String>, Failure> {
+        let name = identifier(&self.plan.name);
+        let rename = format!("ALTER DATABASE {} RENAME TO {name};\n", identifier(scratch));
+        if !self.plan.exists {
+            self.sql("asked to rename a database", "postgres", rename).await?;
+            return Ok(None);
+        }
+        let suffix = scratch.rsplit('_').next().unwrap_or_default();
+        let replaced = format!("{}_replaced_{suffix}", cut(&self.plan.name, 44));
+        let mut swap = format!("ALTER DATABASE {name} ALLOW_CONNECTIONS false;\n");
+        swap += &format!(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = {};\nSELECT pg_sleep(0.1);\n",
+            literal(&self.plan.name)
+        );
+        swap += &format!("BEGIN;\nALTER DATABASE {name} RENAME TO {};\n{rename}COMMIT;\n", identifier(&replaced));
+        let mut attempt = 1;
+        loop {
+            match self.sql("asked to exchange databases", "postgres", swap.clone()).await {
+                Ok(()) => break,
+                Err(_) if attempt < RENAME_ATTEMPTS => attempt += 1,
+                Err(failure) => {
+                    let allow = format!("ALTER DATABASE {name} ALLOW_CONNECTIONS true;\n");
+                    // The first failure is the one to tell.
+                    let _ = self.sql("asked to allow connections", "postgres", allow).await;
+                    return Err(failure);
+                }
+            }
+        }
+        let allow = format!("ALTER DATABASE {} ALLOW_CONNECTIONS true;\n", identifier(&replaced));
+        self.sql("asked to allow connections", "postgres", allow).await?;
+        Ok(Some(replaced))
+    }
+
+    /// Makes roles and tablespaces; those that exist stay as they are, and are counted.
+    async fn globals(&self) -> Result<RestoredDatabase, Failure> {
+        let mut restored = RestoredDatabase { name: "globals".into(), ..RestoredDatabase::default() };
+        for stream in &self.plan.streams {
+            let mut command = self.server.psql("postgres");
+            if !self.options.exit_on_error {
+                command.arguments.push("--set=ON_ERROR_STOP=0".into());
+            }
+            let said = self.feed(stream, &command).await?;
+            restored.bytes += stream.bytes;
+            restored.failed_statements += ignored_errors(&said);
+            restored.said.extend(said);
+        }
+        Ok(restored)
+    }
+
+    async fn sql(&self, asked: &str, database: &str, statements: String) -> Result<(), Failure> {
+        let (server, database, asked) = (self.server.clone(), database.to_owned(), asked.to_owned());
+        let step = format!("restoring {}", self.plan.name);
+        let ran = tokio::task::spawn_blocking(move || server.run(&database, &asked, &statements)).await;
+        ran.expect("asking does not panic").map(|_| ()).map_err(|error| Failure::Server(step, error))
+    }
+}
+
+impl Failure {
+    fn left(self, left: String) -> RestoreDatabaseError {
+        match self {
+            Failure::Server(step, source) => RestoreDatabaseError::Server { step, left, source },
+            Failure::Feed(step, error) => error.left(step, left),
+        }
+    }
+}
+
+/// Returns how many statements a client went on after: `pg_restore` counts them, `psql` reports each.
+fn ignored_errors(said: &[String]) -> u64 {
+    let counted = said.iter().filter_map(|line| {
+        line.split_once("errors ignored on restore: ").and_then(|(_, count)| count.trim().parse::<u64>().ok())
+    });
+    let reported = said.iter().filter(|line| line.starts_with("psql:") && line.contains("ERROR:")).count() as u64;
+    counted.sum::<u64>() + reported
+}
+
+/// Cuts a name so that it fits with what is added into the 63 bytes that PostgreSQL has for names.
+fn cut(name: &str, most: usize) -> &str {
+    let mut end = most.min(name.len());
+    while !name.is_char_boundary(end) {
+        end -= 1;
+    }
+    &name[..end]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failed_statements_are_counted_as_the_clients_tell_them() {
+        let lines = |text: &str| text.lines().map(str::to_owned).collect::<Vec<_>>();
+        assert_eq!(ignored_errors(&lines("pg_restore: warning: errors ignored on restore: 3")), 3);
+        assert_eq!(ignored_errors(&lines("psql:<stdin>:3: ERROR:  role \"a\" already exists\npsql: note")), 1);
+        assert_eq!(ignored_errors(&lines("pg_restore: error: could not read")), 0);
+    }
+
+    #[test]
+    fn names_are_cut_between_characters() {
+        assert_eq!((cut("shop", 46), cut("grüße", 3), cut("grüße", 4)), ("shop", "gr", "grü"));
+    }
+}

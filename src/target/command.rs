@@ -1,0 +1,52 @@
+//! A program's standard input as a target: database clients that are fed what was stored.
+
+use std::io::{self, Write};
+use std::process::ChildStdin;
+use std::time::Duration;
+
+use crate::process::{CommandOptions, Ended, Piped, Process};
+
+/// A running program that is being fed.
+///
+/// Dropping it before [`CommandTarget::wait`] ends the program and everything in its process group.
+#[derive(Debug)]
+pub struct CommandTarget {
+    process: Process,
+    input: Option<ChildStdin>,
+}
+
+impl CommandTarget {
+    /// Starts the program; what it prints is thrown away, what it says on its standard error is kept for messages.
+    ///
+    /// # Errors
+    /// What the system says, for example that it is not installed.
+    pub fn spawn(command: &CommandOptions) -> io::Result<Self> {
+        let (process, pipes) = Process::spawn(command, Piped { input: true, output: false })?;
+        Ok(Self { process, input: pipes.input })
+    }
+
+    /// Returns what it reads from; dropping that says that nothing more comes.
+    ///
+    /// # Panics
+    /// When it was taken before.
+    pub fn take_input(&mut self) -> impl Write + Send + use<> {
+        self.input.take().expect("taken once")
+    }
+
+    /// Waits until it has ended and returns how, with the last lines of its standard error; `None` when `is_cancelled` said so
+    /// before, and then it was ended. Blocks.
+    ///
+    /// # Errors
+    /// What the system says about waiting.
+    pub fn wait(mut self, is_cancelled: &dyn Fn() -> bool) -> io::Result<Option<(Ended, Vec<String>)>> {
+        const CANCEL_CHECK: Duration = Duration::from_millis(200);
+        drop(self.input.take());
+        while !self.process.has_ended(CANCEL_CHECK) {
+            if is_cancelled() {
+                self.process.end();
+                return Ok(None);
+            }
+        }
+        self.process.wait().map(Some)
+    }
+}

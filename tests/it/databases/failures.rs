@@ -1,0 +1,283 @@
+//! Everything that goes wrong with a server: a clear error, the right exit code, no snapshot, and no process left.
+
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use crate::databases::{expect, fixture};
+use crate::support::desk::Desk;
+use crate::support::mariadb::{self, MariaDbServer};
+use crate::support::postgres::{self, PostgresServer};
+
+/// Waits for a condition, for as long as a test may take.
+fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !condition() {
+        assert!(Instant::now() < deadline, "waited in vain until {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Tells whether a process of one of these names has `part` in its command line.
+fn is_running(programs: &[&str], part: &str) -> bool {
+    std::fs::read_dir("/proc").expect("there").flatten().any(|item| {
+        let line = std::fs::read(item.path().join("cmdline")).unwrap_or_default();
+        let line = String::from_utf8_lossy(&line).replace('\0', " ");
+        let program = line.split(' ').next().unwrap_or_default();
+        programs.iter().any(|name| program.ends_with(name)) && line.contains(part)
+    })
+}
+
+#[test]
+fn a_server_that_cannot_be_reached_or_entered_says_so() {
+    let Some(server) = postgres::shared() else { return };
+    let desk = Desk::with_repository();
+    let nowhere = desk.run(&["backup", "--postgres", "postgresql://joe@127.0.0.1:1/shop"]);
+    expect(&nowhere, 5, &["so no snapshot was made", "Connection refused", "hint: is the server running"]);
+    let locked = desk.run(&["backup", "--postgres", &server.url("postgres")]);
+    expect(&locked, 5, &["no password supplied", "hint: check user and password"]);
+    let wrong = desk.run_with(&[("PGPASSWORD", "wrong")], &["backup", "--postgres", &server.url("postgres")]);
+    expect(&wrong, 5, &["password authentication failed", "hint: check user and password"]);
+    let passfile = [("PGPASSFILE", server.passfile().to_str().expect("plain"))];
+    let unknown = desk.run_with(&passfile, &["backup", "--postgres", &server.url("no such database")]);
+    expect(&unknown, 5, &["database \"no such database\" does not exist"]);
+    expect(&desk.run(&["backup", "--postgres", &server.url("")]), 2, &["names no database", "--all-databases"]);
+    expect(&desk.run(&["backup", "--postgres", "mysql://h/x"]), 2, &["another kind of server"]);
+    assert_eq!(desk.snapshot_count(), 0);
+
+    let Some(server) = mariadb::shared() else { return };
+    let nowhere = desk.run(&["backup", "--mysql", "mysql://joe@127.0.0.1:1/shop"]);
+    expect(&nowhere, 5, &["Can't connect", "hint: is the server running"]);
+    expect(&desk.run(&["backup", "--mysql", &server.url("x")]), 5, &["Access denied", "hint: check user and password"]);
+    let with_file = |name: &str| format!("{}?option-file={}", server.url(name), server.option_file().display());
+    expect(&desk.run(&["backup", "--mysql", &with_file("no such")]), 5, &["has no database \"no such\""]);
+    assert_eq!(desk.snapshot_count(), 0);
+}
+
+#[test]
+fn a_right_that_is_missing_on_one_table_fails_the_whole() {
+    let Some(server) = postgres::shared() else { return };
+    let desk = Desk::with_repository();
+    server.sql(
+        "postgres",
+        "CREATE ROLE narrow LOGIN PASSWORD 'narrow' IN ROLE pg_read_all_settings; CREATE DATABASE narrow",
+    );
+    server.sql(
+        "narrow",
+        "CREATE TABLE seen AS SELECT 1 AS x; CREATE TABLE hidden AS SELECT 1 AS x; GRANT SELECT ON seen TO narrow",
+    );
+    let password = [("PGPASSWORD", "narrow")];
+    let url = server.url("narrow").replace("postgres@", "narrow@");
+    let run = desk.run_with(&password, &["backup", "--postgres", &url]);
+    expect(&run, 5, &["permission denied for table hidden", "hint: the user lacks a right"]);
+    let split = desk.run_with(&password, &["backup", "--postgres", &url, "--jobs", "2", "--split-over", "1B"]);
+    expect(&split, 5, &["permission denied for table hidden"]);
+    server.sql("narrow", "GRANT SELECT ON hidden TO narrow");
+    expect(&desk.run_with(&password, &["backup", "--postgres", &url]), 0, &[]);
+    // The roles' passwords are a superuser's to read.
+    let all = ["backup", "--postgres", &url, "--all-databases", "--keep-partial"];
+    let run = desk.run_with(&password, &all);
+    expect(&run, 5, &["may not read the passwords of roles", "INCOMPLETE"]);
+
+    let Some(server) = mariadb::shared() else { return };
+    server.sql(
+        "",
+        "CREATE DATABASE narrow; CREATE TABLE narrow.seen AS SELECT 1 AS x; CREATE TABLE narrow.hidden (y INT);
+        CREATE USER narrow@'%' IDENTIFIED BY 'narrow'; GRANT SELECT, LOCK TABLES ON narrow.* TO narrow@'%'",
+    );
+    let variable = [("NARROW", server.url("narrow").replace("root@", "narrow:narrow@"))];
+    let variable: Vec<(&str, &str)> = variable.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let run = desk.run_with(&variable, &["backup", "--mysql", "env:NARROW"]);
+    expect(&run, 5, &["denied", "so no snapshot was made"]);
+    server.sql("", "GRANT SELECT, SHOW VIEW, TRIGGER, EVENT, LOCK TABLES ON narrow.* TO narrow@'%'");
+    expect(&desk.run_with(&variable, &["backup", "--mysql", "env:NARROW"]), 0, &[]);
+}
+
+#[test]
+fn a_client_older_than_its_server_is_refused_before_it_dumps() {
+    let Some(server) = postgres::shared() else { return };
+    let desk = Desk::with_repository();
+    let old = desk.at("old");
+    std::fs::create_dir(&old).expect("made");
+    for program in ["pg_dump", "pg_restore"] {
+        let script = "#!/bin/sh\necho 'pg_dump (PostgreSQL) 9.6.24'\n";
+        std::fs::write(old.join(program), script).expect("written");
+    }
+    let real = std::process::Command::new("sh").args(["-c", "command -v psql"]).output().expect("runs").stdout;
+    let real = String::from_utf8(real).expect("a path");
+    std::os::unix::fs::symlink(real.trim(), old.join("psql")).expect("linked");
+    for program in ["pg_dump", "pg_restore"] {
+        use std::os::unix::fs::PermissionsExt;
+        std::fs::set_permissions(old.join(program), std::fs::Permissions::from_mode(0o755)).expect("set");
+    }
+    let variables = [
+        ("PGPASSFILE", server.passfile().to_str().expect("plain")),
+        ("COFFRE_POSTGRES_BIN", old.to_str().expect("plain")),
+    ];
+    let run = desk.run_with(&variables, &["backup", "--postgres", &server.url("postgres")]);
+    expect(&run, 5, &["pg_dump is of version 9.6.24, older than", "hint: install the client programs of that version"]);
+    assert_eq!(desk.snapshot_count(), 0);
+}
+
+#[test]
+fn a_server_killed_in_the_middle_of_a_dump_leaves_no_snapshot_and_no_process() {
+    let Some(server) = PostgresServer::start() else { return };
+    let desk = Desk::with_repository();
+    server.sql(
+        "postgres",
+        "CREATE TABLE big AS SELECT i, repeat(md5(i::text), 30) AS pad FROM generate_series(1, 400000) i",
+    );
+    let port = server.port().to_string();
+    let child = desk
+        .command(&["backup", "--postgres", &server.url("postgres"), "--jobs", "2", "--split-over", "1MB"])
+        .env("PGPASSFILE", server.passfile())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("started");
+    let copying = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'COPY%big%'";
+    until("the table is copied", || server.sql("postgres", copying).trim() != "0");
+    server.kill();
+    let run = child.wait_with_output().expect("ended").into();
+    expect(&run, 5, &["so no snapshot was made"]);
+    assert!(!is_running(&["pg_dump", "psql", "pg_restore"], &port), "a client was left");
+    assert_eq!(desk.snapshot_count(), 0);
+
+    let Some(server) = MariaDbServer::start() else { return };
+    server.sql(
+        "",
+        "CREATE DATABASE big; USE big; CREATE TABLE t AS SELECT seq, REPEAT(MD5(seq), 30) AS pad FROM seq_1_to_400000",
+    );
+    let url = format!("{}?option-file={}", server.url("big"), server.option_file().display());
+    let port = format!("--port={}", server.port());
+    let child = desk.command(&["backup", "--mysql", &url]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let child = child.expect("started");
+    let reading = "SELECT COUNT(*) FROM information_schema.processlist WHERE info LIKE '%FROM `t`%' AND db = 'big'";
+    until("the table is read", || server.sql("", reading).trim() != "0");
+    server.kill();
+    let run = child.wait_with_output().expect("ended").into();
+    expect(&run, 5, &["so no snapshot was made"]);
+    assert!(!is_running(&["mariadb-dump", "mysqldump"], &port), "a client was left");
+    assert_eq!(desk.snapshot_count(), 0);
+}
+
+#[test]
+fn a_dump_that_is_interrupted_leaves_no_process_and_no_session() {
+    let Some(server) = postgres::shared() else { return };
+    let desk = Desk::with_repository();
+    server.sql("postgres", "CREATE DATABASE slow");
+    server.sql("slow", "CREATE TABLE t AS SELECT i, repeat(md5(i::text), 30) AS pad FROM generate_series(1, 300000) i");
+    let child = desk
+        .command(&["backup", "--postgres", &server.url("slow"), "--jobs", "2", "--split-over", "1MB"])
+        .env("PGPASSFILE", server.passfile())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("started");
+    let sessions = "SELECT count(*) FROM pg_stat_activity WHERE datname = 'slow'";
+    until("it is connected", || server.sql("postgres", sessions).trim() != "0");
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("it runs");
+    let run = child.wait_with_output().expect("ended").into();
+    expect(&run, 130, &["interrupted"]);
+    assert!(!is_running(&["pg_dump", "psql", "pg_restore"], "slow"), "a client was left");
+    until("the sessions are gone", || server.sql("postgres", sessions).trim() == "0");
+    assert_eq!(desk.snapshot_count(), 0);
+}
+
+#[test]
+fn a_database_dropped_between_listing_and_dumping_fails_alone() {
+    let Some(server) = PostgresServer::start() else { return };
+    let desk = Desk::with_repository();
+    server.sql("postgres", "CREATE DATABASE first; CREATE DATABASE second");
+    // The first is dumped while its table is locked; meanwhile the second goes.
+    server.sql("first", "CREATE TABLE t AS SELECT 1 AS x");
+    let holder = std::thread::scope(|scope| {
+        let lock = scope.spawn(|| server.sql("first", "BEGIN; LOCK TABLE t; SELECT pg_sleep(3); COMMIT"));
+        until("the table is locked", || {
+            server.sql("first", "SELECT count(*) FROM pg_locks WHERE mode = 'AccessExclusiveLock'").trim() != "0"
+        });
+        let child = desk
+            .command(&["backup", "--postgres", &server.url(""), "--all-databases", "--keep-partial"])
+            .env("PGPASSFILE", server.passfile())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("started");
+        let waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted";
+        until("the dump waits", || server.sql("first", waiting).trim() != "0");
+        server.sql("postgres", "DROP DATABASE second");
+        lock.join().expect("no panic");
+        child.wait_with_output().expect("ended")
+    });
+    expect(&holder.into(), 5, &["MISSING    postgres/second.dump", "database \"second\" does not exist", "INCOMPLETE"]);
+    let snapshots = desk.snapshots();
+    assert_eq!((snapshots.len(), &snapshots[0]["streams"]), (1, &3.into()));
+}
+
+#[test]
+fn a_restore_that_fails_says_in_what_state_it_left_the_server() {
+    let Some(server) = postgres::shared() else { return };
+    let (desk, passfile) = (Desk::with_repository(), [("PGPASSFILE", server.passfile().to_str().expect("plain"))]);
+    server.load("state", &fixture("postgres.sql"));
+    expect(&desk.run_with(&passfile, &["backup", "--postgres", &server.url("state")]), 0, &[]);
+    let leftovers = "SELECT count(*) FROM pg_database WHERE datname LIKE '%\\_coffre\\_%'";
+
+    // A role that may make databases and nothing else: owners and extensions fail.
+    server.sql("postgres", "CREATE ROLE maker LOGIN CREATEDB PASSWORD 'maker'");
+    let (url, password) = (server.url("made").replace("postgres@", "maker@"), [("PGPASSWORD", "maker")]);
+    let strict = desk.run_with(&password, &["restore", "latest", "--into-postgres", &url, "--exit-on-error"]);
+    expect(
+        &strict,
+        1,
+        &["restoring /postgres/state.dump into made failed", "there is no database made, nothing was left behind"],
+    );
+    let mild = desk.run_with(&password, &["restore", "latest", "--into-postgres", &url]);
+    expect(&mild, 3, &["made restored", "statements failed"]);
+
+    // Interrupted.
+    let target = server.url("stopped");
+    let child = desk
+        .command(&["restore", "latest", "--into-postgres", &target])
+        .env("PGPASSFILE", server.passfile())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("started");
+    let begun = "SELECT count(*) FROM pg_stat_activity WHERE datname LIKE 'stopped\\_coffre\\_%'";
+    until("it has begun", || server.sql("postgres", begun).trim() != "0");
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("it runs");
+    let run = child.wait_with_output().expect("ended").into();
+    expect(&run, 130, &["interrupted; there is no database stopped, nothing was left behind"]);
+    assert_eq!(server.sql("postgres", leftovers).trim(), "0");
+
+    lose_largest_pack(&desk);
+    let run = desk.run_with(&passfile, &["restore", "latest", "--into-postgres", &server.url("gone")]);
+    expect(&run, 4, &["there is no database gone, nothing was left behind"]);
+    assert_eq!(server.sql("postgres", leftovers).trim(), "0");
+
+    let Some(server) = mariadb::shared() else { return };
+    let url = |name: &str| format!("{}?option-file={}", server.url(name), server.option_file().display());
+    let desk = Desk::with_repository();
+    server.load("state", &fixture("mariadb.sql"));
+    expect(&desk.run(&["backup", "--mysql", &url("state")]), 0, &[]);
+    let before = server.fingerprint("state");
+    lose_largest_pack(&desk);
+    let made = desk.run(&["restore", "latest", "--into-mysql", &url("gone")]);
+    expect(&made, 4, &["there is no database gone, nothing was left behind"]);
+    assert!(!server.sql("", "SHOW DATABASES").contains("gone"));
+    let replaced = desk.run(&["restore", "latest", "--into-mysql", &url("state"), "--in-place", "--confirm", "state"]);
+    expect(&replaced, 4, &["state is untouched"]);
+    assert_eq!(server.fingerprint("state"), before);
+}
+
+/// Removes the pack that holds most of what was stored.
+fn lose_largest_pack(desk: &Desk) {
+    let packs = std::fs::read_dir(desk.at("repository/packs")).expect("there").flat_map(|directory| {
+        std::fs::read_dir(directory.expect("readable").path())
+            .expect("readable")
+            .map(|pack| pack.expect("readable").path())
+    });
+    let largest = packs.max_by_key(|pack| std::fs::metadata(pack).expect("there").len()).expect("one");
+    std::fs::remove_file(largest).expect("removed");
+}

@@ -1,0 +1,60 @@
+//! Databases: real servers are dumped into a repository and restored from it, and everything that can go wrong does.
+
+use std::path::PathBuf;
+
+use serde_json::Value;
+
+use crate::support::desk::{Desk, Run};
+
+mod failures;
+mod mysql;
+mod postgres;
+mod sqlite;
+mod streams;
+
+/// Statements that fill a database with awkward types and objects.
+fn fixture(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/data/databases").join(name)
+}
+
+impl Desk {
+    /// Runs the program with variables, such as where a database client finds its password.
+    fn run_with(&self, variables: &[(&str, &str)], arguments: &[&str]) -> Run {
+        self.command(arguments).envs(variables.iter().copied()).output().expect("runs").into()
+    }
+
+    /// Returns the facts of a stream of the latest snapshot.
+    fn facts(&self, path: &str) -> Value {
+        let listed = self.events("entry", &["ls", &format!("latest:{path}")]);
+        assert_eq!(listed.len(), 1, "{listed:?}");
+        listed[0].clone()
+    }
+
+    fn snapshot_count(&self) -> usize {
+        self.snapshots().len()
+    }
+
+    fn snapshots(&self) -> Vec<Value> {
+        self.events("snapshot", &["snapshots"])
+    }
+
+    /// Returns what a run tells of one kind, without the progress that a slow one tells, too.
+    fn events(&self, kind: &str, arguments: &[&str]) -> Vec<Value> {
+        self.json(arguments).into_iter().filter(|event| event["event"] == kind).collect()
+    }
+}
+
+/// Panics unless a run ended with this code, and every part is in what it said.
+fn expect(run: &Run, code: i32, parts: &[&str]) {
+    let said = format!("{}{}", run.out, run.err);
+    assert_eq!(run.code, code, "{said}");
+    for part in parts {
+        assert!(said.contains(part), "{part:?} is not in: {said}");
+    }
+}
+
+/// Returns the last object that a run with `--json` printed.
+fn summary(run: &Run) -> Value {
+    let last = run.out.lines().last().unwrap_or_default();
+    serde_json::from_str(last).unwrap_or_else(|error| panic!("{error}: {run:?}"))
+}

@@ -1,0 +1,99 @@
+//! MariaDB there and back.
+
+use crate::databases::{expect, fixture};
+use crate::support::desk::Desk;
+use crate::support::mariadb::{self, MariaDbServer};
+
+/// A URL with which clients find the password.
+fn url(server: &MariaDbServer, database: &str) -> String {
+    format!("{}?option-file={}", server.url(database), server.option_file().display())
+}
+
+#[test]
+fn a_database_comes_back_as_it_was() {
+    let Some(server) = mariadb::shared() else { return };
+    let desk = Desk::with_repository();
+    server.load("there", &fixture("mariadb.sql"));
+    let backup = desk.run(&["backup", "--mysql", &url(server, "there")]);
+    expect(&backup, 0, &["1 stream", "their engine has no transactions: crash_safe, flat"]);
+
+    let stream = desk.facts("mysql/there.sql");
+    let facts = &stream["facts"];
+    for name in
+        ["server_version", "client_version", "database_bytes", "rows_estimate", "binlog_file", "binlog_position"]
+    {
+        assert!(facts[name].as_str().is_some_and(|text| !text.is_empty()), "{name}: {facts}");
+    }
+    assert_eq!(facts["checked"], "ends with \"-- Dump completed\"");
+    assert!(!stream["command"].to_string().contains(server.password()));
+
+    let target = url(server, "back");
+    expect(&desk.run(&["restore", "latest", "--into-mysql", &target, "--plan"]), 0, &["back", "nothing was changed"]);
+    let restored = desk.run(&["restore", "latest", "--into-mysql", &target, "--exit-on-error"]);
+    expect(&restored, 0, &["back restored"]);
+    assert_eq!(server.fingerprint("back"), server.fingerprint("there"));
+    let versions = "SELECT table_name FROM information_schema.tables
+        WHERE table_schema = 'there' AND table_type = 'SYSTEM VERSIONED'";
+    let versioned = server.sql("there", versions);
+    let versioned = versioned.lines().next().expect("the fixture has one");
+    let history = format!("SELECT COUNT(*) FROM `{versioned}` FOR SYSTEM_TIME ALL");
+    assert_eq!(server.sql("back", &history), server.sql("there", &history), "rows of the past");
+
+    let again = desk.run(&["restore", "latest", "--into-mysql", &target]);
+    expect(&again, 1, &["error: back exists"]);
+    server.sql("back", "CREATE TABLE too_much (x INT)");
+    let in_place = desk.run(&["restore", "latest", "--into-mysql", &target, "--in-place", "--confirm", "back"]);
+    expect(&in_place, 0, &["back restored"]);
+    assert_eq!(server.fingerprint("back"), server.fingerprint("there"));
+}
+
+#[test]
+fn all_databases_come_with_their_users() {
+    let Some(server) = MariaDbServer::start() else { return };
+    let desk = Desk::with_repository();
+    server.load("first", &fixture("mariadb.sql"));
+    server.sql(
+        "",
+        "CREATE DATABASE `odd ``name=/` CHARACTER SET latin1 COLLATE latin1_german1_ci; USE `odd ``name=/`;
+        CREATE TABLE t AS SELECT seq FROM seq_1_to_100;
+        CREATE USER clerk@localhost IDENTIFIED BY 'x'; GRANT SELECT ON first.* TO clerk@localhost",
+    );
+    let backup = desk.run(&["backup", "--mysql", &url(&server, ""), "--all-databases", "--jobs", "2"]);
+    expect(&backup, 0, &["3 streams"]);
+
+    let Some(other) = MariaDbServer::start() else { return };
+    let target = url(&other, "");
+    let users = desk.run(&["restore", "latest", "--into-mysql", &target, "--globals"]);
+    assert!(users.code == 0 || users.code == 3, "{users:?}");
+    // The one we connect as has the password now that it has there.
+    std::fs::copy(server.option_file(), other.option_file()).expect("copied");
+    let grants = "SHOW GRANTS FOR clerk@localhost";
+    assert_eq!(other.sql("", grants), server.sql("", grants));
+    let restored = desk.run(&["restore", "latest", "--into-mysql", &target, "--all-databases", "--exit-on-error"]);
+    expect(&restored, 0, &["first restored", "odd `name=/ restored"]);
+    for name in ["first", "odd `name=/"] {
+        assert_eq!(other.fingerprint(name), server.fingerprint(name), "{name}");
+    }
+    let collation = "SELECT default_collation_name FROM information_schema.schemata WHERE schema_name = 'odd `name=/'";
+    assert_eq!(other.sql("", collation).trim(), "latin1_german1_ci");
+}
+
+#[test]
+fn the_password_comes_from_a_variable_or_a_credential_and_never_from_an_argument() {
+    let Some(server) = mariadb::shared() else { return };
+    let desk = Desk::with_repository();
+    server.sql("", "CREATE DATABASE logins; CREATE TABLE logins.t AS SELECT 1 AS x");
+    let with_password = |password: &str| server.url("logins").replacen("root@", &format!("root:{password}@"), 1);
+    let refused = desk.run(&["backup", "--mysql", &with_password("geheim")]);
+    expect(&refused, 2, &["every user of this machine can read a password on the command line"]);
+    assert!(!refused.err.contains("geheim"), "{refused:?}");
+
+    let encoded: String = server.password().bytes().map(|byte| format!("%{byte:02x}")).collect();
+    let variable = [("SHOP_URL", with_password(&encoded))];
+    let variable: Vec<(&str, &str)> = variable.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    expect(&desk.run_with(&variable, &["backup", "--mysql", "env:SHOP_URL"]), 0, &["1 stream"]);
+
+    std::fs::write(desk.at("coffre-mysql-password"), format!("{}\n", server.password())).expect("written");
+    let credentials = [("CREDENTIALS_DIRECTORY", desk.directory.path().to_str().expect("plain"))];
+    expect(&desk.run_with(&credentials, &["backup", "--mysql", &server.url("logins")]), 0, &["1 stream"]);
+}

@@ -1,0 +1,200 @@
+//! PostgreSQL there and back.
+
+use crate::databases::{expect, fixture, summary};
+use crate::support::desk::Desk;
+use crate::support::postgres::{self, PostgresServer};
+
+/// The variable with which clients find the password.
+fn passfile(server: &PostgresServer) -> [(&'static str, &str); 1] {
+    [("PGPASSFILE", server.passfile().to_str().expect("plain"))]
+}
+
+#[test]
+fn a_database_comes_back_as_it_was_with_its_settings_and_rights() {
+    let Some(server) = postgres::shared() else { return };
+    let (desk, env) = (Desk::with_repository(), passfile(server));
+    server.load("there", &fixture("postgres.sql"));
+    expect(&desk.run_with(&env, &["backup", "--postgres", &server.url("there")]), 0, &["1 stream"]);
+
+    let stream = desk.facts("postgres/there.dump");
+    let facts = &stream["facts"];
+    for (name, expected) in [("engine", "postgres"), ("database", "there"), ("encoding", "UTF8")] {
+        assert_eq!(facts[name], expected);
+    }
+    for name in ["server_version", "client_version", "database_bytes", "rows_estimate", "wal_lsn", "archive_entries"] {
+        assert!(facts[name].as_str().is_some_and(|text| !text.is_empty()), "{name}: {facts}");
+    }
+    let rows: u64 = facts["rows_estimate"].as_str().and_then(|text| text.parse().ok()).expect("a number");
+    assert!(rows > 10_000, "{rows}");
+    assert!(!stream["command"].to_string().contains(server.password()));
+
+    let url = server.url("");
+    let plan =
+        desk.run_with(&env, &["restore", "latest", "--into-postgres", &url, "--database", "there=back", "--plan"]);
+    expect(&plan, 0, &["there", "back", "nothing was changed"]);
+    let restored = desk
+        .run_with(&env, &["restore", "latest", "--into-postgres", &url, "--database", "there=back", "--exit-on-error"]);
+    expect(&restored, 0, &["back restored"]);
+    assert_eq!(server.fingerprint("back"), server.fingerprint("there"));
+    let of_the_database = "
+        SELECT datcollate, datctype, pg_get_userbyid(datdba), shobj_description(oid, 'pg_database'),
+            (SELECT array_agg(a ORDER BY a::text) FROM aclexplode(datacl) a)
+        FROM pg_database WHERE datname = current_database();
+        SELECT setrole::regrole, setting FROM pg_db_role_setting, unnest(setconfig) setting
+        WHERE setdatabase = (SELECT oid FROM pg_database WHERE datname = current_database()) ORDER BY 1, 2";
+    assert_eq!(server.sql("back", of_the_database), server.sql("there", of_the_database));
+    let statistics = "SELECT count(*) > 0 FROM pg_stats WHERE schemaname = 'shop'";
+    assert_eq!(server.sql("back", statistics).trim(), "t");
+
+    // By several connections, through a spool file that is gone afterwards.
+    let spool = desk.at("spool");
+    std::fs::create_dir(&spool).expect("made");
+    let spool = spool.to_str().expect("plain");
+    let (target, jobs) = (server.url("parallel"), ["--jobs", "3", "--spool-dir", spool]);
+    let parallel = [&["restore", "latest", "--into-postgres", &target][..], &jobs].concat();
+    expect(&desk.run_with(&env, &parallel), 0, &["parallel restored"]);
+    assert_eq!(server.fingerprint("parallel"), server.fingerprint("there"));
+    assert_eq!(std::fs::read_dir(spool).expect("readable").count(), 0);
+}
+
+#[test]
+fn large_tables_become_streams_of_their_own_under_one_snapshot() {
+    let Some(server) = postgres::shared() else { return };
+    let (desk, env) = (Desk::with_repository(), passfile(server));
+    server.load("split", &fixture("postgres.sql"));
+    let split = ["--jobs", "3", "--split-over", "100kB"];
+    let url = server.url("split");
+    let backup = [&["backup", "--postgres", &url][..], &split].concat();
+
+    // Somebody moves rows from one table to another all the time, in transactions: their sum is always the same.
+    server.sql(
+        "split",
+        "CREATE TABLE public.a AS SELECT i AS id, 100 AS amount, repeat('x', 200) AS pad FROM generate_series(1, 3000) i;
+        CREATE TABLE public.b AS SELECT * FROM public.a; ALTER TABLE public.a ADD PRIMARY KEY (id); ALTER TABLE public.b ADD PRIMARY KEY (id)",
+    );
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                server.sql(
+                    "split",
+                    "BEGIN; UPDATE public.a SET amount = amount - 1; UPDATE public.b SET amount = amount + 1; COMMIT;",
+                );
+            }
+        });
+        for _ in 0..3 {
+            expect(&desk.run_with(&env, &backup), 0, &["streams"]);
+        }
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+    let entries = desk.events("entry", &["ls", "-R", "latest:postgres"]);
+    let paths: Vec<&str> = entries.iter().filter_map(|entry| entry["path"].as_str()).collect();
+    for table in ["public.a", "public.b", "shop.items"] {
+        assert!(paths.contains(&format!("/postgres/split.tables/{table}.dump").as_str()), "{paths:?}");
+    }
+    let held = "SELECT count(*) FROM pg_stat_activity WHERE datname = 'split' AND state <> 'active'";
+    assert_eq!(server.sql("postgres", held).trim(), "0", "a session was left behind");
+
+    let target = server.url("joined");
+    let restore = ["restore", "latest", "--into-postgres", &target, "--jobs", "2", "--exit-on-error"];
+    expect(&desk.run_with(&env, &restore), 0, &["joined restored"]);
+    let sum = "SELECT (SELECT sum(amount) FROM public.a) + (SELECT sum(amount) FROM public.b)";
+    assert_eq!(server.sql("joined", sum).trim(), "600000");
+    server.sql("split", "DROP TABLE public.a, public.b");
+    server.sql("joined", "DROP TABLE public.a, public.b");
+    assert_eq!(server.fingerprint("joined"), server.fingerprint("split"));
+
+    // Without one of its parts it is not begun.
+    let part = ["restore", "latest:postgres/split.tables", "--into-postgres", &target, "--plan"];
+    expect(&desk.run_with(&env, &part), 1, &["OBSTACLE", "name the directory"]);
+}
+
+#[test]
+fn all_databases_come_with_their_roles_and_a_foreign_encoding() {
+    let Some(server) = PostgresServer::start() else { return };
+    let (desk, env) = (Desk::with_repository(), passfile(&server));
+    server.load("first", &fixture("postgres.sql"));
+    server.load_non_utf8("bytes");
+    server.sql("postgres", "CREATE DATABASE \"odd /name\\\"; CREATE ROLE clerk LOGIN PASSWORD 'x'");
+    let backup = ["backup", "--postgres", &server.url(""), "--all-databases", "--jobs", "2", "--split-over", "10GB"];
+    expect(&desk.run_with(&env, &backup), 0, &["5 streams"]);
+    assert_eq!(desk.snapshots()[0]["sources"][0], format!("postgres://127.0.0.1:{}/*", server.port()));
+    let globals = desk.run(&["dump", "latest:postgres/globals.sql"]).out;
+    assert!(globals.contains("CREATE ROLE clerk") && globals.contains("SCRAM-SHA-256$"), "{globals}");
+
+    let Some(other) = PostgresServer::start() else { return };
+    let (env, url) = (passfile(&other), other.url(""));
+    let several = desk.run_with(&env, &["restore", "latest", "--into-postgres", &url]);
+    expect(&several, 2, &["several databases: bytes, first, odd /name\\, postgres", "hint: choose with --database"]);
+    let roles = desk.run_with(&env, &["restore", "latest", "--into-postgres", &url, "--globals"]);
+    expect(&roles, 3, &["role \"postgres\" already exists"]);
+    // The one we connect as has the password now that it has there.
+    let reset = format!("ALTER ROLE postgres PASSWORD '{}'", other.password().replace('\'', "''"));
+    let mut psql = std::process::Command::new("psql");
+    psql.args(["-q", "-d", &other.url("postgres"), "-c", &reset]).env("PGPASSWORD", server.password());
+    assert!(psql.status().expect("runs").success());
+    let chosen = ["--database", "first", "--database", "bytes", "--database", "odd /name\\"];
+    let restore = [&["restore", "latest", "--into-postgres", &url, "--exit-on-error"][..], &chosen].concat();
+    expect(&desk.run_with(&env, &restore), 0, &["first restored", "bytes restored", "odd /name\\ restored"]);
+    for name in ["first", "bytes"] {
+        assert_eq!(other.fingerprint(name), server.fingerprint(name), "{name}");
+    }
+    let role = "SELECT rolcanlogin, rolpassword FROM pg_authid WHERE rolname = 'clerk'";
+    assert_eq!(other.sql("postgres", role), server.sql("postgres", role));
+}
+
+#[test]
+fn plain_dumps_are_the_same_every_night_and_come_back() {
+    let Some(server) = postgres::shared() else { return };
+    let (desk, env) = (Desk::with_repository(), passfile(server));
+    server.load("plain", &fixture("postgres.sql"));
+    let backup = ["--json", "backup", "--postgres", &server.url("plain"), "--postgres-plain"];
+    for new in [true, false] {
+        let run = desk.run_with(&env, &backup);
+        let summary = summary(&run);
+        assert_eq!(summary["new_bytes"].as_u64().expect("a number") > 0, new, "{summary}");
+    }
+    let stream = desk.facts("postgres/plain.sql");
+    assert_eq!(stream["facts"]["format"], "postgres plain");
+    assert!(stream["command"].to_string().contains("--restrict-key=***"), "{stream}");
+    expect(
+        &desk.run_with(&env, &["restore", "latest", "--into-postgres", &server.url("plain again"), "--exit-on-error"]),
+        0,
+        &["plain again restored"],
+    );
+    assert_eq!(server.fingerprint("plain again"), server.fingerprint("plain"));
+}
+
+#[test]
+fn an_existing_database_is_replaced_only_when_asked_and_is_kept() {
+    let Some(server) = postgres::shared() else { return };
+    let (desk, env) = (Desk::with_repository(), passfile(server));
+    server.sql("postgres", "CREATE DATABASE taken");
+    server.sql("taken", "CREATE TABLE t AS SELECT 1 AS version");
+    expect(&desk.run_with(&env, &["backup", "--postgres", &server.url("taken")]), 0, &[]);
+    server.sql("taken", "UPDATE t SET version = 2");
+
+    let url = server.url("");
+    let restore = ["restore", "latest", "--into-postgres", &url];
+    let with = |more: &[&str]| desk.run_with(&env, &[&restore[..], more].concat());
+    expect(&with(&[]), 1, &["error: taken exists", "hint: --database OLD=NEW"]);
+    expect(&with(&["--plan"]), 1, &["taken (exists)", "OBSTACLE   taken exists"]);
+    expect(&with(&["--in-place"]), 2, &["add --confirm taken"]);
+    expect(&with(&["--in-place", "--confirm", "other"]), 2, &["add --confirm taken"]);
+    assert_eq!(server.sql("taken", "SELECT version FROM t").trim(), "2");
+
+    // Somebody is connected; it is not asked.
+    let session = std::thread::spawn(|| {
+        let server = postgres::shared().expect("it is there");
+        std::panic::catch_unwind(|| server.sql("taken", "SELECT pg_sleep(60)")).is_err()
+    });
+    while server.sql("postgres", "SELECT count(*) FROM pg_stat_activity WHERE datname = 'taken'").trim() == "0" {
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    let replaced = with(&["--in-place", "--confirm", "taken"]);
+    expect(&replaced, 0, &["taken restored", "is called taken_replaced_"]);
+    assert!(session.join().expect("joined"), "the session was ended");
+    assert_eq!(server.sql("taken", "SELECT version FROM t").trim(), "1");
+    let old = server.sql("postgres", "SELECT datname FROM pg_database WHERE datname LIKE 'taken\\_replaced\\_%'");
+    assert_eq!(server.sql(old.trim(), "SELECT version FROM t").trim(), "2");
+}

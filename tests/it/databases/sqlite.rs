@@ -1,0 +1,112 @@
+//! SQLite files there and back, while others write to them.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rusqlite::Connection;
+
+use crate::databases::expect;
+use crate::support::desk::Desk;
+
+fn create(path: &Path, journal: &str) -> Connection {
+    let connection = Connection::open(path).expect("opened");
+    connection.busy_timeout(std::time::Duration::from_secs(30)).expect("set");
+    connection
+        .execute_batch(&format!(
+            "PRAGMA journal_mode = {journal};
+             CREATE TABLE a (id INTEGER PRIMARY KEY, amount INT, pad BLOB); CREATE TABLE b AS SELECT * FROM a;
+             WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 8000)
+             INSERT INTO a SELECT i, 100, randomblob(500) FROM n;
+             INSERT INTO b SELECT * FROM a;
+             CREATE VIEW v AS SELECT a.id, b.amount FROM a JOIN b USING (id);
+             CREATE TRIGGER t AFTER DELETE ON a BEGIN DELETE FROM b WHERE id = old.id; END;"
+        ))
+        .expect("filled");
+    connection
+}
+
+fn sum(path: &Path) -> i64 {
+    let connection = Connection::open(path).expect("opened");
+    let sql = "SELECT (SELECT sum(amount) FROM a) + (SELECT sum(amount) FROM b)";
+    connection.query_row(sql, [], |row| row.get(0)).expect("a sum")
+}
+
+#[test]
+fn a_database_that_is_written_to_is_copied_as_it_was_at_one_moment() {
+    for journal in ["wal", "delete"] {
+        let desk = Desk::with_repository();
+        let (file, back) = (desk.at("app.db"), desk.at("back.db"));
+        let (file_text, back_text) = (file.to_str().expect("plain"), back.to_str().expect("plain"));
+        let writer = create(&file, journal);
+        let stop = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let stop = &stop;
+            scope.spawn(move || {
+                let mut turn = 0;
+                while !stop.load(Ordering::Relaxed) {
+                    turn = turn % 7900 + 100;
+                    let move_some = format!(
+                        "BEGIN IMMEDIATE; UPDATE a SET amount = amount - 1 WHERE id < {turn};
+                         UPDATE b SET amount = amount + 1 WHERE id < {turn}; COMMIT;"
+                    );
+                    writer.execute_batch(&move_some).expect("written");
+                    std::thread::sleep(std::time::Duration::from_millis(2));
+                }
+            });
+            let run = desk.run(&[
+                "backup",
+                "--sqlite",
+                file_text,
+                "--spool-dir",
+                desk.directory.path().to_str().expect("plain"),
+            ]);
+            stop.store(true, Ordering::Relaxed);
+            expect(&run, 0, &["1 stream"]);
+        });
+        let stream = desk.facts(&format!("sqlite{file_text}"));
+        assert_eq!((&stream["facts"]["journal_mode"], &stream["facts"]["tables"]), (&journal.into(), &"2".into()));
+        expect(&desk.run(&["restore", "latest", "--into-sqlite", back_text]), 0, &["restored"]);
+        assert_eq!(sum(&back), 1_600_000, "{journal}");
+        let left: Vec<_> = std::fs::read_dir(desk.directory.path())
+            .expect("readable")
+            .map(|item| item.expect("readable").file_name().into_string().expect("plain"))
+            .filter(|name| name.contains("spool"))
+            .collect();
+        assert!(left.is_empty(), "{left:?}");
+    }
+}
+
+#[test]
+fn a_database_in_use_is_replaced_under_its_users() {
+    let desk = Desk::with_repository();
+    let file = desk.at("app.db");
+    let file_text = file.to_str().expect("plain");
+    let user = create(&file, "wal");
+    expect(&desk.run(&["backup", "--sqlite", file_text]), 0, &[]);
+    user.execute_batch("DELETE FROM a; DROP VIEW v; CREATE TABLE c (x);").expect("changed");
+    let restore = ["restore", "latest", "--into-sqlite", file_text];
+    expect(&desk.run(&restore), 1, &["exists"]);
+    expect(&desk.run(&[&restore[..], &["--in-place", "--confirm", file_text]].concat()), 0, &["restored"]);
+    let seen: i64 = user.query_row("SELECT count(*) FROM v", [], |row| row.get(0)).expect("the view is back");
+    assert_eq!(seen, 8000);
+    drop(user);
+    assert_eq!(sum(&file), 1_600_000);
+}
+
+#[test]
+fn a_damaged_database_is_not_backed_up() {
+    let desk = Desk::with_repository();
+    let file = desk.at("app.db");
+    drop(create(&file, "delete"));
+    let mut bytes = std::fs::read(&file).expect("read");
+    let middle = bytes.len() / 2 / 4096 * 4096;
+    bytes[middle..middle + 4096].fill(0x5a);
+    std::fs::write(&file, bytes).expect("written");
+    let run = desk.run(&["backup", "--sqlite", file.to_str().expect("plain")]);
+    expect(&run, 5, &["app.db is damaged; it said:", "so no snapshot was made"]);
+    let missing = desk.run(&["backup", "--sqlite", "nothing.db"]);
+    expect(&missing, 5, &["nothing.db could not be read"]);
+    std::fs::write(desk.at("text.db"), "not a database at all\n".repeat(100)).expect("written");
+    expect(&desk.run(&["backup", "--sqlite", "text.db"]), 5, &["text.db could not be"]);
+    assert_eq!(desk.snapshot_count(), 0);
+}
