@@ -125,7 +125,7 @@ impl Default for InitOptions {
             |min, avg, max| ChunkerProfile { algorithm: ChunkerProfile::FASTCDC_2020, min, avg, max, normalization: 2 };
         Self {
             files: profile(64 << 10, 256 << 10, 1 << 20),
-            streams: profile(2 << 10, 8 << 10, 32 << 10),
+            streams: profile(1 << 10, 4 << 10, 16 << 10),
             pack_target_bytes: 32 << 20,
         }
     }

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use crate::support::desk::{Desk, Run};
 
+mod examples;
 mod failures;
 mod mysql;
 mod postgres;
