@@ -3,7 +3,7 @@
 //! The copy goes page by page into another file; what is read is consistent, whatever is written meanwhile
 //! (<https://sqlite.org/backup.html>). A database in WAL mode is copied in one go, which stops nobody. One with a rollback
 //! journal is copied in steps, each of which holds a lock for a few milliseconds; when a writer comes between, SQLite begins
-//! anew, and after [`RESTARTS`] times the rest is copied in one go, because otherwise it might never end.
+//! anew, and after three times the rest is copied in one go, because otherwise it might never end.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

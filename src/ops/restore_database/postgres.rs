@@ -41,7 +41,7 @@ pub(super) async fn restore(
     // Unique, and telling where it comes from, should it ever be left over.
     let suffix: String = random::<4>().iter().map(|byte| format!("{byte:02x}")).collect();
     let scratch = format!("{}_coffre_{suffix}", cut(&plan.name, 46));
-    let outcome = run.into_scratch(&scratch).await;
+    let outcome = run.through_scratch(&scratch).await;
     let (said, replaced) = match outcome {
         Ok(done) => done,
         Err(failure) => {
@@ -70,7 +70,7 @@ struct Run<'a> {
 impl Run<'_> {
     /// Restores into the database `scratch`, which is made, and gives it its name. Returns what the clients said, and the
     /// name that an existing database has now.
-    async fn into_scratch(&self, scratch: &str) -> Result<(Vec<String>, Option<String>), Failure> {
+    async fn through_scratch(&self, scratch: &str) -> Result<(Vec<String>, Option<String>), Failure> {
         let clauses = self.plan.fact(fact::CREATE).unwrap_or_default();
         let create = format!("CREATE DATABASE {} TEMPLATE template0 {clauses};\n", identifier(scratch));
         self.sql("asked to create a database", "postgres", create).await?;
