@@ -59,10 +59,8 @@ pub struct Args {
     /// Store the output of a command as a stream (repeatable; comes last)
     #[arg(long, value_name = "NAME -- CMD ARGS…")]
     command: Vec<OsString>,
-    #[command(flatten)]
-    databases: DatabaseArgs,
     /// Label the snapshot (repeatable)
-    #[arg(long, value_name = "TAG", help_heading = "Options")]
+    #[arg(long, value_name = "TAG")]
     tag: Vec<String>,
     /// Host to name in the snapshot [default: this machine's name]
     #[arg(long, value_name = "NAME", env = "COFFRE_HOST")]
@@ -85,6 +83,8 @@ pub struct Args {
     /// Threads that read and compress [default: one for each processor]
     #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
     threads: usize,
+    #[command(flatten)]
+    databases: DatabaseArgs,
 }
 
 pub async fn run(global: &GlobalArgs, args: Args, commands: Vec<streams::Command>) -> anyhow::Result<Exit> {

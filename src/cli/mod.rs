@@ -47,9 +47,9 @@ pub struct Cli {
 enum Verb {
     /// Make a repository
     Init(init::Args),
-    /// Back up files, standard input or the output of commands
+    /// Back up files, databases, standard input or the output of commands
     Backup(backup::Args),
-    /// Restore a snapshot, or a part of it, into a directory
+    /// Restore a snapshot, or a part of it, into a directory or a database server
     Restore(restore::Args),
     /// Check that everything is there and, with --read-data, that every byte is what it was
     Verify(verify::Args),

@@ -119,6 +119,7 @@ pub(super) fn run(writer: &Writer, work: Work, runtime: &Handle) -> Result<Assem
             monitor: &*monitor,
             cancel: &cancel,
             now: options.clock.now(),
+            is_all: walk.is_none(),
             failed: AtomicBool::new(false),
         };
         let streams = reader.store_all(members, &options.stream_options);

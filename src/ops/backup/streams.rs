@@ -50,6 +50,8 @@ pub(super) struct StreamReader<'a> {
     pub(super) monitor: &'a dyn Monitor,
     pub(super) cancel: &'a Cancel,
     pub(super) now: crate::model::time::Timestamp,
+    /// The backup has nothing but streams: when all of them fail there is nothing to keep.
+    pub(super) is_all: bool,
     /// Another stream has failed: this one is of no use any more.
     pub(super) failed: AtomicBool,
 }
@@ -135,7 +137,8 @@ impl StreamReader<'_> {
                 }
             }
         }
-        if all.streams.is_empty()
+        if self.is_all
+            && all.streams.is_empty()
             && let Some(MissingStream { name, why }) = all.missing.first()
         {
             return Err(Stopped::AllFailed { name: name.clone(), why: why.clone() });

@@ -132,7 +132,7 @@ pub enum RestoreDatabaseError {
         reasons: Vec<String>,
     },
     /// A client program failed.
-    #[error("{step} failed: {program} ended with status {status}{}; {left}", said(stderr))]
+    #[error("{step} failed, {left}: {program} ended with status {status}{}", said(stderr))]
     Client {
         /// What was being done.
         step: String,
@@ -146,7 +146,7 @@ pub enum RestoreDatabaseError {
         left: String,
     },
     /// What is stored could not be had.
-    #[error("{step} failed; {left}")]
+    #[error("{step} failed, {left}")]
     Stored {
         /// What was being done.
         step: String,
@@ -157,7 +157,7 @@ pub enum RestoreDatabaseError {
         source: DumpError,
     },
     /// The server failed while something other than data was restored, or the file could not be written.
-    #[error("{step} failed; {left}")]
+    #[error("{step} failed, {left}")]
     Server {
         /// What was being done.
         step: String,
@@ -168,7 +168,7 @@ pub enum RestoreDatabaseError {
         source: DatabaseError,
     },
     /// The system failed.
-    #[error("{step} failed; {left}")]
+    #[error("{step} failed, {left}")]
     Io {
         /// What was being done.
         step: String,

@@ -99,12 +99,15 @@ fn without_rules(said: Vec<String>) -> Vec<String> {
     said.into_iter().filter(|line| line.chars().any(|c| c != '-')).collect()
 }
 
-/// Tells whether all that failed were statements: a connection that could not be made or was lost ends the client.
+/// Tells whether all that failed were statements without rows: a connection that could not be made or was lost ends the
+/// client, and rows that could not be put are never only counted.
 fn has_gone_on(said: &[String]) -> bool {
     let number = |line: &String| line.strip_prefix("ERROR ")?.split_whitespace().next()?.parse::<u32>().ok();
     let numbers: Vec<u32> = said.iter().filter_map(number).collect();
-    // 2000 to 2999 are the client's own; 1040, 1044, 1045, 1049 say that nobody may come in.
-    !numbers.is_empty() && !numbers.iter().any(|n| (2000..3000).contains(n) || [1040, 1044, 1045, 1049].contains(n))
+    // The client's own, those that say that nobody may come in, and those of a full disk.
+    const FINAL: [u32; 7] = [1040, 1044, 1045, 1049, 1021, 1026, 1114];
+    let has_lost_rows = said.iter().any(|line| line.starts_with("INSERT INTO "));
+    !numbers.is_empty() && !has_lost_rows && !numbers.iter().any(|n| (2000..3000).contains(n) || FINAL.contains(n))
 }
 
 fn failed_statements(said: &[String]) -> u64 {
@@ -144,6 +147,8 @@ mod tests {
         assert!(has_gone_on(&lines("ERROR 1146 (42S02) at line 5: Table 'a.b' doesn't exist")));
         assert!(!has_gone_on(&lines("ERROR 1146 (42S02) at line 5: x\nERROR 2013 (HY000) at line 9: Lost connection")));
         assert!(!has_gone_on(&lines("ERROR 1045 (28000): Access denied")));
+        assert!(!has_gone_on(&lines("INSERT INTO `t` VALUES (1)\nERROR 1062 (23000) at line 9: Duplicate entry")));
+        assert!(!has_gone_on(&lines("ERROR 1114 (HY000) at line 9: The table 't' is full")));
         assert!(!has_gone_on(&lines("killed")));
     }
 }

@@ -136,12 +136,18 @@ impl Run<'_> {
 
     /// Feeds a stream; statements that failed are an error only when that is wanted.
     async fn feed(&self, stream: &PlannedStream, command: &CommandOptions) -> Result<Vec<String>, Failure> {
-        let fed = self.feeder.feed(&stream.path, command).await;
-        fed.or_else(|error| self.tolerate(error)).map_err(|error| self.at(stream, error))
+        let fed = match self.feeder.feed(&stream.path, command).await {
+            // `psql` ends with status 0 whatever failed.
+            Ok(stderr) if has_lost_rows(&stderr) => {
+                Err(FeedError::Client { program: command.name(), status: 0, stderr })
+            }
+            fed => fed.or_else(|error| self.tolerate(error)),
+        };
+        fed.map_err(|error| self.at(stream, error))
     }
 
     /// `pg_restore` ends with status 1 both when it gave up and when it went on after statements that failed; then it says
-    /// how many there were.
+    /// how many there were. Rows that could not be put are never among those that are only counted.
     fn tolerate(&self, error: FeedError) -> Result<Vec<String>, FeedError> {
         match error {
             FeedError::Client { status: 1, stderr, .. }
@@ -266,6 +272,12 @@ impl Failure {
     }
 }
 
+/// Tells whether rows are missing for what failed, or more will be: the disk is full.
+fn has_lost_rows(said: &[String]) -> bool {
+    const SIGNS: [&str; 4] = ["COPY failed", "CONTEXT:  COPY", "No space left on device", "could not extend file"];
+    said.iter().any(|line| SIGNS.iter().any(|sign| line.contains(sign)))
+}
+
 /// Returns how many statements a client went on after: `pg_restore` counts them, `psql` reports each.
 fn ignored_errors(said: &[String]) -> u64 {
     let counted = said.iter().filter_map(|line| {
@@ -294,6 +306,14 @@ mod tests {
         assert_eq!(ignored_errors(&lines("pg_restore: warning: errors ignored on restore: 3")), 3);
         assert_eq!(ignored_errors(&lines("psql:<stdin>:3: ERROR:  role \"a\" already exists\npsql: note")), 1);
         assert_eq!(ignored_errors(&lines("pg_restore: error: could not read")), 0);
+    }
+
+    #[test]
+    fn rows_that_could_not_be_put_are_no_failed_statement() {
+        let lines = |text: &str| text.lines().map(str::to_owned).collect::<Vec<_>>();
+        assert!(has_lost_rows(&lines("pg_restore: error: COPY failed for table \"t\": ERROR:  invalid input")));
+        assert!(has_lost_rows(&lines("ERROR:  could not write: No space left on device")));
+        assert!(!has_lost_rows(&lines("ERROR:  role \"a\" does not exist")));
     }
 
     #[test]

@@ -87,6 +87,10 @@ fn a_member_that_failed_is_left_out_when_the_others_are_to_be_kept() {
     let nothing = ["backup", "--keep-partial", "--command", "bad", "--", "false"];
     expect(&desk.run(&nothing), 5, &["all streams failed"]);
     assert_eq!(desk.snapshot_count(), 2);
+    // Files are worth keeping without any stream.
+    let files = ["backup", "source", "--keep-partial", "--command", "bad", "--", "false"];
+    expect(&desk.run(&files), 5, &["2 files", "MISSING    bad: ", "INCOMPLETE"]);
+    assert_eq!(desk.snapshot_count(), 3);
 }
 
 #[test]
