@@ -51,7 +51,7 @@ pub struct IntoDatabaseArgs {
     /// In place of typing it: the name of a database that may be replaced (repeatable)
     #[arg(long, value_name = "NAME", requires = "in_place")]
     confirm: Vec<String>,
-    /// Give up at the first statement that fails, instead of counting them
+    /// Give up at the first statement that fails, instead of counting them; a MariaDB or MySQL database always does
     #[arg(long)]
     exit_on_error: bool,
     /// Make the connecting user the owner of everything, and leave grants away

@@ -15,7 +15,7 @@ use crate::source::{Member, OpenStream, PlannedStream, SourceError, StreamSource
 
 /// Options of every dump: consistent without locks, row by row, complete, free of encodings that could be lost, and the same
 /// for the same data.
-const DUMP_OPTIONS: [&str; 10] = [
+const DUMP_OPTIONS: [&str; 11] = [
     "--single-transaction",
     "--quick",
     "--routines",
@@ -25,6 +25,8 @@ const DUMP_OPTIONS: [&str; 10] = [
     "--skip-dump-date",
     "--default-character-set=utf8mb4",
     "--max-allowed-packet=1G",
+    // A table locked while it is filled cannot use a sequence for its defaults, and nobody else is in a new database.
+    "--skip-add-locks",
     // Tablespaces need a right that backup users rarely have, and no database needs them.
     "--no-tablespaces",
 ];

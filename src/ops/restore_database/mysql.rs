@@ -29,8 +29,12 @@ pub(super) async fn restore(
                 command.arguments.push("--force".into());
             }
             let left = || "users that were made before it stay".to_owned();
-            let fed = feeder.feed(&stream.path, &command).await;
-            let said = fed.or_else(tolerate(options)).map_err(|error| error.left(step.clone(), left()))?;
+            let said = feeder.feed(&stream.path, &command).await.map_err(|error| error.left(step.clone(), left()))?;
+            // With `--force` the client ends with status 0 whatever failed, even when the server went away.
+            if failed_statements(&said) > 0 && !has_gone_on(&said) {
+                let failed = FeedError::Client { program: command.name(), status: 0, stderr: said };
+                return Err(failed.left(step, left()));
+            }
             restored.failed_statements += failed_statements(&said);
             restored.said.extend(without_rules(said));
         }
@@ -53,45 +57,29 @@ pub(super) async fn restore(
     };
     let untouched = if plan.exists { format!("{} may be dropped", plan.name) } else { "nothing was changed".into() };
     sql(&server, "asked to create a database", statements).await.map_err(server_failed(untouched))?;
+    // Never with `--force`: the client would end with status 0 after rows were lost, even when the server went away.
     let mut command = server.client(Some(&plan.name));
-    if !options.exit_on_error {
-        command.arguments.push("--force".into());
-    }
     if crate::database::mysql::has_history(&stream.facts) {
         command.arguments.push(HISTORY.into());
     }
-    let said = match feeder.feed(&stream.path, &command).await.or_else(tolerate(options)) {
-        Ok(said) => said,
-        Err(error) => {
-            let left = if plan.exists {
-                format!("{} is incomplete, and what it was is gone; the same command restores it anew", plan.name)
-            } else {
-                match sql(&server, "asked to drop what is half restored", format!("DROP DATABASE {name};\n")).await {
-                    Ok(()) => format!("there is no database {}, nothing was left behind", plan.name),
-                    Err(_) => format!("database {} is half restored and may be dropped", plan.name),
-                }
-            };
-            return Err(error.left(step, left));
-        }
-    };
-    restored.failed_statements = failed_statements(&said);
-    if restored.failed_statements > 0 {
-        restored.said = without_rules(said);
+    if let Err(error) = feeder.feed(&stream.path, &command).await {
+        let left = if plan.exists {
+            format!("{} is incomplete, and what it was is gone; the same command restores it anew", plan.name)
+        } else {
+            match sql(&server, "asked to drop what is half restored", format!("DROP DATABASE {name};\n")).await {
+                Ok(()) => format!("there is no database {}, nothing was left behind", plan.name),
+                Err(_) => format!("database {} is half restored and may be dropped", plan.name),
+            }
+        };
+        return Err(error.left(step, left));
     }
     if options.analyze {
         feeder.monitor.phase(&format!("gathering statistics of {}", plan.name));
-        analyze(&server, &plan.name).await.map_err(server_failed(format!("{} is restored", plan.name)))?;
+        analyze(&server, &plan.name)
+            .await
+            .map_err(server_failed(format!("{} is restored, without statistics", plan.name)))?;
     }
     Ok(restored)
-}
-
-/// With `--force` the client goes on after statements that fail, and ends with status 1 in the end.
-fn tolerate(options: &RestoreDatabaseOptions) -> impl Fn(FeedError) -> Result<Vec<String>, FeedError> {
-    let exit_on_error = options.exit_on_error;
-    move |error| match error {
-        FeedError::Client { status: 1, stderr, .. } if !exit_on_error && has_gone_on(&stderr) => Ok(stderr),
-        other => Err(other),
-    }
 }
 
 /// Leaves out the rules that the client draws around statements.
@@ -99,8 +87,8 @@ fn without_rules(said: Vec<String>) -> Vec<String> {
     said.into_iter().filter(|line| line.chars().any(|c| c != '-')).collect()
 }
 
-/// Tells whether all that failed were statements without rows: a connection that could not be made or was lost ends the
-/// client, and rows that could not be put are never only counted.
+/// Tells whether all that failed were statements without rows, so that those after them were done: no connection was
+/// refused or lost, and the disk was not full.
 fn has_gone_on(said: &[String]) -> bool {
     let number = |line: &String| line.strip_prefix("ERROR ")?.split_whitespace().next()?.parse::<u32>().ok();
     let numbers: Vec<u32> = said.iter().filter_map(number).collect();

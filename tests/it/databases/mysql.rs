@@ -97,3 +97,48 @@ fn the_password_comes_from_a_variable_or_a_credential_and_never_from_an_argument
     let credentials = [("CREDENTIALS_DIRECTORY", desk.directory.path().to_str().expect("plain"))];
     expect(&desk.run_with(&credentials, &["backup", "--mysql", &server.url("logins")]), 0, &["1 stream"]);
 }
+
+#[test]
+fn a_restore_whose_connection_is_lost_is_never_called_restored() {
+    let Some(server) = MariaDbServer::start() else { return };
+    let desk = Desk::with_repository();
+    server.sql(
+        "",
+        "CREATE DATABASE big; USE big; CREATE TABLE t AS SELECT seq, REPEAT(MD5(seq), 30) AS pad FROM seq_1_to_200000",
+    );
+    expect(&desk.run(&["backup", "--mysql", &url(&server, "big")]), 0, &[]);
+    let child = desk
+        .command(&["restore", "latest", "--into-mysql", &url(&server, "copy")])
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .expect("started");
+    let filling = "SELECT id FROM information_schema.processlist WHERE db = 'copy' AND info LIKE 'INSERT%'";
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    let connection = loop {
+        assert!(std::time::Instant::now() < deadline, "the table was never filled");
+        match server.sql("", filling).trim() {
+            "" => {}
+            id => break id.to_owned(),
+        }
+    };
+    server.sql("", &format!("KILL {connection}"));
+    let run = child.wait_with_output().expect("ended").into();
+    expect(&run, 1, &["restoring copy failed", "there is no database copy, nothing was left behind"]);
+    assert!(!server.sql("", "SHOW DATABASES").contains("copy"));
+}
+
+#[test]
+fn a_table_whose_default_counts_in_a_sequence_comes_back_with_its_rows() {
+    let Some(server) = MariaDbServer::start() else { return };
+    let desk = Desk::with_repository();
+    server.sql(
+        "",
+        "CREATE DATABASE counted; USE counted; CREATE SEQUENCE s;
+        CREATE TABLE t (id INT DEFAULT (NEXTVAL(s)), x INT); INSERT INTO t (x) VALUES (1), (2), (3)",
+    );
+    expect(&desk.run(&["backup", "--mysql", &url(&server, "counted")]), 0, &[]);
+    server.sql("", "DROP DATABASE counted");
+    expect(&desk.run(&["restore", "latest", "--into-mysql", &url(&server, "counted")]), 0, &["counted restored"]);
+    assert_eq!(server.sql("counted", "SELECT SUM(id), COUNT(*) FROM t").trim(), "6\t3");
+}
