@@ -33,7 +33,7 @@ use crate::format::slot::{RootKey, Slot};
 use crate::format::snapshot::{decode_snapshot, encode_snapshot};
 use crate::format::tree::{LeafBuilder, ListChild, Node, TreeChild, encode_children, encode_chunks, encode_lists};
 use crate::model::entry::{ChunkList, ChunkRef, Entry, EntryKind, FileContent, Hole, Metadata, StreamDetail};
-use crate::model::id::{ChunkId, ChunkKey, DomainId, PackId, RepositoryId, SessionId, parse_hex, write_hex};
+use crate::model::id::{ChunkId, ChunkKey, DomainId, PackId, RepositoryId, SessionId, hex, parse_hex};
 use crate::model::path::EntryPath;
 use crate::model::snapshot::{MissingStream, Snapshot, SnapshotCounts, SnapshotId, TreeRoot};
 use crate::model::time::Timestamp;
@@ -134,12 +134,6 @@ fn write(topic: &Topic, path: &std::path::Path) {
 }
 
 // Reading and writing JSON.
-
-fn hex(bytes: &[u8]) -> String {
-    let mut text = String::new();
-    write_hex(bytes, &mut text).expect("text takes anything");
-    text
-}
 
 fn bytes(value: &Value) -> Vec<u8> {
     let text = value.as_str().expect("hexadecimal digits");

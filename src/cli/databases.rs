@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
 use crate::cli::exit::usage;
+use crate::cli::password;
 use crate::database::url::{DatabaseUrl, Engine};
 use crate::model::units::ByteSize;
 use crate::ops::backup::{DatabaseRequest, StreamOptions};
@@ -143,9 +144,7 @@ pub fn url(text: &str, engine: Engine) -> anyhow::Result<DatabaseUrl> {
     if url.password().is_some() {
         return Ok(url);
     }
-    let credential = std::env::var_os("CREDENTIALS_DIRECTORY")
-        .map(|directory| Path::new(&directory).join(format!("coffre-{}-password", engine.name())));
-    match credential.filter(|path| path.exists()) {
+    match password::credential(&format!("coffre-{}-password", engine.name())) {
         None => Ok(url),
         Some(path) => {
             let content = std::fs::read_to_string(&path).map(Zeroizing::new);

@@ -9,11 +9,9 @@ use crate::cli::exit::{Exit, usage};
 use crate::cli::select::{self, FilterArgs};
 use crate::ops::dump::{DumpError, dump};
 use crate::ops::open_reader;
+use crate::process::widen_pipe;
 use crate::progress::Monitor;
 use crate::store::OpenMode;
-
-/// Bytes that a pipe to the next program should hold.
-const PIPE_BYTES: usize = 1 << 20;
 
 /// Flags of `dump`.
 #[derive(Debug, clap::Args)]
@@ -59,6 +57,6 @@ pub async fn run(global: &GlobalArgs, args: Args) -> anyhow::Result<Exit> {
 /// Returns standard output without the line buffer of the standard library, and with a larger pipe where it is one.
 fn unbuffered_stdout() -> io::Result<impl Write + Send> {
     let stdout = File::from(io::stdout().as_fd().try_clone_to_owned()?);
-    let _ = rustix::pipe::fcntl_setpipe_size(&stdout, PIPE_BYTES);
+    widen_pipe(&stdout);
     Ok(stdout)
 }

@@ -58,11 +58,16 @@ fn given(args: &PasswordArgs) -> anyhow::Result<Option<Passphrase>> {
         let value = value.into_string().map_err(|_| usage("COFFRE_PASSWORD is not UTF-8"))?;
         return checked(value, "COFFRE_PASSWORD").map(Some);
     }
-    let credential = std::env::var_os("CREDENTIALS_DIRECTORY").map(|directory| Path::new(&directory).join(CREDENTIAL));
-    match credential.filter(|path| path.exists()) {
+    match credential(CREDENTIAL) {
         Some(path) => from_file(&path).map(Some),
         None => Ok(None),
     }
+}
+
+/// Returns the file of a systemd credential, if there is one of this name.
+pub fn credential(name: &str) -> Option<PathBuf> {
+    let directory = std::env::var_os("CREDENTIALS_DIRECTORY")?;
+    Some(Path::new(&directory).join(name)).filter(|path| path.exists())
 }
 
 fn from_file(path: &Path) -> anyhow::Result<Passphrase> {

@@ -4,7 +4,7 @@ use hkdf::Hkdf;
 use sha2::Sha256;
 
 use crate::crypto::secret::Secret;
-use crate::model::id::{DomainId, RepositoryId};
+use crate::model::id::{DomainId, RepositoryId, hex};
 
 /// Fills `out` with HKDF-SHA256 (RFC 5869) of `key` with `salt`; `label` is prefixed with `coffre/1 ` as the info.
 pub(crate) fn derive_into(key: &Secret, salt: &[u8], label: &str, out: &mut [u8]) {
@@ -87,7 +87,7 @@ impl DedupSecret {
     pub fn restrict_key(&self) -> String {
         let mut bytes = [0; 24];
         derive_into(&self.secret, &self.domain.0, "restrict key", &mut bytes);
-        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+        hex(&bytes)
     }
 
     /// Derives the chunker's gear table: 256 numbers, little-endian.

@@ -12,6 +12,7 @@ use crate::process::{CommandFailed, CommandOptions, said};
 
 pub mod mysql;
 pub mod postgres;
+pub mod spool;
 pub mod sqlite;
 pub mod url;
 

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 
 use crate::database::url::DatabaseUrl;
-use crate::database::{DatabaseError, fact, find_program};
+use crate::database::{DatabaseError, find_program};
+use crate::model::id::hex;
 use crate::process::{self, CommandOptions};
 
 /// Names the directory of the client programs, where they are not found by themselves.
@@ -227,11 +228,6 @@ impl DumpProgram {
     }
 }
 
-/// Tells whether a dump has the history of system-versioned tables, by its facts.
-pub fn has_history(facts: &BTreeMap<String, String>) -> bool {
-    facts.contains_key(fact::HISTORY)
-}
-
 /// Finds the first of these programs that is there; if none is, names the first.
 fn program(names: &[&str]) -> OsString {
     let directories: Vec<_> = std::env::var_os("PATH").iter().flat_map(std::env::split_paths).collect();
@@ -246,8 +242,7 @@ fn program(names: &[&str]) -> OsString {
 
 /// Writes a text as SQL's string literal, for the default `sql_mode` and for `NO_BACKSLASH_ESCAPES`.
 pub fn literal(text: &str) -> String {
-    let hex: String = text.bytes().map(|byte| format!("{byte:02x}")).collect();
-    if hex.is_empty() { "''".to_owned() } else { format!("CONVERT(X'{hex}' USING utf8mb4)") }
+    if text.is_empty() { "''".to_owned() } else { format!("CONVERT(X'{}' USING utf8mb4)", hex(text.as_bytes())) }
 }
 
 /// Writes a name as SQL's quoted identifier.

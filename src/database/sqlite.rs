@@ -5,7 +5,7 @@
 //! journal is copied in steps, each of which holds a lock for a few milliseconds; when a writer comes between, SQLite begins
 //! anew, and after three times the rest is copied in one go, because otherwise it might never end.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use rusqlite::backup::{Backup, StepResult};
@@ -142,69 +142,6 @@ fn encoded(file: &Path) -> String {
 /// What must not stand in the path of an SQLite URI as it is.
 const ENCODED: &percent_encoding::AsciiSet = &percent_encoding::CONTROLS.add(b'%').add(b'?').add(b'#').add(b' ');
 
-/// A file in a spool directory that is gone when this is dropped.
-#[derive(Debug)]
-pub struct SpoolFile {
-    path: PathBuf,
-}
-
-impl SpoolFile {
-    /// Makes an empty file that only this user can read, after checking that the directory has room for `bytes`.
-    ///
-    /// # Errors
-    /// [`DatabaseError::Spool`], also when there is too little room.
-    pub fn create(directory: &Path, bytes: u64) -> Result<Self, DatabaseError> {
-        use std::os::unix::fs::OpenOptionsExt;
-        let failed = |source| DatabaseError::Spool { path: directory.to_owned(), source };
-        let room = rustix::fs::statvfs(directory).map_err(|errno| failed(errno.into()))?;
-        let free = room.f_bavail.saturating_mul(room.f_frsize);
-        if free < bytes {
-            let message = format!("it has {free} bytes free and {bytes} are needed");
-            return Err(failed(std::io::Error::new(std::io::ErrorKind::StorageFull, message)));
-        }
-        for attempt in 0..100u32 {
-            let path = directory.join(format!("coffre-spool-{}-{attempt}", std::process::id()));
-            match std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path) {
-                Ok(_) => return Ok(Self { path }),
-                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
-                Err(error) => return Err(failed(error)),
-            }
-        }
-        Err(failed(std::io::Error::other("it is full of old spool files")))
-    }
-
-    /// Makes it durable and gives it another name in the same directory, which nothing may have yet.
-    ///
-    /// # Errors
-    /// [`DatabaseError::Spool`].
-    pub fn become_file(self, name: &Path) -> Result<(), DatabaseError> {
-        let failed = |source| DatabaseError::Spool { path: name.to_owned(), source };
-        std::fs::File::open(&self.path).and_then(|file| file.sync_all()).map_err(failed)?;
-        // A link never replaces what is there, as renaming would.
-        std::fs::hard_link(&self.path, name).map_err(failed)?;
-        if let Some(directory) = self.path.parent() {
-            std::fs::File::open(directory).and_then(|directory| directory.sync_all()).map_err(failed)?;
-        }
-        Ok(())
-    }
-
-    /// Returns where it is.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-}
-
-impl Drop for SpoolFile {
-    fn drop(&mut self) {
-        // It may have been removed while it was open. SQLite leaves the others when it could only read.
-        for ending in ["", "-wal", "-shm", "-journal"] {
-            let mut name = self.path.clone().into_os_string();
-            name.push(ending);
-            let _ = std::fs::remove_file(name);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -251,13 +188,5 @@ mod tests {
         std::fs::write(&file, bytes).expect("written");
         let error = check(&file).expect_err("damaged");
         assert!(matches!(error, DatabaseError::SqliteDamaged { .. }), "{error}");
-    }
-
-    #[test]
-    fn a_spool_file_that_cannot_fit_is_refused_and_one_that_can_goes_away() {
-        let directory = tempfile::tempdir().expect("a directory");
-        assert!(matches!(SpoolFile::create(directory.path(), u64::MAX), Err(DatabaseError::Spool { .. })));
-        let path = SpoolFile::create(directory.path(), 10).expect("made").path().to_owned();
-        assert!(!path.exists());
     }
 }

@@ -107,6 +107,16 @@ pub enum Ended {
     Signal(i32),
 }
 
+impl Ended {
+    /// Returns the status; that of a signal is its negative.
+    pub fn status(self) -> i32 {
+        match self {
+            Ended::Status(status) => status,
+            Ended::Signal(signal) => -signal,
+        }
+    }
+}
+
 /// A running program.
 #[derive(Debug)]
 pub struct Process {
@@ -258,10 +268,7 @@ pub fn run(options: &CommandOptions, input: &[u8]) -> Result<Vec<u8>, CommandFai
 impl CommandFailed {
     /// Tells of a program that ended badly.
     pub fn ended(ended: Ended, stderr: Vec<String>) -> Self {
-        match ended {
-            Ended::Status(status) => Self::Ended { status, stderr },
-            Ended::Signal(signal) => Self::Ended { status: -signal, stderr },
-        }
+        Self::Ended { status: ended.status(), stderr }
     }
 }
 

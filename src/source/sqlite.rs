@@ -8,7 +8,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::database::sqlite::{SpoolFile, check, copy, library_version};
+use crate::database::spool::SpoolFile;
+use crate::database::sqlite::{check, copy, library_version};
 use crate::database::{DatabaseError, Format, fact};
 use crate::model::entry::StreamDetail;
 use crate::model::path::display_bytes;
@@ -23,9 +24,16 @@ pub struct SqliteOptions {
     pub spool: PathBuf,
 }
 
+impl SqliteOptions {
+    /// Returns the file with its whole path.
+    pub fn absolute_file(&self) -> PathBuf {
+        std::path::absolute(&self.file).unwrap_or_else(|_| self.file.clone())
+    }
+}
+
 /// Returns the member that a database is; its stream is named after the file's whole path, below `sqlite/`.
 pub fn plan(options: &SqliteOptions) -> Member {
-    let file = std::path::absolute(&options.file).unwrap_or_else(|_| options.file.clone());
+    let file = options.absolute_file();
     let name = [b"sqlite".as_slice(), file.as_os_str().as_bytes()].concat();
     let label = display_bytes(file.as_os_str().as_bytes()).to_string();
     let opener = Arc::new(Copy { file, spool: options.spool.clone() });

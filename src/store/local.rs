@@ -15,6 +15,7 @@ use std::time::{Duration, SystemTime};
 use async_trait::async_trait;
 use bytes::Bytes;
 
+use crate::model::id::hex;
 use crate::model::key::ObjectKey;
 use crate::store::{ObjectInfo, OpenMode, Store, StoreError, StoreErrorKind};
 
@@ -178,7 +179,7 @@ impl Inner {
         let directory = self.root.join(TEMPORARY);
         let mut random = [0; 12];
         getrandom::fill(&mut random).map_err(io::Error::other)?;
-        let name: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+        let name = hex(&random);
         let path = directory.join(name);
         let mut file = match File::create_new(&path) {
             Err(e) if e.kind() == ErrorKind::NotFound => {

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::model::path::EntryPath;
-use crate::ops::backup::parent::cache_name;
+use crate::ops::backup::parent::{cache_name, is_of_series};
 use crate::ops::backup::streams::StoredStream;
 use crate::ops::backup::{BackupError, BackupOptions};
 use crate::progress::{Monitor, Problem};
@@ -118,7 +118,7 @@ async fn from_snapshots(
         }
         // One that cannot be opened is no reason not to back up; verifying tells about it.
         let Ok(snapshot) = repository.snapshot(id).await else { continue };
-        if snapshot.host != options.host || snapshot.job != options.job || snapshot.sources != sources {
+        if !is_of_series(&snapshot, options, sources) {
             continue;
         }
         seen += 1;

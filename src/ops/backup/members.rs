@@ -83,8 +83,7 @@ impl DatabaseRequest {
             DatabaseRequest::Postgres(options) => options.url.source_name(options.all_databases).into_bytes(),
             DatabaseRequest::Mysql(options) => options.url.source_name(options.all_databases).into_bytes(),
             DatabaseRequest::Sqlite(options) => {
-                let file = std::path::absolute(&options.file).unwrap_or_else(|_| options.file.clone());
-                [b"sqlite:".as_slice(), file.as_os_str().as_bytes()].concat()
+                [b"sqlite:".as_slice(), options.absolute_file().as_os_str().as_bytes()].concat()
             }
         }
     }

@@ -111,7 +111,7 @@ impl Parent {
         for id in ids.into_iter().rev() {
             // One that cannot be opened is no reason not to back up; verifying tells about it.
             let Ok(snapshot) = repository.snapshot(id).await else { continue };
-            if snapshot.host == options.host && snapshot.job == options.job && snapshot.sources == sources {
+            if is_of_series(&snapshot, options, sources) {
                 parent.totals = Some(totals(&snapshot));
                 parent.found = remote(&snapshot);
                 break;
@@ -391,6 +391,11 @@ fn read_leaf(reader: &mut impl Read) -> Option<Vec<Entry>> {
         Ok(Node::Entries(entries)) => Some(entries),
         _ => None,
     }
+}
+
+/// Tells whether a snapshot is an earlier one of the same backup: of the same host, job and sources.
+pub(super) fn is_of_series(snapshot: &Snapshot, options: &BackupOptions, sources: &[Vec<u8>]) -> bool {
+    snapshot.host == options.host && snapshot.job == options.job && snapshot.sources == sources
 }
 
 /// The same host, job and sources find the same file.

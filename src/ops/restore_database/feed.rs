@@ -34,6 +34,15 @@ pub(super) enum FeedError {
     Cancelled,
 }
 
+impl From<DumpError> for FeedError {
+    fn from(error: DumpError) -> Self {
+        match error {
+            DumpError::Cancelled => FeedError::Cancelled,
+            other => FeedError::Stored(other),
+        }
+    }
+}
+
 impl FeedError {
     /// Makes the error that says what was being done, and in what state everything is now.
     pub(super) fn left(self, step: String, left: String) -> RestoreDatabaseError {
@@ -61,9 +70,7 @@ impl Feeder {
         match self.dump(path, input).await {
             // It had enough, or failed; its status tells.
             Err(DumpError::Output(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => {}
-            Err(DumpError::Cancelled) => return Err(FeedError::Cancelled),
-            Err(error) => return Err(FeedError::Stored(error)),
-            Ok(()) => {}
+            other => other?,
         }
         self.wait(target, command).await
     }
@@ -81,8 +88,7 @@ impl Feeder {
         match waited.expect("waiting does not panic").map_err(FeedError::Io)? {
             None => Err(FeedError::Cancelled),
             Some((Ended::Status(0), stderr)) => Ok(stderr),
-            Some((Ended::Status(status), stderr)) => Err(FeedError::Client { program, status, stderr }),
-            Some((Ended::Signal(signal), stderr)) => Err(FeedError::Client { program, status: -signal, stderr }),
+            Some((ended, stderr)) => Err(FeedError::Client { program, status: ended.status(), stderr }),
         }
     }
 
@@ -90,20 +96,14 @@ impl Feeder {
     pub(super) async fn spool(&self, path: &EntryPath, file: &Path) -> Result<(), FeedError> {
         let file = std::fs::OpenOptions::new().write(true).truncate(true).open(file).map_err(FeedError::Io)?;
         match self.dump(path, Box::new(file)).await {
-            Err(DumpError::Cancelled) => Err(FeedError::Cancelled),
             Err(DumpError::Output(error)) => Err(FeedError::Io(error)),
-            Err(error) => Err(FeedError::Stored(error)),
-            Ok(()) => Ok(()),
+            other => Ok(other?),
         }
     }
 
     /// Reads the stream at `path` through, so that what cannot be had is known before anything is given up for it.
     pub(super) async fn read_through(&self, path: &EntryPath) -> Result<(), FeedError> {
-        match self.dump(path, Box::new(std::io::sink())).await {
-            Err(DumpError::Cancelled) => Err(FeedError::Cancelled),
-            Err(error) => Err(FeedError::Stored(error)),
-            Ok(()) => Ok(()),
-        }
+        Ok(self.dump(path, Box::new(std::io::sink())).await?)
     }
 
     async fn dump(&self, path: &EntryPath, output: Box<dyn Write + Send>) -> Result<(), DumpError> {

@@ -3,9 +3,8 @@
 use crate::database::mysql::{Mysql, identifier};
 use crate::database::url::DatabaseUrl;
 use crate::database::{DatabaseError, fact};
-use crate::ops::restore_database::feed::FeedError;
-use crate::ops::restore_database::feed::Feeder;
-use crate::ops::restore_database::plan::{DatabasePlan, mysql_server};
+use crate::ops::restore_database::feed::{FeedError, Feeder};
+use crate::ops::restore_database::plan::DatabasePlan;
 use crate::ops::restore_database::{Choice, RestoreDatabaseError, RestoreDatabaseOptions, RestoredDatabase};
 
 /// What must be allowed before rows of the history of system-versioned tables can be put back.
@@ -18,7 +17,7 @@ pub(super) async fn restore(
     url: &DatabaseUrl,
     plan: &DatabasePlan,
 ) -> Result<RestoredDatabase, RestoreDatabaseError> {
-    let server = mysql_server(url);
+    let server = Mysql::new(url.clone());
     let mut restored =
         RestoredDatabase { name: plan.name.clone(), bytes: plan.stream_bytes(), ..RestoredDatabase::default() };
     let step = format!("restoring {}", plan.name);
@@ -59,7 +58,7 @@ pub(super) async fn restore(
     sql(&server, "asked to create a database", statements).await.map_err(server_failed(untouched))?;
     // Never with `--force`: the client would end with status 0 after rows were lost, even when the server went away.
     let mut command = server.client(Some(&plan.name));
-    if crate::database::mysql::has_history(&stream.facts) {
+    if plan.fact(fact::HISTORY).is_some() {
         command.arguments.push(HISTORY.into());
     }
     if let Err(error) = feeder.feed(&stream.path, &command).await {

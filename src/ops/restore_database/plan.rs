@@ -181,7 +181,7 @@ fn judge(
             data_directory = data_directory.filter(|_| is_local(url));
         }
         DatabaseTarget::Mysql(url) => {
-            let server = mysql_server(url);
+            let server = Mysql::new(url.clone());
             let known = server.server()?;
             for database in plan.databases.iter_mut().filter(|_| *choice != Choice::Globals) {
                 database.exists = server.facts(&database.name)?.is_some();
@@ -253,10 +253,6 @@ fn is_local(url: &DatabaseUrl) -> bool {
 /// The server without the database that the URL names: that one may be what is to be made or replaced.
 pub(super) fn postgres_server(url: &DatabaseUrl) -> Postgres {
     Postgres::new(url.with_database("postgres"))
-}
-
-pub(super) fn mysql_server(url: &DatabaseUrl) -> Mysql {
-    Mysql::new(url.clone())
 }
 
 impl DatabaseTarget {

@@ -8,9 +8,10 @@ use futures::stream::{StreamExt, TryStreamExt};
 
 use crate::crypto::random;
 use crate::database::postgres::{Postgres, identifier, literal};
-use crate::database::sqlite::SpoolFile;
+use crate::database::spool::SpoolFile;
 use crate::database::url::DatabaseUrl;
 use crate::database::{DatabaseError, Format, fact};
+use crate::model::id::hex;
 use crate::ops::restore_database::feed::{FeedError, Feeder};
 use crate::ops::restore_database::plan::{DatabasePlan, PlannedStream, postgres_server};
 use crate::ops::restore_database::{Choice, RestoreDatabaseError, RestoreDatabaseOptions, RestoredDatabase};
@@ -39,7 +40,7 @@ pub(super) async fn restore(
         return run.globals().await.map_err(|failure| failure.left("roles that were made before it stay".to_owned()));
     }
     // Unique, and telling where it comes from, should it ever be left over.
-    let suffix: String = random::<4>().iter().map(|byte| format!("{byte:02x}")).collect();
+    let suffix = hex(&random::<4>());
     let scratch = format!("{}_coffre_{suffix}", cut(&plan.name, 46));
     let outcome = run.through_scratch(&scratch).await;
     let (said, replaced) = match outcome {

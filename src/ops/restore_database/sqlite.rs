@@ -5,7 +5,8 @@
 
 use std::path::Path;
 
-use crate::database::sqlite::{SpoolFile, check, copy};
+use crate::database::spool::SpoolFile;
+use crate::database::sqlite::{check, copy};
 use crate::ops::restore_database::feed::Feeder;
 use crate::ops::restore_database::plan::DatabasePlan;
 use crate::ops::restore_database::{RestoreDatabaseError, RestoreDatabaseOptions, RestoredDatabase};

@@ -17,6 +17,7 @@ use aws_smithy_types::base64;
 use bytes::{Bytes, BytesMut};
 use md5::{Digest, Md5};
 
+use crate::model::id::hex;
 use crate::model::key::{ObjectKey, ObjectKind};
 use crate::store::location::S3Location;
 use crate::store::s3::credentials::S3Credentials;
@@ -344,8 +345,7 @@ async fn digest(body: Bytes) -> [u8; 16] {
 fn tag_agrees(tag: &str, md5: &[u8; 16]) -> Option<bool> {
     let tag = tag.trim_matches('"');
     let is_md5 = tag.len() == 32 && tag.bytes().all(|byte| byte.is_ascii_hexdigit());
-    let hex: String = md5.iter().map(|byte| format!("{byte:02x}")).collect();
-    is_md5.then(|| tag.eq_ignore_ascii_case(&hex))
+    is_md5.then(|| tag.eq_ignore_ascii_case(&hex(md5)))
 }
 
 /// Returns where a `Content-Range` such as `bytes 10-19/100` starts.
