@@ -1,21 +1,10 @@
 //! Everything that goes wrong with a server: a clear error, the right exit code, no snapshot, and no process left.
 
-use std::process::Stdio;
-use std::time::{Duration, Instant};
-
-use crate::databases::{expect, fixture};
+use crate::databases::postgres::passfile;
+use crate::databases::{expect, fixture, until};
 use crate::support::desk::Desk;
 use crate::support::mariadb::{self, MariaDbServer};
 use crate::support::postgres::{self, PostgresServer};
-
-/// Waits for a condition, for as long as a test may take.
-fn until(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while !condition() {
-        assert!(Instant::now() < deadline, "waited in vain until {what}");
-        std::thread::sleep(Duration::from_millis(10));
-    }
-}
 
 /// Tells whether a process of one of these names has `part` in its command line.
 fn is_running(programs: &[&str], part: &str) -> bool {
@@ -37,8 +26,8 @@ fn a_server_that_cannot_be_reached_or_entered_says_so() {
     expect(&locked, 5, &["no password supplied", "hint: check user and password"]);
     let wrong = desk.run_with(&[("PGPASSWORD", "wrong")], &["backup", "--postgres", &server.url("postgres")]);
     expect(&wrong, 5, &["password authentication failed", "hint: check user and password"]);
-    let passfile = [("PGPASSFILE", server.passfile().to_str().expect("plain"))];
-    let unknown = desk.run_with(&passfile, &["backup", "--postgres", &server.url("no such database")]);
+    let env = passfile(server);
+    let unknown = desk.run_with(&env, &["backup", "--postgres", &server.url("no such database")]);
     expect(&unknown, 5, &["database \"no such database\" does not exist"]);
     expect(&desk.run(&["backup", "--postgres", &server.url("")]), 2, &["names no database", "--all-databases"]);
     expect(&desk.run(&["backup", "--postgres", "mysql://h/x"]), 2, &["another kind of server"]);
@@ -127,13 +116,10 @@ fn a_server_killed_in_the_middle_of_a_dump_leaves_no_snapshot_and_no_process() {
         "CREATE TABLE big AS SELECT i, repeat(md5(i::text), 30) AS pad FROM generate_series(1, 400000) i",
     );
     let port = server.port().to_string();
-    let child = desk
-        .command(&["backup", "--postgres", &server.url("postgres"), "--jobs", "2", "--split-over", "1MB"])
-        .env("PGPASSFILE", server.passfile())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("started");
+    let child = desk.start(
+        &passfile(&server),
+        &["backup", "--postgres", &server.url("postgres"), "--jobs", "2", "--split-over", "1MB"],
+    );
     let copying = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'COPY%big%'";
     until("the table is copied", || server.sql("postgres", copying).trim() != "0");
     server.kill();
@@ -149,8 +135,7 @@ fn a_server_killed_in_the_middle_of_a_dump_leaves_no_snapshot_and_no_process() {
     );
     let url = format!("{}?option-file={}", server.url("big"), server.option_file().display());
     let port = format!("--port={}", server.port());
-    let child = desk.command(&["backup", "--mysql", &url]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
-    let child = child.expect("started");
+    let child = desk.start(&[], &["backup", "--mysql", &url]);
     let reading = "SELECT COUNT(*) FROM information_schema.processlist WHERE info LIKE '%FROM `t`%' AND db = 'big'";
     until("the table is read", || server.sql("", reading).trim() != "0");
     server.kill();
@@ -167,12 +152,7 @@ fn a_dump_that_is_interrupted_leaves_no_process_and_no_session() {
     server.sql("postgres", "CREATE DATABASE slow");
     server.sql("slow", "CREATE TABLE t AS SELECT i, repeat(md5(i::text), 30) AS pad FROM generate_series(1, 300000) i");
     let child = desk
-        .command(&["backup", "--postgres", &server.url("slow"), "--jobs", "2", "--split-over", "1MB"])
-        .env("PGPASSFILE", server.passfile())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("started");
+        .start(&passfile(server), &["backup", "--postgres", &server.url("slow"), "--jobs", "2", "--split-over", "1MB"]);
     let sessions = "SELECT count(*) FROM pg_stat_activity WHERE datname = 'slow'";
     until("it is connected", || server.sql("postgres", sessions).trim() != "0");
     let pid = rustix::process::Pid::from_child(&child);
@@ -197,12 +177,7 @@ fn a_database_dropped_between_listing_and_dumping_fails_alone() {
             server.sql("first", "SELECT count(*) FROM pg_locks WHERE mode = 'AccessExclusiveLock'").trim() != "0"
         });
         let child = desk
-            .command(&["backup", "--postgres", &server.url(""), "--all-databases", "--keep-partial"])
-            .env("PGPASSFILE", server.passfile())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("started");
+            .start(&passfile(&server), &["backup", "--postgres", &server.url(""), "--all-databases", "--keep-partial"]);
         let waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted";
         until("the dump waits", || server.sql("first", waiting).trim() != "0");
         server.sql("postgres", "DROP DATABASE second");
@@ -217,9 +192,9 @@ fn a_database_dropped_between_listing_and_dumping_fails_alone() {
 #[test]
 fn a_restore_that_fails_says_in_what_state_it_left_the_server() {
     let Some(server) = postgres::shared() else { return };
-    let (desk, passfile) = (Desk::with_repository(), [("PGPASSFILE", server.passfile().to_str().expect("plain"))]);
+    let (desk, env) = (Desk::with_repository(), passfile(server));
     server.load("state", &fixture("postgres.sql"));
-    expect(&desk.run_with(&passfile, &["backup", "--postgres", &server.url("state")]), 0, &[]);
+    expect(&desk.run_with(&env, &["backup", "--postgres", &server.url("state")]), 0, &[]);
     let leftovers = "SELECT count(*) FROM pg_database WHERE datname LIKE '%\\_coffre\\_%'";
 
     // A role that may make databases and nothing else: owners and extensions fail.
@@ -236,13 +211,7 @@ fn a_restore_that_fails_says_in_what_state_it_left_the_server() {
 
     // Interrupted.
     let target = server.url("stopped");
-    let child = desk
-        .command(&["restore", "latest", "--into-postgres", &target])
-        .env("PGPASSFILE", server.passfile())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("started");
+    let child = desk.start(&env, &["restore", "latest", "--into-postgres", &target]);
     let begun = "SELECT count(*) FROM pg_stat_activity WHERE datname LIKE 'stopped\\_coffre\\_%'";
     until("it has begun", || server.sql("postgres", begun).trim() != "0");
     let pid = rustix::process::Pid::from_child(&child);
@@ -252,7 +221,7 @@ fn a_restore_that_fails_says_in_what_state_it_left_the_server() {
     assert_eq!(server.sql("postgres", leftovers).trim(), "0");
 
     lose_largest_pack(&desk);
-    let run = desk.run_with(&passfile, &["restore", "latest", "--into-postgres", &server.url("gone")]);
+    let run = desk.run_with(&env, &["restore", "latest", "--into-postgres", &server.url("gone")]);
     expect(&run, 4, &["there is no database gone, nothing was left behind"]);
     assert_eq!(server.sql("postgres", leftovers).trim(), "0");
 

@@ -1,6 +1,8 @@
 //! Databases: real servers are dumped into a repository and restored from it, and everything that can go wrong does.
 
 use std::path::PathBuf;
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -22,6 +24,13 @@ impl Desk {
     /// Runs the program with variables, such as where a database client finds its password.
     fn run_with(&self, variables: &[(&str, &str)], arguments: &[&str]) -> Run {
         self.command(arguments).envs(variables.iter().copied()).output().expect("runs").into()
+    }
+
+    /// Starts the program with variables, to be disturbed while it runs.
+    fn start(&self, variables: &[(&str, &str)], arguments: &[&str]) -> Child {
+        let mut command = self.command(arguments);
+        command.envs(variables.iter().copied()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.spawn().expect("started")
     }
 
     /// Returns the facts of a stream of the latest snapshot.
@@ -58,4 +67,13 @@ fn expect(run: &Run, code: i32, parts: &[&str]) {
 fn summary(run: &Run) -> Value {
     let last = run.out.lines().last().unwrap_or_default();
     serde_json::from_str(last).unwrap_or_else(|error| panic!("{error}: {run:?}"))
+}
+
+/// Waits for a condition, for as long as a test may take.
+fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !condition() {
+        assert!(Instant::now() < deadline, "waited in vain until {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }

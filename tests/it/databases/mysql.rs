@@ -1,6 +1,6 @@
 //! MariaDB there and back.
 
-use crate::databases::{expect, fixture};
+use crate::databases::{expect, fixture, until};
 use crate::support::desk::Desk;
 use crate::support::mariadb::{self, MariaDbServer};
 
@@ -107,21 +107,13 @@ fn a_restore_whose_connection_is_lost_is_never_called_restored() {
         "CREATE DATABASE big; USE big; CREATE TABLE t AS SELECT seq, REPEAT(MD5(seq), 30) AS pad FROM seq_1_to_200000",
     );
     expect(&desk.run(&["backup", "--mysql", &url(&server, "big")]), 0, &[]);
-    let child = desk
-        .command(&["restore", "latest", "--into-mysql", &url(&server, "copy")])
-        .stdout(std::process::Stdio::piped())
-        .stderr(std::process::Stdio::piped())
-        .spawn()
-        .expect("started");
+    let child = desk.start(&[], &["restore", "latest", "--into-mysql", &url(&server, "copy")]);
     let filling = "SELECT id FROM information_schema.processlist WHERE db = 'copy' AND info LIKE 'INSERT%'";
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
-    let connection = loop {
-        assert!(std::time::Instant::now() < deadline, "the table was never filled");
-        match server.sql("", filling).trim() {
-            "" => {}
-            id => break id.to_owned(),
-        }
-    };
+    let mut connection = String::new();
+    until("the table is filled", || {
+        connection = server.sql("", filling).trim().to_owned();
+        !connection.is_empty()
+    });
     server.sql("", &format!("KILL {connection}"));
     let run = child.wait_with_output().expect("ended").into();
     expect(&run, 1, &["restoring copy failed", "there is no database copy, nothing was left behind"]);

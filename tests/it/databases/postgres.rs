@@ -5,7 +5,7 @@ use crate::support::desk::Desk;
 use crate::support::postgres::{self, PostgresServer};
 
 /// The variable with which clients find the password.
-fn passfile(server: &PostgresServer) -> [(&'static str, &str); 1] {
+pub(super) fn passfile(server: &PostgresServer) -> [(&'static str, &str); 1] {
     [("PGPASSFILE", server.passfile().to_str().expect("plain"))]
 }
 
