@@ -56,6 +56,8 @@ pub mod fact {
     pub const ARCHIVE_ENTRIES: &str = "archive_entries";
     /// How a stream is compressed that should not be.
     pub const COMPRESSED: &str = "compressed";
+    /// What the program that gave it wrote to its standard error although it ended well; its last lines.
+    pub const SAID: &str = "said";
     /// What the check for completeness found.
     pub const CHECKED: &str = "checked";
     /// Path of a SQLite database file.
@@ -161,6 +163,26 @@ pub enum DatabaseError {
         server: String,
         /// The database.
         database: String,
+    },
+    /// The user does not see everything, and a dump would lack the rest without an error.
+    #[error(
+        "{server}: the user has no {right}; without it {what} would be missing from the dump, and nothing would say so"
+    )]
+    Unseen {
+        /// The server.
+        server: String,
+        /// The right that is missing, as `GRANT` wants it.
+        right: String,
+        /// What is not shown for want of it.
+        what: &'static str,
+    },
+    /// Option files say something to a client that changes what it does.
+    #[error("option files change what {program} does, by {}", options.join(", "))]
+    OptionFiles {
+        /// The program.
+        program: String,
+        /// The options.
+        options: Vec<String>,
     },
     /// A table to be locked is gone, or what is asked for is not possible.
     #[error("{server}: {why}")]

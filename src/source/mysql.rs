@@ -101,6 +101,7 @@ impl OpenStream for Dump {
                     server: self.server.url().server(),
                     database: database.clone(),
                 })?;
+                self.server.check_rights(&server, database)?;
                 facts.insert(fact::DATABASE.into(), database.clone());
                 facts.insert(fact::DATABASE_BYTES.into(), known.bytes.to_string());
                 facts.insert(fact::ROWS_ESTIMATE.into(), known.rows.to_string());

@@ -66,19 +66,75 @@ fn a_right_that_is_missing_on_one_table_fails_the_whole() {
     let all = ["backup", "--postgres", &url, "--all-databases", "--keep-partial"];
     let run = desk.run_with(&password, &all);
     expect(&run, 5, &["may not read the passwords of roles", "INCOMPLETE"]);
+}
 
+#[test]
+fn what_a_mariadb_user_does_not_see_is_never_left_out_in_silence() {
     let Some(server) = mariadb::shared() else { return };
+    let desk = Desk::with_repository();
     server.sql(
         "",
-        "CREATE DATABASE narrow; CREATE TABLE narrow.seen AS SELECT 1 AS x; CREATE TABLE narrow.hidden (y INT);
-        CREATE USER narrow@'%' IDENTIFIED BY 'narrow'; GRANT SELECT, LOCK TABLES ON narrow.* TO narrow@'%'",
+        "CREATE DATABASE narrow; USE narrow; CREATE TABLE seen AS SELECT 1 AS x; CREATE TABLE hidden (y INT);
+        CREATE TRIGGER stamp BEFORE INSERT ON seen FOR EACH ROW SET NEW.x = 2;
+        CREATE PROCEDURE tidy() DELETE FROM seen; CREATE EVENT nightly ON SCHEDULE EVERY 1 DAY DO DELETE FROM seen;
+        CREATE USER narrow@'%' IDENTIFIED BY 'narrow'; GRANT SELECT ON narrow.seen TO narrow@'%'; CREATE ROLE helper",
     );
-    let variable = [("NARROW", server.url("narrow").replace("root@", "narrow:narrow@"))];
-    let variable: Vec<(&str, &str)> = variable.iter().map(|(name, value)| (*name, value.as_str())).collect();
-    let run = desk.run_with(&variable, &["backup", "--mysql", "env:NARROW"]);
-    expect(&run, 5, &["denied", "so no snapshot was made"]);
-    server.sql("", "GRANT SELECT, SHOW VIEW, TRIGGER, EVENT, LOCK TABLES ON narrow.* TO narrow@'%'");
-    expect(&desk.run_with(&variable, &["backup", "--mysql", "env:NARROW"]), 0, &[]);
+    let url = |name: &str| server.url(name).replace("root@", "narrow:narrow@");
+    let (one, all) = (url("narrow"), url(""));
+    let variables = [("ONE", one.as_str()), ("ALL", all.as_str())];
+    let backup = || desk.run_with(&variables, &["backup", "--mysql", "env:ONE"]);
+    // One right after the other: each is asked for by name.
+    for (missing, grant) in [
+        ("no SELECT ON `narrow`.*; without it tables and views would be", "SELECT ON narrow.* TO narrow@'%'"),
+        ("no TRIGGER ON `narrow`.*; without it triggers would be", "TRIGGER ON narrow.* TO helper"),
+        ("no TRIGGER ON `narrow`.*", "helper TO narrow@'%'; SET DEFAULT ROLE helper FOR narrow@'%'"),
+        ("no EVENT ON `narrow`.*; without it events would be", "EVENT ON `narr%`.* TO helper"),
+        ("no EVENT ON `narrow`.*", "EVENT, SHOW VIEW ON narrow.* TO helper"),
+        ("no SELECT ON mysql.proc; without it procedures and functions", "SELECT ON mysql.proc TO narrow@'%'"),
+    ] {
+        expect(&backup(), 5, &[missing, "hint: as an administrator: GRANT "]);
+        server.sql("", &format!("GRANT {grant}"));
+    }
+    expect(&backup(), 0, &[]);
+    let dump = desk.run(&["dump", "latest:mysql/narrow.sql"]).out;
+    for part in ["`seen`", "`hidden`", "TRIGGER stamp", "PROCEDURE `tidy`", "EVENT `nightly`"] {
+        assert!(dump.contains(part), "{part}: {dump}");
+    }
+    // A right to run routines shows them, but not what is in them: the program fails.
+    server.sql("", "REVOKE SELECT ON mysql.proc FROM narrow@'%'; GRANT EXECUTE ON narrow.* TO narrow@'%'");
+    expect(&backup(), 5, &["insufficient privileges", "hint: the user lacks a right"]);
+    let all = desk.run_with(&variables, &["backup", "--mysql", "env:ALL", "--all-databases"]);
+    expect(&all, 5, &["no SHOW DATABASES ON *.*; without it databases would be missing"]);
+    assert_eq!(desk.snapshot_count(), 1);
+}
+
+#[test]
+fn option_files_of_the_user_neither_change_a_dump_nor_win_over_what_was_named() {
+    let Some(server) = mariadb::shared() else { return };
+    let desk = Desk::with_repository();
+    server.sql("", "CREATE DATABASE filed; CREATE TABLE filed.t AS SELECT 'a row that must be there' AS x");
+    let password = server.password().replace('\\', "\\\\").replace('"', "\\\"");
+    // What clients read by themselves.
+    let home = |text: &str| std::fs::write(desk.at(".my.cnf"), text).expect("written");
+    home(&format!("[client]\npassword=\"{password}\"\n[mysqldump]\nquick\n[mysql]\nno-auto-rehash\n"));
+    expect(&desk.run(&["backup", "--mysql", &server.url("filed")]), 0, &[]);
+    home(&format!("[client]\npassword=\"{password}\"\n[mariadb-dump]\nwhere=\"x > 'z'\"\nno_data\n"));
+    let changed = desk.run(&["backup", "--mysql", &server.url("filed")]);
+    expect(&changed, 5, &["option files change what mariadb-dump does, by where, no-data", "hint: put what is needed"]);
+    home(&format!("[client]\npassword=\"{password}\"\n[mysql]\nforce\n"));
+    let restore = ["restore", "latest", "--into-mysql", &server.url("filed again")];
+    expect(&desk.run(&restore), 1, &["option files change what mariadb does, by force", "hint: put what is needed"]);
+
+    home("[client]\npassword=wrong\nuser=nobody\n[mariadb-dump]\nwhere=\"x > 'z'\"\n");
+    let named = format!("{}?option-file={}", server.url("filed"), server.option_file().display());
+    expect(&desk.run(&["backup", "--mysql", &named]), 0, &[]);
+    assert!(desk.run(&["dump", "latest:mysql/filed.sql"]).out.contains("a row that must be there"));
+    let encoded: String = server.password().bytes().map(|byte| format!("%{byte:02x}")).collect();
+    let url = server.url("filed").replace("root@", &format!("root:{encoded}@"));
+    expect(&desk.run_with(&[("FILED", &url)], &["backup", "--mysql", "env:FILED"]), 0, &[]);
+    assert!(desk.run(&["dump", "latest:mysql/filed.sql"]).out.contains("a row that must be there"));
+    let nowhere = format!("{}?option-file=/no/such/file", server.url("filed"));
+    expect(&desk.run(&["backup", "--mysql", &nowhere]), 5, &["could not be reached with these option files"]);
 }
 
 #[test]

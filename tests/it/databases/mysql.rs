@@ -134,3 +134,56 @@ fn a_table_whose_default_counts_in_a_sequence_comes_back_with_its_rows() {
     expect(&desk.run(&["restore", "latest", "--into-mysql", &url(&server, "counted")]), 0, &["counted restored"]);
     assert_eq!(server.sql("counted", "SELECT SUM(id), COUNT(*) FROM t").trim(), "6\t3");
 }
+
+#[test]
+fn routines_come_back_with_the_line_ends_that_they_have() {
+    let Some(server) = mariadb::shared() else { return };
+    let desk = Desk::with_repository();
+    server.sql("", "CREATE DATABASE lines_there");
+    server.sql(
+        "lines_there",
+        "DELIMITER //\nCREATE PROCEDURE p()\r\nBEGIN\r\n  SELECT 'a\r\nb';\nEND //\n\
+         CREATE TABLE t (x TEXT) //\nCREATE TRIGGER g BEFORE INSERT ON t FOR EACH ROW\r\nBEGIN\r\n  SET @a = 1;\r\nEND //\n\
+         CREATE EVENT e ON SCHEDULE EVERY 1 DAY DO BEGIN\r\n  SET @a = 1;\r\nEND //\n",
+    );
+    expect(&desk.run(&["backup", "--mysql", &url(server, "lines_there")]), 0, &[]);
+    expect(&desk.run(&["restore", "latest", "--into-mysql", &url(server, "lines_back")]), 0, &[]);
+    let bodies = |database: &str| {
+        let text = format!(
+            "SELECT HEX(routine_definition) FROM information_schema.routines WHERE routine_schema = '{database}';
+             SELECT HEX(action_statement) FROM information_schema.triggers WHERE trigger_schema = '{database}';
+             SELECT HEX(event_definition) FROM information_schema.events WHERE event_schema = '{database}'"
+        );
+        server.sql("", &text)
+    };
+    assert_eq!(bodies("lines_there").matches("0D0A").count(), 5, "{}", bodies("lines_there"));
+    assert_eq!(bodies("lines_back"), bodies("lines_there"));
+}
+
+#[test]
+fn a_dump_from_a_hostile_server_runs_no_programs() {
+    let Some(server) = mariadb::shared() else { return };
+    let desk = Desk::with_repository();
+    server.sql("", "CREATE DATABASE hostile; CREATE TABLE hostile.t AS SELECT 1 AS x");
+    // What a server could send that answers with more than names.
+    let programs = desk.at("programs");
+    std::fs::create_dir(&programs).expect("made");
+    let proof = desk.at("proof");
+    let script = format!(
+        "#!/bin/sh\ncase \"$*\" in *--version*|*--help*|*--print-defaults*) exec mariadb-dump \"$@\";; esac\n\
+         printf '%s\\n' 'CREATE TABLE t (x INT);' '\\! touch {0}' 'system touch {0}' 'SELECT 1; \\! touch {0}' \\\n\
+         '-- Dump completed'\n",
+        proof.display()
+    );
+    std::fs::write(programs.join("mariadb-dump"), script).expect("written");
+    let real = std::process::Command::new("sh").args(["-c", "command -v mariadb"]).output().expect("runs").stdout;
+    std::os::unix::fs::symlink(String::from_utf8(real).expect("a path").trim(), programs.join("mariadb"))
+        .expect("linked");
+    std::fs::set_permissions(programs.join("mariadb-dump"), std::os::unix::fs::PermissionsExt::from_mode(0o755))
+        .expect("set");
+    let bin = [("COFFRE_MYSQL_BIN", programs.to_str().expect("plain"))];
+    expect(&desk.run_with(&bin, &["backup", "--mysql", &url(server, "hostile")]), 0, &[]);
+    let restored = desk.run(&["restore", "latest", "--into-mysql", &url(server, "hostile again")]);
+    expect(&restored, 1, &["restoring hostile again failed", "nothing was left behind"]);
+    assert!(!proof.exists(), "a command of the dump was run");
+}

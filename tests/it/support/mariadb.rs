@@ -98,7 +98,7 @@ impl MariaDbServer {
         &self.password
     }
 
-    /// Returns a file with the password in its `[client]` section, for `--defaults-extra-file`.
+    /// Returns a file with the password in its `[client]` section, for `--defaults-file`.
     pub fn option_file(&self) -> &Path {
         &self.option_file
     }
@@ -143,7 +143,8 @@ impl MariaDbServer {
 
     fn mariadb(&self, database: &str) -> Command {
         let mut command = self.client(&self.programs.client);
-        command.args(["--batch", "--raw", "--skip-column-names"]);
+        // Lines end as they are written.
+        command.args(["--batch", "--raw", "--skip-column-names", "--binary-mode"]);
         command.arg(format!("--database={database}"));
         command
     }

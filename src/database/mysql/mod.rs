@@ -2,12 +2,16 @@
 //! of one.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
+use std::sync::{Arc, OnceLock};
 
+use crate::database::mysql::grants::Grants;
 use crate::database::url::DatabaseUrl;
-use crate::database::{DatabaseError, find_program};
+use crate::database::{DatabaseError, find_program, major};
 use crate::model::id::hex;
 use crate::process::{self, CommandOptions};
+
+mod grants;
 
 /// Names the directory of the client programs, where they are not found by themselves.
 pub const PROGRAMS_VARIABLE: &str = "COFFRE_MYSQL_BIN";
@@ -18,6 +22,60 @@ const PACKET: &str = "--max-allowed-packet=1G";
 
 /// Databases that belong to the server itself.
 pub const SYSTEM_DATABASES: [&str; 4] = ["information_schema", "performance_schema", "mysql", "sys"];
+
+/// What option files may say to the clients: how to connect, and what changes neither a dump nor what the client makes of
+/// its input. (A line such as `where=…` or `force` would.)
+const HARMLESS_OPTIONS: [&str; 40] = [
+    "host",
+    "port",
+    "socket",
+    "user",
+    "password",
+    "protocol",
+    "bind-address",
+    "connect-timeout",
+    "compress",
+    "compression-algorithms",
+    "ssl",
+    "skip-ssl",
+    "disable-ssl",
+    "skip-ssl-verify-server-cert",
+    "tls-version",
+    "tls-ciphersuites",
+    "default-auth",
+    "plugin-dir",
+    "enable-cleartext-plugin",
+    "get-server-public-key",
+    "server-public-key-path",
+    "secure-auth",
+    "character-sets-dir",
+    "default-character-set",
+    "max-allowed-packet",
+    "net-buffer-length",
+    // Of the dump programs, what is asked of them anyway.
+    "single-transaction",
+    "quick",
+    "quote-names",
+    "opt",
+    "routines",
+    "triggers",
+    "events",
+    "hex-blob",
+    "skip-lock-tables",
+    "column-statistics",
+    "set-gtid-purged",
+    // Of the client, what is for people at a terminal.
+    "prompt",
+    "auto-rehash",
+    "no-auto-rehash",
+];
+/// Options of this kind are as harmless.
+const HARMLESS_PREFIX: &str = "ssl-";
+
+/// Rights without which a part of a database is missing from a dump, and what that is.
+const NEEDED_RIGHTS: [(&str, &str); 3] = [("SELECT", "tables and views"), ("TRIGGER", "triggers"), ("EVENT", "events")];
+/// Rights each of which shows all routines of a database; the dump program fails for those that it may not read.
+const RIGHTS_ON_ROUTINES: [&str; 4] = ["EXECUTE", "ALTER ROUTINE", "CREATE ROUTINE", "SHOW CREATE ROUTINE"];
 
 /// What is kept about a database, and needed to make another like it.
 #[derive(Debug, Clone, Default)]
@@ -56,12 +114,21 @@ impl ServerFacts {
 #[derive(Debug, Clone)]
 pub struct Mysql {
     url: DatabaseUrl,
+    /// What was found out about the programs, once.
+    programs: Arc<Programs>,
+}
+
+#[derive(Debug, Default)]
+struct Programs {
+    client_has_sandbox: OnceLock<bool>,
+    client_options_are_harmless: OnceLock<()>,
+    dump: OnceLock<DumpProgram>,
 }
 
 impl Mysql {
     /// Names a server; nothing is connected yet.
     pub fn new(url: DatabaseUrl) -> Self {
-        Self { url }
+        Self { url, programs: Arc::default() }
     }
 
     /// Returns where it is.
@@ -71,17 +138,11 @@ impl Mysql {
 
     /// Describes how a client program is run: where the server is in its arguments, the password in its environment.
     ///
-    /// Parameters of the URL become options of the client, `option-file` the file that it reads before all others.
+    /// Parameters of the URL become options of the client, `option-file` the only option file that it reads.
     pub fn command(&self, program: OsString, arguments: &[&str]) -> CommandOptions {
-        let mut line = Vec::new();
         let parameters: Vec<_> = self.url.parameters().collect();
         // This one must come first.
-        line.extend(
-            parameters
-                .iter()
-                .filter(|(name, _)| *name == "option-file")
-                .map(|(_, file)| format!("--defaults-extra-file={file}")),
-        );
+        let mut line: Vec<String> = self.option_files().into_iter().collect();
         let (host, port) = self.url.host_and_port();
         line.extend(host.map(|host| format!("--host={host}")));
         if let Some(port) = port {
@@ -103,20 +164,57 @@ impl Mysql {
         options
     }
 
+    /// Says which option files a client is to read. Those that it finds by itself would win over a file that was named, and a
+    /// password in any of them over the one in the URL.
+    fn option_files(&self) -> Option<String> {
+        let named = self.url.parameters().find(|(name, _)| *name == "option-file");
+        match named {
+            Some((_, file)) => Some(format!("--defaults-file={file}")),
+            None => self.url.password().map(|_| "--no-defaults".to_owned()),
+        }
+    }
+
+    /// Makes sure that option files say nothing to a program that would change what it does.
+    fn check_option_files(&self, program: &OsStr) -> Result<(), DatabaseError> {
+        let arguments = self.option_files().into_iter().chain(["--print-defaults".to_owned()]);
+        let command = CommandOptions::new(program, arguments);
+        let printed = process::run(&command, b"").map_err(|failure| {
+            DatabaseError::failed(&self.url.server(), "reached with these option files", &command, failure)
+        })?;
+        match harmful_options(&String::from_utf8_lossy(&printed)) {
+            harmful if harmful.is_empty() => Ok(()),
+            options => Err(DatabaseError::OptionFiles { program: command.name(), options }),
+        }
+    }
+
     /// Describes the client that reads statements from its standard input and ends at the first that fails.
+    ///
+    /// It takes bytes as they are (without `--binary-mode` it would end lines of routines in its own way), and runs nothing
+    /// but statements: no commands of its own, which a dump could have that came from a hostile server.
     pub fn client(&self, database: Option<&str>) -> CommandOptions {
         let database = database.map(|database| format!("--database={database}"));
-        let mut arguments = vec!["--batch", "--skip-column-names", "--raw", CONNECT_SECONDS, PACKET];
+        let program = program(&["mariadb", "mysql"]);
+        let has_sandbox = self.programs.client_has_sandbox.get_or_init(|| {
+            // If it cannot even be started, the next that tries says so.
+            let help = process::run(&CommandOptions::new(&program, ["--help"]), b"").unwrap_or_default();
+            String::from_utf8_lossy(&help).contains("--sandbox")
+        });
+        let mut arguments = vec!["--batch", "--skip-column-names", "--raw", "--binary-mode", CONNECT_SECONDS, PACKET];
+        arguments.extend(has_sandbox.then_some("--sandbox"));
         arguments.extend(database.as_deref());
-        self.command(program(&["mariadb", "mysql"]), &arguments)
+        self.command(program, &arguments)
     }
 
     /// Runs statements and returns the lines that they print. `asked` says what is wanted, for the error.
     ///
     /// # Errors
-    /// [`DatabaseError::Spawn`] and [`DatabaseError::Failed`].
+    /// [`DatabaseError::Spawn`], [`DatabaseError::Failed`] and [`DatabaseError::OptionFiles`].
     pub fn run(&self, asked: &str, statements: &str) -> Result<Vec<String>, DatabaseError> {
         let mut command = self.client(None);
+        if self.programs.client_options_are_harmless.get().is_none() {
+            self.check_option_files(&command.program)?;
+            let _ = self.programs.client_options_are_harmless.set(());
+        }
         command.arguments.push("--default-character-set=utf8mb4".into());
         let output = process::run(&command, statements.as_bytes())
             .map_err(|failure| DatabaseError::failed(&self.url.server(), asked, &command, failure))?;
@@ -143,11 +241,46 @@ impl Mysql {
         Ok(ServerFacts { version, binlog, data_directory: lines.get(1).map(Into::into) })
     }
 
+    /// Makes sure that the user sees all there is in a database: what it does not see would be missing from a dump, and
+    /// nothing would say so.
+    ///
+    /// # Errors
+    /// [`DatabaseError::Unseen`], naming the first right that is missing.
+    pub fn check_rights(&self, server: &ServerFacts, database: &str) -> Result<(), DatabaseError> {
+        let grants = self.grants()?;
+        let lacking = |right: String, what| Err(DatabaseError::Unseen { server: self.url.server(), right, what });
+        for (right, what) in NEEDED_RIGHTS {
+            if !grants.has_on_database(right, database) {
+                return lacking(format!("{right} ON {}.*", identifier(database)), what);
+            }
+        }
+        // Where routines are kept in this table, reading it shows them all.
+        let in_table = server.is_mariadb() || major(&server.version) < 8;
+        let shows_routines = grants.has_globally("SELECT")
+            || in_table && grants.has_on_table("SELECT", "mysql", "proc")
+            || grants.has_globally("SHOW_ROUTINE")
+            || RIGHTS_ON_ROUTINES.iter().any(|right| grants.has_on_database(right, database));
+        match (shows_routines, in_table) {
+            (true, _) => Ok(()),
+            (false, true) => lacking("SELECT ON mysql.proc".to_owned(), "procedures and functions"),
+            (false, false) => lacking("SHOW_ROUTINE ON *.*".to_owned(), "procedures and functions"),
+        }
+    }
+
+    fn grants(&self) -> Result<Grants, DatabaseError> {
+        Ok(Grants::parse(&self.run("asked for the rights of the user", "SHOW GRANTS;")?))
+    }
+
     /// Lists the databases, the server's own left out.
     ///
     /// # Errors
-    /// [`DatabaseError`].
+    /// [`DatabaseError`], among them [`DatabaseError::Unseen`] for a user who may not see all of them.
     pub fn databases(&self) -> Result<Vec<String>, DatabaseError> {
+        let grants = self.grants()?;
+        if !["SELECT", "SHOW DATABASES"].iter().any(|right| grants.has_globally(right)) {
+            let right = "SHOW DATABASES ON *.*".to_owned();
+            return Err(DatabaseError::Unseen { server: self.url.server(), right, what: "databases" });
+        }
         let names =
             self.run("asked for its databases", "SELECT schema_name FROM information_schema.schemata ORDER BY 1;")?;
         Ok(names.into_iter().filter(|name| !SYSTEM_DATABASES.contains(&name.as_str())).collect())
@@ -192,8 +325,11 @@ impl Mysql {
     /// Describes the dump program that fits the server, with its version and whether it can dump the history of rows.
     ///
     /// # Errors
-    /// When none is installed.
+    /// When none is installed, or option files would change what it dumps.
     pub fn dump_program(&self, server: &ServerFacts) -> Result<DumpProgram, DatabaseError> {
+        if let Some(known) = self.programs.dump.get() {
+            return Ok(known.clone());
+        }
         let names = if server.is_mariadb() { ["mariadb-dump", "mysqldump"] } else { ["mysqldump", "mariadb-dump"] };
         let program = program(&names);
         let printed = |argument: &str| {
@@ -203,12 +339,26 @@ impl Mysql {
                 .map_err(|failure| DatabaseError::failed(&command.name(), "asked for its version", &command, failure))
         };
         let (version, help) = (printed("--version")?, printed("--help")?);
+        self.check_option_files(&program)?;
         // `mariadb-dump from 11.4.2-MariaDB, …`, `mysqldump  Ver 8.0.36 for Linux on x86_64`, `… Distrib 10.11.19-MariaDB, …`
         let words: Vec<&str> = version.split_whitespace().collect();
         let after = |word: &str| words.iter().position(|&w| w == word).and_then(|at| words.get(at + 1)).copied();
         let short = after("Distrib").or_else(|| after("from")).or_else(|| after("Ver")).unwrap_or(&version);
-        Ok(DumpProgram { program: program.clone(), version: short.trim_end_matches(',').to_owned(), help })
+        let found = DumpProgram { program: program.clone(), version: short.trim_end_matches(',').to_owned(), help };
+        Ok(self.programs.dump.get_or_init(|| found).clone())
     }
+}
+
+/// Returns the options among those that `--print-defaults` printed that change what a client does, without their values.
+fn harmful_options(printed: &str) -> Vec<String> {
+    let is_harmless = |name: &str| HARMLESS_OPTIONS.contains(&name) || name.starts_with(HARMLESS_PREFIX);
+    let arguments = printed.split_once('\n').map_or("", |(_, arguments)| arguments);
+    // A value may have spaces.
+    let options = arguments.split_whitespace().filter_map(|word| word.strip_prefix("--"));
+    options
+        .map(|option| option.split('=').next().unwrap_or_default().replace('_', "-"))
+        .filter(|name| !is_harmless(name.strip_prefix("loose-").unwrap_or(name)))
+        .collect()
 }
 
 /// A dump program, and what it can do.
@@ -260,7 +410,7 @@ mod tests {
         let command = Mysql::new(url.parse().expect("a URL")).client(Some("shop"));
         let line: Vec<_> = command.arguments.iter().map(|argument| argument.to_string_lossy()).collect();
         let expected = [
-            "--defaults-extra-file=/etc/coffre.cnf",
+            "--defaults-file=/etc/coffre.cnf",
             "--host=localhost",
             "--port=3307",
             "--protocol=tcp",
@@ -270,6 +420,20 @@ mod tests {
         assert_eq!(line[..6], expected);
         assert_eq!(line.last().expect("some"), "--database=shop");
         assert!(command.environment.contains(&("MYSQL_PWD".into(), "geheim".into())));
+        let first = |url: &str| Mysql::new(url.parse().expect("a URL")).client(None).arguments[0].clone();
+        assert_eq!(first("mysql://joe:geheim@h/shop"), "--no-defaults");
+        assert_eq!(first("mysql://joe@h/shop"), "--host=h");
+    }
+
+    #[test]
+    fn option_files_may_only_say_how_to_connect() {
+        let printed = |arguments: &str| format!("mariadb-dump would have been started with …:\n{arguments} \n");
+        let harmless =
+            "--user=joe --password=x y --ssl_ca=/etc/ca.pem --loose-ssl-verify-server-cert --max_allowed_packet=16M";
+        assert_eq!(harmful_options(&printed(harmless)), Vec::<String>::new());
+        let harmful = "--user=joe --where=x > 1 --loose_ignore-table=a.b --force --skip-triggers --tab=/tmp";
+        let names = ["where", "loose-ignore-table", "force", "skip-triggers", "tab"];
+        assert_eq!(harmful_options(&printed(harmful)), names);
     }
 
     #[test]
