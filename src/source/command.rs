@@ -5,6 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::process::ChildStdout;
 use std::time::{Duration, Instant};
 
+use crate::database::fact;
 use crate::model::entry::StreamDetail;
 use crate::process::{CommandOptions, Ended, Piped, Process, Stopper, wait_readable};
 use crate::source::{SourceError, StreamSource, secrets};
@@ -80,7 +81,10 @@ impl StreamSource for CommandSource {
             return Err(SourceError::Unfinished { name, stderr: Vec::new() });
         }
         match self.process.wait() {
-            Ok((Ended::Status(0), _)) if self.received => {}
+            Ok((Ended::Status(0), stderr)) if self.received => {
+                let said = Some(stderr.join("\n")).filter(|said| !said.is_empty());
+                self.detail.facts.extend(said.map(|said| (fact::SAID.to_owned(), said)));
+            }
             Ok((Ended::Status(0), stderr)) => return Err(SourceError::Empty { name, stderr }),
             Ok((Ended::Status(status), stderr)) => return Err(SourceError::Failed { command, status, stderr }),
             Ok((Ended::Signal(signal), stderr)) => return Err(SourceError::Killed { command, signal, stderr }),

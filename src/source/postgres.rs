@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::database::postgres::{DatabaseFacts, Postgres, Table};
 use crate::database::url::{DatabaseUrl, Engine};
 use crate::database::{DatabaseError, Format, fact};
+use crate::model::path::EntryPath;
 use crate::process::{self, CommandOptions, Piped, Process};
 use crate::source::check::{Check, CheckedSource, POSTGRES_CLUSTER_MARK, POSTGRES_MARK};
 use crate::source::command::CommandSource;
@@ -24,6 +25,8 @@ const LOCK_WAIT: &str = "--lock-wait-timeout=10min";
 /// The same for tables that our own session has locked already: only somebody who waits for it can be in between.
 const LOCK_WAIT_SPLIT: &str = "--lock-wait-timeout=1min";
 
+/// What the name of a main stream has in place of its ending, in that of the directory for single tables.
+const TABLES: &str = ".tables";
 /// Facts that the stream of a single table does not repeat.
 const OF_THE_WHOLE: [&str; 4] = [fact::SETTINGS, fact::CREATE, fact::ROWS_ESTIMATE, fact::DATABASE_BYTES];
 
@@ -102,12 +105,19 @@ fn plan_database(server: &Arc<Postgres>, options: &Arc<Wanted>, database: &str) 
         let ending = if options.plain { "sql" } else { "dump" };
         let main = stream(format!("{file}.{ending}"), Part::Main { without: tables.clone() });
         let parts = tables.iter().map(|table| {
-            let name = format!("{file}.tables/{}.dump", file_name(&table.name));
+            let name = format!("{file}{TABLES}/{}.dump", file_name(&table.name));
             stream(name, Part::Table(table.clone()))
         });
         std::iter::once(main).chain(parts).collect()
     });
     Member { label, streams }
+}
+
+/// Returns the directory of the streams of single tables that belong to a main stream.
+pub fn tables_directory(main: &EntryPath) -> Option<EntryPath> {
+    let file = main.as_bytes();
+    let stem = file.strip_suffix(b".dump").or_else(|| file.strip_suffix(b".sql"))?;
+    EntryPath::new([stem, TABLES.as_bytes()].concat()).ok()
 }
 
 /// Which part of a database a stream is.

@@ -30,6 +30,9 @@ const CANCEL_CHECK: Duration = Duration::from_millis(200);
 pub(super) struct StoredStream {
     pub(super) path: EntryPath,
     pub(super) size: u64,
+    /// What earlier sizes are compared with: of the main stream of a database, the bytes of all its streams, however many
+    /// tables have one of their own this time.
+    pub(super) judged_size: u64,
     /// Bytes that no earlier run had stored.
     pub(super) new_bytes: u64,
 }
@@ -41,6 +44,13 @@ pub(super) struct StoredStreams {
     pub(super) entries: Vec<Entry>,
     pub(super) streams: Vec<StoredStream>,
     pub(super) missing: Vec<MissingStream>,
+}
+
+impl Entry {
+    /// Tells whether this is the stream of a single table of a database.
+    fn is_table(&self) -> bool {
+        matches!(&self.kind, EntryKind::Stream(_, detail) if detail.facts.contains_key(fact::TABLE))
+    }
 }
 
 /// Stores streams; the workers compress and seal.
@@ -128,7 +138,11 @@ impl StreamReader<'_> {
             match outcome.failed {
                 Some(missing) => all.missing.push(missing),
                 None => {
-                    for (entry, stored) in outcome.stored {
+                    let total = outcome.stored.iter().map(|(_, stored)| stored.size).sum();
+                    for (entry, mut stored) in outcome.stored {
+                        if !entry.is_table() {
+                            stored.judged_size = total;
+                        }
                         let above = std::iter::successors(entry.path.parent(), EntryPath::parent);
                         all.entries.extend(above.map(|path| self.directory(path)));
                         all.entries.push(entry);
@@ -215,7 +229,7 @@ impl StreamReader<'_> {
         }
         let mut detail = source.finish().map_err(failed)?;
         detail.duration_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let stored = StoredStream { path: path.clone(), size, new_bytes };
+        let stored = StoredStream { path: path.clone(), size, judged_size: size, new_bytes };
         self.advise(&stored, &detail.facts);
         let content = FileContent { size, chunks: list.finish(self.writer)?, holes: Vec::new() };
         self.monitor.add(Counter::Entries, 1);
@@ -230,6 +244,10 @@ impl StreamReader<'_> {
             advise(format!(
                 "comes compressed ({compression}), so that every night is stored anew; let coffre compress it"
             ));
+        }
+        // What a command of the user's own says may be anything.
+        if let Some(said) = facts.get(fact::SAID).filter(|_| facts.contains_key(fact::ENGINE)) {
+            advise(format!("was dumped, but the program said: {}", said.replace('\n', "\n    ")));
         }
         if let Some(tables) = facts.get(fact::NOT_TRANSACTIONAL) {
             advise(format!(
