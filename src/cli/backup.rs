@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::cli::connect::{GlobalArgs, cancel_on_signals};
 use crate::cli::databases::DatabaseArgs;
 use crate::cli::exit::{Exit, usage};
-use crate::cli::{output, streams};
+use crate::cli::{output, report, streams};
 use crate::model::path::display_bytes;
 use crate::model::time::Clock;
 use crate::model::units::ByteSize;
@@ -224,6 +224,9 @@ fn print_summary(report: &BackupReport, dry_run: bool) {
     }
     for missing in &report.missing {
         output::line(&format!("MISSING    {}: {}", missing.name, missing.why));
+        if let Some(hint) = report::client_hint(std::slice::from_ref(&missing.why)) {
+            output::line(&format!("           hint: {hint}"));
+        }
     }
     match &report.snapshot {
         Some(snapshot) if !snapshot.is_complete() => output::line(&format!("snapshot   {}, INCOMPLETE", snapshot.id)),

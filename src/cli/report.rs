@@ -129,7 +129,12 @@ fn restore_hint(error: &RestoreDatabaseError) -> Option<String> {
             "--database OLD=NEW gives another name, --in-place replaces; --plan shows everything and changes nothing"
         }
         RestoreDatabaseError::Client { stderr, .. } => return client_hint(stderr),
-        RestoreDatabaseError::Server { source, .. } => return Some(database_hint(source)),
+        RestoreDatabaseError::Server { source, .. } | RestoreDatabaseError::Database(source) => {
+            return Some(database_hint(source));
+        }
+        RestoreDatabaseError::Unreadable { .. } => {
+            "choose another snapshot; `coffre verify --read-data` tells what else is hit"
+        }
         _ => return None,
     };
     Some(hint.into())
@@ -147,12 +152,21 @@ fn database_hint(error: &DatabaseError) -> String {
         DatabaseError::Failed { stderr, .. } => {
             return client_hint(stderr).unwrap_or_else(|| "run the client by itself to see why".into());
         }
+        DatabaseError::Unseen { right, what: "databases", .. } => {
+            return format!("as an administrator: GRANT {right} TO this user; or name its databases one by one");
+        }
+        DatabaseError::Unseen { right, .. } => return format!("as an administrator: GRANT {right} TO this user"),
+        DatabaseError::OptionFiles { .. } => {
+            "put what is needed to connect into a file of its own and name it by ?option-file=FILE; no other is read then"
+        }
         DatabaseError::NoDatabase { .. } => "add one to the URL, or --all-databases",
         DatabaseError::Missing { .. } => "compare its name with those that the server lists",
         DatabaseError::Refused { why, .. } if why.contains("passwords of roles") => {
-            "add --no-role-passwords, or back up as a superuser; without them roles must be given new passwords after a restore"
+            "add --no-role-passwords, or GRANT pg_read_all_data TO this user; without them roles must be given new passwords after \
+             a restore"
         }
         DatabaseError::Spool { .. } => "name a directory with room by --spool-dir or COFFRE_SPOOL_DIR",
+        DatabaseError::Sqlite { what: "opened", .. } => "is it there, is it a database, and may this user read it and its directory?",
         DatabaseError::SqliteDamaged { .. } => "repair it (`sqlite3 FILE .recover`), or restore it; earlier snapshots are untouched",
         _ => "run the client by itself to see why",
     }
@@ -160,8 +174,12 @@ fn database_hint(error: &DatabaseError) -> String {
 }
 
 /// What helps against what database clients say most.
-fn client_hint(said: &[String]) -> Option<String> {
-    const KNOWN: [(&[&str], &str); 8] = [
+pub fn client_hint(said: &[String]) -> Option<String> {
+    const RIGHTS: &str = "the user lacks a right. PostgreSQL: pg_read_all_data, CONNECT, and what README says about large objects \
+        and row security; MariaDB: SELECT, SHOW VIEW, TRIGGER, EVENT. To restore: the right to create databases";
+    const KNOWN: [(&[&str], &str); 9] = [
+        // Before the one about passwords: `Access denied for user 'joe'@'%' to database 'shop'`.
+        (&["' to database '", "Access denied; you need", "insufficient privileges"], RIGHTS),
         (
             &["password authentication failed", "no password supplied", "Access denied for user"],
             "check user and password: PGPASSFILE, ?option-file=FILE, a systemd credential, or the URL in env:NAME",
@@ -170,11 +188,7 @@ fn client_hint(said: &[String]) -> Option<String> {
             &["Connection refused", "could not translate host name", "timeout expired", "Can't connect to"],
             "is the server running, and reachable at this host and port?",
         ),
-        (
-            &["permission denied for", "command denied to user", "must be owner", "permission denied to"],
-            "the user lacks a right: PostgreSQL's pg_read_all_data reads everything; MariaDB needs SELECT, SHOW VIEW, TRIGGER, \
-             EVENT and LOCK TABLES",
-        ),
+        (&["permission denied", "command denied to user", "must be owner", "row-level security"], RIGHTS),
         (&["server version mismatch"], "install the client programs of the server's version"),
         (&["No space left on device"], "make room on the server; --plan compares what is needed and what is free"),
         (

@@ -8,8 +8,8 @@ use serde_json::json;
 use crate::cli::connect::{GlobalArgs, cancel_on_signals};
 use crate::cli::databases;
 use crate::cli::exit::{Exit, usage};
-use crate::cli::output;
 use crate::cli::select::FilterArgs;
+use crate::cli::{output, report};
 use crate::database::url::Engine;
 use crate::model::path::EntryPath;
 use crate::model::units::ByteSize;
@@ -17,7 +17,7 @@ use crate::ops::open_reader;
 use crate::ops::restore_database::{
     Choice, DatabaseTarget, Plan, RestoreDatabaseOptions, RestoreDatabaseReport, apply, plan,
 };
-use crate::progress::Monitor;
+use crate::progress::{Monitor, chain};
 use crate::store::OpenMode;
 
 /// Flags of `restore` for databases.
@@ -84,6 +84,20 @@ pub async fn run(
         (_, _, Some(file)) => DatabaseTarget::Sqlite(file.clone()),
         _ => return Err(usage("where to? Give --target, --into-postgres, --into-mysql or --into-sqlite")),
     };
+    let choice = choice(&args);
+    match &target {
+        // Connecting through it is what they mean.
+        DatabaseTarget::Postgres(url) if url.database.as_deref() == Some("postgres") => {}
+        DatabaseTarget::Postgres(url) | DatabaseTarget::Mysql(url) if choice != Choice::Only => {
+            if let Some(name) = &url.database {
+                return Err(usage(format!(
+                    "{url}: a database in the URL is the name for the only one that is restored; leave {name} away, or write \
+                     --database OLD={name}"
+                )));
+            }
+        }
+        _ => {}
+    }
     let monitor = global.monitor();
     let cancel = cancel_on_signals(&monitor)?;
     let repository = global.repository(OpenMode::Read, &monitor).await?;
@@ -93,7 +107,7 @@ pub async fn run(
         snapshot,
         within,
         target,
-        choice: choice(&args),
+        choice,
         in_place: args.in_place,
         exit_on_error: args.exit_on_error,
         no_owner: args.no_owner,
@@ -115,11 +129,24 @@ pub async fn run(
     }
     let report = apply(reader, &options, planned, monitor.clone(), cancel).await;
     monitor.finish();
-    let report = report?;
+    let mut report = report?;
+    // One that was all there was to do is an error like any other.
+    if report.databases.is_empty() && report.not_begun.is_empty() && report.failed.len() == 1 {
+        return Err(report.failed.remove(0).1.into());
+    }
     if global.json {
         output::json(&summary_json(&report));
-    } else if !global.quiet {
+    } else if !global.quiet || !report.failed.is_empty() {
         print_summary(&report);
+    }
+    let mut exits = Vec::new();
+    for (_, error) in report.failed {
+        let error = error.into();
+        exits.push(Exit::of(&error));
+        report::print(&error, Exit::of(&error), global.json);
+    }
+    if let Some(exit) = exits.first() {
+        return Ok(*exit);
     }
     let failed: u64 = report.databases.iter().map(|database| database.failed_statements).sum();
     Ok(if failed > 0 || monitor.problem_count() > 0 { Exit::Incomplete } else { Exit::Done })
@@ -140,7 +167,8 @@ fn choice(args: &IntoDatabaseArgs) -> Choice {
 
 /// Lets the user type the name of each database that is to be replaced.
 fn confirm(plan: &Plan, confirmed: &[String]) -> anyhow::Result<()> {
-    for database in plan.databases.iter().filter(|database| database.exists && !confirmed.contains(&database.name)) {
+    for database in plan.databases.iter().filter(|database| database.replaces() && !confirmed.contains(&database.name))
+    {
         let name = &database.name;
         if !std::io::stdin().is_terminal() {
             return Err(usage(format!("{name} exists and would be replaced; without a terminal add --confirm {name}")));
@@ -190,7 +218,11 @@ fn show(plan: &Plan, json: bool) {
     }
     let mut table = output::table(&["database", "becomes", "dump", "streams", "dumped from"], &[2, 3]);
     for database in &plan.databases {
-        let exists = if database.exists { " (exists)" } else { "" };
+        let exists = match (database.exists, database.is_untouched) {
+            (false, _) => "",
+            (true, false) => " (exists)",
+            (true, true) => " (exists, empty)",
+        };
         table.add_row([
             database.source.clone(),
             format!("{}{exists}", database.name),
@@ -223,7 +255,14 @@ fn summary_json(report: &RestoreDatabaseReport) -> serde_json::Value {
             })
         })
         .collect();
-    json!({ "event": "summary", "databases": databases, "seconds": report.duration.as_secs_f64() })
+    let failed = report.failed.iter().map(|(name, error)| json!({ "name": name, "why": chain(error) }));
+    json!({
+        "event": "summary",
+        "databases": databases,
+        "failed": failed.collect::<Vec<_>>(),
+        "not_begun": report.not_begun,
+        "seconds": report.duration.as_secs_f64(),
+    })
 }
 
 fn print_summary(report: &RestoreDatabaseReport) {
@@ -237,5 +276,7 @@ fn print_summary(report: &RestoreDatabaseReport) {
             output::line(&format!("  what was there before is called {replaced} now; drop it when it is not needed"));
         }
     }
+    report.failed.iter().for_each(|(name, _)| output::line(&format!("{name} NOT RESTORED, see below")));
+    report.not_begun.iter().for_each(|name| output::line(&format!("{name} not begun")));
     output::line(&format!("duration {}", output::duration(report.duration)));
 }

@@ -157,6 +157,43 @@ impl Postgres {
         self.ask(self.maintenance_database(), &format!("asked for database {database:?}"), &sql)
     }
 
+    /// Tells whether nobody has made anything in a database since the server was set up. (What `initdb` makes has lower
+    /// numbers; `FirstNormalObjectId` in `src/include/access/transam.h`.)
+    ///
+    /// # Errors
+    /// [`DatabaseError`]; a database that is not there fails to be connected to.
+    pub fn is_untouched(&self, database: &str) -> Result<bool, DatabaseError> {
+        const CATALOGS: [&str; 14] = [
+            "pg_class",
+            "pg_type",
+            "pg_proc",
+            "pg_namespace",
+            "pg_extension",
+            "pg_largeobject_metadata",
+            "pg_operator",
+            "pg_cast",
+            "pg_language",
+            "pg_collation",
+            "pg_foreign_data_wrapper",
+            "pg_event_trigger",
+            "pg_publication",
+            "pg_transform",
+        ];
+        let count = |catalog: &&str| format!("(SELECT count(*) FROM {catalog} WHERE oid >= 16384)");
+        let sum: Vec<String> = CATALOGS.iter().map(count).collect();
+        let sql = format!("SELECT to_json({} = 0)", sum.join(" + "));
+        self.ask(database, &format!("asked what database {database:?} has"), &sql)
+    }
+
+    /// Tells whether there is a role, its name quoted where SQL wants that.
+    ///
+    /// # Errors
+    /// [`DatabaseError`].
+    pub fn has_role(&self, role: &str) -> Result<bool, DatabaseError> {
+        let sql = format!("SELECT to_json(to_regrole({}) IS NOT NULL)", literal(role));
+        self.ask(self.maintenance_database(), &format!("asked for role {role}"), &sql)
+    }
+
     /// Returns the server's version, as it says it, and where it keeps its data when that may be known.
     ///
     /// # Errors

@@ -33,8 +33,14 @@ const POLL: Duration = Duration::from_millis(10);
 /// Lines of a program's standard error that messages show.
 const KEPT_LINES: usize = 20;
 
+/// Characters of such a line that messages show: a client that repeats a failed statement repeats all its rows.
+const SHOWN_CHARACTERS: usize = 300;
+
 /// Pipes are made this large, the most that an ordinary user may ask for, so that writer and reader rarely wait.
 pub const PIPE_BYTES: usize = 1024 * 1024;
+
+/// Hears what a program says, line by line, from a thread of its own.
+pub type Listener = Arc<dyn Fn(&[u8]) + Send + Sync>;
 
 /// What to run.
 #[derive(Clone)]
@@ -47,8 +53,8 @@ pub struct CommandOptions {
     pub environment: Vec<(OsString, OsString)>,
     /// Also pass on to our standard error what the program writes to its own.
     pub pass_stderr: bool,
-    /// How many of the last lines of its standard error are kept; at most 64 KiB of them are.
-    pub kept_lines: usize,
+    /// Is shown each line that the program writes to its standard error, cut to some KiB.
+    pub listener: Option<Listener>,
     /// How long the program may take to end once it was told to.
     pub grace: Duration,
 }
@@ -61,7 +67,7 @@ impl CommandOptions {
             arguments: arguments.into_iter().map(Into::into).collect(),
             environment: Vec::new(),
             pass_stderr: false,
-            kept_lines: KEPT_LINES,
+            listener: None,
             grace: Duration::from_secs(5),
         }
     }
@@ -121,7 +127,6 @@ impl Ended {
 #[derive(Debug)]
 pub struct Process {
     grace: Duration,
-    kept_lines: usize,
     stderr: Option<StderrTail>,
     group: Arc<Group>,
     keeper: Option<JoinHandle<()>>,
@@ -169,9 +174,9 @@ impl Process {
             pipe.into_iter().for_each(widen_pipe);
         }
         // From here on an early return drops `process`, which ends the program.
-        let CommandOptions { grace, kept_lines, .. } = *options;
-        let mut process = Self { grace, kept_lines, stderr: None, group: running.group, keeper: Some(keeper) };
-        process.stderr = Some(StderrTail::listen(running.stderr.into(), options.pass_stderr)?);
+        let mut process = Self { grace: options.grace, stderr: None, group: running.group, keeper: Some(keeper) };
+        let tail = StderrTail::listen(running.stderr.into(), options.pass_stderr, options.listener.clone());
+        process.stderr = Some(tail?);
         Ok((process, running.pipes))
     }
 
@@ -191,7 +196,7 @@ impl Process {
     /// What the system says about waiting.
     pub fn wait(&mut self) -> io::Result<(Ended, Vec<String>)> {
         let ended = self.reap();
-        let stderr = self.stderr.take().map(|tail| tail.finish(STDERR_GRACE, self.kept_lines)).unwrap_or_default();
+        let stderr = self.stderr.take().map(|tail| tail.finish(STDERR_GRACE)).unwrap_or_default();
         Ok((ended?, stderr))
     }
 
@@ -301,10 +306,19 @@ pub fn said(lines: &[String]) -> String {
 }
 
 /// Makes text for people out of the last lines of what a program wrote.
-fn last_lines(bytes: &[u8], most: usize) -> Vec<String> {
+fn last_lines(bytes: &[u8]) -> Vec<String> {
     let lines: Vec<&[u8]> = bytes.split(|&byte| byte == b'\n').filter(|line| !line.trim_ascii().is_empty()).collect();
-    let skipped = lines.len().saturating_sub(most);
-    lines[skipped..].iter().map(|line| display_bytes(line.trim_ascii_end()).to_string()).collect()
+    lines[lines.len().saturating_sub(KEPT_LINES)..].iter().map(|line| readable(line)).collect()
+}
+
+/// Makes text for people out of a line that a program wrote: on one line, and not too long.
+pub fn readable(line: &[u8]) -> String {
+    let spaced: Vec<u8> = line.trim_ascii_end().iter().map(|&byte| if byte == b'\t' { b' ' } else { byte }).collect();
+    let text = display_bytes(&spaced).to_string();
+    match text.char_indices().nth(SHOWN_CHARACTERS) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
+    }
 }
 
 /// What the keeper hands over once the program runs.

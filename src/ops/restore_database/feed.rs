@@ -2,14 +2,14 @@
 
 use std::io::Write;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::model::path::EntryPath;
 use crate::model::snapshot::Snapshot;
 use crate::ops::Cancel;
 use crate::ops::dump::{DumpError, dump};
 use crate::ops::restore_database::RestoreDatabaseError;
-use crate::process::{CommandOptions, Ended};
+use crate::process::{CommandOptions, Ended, readable};
 use crate::progress::Monitor;
 use crate::repository::reader::Reader;
 use crate::target::command::CommandTarget;
@@ -22,10 +22,50 @@ pub(super) struct Feeder {
     pub(super) cancel: Cancel,
 }
 
+/// What a line says that a client wrote to its standard error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Said {
+    /// So many statements failed, and those after them were done.
+    Failed(u64),
+    /// Rows are missing for what failed, or the rest will not be done either.
+    Lost,
+    /// Anything else.
+    Other,
+}
+
+/// What a client said in all; its last lines for people.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Heard {
+    pub(super) failed_statements: u64,
+    pub(super) has_lost_rows: bool,
+    pub(super) last: Vec<String>,
+}
+
+impl Heard {
+    /// Adds what another client said after it.
+    pub(super) fn extend(&mut self, other: Heard) {
+        self.failed_statements += other.failed_statements;
+        self.has_lost_rows |= other.has_lost_rows;
+        self.last.extend(other.last);
+    }
+
+    fn note(&mut self, said: Said, line: &[u8]) {
+        match said {
+            Said::Failed(count) => self.failed_statements += count,
+            // A client may say much more after what matters.
+            Said::Lost if !self.has_lost_rows => {
+                self.has_lost_rows = true;
+                self.last.push(readable(line));
+            }
+            Said::Lost | Said::Other => {}
+        }
+    }
+}
+
 /// Why a stream did not arrive. The caller knows in what state that leaves everything.
 pub(super) enum FeedError {
     /// The program failed.
-    Client { program: String, status: i32, stderr: Vec<String> },
+    Client { program: String, status: i32, heard: Heard },
     /// The stream could not be had whole.
     Stored(DumpError),
     /// The system failed.
@@ -47,8 +87,8 @@ impl FeedError {
     /// Makes the error that says what was being done, and in what state everything is now.
     pub(super) fn left(self, step: String, left: String) -> RestoreDatabaseError {
         match self {
-            FeedError::Client { program, status, stderr } => {
-                RestoreDatabaseError::Client { step, program, status, stderr, left }
+            FeedError::Client { program, status, heard } => {
+                RestoreDatabaseError::Client { step, program, status, stderr: heard.last, left }
             }
             FeedError::Stored(source) => RestoreDatabaseError::Stored { step, left, source },
             FeedError::Io(source) => RestoreDatabaseError::Io { step, left, source },
@@ -57,38 +97,63 @@ impl FeedError {
     }
 }
 
-/// Failed statements are counted by what a client says about each.
-fn all_heard(command: &CommandOptions) -> CommandOptions {
-    CommandOptions { kept_lines: usize::MAX, ..command.clone() }
+/// A client that is listened to.
+struct Heeded {
+    target: CommandTarget,
+    program: String,
+    heard: Arc<Mutex<Heard>>,
+}
+
+impl Heeded {
+    fn spawn(command: &CommandOptions, judge: fn(&[u8]) -> Said) -> Result<Self, FeedError> {
+        let heard = Arc::new(Mutex::new(Heard::default()));
+        let listener = {
+            let heard = heard.clone();
+            move |line: &[u8]| heard.lock().unwrap_or_else(PoisonError::into_inner).note(judge(line), line)
+        };
+        let command = CommandOptions { listener: Some(Arc::new(listener)), ..command.clone() };
+        let target = CommandTarget::spawn(&command).map_err(FeedError::Io)?;
+        Ok(Self { target, program: command.name(), heard })
+    }
 }
 
 impl Feeder {
-    /// Feeds the stream at `path` to a program and returns what it said on its standard error.
-    pub(super) async fn feed(&self, path: &EntryPath, command: &CommandOptions) -> Result<Vec<String>, FeedError> {
-        let mut target = CommandTarget::spawn(&all_heard(command)).map_err(FeedError::Io)?;
-        let input = Box::new(target.take_input());
+    /// Feeds the stream at `path` to a program and returns what it said on its standard error, each line judged.
+    pub(super) async fn feed(
+        &self,
+        path: &EntryPath,
+        command: &CommandOptions,
+        judge: fn(&[u8]) -> Said,
+    ) -> Result<Heard, FeedError> {
+        let mut client = Heeded::spawn(command, judge)?;
+        let input = Box::new(client.target.take_input());
         match self.dump(path, input).await {
             // It had enough, or failed; its status tells.
             Err(DumpError::Output(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => {}
             other => other?,
         }
-        self.wait(target, command).await
+        self.wait(client).await
     }
 
-    /// Runs a program that reads nothing and returns what it said on its standard error.
-    pub(super) async fn run(&self, command: &CommandOptions) -> Result<Vec<String>, FeedError> {
-        let target = CommandTarget::spawn(&all_heard(command)).map_err(FeedError::Io)?;
-        self.wait(target, command).await
+    /// Runs a program that reads nothing and returns what it said on its standard error, each line judged.
+    pub(super) async fn run(&self, command: &CommandOptions, judge: fn(&[u8]) -> Said) -> Result<Heard, FeedError> {
+        self.wait(Heeded::spawn(command, judge)?).await
     }
 
-    async fn wait(&self, target: CommandTarget, command: &CommandOptions) -> Result<Vec<String>, FeedError> {
+    async fn wait(&self, client: Heeded) -> Result<Heard, FeedError> {
         let cancel = self.cancel.clone();
+        let Heeded { target, program, heard } = client;
         let waited = tokio::task::spawn_blocking(move || target.wait(&|| cancel.is_cancelled())).await;
-        let program = command.name();
-        match waited.expect("waiting does not panic").map_err(FeedError::Io)? {
-            None => Err(FeedError::Cancelled),
-            Some((Ended::Status(0), stderr)) => Ok(stderr),
-            Some((ended, stderr)) => Err(FeedError::Client { program, status: ended.status(), stderr }),
+        let Some((ended, last)) = waited.expect("waiting does not panic").map_err(FeedError::Io)? else {
+            return Err(FeedError::Cancelled);
+        };
+        let mut heard = std::mem::take(&mut *heard.lock().unwrap_or_else(PoisonError::into_inner));
+        // What it lost rows for comes first, if it is not among the last lines anyway.
+        heard.last.retain(|line| !last.contains(line));
+        heard.last.extend(last);
+        match ended {
+            Ended::Status(0) => Ok(heard),
+            ended => Err(FeedError::Client { program, status: ended.status(), heard }),
         }
     }
 

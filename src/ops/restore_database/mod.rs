@@ -77,10 +77,14 @@ pub struct RestoreDatabaseOptions {
 }
 
 /// What a restore did.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub struct RestoreDatabaseReport {
     /// The databases restored, by the names they have now.
     pub databases: Vec<RestoredDatabase>,
+    /// Those that could not be restored, by the names that they were to have, and why.
+    pub failed: Vec<(String, RestoreDatabaseError)>,
+    /// Those that were not begun after another had failed or ending was asked for.
+    pub not_begun: Vec<String>,
     /// How long it took.
     pub duration: Duration,
 }
@@ -94,7 +98,7 @@ pub struct RestoredDatabase {
     pub bytes: u64,
     /// Statements that failed.
     pub failed_statements: u64,
-    /// The last lines that the client said about them.
+    /// The last lines that the client said about those.
     pub said: Vec<String>,
     /// What the database that was there before is called now.
     pub replaced: Option<String>,
@@ -124,6 +128,14 @@ pub enum RestoreDatabaseError {
         snapshot: String,
         /// Their names.
         names: Vec<String>,
+    },
+    /// What the snapshot has of databases is not known, since its tree is damaged.
+    #[error("{part} cannot be read: {why}")]
+    Unreadable {
+        /// What is lost of the tree.
+        part: String,
+        /// Why.
+        why: String,
     },
     /// Something stands against it.
     #[error("{}", reasons.join("; "))]
@@ -188,9 +200,11 @@ pub enum RestoreDatabaseError {
 
 /// Does what was planned, one database after the other.
 ///
+/// A database that cannot be restored does not keep the others from it, unless `options.exit_on_error` says so: the report
+/// has what became of each.
+///
 /// # Errors
-/// [`RestoreDatabaseError::Refused`] when something stands against the plan; otherwise what failed, and in what state that
-/// left the server.
+/// [`RestoreDatabaseError::Refused`] when something stands against the plan.
 pub async fn apply(
     reader: Arc<Reader>,
     options: &RestoreDatabaseOptions,
@@ -205,17 +219,30 @@ pub async fn apply(
     let feeder = feed::Feeder { reader, snapshot: options.snapshot.clone(), monitor: monitor.clone(), cancel };
     let mut report = RestoreDatabaseReport::default();
     for database in &plan.databases {
+        let is_over = |(_, error): &(String, RestoreDatabaseError)| {
+            options.exit_on_error || matches!(error, RestoreDatabaseError::Cancelled { .. })
+        };
+        if report.failed.last().is_some_and(is_over) {
+            report.not_begun.push(database.name.clone());
+            continue;
+        }
         monitor.phase(&format!("restoring {}", database.name));
         let restored = match &options.target {
-            DatabaseTarget::Postgres(url) => postgres::restore(&feeder, options, url, database).await?,
-            DatabaseTarget::Mysql(url) => mysql::restore(&feeder, options, url, database).await?,
-            DatabaseTarget::Sqlite(file) => sqlite::restore(&feeder, options, file, database).await?,
+            DatabaseTarget::Postgres(url) => postgres::restore(&feeder, options, url, database).await,
+            DatabaseTarget::Mysql(url) => mysql::restore(&feeder, options, url, database).await,
+            DatabaseTarget::Sqlite(file) => sqlite::restore(&feeder, options, file, database).await,
         };
-        if restored.failed_statements > 0 {
-            let message = format!("{} statements failed{}", restored.failed_statements, said(&restored.said));
-            monitor.problem(Problem { subject: restored.name.clone(), message });
+        match restored {
+            Ok(restored) => {
+                if restored.failed_statements > 0 {
+                    let what = if restored.failed_statements == 1 { "statement" } else { "statements" };
+                    let message = format!("{} {what} failed{}", restored.failed_statements, said(&restored.said));
+                    monitor.problem(Problem { subject: restored.name.clone(), message });
+                }
+                report.databases.push(restored);
+            }
+            Err(error) => report.failed.push((database.name.clone(), error)),
         }
-        report.databases.push(restored);
     }
     report.duration = begun.elapsed();
     Ok(report)

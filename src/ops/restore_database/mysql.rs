@@ -3,7 +3,7 @@
 use crate::database::mysql::{Mysql, identifier};
 use crate::database::url::DatabaseUrl;
 use crate::database::{DatabaseError, fact};
-use crate::ops::restore_database::feed::{FeedError, Feeder};
+use crate::ops::restore_database::feed::{FeedError, Feeder, Said};
 use crate::ops::restore_database::plan::DatabasePlan;
 use crate::ops::restore_database::{Choice, RestoreDatabaseError, RestoreDatabaseOptions, RestoredDatabase};
 
@@ -28,14 +28,15 @@ pub(super) async fn restore(
                 command.arguments.push("--force".into());
             }
             let left = || "users that were made before it stay".to_owned();
-            let said = feeder.feed(&stream.path, &command).await.map_err(|error| error.left(step.clone(), left()))?;
+            let heard =
+                feeder.feed(&stream.path, &command, judge).await.map_err(|error| error.left(step.clone(), left()))?;
             // With `--force` the client ends with status 0 whatever failed, even when the server went away.
-            if failed_statements(&said) > 0 && !has_gone_on(&said) {
-                let failed = FeedError::Client { program: command.name(), status: 0, stderr: said };
+            if heard.has_lost_rows {
+                let failed = FeedError::Client { program: command.name(), status: 0, heard };
                 return Err(failed.left(step, left()));
             }
-            restored.failed_statements += failed_statements(&said);
-            restored.said.extend(without_rules(said));
+            restored.failed_statements += heard.failed_statements;
+            restored.said.extend(without_rules(heard.last));
         }
         return Ok(restored);
     }
@@ -61,7 +62,7 @@ pub(super) async fn restore(
     if plan.fact(fact::HISTORY).is_some() {
         command.arguments.push(HISTORY.into());
     }
-    if let Err(error) = feeder.feed(&stream.path, &command).await {
+    if let Err(error) = feeder.feed(&stream.path, &command, judge).await {
         let left = if plan.exists {
             format!("{} is incomplete, and what it was is gone; the same command restores it anew", plan.name)
         } else {
@@ -86,19 +87,22 @@ fn without_rules(said: Vec<String>) -> Vec<String> {
     said.into_iter().filter(|line| line.chars().any(|c| c != '-')).collect()
 }
 
-/// Tells whether all that failed were statements without rows, so that those after them were done: no connection was
-/// refused or lost, and the disk was not full.
-fn has_gone_on(said: &[String]) -> bool {
-    let number = |line: &String| line.strip_prefix("ERROR ")?.split_whitespace().next()?.parse::<u32>().ok();
-    let numbers: Vec<u32> = said.iter().filter_map(number).collect();
-    // The client's own, those that say that nobody may come in, and those of a full disk.
+/// Judges a line of the client: statements that failed were skipped by `--force`, unless rows were among them, nobody may
+/// come in, the connection is lost or the disk is full.
+fn judge(line: &[u8]) -> Said {
+    if line.starts_with(b"INSERT INTO ") {
+        return Said::Lost;
+    }
+    let Some(rest) = line.strip_prefix(b"ERROR ") else { return Said::Other };
+    let digits = rest.iter().take_while(|byte| byte.is_ascii_digit());
+    let number = digits.fold(0u32, |number, byte| number.saturating_mul(10).saturating_add(u32::from(byte - b'0')));
+    // Those that say that nobody may come in, and those of a full disk.
     const FINAL: [u32; 7] = [1040, 1044, 1045, 1049, 1021, 1026, 1114];
-    let has_lost_rows = said.iter().any(|line| line.starts_with("INSERT INTO "));
-    !numbers.is_empty() && !has_lost_rows && !numbers.iter().any(|n| (2000..3000).contains(n) || FINAL.contains(n))
-}
-
-fn failed_statements(said: &[String]) -> u64 {
-    said.iter().filter(|line| line.starts_with("ERROR ")).count() as u64
+    // The client's own begin at 2000; one without a number is about what it reads.
+    match number == 0 || (2000..3000).contains(&number) || FINAL.contains(&number) {
+        true => Said::Lost,
+        false => Said::Failed(1),
+    }
 }
 
 async fn analyze(server: &Mysql, database: &str) -> Result<(), DatabaseError> {
@@ -130,12 +134,17 @@ mod tests {
 
     #[test]
     fn a_lost_connection_is_never_a_failed_statement() {
-        let lines = |text: &str| text.lines().map(str::to_owned).collect::<Vec<_>>();
-        assert!(has_gone_on(&lines("ERROR 1146 (42S02) at line 5: Table 'a.b' doesn't exist")));
-        assert!(!has_gone_on(&lines("ERROR 1146 (42S02) at line 5: x\nERROR 2013 (HY000) at line 9: Lost connection")));
-        assert!(!has_gone_on(&lines("ERROR 1045 (28000): Access denied")));
-        assert!(!has_gone_on(&lines("INSERT INTO `t` VALUES (1)\nERROR 1062 (23000) at line 9: Duplicate entry")));
-        assert!(!has_gone_on(&lines("ERROR 1114 (HY000) at line 9: The table 't' is full")));
-        assert!(!has_gone_on(&lines("killed")));
+        let cases: [(&[u8], Said); 7] = [
+            (b"ERROR 1146 (42S02) at line 5: Table 'a.b' doesn't exist", Said::Failed(1)),
+            (b"ERROR 2013 (HY000) at line 9: Lost connection", Said::Lost),
+            (b"ERROR 1045 (28000): Access denied", Said::Lost),
+            (b"INSERT INTO `t` VALUES (1)", Said::Lost),
+            (b"ERROR 1114 (HY000) at line 9: The table 't' is full", Said::Lost),
+            (b"ERROR at line 3: Unknown command '\\!'.", Said::Lost),
+            (b"--------------", Said::Other),
+        ];
+        for (line, said) in cases {
+            assert_eq!(judge(line), said, "{}", String::from_utf8_lossy(line));
+        }
     }
 }

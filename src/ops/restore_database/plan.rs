@@ -13,6 +13,11 @@ use crate::ops::reading;
 use crate::ops::restore_database::{Choice, DatabaseTarget, RestoreDatabaseError, RestoreDatabaseOptions};
 use crate::repository::reader::Reader;
 
+/// The database that every PostgreSQL server has, to connect to when none is meant.
+pub(super) const MAINTENANCE: &str = "postgres";
+/// How the statement among [`fact::SETTINGS`] begins that sets the owner of the database.
+pub(super) const SET_OWNER: &str = "ALTER DATABASE %I OWNER TO ";
+
 /// What would be done.
 #[derive(Debug, Clone, Default)]
 pub struct Plan {
@@ -39,6 +44,9 @@ pub struct DatabasePlan {
     pub name: String,
     /// Whether there is one of this name.
     pub exists: bool,
+    /// Whether that one is the database that every PostgreSQL server has, and nobody has put anything into it: it may be
+    /// replaced without being asked for.
+    pub is_untouched: bool,
     /// Connections to that one, where they are counted.
     pub connections: u64,
     /// Its main stream, then those of single tables.
@@ -69,6 +77,15 @@ impl DatabasePlan {
         self.streams.first().and_then(|stream| stream.facts.get(name)).map(String::as_str)
     }
 
+    fn empty(name: String) -> Self {
+        Self { source: name.clone(), name, exists: false, is_untouched: false, connections: 0, streams: Vec::new() }
+    }
+
+    /// Tells whether there is something that would be lost, or only be kept under another name.
+    pub fn replaces(&self) -> bool {
+        self.exists && !self.is_untouched
+    }
+
     fn database_bytes(&self) -> u64 {
         self.fact(fact::DATABASE_BYTES).and_then(|text| text.parse().ok()).unwrap_or_else(|| self.stream_bytes())
     }
@@ -81,8 +98,8 @@ impl DatabasePlan {
 pub async fn plan(reader: &Arc<Reader>, options: &RestoreDatabaseOptions) -> Result<Plan, RestoreDatabaseError> {
     let streams = find_streams(reader, options).await?;
     let chosen = choose(options, streams)?;
-    let (target, in_place, choice) = (options.target.clone(), options.in_place, options.choice.clone());
-    let asked = tokio::task::spawn_blocking(move || judge(&target, chosen, in_place, &choice)).await;
+    let options = options.clone();
+    let asked = tokio::task::spawn_blocking(move || judge(&options, chosen)).await;
     Ok(asked.expect("planning does not panic")?)
 }
 
@@ -100,9 +117,9 @@ async fn find_streams(
     let mut walk = reader.walk(options.snapshot.root, within);
     let mut streams = Vec::new();
     while let Some(entry) = walk.next().await {
-        let entry = entry.map_err(|damaged| {
-            let part = reading::lost_part(&damaged);
-            RestoreDatabaseError::Refused { reasons: vec![format!("{part} cannot be read: {}", damaged.error)] }
+        let entry = entry.map_err(|damaged| RestoreDatabaseError::Unreadable {
+            part: reading::lost_part(&damaged),
+            why: damaged.error.to_string(),
         })?;
         let EntryKind::Stream(content, detail) = entry.kind else { continue };
         let format = detail.facts.get(fact::FORMAT).and_then(|name| Format::from_name(name));
@@ -128,20 +145,15 @@ fn choose(
     for stream in streams {
         let name =
             stream.facts.get(fact::DATABASE).or_else(|| stream.facts.get(fact::FILE)).cloned().unwrap_or_default();
-        let empty = || DatabasePlan {
-            source: name.clone(),
-            name: name.clone(),
-            exists: false,
-            connections: 0,
-            streams: Vec::new(),
-        };
-        databases.entry(name.clone()).or_insert_with(empty).streams.push(stream);
+        databases.entry(name.clone()).or_insert_with(|| DatabasePlan::empty(name)).streams.push(stream);
     }
     let wanted = match &options.choice {
         Choice::Globals => {
             let name = "globals".to_owned();
-            let plan = DatabasePlan { source: name.clone(), name, exists: false, connections: 0, streams: globals };
-            return if plan.streams.is_empty() { Err(missing("roles or users".into())) } else { Ok(vec![plan]) };
+            return match globals.is_empty() {
+                true => Err(missing("roles or users".into())),
+                false => Ok(vec![DatabasePlan { streams: globals, ..DatabasePlan::empty(name) }]),
+            };
         }
         Choice::All => databases.keys().map(|name| (name.clone(), None)).collect(),
         Choice::Named(wanted) => wanted.clone(),
@@ -162,28 +174,33 @@ fn choose(
 }
 
 /// Asks the server what is there, and lists what stands against it. Blocks.
-fn judge(
-    target: &DatabaseTarget,
-    databases: Vec<DatabasePlan>,
-    in_place: bool,
-    choice: &Choice,
-) -> Result<Plan, DatabaseError> {
+fn judge(options: &RestoreDatabaseOptions, databases: Vec<DatabasePlan>) -> Result<Plan, DatabaseError> {
     let mut plan = Plan { databases, ..Plan::default() };
+    let are_globals = options.choice == Choice::Globals;
     let mut data_directory = None;
-    match target {
+    match &options.target {
         DatabaseTarget::Postgres(url) => {
             let server = postgres_server(url);
             (plan.server_version, data_directory) = server.version()?;
-            for database in plan.databases.iter_mut().filter(|_| *choice != Choice::Globals) {
+            for database in plan.databases.iter_mut().filter(|_| !are_globals) {
                 let connections = server.connections(&database.name)?;
                 (database.exists, database.connections) = (connections.is_some(), connections.unwrap_or(0));
+                database.is_untouched = database.name == MAINTENANCE && server.is_untouched(&database.name)?;
+                let missing_owner = match owner(database).filter(|_| !options.no_owner) {
+                    Some(owner) if !server.has_role(&owner)? => Some(owner),
+                    _ => None,
+                };
+                plan.notes.extend(missing_owner.map(|owner| {
+                    let name = &database.name;
+                    format!("there is no role {owner}, which owns {name}: restore roles first, by --globals, or add --no-owner")
+                }));
             }
             data_directory = data_directory.filter(|_| is_local(url));
         }
         DatabaseTarget::Mysql(url) => {
             let server = Mysql::new(url.clone());
             let known = server.server()?;
-            for database in plan.databases.iter_mut().filter(|_| *choice != Choice::Globals) {
+            for database in plan.databases.iter_mut().filter(|_| !are_globals) {
                 database.exists = server.facts(&database.name)?.is_some();
             }
             plan.server_version = known.version;
@@ -201,12 +218,18 @@ fn judge(
     plan.needed_bytes = plan.databases.iter().map(DatabasePlan::database_bytes).sum();
     let room = data_directory.and_then(|directory| rustix::fs::statvfs(directory).ok());
     plan.free_bytes = room.map(|room| room.f_bavail.saturating_mul(room.f_frsize));
-    if *choice == Choice::Globals {
+    if are_globals {
         let note = "roles and users that exist get the passwords they had, the one that connects now among them";
         plan.notes.push(note.to_owned());
     }
-    find_obstacles(&mut plan, in_place);
+    find_obstacles(&mut plan, options.in_place);
     Ok(plan)
+}
+
+/// Returns the role that owns a database of PostgreSQL, quoted as SQL wants it.
+fn owner(database: &DatabasePlan) -> Option<String> {
+    let settings: Vec<String> = serde_json::from_str(database.fact(fact::SETTINGS)?).ok()?;
+    settings.iter().find_map(|statement| statement.strip_prefix(SET_OWNER)).map(str::to_owned)
 }
 
 fn find_obstacles(plan: &mut Plan, in_place: bool) {
@@ -217,8 +240,11 @@ fn find_obstacles(plan: &mut Plan, in_place: bool) {
     }
     for database in &plan.databases {
         let name = &database.name;
-        if database.exists && !in_place {
-            plan.obstacles.push(format!("{name} exists"));
+        match (database.replaces(), in_place, database.connections) {
+            (true, false, _) => plan.obstacles.push(format!("{name} exists")),
+            (_, _, 0) => {}
+            (_, _, 1) => plan.notes.push(format!("a connection to {name} will be ended")),
+            (_, _, connections) => plan.notes.push(format!("{connections} connections to {name} will be ended")),
         }
         let parts = database.fact(fact::PARTS).and_then(|text| text.parse::<usize>().ok()).unwrap_or(0);
         let mains = database.streams.iter().filter(|stream| !stream.facts.contains_key(fact::TABLE)).count();
@@ -252,7 +278,7 @@ fn is_local(url: &DatabaseUrl) -> bool {
 
 /// The server without the database that the URL names: that one may be what is to be made or replaced.
 pub(super) fn postgres_server(url: &DatabaseUrl) -> Postgres {
-    Postgres::new(url.with_database("postgres"))
+    Postgres::new(url.with_database(MAINTENANCE))
 }
 
 impl DatabaseTarget {
@@ -285,7 +311,7 @@ mod tests {
             facts: facts.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
         };
         let streams = facts.iter().map(stream).collect();
-        DatabasePlan { source: name.into(), name: name.into(), exists, connections: 0, streams }
+        DatabasePlan { exists, streams, ..DatabasePlan::empty(name.into()) }
     }
 
     fn obstacles(databases: Vec<DatabasePlan>, free_bytes: Option<u64>, in_place: bool) -> (usize, usize) {
@@ -304,12 +330,22 @@ mod tests {
         assert_eq!(obstacles(vec![database("a", false, whole), database("b", false, split)], None, false), (0, 0));
         assert_eq!(obstacles(vec![database("a", true, whole)], None, false), (1, 0));
         assert_eq!(obstacles(vec![database("a", true, whole)], None, true), (0, 0));
+        let used = DatabasePlan { connections: 2, ..database("a", true, whole) };
+        assert_eq!(obstacles(vec![used.clone()], None, true), (0, 1));
+        assert_eq!(obstacles(vec![DatabasePlan { is_untouched: true, ..used }], None, false), (0, 1));
         assert_eq!(obstacles(vec![database("a", false, whole), database("a", false, whole)], None, false), (1, 0));
         assert_eq!(obstacles(vec![database("a", false, &split[..1])], None, false), (1, 0));
         assert_eq!(obstacles(vec![database("a", false, &split[1..])], None, false), (1, 0));
         assert_eq!(obstacles(vec![database("a", false, newer)], None, false), (0, 1));
         assert_eq!(obstacles(vec![database("a", false, large)], Some(4999), false), (1, 0));
         assert_eq!(obstacles(vec![database("a", false, large)], Some(5000), false), (0, 0));
+    }
+
+    #[test]
+    fn the_owner_is_among_the_settings() {
+        let settings = r#"["ALTER DATABASE %I OWNER TO \"the shop\"", "REVOKE ALL ON DATABASE %I FROM PUBLIC"]"#;
+        assert_eq!(owner(&database("a", false, &[&[(fact::SETTINGS, settings)]])).as_deref(), Some("\"the shop\""));
+        assert_eq!(owner(&database("a", false, &[&[]])), None);
     }
 
     #[test]

@@ -12,8 +12,8 @@ use crate::database::spool::SpoolFile;
 use crate::database::url::DatabaseUrl;
 use crate::database::{DatabaseError, Format, fact};
 use crate::model::id::hex;
-use crate::ops::restore_database::feed::{FeedError, Feeder};
-use crate::ops::restore_database::plan::{DatabasePlan, PlannedStream, postgres_server};
+use crate::ops::restore_database::feed::{FeedError, Feeder, Heard, Said};
+use crate::ops::restore_database::plan::{DatabasePlan, MAINTENANCE, PlannedStream, SET_OWNER, postgres_server};
 use crate::ops::restore_database::{Choice, RestoreDatabaseError, RestoreDatabaseOptions, RestoredDatabase};
 use crate::process::CommandOptions;
 use crate::progress::Problem;
@@ -43,11 +43,11 @@ pub(super) async fn restore(
     let suffix = hex(&random::<4>());
     let scratch = format!("{}_coffre_{suffix}", cut(&plan.name, 46));
     let outcome = run.through_scratch(&scratch).await;
-    let (said, replaced) = match outcome {
+    let (heard, replaced) = match outcome {
         Ok(done) => done,
         Err(failure) => {
             let statement = format!("DROP DATABASE IF EXISTS {};\n", identifier(&scratch));
-            let dropped = run.sql("asked to drop what is half restored", "postgres", statement).await;
+            let dropped = run.sql("asked to drop what is half restored", run.elsewhere(), statement).await;
             let left = match dropped {
                 Ok(()) if plan.exists => format!("{} is untouched", plan.name),
                 Ok(()) => format!("there is no database {}, nothing was left behind", plan.name),
@@ -56,8 +56,8 @@ pub(super) async fn restore(
             return Err(failure.left(left));
         }
     };
-    let failed_statements = ignored_errors(&said);
-    let said = if failed_statements > 0 { said } else { Vec::new() };
+    let failed_statements = heard.failed_statements;
+    let said = if failed_statements > 0 { heard.last } else { Vec::new() };
     Ok(RestoredDatabase { name: plan.name.clone(), bytes: plan.stream_bytes(), failed_statements, said, replaced })
 }
 
@@ -69,23 +69,28 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
+    /// Returns a database to connect to that is not the one to be made or replaced.
+    fn elsewhere(&self) -> &'static str {
+        if self.plan.name == MAINTENANCE { "template1" } else { MAINTENANCE }
+    }
+
     /// Restores into the database `scratch`, which is made, and gives it its name. Returns what the clients said, and the
     /// name that an existing database has now.
-    async fn through_scratch(&self, scratch: &str) -> Result<(Vec<String>, Option<String>), Failure> {
+    async fn through_scratch(&self, scratch: &str) -> Result<(Heard, Option<String>), Failure> {
         let clauses = self.plan.fact(fact::CREATE).unwrap_or_default();
         let create = format!("CREATE DATABASE {} TEMPLATE template0 {clauses};\n", identifier(scratch));
-        self.sql("asked to create a database", "postgres", create).await?;
-        let said = self.data(scratch).await?;
+        self.sql("asked to create a database", self.elsewhere(), create).await?;
+        let heard = self.data(scratch).await?;
         self.settings(scratch).await;
         if self.options.analyze {
             self.feeder.monitor.phase(&format!("gathering statistics of {}", self.plan.name));
             self.sql("asked for statistics", scratch, "ANALYZE;\n".to_owned()).await?;
         }
         let replaced = self.take_name(scratch).await?;
-        Ok((said, replaced))
+        Ok((heard, replaced))
     }
 
-    async fn data(&self, scratch: &str) -> Result<Vec<String>, Failure> {
+    async fn data(&self, scratch: &str) -> Result<Heard, Failure> {
         let (main, tables) = self.plan.streams.split_first().expect("a plan has a main stream");
         match main.format {
             Format::PostgresPlain => {
@@ -103,7 +108,8 @@ impl Run<'_> {
                 self.feeder.monitor.phase(&format!("restoring {}", self.plan.name));
                 let mut command = self.pg_restore(scratch, main, &[&format!("--jobs={}", self.options.jobs)])?;
                 command.arguments.push(spool.path().into());
-                self.feeder.run(&command).await.or_else(|error| self.tolerate(error)).map_err(|e| self.at(main, e))
+                let ran = self.feeder.run(&command, judge).await;
+                ran.or_else(|error| self.tolerate(error)).map_err(|error| self.at(main, error))
             }
             _ if tables.is_empty() => self.feed(main, &self.pg_restore(scratch, main, &[])?).await,
             _ => self.split_data(scratch, main, tables).await,
@@ -116,8 +122,8 @@ impl Run<'_> {
         scratch: &str,
         main: &PlannedStream,
         tables: &[PlannedStream],
-    ) -> Result<Vec<String>, Failure> {
-        let mut said = Vec::new();
+    ) -> Result<Heard, Failure> {
+        let mut said = Heard::default();
         for section in ["--section=pre-data", "--section=data"] {
             said.extend(self.feed(main, &self.pg_restore(scratch, main, &[section])?).await?);
         }
@@ -125,23 +131,21 @@ impl Run<'_> {
             .iter()
             .map(|table| Ok((table, self.pg_restore(scratch, table, &["--section=data"])?)))
             .collect::<Result<_, Failure>>()?;
-        let fed: Vec<Vec<String>> = futures::stream::iter(&commands)
+        let fed: Vec<Heard> = futures::stream::iter(&commands)
             .map(|(table, command)| self.feed(table, command))
             .buffered(self.options.jobs.max(1))
             .try_collect()
             .await?;
-        said.extend(fed.into_iter().flatten());
+        fed.into_iter().for_each(|heard| said.extend(heard));
         said.extend(self.feed(main, &self.pg_restore(scratch, main, &["--section=post-data"])?).await?);
         Ok(said)
     }
 
     /// Feeds a stream; statements that failed are an error only when that is wanted.
-    async fn feed(&self, stream: &PlannedStream, command: &CommandOptions) -> Result<Vec<String>, Failure> {
-        let fed = match self.feeder.feed(&stream.path, command).await {
+    async fn feed(&self, stream: &PlannedStream, command: &CommandOptions) -> Result<Heard, Failure> {
+        let fed = match self.feeder.feed(&stream.path, command, judge).await {
             // `psql` ends with status 0 whatever failed.
-            Ok(stderr) if has_lost_rows(&stderr) => {
-                Err(FeedError::Client { program: command.name(), status: 0, stderr })
-            }
+            Ok(heard) if heard.has_lost_rows => Err(FeedError::Client { program: command.name(), status: 0, heard }),
             fed => fed.or_else(|error| self.tolerate(error)),
         };
         fed.map_err(|error| self.at(stream, error))
@@ -149,12 +153,12 @@ impl Run<'_> {
 
     /// `pg_restore` ends with status 1 both when it gave up and when it went on after statements that failed; then it says
     /// how many there were. Rows that could not be put are never among those that are only counted.
-    fn tolerate(&self, error: FeedError) -> Result<Vec<String>, FeedError> {
+    fn tolerate(&self, error: FeedError) -> Result<Heard, FeedError> {
         match error {
-            FeedError::Client { status: 1, stderr, .. }
-                if !self.options.exit_on_error && ignored_errors(&stderr) > 0 =>
+            FeedError::Client { status: 1, heard, .. }
+                if !self.options.exit_on_error && heard.failed_statements > 0 && !heard.has_lost_rows =>
             {
-                Ok(stderr)
+                Ok(heard)
             }
             other => Err(other),
         }
@@ -192,12 +196,12 @@ impl Run<'_> {
         let statements = self.plan.fact(fact::SETTINGS).and_then(|text| serde_json::from_str::<Vec<String>>(text).ok());
         for statement in statements.unwrap_or_default() {
             let is_rights = ["GRANT ", "REVOKE "].iter().any(|start| statement.starts_with(start));
-            let is_owner = statement.starts_with("ALTER DATABASE %I OWNER TO ");
+            let is_owner = statement.starts_with(SET_OWNER);
             if self.options.no_owner && (is_rights || is_owner) {
                 continue;
             }
             let sql = format!("SELECT format({}, {}) \\gexec\n", literal(&statement), literal(scratch));
-            if let Err(Failure::Server(_, error)) = self.sql("asked to set a property", "postgres", sql).await {
+            if let Err(Failure::Server(_, error)) = self.sql("asked to set a property", self.elsewhere(), sql).await {
                 let shown = statement.replace("%I", &identifier(&self.plan.name)).replace("%%", "%");
                 let message = format!("{shown}: {error}");
                 self.feeder.monitor.problem(Problem { subject: self.plan.name.clone(), message });
@@ -211,7 +215,7 @@ impl Run<'_> {
         let name = identifier(&self.plan.name);
         let rename = format!("ALTER DATABASE {} RENAME TO {name};\n", identifier(scratch));
         if !self.plan.exists {
-            self.sql("asked to rename a database", "postgres", rename).await?;
+            self.sql("asked to rename a database", self.elsewhere(), rename).await?;
             return Ok(None);
         }
         let suffix = scratch.rsplit('_').next().unwrap_or_default();
@@ -224,19 +228,19 @@ impl Run<'_> {
         swap += &format!("BEGIN;\nALTER DATABASE {name} RENAME TO {};\n{rename}COMMIT;\n", identifier(&replaced));
         let mut attempt = 1;
         loop {
-            match self.sql("asked to exchange databases", "postgres", swap.clone()).await {
+            match self.sql("asked to exchange databases", self.elsewhere(), swap.clone()).await {
                 Ok(()) => break,
                 Err(_) if attempt < RENAME_ATTEMPTS => attempt += 1,
                 Err(failure) => {
                     let allow = format!("ALTER DATABASE {name} ALLOW_CONNECTIONS true;\n");
                     // The first failure is the one to tell.
-                    let _ = self.sql("asked to allow connections", "postgres", allow).await;
+                    let _ = self.sql("asked to allow connections", self.elsewhere(), allow).await;
                     return Err(failure);
                 }
             }
         }
         let allow = format!("ALTER DATABASE {} ALLOW_CONNECTIONS true;\n", identifier(&replaced));
-        self.sql("asked to allow connections", "postgres", allow).await?;
+        self.sql("asked to allow connections", self.elsewhere(), allow).await?;
         Ok(Some(replaced))
     }
 
@@ -244,14 +248,14 @@ impl Run<'_> {
     async fn globals(&self) -> Result<RestoredDatabase, Failure> {
         let mut restored = RestoredDatabase { name: "globals".into(), ..RestoredDatabase::default() };
         for stream in &self.plan.streams {
-            let mut command = self.server.psql("postgres");
+            let mut command = self.server.psql(MAINTENANCE);
             if !self.options.exit_on_error {
                 command.arguments.push("--set=ON_ERROR_STOP=0".into());
             }
             let said = self.feed(stream, &command).await?;
             restored.bytes += stream.bytes;
-            restored.failed_statements += ignored_errors(&said);
-            restored.said.extend(said);
+            restored.failed_statements += said.failed_statements;
+            restored.said.extend(said.last);
         }
         Ok(restored)
     }
@@ -273,19 +277,18 @@ impl Failure {
     }
 }
 
-/// Tells whether rows are missing for what failed, or more will be: the disk is full.
-fn has_lost_rows(said: &[String]) -> bool {
+/// Judges a line of a client: `pg_restore` counts at its end what failed, `psql` reports each. When rows were among them or
+/// the disk is full, the database is not what was dumped.
+fn judge(line: &[u8]) -> Said {
     const SIGNS: [&str; 4] = ["COPY failed", "CONTEXT:  COPY", "No space left on device", "could not extend file"];
-    said.iter().any(|line| SIGNS.iter().any(|sign| line.contains(sign)))
-}
-
-/// Returns how many statements a client went on after: `pg_restore` counts them, `psql` reports each.
-fn ignored_errors(said: &[String]) -> u64 {
-    let counted = said.iter().filter_map(|line| {
-        line.split_once("errors ignored on restore: ").and_then(|(_, count)| count.trim().parse::<u64>().ok())
-    });
-    let reported = said.iter().filter(|line| line.starts_with("psql:") && line.contains("ERROR:")).count() as u64;
-    counted.sum::<u64>() + reported
+    let line = String::from_utf8_lossy(line);
+    if SIGNS.iter().any(|sign| line.contains(sign)) {
+        return Said::Lost;
+    }
+    if let Some((_, count)) = line.split_once("errors ignored on restore: ") {
+        return Said::Failed(count.trim().parse().unwrap_or(1));
+    }
+    if line.starts_with("psql:") && line.contains("ERROR:") { Said::Failed(1) } else { Said::Other }
 }
 
 /// Cuts a name so that it fits with what is added into the 63 bytes that PostgreSQL has for names.
@@ -302,19 +305,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn failed_statements_are_counted_as_the_clients_tell_them() {
-        let lines = |text: &str| text.lines().map(str::to_owned).collect::<Vec<_>>();
-        assert_eq!(ignored_errors(&lines("pg_restore: warning: errors ignored on restore: 3")), 3);
-        assert_eq!(ignored_errors(&lines("psql:<stdin>:3: ERROR:  role \"a\" already exists\npsql: note")), 1);
-        assert_eq!(ignored_errors(&lines("pg_restore: error: could not read")), 0);
-    }
-
-    #[test]
-    fn rows_that_could_not_be_put_are_no_failed_statement() {
-        let lines = |text: &str| text.lines().map(str::to_owned).collect::<Vec<_>>();
-        assert!(has_lost_rows(&lines("pg_restore: error: COPY failed for table \"t\": ERROR:  invalid input")));
-        assert!(has_lost_rows(&lines("ERROR:  could not write: No space left on device")));
-        assert!(!has_lost_rows(&lines("ERROR:  role \"a\" does not exist")));
+    fn what_clients_say_is_judged() {
+        let cases: [(&str, Said); 7] = [
+            ("pg_restore: warning: errors ignored on restore: 3", Said::Failed(3)),
+            ("psql:<stdin>:3: ERROR:  role \"a\" already exists", Said::Failed(1)),
+            ("psql: note", Said::Other),
+            ("pg_restore: error: could not read", Said::Other),
+            ("pg_restore: error: COPY failed for table \"t\": ERROR:  invalid input", Said::Lost),
+            ("ERROR:  could not write: No space left on device", Said::Lost),
+            ("ERROR:  role \"a\" does not exist", Said::Other),
+        ];
+        for (line, said) in cases {
+            assert_eq!(judge(line.as_bytes()), said, "{line}");
+        }
     }
 
     #[test]

@@ -82,8 +82,12 @@ fn large_tables_become_streams_of_their_own_under_one_snapshot() {
                 );
             }
         });
+        // That tables have streams of their own from now on makes nothing smaller.
+        expect(&desk.run_with(&env, &["backup", "--postgres", &url]), 0, &["1 stream"]);
         for _ in 0..3 {
-            expect(&desk.run_with(&env, &backup), 0, &["streams"]);
+            let run = desk.run_with(&env, &backup);
+            expect(&run, 0, &["streams"]);
+            assert!(!run.err.contains("pg_dump"), "{run:?}");
         }
         stop.store(true, std::sync::atomic::Ordering::Relaxed);
     });
@@ -107,6 +111,12 @@ fn large_tables_become_streams_of_their_own_under_one_snapshot() {
     // Without one of its parts it is not begun.
     let part = ["restore", "latest:postgres/split.tables", "--into-postgres", &target, "--plan"];
     expect(&desk.run_with(&env, &part), 1, &["OBSTACLE", "name the directory"]);
+
+    // What it was in all is known from the snapshots, too: without those tables it is much less.
+    std::fs::remove_dir_all(desk.at(".cache")).expect("there was one");
+    server.sql("split", "DROP TABLE shop.items CASCADE");
+    let run = desk.run_with(&env, &["backup", "--postgres", &url, "--shrink-limit", "90"]);
+    expect(&run, 3, &["suspicious postgres/split.dump: only "]);
 }
 
 #[test]
@@ -115,9 +125,19 @@ fn all_databases_come_with_their_roles_and_a_foreign_encoding() {
     let (desk, env) = (Desk::with_repository(), passfile(&server));
     server.load("first", &fixture("postgres.sql"));
     server.load_non_utf8("bytes");
-    server.sql("postgres", "CREATE DATABASE \"odd /name\\\"; CREATE ROLE clerk LOGIN PASSWORD 'x'");
+    server.sql(
+        "postgres",
+        "CREATE DATABASE \"odd /name\\\"; CREATE ROLE clerk LOGIN PASSWORD 'x';
+        CREATE TABLE of_the_server AS SELECT 42 AS x; CREATE DATABASE lossy OWNER clerk",
+    );
+    // Its rows can only be put into a database of this name, and a restore begins in one of another.
+    server.sql(
+        "lossy",
+        "CREATE FUNCTION fits() RETURNS bool LANGUAGE sql AS 'SELECT current_database() = ''lossy'';';
+        CREATE TABLE t (x int CHECK (fits())); INSERT INTO t VALUES (1)",
+    );
     let backup = ["backup", "--postgres", &server.url(""), "--all-databases", "--jobs", "2", "--split-over", "10GB"];
-    expect(&desk.run_with(&env, &backup), 0, &["5 streams"]);
+    expect(&desk.run_with(&env, &backup), 0, &["6 streams"]);
     assert_eq!(desk.snapshots()[0]["sources"][0], format!("postgres://127.0.0.1:{}/*", server.port()));
     let globals = desk.run(&["dump", "latest:postgres/globals.sql"]).out;
     assert!(globals.contains("CREATE ROLE clerk") && globals.contains("SCRAM-SHA-256$"), "{globals}");
@@ -125,7 +145,15 @@ fn all_databases_come_with_their_roles_and_a_foreign_encoding() {
     let Some(other) = PostgresServer::start() else { return };
     let (env, url) = (passfile(&other), other.url(""));
     let several = desk.run_with(&env, &["restore", "latest", "--into-postgres", &url]);
-    expect(&several, 2, &["several databases: bytes, first, odd /name\\, postgres", "hint: choose with --database"]);
+    expect(
+        &several,
+        2,
+        &["several databases: bytes, first, lossy, odd /name\\, postgres", "hint: choose with --database"],
+    );
+    let named = ["restore", "latest", "--into-postgres", &other.url("shop"), "--all-databases"];
+    expect(&desk.run_with(&env, &named), 2, &["a database in the URL is the name for the only one"]);
+    let plan = desk.run_with(&env, &["restore", "latest", "--into-postgres", &url, "--all-databases", "--plan"]);
+    expect(&plan, 0, &["postgres (exists, empty)", "note       there is no role clerk, which owns lossy"]);
     let roles = desk.run_with(&env, &["restore", "latest", "--into-postgres", &url, "--globals"]);
     expect(&roles, 3, &["role \"postgres\" already exists"]);
     // The one we connect as has the password now that it has there.
@@ -133,12 +161,35 @@ fn all_databases_come_with_their_roles_and_a_foreign_encoding() {
     let mut psql = std::process::Command::new("psql");
     psql.args(["-q", "-d", &other.url("postgres"), "-c", &reset]).env("PGPASSWORD", server.password());
     assert!(psql.status().expect("runs").success());
-    let chosen = ["--database", "first", "--database", "bytes", "--database", "odd /name\\"];
-    let restore = [&["restore", "latest", "--into-postgres", &url, "--exit-on-error"][..], &chosen].concat();
-    expect(&desk.run_with(&env, &restore), 0, &["first restored", "bytes restored", "odd /name\\ restored"]);
-    for name in ["first", "bytes"] {
+    // The database that every server has is no obstacle while it is empty, and one that fails is none for the others.
+    let restore = ["restore", "latest", "--into-postgres", &url, "--all-databases"];
+    let restored = desk.run_with(&env, &restore);
+    let parts = [
+        "first restored",
+        "bytes restored",
+        "odd /name\\ restored",
+        "postgres restored",
+        "is called postgres_replaced_",
+        "lossy NOT RESTORED",
+        "COPY failed for table \"t\"",
+        "there is no database lossy, nothing was left behind",
+    ];
+    expect(&restored, 1, &parts);
+    for name in ["first", "bytes", "postgres"] {
         assert_eq!(other.fingerprint(name), server.fingerprint(name), "{name}");
     }
+    assert_eq!(other.sql("postgres", "SELECT x FROM of_the_server").trim(), "42");
+    assert!(!other.sql("postgres", "SELECT datname FROM pg_database").contains("lossy"));
+    let strict = desk.run_with(&env, &[&restore[..], &["--in-place", "--confirm", "postgres"]].concat());
+    expect(&strict, 2, &["exists and would be replaced"]);
+    // Now there is something in it.
+    let again = ["restore", "latest", "--into-postgres", &url, "--database", "postgres"];
+    expect(&desk.run_with(&env, &again), 1, &["error: postgres exists"]);
+    other.sql("postgres", "DROP TABLE of_the_server");
+    other.sql("postgres", "CREATE TABLE too_much (x int)");
+    let again = [&again[..], &["--in-place", "--confirm", "postgres"]].concat();
+    expect(&desk.run_with(&env, &again), 0, &["postgres restored"]);
+    assert_eq!(other.fingerprint("postgres"), server.fingerprint("postgres"));
     let role = "SELECT rolcanlogin, rolpassword FROM pg_authid WHERE rolname = 'clerk'";
     assert_eq!(other.sql("postgres", role), server.sql("postgres", role));
 }
@@ -197,4 +248,21 @@ fn an_existing_database_is_replaced_only_when_asked_and_is_kept() {
     assert_eq!(server.sql("taken", "SELECT version FROM t").trim(), "1");
     let old = server.sql("postgres", "SELECT datname FROM pg_database WHERE datname LIKE 'taken\\_replaced\\_%'");
     assert_eq!(server.sql(old.trim(), "SELECT version FROM t").trim(), "2");
+}
+
+#[test]
+fn what_pg_dump_says_of_a_dump_that_it_calls_done_is_told_and_kept() {
+    let Some(server) = postgres::shared() else { return };
+    let desk = Desk::with_repository();
+    server.sql(
+        "postgres",
+        "CREATE DATABASE subscribed; CREATE ROLE reader LOGIN PASSWORD 'reader' IN ROLE pg_read_all_data",
+    );
+    server.sql("subscribed", "CREATE SUBSCRIPTION s CONNECTION 'host=nowhere' PUBLICATION p WITH (connect = false)");
+    let url = server.url("subscribed").replace("postgres@", "reader@");
+    let run = desk.run_with(&[("PGPASSWORD", "reader")], &["backup", "--postgres", &url]);
+    expect(&run, 0, &["was dumped, but the program said: ", "subscriptions not dumped"]);
+    let facts = desk.facts("postgres/subscribed.dump");
+    assert!(facts["facts"]["said"].as_str().is_some_and(|text| text.contains("subscriptions not dumped")), "{facts}");
+    server.sql("subscribed", "ALTER SUBSCRIPTION s SET (slot_name = NONE); DROP SUBSCRIPTION s");
 }
