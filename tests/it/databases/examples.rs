@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
+use crate::support::daemon::skip;
 use crate::support::{mariadb, postgres};
 
 /// Runs an example and panics with what it said unless it ends well.
@@ -29,5 +30,9 @@ fn the_example_for_mariadb_works() {
 
 #[test]
 fn the_example_for_sqlite_works() {
-    run("sqlite");
+    let python = Command::new("python3").args(["-c", "import sqlite3"]).output();
+    match python.is_ok_and(|output| output.status.success()) {
+        true => run("sqlite"),
+        false => skip("python3 with sqlite3"),
+    }
 }

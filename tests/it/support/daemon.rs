@@ -22,7 +22,7 @@ const START_LIMIT: Duration = Duration::from_secs(30);
 ///
 /// # Panics
 /// When `COFFRE_REQUIRE_SERVERS=1`.
-pub(super) fn skip(missing: &str) {
+pub fn skip(missing: &str) {
     let required = std::env::var("COFFRE_REQUIRE_SERVERS").is_ok_and(|value| value == "1");
     assert!(!required, "{missing} is not installed, and COFFRE_REQUIRE_SERVERS=1");
     eprintln!("skipped: {missing} is not installed");
