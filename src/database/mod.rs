@@ -50,6 +50,8 @@ pub mod fact {
     pub const TABLE: &str = "table";
     /// Tables whose engine knows no transactions, so that they may have changed while they were dumped.
     pub const NOT_TRANSACTIONAL: &str = "not_transactional";
+    /// Columns whose values a dump of SQL rounds.
+    pub const ROUNDED: &str = "rounded";
     /// Says that rows of the past are in the dump, of system-versioned tables.
     pub const HISTORY: &str = "history";
     /// Entries in the table of contents of a custom archive.

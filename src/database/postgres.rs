@@ -16,6 +16,9 @@ const CONNECT_SECONDS: &str = "20";
 /// Where packages put versions beside each other.
 const PROGRAM_DIRECTORIES: [(&str, &str); 2] = [("/usr/lib/postgresql", ""), ("/usr", "pgsql-")];
 
+/// The database that new ones are copied from.
+pub const TEMPLATE: &str = "template1";
+
 /// What is kept about a database, and needed to make another like it.
 #[derive(Debug, Clone, Deserialize)]
 pub struct DatabaseFacts {
@@ -37,6 +40,15 @@ pub struct DatabaseFacts {
     pub settings: Vec<String>,
     /// Whether passwords of roles may be read.
     pub reads_role_passwords: bool,
+}
+
+/// The databases of a server.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Databases {
+    /// Those that can be connected to.
+    pub open: Vec<String>,
+    /// Those that allow no connections.
+    pub closed: Vec<String>,
 }
 
 /// A table and what it takes on disk.
@@ -109,14 +121,19 @@ impl Postgres {
         self.url.database.as_deref().unwrap_or("postgres")
     }
 
-    /// Lists the databases that can be connected to, templates left out.
+    /// Lists the databases, but for those from which `CREATE DATABASE` copies.
     ///
     /// # Errors
     /// [`DatabaseError`].
-    pub fn databases(&self) -> Result<Vec<String>, DatabaseError> {
-        let sql = "SELECT coalesce(json_agg(datname ORDER BY datname), '[]') FROM pg_database
-                   WHERE datallowconn AND NOT datistemplate";
-        self.ask(self.maintenance_database(), "asked for its databases", sql)
+    pub fn databases(&self) -> Result<Databases, DatabaseError> {
+        let sql = format!(
+            "SELECT json_build_object(
+               'open', coalesce(json_agg(datname ORDER BY datname) FILTER (WHERE datallowconn), '[]'),
+               'closed', coalesce(json_agg(datname ORDER BY datname) FILTER (WHERE NOT datallowconn), '[]'))
+             FROM pg_database WHERE datname NOT IN ('template0', {})",
+            literal(TEMPLATE)
+        );
+        self.ask(self.maintenance_database(), "asked for its databases", &sql)
     }
 
     /// Returns what is to be known of a database.
@@ -287,6 +304,8 @@ statements(place, statement) AS (
                    THEN value ELSE quote_literal(value) END, '%', '%%'))
   FROM d JOIN pg_db_role_setting ON setdatabase = d.oid, unnest(setconfig) setting,
        substr(setting, strpos(setting, '=') + 1) value
+  UNION ALL
+  SELECT 7, 'ALTER DATABASE %I IS_TEMPLATE true' FROM d WHERE datistemplate
 )
 SELECT json_build_object(
   'server_version', current_setting('server_version'),

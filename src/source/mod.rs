@@ -67,6 +67,8 @@ pub struct Member {
     pub label: String,
     /// Its streams, or why it has none.
     pub streams: Result<Vec<PlannedStream>, DatabaseError>,
+    /// What is not among them, though one could think so.
+    pub notes: Vec<String>,
 }
 
 /// Makes the name of a file from that of a database: what cannot stand in a path is percent-encoded.

@@ -1,4 +1,4 @@
-//! MariaDB and MySQL as a source: every database a stream of SQL, users and grants one more.
+//! MariaDB and MySQL as a source: every database a stream of SQL; users, grants and what else belongs to the server one more.
 //!
 //! A dump is one transaction (`--single-transaction`), so what is in tables of InnoDB is consistent and nobody is stopped;
 //! tables of other engines are named in the facts. A stream has one database and no `USE`, so it can be loaded into any.
@@ -53,7 +53,7 @@ pub fn plan(options: &MysqlOptions) -> Result<Vec<Member>, DatabaseError> {
     let server = Arc::new(Mysql::new(options.url.clone()));
     let member = |label: String, name: String, what: What| {
         let opener = Arc::new(Dump { server: server.clone(), what });
-        Member { label, streams: Ok(vec![PlannedStream { name: name.into_bytes(), opener }]) }
+        Member { label, streams: Ok(vec![PlannedStream { name: name.into_bytes(), opener }]), notes: Vec::new() }
     };
     let database = |name: &str| {
         let label = format!("{}/{name}", options.url.server());
@@ -109,6 +109,9 @@ impl OpenStream for Dump {
                 if !known.not_transactional.is_empty() {
                     facts.insert(fact::NOT_TRANSACTIONAL.into(), known.not_transactional.join(", "));
                 }
+                if !known.rounded.is_empty() {
+                    facts.insert(fact::ROUNDED.into(), known.rounded.join(", "));
+                }
                 if known.has_history {
                     if !program.knows("--dump-history") {
                         let why =
@@ -127,7 +130,8 @@ impl OpenStream for Dump {
                     let why = "users and grants can only be dumped by mariadb-dump; name the databases one by one";
                     return Err(refused(why).into());
                 }
-                arguments.push("--system=users");
+                // Users may need the plugins that let them in.
+                arguments.push("--system=plugins,users,udfs,servers");
                 "users".to_owned()
             }
         };

@@ -11,7 +11,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::process::ChildStdin;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::database::postgres::{DatabaseFacts, Postgres, Table};
+use crate::database::postgres::{DatabaseFacts, Postgres, TEMPLATE, Table};
 use crate::database::url::{DatabaseUrl, Engine};
 use crate::database::{DatabaseError, Format, fact};
 use crate::model::path::EntryPath;
@@ -63,15 +63,26 @@ pub fn plan(options: &PostgresOptions, restrict_key: &str) -> Result<Vec<Member>
         let database = database.ok_or_else(|| DatabaseError::NoDatabase { server: options.url.server() })?;
         return Ok(vec![plan_database(&server, &options, database)]);
     }
-    let names = server.databases()?;
-    let mut members: Vec<Member> = names.iter().map(|name| plan_database(&server, &options, name)).collect();
+    let databases = server.databases()?;
+    let mut members: Vec<Member> = databases.open.iter().map(|name| plan_database(&server, &options, name)).collect();
     let name = format!("{}/globals.sql", options.directory).into_bytes();
-    let globals = Globals { server, options: options.clone() };
+    let globals = Globals { server: server.clone(), options: options.clone() };
     members.push(Member {
         label: format!("{}, globals", options.url.server()),
         streams: Ok(vec![PlannedStream { name, opener: Arc::new(globals) }]),
+        notes: left_out(&server, &databases.closed)?,
     });
     Ok(members)
+}
+
+/// Tells what is on the server and in none of the dumps.
+fn left_out(server: &Postgres, closed: &[String]) -> Result<Vec<String>, DatabaseError> {
+    let closed = closed.iter().map(|name| format!("database {name:?} allows no connections and is left out"));
+    let mut notes: Vec<String> = closed.collect();
+    if !server.is_untouched(TEMPLATE)? {
+        notes.push(format!("{TEMPLATE} has objects of its own, which are left out"));
+    }
+    Ok(notes)
 }
 
 /// What is wanted, as every stream needs to know it.
@@ -110,7 +121,7 @@ fn plan_database(server: &Arc<Postgres>, options: &Arc<Wanted>, database: &str) 
         });
         std::iter::once(main).chain(parts).collect()
     });
-    Member { label, streams }
+    Member { label, streams, notes: Vec::new() }
 }
 
 /// Returns the directory of the streams of single tables that belong to a main stream.

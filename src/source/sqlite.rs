@@ -37,7 +37,7 @@ pub fn plan(options: &SqliteOptions) -> Member {
     let name = [b"sqlite".as_slice(), file.as_os_str().as_bytes()].concat();
     let label = display_bytes(file.as_os_str().as_bytes()).to_string();
     let opener = Arc::new(Copy { file, spool: options.spool.clone() });
-    Member { label, streams: Ok(vec![PlannedStream { name, opener }]) }
+    Member { label, streams: Ok(vec![PlannedStream { name, opener }]), notes: Vec::new() }
 }
 
 struct Copy {

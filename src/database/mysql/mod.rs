@@ -88,6 +88,8 @@ pub struct DatabaseFacts {
     pub create: String,
     /// Tables whose engine knows no transactions.
     pub not_transactional: Vec<String>,
+    /// Columns of type `FLOAT`, which the server writes as text of six digits.
+    pub rounded: Vec<String>,
     /// Whether a table keeps the history of its rows.
     pub has_history: bool,
 }
@@ -301,6 +303,10 @@ impl Mysql {
                LEFT JOIN information_schema.engines e ON t.engine = e.engine
                WHERE table_schema = {name} AND table_type IN ('BASE TABLE', 'SYSTEM VERSIONED')
                  AND COALESCE(transactions, 'NO') <> 'YES' ORDER BY table_name;
+             SELECT CONCAT('float\\t', table_name, '.', column_name) FROM information_schema.columns
+               JOIN information_schema.tables USING (table_schema, table_name)
+               WHERE table_schema = {name} AND table_type IN ('BASE TABLE', 'SYSTEM VERSIONED') AND data_type = 'float'
+                 AND numeric_scale IS NULL AND COALESCE(generation_expression, '') = '' ORDER BY 1;
              SELECT CONCAT('history\\t', COUNT(*)) FROM information_schema.tables
                WHERE table_schema = {name} AND table_type = 'SYSTEM VERSIONED';"
         );
@@ -313,11 +319,13 @@ impl Mysql {
         let mut sizes =
             found.get("size").and_then(|values| values.first()).into_iter().flat_map(|text| text.split('\t'));
         let mut number = || sizes.next().and_then(|text| text.parse().ok()).unwrap_or(0);
+        let names = |kind: &str| found.get(kind).into_iter().flatten().map(|&name| name.to_owned()).collect();
         Ok(Some(DatabaseFacts {
             bytes: number(),
             rows: number(),
             create: create[0].to_owned(),
-            not_transactional: found.get("plain").into_iter().flatten().map(|&table| table.to_owned()).collect(),
+            not_transactional: names("plain"),
+            rounded: names("float"),
             has_history: found.get("history").is_some_and(|count| count[0] != "0"),
         }))
     }

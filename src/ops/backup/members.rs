@@ -10,6 +10,7 @@ use std::sync::Arc;
 use crate::model::path::{EntryPath, display_bytes};
 use crate::ops::backup::{BackupError, BackupOptions, DatabaseRequest, StreamKind, StreamRequest};
 use crate::process::CommandOptions;
+use crate::progress::Problem;
 use crate::source::check::{Check, CheckedSource};
 use crate::source::command::CommandSource;
 use crate::source::stdin::StdinSource;
@@ -20,6 +21,8 @@ pub(super) struct Member {
     pub(super) streams: Vec<MemberStream>,
     /// Why it cannot be had, and what it is called then.
     pub(super) failed: Option<(String, SourceError)>,
+    /// What is to be told about it.
+    pub(super) notes: Vec<Problem>,
 }
 
 /// A stream and where it goes.
@@ -47,7 +50,8 @@ pub(super) fn plan(options: &BackupOptions, restrict_key: &str) -> Result<Vec<Me
     for request in &options.streams {
         let StreamRequest { name, kind } = request.clone();
         let opener = Arc::new(GivenStream { name: name.clone(), kind, check: check.clone() });
-        members.push(Member { streams: vec![placed(PlannedStream { name, opener })?], failed: None });
+        let streams = vec![placed(PlannedStream { name, opener })?];
+        members.push(Member { streams, failed: None, notes: Vec::new() });
     }
     for request in &options.databases {
         let asked = match request {
@@ -59,17 +63,21 @@ pub(super) fn plan(options: &BackupOptions, restrict_key: &str) -> Result<Vec<Me
         let asked = match asked {
             Ok(asked) => asked,
             Err(error) if options.stream_options.keep_partial => {
-                members.push(Member { streams: Vec::new(), failed: Some((name(), error.into())) });
+                let failed = Some((name(), error.into()));
+                members.push(Member { streams: Vec::new(), failed, notes: Vec::new() });
                 continue;
             }
             Err(error) => return Err(BackupError::Stream { name: name(), source: error.into() }),
         };
         for member in asked {
+            let note = |message| Problem { subject: member.label.clone(), message };
+            let notes = member.notes.into_iter().map(note).collect();
             members.push(match member.streams {
                 Ok(streams) => {
-                    Member { streams: streams.into_iter().map(&mut placed).collect::<Result<_, _>>()?, failed: None }
+                    let streams = streams.into_iter().map(&mut placed).collect::<Result<_, _>>()?;
+                    Member { streams, failed: None, notes }
                 }
-                Err(error) => Member { streams: Vec::new(), failed: Some((member.label, error.into())) },
+                Err(error) => Member { streams: Vec::new(), failed: Some((member.label, error.into())), notes },
             });
         }
     }

@@ -83,6 +83,7 @@ impl StreamReader<'_> {
         let mut queue = VecDeque::new();
         for (at, member) in members.into_iter().enumerate() {
             let mut outcome = Outcome::default();
+            member.notes.into_iter().for_each(|note| self.monitor.problem(note));
             match member.failed {
                 Some((name, source)) if options.keep_partial => outcome.failed = Some(self.missing(name, &source)),
                 Some((name, source)) => return Err(Stopped::Stream { name, source }),
@@ -248,6 +249,9 @@ impl StreamReader<'_> {
         // What a command of the user's own says may be anything.
         if let Some(said) = facts.get(fact::SAID).filter(|_| facts.contains_key(fact::ENGINE)) {
             advise(format!("was dumped, but the program said: {}", said.replace('\n', "\n    ")));
+        }
+        if let Some(columns) = facts.get(fact::ROUNDED) {
+            advise(format!("the server gives FLOAT with six digits only, as DOUBLE it would give all: {columns}"));
         }
         if let Some(tables) = facts.get(fact::NOT_TRANSACTIONAL) {
             advise(format!(

@@ -7,7 +7,7 @@
 use futures::stream::{StreamExt, TryStreamExt};
 
 use crate::crypto::random;
-use crate::database::postgres::{Postgres, identifier, literal};
+use crate::database::postgres::{Postgres, TEMPLATE, identifier, literal};
 use crate::database::spool::SpoolFile;
 use crate::database::url::DatabaseUrl;
 use crate::database::{DatabaseError, Format, fact};
@@ -71,7 +71,7 @@ struct Run<'a> {
 impl Run<'_> {
     /// Returns a database to connect to that is not the one to be made or replaced.
     fn elsewhere(&self) -> &'static str {
-        if self.plan.name == MAINTENANCE { "template1" } else { MAINTENANCE }
+        if self.plan.name == MAINTENANCE { TEMPLATE } else { MAINTENANCE }
     }
 
     /// Restores into the database `scratch`, which is made, and gives it its name. Returns what the clients said, and the

@@ -15,7 +15,12 @@ fn a_database_comes_back_as_it_was() {
     let desk = Desk::with_repository();
     server.load("there", &fixture("mariadb.sql"));
     let backup = desk.run(&["backup", "--mysql", &url(server, "there")]);
-    expect(&backup, 0, &["1 stream", "their engine has no transactions: crash_safe, flat"]);
+    let told = [
+        "their engine has no transactions: crash_safe, flat",
+        "six digits only",
+        "corners.approximate, items.approximate",
+    ];
+    expect(&backup, 0, &[&["1 stream"][..], &told].concat());
 
     let stream = desk.facts("mysql/there.sql");
     let facts = &stream["facts"];
@@ -56,7 +61,8 @@ fn all_databases_come_with_their_users() {
         "",
         "CREATE DATABASE `odd ``name=/` CHARACTER SET latin1 COLLATE latin1_german1_ci; USE `odd ``name=/`;
         CREATE TABLE t AS SELECT seq FROM seq_1_to_100;
-        CREATE USER clerk@localhost IDENTIFIED BY 'x'; GRANT SELECT ON first.* TO clerk@localhost",
+        CREATE USER clerk@localhost IDENTIFIED BY 'x'; GRANT SELECT ON first.* TO clerk@localhost;
+        CREATE SERVER elsewhere FOREIGN DATA WRAPPER mysql OPTIONS (HOST 'db9', USER 'joe')",
     );
     let backup = desk.run(&["backup", "--mysql", &url(&server, ""), "--all-databases", "--jobs", "2"]);
     expect(&backup, 0, &["3 streams"]);
@@ -69,6 +75,7 @@ fn all_databases_come_with_their_users() {
     std::fs::copy(server.option_file(), other.option_file()).expect("copied");
     let grants = "SHOW GRANTS FOR clerk@localhost";
     assert_eq!(other.sql("", grants), server.sql("", grants));
+    assert_eq!(other.sql("", "SELECT host FROM mysql.servers WHERE server_name = 'elsewhere'").trim(), "db9");
     let restored = desk.run(&["restore", "latest", "--into-mysql", &target, "--all-databases", "--exit-on-error"]);
     expect(&restored, 0, &["first restored", "odd `name=/ restored"]);
     for name in ["first", "odd `name=/"] {
