@@ -51,7 +51,7 @@ pub struct IntoDatabaseArgs {
     /// In place of typing it: the name of a database that may be replaced (repeatable)
     #[arg(long, value_name = "NAME", requires = "in_place")]
     confirm: Vec<String>,
-    /// Give up at the first statement that fails, instead of counting them; a MariaDB or MySQL database always does
+    /// Give up at the first statement that fails, instead of counting them; MariaDB and MySQL databases and dumps of SQL always do
     #[arg(long)]
     exit_on_error: bool,
     /// Make the connecting user the owner of everything, and leave grants away
@@ -198,6 +198,7 @@ fn show(plan: &Plan, json: bool) {
                     "source": database.source,
                     "name": database.name,
                     "exists": database.exists,
+                    "untouched": database.is_untouched,
                     "connections": database.connections,
                     "streams": database.streams.len(),
                     "bytes": database.stream_bytes(),

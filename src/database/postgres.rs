@@ -167,7 +167,8 @@ impl Postgres {
     /// [`DatabaseError`].
     pub fn connections(&self, database: &str) -> Result<Option<u64>, DatabaseError> {
         let sql = format!(
-            "SELECT coalesce((SELECT to_json((SELECT count(*) FROM pg_stat_activity a WHERE a.datname = d.datname))
+            "SELECT coalesce((SELECT to_json((SELECT count(*) FROM pg_stat_activity a
+                                WHERE a.datname = d.datname AND a.pid <> pg_backend_pid()))
                FROM pg_database d WHERE datname = {}), 'null')",
             literal(database)
         );

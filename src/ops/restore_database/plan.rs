@@ -223,6 +223,11 @@ fn judge(options: &RestoreDatabaseOptions, databases: Vec<DatabasePlan>) -> Resu
         plan.notes.push(note.to_owned());
     }
     find_obstacles(&mut plan, options.in_place);
+    let is_plain =
+        |database: &&DatabasePlan| database.streams.iter().any(|stream| stream.format == Format::PostgresPlain);
+    if let Some(database) = plan.databases.iter().find(is_plain).filter(|_| options.no_owner) {
+        plan.obstacles.push(format!("{} is a dump of SQL, which --no-owner cannot change", database.name));
+    }
     Ok(plan)
 }
 

@@ -94,11 +94,8 @@ impl Run<'_> {
         let (main, tables) = self.plan.streams.split_first().expect("a plan has a main stream");
         match main.format {
             Format::PostgresPlain => {
-                let mut command = self.server.psql(scratch);
-                if !self.options.exit_on_error {
-                    command.arguments.push("--set=ON_ERROR_STOP=0".into());
-                }
-                self.feed(main, &command).await
+                // It always ends at the first failure: after a `COPY` that failed, rows would be run as statements.
+                self.feed(main, &self.server.psql(scratch)).await
             }
             _ if tables.is_empty() && self.options.jobs > 1 => {
                 let spool = SpoolFile::create(&self.options.spool, main.bytes)
@@ -280,7 +277,14 @@ impl Failure {
 /// Judges a line of a client: `pg_restore` counts at its end what failed, `psql` reports each. When rows were among them or
 /// the disk is full, the database is not what was dumped.
 fn judge(line: &[u8]) -> Said {
-    const SIGNS: [&str; 4] = ["COPY failed", "CONTEXT:  COPY", "No space left on device", "could not extend file"];
+    const SIGNS: [&str; 5] = [
+        "COPY failed",
+        "CONTEXT:  COPY",
+        // There is no table for the rows.
+        "Command was: COPY ",
+        "No space left on device",
+        "could not extend file",
+    ];
     let line = String::from_utf8_lossy(line);
     if SIGNS.iter().any(|sign| line.contains(sign)) {
         return Said::Lost;
@@ -306,12 +310,13 @@ mod tests {
 
     #[test]
     fn what_clients_say_is_judged() {
-        let cases: [(&str, Said); 7] = [
+        let cases: [(&str, Said); 8] = [
             ("pg_restore: warning: errors ignored on restore: 3", Said::Failed(3)),
             ("psql:<stdin>:3: ERROR:  role \"a\" already exists", Said::Failed(1)),
             ("psql: note", Said::Other),
             ("pg_restore: error: could not read", Said::Other),
             ("pg_restore: error: COPY failed for table \"t\": ERROR:  invalid input", Said::Lost),
+            ("Command was: COPY public.t (x) FROM stdin;", Said::Lost),
             ("ERROR:  could not write: No space left on device", Said::Lost),
             ("ERROR:  role \"a\" does not exist", Said::Other),
         ];

@@ -265,9 +265,30 @@ fn a_restore_that_fails_says_in_what_state_it_left_the_server() {
     let mild = desk.run_with(&password, &["restore", "latest", "--into-postgres", &url]);
     expect(&mild, 3, &["made restored", "statements failed"]);
 
+    // What is missing takes rows with it: that is more than a statement that failed.
+    server.sql("postgres", "CREATE DATABASE rows_lost");
+    server.sql(
+        "rows_lost",
+        "CREATE FUNCTION size(int) RETURNS int LANGUAGE internal IMMUTABLE STRICT AS 'int4abs';
+        CREATE TABLE t (x int CHECK (size(x) > 0)); INSERT INTO t VALUES (1)",
+    );
+    let lost = server.url("rows_lost");
+    for (more, said) in [
+        (&[][..], "Command was: COPY public.t"),
+        (&["--postgres-plain"][..], "permission denied for language internal"),
+    ] {
+        expect(&desk.run_with(&env, &[&["backup", "--postgres", &lost][..], more].concat()), 0, &[]);
+        let restored =
+            desk.run_with(&password, &["restore", "latest", "--into-postgres", &url.replace("made", "fewer")]);
+        expect(&restored, 1, &[said, "there is no database fewer, nothing was left behind"]);
+    }
+    let plain = ["restore", "latest", "--into-postgres", &lost, "--no-owner", "--plan"];
+    expect(&desk.run_with(&env, &plain), 1, &["OBSTACLE   rows_lost is a dump of SQL, which --no-owner cannot change"]);
+
     // Interrupted.
     let target = server.url("stopped");
-    let child = desk.start(&env, &["restore", "latest", "--into-postgres", &target]);
+    let state = format!("postgres://127.0.0.1:{}/state", server.port());
+    let child = desk.start(&env, &["restore", "latest", "--path", &state, "--into-postgres", &target]);
     let begun = "SELECT count(*) FROM pg_stat_activity WHERE datname LIKE 'stopped\\_coffre\\_%'";
     until("it has begun", || server.sql("postgres", begun).trim() != "0");
     let pid = rustix::process::Pid::from_child(&child);
@@ -277,7 +298,7 @@ fn a_restore_that_fails_says_in_what_state_it_left_the_server() {
     assert_eq!(server.sql("postgres", leftovers).trim(), "0");
 
     lose_largest_pack(&desk);
-    let run = desk.run_with(&env, &["restore", "latest", "--into-postgres", &server.url("gone")]);
+    let run = desk.run_with(&env, &["restore", "latest", "--path", &state, "--into-postgres", &server.url("gone")]);
     expect(&run, 4, &["there is no database gone, nothing was left behind"]);
     assert_eq!(server.sql("postgres", leftovers).trim(), "0");
 
