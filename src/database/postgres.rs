@@ -105,6 +105,8 @@ impl Postgres {
     /// [`DatabaseError::Spawn`] and [`DatabaseError::Failed`].
     pub fn run(&self, database: &str, asked: &str, statements: &str) -> Result<String, DatabaseError> {
         let command = self.psql(database);
+        // What is set for the role or the database is meant for those who use it.
+        let statements = format!("SET statement_timeout = 0;\nSET lock_timeout = 0;\n{statements}");
         let output = process::run(&command, statements.as_bytes())
             .map_err(|failure| DatabaseError::failed(&self.url.server(), asked, &command, failure))?;
         String::from_utf8(output).map_err(|error| DatabaseError::answer(&self.url.server(), error.as_bytes()))

@@ -6,6 +6,7 @@ use crate::database::{DatabaseError, fact};
 use crate::ops::restore_database::feed::{FeedError, Feeder, Said};
 use crate::ops::restore_database::plan::DatabasePlan;
 use crate::ops::restore_database::{Choice, RestoreDatabaseError, RestoreDatabaseOptions, RestoredDatabase};
+use crate::progress::Problem;
 
 /// What must be allowed before rows of the history of system-versioned tables can be put back.
 const HISTORY: &str = "--init-command=SET SESSION system_versioning_insert_history=1";
@@ -75,9 +76,11 @@ pub(super) async fn restore(
     }
     if options.analyze {
         feeder.monitor.phase(&format!("gathering statistics of {}", plan.name));
-        analyze(&server, &plan.name)
-            .await
-            .map_err(server_failed(format!("{} is restored, without statistics", plan.name)))?;
+        // The data is there, whatever becomes of this.
+        if let Err(error) = analyze(&server, &plan.name).await {
+            let message = format!("ANALYZE: {error}");
+            feeder.monitor.problem(Problem { subject: plan.name.clone(), message });
+        }
     }
     Ok(restored)
 }

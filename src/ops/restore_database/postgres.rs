@@ -27,6 +27,20 @@ enum Failure {
     Server(String, DatabaseError),
 }
 
+/// What failed, and what the database of another name was by then.
+struct Unfinished {
+    failure: Failure,
+    scratch: Scratch,
+}
+
+/// The database that is restored into, before it has its name.
+#[derive(Clone, Copy)]
+enum Scratch {
+    Missing,
+    Half,
+    Complete,
+}
+
 /// Restores one database.
 pub(super) async fn restore(
     feeder: &Feeder,
@@ -45,13 +59,22 @@ pub(super) async fn restore(
     let outcome = run.through_scratch(&scratch).await;
     let (heard, replaced) = match outcome {
         Ok(done) => done,
-        Err(failure) => {
-            let statement = format!("DROP DATABASE IF EXISTS {};\n", identifier(&scratch));
-            let dropped = run.sql("asked to drop what is half restored", run.elsewhere(), statement).await;
-            let left = match dropped {
-                Ok(()) if plan.exists => format!("{} is untouched", plan.name),
-                Ok(()) => format!("there is no database {}, nothing was left behind", plan.name),
-                Err(_) => format!("database {scratch} is half restored and may be dropped"),
+        Err(Unfinished { failure, scratch: state }) => {
+            let unchanged =
+                if plan.exists { format!("{} is untouched", plan.name) } else { "nothing was changed".into() };
+            let left = match state {
+                Scratch::Missing => unchanged,
+                Scratch::Complete => {
+                    format!("{unchanged}, and all that was restored is in {scratch}, which can be renamed or dropped")
+                }
+                Scratch::Half => {
+                    let statement = format!("DROP DATABASE IF EXISTS {};\n", identifier(&scratch));
+                    match run.sql("asked to drop what is half restored", run.elsewhere(), statement).await {
+                        Ok(()) if plan.exists => unchanged,
+                        Ok(()) => format!("there is no database {}, nothing was left behind", plan.name),
+                        Err(_) => format!("database {scratch} is half restored and may be dropped"),
+                    }
+                }
             };
             return Err(failure.left(left));
         }
@@ -76,18 +99,29 @@ impl Run<'_> {
 
     /// Restores into the database `scratch`, which is made, and gives it its name. Returns what the clients said, and the
     /// name that an existing database has now.
-    async fn through_scratch(&self, scratch: &str) -> Result<(Heard, Option<String>), Failure> {
+    async fn through_scratch(&self, scratch: &str) -> Result<(Heard, Option<String>), Unfinished> {
         let clauses = self.plan.fact(fact::CREATE).unwrap_or_default();
         let create = format!("CREATE DATABASE {} TEMPLATE template0 {clauses};\n", identifier(scratch));
-        self.sql("asked to create a database", self.elsewhere(), create).await?;
-        let heard = self.data(scratch).await?;
+        let made = self.sql("asked to create a database", self.elsewhere(), create).await;
+        made.map_err(|failure| Unfinished { failure, scratch: Scratch::Missing })?;
+        let heard = self.data(scratch).await.map_err(|failure| Unfinished { failure, scratch: Scratch::Half })?;
         self.settings(scratch).await;
         if self.options.analyze {
             self.feeder.monitor.phase(&format!("gathering statistics of {}", self.plan.name));
-            self.sql("asked for statistics", scratch, "ANALYZE;\n".to_owned()).await?;
+            let analyzed = self.sql("asked for statistics", scratch, "ANALYZE;\n".to_owned()).await;
+            self.tell(analyzed, "ANALYZE");
         }
-        let replaced = self.take_name(scratch).await?;
-        Ok((heard, replaced))
+        // Hours may have gone into it by now.
+        let unfinished = |failure| Unfinished { failure, scratch: Scratch::Complete };
+        Ok((heard, self.take_name(scratch).await.map_err(unfinished)?))
+    }
+
+    /// Tells what failed when it is no reason to give up: the data is there.
+    fn tell(&self, outcome: Result<(), Failure>, what: &str) {
+        if let Err(Failure::Server(_, error)) = outcome {
+            let message = format!("{what}: {error}");
+            self.feeder.monitor.problem(Problem { subject: self.plan.name.clone(), message });
+        }
     }
 
     async fn data(&self, scratch: &str) -> Result<Heard, Failure> {
@@ -198,11 +232,8 @@ impl Run<'_> {
                 continue;
             }
             let sql = format!("SELECT format({}, {}) \\gexec\n", literal(&statement), literal(scratch));
-            if let Err(Failure::Server(_, error)) = self.sql("asked to set a property", self.elsewhere(), sql).await {
-                let shown = statement.replace("%I", &identifier(&self.plan.name)).replace("%%", "%");
-                let message = format!("{shown}: {error}");
-                self.feeder.monitor.problem(Problem { subject: self.plan.name.clone(), message });
-            }
+            let shown = statement.replace("%I", &identifier(&self.plan.name)).replace("%%", "%");
+            self.tell(self.sql("asked to set a property", self.elsewhere(), sql).await, &shown);
         }
     }
 
@@ -237,7 +268,7 @@ impl Run<'_> {
             }
         }
         let allow = format!("ALTER DATABASE {} ALLOW_CONNECTIONS true;\n", identifier(&replaced));
-        self.sql("asked to allow connections", self.elsewhere(), allow).await?;
+        self.tell(self.sql("asked to allow connections", self.elsewhere(), allow.clone()).await, allow.trim_end());
         Ok(Some(replaced))
     }
 

@@ -285,6 +285,37 @@ fn a_restore_that_fails_says_in_what_state_it_left_the_server() {
     let plain = ["restore", "latest", "--into-postgres", &lost, "--no-owner", "--plan"];
     expect(&desk.run_with(&env, &plain), 1, &["OBSTACLE   rows_lost is a dump of SQL, which --no-owner cannot change"]);
 
+    // Statistics that cannot be had, for a limit that the database sets itself, cost nothing that was restored; nor does a
+    // session that cannot be ended.
+    server.sql("postgres", "CREATE DATABASE mine OWNER maker; ALTER DATABASE mine SET statement_timeout = '1ms'");
+    server.sql("postgres", "ALTER DATABASE mine SET default_transaction_read_only = on");
+    let mine = server.url("mine").replace("postgres@", "maker@");
+    expect(&desk.run_with(&env, &["backup", "--postgres", &server.url("mine")]), 0, &[]);
+    let session = std::thread::spawn(|| {
+        let server = postgres::shared().expect("it is there");
+        std::panic::catch_unwind(|| server.sql("mine", "SET statement_timeout = 0; SELECT pg_sleep(60)")).is_err()
+    });
+    let sleeping = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(60)%' AND datname = 'mine'";
+    until("it sleeps", || server.sql("postgres", sleeping).trim() != "0");
+    let in_place = ["restore", "latest", "--into-postgres", &mine, "--in-place", "--confirm", "mine"];
+    let kept = desk.run_with(&password, &in_place);
+    expect(&kept, 1, &["superuser", "mine is untouched, and all that was restored is in mine_coffre_"]);
+    assert_eq!(server.sql("postgres", "SELECT datallowconn FROM pg_database WHERE datname = 'mine'").trim(), "t");
+    let scratch = server.sql("postgres", "SELECT datname FROM pg_database WHERE datname LIKE 'mine\\_coffre\\_%'");
+    server.sql("postgres", &format!("DROP DATABASE {}", scratch.trim()));
+    server.sql("postgres", "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'mine'");
+    assert!(session.join().expect("joined"));
+    expect(&desk.run_with(&password, &in_place), 0, &["mine restored"]);
+    // What was not even begun is not half restored.
+    server.sql("postgres", "CREATE ROLE nobody LOGIN PASSWORD 'maker'");
+    let powerless = server.url("fresh").replace("postgres@", "nobody@");
+    let refused = desk.run_with(&password, &["restore", "latest", "--into-postgres", &powerless]);
+    expect(
+        &refused,
+        1,
+        &["restoring fresh failed, nothing was changed", "permission denied to create database", "hint: "],
+    );
+
     // Interrupted.
     let target = server.url("stopped");
     let state = format!("postgres://127.0.0.1:{}/state", server.port());
