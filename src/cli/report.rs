@@ -72,6 +72,9 @@ fn hint(error: &anyhow::Error) -> Option<String> {
         if let Some(BackupError::Stream { source, .. }) = cause.downcast_ref() {
             return Some(match source {
                 SourceError::Database(error) => return Some(database_hint(error)),
+                SourceError::RowsMissing { .. } => {
+                    "run it again when nobody changes tables or triggers; nothing of this run is in a snapshot".into()
+                }
                 SourceError::CutOff { .. } => {
                     "look at its error output; --no-dump-check stores a stream that only looks like a dump".into()
                 }
@@ -192,7 +195,7 @@ pub fn client_hint(said: &[String]) -> Option<String> {
         (&["server version mismatch"], "install the client programs of the server's version"),
         (&["No space left on device"], "make room on the server; --plan compares what is needed and what is free"),
         (
-            &["canceling statement due to lock timeout", "lock-wait-timeout"],
+            &["canceling statement due to lock timeout", "lock-wait-timeout", "Lock wait timeout exceeded"],
             "somebody holds a lock; try again, or at another time",
         ),
         (&["already exists"], "the target is not empty; without --database OLD=NEW a new database is made"),

@@ -52,6 +52,11 @@ pub mod fact {
     pub const NOT_TRANSACTIONAL: &str = "not_transactional";
     /// Columns whose values a dump of SQL rounds.
     pub const ROUNDED: &str = "rounded";
+    /// Bytes of the longest line of a dump of MariaDB or MySQL; a server takes no statement longer than its
+    /// `max_allowed_packet`.
+    pub const LONGEST_LINE: &str = "longest_line";
+    /// `max_allowed_packet` of the server that was dumped.
+    pub const MAX_PACKET: &str = "max_allowed_packet";
     /// Says that rows of the past are in the dump, of system-versioned tables.
     pub const HISTORY: &str = "history";
     /// Entries in the table of contents of a custom archive.
@@ -62,6 +67,10 @@ pub mod fact {
     pub const SAID: &str = "said";
     /// What the check for completeness found.
     pub const CHECKED: &str = "checked";
+    /// Permissions of a SQLite database file, in octal.
+    pub const FILE_MODE: &str = "file_mode";
+    /// User and group that own it, by name.
+    pub const FILE_OWNER: &str = "file_owner";
     /// Path of a SQLite database file.
     pub const FILE: &str = "file";
 }

@@ -24,6 +24,13 @@ pub fn hex(bytes: &[u8]) -> String {
     text
 }
 
+/// Reads any number of bytes from hexadecimal digits of either case.
+pub fn unhex(text: &str) -> Option<Vec<u8>> {
+    let digit = |byte: u8| char::from(byte).to_digit(16);
+    let pair = |pair: &[u8]| u8::try_from(digit(pair[0])? << 4 | digit(*pair.get(1)?)?).ok();
+    text.as_bytes().chunks(2).map(pair).collect()
+}
+
 /// Reads exactly `N` bytes from lower-case hexadecimal digits.
 pub fn parse_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
     let digits = text.as_bytes();

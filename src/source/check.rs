@@ -14,6 +14,7 @@ use std::time::Duration;
 use crate::database::fact;
 use crate::model::entry::StreamDetail;
 use crate::process::{CommandOptions, Ended, Piped, Process};
+use crate::source::sql_dump::SqlDump;
 use crate::source::{SourceError, StreamSource};
 
 /// Bytes at the start by which a stream is recognised.
@@ -56,6 +57,8 @@ pub enum Check {
     Recognise,
     /// It must end with this mark; a few lines may follow.
     Mark(&'static str),
+    /// It is a dump of `mariadb-dump` or `mysqldump` of a database, and must be complete.
+    SqlDump,
     /// `pg_restore`, the program given, must be able to list it.
     Archive(OsString),
 }
@@ -68,6 +71,7 @@ pub struct CheckedSource {
     head: Vec<u8>,
     tail: Vec<u8>,
     lister: Option<Lister>,
+    scan: Option<SqlDump>,
     facts: BTreeMap<String, String>,
     /// Something that must live as long as the stream, such as a snapshot of the database.
     _kept: Option<Box<dyn Send>>,
@@ -89,7 +93,8 @@ impl CheckedSource {
             Check::Archive(pg_restore) => Some(Lister::start(pg_restore)?),
             _ => None,
         };
-        Ok(Self { inner, name, check, head: Vec::new(), tail: Vec::new(), lister, facts, _kept: kept })
+        let scan = matches!(check, Check::SqlDump).then(SqlDump::default);
+        Ok(Self { inner, name, check, head: Vec::new(), tail: Vec::new(), lister, scan, facts, _kept: kept })
     }
 
     fn note(&mut self, bytes: &[u8]) {
@@ -100,6 +105,9 @@ impl CheckedSource {
         self.tail.extend_from_slice(&bytes[bytes.len().saturating_sub(TAIL_BYTES)..]);
         if let Some(lister) = &mut self.lister {
             lister.feed(bytes);
+        }
+        if let Some(scan) = &mut self.scan {
+            scan.feed(bytes);
         }
     }
 }
@@ -118,7 +126,7 @@ impl StreamSource for CheckedSource {
     }
 
     fn finish(self: Box<Self>) -> Result<StreamDetail, SourceError> {
-        let Self { inner, name, check, head, tail, lister, mut facts, _kept } = *self;
+        let Self { inner, name, check, head, tail, lister, scan, mut facts, _kept } = *self;
         // That the producer failed says more than what is missing because of it.
         let mut detail = inner.finish()?;
         if facts.contains_key(fact::TABLE) {
@@ -127,6 +135,7 @@ impl StreamSource for CheckedSource {
         }
         let mark = match check {
             Check::Mark(mark) => Some(mark),
+            Check::SqlDump => Some(MYSQL_MARK),
             Check::Recognise => expected_mark(&head),
             Check::Nothing | Check::Archive(_) => None,
         };
@@ -135,6 +144,10 @@ impl StreamSource for CheckedSource {
                 return Err(SourceError::CutOff { name, mark });
             }
             facts.insert(fact::CHECKED.to_owned(), format!("ends with {mark:?}"));
+        }
+        if let Some(scan) = scan {
+            let longest = scan.finish().map_err(|table| SourceError::RowsMissing { name: name.clone(), table })?;
+            facts.insert(fact::LONGEST_LINE.to_owned(), longest.to_string());
         }
         if let Some(lister) = lister {
             let entries = lister.finish(&name)?;

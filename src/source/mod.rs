@@ -17,6 +17,7 @@ pub mod files;
 pub mod mysql;
 pub mod postgres;
 mod secrets;
+mod sql_dump;
 pub mod sqlite;
 pub mod stdin;
 
@@ -137,6 +138,14 @@ pub enum SourceError {
         name: String,
         /// What is missing.
         mark: &'static str,
+    },
+    /// A dump says of a table how it is made and has no rows of it.
+    #[error("{name} has no rows of table {table}: its definition was changed meanwhile")]
+    RowsMissing {
+        /// The program.
+        name: String,
+        /// The table, quoted.
+        table: String,
     },
     /// `pg_restore` does not understand an archive.
     #[error("what {name} wrote cannot be listed by pg_restore{}", said(stderr))]

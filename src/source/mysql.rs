@@ -66,7 +66,9 @@ pub fn plan(options: &MysqlOptions) -> Result<Vec<Member>, DatabaseError> {
     }
     let mut members: Vec<Member> = server.databases()?.iter().map(|name| database(name)).collect();
     let label = format!("{}, users", options.url.server());
-    members.push(member(label, format!("{}/users.sql", options.directory), What::Users));
+    let users = member(label, format!("{}/users.sql", options.directory), What::Users);
+    let left_out = |grant: &String| format!("the program leaves out what is granted to everybody: {grant}");
+    members.push(Member { notes: server.grants_to_public().iter().map(left_out).collect(), ..users });
     Ok(members)
 }
 
@@ -85,7 +87,10 @@ impl OpenStream for Dump {
     fn open(&self, _: &dyn Fn() -> bool) -> Result<Box<dyn StreamSource>, SourceError> {
         let server = self.server.server()?;
         let program = self.server.dump_program(&server)?;
-        let format = if matches!(self.what, What::Users) { Format::MysqlUsers } else { Format::MysqlSql };
+        let (format, check) = match self.what {
+            What::Users => (Format::MysqlUsers, Check::Mark(MYSQL_MARK)),
+            What::Database(_) => (Format::MysqlSql, Check::SqlDump),
+        };
         let mut facts = server_facts(&server, format, &program.version);
         let mut arguments: Vec<&str> = DUMP_OPTIONS.to_vec();
         let of_some: Vec<String> = OPTIONS_OF_SOME
@@ -138,7 +143,7 @@ impl OpenStream for Dump {
         let command = self.server.command(program.program, &arguments);
         let inner = Box::new(CommandSource::spawn(&command)?);
         let name = format!("{} of {name}", command.name());
-        Ok(Box::new(CheckedSource::new(inner, name, Check::Mark(MYSQL_MARK), facts, None)?))
+        Ok(Box::new(CheckedSource::new(inner, name, check, facts, None)?))
     }
 }
 
@@ -152,6 +157,7 @@ fn server_facts(server: &ServerFacts, format: Format, client: &str) -> BTreeMap<
         ]
         .map(|(name, value)| (name.to_owned(), value.to_owned())),
     );
+    facts.extend(server.max_packet.map(|bytes| (fact::MAX_PACKET.into(), bytes.to_string())));
     if let Some((file, position)) = &server.binlog {
         facts.insert(fact::BINLOG_FILE.into(), file.clone());
         facts.insert(fact::BINLOG_POSITION.into(), position.clone());

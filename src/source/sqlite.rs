@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -48,8 +49,8 @@ struct Copy {
 impl OpenStream for Copy {
     fn open(&self, is_cancelled: &dyn Fn() -> bool) -> Result<Box<dyn StreamSource>, SourceError> {
         let unreadable = |source| SourceError::Io { name: self.file.display().to_string(), source };
-        let size = std::fs::metadata(&self.file).map_err(unreadable)?.len();
-        let spool = SpoolFile::create(&self.spool, size)?;
+        let metadata = std::fs::metadata(&self.file).map_err(unreadable)?;
+        let spool = SpoolFile::create(&self.spool, metadata.len())?;
         let known = copy(&self.file, spool.path(), is_cancelled)?;
         check(spool.path()).map_err(|error| name_source(error, &self.file))?;
         let file = File::open(spool.path())
@@ -59,6 +60,8 @@ impl OpenStream for Copy {
             (fact::FORMAT, Format::SqliteFile.name().to_owned()),
             (fact::CLIENT_VERSION, library_version().to_owned()),
             (fact::FILE, self.file.display().to_string()),
+            (fact::FILE_MODE, format!("{:o}", metadata.mode() & 0o777)),
+            (fact::FILE_OWNER, owner(&metadata)),
             (fact::DATABASE_BYTES, known.bytes.to_string()),
             (fact::CHECKED, "integrity check of SQLite".to_owned()),
             ("journal_mode", known.journal_mode),
@@ -68,6 +71,14 @@ impl OpenStream for Copy {
         let facts = BTreeMap::from(facts.map(|(name, value)| (name.to_owned(), value)));
         Ok(Box::new(SpooledSource { file, facts, at_end: false, _spool: spool }))
     }
+}
+
+/// Returns user and group that own a file, by name where they have one.
+fn owner(metadata: &std::fs::Metadata) -> String {
+    let user = uzers::get_user_by_uid(metadata.uid()).map(|user| user.name().to_string_lossy().into_owned());
+    let group = uzers::get_group_by_gid(metadata.gid()).map(|group| group.name().to_string_lossy().into_owned());
+    let or_number = |name: Option<String>, number: u32| name.unwrap_or_else(|| number.to_string());
+    format!("{}:{}", or_number(user, metadata.uid()), or_number(group, metadata.gid()))
 }
 
 /// The damage is the source's: the copy is equal to it.

@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 use crate::database::mysql::grants::Grants;
 use crate::database::url::DatabaseUrl;
 use crate::database::{DatabaseError, find_program, major};
-use crate::model::id::hex;
+use crate::model::id::{hex, unhex};
 use crate::process::{self, CommandOptions};
 
 mod grants;
@@ -101,6 +101,8 @@ pub struct ServerFacts {
     pub version: String,
     /// File and position of the binary log, where it is kept and may be asked for.
     pub binlog: Option<(String, String)>,
+    /// The longest statement that it takes, in bytes.
+    pub max_packet: Option<u64>,
     /// Where it keeps its data, if it tells.
     pub data_directory: Option<std::path::PathBuf>,
 }
@@ -218,7 +220,7 @@ impl Mysql {
             let _ = self.programs.client_options_are_harmless.set(());
         }
         command.arguments.push("--default-character-set=utf8mb4".into());
-        let output = process::run(&command, statements.as_bytes())
+        let output = process::run(&command, with_defaults(statements).as_bytes())
             .map_err(|failure| DatabaseError::failed(&self.url.server(), asked, &command, failure))?;
         let text =
             String::from_utf8(output).map_err(|error| DatabaseError::answer(&self.url.server(), error.as_bytes()))?;
@@ -230,7 +232,8 @@ impl Mysql {
     /// # Errors
     /// [`DatabaseError`].
     pub fn server(&self) -> Result<ServerFacts, DatabaseError> {
-        let lines = self.run("asked for its version", "SELECT VERSION(); SELECT @@datadir;")?;
+        let lines =
+            self.run("asked for its version", "SELECT VERSION(); SELECT @@datadir; SELECT @@max_allowed_packet;")?;
         let version = lines.first().cloned().unwrap_or_default();
         // Only those may ask who could restore to a point in time; the position is a help, not a need.
         let status = ["SHOW MASTER STATUS;", "SHOW BINARY LOG STATUS;"]
@@ -240,7 +243,8 @@ impl Mysql {
             let mut fields = lines.first()?.split('\t').map(str::to_owned);
             Some((fields.next()?, fields.next()?))
         });
-        Ok(ServerFacts { version, binlog, data_directory: lines.get(1).map(Into::into) })
+        let max_packet = lines.get(2).and_then(|line| line.parse().ok());
+        Ok(ServerFacts { version, binlog, max_packet, data_directory: lines.get(1).map(Into::into) })
     }
 
     /// Makes sure that the user sees all there is in a database: what it does not see would be missing from a dump, and
@@ -283,9 +287,23 @@ impl Mysql {
             let right = "SHOW DATABASES ON *.*".to_owned();
             return Err(DatabaseError::Unseen { server: self.url.server(), right, what: "databases" });
         }
-        let names =
-            self.run("asked for its databases", "SELECT schema_name FROM information_schema.schemata ORDER BY 1;")?;
+        let answer = self.run(
+            "asked for its databases",
+            "SELECT HEX(CONVERT(schema_name USING utf8mb4)) FROM information_schema.schemata ORDER BY schema_name;",
+        )?;
+        // A name may have any character, also one that ends a line.
+        let names: Option<Vec<String>> = answer.iter().map(|line| String::from_utf8(unhex(line)?).ok()).collect();
+        let names = names.ok_or_else(|| DatabaseError::answer(&self.url.server(), answer.join(" ").as_bytes()))?;
         Ok(names.into_iter().filter(|name| !SYSTEM_DATABASES.contains(&name.as_str())).collect())
+    }
+
+    /// Returns the rights that everybody has, as `SHOW GRANTS` writes them; none where that is not known.
+    pub fn grants_to_public(&self) -> Vec<String> {
+        let lines = self.run("asked for the rights of PUBLIC", "SHOW GRANTS FOR PUBLIC;").unwrap_or_default();
+        lines
+            .into_iter()
+            .filter(|line| line.starts_with("GRANT ") && !line.starts_with("GRANT USAGE ON *.* "))
+            .collect()
     }
 
     /// Returns what is to be known of a database, `None` when there is none of this name.
@@ -294,21 +312,27 @@ impl Mysql {
     /// [`DatabaseError`].
     pub fn facts(&self, database: &str) -> Result<Option<DatabaseFacts>, DatabaseError> {
         let name = literal(database);
+        // Names are equal when their bytes are, unless the server says otherwise; comparing them as texts alone would find
+        // those that differ in case or accents.
+        let is_it = |column: &str| {
+            format!("{column} = {name} AND (@@lower_case_table_names <> 0 OR BINARY {column} = BINARY {name})")
+        };
+        let (schema_name, table_schema) = (is_it("schema_name"), is_it("table_schema"));
         let statements = format!(
             "SELECT CONCAT('create\\t', 'CHARACTER SET ', default_character_set_name, ' COLLATE ', default_collation_name)
-               FROM information_schema.schemata WHERE schema_name = {name};
+               FROM information_schema.schemata WHERE {schema_name};
              SELECT CONCAT('size\\t', COALESCE(SUM(data_length + index_length), 0)), COALESCE(SUM(table_rows), 0)
-               FROM information_schema.tables WHERE table_schema = {name};
+               FROM information_schema.tables WHERE {table_schema};
              SELECT CONCAT('plain\\t', table_name) FROM information_schema.tables t
                LEFT JOIN information_schema.engines e ON t.engine = e.engine
-               WHERE table_schema = {name} AND table_type IN ('BASE TABLE', 'SYSTEM VERSIONED')
+               WHERE {table_schema} AND table_type IN ('BASE TABLE', 'SYSTEM VERSIONED')
                  AND COALESCE(transactions, 'NO') <> 'YES' ORDER BY table_name;
              SELECT CONCAT('float\\t', table_name, '.', column_name) FROM information_schema.columns
                JOIN information_schema.tables USING (table_schema, table_name)
-               WHERE table_schema = {name} AND table_type IN ('BASE TABLE', 'SYSTEM VERSIONED') AND data_type = 'float'
+               WHERE {table_schema} AND table_type IN ('BASE TABLE', 'SYSTEM VERSIONED') AND data_type = 'float'
                  AND numeric_scale IS NULL AND COALESCE(generation_expression, '') = '' ORDER BY 1;
              SELECT CONCAT('history\\t', COUNT(*)) FROM information_schema.tables
-               WHERE table_schema = {name} AND table_type = 'SYSTEM VERSIONED';"
+               WHERE {table_schema} AND table_type = 'SYSTEM VERSIONED';"
         );
         let lines = self.run(&format!("asked about database {database:?}"), &statements)?;
         let mut found: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
@@ -316,6 +340,13 @@ impl Mysql {
             found.entry(kind).or_default().push(value);
         }
         let Some(create) = found.get("create") else { return Ok(None) };
+        // Only MariaDB since 10.5 knows it.
+        let comment = format!(
+            "SELECT HEX(CONVERT(schema_comment USING utf8mb4)) FROM information_schema.schemata WHERE {schema_name};"
+        );
+        let comment = self.run("asked for its comment", &comment).ok().and_then(|lines| unhex(lines.first()?));
+        let comment = comment.and_then(|bytes| String::from_utf8(bytes).ok()).filter(|comment| !comment.is_empty());
+        let comment = comment.map_or_else(String::new, |comment| format!(" COMMENT {}", escaped(&comment)));
         let mut sizes =
             found.get("size").and_then(|values| values.first()).into_iter().flat_map(|text| text.split('\t'));
         let mut number = || sizes.next().and_then(|text| text.parse().ok()).unwrap_or(0);
@@ -323,7 +354,7 @@ impl Mysql {
         Ok(Some(DatabaseFacts {
             bytes: number(),
             rows: number(),
-            create: create[0].to_owned(),
+            create: format!("{}{comment}", create[0]),
             not_transactional: names("plain"),
             rounded: names("float"),
             has_history: found.get("history").is_some_and(|count| count[0] != "0"),
@@ -355,6 +386,11 @@ impl Mysql {
         let found = DumpProgram { program: program.clone(), version: short.trim_end_matches(',').to_owned(), help };
         Ok(self.programs.dump.get_or_init(|| found).clone())
     }
+}
+
+/// Puts in front of statements what makes them mean the same on all servers.
+pub fn with_defaults(statements: &str) -> String {
+    format!("SET SESSION sql_mode = '';\n{statements}")
 }
 
 /// Returns the options among those that `--print-defaults` printed that change what a client does, without their values.
@@ -396,6 +432,11 @@ fn program(names: &[&str]) -> OsString {
         None => names.iter().find(found),
     };
     find_program(name.unwrap_or(&names[0]), PROGRAMS_VARIABLE, &[])
+}
+
+/// Writes a text as SQL's string literal where nothing else is allowed, for the `sql_mode` of [`with_defaults`].
+fn escaped(text: &str) -> String {
+    format!("'{}'", text.replace('\\', "\\\\").replace('\'', "''").replace('\n', "\\n"))
 }
 
 /// Writes a text as SQL's string literal, for the default `sql_mode` and for `NO_BACKSLASH_ESCAPES`.
@@ -448,5 +489,6 @@ mod tests {
     fn names_and_texts_are_quoted() {
         assert_eq!(literal("a'\\"), "CONVERT(X'61275c' USING utf8mb4)");
         assert_eq!(identifier("my`shop"), "`my``shop`");
+        assert_eq!(escaped("it's\na \\"), r"'it''s\na \\'");
     }
 }

@@ -250,6 +250,15 @@ impl StreamReader<'_> {
         if let Some(said) = facts.get(fact::SAID).filter(|_| facts.contains_key(fact::ENGINE)) {
             advise(format!("was dumped, but the program said: {}", said.replace('\n', "\n    ")));
         }
+        let number = |name| facts.get(name).and_then(|text| text.parse::<u64>().ok());
+        if let (Some(longest), Some(most)) = (number(fact::LONGEST_LINE), number(fact::MAX_PACKET))
+            && longest > most
+        {
+            advise(format!(
+                "a row takes {longest} bytes as SQL: it can only be restored where max_allowed_packet is larger than that, and \
+                 here it is {most}"
+            ));
+        }
         if let Some(columns) = facts.get(fact::ROUNDED) {
             advise(format!("the server gives FLOAT with six digits only, as DOUBLE it would give all: {columns}"));
         }

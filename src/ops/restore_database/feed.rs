@@ -39,7 +39,12 @@ pub(super) struct Heard {
     pub(super) failed_statements: u64,
     pub(super) has_lost_rows: bool,
     pub(super) last: Vec<String>,
+    /// The first lines that told of failed statements.
+    pub(super) failures: Vec<String>,
 }
+
+/// Such lines that are kept.
+const KEPT_FAILURES: usize = 20;
 
 impl Heard {
     /// Adds what another client said after it.
@@ -51,7 +56,12 @@ impl Heard {
 
     fn note(&mut self, said: Said, line: &[u8]) {
         match said {
-            Said::Failed(count) => self.failed_statements += count,
+            Said::Failed(count) => {
+                self.failed_statements += count;
+                if self.failures.len() < KEPT_FAILURES {
+                    self.failures.push(readable(line));
+                }
+            }
             // A client may say much more after what matters.
             Said::Lost if !self.has_lost_rows => {
                 self.has_lost_rows = true;
@@ -125,8 +135,19 @@ impl Feeder {
         command: &CommandOptions,
         judge: fn(&[u8]) -> Said,
     ) -> Result<Heard, FeedError> {
+        self.feed_adapted(path, command, judge, |input| input).await
+    }
+
+    /// The same with something between the stream and the program.
+    pub(super) async fn feed_adapted(
+        &self,
+        path: &EntryPath,
+        command: &CommandOptions,
+        judge: fn(&[u8]) -> Said,
+        adapt: impl FnOnce(Box<dyn Write + Send>) -> Box<dyn Write + Send>,
+    ) -> Result<Heard, FeedError> {
         let mut client = Heeded::spawn(command, judge)?;
-        let input = Box::new(client.target.take_input());
+        let input = adapt(Box::new(client.target.take_input()));
         match self.dump(path, input).await {
             // It had enough, or failed; its status tells.
             Err(DumpError::Output(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => {}
@@ -138,6 +159,19 @@ impl Feeder {
     /// Runs a program that reads nothing and returns what it said on its standard error, each line judged.
     pub(super) async fn run(&self, command: &CommandOptions, judge: fn(&[u8]) -> Said) -> Result<Heard, FeedError> {
         self.wait(Heeded::spawn(command, judge)?).await
+    }
+
+    /// Runs a program on a few statements and returns what it said on its standard error, each line judged.
+    pub(super) async fn say(
+        &self,
+        statements: &str,
+        command: &CommandOptions,
+        judge: fn(&[u8]) -> Said,
+    ) -> Result<Heard, FeedError> {
+        let mut client = Heeded::spawn(command, judge)?;
+        // If it has ended, its status tells. They fit into the pipe.
+        let _ = client.target.take_input().write_all(statements.as_bytes());
+        self.wait(client).await
     }
 
     async fn wait(&self, client: Heeded) -> Result<Heard, FeedError> {

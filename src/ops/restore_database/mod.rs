@@ -23,6 +23,7 @@ mod feed;
 mod mysql;
 mod plan;
 mod postgres;
+mod rename;
 mod sqlite;
 
 pub use plan::{DatabasePlan, Plan, PlannedStream, plan};
@@ -216,34 +217,53 @@ pub async fn apply(
     if !plan.obstacles.is_empty() {
         return Err(RestoreDatabaseError::Refused { reasons: plan.obstacles });
     }
-    let feeder = feed::Feeder { reader, snapshot: options.snapshot.clone(), monitor: monitor.clone(), cancel };
+    let feeder = feed::Feeder { reader, snapshot: options.snapshot.clone(), monitor, cancel };
     let mut report = RestoreDatabaseReport::default();
-    for database in &plan.databases {
-        let is_over = |(_, error): &(String, RestoreDatabaseError)| {
-            options.exit_on_error || matches!(error, RestoreDatabaseError::Cancelled { .. })
-        };
-        if report.failed.last().is_some_and(is_over) {
-            report.not_begun.push(database.name.clone());
-            continue;
-        }
-        monitor.phase(&format!("restoring {}", database.name));
-        let restored = match &options.target {
-            DatabaseTarget::Postgres(url) => postgres::restore(&feeder, options, url, database).await,
-            DatabaseTarget::Mysql(url) => mysql::restore(&feeder, options, url, database).await,
-            DatabaseTarget::Sqlite(file) => sqlite::restore(&feeder, options, file, database).await,
-        };
-        match restored {
-            Ok(restored) => {
-                if restored.failed_statements > 0 {
-                    let what = if restored.failed_statements == 1 { "statement" } else { "statements" };
-                    let message = format!("{} {what} failed{}", restored.failed_statements, said(&restored.said));
-                    monitor.problem(Problem { subject: restored.name.clone(), message });
-                }
-                report.databases.push(restored);
+    let mut left: Vec<&DatabasePlan> = plan.databases.iter().collect();
+    loop {
+        let begun = left.len();
+        let mut failed = Vec::new();
+        for &database in &left {
+            let is_over = |(_, error): &(&DatabasePlan, RestoreDatabaseError)| {
+                options.exit_on_error || matches!(error, RestoreDatabaseError::Cancelled { .. })
+            };
+            if failed.last().is_some_and(is_over) {
+                report.not_begun.push(database.name.clone());
+                continue;
             }
-            Err(error) => report.failed.push((database.name.clone(), error)),
+            match restore_one(&feeder, options, database).await {
+                Ok(restored) => report.databases.push(restored),
+                Err(error) => failed.push((database, error)),
+            }
         }
+        // A view of MariaDB can need a database that was restored after it.
+        let may_help = matches!(options.target, DatabaseTarget::Mysql(_)) && failed.len() < begun;
+        let is_client = |(_, error): &(_, _)| matches!(error, RestoreDatabaseError::Client { .. });
+        if !may_help || failed.is_empty() || !failed.iter().all(is_client) || !report.not_begun.is_empty() {
+            report.failed = failed.into_iter().map(|(database, error)| (database.name.clone(), error)).collect();
+            break;
+        }
+        left = failed.into_iter().map(|(database, _)| database).collect();
     }
     report.duration = begun.elapsed();
     Ok(report)
+}
+
+async fn restore_one(
+    feeder: &feed::Feeder,
+    options: &RestoreDatabaseOptions,
+    database: &DatabasePlan,
+) -> Result<RestoredDatabase, RestoreDatabaseError> {
+    feeder.monitor.phase(&format!("restoring {}", database.name));
+    let restored = match &options.target {
+        DatabaseTarget::Postgres(url) => postgres::restore(feeder, options, url, database).await?,
+        DatabaseTarget::Mysql(url) => mysql::restore(feeder, options, url, database).await?,
+        DatabaseTarget::Sqlite(file) => sqlite::restore(feeder, options, file, database).await?,
+    };
+    if restored.failed_statements > 0 {
+        let what = if restored.failed_statements == 1 { "statement" } else { "statements" };
+        let message = format!("{} {what} failed{}", restored.failed_statements, said(&restored.said));
+        feeder.monitor.problem(Problem { subject: restored.name.clone(), message });
+    }
+    Ok(restored)
 }

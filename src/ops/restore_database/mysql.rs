@@ -1,13 +1,18 @@
 //! Restoring into MariaDB or MySQL: a new database is made and filled, and dropped again when that fails.
 
-use crate::database::mysql::{Mysql, identifier};
+use std::io::Write;
+
+use crate::database::mysql::{Mysql, identifier, literal, with_defaults};
 use crate::database::url::DatabaseUrl;
 use crate::database::{DatabaseError, fact};
 use crate::ops::restore_database::feed::{FeedError, Feeder, Said};
 use crate::ops::restore_database::plan::DatabasePlan;
+use crate::ops::restore_database::rename::Renamed;
 use crate::ops::restore_database::{Choice, RestoreDatabaseError, RestoreDatabaseOptions, RestoredDatabase};
 use crate::progress::Problem;
 
+/// How long a database is waited for that is in use.
+const LOCK_SECONDS: u32 = 60;
 /// What must be allowed before rows of the history of system-versioned tables can be put back.
 const HISTORY: &str = "--init-command=SET SESSION system_versioning_insert_history=1";
 
@@ -37,35 +42,45 @@ pub(super) async fn restore(
                 return Err(failed.left(step, left()));
             }
             restored.failed_statements += heard.failed_statements;
-            restored.said.extend(without_rules(heard.last));
+            restored.said.extend(heard.failures);
         }
         return Ok(restored);
     }
     let name = identifier(&plan.name);
     let clauses = plan.fact(fact::CREATE).unwrap_or_default();
     let stream = plan.streams.first().expect("a plan has a main stream");
-    let mut statements = format!("CREATE DATABASE {name} {clauses};\n");
     if plan.exists {
         let left = || format!("{} is untouched", plan.name);
         feeder.monitor.phase(&format!("reading {} through before it is replaced", plan.name));
         feeder.read_through(&stream.path).await.map_err(|error| error.left(step.clone(), left()))?;
+        if feeder.cancel.is_cancelled() {
+            return Err(FeedError::Cancelled.left(step, left()));
+        }
+        feeder.monitor.phase(&format!("dropping {}", plan.name));
+        drop_existing(feeder, &server, &plan.name, &step).await?;
         feeder.monitor.phase(&format!("restoring {}", plan.name));
-        statements = format!("DROP DATABASE {name};\n{statements}");
     }
-    let server_failed = |left: String| {
-        let step = step.clone();
-        move |source| RestoreDatabaseError::Server { step, left, source }
-    };
-    let untouched = if plan.exists { format!("{} may be dropped", plan.name) } else { "nothing was changed".into() };
-    sql(&server, "asked to create a database", statements).await.map_err(server_failed(untouched))?;
+    let created = sql(&server, "asked to create a database", format!("CREATE DATABASE {name} {clauses};\n")).await;
+    created.map_err(|source| {
+        let left = if plan.exists { format!("{} is dropped", plan.name) } else { "nothing was changed".into() };
+        RestoreDatabaseError::Server { step: step.clone(), left, source }
+    })?;
     // Never with `--force`: the client would end with status 0 after rows were lost, even when the server went away.
     let mut command = server.client(Some(&plan.name));
     if plan.fact(fact::HISTORY).is_some() {
         command.arguments.push(HISTORY.into());
     }
-    if let Err(error) = feeder.feed(&stream.path, &command, judge).await {
+    let (old, new) = (plan.source.clone(), plan.name.clone());
+    let adapt = |input: Box<dyn Write + Send>| -> Box<dyn Write + Send> {
+        if old == new { input } else { Box::new(Renamed::new(input, &old, &new)) }
+    };
+    if let Err(error) = feeder.feed_adapted(&stream.path, &command, judge, adapt).await {
+        let error = without_rows(error);
         let left = if plan.exists {
-            format!("{} is incomplete, and what it was is gone; the same command restores it anew", plan.name)
+            format!(
+                "{} is incomplete, and what it was is gone; once the cause is removed, the same command restores it",
+                plan.name
+            )
         } else {
             match sql(&server, "asked to drop what is half restored", format!("DROP DATABASE {name};\n")).await {
                 Ok(()) => format!("there is no database {}, nothing was left behind", plan.name),
@@ -85,9 +100,41 @@ pub(super) async fn restore(
     Ok(restored)
 }
 
-/// Leaves out the rules that the client draws around statements.
-fn without_rules(said: Vec<String>) -> Vec<String> {
-    said.into_iter().filter(|line| line.chars().any(|c| c != '-')).collect()
+/// Drops the database that is to be replaced. Somebody who uses it is waited for, but not for long, and not when ending is
+/// asked for.
+async fn drop_existing(feeder: &Feeder, server: &Mysql, name: &str, step: &str) -> Result<(), RestoreDatabaseError> {
+    let statement = format!("DROP DATABASE IF EXISTS {}", identifier(name));
+    let statements = with_defaults(&format!("SET SESSION lock_wait_timeout = {LOCK_SECONDS};\n{statement};\n"));
+    let Err(error) = feeder.say(&statements, &server.client(None), judge).await else { return Ok(()) };
+    let (asking, name) = (server.clone(), name.to_owned());
+    let asked = tokio::task::spawn_blocking(move || {
+        // The server goes on waiting for the lock when the client is gone.
+        let sessions = format!("SELECT id FROM information_schema.processlist WHERE info = {};", literal(&statement));
+        for id in asking.run("asked who drops", &sessions)? {
+            // It may have ended meanwhile.
+            let _ = asking.run("asked to end a session", &format!("KILL {id};"));
+        }
+        asking.facts(&name).map(|facts| (name, facts.is_some()))
+    });
+    let left = match asked.await.expect("asking does not panic") {
+        Ok((name, true)) => format!("{name} is untouched"),
+        Ok((name, false)) => format!("{name} is dropped; the same command restores it"),
+        Err(_) => "it may be dropped".to_owned(),
+    };
+    Err(error.left(step.to_owned(), left))
+}
+
+/// Leaves rows out of what the client said: it repeats the statement that failed.
+fn without_rows(error: FeedError) -> FeedError {
+    match error {
+        FeedError::Client { program, status, mut heard } => {
+            if heard.last.iter().any(|line| line.starts_with("ERROR ")) {
+                heard.last.retain(|line| line.starts_with("ERROR "));
+            }
+            FeedError::Client { program, status, heard }
+        }
+        other => other,
+    }
 }
 
 /// Judges a line of the client: statements that failed were skipped by `--force`, unless rows were among them, nobody may

@@ -1,10 +1,13 @@
 //! The plan of a restore: which streams of the snapshot become which databases, and what stands against it.
 
 use std::collections::BTreeMap;
+use std::io::Read;
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::database::mysql::Mysql;
 use crate::database::postgres::Postgres;
+use crate::database::spool::beside;
 use crate::database::url::DatabaseUrl;
 use crate::database::{DatabaseError, Format, fact, major};
 use crate::model::entry::EntryKind;
@@ -202,6 +205,15 @@ fn judge(options: &RestoreDatabaseOptions, databases: Vec<DatabasePlan>) -> Resu
             let known = server.server()?;
             for database in plan.databases.iter_mut().filter(|_| !are_globals) {
                 database.exists = server.facts(&database.name)?.is_some();
+                let longest = database.fact(fact::LONGEST_LINE).and_then(|text| text.parse::<u64>().ok());
+                if let (Some(longest), Some(most)) = (longest, known.max_packet)
+                    && longest > most
+                {
+                    plan.obstacles.push(format!(
+                        "a row of {} takes {longest} bytes as SQL, and the server takes {most}: raise max_allowed_packet",
+                        database.name
+                    ));
+                }
             }
             plan.server_version = known.version;
             data_directory = known.data_directory.filter(|_| is_local(url)).or(data_directory);
@@ -212,6 +224,7 @@ fn judge(options: &RestoreDatabaseOptions, databases: Vec<DatabasePlan>) -> Resu
                 database.name = file.display().to_string();
                 database.exists = file.exists();
             }
+            plan.obstacles.extend(sqlite_obstacle(file));
             data_directory = std::path::absolute(file).ok().and_then(|file| file.parent().map(Into::into));
         }
     }
@@ -229,6 +242,29 @@ fn judge(options: &RestoreDatabaseOptions, databases: Vec<DatabasePlan>) -> Resu
         plan.obstacles.push(format!("{} is a dump of SQL, which --no-owner cannot change", database.name));
     }
     Ok(plan)
+}
+
+/// Tells why a SQLite database could not be put there: what would be taken for a part of it, or what is no database.
+fn sqlite_obstacle(file: &Path) -> Option<String> {
+    const MAGIC: &[u8] = b"SQLite format 3\0";
+    if !file.exists() {
+        if file.is_symlink() {
+            return Some(format!("{} is a symbolic link to what is not there", file.display()));
+        }
+        return beside(file).next().map(|path| {
+            format!(
+                "{} is there: SQLite would take it for a part of the restored database; move it away",
+                path.display()
+            )
+        });
+    }
+    let mut head = Vec::new();
+    let read = std::fs::File::open(file).and_then(|file| file.take(MAGIC.len() as u64).read_to_end(&mut head));
+    match read {
+        Ok(_) if head.is_empty() || head == MAGIC => None,
+        Ok(_) => Some(format!("{} is not a SQLite database; move it away", file.display())),
+        Err(error) => Some(format!("{} cannot be read: {error}", file.display())),
+    }
 }
 
 /// Returns the role that owns a database of PostgreSQL, quoted as SQL wants it.

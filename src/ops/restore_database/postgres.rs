@@ -231,9 +231,16 @@ impl Run<'_> {
             if self.options.no_owner && (is_rights || is_owner) {
                 continue;
             }
-            let sql = format!("SELECT format({}, {}) \\gexec\n", literal(&statement), literal(scratch));
+            let sql = format!(
+                "SET client_encoding = 'UTF8';\nSELECT format({}, {}) \\gexec\n",
+                literal(&statement),
+                literal(scratch)
+            );
+            // Texts that all databases share are stored in the encoding of the one that sets them. Once there are settings, no
+            // more can be done from here: the database may be read-only by them.
+            let from = if statement.starts_with("COMMENT ") { scratch } else { self.elsewhere() };
             let shown = statement.replace("%I", &identifier(&self.plan.name)).replace("%%", "%");
-            self.tell(self.sql("asked to set a property", self.elsewhere(), sql).await, &shown);
+            self.tell(self.sql("asked to set a property", from, sql).await, &shown);
         }
     }
 

@@ -62,10 +62,15 @@ fn all_databases_come_with_their_users() {
         "CREATE DATABASE `odd ``name=/` CHARACTER SET latin1 COLLATE latin1_german1_ci; USE `odd ``name=/`;
         CREATE TABLE t AS SELECT seq FROM seq_1_to_100;
         CREATE USER clerk@localhost IDENTIFIED BY 'x'; GRANT SELECT ON first.* TO clerk@localhost;
-        CREATE SERVER elsewhere FOREIGN DATA WRAPPER mysql OPTIONS (HOST 'db9', USER 'joe')",
+        CREATE SERVER elsewhere FOREIGN DATA WRAPPER mysql OPTIONS (HOST 'db9', USER 'joe');
+        CREATE DATABASE aaa COMMENT 'it''s a \\\\ comment'; CREATE VIEW aaa.v AS SELECT seq FROM `odd ``name=/`.t;
+        CREATE DATABASE `two\nlines`; CREATE DATABASE Odd CHARACTER SET latin2; CREATE DATABASE odd CHARACTER SET cp1251;
+        GRANT SELECT ON first.* TO PUBLIC; SET GLOBAL sql_mode = 'NO_BACKSLASH_ESCAPES,ANSI_QUOTES'",
     );
     let backup = desk.run(&["backup", "--mysql", &url(&server, ""), "--all-databases", "--jobs", "2"]);
-    expect(&backup, 0, &["3 streams"]);
+    expect(&backup, 0, &["7 streams", "what is granted to everybody: GRANT SELECT ON `first`.* TO PUBLIC"]);
+
+    server.sql("", "SET GLOBAL sql_mode = DEFAULT");
 
     let Some(other) = MariaDbServer::start() else { return };
     let target = url(&other, "");
@@ -77,7 +82,16 @@ fn all_databases_come_with_their_users() {
     assert_eq!(other.sql("", grants), server.sql("", grants));
     assert_eq!(other.sql("", "SELECT host FROM mysql.servers WHERE server_name = 'elsewhere'").trim(), "db9");
     let restored = desk.run(&["restore", "latest", "--into-mysql", &target, "--all-databases", "--exit-on-error"]);
-    expect(&restored, 0, &["first restored", "odd `name=/ restored"]);
+    // One database has a view of another that comes after it.
+    expect(&restored, 1, &["aaa NOT RESTORED", "not begun"]);
+    other.sql("", "DROP DATABASE Odd");
+    let restored = desk.run(&["restore", "latest", "--into-mysql", &target, "--all-databases"]);
+    expect(&restored, 0, &["first restored", "odd `name=/ restored", "aaa restored", "lines restored"]);
+    let comment = "SELECT schema_comment FROM information_schema.schemata WHERE schema_name = 'aaa'";
+    assert_eq!(other.sql("", comment), server.sql("", comment));
+    let sets = "SELECT schema_name, default_character_set_name FROM information_schema.schemata
+        WHERE schema_name = 'odd' ORDER BY BINARY schema_name";
+    assert_eq!(other.sql("", sets), "Odd\tlatin2\nodd\tcp1251\n");
     for name in ["first", "odd `name=/"] {
         assert_eq!(other.fingerprint(name), server.fingerprint(name), "{name}");
     }
@@ -172,25 +186,113 @@ fn a_dump_from_a_hostile_server_runs_no_programs() {
     let Some(server) = mariadb::shared() else { return };
     let desk = Desk::with_repository();
     server.sql("", "CREATE DATABASE hostile; CREATE TABLE hostile.t AS SELECT 1 AS x");
-    // What a server could send that answers with more than names.
-    let programs = desk.at("programs");
-    std::fs::create_dir(&programs).expect("made");
     let proof = desk.at("proof");
-    let script = format!(
-        "#!/bin/sh\ncase \"$*\" in *--version*|*--help*|*--print-defaults*) exec mariadb-dump \"$@\";; esac\n\
-         printf '%s\\n' 'CREATE TABLE t (x INT);' '\\! touch {0}' 'system touch {0}' 'SELECT 1; \\! touch {0}' \\\n\
-         '-- Dump completed'\n",
-        proof.display()
-    );
-    std::fs::write(programs.join("mariadb-dump"), script).expect("written");
-    let real = std::process::Command::new("sh").args(["-c", "command -v mariadb"]).output().expect("runs").stdout;
-    std::os::unix::fs::symlink(String::from_utf8(real).expect("a path").trim(), programs.join("mariadb"))
-        .expect("linked");
-    std::fs::set_permissions(programs.join("mariadb-dump"), std::os::unix::fs::PermissionsExt::from_mode(0o755))
-        .expect("set");
+    let lines = ["CREATE TABLE t (x INT);", "\\! touch PROOF", "system touch PROOF", "SELECT 1; \\! touch PROOF"];
+    let lines = lines.map(|line| line.replace("PROOF", proof.to_str().expect("plain")));
+    let programs = dump_program(&desk, &lines.each_ref().map(String::as_str));
     let bin = [("COFFRE_MYSQL_BIN", programs.to_str().expect("plain"))];
     expect(&desk.run_with(&bin, &["backup", "--mysql", &url(server, "hostile")]), 0, &[]);
     let restored = desk.run(&["restore", "latest", "--into-mysql", &url(server, "hostile again")]);
     expect(&restored, 1, &["restoring hostile again failed", "nothing was left behind"]);
     assert!(!proof.exists(), "a command of the dump was run");
+}
+
+#[test]
+fn under_another_name_nothing_is_done_to_the_original() {
+    let Some(server) = MariaDbServer::start() else { return };
+    let desk = Desk::with_repository();
+    // The routine knows the character set of then, which a dump brings back around it, by the name of the database.
+    server.sql("", "CREATE DATABASE original CHARACTER SET utf8mb4");
+    server.sql(
+        "original",
+        "CREATE TABLE t AS SELECT 1 AS x; CREATE PROCEDURE p() SELECT 1;
+        CREATE TRIGGER g BEFORE INSERT ON t FOR EACH ROW SET @a = 1; ALTER DATABASE original CHARACTER SET cp1251",
+    );
+    expect(&desk.run(&["backup", "--mysql", &url(&server, "original")]), 0, &[]);
+    server.sql("", "ALTER DATABASE original CHARACTER SET latin2");
+    let restore = ["restore", "latest", "--into-mysql", &url(&server, "copy")];
+    expect(&desk.run(&restore), 0, &["copy restored"]);
+    let sets = "SELECT schema_name, default_character_set_name FROM information_schema.schemata
+        WHERE schema_name IN ('original', 'copy') ORDER BY 1";
+    assert_eq!(server.sql("", sets), "copy\tcp1251\noriginal\tlatin2\n");
+    server.sql("", "DROP DATABASE original; DROP DATABASE copy");
+    expect(&desk.run(&restore), 0, &["copy restored"]);
+    assert_eq!(server.sql("", sets), "copy\tcp1251\n");
+}
+
+#[test]
+fn a_row_that_the_server_would_not_take_is_known_before() {
+    let Some(server) = MariaDbServer::start() else { return };
+    let desk = Desk::with_repository();
+    server.sql(
+        "",
+        "CREATE DATABASE wide; CREATE TABLE wide.t (x LONGBLOB); INSERT INTO wide.t VALUES (REPEAT('x', 2000000))",
+    );
+    expect(&desk.run(&["backup", "--mysql", &url(&server, "wide")]), 0, &["1 stream"]);
+    server.sql("", "SET GLOBAL max_allowed_packet = 3 * 1024 * 1024");
+    let told = desk.run(&["backup", "--mysql", &url(&server, "wide")]);
+    expect(&told, 0, &["a row takes 40000", "it can only be restored where max_allowed_packet is larger"]);
+    let in_place = ["restore", "latest", "--into-mysql", &url(&server, "wide"), "--in-place", "--confirm", "wide"];
+    expect(&desk.run(&in_place), 1, &["a row of wide takes 40000", "raise max_allowed_packet"]);
+    assert_eq!(server.sql("wide", "SELECT LENGTH(x) FROM t").trim(), "2000000");
+}
+
+#[test]
+fn an_interrupt_while_the_old_database_is_waited_for_leaves_it() {
+    let Some(server) = MariaDbServer::start() else { return };
+    let desk = Desk::with_repository();
+    server.sql("", "CREATE DATABASE busy; USE busy; CREATE TABLE t AS SELECT seq FROM seq_1_to_100");
+    expect(&desk.run(&["backup", "--mysql", &url(&server, "busy")]), 0, &[]);
+    std::thread::scope(|scope| {
+        let session = scope.spawn(|| server.sql("busy", "BEGIN; SELECT COUNT(*) FROM t; SELECT SLEEP(6); COMMIT"));
+        let count = |what: &str| {
+            let text = format!("SELECT COUNT(*) FROM information_schema.processlist WHERE info LIKE '{what}'");
+            server.sql("", &text).trim().to_owned()
+        };
+        until("somebody reads", || count("SELECT SLEEP%") == "1");
+        let child = desk.start(
+            &[],
+            &["restore", "latest", "--into-mysql", &url(&server, "busy"), "--in-place", "--confirm", "busy"],
+        );
+        until("it waits", || count("DROP DATABASE%") == "1");
+        let pid = rustix::process::Pid::from_child(&child);
+        rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("it runs");
+        expect(&child.wait_with_output().expect("ended").into(), 130, &["interrupted; busy is untouched"]);
+        session.join().expect("no panic");
+        until("nobody drops", || count("DROP DATABASE%") == "0");
+    });
+    assert_eq!(server.sql("busy", "SELECT COUNT(*) FROM t").trim(), "100");
+}
+
+#[test]
+fn a_dump_that_lacks_the_rows_of_a_table_is_refused() {
+    let Some(server) = mariadb::shared() else { return };
+    let desk = Desk::with_repository();
+    server.sql("", "CREATE DATABASE rowless; CREATE TABLE rowless.t AS SELECT 1 AS x");
+    // What it writes when triggers are made anew at the wrong moment, with status 0.
+    let lines = ["-- Table structure for table `t`", "CREATE TABLE `t` (", ") ENGINE=InnoDB;"];
+    let programs = dump_program(&desk, &lines);
+    let bin = [("COFFRE_MYSQL_BIN", programs.to_str().expect("plain"))];
+    let run = desk.run_with(&bin, &["backup", "--mysql", &url(server, "rowless")]);
+    expect(&run, 5, &["has no rows of table `t`", "hint: run it again"]);
+    assert_eq!(desk.snapshot_count(), 0);
+}
+
+/// Makes a directory of programs in which the dump program writes these lines and the mark of completion.
+fn dump_program(desk: &Desk, lines: &[&str]) -> std::path::PathBuf {
+    let programs = desk.at("programs");
+    std::fs::create_dir(&programs).expect("made");
+    let quoted: Vec<String> = lines.iter().map(|line| format!("'{line}'")).collect();
+    let script = format!(
+        "#!/bin/sh\ncase \"$*\" in *--version*|*--help*|*--print-defaults*) exec mariadb-dump \"$@\";; esac\n\
+         printf '%s\\n' {} '-- Dump completed'\n",
+        quoted.join(" ")
+    );
+    std::fs::write(programs.join("mariadb-dump"), script).expect("written");
+    let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(programs.join("mariadb-dump"), executable).expect("set");
+    let real = std::process::Command::new("sh").args(["-c", "command -v mariadb"]).output().expect("runs").stdout;
+    let real = String::from_utf8(real).expect("a path");
+    std::os::unix::fs::symlink(real.trim(), programs.join("mariadb")).expect("linked");
+    programs
 }

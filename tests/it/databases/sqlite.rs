@@ -110,3 +110,32 @@ fn a_damaged_database_is_not_backed_up() {
     expect(&desk.run(&["backup", "--sqlite", "text.db"]), 5, &["text.db could not be"]);
     assert_eq!(desk.snapshot_count(), 0);
 }
+
+#[test]
+fn a_restored_file_is_whose_it_was_and_never_mixed_with_what_another_left() {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    let desk = Desk::with_repository();
+    let file = desk.at("app.db");
+    let text = file.to_str().expect("plain");
+    drop(create(&file, "delete"));
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o640)).expect("set");
+    expect(&desk.run(&["backup", "--sqlite", text]), 0, &["1 stream"]);
+    let before = std::fs::metadata(&file).expect("there");
+    let restore = ["restore", "latest", "--into-sqlite", text];
+    for ending in ["-wal", "-journal"] {
+        let left = desk.at(&format!("app.db{ending}"));
+        let _ = std::fs::remove_file(&file);
+        std::fs::write(&left, "of a crashed program").expect("written");
+        expect(&desk.run(&restore), 1, &[ending, "SQLite would take it for a part of the restored database"]);
+        assert!(!file.exists());
+        std::fs::remove_file(&left).expect("removed");
+    }
+    expect(&desk.run(&restore), 0, &["app.db restored"]);
+    let after = std::fs::metadata(&file).expect("there");
+    let properties = |it: &std::fs::Metadata| (it.mode(), it.uid(), it.gid());
+    assert_eq!(properties(&after), properties(&before));
+
+    std::fs::write(&file, "no database any more").expect("written");
+    let in_place = [&restore[..], &["--in-place", "--confirm", text]].concat();
+    expect(&desk.run(&in_place), 1, &["app.db is not a SQLite database; move it away"]);
+}

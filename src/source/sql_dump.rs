@@ -1,0 +1,121 @@
+//! Whether a dump of `mariadb-dump` or `mysqldump` has the rows of all its tables.
+//!
+//! When a table's triggers are made anew while it is dumped, the program can find it without columns. It then writes how the
+//! table is made and goes on with the next one: no rows, no message, status 0, and the mark at the end. Before rows it
+//! writes a comment, also for a table without any; so the comments tell.
+
+/// Before how a table is made.
+const STRUCTURE: &[u8] = b"-- Table structure for table ";
+/// Before its rows.
+const DATA: &[u8] = b"-- Dumping data for table ";
+/// Ends how a table is made.
+const ENGINE: &[u8] = b") ENGINE=";
+/// Engines without rows of their own, which the programs leave out by intention.
+const WITHOUT_ROWS: [&[u8]; 3] = [b"MRG_MyISAM", b"MRG_MYISAM", b"FEDERATED"];
+/// How much of a line is looked at.
+const HEAD_BYTES: usize = 512;
+
+/// Looks at a dump while it passes.
+#[derive(Debug, Default)]
+pub struct SqlDump {
+    /// The beginning of the line that is passing.
+    head: Vec<u8>,
+    length: u64,
+    longest: u64,
+    /// The table whose rows are to come.
+    awaited: Option<Vec<u8>>,
+    /// The first table whose rows did not come.
+    missing: Option<Vec<u8>>,
+}
+
+impl SqlDump {
+    /// Looks at more of it.
+    pub fn feed(&mut self, bytes: &[u8]) {
+        let mut rest = bytes;
+        while let Some(at) = memchr::memchr(b'\n', rest) {
+            self.push(&rest[..at]);
+            self.end_line();
+            rest = &rest[at + 1..];
+        }
+        self.push(rest);
+    }
+
+    /// Returns the length of the longest line in bytes, or the name of a table whose rows are missing.
+    pub fn finish(mut self) -> Result<u64, String> {
+        self.end_line();
+        match self.missing.or(self.awaited) {
+            None => Ok(self.longest),
+            Some(table) => Err(String::from_utf8_lossy(&table).into_owned()),
+        }
+    }
+
+    fn push(&mut self, bytes: &[u8]) {
+        let room = HEAD_BYTES.saturating_sub(self.head.len()).min(bytes.len());
+        self.head.extend_from_slice(&bytes[..room]);
+        self.length += bytes.len() as u64;
+    }
+
+    fn end_line(&mut self) {
+        self.longest = self.longest.max(self.length);
+        if let Some(table) = self.head.strip_prefix(STRUCTURE) {
+            let before = self.awaited.replace(table.to_vec());
+            self.missing = self.missing.take().or(before);
+        } else if let Some(table) = self.head.strip_prefix(DATA) {
+            self.awaited.take_if(|awaited| awaited == table);
+        } else if let Some(engine) = self.head.strip_prefix(ENGINE)
+            && WITHOUT_ROWS.iter().any(|name| engine.starts_with(name))
+        {
+            self.awaited = None;
+        }
+        self.head.clear();
+        self.length = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(dump: &str) -> Result<u64, String> {
+        let all = |piece: usize| {
+            let mut scan = SqlDump::default();
+            dump.as_bytes().chunks(piece).for_each(|bytes| scan.feed(bytes));
+            scan.finish()
+        };
+        let (one, seven, whole) = (all(1), all(7), all(dump.len()));
+        assert!(one == seven && seven == whole, "{one:?} {seven:?} {whole:?}");
+        whole
+    }
+
+    fn table(name: &str, engine: &str, rows: bool) -> String {
+        let data = if rows { format!("--\n-- Dumping data for table `{name}`\n--\n\n") } else { String::new() };
+        format!(
+            "--\n-- Table structure for table `{name}`\n--\nCREATE TABLE `{name}` (\n) ENGINE={engine};\n--\n{data}"
+        )
+    }
+
+    #[test]
+    fn a_table_without_its_rows_is_found_wherever_it_is() {
+        let (good, bad) = (table("good", "InnoDB", true), table("bad", "InnoDB", false));
+        let end = "-- Dump completed\n";
+        assert!(found(&format!("{good}{good}{end}")).is_ok());
+        for dump in [format!("{bad}{good}{end}"), format!("{good}{bad}{good}{end}"), format!("{good}{bad}{end}")] {
+            assert_eq!(found(&dump), Err("`bad`".to_owned()));
+        }
+        assert_eq!(found(&format!("{bad}{}", table("worse", "InnoDB", false))), Err("`bad`".to_owned()));
+    }
+
+    #[test]
+    fn engines_without_rows_have_none() {
+        for engine in ["MRG_MyISAM DEFAULT CHARSET=latin1 UNION=(`a`)", "FEDERATED CONNECTION='x'"] {
+            assert!(found(&table("t", engine, false)).is_ok(), "{engine}");
+        }
+    }
+
+    #[test]
+    fn the_longest_line_is_known() {
+        let long = "x".repeat(5000);
+        assert_eq!(found(&format!("a\n{long}\nb")), Ok(5000));
+        assert_eq!(found(&format!("a\n{long}")), Ok(5000));
+    }
+}
