@@ -84,6 +84,9 @@ pub async fn run(
         (_, _, Some(file)) => DatabaseTarget::Sqlite(file.clone()),
         _ => return Err(usage("where to? Give --target, --into-postgres, --into-mysql or --into-sqlite")),
     };
+    if args.database.iter().any(|text| text.starts_with('=') || text.ends_with('=') || text.is_empty()) {
+        return Err(usage("--database wants a name, or OLD=NEW"));
+    }
     let choice = choice(&args);
     match &target {
         // Connecting through it is what they mean.

@@ -42,6 +42,10 @@ pub mod fact {
     pub const ENCODING: &str = "encoding";
     /// Clauses of `CREATE DATABASE` that give a new database the properties of the dumped one.
     pub const CREATE: &str = "create_clauses";
+    /// The tablespace of a PostgreSQL database.
+    pub const TABLESPACE: &str = "tablespace";
+    /// How many user mappings of foreign servers may lack options in a dump, which the user may not see.
+    pub const HIDDEN_MAPPINGS: &str = "hidden_user_mappings";
     /// A JSON array of statements that set the database's owner, settings and rights, `%I` in place of its name.
     pub const SETTINGS: &str = "database_settings";
     /// On the main stream of a split dump: how many tables have streams of their own.

@@ -16,6 +16,17 @@ const CONNECT_SECONDS: &str = "20";
 /// Where packages put versions beside each other.
 const PROGRAM_DIRECTORIES: [(&str, &str); 2] = [("/usr/lib/postgresql", ""), ("/usr", "pgsql-")];
 
+/// What every session of ours begins with. Names mean the server's own objects: whoever owns a database could put others of
+/// the same names in front of them, to be run with our rights (CVE-2018-1058). Limits that are set for a role or a database
+/// are meant for those who use it. Texts come in UTF-8, or as they are from a database without an encoding.
+pub const SAFE_SESSION: &str = r"SET search_path = pg_catalog, pg_temp;
+SET statement_timeout = 0;
+SET lock_timeout = 0;
+SET default_transaction_read_only = off;
+SELECT CASE pg_catalog.getdatabaseencoding() WHEN 'SQL_ASCII' THEN 'SQL_ASCII' ELSE 'UTF8' END AS encoding \gset
+SET client_encoding = :'encoding';
+";
+
 /// The database that new ones are copied from.
 pub const TEMPLATE: &str = "template1";
 
@@ -38,8 +49,27 @@ pub struct DatabaseFacts {
     pub create: String,
     /// Statements with `%I` in place of the database's name.
     pub settings: Vec<String>,
+    /// The tablespace that it is in, if it is not the usual one.
+    pub tablespace: Option<String>,
+    /// User mappings of foreign servers whose options this user may not see.
+    pub hidden_mappings: u64,
     /// Whether passwords of roles may be read.
     pub reads_role_passwords: bool,
+}
+
+/// What the user may do, as far as it matters to a restore.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Abilities {
+    /// It may make databases.
+    pub creates_databases: bool,
+    /// It has the rights of the owner of the database that was asked for, or there is none.
+    pub owns: bool,
+    /// Its sessions may not write.
+    pub is_read_only: bool,
+    /// Transactions that were prepared in that database and not ended; it cannot be renamed while there are some.
+    pub prepared: u64,
+    /// Databases that a killed restore left behind.
+    pub left_over: Vec<String>,
 }
 
 /// The databases of a server.
@@ -47,7 +77,7 @@ pub struct DatabaseFacts {
 pub struct Databases {
     /// Those that can be connected to.
     pub open: Vec<String>,
-    /// Those that allow no connections.
+    /// Those that allow no connections, or are what an interrupted `DROP DATABASE` left.
     pub closed: Vec<String>,
 }
 
@@ -90,6 +120,10 @@ impl Postgres {
             options.environment.push(("PGCONNECT_TIMEOUT".into(), CONNECT_SECONDS.into()));
         }
         options.environment.push(("PGAPPNAME".into(), "coffre".into()));
+        // What clients say is read here, and dumps have the encoding of their database.
+        for (name, value) in [("LC_ALL", "C.UTF-8"), ("LANGUAGE", ""), ("PGCLIENTENCODING", "")] {
+            options.environment.push((name.into(), value.into()));
+        }
         options
     }
 
@@ -105,16 +139,16 @@ impl Postgres {
     /// [`DatabaseError::Spawn`] and [`DatabaseError::Failed`].
     pub fn run(&self, database: &str, asked: &str, statements: &str) -> Result<String, DatabaseError> {
         let command = self.psql(database);
-        // What is set for the role or the database is meant for those who use it.
-        let statements = format!("SET statement_timeout = 0;\nSET lock_timeout = 0;\n{statements}");
+        let statements = format!("{SAFE_SESSION}{statements}");
         let output = process::run(&command, statements.as_bytes())
             .map_err(|failure| DatabaseError::failed(&self.url.server(), asked, &command, failure))?;
-        String::from_utf8(output).map_err(|error| DatabaseError::answer(&self.url.server(), error.as_bytes()))
+        // A database without an encoding can have names and comments in any.
+        Ok(String::from_utf8_lossy(&output).into_owned())
     }
 
     /// Runs a statement that gives one JSON value.
     fn ask<T: serde::de::DeserializeOwned>(&self, database: &str, asked: &str, sql: &str) -> Result<T, DatabaseError> {
-        let answer = self.run(database, asked, &format!("SET client_encoding = 'UTF8';\n{sql};\n"))?;
+        let answer = self.run(database, asked, &format!("{sql};\n"))?;
         serde_json::from_str(&answer).map_err(|_| DatabaseError::answer(&self.url.server(), answer.as_bytes()))
     }
 
@@ -130,8 +164,8 @@ impl Postgres {
     pub fn databases(&self) -> Result<Databases, DatabaseError> {
         let sql = format!(
             "SELECT json_build_object(
-               'open', coalesce(json_agg(datname ORDER BY datname) FILTER (WHERE datallowconn), '[]'),
-               'closed', coalesce(json_agg(datname ORDER BY datname) FILTER (WHERE NOT datallowconn), '[]'))
+               'open', coalesce(json_agg(datname ORDER BY datname) FILTER (WHERE datallowconn AND datconnlimit <> -2), '[]'),
+               'closed', coalesce(json_agg(datname ORDER BY datname) FILTER (WHERE NOT datallowconn OR datconnlimit = -2), '[]'))
              FROM pg_database WHERE datname NOT IN ('template0', {})",
             literal(TEMPLATE)
         );
@@ -151,13 +185,19 @@ impl Postgres {
     /// # Errors
     /// [`DatabaseError`].
     pub fn large_tables(&self, database: &str, bytes: u64) -> Result<Vec<Table>, DatabaseError> {
+        // Asking for a size takes a lock, so what somebody has locked is not asked for; and names are written to `pg_dump` in
+        // UTF-8, which it compares in the encoding of the database.
         let sql = format!(
-            "SELECT coalesce(json_agg(t ORDER BY bytes DESC), '[]') FROM (
+            "SET lock_timeout = '10s';
+             SELECT coalesce(json_agg(t ORDER BY bytes DESC), '[]') FROM (
                SELECT format('%I.%I', nspname, relname) AS name, pg_table_size(c.oid) AS bytes
                FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
                WHERE relkind = 'r' AND relpersistence <> 't' AND nspname !~ '^pg_' AND nspname <> 'information_schema'
                  AND NOT EXISTS (SELECT FROM pg_depend WHERE classid = 'pg_class'::regclass AND objid = c.oid
                                  AND deptype = 'e')
+                 AND (getdatabaseencoding() = 'UTF8' OR nspname || relname ~ '^[ -~]*$')
+                 AND NOT EXISTS (SELECT FROM pg_locks WHERE relation = c.oid AND mode = 'AccessExclusiveLock'
+                                 AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))
              ) t WHERE bytes >= {bytes}"
         );
         self.ask(database, &format!("asked for the tables of {database:?}"), &sql)
@@ -183,7 +223,7 @@ impl Postgres {
     /// # Errors
     /// [`DatabaseError`]; a database that is not there fails to be connected to.
     pub fn is_untouched(&self, database: &str) -> Result<bool, DatabaseError> {
-        const CATALOGS: [&str; 14] = [
+        const CATALOGS: [&str; 24] = [
             "pg_class",
             "pg_type",
             "pg_proc",
@@ -191,18 +231,70 @@ impl Postgres {
             "pg_extension",
             "pg_largeobject_metadata",
             "pg_operator",
+            "pg_opclass",
+            "pg_opfamily",
             "pg_cast",
             "pg_language",
             "pg_collation",
+            "pg_conversion",
             "pg_foreign_data_wrapper",
+            "pg_foreign_server",
             "pg_event_trigger",
             "pg_publication",
             "pg_transform",
+            "pg_statistic_ext",
+            "pg_default_acl",
+            "pg_ts_config",
+            "pg_ts_dict",
+            "pg_ts_parser",
+            "pg_ts_template",
         ];
-        let count = |catalog: &&str| format!("(SELECT count(*) FROM {catalog} WHERE oid >= 16384)");
-        let sum: Vec<String> = CATALOGS.iter().map(count).collect();
-        let sql = format!("SELECT to_json({} = 0)", sum.join(" + "));
+        let mut counts: Vec<String> =
+            CATALOGS.iter().map(|catalog| format!("(SELECT count(*) FROM {catalog} WHERE oid >= 16384)")).collect();
+        // Rights on what was there, and settings.
+        counts.push(
+            "(SELECT count(*) FROM pg_namespace n LEFT JOIN pg_init_privs i
+                ON i.objoid = n.oid AND i.classoid = 'pg_namespace'::regclass AND i.objsubid = 0
+              WHERE n.nspname = 'public' AND n.nspacl IS DISTINCT FROM i.initprivs)"
+                .to_owned(),
+        );
+        counts.push(
+            "(SELECT count(*) FROM pg_db_role_setting s JOIN pg_database d ON d.oid = s.setdatabase
+              WHERE d.datname = current_database())"
+                .to_owned(),
+        );
+        let sql = format!("SELECT to_json({} = 0)", counts.join(" + "));
         self.ask(database, &format!("asked what database {database:?} has"), &sql)
+    }
+
+    /// Returns what the user may do, and what stands in the way of replacing `database`.
+    ///
+    /// # Errors
+    /// [`DatabaseError`].
+    pub fn abilities(&self, database: &str) -> Result<Abilities, DatabaseError> {
+        let name = literal(database);
+        let sql = format!(
+            "SELECT json_build_object(
+               'creates_databases', rolsuper OR rolcreatedb,
+               'owns', coalesce((SELECT rolsuper OR pg_has_role(datdba, 'MEMBER') FROM pg_database
+                                 WHERE datname = {name}), true),
+               'is_read_only', pg_is_in_recovery() OR (SELECT reset_val = 'on' FROM pg_settings
+                                WHERE name = 'default_transaction_read_only'),
+               'prepared', (SELECT count(*) FROM pg_prepared_xacts WHERE database = {name}),
+               'left_over', (SELECT coalesce(json_agg(datname ORDER BY datname), '[]') FROM pg_database
+                             WHERE datname ~ '_coffre_[0-9a-f]{{8}}$'))
+             FROM pg_roles WHERE rolname = current_user"
+        );
+        self.ask(self.maintenance_database(), "asked for the rights of the user", &sql)
+    }
+
+    /// Tells whether there is a tablespace.
+    ///
+    /// # Errors
+    /// [`DatabaseError`].
+    pub fn has_tablespace(&self, name: &str) -> Result<bool, DatabaseError> {
+        let sql = format!("SELECT to_json(EXISTS (SELECT FROM pg_tablespace WHERE spcname = {}))", literal(name));
+        self.ask(self.maintenance_database(), &format!("asked for tablespace {name}"), &sql)
     }
 
     /// Tells whether there is a role, its name quoted where SQL wants that.
@@ -281,32 +373,38 @@ pub fn identifier(name: &str) -> String {
 /// its row as JSON, so that one statement does for all of them. The statements for settings follow what `pg_dump --create`
 /// writes, with the name of the database left open.
 const FACTS: &str = r"
-WITH d AS (SELECT *, to_jsonb(p) AS j FROM pg_database p WHERE datname = current_database()),
+WITH d AS (
+  SELECT *, to_jsonb(p) AS j, replace(quote_ident(pg_get_userbyid(datdba)), '%', '%%') AS owner
+  FROM pg_database p WHERE datname = current_database()
+),
 statements(place, statement) AS (
-  SELECT 1, format('ALTER DATABASE %%I OWNER TO %I', pg_get_userbyid(datdba)) FROM d
+  SELECT 1, 'ALTER DATABASE %I OWNER TO ' || owner FROM d
   UNION ALL
   SELECT 2, format('COMMENT ON DATABASE %%I IS %s', replace(quote_literal(shobj_description(oid, 'pg_database')), '%', '%%'))
   FROM d WHERE shobj_description(oid, 'pg_database') IS NOT NULL
   UNION ALL
-  SELECT 3, format('ALTER DATABASE %%I CONNECTION LIMIT %s', datconnlimit) FROM d WHERE datconnlimit >= 0
+  SELECT 8, format('ALTER DATABASE %%I CONNECTION LIMIT %s', datconnlimit) FROM d WHERE datconnlimit >= 0
   UNION ALL
-  SELECT 4, 'REVOKE ALL ON DATABASE %I FROM PUBLIC' FROM d WHERE datacl IS NOT NULL
+  SELECT 4, 'REVOKE ALL ON DATABASE %I FROM ' || who FROM d, unnest(ARRAY['PUBLIC', owner]) who WHERE datacl IS NOT NULL
   UNION ALL
   SELECT 5, format('GRANT %s ON DATABASE %%I TO %s%s', privilege_type,
-                   CASE WHEN grantee = 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(grantee)) END,
+                   CASE WHEN grantee = 0 THEN 'PUBLIC' ELSE replace(quote_ident(pg_get_userbyid(grantee)), '%', '%%') END,
                    CASE WHEN is_grantable THEN ' WITH GRANT OPTION' ELSE '' END)
-  FROM d, aclexplode(datacl) a WHERE datacl IS NOT NULL AND grantee <> datdba
+  FROM d, aclexplode(datacl) a WHERE datacl IS NOT NULL
   UNION ALL
   SELECT 6, format('ALTER %s %%I SET %I TO %s',
            CASE WHEN setrole = 0 THEN 'DATABASE'
-                ELSE format('ROLE %I IN DATABASE', pg_get_userbyid(setrole)) END,
+                ELSE format('ROLE %s IN DATABASE', replace(quote_ident(pg_get_userbyid(setrole)), '%', '%%')) END,
            split_part(setting, '=', 1),
-           replace(CASE WHEN split_part(setting, '=', 1) IN ('local_preload_libraries', 'search_path',
-                          'session_preload_libraries', 'shared_preload_libraries', 'temp_tablespaces',
-                          'unix_socket_directories') AND value <> ''
-                   THEN value ELSE quote_literal(value) END, '%', '%%'))
+           -- An empty list is kept as one empty name, which is written as an empty text.
+           replace(CASE WHEN is_list AND value = repeat(chr(34), 2) THEN quote_literal('')
+                        WHEN is_list AND value <> '' THEN value
+                        ELSE quote_literal(value) END, '%', '%%'))
   FROM d JOIN pg_db_role_setting ON setdatabase = d.oid, unnest(setconfig) setting,
-       substr(setting, strpos(setting, '=') + 1) value
+       substr(setting, strpos(setting, '=') + 1) value,
+       LATERAL (SELECT split_part(setting, '=', 1) IN ('local_preload_libraries', 'search_path',
+                  'session_preload_libraries', 'shared_preload_libraries', 'temp_tablespaces',
+                  'unix_socket_directories') AS is_list) l
   UNION ALL
   SELECT 7, 'ALTER DATABASE %I IS_TEMPLATE true' FROM d WHERE datistemplate
 )
@@ -324,6 +422,9 @@ SELECT json_build_object(
        ELSE '' END ||
      CASE WHEN j->>'daticurules' IS NOT NULL THEN format(' ICU_RULES %L', j->>'daticurules') ELSE '' END,
   'settings', (SELECT coalesce(json_agg(statement ORDER BY place, statement), '[]') FROM statements),
+  'tablespace', (SELECT spcname FROM pg_tablespace WHERE oid = dattablespace AND spcname <> 'pg_default'),
+  'hidden_mappings', (SELECT count(*) FROM pg_user_mappings WHERE umoptions IS NULL
+                      AND NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)),
   'reads_role_passwords', has_table_privilege('pg_catalog.pg_authid', 'SELECT')
 ) FROM d";
 

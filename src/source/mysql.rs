@@ -57,7 +57,9 @@ pub fn plan(options: &MysqlOptions) -> Result<Vec<Member>, DatabaseError> {
     };
     let database = |name: &str| {
         let label = format!("{}/{name}", options.url.server());
-        member(label, format!("{}/{}.sql", options.directory, file_name(name)), What::Database(name.to_owned()))
+        // The name that the users have is not for a database.
+        let file = if options.all_databases && name == "users" { "%75sers".to_owned() } else { file_name(name) };
+        member(label, format!("{}/{file}.sql", options.directory), What::Database(name.to_owned()))
     };
     if !options.all_databases {
         let name = options.url.database.as_deref();

@@ -10,16 +10,19 @@ use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Write};
 use std::process::ChildStdin;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use crate::database::postgres::{DatabaseFacts, Postgres, TEMPLATE, Table};
+use crate::database::postgres::{DatabaseFacts, Postgres, SAFE_SESSION, TEMPLATE, Table};
 use crate::database::url::{DatabaseUrl, Engine};
 use crate::database::{DatabaseError, Format, fact};
 use crate::model::path::EntryPath;
-use crate::process::{self, CommandOptions, Piped, Process};
+use crate::process::{self, CommandOptions, Piped, Process, wait_readable};
 use crate::source::check::{Check, CheckedSource, POSTGRES_CLUSTER_MARK, POSTGRES_MARK};
 use crate::source::command::CommandSource;
 use crate::source::{Member, OpenStream, PlannedStream, SourceError, StreamSource, file_name};
 
+/// How often it is asked whether waiting is to end.
+const CANCEL_CHECK: Duration = Duration::from_millis(200);
 /// How long a dump waits for a table that somebody else has locked.
 const LOCK_WAIT: &str = "--lock-wait-timeout=10min";
 /// The same for tables that our own session has locked already: only somebody who waits for it can be in between.
@@ -28,7 +31,8 @@ const LOCK_WAIT_SPLIT: &str = "--lock-wait-timeout=1min";
 /// What the name of a main stream has in place of its ending, in that of the directory for single tables.
 const TABLES: &str = ".tables";
 /// Facts that the stream of a single table does not repeat.
-const OF_THE_WHOLE: [&str; 4] = [fact::SETTINGS, fact::CREATE, fact::ROWS_ESTIMATE, fact::DATABASE_BYTES];
+const OF_THE_WHOLE: [&str; 6] =
+    [fact::SETTINGS, fact::CREATE, fact::TABLESPACE, fact::HIDDEN_MAPPINGS, fact::ROWS_ESTIMATE, fact::DATABASE_BYTES];
 
 /// What to dump of a server, and how.
 #[derive(Debug, Clone)]
@@ -107,7 +111,10 @@ fn plan_database(server: &Arc<Postgres>, options: &Arc<Wanted>, database: &str) 
     };
     let streams = tables.map(|tables| {
         let shared = Arc::new(SharedSnapshot::new(server.clone(), database, &tables));
-        let file = format!("{}/{}", options.directory, file_name(database));
+        // The name that the globals have is not for a database.
+        let is_taken = options.plain && options.all_databases && database == "globals";
+        let name = if is_taken { "%67lobals".to_owned() } else { file_name(database) };
+        let file = format!("{}/{name}", options.directory);
         let stream = |name: String, part: Part| {
             let (server, options, database) = (server.clone(), options.clone(), database.to_owned());
             let opener = Arc::new(Dump { server, options, database, part, shared: shared.clone() });
@@ -150,7 +157,7 @@ struct Dump {
 }
 
 impl OpenStream for Dump {
-    fn open(&self, _: &dyn Fn() -> bool) -> Result<Box<dyn StreamSource>, SourceError> {
+    fn open(&self, is_cancelled: &dyn Fn() -> bool) -> Result<Box<dyn StreamSource>, SourceError> {
         let known = self.server.facts(&self.database)?;
         let (pg_dump, client) = self.server.program("pg_dump", &known.server_version)?;
         let (pg_restore, _) = self.server.program("pg_restore", &known.server_version)?;
@@ -168,11 +175,14 @@ impl OpenStream for Dump {
         let mut facts = known_facts(&known, format, &client);
         let share = match &self.part {
             Part::Main { without } if without.is_empty() => None,
-            _ => Some(self.shared.share()?),
+            _ => Some(self.shared.share(is_cancelled)?),
         };
         match &share {
             None => arguments.push(LOCK_WAIT.into()),
-            Some(share) => arguments.extend([format!("--snapshot={}", share.snapshot), LOCK_WAIT_SPLIT.into()]),
+            Some(share) => {
+                let wait = if matches!(self.part, Part::Main { .. }) { LOCK_WAIT } else { LOCK_WAIT_SPLIT };
+                arguments.extend([format!("--snapshot={}", share.snapshot), wait.into()]);
+            }
         }
         match &self.part {
             Part::Main { without } => {
@@ -210,6 +220,10 @@ fn known_facts(known: &DatabaseFacts, format: Format, client: &str) -> BTreeMap<
         ]
         .map(|(name, value)| (name.to_owned(), value)),
     );
+    facts.extend(known.tablespace.iter().map(|name| (fact::TABLESPACE.to_owned(), name.clone())));
+    if known.hidden_mappings > 0 {
+        facts.insert(fact::HIDDEN_MAPPINGS.to_owned(), known.hidden_mappings.to_string());
+    }
     facts.extend(known.lsn.iter().map(|lsn| (fact::WAL_LSN.to_owned(), lsn.clone())));
     facts
 }
@@ -287,11 +301,11 @@ impl SharedSnapshot {
         Self { server, database: database.to_owned(), tables: tables.to_vec(), state }
     }
 
-    fn share(self: &Arc<Self>) -> Result<Share, DatabaseError> {
+    fn share(self: &Arc<Self>, is_cancelled: &dyn Fn() -> bool) -> Result<Share, DatabaseError> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let held = match state.held.take() {
             Some(held) => held,
-            None => ExportedSnapshot::take(&self.server, &self.database, &self.tables)?,
+            None => ExportedSnapshot::take(&self.server, &self.database, &self.tables, is_cancelled)?,
         };
         let snapshot = held.id.clone();
         state.held = Some(held);
@@ -320,10 +334,18 @@ struct ExportedSnapshot {
 impl ExportedSnapshot {
     /// Locks the tables against being changed in shape or emptied, then takes the snapshot: truncating a table is seen by
     /// older snapshots too, so the other order would not be safe.
-    fn take(server: &Postgres, database: &str, tables: &[Table]) -> Result<Self, DatabaseError> {
+    ///
+    /// A table that somebody has locked is waited for, unless `is_cancelled` says otherwise.
+    fn take(
+        server: &Postgres,
+        database: &str,
+        tables: &[Table],
+        is_cancelled: &dyn Fn() -> bool,
+    ) -> Result<Self, DatabaseError> {
         let names: Vec<&str> = tables.iter().map(|table| table.name.as_str()).collect();
         let statements = format!(
-            "BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY;
+            "{SAFE_SESSION}
+             BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY;
              SET LOCAL idle_in_transaction_session_timeout = 0;
              SET LOCAL statement_timeout = 0;
              SET LOCAL lock_timeout = '10min';
@@ -341,6 +363,12 @@ impl ExportedSnapshot {
         }
         let mut id = String::new();
         if let Some(output) = pipes.output {
+            while !wait_readable(&output, CANCEL_CHECK).map_err(spawn)? {
+                if is_cancelled() {
+                    let why = "ending was asked for while its tables were waited for".to_owned();
+                    return Err(DatabaseError::Refused { server: server.url().server(), why });
+                }
+            }
             BufReader::new(output).read_line(&mut id).map_err(spawn)?;
         }
         let id = id.trim().to_owned();

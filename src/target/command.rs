@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::process::ChildStdin;
 use std::time::Duration;
 
-use crate::process::{CommandOptions, Ended, Piped, Process};
+use crate::process::{CommandOptions, Ended, Piped, Process, Stopper};
 
 /// A running program that is being fed.
 ///
@@ -23,6 +23,11 @@ impl CommandTarget {
     pub fn spawn(command: &CommandOptions) -> io::Result<Self> {
         let (process, pipes) = Process::spawn(command, Piped { input: true, output: false })?;
         Ok(Self { process, input: pipes.input })
+    }
+
+    /// Returns a handle with which another thread can end it.
+    pub fn stopper(&self) -> Stopper {
+        self.process.stopper()
     }
 
     /// Returns what it reads from; dropping that says that nothing more comes.

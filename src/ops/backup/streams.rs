@@ -259,6 +259,11 @@ impl StreamReader<'_> {
                  here it is {most}"
             ));
         }
+        if let Some(count) = number(fact::HIDDEN_MAPPINGS) {
+            advise(format!(
+                "passwords and options of {count} user mappings of foreign servers may be missing: only a superuser may read them"
+            ));
+        }
         if let Some(columns) = facts.get(fact::ROUNDED) {
             advise(format!("the server gives FLOAT with six digits only, as DOUBLE it would give all: {columns}"));
         }

@@ -2,14 +2,14 @@
 
 use std::io::Write;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crate::model::path::EntryPath;
 use crate::model::snapshot::Snapshot;
 use crate::ops::Cancel;
 use crate::ops::dump::{DumpError, dump};
 use crate::ops::restore_database::RestoreDatabaseError;
-use crate::process::{CommandOptions, Ended, readable};
+use crate::process::{CommandOptions, Ended, Stopper, readable};
 use crate::progress::Monitor;
 use crate::repository::reader::Reader;
 use crate::target::command::CommandTarget;
@@ -117,12 +117,21 @@ struct Heeded {
 impl Heeded {
     fn spawn(command: &CommandOptions, judge: fn(&[u8]) -> Said) -> Result<Self, FeedError> {
         let heard = Arc::new(Mutex::new(Heard::default()));
+        let stopper = Arc::new(OnceLock::<Stopper>::new());
         let listener = {
-            let heard = heard.clone();
-            move |line: &[u8]| heard.lock().unwrap_or_else(PoisonError::into_inner).note(judge(line), line)
+            let (heard, stopper) = (heard.clone(), stopper.clone());
+            move |line: &[u8]| {
+                let said = judge(line);
+                heard.lock().unwrap_or_else(PoisonError::into_inner).note(said, line);
+                // All that it would still do is for nothing. One that is not known yet has hardly begun.
+                if let (Said::Lost, Some(stopper)) = (said, stopper.get()) {
+                    stopper.terminate();
+                }
+            }
         };
         let command = CommandOptions { listener: Some(Arc::new(listener)), ..command.clone() };
         let target = CommandTarget::spawn(&command).map_err(FeedError::Io)?;
+        let _ = stopper.set(target.stopper());
         Ok(Self { target, program: command.name(), heard })
     }
 }

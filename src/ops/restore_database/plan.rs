@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::database::mysql::Mysql;
-use crate::database::postgres::Postgres;
+use crate::database::postgres::{Abilities, Postgres};
 use crate::database::spool::beside;
 use crate::database::url::DatabaseUrl;
 use crate::database::{DatabaseError, Format, fact, major};
@@ -18,6 +18,8 @@ use crate::repository::reader::Reader;
 
 /// The database that every PostgreSQL server has, to connect to when none is meant.
 pub(super) const MAINTENANCE: &str = "postgres";
+/// Bytes of the longest name in PostgreSQL.
+const LONGEST_NAME: usize = 63;
 /// How the statement among [`fact::SETTINGS`] begins that sets the owner of the database.
 pub(super) const SET_OWNER: &str = "ALTER DATABASE %I OWNER TO ";
 
@@ -163,13 +165,16 @@ fn choose(
         Choice::Only if databases.len() > 1 => {
             return Err(RestoreDatabaseError::Several { snapshot, names: databases.into_keys().collect() });
         }
-        Choice::Only => databases.keys().map(|name| (name.clone(), options.target.database())).collect(),
+        Choice::Only => databases.keys().map(|name| (name.clone(), options.target.new_name())).collect(),
     };
     if wanted.is_empty() {
         return Err(missing(format!("database of {} that could be restored", options.target.engine())));
     }
     let mut plans = Vec::new();
     for (source, name) in wanted {
+        // A name can have the character that a new name is written after.
+        let whole = name.as_ref().map(|name| format!("{source}={name}")).filter(|whole| databases.contains_key(whole));
+        let (source, name) = whole.map_or((source, name), |whole| (whole, None));
         let plan = databases.get(&source).cloned().ok_or_else(|| missing(format!("database {source:?}")))?;
         plans.push(DatabasePlan { name: name.unwrap_or_else(|| plan.name.clone()), ..plan });
     }
@@ -185,11 +190,24 @@ fn judge(options: &RestoreDatabaseOptions, databases: Vec<DatabasePlan>) -> Resu
         DatabaseTarget::Postgres(url) => {
             let server = postgres_server(url);
             (plan.server_version, data_directory) = server.version()?;
+            let mut left_over = Vec::new();
             for database in plan.databases.iter_mut().filter(|_| !are_globals) {
                 let connections = server.connections(&database.name)?;
                 (database.exists, database.connections) = (connections.is_some(), connections.unwrap_or(0));
                 database.is_untouched = database.name == MAINTENANCE && server.is_untouched(&database.name)?;
-                let missing_owner = match owner(database).filter(|_| !options.no_owner) {
+                let abilities = server.abilities(&database.name)?;
+                for obstacle in obstacles_of(&abilities, database) {
+                    // Of the user there is only one.
+                    if !plan.obstacles.contains(&obstacle) {
+                        plan.obstacles.push(obstacle);
+                    }
+                }
+                for name in abilities.left_over.iter().filter(|name| !left_over.contains(*name)) {
+                    plan.notes.push(format!("database {name} was left behind by a restore that was killed; drop it"));
+                }
+                left_over.extend(abilities.left_over);
+                let is_plain = database.fact(fact::ENCODING) == Some("UTF8");
+                let missing_owner = match owner(database).filter(|_| !options.no_owner && is_plain) {
                     Some(owner) if !server.has_role(&owner)? => Some(owner),
                     _ => None,
                 };
@@ -244,6 +262,30 @@ fn judge(options: &RestoreDatabaseOptions, databases: Vec<DatabasePlan>) -> Resu
     Ok(plan)
 }
 
+/// Tells why PostgreSQL would refuse, in the middle or at the end.
+fn obstacles_of(abilities: &Abilities, database: &DatabasePlan) -> Vec<String> {
+    let name = &database.name;
+    let mut found = Vec::new();
+    if !abilities.creates_databases {
+        found.push("the user may not create databases (CREATEDB)".to_owned());
+    }
+    if abilities.is_read_only {
+        found.push(
+            "sessions of the user are read-only (default_transaction_read_only, or the server is a standby)".to_owned(),
+        );
+    }
+    if !abilities.owns {
+        found.push(format!("the user does not own {name}, and may not rename it"));
+    }
+    if abilities.prepared > 0 {
+        found.push(format!("{name} has {} prepared transactions: end them (pg_prepared_xacts)", abilities.prepared));
+    }
+    if name.len() > LONGEST_NAME {
+        found.push(format!("{name:?} is longer than the {LONGEST_NAME} bytes that PostgreSQL has for names"));
+    }
+    found
+}
+
 /// Tells why a SQLite database could not be put there: what would be taken for a part of it, or what is no database.
 fn sqlite_obstacle(file: &Path) -> Option<String> {
     const MAGIC: &[u8] = b"SQLite format 3\0";
@@ -270,7 +312,8 @@ fn sqlite_obstacle(file: &Path) -> Option<String> {
 /// Returns the role that owns a database of PostgreSQL, quoted as SQL wants it.
 fn owner(database: &DatabasePlan) -> Option<String> {
     let settings: Vec<String> = serde_json::from_str(database.fact(fact::SETTINGS)?).ok()?;
-    settings.iter().find_map(|statement| statement.strip_prefix(SET_OWNER)).map(str::to_owned)
+    // Where names are put in, a `%` is written twice.
+    settings.iter().find_map(|statement| statement.strip_prefix(SET_OWNER)).map(|owner| owner.replace("%%", "%"))
 }
 
 fn find_obstacles(plan: &mut Plan, in_place: bool) {
@@ -331,10 +374,11 @@ impl DatabaseTarget {
         }
     }
 
-    /// Returns the database that the URL names.
-    fn database(&self) -> Option<String> {
+    /// Returns the name that the URL gives to the only database. Whoever writes `postgres` there means what to connect to.
+    fn new_name(&self) -> Option<String> {
         match self {
-            DatabaseTarget::Postgres(url) | DatabaseTarget::Mysql(url) => url.database.clone(),
+            DatabaseTarget::Postgres(url) => url.database.clone().filter(|name| name != MAINTENANCE),
+            DatabaseTarget::Mysql(url) => url.database.clone(),
             DatabaseTarget::Sqlite(_) => None,
         }
     }

@@ -4,6 +4,8 @@
 //! must seek. A split dump needs no spool: the main archive makes the tables, the archives of single tables fill them, several
 //! at once, and the main archive is read once more for indexes and constraints.
 
+use std::time::{Duration, Instant};
+
 use futures::stream::{StreamExt, TryStreamExt};
 
 use crate::crypto::random;
@@ -18,8 +20,8 @@ use crate::ops::restore_database::{Choice, RestoreDatabaseError, RestoreDatabase
 use crate::process::CommandOptions;
 use crate::progress::Problem;
 
-/// Times that connections are ended to rename a database away from them.
-const RENAME_ATTEMPTS: usize = 20;
+/// How long connections are ended to rename a database away from them.
+const RENAME_LIMIT: Duration = Duration::from_secs(10);
 
 /// What failed, before it is known what state that left.
 enum Failure {
@@ -72,7 +74,10 @@ pub(super) async fn restore(
                     match run.sql("asked to drop what is half restored", run.elsewhere(), statement).await {
                         Ok(()) if plan.exists => unchanged,
                         Ok(()) => format!("there is no database {}, nothing was left behind", plan.name),
-                        Err(_) => format!("database {scratch} is half restored and may be dropped"),
+                        Err(Failure::Server(_, error)) => {
+                            format!("database {scratch} is half restored and may be dropped, which failed: {error}")
+                        }
+                        Err(Failure::Feed(..)) => format!("database {scratch} is half restored and may be dropped"),
                     }
                 }
             };
@@ -101,19 +106,36 @@ impl Run<'_> {
     /// name that an existing database has now.
     async fn through_scratch(&self, scratch: &str) -> Result<(Heard, Option<String>), Unfinished> {
         let clauses = self.plan.fact(fact::CREATE).unwrap_or_default();
-        let create = format!("CREATE DATABASE {} TEMPLATE template0 {clauses};\n", identifier(scratch));
+        let tablespace =
+            self.tablespace().await.map_err(|failure| Unfinished { failure, scratch: Scratch::Missing })?;
+        let create = format!("CREATE DATABASE {} TEMPLATE template0 {clauses}{tablespace};\n", identifier(scratch));
         let made = self.sql("asked to create a database", self.elsewhere(), create).await;
         made.map_err(|failure| Unfinished { failure, scratch: Scratch::Missing })?;
         let heard = self.data(scratch).await.map_err(|failure| Unfinished { failure, scratch: Scratch::Half })?;
-        self.settings(scratch).await;
         if self.options.analyze {
             self.feeder.monitor.phase(&format!("gathering statistics of {}", self.plan.name));
             let analyzed = self.sql("asked for statistics", scratch, "ANALYZE;\n".to_owned()).await;
             self.tell(analyzed, "ANALYZE");
         }
+        // Some would keep us out.
+        self.settings(scratch).await;
         // Hours may have gone into it by now.
         let unfinished = |failure| Unfinished { failure, scratch: Scratch::Complete };
         Ok((heard, self.take_name(scratch).await.map_err(unfinished)?))
+    }
+
+    /// Returns the clause for the tablespace that the database was in, if there is one of this name.
+    async fn tablespace(&self) -> Result<String, Failure> {
+        let Some(name) = self.plan.fact(fact::TABLESPACE).map(str::to_owned) else { return Ok(String::new()) };
+        let (server, asked) = (self.server.clone(), name.clone());
+        let there = tokio::task::spawn_blocking(move || server.has_tablespace(&asked)).await;
+        let there = there.expect("asking does not panic");
+        if there.map_err(|error| Failure::Server(format!("restoring {}", self.plan.name), error))? {
+            return Ok(format!(" TABLESPACE {}", identifier(&name)));
+        }
+        let message = format!("there is no tablespace {name}, in which it was; it is in the usual one");
+        self.feeder.monitor.problem(Problem { subject: self.plan.name.clone(), message });
+        Ok(String::new())
     }
 
     /// Tells what failed when it is no reason to give up: the data is there.
@@ -228,17 +250,15 @@ impl Run<'_> {
         for statement in statements.unwrap_or_default() {
             let is_rights = ["GRANT ", "REVOKE "].iter().any(|start| statement.starts_with(start));
             let is_owner = statement.starts_with(SET_OWNER);
-            if self.options.no_owner && (is_rights || is_owner) {
+            let is_of_role = statement.starts_with("ALTER ROLE ");
+            if self.options.no_owner && (is_rights || is_owner || is_of_role) {
                 continue;
             }
-            let sql = format!(
-                "SET client_encoding = 'UTF8';\nSELECT format({}, {}) \\gexec\n",
-                literal(&statement),
-                literal(scratch)
-            );
-            // Texts that all databases share are stored in the encoding of the one that sets them. Once there are settings, no
-            // more can be done from here: the database may be read-only by them.
-            let from = if statement.starts_with("COMMENT ") { scratch } else { self.elsewhere() };
+            let sql = format!("SELECT format({}, {}) \\gexec\n", literal(&statement), literal(scratch));
+            // Texts and names that all databases share are kept in the encoding of the one that sets them. Otherwise
+            // statements do not depend on each other where the database is not connected to.
+            let is_text = statement.starts_with("COMMENT ") || self.plan.fact(fact::ENCODING) != Some("UTF8");
+            let from = if is_text { scratch } else { self.elsewhere() };
             let shown = statement.replace("%I", &identifier(&self.plan.name)).replace("%%", "%");
             self.tell(self.sql("asked to set a property", from, sql).await, &shown);
         }
@@ -261,11 +281,12 @@ impl Run<'_> {
             literal(&self.plan.name)
         );
         swap += &format!("BEGIN;\nALTER DATABASE {name} RENAME TO {};\n{rename}COMMIT;\n", identifier(&replaced));
-        let mut attempt = 1;
+        // Until then nobody can use the database.
+        let deadline = Instant::now() + RENAME_LIMIT;
         loop {
             match self.sql("asked to exchange databases", self.elsewhere(), swap.clone()).await {
                 Ok(()) => break,
-                Err(_) if attempt < RENAME_ATTEMPTS => attempt += 1,
+                Err(_) if Instant::now() < deadline => {}
                 Err(failure) => {
                     let allow = format!("ALTER DATABASE {name} ALLOW_CONNECTIONS true;\n");
                     // The first failure is the one to tell.
@@ -330,7 +351,10 @@ fn judge(line: &[u8]) -> Said {
     if let Some((_, count)) = line.split_once("errors ignored on restore: ") {
         return Said::Failed(count.trim().parse().unwrap_or(1));
     }
-    if line.starts_with("psql:") && line.contains("ERROR:") { Said::Failed(1) } else { Said::Other }
+    // `psql:<stdin>:3: ERROR:  …`, in the language of the server.
+    let said = line.strip_prefix("psql:").and_then(|rest| rest.splitn(3, ':').nth(2)).map_or("", str::trim_start);
+    let is_harmless = said.is_empty() || ["NOTICE:", "WARNING:", "INFO:"].iter().any(|word| said.starts_with(word));
+    if is_harmless { Said::Other } else { Said::Failed(1) }
 }
 
 /// Cuts a name so that it fits with what is added into the 63 bytes that PostgreSQL has for names.
@@ -348,10 +372,12 @@ mod tests {
 
     #[test]
     fn what_clients_say_is_judged() {
-        let cases: [(&str, Said); 8] = [
+        let cases: [(&str, Said); 10] = [
             ("pg_restore: warning: errors ignored on restore: 3", Said::Failed(3)),
             ("psql:<stdin>:3: ERROR:  role \"a\" already exists", Said::Failed(1)),
             ("psql: note", Said::Other),
+            ("psql:<stdin>:3: FEHLER:  Rolle \"a\" existiert bereits", Said::Failed(1)),
+            ("psql:<stdin>:3: NOTICE:  not there, skipping", Said::Other),
             ("pg_restore: error: could not read", Said::Other),
             ("pg_restore: error: COPY failed for table \"t\": ERROR:  invalid input", Said::Lost),
             ("Command was: COPY public.t (x) FROM stdin;", Said::Lost),

@@ -221,6 +221,66 @@ fn a_dump_that_is_interrupted_leaves_no_process_and_no_session() {
 }
 
 #[test]
+fn an_owner_of_a_database_gets_no_rights_from_those_who_back_it_up() {
+    let Some(server) = postgres::shared() else { return };
+    let (desk, env) = (Desk::with_repository(), passfile(server));
+    server.sql("postgres", "CREATE ROLE mallory LOGIN; CREATE DATABASE trap OWNER mallory");
+    // Functions of these names are called by whoever looks for facts, and are found before the server's own.
+    server.sql(
+        "trap",
+        "SET ROLE mallory; CREATE SCHEMA trap;
+        CREATE FUNCTION trap.spring() RETURNS void LANGUAGE plpgsql AS $$ BEGIN
+            IF (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) THEN ALTER ROLE mallory SUPERUSER; END IF; END $$;
+        CREATE FUNCTION public.shobj_description(oid, text) RETURNS text LANGUAGE plpgsql AS
+            $$ BEGIN PERFORM trap.spring(); RETURN NULL; END $$;
+        CREATE FUNCTION public.format(text, name) RETURNS text LANGUAGE plpgsql AS
+            $$ BEGIN PERFORM trap.spring(); RETURN 'x'; END $$;
+        CREATE FUNCTION trap.current_database() RETURNS name LANGUAGE plpgsql AS
+            $$ BEGIN PERFORM trap.spring(); RETURN 'trap'; END $$;
+        CREATE FUNCTION trap.pg_export_snapshot() RETURNS text LANGUAGE plpgsql AS
+            $$ BEGIN PERFORM trap.spring(); RETURN pg_catalog.pg_export_snapshot(); END $$;
+        ALTER DATABASE trap SET search_path = trap, public, pg_catalog;
+        CREATE TABLE public.t AS SELECT i FROM generate_series(1, 10000) i",
+    );
+    let url = server.url("trap");
+    let sprung = "SELECT rolsuper FROM pg_roles WHERE rolname = 'mallory'";
+    for more in [&[][..], &["--jobs", "2", "--split-over", "10kB"]] {
+        expect(&desk.run_with(&env, &[&["backup", "--postgres", &url][..], more].concat()), 0, &[]);
+        assert_eq!(server.sql("postgres", sprung).trim(), "f");
+    }
+    let restored = ["restore", "latest", "--into-postgres", &server.url("trap again")];
+    expect(&desk.run_with(&env, &restored), 0, &["trap again restored"]);
+    assert_eq!(server.sql("postgres", sprung).trim(), "f");
+}
+
+#[test]
+fn an_interrupt_while_a_table_is_waited_for_ends_a_split_dump() {
+    let Some(server) = postgres::shared() else { return };
+    let (desk, env) = (Desk::with_repository(), passfile(server));
+    server.sql("postgres", "CREATE DATABASE locked");
+    server.sql("locked", "CREATE TABLE large AS SELECT i, repeat('x', 100) AS pad FROM generate_series(1, 10000) i");
+    std::thread::scope(|scope| {
+        let holder = scope.spawn(|| {
+            // Sizes can be asked for under this lock, and no table can be locked against it.
+            let hold = "BEGIN; LOCK TABLE large IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep(60); COMMIT";
+            std::panic::catch_unwind(|| server.sql("locked", hold)).is_err()
+        });
+        let sleeping = "SELECT pid FROM pg_stat_activity WHERE datname = 'locked' AND query LIKE '%pg_sleep(60)%'
+            AND wait_event = 'PgSleep'";
+        until("it is locked", || !server.sql("postgres", sleeping).trim().is_empty());
+        let url = server.url("locked");
+        let child = desk.start(&env, &["backup", "--postgres", &url, "--jobs", "2", "--split-over", "10kB"]);
+        until("it waits", || server.sql("postgres", "SELECT count(*) FROM pg_locks WHERE NOT granted").trim() != "0");
+        let pid = rustix::process::Pid::from_child(&child);
+        rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("it runs");
+        expect(&child.wait_with_output().expect("ended").into(), 130, &["interrupted"]);
+        let holding = server.sql("postgres", sleeping);
+        server.sql("postgres", &format!("SELECT pg_terminate_backend({})", holding.trim()));
+        assert!(holder.join().expect("joined"));
+    });
+}
+
+#[test]
 fn a_database_dropped_between_listing_and_dumping_fails_alone() {
     let Some(server) = PostgresServer::start() else { return };
     let desk = Desk::with_repository();
@@ -310,11 +370,22 @@ fn a_restore_that_fails_says_in_what_state_it_left_the_server() {
     server.sql("postgres", "CREATE ROLE nobody LOGIN PASSWORD 'maker'");
     let powerless = server.url("fresh").replace("postgres@", "nobody@");
     let refused = desk.run_with(&password, &["restore", "latest", "--into-postgres", &powerless]);
-    expect(
-        &refused,
-        1,
-        &["restoring fresh failed, nothing was changed", "permission denied to create database", "hint: "],
-    );
+    expect(&refused, 1, &["the user may not create databases (CREATEDB)"]);
+    server.sql("postgres", "CREATE DATABASE fresh_coffre_0123abcd");
+    server.sql("postgres", "ALTER ROLE maker SET default_transaction_read_only = on");
+    let planned = desk.run_with(&password, &["restore", "latest", "--into-postgres", &mine, "--plan"]);
+    let told = ["OBSTACLE   sessions of the user are read-only", "OBSTACLE   mine exists"];
+    expect(&planned, 1, &[&told[..], &["fresh_coffre_0123abcd was left behind"]].concat());
+    server.sql("postgres", "ALTER ROLE maker RESET default_transaction_read_only");
+    server.sql("postgres", "DROP DATABASE fresh_coffre_0123abcd");
+    let foreign = server.url("state").replace("postgres@", "maker@");
+    let planned = desk.run_with(&password, &["restore", "latest", "--into-postgres", &foreign, "--in-place", "--plan"]);
+    expect(&planned, 1, &["OBSTACLE   the user does not own state, and may not rename it"]);
+    let any = server.url("");
+    let named =
+        |name: &str| desk.run_with(&env, &["restore", "latest", "--into-postgres", &any, "--database", name, "--plan"]);
+    expect(&named(&format!("mine={}", "n".repeat(64))), 1, &["is longer than the 63 bytes"]);
+    expect(&named("mine="), 2, &["--database wants a name, or OLD=NEW"]);
 
     // Interrupted.
     let target = server.url("stopped");

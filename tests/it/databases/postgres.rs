@@ -272,3 +272,71 @@ fn what_pg_dump_says_of_a_dump_that_it_calls_done_is_told_and_kept() {
     assert!(facts["facts"]["said"].as_str().is_some_and(|text| text.contains("subscriptions not dumped")), "{facts}");
     server.sql("subscribed", "ALTER SUBSCRIPTION s SET (slot_name = NONE); DROP SUBSCRIPTION s");
 }
+
+#[test]
+fn properties_of_databases_with_awkward_names_and_encodings_come_back() {
+    let Some(server) = postgres::shared() else { return };
+    let (desk, env) = (Desk::with_repository(), passfile(server));
+    server.sql(
+        "postgres",
+        "CREATE ROLE \"Röle %s \"\"q\"\"\"; CREATE DATABASE props TEMPLATE template0 ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C'
+            OWNER \"Röle %s \"\"q\"\"\";
+        ALTER DATABASE props SET search_path = ''; ALTER DATABASE props SET temp_tablespaces = '';
+        ALTER ROLE \"Röle %s \"\"q\"\"\" IN DATABASE props SET search_path = '\"a b\"', public;
+        GRANT CONNECT ON DATABASE props TO \"Röle %s \"\"q\"\"\" WITH GRANT OPTION;
+        REVOKE CREATE ON DATABASE props FROM \"Röle %s \"\"q\"\"\";
+        CREATE DATABASE \"a=b\"",
+    );
+    server.sql(
+        "props",
+        "SET client_encoding = 'UTF8'; COMMENT ON DATABASE props IS 'größe 100%';
+        CREATE TABLE public.\"grüße\" AS SELECT i, repeat('ü', 100) AS pad FROM generate_series(1, 10000) i;
+        CREATE TABLE public.plain AS SELECT i, repeat('ü', 100) AS pad FROM generate_series(1, 10000) i",
+    );
+    let backup = ["backup", "--postgres", &server.url("props"), "--jobs", "2", "--split-over", "10kB"];
+    expect(&desk.run_with(&[&env[..], &[("PGCLIENTENCODING", "LATIN1")]].concat(), &backup), 0, &["2 streams"]);
+    let in_place = ["restore", "latest", "--into-postgres", &server.url("props"), "--in-place", "--confirm", "props"];
+    let restored = desk.run_with(&[&env[..], &[("PGCLIENTENCODING", "LATIN1")]].concat(), &in_place);
+    expect(&restored, 0, &["props restored"]);
+    let name = restored.out.split_whitespace().find(|word| word.starts_with("props_replaced_")).expect("it is named");
+    let properties = |name: &str| {
+        let of_the_database = format!(
+            "SELECT pg_get_userbyid(datdba), (SELECT array_agg(a::text ORDER BY a::text) FROM aclexplode(datacl) a),
+                (SELECT array_agg(setrole::regrole::text || setconfig::text ORDER BY 1) FROM pg_db_role_setting
+                 WHERE setdatabase = d.oid) FROM pg_database d WHERE datname = '{name}'"
+        );
+        let comment = "SET client_encoding = 'UTF8';
+            SELECT shobj_description((SELECT oid FROM pg_database WHERE datname = current_database()), 'pg_database')";
+        let sum = "SELECT md5(string_agg(t::text, '' ORDER BY i)) FROM public.\"grüße\" t";
+        let sum = format!("SET client_encoding = 'UTF8'; {sum}");
+        (server.sql("postgres", &of_the_database), server.sql(name, comment), server.sql(name, &sum))
+    };
+    assert_eq!(properties("props"), properties(name));
+
+    // A name with the character that a new name is written after; and one to connect by is not a new name.
+    expect(&desk.run_with(&env, &["backup", "--postgres", &server.url("a=b")]), 0, &["1 stream"]);
+    let chosen = ["restore", "latest", "--into-postgres", &server.url("postgres"), "--plan"];
+    expect(&desk.run_with(&env, &chosen), 1, &["OBSTACLE   a=b exists"]);
+    let chosen = ["restore", "latest", "--into-postgres", &server.url(""), "--database", "a=b", "--plan"];
+    expect(&desk.run_with(&env, &chosen), 1, &["OBSTACLE   a=b exists"]);
+}
+
+#[test]
+fn what_only_a_superuser_may_read_is_told() {
+    let Some(server) = postgres::shared() else { return };
+    let desk = Desk::with_repository();
+    server.sql(
+        "postgres",
+        "CREATE DATABASE mapped; CREATE ROLE watcher LOGIN PASSWORD 'watcher' IN ROLE pg_read_all_data",
+    );
+    server.sql(
+        "mapped",
+        "CREATE EXTENSION postgres_fdw; CREATE SERVER s FOREIGN DATA WRAPPER postgres_fdw;
+        CREATE USER MAPPING FOR postgres SERVER s OPTIONS (password 'geheim')",
+    );
+    let url = server.url("mapped").replace("postgres@", "watcher@");
+    let run = desk.run_with(&[("PGPASSWORD", "watcher")], &["backup", "--postgres", &url]);
+    expect(&run, 0, &["passwords and options of 1 user mappings of foreign servers may be missing"]);
+    expect(&desk.run_with(&passfile(server), &["backup", "--postgres", &server.url("mapped")]), 0, &[]);
+    assert!(desk.facts("postgres/mapped.dump")["facts"]["hidden_user_mappings"].is_null());
+}
