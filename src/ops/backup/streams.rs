@@ -24,6 +24,8 @@ use crate::source::SourceError;
 const READ_BYTES: usize = 1 << 20;
 /// A producer that is silent is asked this often whether the run is to end.
 const CANCEL_CHECK: Duration = Duration::from_millis(200);
+/// A producer that is silent for this long is told of. `mariadb-dump` would wait a day for a table that somebody has locked.
+const SILENCE: Duration = Duration::from_secs(120);
 
 /// What is known of a stream that was stored.
 #[derive(Debug, Clone)]
@@ -206,12 +208,20 @@ impl StreamReader<'_> {
             }
             buffer.copy_within(start..end, 0);
             (start, end) = (0, end - start);
+            let silent_since = Instant::now();
+            let mut is_told = false;
             while !source
                 .wait_readable(CANCEL_CHECK)
                 .map_err(|source| failed(SourceError::Io { name: path.to_string(), source }))?
             {
                 if self.is_stopped() {
                     return Err(Stopped::Cancelled);
+                }
+                if !is_told && silent_since.elapsed() >= SILENCE {
+                    is_told = true;
+                    let minutes = SILENCE.as_secs() / 60;
+                    let message = format!("has given nothing for {minutes} minutes; does somebody hold a lock?");
+                    self.monitor.problem(Problem { subject: path.to_string(), message });
                 }
             }
             let count = match source.read(&mut buffer[end..]) {
