@@ -13,6 +13,8 @@ use crate::progress::Problem;
 
 /// How long a database is waited for that is in use.
 const LOCK_SECONDS: u32 = 60;
+/// The comment of a database that is being restored.
+pub(super) const UNDER_WAY: &str = "coffre is restoring this database";
 /// What must be allowed before rows of the history of system-versioned tables can be put back.
 const HISTORY: &str = "--init-command=SET SESSION system_versioning_insert_history=1";
 
@@ -65,6 +67,10 @@ pub(super) async fn restore(
         let left = if plan.exists { format!("{} is dropped", plan.name) } else { "nothing was changed".into() };
         RestoreDatabaseError::Server { step: step.clone(), left, source }
     })?;
+    // MariaDB since 10.5 has comments. One that is left there by a restore that was killed says so.
+    let comment = clauses.split_once(" COMMENT ").map_or("''", |(_, comment)| comment);
+    let set_comment = |text: &str| format!("ALTER DATABASE {name} COMMENT = {text};\n");
+    let is_marked = sql(&server, "asked to mark a database", set_comment(&format!("'{UNDER_WAY}'"))).await.is_ok();
     // Never with `--force`: the client would end with status 0 after rows were lost, even when the server went away.
     let mut command = server.client(Some(&plan.name));
     if plan.fact(fact::HISTORY).is_some() {
@@ -88,6 +94,10 @@ pub(super) async fn restore(
             }
         };
         return Err(error.left(step, left));
+    }
+    if is_marked && let Err(error) = sql(&server, "asked for its comment", set_comment(comment)).await {
+        let message = format!("its comment still says that it is being restored: {error}");
+        feeder.monitor.problem(Problem { subject: plan.name.clone(), message });
     }
     if options.analyze {
         feeder.monitor.phase(&format!("gathering statistics of {}", plan.name));

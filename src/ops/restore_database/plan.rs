@@ -13,6 +13,7 @@ use crate::database::{DatabaseError, Format, fact, major};
 use crate::model::entry::EntryKind;
 use crate::model::path::EntryPath;
 use crate::ops::reading;
+use crate::ops::restore_database::mysql::UNDER_WAY;
 use crate::ops::restore_database::{Choice, DatabaseTarget, RestoreDatabaseError, RestoreDatabaseOptions};
 use crate::repository::reader::Reader;
 
@@ -222,7 +223,12 @@ fn judge(options: &RestoreDatabaseOptions, databases: Vec<DatabasePlan>) -> Resu
             let server = Mysql::new(url.clone());
             let known = server.server()?;
             for database in plan.databases.iter_mut().filter(|_| !are_globals) {
-                database.exists = server.facts(&database.name)?.is_some();
+                let there = server.facts(&database.name)?;
+                database.exists = there.is_some();
+                if there.is_some_and(|facts| facts.create.contains(UNDER_WAY)) {
+                    let name = &database.name;
+                    plan.notes.push(format!("{name} is not complete: a restore into it was killed, or is under way"));
+                }
                 let longest = database.fact(fact::LONGEST_LINE).and_then(|text| text.parse::<u64>().ok());
                 if let (Some(longest), Some(most)) = (longest, known.max_packet)
                     && longest > most

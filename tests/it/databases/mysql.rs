@@ -139,6 +139,19 @@ fn a_restore_whose_connection_is_lost_is_never_called_restored() {
     let run = child.wait_with_output().expect("ended").into();
     expect(&run, 1, &["restoring copy failed", "there is no database copy, nothing was left behind"]);
     assert!(!server.sql("", "SHOW DATABASES").contains("copy"));
+
+    // One that is killed cannot clean up; what it left says so.
+    let mut child = desk.start(&[], &["restore", "latest", "--into-mysql", &url(&server, "copy")]);
+    until("the table is filled", || !server.sql("", filling).trim().is_empty());
+    child.kill().expect("it runs");
+    child.wait().expect("reaped");
+    until("its client is gone", || server.sql("", filling).trim().is_empty());
+    let plan = desk.run(&["restore", "latest", "--into-mysql", &url(&server, "copy"), "--plan"]);
+    expect(&plan, 1, &["OBSTACLE   copy exists", "note       copy is not complete: a restore into it was killed"]);
+    let again = ["restore", "latest", "--into-mysql", &url(&server, "copy"), "--in-place", "--confirm", "copy"];
+    expect(&desk.run(&again), 0, &["copy restored"]);
+    let comment = "SELECT schema_comment FROM information_schema.schemata WHERE schema_name = 'copy'";
+    assert_eq!(server.sql("", comment).trim(), "");
 }
 
 #[test]
