@@ -27,8 +27,10 @@ pub(super) struct Feeder {
 pub(super) enum Said {
     /// So many statements failed, and those after them were done.
     Failed(u64),
-    /// Rows are missing for what failed, or the rest will not be done either.
+    /// Rows are missing for what failed, or the rest will not be done either. More is said about it.
     Lost,
+    /// The same, and that was all: the client can be ended.
+    Over,
     /// Anything else.
     Other,
 }
@@ -63,11 +65,11 @@ impl Heard {
                 }
             }
             // A client may say much more after what matters.
-            Said::Lost if !self.has_lost_rows => {
+            Said::Lost | Said::Over if !self.has_lost_rows => {
                 self.has_lost_rows = true;
                 self.last.push(readable(line));
             }
-            Said::Lost | Said::Other => {}
+            Said::Lost | Said::Over | Said::Other => {}
         }
     }
 }
@@ -124,7 +126,7 @@ impl Heeded {
                 let said = judge(line);
                 heard.lock().unwrap_or_else(PoisonError::into_inner).note(said, line);
                 // All that it would still do is for nothing. One that is not known yet has hardly begun.
-                if let (Said::Lost, Some(stopper)) = (said, stopper.get()) {
+                if let (Said::Over, Some(stopper)) = (said, stopper.get()) {
                     stopper.terminate();
                 }
             }

@@ -95,7 +95,7 @@ pub(super) async fn restore(
         };
         return Err(error.left(step, left));
     }
-    if is_marked && let Err(error) = sql(&server, "asked for its comment", set_comment(comment)).await {
+    if is_marked && let Err(error) = sql(&server, "asked to comment a database", set_comment(comment)).await {
         let message = format!("its comment still says that it is being restored: {error}");
         feeder.monitor.problem(Problem { subject: plan.name.clone(), message });
     }

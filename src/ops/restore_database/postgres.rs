@@ -346,7 +346,7 @@ fn judge(line: &[u8]) -> Said {
     ];
     let line = String::from_utf8_lossy(line);
     if SIGNS.iter().any(|sign| line.contains(sign)) {
-        return Said::Lost;
+        return Said::Over;
     }
     if let Some((_, count)) = line.split_once("errors ignored on restore: ") {
         return Said::Failed(count.trim().parse().unwrap_or(1));
@@ -379,9 +379,9 @@ mod tests {
             ("psql:<stdin>:3: FEHLER:  Rolle \"a\" existiert bereits", Said::Failed(1)),
             ("psql:<stdin>:3: NOTICE:  not there, skipping", Said::Other),
             ("pg_restore: error: could not read", Said::Other),
-            ("pg_restore: error: COPY failed for table \"t\": ERROR:  invalid input", Said::Lost),
-            ("Command was: COPY public.t (x) FROM stdin;", Said::Lost),
-            ("ERROR:  could not write: No space left on device", Said::Lost),
+            ("pg_restore: error: COPY failed for table \"t\": ERROR:  invalid input", Said::Over),
+            ("Command was: COPY public.t (x) FROM stdin;", Said::Over),
+            ("ERROR:  could not write: No space left on device", Said::Over),
             ("ERROR:  role \"a\" does not exist", Said::Other),
         ];
         for (line, said) in cases {
