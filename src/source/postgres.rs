@@ -74,19 +74,21 @@ pub fn plan(options: &PostgresOptions, restrict_key: &str) -> Result<Vec<Member>
     members.push(Member {
         label: format!("{}, globals", options.url.server()),
         streams: Ok(vec![PlannedStream { name, opener: Arc::new(globals) }]),
-        notes: left_out(&server, &databases.closed)?,
+        notes: left_out(&server, &databases.closed),
     });
     Ok(members)
 }
 
 /// Tells what is on the server and in none of the dumps.
-fn left_out(server: &Postgres, closed: &[String]) -> Result<Vec<String>, DatabaseError> {
+fn left_out(server: &Postgres, closed: &[String]) -> Vec<String> {
     let closed = closed.iter().map(|name| format!("database {name:?} allows no connections and is left out"));
     let mut notes: Vec<String> = closed.collect();
-    if !server.is_untouched(TEMPLATE)? {
-        notes.push(format!("{TEMPLATE} has objects of its own, which are left out"));
+    match server.is_untouched(TEMPLATE) {
+        Ok(true) => {}
+        Ok(false) => notes.push(format!("{TEMPLATE} has objects of its own, which are left out")),
+        Err(error) => notes.push(format!("what {TEMPLATE} may have is left out, and is not known: {error}")),
     }
-    Ok(notes)
+    notes
 }
 
 /// What is wanted, as every stream needs to know it.
