@@ -10,6 +10,7 @@ use crate::cli::databases;
 use crate::cli::exit::{Exit, usage};
 use crate::cli::select::FilterArgs;
 use crate::cli::{output, report};
+use crate::database::postgres::MAINTENANCE;
 use crate::database::url::Engine;
 use crate::model::path::EntryPath;
 use crate::model::units::ByteSize;
@@ -90,7 +91,7 @@ pub async fn run(
     let choice = choice(&args);
     match &target {
         // Connecting through it is what they mean.
-        DatabaseTarget::Postgres(url) if url.database.as_deref() == Some("postgres") => {}
+        DatabaseTarget::Postgres(url) if url.database.as_deref() == Some(MAINTENANCE) => {}
         DatabaseTarget::Postgres(url) | DatabaseTarget::Mysql(url) if choice != Choice::Only => {
             if let Some(name) = &url.database {
                 return Err(usage(format!(
@@ -142,14 +143,15 @@ pub async fn run(
     } else if !global.quiet || !report.failed.is_empty() {
         print_summary(&report);
     }
-    let mut exits = Vec::new();
+    let mut first = None;
     for (_, error) in report.failed {
         let error = error.into();
-        exits.push(Exit::of(&error));
-        report::print(&error, Exit::of(&error), global.json);
+        let exit = Exit::of(&error);
+        report::print(&error, exit, global.json);
+        first = first.or(Some(exit));
     }
-    if let Some(exit) = exits.first() {
-        return Ok(*exit);
+    if let Some(exit) = first {
+        return Ok(exit);
     }
     let failed: u64 = report.databases.iter().map(|database| database.failed_statements).sum();
     Ok(if failed > 0 || monitor.problem_count() > 0 { Exit::Incomplete } else { Exit::Done })

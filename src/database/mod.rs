@@ -42,6 +42,8 @@ pub mod fact {
     pub const ENCODING: &str = "encoding";
     /// Clauses of `CREATE DATABASE` that give a new database the properties of the dumped one.
     pub const CREATE: &str = "create_clauses";
+    /// The comment of a MariaDB database.
+    pub const COMMENT: &str = "comment";
     /// The tablespace of a PostgreSQL database.
     pub const TABLESPACE: &str = "tablespace";
     /// How many user mappings of foreign servers may lack options in a dump, which the user may not see.

@@ -27,6 +27,8 @@ SELECT CASE pg_catalog.getdatabaseencoding() WHEN 'SQL_ASCII' THEN 'SQL_ASCII' E
 SET client_encoding = :'encoding';
 ";
 
+/// The database that every server has, to connect to when none is meant.
+pub const MAINTENANCE: &str = "postgres";
 /// The database that new ones are copied from.
 pub const TEMPLATE: &str = "template1";
 
@@ -57,19 +59,26 @@ pub struct DatabaseFacts {
     pub reads_role_passwords: bool,
 }
 
-/// What the user may do, as far as it matters to a restore.
+/// The user that is logged in, as far as it matters to a restore.
 #[derive(Debug, Clone, Deserialize)]
-pub struct Abilities {
+pub struct User {
     /// It may make databases.
     pub creates_databases: bool,
-    /// It has the rights of the owner of the database that was asked for, or there is none.
-    pub owns: bool,
     /// Its sessions may not write.
     pub is_read_only: bool,
-    /// Transactions that were prepared in that database and not ended; it cannot be renamed while there are some.
-    pub prepared: u64,
     /// Databases that a killed restore left behind.
     pub left_over: Vec<String>,
+}
+
+/// A database that is there.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Existing {
+    /// Connections to it.
+    pub connections: u64,
+    /// The user has the rights of its owner.
+    pub is_owned: bool,
+    /// Transactions that were prepared in it and not ended; it cannot be renamed while there are some.
+    pub prepared: u64,
 }
 
 /// The databases of a server.
@@ -154,7 +163,7 @@ impl Postgres {
 
     /// Returns the database to connect to when none is meant: the one in the URL, or `postgres`.
     pub fn maintenance_database(&self) -> &str {
-        self.url.database.as_deref().unwrap_or("postgres")
+        self.url.database.as_deref().unwrap_or(MAINTENANCE)
     }
 
     /// Lists the databases, but for those from which `CREATE DATABASE` copies.
@@ -203,15 +212,18 @@ impl Postgres {
         self.ask(database, &format!("asked for the tables of {database:?}"), &sql)
     }
 
-    /// Tells whether a database exists, and how many connections it has.
+    /// Returns what stands in the way of replacing a database, `None` when there is none of this name.
     ///
     /// # Errors
     /// [`DatabaseError`].
-    pub fn connections(&self, database: &str) -> Result<Option<u64>, DatabaseError> {
+    pub fn existing(&self, database: &str) -> Result<Option<Existing>, DatabaseError> {
         let sql = format!(
-            "SELECT coalesce((SELECT to_json((SELECT count(*) FROM pg_stat_activity a
-                                WHERE a.datname = d.datname AND a.pid <> pg_backend_pid()))
-               FROM pg_database d WHERE datname = {}), 'null')",
+            "SELECT coalesce((SELECT json_build_object(
+               'connections', (SELECT count(*) FROM pg_stat_activity a
+                               WHERE a.datname = d.datname AND a.pid <> pg_backend_pid()),
+               'is_owned', (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) OR pg_has_role(datdba, 'MEMBER'),
+               'prepared', (SELECT count(*) FROM pg_prepared_xacts p WHERE p.database = d.datname))
+             FROM pg_database d WHERE datname = {}), 'null')",
             literal(database)
         );
         self.ask(self.maintenance_database(), &format!("asked for database {database:?}"), &sql)
@@ -267,25 +279,19 @@ impl Postgres {
         self.ask(database, &format!("asked what database {database:?} has"), &sql)
     }
 
-    /// Returns what the user may do, and what stands in the way of replacing `database`.
+    /// Returns what the user may do.
     ///
     /// # Errors
     /// [`DatabaseError`].
-    pub fn abilities(&self, database: &str) -> Result<Abilities, DatabaseError> {
-        let name = literal(database);
-        let sql = format!(
-            "SELECT json_build_object(
+    pub fn user(&self) -> Result<User, DatabaseError> {
+        let sql = "SELECT json_build_object(
                'creates_databases', rolsuper OR rolcreatedb,
-               'owns', coalesce((SELECT rolsuper OR pg_has_role(datdba, 'MEMBER') FROM pg_database
-                                 WHERE datname = {name}), true),
                'is_read_only', pg_is_in_recovery() OR (SELECT reset_val = 'on' FROM pg_settings
                                 WHERE name = 'default_transaction_read_only'),
-               'prepared', (SELECT count(*) FROM pg_prepared_xacts WHERE database = {name}),
                'left_over', (SELECT coalesce(json_agg(datname ORDER BY datname), '[]') FROM pg_database
-                             WHERE datname ~ '_coffre_[0-9a-f]{{8}}$'))
-             FROM pg_roles WHERE rolname = current_user"
-        );
-        self.ask(self.maintenance_database(), "asked for the rights of the user", &sql)
+                             WHERE datname ~ '_coffre_[0-9a-f]{8}$'))
+             FROM pg_roles WHERE rolname = current_user";
+        self.ask(self.maintenance_database(), "asked for the rights of the user", sql)
     }
 
     /// Tells whether there is a tablespace.

@@ -83,6 +83,14 @@ fn file_name(name: &str) -> String {
     }
 }
 
+/// Makes the name of a file from that of a database, and another one where that is the name of what belongs to the server.
+fn file_name_unlike(name: &str, taken: Option<&str>) -> String {
+    match name.as_bytes() {
+        [first, ..] if taken == Some(name) => format!("%{first:02X}{}", file_name(&name[1..])),
+        _ => file_name(name),
+    }
+}
+
 /// Why a stream must not become part of a snapshot.
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
@@ -167,4 +175,17 @@ pub enum SourceError {
         #[source]
         source: io::Error,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_database_has_a_file_name_of_its_own() {
+        assert_eq!(file_name("a/b%"), "a%2Fb%25");
+        assert_eq!(file_name_unlike("users", Some("users")), "%75sers");
+        assert_eq!(file_name_unlike("users", None), "users");
+        assert_eq!(file_name_unlike("%75sers", Some("users")), "%2575sers");
+    }
 }

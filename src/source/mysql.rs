@@ -11,7 +11,7 @@ use crate::database::url::{DatabaseUrl, Engine};
 use crate::database::{DatabaseError, Format, fact};
 use crate::source::check::{Check, CheckedSource, MYSQL_MARK};
 use crate::source::command::CommandSource;
-use crate::source::{Member, OpenStream, PlannedStream, SourceError, StreamSource, file_name};
+use crate::source::{Member, OpenStream, PlannedStream, SourceError, StreamSource, file_name_unlike};
 
 /// Options of every dump: consistent without locks, row by row, complete, free of encodings that could be lost, and the same
 /// for the same data.
@@ -57,8 +57,7 @@ pub fn plan(options: &MysqlOptions) -> Result<Vec<Member>, DatabaseError> {
     };
     let database = |name: &str| {
         let label = format!("{}/{name}", options.url.server());
-        // The name that the users have is not for a database.
-        let file = if options.all_databases && name == "users" { "%75sers".to_owned() } else { file_name(name) };
+        let file = file_name_unlike(name, options.all_databases.then_some("users"));
         member(label, format!("{}/{file}.sql", options.directory), What::Database(name.to_owned()))
     };
     if !options.all_databases {
@@ -113,6 +112,7 @@ impl OpenStream for Dump {
                 facts.insert(fact::DATABASE_BYTES.into(), known.bytes.to_string());
                 facts.insert(fact::ROWS_ESTIMATE.into(), known.rows.to_string());
                 facts.insert(fact::CREATE.into(), known.create);
+                facts.extend(known.comment.map(|comment| (fact::COMMENT.into(), comment)));
                 if !known.not_transactional.is_empty() {
                     facts.insert(fact::NOT_TRANSACTIONAL.into(), known.not_transactional.join(", "));
                 }

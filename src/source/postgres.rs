@@ -19,7 +19,7 @@ use crate::model::path::EntryPath;
 use crate::process::{self, CommandOptions, Piped, Process, wait_readable};
 use crate::source::check::{Check, CheckedSource, POSTGRES_CLUSTER_MARK, POSTGRES_MARK};
 use crate::source::command::CommandSource;
-use crate::source::{Member, OpenStream, PlannedStream, SourceError, StreamSource, file_name};
+use crate::source::{Member, OpenStream, PlannedStream, SourceError, StreamSource, file_name, file_name_unlike};
 
 /// How often it is asked whether waiting is to end.
 const CANCEL_CHECK: Duration = Duration::from_millis(200);
@@ -113,9 +113,7 @@ fn plan_database(server: &Arc<Postgres>, options: &Arc<Wanted>, database: &str) 
     };
     let streams = tables.map(|tables| {
         let shared = Arc::new(SharedSnapshot::new(server.clone(), database, &tables));
-        // The name that the globals have is not for a database.
-        let is_taken = options.plain && options.all_databases && database == "globals";
-        let name = if is_taken { "%67lobals".to_owned() } else { file_name(database) };
+        let name = file_name_unlike(database, (options.plain && options.all_databases).then_some("globals"));
         let file = format!("{}/{name}", options.directory);
         let stream = |name: String, part: Part| {
             let (server, options, database) = (server.clone(), options.clone(), database.to_owned());

@@ -86,6 +86,8 @@ pub struct DatabaseFacts {
     pub rows: u64,
     /// Clauses for `CREATE DATABASE`.
     pub create: String,
+    /// Its comment, where the server has them.
+    pub comment: Option<String>,
     /// Tables whose engine knows no transactions.
     pub not_transactional: Vec<String>,
     /// Columns of type `FLOAT`, which the server writes as text of six digits.
@@ -345,8 +347,6 @@ impl Mysql {
             "SELECT HEX(CONVERT(schema_comment USING utf8mb4)) FROM information_schema.schemata WHERE {schema_name};"
         );
         let comment = self.run("asked for its comment", &comment).ok().and_then(|lines| unhex(lines.first()?));
-        let comment = comment.and_then(|bytes| String::from_utf8(bytes).ok()).filter(|comment| !comment.is_empty());
-        let comment = comment.map_or_else(String::new, |comment| format!(" COMMENT {}", escaped(&comment)));
         let mut sizes =
             found.get("size").and_then(|values| values.first()).into_iter().flat_map(|text| text.split('\t'));
         let mut number = || sizes.next().and_then(|text| text.parse().ok()).unwrap_or(0);
@@ -354,7 +354,8 @@ impl Mysql {
         Ok(Some(DatabaseFacts {
             bytes: number(),
             rows: number(),
-            create: format!("{}{comment}", create[0]),
+            create: create[0].to_owned(),
+            comment: comment.and_then(|bytes| String::from_utf8(bytes).ok()).filter(|comment| !comment.is_empty()),
             not_transactional: names("plain"),
             rounded: names("float"),
             has_history: found.get("history").is_some_and(|count| count[0] != "0"),
@@ -435,7 +436,7 @@ fn program(names: &[&str]) -> OsString {
 }
 
 /// Writes a text as SQL's string literal where nothing else is allowed, for the `sql_mode` of [`with_defaults`].
-fn escaped(text: &str) -> String {
+pub fn escaped(text: &str) -> String {
     format!("'{}'", text.replace('\\', "\\\\").replace('\'', "''").replace('\n', "\\n"))
 }
 

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use crate::database::mysql::{Mysql, identifier, literal, with_defaults};
+use crate::database::mysql::{Mysql, escaped, identifier, literal, with_defaults};
 use crate::database::url::DatabaseUrl;
 use crate::database::{DatabaseError, fact};
 use crate::ops::restore_database::feed::{FeedError, Feeder, Said};
@@ -68,9 +68,8 @@ pub(super) async fn restore(
         RestoreDatabaseError::Server { step: step.clone(), left, source }
     })?;
     // MariaDB since 10.5 has comments. One that is left there by a restore that was killed says so.
-    let comment = clauses.split_once(" COMMENT ").map_or("''", |(_, comment)| comment);
-    let set_comment = |text: &str| format!("ALTER DATABASE {name} COMMENT = {text};\n");
-    let is_marked = sql(&server, "asked to mark a database", set_comment(&format!("'{UNDER_WAY}'"))).await.is_ok();
+    let set_comment = |text: &str| format!("ALTER DATABASE {name} COMMENT = {};\n", escaped(text));
+    let is_marked = sql(&server, "asked to mark a database", set_comment(UNDER_WAY)).await.is_ok();
     // Never with `--force`: the client would end with status 0 after rows were lost, even when the server went away.
     let mut command = server.client(Some(&plan.name));
     if plan.fact(fact::HISTORY).is_some() {
@@ -95,8 +94,11 @@ pub(super) async fn restore(
         };
         return Err(error.left(step, left));
     }
-    if is_marked && let Err(error) = sql(&server, "asked to comment a database", set_comment(comment)).await {
-        let message = format!("its comment still says that it is being restored: {error}");
+    let comment = plan.fact(fact::COMMENT).unwrap_or_default();
+    if (is_marked || !comment.is_empty())
+        && let Err(error) = sql(&server, "asked to comment a database", set_comment(comment)).await
+    {
+        let message = format!("its comment could not be set to {comment:?}: {error}");
         feeder.monitor.problem(Problem { subject: plan.name.clone(), message });
     }
     if options.analyze {

@@ -6,8 +6,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::database::mysql::Mysql;
-use crate::database::postgres::{Abilities, Postgres};
-use crate::database::spool::beside;
+use crate::database::postgres::{Existing, MAINTENANCE, Postgres, User};
+use crate::database::sqlite::beside;
 use crate::database::url::DatabaseUrl;
 use crate::database::{DatabaseError, Format, fact, major};
 use crate::model::entry::EntryKind;
@@ -17,8 +17,6 @@ use crate::ops::restore_database::mysql::UNDER_WAY;
 use crate::ops::restore_database::{Choice, DatabaseTarget, RestoreDatabaseError, RestoreDatabaseOptions};
 use crate::repository::reader::Reader;
 
-/// The database that every PostgreSQL server has, to connect to when none is meant.
-pub(super) const MAINTENANCE: &str = "postgres";
 /// Bytes of the longest name in PostgreSQL.
 const LONGEST_NAME: usize = 63;
 /// How the statement among [`fact::SETTINGS`] begins that sets the owner of the database.
@@ -191,22 +189,21 @@ fn judge(options: &RestoreDatabaseOptions, databases: Vec<DatabasePlan>) -> Resu
         DatabaseTarget::Postgres(url) => {
             let server = postgres_server(url);
             (plan.server_version, data_directory) = server.version()?;
-            let mut left_over = Vec::new();
+            if !are_globals {
+                let user = server.user()?;
+                plan.obstacles.extend(obstacles_of_user(&user));
+                plan.notes.extend(
+                    user.left_over
+                        .iter()
+                        .map(|name| format!("database {name} was left behind by a restore that was killed; drop it")),
+                );
+            }
             for database in plan.databases.iter_mut().filter(|_| !are_globals) {
-                let connections = server.connections(&database.name)?;
-                (database.exists, database.connections) = (connections.is_some(), connections.unwrap_or(0));
+                let existing = server.existing(&database.name)?;
+                (database.exists, database.connections) =
+                    (existing.is_some(), existing.as_ref().map_or(0, |existing| existing.connections));
                 database.is_untouched = database.name == MAINTENANCE && server.is_untouched(&database.name)?;
-                let abilities = server.abilities(&database.name)?;
-                for obstacle in obstacles_of(&abilities, database) {
-                    // Of the user there is only one.
-                    if !plan.obstacles.contains(&obstacle) {
-                        plan.obstacles.push(obstacle);
-                    }
-                }
-                for name in abilities.left_over.iter().filter(|name| !left_over.contains(*name)) {
-                    plan.notes.push(format!("database {name} was left behind by a restore that was killed; drop it"));
-                }
-                left_over.extend(abilities.left_over);
+                plan.obstacles.extend(obstacles_of(&database.name, existing.as_ref()));
                 let is_plain = database.fact(fact::ENCODING) == Some("UTF8");
                 let missing_owner = match owner(database).filter(|_| !options.no_owner && is_plain) {
                     Some(owner) if !server.has_role(&owner)? => Some(owner),
@@ -225,7 +222,7 @@ fn judge(options: &RestoreDatabaseOptions, databases: Vec<DatabasePlan>) -> Resu
             for database in plan.databases.iter_mut().filter(|_| !are_globals) {
                 let there = server.facts(&database.name)?;
                 database.exists = there.is_some();
-                if there.is_some_and(|facts| facts.create.contains(UNDER_WAY)) {
+                if there.is_some_and(|facts| facts.comment.as_deref() == Some(UNDER_WAY)) {
                     let name = &database.name;
                     plan.notes.push(format!("{name} is not complete: a restore into it was killed, or is under way"));
                 }
@@ -268,23 +265,28 @@ fn judge(options: &RestoreDatabaseOptions, databases: Vec<DatabasePlan>) -> Resu
     Ok(plan)
 }
 
-/// Tells why PostgreSQL would refuse, in the middle or at the end.
-fn obstacles_of(abilities: &Abilities, database: &DatabasePlan) -> Vec<String> {
-    let name = &database.name;
+/// Tells why PostgreSQL would refuse this user every restore.
+fn obstacles_of_user(user: &User) -> Vec<String> {
     let mut found = Vec::new();
-    if !abilities.creates_databases {
+    if !user.creates_databases {
         found.push("the user may not create databases (CREATEDB)".to_owned());
     }
-    if abilities.is_read_only {
+    if user.is_read_only {
         found.push(
             "sessions of the user are read-only (default_transaction_read_only, or the server is a standby)".to_owned(),
         );
     }
-    if !abilities.owns {
+    found
+}
+
+/// Tells why PostgreSQL would refuse at the end of a restore to give a database its name.
+fn obstacles_of(name: &str, existing: Option<&Existing>) -> Vec<String> {
+    let mut found = Vec::new();
+    if existing.is_some_and(|existing| !existing.is_owned) {
         found.push(format!("the user does not own {name}, and may not rename it"));
     }
-    if abilities.prepared > 0 {
-        found.push(format!("{name} has {} prepared transactions: end them (pg_prepared_xacts)", abilities.prepared));
+    if let Some(prepared) = existing.map(|existing| existing.prepared).filter(|prepared| *prepared > 0) {
+        found.push(format!("{name} has {prepared} prepared transactions: end them (pg_prepared_xacts)"));
     }
     if name.len() > LONGEST_NAME {
         found.push(format!("{name:?} is longer than the {LONGEST_NAME} bytes that PostgreSQL has for names"));

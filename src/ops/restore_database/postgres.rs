@@ -9,13 +9,13 @@ use std::time::{Duration, Instant};
 use futures::stream::{StreamExt, TryStreamExt};
 
 use crate::crypto::random;
-use crate::database::postgres::{Postgres, TEMPLATE, identifier, literal};
+use crate::database::postgres::{MAINTENANCE, Postgres, TEMPLATE, identifier, literal};
 use crate::database::spool::SpoolFile;
 use crate::database::url::DatabaseUrl;
 use crate::database::{DatabaseError, Format, fact};
 use crate::model::id::hex;
 use crate::ops::restore_database::feed::{FeedError, Feeder, Heard, Said};
-use crate::ops::restore_database::plan::{DatabasePlan, MAINTENANCE, PlannedStream, SET_OWNER, postgres_server};
+use crate::ops::restore_database::plan::{DatabasePlan, PlannedStream, SET_OWNER, postgres_server};
 use crate::ops::restore_database::{Choice, RestoreDatabaseError, RestoreDatabaseOptions, RestoredDatabase};
 use crate::process::CommandOptions;
 use crate::progress::Problem;

@@ -7,8 +7,8 @@ use std::fs::Permissions;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::Path;
 
-use crate::database::spool::{SpoolFile, beside};
-use crate::database::sqlite::{check, copy};
+use crate::database::spool::SpoolFile;
+use crate::database::sqlite::{beside, check, copy};
 use crate::database::{DatabaseError, fact};
 use crate::ops::restore_database::feed::Feeder;
 use crate::ops::restore_database::plan::DatabasePlan;

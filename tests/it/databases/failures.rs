@@ -1,7 +1,7 @@
 //! Everything that goes wrong with a server: a clear error, the right exit code, no snapshot, and no process left.
 
 use crate::databases::postgres::passfile;
-use crate::databases::{expect, fixture, until};
+use crate::databases::{expect, fixture, mysql, until};
 use crate::support::desk::Desk;
 use crate::support::mariadb::{self, MariaDbServer};
 use crate::support::postgres::{self, PostgresServer};
@@ -37,8 +37,7 @@ fn a_server_that_cannot_be_reached_or_entered_says_so() {
     let nowhere = desk.run(&["backup", "--mysql", "mysql://joe@127.0.0.1:1/shop"]);
     expect(&nowhere, 5, &["Can't connect", "hint: is the server running"]);
     expect(&desk.run(&["backup", "--mysql", &server.url("x")]), 5, &["Access denied", "hint: check user and password"]);
-    let with_file = |name: &str| format!("{}?option-file={}", server.url(name), server.option_file().display());
-    expect(&desk.run(&["backup", "--mysql", &with_file("no such")]), 5, &["has no database \"no such\""]);
+    expect(&desk.run(&["backup", "--mysql", &mysql::url(server, "no such")]), 5, &["has no database \"no such\""]);
     assert_eq!(desk.snapshot_count(), 0);
 }
 
@@ -126,11 +125,9 @@ fn option_files_of_the_user_neither_change_a_dump_nor_win_over_what_was_named() 
     expect(&desk.run(&restore), 1, &["option files change what mariadb does, by force", "hint: put what is needed"]);
 
     home("[client]\npassword=wrong\nuser=nobody\n[mariadb-dump]\nwhere=\"x > 'z'\"\n");
-    let named = format!("{}?option-file={}", server.url("filed"), server.option_file().display());
-    expect(&desk.run(&["backup", "--mysql", &named]), 0, &[]);
+    expect(&desk.run(&["backup", "--mysql", &mysql::url(server, "filed")]), 0, &[]);
     assert!(desk.run(&["dump", "latest:mysql/filed.sql"]).out.contains("a row that must be there"));
-    let encoded: String = server.password().bytes().map(|byte| format!("%{byte:02x}")).collect();
-    let url = server.url("filed").replace("root@", &format!("root:{encoded}@"));
+    let url = mysql::url_with_password(server, "filed");
     expect(&desk.run_with(&[("FILED", &url)], &["backup", "--mysql", "env:FILED"]), 0, &[]);
     assert!(desk.run(&["dump", "latest:mysql/filed.sql"]).out.contains("a row that must be there"));
     let nowhere = format!("{}?option-file=/no/such/file", server.url("filed"));
@@ -141,19 +138,8 @@ fn option_files_of_the_user_neither_change_a_dump_nor_win_over_what_was_named() 
 fn a_client_older_than_its_server_is_refused_before_it_dumps() {
     let Some(server) = postgres::shared() else { return };
     let desk = Desk::with_repository();
-    let old = desk.at("old");
-    std::fs::create_dir(&old).expect("made");
-    for program in ["pg_dump", "pg_restore"] {
-        let script = "#!/bin/sh\necho 'pg_dump (PostgreSQL) 9.6.24'\n";
-        std::fs::write(old.join(program), script).expect("written");
-    }
-    let real = std::process::Command::new("sh").args(["-c", "command -v psql"]).output().expect("runs").stdout;
-    let real = String::from_utf8(real).expect("a path");
-    std::os::unix::fs::symlink(real.trim(), old.join("psql")).expect("linked");
-    for program in ["pg_dump", "pg_restore"] {
-        use std::os::unix::fs::PermissionsExt;
-        std::fs::set_permissions(old.join(program), std::fs::Permissions::from_mode(0o755)).expect("set");
-    }
+    let script = "#!/bin/sh\necho 'pg_dump (PostgreSQL) 9.6.24'\n";
+    let old = desk.programs(&[("pg_dump", script), ("pg_restore", script)], "psql");
     let variables = [
         ("PGPASSFILE", server.passfile().to_str().expect("plain")),
         ("COFFRE_POSTGRES_BIN", old.to_str().expect("plain")),
@@ -189,7 +175,7 @@ fn a_server_killed_in_the_middle_of_a_dump_leaves_no_snapshot_and_no_process() {
         "",
         "CREATE DATABASE big; USE big; CREATE TABLE t AS SELECT seq, REPEAT(MD5(seq), 30) AS pad FROM seq_1_to_400000",
     );
-    let url = format!("{}?option-file={}", server.url("big"), server.option_file().display());
+    let url = mysql::url(&server, "big");
     let port = format!("--port={}", server.port());
     let child = desk.start(&[], &["backup", "--mysql", &url]);
     let reading = "SELECT COUNT(*) FROM information_schema.processlist WHERE info LIKE '%FROM `t`%' AND db = 'big'";
@@ -405,7 +391,7 @@ fn a_restore_that_fails_says_in_what_state_it_left_the_server() {
     assert_eq!(server.sql("postgres", leftovers).trim(), "0");
 
     let Some(server) = mariadb::shared() else { return };
-    let url = |name: &str| format!("{}?option-file={}", server.url(name), server.option_file().display());
+    let url = |name: &str| mysql::url(server, name);
     let desk = Desk::with_repository();
     server.load("state", &fixture("mariadb.sql"));
     expect(&desk.run(&["backup", "--mysql", &url("state")]), 0, &[]);

@@ -1,7 +1,9 @@
 //! Databases: real servers are dumped into a repository and restored from it, and everything that can go wrong does.
 
+use std::fs::OpenOptions;
+use std::io::Write;
 use std::path::PathBuf;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -31,6 +33,20 @@ impl Desk {
         let mut command = self.command(arguments);
         command.envs(variables.iter().copied()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command.spawn().expect("started")
+    }
+
+    /// Makes a directory of programs: scripts, and a link to the real one of a client.
+    fn programs(&self, scripts: &[(&str, &str)], client: &str) -> PathBuf {
+        use std::os::unix::fs::{OpenOptionsExt, symlink};
+        let programs = self.at("programs");
+        std::fs::create_dir(&programs).expect("made");
+        for (name, script) in scripts {
+            let file = OpenOptions::new().write(true).create_new(true).mode(0o755).open(programs.join(name));
+            file.expect("made").write_all(script.as_bytes()).expect("written");
+        }
+        let real = Command::new("sh").args(["-c", &format!("command -v {client}")]).output().expect("runs").stdout;
+        symlink(String::from_utf8(real).expect("a path").trim(), programs.join(client)).expect("linked");
+        programs
     }
 
     /// Returns the facts of a stream of the latest snapshot.

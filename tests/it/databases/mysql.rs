@@ -5,8 +5,14 @@ use crate::support::desk::{Desk, Run};
 use crate::support::mariadb::{self, MariaDbServer};
 
 /// A URL with which clients find the password.
-fn url(server: &MariaDbServer, database: &str) -> String {
+pub(super) fn url(server: &MariaDbServer, database: &str) -> String {
     format!("{}?option-file={}", server.url(database), server.option_file().display())
+}
+
+/// A URL with the password in it, for a variable.
+pub(super) fn url_with_password(server: &MariaDbServer, database: &str) -> String {
+    let encoded: String = server.password().bytes().map(|byte| format!("%{byte:02x}")).collect();
+    server.url(database).replacen("root@", &format!("root:{encoded}@"), 1)
 }
 
 #[test]
@@ -104,13 +110,11 @@ fn the_password_comes_from_a_variable_or_a_credential_and_never_from_an_argument
     let Some(server) = mariadb::shared() else { return };
     let desk = Desk::with_repository();
     server.sql("", "CREATE DATABASE logins; CREATE TABLE logins.t AS SELECT 1 AS x");
-    let with_password = |password: &str| server.url("logins").replacen("root@", &format!("root:{password}@"), 1);
-    let refused = desk.run(&["backup", "--mysql", &with_password("geheim")]);
+    let refused = desk.run(&["backup", "--mysql", &server.url("logins").replacen("root@", "root:geheim@", 1)]);
     expect(&refused, 2, &["every user of this machine can read a password on the command line"]);
     assert!(!refused.err.contains("geheim"), "{refused:?}");
 
-    let encoded: String = server.password().bytes().map(|byte| format!("%{byte:02x}")).collect();
-    let variable = [("SHOP_URL", with_password(&encoded))];
+    let variable = [("SHOP_URL", url_with_password(server, "logins"))];
     let variable: Vec<(&str, &str)> = variable.iter().map(|(name, value)| (*name, value.as_str())).collect();
     expect(&desk.run_with(&variable, &["backup", "--mysql", "env:SHOP_URL"]), 0, &["1 stream"]);
 
@@ -295,19 +299,11 @@ fn a_dump_that_lacks_the_rows_of_a_table_is_refused() {
 
 /// Makes a directory of programs in which the dump program writes these lines and the mark of completion.
 fn dump_program(desk: &Desk, lines: &[&str]) -> std::path::PathBuf {
-    let programs = desk.at("programs");
-    std::fs::create_dir(&programs).expect("made");
     let quoted: Vec<String> = lines.iter().map(|line| format!("'{line}'")).collect();
     let script = format!(
         "#!/bin/sh\ncase \"$*\" in *--version*|*--help*|*--print-defaults*) exec mariadb-dump \"$@\";; esac\n\
          printf '%s\\n' {} '-- Dump completed'\n",
         quoted.join(" ")
     );
-    std::fs::write(programs.join("mariadb-dump"), script).expect("written");
-    let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-    std::fs::set_permissions(programs.join("mariadb-dump"), executable).expect("set");
-    let real = std::process::Command::new("sh").args(["-c", "command -v mariadb"]).output().expect("runs").stdout;
-    let real = String::from_utf8(real).expect("a path");
-    std::os::unix::fs::symlink(real.trim(), programs.join("mariadb")).expect("linked");
-    programs
+    desk.programs(&[("mariadb-dump", &script)], "mariadb")
 }
