@@ -74,10 +74,9 @@ pub(super) async fn restore(
                     match run.sql("asked to drop what is half restored", run.elsewhere(), statement).await {
                         Ok(()) if plan.exists => unchanged,
                         Ok(()) => format!("there is no database {}, nothing was left behind", plan.name),
-                        Err(Failure::Server(_, error)) => {
+                        Err(error) => {
                             format!("database {scratch} is half restored and may be dropped, which failed: {error}")
                         }
-                        Err(Failure::Feed(..)) => format!("database {scratch} is half restored and may be dropped"),
                     }
                 }
             };
@@ -106,11 +105,11 @@ impl Run<'_> {
     /// name that an existing database has now.
     async fn through_scratch(&self, scratch: &str) -> Result<(Heard, Option<String>), Unfinished> {
         let clauses = self.plan.fact(fact::CREATE).unwrap_or_default();
-        let tablespace =
-            self.tablespace().await.map_err(|failure| Unfinished { failure, scratch: Scratch::Missing })?;
+        let unfinished = |scratch| move |error| Unfinished { failure: self.failure(error), scratch };
+        let tablespace = self.tablespace().await.map_err(unfinished(Scratch::Missing))?;
         let create = format!("CREATE DATABASE {} TEMPLATE template0 {clauses}{tablespace};\n", identifier(scratch));
         let made = self.sql("asked to create a database", self.elsewhere(), create).await;
-        made.map_err(|failure| Unfinished { failure, scratch: Scratch::Missing })?;
+        made.map_err(unfinished(Scratch::Missing))?;
         let heard = self.data(scratch).await.map_err(|failure| Unfinished { failure, scratch: Scratch::Half })?;
         if self.options.analyze {
             self.feeder.monitor.phase(&format!("gathering statistics of {}", self.plan.name));
@@ -120,17 +119,15 @@ impl Run<'_> {
         // Some would keep us out.
         self.settings(scratch).await;
         // Hours may have gone into it by now.
-        let unfinished = |failure| Unfinished { failure, scratch: Scratch::Complete };
-        Ok((heard, self.take_name(scratch).await.map_err(unfinished)?))
+        Ok((heard, self.take_name(scratch).await.map_err(unfinished(Scratch::Complete))?))
     }
 
     /// Returns the clause for the tablespace that the database was in, if there is one of this name.
-    async fn tablespace(&self) -> Result<String, Failure> {
+    async fn tablespace(&self) -> Result<String, DatabaseError> {
         let Some(name) = self.plan.fact(fact::TABLESPACE).map(str::to_owned) else { return Ok(String::new()) };
         let (server, asked) = (self.server.clone(), name.clone());
         let there = tokio::task::spawn_blocking(move || server.has_tablespace(&asked)).await;
-        let there = there.expect("asking does not panic");
-        if there.map_err(|error| Failure::Server(format!("restoring {}", self.plan.name), error))? {
+        if there.expect("asking does not panic")? {
             return Ok(format!(" TABLESPACE {}", identifier(&name)));
         }
         let message = format!("there is no tablespace {name}, in which it was; it is in the usual one");
@@ -139,8 +136,8 @@ impl Run<'_> {
     }
 
     /// Tells what failed when it is no reason to give up: the data is there.
-    fn tell(&self, outcome: Result<(), Failure>, what: &str) {
-        if let Err(Failure::Server(_, error)) = outcome {
+    fn tell(&self, outcome: Result<(), DatabaseError>, what: &str) {
+        if let Err(error) = outcome {
             let message = format!("{what}: {error}");
             self.feeder.monitor.problem(Problem { subject: self.plan.name.clone(), message });
         }
@@ -266,7 +263,7 @@ impl Run<'_> {
 
     /// Renames `scratch`; a database that has the name is renamed away in the same transaction, after its connections were
     /// ended, and stays.
-    async fn take_name(&self, scratch: &str) -> Result<Option<String>, Failure> {
+    async fn take_name(&self, scratch: &str) -> Result<Option<String>, DatabaseError> {
         let name = identifier(&self.plan.name);
         let rename = format!("ALTER DATABASE {} RENAME TO {name};\n", identifier(scratch));
         if !self.plan.exists {
@@ -316,11 +313,15 @@ impl Run<'_> {
         Ok(restored)
     }
 
-    async fn sql(&self, asked: &str, database: &str, statements: String) -> Result<(), Failure> {
+    async fn sql(&self, asked: &str, database: &str, statements: String) -> Result<(), DatabaseError> {
         let (server, database, asked) = (self.server.clone(), database.to_owned(), asked.to_owned());
-        let step = format!("restoring {}", self.plan.name);
         let ran = tokio::task::spawn_blocking(move || server.run(&database, &asked, &statements)).await;
-        ran.expect("asking does not panic").map(|_| ()).map_err(|error| Failure::Server(step, error))
+        ran.expect("asking does not panic").map(|_| ())
+    }
+
+    /// Says what a question to the server failed for.
+    fn failure(&self, error: DatabaseError) -> Failure {
+        Failure::Server(format!("restoring {}", self.plan.name), error)
     }
 }
 
