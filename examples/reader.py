@@ -661,7 +661,8 @@ class Restore:
         size, holes, chunks = self.repository.content(record)
         inode = None
         if kind == FILE and record.uint(12, 0) > 1:
-            inode = record.uint(10, 0), record.uint(11, 0), size, record.get(15, bytes, b""), str(record.fields.get(17))
+            inode = record.uint(10, 0), record.uint(11, 0), size, record.get(15, bytes, b"")
+            inode += tuple(str(record.fields.get(key)) for key in (*range(1, 8), 13, 16, 17, 18))
             if inode in self.linked:
                 os.link(self.at(self.linked[inode]), self.at(path), follow_symlinks=False)
                 return True

@@ -1,6 +1,7 @@
 //! Entries: what one file, directory, symlink, special file or stream of a snapshot is.
 
 use std::collections::BTreeMap;
+use std::hash::{Hash, Hasher};
 
 use crate::model::id::ChunkId;
 use crate::model::path::EntryPath;
@@ -39,7 +40,7 @@ pub enum EntryKind {
 }
 
 /// The bytes of a file or stream.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct FileContent {
     /// Length in bytes, holes included.
     pub size: u64,
@@ -50,7 +51,7 @@ pub struct FileContent {
 }
 
 /// A run of zero bytes that was not allocated in the source.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Hole {
     /// Offset of its first byte in the file.
     pub offset: u64,
@@ -59,7 +60,7 @@ pub struct Hole {
 }
 
 /// A chunk and its length, as a list of chunks holds it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ChunkRef {
     /// The chunk's name.
     pub id: ChunkId,
@@ -68,7 +69,7 @@ pub struct ChunkRef {
 }
 
 /// The chunks of a file in order, inside the entry or, when they are many, in list nodes of their own.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum ChunkList {
     /// At most [`ChunkList::INLINE_MAX`] chunks.
     Inline(Vec<ChunkRef>),
@@ -115,7 +116,7 @@ pub struct Metadata {
     pub inode: u64,
     /// Device number on the source host.
     pub device: u64,
-    /// Number of names the inode had; above 1 entries with equal device and inode are hardlinks of one file.
+    /// Number of names the inode had; [`Entry::link_key`] tells which entries are names of one file.
     pub links: u64,
     /// Extended attributes (ACLs among them) by name.
     pub xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
@@ -152,9 +153,83 @@ impl Entry {
     }
 }
 
+/// What all names of one file have in common: device, inode, and everything that a restore puts into the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct LinkKey([u8; 16]);
+
+impl Entry {
+    /// Returns what tells the other names of this file, or `None` for what has but one name or is no regular file.
+    ///
+    /// Device and inode are not enough: a number that is freed while a backup runs is used again at once, and some file
+    /// systems give one number to several files. Entries are one file only when content, times, owner, mode and
+    /// attributes are equal as well; those that are not come back as files of their own.
+    pub fn link_key(&self) -> Option<LinkKey> {
+        let EntryKind::File(content) = &self.kind else { return None };
+        let Metadata { mode, uid, gid, user, group, mtime, ctime: _, inode, device, links, xattrs } = &self.metadata;
+        let mut digest = Digest(blake3::Hasher::new());
+        ((device, inode, content), (mode, uid, gid, user, group), (mtime, xattrs)).hash(&mut digest);
+        let mut key = [0; 16];
+        key.copy_from_slice(&digest.0.finalize().as_bytes()[..16]);
+        (*links > 1).then_some(LinkKey(key))
+    }
+}
+
+/// Feeds whatever can be hashed to a hash that nobody finds collisions of.
+struct Digest(blake3::Hasher);
+
+impl Hasher for Digest {
+    fn write(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    fn finish(&self) -> u64 {
+        let mut first = [0; 8];
+        first.copy_from_slice(&self.0.finalize().as_bytes()[..8]);
+        u64::from_le_bytes(first)
+    }
+}
+
 impl FileContent {
     /// Returns the number of bytes that chunks hold: the size without the holes.
     pub fn stored_length(&self) -> u64 {
         self.size - self.holes.iter().map(|hole| hole.length).sum::<u64>()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_equal_in_all_that_is_restored_is_one_file() {
+        let chunk = ChunkRef { id: ChunkId([7; 32]), length: 5 };
+        let content = FileContent { size: 5, chunks: ChunkList::Inline(vec![chunk]), holes: Vec::new() };
+        let metadata = Metadata { inode: 1, device: 2, links: 2, mode: 0o644, ..Metadata::default() };
+        let path = |name: &str| EntryPath::new(name).expect("safe");
+        let first = Entry { path: path("a"), kind: EntryKind::File(content.clone()), metadata };
+        let key = first.link_key().expect("it has two names");
+        let second = |change: &dyn Fn(&mut Metadata, &mut FileContent)| {
+            let (mut metadata, mut content) = (first.metadata.clone(), content.clone());
+            change(&mut metadata, &mut content);
+            Entry { path: path("b"), kind: EntryKind::File(content), metadata }.link_key()
+        };
+        assert_eq!(second(&|_, _| {}), Some(key));
+        // Another name may be made, and with it the time of the inode change, while a backup runs.
+        assert_eq!(second(&|m, _| (m.links, m.ctime) = (3, Timestamp::from_seconds(9))), Some(key));
+        assert_eq!(second(&|m, _| m.links = 1), None);
+        let others: [&dyn Fn(&mut Metadata, &mut FileContent); 9] = [
+            &|_, c| c.size = 6,
+            &|_, c| c.chunks = ChunkList::Inline(vec![ChunkRef { id: ChunkId([8; 32]), length: 5 }]),
+            &|_, c| c.chunks = ChunkList::Indirect { root: ChunkId([7; 32]), depth: 1, chunks: 1 },
+            &|_, c| c.holes = vec![Hole { offset: 0, length: 1 }],
+            &|m, _| m.mtime = Timestamp::from_seconds(1),
+            &|m, _| m.mode = 0o600,
+            &|m, _| m.uid = 33,
+            &|m, _| drop(m.xattrs.insert(b"user.x".to_vec(), b"y".to_vec())),
+            &|m, _| m.device = 3,
+        ];
+        for (at, change) in others.iter().enumerate() {
+            assert!(second(change).is_some_and(|other| other != key), "change {at} makes another file");
+        }
     }
 }

@@ -5,7 +5,7 @@ use std::io::{self, Read, Write};
 
 use tar::{Builder, EntryType, Header};
 
-use crate::model::entry::{Entry, EntryKind};
+use crate::model::entry::{Entry, EntryKind, LinkKey};
 
 /// The longest name and link name that a ustar header holds.
 const NAME_MAX: usize = 100;
@@ -24,8 +24,8 @@ pub enum Put {
 /// A tar archive being written.
 pub struct TarTarget<W: Write> {
     builder: Builder<W>,
-    /// For inodes with several names, the first one written.
-    first_names: HashMap<(u64, u64), Vec<u8>>,
+    /// For files with several names, the first one written.
+    first_names: HashMap<LinkKey, Vec<u8>>,
 }
 
 impl<W: Write> TarTarget<W> {
@@ -47,15 +47,15 @@ impl<W: Write> TarTarget<W> {
         let mut device = None;
         let kind = match &entry.kind {
             EntryKind::File(_) | EntryKind::Stream(..) => {
-                let inode = (m.device, m.inode);
-                match self.first_names.get(&inode).filter(|_| m.links > 1) {
+                let key = entry.link_key();
+                match key.and_then(|key| self.first_names.get(&key)) {
                     Some(first) => {
                         link = first.clone();
                         EntryType::Link
                     }
                     None => {
-                        if m.links > 1 {
-                            self.first_names.insert(inode, name.clone());
+                        if let Some(key) = key {
+                            self.first_names.insert(key, name.clone());
                         }
                         size = entry.size();
                         EntryType::Regular

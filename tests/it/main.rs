@@ -11,6 +11,7 @@ mod old_repositories;
 mod python_reader;
 mod repository;
 mod restore;
+mod restore_links;
 mod s3_faults;
 mod source_command;
 mod source_files;

@@ -1,98 +1,22 @@
 //! Restoring: everything comes back, only what differs is written, and nothing is written elsewhere.
 
 use std::fs;
-use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use coffre::format::pack::PackKind;
 use coffre::model::key::{ObjectKey, ObjectKind};
 use coffre::model::path::EntryPath;
-use coffre::model::snapshot::Snapshot;
 use coffre::ops::Cancel;
-use coffre::ops::restore::{RestoreError, RestoreOptions, RestoreReport, Selection, remove_extras, restore};
+use coffre::ops::restore::{RestoreError, RestoreOptions, Selection, remove_extras, restore};
 use coffre::progress::{Collected, Counter, Monitor, Problem, Totals};
 use coffre::repository::index::Index;
-use coffre::store::Store;
-use coffre::store::memory::MemoryStore;
-use coffre::target::files::TargetOptions;
 use proptest::prelude::*;
 
+use crate::support::place::{Place, assert_same};
 use crate::support::tree::{describe, plant_awkward, set_mtime};
-use crate::support::{Bench, init, open, options, random_bytes, run_backup};
-
-/// A repository with a cache, a source, and a place to restore to.
-struct Place {
-    memory: MemoryStore,
-    directory: tempfile::TempDir,
-}
-
-impl Place {
-    async fn new() -> Self {
-        let place = Self { memory: MemoryStore::default(), directory: tempfile::tempdir().expect("made") };
-        fs::create_dir(place.source()).expect("made");
-        init(place.store(), &place.cache()).await;
-        place
-    }
-
-    fn store(&self) -> Arc<dyn Store> {
-        Arc::new(self.memory.clone())
-    }
-
-    fn cache(&self) -> PathBuf {
-        self.directory.path().join("cache")
-    }
-
-    fn source(&self) -> PathBuf {
-        self.directory.path().join("source")
-    }
-
-    fn target(&self) -> PathBuf {
-        self.directory.path().join("target")
-    }
-
-    async fn backup(&self) -> Snapshot {
-        let report = run_backup(self.store(), &self.cache(), options(&self.source())).await.expect("backed up");
-        assert_eq!(report.counts.unreadable, 0);
-        report.snapshot.expect("made")
-    }
-
-    /// What to restore to get the source's contents directly in the target.
-    fn options(&self, snapshot: &Snapshot) -> RestoreOptions {
-        let source = self.source();
-        RestoreOptions {
-            snapshot: snapshot.clone(),
-            within: Some(EntryPath::new(&source.as_os_str().as_bytes()[1..]).expect("safe")),
-            selection: Selection::default(),
-            target: self.target(),
-            target_options: TargetOptions::default(),
-            trust_times: false,
-            find_extras: false,
-            dry_run: false,
-            memory_bytes: 256 << 20,
-        }
-    }
-
-    async fn restore(&self, options: RestoreOptions) -> (RestoreReport, Vec<Problem>) {
-        let repository = open(self.store(), &self.cache()).await.expect("opened");
-        let monitor = Arc::new(Collected::default());
-        let report = restore(repository, options, monitor.clone(), Cancel::default()).await.expect("restored");
-        (report, monitor.problems())
-    }
-}
-
-#[track_caller]
-fn assert_same(source: &Path, target: &Path) {
-    let (wanted, found) = (describe(source), describe(target));
-    let names = |tree: &std::collections::BTreeMap<Vec<u8>, _>| {
-        tree.keys().map(|name| String::from_utf8_lossy(name).into_owned()).collect::<Vec<_>>()
-    };
-    assert_eq!(names(&found), names(&wanted));
-    for (name, wanted) in &wanted {
-        assert_eq!(&found[name], wanted, "{}", String::from_utf8_lossy(name));
-    }
-}
+use crate::support::{Bench, open, random_bytes};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn everything_that_a_file_system_holds_comes_back() {

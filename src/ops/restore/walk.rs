@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::model::entry::{Entry, EntryKind, Metadata};
+use crate::model::entry::{Entry, EntryKind, LinkKey, Metadata};
 use crate::model::path::EntryPath;
 use crate::ops::Cancel;
 use crate::ops::reading::lost_part;
@@ -44,8 +44,8 @@ pub(super) struct Run {
     directories: Vec<OpenDirectory>,
     /// Directories whose attributes wait until everything in them is written.
     finished: Vec<(Vec<u8>, Metadata)>,
-    /// For inodes with several names, the first one restored.
-    first_names: HashMap<(u64, u64), Vec<u8>>,
+    /// For files with several names, the first one restored.
+    first_names: HashMap<LinkKey, Vec<u8>>,
     links: Vec<(Vec<u8>, Vec<u8>)>,
     window: Window,
     /// A part of the tree could not be read, so what the snapshot does not have cannot be told.
@@ -202,15 +202,14 @@ impl Run {
     }
 
     async fn file(&mut self, entry: Entry, relative: Vec<u8>) -> Result<(), RestoreError> {
-        if entry.metadata.links > 1 && matches!(entry.kind, EntryKind::File(_)) {
-            let inode = (entry.metadata.device, entry.metadata.inode);
-            if let Some(first) = self.first_names.get(&inode) {
+        if let Some(key) = entry.link_key() {
+            if let Some(first) = self.first_names.get(&key) {
                 self.links.push((first.clone(), relative));
                 self.monitor.add(Counter::Bytes, entry.size());
                 self.report.others += 1;
                 return Ok(());
             }
-            self.first_names.insert(inode, relative.clone());
+            self.first_names.insert(key, relative.clone());
         }
         match decide(&self.reader, self.target.as_ref(), &entry, &relative, self.options.trust_times).await {
             Ok(Decision::Keep) => {
