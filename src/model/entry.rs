@@ -202,13 +202,14 @@ mod tests {
 
     #[test]
     fn only_what_is_equal_in_all_that_is_restored_is_one_file() {
+        type Change<'a> = &'a dyn Fn(&mut Metadata, &mut FileContent);
         let chunk = ChunkRef { id: ChunkId([7; 32]), length: 5 };
         let content = FileContent { size: 5, chunks: ChunkList::Inline(vec![chunk]), holes: Vec::new() };
         let metadata = Metadata { inode: 1, device: 2, links: 2, mode: 0o644, ..Metadata::default() };
         let path = |name: &str| EntryPath::new(name).expect("safe");
         let first = Entry { path: path("a"), kind: EntryKind::File(content.clone()), metadata };
         let key = first.link_key().expect("it has two names");
-        let second = |change: &dyn Fn(&mut Metadata, &mut FileContent)| {
+        let second = |change: Change<'_>| {
             let (mut metadata, mut content) = (first.metadata.clone(), content.clone());
             change(&mut metadata, &mut content);
             Entry { path: path("b"), kind: EntryKind::File(content), metadata }.link_key()
@@ -217,7 +218,7 @@ mod tests {
         // Another name may be made, and with it the time of the inode change, while a backup runs.
         assert_eq!(second(&|m, _| (m.links, m.ctime) = (3, Timestamp::from_seconds(9))), Some(key));
         assert_eq!(second(&|m, _| m.links = 1), None);
-        let others: [&dyn Fn(&mut Metadata, &mut FileContent); 9] = [
+        let others: [Change<'_>; 9] = [
             &|_, c| c.size = 6,
             &|_, c| c.chunks = ChunkList::Inline(vec![ChunkRef { id: ChunkId([8; 32]), length: 5 }]),
             &|_, c| c.chunks = ChunkList::Indirect { root: ChunkId([7; 32]), depth: 1, chunks: 1 },
