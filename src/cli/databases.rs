@@ -6,8 +6,6 @@
 
 use std::path::{Path, PathBuf};
 
-use zeroize::Zeroizing;
-
 use crate::cli::exit::usage;
 use crate::cli::password;
 use crate::database::url::{DatabaseUrl, Engine};
@@ -146,10 +144,6 @@ pub fn url(text: &str, engine: Engine) -> anyhow::Result<DatabaseUrl> {
     }
     match password::credential(&format!("coffre-{}-password", engine.name())) {
         None => Ok(url),
-        Some(path) => {
-            let content = std::fs::read_to_string(&path).map(Zeroizing::new);
-            let content = content.map_err(|error| usage(format!("{}: {error}", path.display())))?;
-            Ok(url.with_password(Zeroizing::new(content.lines().next().unwrap_or_default().to_owned())))
-        }
+        Some(path) => Ok(url.with_password(password::read_secret(&path, "the password of the server")?)),
     }
 }

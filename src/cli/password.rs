@@ -1,19 +1,30 @@
 //! Where the passphrase comes from: a file, a command, the environment, a systemd credential, or the terminal.
 //!
-//! Never from an argument, which every user of the machine can read.
+//! Never from an argument, which every user of the machine can read. An option comes before a variable, a variable
+//! before a credential, a credential before the terminal. Two options, or two variables, are refused: one of them would
+//! be wrong, and nobody would see which was taken.
 
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use anyhow::{Context, bail};
+use anyhow::Context;
+use clap::ArgMatches;
+use clap::parser::ValueSource;
 use zeroize::Zeroizing;
 
 use crate::cli::exit::usage;
 use crate::crypto::secret::Passphrase;
+use crate::crypto::slot::check_recovery_identity;
 
 /// Name of the systemd credential (`LoadCredential=coffre-password:…`).
 const CREDENTIAL: &str = "coffre-password";
+/// Variable that holds the passphrase itself.
+const VARIABLE: &str = "COFFRE_PASSWORD";
+/// Characters below which a new passphrase is called short. Five words of a list of 7776 have 20 and more, and 64 bits.
+const SHORT: usize = 16;
+/// Different characters below which a new passphrase is called monotonous.
+const MONOTONOUS: usize = 6;
 
 /// Flags that say where the passphrase is.
 #[derive(Debug, clap::Args)]
@@ -21,9 +32,74 @@ pub struct PasswordArgs {
     /// File whose first line is the passphrase, or the recovery identity
     #[arg(long, global = true, env = "COFFRE_PASSWORD_FILE", value_name = "FILE")]
     password_file: Option<PathBuf>,
-    /// Shell command that prints the passphrase
+    /// Shell command whose first line of output is the passphrase
     #[arg(long, global = true, env = "COFFRE_PASSWORD_COMMAND", value_name = "COMMAND")]
     password_command: Option<String>,
+    /// Whether file and command come from the command line, in this order.
+    #[arg(skip)]
+    typed: [bool; 2],
+}
+
+impl PasswordArgs {
+    /// Notes which of the two were typed and which come from variables.
+    pub fn note_sources(&mut self, matches: &ArgMatches) {
+        let typed = |id| matches.value_source(id) == Some(ValueSource::CommandLine);
+        self.typed = ["password_file", "password_command"].map(typed);
+    }
+}
+
+/// One place where a passphrase can be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Source {
+    File(PathBuf),
+    Command(String),
+    Text(String),
+}
+
+/// Everything that was given, before one of it is chosen.
+#[derive(Debug, Default)]
+struct Given {
+    /// Options, as they were typed.
+    options: Vec<(&'static str, Source)>,
+    /// Variables that are set.
+    variables: Vec<(&'static str, Source)>,
+    /// The file of the systemd credential.
+    credential: Option<PathBuf>,
+}
+
+impl Given {
+    fn find(args: &PasswordArgs) -> anyhow::Result<Self> {
+        let mut given = Self { credential: credential(CREDENTIAL), ..Self::default() };
+        let file = args.password_file.clone().map(Source::File);
+        let command = args.password_command.clone().map(Source::Command);
+        let names = [("--password-file", "COFFRE_PASSWORD_FILE"), ("--password-command", "COFFRE_PASSWORD_COMMAND")];
+        for ((source, (option, variable)), typed) in [file, command].into_iter().zip(names).zip(args.typed) {
+            match (source, typed) {
+                (Some(source), true) => given.options.push((option, source)),
+                (Some(source), false) => given.variables.push((variable, source)),
+                (None, _) => {}
+            }
+        }
+        if let Some(value) = std::env::var_os(VARIABLE) {
+            let value = value.into_string().map_err(|_| usage(format!("{VARIABLE} is not UTF-8")))?;
+            given.variables.push((VARIABLE, Source::Text(value)));
+        }
+        Ok(given)
+    }
+
+    /// Chooses the source that counts, or says which two contradict each other.
+    fn choose(self) -> Result<Option<Source>, String> {
+        for named in [self.options, self.variables] {
+            match named.as_slice() {
+                [] => {}
+                [(_, source)] => return Ok(Some(source.clone())),
+                [(first, _), (second, _), ..] => {
+                    return Err(format!("{first} and {second} are both given; keep the one that is meant"));
+                }
+            }
+        }
+        Ok(self.credential.map(Source::File))
+    }
 }
 
 /// Returns the passphrase of an existing repository.
@@ -36,30 +112,46 @@ pub fn get(args: &PasswordArgs) -> anyhow::Result<Passphrase> {
 
 /// Returns the passphrase for a new repository; one that is typed is asked for twice.
 pub fn get_new(args: &PasswordArgs) -> anyhow::Result<Passphrase> {
-    if let Some(passphrase) = given(args)? {
-        return Ok(passphrase);
+    let passphrase = match given(args)? {
+        Some(passphrase) => passphrase,
+        None => {
+            let first = prompt("new passphrase: ")?;
+            let again = prompt("the same again: ")?;
+            if first.expose() != again.expose() {
+                return Err(usage("the two passphrases differ"));
+            }
+            first
+        }
+    };
+    if check_recovery_identity(passphrase.expose()).is_some() {
+        return Err(usage(
+            "this looks like a recovery identity; a new repository gets one of its own: choose a passphrase",
+        ));
     }
-    let first = prompt("new passphrase: ")?;
-    let again = prompt("the same again: ")?;
-    if first.expose() != again.expose() {
-        return Err(usage("the two passphrases differ"));
-    }
-    Ok(first)
+    Ok(passphrase)
+}
+
+/// Says what makes a new passphrase easy to guess, as far as its length and its characters tell.
+pub fn weakness(passphrase: &Passphrase) -> Option<String> {
+    let text = passphrase.expose();
+    let length = text.chars().count();
+    let different = text.chars().collect::<std::collections::BTreeSet<_>>().len();
+    let what = match (length, different) {
+        (1, _) => "one character".to_owned(),
+        (..SHORT, _) => format!("{length} characters"),
+        (_, ..MONOTONOUS) => "so few different characters".to_owned(),
+        _ => return None,
+    };
+    Some(format!(
+        "a passphrase of {what} is weak: whoever gets at the store can guess as often as they like; five words or more are strong"
+    ))
 }
 
 fn given(args: &PasswordArgs) -> anyhow::Result<Option<Passphrase>> {
-    if let Some(path) = &args.password_file {
-        return from_file(path).map(Some);
-    }
-    if let Some(command) = &args.password_command {
-        return from_command(command).map(Some);
-    }
-    if let Some(value) = std::env::var_os("COFFRE_PASSWORD") {
-        let value = value.into_string().map_err(|_| usage("COFFRE_PASSWORD is not UTF-8"))?;
-        return checked(value, "COFFRE_PASSWORD").map(Some);
-    }
-    match credential(CREDENTIAL) {
-        Some(path) => from_file(&path).map(Some),
+    match Given::find(args)?.choose().map_err(usage)? {
+        Some(Source::File(path)) => from_file(&path).map(Some),
+        Some(Source::Command(command)) => from_command(&command).map(Some),
+        Some(Source::Text(text)) => checked(&Zeroizing::new(text), VARIABLE).map(Some),
         None => Ok(None),
     }
 }
@@ -70,21 +162,37 @@ pub fn credential(name: &str) -> Option<PathBuf> {
     Some(Path::new(&directory).join(name)).filter(|path| path.exists())
 }
 
+/// Reads the first line of a file that holds a secret.
+///
+/// # Errors
+/// One for the user when it cannot be read, or is not text.
+pub fn read_secret(path: &Path, what: &str) -> anyhow::Result<Zeroizing<String>> {
+    let content = std::fs::read(path).map(Zeroizing::new);
+    let content =
+        content.map_err(|error| usage(format!("{what} could not be read from {}: {error}", path.display())))?;
+    let text = std::str::from_utf8(&content)
+        .map_err(|_| usage(format!("{what} in {} is not UTF-8; save the file as UTF-8", path.display())))?;
+    Ok(Zeroizing::new(first_line(text).to_owned()))
+}
+
+/// Returns the first line, without the byte order mark that editors of Windows put before it, nor its line end.
+fn first_line(text: &str) -> &str {
+    text.strip_prefix('\u{feff}').unwrap_or(text).lines().next().unwrap_or_default()
+}
+
 fn from_file(path: &Path) -> anyhow::Result<Passphrase> {
-    let content = std::fs::read_to_string(path).map(Zeroizing::new);
-    let content = content.with_context(|| format!("reading the passphrase from {}", path.display()))?;
-    checked(content.lines().next().unwrap_or_default().to_owned(), &path.display().to_string())
+    checked(&read_secret(path, "the passphrase")?, &path.display().to_string())
 }
 
 fn from_command(command: &str) -> anyhow::Result<Passphrase> {
     let output = Command::new("/bin/sh").arg("-c").arg(command).stdin(Stdio::null()).stderr(Stdio::inherit()).output();
-    let output = output.context("starting the password command")?;
+    let output = output.map_err(|error| usage(format!("the password command could not be started: {error}")))?;
     let printed = Zeroizing::new(output.stdout);
     if !output.status.success() {
-        bail!("the password command failed with {}", output.status);
+        return Err(usage(format!("the password command failed with {}", output.status)));
     }
     let text = std::str::from_utf8(&printed).map_err(|_| usage("the password command did not print UTF-8"))?;
-    checked(text.lines().next().unwrap_or_default().to_owned(), "the password command")
+    checked(text, "what the password command printed")
 }
 
 fn prompt(question: &str) -> anyhow::Result<Passphrase> {
@@ -93,13 +201,67 @@ fn prompt(question: &str) -> anyhow::Result<Passphrase> {
             "no passphrase: set COFFRE_PASSWORD_FILE, COFFRE_PASSWORD_COMMAND or COFFRE_PASSWORD, or use a terminal",
         ));
     }
-    checked(rpassword::prompt_password(question).context("asking for the passphrase")?, "the passphrase")
+    let typed = rpassword::prompt_password(question).map(Zeroizing::new).context("asking for the passphrase")?;
+    checked(&typed, "the passphrase")
 }
 
-fn checked(text: String, origin: &str) -> anyhow::Result<Passphrase> {
-    let passphrase = Passphrase::new(text);
+fn checked(text: &str, origin: &str) -> anyhow::Result<Passphrase> {
+    let passphrase = Passphrase::new(first_line(text).to_owned());
     if passphrase.is_empty() {
         return Err(usage(format!("{origin} is empty")));
     }
     Ok(passphrase)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn source(name: &str) -> Source {
+        Source::Text(name.to_owned())
+    }
+
+    #[test]
+    fn an_option_beats_a_variable_and_two_of_a_kind_are_refused() {
+        let (file, command) = (("--password-file", source("f")), ("--password-command", source("c")));
+        let (vfile, vtext) = (("COFFRE_PASSWORD_FILE", source("vf")), ("COFFRE_PASSWORD", source("vt")));
+        let credential = Some(PathBuf::from("/run/c"));
+        let choose = |options: &[&(&'static str, Source)], variables: &[&(&'static str, Source)], credential| {
+            let owned = |named: &[&(&'static str, Source)]| named.iter().map(|&it| it.clone()).collect::<Vec<_>>();
+            Given { options: owned(options), variables: owned(variables), credential }.choose()
+        };
+        assert_eq!(choose(&[], &[], None), Ok(None));
+        assert_eq!(choose(&[], &[], credential.clone()), Ok(Some(Source::File("/run/c".into()))));
+        assert_eq!(choose(&[], &[&vtext], credential.clone()), Ok(Some(source("vt"))));
+        assert_eq!(choose(&[&command], &[&vfile], None), Ok(Some(source("c"))));
+        // An option settles what the variables leave open.
+        assert_eq!(choose(&[&file], &[&vfile, &vtext], credential), Ok(Some(source("f"))));
+        let refused = choose(&[&file, &command], &[], None).expect_err("two options");
+        assert_eq!(refused, "--password-file and --password-command are both given; keep the one that is meant");
+        let refused = choose(&[], &[&vfile, &vtext], None).expect_err("two variables");
+        assert!(refused.starts_with("COFFRE_PASSWORD_FILE and COFFRE_PASSWORD are"), "{refused}");
+    }
+
+    #[test]
+    fn a_secret_is_the_first_line_without_what_editors_put_around_it() {
+        for text in ["word", "word\n", "word\r\n", "\u{feff}word\r\n", "word\nsecond line\n"] {
+            assert_eq!(first_line(text), "word", "{text:?}");
+        }
+        assert_eq!(first_line(" two words "), " two words ");
+        assert_eq!((first_line(""), first_line("\u{feff}"), first_line("\nx")), ("", "", ""));
+    }
+
+    #[test]
+    fn what_is_easily_guessed_is_told() {
+        let weakness = |text: &str| weakness(&Passphrase::new(text.to_owned()));
+        for (text, said) in [
+            ("p", "of one character is weak"),
+            ("hunter2", "of 7 characters is weak"),
+            ("aaaaaaaaaaaaaaaaaaaaaaaa", "of so few different characters is weak"),
+        ] {
+            assert!(weakness(text).is_some_and(|told| told.contains(said)), "{text}");
+        }
+        assert_eq!(weakness("correct horse battery staple"), None);
+        assert_eq!(weakness("crème brûlée, süß"), None);
+    }
 }

@@ -1,38 +1,36 @@
 //! The recovery kit: a page to print, with all that a restore on a bare machine needs.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use anyhow::Context;
 
+use crate::cli::exit::usage;
 use crate::crypto::secret::Passphrase;
 use crate::format::FORMAT_VERSION;
 use crate::model::time::Timestamp;
 use crate::repository::Repository;
 use crate::store::location::Location;
 
-/// Writes the page to a new file that only its owner may read.
+/// Makes the new, empty file that only its owner may read: before there is anything to lose.
 ///
-/// An existing file is left as it is and is an error.
-pub fn write(
-    path: &Path,
-    repository: &Repository,
-    location: &Location,
-    identity: &Passphrase,
-    now: Timestamp,
-) -> anyhow::Result<()> {
-    let page = render(repository, location, identity, now);
+/// # Errors
+/// One for the user when there is a file, or it cannot be made.
+pub fn reserve(path: &Path) -> anyhow::Result<File> {
     let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
-    let written = file.and_then(|mut file| {
-        file.write_all(page.as_bytes())?;
-        file.sync_all()
-    });
+    file.map_err(|error| usage(format!("the recovery kit cannot be written to {}: {error}", path.display())))
+}
+
+/// Writes the page into its file.
+pub fn fill(mut file: File, path: &Path, page: &str) -> anyhow::Result<()> {
+    let written = file.write_all(page.as_bytes()).and_then(|()| file.sync_all());
     written.with_context(|| format!("writing the recovery kit to {}", path.display()))
 }
 
-fn render(repository: &Repository, location: &Location, identity: &Passphrase, now: Timestamp) -> String {
+/// Returns the page.
+pub fn render(repository: &Repository, location: &Location, identity: &Passphrase, now: Timestamp) -> String {
     let place = match location {
         Location::Directory(path) => std::path::absolute(path).unwrap_or_else(|_| path.clone()).display().to_string(),
         other => other.to_string(),

@@ -23,6 +23,8 @@ const MAX_LOG_N: u8 = 20;
 const MAX_SLOT_LEN: u64 = 64 * 1024;
 
 const RECOVERY_PREFIX: &str = "COFFRE-RECOVERY";
+/// Symbols of a recovery identity: 32 of the identity itself and four to check it.
+const SYMBOLS: usize = 36;
 /// Crockford's base 32: no I, L, O, U, which are misread on paper.
 const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 
@@ -79,10 +81,18 @@ pub fn new_recovery_identity() -> Passphrase {
 
 /// Tells whether `text` looks like a recovery identity, and if so whether its check digits fit.
 ///
-/// Returns `None` for anything else, so that a typing error in an identity is told apart from a wrong passphrase.
+/// Returns `None` for anything else, so that a typing error in an identity is told apart from a wrong passphrase. Without
+/// the words in front it is an identity only when its check digits fit: a passphrase can be 36 letters, too.
 pub fn check_recovery_identity(text: &str) -> Option<bool> {
     let symbols = recovery_symbols(text)?;
-    Some(decode_recovery(&symbols).is_some())
+    let fits = decode_recovery(&symbols).is_some();
+    (fits || has_prefix(text)).then_some(fits)
+}
+
+/// Tells whether `text`, which opens nothing, is as long as a recovery identity without the words in front, and of its
+/// letters, so that a typing error in one is the likely reason.
+pub fn resembles_recovery_identity(text: &str) -> bool {
+    recovery_symbols(text).is_some_and(|symbols| decode_recovery(&symbols).is_none())
 }
 
 fn encode_recovery(entropy: &[u8; 20]) -> String {
@@ -103,24 +113,35 @@ fn check_symbols(entropy: &[u8; 20]) -> [u8; 4] {
     std::array::from_fn(|i| ALPHABET[usize::from(hash[i] & 31)])
 }
 
-/// Returns the symbols after the prefix, with spaces, hyphens and case evened out and look-alikes read as meant.
+fn even_out(text: &str) -> String {
+    text.trim().to_ascii_uppercase().replace(' ', "-")
+}
+
+fn has_prefix(text: &str) -> bool {
+    even_out(text).starts_with(RECOVERY_PREFIX)
+}
+
+/// Returns the symbols, with spaces, hyphens and case evened out and look-alikes read as meant, of what begins with the
+/// prefix, or is nothing but as many symbols as an identity has.
 fn recovery_symbols(text: &str) -> Option<Vec<u8>> {
-    let upper = text.trim().to_ascii_uppercase().replace(' ', "-");
-    let rest = upper.strip_prefix(RECOVERY_PREFIX)?;
-    Some(
-        rest.bytes()
-            .filter(|&b| b != b'-')
-            .map(|b| match b {
-                b'O' => b'0',
-                b'I' | b'L' => b'1',
-                other => other,
-            })
-            .collect(),
-    )
+    let upper = even_out(text);
+    let rest = upper.strip_prefix(RECOVERY_PREFIX);
+    let symbols: Vec<u8> = rest
+        .unwrap_or(&upper)
+        .bytes()
+        .filter(|&b| b != b'-')
+        .map(|b| match b {
+            b'O' => b'0',
+            b'I' | b'L' => b'1',
+            other => other,
+        })
+        .collect();
+    let is_bare = || symbols.len() == SYMBOLS && symbols.iter().all(|symbol| ALPHABET.contains(symbol));
+    (rest.is_some() || is_bare()).then_some(symbols)
 }
 
 fn decode_recovery(symbols: &[u8]) -> Option<[u8; 20]> {
-    if symbols.len() != 36 {
+    if symbols.len() != SYMBOLS {
         return None;
     }
     let mut entropy = [0; 20];
@@ -162,6 +183,23 @@ mod tests {
         text.push(if last == 'A' { 'B' } else { 'A' });
         assert_eq!(check_recovery_identity(&text), Some(false));
         assert_eq!(check_recovery_identity("correct horse"), None);
+    }
+
+    #[test]
+    fn the_words_in_front_of_a_recovery_identity_may_be_left_out() {
+        let whole = encode_recovery(&[7; 20]);
+        let bare = whole.strip_prefix("COFFRE-RECOVERY-").expect("the words").to_owned();
+        for typed in [bare.clone(), bare.to_lowercase().replace('-', " "), bare.replace('-', ""), format!(" {bare}\n")]
+        {
+            assert_eq!(check_recovery_identity(&typed), Some(true), "{typed}");
+            assert_eq!(normalise_recovery(&typed).as_deref(), Some(whole.as_str()));
+            assert!(!resembles_recovery_identity(&typed));
+        }
+        // One wrong letter: a passphrase may look like that, so it is tried as one, and told only when nothing opens.
+        let wrong = format!("{}{}", if bare.starts_with('A') { 'B' } else { 'A' }, &bare[1..]);
+        assert_eq!((check_recovery_identity(&wrong), resembles_recovery_identity(&wrong)), (None, true));
+        assert!(!resembles_recovery_identity("correct horse battery staple"));
+        assert!(!resembles_recovery_identity(&bare[1..]));
     }
 
     #[test]

@@ -70,7 +70,7 @@ fn default_root() -> PathBuf {
         .or_else(|| named("CACHE_DIRECTORY"))
         .or_else(|| named("XDG_CACHE_HOME").map(|home| home.join("coffre")))
         // Of the password file, where a system service has no HOME.
-        .or_else(|| std::env::home_dir().map(|home| home.join(".cache/coffre")))
+        .or_else(|| Some(std::env::home_dir()?.join(".cache/coffre")).filter(|path| path.is_absolute()))
         .unwrap_or_else(|| std::env::temp_dir().join("coffre-cache"))
 }
 

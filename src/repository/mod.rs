@@ -296,7 +296,11 @@ async fn open_any_slot(store: &dyn Store, passphrase: &Passphrase) -> Result<Slo
             }
         }
     }
-    Err(damaged.unwrap_or(OpenError::WrongKey { slots: listed.len() }))
+    let wrong = match crate::crypto::slot::resembles_recovery_identity(passphrase.expose()) {
+        true => OpenError::MistypedRecovery,
+        false => OpenError::WrongKey { slots: listed.len() },
+    };
+    Err(damaged.unwrap_or(wrong))
 }
 
 /// Reads the work factor from an age file's scrypt stanza, so that cheap slots are tried first.

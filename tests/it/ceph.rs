@@ -30,7 +30,7 @@ impl Site {
         };
         let site = Self { directory, location, ca_file };
         fs::write(site.at("password"), "a passphrase that people remember").expect("written");
-        let made = site.json("owner", ceph::OWNER, &["init"]).pop().expect("a summary");
+        let made = site.json("owner", ceph::OWNER, &["init", "--show-identity"]).pop().expect("a summary");
         // The recovery identity is as good a key, and opens faster.
         fs::write(site.at("password"), made["recovery_identity"].as_str().expect("shown once")).expect("written");
         Some(site)

@@ -320,7 +320,7 @@ fn passphrases_come_from_files_commands_the_environment_and_credentials() {
         run(&|c| {
             let _ = c.env("COFFRE_PASSWORD_COMMAND", "false");
         }),
-        1
+        2
     );
     fs::create_dir(desk.at("credentials")).expect("made");
     fs::write(desk.at("credentials/coffre-password"), PASSWORD).expect("written");
@@ -407,7 +407,7 @@ async fn a_limited_key_backs_up_to_s3() {
         command.output().expect("runs").into()
     };
     tokio::task::spawn_blocking(move || {
-        let made = run(OWNER, &["init"]);
+        let made = run(OWNER, &["init", "--show-identity"]);
         assert!(made.code == 0 && made.out.contains("recovery identity: COFFRE-RECOVERY-"), "{made:?}");
         let backed_up = run(LIMITED, &["backup", "source"]);
         assert_eq!((backed_up.code, backed_up.err.as_str()), (0, ""), "{backed_up:?}");

@@ -8,6 +8,7 @@ mod databases;
 mod decoders;
 mod layers;
 mod old_repositories;
+mod passphrases;
 mod python_reader;
 mod repository;
 mod restore;

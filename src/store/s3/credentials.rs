@@ -1,16 +1,20 @@
 //! Where the keys to a bucket come from.
 //!
-//! In this order: values given for this replica, `AWS_ACCESS_KEY_ID` and its companions, a profile of the shared
-//! credentials file. Nothing else: no instance metadata, no programs to run, no endpoint taken from the environment, so
-//! that a backup behaves the same on every host and cannot be sent elsewhere by a variable.
+//! In this order: values given for this replica, `AWS_ACCESS_KEY_ID` and its companions, the systemd credential
+//! `coffre-s3`, a profile of the shared credentials file. Nothing else: no instance metadata, no programs to run, no
+//! endpoint taken from the environment, so that a backup behaves the same on every host and cannot be sent elsewhere by a
+//! variable.
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
 use crate::store::{StoreError, StoreErrorKind};
+
+/// Name of the systemd credential (`LoadCredential=coffre-s3:…`): the lines of a profile, with or without a section.
+const CREDENTIAL: &str = "coffre-s3";
 
 /// The keys that sign requests. Their `Debug` shows the access key's id alone.
 #[derive(Clone, PartialEq, Eq)]
@@ -36,12 +40,18 @@ impl fmt::Debug for S3Credentials {
 /// # Errors
 /// [`StoreErrorKind::Denied`] with a message that tells what to set.
 pub fn find(profile: Option<&str>, subject: impl fmt::Display) -> Result<S3Credentials, StoreError> {
-    find_in(profile, |name| std::env::var(name).ok().filter(|value| !value.is_empty()))
+    // Of the password file, where a system service has no HOME.
+    let home = || std::env::home_dir().filter(|home| home.is_absolute());
+    find_in(profile, |name| std::env::var(name).ok().filter(|value| !value.is_empty()), home)
         .map_err(|message| StoreError::new("open", subject, StoreErrorKind::Denied, message))
 }
 
-/// As [`find`], with the environment as an argument.
-fn find_in(profile: Option<&str>, env: impl Fn(&str) -> Option<String>) -> Result<S3Credentials, String> {
+/// As [`find`], with the environment and the user's home directory as arguments.
+fn find_in(
+    profile: Option<&str>,
+    env: impl Fn(&str) -> Option<String>,
+    home: impl Fn() -> Option<PathBuf>,
+) -> Result<S3Credentials, String> {
     if profile.is_none() {
         match (env("AWS_ACCESS_KEY_ID"), env("AWS_SECRET_ACCESS_KEY")) {
             (Some(access_key_id), Some(secret)) => {
@@ -57,11 +67,17 @@ fn find_in(profile: Option<&str>, env: impl Fn(&str) -> Option<String>) -> Resul
         }
     }
     let named = profile.map(str::to_owned).or_else(|| env("AWS_PROFILE"));
-    let path = match env("AWS_SHARED_CREDENTIALS_FILE") {
-        Some(path) => PathBuf::from(path),
-        None => PathBuf::from(env("HOME").unwrap_or_default()).join(".aws/credentials"),
-    };
+    let credential = env("CREDENTIALS_DIRECTORY").map(|directory| Path::new(&directory).join(CREDENTIAL));
+    if let Some(path) = credential.filter(|path| path.exists()) {
+        return read_credential(&path, named.as_deref());
+    }
     let none = "no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or name a profile";
+    let shared = env("AWS_SHARED_CREDENTIALS_FILE").map(PathBuf::from);
+    let Some(path) = shared.or_else(|| Some(home()?.join(".aws/credentials"))) else {
+        return Err(format!(
+            "{none} (this user has no home directory: AWS_SHARED_CREDENTIALS_FILE tells where the file is)"
+        ));
+    };
     let text = match std::fs::read_to_string(&path) {
         Ok(text) => Zeroizing::new(text),
         Err(_) if named.is_none() => return Err(none.into()),
@@ -73,15 +89,33 @@ fn find_in(profile: Option<&str>, env: impl Fn(&str) -> Option<String>) -> Resul
         None if named.is_none() => return Err(none.into()),
         None => return Err(format!("there is no profile {name} in {}", path.display())),
     };
+    keys_of(&section).ok_or_else(|| {
+        format!("the profile {name} in {} lacks aws_access_key_id or aws_secret_access_key", path.display())
+    })
+}
+
+/// Reads the systemd credential: the profile that was named, or the default one, or lines that stand in no section.
+fn read_credential(path: &Path, named: Option<&str>) -> Result<S3Credentials, String> {
+    let text = std::fs::read_to_string(path).map(Zeroizing::new);
+    let text = text.map_err(|error| format!("the credential {} could not be read: {error}", path.display()))?;
+    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+    let section = match read_profile(text, named.unwrap_or("default")) {
+        Some(section) => Some(section),
+        None => Some(settings(text.lines().take_while(|line| !line.trim_start().starts_with('[')))),
+    };
+    section.as_ref().and_then(keys_of).ok_or_else(|| {
+        format!("the credential {} lacks the lines aws_access_key_id = … and aws_secret_access_key = …", path.display())
+    })
+}
+
+/// Takes the keys from the settings of a section, if both are there.
+fn keys_of(section: &BTreeMap<&str, &str>) -> Option<S3Credentials> {
     let value = |key: &str| section.get(key).map(|value| (*value).to_owned());
-    match (value("aws_access_key_id"), value("aws_secret_access_key")) {
-        (Some(access_key_id), Some(secret)) => Ok(S3Credentials {
-            access_key_id,
-            secret_access_key: secret.into(),
-            session_token: value("aws_session_token").map(Zeroizing::from),
-        }),
-        _ => Err(format!("the profile {name} in {} lacks aws_access_key_id or aws_secret_access_key", path.display())),
-    }
+    Some(S3Credentials {
+        access_key_id: value("aws_access_key_id")?,
+        secret_access_key: value("aws_secret_access_key")?.into(),
+        session_token: value("aws_session_token").map(Zeroizing::from),
+    })
 }
 
 /// Returns the settings of one profile of a shared credentials file, or `None` where it has no such section.
@@ -89,23 +123,27 @@ fn find_in(profile: Option<&str>, env: impl Fn(&str) -> Option<String>) -> Resul
 /// The format is small: sections in brackets, `name = value` lines, comments from `#` or `;` at the start of a line.
 /// Values are taken literally, since a secret may hold any character.
 fn read_profile<'t>(text: &'t str, name: &str) -> Option<BTreeMap<&'t str, &'t str>> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut found: Option<BTreeMap<&str, &str>> = None;
     let mut inside = false;
-    for line in text.lines().map(str::trim) {
-        if line.starts_with(['#', ';']) {
-            continue;
-        }
-        if let Some(header) = line.strip_prefix('[') {
+    for line in text.lines() {
+        if let Some(header) = line.trim().strip_prefix('[') {
             let section = header.split(']').next().unwrap_or_default().trim();
             inside = section == name || section.strip_prefix("profile ").is_some_and(|rest| rest.trim() == name);
             if inside {
                 found.get_or_insert_default();
             }
-        } else if let (true, Some((key, value)), Some(section)) = (inside, line.split_once('='), found.as_mut()) {
-            section.insert(key.trim(), value.trim());
+        } else if let (true, Some(section)) = (inside, found.as_mut()) {
+            section.extend(settings([line]));
         }
     }
     found
+}
+
+/// Returns the settings in lines of one section.
+fn settings<'t>(lines: impl IntoIterator<Item = &'t str>) -> BTreeMap<&'t str, &'t str> {
+    let lines = lines.into_iter().map(str::trim).filter(|line| !line.starts_with(['#', ';']));
+    lines.filter_map(|line| line.split_once('=')).map(|(key, value)| (key.trim(), value.trim())).collect()
 }
 
 #[cfg(test)]
@@ -131,11 +169,8 @@ aws_access_key_id=x
         std::fs::create_dir(directory.path().join(".aws")).expect("made");
         std::fs::write(directory.path().join(".aws/credentials"), FILE).expect("written");
         let home = directory.path().to_str().expect("a plain name").to_owned();
-        find_in(profile, |name| match name {
-            "HOME" => Some(home.clone()),
-            _ => variables.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned()),
-        })
-        .map_err(|message| message.replace(&home, "~"))
+        let env = |name: &str| variables.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
+        find_in(profile, env, || Some(home.clone().into())).map_err(|message| message.replace(&home, "~"))
     }
 
     #[test]
@@ -169,6 +204,36 @@ aws_access_key_id=x
         ] {
             assert_eq!(found(profile, &variables).expect_err(message), message);
         }
+    }
+
+    #[test]
+    fn a_systemd_credential_comes_before_the_file_at_home() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let variable = [("CREDENTIALS_DIRECTORY", directory.path().to_str().expect("a plain name"))];
+        // Without one of this name the directory means nothing.
+        assert_eq!(found(None, &variable).expect("found").access_key_id, "AKDEFAULT");
+        let credential = directory.path().join("coffre-s3");
+        for text in [
+            "aws_access_key_id = AKUNIT\naws_secret_access_key = s\n",
+            "\u{feff}aws_access_key_id = AKUNIT\naws_secret_access_key = s",
+            "\u{feff}[default]\r\naws_access_key_id=AKUNIT\r\naws_secret_access_key=s\r\n",
+        ] {
+            std::fs::write(&credential, text).expect("written");
+            let keys = found(None, &variable).expect("found");
+            assert_eq!((keys.access_key_id.as_str(), keys.secret_access_key.as_str()), ("AKUNIT", "s"), "{text}");
+        }
+        let environment = [variable[0], ("AWS_ACCESS_KEY_ID", "AKENV"), ("AWS_SECRET_ACCESS_KEY", "s")];
+        assert_eq!(found(None, &environment).expect("found").access_key_id, "AKENV");
+        std::fs::write(&credential, FILE).expect("written");
+        assert_eq!(found(Some("archive"), &variable).expect("found").access_key_id, "AKARCHIVE");
+        std::fs::write(&credential, "AKUNIT\n").expect("written");
+        assert!(found(None, &variable).expect_err("no lines").contains("coffre-s3 lacks the lines"));
+    }
+
+    #[test]
+    fn a_user_without_a_home_is_told_and_the_working_directory_is_never_searched() {
+        let said = find_in(None, |_| None, || None).expect_err("nothing is there");
+        assert!(said.contains("no home directory: AWS_SHARED_CREDENTIALS_FILE"), "{said}");
     }
 
     #[test]
