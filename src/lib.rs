@@ -18,6 +18,8 @@
 //! [`design`] has the words, the invariants, the threat model and the memory formula; `docs/format.md` specifies every
 //! stored byte.
 
+#![cfg_attr(not(test), deny(clippy::print_stderr, clippy::print_stdout))]
+
 pub mod chunker;
 pub mod cli;
 pub mod compress;

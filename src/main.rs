@@ -1,5 +1,9 @@
 //! `coffre` on the command line: arguments, runtime, exit code. Everything else is in the library.
 
+#![deny(clippy::print_stderr, clippy::print_stdout)]
+
+use std::io::Write;
+
 use coffre::cli::{self, Exit};
 
 fn main() -> Exit {
@@ -7,7 +11,7 @@ fn main() -> Exit {
     let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("error: the runtime could not be started: {error}");
+            let _ = writeln!(std::io::stderr(), "error: the runtime could not be started: {error}");
             return Exit::Failed;
         }
     };

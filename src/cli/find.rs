@@ -74,7 +74,7 @@ pub async fn run(global: &GlobalArgs, args: Args) -> anyhow::Result<Exit> {
     .await?;
     lines.flush();
     if found == 0 && !global.json && !global.quiet {
-        eprintln!("nothing found in {}", output::count(snapshots.len() as u64, "snapshot"));
+        output::say(&format!("nothing found in {}", output::count(snapshots.len() as u64, "snapshot")));
     }
     Ok(if lost > 0 { Exit::Damaged } else { Exit::Done })
 }

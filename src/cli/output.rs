@@ -1,4 +1,4 @@
-//! Standard output: tables, JSON lines, and a pipe that closes early.
+//! Standard output: tables, JSON lines, and a pipe that closes early. Standard error: lines that nobody may be there to read.
 
 use std::io::{self, IsTerminal, Write};
 
@@ -15,6 +15,20 @@ pub fn write(bytes: &[u8]) -> anyhow::Result<Exit> {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Exit::Done),
         answer => answer.map(|()| Exit::Done).context("writing to standard output"),
     }
+}
+
+/// Tells a person something: one line on standard error.
+///
+/// Best effort: a log on a full disk or a reader that has gone away must not end, or change, what is being done. `eprintln!`
+/// would panic; clippy's `print_stderr` keeps it out of the crate.
+pub fn say(text: &str) {
+    ask(&format!("{text}\n"));
+}
+
+/// Tells a person something and leaves the cursor behind it, for an answer; best effort like [`say`].
+pub fn ask(text: &str) {
+    // One write, so that lines of several threads do not mix.
+    let _ = io::stderr().write_all(text.as_bytes());
 }
 
 /// Writes one object on a line of its own.

@@ -146,8 +146,8 @@ impl Shared {
     /// Prints a line to standard error without tearing the bar.
     fn above(&self, text: &str) {
         match self.style {
-            Style::Bar => self.bar.suspend(|| eprintln!("{text}")),
-            _ => eprintln!("{text}"),
+            Style::Bar => self.bar.suspend(|| output::say(text)),
+            _ => output::say(text),
         }
     }
 
@@ -167,7 +167,7 @@ impl Shared {
                     self.bar.set_message(self.sentence(&state));
                     self.bar.tick();
                 }
-                Style::Lines => eprintln!("{}", self.sentence(&state)),
+                Style::Lines => output::say(&self.sentence(&state)),
                 Style::Json => output::json(&self.event(&state)),
             }
         }

@@ -25,12 +25,12 @@ pub fn print(error: &anyhow::Error, exit: Exit, json: bool) {
         }));
         return;
     }
-    eprintln!("error: {error}");
+    output::say(&format!("error: {error}"));
     for cause in causes {
-        eprintln!("  caused by: {cause}");
+        output::say(&format!("  caused by: {cause}"));
     }
     if let Some(hint) = hint {
-        eprintln!("hint: {hint}");
+        output::say(&format!("hint: {hint}"));
     }
 }
 

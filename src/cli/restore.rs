@@ -1,6 +1,6 @@
 //! `coffre restore`
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::path::PathBuf;
 
 use serde_json::json;
@@ -124,17 +124,16 @@ fn show_extras(report: &RestoreReport, dry_run: bool, json: bool) {
         if json {
             output::json(&json!({ "event": "extra", "path": path, "dry_run": dry_run }));
         } else {
-            eprintln!("not in the snapshot: {path}");
+            output::say(&format!("not in the snapshot: {path}"));
         }
     }
     if !json && report.extras.len() > EXTRAS_SHOWN {
-        eprintln!("and {} more", output::grouped((report.extras.len() - EXTRAS_SHOWN) as u64));
+        output::say(&format!("and {} more", output::grouped((report.extras.len() - EXTRAS_SHOWN) as u64)));
     }
 }
 
 fn confirmed(extras: usize) -> anyhow::Result<bool> {
-    eprint!("remove {} with all that is in them? [y/N] ", output::count(extras as u64, "entry"));
-    std::io::stderr().flush()?;
+    output::ask(&format!("remove {} with all that is in them? [y/N] ", output::count(extras as u64, "entry")));
     let mut answer = String::new();
     std::io::stdin().read_line(&mut answer)?;
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))

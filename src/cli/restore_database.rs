@@ -1,6 +1,6 @@
 //! `coffre restore --into-postgres`, `--into-mysql` and `--into-sqlite`
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::path::PathBuf;
 
 use serde_json::json;
@@ -182,8 +182,7 @@ fn confirm(plan: &Plan, confirmed: &[String]) -> anyhow::Result<()> {
             0 => String::new(),
             connections => format!(" and ends {}", output::count(connections, "connection")),
         };
-        eprint!("this replaces the database {name}{connections}; type its name to go on: ");
-        std::io::stderr().flush()?;
+        output::ask(&format!("this replaces the database {name}{connections}; type its name to go on: "));
         let mut typed = String::new();
         std::io::stdin().read_line(&mut typed)?;
         if typed.trim() != name {

@@ -87,7 +87,7 @@ fn to_json(snapshot: &Snapshot) -> serde_json::Value {
 
 fn print(snapshots: &[Snapshot]) {
     if snapshots.is_empty() {
-        eprintln!("no snapshots");
+        output::say("no snapshots");
         return;
     }
     let mut table = output::table(&["id", "time", "host", "job", "tags", "sources", "size", "added"], &[6, 7]);

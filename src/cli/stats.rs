@@ -58,6 +58,6 @@ pub async fn run(global: &GlobalArgs) -> anyhow::Result<Exit> {
     }
     output::line("");
     output::print_table(&table);
-    report.unreadable.iter().for_each(|why| eprintln!("{why}"));
+    report.unreadable.iter().for_each(|why| output::say(why));
     Ok(if report.unreadable.is_empty() { Exit::Done } else { Exit::Damaged })
 }

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 pub mod backup;
 pub mod diff;
@@ -20,6 +21,9 @@ pub mod verify;
 
 pub use reading::{LookError, open_reader};
 
+/// How often a task that waits looks whether ending was asked for.
+const ASKED_EVERY: Duration = Duration::from_millis(50);
+
 /// Asks a running operation to end cleanly; shared by whoever may ask and whoever must listen.
 #[derive(Debug, Clone, Default)]
 pub struct Cancel(Arc<AtomicBool>);
@@ -33,5 +37,12 @@ impl Cancel {
     /// Tells whether ending was asked for.
     pub fn is_cancelled(&self) -> bool {
         self.0.load(Ordering::Relaxed)
+    }
+
+    /// Waits until ending is asked for, to be raced with what may take long.
+    pub async fn asked(&self) {
+        while !self.is_cancelled() {
+            tokio::time::sleep(ASKED_EVERY).await;
+        }
     }
 }

@@ -1,5 +1,7 @@
 //! The integration tests, one binary.
 
+mod backup_cli;
+mod backup_run;
 mod ceph;
 mod cli;
 mod crash;

@@ -9,6 +9,7 @@ use crate::ops::Cancel;
 use crate::ops::backup::assemble::Finished;
 use crate::ops::backup::jobs::Jobs;
 use crate::ops::backup::plan::{Batch, Planned};
+use crate::ops::backup::reading::Reading;
 use crate::progress::{Counter, Monitor, Problem};
 use crate::repository::tree::ListBuilder;
 use crate::repository::uploader::UploadStopped;
@@ -40,6 +41,7 @@ pub(super) struct FileWorker<'a> {
     jobs: &'a Jobs<Batch>,
     monitor: &'a dyn Monitor,
     cancel: &'a Cancel,
+    reading: &'a Reading,
     chunker: Chunker,
     compressor: Compressor,
     frame: Frame,
@@ -47,11 +49,17 @@ pub(super) struct FileWorker<'a> {
 }
 
 impl<'a> FileWorker<'a> {
-    pub(super) fn new(writer: &'a Writer, jobs: &'a Jobs<Batch>, monitor: &'a dyn Monitor, cancel: &'a Cancel) -> Self {
+    pub(super) fn new(
+        writer: &'a Writer,
+        jobs: &'a Jobs<Batch>,
+        monitor: &'a dyn Monitor,
+        cancel: &'a Cancel,
+        reading: &'a Reading,
+    ) -> Self {
         let chunker = writer.file_chunker();
         let buffer = vec![0; chunker.max() + READ_BYTES];
         let (compressor, frame) = (writer.compressor(), Frame::default());
-        Self { writer, jobs, monitor, cancel, chunker, compressor, frame, buffer }
+        Self { writer, jobs, monitor, cancel, reading, chunker, compressor, frame, buffer }
     }
 
     /// Compresses and seals a frame that someone else filled.
@@ -70,6 +78,9 @@ impl<'a> FileWorker<'a> {
     pub(super) fn read(&mut self, batch: Batch) -> Result<Finished, UploadStopped> {
         let mut finished = Finished::new(batch.number);
         for planned in batch.entries {
+            if self.cancel.is_cancelled() {
+                return Err(UploadStopped);
+            }
             let found = match planned {
                 Planned::Unchanged(entry) => {
                     finished.unchanged_files += u64::from(matches!(entry.kind, EntryKind::File(_)));
@@ -104,7 +115,7 @@ impl<'a> FileWorker<'a> {
             FoundKind::CharDevice(number) => EntryKind::CharDevice(*number),
             FoundKind::BlockDevice(number) => EntryKind::BlockDevice(*number),
         };
-        let xattrs = match found.read_xattrs() {
+        let xattrs = match self.reading.during(|| found.read_xattrs()) {
             Ok(xattrs) => xattrs,
             Err(EntryError::Vanished { .. }) => return Err(Failed::Vanished),
             Err(error) => {
@@ -119,7 +130,7 @@ impl<'a> FileWorker<'a> {
     }
 
     fn file(&mut self, found: &FoundEntry, finished: &mut Finished) -> Result<Entry, Failed> {
-        let mut reader = match found.open() {
+        let mut reader = match self.reading.during(|| found.open()) {
             Ok(reader) => reader,
             Err(EntryError::Vanished { .. }) => return Err(Failed::Vanished),
             Err(error) => return Err(Failed::Entry(error.into())),
@@ -131,7 +142,7 @@ impl<'a> FileWorker<'a> {
             })
         };
         let mut metadata = reader.metadata();
-        match reader.read_xattrs() {
+        match self.reading.during(|| reader.read_xattrs()) {
             Ok(xattrs) => metadata.xattrs = xattrs,
             Err(error) => {
                 finished.unreadable += 1;
@@ -169,7 +180,7 @@ impl<'a> FileWorker<'a> {
             }
             self.buffer.copy_within(start..end, 0);
             (start, end) = (0, end - start);
-            let count = reader.fill(&mut self.buffer[end..]).map_err(failed)?;
+            let count = self.reading.during(|| reader.fill(&mut self.buffer[end..])).map_err(failed)?;
             at_end = end + count < self.buffer.len();
             end += count;
             finished.read_bytes += count as u64;

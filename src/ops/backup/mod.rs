@@ -44,6 +44,7 @@ mod members;
 mod parent;
 mod pipeline;
 mod plan;
+mod reading;
 mod streams;
 
 /// What to back up and how.
@@ -197,6 +198,9 @@ pub enum BackupError {
     /// A newer program asks of writers what this one does not know.
     #[error("this repository cannot be written by this version")]
     Features(#[source] FormatError),
+    /// A thread of the run panicked, and has said why.
+    #[error("the run failed for an internal reason, told above; no snapshot was made")]
+    Internal,
     /// Ending was asked for.
     #[error("interrupted; what was stored will be found by the next run")]
     Cancelled,
@@ -304,6 +308,14 @@ impl Attempt<'_> {
         outcome
     }
 
+    /// Waits for something that has left nothing behind until it is complete, unless ending is asked for first.
+    async fn unless_cancelled<T>(&self, task: impl Future<Output = T>) -> Result<T, BackupError> {
+        tokio::select! {
+            done = task => Ok(done),
+            () = self.cancel.asked() => Err(BackupError::Cancelled),
+        }
+    }
+
     /// Asks the servers what streams there are, outside the runtime, because clients are waited for.
     async fn members(&self) -> Result<Vec<Member>, BackupError> {
         if !self.options.databases.is_empty() {
@@ -318,8 +330,8 @@ impl Attempt<'_> {
     /// Stores everything and commits the snapshot; without a lease it is a dry run.
     async fn store(&self, session: Session, lease: Option<&HeldLease>) -> Result<BackupReport, BackupError> {
         let (repository, options, monitor) = (self.repository, self.options, self.monitor);
-        let mut index = Index::load(repository, &**monitor).await?;
-        index.check_packs(repository, &**monitor).await?;
+        let mut index = self.unless_cancelled(Index::load(repository, &**monitor)).await??;
+        self.unless_cancelled(index.check_packs(repository, &**monitor)).await??;
         let index = Arc::new(index);
         if let Some(lease) = lease {
             lease.note_index_segments(index.segment_count() as u64);
@@ -327,7 +339,8 @@ impl Attempt<'_> {
 
         monitor.phase("looking for the last snapshot");
         let sources = source_names(options);
-        let parent = parent::Parent::find(repository, &index, options, &sources, monitor.clone()).await?;
+        let found = parent::Parent::find(repository, &index, options, &sources, monitor.clone());
+        let parent = self.unless_cancelled(found).await??;
         let parent_id = parent.snapshot();
         if let Some(totals) = parent.totals() {
             monitor.totals(totals);
@@ -335,7 +348,8 @@ impl Attempt<'_> {
 
         let members = self.members().await?;
         let paths = members.iter().flat_map(|member| &member.streams).map(|stream| &stream.path);
-        let history = History::load(repository, &index, options, &sources, paths, monitor).await?;
+        let known = History::load(repository, &index, options, &sources, paths, monitor);
+        let history = self.unless_cancelled(known).await??;
 
         monitor.phase("backing up");
         let session_id = session.id();
@@ -345,22 +359,26 @@ impl Attempt<'_> {
             dry_run: options.dry_run,
         };
         let writer = Writer::start(repository.clone(), session, index.clone(), writer_options, monitor.clone());
+        let reading = reading::Reading::default();
         let work = pipeline::Work {
             options: options.clone(),
             members,
             parent,
             monitor: monitor.clone(),
             cancel: self.cancel.clone(),
+            reading: reading.clone(),
         };
         let runtime = tokio::runtime::Handle::current();
-        let (writer, outcome) = tokio::task::spawn_blocking(move || {
+        let running = tokio::task::spawn_blocking(move || {
             let outcome = pipeline::run(&writer, work, &runtime);
             // Whatever happened, what was read is stored and indexed, for the next run to find.
             let flushed = writer.flush();
             (writer, outcome.and_then(|done| flushed.map(|()| done).map_err(|_| pipeline::Stopped::Upload)))
-        })
-        .await
-        .expect("the pipeline does not panic");
+        });
+        let (writer, outcome) = tokio::select! {
+            ended = running => ended.map_err(|_| BackupError::Internal)?,
+            () = reading.is_stuck(self.cancel) => return Err(BackupError::Cancelled),
+        };
 
         monitor.phase("completing the index");
         let committer = writer.finish().await?;

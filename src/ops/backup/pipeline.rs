@@ -1,4 +1,5 @@
-//! The threads of a backup, in one scope that ends by joining them all.
+//! The threads of a backup, in one scope that ends by joining them all. One that panics ends the others: nobody waits for a
+//! thread that is gone.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,6 +14,7 @@ use crate::ops::backup::jobs::{Job, Jobs};
 use crate::ops::backup::members::Member;
 use crate::ops::backup::parent::Parent;
 use crate::ops::backup::plan::{Batch, Planner};
+use crate::ops::backup::reading::Reading;
 use crate::ops::backup::streams::StreamReader;
 use crate::ops::backup::{BackupError, BackupOptions};
 use crate::progress::Monitor;
@@ -31,6 +33,7 @@ pub(super) struct Work {
     pub(super) parent: Parent,
     pub(super) monitor: Arc<dyn Monitor>,
     pub(super) cancel: Cancel,
+    pub(super) reading: Reading,
 }
 
 /// Why the pipeline ended early.
@@ -47,6 +50,8 @@ pub(super) enum Stopped {
     Walk(WalkError),
     /// A path is taken twice.
     Name(BackupError),
+    /// A thread panicked.
+    Panicked,
 }
 
 impl From<UploadStopped> for Stopped {
@@ -65,13 +70,37 @@ impl Stopped {
             Stopped::AllFailed { name, why } => BackupError::AllFailed { name, why },
             Stopped::Walk(error) => BackupError::Walk(error),
             Stopped::Name(error) => error,
+            Stopped::Panicked => BackupError::Internal,
+        }
+    }
+}
+
+/// Held by each thread: when it panics, everybody who could wait for it is let go.
+struct EndOnPanic<'a> {
+    jobs: &'a Jobs<Batch>,
+    window: &'a Window,
+    stopped: &'a AtomicBool,
+}
+
+impl EndOnPanic<'_> {
+    fn end(&self) {
+        self.stopped.store(true, Ordering::Relaxed);
+        self.jobs.close();
+        self.window.close();
+    }
+}
+
+impl Drop for EndOnPanic<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.end();
         }
     }
 }
 
 /// Runs streams and files through the workers and returns the tree.
 pub(super) fn run(writer: &Writer, work: Work, runtime: &Handle) -> Result<Assembled, Stopped> {
-    let Work { options, members, parent, monitor, cancel } = work;
+    let Work { options, members, parent, monitor, cancel, reading } = work;
     let walk = match &options.files {
         Some(files) if !files.roots.is_empty() => Some(Walk::new(files).map_err(Stopped::Walk)?),
         _ => None,
@@ -85,14 +114,16 @@ pub(super) fn run(writer: &Writer, work: Work, runtime: &Handle) -> Result<Assem
     let stopped = AtomicBool::new(false);
     let (sender, finished) = sync_channel(FINISHED_WAITING);
     let (last_tree, entries) = parent.start(runtime);
+    let guard = || EndOnPanic { jobs: &jobs, window: &window, stopped: &stopped };
 
     std::thread::scope(|scope| {
+        let whole = guard();
         let workers: Vec<_> = (0..threads)
             .map(|_| {
                 let (sender, monitor) = (sender.clone(), monitor.clone());
-                let (jobs, stopped, cancel, window) = (&jobs, &stopped, &cancel, &window);
+                let (jobs, cancel, reading, guard) = (&jobs, &cancel, &reading, guard());
                 scope.spawn(move || {
-                    let mut worker = FileWorker::new(writer, jobs, &*monitor, cancel);
+                    let mut worker = FileWorker::new(writer, jobs, &*monitor, cancel, reading);
                     let done = (|| {
                         while let Some(job) = jobs.next() {
                             match job {
@@ -104,9 +135,7 @@ pub(super) fn run(writer: &Writer, work: Work, runtime: &Handle) -> Result<Assem
                         worker.finish()
                     })();
                     if done.is_err() {
-                        stopped.store(true, Ordering::Relaxed);
-                        jobs.close();
-                        window.close();
+                        guard.end();
                     }
                     done
                 })
@@ -130,9 +159,17 @@ pub(super) fn run(writer: &Writer, work: Work, runtime: &Handle) -> Result<Assem
             monitor: &*monitor,
             cancel: &cancel,
             stopped: &stopped,
+            reading: &reading,
         };
         let (streams, planning) = match (streams, walk) {
-            (Ok(streams), Some(walk)) => (Ok(streams), Some(scope.spawn(move || planner.run(walk, entries)))),
+            (Ok(streams), Some(walk)) => {
+                let guard = guard();
+                let plan = move || {
+                    let _guard = guard;
+                    planner.run(walk, entries)
+                };
+                (Ok(streams), Some(scope.spawn(plan)))
+            }
             (streams, _) => {
                 drop(planner);
                 (streams, None)
@@ -142,7 +179,7 @@ pub(super) fn run(writer: &Writer, work: Work, runtime: &Handle) -> Result<Assem
         let closing = scope.spawn({
             let jobs = &jobs;
             move || {
-                let problems = planning.map_or(0, |planning| planning.join().expect("planning does not panic"));
+                let problems = planning.map_or(Ok(0), |planning| planning.join().map_err(|_| Stopped::Panicked));
                 jobs.close();
                 problems
             }
@@ -165,15 +202,20 @@ pub(super) fn run(writer: &Writer, work: Work, runtime: &Handle) -> Result<Assem
         // Whoever still sends finds nobody listening and ends.
         drop(finished);
         if assembled.is_err() {
-            stopped.store(true, Ordering::Relaxed);
-            jobs.close();
-            window.close();
+            whole.end();
         }
-        let problems = closing.join().expect("closing does not panic");
-        let mut failed = false;
+        let problems = closing.join().unwrap_or(Err(Stopped::Panicked));
+        let (mut failed, mut panicked) = (false, false);
         for worker in workers {
-            failed |= worker.join().expect("workers do not panic").is_err();
+            match worker.join() {
+                Ok(done) => failed |= done.is_err(),
+                Err(_) => panicked = true,
+            }
         }
+        if panicked {
+            return Err(Stopped::Panicked);
+        }
+        let problems = problems?;
         let mut assembled = assembled?;
         if cancel.is_cancelled() {
             return Err(Stopped::Cancelled);

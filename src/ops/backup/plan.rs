@@ -9,6 +9,7 @@ use crate::ops::Cancel;
 use crate::ops::backup::assemble::Finished;
 use crate::ops::backup::jobs::Jobs;
 use crate::ops::backup::parent::ParentEntries;
+use crate::ops::backup::reading::Reading;
 use crate::progress::{Counter, Monitor};
 use crate::source::files::{FoundEntry, FoundKind, Walk, Walked};
 
@@ -42,15 +43,16 @@ pub(super) struct Planner<'a> {
     pub(super) monitor: &'a dyn Monitor,
     pub(super) cancel: &'a Cancel,
     pub(super) stopped: &'a AtomicBool,
+    pub(super) reading: &'a Reading,
 }
 
 impl Planner<'_> {
     /// Walks to the end, queueing batches in order. Batches without anything to read go straight to the assembler.
     /// Returns the number of problems.
-    pub(super) fn run(self, walk: Walk, mut parent: ParentEntries) -> u64 {
+    pub(super) fn run(self, mut walk: Walk, mut parent: ParentEntries) -> u64 {
         let mut batch = Batch { number: 0, entries: Vec::with_capacity(BATCH_ENTRIES) };
         let (mut bytes, mut reads, mut problems) = (0, false, 0);
-        for walked in walk {
+        while let Some(walked) = self.reading.during(|| walk.next()) {
             if self.cancel.is_cancelled() || self.stopped.load(Ordering::Relaxed) {
                 return problems;
             }
