@@ -10,6 +10,10 @@ use crate::ops::restore::{PatternError, RestoreError};
 use crate::ops::restore_database::RestoreDatabaseError;
 use crate::ops::verify::VerifyError;
 use crate::repository::OpenError;
+use crate::repository::index::IndexError;
+use crate::repository::reader::ReadError;
+use crate::repository::reader::content::ContentError;
+use crate::repository::snapshots::SnapshotError;
 use crate::source::files::WalkError;
 use crate::store::location::ParseLocationError;
 use crate::store::{StoreError, StoreErrorKind};
@@ -64,7 +68,11 @@ impl Exit {
 
 fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Exit> {
     if let Some(error) = store_error(cause) {
-        return error.kind.is_outage().then_some(Exit::Unreachable);
+        return match error.kind {
+            kind if kind.is_outage() => Some(Exit::Unreachable),
+            StoreErrorKind::Interrupted => Some(Exit::Interrupted),
+            _ => None,
+        };
     }
     if cause.is::<UsageError>() || cause.is::<ParseLocationError>() || cause.is::<PatternError>() {
         return Some(Exit::Usage);
@@ -103,15 +111,24 @@ fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Exit> {
         Some(VerifyError::Cancelled) => return Some(Exit::Interrupted),
         _ => {}
     }
-    match cause.downcast_ref::<DumpError>() {
-        Some(DumpError::Cancelled) => return Some(Exit::Interrupted),
-        Some(DumpError::Damaged { .. } | DumpError::Tree { .. }) => return Some(Exit::Damaged),
-        _ => {}
+    if let Some(DumpError::Cancelled) = cause.downcast_ref() {
+        return Some(Exit::Interrupted);
+    }
+    if is_damage(cause) {
+        return Some(Exit::Damaged);
     }
     if let Some(LookError::WriterOnly) = cause.downcast_ref() {
         return Some(Exit::WrongKey);
     }
     cause.is::<CryptoError>().then_some(Exit::Damaged)
+}
+
+/// Tells whether a cause says that stored data is missing or wrong.
+fn is_damage(cause: &(dyn std::error::Error + 'static)) -> bool {
+    cause.downcast_ref().is_some_and(ReadError::is_damage)
+        || cause.downcast_ref().is_some_and(ContentError::is_damage)
+        || cause.downcast_ref().is_some_and(SnapshotError::is_damage)
+        || matches!(cause.downcast_ref(), Some(IndexError::Damaged { .. }))
 }
 
 /// Returns the store's error in a link of a chain of causes.

@@ -48,6 +48,15 @@ pub enum DumpError {
         #[source]
         source: ContentError,
     },
+    /// A chunk is out of reach.
+    #[error("{path} could not be read to its end; what was written so far is right")]
+    Unreachable {
+        /// The entry.
+        path: String,
+        /// Where and why.
+        #[source]
+        source: ContentError,
+    },
     /// A part of the tree cannot be had.
     #[error("{part} cannot be read; what was written so far is right")]
     Tree {
@@ -104,6 +113,12 @@ pub async fn dump(
     }
 }
 
+/// Tells damage from what is only out of reach.
+fn unread(entry: &Entry, source: ContentError) -> DumpError {
+    let path = format!("/{}", entry.path);
+    if source.is_damage() { DumpError::Damaged { path, source } } else { DumpError::Unreachable { path, source } }
+}
+
 fn entry(
     next: Option<Result<Entry, crate::repository::reader::walk::DamagedTree>>,
 ) -> Result<Option<Entry>, DumpError> {
@@ -128,8 +143,7 @@ impl Dumper {
             if self.cancel.is_cancelled() {
                 return Err(DumpError::Cancelled);
             }
-            let damaged = |source| DumpError::Damaged { path: format!("/{}", entry.path), source };
-            let written = match part.map_err(damaged)? {
+            let written = match part.map_err(|source| unread(entry, source))? {
                 Part::Bytes(frame, range) => {
                     self.output.write_all(&frame[range.clone()]).map_err(DumpError::Output)?;
                     range.len() as u64
@@ -162,7 +176,7 @@ impl Dumper {
             let mut bytes = ContentRead { stream, handle: &handle, part: None, at: 0, failed: None };
             let put = target.put(&now, relative, &mut bytes);
             if let Some(source) = bytes.failed {
-                return Err(DumpError::Damaged { path: format!("/{}", now.path), source });
+                return Err(unread(&now, source));
             }
             match put.map_err(DumpError::Output)? {
                 Put::Written => {

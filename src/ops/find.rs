@@ -15,7 +15,7 @@ use crate::repository::reader::Reader;
 /// Returns the number of parts of trees that cannot be read; each is a problem.
 ///
 /// # Errors
-/// None at present; single nodes are problems.
+/// [`LookError::Tree`] when a part of a tree is out of reach; what is damaged is a problem.
 pub async fn find(
     reader: &Arc<Reader>,
     snapshots: &[Snapshot],
@@ -30,6 +30,7 @@ pub async fn find(
             match next {
                 Ok(entry) if wanted.names(&entry.path, entry.is_directory()) => visit(snapshot, &entry),
                 Ok(_) => {}
+                Err(damaged) if !damaged.error.is_damage() => return Err(damaged.error.into()),
                 Err(damaged) => {
                     lost += 1;
                     let subject = format!("{}: {}", snapshot.id.short(), lost_part(&damaged));

@@ -16,7 +16,7 @@ use crate::repository::reader::Reader;
 /// that is no directory, its entry alone. Returns the number of parts of the tree that cannot be read; each is a problem.
 ///
 /// # Errors
-/// [`LookError::NoSuchPath`].
+/// [`LookError::NoSuchPath`], and [`LookError::Tree`] when a part of the tree is out of reach.
 pub async fn ls(
     reader: &Arc<Reader>,
     snapshot: &Snapshot,
@@ -38,6 +38,7 @@ pub async fn ls(
                     visit(&entry);
                 }
             }
+            Err(damaged) if !damaged.error.is_damage() => return Err(damaged.error.into()),
             Err(damaged) => {
                 found = true;
                 lost += 1;

@@ -6,6 +6,8 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use crate::crypto::derive::{DedupSecret, ReaderKey};
 use crate::crypto::secret::Passphrase;
 use crate::crypto::session::new_domain_key;
@@ -22,6 +24,7 @@ use crate::model::key::{ObjectKey, ObjectKind};
 use crate::model::time::Timestamp;
 use crate::repository::cache::Cache;
 use crate::repository::keys::Keys;
+use crate::repository::sound::get_sound;
 use crate::store::{Store, StoreError, StoreErrorKind};
 
 pub mod cache;
@@ -31,6 +34,7 @@ pub mod lease;
 pub mod packer;
 pub mod reader;
 pub mod snapshots;
+pub mod sound;
 pub mod tree;
 pub mod uploader;
 pub mod writer;
@@ -97,7 +101,7 @@ pub enum OpenError {
     #[error("the keys cannot be used")]
     Crypto(#[from] CryptoError),
     /// The store failed.
-    #[error("the repository at {location} cannot be reached")]
+    #[error("the repository at {location} cannot be {}", if source.kind.is_outage() { "reached" } else { "opened" })]
     Store {
         /// Where it is.
         location: String,
@@ -261,46 +265,72 @@ fn open_cache(repository: RepositoryId, root: Option<&std::path::Path>) -> Resul
 
 /// Tries a passphrase on every slot, the cheap ones first.
 async fn open_any_slot(store: &dyn Store, passphrase: &Passphrase) -> Result<Slot, OpenError> {
-    let at = |source: StoreError| match source.kind {
-        StoreErrorKind::NoSuchPlace => OpenError::Missing { location: store.location().to_owned() },
-        _ => OpenError::Store { location: store.location().to_owned(), source },
-    };
-    let missing = || OpenError::Missing { location: store.location().to_owned() };
+    let at = |source| OpenError::Store { location: store.location().to_owned(), source };
     if store.list(ObjectKind::Config.prefix()).await.map_err(at)?.is_empty() {
-        return Err(missing());
+        // What `init` leaves when it is cut off has no snapshots.
+        let has_snapshots = !store.list(ObjectKind::Snapshot.prefix()).await.map_err(at)?.is_empty();
+        return Err(if has_snapshots {
+            let source = FormatError::Invalid { what: "configuration", why: "there is none".into() };
+            OpenError::Damaged { key: ObjectKey::from_listed(ObjectKind::Config.prefix()), source }
+        } else {
+            OpenError::Missing { location: store.location().to_owned() }
+        });
     }
     if crate::crypto::slot::check_recovery_identity(passphrase.expose()) == Some(false) {
         return Err(OpenError::MistypedRecovery);
     }
     let listed = store.list(ObjectKind::Key.prefix()).await.map_err(at)?;
-    let mut damaged = None;
     let mut slots = Vec::new();
     for object in &listed {
-        slots.push((object.key.clone(), store.get(&object.key).await.map_err(at)?));
+        match store.get(&object.key).await {
+            Ok(bytes) => slots.push((object.key.clone(), bytes)),
+            Err(error) if error.kind.is_damage() => {}
+            Err(error) => return Err(at(error)),
+        }
     }
     slots.sort_by_key(|(_, bytes)| scrypt_work(bytes));
-    for (key, bytes) in slots {
-        let passphrase = passphrase.clone();
-        let opened = tokio::task::spawn_blocking(move || open_slot(&passphrase, &bytes))
-            .await
-            .expect("opening a slot does not panic");
-        match opened {
-            Ok(Some(content)) => match Slot::decode(&content) {
-                Ok(slot) => return Ok(slot),
-                Err(source) => damaged = Some(OpenError::Damaged { key, source }),
-            },
+    let mut failed = None;
+    for (key, bytes) in &slots {
+        match try_slot(passphrase, key, bytes.clone()).await {
+            Ok(Some(slot)) => return Ok(slot),
             Ok(None) => {}
-            Err(error) => {
-                let source = FormatError::Invalid { what: "a key slot", why: error.to_string() };
-                damaged = Some(OpenError::Damaged { key, source });
-            }
+            Err(error) => failed = Some(error),
+        }
+    }
+    // A slot that came wrong once is not damaged, nor is the passphrase wrong: those that come otherwise now are tried.
+    let mut damaged = None;
+    for (key, before) in slots {
+        let bytes = match store.get(&key).await {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind.is_damage() => continue,
+            Err(error) => return Err(at(error)),
+        };
+        if bytes == before {
+            continue;
+        }
+        match try_slot(passphrase, &key, bytes).await {
+            Ok(Some(slot)) => return Ok(slot),
+            Ok(None) => {}
+            Err(error) => damaged = Some(error),
         }
     }
     let wrong = match crate::crypto::slot::resembles_recovery_identity(passphrase.expose()) {
         true => OpenError::MistypedRecovery,
         false => OpenError::WrongKey { slots: listed.len() },
     };
-    Err(damaged.unwrap_or(wrong))
+    Err(damaged.or(failed).unwrap_or(wrong))
+}
+
+/// Tries a passphrase on one slot; `None` when it is not the slot's.
+async fn try_slot(passphrase: &Passphrase, key: &ObjectKey, bytes: Bytes) -> Result<Option<Slot>, OpenError> {
+    let passphrase = passphrase.clone();
+    let opened = tokio::task::spawn_blocking(move || open_slot(&passphrase, &bytes)).await;
+    let damaged = |source| OpenError::Damaged { key: key.clone(), source };
+    match opened.expect("opening a slot does not panic") {
+        Ok(Some(content)) => Slot::decode(&content).map(Some).map_err(damaged),
+        Ok(None) => Ok(None),
+        Err(error) => Err(damaged(FormatError::Invalid { what: "a key slot", why: error.to_string() })),
+    }
 }
 
 /// Reads the work factor from an age file's scrypt stanza, so that cheap slots are tried first.
@@ -323,12 +353,12 @@ async fn newest<T>(
     listed.sort_by_key(|object| std::cmp::Reverse(object.key.counter()));
     let mut damaged = None;
     for object in listed {
-        let bytes = match store.get(&object.key).await {
-            Ok(bytes) => bytes,
+        let decoded = match get_sound(store, &object.key, |bytes| decode(bytes)).await {
+            Ok(decoded) => decoded,
             Err(error) if error.kind == StoreErrorKind::NotFound => continue,
             Err(error) => return Err(at(error)),
         };
-        match decode(&bytes) {
+        match decoded {
             Ok((counter, _)) if object.key.counter() != Some(counter) => {
                 let why = format!("it is number {counter} under another name");
                 damaged = damaged.or(Some((object.key, FormatError::Invalid { what, why })));

@@ -12,6 +12,7 @@ use crate::model::path::EntryPath;
 use crate::model::snapshot::{Snapshot, SnapshotId};
 use crate::repository::Repository;
 use crate::repository::keys::SessionKeyError;
+use crate::repository::sound::get_sound;
 use crate::store::StoreError;
 
 /// Snapshots fetched at the same time.
@@ -66,6 +67,21 @@ pub enum SnapshotError {
     NoneFits,
 }
 
+impl SnapshotError {
+    /// Tells whether the stored snapshot is missing or wrong, rather than out of reach, forbidden, or not meant by anything.
+    pub fn is_damage(&self) -> bool {
+        match self {
+            SnapshotError::Fetch { source, .. } => source.kind.is_damage(),
+            SnapshotError::Key { source, .. } => *source != SessionKeyError::WriterOnly,
+            SnapshotError::Damaged { .. } => true,
+            SnapshotError::List(_)
+            | SnapshotError::Unknown(_)
+            | SnapshotError::Ambiguous { .. }
+            | SnapshotError::NoneFits => false,
+        }
+    }
+}
+
 /// Narrows a choice of snapshots; empty conditions let everything pass.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SnapshotFilter {
@@ -113,14 +129,16 @@ impl Repository {
     /// # Errors
     /// [`SnapshotError`] tells whether the store, the key or the snapshot is the reason.
     pub async fn snapshot(&self, id: SnapshotId) -> Result<Snapshot, SnapshotError> {
-        let name = || id.to_string();
-        let object = self
-            .store()
-            .get(&ObjectKey::snapshot(id))
+        get_sound(&**self.store(), &ObjectKey::snapshot(id), |object| self.open_snapshot(id, object))
             .await
-            .map_err(|source| SnapshotError::Fetch { id: name(), source })?;
+            .map_err(|source| SnapshotError::Fetch { id: id.to_string(), source })?
+    }
+
+    /// Opens a snapshot's object.
+    fn open_snapshot(&self, id: SnapshotId, object: &[u8]) -> Result<Snapshot, SnapshotError> {
+        let name = || id.to_string();
         let damaged = |source| SnapshotError::Damaged { id: name(), source };
-        let (header, envelope) = split_snapshot_object(&object).map_err(damaged)?;
+        let (header, envelope) = split_snapshot_object(object).map_err(damaged)?;
         let secret = self.keys().session_secret(&header).map_err(|source| SnapshotError::Key { id: name(), source })?;
         let plain = open_envelope(&secret.0, self.id(), Purpose::Snapshot, &id.to_bytes(), envelope)
             .map_err(|error| damaged(FormatError::Invalid { what: "a snapshot", why: error.to_string() }))?;

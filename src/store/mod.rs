@@ -79,25 +79,45 @@ pub enum StoreErrorKind {
     Full,
     /// The store asks to slow down.
     Throttled,
-    /// A passing failure: connection, time-out, server error.
+    /// A passing failure: connection, an answer that broke off, server error.
     Unavailable,
-    /// The store answered with fewer or more bytes than the object or range has.
+    /// The store stopped answering, or stopped taking what was sent.
+    TimedOut,
+    /// Nobody knows the name of the endpoint's host.
+    UnknownHost,
+    /// The clocks of this machine and of the store differ too much for a request to count.
+    Skewed,
+    /// The store answered, whole and consistent, with fewer or more bytes than the object or range has.
     Truncated,
+    /// The run is ending, so the request was dropped.
+    Interrupted,
     /// Something else; trying again will not help.
     Other,
 }
 
+/// What a failure is about, which decides what becomes of a run: damage is reported and the run goes on with the rest;
+/// everything else ends it and says nothing about what is stored.
 impl StoreErrorKind {
     /// Tells whether the same request may succeed a little later.
     pub fn is_transient(self) -> bool {
-        matches!(self, StoreErrorKind::Throttled | StoreErrorKind::Unavailable | StoreErrorKind::Truncated)
+        self.is_outage() || matches!(self, StoreErrorKind::Truncated | StoreErrorKind::Skewed)
     }
-}
 
-impl StoreErrorKind {
-    /// Tells whether the failure says something about the store as a whole and nothing about the object.
+    /// Tells whether the store as a whole cannot be reached: the failure is the way's, not the object's.
     pub fn is_outage(self) -> bool {
-        matches!(self, StoreErrorKind::Throttled | StoreErrorKind::Unavailable)
+        use StoreErrorKind::*;
+        matches!(self, Throttled | Unavailable | TimedOut | UnknownHost)
+    }
+
+    /// Tells whether the store was reached and does not have what it should: the object is gone or has another length.
+    /// Anything else is the way or a prohibition and never damage.
+    pub fn is_damage(self) -> bool {
+        matches!(self, StoreErrorKind::NotFound | StoreErrorKind::Truncated)
+    }
+
+    /// Tells whether the store refused for want of rights.
+    pub fn is_forbidden(self) -> bool {
+        self == StoreErrorKind::Denied
     }
 }
 

@@ -6,6 +6,7 @@ mod ceph;
 mod cli;
 mod crash;
 mod damage;
+mod damage_or_way;
 mod databases;
 mod decoders;
 mod layers;

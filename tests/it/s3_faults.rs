@@ -177,15 +177,30 @@ async fn a_body_cut_short_is_asked_for_again() {
     bench.proxy.plan("GET", Wire::CutBody(10));
     assert_eq!(bench.store.get_range(&key(), 50..90_000).await.expect("read"), BODY[50..90_000]);
     assert_eq!(bench.retries(), 4);
-    for _ in 0..RetryOptions::default().truncated_tries {
+}
+
+#[tokio::test]
+async fn a_body_that_always_breaks_off_is_the_way_and_not_the_object() {
+    let bench = Bench::start().await;
+    bench.put().await;
+    let faults = 400;
+    for _ in 0..faults {
         bench.proxy.plan("GET", Wire::CutBody(1000));
     }
     let error = bench.store.get(&key()).await.expect_err("always short");
-    assert_eq!(error.kind, StoreErrorKind::Truncated);
-    assert!(
-        error.message.starts_with("the answer broke off after 1000 of 100000 bytes; gave up after 5 tries"),
-        "{error}"
-    );
+    assert_eq!(error.kind, StoreErrorKind::Unavailable);
+    assert!(error.message.starts_with("the answer broke off after 1000 of 100000 bytes; gave up after"), "{error}");
+    bench.proxy.forget_plan();
+}
+
+#[tokio::test]
+async fn an_object_that_is_short_twice_is_short() {
+    let bench = Bench::start().await;
+    bench.store.put(&key(), Bytes::from_static(b"0123456789")).await.expect("stored");
+    let error = bench.store.get_range(&key(), 5..20).await.expect_err("there are ten bytes");
+    assert_eq!((error.kind, bench.retries()), (StoreErrorKind::Truncated, 1));
+    let error = bench.store.get_range(&key(), 15..20).await.expect_err("there are ten bytes");
+    assert_eq!((error.kind, bench.retries()), (StoreErrorKind::Truncated, 2));
 }
 
 #[tokio::test]

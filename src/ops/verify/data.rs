@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use futures::stream::{self, StreamExt};
 
 use crate::compress::decompress;
@@ -16,7 +17,7 @@ use crate::ops::verify::{Damage, ReadData, VerifyError, VerifyOptions, VerifyRep
 use crate::progress::{Counter, Monitor, Totals};
 use crate::repository::index::table::PackInfo;
 use crate::repository::reader::Reader;
-use crate::store::StoreErrorKind;
+use crate::store::{StoreError, StoreErrorKind};
 
 /// Reads the packs that are due.
 pub(super) async fn check(
@@ -46,16 +47,7 @@ pub(super) async fn check(
         .map(|pack| {
             let (reader, chunks_in_packs) = (reader.clone(), chunks_in_packs.clone());
             async move {
-                let bytes = reader.repository().store().get(&ObjectKey::pack(pack.id)).await;
-                let answer = match bytes {
-                    Ok(bytes) => {
-                        let (reader, pack) = (reader.clone(), pack.clone());
-                        Ok(tokio::task::spawn_blocking(move || check_pack(&reader, &pack, &bytes, &chunks_in_packs))
-                            .await
-                            .expect("checking a pack does not panic"))
-                    }
-                    Err(error) => Err(error),
-                };
+                let answer = fetch_and_check(&reader, &pack, chunks_in_packs).await;
                 (pack, answer)
             }
         })
@@ -78,11 +70,11 @@ pub(super) async fn check(
                     damage.add(&key, problem);
                 }
             }
-            Err(error) if error.kind.is_outage() => return Err(error.into()),
+            Err(error) if !error.kind.is_damage() => return Err(error.into()),
             Err(error) => {
                 damage.packs.insert(pack.id);
                 let missing = error.kind == StoreErrorKind::NotFound;
-                damage.add(&key, if missing { "is missing".into() } else { format!("cannot be fetched: {error}") });
+                damage.add(&key, if missing { "is missing".into() } else { error.message });
             }
         }
         report.packs_read += 1;
@@ -94,6 +86,32 @@ pub(super) async fn check(
         }
     }
     Ok(())
+}
+
+/// Fetches a pack and checks it; one that comes wrong is fetched a second time, and that answer counts.
+async fn fetch_and_check(
+    reader: &Arc<Reader>,
+    pack: &PackInfo,
+    chunks_in_packs: Arc<HashMap<PackId, u64>>,
+) -> Result<Vec<(Part, String)>, StoreError> {
+    let (store, key) = (reader.repository().store(), ObjectKey::pack(pack.id));
+    let check = |bytes: Bytes| {
+        let (reader, pack, chunks_in_packs) = (reader.clone(), pack.clone(), chunks_in_packs.clone());
+        let checking = tokio::task::spawn_blocking(move || {
+            let bad = check_pack(&reader, &pack, &bytes, &chunks_in_packs);
+            (bad, *blake3::hash(&bytes).as_bytes())
+        });
+        async { checking.await.expect("checking a pack does not panic") }
+    };
+    let (bad, first) = check(store.get(&key).await?).await;
+    if bad.is_empty() {
+        return Ok(bad);
+    }
+    let again = store.get(&key).await?;
+    if *blake3::hash(&again).as_bytes() == first {
+        return Ok(bad);
+    }
+    Ok(check(again).await.0)
 }
 
 /// The packs to be read, and whether they bring a cycle to its end.

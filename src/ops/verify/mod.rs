@@ -15,7 +15,7 @@ use crate::ops::Cancel;
 use crate::progress::Monitor;
 use crate::repository::Repository;
 use crate::repository::index::{Index, IndexError};
-use crate::repository::reader::Reader;
+use crate::repository::reader::{ReadError, Reader};
 use crate::repository::snapshots::SnapshotError;
 use crate::store::StoreError;
 
@@ -97,8 +97,11 @@ pub enum VerifyError {
     #[error("this key can back up but not read, so it cannot verify")]
     WriterOnly,
     /// The store failed.
-    #[error("the repository could not be listed")]
+    #[error("the repository could not be read")]
     Store(#[from] StoreError),
+    /// A part of the data is out of reach.
+    #[error("not everything could be read, which says nothing about the rest")]
+    Read(#[from] ReadError),
     /// The index could not be had.
     #[error("the index cannot be used")]
     Index(#[from] IndexError),

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use futures::stream::{self, StreamExt};
 
 use crate::format::config::Config;
@@ -11,6 +12,7 @@ use crate::model::key::{ObjectKey, ObjectKind};
 use crate::ops::verify::{Damage, VerifyError, VerifyReport};
 use crate::repository::Repository;
 use crate::repository::index::{Index, open_segment};
+use crate::repository::sound::get_sound;
 use crate::store::StoreErrorKind;
 
 /// Objects fetched at the same time.
@@ -26,21 +28,19 @@ pub(super) async fn check(
         let listed = repository.store().list(kind.prefix()).await?;
         let mut answers = stream::iter(listed)
             .map(|object| async move {
-                let bytes = repository.store().get(&object.key).await;
-                (object.key, bytes)
+                let check = |bytes: &Bytes| problem(repository, kind, &object.key, bytes);
+                let checked = get_sound(&**repository.store(), &object.key, check).await;
+                (object.key, checked)
             })
             .buffered(FETCHES);
-        while let Some((key, bytes)) = answers.next().await {
-            let bytes = match bytes {
-                Ok(bytes) => bytes,
+        while let Some((key, checked)) = answers.next().await {
+            let checked = match checked {
+                Ok(checked) => checked,
                 Err(error) if error.kind == StoreErrorKind::NotFound => continue,
-                Err(error) if error.kind.is_outage() => return Err(error.into()),
-                Err(error) => {
-                    damage.add(&key, format!("cannot be fetched: {}", error.message));
-                    continue;
-                }
+                Err(error) if error.kind.is_damage() => Err(error.message),
+                Err(error) => return Err(error.into()),
             };
-            match problem(repository, kind, &key, &bytes) {
+            match checked {
                 Ok(true) if kind == ObjectKind::Index => report.segments += 1,
                 Ok(true) => {}
                 Ok(false) => report.notes.push(format!("{key} is not an object of this repository")),

@@ -18,7 +18,6 @@ use crate::ops::Cancel;
 use crate::ops::verify::{Damage, VerifyError, VerifyReport};
 use crate::progress::{Counter, Monitor};
 use crate::repository::reader::{ReadError, Reader};
-use crate::repository::snapshots::SnapshotError;
 
 /// Nodes read ahead in the same parent.
 const NODES_AHEAD: usize = 16;
@@ -36,7 +35,7 @@ pub(super) async fn check(
         walk.report.snapshots += 1;
         let snapshot = match snapshot {
             Ok(snapshot) => snapshot,
-            Err(SnapshotError::Fetch { source, .. }) if source.kind.is_outage() => return Err(source.into()),
+            Err(error) if !error.is_damage() => return Err(error.into()),
             Err(error) => {
                 let cause = std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
                 let finding = walk.damage.add(&ObjectKey::snapshot(id), cause);
@@ -193,11 +192,7 @@ impl Walk<'_> {
     fn bad_node(&mut self, id: &ChunkId, error: &ReadError, path: &str) -> Result<bool, VerifyError> {
         let snapshot = self.snapshot.expect("set before a tree is walked");
         match error {
-            ReadError::Fetch { source, .. } if source.kind.is_outage() => {
-                let again =
-                    crate::store::StoreError::new(source.operation, &source.subject, source.kind, &source.message);
-                return Err(VerifyError::Store(again));
-            }
+            error if !error.is_damage() => return Err(error.clone().into()),
             ReadError::Unknown { .. } => return self.bad_chunk(id, None, path),
             _ => {}
         }

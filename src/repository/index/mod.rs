@@ -7,6 +7,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, RwLock};
 
+use bytes::Bytes;
 use futures::stream::{self, StreamExt, TryStreamExt};
 
 use crate::crypto::random;
@@ -20,6 +21,7 @@ use crate::model::key::{ObjectKey, ObjectKind};
 use crate::progress::{Monitor, Problem};
 use crate::repository::Repository;
 use crate::repository::index::table::{Location, PackInfo, Table, merge_tables, write_table};
+use crate::repository::sound::get_sound;
 use crate::store::{StoreError, StoreErrorKind};
 
 pub mod table;
@@ -85,8 +87,10 @@ impl Index {
 
         let mut fetches = stream::iter(missing)
             .map(|id| async move {
-                match repository.store().get(&ObjectKey::segment(id)).await {
-                    Ok(bytes) => Ok(Some((id, bytes))),
+                let key = ObjectKey::segment(id);
+                let open = |bytes: &Bytes| open_segment(repository, id, bytes);
+                match get_sound(&**repository.store(), &key, open).await {
+                    Ok(opened) => Ok(Some((id, opened))),
                     Err(error) if error.kind == StoreErrorKind::NotFound => Ok(None),
                     Err(error) => Err(error),
                 }
@@ -95,8 +99,8 @@ impl Index {
         let mut damaged = Vec::new();
         // One segment at a time becomes a table, so that memory does not grow with their number.
         while let Some(fetched) = fetches.try_next().await? {
-            let Some((id, bytes)) = fetched else { continue };
-            match open_segment(repository, id, &bytes) {
+            let Some((id, opened)) = fetched else { continue };
+            match opened {
                 Ok(segment) => {
                     tables.push(make_table(directory.join(format!("{id}.table")), &[id], &segment.packs)?);
                     merge_small(&directory, &mut tables)?;
@@ -284,13 +288,11 @@ async fn doomed_packs(repository: &Repository, monitor: &dyn Monitor) -> Result<
     let mut packs = HashSet::new();
     for object in repository.store().list(ObjectKind::Doomed.prefix()).await? {
         let Some(id) = object.key.doomed_by() else { continue };
-        match repository.store().get(&object.key).await {
-            Ok(bytes) => match open_doomed(repository, id, &bytes) {
-                Ok(doomed) => packs.extend(doomed.packs),
-                Err(error) => {
-                    monitor.problem(Problem { subject: object.key.to_string(), message: error.to_string() });
-                }
-            },
+        match get_sound(&**repository.store(), &object.key, |bytes| open_doomed(repository, id, bytes)).await {
+            Ok(Ok(doomed)) => packs.extend(doomed.packs),
+            Ok(Err(error)) => {
+                monitor.problem(Problem { subject: object.key.to_string(), message: error.to_string() });
+            }
             Err(error) if error.kind == StoreErrorKind::NotFound => {}
             Err(error) => return Err(error.into()),
         }

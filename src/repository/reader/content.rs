@@ -64,6 +64,17 @@ pub enum ContentError {
     },
 }
 
+impl ContentError {
+    /// Tells whether stored data is missing or wrong, as [`ReadError::is_damage`] does.
+    pub fn is_damage(&self) -> bool {
+        match self {
+            ContentError::Chunk { source, .. } => source.is_damage(),
+            ContentError::List { source, .. } => source.error.is_damage(),
+            ContentError::Length { .. } => true,
+        }
+    }
+}
+
 /// A decoded frame, or what was taken out of one, and which of its bytes are meant.
 type FramePart = (Arc<Vec<u8>>, Range<usize>);
 
@@ -270,7 +281,7 @@ impl Window {
 }
 
 /// Fetches one frame and takes the wanted chunks out of it; one that is not there is looked for by itself, in every pack
-/// that holds it.
+/// that holds it. Where the frame is out of reach, so is the rest: nothing more is asked.
 async fn read(
     reader: Arc<Reader>,
     permits: Arc<Semaphore>,
@@ -283,6 +294,7 @@ async fn read(
             let taking = tokio::task::spawn_blocking(move || take(&reader, frame, &wanted));
             taking.await.expect("checking does not panic")
         }
+        Err(error) if !error.is_damage() => return wanted.iter().map(|_| Err(error.clone())).collect(),
         Err(_) => vec![None; wanted.len()],
     };
     let mut answers = VecDeque::with_capacity(parts.len());

@@ -1,11 +1,13 @@
 //! Reading: chunks are located, their frames fetched, opened, decompressed and checked against their ids.
 //!
 //! Every step is authenticated: the pack's key commitment, the frame's tag, and the keyed hash of the chunk. A frame that
-//! fails is looked for in other packs before an error names it.
+//! fails is fetched once more and looked for in other packs before an error names it. [`ReadError::is_damage`] tells what is
+//! wrong with stored data from what is wrong with the way to it.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex};
 
+use bytes::Bytes;
 use tokio::sync::OnceCell;
 
 use crate::compress::{DecompressError, decompress};
@@ -15,8 +17,7 @@ use crate::crypto::pack::PackOpener;
 use crate::format::FormatError;
 use crate::format::tree::Node;
 use crate::model::id::{ChunkId, DomainId, PackId};
-use crate::model::key::ObjectKey;
-use crate::progress::{Counter, Monitor};
+use crate::progress::Monitor;
 use crate::repository::Repository;
 use crate::repository::index::Index;
 use crate::repository::index::table::{Location, PackInfo};
@@ -26,6 +27,7 @@ use crate::store::StoreError;
 pub mod chunks;
 pub mod content;
 pub mod differing;
+pub mod fetch;
 pub mod walk;
 
 /// The part of the memory given in which decoded frames are kept for chunks that are asked for soon after.
@@ -120,6 +122,21 @@ impl ReadError {
             | ReadError::Fetch { pack, .. } => Some(*pack),
         }
     }
+
+    /// Tells whether stored data is missing or wrong. Otherwise the store could not be reached or refused, which says
+    /// nothing about what is stored: whoever meets that ends, and calls nothing damaged.
+    pub fn is_damage(&self) -> bool {
+        match self {
+            ReadError::Fetch { source, .. } => source.kind.is_damage(),
+            ReadError::Key { source, .. } => *source != SessionKeyError::WriterOnly,
+            ReadError::Unknown { .. }
+            | ReadError::NoPack { .. }
+            | ReadError::Damaged { .. }
+            | ReadError::Undecodable { .. }
+            | ReadError::WrongChunk { .. }
+            | ReadError::Node { .. } => true,
+        }
+    }
 }
 
 /// Which chunk ids a reader checks: those of one domain and key epoch.
@@ -142,6 +159,7 @@ pub struct Reader {
     monitor: Arc<dyn Monitor>,
     hashers: Mutex<HashMap<DomainEpoch, ChunkHasher>>,
     frames: Mutex<FrameCache>,
+    lost: fetch::Lost,
 }
 
 #[derive(Default)]
@@ -160,7 +178,15 @@ impl std::fmt::Debug for Reader {
 impl Reader {
     /// Makes a reader over a loaded index. What it keeps and reads ahead stays within `memory_bytes`.
     pub fn new(repository: Arc<Repository>, index: Arc<Index>, memory_bytes: u64, monitor: Arc<dyn Monitor>) -> Self {
-        Self { repository, index, memory_bytes, monitor, hashers: Mutex::default(), frames: Mutex::default() }
+        Self {
+            repository,
+            index,
+            memory_bytes,
+            monitor,
+            hashers: Mutex::default(),
+            frames: Mutex::default(),
+            lost: fetch::Lost::default(),
+        }
     }
 
     /// Returns the repository.
@@ -176,13 +202,14 @@ impl Reader {
     /// Returns the plaintext of a chunk, trying every pack that holds it.
     ///
     /// # Errors
-    /// The [`ReadError`] of the last place tried.
+    /// The [`ReadError`] of the last place tried; one that is not damage comes first, since it leaves the answer open.
     pub async fn chunk(self: &Arc<Self>, id: &ChunkId) -> Result<Vec<u8>, ReadError> {
         let mut last = ReadError::Unknown { id: id.short() };
         for location in self.index.locate_all(id) {
             match self.frame(&location).await.and_then(|frame| self.check_chunk(&location, id, &frame)) {
                 Ok(chunk) => return Ok(chunk),
-                Err(error) => last = error,
+                Err(error) if last.is_damage() => last = error,
+                Err(_) => {}
             }
         }
         Err(last)
@@ -251,15 +278,30 @@ impl Reader {
         cell
     }
 
+    /// Fetches and decodes a frame. One that comes wrong is asked for once more before it counts as damaged.
     async fn fetch_frame(self: &Arc<Self>, location: Location) -> Result<Arc<Vec<u8>>, ReadError> {
+        let key = (location.pack, location.frame);
+        if let Some(known) = self.lost.frame(key) {
+            return Err(known);
+        }
         let start = u64::from(location.frame_offset);
-        let sealed = self
-            .repository
-            .store()
-            .get_range(&ObjectKey::pack(location.pack), start..start + u64::from(location.sealed_len))
-            .await
-            .map_err(|source| ReadError::Fetch { pack: location.pack, source: Arc::new(source) })?;
-        self.monitor.add(Counter::FetchedBytes, sealed.len() as u64);
+        let range = start..start + u64::from(location.sealed_len);
+        let first = self.fetch(location.pack, range.clone()).await?;
+        let error = match self.decoded(location, first.clone()).await {
+            Err(error @ (ReadError::Damaged { .. } | ReadError::Undecodable { .. })) => error,
+            other => return other,
+        };
+        let second = self.fetch(location.pack, range).await?;
+        if second != first
+            && let Ok(frame) = self.decoded(location, second).await
+        {
+            return Ok(frame);
+        }
+        self.lost.note_frame(key, &error);
+        Err(error)
+    }
+
+    async fn decoded(self: &Arc<Self>, location: Location, sealed: Bytes) -> Result<Arc<Vec<u8>>, ReadError> {
         let reader = self.clone();
         tokio::task::spawn_blocking(move || reader.decode_frame(&location, sealed.into()))
             .await

@@ -69,7 +69,7 @@ impl LimitStore {
         let outcome = request.await;
         match &outcome {
             Err(error) if error.kind == StoreErrorKind::Throttled => pass.throttled(error.retry_after),
-            Err(error) if error.kind == StoreErrorKind::Unavailable => {}
+            Err(error) if error.kind.is_outage() => {}
             _ => pass.succeeded(),
         }
         outcome

@@ -35,7 +35,7 @@ pub struct RetryOptions {
     pub budget: u32,
     /// Retries a second that the budget regains.
     pub budget_per_second: f64,
-    /// How often an answer of the wrong length is asked for again; a damaged object stays so.
+    /// How often an answer of the wrong length, or about the wrong time, is asked for: one that comes twice stays so.
     pub truncated_tries: u32,
 }
 
@@ -49,7 +49,7 @@ impl Default for RetryOptions {
             give_up_unreached_after: Duration::from_secs(30),
             budget: 100,
             budget_per_second: 2.0,
-            truncated_tries: 5,
+            truncated_tries: 2,
         }
     }
 }
@@ -81,7 +81,7 @@ impl RetryStore {
         F: Future<Output = Result<T, StoreError>> + Send,
     {
         let started = Instant::now();
-        let mut tries = 0;
+        let (mut tries, mut wrong) = (0, 0);
         loop {
             let mut error = match attempt().await {
                 Ok(value) => {
@@ -91,7 +91,9 @@ impl RetryStore {
                 Err(error) => error,
             };
             tries += 1;
-            if !matches!(error.kind, StoreErrorKind::Unavailable | StoreErrorKind::Other) {
+            wrong += u32::from(!error.kind.is_outage());
+            if !error.kind.is_outage() && error.kind != StoreErrorKind::Other || error.kind == StoreErrorKind::Throttled
+            {
                 self.reached.store(true, Ordering::Relaxed);
             }
             if !error.kind.is_transient() {
@@ -102,7 +104,7 @@ impl RetryStore {
                 true => self.options.give_up_after,
                 false => self.options.give_up_unreached_after,
             };
-            let truncated_enough = error.kind == StoreErrorKind::Truncated && tries >= self.options.truncated_tries;
+            let truncated_enough = wrong >= self.options.truncated_tries;
             if truncated_enough || started.elapsed() + pause > deadline {
                 if tries > 1 {
                     let seconds = started.elapsed().as_secs();
@@ -257,7 +259,7 @@ mod tests {
             stores(vec![Fault::on(Operation::GetRange).always().fail_before(StoreErrorKind::Truncated)]);
         let error = store.get_range(&key(), 0..1).await.expect_err("short");
         assert_eq!(error.kind, StoreErrorKind::Truncated);
-        assert_eq!(monitor.counters.get(Counter::Retries), 4);
+        assert_eq!(monitor.counters.get(Counter::Retries), 1);
     }
 
     #[test]

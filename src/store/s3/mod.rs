@@ -177,7 +177,6 @@ impl S3Store {
         if let Some(range) = &range {
             request = request.range(format!("bytes={}-{}", range.start, range.end - 1));
         }
-        let truncated = |message| StoreError::new("get", key, StoreErrorKind::Truncated, message);
         let answer = self
             .attempt("get", key, 0, async { request.send().await.map_err(|error| error::from_sdk("get", key, error)) })
             .await?;
@@ -185,14 +184,17 @@ impl S3Store {
         let wanted = range.as_ref().map(|range| range.end - range.start);
         if let Some(range) = &range {
             let start = answer.content_range().and_then(range_start);
-            if start != Some(range.start) && !(start.is_none() && range.start == 0 && length == wanted) {
-                return Err(truncated("the store answered with another range than was asked for".into()));
+            let is_other = start != Some(range.start) && !(start.is_none() && range.start == 0 && length == wanted);
+            if is_other || length > wanted {
+                let message = "the store answered with another range than was asked for";
+                return Err(StoreError::new("get", key, StoreErrorKind::Unavailable, message));
             }
         }
         if let (Some(wanted), Some(length)) = (wanted, length)
             && wanted != length
         {
-            return Err(truncated(format!("{wanted} bytes were asked for, the store has {length}")));
+            let message = format!("{wanted} bytes were asked for, the store has {length}");
+            return Err(StoreError::new("get", key, StoreErrorKind::Truncated, message));
         }
         let expected = wanted.or(length);
         if expected.is_some_and(|bytes| bytes > OBJECT_BYTES_MAX) {
@@ -223,7 +225,7 @@ impl Store for S3Store {
         let failure = match self.put_once(key, body, &md5).await {
             Ok(true) => return Ok(()),
             Ok(false) => error::false_success("put", key),
-            Err(failure) if failure.kind == StoreErrorKind::Unavailable => failure,
+            Err(failure) if failure.kind.is_outage() && failure.kind != StoreErrorKind::Throttled => failure,
             Err(failure) => return Err(failure),
         };
         match self.is_stored(key, size, &md5).await {
@@ -310,24 +312,27 @@ impl Store for S3Store {
     }
 }
 
-/// Reads a body of `expected` bytes, never more.
+/// Reads a body of `expected` bytes, never more. One that ends early broke off on its way: that is the connection's fault
+/// and says nothing about the object.
 async fn receive(key: &ObjectKey, mut stream: ByteStream, expected: Option<u64>) -> Result<Bytes, StoreError> {
     let limit = expected.unwrap_or(OBJECT_BYTES_MAX);
-    let truncated = |message| StoreError::new("get", key, StoreErrorKind::Truncated, message);
+    let failed = |kind, message| StoreError::new("get", key, kind, message);
     let mut body = BytesMut::with_capacity(usize::try_from(expected.unwrap_or(0)).unwrap_or(0));
     while let Some(piece) = stream.next().await {
         let piece = piece.map_err(|error| {
-            truncated(format!("the answer broke off after {} of {limit} bytes", body.len()))
-                .with_source(error::root_cause(&error))
+            let message = format!("the answer broke off after {} of {limit} bytes", body.len());
+            failed(StoreErrorKind::Unavailable, message).with_source(error::root_cause(&error))
         })?;
         if (body.len() + piece.len()) as u64 > limit {
-            return Err(truncated(format!("the answer is longer than the {limit} bytes it announced")));
+            let message = format!("the answer is longer than the {limit} bytes it announced");
+            return Err(failed(StoreErrorKind::Unavailable, message));
         }
         body.extend_from_slice(&piece);
     }
     match expected {
         Some(expected) if body.len() as u64 != expected => {
-            Err(truncated(format!("the answer ended after {} of {expected} bytes", body.len())))
+            let message = format!("the answer broke off after {} of {expected} bytes", body.len());
+            Err(failed(StoreErrorKind::Unavailable, message))
         }
         _ => Ok(body.freeze()),
     }

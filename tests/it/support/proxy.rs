@@ -85,6 +85,11 @@ impl Proxy {
         self.script.lock().expect("no panic while held").plan.push((method.to_owned(), wire));
     }
 
+    /// Drops what is planned still.
+    pub fn forget_plan(&self) {
+        self.script.lock().expect("no panic while held").plan.clear();
+    }
+
     /// Returns the methods of the requests so far.
     pub fn log(&self) -> Vec<String> {
         self.script.lock().expect("no panic while held").log.clone()
