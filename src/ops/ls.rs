@@ -13,7 +13,7 @@ use crate::repository::reader::Reader;
 /// Calls `visit` with the entries of a snapshot in path order.
 ///
 /// Without `recursive`, these are the entries that stand directly in the directory `within` (or at the top); with a path
-/// that is no directory, its entry alone. Returns the number of parts of the tree that cannot be read; each is a problem.
+/// that is no directory, its entry alone; what lies deeper is not read. Returns the number of parts of the tree that cannot be read; each is a problem.
 ///
 /// # Errors
 /// [`LookError::NoSuchPath`], and [`LookError::Tree`] when a part of the tree is out of reach.
@@ -25,16 +25,18 @@ pub async fn ls(
     monitor: &dyn Monitor,
     mut visit: impl FnMut(&Entry),
 ) -> Result<u64, LookError> {
-    let mut walk = reader.walk(snapshot.root, within.cloned());
+    let mut walk = match recursive {
+        true => reader.walk(snapshot.root, within.cloned()),
+        false => reader.walk_directory(snapshot.root, within.cloned()),
+    };
     let mut found = within.is_none();
     let mut lost = 0;
     while let Some(next) = walk.next().await {
         match next {
             Ok(entry) => {
                 found = true;
-                let is_top = Some(&entry.path) == within;
-                let directly = if is_top { !entry.is_directory() } else { entry.path.parent().as_ref() == within };
-                if recursive || directly {
+                let is_the_directory = Some(&entry.path) == within && entry.is_directory();
+                if recursive || !is_the_directory {
                     visit(&entry);
                 }
             }

@@ -9,7 +9,7 @@ use tokio::task::JoinHandle;
 use crate::format::tree::Node;
 use crate::model::entry::Entry;
 use crate::model::id::ChunkId;
-use crate::model::path::{EntryPath, compare_paths};
+use crate::model::path::EntryPath;
 use crate::model::snapshot::TreeRoot;
 use crate::repository::reader::{ReadError, Reader};
 
@@ -34,6 +34,8 @@ struct Pending {
     id: ChunkId,
     depth: u8,
     first: Option<EntryPath>,
+    /// The first path behind it, unless nothing is.
+    end: Option<EntryPath>,
     entries: Option<u64>,
 }
 
@@ -42,6 +44,8 @@ struct Pending {
 pub struct TreeWalk {
     reader: Arc<Reader>,
     within: Option<EntryPath>,
+    /// Of what is within, only what is directly there is wanted.
+    directly: bool,
     /// Nodes still to visit, the next one last.
     stack: Vec<Pending>,
     leaves: FuturesOrdered<JoinHandle<(Pending, Result<Node, ReadError>)>>,
@@ -52,31 +56,37 @@ pub struct TreeWalk {
 impl Reader {
     /// Walks a tree, or only what is `within` a path and the entry at that path.
     pub fn walk(self: &Arc<Self>, root: TreeRoot, within: Option<EntryPath>) -> TreeWalk {
-        TreeWalk {
-            reader: self.clone(),
-            within,
-            stack: vec![Pending { id: root.id, depth: root.depth, first: None, entries: None }],
-            leaves: FuturesOrdered::new(),
-            entries: VecDeque::new(),
-            damaged: VecDeque::new(),
-        }
+        let root = Pending { id: root.id, depth: root.depth, first: None, end: None, entries: None };
+        TreeWalk { within, ..TreeWalk::over(self, vec![root]) }
+    }
+
+    /// Walks what is directly in the directory `directory`, or at the top, and the entry of that directory itself.
+    ///
+    /// Nodes that hold only what lies deeper are not read: the cost is that of the directory, not of what is below.
+    pub fn walk_directory(self: &Arc<Self>, root: TreeRoot, directory: Option<EntryPath>) -> TreeWalk {
+        TreeWalk { directly: true, ..self.walk(root, directory) }
     }
 
     /// Walks the given leaves, which stand in path order.
     pub(super) fn walk_leaves(self: &Arc<Self>, leaves: Vec<ChunkId>) -> TreeWalk {
-        let pending = |id| Pending { id, depth: 1, first: None, entries: None };
-        TreeWalk {
-            reader: self.clone(),
+        let pending = |id| Pending { id, depth: 1, first: None, end: None, entries: None };
+        TreeWalk::over(self, leaves.into_iter().rev().map(pending).collect())
+    }
+}
+
+impl TreeWalk {
+    fn over(reader: &Arc<Reader>, stack: Vec<Pending>) -> Self {
+        Self {
+            reader: reader.clone(),
             within: None,
-            stack: leaves.into_iter().rev().map(pending).collect(),
+            directly: false,
+            stack,
             leaves: FuturesOrdered::new(),
             entries: VecDeque::new(),
             damaged: VecDeque::new(),
         }
     }
-}
 
-impl TreeWalk {
     /// Returns the next entry, or a part that cannot be read, or `None` at the end.
     pub async fn next(&mut self) -> Option<Result<Entry, DamagedTree>> {
         loop {
@@ -122,15 +132,16 @@ impl TreeWalk {
             Ok(Node::Children(children)) => children,
             other => return self.take_damaged(pending, other),
         };
-        let next_firsts = children.iter().skip(1).map(|child| Some(child.first.clone())).chain([None]);
+        let ends = children.iter().skip(1).map(|child| Some(child.first.clone())).chain([pending.end]);
         let wanted: Vec<Pending> = children
             .iter()
-            .zip(next_firsts)
-            .filter(|(child, next)| self.may_hold(child.first.as_bytes(), next.as_ref()))
-            .map(|(child, _)| Pending {
+            .zip(ends)
+            .filter(|(child, end)| self.may_hold(&child.first, end.as_ref()))
+            .map(|(child, end)| Pending {
                 id: child.id,
                 depth: pending.depth - 1,
                 first: Some(child.first.clone()),
+                end,
                 entries: Some(child.entries),
             })
             .collect();
@@ -139,12 +150,17 @@ impl TreeWalk {
 
     fn take_leaf(&mut self, pending: Pending, node: Result<Node, ReadError>) {
         match node {
-            Ok(Node::Entries(entries)) => match &self.within {
-                Some(within) => self.entries.extend(entries.into_iter().filter(|entry| entry.path.is_within(within))),
-                None => self.entries.extend(entries),
-            },
+            Ok(Node::Entries(mut entries)) => {
+                entries.retain(|entry| self.wants(&entry.path));
+                self.entries.extend(entries);
+            }
             other => self.take_damaged(pending, other),
         }
+    }
+
+    fn wants(&self, path: &EntryPath) -> bool {
+        let Some(within) = &self.within else { return !self.directly || path.parent().is_none() };
+        path.is_within(within) && (!self.directly || path == within || path.parent().as_ref() == Some(within))
     }
 
     fn take_damaged(&mut self, pending: Pending, node: Result<Node, ReadError>) {
@@ -159,12 +175,59 @@ impl TreeWalk {
         self.damaged.push_back(DamagedTree { id, first, entries, error });
     }
 
-    /// Tells whether a child that begins at `first`, before the child that begins at `next`, may hold what is wanted.
-    fn may_hold(&self, first: &[u8], next: Option<&EntryPath>) -> bool {
-        let Some(within) = &self.within else { return true };
-        let begins_after = compare_paths(first, within.as_bytes()).is_gt()
-            && !EntryPath::new(first).is_ok_and(|first| first.is_within(within));
-        let ends_before = next.is_some_and(|next| compare_paths(next.as_bytes(), within.as_bytes()).is_le());
-        !begins_after && !ends_before
+    /// Tells whether a child that begins at `first`, before the child that begins at `end`, may hold what is wanted.
+    fn may_hold(&self, first: &EntryPath, end: Option<&EntryPath>) -> bool {
+        if let Some(within) = &self.within {
+            let begins_after = first > within && !first.is_within(within);
+            let ends_before = end.is_some_and(|end| end <= within);
+            if begins_after || ends_before {
+                return false;
+            }
+        }
+        !self.directly || !is_all_deeper(self.within.as_ref(), first, end)
+    }
+}
+
+/// Tells whether all paths from `first` up to `end` lie below one entry of `directory`, so that none is directly in it.
+fn is_all_deeper(directory: Option<&EntryPath>, first: &EntryPath, end: Option<&EntryPath>) -> bool {
+    let Some(end) = end else { return false };
+    // The ancestor of `first` that is directly in the directory, if there is one.
+    let mut below = first.parent();
+    while let Some(ancestor) = below {
+        let above = ancestor.parent();
+        if above.as_ref() == directory {
+            return end.is_within(&ancestor);
+        }
+        below = above;
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nodes_below_one_entry_of_a_directory_hold_nothing_of_it() {
+        let path = |text: &str| EntryPath::new(text).expect("safe");
+        let cases = [
+            (None, "a/b/c", Some("a/b/d"), true),
+            (None, "a/b/c", Some("a/z"), true),
+            // Something may stand between what is below `a` and `b`: `a.b` does.
+            (None, "a/b/c", Some("b"), false),
+            (None, "a/b/c", None, false),
+            // The node begins with an entry at the top.
+            (None, "a", Some("a/b"), false),
+            (Some("a"), "a/b/c", Some("a/b/d"), true),
+            (Some("a"), "a/b", Some("a/b/d"), false),
+            (Some("a"), "a/b/c/d/e", Some("a/b/x"), true),
+            (Some("a"), "a/b/c", Some("a/c"), false),
+            (Some("a/b"), "a", Some("a/b/c"), false),
+            (Some("a/b"), "a/b/c/d", Some("a/c"), false),
+        ];
+        for (directory, first, end, deeper) in cases {
+            let found = is_all_deeper(directory.map(path).as_ref(), &path(first), end.map(path).as_ref());
+            assert_eq!(found, deeper, "{directory:?} {first} {end:?}");
+        }
     }
 }
