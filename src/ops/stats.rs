@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use futures::stream::StreamExt;
+
 use crate::model::key::ObjectKind;
 use crate::ops::LookError;
 use crate::progress::Monitor;
@@ -62,7 +64,8 @@ pub async fn stats(repository: &Arc<Repository>, monitor: &dyn Monitor) -> Resul
             report.kinds.push(stats);
         }
     }
-    for (id, snapshot) in repository.snapshots().await? {
+    let mut snapshots = repository.listed_snapshots(repository.snapshot_ids().await?);
+    while let Some((id, snapshot)) = snapshots.next().await {
         match snapshot {
             Ok(snapshot) => {
                 report.snapshots += 1;

@@ -37,6 +37,11 @@ impl Cache {
         self.root.join("trees")
     }
 
+    /// Returns the directory of snapshots, which may not be there yet.
+    pub(super) fn snapshots(&self) -> PathBuf {
+        self.root.join("snapshots")
+    }
+
     /// Returns the highest counter seen for configurations or keyrings, zero when none was.
     pub fn highest_counter(&self, kind: ObjectKind) -> u64 {
         fs::read_to_string(self.counter_file(kind)).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0)

@@ -1,7 +1,7 @@
 //! The keys of an open repository: what the slot gave, and what the keyring opens with it.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
@@ -13,8 +13,9 @@ use crate::crypto::sign::VerifyingKey;
 use crate::format::FormatError;
 use crate::format::keyring::Keyring;
 use crate::format::slot::RootKey;
-use crate::model::id::{DomainId, RepositoryId, SessionId};
+use crate::model::id::{DomainId, RepositoryId};
 use crate::repository::MAIN_DOMAIN;
+use crate::repository::sessions::Sessions;
 
 /// Why a session's secret cannot be recovered.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -51,7 +52,7 @@ pub struct Keys {
     keyring: Keyring,
     domains: HashMap<(DomainId, u32), DomainKeys>,
     current: (DomainId, u32),
-    sessions: Mutex<HashMap<SessionId, (SessionHeader, Arc<SessionSecret>)>>,
+    sessions: Sessions,
 }
 
 impl Keys {
@@ -70,7 +71,7 @@ impl Keys {
         }
         let (record, _) = keyring.current(MAIN_DOMAIN, &writer)?;
         let current = (record.id, record.epoch);
-        Ok(Self { root, verifying_key, keyring, domains, current, sessions: Mutex::default() })
+        Ok(Self { root, verifying_key, keyring, domains, current, sessions: Sessions::default() })
     }
 
     /// Returns the repository's id.
@@ -153,23 +154,14 @@ impl Keys {
     /// # Errors
     /// [`SessionKeyError`] tells whether the key at hand, the keyring or the header is the reason.
     pub fn session_secret(&self, header: &SessionHeader) -> Result<Arc<SessionSecret>, SessionKeyError> {
-        if let Some((known, secret)) = self.sessions.lock().expect("no panic while held").get(&header.session)
-            && known == header
-        {
-            return Ok(secret.clone());
+        if let Some(secret) = self.sessions.get(header) {
+            return Ok(secret);
         }
         let missing = SessionKeyError::NoDomain { domain: header.domain, epoch: header.epoch };
         let keys = self.domains.get(&(header.domain, header.epoch)).ok_or(missing)?;
         let private = keys.secret.as_ref().ok_or(SessionKeyError::WriterOnly)?;
         let secret = Arc::new(header.open(self.repository(), private)?);
-        let mut sessions = self.sessions.lock().expect("no panic while held");
-        if sessions.len() >= SESSIONS_REMEMBERED {
-            sessions.clear();
-        }
-        sessions.insert(header.session, (header.clone(), secret.clone()));
+        self.sessions.remember(header, secret.clone());
         Ok(secret)
     }
 }
-
-/// Bound on remembered session secrets: 1.5 KiB each.
-const SESSIONS_REMEMBERED: usize = 4096;

@@ -1,8 +1,11 @@
 //! Snapshots: listing, opening and choosing them.
+//!
+//! The store's listing decides which there are. Their bytes never change, so they come from the cache where it has them;
+//! one that does not open from there is fetched before anything is said about it.
 
 use std::sync::Arc;
 
-use futures::stream::{self, StreamExt};
+use futures::stream::{self, Stream, StreamExt};
 
 use crate::crypto::seal::{Purpose, open_envelope};
 use crate::format::FormatError;
@@ -12,11 +15,13 @@ use crate::model::path::EntryPath;
 use crate::model::snapshot::{Snapshot, SnapshotId};
 use crate::repository::Repository;
 use crate::repository::keys::SessionKeyError;
+use crate::repository::newest_first::NewestFirst;
+use crate::repository::snapshot_cache::SnapshotCache;
 use crate::repository::sound::get_sound;
 use crate::store::StoreError;
 
 /// Snapshots fetched at the same time.
-const FETCHES: usize = 16;
+pub(super) const FETCHES: usize = 16;
 
 /// Why a snapshot could not be had.
 #[derive(Debug, thiserror::Error)]
@@ -121,17 +126,36 @@ impl Repository {
         let listed = self.store().list(ObjectKind::Snapshot.prefix()).await.map_err(SnapshotError::List)?;
         let mut ids: Vec<SnapshotId> = listed.iter().filter_map(|object| object.key.snapshot_id()).collect();
         ids.sort();
+        self.snapshot_cache().keep_only(&ids);
         Ok(ids)
     }
 
-    /// Fetches and opens a snapshot.
+    /// Fetches a snapshot from the store and opens it.
     ///
     /// # Errors
     /// [`SnapshotError`] tells whether the store, the key or the snapshot is the reason.
     pub async fn snapshot(&self, id: SnapshotId) -> Result<Snapshot, SnapshotError> {
-        get_sound(&**self.store(), &ObjectKey::snapshot(id), |object| self.open_snapshot(id, object))
+        let open = |object: &bytes::Bytes| {
+            let snapshot = self.open_snapshot(id, object)?;
+            self.snapshot_cache().keep(id, object);
+            Ok(snapshot)
+        };
+        get_sound(&**self.store(), &ObjectKey::snapshot(id), open)
             .await
             .map_err(|source| SnapshotError::Fetch { id: id.to_string(), source })?
+    }
+
+    /// Opens a snapshot that the store lists, from the cache if it has it.
+    async fn listed_snapshot(self: &Arc<Self>, id: SnapshotId) -> Result<Snapshot, SnapshotError> {
+        let repository = self.clone();
+        let opening = tokio::task::spawn_blocking(move || {
+            let object = repository.snapshot_cache().get(id)?;
+            repository.open_snapshot(id, &object).ok()
+        });
+        match opening.await.expect("opening a snapshot does not panic") {
+            Some(snapshot) => Ok(snapshot),
+            None => self.snapshot(id).await,
+        }
     }
 
     /// Opens a snapshot's object.
@@ -145,7 +169,38 @@ impl Repository {
         decode_snapshot(id, &header, &plain).map_err(damaged)
     }
 
-    /// Fetches and opens all snapshots, the oldest first; each may fail by itself.
+    pub(super) fn snapshot_cache(&self) -> SnapshotCache {
+        SnapshotCache::new(self.cache().snapshots())
+    }
+
+    /// Opens snapshots that the store lists, side by side and in the order given; few are in memory at the same time.
+    pub fn listed_snapshots(
+        self: &Arc<Self>,
+        ids: Vec<SnapshotId>,
+    ) -> impl Stream<Item = (SnapshotId, Result<Snapshot, SnapshotError>)> + Send + use<> {
+        let repository = self.clone();
+        let open = move |id| {
+            let repository = repository.clone();
+            async move { (id, repository.listed_snapshot(id).await) }
+        };
+        stream::iter(ids).map(open).buffered(FETCHES)
+    }
+
+    /// Fetches snapshots from the store and opens them, side by side and in the order given: what verifying must do, which
+    /// the cache could tell nothing about what is stored.
+    pub fn stored_snapshots(
+        self: &Arc<Self>,
+        ids: Vec<SnapshotId>,
+    ) -> impl Stream<Item = (SnapshotId, Result<Snapshot, SnapshotError>)> + Send + use<> {
+        let repository = self.clone();
+        let open = move |id| {
+            let repository = repository.clone();
+            async move { (id, repository.snapshot(id).await) }
+        };
+        stream::iter(ids).map(open).buffered(FETCHES)
+    }
+
+    /// Opens all snapshots, the oldest first; each may fail by itself.
     ///
     /// # Errors
     /// [`SnapshotError::List`] when they cannot even be listed.
@@ -153,9 +208,7 @@ impl Repository {
         self: &Arc<Self>,
     ) -> Result<Vec<(SnapshotId, Result<Snapshot, SnapshotError>)>, SnapshotError> {
         let ids = self.snapshot_ids().await?;
-        let fetches = stream::iter(ids).map(|id| async move { (id, self.snapshot(id).await) });
-        let mut snapshots: Vec<(SnapshotId, Result<Snapshot, SnapshotError>)> =
-            fetches.buffered(FETCHES).collect().await;
+        let mut snapshots: Vec<_> = self.listed_snapshots(ids).collect().await;
         // Names tell the second only.
         snapshots.sort_by_key(|(id, snapshot)| snapshot.as_ref().map_or_else(|_| id.time(), |it| it.started));
         Ok(snapshots)
@@ -172,15 +225,17 @@ impl Repository {
         text: &str,
         filter: &SnapshotFilter,
     ) -> Result<Snapshot, SnapshotError> {
-        let mut ids = self.snapshot_ids().await?;
+        let ids = self.snapshot_ids().await?;
         if text == "latest" {
             let mut latest: Option<Snapshot> = None;
-            while let Some(id) = ids.pop() {
+            let mut newest = NewestFirst::of(self, ids);
+            while let Some(id) = newest.next_id() {
                 // Names tell the second only: of those in the same second the manifest tells which is the newest.
                 if latest.as_ref().is_some_and(|latest| latest.id.time() != id.time()) {
                     break;
                 }
-                let snapshot = self.snapshot(id).await?;
+                let Some((_, snapshot)) = newest.next().await else { break };
+                let snapshot = snapshot?;
                 let is_newer = latest.as_ref().is_none_or(|latest| latest.started < snapshot.started);
                 if is_newer && filter.accepts(&snapshot) && snapshot.is_complete() {
                     latest = Some(snapshot);
@@ -192,7 +247,7 @@ impl Repository {
             |id: &&SnapshotId| !text.is_empty() && (id.to_string().starts_with(text) || id.object_name() == text);
         let fitting: Vec<SnapshotId> = ids.iter().filter(fitting).copied().collect();
         match fitting.as_slice() {
-            [id] => self.snapshot(*id).await,
+            [id] => self.listed_snapshot(*id).await,
             [] => Err(SnapshotError::Unknown(text.to_owned())),
             several => Err(SnapshotError::Ambiguous {
                 prefix: text.to_owned(),

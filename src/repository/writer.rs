@@ -6,6 +6,8 @@
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 
+use bytes::Bytes;
+
 use crate::chunker::Chunker;
 use crate::compress::Compressor;
 use crate::crypto::chunk_id::ChunkHasher;
@@ -14,7 +16,7 @@ use crate::crypto::session::{SessionHeader, SessionSecret, new_session};
 use crate::format::index::IndexSegment;
 use crate::format::pack::PackKind;
 use crate::format::snapshot::{encode_snapshot, join_snapshot_object};
-use crate::model::id::{ChunkId, ChunkKey, SessionId};
+use crate::model::id::{ChunkId, ChunkKey, RepositoryId, SessionId};
 use crate::model::key::ObjectKey;
 use crate::model::snapshot::Snapshot;
 use crate::progress::Monitor;
@@ -103,6 +105,13 @@ impl Session {
     /// Returns the session's id.
     pub fn id(&self) -> SessionId {
         self.header.session
+    }
+
+    /// Seals a snapshot of this session into its object.
+    pub fn seal_snapshot(&self, repository: RepositoryId, snapshot: &Snapshot) -> Vec<u8> {
+        let (object, value) = (snapshot.id.to_bytes(), encode_snapshot(snapshot));
+        let envelope = seal_envelope(&self.secret.0, repository, Purpose::Snapshot, &object, &value);
+        join_snapshot_object(&self.header, &envelope)
     }
 }
 
@@ -310,14 +319,9 @@ impl Committer {
     /// # Errors
     /// When the store refuses the snapshot; nothing is visible then.
     pub async fn commit(&self, snapshot: &Snapshot) -> Result<(), StoreError> {
-        let envelope = seal_envelope(
-            &self.session.secret.0,
-            self.repository.id(),
-            Purpose::Snapshot,
-            &snapshot.id.to_bytes(),
-            &encode_snapshot(snapshot),
-        );
-        let object = join_snapshot_object(&self.session.header, &envelope);
-        self.repository.store().put(&ObjectKey::snapshot(snapshot.id), object.into()).await
+        let object = Bytes::from(self.session.seal_snapshot(self.repository.id(), snapshot));
+        self.repository.store().put(&ObjectKey::snapshot(snapshot.id), object.clone()).await?;
+        self.repository.snapshot_cache().keep(snapshot.id, &object);
+        Ok(())
     }
 }

@@ -14,6 +14,7 @@ mod old_repositories;
 mod passphrases;
 mod python_reader;
 mod repository;
+mod requests;
 mod restore;
 mod restore_links;
 mod s3_faults;

@@ -18,6 +18,7 @@ use crate::progress::{Monitor, Problem};
 use crate::repository::Repository;
 use crate::repository::cache::write_atomically;
 use crate::repository::index::Index;
+use crate::repository::newest_first::NewestFirst;
 use crate::repository::reader::Reader;
 use crate::source::postgres::tables_directory;
 
@@ -118,12 +119,12 @@ async fn from_snapshots(
 ) -> Result<BTreeMap<String, Vec<u64>>, BackupError> {
     let mut sizes: BTreeMap<String, Vec<u64>> = BTreeMap::new();
     let mut seen = 0;
-    for id in repository.snapshot_ids().await?.into_iter().rev() {
-        if seen == COMPARED {
-            break;
-        }
+    let mut newest = NewestFirst::recent(repository, repository.snapshot_ids().await?);
+    while seen < COMPARED
+        && let Some((_, snapshot)) = newest.next().await
+    {
         // One that cannot be opened is no reason not to back up; verifying tells about it.
-        let Ok(snapshot) = repository.snapshot(id).await else { continue };
+        let Ok(snapshot) = snapshot else { continue };
         if !is_of_series(&snapshot, options, sources) {
             continue;
         }

@@ -23,6 +23,7 @@ use crate::ops::backup::{BackupError, BackupOptions, ParentChoice};
 use crate::progress::{Monitor, Totals};
 use crate::repository::Repository;
 use crate::repository::index::Index;
+use crate::repository::newest_first::NewestFirst;
 use crate::repository::reader::Reader;
 use crate::repository::snapshots::SnapshotFilter;
 use crate::repository::tree::NodeSink;
@@ -108,9 +109,10 @@ impl Parent {
         if !repository.keys().can_read() {
             return Ok(parent);
         }
-        for id in ids.into_iter().rev() {
+        let mut newest = NewestFirst::recent(repository, ids);
+        while let Some((_, snapshot)) = newest.next().await {
             // One that cannot be opened is no reason not to back up; verifying tells about it.
-            let Ok(snapshot) = repository.snapshot(id).await else { continue };
+            let Ok(snapshot) = snapshot else { continue };
             if is_of_series(&snapshot, options, sources) {
                 parent.totals = Some(totals(&snapshot));
                 parent.found = remote(&snapshot);

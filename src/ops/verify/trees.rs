@@ -31,7 +31,9 @@ pub(super) async fn check(
     damage: &mut Damage,
 ) -> Result<(), VerifyError> {
     let mut walk = Walk { reader, monitor, cancel, report, damage, whole: HashSet::new(), snapshot: None };
-    for (id, snapshot) in reader.repository().snapshots().await? {
+    let repository = reader.repository();
+    let mut snapshots = repository.stored_snapshots(repository.snapshot_ids().await?);
+    while let Some((id, snapshot)) = snapshots.next().await {
         walk.report.snapshots += 1;
         let snapshot = match snapshot {
             Ok(snapshot) => snapshot,
