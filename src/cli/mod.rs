@@ -4,20 +4,24 @@
 //! and returns an [`Exit`]. Data goes to standard output, all else to standard error.
 
 use std::ffi::OsString;
-use std::io::Write;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 mod backup;
+mod complete;
+mod completions;
 mod connect;
 mod databases;
 mod diff;
 mod dump;
 mod exit;
 mod find;
+mod help;
 mod init;
 mod ls;
+mod manual;
 mod output;
+mod page;
 mod password;
 mod progress;
 mod recovery_kit;
@@ -28,6 +32,7 @@ mod select;
 mod snapshots;
 mod stats;
 mod streams;
+mod topics;
 mod verify;
 
 pub use connect::GlobalArgs;
@@ -35,7 +40,7 @@ pub use exit::Exit;
 
 /// Encrypted, deduplicated backups into S3 buckets or a directory
 #[derive(Debug, Parser)]
-#[command(name = "coffre", version, propagate_version = true, after_help = exit::HELP, max_term_width = 110)]
+#[command(name = "coffre", version, propagate_version = true, disable_help_subcommand = true, after_help = after_help(), max_term_width = 110)]
 pub struct Cli {
     #[command(flatten)]
     global: GlobalArgs,
@@ -66,15 +71,14 @@ enum Verb {
     /// Show how much the repository holds and what it saves
     Stats,
     /// Print a completion script for a shell
-    Completions {
-        /// The shell
-        shell: clap_complete::Shell,
-    },
+    Completions(completions::Args),
     /// Print the manual page of coffre, or of one of its commands
-    Man {
-        /// The command
-        command: Option<String>,
-    },
+    Man(manual::Args),
+    /// Show the help of a command, or about variables, locations and words
+    Help(help::Args),
+    /// Print what could stand at the end of a command line
+    #[command(hide = true)]
+    Complete(complete::Args),
 }
 
 /// Runs the program with `arguments`, the first of which is its name, and returns the exit code.
@@ -124,29 +128,13 @@ async fn dispatch(cli: Cli, commands: Vec<streams::Command>) -> anyhow::Result<E
         Verb::Find(args) => find::run(global, args).await,
         Verb::Diff(args) => diff::run(global, args).await,
         Verb::Stats => stats::run(global).await,
-        Verb::Completions { shell } => {
-            let mut script = Vec::new();
-            clap_complete::generate(shell, &mut Cli::command(), "coffre", &mut script);
-            output::write(&script)
-        }
-        Verb::Man { command } => man(command.as_deref()),
+        Verb::Completions(args) => completions::run(Cli::command(), &args),
+        Verb::Man(args) => manual::run(Cli::command(), &args),
+        Verb::Help(args) => help::run(Cli::command(), &args),
+        Verb::Complete(args) => complete::run(Cli::command(), args).await,
     }
 }
 
-fn man(command: Option<&str>) -> anyhow::Result<Exit> {
-    let mut all = Cli::command();
-    all.build();
-    let page = match command {
-        None => all,
-        Some(name) => {
-            let Some(found) = all.find_subcommand(name) else {
-                return Err(exit::usage(format!("there is no command {name:?}")));
-            };
-            found.clone().name(format!("coffre-{name}")).display_name(format!("coffre-{name}"))
-        }
-    };
-    let mut text = Vec::new();
-    clap_mangen::Man::new(page).render(&mut text)?;
-    text.flush()?;
-    output::write(&text)
+fn after_help() -> String {
+    format!("{}\n\n{}", help::after_help(), exit::HELP)
 }

@@ -62,6 +62,11 @@ pub fn table(headings: &[&str], right: &[usize]) -> Table {
     table
 }
 
+/// Returns the columns of the terminal, or 80.
+pub fn width() -> u16 {
+    Table::new().width().unwrap_or(80)
+}
+
 /// Writes a table, without spaces at the ends of its lines.
 pub fn print_table(table: &Table) {
     for row in table.lines() {

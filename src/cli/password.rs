@@ -147,6 +147,16 @@ pub fn weakness(passphrase: &Passphrase) -> Option<String> {
     ))
 }
 
+/// Returns the passphrase if a file, a variable or a credential has it: asks nobody and runs nothing.
+pub fn at_hand() -> Option<Passphrase> {
+    let file = std::env::var_os("COFFRE_PASSWORD_FILE").map(PathBuf::from).or_else(|| credential(CREDENTIAL));
+    match (std::env::var(VARIABLE), file) {
+        (Ok(text), None) => checked(&text, VARIABLE).ok(),
+        (Err(_), Some(file)) => from_file(&file).ok(),
+        _ => None,
+    }
+}
+
 fn given(args: &PasswordArgs) -> anyhow::Result<Option<Passphrase>> {
     match Given::find(args)?.choose().map_err(usage)? {
         Some(Source::File(path)) => from_file(&path).map(Some),

@@ -364,26 +364,6 @@ fn secrets_show_nowhere() {
 }
 
 #[test]
-fn help_completions_and_manual_are_there_for_every_command() {
-    let desk = Desk::new();
-    let help = desk.run(&["--help"]);
-    assert_eq!(help.code, 0);
-    let verbs = ["init", "backup", "restore", "verify", "snapshots", "ls", "dump", "find", "diff", "stats"];
-    for verb in verbs {
-        assert!(help.out.contains(&format!("  {verb} ")), "{}", help.out);
-        let page = desk.run(&["man", verb]);
-        assert!(page.code == 0 && page.out.contains(&format!("coffre\\-{verb}")), "{page:?}");
-        assert_eq!(desk.run(&[verb, "--help"]).code, 0);
-    }
-    for shell in ["bash", "zsh", "fish"] {
-        let script = desk.run(&["completions", shell]);
-        assert!(script.code == 0 && script.out.contains("snapshots"), "{shell}");
-    }
-    assert_eq!(desk.run(&["man", "nothing"]).code, 2);
-    assert_eq!(desk.run(&["--version"]).out, format!("coffre {}\n", env!("CARGO_PKG_VERSION")));
-}
-
-#[test]
 fn a_reader_that_goes_away_is_no_error() {
     let desk = Desk::with_repository();
     desk.backup();

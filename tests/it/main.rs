@@ -10,6 +10,7 @@ mod damage_or_way;
 mod databases;
 mod decoders;
 mod layers;
+mod manual;
 mod old_repositories;
 mod passphrases;
 mod python_reader;

@@ -1,0 +1,271 @@
+//! `coffre complete`: what could stand at the end of a command line, one candidate and its meaning a line.
+//!
+//! The scripts of `completions` call it while somebody types. So it asks nothing, says nothing about errors, and gives up
+//! on a store after three seconds. Where nothing fits, a shell completes names of files.
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::{Arg, Command};
+
+use crate::cli::exit::Exit;
+use crate::cli::{help, output, password, topics};
+use crate::model::key::ObjectKind;
+use crate::progress::Collected;
+use crate::repository::Repository;
+use crate::store::location::Location;
+use crate::store::{OpenMode, OpenOptions, Store};
+
+/// How long somebody who types waits for a store.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Flags of `complete`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The words behind the program's name; the last is being typed
+    #[arg(last = true, allow_hyphen_values = true)]
+    words: Vec<OsString>,
+    /// The whole line instead, as far as it is typed
+    #[arg(long, conflicts_with = "words", allow_hyphen_values = true)]
+    line: Option<String>,
+}
+
+/// What could stand there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Wanted {
+    /// One of these words, each with its meaning.
+    Words(Vec<(String, String)>),
+    /// A snapshot.
+    Snapshot,
+    /// A host, job or tag of a snapshot.
+    Label(&'static str),
+    /// A file, or something that nobody can guess.
+    Other,
+}
+
+/// Prints the candidates.
+pub async fn run(mut program: Command, args: Args) -> anyhow::Result<Exit> {
+    program.build();
+    let words = match args.line {
+        Some(line) => split_line(&line),
+        None => args.words.iter().map(|word| word.to_string_lossy().into_owned()).collect(),
+    };
+    let typed = words.last().cloned().unwrap_or_default();
+    let (before, start) = match typed.split_once('=') {
+        Some((option, start)) if option.starts_with("--") => (format!("{option}="), start),
+        _ => (String::new(), typed.as_str()),
+    };
+    let found = match wanted(&program, &words) {
+        Wanted::Words(found) => found,
+        Wanted::Snapshot => tokio::time::timeout(PATIENCE, snapshots(&words)).await.ok().flatten().unwrap_or_default(),
+        Wanted::Label(kind) => {
+            tokio::time::timeout(PATIENCE, labels(&words, kind)).await.ok().flatten().unwrap_or_default()
+        }
+        Wanted::Other => Vec::new(),
+    };
+    let fitting = found.into_iter().filter(|(value, _)| value.starts_with(start));
+    let lines: Vec<String> = fitting.map(|(value, meaning)| format!("{before}{value}\t{meaning}\n")).collect();
+    output::write(lines.concat().as_bytes())
+}
+
+/// Splits a line at blanks and leaves the program's name away. What is quoted is rarely completed.
+fn split_line(line: &str) -> Vec<String> {
+    let mut words: Vec<String> = line.split_whitespace().skip(1).map(str::to_owned).collect();
+    if line.ends_with(char::is_whitespace) {
+        words.push(String::new());
+    }
+    words
+}
+
+/// Finds out what the last word can be.
+fn wanted(program: &Command, words: &[String]) -> Wanted {
+    let Some((typed, earlier)) = words.split_last() else { return Wanted::Other };
+    let mut verb: Option<&Command> = None;
+    let mut expected: Option<&Arg> = None;
+    let mut position = 0;
+    for word in earlier {
+        if word == "--" {
+            return Wanted::Other;
+        }
+        if expected.take().is_some() {
+            continue;
+        }
+        let command = verb.unwrap_or(program);
+        if word.starts_with('-') && word.len() > 1 {
+            expected = option(command, word).filter(|option| !word.contains('=') && wants_value(option));
+        } else if verb.is_none() {
+            verb = program.get_subcommands().find(|known| known.get_name() == word);
+            if verb.is_none() {
+                return Wanted::Other;
+            }
+        } else {
+            position += 1;
+        }
+    }
+    let command = verb.unwrap_or(program);
+    if let Some(option) = expected {
+        return values(option);
+    }
+    if let Some((name, _)) = typed.split_once('=').filter(|_| typed.starts_with("--")) {
+        return option(command, name).map_or(Wanted::Other, values);
+    }
+    if typed.starts_with('-') {
+        return Wanted::Words(options(command));
+    }
+    if verb.is_none() {
+        let shown = program.get_subcommands().filter(|known| !known.is_hide_set());
+        return Wanted::Words(shown.map(|known| (known.get_name().to_owned(), about(known))).collect());
+    }
+    let positionals: Vec<&Arg> = command.get_positionals().collect();
+    match positionals.get(position).or(positionals.last()) {
+        Some(argument) if matches!(command.get_name(), "help" | "man") => commands(program, argument),
+        Some(argument) => values(argument),
+        None => Wanted::Words(options(command)),
+    }
+}
+
+fn about(command: &Command) -> String {
+    command.get_about().map(ToString::to_string).unwrap_or_default()
+}
+
+/// Finds the option that a word is, written long or short.
+fn option<'a>(command: &'a Command, word: &str) -> Option<&'a Arg> {
+    let name = word.split('=').next().unwrap_or_default();
+    command.get_arguments().find(|argument| match name.strip_prefix("--") {
+        Some(long) => argument.get_long() == Some(long),
+        None => argument.get_short().is_some_and(|short| name.ends_with(short)),
+    })
+}
+
+/// Tells whether the next word belongs to an option. One whose value can be left out wants it behind an equals sign.
+fn wants_value(option: &Arg) -> bool {
+    option.get_action().takes_values() && option.get_num_args().is_none_or(|range| range.min_values() > 0)
+}
+
+/// Returns all options of a command, those of every command last.
+fn options(command: &Command) -> Vec<(String, String)> {
+    let shown = command.get_arguments().filter(|argument| !argument.is_hide_set());
+    let (common, own): (Vec<&Arg>, Vec<&Arg>) = shown.partition(|argument| argument.is_global_set());
+    let written = |argument: &&Arg| {
+        let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
+        argument.get_long().map(|long| (format!("--{long}"), help))
+    };
+    own.iter().chain(&common).filter_map(written).collect()
+}
+
+/// Tells what an argument's value can be.
+fn values(argument: &Arg) -> Wanted {
+    let possible = argument.get_possible_values();
+    if !possible.is_empty() && argument.get_action().takes_values() {
+        let words = possible.iter().map(|value| {
+            let help = value.get_help().map(ToString::to_string).unwrap_or_default();
+            (value.get_name().to_owned(), help)
+        });
+        return Wanted::Words(words.collect());
+    }
+    match argument.get_id().as_str() {
+        "snapshot" | "from" | "to" | "parent" | "old" | "new" => Wanted::Snapshot,
+        "host" => Wanted::Label("host"),
+        "job" => Wanted::Label("job"),
+        "tag" => Wanted::Label("tag"),
+        _ => Wanted::Other,
+    }
+}
+
+/// Commands, and for `help` its topics.
+fn commands(program: &Command, argument: &Arg) -> Wanted {
+    let shown = program.get_subcommands().filter(|known| !known.is_hide_set());
+    let mut words: Vec<(String, String)> = shown.map(|known| (known.get_name().to_owned(), about(known))).collect();
+    if argument.get_id() == help::ARGUMENT {
+        words.extend(topics::TOPICS.iter().map(|(topic, about)| ((*topic).to_owned(), (*about).to_owned())));
+    }
+    Wanted::Words(words)
+}
+
+/// Opens the store that the line or the environment names.
+fn store(words: &[String]) -> Option<Arc<dyn Store>> {
+    let after = |at: usize, word: &String| match word.strip_prefix("--repo=") {
+        Some(location) => Some(location.to_owned()),
+        None if word == "--repo" || word == "-r" => words.get(at + 1).cloned(),
+        None => None,
+    };
+    let typed = words.iter().enumerate().find_map(|(at, word)| after(at, word));
+    let location = typed.or_else(|| std::env::var("COFFRE_REPO").ok())?;
+    let options = OpenOptions { mode: OpenMode::Read, ..OpenOptions::default() };
+    crate::store::open(&location.parse::<Location>().ok()?, &options, Arc::new(Collected::default())).ok()
+}
+
+/// Lists snapshots by the names of their objects, the newest first, without opening one: that takes no passphrase.
+async fn snapshots(words: &[String]) -> Option<Vec<(String, String)>> {
+    let listed = store(words)?.list(ObjectKind::Snapshot.prefix()).await.ok()?;
+    let mut ids: Vec<_> = listed.iter().filter_map(|object| object.key.snapshot_id()).collect();
+    ids.sort();
+    let latest = ("latest".to_owned(), "the newest".to_owned());
+    let named = ids.iter().rev().map(|id| (id.short(), id.time().local()));
+    Some(std::iter::once(latest).chain(named).collect())
+}
+
+/// Lists the hosts, jobs or tags of all snapshots, where a passphrase is at hand.
+async fn labels(words: &[String], kind: &str) -> Option<Vec<(String, String)>> {
+    let passphrase = password::at_hand()?;
+    let repository = Arc::new(Repository::open(store(words)?, &passphrase, None).await.ok()?);
+    let mut found = BTreeSet::new();
+    for (_, snapshot) in repository.snapshots().await.ok()? {
+        let Ok(snapshot) = snapshot else { continue };
+        match kind {
+            "host" => drop(found.insert(snapshot.host)),
+            "job" => drop(found.insert(snapshot.job)),
+            _ => found.extend(snapshot.tags),
+        }
+    }
+    Some(found.into_iter().filter(|name| !name.is_empty()).map(|name| (name, String::new())).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn at(line: &str) -> Wanted {
+        let mut program = crate::cli::Cli::command();
+        program.build();
+        wanted(&program, &split_line(line))
+    }
+
+    fn names(wanted: Wanted) -> Vec<String> {
+        match wanted {
+            Wanted::Words(words) => words.into_iter().map(|(word, _)| word).collect(),
+            other => panic!("no words: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn verbs_come_first_and_options_only_when_asked_for() {
+        let verbs = names(at("coffre "));
+        assert_eq!(verbs[..3], ["init", "backup", "restore"]);
+        assert!(verbs.iter().all(|verb| !verb.starts_with('-') && verb != "complete"), "{verbs:?}");
+        let options = names(at("coffre restore --t"));
+        assert!(options[0] != "--repo" && options.contains(&"--target".into()) && options.contains(&"--repo".into()));
+    }
+
+    #[test]
+    fn snapshots_and_labels_are_asked_for_where_they_belong() {
+        for line in ["coffre restore ", "coffre -q --repo /r ls 3f", "coffre dump -v lat", "coffre backup --parent "] {
+            assert_eq!(at(line), Wanted::Snapshot, "{line}");
+        }
+        assert_eq!((at("coffre diff "), at("coffre diff latest ")), (Wanted::Snapshot, Wanted::Snapshot));
+        assert_eq!(at("coffre snapshots --job "), Wanted::Label("job"));
+        assert_eq!(at("coffre snapshots --host=w"), Wanted::Label("host"));
+        for line in
+            ["coffre backup /s", "coffre restore latest --target ", "coffre backup --command x -- ", "coffre wat "]
+        {
+            assert_eq!(at(line), Wanted::Other, "{line}");
+        }
+        assert!(names(at("coffre completions ")).contains(&"fish".into()));
+        assert!(names(at("coffre man ba")).contains(&"backup".into()));
+        assert!(names(at("coffre help ")).contains(&"environment".into()));
+    }
+}
