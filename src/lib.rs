@@ -20,6 +20,7 @@
 
 #![cfg_attr(not(test), deny(clippy::print_stderr, clippy::print_stdout))]
 
+pub mod cancel;
 pub mod chunker;
 pub mod cli;
 pub mod compress;

@@ -54,6 +54,15 @@ impl fmt::Display for Problem {
     }
 }
 
+/// What keeps everything waiting: the store does not answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Waiting<'a> {
+    /// What happened at the last try, as a clause: `the connection to the store failed: Connection refused`.
+    pub cause: &'a str,
+    /// How long it has not answered by now.
+    pub so_far: std::time::Duration,
+}
+
 /// Returns an error and its causes in one line, for problems and findings.
 pub fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
@@ -78,6 +87,11 @@ pub trait Monitor: Send + Sync {
 
     /// Reports something wrong with one entry or object.
     fn problem(&self, problem: Problem);
+
+    /// Says that the store is waited for, again at each further try, and `None` once it answers or is given up.
+    fn waiting(&self, waiting: Option<Waiting<'_>>) {
+        let _ = waiting;
+    }
 }
 
 /// Counters that threads add to without locks.
@@ -103,6 +117,7 @@ pub struct Collected {
     pub counters: Counters,
     problems: Mutex<Vec<Problem>>,
     phases: Mutex<Vec<String>>,
+    waits: Mutex<Vec<Option<String>>>,
 }
 
 impl Collected {
@@ -114,6 +129,13 @@ impl Collected {
     /// Returns the phases reported so far.
     pub fn phases(&self) -> Vec<String> {
         self.phases.lock().expect("no panic while held").clone()
+    }
+}
+
+impl Collected {
+    /// Returns what was waited for so far: the causes, and `None` where a wait ended.
+    pub fn waits(&self) -> Vec<Option<String>> {
+        self.waits.lock().expect("no panic while held").clone()
     }
 }
 
@@ -130,5 +152,10 @@ impl Monitor for Collected {
 
     fn problem(&self, problem: Problem) {
         self.problems.lock().expect("no panic while held").push(problem);
+    }
+
+    fn waiting(&self, waiting: Option<Waiting<'_>>) {
+        let cause = waiting.map(|waiting| waiting.cause.to_owned());
+        self.waits.lock().expect("no panic while held").push(cause);
     }
 }

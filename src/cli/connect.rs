@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 
@@ -52,6 +53,9 @@ pub struct GlobalArgs {
     /// Bytes a second to fetch at most
     #[arg(long, global = true, value_name = "RATE")]
     pub limit_download: Option<ByteSize>,
+    /// End with exit code 7 when the store has not answered for this long, such as 30s or 2h
+    #[arg(long, global = true, value_name = "DURATION", default_value = "10min", value_parser = duration)]
+    pub give_up_after: Duration,
     /// Certificates (PEM) to trust for the store instead of the system's
     #[arg(long, global = true, env = "COFFRE_CA_FILE", value_name = "FILE")]
     pub ca_file: Option<PathBuf>,
@@ -93,8 +97,10 @@ impl GlobalArgs {
             connections: usize::from(self.connections),
             upload_bytes_per_second: self.limit_upload.map(|limit| limit.0),
             download_bytes_per_second: self.limit_download.map(|limit| limit.0),
+            cancel: monitor.cancel().clone(),
             ..OpenOptions::default()
         };
+        options.retry.give_up_after = self.give_up_after;
         options.s3.ca_file = self.ca_file.clone();
         let store = crate::store::open(&location, &options, monitor.clone() as Arc<dyn Monitor>);
         match store {
@@ -114,10 +120,16 @@ impl GlobalArgs {
     }
 }
 
+/// Reads a length of time such as `90s`, `10min` or `1h 30min`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let parsed = text.parse::<jiff::SignedDuration>().ok().and_then(|duration| Duration::try_from(duration).ok());
+    parsed.ok_or_else(|| "write for example 30s, 10min or 2h".into())
+}
+
 /// Turns the first SIGINT or SIGTERM into a request to end cleanly; a second one ends the program at once.
 pub fn cancel_on_signals(monitor: &Arc<ConsoleMonitor>) -> anyhow::Result<Cancel> {
     use tokio::signal::unix::{SignalKind, signal};
-    let cancel = Cancel::default();
+    let cancel = monitor.cancel().clone();
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     let (asked, monitor) = (cancel.clone(), monitor.clone());
     tokio::spawn(async move {
@@ -133,4 +145,19 @@ pub fn cancel_on_signals(monitor: &Arc<ConsoleMonitor>) -> anyhow::Result<Cancel
         }
     });
     Ok(cancel)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lengths_of_time_have_units() {
+        for (text, seconds) in [("30s", 30), ("10min", 600), ("1h 30min", 5400), ("2 hours", 7200), ("0s", 0)] {
+            assert_eq!(duration(text), Ok(Duration::from_secs(seconds)), "{text}");
+        }
+        for wrong in ["", "10", "min", "-5s", "soon"] {
+            assert!(duration(wrong).is_err(), "{wrong}");
+        }
+    }
 }

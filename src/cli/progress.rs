@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
 
+use crate::cancel::Cancel;
 use crate::cli::output;
 use crate::model::units::ByteSize;
-use crate::progress::{Counter, Counters, Monitor, Problem, Totals};
+use crate::progress::{Counter, Counters, Monitor, Problem, Totals, Waiting};
 
 /// How progress is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,6 +55,7 @@ impl Style {
 pub struct ConsoleMonitor {
     shared: Arc<Shared>,
     ticker: Mutex<Option<JoinHandle<()>>>,
+    cancel: Cancel,
 }
 
 struct Shared {
@@ -75,7 +77,16 @@ struct State {
     /// Bytes and time a moment ago, and the smoothed rate in bytes a second.
     rate_from: Option<(Instant, u64)>,
     rate: f64,
+    /// Why the store is waited for, and since when.
+    waiting: Option<(String, Instant)>,
+    /// When a line last said so.
+    waiting_told: Option<Instant>,
 }
+
+/// A line says that the store is waited for no more often than this.
+const WAITING_LINES: Duration = Duration::from_secs(60);
+/// A wait this long that was told is told to be over, too.
+const WAITING_OVER: Duration = Duration::from_secs(10);
 
 impl ConsoleMonitor {
     /// Starts showing.
@@ -98,7 +109,12 @@ impl ConsoleMonitor {
         });
         let ticking = shared.clone();
         let ticker = (style != Style::Quiet).then(|| std::thread::spawn(move || ticking.tick()));
-        Self { shared, ticker: Mutex::new(ticker) }
+        Self { shared, ticker: Mutex::new(ticker), cancel: Cancel::default() }
+    }
+
+    /// Returns what asks everything under this monitor to end: whoever sits at the console.
+    pub fn cancel(&self) -> &Cancel {
+        &self.cancel
     }
 
     /// Returns the counters.
@@ -177,6 +193,9 @@ impl Shared {
     fn sentence(&self, state: &State) -> String {
         let get = |counter| self.counters.get(counter);
         let mut parts = vec![state.phase.clone()];
+        if let Some((cause, since)) = &state.waiting {
+            parts.push(format!("waiting for the store for {}: {cause}", output::duration(since.elapsed())));
+        }
         let of = |done: String, total: Option<String>| total.map_or(done.clone(), |total| format!("{done} of {total}"));
         let (entries, bytes) = (get(Counter::Entries), get(Counter::Bytes));
         if entries > 0 {
@@ -224,6 +243,8 @@ impl Shared {
             "seconds_left": state.time_left(get(Counter::Bytes)).map(|left| left.as_secs()),
             "retries": get(Counter::Retries),
             "problems": state.problems,
+            "waiting_for_store": state.waiting.as_ref().map(|(cause, _)| cause),
+            "waiting_seconds": state.waiting.as_ref().map(|(_, since)| since.elapsed().as_secs()),
         })
     }
 }
@@ -273,11 +294,51 @@ impl Monitor for ConsoleMonitor {
             _ => self.shared.above(&format!("{problem}")),
         }
     }
+
+    fn waiting(&self, waiting: Option<Waiting<'_>>) {
+        let line = {
+            let mut state = self.shared.state();
+            let lasted = state.waiting.take().map(|(_, since)| since.elapsed());
+            match waiting {
+                Some(waiting) => {
+                    let since = Instant::now().checked_sub(waiting.so_far).unwrap_or_else(Instant::now);
+                    state.waiting = Some((waiting.cause.to_owned(), since));
+                    let is_due = state.waiting_told.is_none_or(|told| told.elapsed() >= WAITING_LINES);
+                    is_due.then(|| {
+                        state.waiting_told = Some(Instant::now());
+                        let so_far = output::duration(waiting.so_far);
+                        format!("waiting for the store for {so_far}: {}", waiting.cause)
+                    })
+                }
+                None => lasted
+                    .filter(|lasted| *lasted >= WAITING_OVER)
+                    .map(|lasted| format!("the store was waited for for {}", output::duration(lasted))),
+            }
+        };
+        // A bar shows it while it lasts, and JSON in its events.
+        if let Some(line) = line.filter(|_| self.shared.style == Style::Lines) {
+            self.shared.above(&line);
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_line_says_what_is_waited_for() {
+        let monitor = ConsoleMonitor::start((Style::Quiet, false));
+        let told = Instant::now().checked_sub(Duration::from_secs(15)).expect("this machine runs for longer");
+        let state = State {
+            phase: "opening the repository".into(),
+            waiting: Some(("the connection to the store failed: Connection refused".into(), told)),
+            ..State::default()
+        };
+        let line = monitor.shared.sentence(&state);
+        assert!(line.starts_with("opening the repository  waiting for the store for 15."), "{line}");
+        assert!(line.ends_with(" s: the connection to the store failed: Connection refused"), "{line}");
+    }
 
     #[test]
     fn the_line_says_what_is_known() {

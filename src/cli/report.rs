@@ -112,7 +112,11 @@ fn hint(error: &anyhow::Error) -> Option<String> {
         ),
         StoreErrorKind::NoSuchPlace => Some("check the spelling; buckets are made at the provider, not by coffre".into()),
         StoreErrorKind::Full => Some("make room, or raise the quota; what is stored is safe and will be used".into()),
-        StoreErrorKind::Unavailable => {
+        StoreErrorKind::UnknownHost => Some("is the endpoint spelled right? `s3://ENDPOINT/BUCKET/PREFIX`".into()),
+        StoreErrorKind::Untrusted => {
+            Some("name the authority's certificate with --ca-file FILE, or in COFFRE_CA_FILE".into())
+        }
+        StoreErrorKind::Unavailable | StoreErrorKind::TimedOut => {
             Some("check the network and the endpoint; the same command goes on where this one ended".into())
         }
         StoreErrorKind::Throttled => Some("try fewer --connections, or --limit-upload".into()),

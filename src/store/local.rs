@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read, Write};
 use std::ops::Range;
-use std::os::unix::fs::{DirBuilderExt, FileExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
@@ -40,6 +40,8 @@ pub struct LocalStore(Arc<Inner>);
 struct Inner {
     root: PathBuf,
     location: String,
+    /// Inode of the root: another directory in its place is what an unmounted disk leaves.
+    identity: u64,
     /// Directories known to exist durably.
     known: Mutex<HashSet<PathBuf>>,
 }
@@ -69,7 +71,8 @@ impl LocalStore {
             Err(source) => return Err(error(source)),
         }
         let location = root.display().to_string();
-        let store = Self(Arc::new(Inner { root: root.to_owned(), location, known: Mutex::default() }));
+        let identity = identity(root).map_err(error)?;
+        let store = Self(Arc::new(Inner { root: root.to_owned(), location, identity, known: Mutex::default() }));
         if mode != OpenMode::Read {
             store.0.remove_old_temporaries();
         }
@@ -113,7 +116,7 @@ impl Store for LocalStore {
     async fn head(&self, key: &ObjectKey) -> Result<ObjectInfo, StoreError> {
         let key = key.clone();
         self.blocking(move |inner| {
-            let metadata = fs::metadata(inner.path("head", &key)?).map_err(|e| object_error("head", &key, e))?;
+            let metadata = fs::metadata(inner.path("head", &key)?).map_err(|e| inner.object_error("head", &key, e))?;
             if metadata.is_file() {
                 Ok(ObjectInfo { size: metadata.len(), key })
             } else {
@@ -133,7 +136,7 @@ impl Store for LocalStore {
         self.blocking(move |inner| match fs::remove_file(inner.path("delete", &key)?) {
             Ok(()) => Ok(()),
             Err(e) if is_absent(&e) => Ok(()),
-            Err(e) => Err(object_error("delete", &key, e)),
+            Err(e) => Err(inner.object_error("delete", &key, e)),
         })
         .await
     }
@@ -154,7 +157,8 @@ impl Inner {
     fn put(&self, key: &ObjectKey, body: &[u8]) -> Result<(), StoreError> {
         let path = self.path("put", key)?;
         let directory = path.parent().expect("a key is below the root");
-        let error = |source| object_error("put", key, source);
+        self.check_root("put", key)?;
+        let error = |source| self.object_error("put", key, source);
         let temporary = self.write_temporary(body).map_err(error)?;
         let renamed = self.ensure_directory(directory).and_then(|()| {
             fs::rename(&temporary, &path).or_else(|failed| {
@@ -216,7 +220,7 @@ impl Inner {
     }
 
     fn get(&self, key: &ObjectKey) -> Result<Bytes, StoreError> {
-        let error = |source| object_error("get", key, source);
+        let error = |source| self.object_error("get", key, source);
         let mut file = File::open(self.path("get", key)?).map_err(error)?;
         let expected = file.metadata().map_err(error)?.len();
         let mut body = Vec::with_capacity(usize::try_from(expected).unwrap_or(0));
@@ -225,8 +229,8 @@ impl Inner {
     }
 
     fn get_range(&self, key: &ObjectKey, range: Range<u64>) -> Result<Bytes, StoreError> {
-        let file = File::open(self.path("get", key)?).map_err(|e| object_error("get", key, e))?;
-        let size = file.metadata().map_err(|e| object_error("get", key, e))?.len();
+        let file = File::open(self.path("get", key)?).map_err(|e| self.object_error("get", key, e))?;
+        let size = file.metadata().map_err(|e| self.object_error("get", key, e))?.len();
         let truncated = || {
             let message = format!("bytes {}..{} were asked for, the object has {size}", range.start, range.end);
             StoreError::new("get", key, StoreErrorKind::Truncated, message)
@@ -238,7 +242,7 @@ impl Inner {
         let mut body = vec![0; usize::try_from(range.end - range.start).map_err(|_| truncated())?];
         file.read_exact_at(&mut body, range.start).map_err(|e| match e.kind() {
             ErrorKind::UnexpectedEof => truncated(),
-            _ => object_error("get", key, e),
+            _ => self.object_error("get", key, e),
         })?;
         Ok(body.into())
     }
@@ -249,10 +253,7 @@ impl Inner {
         if start.split('/').any(|part| part == "." || part == "..") || start.starts_with('/') {
             return Ok(Vec::new());
         }
-        if !self.root.is_dir() {
-            let message = format!("no such directory: {}", self.location);
-            return Err(StoreError::new("list", prefix, StoreErrorKind::NoSuchPlace, message));
-        }
+        self.check_root("list", prefix)?;
         let mut found = Vec::new();
         let mut pending = vec![(start.to_owned(), 0)];
         while let Some((name, depth)) = pending.pop() {
@@ -283,6 +284,35 @@ impl Inner {
         }
         found.sort_unstable_by(|a, b| a.key.cmp(&b.key));
         Ok(found)
+    }
+
+    /// Makes sure that the directory is still the one that was opened: in an empty one that an unmounted disk leaves, everything
+    /// would seem to be gone, and whatever is stored would fill the wrong disk.
+    fn check_root(&self, operation: &'static str, subject: impl std::fmt::Display) -> Result<(), StoreError> {
+        match identity(&self.root) {
+            Ok(identity) if identity == self.identity => Ok(()),
+            Ok(_) => {
+                let message = format!("{} is another directory than before; is the disk still mounted?", self.location);
+                Err(StoreError::new(operation, subject, StoreErrorKind::Unavailable, message))
+            }
+            Err(source) if is_absent(&source) => {
+                let message = format!("no such directory: {}", self.location);
+                Err(StoreError::new(operation, subject, StoreErrorKind::NoSuchPlace, message))
+            }
+            Err(source) => Err(error_at(operation, subject, source)),
+        }
+    }
+
+    /// Makes the error of an operation on an object. It is not there only where the directory is.
+    fn object_error(&self, operation: &'static str, key: &ObjectKey, source: io::Error) -> StoreError {
+        if let Some(elsewhere) = is_absent(&source).then(|| self.check_root(operation, key).err()).flatten() {
+            return elsewhere;
+        }
+        match source.kind() {
+            ErrorKind::IsADirectory if operation != "put" => StoreError::not_found(operation, key),
+            _ if operation != "put" && is_absent(&source) => StoreError::not_found(operation, key),
+            _ => error_at(operation, key, source),
+        }
     }
 
     /// Removes what crashed runs left behind. Failing to is no reason not to work.
@@ -332,13 +362,28 @@ fn is_absent(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)
 }
 
-fn object_error(operation: &'static str, key: &ObjectKey, source: io::Error) -> StoreError {
-    match source.kind() {
-        ErrorKind::IsADirectory if operation != "put" => StoreError::not_found(operation, key),
-        _ if operation != "put" && is_absent(&source) => StoreError::not_found(operation, key),
-        _ => error_at(operation, key, source),
-    }
+/// Returns what tells a directory from an empty mount point: its inode. (A file system that is mounted again, as automounters do
+/// it, may have another device number.)
+fn identity(root: &Path) -> io::Result<u64> {
+    let metadata = fs::metadata(root)?;
+    if metadata.is_dir() { Ok(metadata.ino()) } else { Err(ErrorKind::NotADirectory.into()) }
 }
+
+/// Failures of the way to a file system: the device or server behind it is gone, for now or for good.
+const WAY: [i32; 12] = [
+    libc::EIO,
+    libc::ESTALE,
+    libc::ETIMEDOUT,
+    libc::EBUSY,
+    libc::ENODEV,
+    libc::ENXIO,
+    libc::ENOTCONN,
+    libc::ECONNRESET,
+    libc::ECONNABORTED,
+    libc::EHOSTDOWN,
+    libc::EHOSTUNREACH,
+    libc::EREMOTEIO,
+];
 
 fn error_at(operation: &'static str, subject: impl std::fmt::Display, source: io::Error) -> StoreError {
     let (kind, message) = match source.kind() {
@@ -347,7 +392,7 @@ fn error_at(operation: &'static str, subject: impl std::fmt::Display, source: io
         ErrorKind::QuotaExceeded => (StoreErrorKind::Full, "the disk quota is used up"),
         ErrorKind::PermissionDenied => (StoreErrorKind::Denied, "permission denied"),
         ErrorKind::ReadOnlyFilesystem => (StoreErrorKind::Denied, "the file system is read-only"),
-        ErrorKind::TimedOut | ErrorKind::StaleNetworkFileHandle | ErrorKind::ResourceBusy => {
+        _ if source.raw_os_error().is_some_and(|code| WAY.contains(&code)) => {
             (StoreErrorKind::Unavailable, "the file system does not answer")
         }
         _ if matches!(source.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) => {
@@ -429,6 +474,29 @@ mod tests {
         assert!(!directory.path().join("repo").exists());
     }
 
+    #[tokio::test]
+    async fn an_unmounted_disk_has_lost_nothing_and_is_not_filled_behind_its_back() {
+        let (directory, store) = store(OpenMode::Write);
+        let key = ObjectKey::from_listed("packs/00/a");
+        store.put(&key, Bytes::from_static(b"x")).await.expect("stored");
+        let (root, away) = (directory.path().join("repo"), directory.path().join("away"));
+        fs::rename(&root, &away).expect("renamed");
+        for kind in [StoreErrorKind::NoSuchPlace, StoreErrorKind::Unavailable] {
+            assert_eq!(store.get(&key).await.expect_err("unmounted").kind, kind);
+            assert_eq!(store.get_range(&key, 0..1).await.expect_err("unmounted").kind, kind);
+            assert_eq!(store.head(&key).await.expect_err("unmounted").kind, kind);
+            assert_eq!(store.list("packs/").await.expect_err("unmounted").kind, kind);
+            assert_eq!(store.put(&key, Bytes::new()).await.expect_err("unmounted").kind, kind);
+            if kind == StoreErrorKind::NoSuchPlace {
+                fs::create_dir(&root).expect("the mount point");
+            }
+        }
+        assert_eq!(fs::read_dir(&root).expect("there").count(), 0);
+        fs::remove_dir(&root).expect("removed");
+        fs::rename(&away, &root).expect("mounted again");
+        assert_eq!(&store.get(&key).await.expect("there")[..], b"x");
+    }
+
     #[test]
     fn system_errors_become_kinds() {
         for (code, kind) in [
@@ -439,7 +507,9 @@ mod tests {
             (libc::EROFS, StoreErrorKind::Denied),
             (libc::ESTALE, StoreErrorKind::Unavailable),
             (libc::EMFILE, StoreErrorKind::Unavailable),
-            (libc::EIO, StoreErrorKind::Other),
+            (libc::EIO, StoreErrorKind::Unavailable),
+            (libc::ENOTCONN, StoreErrorKind::Unavailable),
+            (libc::EINVAL, StoreErrorKind::Other),
         ] {
             assert_eq!(error_at("put", "x", io::Error::from_raw_os_error(code)).kind, kind, "{code}");
         }

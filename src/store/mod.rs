@@ -85,6 +85,8 @@ pub enum StoreErrorKind {
     TimedOut,
     /// Nobody knows the name of the endpoint's host.
     UnknownHost,
+    /// The server's certificate is from an authority that is not known here.
+    Untrusted,
     /// The clocks of this machine and of the store differ too much for a request to count.
     Skewed,
     /// The store answered, whole and consistent, with fewer or more bytes than the object or range has.
@@ -154,6 +156,14 @@ impl StoreError {
     /// Makes the error for an object that is not there.
     pub fn not_found(operation: &'static str, key: &ObjectKey) -> Self {
         Self::new(operation, key, StoreErrorKind::NotFound, "no such object")
+    }
+
+    /// Returns what happened and the innermost cause in one clause, without what was tried.
+    pub fn clause(&self) -> String {
+        match &self.source {
+            Some(source) => format!("{}: {source}", self.message),
+            None => self.message.clone(),
+        }
     }
 
     /// Adds how long the store asks to wait.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::cancel::Cancel;
 use crate::progress::Monitor;
 use crate::store::layer::limit::{LimitOptions, LimitStore};
 use crate::store::layer::retry::{RetryOptions, RetryStore};
@@ -38,6 +39,8 @@ pub struct OpenOptions {
     pub retry: RetryOptions,
     /// How a bucket is reached.
     pub s3: S3Options,
+    /// Ends every wait in the store when ending is asked for.
+    pub cancel: Cancel,
 }
 
 impl Default for OpenOptions {
@@ -50,6 +53,7 @@ impl Default for OpenOptions {
             download_bytes_per_second: None,
             retry: RetryOptions::default(),
             s3: S3Options::default(),
+            cancel: Cancel::default(),
         }
     }
 }
@@ -82,5 +86,5 @@ pub fn open(
         }
     };
     let limited = Arc::new(LimitStore::new(store, limits));
-    Ok(Arc::new(RetryStore::new(limited, options.retry, monitor)))
+    Ok(Arc::new(RetryStore::new(limited, options.retry, monitor, options.cancel.clone())))
 }

@@ -8,6 +8,7 @@ fn allowed() -> BTreeMap<&'static str, &'static [&'static str]> {
     BTreeMap::from([
         ("model", &[][..]),
         ("progress", &[][..]),
+        ("cancel", &[][..]),
         ("fs", &["model"][..]),
         ("process", &["model"][..]),
         ("database", &["model", "process"][..]),
@@ -15,7 +16,7 @@ fn allowed() -> BTreeMap<&'static str, &'static [&'static str]> {
         ("format", &["model", "crypto"][..]),
         ("chunker", &["model", "format"][..]),
         ("compress", &["model", "format"][..]),
-        ("store", &["model", "progress"][..]),
+        ("store", &["model", "progress", "cancel"][..]),
         ("source", &["model", "progress", "fs", "process", "database"][..]),
         ("target", &["model", "progress", "fs", "process", "database"][..]),
         ("repository", &["model", "progress", "crypto", "format", "chunker", "compress", "store"][..]),
@@ -24,6 +25,7 @@ fn allowed() -> BTreeMap<&'static str, &'static [&'static str]> {
             &[
                 "model",
                 "progress",
+                "cancel",
                 "process",
                 "database",
                 "crypto",
@@ -41,6 +43,7 @@ fn allowed() -> BTreeMap<&'static str, &'static [&'static str]> {
             &[
                 "model",
                 "progress",
+                "cancel",
                 "process",
                 "database",
                 "crypto",

@@ -1,7 +1,7 @@
 //! Keeps to limits: requests at once, requests a second, bytes a second.
 //!
-//! The number of requests at once adapts: each answer that asks to slow down halves it, and every full round of
-//! successes raises it by one, up to the maximum. What is held back waits here, in order, and is not an error.
+//! The number of requests at once adapts: each answer that asks to slow down, and each request that timed out, halves it, and
+//! every full round of successes raises it by one, up to the maximum: a slow line carries one pack better than none of sixteen. What is held back waits here, in order, and is not an error.
 
 use std::fmt;
 use std::ops::Range;
@@ -68,7 +68,9 @@ impl LimitStore {
         let pass = self.gate.enter().await;
         let outcome = request.await;
         match &outcome {
-            Err(error) if error.kind == StoreErrorKind::Throttled => pass.throttled(error.retry_after),
+            Err(error) if matches!(error.kind, StoreErrorKind::Throttled | StoreErrorKind::TimedOut) => {
+                pass.throttled(error.retry_after);
+            }
             Err(error) if error.kind.is_outage() => {}
             _ => pass.succeeded(),
         }
@@ -275,6 +277,19 @@ mod tests {
             store.put(&key(), Bytes::new()).await.expect("stored");
         }
         assert_eq!(store.concurrency(), 8);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_timed_out_halves_what_runs_at_once() {
+        let faulty = FaultStore::new(Arc::new(MemoryStore::default()));
+        for (nth, kind) in [(1, StoreErrorKind::TimedOut), (2, StoreErrorKind::Unavailable)] {
+            faulty.plan(Fault::on(Operation::Put).nth(nth).fail_before(kind));
+        }
+        let store = LimitStore::new(Arc::new(faulty), options(8));
+        for _ in 0..2 {
+            store.put(&key(), Bytes::new()).await.expect_err("planned");
+        }
+        assert_eq!(store.concurrency(), 4, "a reset says nothing about the line");
     }
 
     #[tokio::test(start_paused = true)]

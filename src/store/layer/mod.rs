@@ -6,6 +6,7 @@
 
 pub mod fault;
 pub mod limit;
+mod outage;
 pub mod record;
 pub mod retry;
 

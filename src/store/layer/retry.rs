@@ -2,23 +2,30 @@
 //!
 //! Waits grow exponentially with full jitter and are never shorter than the store asks for. All operations share a
 //! budget of retries, so that a provider in trouble sees a bounded number more of requests, however many operations are
-//! under way. Each operation has a deadline. A store that was never reached is given up early: a wrong endpoint should
-//! not look like a backup that hangs.
+//! under way. They share the clock of an outage too: a store that has gone away is given up after one deadline. Whoever asks
+//! the run to end is heard in every wait.
 
 use std::fmt;
 use std::future::Future;
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::time::Instant;
 
+use crate::cancel::Cancel;
 use crate::model::key::ObjectKey;
-use crate::progress::{Counter, Monitor};
+use crate::progress::{Counter, Monitor, Waiting};
+use crate::store::layer::Operation;
+use crate::store::layer::outage::Outage;
 use crate::store::{ObjectInfo, Store, StoreError, StoreErrorKind};
+
+/// What writes may still take once ending was asked for: what is nearly stored need not be stored again.
+const LAST_WRITES: Duration = Duration::from_secs(5);
+/// As long as the store has never answered, people are told after this long that no answer has come yet.
+const SILENCE: Duration = Duration::from_secs(3);
 
 /// How often and how long to try again.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -27,29 +34,30 @@ pub struct RetryOptions {
     pub first_delay: Duration,
     /// The longest wait that doubling leads to.
     pub delay_max: Duration,
-    /// An operation is not tried again when it would be this long after its start.
+    /// A store is given up when it would be tried again this long after the first failure with no answer since; the same
+    /// holds for an operation by itself. The request under way then may take its own time.
     pub give_up_after: Duration,
-    /// The same, as long as the store has never answered.
-    pub give_up_unreached_after: Duration,
+    /// The same for a host whose name nobody knows, as long as the store has never answered: a mistyped endpoint.
+    pub give_up_unknown_host_after: Duration,
     /// Retries that all operations together may make at once.
     pub budget: u32,
     /// Retries a second that the budget regains.
     pub budget_per_second: f64,
     /// How often an answer of the wrong length, or about the wrong time, is asked for: one that comes twice stays so.
-    pub truncated_tries: u32,
+    pub wrong_tries: u32,
 }
 
 impl Default for RetryOptions {
-    /// Ten minutes for an operation, as long as a provider's restart takes; half a minute where nothing ever answered.
+    /// Ten minutes, as long as a provider's restart takes; ten seconds for a name that nobody knows.
     fn default() -> Self {
         Self {
             first_delay: Duration::from_millis(200),
             delay_max: Duration::from_secs(30),
             give_up_after: Duration::from_secs(600),
-            give_up_unreached_after: Duration::from_secs(30),
+            give_up_unknown_host_after: Duration::from_secs(10),
             budget: 100,
             budget_per_second: 2.0,
-            truncated_tries: 2,
+            wrong_tries: 2,
         }
     }
 }
@@ -59,8 +67,9 @@ pub struct RetryStore {
     inner: Arc<dyn Store>,
     options: RetryOptions,
     monitor: Arc<dyn Monitor>,
+    cancel: Cancel,
     budget: Mutex<Budget>,
-    reached: AtomicBool,
+    outage: Mutex<Outage>,
 }
 
 impl fmt::Debug for RetryStore {
@@ -70,51 +79,127 @@ impl fmt::Debug for RetryStore {
 }
 
 impl RetryStore {
-    /// Puts retrying over `inner`; each retry is counted on `monitor`.
-    pub fn new(inner: Arc<dyn Store>, options: RetryOptions, monitor: Arc<dyn Monitor>) -> Self {
+    /// Puts retrying over `inner`; each retry, and what is waited for, is told to `monitor`.
+    ///
+    /// Once `cancel` asks to end, nothing is tried again, reading ends at once, and what is being written has a few seconds
+    /// left; what is dropped fails as [`StoreErrorKind::Interrupted`].
+    pub fn new(inner: Arc<dyn Store>, options: RetryOptions, monitor: Arc<dyn Monitor>, cancel: Cancel) -> Self {
         let budget = Mutex::new(Budget { tokens: f64::from(options.budget), updated: Instant::now() });
-        Self { inner, options, monitor, budget, reached: AtomicBool::new(false) }
+        Self { inner, options, monitor, cancel, budget, outage: Mutex::default() }
     }
 
-    async fn retrying<T, F>(&self, mut attempt: impl FnMut() -> F) -> Result<T, StoreError>
+    async fn retrying<T, F>(
+        &self,
+        operation: Operation,
+        subject: &str,
+        mut attempt: impl FnMut() -> F,
+    ) -> Result<T, StoreError>
     where
         F: Future<Output = Result<T, StoreError>> + Send,
     {
-        let started = Instant::now();
-        let (mut tries, mut wrong) = (0, 0);
+        let mut failing = Failing::default();
         loop {
-            let mut error = match attempt().await {
-                Ok(value) => {
-                    self.reached.store(true, Ordering::Relaxed);
-                    return Ok(value);
+            let outcome = self.attempted(operation, subject, attempt()).await;
+            let error = match outcome {
+                Err(error) if error.kind == StoreErrorKind::Interrupted => return Err(error),
+                Err(error) if error.kind.is_transient() => error,
+                // Being refused is an answer too; what is no answer of the store's is `Other`.
+                Err(error) if matches!(error.kind, StoreErrorKind::Other | StoreErrorKind::Untrusted) => {
+                    return Err(error);
                 }
-                Err(error) => error,
-            };
-            tries += 1;
-            wrong += u32::from(!error.kind.is_outage());
-            if !error.kind.is_outage() && error.kind != StoreErrorKind::Other || error.kind == StoreErrorKind::Throttled
-            {
-                self.reached.store(true, Ordering::Relaxed);
-            }
-            if !error.kind.is_transient() {
-                return Err(error);
-            }
-            let pause = self.pause(tries, error.retry_after);
-            let deadline = match self.reached.load(Ordering::Relaxed) {
-                true => self.options.give_up_after,
-                false => self.options.give_up_unreached_after,
-            };
-            let truncated_enough = wrong >= self.options.truncated_tries;
-            if truncated_enough || started.elapsed() + pause > deadline {
-                if tries > 1 {
-                    let seconds = started.elapsed().as_secs();
-                    error.message = format!("{}; gave up after {tries} tries in {seconds} s", error.message);
+                other => {
+                    self.answered();
+                    return other;
                 }
-                return Err(error);
-            }
+            };
+            let pause = self.pause_or_give_up(&mut failing, error)?;
             self.monitor.add(Counter::Retries, 1);
-            tokio::time::sleep(pause).await;
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = self.cancel.asked() => return Err(interrupted(operation, subject)),
+            }
         }
+    }
+
+    /// Makes one attempt, for as long as nobody asks to end.
+    async fn attempted<T>(
+        &self,
+        operation: Operation,
+        subject: &str,
+        attempt: impl Future<Output = Result<T, StoreError>> + Send,
+    ) -> Result<T, StoreError> {
+        let dropped = async {
+            self.cancel.asked().await;
+            if operation.is_mutation()
+                && let Some(since) = self.cancel.since()
+            {
+                tokio::time::sleep_until(since + LAST_WRITES).await;
+            }
+        };
+        let silent = async {
+            tokio::time::sleep(SILENCE).await;
+            self.tell_silence();
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            biased;
+            outcome = attempt => outcome,
+            () = dropped => Err(interrupted(operation, subject)),
+            () = silent => unreachable!("it only tells"),
+        }
+    }
+
+    /// Notes a failure that may pass, and returns how long to wait before the next try, or the failure if there is none.
+    fn pause_or_give_up(&self, failing: &mut Failing, error: StoreError) -> Result<Duration, StoreError> {
+        failing.tries += 1;
+        failing.wrong += u32::from(!error.kind.is_outage());
+        let now = Instant::now();
+        let first = *failing.since.get_or_insert(now);
+        let pause = self.pause(failing.tries, error.retry_after);
+        if !error.kind.is_outage() {
+            self.answered();
+            return if failing.wrong >= self.options.wrong_tries {
+                Err(failing.given_up(error, first))
+            } else {
+                Ok(pause)
+            };
+        }
+        let mut outage = self.outage();
+        let since = outage.failed(&error, now).min(first);
+        let deadline = match error.kind {
+            StoreErrorKind::UnknownHost if !outage.is_reached() => self.options.give_up_unknown_host_after,
+            _ => self.options.give_up_after,
+        };
+        let given_up = now.duration_since(since) + pause > deadline;
+        let is_told = outage.is_to_be_told();
+        drop(outage);
+        if given_up {
+            self.monitor.waiting(None);
+            return Err(failing.given_up(error, since));
+        }
+        if is_told {
+            self.monitor.waiting(Some(Waiting { cause: &error.clause(), so_far: now.duration_since(since) }));
+        }
+        Ok(pause)
+    }
+
+    fn answered(&self) {
+        let told = self.outage().answered();
+        if told {
+            self.monitor.waiting(None);
+        }
+    }
+
+    /// Says that no answer has come yet, where none has ever come: later on it may be a large object that takes its time.
+    fn tell_silence(&self) {
+        if !self.outage().is_silent() {
+            return;
+        }
+        self.monitor.waiting(Some(Waiting { cause: "no answer yet", so_far: SILENCE }));
+    }
+
+    fn outage(&self) -> MutexGuard<'_, Outage> {
+        self.outage.lock().expect("no panic while held")
     }
 
     /// Returns how long to wait after the `tries`th failure.
@@ -126,6 +211,31 @@ impl RetryStore {
         let budgeted = self.budget.lock().expect("no panic while held").take(&self.options, Instant::now());
         wanted.max(budgeted)
     }
+}
+
+/// An operation that has failed so far.
+#[derive(Debug, Default)]
+struct Failing {
+    tries: u32,
+    /// Answers that came and were not right.
+    wrong: u32,
+    since: Option<Instant>,
+}
+
+impl Failing {
+    fn given_up(&self, mut error: StoreError, since: Instant) -> StoreError {
+        let seconds = since.elapsed().as_secs();
+        if self.tries > 1 {
+            error.message = format!("{}; gave up after {} tries in {seconds} s", error.message, self.tries);
+        } else if seconds > 0 {
+            error.message = format!("{}; gave up, as nothing was answered for {seconds} s", error.message);
+        }
+        error
+    }
+}
+
+fn interrupted(operation: Operation, subject: &str) -> StoreError {
+    StoreError::new(operation.name(), subject, StoreErrorKind::Interrupted, "interrupted")
 }
 
 /// The retries that may still be made, shared by all operations.
@@ -158,27 +268,27 @@ impl Store for RetryStore {
     }
 
     async fn put(&self, key: &ObjectKey, body: Bytes) -> Result<(), StoreError> {
-        self.retrying(|| self.inner.put(key, body.clone())).await
+        self.retrying(Operation::Put, key.as_str(), || self.inner.put(key, body.clone())).await
     }
 
     async fn get(&self, key: &ObjectKey) -> Result<Bytes, StoreError> {
-        self.retrying(|| self.inner.get(key)).await
+        self.retrying(Operation::Get, key.as_str(), || self.inner.get(key)).await
     }
 
     async fn get_range(&self, key: &ObjectKey, range: Range<u64>) -> Result<Bytes, StoreError> {
-        self.retrying(|| self.inner.get_range(key, range.clone())).await
+        self.retrying(Operation::GetRange, key.as_str(), || self.inner.get_range(key, range.clone())).await
     }
 
     async fn head(&self, key: &ObjectKey) -> Result<ObjectInfo, StoreError> {
-        self.retrying(|| self.inner.head(key)).await
+        self.retrying(Operation::Head, key.as_str(), || self.inner.head(key)).await
     }
 
     async fn list(&self, prefix: &str) -> Result<Vec<ObjectInfo>, StoreError> {
-        self.retrying(|| self.inner.list(prefix)).await
+        self.retrying(Operation::List, prefix, || self.inner.list(prefix)).await
     }
 
     async fn delete(&self, key: &ObjectKey) -> Result<(), StoreError> {
-        self.retrying(|| self.inner.delete(key)).await
+        self.retrying(Operation::Delete, key.as_str(), || self.inner.delete(key)).await
     }
 }
 
@@ -201,7 +311,8 @@ mod tests {
             faulty.plan(fault);
         }
         let monitor = Arc::new(Collected::default());
-        let retry = RetryStore::new(Arc::new(faulty.clone()), RetryOptions::default(), monitor.clone());
+        let (options, cancel) = (RetryOptions::default(), Cancel::default());
+        let retry = RetryStore::new(Arc::new(faulty.clone()), options, monitor.clone(), cancel);
         (retry, faulty, monitor)
     }
 
@@ -225,21 +336,125 @@ mod tests {
         }
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_store_that_never_answered_is_given_up_soon_and_one_that_did_later() {
-        let down = || Fault::on(Operation::Get).always().fail_before(StoreErrorKind::Unavailable);
-        let started = Instant::now();
-        let (store, ..) = stores(vec![down()]);
-        let error = store.get(&key()).await.expect_err("down");
-        assert!(error.message.contains("gave up after"), "{error}");
-        assert!(started.elapsed() <= Duration::from_secs(30), "{:?}", started.elapsed());
+    fn down(operation: Operation) -> Fault {
+        Fault::on(operation).always().fail_before(StoreErrorKind::Unavailable)
+    }
 
-        let (store, ..) = stores(vec![down()]);
+    fn is_about_ten_minutes(elapsed: Duration) {
+        assert!(elapsed > Duration::from_secs(500) && elapsed <= Duration::from_secs(600), "{elapsed:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_store_that_does_not_answer_is_waited_for_whether_it_ever_did_or_not() {
+        for answers in [false, true] {
+            let (store, _, monitor) = stores(vec![down(Operation::Get)]);
+            if answers {
+                store.list("").await.expect("answers");
+            }
+            let started = Instant::now();
+            let error = store.get(&key()).await.expect_err("down");
+            assert!(error.message.contains("; gave up after "), "{error}");
+            is_about_ten_minutes(started.elapsed());
+            let waits = monitor.waits();
+            assert!(waits[0].as_deref() == Some("planned fault") && waits.last() == Some(&None), "{waits:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_store_that_went_away_costs_one_deadline_however_many_ask_together_or_in_turn() {
+        let (store, faulty, _) = stores(vec![down(Operation::Get), down(Operation::Delete)]);
         store.list("").await.expect("answers");
         let started = Instant::now();
-        store.get(&key()).await.expect_err("down");
-        let elapsed = started.elapsed();
-        assert!(elapsed > Duration::from_secs(300) && elapsed <= Duration::from_secs(600), "{elapsed:?}");
+        let key = key();
+        let asked = futures::future::join_all((0..50).map(|_| store.get(&key))).await;
+        assert!(asked.iter().all(Result::is_err));
+        for _ in 0..100 {
+            store.get(&key).await.expect_err("down");
+        }
+        let error = store.delete(&key).await.expect_err("the lease is tried once");
+        assert!(error.message.contains("gave up, as nothing was answered for "), "{error}");
+        is_about_ten_minutes(started.elapsed());
+        faulty.forget_plan();
+        store.list("").await.expect("answers again");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_in_between_ends_an_outage_and_a_single_operation_still_ends() {
+        let (store, ..) = stores(vec![down(Operation::Get)]);
+        let (started, key) = (Instant::now(), key());
+        let others = async {
+            loop {
+                store.list("").await.expect("answers");
+                tokio::time::sleep(Duration::from_secs(60)).await;
+            }
+        };
+        tokio::select! {
+            outcome = store.get(&key) => drop(outcome.expect_err("never readable")),
+            () = others => {}
+        }
+        is_about_ten_minutes(started.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_host_that_nobody_knows_is_given_up_soon_unless_it_was_known_before() {
+        let unknown = || Fault::on(Operation::Get).always().fail_before(StoreErrorKind::UnknownHost);
+        let (store, ..) = stores(vec![unknown()]);
+        let started = Instant::now();
+        store.get(&key()).await.expect_err("a typo");
+        assert!(started.elapsed() <= Duration::from_secs(10), "{:?}", started.elapsed());
+
+        let (store, ..) = stores(vec![unknown()]);
+        store.list("").await.expect("answers");
+        let started = Instant::now();
+        store.get(&key()).await.expect_err("the name server is gone");
+        is_about_ten_minutes(started.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_hiccup_is_not_told_and_an_outage_is_until_it_ends() {
+        let hiccup = |nth| Fault::on(Operation::Get).nth(nth).fail_before(StoreErrorKind::Unavailable);
+        let (store, _, monitor) = stores(vec![hiccup(1)]);
+        store.put(&key(), Bytes::new()).await.expect("stored");
+        store.get(&key()).await.expect("there");
+        assert_eq!(monitor.waits(), []);
+        let (store, _, monitor) = stores((1..=3).map(hiccup).collect());
+        store.put(&key(), Bytes::new()).await.expect("stored");
+        store.get(&key()).await.expect("there");
+        let cause = Some("planned fault".to_owned());
+        assert_eq!(monitor.waits(), [cause.clone(), cause, None]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn clocks_that_differ_once_are_worth_a_second_try() {
+        let skewed = |nth| Fault::on(Operation::Get).nth(nth).fail_before(StoreErrorKind::Skewed);
+        let (store, ..) = stores(vec![skewed(1)]);
+        store.put(&key(), Bytes::new()).await.expect("stored");
+        store.get(&key()).await.expect("there");
+        let (store, ..) = stores(vec![skewed(1), skewed(2)]);
+        assert_eq!(store.get(&key()).await.expect_err("it stays so").kind, StoreErrorKind::Skewed);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn ending_is_heard_in_every_wait_and_what_is_being_written_has_a_moment_left() {
+        let (store, ..) = stores(vec![down(Operation::Get), down(Operation::Put)]);
+        let (store, cancel) = (Arc::new(store), Cancel::default());
+        let store =
+            Arc::new(RetryStore::new(store, RetryOptions::default(), Arc::new(Collected::default()), cancel.clone()));
+        let ends_within = async |work: tokio::task::JoinHandle<Result<(), StoreError>>| {
+            tokio::time::sleep(Duration::from_secs(30)).await;
+            let asked = Instant::now();
+            cancel.cancel();
+            let error = work.await.expect("no panic").expect_err("interrupted");
+            assert_eq!(error.kind, StoreErrorKind::Interrupted, "{error}");
+            asked.elapsed()
+        };
+        let get = tokio::spawn({
+            let store = store.clone();
+            async move { store.get(&key()).await.map(drop) }
+        });
+        assert_eq!(ends_within(get).await, Duration::ZERO);
+        let put = tokio::spawn(async move { store.put(&key(), Bytes::new()).await });
+        assert!(ends_within(put).await <= LAST_WRITES);
     }
 
     #[tokio::test(start_paused = true)]

@@ -10,8 +10,10 @@ use aws_sdk_s3::config::{
     AppName, BehaviorVersion, Config, Credentials, Region, RequestChecksumCalculation, ResponseChecksumValidation,
     SharedHttpClient, StalledStreamProtectionConfig,
 };
+use aws_smithy_http_client::proxy::ProxyConfig;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use aws_smithy_http_client::tls::{self, TlsContext, TrustStore};
+use aws_smithy_http_client::{Builder, Connector};
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -25,9 +27,6 @@ use crate::store::{StoreError, StoreErrorKind};
 /// How long an unused connection is kept. A slow dump leaves connections idle between packs, and gateways close them
 /// silently after as little as a minute (aws-sdk-rust#1417): a new handshake is cheaper than a pack sent in vain.
 const IDLE_CONNECTION: Duration = Duration::from_secs(15);
-
-/// How long a transfer may make no progress at all before it is given up. The peer may be gone without a word.
-const STALL: Duration = Duration::from_secs(30);
 
 /// Makes the client. Sends nothing.
 pub(super) fn build(
@@ -56,13 +55,8 @@ pub(super) fn build(
         // `layer::retry` retries: it knows budgets, deadlines and the provider's Retry-After.
         .retry_config(RetryConfig::disabled())
         .timeout_config(TimeoutConfig::builder().connect_timeout(options.timeouts.connect).build())
-        .stalled_stream_protection(
-            StalledStreamProtectionConfig::enabled()
-                .upload_enabled(true)
-                .download_enabled(true)
-                .grace_period(STALL)
-                .build(),
-        )
+        // `progress` and `receive` watch what moves, both ways.
+        .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
         .app_name(AppName::new("coffre").expect("a valid name"))
         .build();
     Ok(Client::from_conf(config))
@@ -80,10 +74,15 @@ fn region(location: &S3Location, options: &S3Options) -> String {
     options.region.clone().or_else(environment).unwrap_or_else(|| location.provider.region.to_owned())
 }
 
+/// Makes the HTTP client. Proxies are those of the environment (`HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY`, `NO_PROXY`).
 fn http_client(location: &S3Location, options: &S3Options) -> Result<SharedHttpClient, StoreError> {
-    let builder = aws_smithy_http_client::Builder::new().pool_idle_timeout(IDLE_CONNECTION);
+    let base = || Connector::builder().proxy_config(ProxyConfig::from_env()).pool_idle_timeout(IDLE_CONNECTION);
     if !location.tls {
-        return Ok(builder.build_http());
+        return Ok(Builder::new().build_with_connector_fn(move |settings, _| {
+            let mut builder = base();
+            builder.set_connector_settings(settings.cloned());
+            builder.build_http()
+        }));
     }
     let trust = match &options.ca_file {
         Some(path) => TrustStore::empty().with_pem_certificate(read_ca_file(path).map_err(|message| {
@@ -99,7 +98,12 @@ fn http_client(location: &S3Location, options: &S3Options) -> Result<SharedHttpC
     let context = TlsContext::builder().with_trust_store(trust).build().map_err(|source| {
         StoreError::new("open", location, StoreErrorKind::Other, "TLS could not be set up").with_source(source)
     })?;
-    Ok(builder.tls_provider(tls::Provider::Rustls(CryptoMode::AwsLc)).tls_context(context).build_https())
+    let provider = tls::Provider::Rustls(CryptoMode::AwsLc);
+    Ok(Builder::new().build_with_connector_fn(move |settings, _| {
+        let mut builder = base();
+        builder.set_connector_settings(settings.cloned());
+        builder.tls_provider(provider.clone()).tls_context(context.clone()).build()
+    }))
 }
 
 /// Reads certificates, and makes sure that they are some: the HTTP client takes them unseen and would panic later.

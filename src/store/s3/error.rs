@@ -61,7 +61,8 @@ fn meaning(status: u16, code: Option<&str>, said: Option<&str>) -> (StoreErrorKi
         Some(code) => format!("HTTP {status} {code}"),
         None => format!("HTTP {status}"),
     };
-    let region = said.map_or_else(String::new, |said| format!(": {}", one_line(said)));
+    let said_too =
+        said.map(one_line).filter(|said| !said.is_empty()).map_or_else(String::new, |said| format!(": {said}"));
     let (kind, clause) = match code.unwrap_or_default() {
         "NoSuchKey" => (NotFound, "no such object".to_owned()),
         "NoSuchBucket" => (NoSuchPlace, "the bucket does not exist at this endpoint".into()),
@@ -71,13 +72,13 @@ fn meaning(status: u16, code: Option<&str>, said: Option<&str>) -> (StoreErrorKi
             (Denied, "access denied: the session token has expired or is not valid".into())
         }
         "RequestTimeTooSkewed" | "RequestExpired" => {
-            (Other, "the clock of this machine differs too much from the store's; set the time".into())
+            (Skewed, "the clock of this machine differs too much from the store's; set the time".into())
         }
         "PermanentRedirect"
         | "TemporaryRedirect"
         | "AuthorizationHeaderMalformed"
         | "IllegalLocationConstraintException" => {
-            (Other, format!("the bucket is in another region than the endpoint or the request said{region}"))
+            (Other, format!("the bucket is in another region than the endpoint or the request said{said_too}"))
         }
         "SlowDown" | "ServiceUnavailable" if status == 503 => (Throttled, "the store asks to slow down".into()),
         "SlowDown"
@@ -98,14 +99,14 @@ fn meaning(status: u16, code: Option<&str>, said: Option<&str>) -> (StoreErrorKi
             (Unavailable, "the data did not arrive as it was sent".into())
         }
         _ => match status {
-            401 | 403 => (Denied, "access denied".into()),
+            401 | 403 => (Denied, format!("access denied{said_too}")),
             404 => (NotFound, "no such object".into()),
             408 | 500 | 502 | 503 | 504 | 520..=599 => (Unavailable, "the store failed for the moment".into()),
             416 => (Truncated, "the object is shorter than the range that was asked for".into()),
             429 => (Throttled, "the store asks to slow down".into()),
             507 => (Full, "a quota is used up or the store is full".into()),
             301 | 302 | 307 | 308 => {
-                (Other, format!("the bucket is in another region than the endpoint or the request said{region}"))
+                (Other, format!("the bucket is in another region than the endpoint or the request said{said_too}"))
             }
             200..=299 => (Unavailable, "the store answered with success, but not in a form that can be read".into()),
             _ => match said {
@@ -117,6 +118,14 @@ fn meaning(status: u16, code: Option<&str>, said: Option<&str>) -> (StoreErrorKi
     (kind, format!("{clause} ({answer})"))
 }
 
+/// How C libraries say that a host's name is in no directory; `temporary failure in name resolution` is an outage like others.
+const NOBODY_KNOWS_THE_NAME: [&str; 4] = [
+    "name or service not known",
+    "no address associated with hostname",
+    "name does not resolve",
+    "nodename nor servname provided",
+];
+
 /// Decides what a connection that failed means, by the text of its cause: the TLS library's types are not ours.
 fn connection_meaning(cause: &str, timed_out: bool) -> (StoreErrorKind, &'static str) {
     let lower = cause.to_ascii_lowercase();
@@ -124,20 +133,23 @@ fn connection_meaning(cause: &str, timed_out: bool) -> (StoreErrorKind, &'static
         // A self-signed certificate as `openssl req -x509` makes it unless told otherwise.
         (
             StoreErrorKind::Other,
-            "the server's certificate is an authority's; the server needs one with basicConstraints CA:FALSE",
+            "the server's certificate is an authority's, which a server must not show; make it one with `openssl req -x509 \
+             -addext basicConstraints=critical,CA:FALSE`, or one that is signed by an authority of your own",
         )
     } else if lower.contains("unknownissuer") {
         (
-            StoreErrorKind::Other,
+            StoreErrorKind::Untrusted,
             "the server's certificate is not from an authority known here; name the certificate of a private one as CA \
              file, or install the system's CA certificates",
         )
     } else if lower.contains("invalid peer certificate") {
         (StoreErrorKind::Other, "the server's certificate is not valid for this endpoint")
     } else if lower.contains("corrupt message") || lower.contains("invalidcontenttype") {
-        (StoreErrorKind::Other, "the server does not speak TLS here")
+        (StoreErrorKind::Other, "the server does not speak TLS here; s3+http://… is for one that does not")
+    } else if NOBODY_KNOWS_THE_NAME.iter().any(|known| lower.contains(known)) {
+        (StoreErrorKind::UnknownHost, "nobody knows the name of the endpoint")
     } else if timed_out {
-        (StoreErrorKind::Unavailable, "the store did not answer in time")
+        (StoreErrorKind::TimedOut, "the store did not answer in time")
     } else {
         (StoreErrorKind::Unavailable, "the connection to the store failed")
     }
@@ -180,11 +192,11 @@ mod tests {
             (404, Some("NoSuchKey"), NotFound, "no such object (HTTP 404 NoSuchKey)"),
             (404, None, NotFound, "no such object (HTTP 404)"),
             (404, Some("NoSuchBucket"), NoSuchPlace, "does not exist at this endpoint (HTTP 404 NoSuchBucket)"),
-            (403, Some("AccessDenied"), Denied, "access denied (HTTP 403 AccessDenied)"),
-            (403, None, Denied, "access denied (HTTP 403)"),
+            (403, Some("AccessDenied"), Denied, "access denied: because (HTTP 403 AccessDenied)"),
+            (403, None, Denied, "access denied: because (HTTP 403)"),
             (403, Some("InvalidAccessKeyId"), Denied, "does not know this access key"),
             (403, Some("SignatureDoesNotMatch"), Denied, "secret key"),
-            (403, Some("RequestTimeTooSkewed"), Other, "clock"),
+            (403, Some("RequestTimeTooSkewed"), Skewed, "clock"),
             (403, Some("QuotaExceeded"), Full, "quota"),
             (400, Some("AuthorizationHeaderMalformed"), Other, "region"),
             (301, Some("PermanentRedirect"), Other, "region"),
@@ -208,13 +220,23 @@ mod tests {
     }
 
     #[test]
-    fn connections_that_fail_for_good_are_told_apart() {
+    fn connections_that_fail_are_told_apart() {
         for (cause, kind, sentence) in [
-            ("invalid peer certificate: UnknownIssuer", StoreErrorKind::Other, "CA file"),
+            ("invalid peer certificate: UnknownIssuer", StoreErrorKind::Untrusted, "CA file"),
             ("invalid peer certificate: Other(OtherError(CaUsedAsEndEntity))", StoreErrorKind::Other, "CA:FALSE"),
             ("invalid peer certificate: Expired", StoreErrorKind::Other, "not valid"),
             ("received corrupt message of type InvalidContentType", StoreErrorKind::Other, "TLS"),
             ("Connection refused (os error 111)", StoreErrorKind::Unavailable, "connection"),
+            (
+                "failed to lookup address information: Name or service not known",
+                StoreErrorKind::UnknownHost,
+                "nobody knows the name",
+            ),
+            (
+                "failed to lookup address information: Temporary failure in name resolution",
+                StoreErrorKind::Unavailable,
+                "connection",
+            ),
         ] {
             let (found, message) = connection_meaning(cause, false);
             assert!(found == kind && message.contains(sentence), "{cause}: {message}");

@@ -21,11 +21,13 @@ use crate::model::id::hex;
 use crate::model::key::{ObjectKey, ObjectKind};
 use crate::store::location::S3Location;
 use crate::store::s3::credentials::S3Credentials;
+use crate::store::s3::progress::{SendInPieces, Sent};
 use crate::store::{ObjectInfo, Store, StoreError, StoreErrorKind};
 
 mod client;
 pub mod credentials;
 mod error;
+mod progress;
 pub mod provider;
 
 /// The largest object that is read whole. Bounds the memory that a lying provider can claim; packs are 32 MiB.
@@ -34,28 +36,28 @@ const OBJECT_BYTES_MAX: u64 = 1 << 30;
 /// What an object says it is. An answer of another type that looks like an error is one.
 const CONTENT_TYPE: &str = "application/octet-stream";
 
-/// How long one attempt may take.
+/// How long one attempt may go without anything happening. A transfer that moves is never too slow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timeouts {
     /// To make a connection.
     pub connect: Duration,
-    /// For any request, before the bytes it moves are counted.
-    pub base: Duration,
-    /// The slowest transfer that is waited for, in bytes a second; a body of that many bytes adds a second.
+    /// For an answer to begin, once everything was sent.
+    pub answer: Duration,
+    /// Between two pieces of a body, in either direction.
+    pub stall: Duration,
+    /// What was handed to the system and still stands in its buffers is sent at least this fast, in bytes a second.
     pub bytes_per_second_min: u64,
 }
 
 impl Default for Timeouts {
-    /// Ten seconds to connect, thirty for a request, and a second more for each 64 KiB: the share that each of 16
-    /// connections has of 8 Mbit/s.
+    /// Ten seconds to connect, thirty for an answer, a minute without movement, 16 KiB a second.
     fn default() -> Self {
-        Self { connect: Duration::from_secs(10), base: Duration::from_secs(30), bytes_per_second_min: 64 << 10 }
-    }
-}
-
-impl Timeouts {
-    fn for_bytes(self, bytes: u64) -> Duration {
-        self.base + Duration::from_secs_f64(bytes as f64 / self.bytes_per_second_min.max(1) as f64)
+        Self {
+            connect: Duration::from_secs(10),
+            answer: Duration::from_secs(30),
+            stall: Duration::from_secs(60),
+            bytes_per_second_min: 16 << 10,
+        }
     }
 }
 
@@ -70,7 +72,7 @@ pub struct S3Options {
     pub region: Option<String>,
     /// A file of certificates (PEM) to trust instead of the system's. Without it `AWS_CA_BUNDLE` counts.
     pub ca_file: Option<PathBuf>,
-    /// How long one attempt may take.
+    /// How long one attempt may go without anything happening.
     pub timeouts: Timeouts,
 }
 
@@ -120,24 +122,20 @@ impl S3Store {
         format!("{}{key}", self.prefix)
     }
 
-    /// Runs one attempt, for no longer than moving `bytes` may take.
-    async fn attempt<T>(
+    /// Waits for the answer to a request without a body.
+    async fn answer<T>(
         &self,
         operation: &'static str,
         subject: impl fmt::Display,
-        bytes: u64,
         request: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
-        let limit = self.timeouts.for_bytes(bytes);
-        tokio::time::timeout(limit, request).await.unwrap_or_else(|_| {
-            let message = format!("the store did not answer within {} s", limit.as_secs_f64().ceil());
-            Err(StoreError::new(operation, subject, StoreErrorKind::Unavailable, message))
-        })
+        let limit = self.timeouts.answer;
+        tokio::time::timeout(limit, request).await.unwrap_or_else(|_| Err(timed_out(operation, subject, limit)))
     }
 
     /// Sends an object once. `Ok(false)` is a success that does not look like one.
     async fn put_once(&self, key: &ObjectKey, body: Bytes, md5: &[u8; 16]) -> Result<bool, StoreError> {
-        let bytes = body.len() as u64;
+        let (bytes, sent) = (body.len() as u64, Sent::nothing());
         let request = self
             .client
             .put_object()
@@ -146,21 +144,23 @@ impl S3Store {
             .content_length(bytes as i64)
             .content_type(CONTENT_TYPE)
             .content_md5(base64::encode(md5))
-            .body(ByteStream::from(body));
-        self.attempt("put", key, bytes, async {
-            let answer = request.send().await.map_err(|error| error::from_sdk("put", key, error))?;
-            Ok(answer.e_tag().is_some_and(|tag| tag_agrees(tag, md5) != Some(false)))
-        })
-        .await
+            .body(ByteStream::from(body.clone()))
+            .customize()
+            .interceptor(SendInPieces { body, sent: sent.clone() });
+        tokio::select! {
+            answer = request.send() => {
+                let answer = answer.map_err(|error| error::from_sdk("put", key, error))?;
+                Ok(answer.e_tag().is_some_and(|tag| tag_agrees(tag, md5) != Some(false)))
+            }
+            silence = sent.stalls(bytes, self.timeouts) => Err(timed_out("put", key, silence)),
+        }
     }
 
     /// Tells whether the object is there as it was sent, after a put whose outcome is unknown.
     async fn is_stored(&self, key: &ObjectKey, size: u64, md5: &[u8; 16]) -> Result<bool, StoreError> {
         let request = self.client.head_object().bucket(&self.bucket).key(self.name(key));
         let head = self
-            .attempt("head", key, 0, async {
-                request.send().await.map_err(|error| error::from_sdk("head", key, error))
-            })
+            .answer("head", key, async { request.send().await.map_err(|error| error::from_sdk("head", key, error)) })
             .await?;
         if head.content_length() != Some(size as i64) {
             return Ok(false);
@@ -178,7 +178,7 @@ impl S3Store {
             request = request.range(format!("bytes={}-{}", range.start, range.end - 1));
         }
         let answer = self
-            .attempt("get", key, 0, async { request.send().await.map_err(|error| error::from_sdk("get", key, error)) })
+            .answer("get", key, async { request.send().await.map_err(|error| error::from_sdk("get", key, error)) })
             .await?;
         let length = answer.content_length().and_then(|length| u64::try_from(length).ok());
         let wanted = range.as_ref().map(|range| range.end - range.start);
@@ -202,8 +202,7 @@ impl S3Store {
             return Err(StoreError::new("get", key, StoreErrorKind::Other, message));
         }
         let is_xml = answer.content_type().is_some_and(|kind| kind.contains("xml"));
-        let receive = receive(key, answer.body, expected);
-        let body = self.attempt("get", key, expected.unwrap_or(OBJECT_BYTES_MAX), receive).await?;
+        let body = receive(key, answer.body, expected, self.timeouts.stall).await?;
         if is_xml && body[..body.len().min(512)].windows(7).any(|window| window == b"<Error>") {
             return Err(error::false_success("get", key));
         }
@@ -244,7 +243,7 @@ impl Store for S3Store {
 
     async fn head(&self, key: &ObjectKey) -> Result<ObjectInfo, StoreError> {
         let request = self.client.head_object().bucket(&self.bucket).key(self.name(key));
-        self.attempt("head", key, 0, async {
+        self.answer("head", key, async {
             let answer = request.send().await.map_err(|error| error::from_sdk("head", key, error))?;
             let size = answer.content_length().and_then(|length| u64::try_from(length).ok());
             let size = size.ok_or_else(|| error::false_success("head", key))?;
@@ -264,7 +263,7 @@ impl Store for S3Store {
                 .prefix(format!("{}{prefix}", self.prefix))
                 .set_continuation_token(token.clone());
             let page = self
-                .attempt("list", prefix, 0, async {
+                .answer("list", prefix, async {
                     request.send().await.map_err(|error| error::from_sdk("list", prefix, error))
                 })
                 .await?;
@@ -300,7 +299,7 @@ impl Store for S3Store {
     async fn delete(&self, key: &ObjectKey) -> Result<(), StoreError> {
         let request = self.client.delete_object().bucket(&self.bucket).key(self.name(key));
         let outcome = self
-            .attempt("delete", key, 0, async {
+            .answer("delete", key, async {
                 request.send().await.map_err(|error| error::from_sdk("delete", key, error))
             })
             .await;
@@ -312,13 +311,26 @@ impl Store for S3Store {
     }
 }
 
+/// Makes the error for a request of which nothing was heard or taken for that long.
+fn timed_out(operation: &'static str, subject: impl fmt::Display, silence: Duration) -> StoreError {
+    let message = format!("nothing moved for {} s", silence.as_secs_f64().ceil());
+    StoreError::new(operation, subject, StoreErrorKind::TimedOut, message)
+}
+
 /// Reads a body of `expected` bytes, never more. One that ends early broke off on its way: that is the connection's fault
 /// and says nothing about the object.
-async fn receive(key: &ObjectKey, mut stream: ByteStream, expected: Option<u64>) -> Result<Bytes, StoreError> {
+async fn receive(
+    key: &ObjectKey,
+    mut stream: ByteStream,
+    expected: Option<u64>,
+    stall: Duration,
+) -> Result<Bytes, StoreError> {
     let limit = expected.unwrap_or(OBJECT_BYTES_MAX);
     let failed = |kind, message| StoreError::new("get", key, kind, message);
     let mut body = BytesMut::with_capacity(usize::try_from(expected.unwrap_or(0)).unwrap_or(0));
-    while let Some(piece) = stream.next().await {
+    loop {
+        let next = tokio::time::timeout(stall, stream.next()).await.map_err(|_| timed_out("get", key, stall))?;
+        let Some(piece) = next else { break };
         let piece = piece.map_err(|error| {
             let message = format!("the answer broke off after {} of {limit} bytes", body.len());
             failed(StoreErrorKind::Unavailable, message).with_source(error::root_cause(&error))
@@ -361,13 +373,6 @@ fn range_start(content_range: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn attempts_may_take_longer_for_larger_bodies() {
-        let timeouts = Timeouts::default();
-        assert_eq!(timeouts.for_bytes(0), Duration::from_secs(30));
-        assert_eq!(timeouts.for_bytes(32 << 20), Duration::from_secs(30 + 512));
-    }
 
     #[test]
     fn a_tag_agrees_differs_or_says_nothing() {

@@ -24,6 +24,8 @@ pub enum Wire {
     CutBody(usize),
     /// The server's answer comes with a pause before each piece of so many bytes.
     Slow(usize, Duration),
+    /// The request is taken in pieces of so many bytes, with a pause before each.
+    SlowSending(usize, Duration),
     /// The connection stays open and nothing is ever answered.
     Stall,
 }
@@ -108,7 +110,7 @@ impl Drop for Proxy {
 
 async fn serve(mut client: TcpStream, upstream: SocketAddr, script: &Mutex<Script>) -> std::io::Result<()> {
     client.set_nodelay(true)?;
-    let Some(request) = read_message(&mut client).await? else { return Ok(()) };
+    let Some(mut request) = read_head(&mut client).await? else { return Ok(()) };
     let method = String::from_utf8_lossy(&request).split(' ').next().unwrap_or_default().to_owned();
     let wire = {
         let mut script = script.lock().expect("no panic while held");
@@ -116,6 +118,13 @@ async fn serve(mut client: TcpStream, upstream: SocketAddr, script: &Mutex<Scrip
         let planned = script.plan.iter().position(|(wanted, _)| *wanted == method);
         planned.map(|index| script.plan.remove(index).1)
     };
+    let pace = match &wire {
+        Some(Wire::SlowSending(piece, pause)) => Some((*piece, *pause)),
+        _ => None,
+    };
+    if !read_body(&mut client, &mut request, pace).await? {
+        return Ok(());
+    }
     match wire {
         Some(Wire::Answer(text)) => client.write_all(text.as_bytes()).await,
         Some(Wire::Reset) => client.set_zero_linger(),
@@ -140,7 +149,7 @@ async fn serve(mut client: TcpStream, upstream: SocketAddr, script: &Mutex<Scrip
             }
             client.shutdown().await
         }
-        None => {
+        None | Some(Wire::SlowSending(..)) => {
             client.write_all(&forward(&request, upstream).await?).await?;
             client.shutdown().await
         }
@@ -159,21 +168,38 @@ async fn forward(request: &[u8], upstream: SocketAddr) -> std::io::Result<Vec<u8
     Ok(answer)
 }
 
-/// Reads one request, head and body, or nothing where the client has gone.
-async fn read_message(socket: &mut TcpStream) -> std::io::Result<Option<Vec<u8>>> {
+/// Reads the head of one request, with what of its body came along, or nothing where the client has gone.
+async fn read_head(socket: &mut TcpStream) -> std::io::Result<Option<Vec<u8>>> {
     let mut message = Vec::new();
-    loop {
-        if let Some(head) = head_length(&message) {
-            let text = String::from_utf8_lossy(&message[..head]).to_ascii_lowercase();
-            let length = text.lines().find_map(|line| line.strip_prefix("content-length:")?.trim().parse().ok());
-            if message.len() >= head + length.unwrap_or(0) {
-                return Ok(Some(message));
-            }
-        }
+    while head_length(&message).is_none() {
         if socket.read_buf(&mut message).await? == 0 {
             return Ok(None);
         }
     }
+    Ok(Some(message))
+}
+
+/// Reads the rest of a request, no faster than `pace` says; `false` where the client has gone.
+async fn read_body(
+    socket: &mut TcpStream,
+    message: &mut Vec<u8>,
+    pace: Option<(usize, Duration)>,
+) -> std::io::Result<bool> {
+    let head = head_length(message).expect("the head was read");
+    let text = String::from_utf8_lossy(&message[..head]).to_ascii_lowercase();
+    let length: Option<usize> = text.lines().find_map(|line| line.strip_prefix("content-length:")?.trim().parse().ok());
+    let (piece, pause) = pace.unwrap_or((1 << 20, Duration::ZERO));
+    let mut buffer = vec![0; piece];
+    while message.len() < head + length.unwrap_or(0) {
+        if !pause.is_zero() {
+            tokio::time::sleep(pause).await;
+        }
+        match socket.read(&mut buffer).await? {
+            0 => return Ok(false),
+            read => message.extend_from_slice(&buffer[..read]),
+        }
+    }
+    Ok(true)
 }
 
 fn head_length(message: &[u8]) -> Option<usize> {

@@ -1,0 +1,88 @@
+//! The clock of an outage: from the first failure that the way to the store is to blame for, until anything is answered.
+//!
+//! All operations share it, so that a store that has gone away ends a run after one deadline, however many requests are
+//! under way or come in turn.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::store::{StoreError, StoreErrorKind};
+
+/// After this long without any request that failed, the next failure begins a new outage: nobody knows what was between.
+const UNKNOWN_AFTER: Duration = Duration::from_secs(300);
+/// Failures without an answer between them from which on people are told: one alone is a hiccup.
+const TOLD_FROM: u32 = 2;
+
+/// What is known about the way to a store.
+#[derive(Debug, Default)]
+pub(super) struct Outage {
+    /// The store has answered at least once.
+    reached: bool,
+    /// The first and the latest failure since it last answered.
+    since: Option<(Instant, Instant)>,
+    failures: u32,
+    told: bool,
+}
+
+impl Outage {
+    /// Notes how a request ended. Returns whether people were told of an outage that is over now.
+    pub(super) fn answered(&mut self) -> bool {
+        let told = self.told;
+        *self = Self { reached: true, ..Self::default() };
+        told
+    }
+
+    /// Notes that a request failed on its way, and returns since when all do.
+    pub(super) fn failed(&mut self, error: &StoreError, now: Instant) -> Instant {
+        // Who asks to slow down is there.
+        self.reached |= error.kind == StoreErrorKind::Throttled;
+        let since = match self.since {
+            Some((first, last)) if now.duration_since(last) < UNKNOWN_AFTER => first,
+            _ => {
+                self.failures = 0;
+                now
+            }
+        };
+        self.since = Some((since, now));
+        self.failures += 1;
+        since
+    }
+
+    /// Tells whether people are to be told what is waited for.
+    pub(super) fn is_to_be_told(&mut self) -> bool {
+        self.told |= self.failures >= TOLD_FROM;
+        self.told
+    }
+
+    /// Tells whether nothing at all is known of the store yet, which people are to be told then.
+    pub(super) fn is_silent(&mut self) -> bool {
+        !self.reached && self.since.is_none() && !std::mem::replace(&mut self.told, true)
+    }
+
+    /// Tells whether the store has ever answered.
+    pub(super) fn is_reached(&self) -> bool {
+        self.reached
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn an_outage_lasts_from_its_first_failure_until_an_answer() {
+        let failure = StoreError::new("get", "x", StoreErrorKind::Unavailable, "reset");
+        let (mut outage, begun) = (Outage::default(), Instant::now());
+        let after = |seconds| begun + Duration::from_secs(seconds);
+        assert_eq!(outage.failed(&failure, after(0)), after(0));
+        assert!(!outage.is_to_be_told() && !outage.is_reached());
+        assert_eq!(outage.failed(&failure, after(250)), after(0));
+        assert!(outage.is_to_be_told());
+        assert_eq!(outage.failed(&failure, after(549)), after(0), "failures keep it going");
+        assert_eq!(outage.failed(&failure, after(849)), after(849), "nothing is known of the time between");
+        assert!(outage.answered() && outage.is_reached());
+        assert_eq!(outage.failed(&failure, after(900)), after(900));
+        assert!(!outage.answered(), "nobody was told of that");
+    }
+}

@@ -1,0 +1,177 @@
+//! Whether a transfer moves: time-outs go by progress, since a slow line is no failure and a silent one is.
+//!
+//! What is sent is handed to the connection in pieces, each of which counts as progress when the connection takes it. The last
+//! of them may stand in buffers of the system for a while after that.
+
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use aws_sdk_s3::config::interceptors::BeforeTransmitInterceptorContextMut;
+use aws_sdk_s3::config::{ConfigBag, Intercept, RuntimeComponents};
+use aws_sdk_s3::error::BoxError;
+use aws_sdk_s3::primitives::SdkBody;
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use tokio::time::Instant;
+
+use crate::store::s3::Timeouts;
+
+/// Bytes handed to the connection at once: at 16 KiB a second they still show every four seconds that it moves.
+const PIECE_BYTES: usize = 64 << 10;
+/// What a connection may hold that was taken and not sent: the most that Linux buffers for a socket, and what hyper does.
+const BUFFERED_BYTES: u64 = (4 << 20) + (512 << 10);
+
+/// How far a body has been taken by its connection.
+#[derive(Debug, Clone)]
+pub(super) struct Sent(Arc<Mutex<State>>);
+
+#[derive(Debug)]
+struct State {
+    bytes: u64,
+    since: Instant,
+}
+
+impl Sent {
+    /// Starts with nothing sent.
+    pub(super) fn nothing() -> Self {
+        Self(Arc::new(Mutex::new(State { bytes: 0, since: Instant::now() })))
+    }
+
+    fn add(&self, bytes: u64) {
+        let mut state = self.0.lock().expect("no panic while held");
+        *state = State { bytes: state.bytes + bytes, since: Instant::now() };
+    }
+
+    /// Returns, with how long nothing happened, once a body of `total` bytes is not being taken or not answered.
+    pub(super) async fn stalls(&self, total: u64, timeouts: Timeouts) -> Duration {
+        loop {
+            let (bytes, since) = {
+                let state = self.0.lock().expect("no panic while held");
+                (state.bytes, state.since)
+            };
+            let patience = if bytes < total { timeouts.stall } else { timeouts.for_answer(total) };
+            let until = since + patience;
+            if Instant::now() >= until {
+                return patience;
+            }
+            tokio::time::sleep_until(until).await;
+        }
+    }
+}
+
+impl Timeouts {
+    /// Returns how long to wait for the answer after the last of `sent` bytes was taken.
+    pub(super) fn for_answer(self, sent: u64) -> Duration {
+        let buffered = sent.min(BUFFERED_BYTES) as f64;
+        self.answer + Duration::from_secs_f64(buffered / self.bytes_per_second_min.max(1) as f64)
+    }
+}
+
+/// Sends the body of a request that is already signed in pieces, which are counted as they go.
+#[derive(Debug)]
+pub(super) struct SendInPieces {
+    /// The body, the same that was signed.
+    pub(super) body: Bytes,
+    /// Where it is counted.
+    pub(super) sent: Sent,
+}
+
+impl Intercept for SendInPieces {
+    fn name(&self) -> &'static str {
+        "SendInPieces"
+    }
+
+    fn modify_before_transmit(
+        &self,
+        context: &mut BeforeTransmitInterceptorContextMut<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        if !self.body.is_empty() {
+            let pieces = Pieces { rest: self.body.clone(), sent: self.sent.clone() };
+            *context.request_mut().body_mut() = SdkBody::from_body_1_x(pieces);
+        }
+        Ok(())
+    }
+}
+
+/// A body that is given out in pieces.
+struct Pieces {
+    rest: Bytes,
+    sent: Sent,
+}
+
+impl Body for Pieces {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        if self.rest.is_empty() {
+            return Poll::Ready(None);
+        }
+        let length = self.rest.len().min(PIECE_BYTES);
+        let piece = self.rest.split_to(length);
+        self.sent.add(length as u64);
+        Poll::Ready(Some(Ok(Frame::data(piece))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.rest.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.rest.len() as u64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TIMEOUTS: Timeouts = Timeouts {
+        connect: Duration::from_secs(10),
+        answer: Duration::from_secs(30),
+        stall: Duration::from_secs(60),
+        bytes_per_second_min: 16 << 10,
+    };
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_upload_goes_on_for_as_long_as_it_moves() {
+        let total: u64 = 32 << 20;
+        let sent = Sent::nothing();
+        let mut body = Pieces { rest: Bytes::from(vec![0; total as usize]), sent: sent.clone() };
+        let began = Instant::now();
+        let sending = async {
+            while let Some(frame) = std::future::poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {
+                let length = frame.expect("infallible").into_data().expect("data").len();
+                tokio::time::sleep(Duration::from_secs_f64(length as f64 / 50_000.0)).await;
+            }
+        };
+        tokio::select! {
+            () = sending => {}
+            _ = sent.stalls(total, TIMEOUTS) => panic!("given up after {:?}", began.elapsed()),
+        }
+        assert!(began.elapsed() > Duration::from_secs(600), "it took long");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_upload_that_does_not_move_and_an_answer_that_does_not_come_are_given_up() {
+        let sent = Sent::nothing();
+        let began = Instant::now();
+        assert_eq!(sent.stalls(100, TIMEOUTS).await, Duration::from_secs(60));
+        sent.add(50);
+        sent.stalls(100, TIMEOUTS).await;
+        assert_eq!(began.elapsed(), Duration::from_secs(120));
+        sent.add(50);
+        assert_eq!(sent.stalls(100, TIMEOUTS).await.as_secs(), 30);
+        let all = Sent::nothing();
+        all.add(32 << 20);
+        assert_eq!(
+            all.stalls(32 << 20, TIMEOUTS).await,
+            Duration::from_secs(30 + 288),
+            "what stands in buffers takes time"
+        );
+    }
+}
