@@ -13,9 +13,11 @@ use crate::cli::{output, report, streams};
 use crate::model::path::display_bytes;
 use crate::model::time::Clock;
 use crate::model::units::ByteSize;
-use crate::ops::backup::{BackupOptions, BackupReport, ParentChoice, StreamKind, StreamRequest, backup};
+use crate::ops::backup::{BackupError, BackupOptions, BackupReport, ParentChoice, StreamKind, StreamRequest, backup};
+use crate::repository::Repository;
 use crate::source::files::WalkOptions;
 use crate::store::OpenMode;
+use crate::store::location::Location;
 
 /// Flags of `backup`.
 #[derive(Debug, clap::Args)]
@@ -38,6 +40,12 @@ pub struct Args {
     /// Read such patterns from a file (repeatable)
     #[arg(long, value_name = "FILE")]
     exclude_file: Vec<PathBuf>,
+    /// Leave out what matches, capitals or not (repeatable)
+    #[arg(long, value_name = "PATTERN")]
+    iexclude: Vec<String>,
+    /// Read such patterns from a file (repeatable)
+    #[arg(long, value_name = "FILE")]
+    iexclude_file: Vec<PathBuf>,
     /// Do not cross into other file systems
     #[arg(long, short = 'x')]
     one_file_system: bool,
@@ -89,10 +97,16 @@ pub struct Args {
 
 pub async fn run(global: &GlobalArgs, args: Args, commands: Vec<streams::Command>) -> anyhow::Result<Exit> {
     let dry_run = args.dry_run;
-    let options = options(args, commands, global.memory_bytes()?)?;
+    let mut options = options(args, commands, global.memory_bytes()?)?;
     let monitor = global.monitor();
     let cancel = cancel_on_signals(&monitor)?;
-    let repository = global.repository(OpenMode::Write, &monitor).await?;
+    let repository = tokio::select! {
+        opened = global.repository(OpenMode::Write, &monitor) => opened?,
+        () = cancel.asked() => return Err(BackupError::Cancelled.into()),
+    };
+    if let Some(files) = &mut options.files {
+        files.left_out = own_places(global, &repository);
+    }
     let report = backup(repository, options, monitor.clone(), cancel).await;
     monitor.finish();
     let report = report?;
@@ -129,6 +143,9 @@ fn options(args: Args, commands: Vec<streams::Command>, memory_bytes: u64) -> an
         roots: args.paths,
         excludes: args.exclude,
         exclude_files: args.exclude_file,
+        iexcludes: args.iexclude,
+        iexclude_files: args.iexclude_file,
+        left_out: Vec::new(),
         one_file_system: args.one_file_system,
         exclude_caches: args.exclude_caches,
         exclude_if_present: args.exclude_if_present,
@@ -158,6 +175,17 @@ fn options(args: Args, commands: Vec<streams::Command>, memory_bytes: u64) -> an
     })
 }
 
+/// The repository, its cache and the passphrase: a backup of these grows by itself every night, and helps nobody who has lost
+/// them.
+fn own_places(global: &GlobalArgs, repository: &Repository) -> Vec<PathBuf> {
+    let directory = match global.location() {
+        Ok(Location::Directory(directory)) => Some(directory),
+        _ => None,
+    };
+    let password = global.password.file().map(PathBuf::from);
+    [directory, repository.cache().trees().parent().map(PathBuf::from), password].into_iter().flatten().collect()
+}
+
 fn summary_json(report: &BackupReport, problems: u64, dry_run: bool) -> serde_json::Value {
     let counts = &report.counts;
     json!({
@@ -172,8 +200,9 @@ fn summary_json(report: &BackupReport, problems: u64, dry_run: bool) -> serde_js
         "unchanged_files": report.unchanged_files,
         "changed_while_read": report.changed_while_read,
         "unreadable": counts.unreadable,
-        "suspicious": report.suspicious.iter().map(|it| json!({ "stream": it.subject, "why": it.message })).collect::<Vec<_>>(),
+        "suspicious": report.suspicious.iter().map(|it| json!({ "subject": it.subject, "stream": it.subject, "why": it.message })).collect::<Vec<_>>(),
         "missing": report.missing.iter().map(|it| json!({ "stream": it.name, "why": it.why })).collect::<Vec<_>>(),
+        "left_out": report.left_out.iter().map(|path| format!("/{path}")).collect::<Vec<_>>(),
         "problems": problems,
         "bytes": counts.bytes,
         "read_bytes": report.read_bytes,
@@ -218,6 +247,9 @@ fn print_summary(report: &BackupReport, dry_run: bool) {
     if report.changed_while_read > 0 {
         let files = output::count(report.changed_while_read, "file");
         output::line(&format!("unsettled  {files} changed while read; the next run reads them again"));
+    }
+    for path in &report.left_out {
+        output::line(&format!("left out   /{path}, which is coffre's own; name it to store it, too"));
     }
     for suspicious in &report.suspicious {
         output::line(&format!("suspicious {suspicious}"));

@@ -93,7 +93,7 @@ fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Exit> {
             _ => None,
         };
     }
-    if let Some(WalkError::NoRoots) = cause.downcast_ref() {
+    if let Some(WalkError::NoRoots | WalkError::ExcludeFile { .. } | WalkError::Pattern { .. }) = cause.downcast_ref() {
         return Some(Exit::Usage);
     }
     match cause.downcast_ref::<RestoreError>() {

@@ -41,6 +41,11 @@ pub struct PasswordArgs {
 }
 
 impl PasswordArgs {
+    /// Returns the file that holds the passphrase, if one was named.
+    pub fn file(&self) -> Option<&Path> {
+        self.password_file.as_deref()
+    }
+
     /// Notes which of the two were typed and which come from variables.
     pub fn note_sources(&mut self, matches: &ArgMatches) {
         let typed = |id| matches.value_source(id) == Some(ValueSource::CommandLine);

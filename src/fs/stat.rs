@@ -1,13 +1,13 @@
 //! What `stat` tells about one file, compact, and the [`Metadata`] made of it.
 
-use rustix::fs::{FileType, Stat};
+use rustix::fs::{FileType, Stat, Statx, makedev};
 
 use crate::fs::owners::Owners;
 use crate::model::entry::Metadata;
 use crate::model::time::Timestamp;
 
 /// What `stat` tells about one file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct FileStat {
     /// File type and permission bits.
     pub raw_mode: u32,
@@ -85,6 +85,26 @@ impl From<Stat> for FileStat {
             blocks: u64::try_from(stat.st_blocks).unwrap_or(0),
             mtime: time(stat.st_mtime as i64, stat.st_mtime_nsec as u64),
             ctime: time(stat.st_ctime as i64, stat.st_ctime_nsec as u64),
+        }
+    }
+}
+
+impl From<Statx> for FileStat {
+    /// Takes over what was asked for; fields that were not are what the system put there, mostly zero.
+    fn from(stat: Statx) -> Self {
+        let time = |at: rustix::fs::StatxTimestamp| Timestamp { seconds: at.tv_sec, nanos: at.tv_nsec };
+        Self {
+            raw_mode: u32::from(stat.stx_mode),
+            uid: stat.stx_uid,
+            gid: stat.stx_gid,
+            links: u64::from(stat.stx_nlink),
+            device: makedev(stat.stx_dev_major, stat.stx_dev_minor),
+            inode: stat.stx_ino,
+            device_number: makedev(stat.stx_rdev_major, stat.stx_rdev_minor),
+            size: stat.stx_size,
+            blocks: stat.stx_blocks,
+            mtime: time(stat.stx_mtime),
+            ctime: time(stat.stx_ctime),
         }
     }
 }

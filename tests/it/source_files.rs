@@ -42,6 +42,7 @@ fn walk(options: &WalkOptions) -> (Vec<FoundEntry>, Vec<String>) {
         match step {
             Walked::Entry(entry) => entries.push(entry),
             Walked::Problem(problem) => problems.push(problem.to_string()),
+            Walked::LeftOut(path) => problems.push(format!("left out: /{path}")),
         }
     }
     let ordered =
@@ -160,6 +161,12 @@ fn roots_are_merged_and_may_be_files_or_links() {
         assert_eq!(below(root.path(), &at(roots)), expected, "{roots:?}");
     }
     assert!(matches!(Walk::new(&at(&["none"])), Err(WalkError::Root { .. })));
+    let (entries, problems) = walk(&at(&["none", "e", "gone/"]));
+    assert_eq!(entries.last().expect("the root that is there").fs_path(), root.path().join("e"));
+    let missing = |name: &str| {
+        format!("{}/{name}: cannot be backed up: No such file or directory (os error 2)", root.path().display())
+    };
+    assert_eq!(problems, [missing("none"), missing("gone/")]);
     let (entries, _) = walk(&at(&["link/"]));
     assert!(entries.last().expect("inside").open().is_ok());
     assert!(entries.iter().all(|entry| entry.read_xattrs().is_ok()));
@@ -204,6 +211,75 @@ fn a_root_inside_an_excluded_directory_is_walked_and_nothing_beside_it() {
     options.roots.push(root.path().join("a/skip/file"));
     options.excludes = vec!["skip".into()];
     assert_eq!(below(root.path(), &options), ["a", "a/skip", "a/skip/file", "a/skip/in", "a/skip/in/x", "a/y"]);
+}
+
+#[test]
+fn what_is_always_left_out_is_known_by_every_path_to_it() {
+    let root = scratch();
+    plant(root.path(), &["a/repo/pack", "a/x", "key"]);
+    symlink("a", root.path().join("link")).expect("linked");
+    let at = |name: &str| PathBuf::from(format!("{}/{name}", root.path().display()));
+    let left_out = vec![at("a/repo"), at("key"), at("not-there")];
+    let told = |roots: &[&str]| {
+        let roots = roots.iter().map(|name| at(name)).collect();
+        let (entries, told) = walk(&WalkOptions { roots, left_out: left_out.clone(), ..WalkOptions::default() });
+        (entries.iter().filter(|entry| entry.fs_path().ends_with("pack")).count(), told)
+    };
+    let shown = |name: &str| format!("left out: {}", at(name).display());
+    assert_eq!(told(&[""]), (0, vec![shown("a/repo"), shown("key")]));
+    assert_eq!(told(&["link/"]), (0, vec![shown("link/repo")]));
+    assert_eq!(told(&["a", "a/repo"]), (1, Vec::new()), "a root is meant");
+    assert_eq!(told(&["a/repo/pack", "a"]), (1, Vec::new()), "so is one inside");
+}
+
+/// Mounts a FUSE file system whose server never answers; it is gone when the guard is.
+struct DeadMount(PathBuf, Option<std::os::fd::OwnedFd>);
+
+impl DeadMount {
+    fn new(at: &Path, user: u32) -> Option<Self> {
+        use std::ffi::CString;
+        use std::os::fd::AsRawFd;
+        let device = File::options().read(true).write(true).open("/dev/fuse").ok()?;
+        let others = if user == 0 { ",allow_other" } else { "" };
+        let data = format!("fd={},rootmode=40000,user_id={user},group_id={user}{others}", device.as_raw_fd());
+        let text = |bytes: &[u8]| CString::new(bytes).expect("no zero byte");
+        let (path, data) = (text(at.as_os_str().as_bytes()), text(data.as_bytes()));
+        // SAFETY: all four are C strings that live through the call.
+        let mounted =
+            unsafe { libc::mount(c"dead".as_ptr(), path.as_ptr(), c"fuse.dead".as_ptr(), 0, data.as_ptr().cast()) };
+        (mounted == 0).then(|| Self(at.to_path_buf(), Some(device.into())))
+    }
+}
+
+impl Drop for DeadMount {
+    fn drop(&mut self) {
+        std::process::Command::new("umount").arg("-l").arg(&self.0).status().expect("umount runs");
+        self.1.take();
+    }
+}
+
+#[test]
+fn what_is_excluded_or_on_another_file_system_is_asked_nothing() {
+    let root = scratch();
+    plant(root.path(), &["a/mounted/", "a/b", "z"]);
+    let mounted = root.path().join("a/mounted");
+    // One that is never answered, and one that belongs to somebody else.
+    for user in [0, 65534] {
+        let Some(_mount) = DeadMount::new(&mounted, user) else {
+            eprintln!("skipped: FUSE is not permitted here");
+            return;
+        };
+        let named = mounted.to_str().expect("plain").to_owned();
+        for pattern in ["mounted", "mounted/", &named, "a/m*"] {
+            let excluded = WalkOptions { excludes: vec![pattern.into()], ..options(root.path()) };
+            assert_eq!(below(root.path(), &excluded), ["a", "a/b", "z"], "{pattern}");
+        }
+        let stopped = WalkOptions { one_file_system: true, ..options(root.path()) };
+        assert_eq!(below(root.path(), &stopped), ["a", "a/b", "a/mounted", "z"]);
+        let (entries, _) = walk(&stopped);
+        let entry = entries.iter().find(|entry| entry.fs_path() == mounted).expect("kept");
+        assert!(entry.is_directory() && entry.read_xattrs().expect("asked nobody").is_empty());
+    }
 }
 
 #[test]
@@ -268,7 +344,7 @@ fn a_file_that_is_all_hole_gives_no_bytes() {
 }
 
 #[test]
-fn files_that_grow_or_shrink_are_read_to_where_they_end_and_told() {
+fn files_that_grow_or_shrink_are_read_to_where_they_ended_when_opened_and_told() {
     let root = scratch();
     let path = root.path().join("log");
     fs::write(&path, vec![1; 10_000]).expect("written");
@@ -277,15 +353,42 @@ fn files_that_grow_or_shrink_are_read_to_where_they_end_and_told() {
     File::options().append(true).open(&path).expect("opened").write_all(&[2; 500]).expect("written");
     let mut rest = Vec::new();
     reader.read_to_end(&mut rest).expect("read");
-    assert_eq!(rest, [2; 500]);
+    assert_eq!(rest, [0; 0], "what was appended belongs to the next backup");
     let summary = reader.finish().expect("told");
-    assert_eq!((summary.size, summary.changed_while_read), (10_500, true));
+    assert_eq!((summary.size, summary.changed_while_read), (10_000, true));
 
     let mut reader = find(root.path(), "log").open().expect("opens");
     File::options().write(true).open(&path).expect("opened").set_len(100).expect("cut");
     assert_eq!(reader.fill(&mut vec![0; 20_000]).expect("read"), 100);
     let summary = reader.finish().expect("told");
     assert_eq!((summary.size, summary.changed_while_read), (100, true));
+}
+
+#[test]
+fn a_file_that_grows_faster_than_it_is_read_ends() {
+    let root = scratch();
+    let path = root.path().join("log");
+    fs::write(&path, vec![1; 10_000]).expect("written");
+    let mut reader = find(root.path(), "log").open().expect("opens");
+    let mut log = File::options().append(true).open(&path).expect("opened");
+    let mut read = 0;
+    loop {
+        log.write_all(&[2; 2000]).expect("written");
+        match reader.read(&mut [0; 1000]).expect("read") {
+            0 => break,
+            count => read += count,
+        }
+        assert!(read <= 10_000, "it goes on with what came meanwhile");
+    }
+    let summary = reader.finish().expect("told");
+    assert_eq!((read, summary.size, summary.changed_while_read), (10_000, 10_000, true));
+    // Those of /proc say that they are empty.
+    let version = fs::read("/proc/version").expect("there");
+    let walked = find(Path::new("/proc/version"), "");
+    let mut reader = walked.open().expect("opens");
+    let mut bytes = Vec::new();
+    reader.read_to_end(&mut bytes).expect("read");
+    assert_eq!((bytes, reader.finish().expect("told").changed_while_read), (version, false));
 }
 
 #[test]

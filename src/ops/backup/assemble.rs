@@ -7,10 +7,13 @@ use std::sync::{Condvar, Mutex};
 use std::vec::IntoIter;
 
 use crate::model::entry::Entry;
+use crate::model::path::EntryPath;
 use crate::model::snapshot::{MissingStream, SnapshotCounts, TreeRoot};
 use crate::ops::backup::parent::{LastTree, LastTreeSink};
 use crate::ops::backup::streams::StoredStream;
+use crate::ops::backup::trees::{HeldTree, TreeCounter};
 use crate::ops::backup::{BackupError, count};
+use crate::progress::Problem;
 use crate::repository::tree::TreeBuilder;
 use crate::repository::writer::Writer;
 
@@ -80,6 +83,13 @@ pub(super) struct Assembled {
     /// The streams in it, and those that failed.
     pub(super) streams: Vec<StoredStream>,
     pub(super) missing: Vec<MissingStream>,
+    /// What each root holds, and what it held in the parent.
+    pub(super) held: Vec<HeldTree>,
+    pub(super) parent_held: Vec<HeldTree>,
+    /// Roots of which only the symbolic link is kept.
+    pub(super) links: Vec<Problem>,
+    /// What was left out although nobody excluded it.
+    pub(super) left_out: Vec<EntryPath>,
     pub(super) unchanged_files: u64,
     pub(super) changed_while_read: u64,
     pub(super) read_bytes: u64,
@@ -100,12 +110,14 @@ pub(super) fn assemble(
     streams: Vec<Entry>,
     finished: &Receiver<Finished>,
     window: &Window,
+    roots: &[Vec<u8>],
 ) -> Result<Assembled, AssembleError> {
     let sink = LastTreeSink::new(writer, last_tree);
     let mut builder = TreeBuilder::new(&sink);
     let mut totals = Finished::new(0);
     let mut counts = SnapshotCounts::default();
     let mut streams = streams.into_iter().peekable();
+    let mut held = TreeCounter::new(roots);
     let mut early: BTreeMap<u64, Finished> = BTreeMap::new();
     let mut turn = 0;
     while let Ok(batch) = finished.recv() {
@@ -120,6 +132,7 @@ pub(super) fn assemble(
             for entry in &batch.entries {
                 push_streams_before(entry, &mut streams, &mut builder, &mut counts)?;
                 count(&mut counts, entry);
+                held.count(entry);
                 builder.push(entry).map_err(|_| AssembleError::Upload)?;
             }
             window.advance(turn);
@@ -136,6 +149,10 @@ pub(super) fn assemble(
         last_tree: sink.finish(),
         streams: Vec::new(),
         missing: Vec::new(),
+        held: held.finish(),
+        parent_held: Vec::new(),
+        links: Vec::new(),
+        left_out: Vec::new(),
         unchanged_files: totals.unchanged_files,
         changed_while_read: totals.changed_while_read,
         read_bytes: totals.read_bytes,

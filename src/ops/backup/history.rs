@@ -23,7 +23,7 @@ use crate::repository::reader::Reader;
 use crate::source::postgres::tables_directory;
 
 /// Earlier sizes that a stream is compared with.
-const COMPARED: usize = 7;
+pub(super) const COMPARED: usize = 7;
 /// A stream of at least this size is expected to have something in common with its last one.
 const LARGE_BYTES: u64 = 16 << 20;
 /// Part of a large stream that must be known already, or deduplication has stopped.
@@ -154,7 +154,7 @@ async fn size_of_parts(reader: &Arc<Reader>, snapshot: &Snapshot, main: &Entry) 
     size
 }
 
-fn median(sizes: &[u64]) -> u64 {
+pub(super) fn median(sizes: &[u64]) -> u64 {
     let mut sorted = sizes.to_vec();
     sorted.sort_unstable();
     sorted.get(sorted.len() / 2).copied().unwrap_or(0)

@@ -17,11 +17,13 @@ use crate::crypto::{CryptoError, random};
 use crate::format::FormatError;
 use crate::format::lease::Lease;
 use crate::model::entry::{Entry, EntryKind};
+use crate::model::path::EntryPath;
 use crate::model::snapshot::{MissingStream, Snapshot, SnapshotCounts, SnapshotId};
 use crate::model::time::{Clock, Timestamp};
 use crate::ops::Cancel;
 use crate::ops::backup::history::History;
 use crate::ops::backup::members::Member;
+use crate::ops::backup::trees::TreeHistory;
 use crate::progress::{Monitor, Problem};
 use crate::repository::Repository;
 use crate::repository::index::{Index, IndexError};
@@ -30,7 +32,7 @@ use crate::repository::snapshots::SnapshotError;
 use crate::repository::uploader::UploadError;
 use crate::repository::writer::{Session, Writer, WriterOptions};
 use crate::source::SourceError;
-use crate::source::files::{WalkError, WalkOptions};
+use crate::source::files::{WalkError, WalkOptions, root_names};
 use crate::source::mysql::MysqlOptions;
 use crate::source::postgres::PostgresOptions;
 use crate::source::sqlite::SqliteOptions;
@@ -46,6 +48,7 @@ mod pipeline;
 mod plan;
 mod reading;
 mod streams;
+mod trees;
 
 /// What to back up and how.
 #[derive(Debug, Clone)]
@@ -130,7 +133,7 @@ pub struct StreamOptions {
     pub keep_partial: bool,
     /// Ask of streams from standard input and commands that begin like a dump that they end like one.
     pub check_dumps: bool,
-    /// Flag a stream smaller than this part of the median of earlier ones; 0 flags none.
+    /// Flag a stream, or a root, smaller than this part of the median of earlier ones; 0 flags none.
     pub shrink_limit: f64,
 }
 
@@ -151,8 +154,10 @@ pub struct BackupReport {
     pub unchanged_files: u64,
     /// Regular files that changed while they were read; what was read is kept, and the next run reads them again.
     pub changed_while_read: u64,
-    /// Streams that are much smaller than they used to be, and what was found.
+    /// Streams and roots that hold much less than they used to, and roots of which only the symbolic link was stored.
     pub suspicious: Vec<Problem>,
+    /// What was left out because of [`WalkOptions::left_out`].
+    pub left_out: Vec<EntryPath>,
     /// Streams that failed while the others were kept.
     pub missing: Vec<MissingStream>,
     /// Bytes read from the source.
@@ -348,6 +353,7 @@ impl Attempt<'_> {
 
         let members = self.members().await?;
         let paths = members.iter().flat_map(|member| &member.streams).map(|stream| &stream.path);
+        let trees = TreeHistory::load(repository, options, &sources);
         let known = History::load(repository, &index, options, &sources, paths, monitor);
         let history = self.unless_cancelled(known).await??;
 
@@ -385,7 +391,10 @@ impl Attempt<'_> {
         let done = outcome.map_err(pipeline::Stopped::into_error)?;
         let mut counts = done.counts;
         counts.stored_bytes = committer.uploaded().bytes;
-        let suspicious = history.judge(&done.streams, options.stream_options.shrink_limit);
+        let shrink_limit = options.stream_options.shrink_limit;
+        let mut suspicious = history.judge(&done.streams, shrink_limit);
+        suspicious.extend(done.links.iter().cloned());
+        suspicious.extend(trees.judge(&done.held, &done.parent_held, shrink_limit));
         let not_shared = done.streams.iter().filter_map(|stream| history.stopped_deduplicating(stream));
         suspicious.iter().cloned().chain(not_shared).for_each(|problem| monitor.problem(problem));
         let mut snapshot = None;
@@ -416,6 +425,7 @@ impl Attempt<'_> {
             committer.commit(&manifest).await.map_err(BackupError::Commit)?;
             done.last_tree.keep(&manifest, index.chunk_count() as u64);
             history.keep(&done.streams);
+            trees.keep(&done.held);
             snapshot = Some(manifest);
         }
         Ok(BackupReport {
@@ -424,6 +434,7 @@ impl Attempt<'_> {
             unchanged_files: done.unchanged_files,
             changed_while_read: done.changed_while_read,
             suspicious,
+            left_out: done.left_out,
             missing: done.missing,
             read_bytes: done.read_bytes,
             duration: self.begun.elapsed(),
@@ -433,12 +444,7 @@ impl Attempt<'_> {
 
 /// What the snapshot says was asked for: absolute paths and stream names, sorted.
 fn source_names(options: &BackupOptions) -> Vec<Vec<u8>> {
-    use std::os::unix::ffi::OsStrExt;
-    let absolute = |path: &std::path::PathBuf| {
-        let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
-        path.components().collect::<std::path::PathBuf>().as_os_str().as_bytes().to_vec()
-    };
-    let mut names: Vec<Vec<u8>> = options.files.iter().flat_map(|files| files.roots.iter().map(absolute)).collect();
+    let mut names = options.files.as_ref().map_or_else(Vec::new, |files| root_names(&files.roots));
     names.extend(options.streams.iter().map(|stream| stream.name.clone()));
     names.extend(options.databases.iter().map(DatabaseRequest::source_name));
     names.sort();

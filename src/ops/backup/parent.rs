@@ -19,6 +19,7 @@ use crate::model::id::ChunkId;
 use crate::model::path::EntryPath;
 use crate::model::snapshot::{Snapshot, SnapshotId, TreeRoot};
 use crate::model::time::Timestamp;
+use crate::ops::backup::trees::{HeldTree, TreeCounter};
 use crate::ops::backup::{BackupError, BackupOptions, ParentChoice};
 use crate::progress::{Monitor, Totals};
 use crate::repository::Repository;
@@ -36,6 +37,9 @@ const HEADER_LEN: usize = 8 + 33 + 8 + 8 + 8 + 8 + 8;
 /// The kernel's clock for files moves in steps of up to 10 ms: a file that was read and one that was changed again right
 /// after may show the same time.
 const CLOCK_STEP: Duration = Duration::from_millis(10);
+/// File systems that keep whole seconds (ext3, ext4 with small inodes, an overlay on one) or every second one (FAT) move in
+/// steps of their own.
+const COARSE_CLOCK_STEP: Duration = Duration::from_secs(2);
 /// Leaves decoded ahead of the walk.
 const LEAVES_AHEAD: usize = 8;
 /// The longest leaf believed.
@@ -136,7 +140,9 @@ impl Parent {
     }
 
     /// Starts reading the parent's entries in the background.
-    pub(super) fn start(self, runtime: &Handle) -> (LastTree, ParentEntries) {
+    ///
+    /// They are counted for each of `roots` as they pass.
+    pub(super) fn start(self, runtime: &Handle, roots: &[Vec<u8>]) -> (LastTree, ParentEntries) {
         let (sender, receiver) = sync_channel(LEAVES_AHEAD);
         let (mut trusts_lists, mut walker, mut parent_started) = (false, None, Timestamp::default());
         match self.found {
@@ -183,9 +189,15 @@ impl Parent {
             parent_started,
             trusts_lists,
             walker,
+            counter: TreeCounter::new(roots),
         };
         (self.last_tree, entries)
     }
+}
+
+/// A time of whole seconds is taken for that of a coarse clock: on a fine one it is one in millions, and costs one reading.
+fn is_settled(started: Timestamp, ctime: Timestamp) -> bool {
+    started.since(ctime) > if ctime.nanos == 0 { COARSE_CLOCK_STEP } else { CLOCK_STEP }
 }
 
 fn totals(snapshot: &Snapshot) -> Totals {
@@ -201,9 +213,20 @@ pub(super) struct ParentEntries {
     parent_started: Timestamp,
     trusts_lists: bool,
     walker: Option<(Handle, Arc<Reader>)>,
+    counter: TreeCounter,
 }
 
 impl ParentEntries {
+    /// Passes what is left and returns what the parent held in each root, unless the run is stopped meanwhile.
+    pub(super) fn held(mut self, is_stopped: impl Fn() -> bool) -> Vec<HeldTree> {
+        while self.advance().is_some() {
+            if is_stopped() {
+                return Vec::new();
+            }
+        }
+        self.counter.finish()
+    }
+
     /// Returns the parent's entry at `path`, passing those before it. Paths must be asked for in order.
     pub(super) fn take(&mut self, path: &EntryPath) -> Option<Entry> {
         loop {
@@ -225,6 +248,7 @@ impl ParentEntries {
     fn advance(&mut self) -> Option<Entry> {
         loop {
             if let Some(entry) = self.leaf.next() {
+                self.counter.count(&entry);
                 return Some(entry);
             }
             self.leaf = self.receiver.recv().ok()?.into_iter();
@@ -234,7 +258,7 @@ impl ParentEntries {
     /// Tells whether an inode with this ctime had come to rest before the parent looked at it. One that had not may have
     /// been changed again after it was read, without a trace in its times.
     pub(super) fn is_settled(&self, ctime: Timestamp) -> bool {
-        self.parent_started.since(ctime) > CLOCK_STEP
+        is_settled(self.parent_started, ctime)
     }
 
     /// Tells whether every chunk of an entry is still stored, so that it may be referred to again.
@@ -411,4 +435,30 @@ pub(super) fn cache_name(options: &BackupOptions, sources: &[Vec<u8>]) -> String
     field(options.job.as_bytes());
     sources.iter().for_each(|source| field(source));
     hasher.finalize().to_hex()[..32].to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_believed_after_a_step_of_the_clock_that_gave_it() {
+        let at = |seconds, nanos| Timestamp { seconds, nanos };
+        let cases = [
+            // A fine clock: 10 ms.
+            (at(100, 500_000_000), at(100, 489_999_999), true),
+            (at(100, 500_000_000), at(100, 490_000_000), false),
+            (at(100, 500_000_000), at(100, 500_000_001), false),
+            // Whole seconds: in the same second anything may still happen, and on FAT in the next one.
+            (at(100, 500_000_000), at(100, 0), false),
+            (at(101, 999_999_999), at(100, 0), false),
+            (at(102, 0), at(100, 0), false),
+            (at(102, 1), at(100, 0), true),
+            // The clock was set back since.
+            (at(100, 0), at(200, 1), false),
+        ];
+        for (started, ctime, expected) in cases {
+            assert_eq!(is_settled(started, ctime), expected, "{started:?} {ctime:?}");
+        }
+    }
 }

@@ -17,11 +17,11 @@ use crate::ops::backup::plan::{Batch, Planner};
 use crate::ops::backup::reading::Reading;
 use crate::ops::backup::streams::StreamReader;
 use crate::ops::backup::{BackupError, BackupOptions};
-use crate::progress::Monitor;
+use crate::progress::{Monitor, Problem};
 use crate::repository::uploader::UploadStopped;
 use crate::repository::writer::Writer;
 use crate::source::SourceError;
-use crate::source::files::{Walk, WalkError};
+use crate::source::files::{Walk, WalkError, root_names};
 
 /// Finished batches waiting for the assembler.
 const FINISHED_WAITING: usize = 16;
@@ -101,10 +101,9 @@ impl Drop for EndOnPanic<'_> {
 /// Runs streams and files through the workers and returns the tree.
 pub(super) fn run(writer: &Writer, work: Work, runtime: &Handle) -> Result<Assembled, Stopped> {
     let Work { options, members, parent, monitor, cancel, reading } = work;
-    let walk = match &options.files {
-        Some(files) if !files.roots.is_empty() => Some(Walk::new(files).map_err(Stopped::Walk)?),
-        _ => None,
-    };
+    let (walk, unreachable) = start_walk(&options, !members.is_empty(), &*monitor).map_err(Stopped::Walk)?;
+    let roots = options.files.as_ref().map_or_else(Vec::new, |files| root_names(&files.roots));
+    let links = walk.as_ref().map_or_else(Vec::new, |walk| walk.links().to_vec());
     let threads = match options.threads {
         0 => std::thread::available_parallelism().map_or(2, usize::from),
         threads => threads,
@@ -113,7 +112,7 @@ pub(super) fn run(writer: &Writer, work: Work, runtime: &Handle) -> Result<Assem
     let window = Window::default();
     let stopped = AtomicBool::new(false);
     let (sender, finished) = sync_channel(FINISHED_WAITING);
-    let (last_tree, entries) = parent.start(runtime);
+    let (last_tree, entries) = parent.start(runtime, &roots);
     let guard = || EndOnPanic { jobs: &jobs, window: &window, stopped: &stopped };
 
     std::thread::scope(|scope| {
@@ -175,17 +174,16 @@ pub(super) fn run(writer: &Writer, work: Work, runtime: &Handle) -> Result<Assem
                 (streams, None)
             }
         };
-        let has_plan = planning.is_some();
         let closing = scope.spawn({
             let jobs = &jobs;
             move || {
-                let problems = planning.map_or(Ok(0), |planning| planning.join().map_err(|_| Stopped::Panicked));
+                let passed = planning.map(|planning| planning.join().map_err(|_| Stopped::Panicked)).transpose();
                 jobs.close();
-                problems
+                passed
             }
         });
         let assembled = match streams {
-            Ok(stored) => assemble(writer, last_tree, stored.entries, &finished, &window)
+            Ok(stored) => assemble(writer, last_tree, stored.entries, &finished, &window, &roots)
                 .map(|mut assembled| {
                     assembled.read_bytes += stored.streams.iter().map(|stream| stream.size).sum::<u64>();
                     assembled.counts.new_bytes += stored.streams.iter().map(|stream| stream.new_bytes).sum::<u64>();
@@ -204,7 +202,7 @@ pub(super) fn run(writer: &Writer, work: Work, runtime: &Handle) -> Result<Assem
         if assembled.is_err() {
             whole.end();
         }
-        let problems = closing.join().unwrap_or(Err(Stopped::Panicked));
+        let passed = closing.join().unwrap_or(Err(Stopped::Panicked));
         let (mut failed, mut panicked) = (false, false);
         for worker in workers {
             match worker.join() {
@@ -215,7 +213,7 @@ pub(super) fn run(writer: &Writer, work: Work, runtime: &Handle) -> Result<Assem
         if panicked {
             return Err(Stopped::Panicked);
         }
-        let problems = problems?;
+        let passed = passed?;
         let mut assembled = assembled?;
         if cancel.is_cancelled() {
             return Err(Stopped::Cancelled);
@@ -223,8 +221,41 @@ pub(super) fn run(writer: &Writer, work: Work, runtime: &Handle) -> Result<Assem
         if failed {
             return Err(Stopped::Upload);
         }
-        debug_assert!(has_plan || problems == 0);
-        assembled.counts.unreadable += problems;
+        if let Some(passed) = passed {
+            assembled.counts.unreadable += passed.problems;
+            (assembled.parent_held, assembled.left_out) = (passed.parent_held, passed.left_out);
+        }
+        assembled.counts.unreadable += unreachable;
+        assembled.links = links;
         Ok(assembled)
     })
+}
+
+/// Starts the walk. When there are streams, too, files of which none can be reached are a problem and no error: a dump must
+/// not wait for a volume to be mounted. Returns how many roots were told.
+fn start_walk(
+    options: &BackupOptions,
+    has_streams: bool,
+    monitor: &dyn Monitor,
+) -> Result<(Option<Walk>, u64), WalkError> {
+    let Some(mut files) = options.files.clone().filter(|files| !files.roots.is_empty()) else { return Ok((None, 0)) };
+    let mut unreachable = 0;
+    loop {
+        match Walk::new(&files) {
+            Ok(walk) => {
+                walk.vain_patterns().iter().for_each(|vain| monitor.problem(vain.clone()));
+                return Ok((Some(walk), unreachable));
+            }
+            Err(WalkError::Root { path, source }) if has_streams => {
+                let message = format!("cannot be backed up: {source}");
+                monitor.problem(Problem { subject: path.display().to_string(), message });
+                unreachable += 1;
+                files.roots.retain(|root| *root != path);
+                if files.roots.is_empty() {
+                    return Ok((None, unreachable));
+                }
+            }
+            Err(error) => return Err(error),
+        }
+    }
 }

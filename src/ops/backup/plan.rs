@@ -5,11 +5,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::SyncSender;
 
 use crate::model::entry::{Entry, EntryKind};
+use crate::model::path::EntryPath;
 use crate::ops::Cancel;
 use crate::ops::backup::assemble::Finished;
 use crate::ops::backup::jobs::Jobs;
 use crate::ops::backup::parent::ParentEntries;
 use crate::ops::backup::reading::Reading;
+use crate::ops::backup::trees::HeldTree;
 use crate::progress::{Counter, Monitor};
 use crate::source::files::{FoundEntry, FoundKind, Walk, Walked};
 
@@ -35,6 +37,17 @@ pub(super) struct Batch {
     pub(super) entries: Vec<Planned>,
 }
 
+/// What the walk passed besides what it gave to the workers.
+#[derive(Debug)]
+pub(super) struct Passed {
+    /// What could not be read.
+    pub(super) problems: u64,
+    /// What is always left out and was come upon.
+    pub(super) left_out: Vec<EntryPath>,
+    /// What the parent held in each root.
+    pub(super) parent_held: Vec<HeldTree>,
+}
+
 /// What planning needs.
 pub(super) struct Planner<'a> {
     pub(super) jobs: &'a Jobs<Batch>,
@@ -48,19 +61,35 @@ pub(super) struct Planner<'a> {
 
 impl Planner<'_> {
     /// Walks to the end, queueing batches in order. Batches without anything to read go straight to the assembler.
-    /// Returns the number of problems.
-    pub(super) fn run(self, mut walk: Walk, mut parent: ParentEntries) -> u64 {
+    pub(super) fn run(self, mut walk: Walk, mut parent: ParentEntries) -> Passed {
+        let mut passed = Passed { problems: 0, left_out: Vec::new(), parent_held: Vec::new() };
+        if self.all(&mut walk, &mut parent, &mut passed) {
+            passed.parent_held = parent.held(|| self.is_stopped());
+        }
+        passed
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.cancel.is_cancelled() || self.stopped.load(Ordering::Relaxed)
+    }
+
+    /// Returns `false` when the run ends early.
+    fn all(&self, walk: &mut Walk, parent: &mut ParentEntries, passed: &mut Passed) -> bool {
         let mut batch = Batch { number: 0, entries: Vec::with_capacity(BATCH_ENTRIES) };
-        let (mut bytes, mut reads, mut problems) = (0, false, 0);
+        let (mut bytes, mut reads) = (0, false);
         while let Some(walked) = self.reading.during(|| walk.next()) {
-            if self.cancel.is_cancelled() || self.stopped.load(Ordering::Relaxed) {
-                return problems;
+            if self.is_stopped() {
+                return false;
             }
             let found = match walked {
                 Walked::Entry(found) => found,
                 Walked::Problem(problem) => {
                     self.monitor.problem(problem);
-                    problems += 1;
+                    passed.problems += 1;
+                    continue;
+                }
+                Walked::LeftOut(path) => {
+                    passed.left_out.push(path);
                     continue;
                 }
             };
@@ -82,13 +111,12 @@ impl Planner<'_> {
             if batch.entries.len() >= BATCH_ENTRIES || bytes >= BATCH_BYTES {
                 let next = Batch { number: batch.number + 1, entries: Vec::with_capacity(BATCH_ENTRIES) };
                 if !self.hand_on(std::mem::replace(&mut batch, next), reads) {
-                    return problems;
+                    return false;
                 }
                 (bytes, reads) = (0, false);
             }
         }
-        self.hand_on(batch, reads);
-        problems
+        self.hand_on(batch, reads)
     }
 
     fn hand_on(&self, batch: Batch, reads: bool) -> bool {

@@ -1,4 +1,4 @@
-//! Reading one directory: names, sorted, then what `stat` tells about each, in blocks.
+//! Reading one directory: names, sorted, then what `stat` tells about each that no pattern excludes, in blocks.
 //!
 //! A block is the unit of work that threads share and the unit in which memory is bounded. Inside a block files are
 //! looked at in the order of their inode numbers, which spares a disk most of its seeks, and given out in that of
@@ -10,7 +10,7 @@ use std::ops::Range;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RawDir, fstat, open, readlinkat, statat};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RawDir, StatxFlags, fstat, open, readlinkat, statat, statx};
 use rustix::io::Errno;
 
 use crate::fs::owners::Owners;
@@ -75,12 +75,16 @@ pub(super) enum Item {
     Entry(FoundEntry, Option<Box<Job>>),
     /// Something that could not be read.
     Problem(Problem),
+    /// Something that is always left out, and told.
+    LeftOut(EntryPath),
 }
 
 /// What all jobs of a walk have in common.
 #[derive(Debug)]
 pub(super) struct Rules {
     pub excludes: Excludes,
+    /// Device and inode numbers of what is left out and told.
+    pub left_out: Vec<(u64, u64)>,
     pub one_file_system: bool,
     pub owners: Arc<Owners>,
 }
@@ -177,7 +181,7 @@ fn step(place: &Place, name: &[u8], node: &Arc<RootNode>, rules: &Rules, items: 
         Vec::new()
     };
     let job = is_directory.then(|| Box::new(Job::List(below)));
-    push_entry(items, path, stat, link, &base, job);
+    push_entry(items, path, stat, link, false, &base, job);
     Ok(())
 }
 
@@ -229,16 +233,17 @@ fn look_at(place: &Place, listing: &Listing, range: Range<usize>, rules: &Rules)
     order.sort_unstable();
     let mut stats: Vec<Result<FileStat, Errno>> = vec![Err(Errno::NOENT); index.len()];
     for (_, at) in order {
-        let name = listing.names.at(&index[at as usize]);
-        let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
-        stats[at as usize] = statat(&listing.directory, name, flags).map(FileStat::from);
+        let name = &index[at as usize];
+        if !is_excluded(place, listing, name, rules) {
+            stats[at as usize] = stat(place, listing, name, rules);
+        }
     }
     let mut items = Vec::with_capacity(index.len());
     for (name, stat) in index.iter().zip(stats) {
         let name = listing.names.at(name);
         match stat {
             Ok(stat) => judge(place, listing, name, stat, rules, &mut items),
-            // Removed between reading the name and looking at it: it never was there.
+            // Excluded, or removed between reading the name and looking at it: it never was there.
             Err(Errno::NOENT) => {}
             Err(error) => {
                 items.push(Item::Problem(problem(&place.child_path(name.to_bytes()), "could not be read", error)));
@@ -246,6 +251,44 @@ fn look_at(place: &Place, listing: &Listing, range: Range<usize>, rules: &Rules)
         }
     }
     items
+}
+
+/// Tells whether a name alone excludes it, whatever lies behind it. Where the file system does not tell directories apart,
+/// a pattern must match either way.
+fn is_excluded(place: &Place, listing: &Listing, name: &Name, rules: &Rules) -> bool {
+    if !rules.excludes.has_patterns() {
+        return false;
+    }
+    let bytes = listing.names.at(name).to_bytes();
+    let path = place.child_path(bytes);
+    place.child_node(bytes).is_none()
+        && match name.kind {
+            FileType::Unknown => rules.excludes.leaves_out(&path, true) && rules.excludes.leaves_out(&path, false),
+            kind => rules.excludes.leaves_out(&path, kind == FileType::Directory),
+        }
+}
+
+/// Asks for the metadata of one name. Of another file system that is not to be entered the kernel's own knowledge is enough:
+/// its server may be dead. Where it refuses to answer this user not even that is given; the directory is kept all the same.
+fn stat(place: &Place, listing: &Listing, name: &Name, rules: &Rules) -> Result<FileStat, Errno> {
+    let (directory, path) = (&listing.directory, listing.names.at(name));
+    let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
+    if rules.one_file_system && name.kind == FileType::Directory {
+        let unasked = flags | AtFlags::STATX_DONT_SYNC;
+        let device = statx(directory, path, unasked, StatxFlags::empty()).map(|known| FileStat::from(known).device);
+        if let Some(device) = device.ok().filter(|device| *device != place.device) {
+            let known = statx(directory, path, unasked, StatxFlags::BASIC_STATS).map(FileStat::from);
+            let raw_mode = FileType::Directory.as_raw_mode() | 0o700;
+            return Ok(known.unwrap_or(FileStat {
+                raw_mode,
+                links: 2,
+                device,
+                inode: name.inode,
+                ..FileStat::default()
+            }));
+        }
+    }
+    statat(directory, path, flags).map(FileStat::from)
 }
 
 fn judge(place: &Place, listing: &Listing, name: &CStr, stat: FileStat, rules: &Rules, items: &mut Vec<Item>) {
@@ -260,10 +303,13 @@ fn judge(place: &Place, listing: &Listing, name: &CStr, stat: FileStat, rules: &
         }
         return;
     }
-    let size = (file_type == FileType::RegularFile).then_some(stat.size);
-    let excluded = rules.excludes.leaves_out(&path, is_directory, size);
+    let too_large = file_type == FileType::RegularFile && rules.excludes.is_too_large(stat.size);
+    let excluded = too_large || (rules.excludes.has_patterns() && rules.excludes.leaves_out(&path, is_directory));
     if excluded && node.is_none() {
         return;
+    }
+    if node.is_none() && rules.left_out.contains(&(stat.device, stat.inode)) {
+        return items.extend(EntryPath::new(path).ok().map(Item::LeftOut));
     }
     let link = match file_type {
         FileType::Symlink => match readlinkat(&listing.directory, name, Vec::new()) {
@@ -283,7 +329,7 @@ fn judge(place: &Place, listing: &Listing, name: &CStr, stat: FileStat, rules: &
             node: node.map(Arc::clone),
         }))
     });
-    push_entry(items, path, stat, link, &place.base, job);
+    push_entry(items, path, stat, link, foreign && is_directory && node.is_none(), &place.base, job);
 }
 
 fn push_entry(
@@ -291,6 +337,7 @@ fn push_entry(
     path: Vec<u8>,
     stat: FileStat,
     link: Vec<u8>,
+    is_foreign: bool,
     base: &Arc<Base>,
     job: Option<Box<Job>>,
 ) {
@@ -307,7 +354,7 @@ fn push_entry(
     let shown = path.len();
     match EntryPath::new(path) {
         Ok(path) => {
-            let entry = FoundEntry { path, kind, stat, base: Arc::clone(base) };
+            let entry = FoundEntry { path, kind, stat, is_foreign, base: Arc::clone(base) };
             items.push(Item::Entry(entry, job));
         }
         Err(error) => items.push(Item::Problem(Problem {
@@ -333,6 +380,8 @@ struct Name {
     start: u32,
     /// Length with the final zero byte.
     length: u16,
+    /// What the directory itself says about the name; not every file system does.
+    kind: FileType,
 }
 
 impl Names {
@@ -351,7 +400,13 @@ impl Names {
             key[..first].copy_from_slice(&name[..first]);
             let start = u32::try_from(names.bytes.len()).map_err(|_| Errno::OVERFLOW)?;
             let length = u16::try_from(name.len()).map_err(|_| Errno::NAMETOOLONG)?;
-            names.index.push(Name { key: u64::from_be_bytes(key), inode: record.ino(), start, length });
+            names.index.push(Name {
+                key: u64::from_be_bytes(key),
+                inode: record.ino(),
+                start,
+                length,
+                kind: record.file_type(),
+            });
             names.bytes.extend_from_slice(name);
         }
         let bytes = &names.bytes;

@@ -2,7 +2,8 @@
 //!
 //! Patterns follow `gitignore` with one difference that suits backups: a pattern with a slash inside matches at any
 //! depth, and only a leading slash ties it to the top of the file system. The last matching pattern decides; `!` takes
-//! back. Nothing inside an excluded directory can be taken back, as the walk does not enter it.
+//! back. Nothing inside an excluded directory can be taken back, as the walk does not enter it: what is excluded by its name
+//! is not even looked at, so that a dead mount there harms nobody.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -15,6 +16,7 @@ use ignore::gitignore::{Gitignore, GitignoreBuilder};
 use rustix::fs::OFlags;
 
 use crate::fs::beneath::open_beneath;
+use crate::progress::Problem;
 use crate::source::files::walk::{WalkError, WalkOptions};
 
 /// Name of the file that marks a cache directory (<https://bford.info/cachedir/>).
@@ -26,6 +28,9 @@ const CACHE_SIGNATURE: &[u8] = b"Signature: 8a477f597d28d172789f06886806bc55";
 #[derive(Debug)]
 pub(super) struct Excludes {
     patterns: Gitignore,
+    any_case: Gitignore,
+    /// Patterns that can never match, and why.
+    pub vain: Vec<Problem>,
     caches: bool,
     tags: Vec<Vec<u8>>,
     larger_than: Option<u64>,
@@ -34,35 +39,35 @@ pub(super) struct Excludes {
 impl Excludes {
     /// Reads the patterns and pattern files of `options`.
     pub fn new(options: &WalkOptions) -> Result<Self, WalkError> {
-        let mut builder = GitignoreBuilder::new("");
-        builder.allow_unclosed_class(false);
-        for pattern in &options.excludes {
-            add(&mut builder, None, &argument(pattern))?;
-        }
-        for path in &options.exclude_files {
-            let text =
-                fs::read_to_string(path).map_err(|source| WalkError::ExcludeFile { path: path.clone(), source })?;
-            for line in text.trim_start_matches('\u{feff}').lines() {
-                add(&mut builder, Some(path), line)?;
-            }
-        }
-        let patterns = builder
-            .build()
-            .map_err(|error| WalkError::Pattern { pattern: String::new(), message: error.to_string() })?;
+        let mut vain = Vec::new();
+        let patterns = patterns(&options.excludes, &options.exclude_files, false, &mut vain)?;
+        let any_case = self::patterns(&options.iexcludes, &options.iexclude_files, true, &mut vain)?;
         Ok(Self {
             patterns,
+            any_case,
+            vain,
             caches: options.exclude_caches,
             tags: options.exclude_if_present.iter().map(|name| name.as_bytes().to_vec()).collect(),
             larger_than: options.exclude_larger_than,
         })
     }
 
-    /// Tells whether the entry at `path` (without leading slash) is left out; `file_size` is given for regular files.
-    pub fn leaves_out(&self, path: &[u8], is_directory: bool, file_size: Option<u64>) -> bool {
-        let too_large = self.larger_than.zip(file_size).is_some_and(|(limit, size)| size > limit);
-        too_large
-            || (!self.patterns.is_empty()
-                && self.patterns.matched(Path::new(OsStr::from_bytes(path)), is_directory).is_ignore())
+    /// Tells whether there are patterns at all.
+    pub fn has_patterns(&self) -> bool {
+        !self.patterns.is_empty() || !self.any_case.is_empty()
+    }
+
+    /// Tells whether the entry at `path` (without leading slash) is left out by its name.
+    pub fn leaves_out(&self, path: &[u8], is_directory: bool) -> bool {
+        let path = Path::new(OsStr::from_bytes(path));
+        [&self.patterns, &self.any_case]
+            .iter()
+            .any(|patterns| !patterns.is_empty() && patterns.matched(path, is_directory).is_ignore())
+    }
+
+    /// Tells whether a regular file of `size` bytes is left out because of that.
+    pub fn is_too_large(&self, size: u64) -> bool {
+        self.larger_than.is_some_and(|limit| size > limit)
     }
 
     /// Returns the tags that stand in `directory` and make the walk skip everything else in it.
@@ -86,7 +91,55 @@ fn argument(pattern: &str) -> String {
     if pattern.starts_with('#') { format!("\\{pattern}") } else { pattern.to_owned() }
 }
 
-fn add(builder: &mut GitignoreBuilder, file: Option<&PathBuf>, line: &str) -> Result<(), WalkError> {
+fn patterns(
+    given: &[String],
+    files: &[PathBuf],
+    any_case: bool,
+    vain: &mut Vec<Problem>,
+) -> Result<Gitignore, WalkError> {
+    let mut builder = GitignoreBuilder::new("");
+    builder.allow_unclosed_class(false);
+    let pattern = String::new();
+    let unusable = |error: ignore::Error| WalkError::Pattern { pattern, message: error.to_string() };
+    if let Err(error) = builder.case_insensitive(any_case) {
+        return Err(unusable(error));
+    }
+    for pattern in given {
+        add(&mut builder, None, &argument(pattern), vain)?;
+    }
+    for path in files {
+        let text = fs::read_to_string(path).map_err(|source| WalkError::ExcludeFile { path: path.clone(), source })?;
+        for line in text.trim_start_matches('\u{feff}').lines() {
+            add(&mut builder, Some(path), line, vain)?;
+        }
+    }
+    builder.build().map_err(unusable)
+}
+
+/// Says why a pattern can never match, if that is so: paths are compared from the top of the file system on.
+fn why_vain(line: &str) -> Option<&'static str> {
+    let body = line.strip_prefix('!').unwrap_or(line);
+    if line.starts_with('#') {
+        return None;
+    }
+    if body.starts_with("~/") || body == "~" {
+        return Some("~ stands for no home directory here; write the whole path");
+    }
+    let mut names = body.trim_end().trim_end_matches('/').split('/');
+    let is_dots = |name: &str| name == "." || name == "..";
+    names.any(is_dots).then_some("no path has `.` or `..` in it; write the name alone, or the whole path from / on")
+}
+
+fn add(
+    builder: &mut GitignoreBuilder,
+    file: Option<&PathBuf>,
+    line: &str,
+    vain: &mut Vec<Problem>,
+) -> Result<(), WalkError> {
+    if let Some(why) = why_vain(line) {
+        let message = format!("can never match: {why}");
+        vain.push(Problem { subject: format!("exclude pattern {line}"), message });
+    }
     let unusable = |message: String| WalkError::Pattern { pattern: line.to_owned(), message };
     builder.add_line(file.cloned(), &at_any_depth(line)).map_err(|error| unusable(error.to_string()))?;
     Ok(())
@@ -142,7 +195,7 @@ mod tests {
             let options =
                 WalkOptions { excludes: patterns.iter().map(ToString::to_string).collect(), ..WalkOptions::default() };
             let excludes = Excludes::new(&options).expect("good patterns");
-            assert_eq!(excludes.leaves_out(path.as_bytes(), is_directory, None), expected, "{patterns:?} {path}");
+            assert_eq!(excludes.leaves_out(path.as_bytes(), is_directory), expected, "{patterns:?} {path}");
         }
     }
 
@@ -150,8 +203,8 @@ mod tests {
     fn names_that_are_not_utf8_are_matched() {
         let options = WalkOptions { excludes: vec!["*.tmp".into()], ..WalkOptions::default() };
         let excludes = Excludes::new(&options).expect("good pattern");
-        assert!(excludes.leaves_out(b"a/\xff\xfe.tmp", false, None));
-        assert!(!excludes.leaves_out(b"a/\xff\xfe.dat", false, None));
+        assert!(excludes.leaves_out(b"a/\xff\xfe.tmp", false));
+        assert!(!excludes.leaves_out(b"a/\xff\xfe.dat", false));
     }
 
     #[test]
@@ -165,8 +218,50 @@ mod tests {
     fn large_files_are_left_out_by_size() {
         let options = WalkOptions { exclude_larger_than: Some(10), ..WalkOptions::default() };
         let excludes = Excludes::new(&options).expect("no patterns");
-        assert!(!excludes.leaves_out(b"a", false, Some(10)));
-        assert!(excludes.leaves_out(b"a", false, Some(11)));
-        assert!(!excludes.leaves_out(b"a", true, None));
+        assert!(!excludes.is_too_large(10));
+        assert!(excludes.is_too_large(11));
+    }
+
+    #[test]
+    fn patterns_that_ignore_case_are_a_list_of_their_own() {
+        let options = WalkOptions {
+            excludes: vec!["*.log".into()],
+            iexcludes: vec!["*.TMP".into(), "!keep.tmp".into()],
+            ..WalkOptions::default()
+        };
+        let excludes = Excludes::new(&options).expect("good patterns");
+        let cases =
+            [("a.tmp", true), ("A.TMP", true), ("Keep.Tmp", false), ("a.log", true), ("a.LOG", false), ("x.ö", false)];
+        for (path, expected) in cases {
+            assert_eq!(excludes.leaves_out(path.as_bytes(), false), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn patterns_that_can_never_match_are_told() {
+        let cases = [
+            ("./x", true),
+            ("~/x", true),
+            ("~", true),
+            ("!./x", true),
+            ("../x", true),
+            ("a/./b", true),
+            ("/srv/../x", true),
+            ("# ./x", false),
+            ("x~", false),
+            ("~x", false),
+            (".x", false),
+            ("..x/y", false),
+            ("/a/.b/", false),
+            ("*.o", false),
+            ("", false),
+        ];
+        for (pattern, expected) in cases {
+            assert_eq!(why_vain(pattern).is_some(), expected, "{pattern}");
+        }
+        let options = WalkOptions { excludes: vec!["./x".into(), "y".into()], ..WalkOptions::default() };
+        let vain = Excludes::new(&options).expect("good patterns").vain;
+        assert_eq!(vain.len(), 1);
+        assert!(vain[0].to_string().starts_with("exclude pattern ./x: can never match: "), "{vain:?}");
     }
 }

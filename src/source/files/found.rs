@@ -30,6 +30,8 @@ pub struct FoundEntry {
     /// What it is.
     pub kind: FoundKind,
     pub(super) stat: FileStat,
+    /// The root of another file system that is not to be entered: its server, which may be dead, is asked nothing.
+    pub(super) is_foreign: bool,
     pub(super) base: Arc<Base>,
 }
 
@@ -185,6 +187,9 @@ impl FoundEntry {
     /// # Errors
     /// As for [`FoundEntry::open`]. A file system without attributes is no error.
     pub fn read_xattrs(&self) -> Result<Xattrs, EntryError> {
+        if self.is_foreign {
+            return Ok(Xattrs::new());
+        }
         let error = |error| EntryError::new(&self.path, error);
         let handle = self.base.open(self.path.as_bytes(), OFlags::PATH | OFlags::NOFOLLOW).map_err(error)?;
         match Subject::Handle(handle.as_fd()).read_all() {

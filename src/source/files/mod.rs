@@ -13,4 +13,5 @@ mod walk;
 
 pub use found::{EntryError, FoundEntry, FoundKind};
 pub use read::{FileReader, ReadSummary};
+pub use roots::root_names;
 pub use walk::{Walk, WalkError, WalkOptions, Walked};

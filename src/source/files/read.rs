@@ -16,6 +16,10 @@ use crate::source::files::found::{Base, EntryError, FoundEntry};
 /// Shorter holes are read as the zeros they are: each hole costs a record and two system calls.
 const SMALLEST_HOLE: u64 = 64 * 1024;
 
+/// How much is read of a file that says it is empty: those of `/proc` do, and have content. Enough for all that are of use;
+/// one that has more counts as changed while it was read.
+const UNSIZED_LIMIT: u64 = 64 << 20;
+
 /// After so many holes the shortest one that counts is doubled, again and again, so that the list stays short even for
 /// a fragmented disk image of terabytes.
 const HOLES_PER_DOUBLING: usize = 256;
@@ -23,7 +27,8 @@ const HOLES_PER_DOUBLING: usize = 256;
 /// A regular file being read from start to end, holes left out.
 ///
 /// [`Read`] gives the bytes that lie between the holes, one after the other, as [`crate::model::entry::FileContent`]
-/// keeps them. Reading goes on until the file ends, however long it was when it was found.
+/// keeps them. Reading ends where the file ended when it was opened, or before if it was cut since: a log that grows faster
+/// than it can be sent would otherwise be read for ever, and what its metadata says was true at that time, too.
 #[derive(Debug)]
 pub struct FileReader {
     file: File,
@@ -34,6 +39,8 @@ pub struct FileReader {
     data_end: u64,
     sparse: bool,
     at_end: bool,
+    /// Nothing is read beyond.
+    limit: u64,
     holes: Vec<Hole>,
 }
 
@@ -66,6 +73,7 @@ impl FileReader {
             data_end: if sparse { 0 } else { u64::MAX },
             sparse,
             at_end: false,
+            limit: if opened.size == 0 { UNSIZED_LIMIT } else { opened.size },
             holes: Vec::new(),
         })
     }
@@ -119,7 +127,8 @@ impl FileReader {
     /// # Errors
     /// What the system says.
     pub fn finish(self) -> io::Result<ReadSummary> {
-        let changed_while_read = self.changed_while_read()?;
+        let was_cut = self.opened.size == 0 && self.position == UNSIZED_LIMIT;
+        let changed_while_read = was_cut || self.changed_while_read()?;
         Ok(ReadSummary { size: self.position, holes: self.holes, changed_while_read })
     }
 
@@ -129,7 +138,7 @@ impl FileReader {
             Ok(data) => data,
             Err(Errno::NXIO) => {
                 let end = u64::try_from(fstat(&self.file)?.st_size).unwrap_or(0);
-                self.skip_to(end.max(self.position));
+                self.skip_to(end.min(self.limit).max(self.position));
                 self.at_end = true;
                 return Ok(());
             }
@@ -143,7 +152,7 @@ impl FileReader {
         };
         let smallest = SMALLEST_HOLE << (self.holes.len() / HOLES_PER_DOUBLING).min(32);
         if data - self.position >= smallest {
-            self.skip_to(data);
+            self.skip_to(data.min(self.limit));
         }
         self.data_end = match seek(&self.file, SeekFrom::Hole(data)) {
             Ok(end) => end,
@@ -173,10 +182,12 @@ impl Read for FileReader {
         if !self.at_end && self.position >= self.data_end {
             self.find_data()?;
         }
+        self.at_end |= self.position >= self.limit;
         if self.at_end {
             return Ok(0);
         }
-        let room = usize::try_from(self.data_end.saturating_sub(self.position)).unwrap_or(usize::MAX).max(1);
+        let data = self.data_end.saturating_sub(self.position).max(1);
+        let room = usize::try_from(data.min(self.limit - self.position)).unwrap_or(usize::MAX);
         let length = room.min(buffer.len());
         let count = rustix::io::pread(&self.file, &mut buffer[..length], self.position)?;
         self.position += count as u64;

@@ -8,13 +8,15 @@ use std::collections::VecDeque;
 use std::io;
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::vec;
 
 use crate::fs::owners::Owners;
+use crate::fs::stat::FileStat;
+use crate::model::path::EntryPath;
 use crate::progress::Problem;
 use crate::source::files::directory::{Block, Item, Job, Place, Rules};
 use crate::source::files::exclude::Excludes;
@@ -37,7 +39,15 @@ pub struct WalkOptions {
     pub excludes: Vec<String>,
     /// Files with such patterns, one a line, `#` for comments; they come after `excludes`.
     pub exclude_files: Vec<PathBuf>,
-    /// Do not enter directories on another file system than their root; the directories themselves are kept.
+    /// Patterns like `excludes` for which capitals and small letters of ASCII are the same; a list of its own beside the other.
+    pub iexcludes: Vec<String>,
+    /// Files with such patterns.
+    pub iexclude_files: Vec<PathBuf>,
+    /// Files and directories to leave out and tell of, by whatever path the walk comes to them, unless they are roots or
+    /// contain one. Those that do not exist are ignored.
+    pub left_out: Vec<PathBuf>,
+    /// Do not enter directories on another file system than their root; the directories themselves are kept, without extended
+    /// attributes: nobody is asked who may be dead.
     pub one_file_system: bool,
     /// Keep of a directory that a valid `CACHEDIR.TAG` marks as a cache only itself and the tag.
     pub exclude_caches: bool,
@@ -55,10 +65,10 @@ pub enum WalkError {
     /// There is nothing to walk.
     #[error("no paths to back up were given")]
     NoRoots,
-    /// A root does not exist or cannot be reached.
+    /// No root exists or can be reached.
     #[error("{} cannot be backed up", path.display())]
     Root {
-        /// The root as it was given.
+        /// The first root as it was given.
         path: PathBuf,
         /// What the system says.
         #[source]
@@ -94,6 +104,8 @@ pub enum Walked {
     Entry(FoundEntry),
     /// Something that could not be read and is missing from the walk; the walk goes on.
     Problem(Problem),
+    /// One of [`WalkOptions::left_out`] was come upon, at this path.
+    LeftOut(EntryPath),
 }
 
 /// An iterator over all entries of a file tree in tree order.
@@ -107,6 +119,9 @@ pub struct Walk {
     frames: Vec<Frame>,
     /// The directory that was given out last and is to be entered next.
     entering: Option<Arc<Task>>,
+    /// Roots that are missing, told before anything else.
+    missing: VecDeque<Problem>,
+    links: Vec<Problem>,
 }
 
 #[derive(Debug)]
@@ -123,6 +138,7 @@ struct Frame {
 enum Ready {
     Entry(FoundEntry, Option<Arc<Task>>),
     Problem(Problem),
+    LeftOut(EntryPath),
 }
 
 #[derive(Debug)]
@@ -160,13 +176,19 @@ impl Walk {
     /// Checks the options and starts the threads.
     ///
     /// # Errors
-    /// [`WalkError`]: a root that does not exist, a pattern or pattern file that cannot be used.
+    /// [`WalkError`]: no root exists, a pattern or pattern file cannot be used. A root that does not exist beside others that
+    /// do is a problem that the walk tells first.
     pub fn new(options: &WalkOptions) -> Result<Self, WalkError> {
-        let node = roots::plan(&options.roots)?;
+        let roots = roots::plan(&options.roots)?;
         let owners = Arc::new(Owners::default());
-        let top = Place::top(node, &owners)
+        let top = Place::top(roots.top, &owners)
             .map_err(|error| WalkError::Root { path: PathBuf::from("/"), source: error.into() })?;
-        let rules = Rules { excludes: Excludes::new(options)?, one_file_system: options.one_file_system, owners };
+        let rules = Rules {
+            excludes: Excludes::new(options)?,
+            left_out: options.left_out.iter().filter_map(|path| identity(path)).collect(),
+            one_file_system: options.one_file_system,
+            owners,
+        };
         let first = Arc::new(Task::new(Job::List(top)));
         let shared = Arc::new(Shared {
             rules,
@@ -174,7 +196,14 @@ impl Walk {
             wake: Condvar::new(),
             held: AtomicUsize::new(0),
         });
-        let mut walk = Self { shared, threads: Vec::new(), frames: Vec::new(), entering: Some(first) };
+        let mut walk = Self {
+            shared,
+            threads: Vec::new(),
+            frames: Vec::new(),
+            entering: Some(first),
+            missing: roots.missing.into(),
+            links: roots.links,
+        };
         let processors = thread::available_parallelism().map_or(2, usize::from);
         let threads = if options.threads == 0 { processors.clamp(2, 8) } else { options.threads };
         for _ in 0..threads {
@@ -184,12 +213,32 @@ impl Walk {
         }
         Ok(walk)
     }
+
+    /// Returns the roots that are symbolic links, of which nothing but the link is walked: each with where it leads and how to
+    /// follow it. A link to something that another root contains is not among them.
+    pub fn links(&self) -> &[Problem] {
+        &self.links
+    }
+
+    /// Returns the patterns that can never match, and why.
+    pub fn vain_patterns(&self) -> &[Problem] {
+        &self.shared.rules.excludes.vain
+    }
+}
+
+/// Returns device and inode number, by which a file or directory is known under every name.
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    let stat = FileStat::from(rustix::fs::stat(path).ok()?);
+    Some((stat.device, stat.inode))
 }
 
 impl Iterator for Walk {
     type Item = Walked;
 
     fn next(&mut self) -> Option<Walked> {
+        if let Some(missing) = self.missing.pop_front() {
+            return Some(Walked::Problem(missing));
+        }
         if let Some(task) = self.entering.take() {
             self.frames.push(self.shared.take(&task));
         }
@@ -201,6 +250,7 @@ impl Iterator for Walk {
                     return Some(Walked::Entry(entry));
                 }
                 Some(Ready::Problem(problem)) => return Some(Walked::Problem(problem)),
+                Some(Ready::LeftOut(path)) => return Some(Walked::LeftOut(path)),
                 None => {
                     self.shared.release(mem::take(&mut frame.held));
                     match frame.more.pop_front() {
@@ -233,7 +283,7 @@ impl Drop for Walk {
                 tasks.extend(frame.more);
                 tasks.extend(frame.items.filter_map(|ready| match ready {
                     Ready::Entry(_, below) => below,
-                    Ready::Problem(_) => None,
+                    Ready::Problem(_) | Ready::LeftOut(_) => None,
                 }));
             } else if let Some(task) = tasks.pop() {
                 if let State::Done(frame) = mem::replace(&mut *task.state(), State::Taken) {
@@ -315,6 +365,7 @@ impl Shared {
             .map(|item| match item {
                 Item::Entry(entry, job) => Ready::Entry(entry, job.map(|job| offer(*job))),
                 Item::Problem(problem) => Ready::Problem(problem),
+                Item::LeftOut(path) => Ready::LeftOut(path),
             })
             .collect();
         let more = block.more.into_iter().map(&mut offer).collect();

@@ -1,0 +1,213 @@
+//! What each root holds, and how much it used to hold: one that is suddenly empty may be a volume that is not mounted.
+//!
+//! Counts of earlier runs are kept in a local file, like the sizes of streams. Where it is missing, the parent's tree, which
+//! is read anyway, gives those of one run.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use crate::model::entry::{Entry, EntryKind};
+use crate::model::path::{compare_paths, display_bytes};
+use crate::model::units::ByteSize;
+use crate::ops::backup::BackupOptions;
+use crate::ops::backup::history::{COMPARED, median};
+use crate::ops::backup::parent::cache_name;
+use crate::progress::Problem;
+use crate::repository::Repository;
+use crate::repository::cache::write_atomically;
+
+/// What is in a root.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct HeldTree {
+    /// The root's path without the leading slash, empty for the whole file system.
+    path: Vec<u8>,
+    pub(super) files: u64,
+    pub(super) bytes: u64,
+}
+
+/// Counts entries that come in path order for the roots that contain them.
+#[derive(Debug)]
+pub(super) struct TreeCounter {
+    trees: Vec<HeldTree>,
+    /// Roots that contain the last entry, outermost first.
+    open: Vec<usize>,
+    next: usize,
+}
+
+impl TreeCounter {
+    /// Starts counting for roots, given by absolute paths.
+    pub(super) fn new(roots: &[Vec<u8>]) -> Self {
+        let path = |root: &Vec<u8>| root.strip_prefix(b"/").unwrap_or(root).to_vec();
+        let mut paths: Vec<Vec<u8>> = roots.iter().map(path).collect();
+        paths.sort_by(|a, b| compare_paths(a, b));
+        let trees = paths.into_iter().map(|path| HeldTree { path, files: 0, bytes: 0 }).collect();
+        Self { trees, open: Vec::new(), next: 0 }
+    }
+
+    /// Counts an entry.
+    pub(super) fn count(&mut self, entry: &Entry) {
+        let path = entry.path.as_bytes();
+        while self.open.last().is_some_and(|&root| !is_within(path, &self.trees[root].path)) {
+            self.open.pop();
+        }
+        while let Some(next) = self.trees.get(self.next)
+            && compare_paths(&next.path, path).is_le()
+        {
+            if is_within(path, &next.path) {
+                self.open.push(self.next);
+            }
+            self.next += 1;
+        }
+        if matches!(entry.kind, EntryKind::File(_)) {
+            for &root in &self.open {
+                self.trees[root].files += 1;
+                self.trees[root].bytes += entry.size();
+            }
+        }
+    }
+
+    /// Returns what was counted for each root.
+    pub(super) fn finish(self) -> Vec<HeldTree> {
+        self.trees
+    }
+}
+
+fn is_within(path: &[u8], root: &[u8]) -> bool {
+    root.is_empty() || path.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
+}
+
+impl HeldTree {
+    fn name(&self) -> String {
+        format!("/{}", display_bytes(&self.path))
+    }
+}
+
+/// Files and bytes of earlier runs, the newest last, by root.
+pub(super) struct TreeHistory {
+    file: PathBuf,
+    held: BTreeMap<String, Vec<(u64, u64)>>,
+}
+
+impl TreeHistory {
+    /// Loads what is known of earlier runs of the same host, job and sources.
+    pub(super) fn load(repository: &Repository, options: &BackupOptions, sources: &[Vec<u8>]) -> Self {
+        let file = repository.cache().trees().join(cache_name(options, sources)).with_extension("held");
+        let read = || serde_json::from_slice(&std::fs::read(&file).ok()?).ok();
+        let held = read().unwrap_or_default();
+        Self { file, held }
+    }
+
+    /// Compares what the roots hold with what they used to hold, by the median of earlier runs or, where none is known, by
+    /// the parent; returns what is to be looked at.
+    pub(super) fn judge(&self, trees: &[HeldTree], parent: &[HeldTree], shrink_limit: f64) -> Vec<Problem> {
+        let judge = |tree: &HeldTree| {
+            let name = tree.name();
+            let of_parent = || parent.iter().find(|other| other.path == tree.path).map(|it| vec![(it.files, it.bytes)]);
+            let earlier = self.held.get(&name).filter(|held| !held.is_empty()).cloned().or_else(of_parent)?;
+            let message = shrunk(tree, &earlier[earlier.len().saturating_sub(COMPARED)..], shrink_limit)?;
+            Some(Problem { subject: name, message })
+        };
+        trees.iter().filter_map(judge).collect()
+    }
+
+    /// Remembers these counts for the next run. Failing to only costs it the comparison.
+    pub(super) fn keep(mut self, trees: &[HeldTree]) {
+        for tree in trees {
+            let held = self.held.entry(tree.name()).or_default();
+            held.push((tree.files, tree.bytes));
+            let surplus = held.len().saturating_sub(COMPARED);
+            held.drain(..surplus);
+        }
+        if !self.held.is_empty() {
+            let text = serde_json::to_vec(&self.held).expect("texts and numbers are JSON");
+            let _ = write_atomically(&self.file, &text);
+        }
+    }
+}
+
+/// Says how a tree has shrunk below `limit` of what it was, by the number of its files or by their bytes.
+fn shrunk(tree: &HeldTree, earlier: &[(u64, u64)], limit: f64) -> Option<String> {
+    let files = median(&earlier.iter().map(|held| held.0).collect::<Vec<_>>());
+    let bytes = median(&earlier.iter().map(|held| held.1).collect::<Vec<_>>());
+    let runs = match earlier.len() {
+        1 => "in the last run".to_owned(),
+        runs => format!("in the median of the last {runs} runs"),
+    };
+    let part = |now: u64, before: u64| now as f64 / before.max(1) as f64;
+    let is_less = |now, before| before > 0 && part(now, before) < limit;
+    if tree.files == 0 && is_less(tree.files, files) {
+        let size = ByteSize(bytes);
+        return Some(format!("holds no file, and held {files} ({size}) {runs}; is it mounted, and the right place?"));
+    }
+    let text = |what: &str, now: u64, before: u64| {
+        let percent = part(now, before) * 100.0;
+        format!("holds only {percent:.0} % of the {what} that it used to hold: {now}, {before} {runs}")
+    };
+    if is_less(tree.files, files) {
+        return Some(text("files", tree.files, files));
+    }
+    is_less(tree.bytes, bytes).then(|| text("bytes", tree.bytes, bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::entry::{ChunkList, FileContent, Metadata};
+    use crate::model::path::EntryPath;
+
+    fn tree(path: &str, files: u64, bytes: u64) -> HeldTree {
+        HeldTree { path: path.into(), files, bytes }
+    }
+
+    #[test]
+    fn entries_count_for_every_root_that_contains_them() {
+        let entry = |path: &str| {
+            let content = FileContent { size: 10, chunks: ChunkList::Inline(Vec::new()), holes: Vec::new() };
+            let kind = if path.ends_with('/') { EntryKind::Directory } else { EntryKind::File(content) };
+            let path = EntryPath::new(path.trim_end_matches('/')).expect("safe");
+            Entry { path, kind, metadata: Metadata::default() }
+        };
+        let roots = ["/srv/a", "/srv/a/in", "/srv/none", "/srv/a.b", "/z/file"].map(|root| root.as_bytes().to_vec());
+        let mut counter = TreeCounter::new(&roots);
+        let entries =
+            ["srv/", "srv/a/", "srv/a/in/", "srv/a/in/x", "srv/a/y", "srv/a.b/", "srv/a.b/z", "srv/zz", "z/", "z/file"];
+        entries.iter().for_each(|path| counter.count(&entry(path)));
+        let expected = [("srv/a", 2), ("srv/a/in", 1), ("srv/a.b", 1), ("srv/none", 0), ("z/file", 1)];
+        assert_eq!(counter.finish(), expected.map(|(path, files)| tree(path, files, files * 10)));
+
+        let mut whole = TreeCounter::new(&[b"/".to_vec()]);
+        ["a", "b/", "b/c"].iter().for_each(|path| whole.count(&entry(path)));
+        assert_eq!(whole.finish(), [tree("", 2, 20)]);
+    }
+
+    #[test]
+    fn a_tree_is_flagged_when_it_holds_much_less_than_it_used_to() {
+        type Case = (&'static [(u64, u64)], (u64, u64), Option<&'static str>);
+        let cases: [Case; 9] = [
+            (&[], (0, 0), None),
+            (&[(0, 0)], (0, 0), None),
+            (&[(25, 2048)], (0, 0), Some("holds no file, and held 25 (2.00 KiB) in the last run; is it mounted")),
+            (
+                &[(25, 1000); 3],
+                (12, 1000),
+                Some("holds only 48 % of the files that it used to hold: 12, 25 in the median of"),
+            ),
+            (&[(25, 1000); 3], (13, 500), None),
+            (
+                &[(25, 1000); 3],
+                (25, 499),
+                Some("holds only 50 % of the bytes that it used to hold: 499, 1000 in the median of"),
+            ),
+            (&[(25, 0); 3], (25, 0), None),
+            // One night without the volume does not make the next one right.
+            (&[(25, 9), (25, 9), (0, 0), (25, 9)], (0, 0), Some("holds no file")),
+            (&[(1, 10)], (50, 5000), None),
+        ];
+        for (earlier, (files, bytes), expected) in cases {
+            let told = shrunk(&tree("srv", files, bytes), earlier, 0.5);
+            assert_eq!(told.is_some(), expected.is_some(), "{earlier:?} {files} {bytes}: {told:?}");
+            assert!(told.unwrap_or_default().starts_with(expected.unwrap_or_default()), "{earlier:?} {files} {bytes}");
+        }
+        assert_eq!(shrunk(&tree("srv", 0, 0), &[(25, 1000)], 0.0), None, "a limit of 0 flags none");
+    }
+}
