@@ -66,7 +66,8 @@ fn main() {
     let begun = Instant::now();
     let rows =
         (0..count).map(|i| Row { key: key(i, count), frame: (i % u64::from(frames)) as u32, offset: 0, length: 16384 });
-    writer.finish(&path, usize::try_from(count).expect("fits"), rows).expect("written");
+    let file = std::fs::File::create(&path).expect("made");
+    writer.finish(&file, usize::try_from(count).expect("fits"), rows).expect("written");
     println!(
         "{count} chunks written in {:.1} s, {} MB",
         begun.elapsed().as_secs_f64(),

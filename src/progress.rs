@@ -92,6 +92,11 @@ pub trait Monitor: Send + Sync {
     fn waiting(&self, waiting: Option<Waiting<'_>>) {
         let _ = waiting;
     }
+
+    /// Tells something that people should know and that makes nothing of the result wrong: it is no problem.
+    fn note(&self, note: Problem) {
+        let _ = note;
+    }
 }
 
 /// Counters that threads add to without locks.
@@ -116,6 +121,7 @@ pub struct Collected {
     /// The counters.
     pub counters: Counters,
     problems: Mutex<Vec<Problem>>,
+    notes: Mutex<Vec<Problem>>,
     phases: Mutex<Vec<String>>,
     waits: Mutex<Vec<Option<String>>>,
 }
@@ -124,6 +130,11 @@ impl Collected {
     /// Returns the problems reported so far.
     pub fn problems(&self) -> Vec<Problem> {
         self.problems.lock().expect("no panic while held").clone()
+    }
+
+    /// Returns the notes told so far.
+    pub fn notes(&self) -> Vec<Problem> {
+        self.notes.lock().expect("no panic while held").clone()
     }
 
     /// Returns the phases reported so far.
@@ -157,5 +168,9 @@ impl Monitor for Collected {
     fn waiting(&self, waiting: Option<Waiting<'_>>) {
         let cause = waiting.map(|waiting| waiting.cause.to_owned());
         self.waits.lock().expect("no panic while held").push(cause);
+    }
+
+    fn note(&self, note: Problem) {
+        self.notes.lock().expect("no panic while held").push(note);
     }
 }

@@ -320,6 +320,16 @@ impl Monitor for ConsoleMonitor {
             self.shared.above(&line);
         }
     }
+
+    fn note(&self, note: Problem) {
+        match self.shared.style {
+            Style::Quiet => {}
+            Style::Json => output::json(&json!({
+                "event": "note", "subject": note.subject, "message": note.message,
+            })),
+            _ => self.shared.above(&format!("{note}")),
+        }
+    }
 }
 
 #[cfg(test)]

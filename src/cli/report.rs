@@ -59,9 +59,6 @@ fn hint(error: &anyhow::Error) -> Option<String> {
                     "somebody may have put back an old copy of the store; ask its provider before writing to it".into(),
                 );
             }
-            OpenError::Cache { .. } => {
-                return Some("name another directory with --cache-dir or COFFRE_CACHE_DIR".into());
-            }
             _ => {}
         }
     }
@@ -101,7 +98,7 @@ fn hint(error: &anyhow::Error) -> Option<String> {
             _ => {}
         }
         if let Some(IndexError::Cache { .. }) = cause.downcast_ref() {
-            return Some("name another directory with --cache-dir or COFFRE_CACHE_DIR".into());
+            return Some("make room, or name other directories with --cache-dir and TMPDIR".into());
         }
     }
     let store = error.chain().find_map(store_error)?;

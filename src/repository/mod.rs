@@ -91,15 +91,6 @@ pub enum OpenError {
     /// Reading was asked of a key that can only write.
     #[error("this key can back up but not read")]
     WriterOnly,
-    /// The cache directory cannot be used.
-    #[error("the cache directory {path} cannot be used")]
-    Cache {
-        /// The directory.
-        path: String,
-        /// Why.
-        #[source]
-        source: std::io::Error,
-    },
     /// A key could not be used.
     #[error("the keys cannot be used")]
     Crypto(#[from] CryptoError),
@@ -153,7 +144,7 @@ impl Repository {
     /// The configuration is written last, so a cut-off `init` leaves nothing that counts as a repository.
     ///
     /// # Errors
-    /// [`OpenError::Exists`] when there is one; otherwise what the store or the cache reports.
+    /// [`OpenError::Exists`] when there is one; otherwise what the store reports.
     pub async fn init(
         store: Arc<dyn Store>,
         locks: &[(SlotLock, &str)],
@@ -200,7 +191,7 @@ impl Repository {
         let config_bytes = config.encode(|payload| reader.sign(Signed::Config, repository, payload));
         store.put(&ObjectKey::config(1, random()), config_bytes.into()).await.map_err(at)?;
 
-        let cache = open_cache(repository, cache_root)?;
+        let cache = Cache::open(repository, cache_root);
         let keys = Keys::open(RootKey::Reader(reader), verifying_key, keyring)
             .map_err(|source| OpenError::Damaged { key: ObjectKey::from_listed("keyring/"), source })?;
         Ok(Self { store, config, keys, cache })
@@ -216,7 +207,7 @@ impl Repository {
         cache_root: Option<&std::path::Path>,
     ) -> Result<Self, OpenError> {
         let slot = open_any_slot(&*store, passphrase).await?;
-        let cache = open_cache(slot.repository, cache_root)?;
+        let cache = Cache::open(slot.repository, cache_root);
         let (config_key, config) = newest(&*store, ObjectKind::Config, "configuration", &cache, |bytes| {
             let config = Config::decode(bytes, slot.repository, &slot.verifying_key)?;
             Ok((config.counter, config))
@@ -259,11 +250,6 @@ impl Repository {
     pub fn id(&self) -> RepositoryId {
         self.config.repository
     }
-}
-
-fn open_cache(repository: RepositoryId, root: Option<&std::path::Path>) -> Result<Cache, OpenError> {
-    Cache::open(repository, root)
-        .map_err(|(path, source)| OpenError::Cache { path: path.display().to_string(), source })
 }
 
 /// Tries a passphrase on every slot, the cheap ones first.

@@ -9,10 +9,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use crate::model::snapshot::SnapshotId;
-use crate::repository::cache::write_atomically;
-
-/// BLAKE3 of the object, cut to 16 bytes, in front of it.
-const CHECKSUM_LEN: usize = 16;
+use crate::repository::cache::record;
 
 /// The directory of cached snapshots.
 #[derive(Debug, Clone)]
@@ -25,30 +22,23 @@ impl SnapshotCache {
 
     /// Returns the object of a snapshot, unless the file is missing or damaged.
     pub(super) fn get(&self, id: SnapshotId) -> Option<Vec<u8>> {
-        let mut bytes = fs::read(self.path(id)).ok()?;
-        let object = bytes.get(CHECKSUM_LEN..)?;
-        if checksum(object) != bytes[..CHECKSUM_LEN] {
-            return None;
-        }
-        bytes.drain(..CHECKSUM_LEN);
-        Some(bytes)
+        record::read(&self.path(id))
     }
 
     /// Keeps the object of a snapshot. Failing to costs a request the next time.
     pub(super) fn keep(&self, id: SnapshotId, object: &[u8]) {
-        let content = [checksum(object).as_slice(), object].concat();
-        if write_atomically(&self.path(id), &content).is_err() && make_directory(&self.0).is_ok() {
-            let _ = write_atomically(&self.path(id), &content);
+        if record::write(&self.path(id), object).is_err() && make_directory(&self.0).is_ok() {
+            let _ = record::write(&self.path(id), object);
         }
     }
 
-    /// Removes what the store does not list (any more), and what interrupted runs left.
+    /// Removes what the store does not list (any more).
     pub(super) fn keep_only(&self, listed: &[SnapshotId]) {
         let Ok(files) = fs::read_dir(&self.0) else { return };
         let listed: HashSet<SnapshotId> = listed.iter().copied().collect();
         for file in files.flatten() {
             let id = file.file_name().to_str().and_then(SnapshotId::from_object_name);
-            if id.is_none_or(|id| !listed.contains(&id)) {
+            if id.is_some_and(|id| !listed.contains(&id)) {
                 let _ = fs::remove_file(file.path());
             }
         }
@@ -59,10 +49,6 @@ impl SnapshotCache {
     }
 }
 
-fn checksum(object: &[u8]) -> [u8; CHECKSUM_LEN] {
-    blake3::hash(object).as_bytes()[..CHECKSUM_LEN].try_into().expect("16 of 32 bytes")
-}
-
 fn make_directory(path: &Path) -> std::io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
@@ -71,6 +57,7 @@ fn make_directory(path: &Path) -> std::io::Result<()> {
 mod tests {
     use super::*;
     use crate::model::time::Timestamp;
+    use crate::repository::cache::temporary::remove_left_behind;
 
     #[test]
     fn only_whole_files_of_listed_snapshots_are_given_back() {
@@ -94,9 +81,15 @@ mod tests {
             assert_eq!(cache.get(id(1)), None, "cut at {at}");
         }
         cache.keep(id(1), b"one");
-        fs::write(directory.path().join("snapshots/left.tmp77"), "half").expect("writable");
+        let left = directory.path().join("snapshots/left.tmp77");
+        fs::write(&left, "half").expect("writable");
         cache.keep_only(&[id(1)]);
         assert_eq!((cache.get(id(1)), cache.get(id(2))), (Some(b"one".to_vec()), None));
+        // What may still be being written stays; the next day's run removes it when it opens the cache.
+        assert!(left.exists());
+        let old = std::time::SystemTime::now() - std::time::Duration::from_secs(90);
+        fs::File::options().write(true).open(&left).and_then(|file| file.set_modified(old)).expect("ours");
+        remove_left_behind(&directory.path().join("snapshots"));
         assert_eq!(fs::read_dir(directory.path().join("snapshots")).expect("there").count(), 1);
     }
 }

@@ -206,7 +206,7 @@ impl Run {
             .map_err(|source| UploadError::Segment { segment: id.to_string(), source })?;
         let (index, claims) = (self.index.clone(), self.claims.clone());
         tokio::task::spawn_blocking(move || {
-            index.add_segment(id, &segment.packs)?;
+            index.add_stored(id, &segment.packs)?;
             claims.forget(&segment);
             Ok::<_, IndexError>(())
         })

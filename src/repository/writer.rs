@@ -204,12 +204,7 @@ impl Writer {
 
     /// Tells whether the caller must store this chunk: it is neither stored nor being stored.
     pub fn claim(&self, id: &ChunkId) -> bool {
-        !self.index.contains(id) && self.claims.claim(id.key())
-    }
-
-    /// Tells whether a chunk was stored by an earlier run.
-    pub fn is_stored(&self, id: &ChunkId) -> bool {
-        self.index.contains(id)
+        !self.index.rely_on(id) && self.claims.claim(id.key())
     }
 
     /// Compresses a frame of file or stream contents and seals it into the current pack. The frame is empty afterwards.

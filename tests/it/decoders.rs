@@ -147,7 +147,7 @@ async fn seeds() -> Vec<Vec<u8>> {
     }
     let index = coffre::repository::index::Index::load(&repository, &coffre::progress::Collected::default()).await;
     let index = std::sync::Arc::new(index.expect("loaded"));
-    for file in std::fs::read_dir(repository.cache().index()).expect("there") {
+    for file in std::fs::read_dir(repository.cache().index().expect("a cache")).expect("there") {
         seeds.push(std::fs::read(file.expect("there").path()).expect("readable"));
     }
     let monitor = std::sync::Arc::new(coffre::progress::Collected::default());

@@ -2,6 +2,7 @@
 
 mod backup_cli;
 mod backup_run;
+mod cache;
 mod ceph;
 mod cli;
 mod crash;
@@ -9,6 +10,7 @@ mod damage;
 mod damage_or_way;
 mod databases;
 mod decoders;
+mod index;
 mod layers;
 mod manual;
 mod old_repositories;

@@ -254,13 +254,16 @@ impl Monitor for Vandal {
 async fn a_backup_whose_packs_vanish_under_it_is_made_anew() {
     for (deletions, succeeds) in [(1, true), (3, false)] {
         let bench = Bench::new().await;
-        bench.backup().await;
-        let packs = bench.store().list(ObjectKind::Pack.prefix()).await.expect("listed");
-        let mut packs: Vec<ObjectKey> = packs.into_iter().map(|object| object.key).collect();
+        for name in ["a/one", "a/two", "a/three"] {
+            std::fs::write(bench.source.path().join(name), name).expect("writable");
+            bench.backup().await;
+        }
+        // Of the data, all of which the next backup relies on; of the trees it stores its own.
+        let mut packs = bench.data_packs().await;
         packs.truncate(deletions);
         let vandal = Vandal { memory: bench.memory.clone(), packs: packs.into(), heard: Collected::default() };
         let vandal = Arc::new(vandal);
-        std::fs::write(bench.source.path().join("a/text"), "changed").expect("writable");
+        std::fs::write(bench.source.path().join("a/four"), "new").expect("writable");
         let repository = open(bench.store(), bench.cache.path()).await.expect("opens");
         let outcome = backup(repository, options(bench.source.path()), vandal.clone(), Cancel::default()).await;
         let problems = vandal.heard.problems();
@@ -272,7 +275,7 @@ async fn a_backup_whose_packs_vanish_under_it_is_made_anew() {
         } else {
             let error = outcome.expect_err("something vanishes every time");
             assert!(matches!(error, BackupError::Vanished { packs: 1 }), "{error:?}");
-            assert_eq!(bench.store().list(ObjectKind::Snapshot.prefix()).await.expect("listed").len(), 1);
+            assert_eq!(bench.store().list(ObjectKind::Snapshot.prefix()).await.expect("listed").len(), 3);
         }
         assert_eq!(bench.store().list(ObjectKind::Session.prefix()).await.expect("listed"), []);
     }

@@ -16,7 +16,7 @@ use crate::ops::backup::streams::StoredStream;
 use crate::ops::backup::{BackupError, BackupOptions};
 use crate::progress::{Monitor, Problem};
 use crate::repository::Repository;
-use crate::repository::cache::write_atomically;
+use crate::repository::cache::record;
 use crate::repository::index::Index;
 use crate::repository::newest_first::NewestFirst;
 use crate::repository::reader::Reader;
@@ -47,7 +47,7 @@ impl History {
     ) -> Result<Self, BackupError> {
         let file = repository.cache().trees().join(cache_name(options, sources)).with_extension("sizes");
         let paths: Vec<&EntryPath> = paths.collect();
-        let read = || serde_json::from_slice(&std::fs::read(&file).ok()?).ok();
+        let read = || serde_json::from_slice(&record::read(&file)?).ok();
         let sizes = match (paths.is_empty(), read()) {
             (false, None) if repository.keys().can_read() => {
                 let reader =
@@ -104,7 +104,7 @@ impl History {
         }
         if !self.sizes.is_empty() {
             let text = serde_json::to_vec(&self.sizes).expect("texts and numbers are JSON");
-            let _ = write_atomically(&self.file, &text);
+            let _ = record::write(&self.file, &text);
         }
     }
 }

@@ -26,6 +26,7 @@ use crate::ops::backup::members::Member;
 use crate::ops::backup::trees::TreeHistory;
 use crate::progress::{Monitor, Problem};
 use crate::repository::Repository;
+use crate::repository::index::presence::ASKED_AT_START;
 use crate::repository::index::{Index, IndexError};
 use crate::repository::lease::HeldLease;
 use crate::repository::snapshots::SnapshotError;
@@ -255,14 +256,13 @@ pub async fn backup(
     cancel: Cancel,
 ) -> Result<BackupReport, BackupError> {
     let begun = std::time::Instant::now();
-    let is_repeatable = !options.streams.iter().any(|stream| matches!(stream.kind, StreamKind::Stdin));
     let mut attempts = 1;
     loop {
         let started = options.clock.now();
         let this =
             Attempt { repository: &repository, options: &options, monitor: &monitor, cancel: &cancel, begun, started };
         match this.run().await {
-            Err(error @ BackupError::Vanished { .. }) if is_repeatable && attempts < ATTEMPTS => {
+            Err(error @ BackupError::Vanished { .. }) if options.is_repeatable() && attempts < ATTEMPTS => {
                 attempts += 1;
                 let message = format!("{error}; it is made anew");
                 monitor.problem(Problem { subject: repository.store().location().to_owned(), message });
@@ -286,6 +286,11 @@ impl BackupOptions {
     fn is_empty(&self) -> bool {
         let no_files = self.files.as_ref().is_none_or(|files| files.roots.is_empty());
         no_files && self.streams.is_empty() && self.databases.is_empty()
+    }
+
+    /// Tells whether all sources can be read again: standard input cannot.
+    fn is_repeatable(&self) -> bool {
+        !self.streams.iter().any(|stream| matches!(stream.kind, StreamKind::Stdin))
     }
 }
 
@@ -336,10 +341,10 @@ impl Attempt<'_> {
     async fn store(&self, session: Session, lease: Option<&HeldLease>) -> Result<BackupReport, BackupError> {
         let (repository, options, monitor) = (self.repository, self.options, self.monitor);
         let mut index = self.unless_cancelled(Index::load(repository, &**monitor)).await??;
-        self.unless_cancelled(index.check_packs(repository, &**monitor)).await??;
+        self.unless_cancelled(index.check_packs(repository, ASKED_AT_START, &**monitor)).await??;
         let index = Arc::new(index);
         if let Some(lease) = lease {
-            lease.note_index_segments(index.segment_count() as u64);
+            lease.note_index_segments(index.segments().len() as u64);
         }
 
         monitor.phase("looking for the last snapshot");
@@ -423,7 +428,7 @@ impl Attempt<'_> {
             };
             monitor.phase("writing the snapshot");
             committer.commit(&manifest).await.map_err(BackupError::Commit)?;
-            done.last_tree.keep(&manifest, index.chunk_count() as u64);
+            done.last_tree.keep(&manifest, &index.segments());
             history.keep(&done.streams);
             trees.keep(&done.held);
             snapshot = Some(manifest);

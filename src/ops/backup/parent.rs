@@ -4,8 +4,9 @@
 //! all that a host with the writer key alone has, and saves everyone else the fetching.
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::{BufReader, BufWriter, Read, Write};
+use std::io::{BufReader, BufWriter, Read, Seek, SeekFrom, Take, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
@@ -15,7 +16,7 @@ use tokio::runtime::Handle;
 
 use crate::format::tree::Node;
 use crate::model::entry::{ChunkList, Entry};
-use crate::model::id::ChunkId;
+use crate::model::id::{ChunkId, SegmentId};
 use crate::model::path::EntryPath;
 use crate::model::snapshot::{Snapshot, SnapshotId, TreeRoot};
 use crate::model::time::Timestamp;
@@ -23,6 +24,8 @@ use crate::ops::backup::trees::{HeldTree, TreeCounter};
 use crate::ops::backup::{BackupError, BackupOptions, ParentChoice};
 use crate::progress::{Monitor, Totals};
 use crate::repository::Repository;
+use crate::repository::cache::record::checksum;
+use crate::repository::cache::temporary::Temporary;
 use crate::repository::index::Index;
 use crate::repository::newest_first::NewestFirst;
 use crate::repository::reader::Reader;
@@ -31,9 +34,11 @@ use crate::repository::tree::NodeSink;
 use crate::repository::uploader::UploadStopped;
 use crate::repository::writer::Writer;
 
-const MARK: &[u8; 8] = b"coffreA\x02";
-/// Mark, snapshot name (33 bytes), its start (seconds and nanoseconds), number of chunks in the index, entries, bytes.
-const HEADER_LEN: usize = 8 + 33 + 8 + 8 + 8 + 8 + 8;
+const MARK: &[u8; 8] = b"coffreA\x03";
+/// Mark, snapshot name (33 bytes), its start (seconds and nanoseconds), entries, bytes, length of all leaves; then a checksum
+/// of these and of what stands behind the leaves: the ids of the index segments that the snapshot was made with.
+const HEADER_LEN: usize = 8 + 33 + 5 * 8 + SUM_LEN;
+const SUM_LEN: usize = 16;
 /// The kernel's clock for files moves in steps of up to 10 ms: a file that was read and one that was changed again right
 /// after may show the same time.
 const CLOCK_STEP: Duration = Duration::from_millis(10);
@@ -42,6 +47,8 @@ const CLOCK_STEP: Duration = Duration::from_millis(10);
 const COARSE_CLOCK_STEP: Duration = Duration::from_secs(2);
 /// Leaves decoded ahead of the walk.
 const LEAVES_AHEAD: usize = 8;
+/// The most segment ids that are read: those of four million runs.
+const SEGMENT_BYTES_MAX: u64 = 64 << 20;
 /// The longest leaf believed.
 const LEAF_MAX: usize = 16 << 20;
 
@@ -59,8 +66,10 @@ enum Found {
     Local {
         snapshot: SnapshotId,
         started: Timestamp,
-        reader: BufReader<File>,
-        index_chunks: u64,
+        leaves: Take<BufReader<File>>,
+        trusts_lists: bool,
+        /// Looks into lists that are not trusted, where this host may.
+        reader: Option<Arc<Reader>>,
     },
     /// The repository itself.
     Remote {
@@ -102,12 +111,18 @@ impl Parent {
             return Ok(parent);
         }
         let ids = repository.snapshot_ids().await?;
-        if let Some((header, reader)) = open_local(&path)
+        if let Some((header, segments, leaves)) = open_local(&path)
             && ids.contains(&header.snapshot)
         {
             parent.totals = Some(Totals { entries: Some(header.entries), bytes: Some(header.bytes) });
-            let LocalHeader { snapshot, started, index_chunks, .. } = header;
-            parent.found = Found::Local { snapshot, started, reader, index_chunks };
+            let LocalHeader { snapshot, started, .. } = header;
+            let reader = repository.keys().can_read().then(reader);
+            // Lists are trusted while every segment that the parent was made with is there, whatever others added, and
+            // every pack. (One that was merged into another is not there: its lists are looked into, or files read, once.)
+            let is_known = index.is_whole() && segments.is_subset(&index.segments());
+            // Trusting relies on every pack there is, and what can be read but once must not be lost for any but its own.
+            let trusts_lists = is_known && (options.is_repeatable() || reader.is_none());
+            parent.found = Found::Local { snapshot, started, leaves, trusts_lists, reader };
             return Ok(parent);
         }
         if !repository.keys().can_read() {
@@ -147,12 +162,12 @@ impl Parent {
         let (mut trusts_lists, mut walker, mut parent_started) = (false, None, Timestamp::default());
         match self.found {
             Found::Nothing => {}
-            Found::Local { mut reader, index_chunks, started, .. } => {
+            Found::Local { mut leaves, trusts_lists: trusted, reader, started, .. } => {
                 parent_started = started;
-                // Lists are trusted while the index has lost nothing since they were written.
-                trusts_lists = self.index.is_whole() && self.index.chunk_count() as u64 >= index_chunks;
+                trusts_lists = trusted;
+                walker = reader.map(|reader| (runtime.clone(), reader));
                 std::thread::spawn(move || {
-                    while let Some(leaf) = read_leaf(&mut reader) {
+                    while let Some(leaf) = read_leaf(&mut leaves) {
                         if sender.send(leaf).is_err() {
                             return;
                         }
@@ -265,14 +280,17 @@ impl ParentEntries {
     pub(super) fn still_has(&self, entry: &Entry) -> bool {
         let Some(content) = entry.content() else { return true };
         match &content.chunks {
-            ChunkList::Inline(chunks) => chunks.iter().all(|chunk| self.index.contains(&chunk.id)),
-            ChunkList::Indirect { root, .. } if self.trusts_lists => self.index.contains(root),
+            ChunkList::Inline(chunks) => chunks.iter().all(|chunk| self.index.rely_on(&chunk.id)),
+            ChunkList::Indirect { root, .. } if self.trusts_lists => {
+                self.index.rely_on_all();
+                self.index.rely_on(root)
+            }
             list @ ChunkList::Indirect { .. } => match &self.walker {
                 None => false,
                 Some((runtime, reader)) => runtime.block_on(async {
                     let mut chunks = reader.chunks(list, content.stored_length());
                     while let Some(next) = chunks.next().await {
-                        if !next.is_ok_and(|chunk| self.index.contains(&chunk.id)) {
+                        if !next.is_ok_and(|chunk| self.index.rely_on(&chunk.id)) {
                             return false;
                         }
                     }
@@ -286,66 +304,63 @@ impl ParentEntries {
 /// The file of leaves that this run leaves for the next.
 pub(super) struct LastTree {
     path: PathBuf,
-    file: Option<BufWriter<File>>,
+    file: Option<(Temporary, BufWriter<File>)>,
+    leaves_len: u64,
 }
 
 impl LastTree {
     fn new(path: PathBuf, wanted: bool) -> Self {
-        let mut last_tree = Self { path, file: None };
-        if wanted && let Ok(file) = File::create(last_tree.temporary()) {
-            let mut file = BufWriter::with_capacity(1 << 18, file);
-            if file.write_all(&[0; HEADER_LEN]).is_ok() {
-                last_tree.file = Some(file);
-            }
-        }
-        last_tree
+        let file = wanted.then(|| Self::make(&path).ok()).flatten();
+        Self { path, file, leaves_len: 0 }
     }
 
-    fn temporary(&self) -> PathBuf {
-        self.path.with_extension(format!("tmp{}", std::process::id()))
+    fn make(path: &std::path::Path) -> std::io::Result<(Temporary, BufWriter<File>)> {
+        let temporary = Temporary::create(path)?;
+        let mut file = BufWriter::with_capacity(1 << 18, temporary.file().try_clone()?);
+        file.write_all(&[0; HEADER_LEN])?;
+        Ok((temporary, file))
     }
 
     fn push(&mut self, leaf: &[u8]) {
-        let Some(file) = &mut self.file else { return };
-        let hash = blake3::hash(leaf);
+        let Some((_, file)) = &mut self.file else { return };
         let length = u32::try_from(leaf.len()).expect("leaves are far below 4 GiB");
         let written = file
             .write_all(&length.to_le_bytes())
-            .and_then(|()| file.write_all(&hash.as_bytes()[..16]))
+            .and_then(|()| file.write_all(&checksum(leaf)))
             .and_then(|()| file.write_all(leaf));
+        self.leaves_len += (4 + SUM_LEN + leaf.len()) as u64;
         if written.is_err() {
             self.file = None;
         }
     }
 
     /// Makes the file valid, now that the snapshot is stored. Failing only costs the next run time.
-    pub(super) fn keep(mut self, snapshot: &Snapshot, index_chunks: u64) {
-        let Some(mut file) = self.file.take() else { return };
+    pub(super) fn keep(mut self, snapshot: &Snapshot, segments: &BTreeSet<SegmentId>) {
+        let Some((temporary, mut file)) = self.file.take() else { return };
         let mut header = Vec::with_capacity(HEADER_LEN);
         header.extend_from_slice(MARK);
         header.extend_from_slice(snapshot.id.object_name().as_bytes());
         header.extend_from_slice(&snapshot.started.seconds.to_le_bytes());
         header.extend_from_slice(&u64::from(snapshot.started.nanos).to_le_bytes());
-        for number in [index_chunks, snapshot.counts.entries(), snapshot.counts.bytes] {
+        for number in [snapshot.counts.entries(), snapshot.counts.bytes, self.leaves_len] {
             header.extend_from_slice(&number.to_le_bytes());
         }
+        let segments: Vec<u8> = segments.iter().flat_map(|segment| segment.0).collect();
+        let sum = header_sum(&header, &segments);
+        header.extend_from_slice(&sum);
         debug_assert_eq!(header.len(), HEADER_LEN);
-        let kept = file
-            .flush()
-            .and_then(|()| std::os::unix::fs::FileExt::write_all_at(file.get_ref(), &header, 0))
-            .and_then(|()| std::fs::rename(self.temporary(), &self.path));
-        if kept.is_err() {
-            let _ = std::fs::remove_file(self.temporary());
+        let written = file
+            .write_all(&segments)
+            .and_then(|()| file.flush())
+            .and_then(|()| std::os::unix::fs::FileExt::write_all_at(file.get_ref(), &header, 0));
+        if written.is_ok() {
+            let _ = temporary.persist(&self.path);
         }
     }
 }
 
-impl Drop for LastTree {
-    fn drop(&mut self) {
-        if self.file.take().is_some() {
-            let _ = std::fs::remove_file(self.temporary());
-        }
-    }
+fn header_sum(header: &[u8], segments: &[u8]) -> [u8; SUM_LEN] {
+    checksum(&[header, segments].concat())
 }
 
 /// Stores nodes with the writer, and leaves also in the file for the next run.
@@ -380,23 +395,34 @@ impl NodeSink for LastTreeSink<'_> {
 struct LocalHeader {
     snapshot: SnapshotId,
     started: Timestamp,
-    index_chunks: u64,
     entries: u64,
     bytes: u64,
 }
 
-fn open_local(path: &std::path::Path) -> Option<(LocalHeader, BufReader<File>)> {
-    let mut reader = BufReader::with_capacity(1 << 18, File::open(path).ok()?);
+/// Opens the file of a last tree: what it is of, the index segments known then, and its leaves. One that is not as it was
+/// written gives `None`.
+fn open_local(path: &std::path::Path) -> Option<(LocalHeader, BTreeSet<SegmentId>, Take<BufReader<File>>)> {
+    let mut file = File::open(path).ok()?;
     let mut header = [0; HEADER_LEN];
-    reader.read_exact(&mut header).ok()?;
+    file.read_exact(&mut header).ok()?;
     if &header[..8] != MARK {
         return None;
     }
     let number = |at: usize| u64::from_le_bytes(header[at..at + 8].try_into().expect("8 bytes"));
+    let leaves_len = number(73);
+    let mut segments = Vec::new();
+    file.seek(SeekFrom::Start(leaves_len.checked_add(HEADER_LEN as u64)?)).ok()?;
+    (&mut file).take(SEGMENT_BYTES_MAX).read_to_end(&mut segments).ok()?;
+    if header_sum(&header[..HEADER_LEN - SUM_LEN], &segments) != header[HEADER_LEN - SUM_LEN..] {
+        return None;
+    }
     let snapshot = SnapshotId::from_object_name(std::str::from_utf8(&header[8..41]).ok()?)?;
     let started = Timestamp { seconds: number(41).cast_signed(), nanos: u32::try_from(number(49)).ok()? };
-    let header = LocalHeader { snapshot, started, index_chunks: number(57), entries: number(65), bytes: number(73) };
-    Some((header, reader))
+    let header = LocalHeader { snapshot, started, entries: number(57), bytes: number(65) };
+    let segments = segments.chunks_exact(SegmentId::LEN).map(|id| SegmentId(id.try_into().expect("16 bytes")));
+    let segments = segments.collect();
+    file.seek(SeekFrom::Start(HEADER_LEN as u64)).ok()?;
+    Some((header, segments, BufReader::with_capacity(1 << 18, file).take(leaves_len)))
 }
 
 /// Reads the next leaf; `None` at the end and at the first damage, after which everything counts as changed.
@@ -410,7 +436,7 @@ fn read_leaf(reader: &mut impl Read) -> Option<Vec<Entry>> {
     }
     let mut leaf = vec![0; length];
     reader.read_exact(&mut leaf).ok()?;
-    if blake3::hash(&leaf).as_bytes()[..16] != hash {
+    if checksum(&leaf) != hash {
         return None;
     }
     match Node::decode(&leaf) {

@@ -14,7 +14,7 @@ use crate::ops::backup::history::{COMPARED, median};
 use crate::ops::backup::parent::cache_name;
 use crate::progress::Problem;
 use crate::repository::Repository;
-use crate::repository::cache::write_atomically;
+use crate::repository::cache::record;
 
 /// What is in a root.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -92,7 +92,7 @@ impl TreeHistory {
     /// Loads what is known of earlier runs of the same host, job and sources.
     pub(super) fn load(repository: &Repository, options: &BackupOptions, sources: &[Vec<u8>]) -> Self {
         let file = repository.cache().trees().join(cache_name(options, sources)).with_extension("held");
-        let read = || serde_json::from_slice(&std::fs::read(&file).ok()?).ok();
+        let read = || serde_json::from_slice(&record::read(&file)?).ok();
         let held = read().unwrap_or_default();
         Self { file, held }
     }
@@ -120,7 +120,7 @@ impl TreeHistory {
         }
         if !self.held.is_empty() {
             let text = serde_json::to_vec(&self.held).expect("texts and numbers are JSON");
-            let _ = write_atomically(&self.file, &text);
+            let _ = record::write(&self.file, &text);
         }
     }
 }

@@ -133,8 +133,8 @@ pub async fn verify(
     monitor.phase("checking objects");
     objects::check(&repository, &mut report, &mut damage).await?;
     let mut index = Index::load(&repository, &*monitor).await?;
-    index.check_packs(&repository, &*monitor).await?;
-    objects::compare_packs(&repository, &index, &mut report, &mut damage).await?;
+    let listed = index.check_packs(&repository, usize::MAX, &*monitor).await?;
+    objects::compare_packs(&index, listed, &mut report, &mut damage);
     let index = Arc::new(index);
     let reader = Reader::new(repository.clone(), index, options.memory_bytes, monitor.clone());
     let reader = Arc::new(reader);

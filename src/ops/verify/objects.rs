@@ -1,6 +1,5 @@
 //! The first step: every object is listed, every small one opened, every pack compared with what the index says.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -11,6 +10,7 @@ use crate::format::keyring::Keyring;
 use crate::model::key::{ObjectKey, ObjectKind};
 use crate::ops::verify::{Damage, VerifyError, VerifyReport};
 use crate::repository::Repository;
+use crate::repository::index::presence::ListedPacks;
 use crate::repository::index::{Index, open_segment};
 use crate::repository::sound::get_sound;
 use crate::store::StoreErrorKind;
@@ -76,20 +76,9 @@ fn problem(repository: &Repository, kind: ObjectKind, key: &ObjectKey, bytes: &[
 }
 
 /// Compares the packs that the store lists with those that the index knows.
-pub(super) async fn compare_packs(
-    repository: &Arc<Repository>,
-    index: &Index,
-    report: &mut VerifyReport,
-    damage: &mut Damage,
-) -> Result<(), VerifyError> {
-    let listed = repository.store().list(ObjectKind::Pack.prefix()).await?;
-    let mut sizes = HashMap::with_capacity(listed.len());
-    for object in listed {
-        match object.key.pack_id() {
-            Some(id) => drop(sizes.insert(id, object.size)),
-            None => report.notes.push(format!("{} is not an object of this repository", object.key)),
-        }
-    }
+pub(super) fn compare_packs(index: &Index, listed: ListedPacks, report: &mut VerifyReport, damage: &mut Damage) {
+    let ListedPacks { mut sizes, foreign } = listed;
+    report.notes.extend(foreign.iter().map(|key| format!("{key} is not an object of this repository")));
     for pack in index.packs() {
         report.packs += 1;
         match sizes.remove(&pack.id) {
@@ -114,5 +103,4 @@ pub(super) async fn compare_packs(
             crate::model::units::ByteSize(bytes)
         ));
     }
-    Ok(())
 }

@@ -2,9 +2,10 @@
 //!
 //! Segments are fetched once, turned into sorted tables in the cache and searched there through memory maps, so lookups
 //! need a fixed amount of memory however many chunks there are. Small tables are merged as an LSM tree does.
+//! [`presence`] decides which packs may be relied on, `shelf` where tables lie.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, RwLock};
 
 use bytes::Bytes;
@@ -20,16 +21,23 @@ use crate::model::id::{ChunkId, ChunkKey, PackId, SegmentId, SessionId};
 use crate::model::key::{ObjectKey, ObjectKind};
 use crate::progress::{Monitor, Problem};
 use crate::repository::Repository;
+use crate::repository::index::presence::Reliance;
+use crate::repository::index::shelf::Shelf;
 use crate::repository::index::table::{Location, PackInfo, Table, merge_tables, write_table};
 use crate::repository::sound::get_sound;
 use crate::store::{StoreError, StoreErrorKind};
 
+pub mod presence;
+mod shelf;
 pub mod table;
 
 /// Segments fetched at the same time.
 const FETCHES: usize = 8;
 /// With more tables than this, the small ones are merged.
 const TABLES_MAX: usize = 8;
+/// Times that segments are listed before one that is listed and cannot be found counts as lost: whoever merges segments
+/// puts the new one before the old ones go.
+const LISTINGS: usize = 3;
 
 /// Why the index could not be used.
 #[derive(Debug, thiserror::Error)]
@@ -46,10 +54,10 @@ pub enum IndexError {
         #[source]
         source: FormatError,
     },
-    /// The local cache failed.
-    #[error("the index cache {path} cannot be used")]
+    /// Tables can be kept neither in the cache nor in temporary files nor in memory.
+    #[error("there is no room for the index, not even in {path}")]
     Cache {
-        /// The file or directory.
+        /// The directory of temporary files.
         path: PathBuf,
         /// Why.
         #[source]
@@ -60,10 +68,14 @@ pub enum IndexError {
 /// The index of a repository as of when it was loaded, plus what this run added.
 #[derive(Debug)]
 pub struct Index {
-    directory: PathBuf,
+    shelf: Shelf,
     tables: RwLock<Vec<Arc<Table>>>,
-    /// Packs that the index knows and that no new snapshot may rely on: the store does not have them, or they are doomed.
+    /// Packs that the index knows and that no new snapshot may rely on: the store does not have them whole, or they are
+    /// doomed.
     unreliable: HashSet<PackId>,
+    /// Packs that the store listed when that was found out.
+    listed_packs: usize,
+    reliance: Reliance,
     /// Segments that could not be read; reading goes on without them, deleting must not.
     damaged: Vec<(ObjectKey, FormatError)>,
 }
@@ -72,86 +84,78 @@ impl Index {
     /// Brings the local tables up to date with the store and maps them.
     ///
     /// A damaged segment is reported to `monitor` and left out: what it alone knows is read as missing, and a backup
-    /// stores it again.
+    /// stores it again. A cache that cannot be used is told and costs fetching everything.
     ///
     /// # Errors
-    /// [`IndexError`] when the store or the cache fails.
+    /// [`IndexError`] when the store fails, or there is no room for tables anywhere.
     pub async fn load(repository: &Repository, monitor: &dyn Monitor) -> Result<Self, IndexError> {
         monitor.phase("reading the index");
-        let directory = repository.cache().index();
-        let listed = repository.store().list(ObjectKind::Index.prefix()).await?;
-        let wanted: BTreeSet<SegmentId> = listed.iter().filter_map(|object| object.key.segment_id()).collect();
-        let mut tables = open_tables(&directory, &wanted)?;
-        let known: HashSet<SegmentId> = tables.iter().flat_map(|table| table.segments().to_vec()).collect();
-        let missing: Vec<SegmentId> = wanted.difference(&known.into_iter().collect()).copied().collect();
+        let shelf = Shelf::new(repository.cache());
+        let mut index = Self {
+            shelf,
+            tables: RwLock::default(),
+            unreliable: HashSet::new(),
+            listed_packs: 0,
+            reliance: Reliance::default(),
+            damaged: Vec::new(),
+        };
+        let mut lost = Vec::new();
+        for listing in 0..LISTINGS {
+            let listed = repository.store().list(ObjectKind::Index.prefix()).await?;
+            let wanted: BTreeSet<SegmentId> = listed.iter().filter_map(|object| object.key.segment_id()).collect();
+            if listing == 0 {
+                index.tables = RwLock::new(index.shelf.tables(&wanted));
+            }
+            lost = index.fetch(repository, wanted, monitor).await?;
+            if lost.is_empty() {
+                break;
+            }
+        }
+        for id in lost {
+            let why = "it is listed and cannot be found".into();
+            index.note_damaged(id, FormatError::Invalid { what: "an index segment", why }, monitor);
+        }
+        index.shelf.tell(monitor);
+        Ok(index)
+    }
 
+    fn note_damaged(&mut self, id: SegmentId, source: FormatError, monitor: &dyn Monitor) {
+        let key = ObjectKey::segment(id);
+        monitor.problem(Problem { subject: key.to_string(), message: source.to_string() });
+        self.damaged.push((key, source));
+    }
+
+    /// Fetches the segments that no table covers yet; returns those that are not there.
+    async fn fetch(
+        &mut self,
+        repository: &Repository,
+        wanted: BTreeSet<SegmentId>,
+        monitor: &dyn Monitor,
+    ) -> Result<Vec<SegmentId>, IndexError> {
+        let known = self.segments();
+        let is_damaged = |id: &SegmentId| self.damaged.iter().any(|(key, _)| *key == ObjectKey::segment(*id));
+        let missing: Vec<SegmentId> = wanted.into_iter().filter(|id| !known.contains(id) && !is_damaged(id)).collect();
         let mut fetches = stream::iter(missing)
             .map(|id| async move {
                 let key = ObjectKey::segment(id);
                 let open = |bytes: &Bytes| open_segment(repository, id, bytes);
                 match get_sound(&**repository.store(), &key, open).await {
-                    Ok(opened) => Ok(Some((id, opened))),
-                    Err(error) if error.kind == StoreErrorKind::NotFound => Ok(None),
+                    Ok(opened) => Ok((id, Some(opened))),
+                    Err(error) if error.kind == StoreErrorKind::NotFound => Ok((id, None)),
                     Err(error) => Err(error),
                 }
             })
             .buffer_unordered(FETCHES);
-        let mut damaged = Vec::new();
+        let mut lost = Vec::new();
         // One segment at a time becomes a table, so that memory does not grow with their number.
-        while let Some(fetched) = fetches.try_next().await? {
-            let Some((id, opened)) = fetched else { continue };
+        while let Some((id, opened)) = fetches.try_next().await? {
             match opened {
-                Ok(segment) => {
-                    tables.push(make_table(directory.join(format!("{id}.table")), &[id], &segment.packs)?);
-                    merge_small(&directory, &mut tables)?;
-                }
-                Err(source) => {
-                    let key = ObjectKey::segment(id);
-                    monitor.problem(Problem { subject: key.to_string(), message: source.to_string() });
-                    damaged.push((key, source));
-                }
+                Some(Ok(segment)) => self.add_segment(id, &segment.packs)?,
+                Some(Err(source)) => self.note_damaged(id, source, monitor),
+                None => lost.push(id),
             }
         }
-        merge_small(&directory, &mut tables)?;
-        Ok(Self { directory, tables: RwLock::new(tables), unreliable: HashSet::new(), damaged })
-    }
-
-    /// Compares the index with the packs that the store lists, and with those that are to be deleted: chunks in packs that
-    /// are gone or doomed count as not stored.
-    ///
-    /// # Errors
-    /// [`IndexError::Store`] when the packs cannot be listed.
-    pub async fn check_packs(&mut self, repository: &Repository, monitor: &dyn Monitor) -> Result<(), IndexError> {
-        self.unreliable = self.gone_now(repository).await?;
-        self.unreliable.extend(doomed_packs(repository, monitor).await?);
-        Ok(())
-    }
-
-    /// Returns the packs that were there at [`Index::check_packs`], or were added since, and are not any more.
-    ///
-    /// `with_doomed` counts those as well that are to be deleted since then: their deletion waits for every session whose
-    /// lease is alive, so it matters only to one whose lease was not.
-    ///
-    /// # Errors
-    /// [`IndexError::Store`] when the packs cannot be listed.
-    pub async fn lost_packs(
-        &self,
-        repository: &Repository,
-        with_doomed: bool,
-        monitor: &dyn Monitor,
-    ) -> Result<HashSet<PackId>, IndexError> {
-        let mut lost = self.gone_now(repository).await?;
-        if with_doomed {
-            lost.extend(doomed_packs(repository, monitor).await?);
-        }
-        lost.retain(|pack| !self.unreliable.contains(pack));
         Ok(lost)
-    }
-
-    async fn gone_now(&self, repository: &Repository) -> Result<HashSet<PackId>, IndexError> {
-        let listed = repository.store().list(ObjectKind::Pack.prefix()).await?;
-        let present: HashSet<PackId> = listed.iter().filter_map(|object| object.key.pack_id()).collect();
-        Ok(self.packs().into_iter().map(|pack| pack.id).filter(|id| !present.contains(id)).collect())
     }
 
     /// Tells whether the index knows all that the store has, and the store has all that the index knows.
@@ -199,9 +203,9 @@ impl Index {
         self.tables.read().expect("no panic while held").iter().map(|table| table.chunk_count()).sum()
     }
 
-    /// Returns the number of index segments that the tables cover.
-    pub fn segment_count(&self) -> usize {
-        self.tables.read().expect("no panic while held").iter().map(|table| table.segments().len()).sum()
+    /// Returns the index segments that the tables cover.
+    pub fn segments(&self) -> BTreeSet<SegmentId> {
+        self.tables.read().expect("no panic while held").iter().flat_map(|table| table.segments().to_vec()).collect()
     }
 
     /// Returns how many chunks the index places in each pack; the same chunk in two tables counts twice. Reads all tables.
@@ -260,15 +264,20 @@ impl Index {
         self.tables.read().expect("no panic while held").clone()
     }
 
-    /// Adds a segment that this run stored.
+    /// Adds a segment that this run stored, and relies on its packs.
     ///
     /// # Errors
-    /// [`IndexError::Cache`] when the table cannot be written.
-    pub(crate) fn add_segment(&self, id: SegmentId, packs: &[PackEntry]) -> Result<(), IndexError> {
-        let table = make_table(self.directory.join(format!("{id}.table")), &[id], packs)?;
+    /// [`IndexError::Cache`] when there is no room for its table anywhere.
+    pub(crate) fn add_stored(&self, id: SegmentId, packs: &[PackEntry]) -> Result<(), IndexError> {
+        packs.iter().for_each(|pack| self.reliance.add(pack.id));
+        self.add_segment(id, packs)
+    }
+
+    fn add_segment(&self, id: SegmentId, packs: &[PackEntry]) -> Result<(), IndexError> {
+        let table = self.shelf.put(id, |file| write_table(file, &[id], packs))?;
         let mut tables = self.tables.write().expect("no panic while held");
         tables.push(table);
-        merge_small(&self.directory, &mut tables)
+        merge_small(&self.shelf, &mut tables)
     }
 
     fn find_where(&self, key: &ChunkKey, accept: impl Fn(&Location) -> bool) -> Option<Location> {
@@ -282,26 +291,8 @@ impl Index {
     }
 }
 
-/// Returns the packs that some clean-up run intends to delete. A list that cannot be read is a problem and no more: what
-/// is deleted in the end is only what no snapshot refers to.
-async fn doomed_packs(repository: &Repository, monitor: &dyn Monitor) -> Result<HashSet<PackId>, IndexError> {
-    let mut packs = HashSet::new();
-    for object in repository.store().list(ObjectKind::Doomed.prefix()).await? {
-        let Some(id) = object.key.doomed_by() else { continue };
-        match get_sound(&**repository.store(), &object.key, |bytes| open_doomed(repository, id, bytes)).await {
-            Ok(Ok(doomed)) => packs.extend(doomed.packs),
-            Ok(Err(error)) => {
-                monitor.problem(Problem { subject: object.key.to_string(), message: error.to_string() });
-            }
-            Err(error) if error.kind == StoreErrorKind::NotFound => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Ok(packs)
-}
-
 /// Merges the smallest tables while there are too many, so that a lookup asks few and each chunk is merged O(log n) times.
-fn merge_small(directory: &Path, tables: &mut Vec<Arc<Table>>) -> Result<(), IndexError> {
+fn merge_small(shelf: &Shelf, tables: &mut Vec<Arc<Table>>) -> Result<(), IndexError> {
     if tables.len() <= TABLES_MAX {
         return Ok(());
     }
@@ -312,55 +303,12 @@ fn merge_small(directory: &Path, tables: &mut Vec<Arc<Table>>) -> Result<(), Ind
         from -= 1;
         size += tables[from].chunk_count();
     }
-    let path = directory.join(format!("{}.table", SegmentId(random())));
-    let cache = |source| IndexError::Cache { path: path.clone(), source };
-    merge_tables(&path, &tables[from..]).map_err(cache)?;
-    let merged = Arc::new(Table::open(&path).map_err(cache)?);
-    // Whoever still searches in one of these has it mapped.
-    tables.drain(from..).for_each(|table| remove_file(table.path()));
+    let merged = shelf.put(SegmentId(random()), |file| merge_tables(file, &tables[from..]))?;
+    let is_kept = merged.path().is_some();
+    // A merged table that goes with this run leaves the next one those that it was made from.
+    tables.drain(from..).filter(|_| is_kept).for_each(|table| Shelf::discard(&table));
     tables.push(merged);
     Ok(())
-}
-
-/// Opens the cached tables that cover only segments that still exist; removes the others and damaged files.
-fn open_tables(directory: &Path, wanted: &BTreeSet<SegmentId>) -> Result<Vec<Arc<Table>>, IndexError> {
-    let cache = |source| IndexError::Cache { path: directory.to_path_buf(), source };
-    let mut opened = Vec::new();
-    for file in std::fs::read_dir(directory).map_err(cache)? {
-        let path = file.map_err(cache)?.path();
-        if path.extension().is_none_or(|extension| extension != "table") {
-            continue;
-        }
-        match Table::open(&path) {
-            Ok(table) if table.segments().iter().all(|id| wanted.contains(id)) => opened.push((Arc::new(table), path)),
-            Ok(_) => remove_file(&path),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(_) => remove_file(&path),
-        }
-    }
-    // A table of many segments makes those of single ones superfluous.
-    opened.sort_by_key(|(table, _)| std::cmp::Reverse(table.segments().len()));
-    let mut covered: HashSet<SegmentId> = HashSet::new();
-    let mut tables = Vec::new();
-    for (table, path) in opened {
-        if table.segments().iter().any(|id| covered.contains(id)) {
-            remove_file(&path);
-            continue;
-        }
-        covered.extend(table.segments());
-        tables.push(table);
-    }
-    Ok(tables)
-}
-
-/// Removes a cache file; one that stays is only superfluous.
-fn remove_file(path: &Path) {
-    let _ = std::fs::remove_file(path);
-}
-
-fn make_table(path: PathBuf, segments: &[SegmentId], packs: &[PackEntry]) -> Result<Arc<Table>, IndexError> {
-    let made = write_table(&path, segments, packs).and_then(|()| Table::open(&path));
-    made.map(Arc::new).map_err(|source| IndexError::Cache { path, source })
 }
 
 /// Seals a segment, for the domain that new sessions write to.

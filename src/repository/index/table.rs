@@ -1,21 +1,24 @@
 //! A sorted table of chunks in the local cache, searched through a memory map.
 //!
 //! A table is made once from index segments and never changed. It is the client's own file, not part of the repository
-//! format, but it is read as carefully: a damaged one is thrown away and made again.
+//! format, and is not believed over it: a checksum is compared when it is opened, and a damaged one is made again.
 //!
 //! ```text
-//! header 64 | segment ids 16 each | session headers 1204 each | packs 72 each | frames 20 each
+//! header 96 | segment ids 16 each | session headers 1204 each | packs 72 each | frames 20 each
 //!           | filter 64 a block | chunk keys 16 each, ascending | places 12 each
 //! ```
 //!
 //! The filter is a blocked Bloom filter of about 1.3 bytes a chunk, whose hash functions are the key's own random bits.
 //! Keys are evenly spread, so interpolation finds one in a few steps however large the table.
 
+use std::collections::HashMap;
 use std::fs::File;
-use std::io::{self, BufWriter, Write};
+use std::io;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use memmap2::{Advice, Mmap, UncheckedAdvice};
 
@@ -25,8 +28,12 @@ use crate::format::index::PackEntry;
 use crate::format::pack::{Codec, PackKind};
 use crate::model::id::{ChunkKey, PackId, SegmentId};
 
-const MARK: &[u8; 8] = b"coffreT\x02";
-const HEADER_LEN: usize = 64;
+const MARK: &[u8; 8] = b"coffreT\x03";
+/// Mark, six numbers, checksum, and room.
+const HEADER_LEN: usize = 96;
+/// Where the checksum stands in the header.
+const SUM_AT: usize = 56;
+const SUM_LEN: usize = blake3::OUT_LEN;
 const PACK_LEN: usize = 72;
 const FRAME_LEN: usize = 20;
 const BLOCK_LEN: usize = 64;
@@ -41,6 +48,10 @@ const SEARCHES_BEFORE_RELEASE: usize = 512;
 const ROWS_BEFORE_RELEASE: usize = 1 << 20;
 /// Tables below this size may stay resident.
 const LARGE_TABLE: usize = 48 << 20;
+/// Bytes written, or read to be compared with the checksum, at once.
+const BUFFER_LEN: usize = 1 << 18;
+/// Session headers kept decoded; there is one of 1204 bytes for each run.
+const HEADERS_KEPT: usize = 256;
 
 /// Where a chunk lies: a pack, a frame in it, a place in the frame's plaintext.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,10 +95,12 @@ pub struct PackInfo {
 
 /// A table, mapped into memory.
 pub struct Table {
-    path: PathBuf,
+    /// `None` for one that has no name, and goes with this value.
+    path: Option<PathBuf>,
     map: Mmap,
     layout: Layout,
-    sessions: Vec<Arc<SessionHeader>>,
+    /// Decoded headers by their place, at most [`HEADERS_KEPT`].
+    sessions: Mutex<HashMap<usize, Arc<SessionHeader>>>,
     segments: Vec<SegmentId>,
     /// Pack ids with their rows, sorted, to find a pack by its id.
     packs: Vec<(PackId, u32)>,
@@ -137,6 +150,22 @@ impl Layout {
         self.places_at() + self.chunks * PLACE_LEN
     }
 
+    /// The sections that are written side by side, each with a checksum of its own.
+    fn sections(&self) -> [Range<usize>; 4] {
+        let borders = [self.segments_at(), self.filter_at(), self.keys_at(), self.places_at(), self.len()];
+        std::array::from_fn(|i| borders[i]..borders[i + 1])
+    }
+
+    /// Returns the checksum of a table from those of its sections.
+    fn checksum(&self, sections: [blake3::Hash; 4]) -> blake3::Hash {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&self.encode()[..SUM_AT]);
+        for section in sections {
+            hasher.update(section.as_bytes());
+        }
+        hasher.finalize()
+    }
+
     fn numbers(&self) -> [usize; 6] {
         [self.segments, self.sessions, self.packs, self.frames, self.blocks, self.chunks]
     }
@@ -144,13 +173,14 @@ impl Layout {
     fn encode(&self) -> [u8; HEADER_LEN] {
         let mut bytes = [0; HEADER_LEN];
         bytes[..8].copy_from_slice(MARK);
-        for (slot, number) in bytes[8..].chunks_exact_mut(8).zip(self.numbers()) {
+        for (slot, number) in bytes[8..SUM_AT].chunks_exact_mut(8).zip(self.numbers()) {
             slot.copy_from_slice(&(number as u64).to_le_bytes());
         }
         bytes
     }
 
-    fn decode(bytes: &[u8]) -> Option<Self> {
+    /// Reads a header; `len` is the length of the whole file.
+    fn decode(bytes: &[u8], len: usize) -> Option<Self> {
         let header = bytes.get(..HEADER_LEN)?;
         if &header[..8] != MARK {
             return None;
@@ -167,7 +197,7 @@ impl Layout {
             blocks: number(4)?,
             chunks: number(5)?,
         };
-        (layout.len() == bytes.len()).then_some(layout)
+        (layout.len() == len).then_some(layout)
     }
 }
 
@@ -189,6 +219,8 @@ pub struct Row {
 pub struct TableWriter {
     segments: Vec<SegmentId>,
     sessions: Vec<Arc<SessionHeader>>,
+    /// Where each header stands in `sessions`.
+    session_places: HashMap<Arc<SessionHeader>, usize>,
     packs: Vec<u8>,
     pack_count: usize,
     frames: Vec<u8>,
@@ -231,9 +263,7 @@ impl TableWriter {
         let first_frame = self.frame_count;
         let first_pack = self.pack_count as u32;
         self.segments.extend(&table.segments);
-        for row in 0..table.layout.packs {
-            self.push_pack_info(&table.pack_at(row));
-        }
+        (0..table.layout.packs).for_each(|row| self.push_pack_info(&table.pack_at(row)));
         let frames = &table.map[table.layout.frames_at()..][..table.layout.frames * FRAME_LEN];
         for frame in frames.chunks_exact(FRAME_LEN) {
             let pack = u32_at(frame, 0) + first_pack;
@@ -253,11 +283,7 @@ impl TableWriter {
     }
 
     fn push_pack_info(&mut self, info: &PackInfo) {
-        let known = self.sessions.iter().rposition(|header| **header == *info.header);
-        let session = known.unwrap_or_else(|| {
-            self.sessions.push(info.header.clone());
-            self.sessions.len() - 1
-        });
+        let session = self.session_place(&info.header);
         self.packs.extend_from_slice(&info.id.0);
         self.packs.extend_from_slice(&info.commitment);
         for value in [info.size, session as u32, info.frames, info.kind as u32] {
@@ -267,8 +293,17 @@ impl TableWriter {
         self.pack_count += 1;
     }
 
-    /// Writes the table to `path`, atomically. `rows` gives `chunks` rows in ascending order of keys.
-    pub fn finish(self, path: &Path, chunks: usize, rows: impl Iterator<Item = Row>) -> io::Result<()> {
+    fn session_place(&mut self, header: &Arc<SessionHeader>) -> usize {
+        let next = self.sessions.len();
+        let place = *self.session_places.entry(header.clone()).or_insert(next);
+        if place == next {
+            self.sessions.push(header.clone());
+        }
+        place
+    }
+
+    /// Writes the table to `file`, which is empty. `rows` gives `chunks` rows in ascending order of keys.
+    pub fn finish(self, file: &File, chunks: usize, rows: impl Iterator<Item = Row>) -> io::Result<()> {
         let layout = Layout {
             segments: self.segments.len(),
             sessions: self.sessions.len(),
@@ -277,25 +312,17 @@ impl TableWriter {
             blocks: chunks.div_ceil(CHUNKS_A_BLOCK).max(1),
             chunks,
         };
-        let temporary = path.with_extension(format!("tmp{}", std::process::id()));
-        let file = File::options().read(true).write(true).create(true).truncate(true).open(&temporary)?;
         file.set_len(layout.len() as u64)?;
-        let mut head = BufWriter::with_capacity(1 << 16, &file);
-        head.write_all(&layout.encode())?;
-        for segment in &self.segments {
-            head.write_all(&segment.0)?;
-        }
-        for session in &self.sessions {
-            head.write_all(&session.to_bytes())?;
-        }
-        head.write_all(&self.packs)?;
-        head.write_all(&self.frames)?;
-        head.flush()?;
-        drop(head);
-        // Keys ascend and choose their filter block by their high bits, so all three sections are written front to back.
-        let mut filter = SectionWriter::new(&file, layout.filter_at());
-        let mut keys = SectionWriter::new(&file, layout.keys_at());
-        let mut places = SectionWriter::new(&file, layout.places_at());
+        // Keys ascend and choose their filter block by their high bits, so all sections are written front to back.
+        let [mut head, mut filter, mut keys, mut places] =
+            layout.sections().map(|section| SectionWriter::new(file, section.start));
+        self.segments.iter().try_for_each(|segment| head.write(&segment.0))?;
+        self.sessions.iter().try_for_each(|session| head.write(&session.to_bytes()))?;
+        head.write(&self.packs)?;
+        head.write(&self.frames)?;
+        let head_len = layout.frames_at() + layout.frames * FRAME_LEN;
+        head.write(&[0; BLOCK_LEN][..layout.filter_at() - head_len])?;
+
         let mut block = [0u8; BLOCK_LEN];
         let mut current = 0;
         let mut written = 0;
@@ -322,51 +349,63 @@ impl TableWriter {
             block = [0; BLOCK_LEN];
             current += 1;
         }
-        filter.flush()?;
-        keys.flush()?;
-        places.flush()?;
         assert_eq!(written, chunks, "as many rows as announced");
-        std::fs::rename(&temporary, path)
+        let sections = [head.finish()?, filter.finish()?, keys.finish()?, places.finish()?];
+        let mut header = layout.encode();
+        header[SUM_AT..][..SUM_LEN].copy_from_slice(layout.checksum(sections).as_bytes());
+        file.write_all_at(&header, 0)
     }
 }
 
-/// Writes one section of a file front to back, beside others.
+/// Writes one section of a file front to back, beside others, and sums it up.
 struct SectionWriter<'a> {
     file: &'a File,
     at: u64,
     buffer: Vec<u8>,
+    hasher: blake3::Hasher,
 }
 
 impl<'a> SectionWriter<'a> {
     fn new(file: &'a File, at: usize) -> Self {
-        Self { file, at: at as u64, buffer: Vec::with_capacity(1 << 18) }
+        Self { file, at: at as u64, buffer: Vec::with_capacity(BUFFER_LEN), hasher: blake3::Hasher::new() }
     }
 
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.buffer.extend_from_slice(bytes);
-        if self.buffer.len() >= 1 << 18 { self.flush() } else { Ok(()) }
+        for piece in bytes.chunks(BUFFER_LEN) {
+            if self.buffer.len() + piece.len() > BUFFER_LEN {
+                self.flush()?;
+            }
+            self.buffer.extend_from_slice(piece);
+        }
+        Ok(())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        std::os::unix::fs::FileExt::write_all_at(self.file, &self.buffer, self.at)?;
+        self.file.write_all_at(&self.buffer, self.at)?;
+        self.hasher.update(&self.buffer);
         self.at += self.buffer.len() as u64;
         self.buffer.clear();
         Ok(())
     }
+
+    fn finish(mut self) -> io::Result<blake3::Hash> {
+        self.flush()?;
+        Ok(self.hasher.finalize())
+    }
 }
 
-/// Writes a table of the given packs to `path`.
-pub fn write_table(path: &Path, segments: &[SegmentId], packs: &[PackEntry]) -> io::Result<()> {
+/// Writes a table of the given packs to an empty file.
+pub fn write_table(file: &File, segments: &[SegmentId], packs: &[PackEntry]) -> io::Result<()> {
     let mut writer = TableWriter::default();
     segments.iter().for_each(|segment| writer.push_segment(*segment));
     let mut rows = Vec::new();
     packs.iter().for_each(|pack| writer.push_pack(pack, |row| rows.push(row)));
     rows.sort_unstable();
-    writer.finish(path, rows.len(), rows.into_iter())
+    writer.finish(file, rows.len(), rows.into_iter())
 }
 
-/// Writes a table with everything that `tables` hold, in memory that does not grow with them.
-pub fn merge_tables(path: &Path, tables: &[Arc<Table>]) -> io::Result<()> {
+/// Writes a table with everything that `tables` hold to an empty file, in memory that does not grow with their chunks.
+pub fn merge_tables(file: &File, tables: &[Arc<Table>]) -> io::Result<()> {
     let mut writer = TableWriter::default();
     let mut heads: Vec<_> = tables
         .iter()
@@ -382,40 +421,45 @@ pub fn merge_tables(path: &Path, tables: &[Arc<Table>]) -> io::Result<()> {
         let (head, rows) = &mut heads[least];
         std::mem::replace(head, rows.next())
     });
-    writer.finish(path, chunks, merged)
+    writer.finish(file, chunks, merged)
 }
 
 impl Table {
-    /// Maps a table. A file that is not a whole table gives an error of kind `InvalidData`.
+    /// Opens a table that lies under a name. One that is not as it was written gives an error of kind `InvalidData`.
+    ///
+    /// Reads the whole file once, for its checksum.
     pub fn open(path: &Path) -> io::Result<Self> {
-        let invalid = || io::Error::new(io::ErrorKind::InvalidData, "not an index table");
         let file = File::open(path)?;
+        if !is_whole(&file)? {
+            return Err(not_a_table());
+        }
+        Self::map(&file, Some(path.to_path_buf()))
+    }
+
+    /// Maps a table that this process has just written, or whose checksum was compared.
+    pub(crate) fn map(file: &File, path: Option<PathBuf>) -> io::Result<Self> {
         // SAFETY: tables are written under a temporary name, renamed and never changed; only this user may write there.
-        let map = unsafe { Mmap::map(&file)? };
-        let layout = Layout::decode(&map).ok_or_else(invalid)?;
+        let map = unsafe { Mmap::map(file)? };
+        let layout = Layout::decode(&map, map.len()).ok_or_else(not_a_table)?;
         // Not fatal where the system cannot be advised.
         let _ = map.advise(Advice::Random);
         let segments = map[layout.segments_at()..layout.sessions_at()]
             .chunks_exact(SegmentId::LEN)
             .map(|id| SegmentId(id.try_into().expect("16 bytes")))
             .collect();
-        let sessions = map[layout.sessions_at()..layout.packs_at()]
-            .chunks_exact(SESSION_HEADER_LEN)
-            .map(|header| Arc::new(SessionHeader::from_bytes(header.try_into().expect("a header's length"))))
-            .collect();
         let mut table = Self {
-            path: path.to_path_buf(),
+            path,
             map,
             layout,
-            sessions,
+            sessions: Mutex::default(),
             segments,
-            packs: Vec::new(),
+            packs: Vec::with_capacity(layout.packs),
             searches: AtomicUsize::new(0),
         };
         for row in 0..layout.packs {
             let record = table.pack_record(row);
             if u32_at(record, 52) as usize >= layout.sessions || PackKind::from_byte(record[60]).is_none() {
-                return Err(invalid());
+                return Err(not_a_table());
             }
             table.packs.push((PackId(record[..16].try_into().expect("16 bytes")), row as u32));
         }
@@ -423,9 +467,9 @@ impl Table {
         Ok(table)
     }
 
-    /// Returns where the table's file was when it was opened.
-    pub fn path(&self) -> &Path {
-        &self.path
+    /// Returns where the table's file was when it was opened, if it had a name.
+    pub fn path(&self) -> Option<&Path> {
+        self.path.as_deref()
     }
 
     /// Returns the index segments that the table covers.
@@ -441,6 +485,11 @@ impl Table {
     /// Returns the packs.
     pub fn packs(&self) -> impl Iterator<Item = PackInfo> + '_ {
         (0..self.layout.packs).map(|row| self.pack_at(row))
+    }
+
+    /// Returns the id and the length of every pack.
+    pub fn pack_sizes(&self) -> impl Iterator<Item = (PackId, u32)> + '_ {
+        self.packs.iter().map(|&(id, row)| (id, u32_at(self.pack_record(row as usize), 48)))
     }
 
     /// Finds a pack by its id.
@@ -580,17 +629,63 @@ impl Table {
         &self.map[self.layout.packs_at() + row * PACK_LEN..][..PACK_LEN]
     }
 
+    fn session(&self, place: usize) -> Arc<SessionHeader> {
+        let mut kept = self.sessions.lock().expect("no panic while held");
+        if let Some(header) = kept.get(&place) {
+            return header.clone();
+        }
+        let bytes = &self.map[self.layout.sessions_at() + place * SESSION_HEADER_LEN..][..SESSION_HEADER_LEN];
+        let header = Arc::new(SessionHeader::from_bytes(bytes.try_into().expect("a header's length")));
+        if kept.len() >= HEADERS_KEPT {
+            kept.clear();
+        }
+        kept.insert(place, header.clone());
+        header
+    }
+
     fn pack_at(&self, row: usize) -> PackInfo {
         let record = self.pack_record(row);
         PackInfo {
             id: PackId(record[..16].try_into().expect("16 bytes")),
             commitment: record[16..48].try_into().expect("32 bytes"),
             size: u32_at(record, 48),
-            header: self.sessions[u32_at(record, 52) as usize].clone(),
+            header: self.session(u32_at(record, 52) as usize),
             frames: u32_at(record, 56),
             kind: PackKind::from_byte(record[60]).expect("checked when opened"),
         }
     }
+}
+
+/// Compares a file with the checksum in it.
+fn is_whole(file: &File) -> io::Result<bool> {
+    let metadata = file.metadata()?;
+    let len = usize::try_from(metadata.len()).map_err(|_| not_a_table())?;
+    if !metadata.is_file() || len < HEADER_LEN {
+        return Ok(false);
+    }
+    let mut header = [0; HEADER_LEN];
+    file.read_exact_at(&mut header, 0)?;
+    let Some(layout) = Layout::decode(&header, len) else { return Ok(false) };
+    let mut buffer = vec![0; BUFFER_LEN];
+    let mut sections = [blake3::Hash::from_bytes([0; SUM_LEN]); 4];
+    for (sum, section) in sections.iter_mut().zip(layout.sections()) {
+        let mut hasher = blake3::Hasher::new();
+        let mut at = section.start;
+        while at < section.end {
+            let piece = &mut buffer[..BUFFER_LEN.min(section.end - at)];
+            file.read_exact_at(piece, at as u64)?;
+            hasher.update(piece);
+            at += piece.len();
+        }
+        *sum = hasher.finalize();
+    }
+    // What stands behind the checksum is zero.
+    let rest = header[SUM_AT + SUM_LEN..].iter().all(|&byte| byte == 0);
+    Ok(rest && layout.checksum(sections).as_bytes()[..] == header[SUM_AT..][..SUM_LEN])
+}
+
+fn not_a_table() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "not an index table")
 }
 
 fn u32_at(bytes: &[u8], at: usize) -> u32 {
@@ -637,12 +732,13 @@ mod tests {
         let directory = tempfile::tempdir().expect("made");
         let table = |name: &str, packs: &[PackEntry]| {
             let path = directory.path().join(name);
-            write_table(&path, &[SegmentId([packs[0].id.0[0]; 16])], packs).expect("written");
+            let file = File::create(&path).expect("made");
+            write_table(&file, &[SegmentId([packs[0].id.0[0]; 16])], packs).expect("written");
             Arc::new(Table::open(&path).expect("a table"))
         };
         let (one, two) = (table("one", &[pack(1, &[7, 8, 9])]), table("two", &[pack(2, &[8]), pack(3, &[9, 8])]));
         let path = directory.path().join("merged");
-        merge_tables(&path, &[one, two]).expect("merged");
+        merge_tables(&File::create(&path).expect("made"), &[one, two]).expect("merged");
         let merged = Table::open(&path).expect("a table");
 
         let places = |key: u8| {
@@ -657,5 +753,42 @@ mod tests {
         assert_eq!(places(6), []);
         let counts: Vec<_> = merged.packs().zip(merged.chunks_in_packs()).map(|(pack, n)| (pack.id.0[0], n)).collect();
         assert_eq!(counts, [(1, 3), (2, 1), (3, 2)]);
+    }
+
+    #[test]
+    fn a_table_with_any_byte_changed_is_none() {
+        let directory = tempfile::tempdir().expect("made");
+        let path = directory.path().join("one.table");
+        let file = File::create(&path).expect("made");
+        write_table(&file, &[SegmentId([1; 16])], &[pack(1, &[7, 8, 9]), pack(2, &[10])]).expect("written");
+        let whole = std::fs::read(&path).expect("there");
+        Table::open(&path).expect("a table");
+        for at in 0..whole.len() {
+            let mut changed = whole.clone();
+            changed[at] ^= 1 << (at % 8);
+            std::fs::write(&path, changed).expect("writable");
+            let error = Table::open(&path).expect_err("changed");
+            assert_eq!(error.kind(), io::ErrorKind::InvalidData, "byte {at} of {}", whole.len());
+        }
+        for len in [0, HEADER_LEN - 1, HEADER_LEN, whole.len() - 1, whole.len() + 1] {
+            let mut changed = whole.clone();
+            changed.resize(len, 0);
+            std::fs::write(&path, changed).expect("writable");
+            assert!(Table::open(&path).is_err(), "{len} bytes");
+        }
+    }
+
+    #[test]
+    fn each_session_is_kept_once_and_two_that_claim_one_id_stay_apart() {
+        let mut writer = TableWriter::default();
+        let header = |session: u8, rest: u8| {
+            let mut bytes = [rest; SESSION_HEADER_LEN];
+            bytes[..16].fill(session);
+            Arc::new(SessionHeader::from_bytes(&bytes))
+        };
+        let headers = [(1, 1), (2, 2), (1, 1), (1, 9), (2, 2), (1, 9)].map(|(session, rest)| header(session, rest));
+        let places: Vec<_> = headers.iter().map(|header| writer.session_place(header)).collect();
+        assert_eq!(places, [0, 1, 0, 2, 1, 2]);
+        assert_eq!(writer.sessions.len(), 3);
     }
 }

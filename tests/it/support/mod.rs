@@ -17,7 +17,9 @@ use std::sync::Arc;
 use coffre::crypto::secret::Passphrase;
 use coffre::crypto::slot::SlotLock;
 use coffre::format::config::ChunkerProfile;
+use coffre::format::pack::PackKind;
 use coffre::model::entry::{Entry, EntryKind};
+use coffre::model::key::ObjectKey;
 use coffre::model::snapshot::Snapshot;
 use coffre::model::time::{Clock, Timestamp};
 use coffre::ops::Cancel;
@@ -221,6 +223,16 @@ impl Bench {
     pub async fn snapshot(&self) -> (Snapshot, BTreeMap<String, Vec<u8>>) {
         let before = files_in(self.source.path());
         (self.backup().await.snapshot.expect("not a dry run"), before)
+    }
+
+    /// The packs that hold data and no trees.
+    pub async fn data_packs(&self) -> Vec<ObjectKey> {
+        let repository = open(self.store(), self.cache.path()).await.expect("opens");
+        let index = Index::load(&repository, &Collected::default()).await.expect("loaded");
+        let data = index.packs().into_iter().filter(|pack| pack.kind == PackKind::Data);
+        let mut keys: Vec<ObjectKey> = data.map(|pack| ObjectKey::pack(pack.id)).collect();
+        keys.sort();
+        keys
     }
 
     /// Reads a snapshot's files back with an empty cache.

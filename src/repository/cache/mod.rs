@@ -1,0 +1,164 @@
+//! The local cache: index tables, last trees and the counters that a roll-back would lower.
+//!
+//! Everything here can be deleted at any time at the price of being fetched again, and nothing here is believed over the
+//! store: every file carries a checksum, and one whose checksum fails counts as not there. A cache that cannot be used at
+//! all slows a run down and never ends it.
+//!
+//! It lies in `$XDG_CACHE_HOME/coffre/<repository>` with access for the user alone.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::model::id::{PackId, RepositoryId};
+use crate::model::key::ObjectKind;
+use crate::progress::{Monitor, Problem};
+use crate::repository::cache::temporary::remove_left_behind;
+
+pub mod record;
+pub mod temporary;
+
+/// Marks a directory that backup programs may leave out (<https://bford.info/cachedir/>).
+const CACHEDIR_TAG: &[u8] = b"Signature: 8a477f597d28d172789f06886806bc55
+# Fetched again from the repository whenever it is missing; made by coffre.
+";
+
+/// The cache directory of one repository. Clones share what was told.
+#[derive(Debug, Clone)]
+pub struct Cache {
+    root: PathBuf,
+    /// Whether the directory is there; what is in it may still be refused file by file.
+    is_there: bool,
+    told: Arc<AtomicBool>,
+}
+
+impl Cache {
+    /// Opens the cache below `root`, or below the user's cache directory, and removes what killed runs left in it.
+    ///
+    /// Where there can be no directory, nothing is remembered: see [`Cache::index`].
+    pub(crate) fn open(repository: RepositoryId, root: Option<&Path>) -> Self {
+        let root = root.map_or_else(default_root, Path::to_path_buf).join(repository.to_string());
+        let mut is_there = true;
+        for directory in [root.clone(), root.join("index"), root.join("trees")] {
+            is_there &= fs::DirBuilder::new().recursive(true).mode(0o700).create(&directory).is_ok();
+            remove_left_behind(&directory);
+        }
+        remove_left_behind(&root.join("snapshots"));
+        let tag = root.join("CACHEDIR.TAG");
+        if !tag.exists() {
+            let _ = fs::write(tag, CACHEDIR_TAG);
+        }
+        Self { root, is_there, told: Arc::default() }
+    }
+
+    /// Returns the directory of index tables, or `None` when there is no cache.
+    pub fn index(&self) -> Option<PathBuf> {
+        self.is_there.then(|| self.root.join("index"))
+    }
+
+    /// Returns the directory of last trees. Files in it may be impossible to make.
+    pub fn trees(&self) -> PathBuf {
+        self.root.join("trees")
+    }
+
+    /// Returns the directory of snapshots, which may not be there yet.
+    pub(super) fn snapshots(&self) -> PathBuf {
+        self.root.join("snapshots")
+    }
+
+    /// Tells `monitor`, once for all clones, that the cache cannot be used and what that means.
+    pub fn tell_unusable(&self, reason: &io::Error, monitor: &dyn Monitor) {
+        if !self.told.swap(true, Ordering::Relaxed) {
+            let message = format!(
+                "cannot be used as a cache ({reason}), so every run fetches the index again; name another directory with --cache-dir"
+            );
+            monitor.note(Problem { subject: self.root.display().to_string(), message });
+        }
+    }
+
+    /// Returns the highest counter seen for configurations or keyrings, zero when none was.
+    pub fn highest_counter(&self, kind: ObjectKind) -> u64 {
+        let text = record::read_text(&self.counter_file(kind));
+        text.and_then(|text| text.parse().ok()).unwrap_or(0)
+    }
+
+    /// Remembers a counter. Failing to is no error: the cache is a help against roll-back, not its only one.
+    pub(crate) fn remember_counter(&self, kind: ObjectKind, counter: u64) {
+        if counter > self.highest_counter(kind) {
+            let _ = record::write_text(&self.counter_file(kind), &counter.to_string());
+        }
+    }
+
+    /// Returns the pack at which the last partial verification ended.
+    pub fn verify_cursor(&self) -> Option<PackId> {
+        record::read_text(&self.root.join("verify.cursor"))?.parse().ok()
+    }
+
+    /// Remembers the pack at which a partial verification has arrived; failing to only repeats work.
+    pub(crate) fn remember_verify_cursor(&self, pack: PackId) {
+        let _ = record::write_text(&self.root.join("verify.cursor"), &pack.to_string());
+    }
+
+    fn counter_file(&self, kind: ObjectKind) -> PathBuf {
+        self.root.join(format!("{}.counter", kind.prefix().trim_end_matches('/')))
+    }
+}
+
+fn default_root() -> PathBuf {
+    let named = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    named("COFFRE_CACHE_DIR")
+        .or_else(|| named("CACHE_DIRECTORY").map(first_directory))
+        .or_else(|| named("XDG_CACHE_HOME").map(|home| home.join("coffre")))
+        // Of the password file, where a system service has no HOME.
+        .or_else(|| Some(std::env::home_dir()?.join(".cache/coffre")).filter(|path| path.is_absolute()))
+        .unwrap_or_else(|| std::env::temp_dir().join("coffre-cache"))
+}
+
+/// systemd names all directories of `CacheDirectory=` in one variable, with colons between them.
+fn first_directory(directories: PathBuf) -> PathBuf {
+    use std::os::unix::ffi::OsStrExt;
+    let bytes = directories.as_os_str().as_bytes();
+    let first = bytes.split(|&byte| byte == b':').find(|part| !part.is_empty()).unwrap_or(bytes);
+    PathBuf::from(std::ffi::OsStr::from_bytes(first))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_several_directories_that_systemd_names_the_first_is_taken() {
+        let cases = [("/a:/b", "/a"), ("/a", "/a"), (":/b", "/b"), (":", ":")];
+        for (named, taken) in cases {
+            assert_eq!(first_directory(PathBuf::from(named)), Path::new(taken), "{named}");
+        }
+    }
+
+    #[test]
+    fn a_cache_that_cannot_be_made_remembers_nothing_and_says_so_once() {
+        let cache = Cache::open(RepositoryId([1; 16]), Some(Path::new("/dev/null/nowhere")));
+        assert_eq!(cache.index(), None);
+        cache.remember_counter(ObjectKind::Config, 3);
+        assert_eq!(cache.highest_counter(ObjectKind::Config), 0);
+        let monitor = crate::progress::Collected::default();
+        for clone in [cache.clone(), cache] {
+            clone.tell_unusable(&io::Error::other("full"), &monitor);
+        }
+        let [problem] = &monitor.notes()[..] else { panic!("{:?}", monitor.notes()) };
+        assert!(problem.subject.starts_with("/dev/null/nowhere") && problem.message.contains("(full)"), "{problem}");
+    }
+
+    #[test]
+    fn a_cache_is_marked_as_one_and_keeps_its_counters() {
+        let directory = tempfile::tempdir().expect("made");
+        let cache = Cache::open(RepositoryId([1; 16]), Some(directory.path()));
+        cache.remember_counter(ObjectKind::Keyring, 7);
+        cache.remember_counter(ObjectKind::Keyring, 6);
+        assert_eq!(cache.highest_counter(ObjectKind::Keyring), 7);
+        let tag = fs::read(directory.path().join(RepositoryId([1; 16]).to_string()).join("CACHEDIR.TAG"));
+        assert!(tag.expect("there").starts_with(b"Signature: 8a477f597d28d172789f06886806bc55\n"));
+    }
+}

@@ -1,0 +1,236 @@
+//! Which packs may be relied on, and whether they are still there at the end.
+//!
+//! A pack counts as stored when the store lists it with the length that the index tells. What a listing lacks is asked for
+//! by itself before it is called gone, because listings may lag behind. Doomed lists are always read before packs are
+//! listed: a pack that a clean-up deletes between the two is then known from one of them (`docs/format.md`, section 14).
+
+use std::collections::{HashMap, HashSet};
+use std::sync::RwLock;
+
+use futures::stream::{self, StreamExt, TryStreamExt};
+
+use crate::model::id::{ChunkId, PackId};
+use crate::model::key::{ObjectKey, ObjectKind};
+use crate::progress::{Monitor, Problem};
+use crate::repository::Repository;
+use crate::repository::index::{Index, IndexError, open_doomed};
+use crate::repository::sound::get_sound;
+use crate::store::{StoreError, StoreErrorKind};
+
+/// Packs asked for at the same time.
+const HEADS: usize = 16;
+/// Packs missing in the listing that a backup asks for one by one when it begins; if there are more, the rest counts as
+/// gone, which costs storing their chunks again.
+pub const ASKED_AT_START: usize = 256;
+/// Packs asked for at the end before one of them being gone is believed of the rest.
+const ASKED_AT_ONCE: usize = 1000;
+/// Objects that a store lists in one answer.
+const LISTED_AT_ONCE: usize = 1000;
+
+/// The packs that this run's snapshot will need.
+#[derive(Debug, Default)]
+pub(super) struct Reliance(RwLock<Relied>);
+
+#[derive(Debug, Default)]
+struct Relied {
+    packs: HashSet<PackId>,
+    /// Chunk lists were taken over unread, so any pack may be needed.
+    all: bool,
+}
+
+impl Reliance {
+    pub(super) fn add(&self, pack: PackId) {
+        // Nearly always it is known.
+        if !self.0.read().expect("no panic while held").packs.contains(&pack) {
+            self.0.write().expect("no panic while held").packs.insert(pack);
+        }
+    }
+
+    fn add_all(&self) {
+        self.0.write().expect("no panic while held").all = true;
+    }
+
+    /// Returns the packs relied upon; `None` stands for all.
+    fn packs(&self) -> Option<HashSet<PackId>> {
+        let relied = self.0.read().expect("no panic while held");
+        (!relied.all).then(|| relied.packs.clone())
+    }
+}
+
+/// What the store lists below `packs/`.
+#[derive(Debug, Default)]
+pub struct ListedPacks {
+    /// The length of each pack.
+    pub sizes: HashMap<PackId, u64>,
+    /// Objects with other names.
+    pub foreign: Vec<ObjectKey>,
+}
+
+impl ListedPacks {
+    async fn fetch(repository: &Repository) -> Result<Self, StoreError> {
+        let mut listed = Self::default();
+        for object in repository.store().list(ObjectKind::Pack.prefix()).await? {
+            match object.key.pack_id() {
+                Some(id) => drop(listed.sizes.insert(id, object.size)),
+                None => listed.foreign.push(object.key),
+            }
+        }
+        Ok(listed)
+    }
+}
+
+impl Index {
+    /// Compares the index with the packs that the store lists, and with those that are to be deleted: chunks in packs that
+    /// are gone, have another length, or are doomed count as not stored.
+    ///
+    /// Returns the listing, with what it lacked and is there all the same; at most `ask_for` packs are asked for singly.
+    ///
+    /// # Errors
+    /// [`IndexError::Store`] when the packs cannot be listed.
+    pub async fn check_packs(
+        &mut self,
+        repository: &Repository,
+        ask_for: usize,
+        monitor: &dyn Monitor,
+    ) -> Result<ListedPacks, IndexError> {
+        let doomed = doomed_packs(repository, monitor).await?;
+        let mut listed = ListedPacks::fetch(repository).await?;
+        let known = self.pack_sizes();
+        let mut unlisted: Vec<PackId> = ids(&known).filter(|pack| !listed.sizes.contains_key(pack)).collect();
+        unlisted.truncate(ask_for);
+        listed.sizes.extend(heads(repository, unlisted).await?);
+        self.unreliable = ids(&not_stored(known, &listed.sizes)).chain(doomed).collect();
+        self.listed_packs = listed.sizes.len();
+        Ok(listed)
+    }
+
+    /// Tells whether a chunk is stored in a pack that may be relied on, and notes that it is: the snapshot will need it.
+    pub fn rely_on(&self, id: &ChunkId) -> bool {
+        let location = self.find_where(&id.key(), |location| !self.unreliable.contains(&location.pack));
+        location.is_some_and(|location| {
+            self.reliance.add(location.pack);
+            true
+        })
+    }
+
+    /// Notes that any pack may be needed, because chunk lists are taken over unread.
+    pub fn rely_on_all(&self) {
+        self.reliance.add_all();
+    }
+
+    /// Returns the packs relied upon, those that this run stored among them, that are not there any more.
+    ///
+    /// `with_doomed` counts those as well that are to be deleted by now: their deletion waits for every session whose
+    /// lease is alive, so it matters only to one whose lease was not.
+    ///
+    /// # Errors
+    /// [`IndexError::Store`] when the packs cannot be listed or asked for.
+    pub async fn lost_packs(
+        &self,
+        repository: &Repository,
+        with_doomed: bool,
+        monitor: &dyn Monitor,
+    ) -> Result<HashSet<PackId>, IndexError> {
+        let mut needed = self.pack_sizes();
+        match self.reliance.packs() {
+            Some(relied) => needed.retain(|(pack, _)| relied.contains(pack)),
+            None => needed.retain(|(pack, _)| !self.unreliable.contains(pack)),
+        }
+        let mut lost = HashSet::new();
+        if with_doomed {
+            let doomed = doomed_packs(repository, monitor).await?;
+            lost.extend(ids(&needed).filter(|pack| doomed.contains(pack)));
+        }
+        // A few are asked for, which is cheaper than a listing.
+        let are_few = needed.len() <= self.listed_packs / LISTED_AT_ONCE + 1;
+        if are_few {
+            let there = heads(repository, ids(&needed).collect()).await?;
+            needed = not_stored(needed, &there);
+        }
+        if !needed.is_empty() {
+            needed = not_stored(needed, &ListedPacks::fetch(repository).await?.sizes);
+        }
+        if are_few {
+            lost.extend(ids(&needed));
+            return Ok(lost);
+        }
+        let missing: Vec<PackId> = ids(&needed).collect();
+        for asked in missing.chunks(ASKED_AT_ONCE) {
+            let there = heads(repository, asked.to_vec()).await?;
+            needed = not_stored(needed, &there);
+            if ids(&needed).any(|pack| asked.contains(&pack)) {
+                break;
+            }
+        }
+        lost.extend(ids(&needed));
+        Ok(lost)
+    }
+
+    /// Returns every pack with its length, in order; with several lengths if segments contradict each other.
+    fn pack_sizes(&self) -> Vec<(PackId, u32)> {
+        let mut sizes: Vec<_> = self.tables().iter().flat_map(|table| table.pack_sizes().collect::<Vec<_>>()).collect();
+        sizes.sort_unstable();
+        sizes.dedup();
+        sizes
+    }
+}
+
+/// Returns the different ids in a sorted list of packs.
+fn ids(packs: &[(PackId, u32)]) -> impl Iterator<Item = PackId> + '_ {
+    packs.chunk_by(|one, next| one.0 == next.0).map(|records| records[0].0)
+}
+
+/// Leaves those of a sorted list of packs that do not have any of their lengths in `sizes`.
+fn not_stored(packs: Vec<(PackId, u32)>, sizes: &HashMap<PackId, u64>) -> Vec<(PackId, u32)> {
+    let is_stored = |records: &[(PackId, u32)]| {
+        let size = sizes.get(&records[0].0);
+        records.iter().any(|&(_, known)| size == Some(&u64::from(known)))
+    };
+    packs.chunk_by(|one, next| one.0 == next.0).filter(|records| !is_stored(records)).flatten().copied().collect()
+}
+
+/// Asks for packs one by one; returns the length of those that are there.
+async fn heads(repository: &Repository, packs: Vec<PackId>) -> Result<HashMap<PackId, u64>, StoreError> {
+    let answers = stream::iter(packs).map(|pack| async move {
+        match repository.store().head(&ObjectKey::pack(pack)).await {
+            Ok(object) => Ok(Some((pack, object.size))),
+            // Whoever may not ask goes by the listing.
+            Err(error) if matches!(error.kind, StoreErrorKind::NotFound | StoreErrorKind::Denied) => Ok(None),
+            Err(error) => Err(error),
+        }
+    });
+    answers.buffer_unordered(HEADS).try_filter_map(|answer| async move { Ok(answer) }).try_collect().await
+}
+
+/// Returns the packs that some clean-up run intends to delete. A list that cannot be read is a problem and no more: what
+/// is deleted in the end is only what no snapshot refers to.
+async fn doomed_packs(repository: &Repository, monitor: &dyn Monitor) -> Result<HashSet<PackId>, IndexError> {
+    let mut packs = HashSet::new();
+    for object in repository.store().list(ObjectKind::Doomed.prefix()).await? {
+        let Some(id) = object.key.doomed_by() else { continue };
+        match get_sound(&**repository.store(), &object.key, |bytes| open_doomed(repository, id, bytes)).await {
+            Ok(Ok(doomed)) => packs.extend(doomed.packs),
+            Ok(Err(error)) => {
+                monitor.problem(Problem { subject: object.key.to_string(), message: error.to_string() });
+            }
+            Err(error) if error.kind == StoreErrorKind::NotFound => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(packs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pack_is_stored_when_one_of_its_known_lengths_is_the_listed_one() {
+        let pack = |id: u8| PackId([id; 16]);
+        let sizes = HashMap::from([(pack(1), 100), (pack(2), 99), (pack(3), 70)]);
+        let known = vec![(pack(1), 100), (pack(2), 100), (pack(3), 60), (pack(3), 70), (pack(4), 5), (pack(4), 6)];
+        assert_eq!(ids(&known).collect::<Vec<_>>(), [pack(1), pack(2), pack(3), pack(4)]);
+        let left = not_stored(known, &sizes);
+        assert_eq!(left, [(pack(2), 100), (pack(4), 5), (pack(4), 6)]);
+    }
+}
