@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::cli::connect::GlobalArgs;
 use crate::cli::exit::{Exit, usage};
 use crate::cli::progress::ConsoleMonitor;
-use crate::cli::{output, password, recovery_kit};
+use crate::cli::{kit, output, password, recovery_kit};
 use crate::model::key::ObjectKind;
 use crate::model::path::display_bytes;
 use crate::model::time::Clock;
@@ -19,7 +19,8 @@ use crate::store::location::Location;
 /// Flags of `init`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-A repository opens with its passphrase and with the recovery identity, which is shown once: keep it on paper.
+A repository opens with its passphrase and with the recovery identity, which is shown once: keep it on paper. `coffre kit` \
+prints a kit with the commands for what is in the repository by then, `coffre kit --check` tries one.
 
 Examples:
   coffre --repo /mnt/disk/backup init --recovery-kit kit.txt
@@ -67,7 +68,7 @@ pub async fn run(global: &GlobalArgs, args: Args) -> anyhow::Result<Exit> {
     };
     let identity = &made.recovery_identity;
     let kit = args.recovery_kit.as_deref().zip(reserved).map(|(path, file)| {
-        let page = recovery_kit::render(&made.repository, &location, identity, clock.now());
+        let page = kit::first_page(global, &made.repository, &location, identity);
         recovery_kit::fill(file, path, &page).map(|()| path.display().to_string())
     });
     // A kit that cannot be written must not cost the only copy of the identity.

@@ -18,6 +18,8 @@ mod exit;
 mod find;
 mod help;
 mod init;
+mod kit;
+mod kit_restore;
 mod ls;
 mod manual;
 mod output;
@@ -70,6 +72,8 @@ enum Verb {
     Diff(diff::Args),
     /// Show how much the repository holds and what it saves
     Stats,
+    /// Print a recovery kit with the commands for what is stored, or try one
+    Kit(kit::Args),
     /// Print a completion script for a shell
     Completions(completions::Args),
     /// Print the manual page of coffre, or of one of its commands
@@ -128,6 +132,7 @@ async fn dispatch(cli: Cli, commands: Vec<streams::Command>) -> anyhow::Result<E
         Verb::Find(args) => find::run(global, args).await,
         Verb::Diff(args) => diff::run(global, args).await,
         Verb::Stats => stats::run(global).await,
+        Verb::Kit(args) => kit::run(global, args).await,
         Verb::Completions(args) => completions::run(Cli::command(), &args),
         Verb::Man(args) => manual::run(Cli::command(), &args),
         Verb::Help(args) => help::run(Cli::command(), &args),

@@ -236,17 +236,32 @@ fn notes(after_help: &str) -> (Vec<String>, Vec<String>) {
 /// Breaks a command into lines that the shell reads as one.
 pub fn continued(command: &str) -> Vec<String> {
     let mut lines = vec![String::new()];
-    for word in command.split(' ') {
+    for word in units(command) {
         let line = lines.last_mut().expect("one was made");
         if !line.is_empty() && line.chars().count() + 1 + word.chars().count() > CODE_WIDTH {
             line.push_str(" \\");
             lines.push(format!("    {word}"));
         } else {
             line.push_str(if line.is_empty() { "" } else { " " });
-            line.push_str(word);
+            line.push_str(&word);
         }
     }
     lines
+}
+
+/// Splits a command where a line may end: not within quotes, nor between an option and its value.
+fn units(command: &str) -> Vec<String> {
+    let mut units: Vec<String> = Vec::new();
+    for word in command.split(' ') {
+        match units.last_mut() {
+            Some(last) if last.matches('\'').count() % 2 == 1 => *last = format!("{last} {word}"),
+            Some(last) if last.starts_with("--") && !last.contains(' ') && !word.starts_with('-') => {
+                *last = format!("{last} {word}");
+            }
+            _ => units.push(word.to_owned()),
+        }
+    }
+    units
 }
 
 fn see_also(command: &Command) -> String {
@@ -320,6 +335,8 @@ mod tests {
         assert!(lines.len() > 1 && lines.iter().all(|line| line.chars().count() <= CODE_WIDTH + 2), "{lines:?}");
         let rest: Vec<&str> = lines.iter().map(|line| line.trim_start().trim_end_matches(" \\")).collect();
         assert_eq!(rest.join(" "), long);
+        let units = units("coffre restore 'latest:/my  files' --path 'a b' --yes --target /x");
+        assert_eq!(units, ["coffre", "restore", "'latest:/my  files'", "--path 'a b'", "--yes", "--target /x"]);
     }
 
     #[test]

@@ -115,6 +115,18 @@ pub fn get(args: &PasswordArgs) -> anyhow::Result<Passphrase> {
     }
 }
 
+/// Returns the recovery identity that somebody holds: from the sources of a passphrase if that is what they have, else
+/// asked for.
+pub fn get_identity(args: &PasswordArgs) -> anyhow::Result<Passphrase> {
+    match given(args) {
+        Ok(Some(found)) if check_recovery_identity(found.expose()).is_some() => Ok(found),
+        _ if !can_ask() => {
+            Err(usage("no recovery identity: use a terminal, or put it into the file of COFFRE_PASSWORD_FILE"))
+        }
+        _ => prompt("recovery identity: "),
+    }
+}
+
 /// Returns the passphrase for a new repository; one that is typed is asked for twice.
 pub fn get_new(args: &PasswordArgs) -> anyhow::Result<Passphrase> {
     let passphrase = match given(args)? {
@@ -210,8 +222,12 @@ fn from_command(command: &str) -> anyhow::Result<Passphrase> {
     checked(text, "what the password command printed")
 }
 
+fn can_ask() -> bool {
+    std::io::stdin().is_terminal() || std::io::stderr().is_terminal()
+}
+
 fn prompt(question: &str) -> anyhow::Result<Passphrase> {
-    if !std::io::stdin().is_terminal() && !std::io::stderr().is_terminal() {
+    if !can_ask() {
         return Err(usage(
             "no passphrase: set COFFRE_PASSWORD_FILE, COFFRE_PASSWORD_COMMAND or COFFRE_PASSWORD, or use a terminal",
         ));

@@ -1,5 +1,10 @@
 //! The recovery kit: a page to print, with all that a restore on a bare machine needs.
+//!
+//! Every command on it is made from what the repository holds, and can be typed as it stands. The page is plain text of 80
+//! columns, so that any printer takes it.
 
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
@@ -8,11 +13,44 @@ use std::path::Path;
 use anyhow::Context;
 
 use crate::cli::exit::usage;
+use crate::cli::kit_restore::{shell, steps};
+use crate::cli::page::wrap;
 use crate::crypto::secret::Passphrase;
 use crate::format::FORMAT_VERSION;
+use crate::model::id::RepositoryId;
+use crate::model::path::display_bytes;
 use crate::model::time::Timestamp;
-use crate::repository::Repository;
+use crate::model::units::ByteSize;
+use crate::ops::holdings::Holding;
 use crate::store::location::Location;
+
+/// Columns of the page.
+pub const WIDTH: usize = 79;
+/// Backups that are spelled out; the others are counted.
+pub const SHOWN: usize = 8;
+
+/// What a page is made from.
+#[derive(Debug)]
+pub struct Kit<'a> {
+    /// The repository.
+    pub repository: RepositoryId,
+    /// Where it is.
+    pub location: &'a Location,
+    /// The recovery identity, where it is known.
+    pub identity: Option<&'a Passphrase>,
+    /// When the page is made.
+    pub made: Timestamp,
+    /// What could be restored; nothing at `init`.
+    pub holdings: &'a [Holding],
+    /// Certificates that are trusted in place of the system's: the file and its SHA-256.
+    pub ca_file: Option<(String, String)>,
+    /// The region that requests are signed for, where the environment tells it.
+    pub region: Option<String>,
+    /// SHA-256 of the program that makes the page.
+    pub program: Option<String>,
+    /// Lines that whoever prints it wants on it.
+    pub notes: &'a [String],
+}
 
 /// Makes the new, empty file that only its owner may read: before there is anything to lose.
 ///
@@ -29,36 +67,31 @@ pub fn fill(mut file: File, path: &Path, page: &str) -> anyhow::Result<()> {
     written.with_context(|| format!("writing the recovery kit to {}", path.display()))
 }
 
-/// Returns the page.
-pub fn render(repository: &Repository, location: &Location, identity: &Passphrase, now: Timestamp) -> String {
-    let place = match location {
-        Location::Directory(path) => std::path::absolute(path).unwrap_or_else(|_| path.clone()).display().to_string(),
-        other => other.to_string(),
-    };
-    let credentials = match location {
-        Location::S3(_) => {
+impl Kit<'_> {
+    /// Returns the page.
+    pub fn page(&self) -> String {
+        [self.head(), self.contents(), self.program_and_place(), steps(self), self.end()].concat()
+    }
+
+    fn head(&self) -> String {
+        let identity = self.identity.map_or_else(
+            || format!("COFFRE-RECOVERY{}\n     (copy it from the kit that `coffre init` wrote)", "-____".repeat(9)),
+            |identity| identity.expose().to_owned(),
+        );
+        let version = env!("CARGO_PKG_VERSION");
+        format!(
             "\
-   The bucket's access keys, from its provider's console (they are not on this page):
-
-     export AWS_ACCESS_KEY_ID=... AWS_SECRET_ACCESS_KEY=...
-
-"
-        }
-        _ => "",
-    };
-    format!(
-        "\
 COFFRE RECOVERY KIT
 ===================
 
-Print this page, keep it where a fire or a thief does not find it together with the
-servers, and delete the file. Whoever has it and can reach the store can read every
-backup. Nobody can make it again.
+Print this page, keep it where a fire or a thief does not find it together with
+the servers, and delete the file. Whoever has it and can reach the store can
+read every backup. Nobody can make the identity again.
 
-  Repository   {id}
+  Repository   {repository}
   Location     {place}
-  Made         {now}
-  Format       version {FORMAT_VERSION}; coffre {program} or newer reads it
+  Made         {made}, by coffre {version}
+  Format       version {FORMAT_VERSION}; coffre {version} or newer reads it
 
   RECOVERY IDENTITY
 
@@ -66,35 +99,167 @@ backup. Nobody can make it again.
 
   (0 and O, 1 and I and L count as the same; capitals do not matter.)
 
+{notes}",
+            repository = self.repository,
+            place = self.place(),
+            made = Timestamp::from_seconds(self.made.seconds),
+            notes = self.noted(),
+        )
+    }
 
+    fn noted(&self) -> String {
+        let notes: String = self.notes.iter().map(|note| wrap(note, 2, WIDTH)).collect();
+        if notes.is_empty() { notes } else { format!("{notes}\n") }
+    }
+
+    /// Returns the location so that it means the same in every directory.
+    pub fn place(&self) -> String {
+        match self.location {
+            Location::Directory(path) => {
+                std::path::absolute(path).unwrap_or_else(|_| path.clone()).display().to_string()
+            }
+            other => other.to_string(),
+        }
+    }
+
+    fn contents(&self) -> String {
+        if self.holdings.is_empty() {
+            return "\
+WHAT IS IN IT
+-------------
+
+Nothing yet. After the first backups `coffre kit` prints a page like this one
+with the commands for them; keep that one.
+
+"
+            .into();
+        }
+        let mut text = String::from("WHAT IS IN IT\n-------------\n\n");
+        for holding in self.holdings.iter().take(SHOWN) {
+            let snapshot = &holding.snapshot;
+            let job = if snapshot.job.is_empty() { String::new() } else { format!(", job {}", snapshot.job) };
+            let made = Timestamp::from_seconds(snapshot.started.seconds);
+            let _ = writeln!(text, "  {}{job}: {made}, {}", snapshot.host, ByteSize(snapshot.counts.bytes));
+            let listed: BTreeSet<String> = snapshot.sources.iter().map(|it| display_bytes(it).to_string()).collect();
+            text.push_str(&wrap(&listed.into_iter().collect::<Vec<_>>().join(", "), 4, WIDTH));
+        }
+        if self.holdings.len() > SHOWN {
+            let rest = self.holdings.len() - SHOWN;
+            let _ = writeln!(text, "  and {rest} more: `coffre snapshots --latest` lists them");
+        }
+        let bytes: u64 = self.holdings.iter().map(|holding| holding.snapshot.counts.bytes).sum();
+        let _ = writeln!(text, "\n  Room that all of it takes when restored: {}. A database can take", ByteSize(bytes));
+        text.push_str("  several times its dump.\n\n");
+        text
+    }
+
+    fn program_and_place(&self) -> String {
+        let mut text = format!(
+            "\
 TO RESTORE on a machine that has nothing
 ----------------------------------------
 
-1. Install coffre {program} or newer.
-
-2. Say where the backups are:
-
-     export COFFRE_REPO='{place}'
-
-{credentials}3. See what there is. coffre asks for the passphrase: type the recovery identity.
-
-     coffre snapshots
-
-4. Restore the newest snapshot, or one that the list shows by its id:
-
-     coffre restore latest --target /srv/restored
-     coffre restore latest:/etc --target /srv/restored-etc
-     coffre dump latest:NAME.sql > NAME.sql
-
-   It can be interrupted and run again; it goes on where it was. At the end it says
-   whether anything could not be restored, and what.
-
-If there is no coffre any more: every byte is specified in docs/format.md of its sources,
-and examples/reader.py there, written from that page alone, restores from a copy of the
-repository in a directory.
+1. Get coffre {} or newer: a single file, or the package coffre. Keep a copy
+   of it beside the backups, or with this page.
 ",
-        id = repository.id(),
-        program = env!("CARGO_PKG_VERSION"),
-        identity = identity.expose(),
-    )
+            env!("CARGO_PKG_VERSION")
+        );
+        match option_env!("CARGO_PKG_REPOSITORY").filter(|url| !url.is_empty()) {
+            Some(url) => text.push_str(&format!("   It comes from {url}\n")),
+            None => text.push_str("   `cargo install --path .` makes it from its sources.\n"),
+        }
+        if let Some(program) = &self.program {
+            let _ = write!(text, "   The one that made this page has the SHA-256\n\n     {program}\n");
+        }
+        let _ = write!(text, "\n2. Say where the backups are:\n\n     export COFFRE_REPO={}\n", shell(&self.place()));
+        if let Location::S3(s3) = self.location {
+            if let Some(region) = &self.region {
+                let _ = writeln!(text, "     export AWS_REGION={}", shell(region));
+            }
+            if let Some((file, digest)) = &self.ca_file {
+                let _ = writeln!(text, "     export COFFRE_CA_FILE={}", shell(file));
+                text.push_str("\n   That file holds the certificate that the store is known by. Its SHA-256 is\n\n");
+                let _ = writeln!(text, "     {digest}");
+            }
+            text.push_str(
+                "\n   The bucket's access keys, from its provider's console (they are not on this\n   page):\n\n     \
+                 export AWS_ACCESS_KEY_ID=... AWS_SECRET_ACCESS_KEY=...\n",
+            );
+            let known = s3.provider.endpoint.map(|_| {
+                let country = s3.provider.country.unwrap_or_default();
+                format!("{}, {country}: {}, region {}", s3.provider.label, s3.endpoint_url(), s3.provider.region)
+            });
+            let known = known.unwrap_or_else(|| format!("{}, bucket {}", s3.endpoint_url(), s3.bucket));
+            let _ = writeln!(text, "\n   The store: {known}.");
+        } else {
+            text.push_str("\n   A copy of that directory at any other place will do.\n");
+        }
+        text
+    }
+
+    fn end(&self) -> String {
+        "\
+TO TRY THIS PAGE, today and once a year
+---------------------------------------
+
+Do steps 1 to 4 on another machine, and one of the restores. Whether the
+identity on this page opens the repository is also told by
+
+     coffre kit --check
+
+which asks for it and changes nothing. `coffre kit` prints a page like this one
+whenever jobs, hosts or databases have changed.
+
+If there is no coffre any more: every byte is specified in docs/format.md of its
+sources, and examples/reader.py there, written from that page alone, restores
+from a copy of the repository in a directory.
+"
+        .into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn page(location: &str, holdings: &[Holding]) -> String {
+        let location: Location = location.parse().expect("a location");
+        let identity = crate::crypto::slot::new_recovery_identity();
+        let kit = Kit {
+            repository: RepositoryId([7; 16]),
+            location: &location,
+            identity: Some(&identity),
+            made: Timestamp { seconds: 1_795_485_300, nanos: 174_960_150 },
+            holdings,
+            ca_file: Some(("/etc/coffre/ca.pem".into(), "ab".repeat(32))),
+            region: Some("eu-1".into()),
+            program: Some("cd".repeat(32)),
+            notes: &["The package: https://intranet.example/coffre.deb".to_owned()],
+        };
+        kit.page()
+    }
+
+    #[test]
+    fn a_page_is_plain_text_of_80_columns_that_fits_two_sheets() {
+        for location in ["/srv/backup", "s3://hetzner-fsn1/shop-archive/main", "s3://s3.intra.example:9000/b/p"] {
+            let page = page(location, &[]);
+            assert!(page.is_ascii(), "{page}");
+            assert!(page.lines().all(|line| line.len() <= 80), "{page}");
+            assert!(page.lines().count() <= 2 * 66, "{}", page.lines().count());
+            assert!(page.contains("Made         2026-11-24T01:55:00Z, by coffre"), "{page}");
+            assert!(page.contains("The package: https://intranet.example"), "{page}");
+            assert!(!page.contains("latest:/etc") && !page.contains("NAME.sql"), "{page}");
+        }
+    }
+
+    #[test]
+    fn the_way_to_a_gateway_of_ones_own_is_told() {
+        let gateway = page("s3://s3.intra.example:9000/b/p", &[]);
+        for part in ["AWS_REGION=eu-1", "COFFRE_CA_FILE=/etc/coffre/ca.pem", "https://s3.intra.example:9000, bucket b"]
+        {
+            assert!(gateway.contains(part), "{part}: {gateway}");
+        }
+        assert!(page("s3://hetzner-fsn1/b", &[]).contains("Hetzner Falkenstein, DE"));
+        assert!(!page("/srv/backup", &[]).contains("AWS_"));
+    }
 }

@@ -10,6 +10,7 @@
 
 pub mod chunk_id;
 pub mod derive;
+pub mod digest;
 pub mod pack;
 pub mod seal;
 pub mod secret;

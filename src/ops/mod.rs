@@ -7,6 +7,7 @@ pub mod backup;
 pub mod diff;
 pub mod dump;
 pub mod find;
+pub mod holdings;
 pub mod init;
 pub mod ls;
 mod reading;

@@ -11,6 +11,7 @@ mod damage_or_way;
 mod databases;
 mod decoders;
 mod index;
+mod kit;
 mod layers;
 mod manual;
 mod old_repositories;

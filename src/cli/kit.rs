@@ -1,0 +1,173 @@
+//! `coffre kit`
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde_json::json;
+
+use crate::cli::connect::GlobalArgs;
+use crate::cli::exit::Exit;
+use crate::cli::recovery_kit::{Kit, fill, reserve};
+use crate::cli::{output, password};
+use crate::crypto::digest::sha256;
+use crate::crypto::secret::Passphrase;
+use crate::crypto::slot::check_recovery_identity;
+use crate::model::time::{Clock, Timestamp};
+use crate::ops::holdings::{Holding, holdings};
+use crate::ops::open_reader;
+use crate::progress::Monitor;
+use crate::repository::Repository;
+use crate::store::OpenMode;
+use crate::store::location::Location;
+use crate::store::s3::provider::OTHER;
+
+/// Flags of `kit`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+The recovery identity is stored nowhere. It is on the page when the repository is opened with it; opened with the passphrase, the \
+page has room to copy it by hand from the kit that `coffre init` wrote.
+
+Examples:
+  coffre kit | lp
+  coffre kit --output kit.txt --note 'Keys of the bucket: safe, blue folder'
+  coffre kit --check")]
+pub struct Args {
+    /// Write the page to this new file, which only you may read
+    #[arg(long, short, value_name = "FILE", conflicts_with = "check")]
+    output: Option<PathBuf>,
+    /// Put a line on the page, such as where the program and the keys of the bucket are kept (repeatable)
+    #[arg(long, value_name = "TEXT", conflicts_with = "check")]
+    note: Vec<String>,
+    /// Ask for the recovery identity on a page, and tell whether it opens the repository
+    #[arg(long)]
+    check: bool,
+}
+
+pub async fn run(global: &GlobalArgs, args: Args) -> anyhow::Result<Exit> {
+    let location = global.location()?;
+    let secret = match args.check {
+        true => password::get_identity(&global.password)?,
+        false => password::get(&global.password)?,
+    };
+    let file = args.output.as_deref().map(reserve).transpose()?;
+    let made = match args.check {
+        true => check(global, &location, &secret).await,
+        false => print(global, &args, &location, &secret, file).await,
+    };
+    if made.is_err() {
+        // Nothing but an empty page.
+        args.output.iter().for_each(|path| drop(std::fs::remove_file(path)));
+    }
+    made
+}
+
+async fn print(
+    global: &GlobalArgs,
+    args: &Args,
+    location: &Location,
+    secret: &Passphrase,
+    file: Option<File>,
+) -> anyhow::Result<Exit> {
+    let monitor = global.monitor();
+    let (repository, held) = look(global, secret, &monitor).await?;
+    monitor.finish();
+    let identity = (check_recovery_identity(secret.expose()) == Some(true)).then_some(secret);
+    let page = make(global, &repository, location, identity, &held, &args.note).page();
+    let written = args.output.as_deref().zip(file);
+    if let Some((path, file)) = written {
+        fill(file, path, &page)?;
+    } else if !global.json {
+        output::write(page.as_bytes())?;
+    }
+    if global.json {
+        output::json(&json!({
+            "event": "summary",
+            "repository": repository.id().to_string(),
+            "location": location.to_string(),
+            "recovery_kit": args.output.as_ref().map(|path| path.display().to_string()),
+            "page": args.output.is_none().then_some(page),
+            "has_identity": identity.is_some(),
+        }));
+    } else if !global.quiet {
+        if let Some(path) = &args.output {
+            output::line(&format!("recovery kit written to {}: print it, then delete the file", path.display()));
+        }
+        if identity.is_none() {
+            output::say(
+                "the page has no recovery identity: copy it from the kit that `coffre init` wrote, or open the repository with it",
+            );
+        }
+    }
+    Ok(Exit::Done)
+}
+
+async fn check(global: &GlobalArgs, location: &Location, identity: &Passphrase) -> anyhow::Result<Exit> {
+    let monitor = global.monitor();
+    let (repository, held) = look(global, identity, &monitor).await?;
+    monitor.finish();
+    let newest = held.first().map(|holding| &holding.snapshot);
+    if global.json {
+        output::json(&json!({
+            "event": "summary",
+            "repository": repository.id().to_string(),
+            "location": location.to_string(),
+            "opens": true,
+            "newest": newest.map(|snapshot| snapshot.id.to_string()),
+        }));
+        return Ok(Exit::Done);
+    }
+    output::line(&format!("the recovery identity opens repository {} at {location}", repository.id()));
+    output::line(&match newest {
+        Some(snapshot) => {
+            format!("the newest snapshot is {} of {}, {}", snapshot.id.short(), snapshot.host, snapshot.started.local())
+        }
+        None => "there is no snapshot in it yet".to_owned(),
+    });
+    Ok(Exit::Done)
+}
+
+/// Opens the repository and finds out what it holds.
+async fn look(
+    global: &GlobalArgs,
+    secret: &Passphrase,
+    monitor: &Arc<crate::cli::progress::ConsoleMonitor>,
+) -> anyhow::Result<(Arc<Repository>, Vec<Holding>)> {
+    let store = global.store(OpenMode::Read, monitor)?;
+    monitor.phase("opening the repository");
+    let repository = Arc::new(Repository::open(store, secret, global.cache_dir.as_deref()).await?);
+    let reader = open_reader(repository.clone(), global.memory_bytes()?, monitor.clone()).await?;
+    monitor.phase("reading snapshots");
+    let held = holdings(&repository, &reader).await?;
+    Ok((repository, held))
+}
+
+/// Returns the first page of a new repository.
+pub fn first_page(global: &GlobalArgs, repository: &Repository, location: &Location, identity: &Passphrase) -> String {
+    make(global, repository, location, Some(identity), &[], &[]).page()
+}
+
+fn make<'a>(
+    global: &GlobalArgs,
+    repository: &Repository,
+    location: &'a Location,
+    identity: Option<&'a Passphrase>,
+    holdings: &'a [Holding],
+    notes: &'a [String],
+) -> Kit<'a> {
+    let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let ca_file = global.ca_file.clone().or_else(|| variable("AWS_CA_BUNDLE").map(PathBuf::from));
+    let is_stranger = matches!(location, Location::S3(s3) if s3.provider == &OTHER);
+    let digest = |path: &Path| File::open(path).and_then(sha256).ok();
+    Kit {
+        repository: repository.id(),
+        location,
+        identity,
+        made: Timestamp::from_seconds(Clock::System.now().seconds),
+        holdings,
+        ca_file: ca_file.and_then(|path| Some((path.display().to_string(), digest(&path)?))),
+        region: variable("AWS_REGION").or_else(|| variable("AWS_DEFAULT_REGION")).filter(|_| is_stranger),
+        program: std::env::current_exe().ok().and_then(|path| digest(&path)),
+        notes,
+    }
+}

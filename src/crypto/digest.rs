@@ -1,0 +1,34 @@
+//! SHA-256 of a stream, to compare a program with what a page says: no part of the format.
+
+use std::io::{self, Read};
+
+use aws_lc_rs::digest::{Context, SHA256};
+
+/// Returns the SHA-256 of everything that `reader` gives, in hexadecimal digits.
+///
+/// # Errors
+/// What the reader reports.
+pub fn sha256(mut reader: impl Read) -> io::Result<String> {
+    let mut context = Context::new(&SHA256);
+    let mut buffer = vec![0; 1 << 16];
+    loop {
+        match reader.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(length) => context.update(&buffer[..length]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(context.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_digest_is_the_one_that_sha256sum_prints() {
+        let known = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        assert_eq!(sha256(&b"abc"[..]).expect("read"), known);
+    }
+}

@@ -1,0 +1,87 @@
+//! What could be restored today: the newest whole snapshot of each backup that is made again and again, and its streams.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use futures::stream::StreamExt;
+
+use crate::model::entry::EntryKind;
+use crate::model::path::EntryPath;
+use crate::model::snapshot::Snapshot;
+use crate::ops::LookError;
+use crate::repository::Repository;
+use crate::repository::reader::Reader;
+
+/// The engines of databases; streams of each are below a directory of this name.
+const ENGINES: [&str; 3] = ["postgres", "mysql", "sqlite"];
+
+/// The newest whole snapshot of a host and job, or of a host and sources where no job was named.
+#[derive(Debug, Clone)]
+pub struct Holding {
+    /// The snapshot.
+    pub snapshot: Snapshot,
+    /// The trees that were asked for: absolute paths.
+    pub trees: Vec<Vec<u8>>,
+    /// The streams, in the order of their paths.
+    pub streams: Vec<HeldStream>,
+}
+
+/// A stream of a holding.
+#[derive(Debug, Clone)]
+pub struct HeldStream {
+    /// Where it is in the snapshot.
+    pub path: EntryPath,
+    /// Its length.
+    pub bytes: u64,
+    /// What was kept about it.
+    pub facts: BTreeMap<String, String>,
+}
+
+/// Lists them, the newest first. Reads every manifest and those parts of trees that hold streams, no contents.
+///
+/// # Errors
+/// [`LookError`] when snapshots, index or trees cannot be read.
+pub async fn holdings(repository: &Arc<Repository>, reader: &Arc<Reader>) -> Result<Vec<Holding>, LookError> {
+    let mut newest: BTreeMap<(String, String, Vec<Vec<u8>>), Snapshot> = BTreeMap::new();
+    let mut snapshots = repository.listed_snapshots(repository.snapshot_ids().await?);
+    while let Some((_, snapshot)) = snapshots.next().await {
+        // One that is damaged is `verify`'s business; an older one may be whole.
+        let Ok(snapshot) = snapshot else { continue };
+        if !snapshot.is_complete() {
+            continue;
+        }
+        let sources = if snapshot.job.is_empty() { snapshot.sources.clone() } else { Vec::new() };
+        let series = (snapshot.host.clone(), snapshot.job.clone(), sources);
+        if newest.get(&series).is_none_or(|known| known.started < snapshot.started) {
+            newest.insert(series, snapshot);
+        }
+    }
+    let mut holdings = Vec::new();
+    for snapshot in newest.into_values() {
+        let trees = snapshot.sources.iter().filter(|source| source.starts_with(b"/")).cloned().collect();
+        let streams = streams(reader, &snapshot).await?;
+        holdings.push(Holding { snapshot, trees, streams });
+    }
+    holdings.sort_by_key(|holding| std::cmp::Reverse(holding.snapshot.started));
+    Ok(holdings)
+}
+
+/// Finds the streams where the sources say that there are some.
+async fn streams(reader: &Arc<Reader>, snapshot: &Snapshot) -> Result<Vec<HeldStream>, LookError> {
+    let mut places: BTreeSet<Vec<u8>> = BTreeSet::new();
+    for source in snapshot.sources.iter().filter(|source| !source.starts_with(b"/")) {
+        let engine = ENGINES.iter().find(|engine| source.starts_with(format!("{engine}:").as_bytes()));
+        places.insert(engine.map_or_else(|| source.clone(), |engine| engine.as_bytes().to_vec()));
+    }
+    let mut streams = Vec::new();
+    for place in places.into_iter().filter_map(|place| EntryPath::new(place).ok()) {
+        let mut walk = reader.walk(snapshot.root, Some(place));
+        while let Some(entry) = walk.next().await {
+            let entry = entry.map_err(|damaged| LookError::Tree(damaged.error))?;
+            if let EntryKind::Stream(content, detail) = entry.kind {
+                streams.push(HeldStream { path: entry.path, bytes: content.size, facts: detail.facts });
+            }
+        }
+    }
+    Ok(streams)
+}
