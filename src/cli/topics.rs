@@ -107,8 +107,9 @@ fn environment(program: &Command) -> Section {
 }
 
 fn credentials() -> Section {
-    let mut blocks =
-        vec![Block::Text("Of a systemd unit, as in LoadCredential=coffre-password:/etc/coffre/passphrase:".into())];
+    let mut blocks = vec![Block::Text(
+        "Of a systemd unit, as in LoadCredential=coffre-password:/etc/credstore/coffre-password:".into(),
+    )];
     blocks.extend(entries(&[
         ("coffre-password", "The passphrase of the repository, or its recovery identity."),
         ("coffre-s3", "Keys to the bucket: the lines aws_access_key_id = … and aws_secret_access_key = …"),
@@ -124,9 +125,10 @@ fn files() -> Section {
             "Copies of the index and of last trees, one directory for each repository. It can be deleted at any time.",
         ),
         ("~/.aws/credentials", "Keys to buckets, by profile."),
+        ("/etc/credstore/", "Where systemd finds the files of credentials."),
         (
             "/etc/coffre/",
-            "Where the units of the Debian package look for coffre.env, passphrase, s3 and database passwords.",
+            "coffre.env, where the backups are, and JOB.env, what a job backs up: read by the units of the Debian package.",
         ),
     ]);
     Section::new("FILES", blocks)

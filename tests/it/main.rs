@@ -26,6 +26,7 @@ mod source_command;
 mod source_files;
 mod store_contract;
 mod support;
+mod systemd;
 
 /// Runs `test` without the rights of root: on Linux each thread has credentials of its own and hands them on to those
 /// it starts.
