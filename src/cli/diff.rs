@@ -38,8 +38,8 @@ pub async fn run(global: &GlobalArgs, args: Args) -> anyhow::Result<Exit> {
     let monitor = global.monitor();
     let repository = global.repository(OpenMode::Read, &monitor).await?;
     let filter = args.filter.filter();
-    let earlier = repository.find_snapshot(&earlier, &filter).await?;
-    let later = repository.find_snapshot(&later, &filter).await?;
+    let earlier = select::find(&repository, &earlier, &filter, &monitor).await?;
+    let later = select::find(&repository, &later, &filter, &monitor).await?;
     let reader = open_reader(repository, global.memory_bytes()?, monitor.clone()).await?;
     monitor.finish();
     let mut lines = Lines::default();

@@ -37,7 +37,7 @@ pub async fn run(global: &GlobalArgs, args: Args) -> anyhow::Result<Exit> {
     let monitor = global.monitor();
     let cancel = cancel_on_signals(&monitor)?;
     let repository = global.repository(OpenMode::Read, &monitor).await?;
-    let snapshot = repository.find_snapshot(&wanted, &args.filter.filter()).await?;
+    let snapshot = select::find(&repository, &wanted, &args.filter.filter(), &monitor).await?;
     let reader = open_reader(repository, global.memory_bytes()?, monitor.clone()).await?;
     if io::stdout().is_terminal() {
         // A bar would tear what is shown; and what is binary should not be.

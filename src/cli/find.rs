@@ -4,7 +4,7 @@ use crate::cli::connect::GlobalArgs;
 use crate::cli::exit::Exit;
 use crate::cli::ls::{Lines, long_line, path_line, to_json};
 use crate::cli::output;
-use crate::cli::select::FilterArgs;
+use crate::cli::select::{self, FilterArgs};
 use crate::model::snapshot::Snapshot;
 use crate::ops::find::find;
 use crate::ops::open_reader;
@@ -51,7 +51,7 @@ pub async fn run(global: &GlobalArgs, args: Args) -> anyhow::Result<Exit> {
         snapshots.reverse();
     }
     for text in &args.snapshot {
-        snapshots.push(repository.find_snapshot(text, &filter).await?);
+        snapshots.push(select::find(&repository, text, &filter, &monitor).await?);
     }
     let reader = open_reader(repository, global.memory_bytes()?, monitor.clone()).await?;
     monitor.finish();

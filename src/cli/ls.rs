@@ -32,7 +32,7 @@ pub async fn run(global: &GlobalArgs, args: Args) -> anyhow::Result<Exit> {
     let (wanted, within) = select::parse(&args.snapshot)?;
     let monitor = global.monitor();
     let repository = global.repository(OpenMode::Read, &monitor).await?;
-    let snapshot = repository.find_snapshot(&wanted, &args.filter.filter()).await?;
+    let snapshot = select::find(&repository, &wanted, &args.filter.filter(), &monitor).await?;
     let reader = open_reader(repository, global.memory_bytes()?, monitor.clone()).await?;
     monitor.finish();
     let (json, long) = (global.json, args.long);

@@ -136,6 +136,16 @@ impl ConsoleMonitor {
         }
     }
 
+    /// Says something that everybody must hear, `-q` or not, and that is no problem of what is being done.
+    pub fn warn(&self, warning: &Problem) {
+        match self.shared.style {
+            Style::Json => output::json(&json!({
+                "event": "warning", "subject": warning.subject, "message": warning.message,
+            })),
+            _ => self.shared.above(&warning.to_string()),
+        }
+    }
+
     /// Stops showing and removes the bar, before a result is printed. Doing so twice is harmless.
     pub fn finish(&self) {
         self.shared.ended.store(true, Ordering::Relaxed);

@@ -83,7 +83,7 @@ pub async fn run(global: &GlobalArgs, args: Args) -> anyhow::Result<Exit> {
     let monitor = global.monitor();
     let cancel = cancel_on_signals(&monitor)?;
     let repository = global.repository(OpenMode::Read, &monitor).await?;
-    let snapshot = repository.find_snapshot(&wanted, &args.filter.filter()).await?;
+    let snapshot = select::find(&repository, &wanted, &args.filter.filter(), &monitor).await?;
     monitor.note(&format!("snapshot {} of {}, {}", snapshot.id, snapshot.host, snapshot.started.local()));
     let options = RestoreOptions {
         snapshot,

@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::cli::connect::{GlobalArgs, cancel_on_signals};
 use crate::cli::databases;
 use crate::cli::exit::{Exit, usage};
-use crate::cli::select::FilterArgs;
+use crate::cli::select::{self, FilterArgs};
 use crate::cli::{output, report};
 use crate::database::postgres::MAINTENANCE;
 use crate::database::url::Engine;
@@ -105,7 +105,7 @@ pub async fn run(
     let monitor = global.monitor();
     let cancel = cancel_on_signals(&monitor)?;
     let repository = global.repository(OpenMode::Read, &monitor).await?;
-    let snapshot = repository.find_snapshot(wanted, &filter.filter()).await?;
+    let snapshot = select::find(&repository, wanted, &filter.filter(), &monitor).await?;
     monitor.note(&format!("snapshot {} of {}, {}", snapshot.id, snapshot.host, snapshot.started.local()));
     let options = RestoreDatabaseOptions {
         snapshot,

@@ -1,8 +1,15 @@
-//! Naming snapshots and paths in them: `ID[:PATH]`, `latest`, and what narrows it.
+//! Naming snapshots and paths in them: `ID[:PATH]`, `latest`, and what narrows it; finding the snapshot that is meant.
+
+use std::sync::Arc;
 
 use crate::cli::exit::usage;
+use crate::cli::progress::ConsoleMonitor;
 use crate::model::path::EntryPath;
-use crate::repository::snapshots::SnapshotFilter;
+use crate::model::snapshot::{Snapshot, SnapshotId};
+use crate::model::time::{Clock, Timestamp};
+use crate::progress::Problem;
+use crate::repository::Repository;
+use crate::repository::snapshots::{Choice, SnapshotError, SnapshotFilter};
 
 /// Flags that narrow a choice of snapshots.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -32,6 +39,40 @@ impl FilterArgs {
             paths: self.path.iter().map(|path| path.as_bytes().to_vec()).collect(),
         }
     }
+}
+
+/// Finds the snapshot that `text` means, and says when `latest` is not what it seems because a clock is or was wrong.
+pub async fn find(
+    repository: &Arc<Repository>,
+    text: &str,
+    filter: &SnapshotFilter,
+    monitor: &ConsoleMonitor,
+) -> Result<Snapshot, SnapshotError> {
+    let now = Clock::System.now();
+    let Choice { snapshot, ahead } = repository.choose_snapshot(text, filter, now).await?;
+    if let Some(warning) = about_clocks(&snapshot, &ahead, now) {
+        monitor.warn(&warning);
+    }
+    Ok(snapshot)
+}
+
+fn about_clocks(chosen: &Snapshot, ahead: &[SnapshotId], now: Timestamp) -> Option<Problem> {
+    let newest = ahead.first()?;
+    let and_more = match ahead.len() {
+        1 => String::new(),
+        count => format!(" ({} more are, too)", count - 1),
+    };
+    let (dated, clock) = (newest.time().local(), now.local());
+    let message = if *newest == chosen.id {
+        format!("is dated {dated}, as all that fit are ahead of this machine's clock ({clock}): is that clock right?")
+    } else {
+        format!(
+            "is dated {dated}, ahead of this machine's clock ({clock}){and_more}; `latest` passes it over and is {}: \
+             write an id for another",
+            chosen.id.short()
+        )
+    };
+    Some(Problem { subject: format!("snapshot {}", newest.short()), message })
 }
 
 /// Splits `ID[:PATH]`; the path may begin with a slash and means the same without.

@@ -8,6 +8,7 @@ use crate::cli::output;
 use crate::cli::select::FilterArgs;
 use crate::model::path::display_bytes;
 use crate::model::snapshot::Snapshot;
+use crate::model::time::Clock;
 use crate::model::units::ByteSize;
 use crate::ops::LookError;
 use crate::progress::{Monitor, Problem, chain};
@@ -80,6 +81,7 @@ fn to_json(snapshot: &Snapshot) -> serde_json::Value {
         "new_bytes": counts.new_bytes,
         "stored_bytes": counts.stored_bytes,
         "unreadable": counts.unreadable,
+        "ahead": snapshot.started.is_ahead_of(Clock::System.now()),
         "complete": snapshot.is_complete(),
         "missing": snapshot.missing.iter().map(|it| json!({ "stream": it.name, "why": it.why })).collect::<Vec<_>>(),
     })
@@ -97,6 +99,8 @@ fn print(snapshots: &[Snapshot]) {
             0 => String::new(),
             unreadable => format!(" ({unreadable} unread)"),
         };
+        let is_ahead = snapshot.started.is_ahead_of(Clock::System.now());
+        let ahead = if is_ahead { " (dated ahead of this machine's clock)" } else { "" };
         let missing: String = snapshot.missing.iter().map(|it| format!("\nMISSING {}", it.name)).collect();
         table.add_row([
             snapshot.id.short(),
@@ -104,7 +108,7 @@ fn print(snapshots: &[Snapshot]) {
             snapshot.host.clone(),
             snapshot.job.clone(),
             snapshot.tags.join(","),
-            sources.join("\n") + &unread + &missing,
+            sources.join("\n") + &unread + ahead + &missing,
             ByteSize(snapshot.counts.bytes).to_string(),
             ByteSize(snapshot.counts.stored_bytes).to_string(),
         ]);

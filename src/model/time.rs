@@ -18,6 +18,14 @@ impl Timestamp {
         Self { seconds, nanos: 0 }
     }
 
+    /// The beginning of the year in which this program was written: a clock that says less is wrong.
+    pub const PLAUSIBLE: Timestamp = Timestamp::from_seconds(1_767_225_600);
+
+    /// Tells whether this lies ahead of `now` by more than clocks of well-kept hosts differ: ten minutes.
+    pub fn is_ahead_of(self, now: Timestamp) -> bool {
+        self.since(now) > Duration::from_secs(600)
+    }
+
     /// Returns the duration from `earlier` to `self`, or zero if `earlier` is later.
     pub fn since(self, earlier: Timestamp) -> Duration {
         let nanos = self.total_nanos() - earlier.total_nanos();

@@ -13,6 +13,7 @@ use crate::format::snapshot::{decode_snapshot, split_snapshot_object};
 use crate::model::key::{ObjectKey, ObjectKind};
 use crate::model::path::EntryPath;
 use crate::model::snapshot::{Snapshot, SnapshotId};
+use crate::model::time::Timestamp;
 use crate::repository::Repository;
 use crate::repository::keys::SessionKeyError;
 use crate::repository::newest_first::NewestFirst;
@@ -85,6 +86,16 @@ impl SnapshotError {
             | SnapshotError::NoneFits => false,
         }
     }
+}
+
+/// A snapshot that was chosen, and what was passed over.
+#[derive(Debug, Clone)]
+pub struct Choice {
+    /// The one that is meant.
+    pub snapshot: Snapshot,
+    /// For `latest`: those that fit, too, and are dated ahead of the present, the newest first. The chosen one is among them
+    /// where there is no other.
+    pub ahead: Vec<SnapshotId>,
 }
 
 /// Narrows a choice of snapshots; empty conditions let everything pass.
@@ -215,7 +226,7 @@ impl Repository {
     }
 
     /// Finds the snapshot that `text` means: `latest` among those that pass `filter` and are complete, or the start of an
-    /// id.
+    /// id; see [`Repository::choose_snapshot`], for which any date will do here.
     ///
     /// # Errors
     /// [`SnapshotError::Unknown`], [`SnapshotError::Ambiguous`] or [`SnapshotError::NoneFits`] when no one snapshot is
@@ -225,34 +236,69 @@ impl Repository {
         text: &str,
         filter: &SnapshotFilter,
     ) -> Result<Snapshot, SnapshotError> {
+        let end_of_time = Timestamp { seconds: i64::MAX, nanos: 0 };
+        Ok(self.choose_snapshot(text, filter, end_of_time).await?.snapshot)
+    }
+
+    /// Finds the snapshot that `text` means, like [`Repository::find_snapshot`]. `latest` is the newest that is not dated ahead
+    /// of `now`: a clock that was wrong for one night must not decide for a year what is restored. Only where all that fit are
+    /// ahead, the last of them is chosen, because then `now` may be what is wrong.
+    ///
+    /// # Errors
+    /// As for [`Repository::find_snapshot`].
+    pub async fn choose_snapshot(
+        self: &Arc<Self>,
+        text: &str,
+        filter: &SnapshotFilter,
+        now: Timestamp,
+    ) -> Result<Choice, SnapshotError> {
         let ids = self.snapshot_ids().await?;
         if text == "latest" {
-            let mut latest: Option<Snapshot> = None;
-            let mut newest = NewestFirst::of(self, ids);
-            while let Some(id) = newest.next_id() {
-                // Names tell the second only: of those in the same second the manifest tells which is the newest.
-                if latest.as_ref().is_some_and(|latest| latest.id.time() != id.time()) {
-                    break;
-                }
-                let Some((_, snapshot)) = newest.next().await else { break };
-                let snapshot = snapshot?;
-                let is_newer = latest.as_ref().is_none_or(|latest| latest.started < snapshot.started);
-                if is_newer && filter.accepts(&snapshot) && snapshot.is_complete() {
-                    latest = Some(snapshot);
-                }
-            }
-            return latest.ok_or(SnapshotError::NoneFits);
+            return self.latest(ids, filter, now).await;
         }
         let fitting =
             |id: &&SnapshotId| !text.is_empty() && (id.to_string().starts_with(text) || id.object_name() == text);
         let fitting: Vec<SnapshotId> = ids.iter().filter(fitting).copied().collect();
         match fitting.as_slice() {
-            [id] => self.listed_snapshot(*id).await,
+            [id] => Ok(Choice { snapshot: self.listed_snapshot(*id).await?, ahead: Vec::new() }),
             [] => Err(SnapshotError::Unknown(text.to_owned())),
             several => Err(SnapshotError::Ambiguous {
                 prefix: text.to_owned(),
                 candidates: several.iter().map(SnapshotId::to_string).collect(),
             }),
         }
+    }
+
+    async fn latest(
+        self: &Arc<Self>,
+        ids: Vec<SnapshotId>,
+        filter: &SnapshotFilter,
+        now: Timestamp,
+    ) -> Result<Choice, SnapshotError> {
+        let (mut latest, mut ahead): (Option<Snapshot>, Vec<Snapshot>) = (None, Vec::new());
+        let mut newest = NewestFirst::of(self, ids);
+        while let Some(id) = newest.next_id() {
+            // Names tell the second only: of those in the same second the manifest tells which is the newest.
+            if latest.as_ref().is_some_and(|latest| latest.id.time() != id.time()) {
+                break;
+            }
+            let Some((_, snapshot)) = newest.next().await else { break };
+            let is_ahead = id.time().is_ahead_of(now);
+            let snapshot = match snapshot {
+                Err(SnapshotError::Damaged { .. } | SnapshotError::Key { .. }) if is_ahead => continue,
+                snapshot => snapshot?,
+            };
+            if !filter.accepts(&snapshot) || !snapshot.is_complete() {
+                continue;
+            }
+            if is_ahead {
+                ahead.push(snapshot);
+            } else if latest.as_ref().is_none_or(|latest| latest.started < snapshot.started) {
+                latest = Some(snapshot);
+            }
+        }
+        ahead.sort_by_key(|snapshot| std::cmp::Reverse(snapshot.started));
+        let snapshot = latest.or_else(|| ahead.first().cloned()).ok_or(SnapshotError::NoneFits)?;
+        Ok(Choice { snapshot, ahead: ahead.iter().map(|snapshot| snapshot.id).collect() })
     }
 }

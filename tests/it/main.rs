@@ -5,6 +5,7 @@ mod backup_run;
 mod cache;
 mod ceph;
 mod cli;
+mod clocks;
 mod crash;
 mod damage;
 mod damage_or_way;

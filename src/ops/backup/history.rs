@@ -10,7 +10,7 @@ use std::sync::Arc;
 use crate::database::fact;
 use crate::model::entry::{Entry, EntryKind};
 use crate::model::path::EntryPath;
-use crate::model::snapshot::Snapshot;
+use crate::model::snapshot::{Snapshot, SnapshotId};
 use crate::ops::backup::parent::{cache_name, is_of_series};
 use crate::ops::backup::streams::StoredStream;
 use crate::ops::backup::{BackupError, BackupOptions};
@@ -43,6 +43,7 @@ impl History {
         options: &BackupOptions,
         sources: &[Vec<u8>],
         paths: impl Iterator<Item = &EntryPath>,
+        snapshots: Vec<SnapshotId>,
         monitor: &Arc<dyn Monitor>,
     ) -> Result<Self, BackupError> {
         let file = repository.cache().trees().join(cache_name(options, sources)).with_extension("sizes");
@@ -52,7 +53,7 @@ impl History {
             (false, None) if repository.keys().can_read() => {
                 let reader =
                     Arc::new(Reader::new(repository.clone(), index.clone(), options.memory_bytes, monitor.clone()));
-                from_snapshots(repository, &reader, options, sources, &paths).await?
+                from_snapshots(repository, &reader, options, sources, &paths, snapshots).await?
             }
             (_, known) => known.unwrap_or_default(),
         };
@@ -116,10 +117,11 @@ async fn from_snapshots(
     options: &BackupOptions,
     sources: &[Vec<u8>],
     paths: &[&EntryPath],
+    snapshots: Vec<SnapshotId>,
 ) -> Result<BTreeMap<String, Vec<u64>>, BackupError> {
     let mut sizes: BTreeMap<String, Vec<u64>> = BTreeMap::new();
     let mut seen = 0;
-    let mut newest = NewestFirst::recent(repository, repository.snapshot_ids().await?);
+    let mut newest = NewestFirst::recent(repository, snapshots);
     while seen < COMPARED
         && let Some((_, snapshot)) = newest.next().await
     {

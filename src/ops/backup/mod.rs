@@ -155,7 +155,8 @@ pub struct BackupReport {
     pub unchanged_files: u64,
     /// Regular files that changed while they were read; what was read is kept, and the next run reads them again.
     pub changed_while_read: u64,
-    /// Streams and roots that hold much less than they used to, and roots of which only the symbolic link was stored.
+    /// Streams and roots that hold much less than they used to, roots of which only the symbolic link was stored, and a clock
+    /// that is wrong.
     pub suspicious: Vec<Problem>,
     /// What was left out because of [`WalkOptions::left_out`].
     pub left_out: Vec<EntryPath>,
@@ -318,6 +319,26 @@ impl Attempt<'_> {
         outcome
     }
 
+    /// Tells of a snapshot that is dated ahead of this run, and returns what is to be looked at: a clock here that cannot be
+    /// right, because what this run makes would never be the latest.
+    fn judge_clocks(&self, snapshots: &[SnapshotId]) -> Vec<Problem> {
+        let now = self.started;
+        if now < Timestamp::PLAUSIBLE {
+            let message =
+                format!("says {}, which cannot be: set it, or this snapshot is never the latest", now.local());
+            return vec![Problem { subject: "this machine's clock".into(), message }];
+        }
+        if let Some(newest) = snapshots.last().filter(|newest| newest.time().is_ahead_of(now)) {
+            let dated = newest.time().local();
+            let message = format!(
+                "is dated {dated}, ahead of this machine's clock ({}): one of the two clocks was wrong. Until then `latest` passes it over",
+                now.local()
+            );
+            self.monitor.problem(Problem { subject: format!("snapshot {}", newest.short()), message });
+        }
+        Vec::new()
+    }
+
     /// Waits for something that has left nothing behind until it is complete, unless ending is asked for first.
     async fn unless_cancelled<T>(&self, task: impl Future<Output = T>) -> Result<T, BackupError> {
         tokio::select! {
@@ -349,7 +370,9 @@ impl Attempt<'_> {
 
         monitor.phase("looking for the last snapshot");
         let sources = source_names(options);
-        let found = parent::Parent::find(repository, &index, options, &sources, monitor.clone());
+        let snapshots = self.unless_cancelled(repository.snapshot_ids()).await??;
+        let mut suspicious = self.judge_clocks(&snapshots);
+        let found = parent::Parent::find(repository, &index, options, &sources, &snapshots, monitor.clone());
         let parent = self.unless_cancelled(found).await??;
         let parent_id = parent.snapshot();
         if let Some(totals) = parent.totals() {
@@ -359,7 +382,7 @@ impl Attempt<'_> {
         let members = self.members().await?;
         let paths = members.iter().flat_map(|member| &member.streams).map(|stream| &stream.path);
         let trees = TreeHistory::load(repository, options, &sources);
-        let known = History::load(repository, &index, options, &sources, paths, monitor);
+        let known = History::load(repository, &index, options, &sources, paths, snapshots, monitor);
         let history = self.unless_cancelled(known).await??;
 
         monitor.phase("backing up");
@@ -397,7 +420,7 @@ impl Attempt<'_> {
         let mut counts = done.counts;
         counts.stored_bytes = committer.uploaded().bytes;
         let shrink_limit = options.stream_options.shrink_limit;
-        let mut suspicious = history.judge(&done.streams, shrink_limit);
+        suspicious.extend(history.judge(&done.streams, shrink_limit));
         suspicious.extend(done.links.iter().cloned());
         suspicious.extend(trees.judge(&done.held, &done.parent_held, shrink_limit));
         let not_shared = done.streams.iter().filter_map(|stream| history.stopped_deduplicating(stream));

@@ -87,6 +87,7 @@ impl Parent {
         index: &Arc<Index>,
         options: &BackupOptions,
         sources: &[Vec<u8>],
+        ids: &[SnapshotId],
         monitor: Arc<dyn Monitor>,
     ) -> Result<Self, BackupError> {
         let path = repository.cache().trees().join(cache_name(options, sources));
@@ -110,7 +111,6 @@ impl Parent {
             parent.found = remote(&snapshot);
             return Ok(parent);
         }
-        let ids = repository.snapshot_ids().await?;
         if let Some((header, segments, leaves)) = open_local(&path)
             && ids.contains(&header.snapshot)
         {
@@ -128,7 +128,7 @@ impl Parent {
         if !repository.keys().can_read() {
             return Ok(parent);
         }
-        let mut newest = NewestFirst::recent(repository, ids);
+        let mut newest = NewestFirst::recent(repository, ids.to_vec());
         while let Some((_, snapshot)) = newest.next().await {
             // One that cannot be opened is no reason not to back up; verifying tells about it.
             let Ok(snapshot) = snapshot else { continue };
