@@ -18,8 +18,10 @@
 //! [`design`] has the words, the invariants, the threat model and the memory formula; `docs/format.md` specifies every
 //! stored byte.
 
+// What cannot be written to a terminal or a pipe that has gone is dropped; these would panic.
 #![cfg_attr(not(test), deny(clippy::print_stderr, clippy::print_stdout))]
 
+pub mod blocking;
 pub mod cancel;
 pub mod chunker;
 pub mod cli;

@@ -3,12 +3,14 @@
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde_json::json;
 
-use crate::cli::connect::{GlobalArgs, cancel_on_signals};
+use crate::cli::connect::GlobalArgs;
 use crate::cli::databases::DatabaseArgs;
 use crate::cli::exit::{Exit, usage};
+use crate::cli::signals::cancel_on_signals;
 use crate::cli::{output, report, streams};
 use crate::model::path::display_bytes;
 use crate::model::time::Clock;
@@ -112,9 +114,9 @@ pub async fn run(global: &GlobalArgs, args: Args, commands: Vec<streams::Command
     let report = report?;
     let problems = monitor.problem_count();
     if global.json {
-        output::json(&summary_json(&report, problems, dry_run));
+        output::json(&summary_json(&report, problems, dry_run, monitor.elapsed()));
     } else if !global.quiet {
-        print_summary(&report, dry_run);
+        print_summary(&report, dry_run, monitor.elapsed());
     }
     let is_whole = report.counts.unreadable == 0 && report.changed_while_read == 0;
     Ok(match (report.missing.is_empty(), is_whole && report.suspicious.is_empty()) {
@@ -186,7 +188,7 @@ fn own_places(global: &GlobalArgs, repository: &Repository) -> Vec<PathBuf> {
     [directory, repository.cache().trees().parent().map(PathBuf::from), password].into_iter().flatten().collect()
 }
 
-fn summary_json(report: &BackupReport, problems: u64, dry_run: bool) -> serde_json::Value {
+fn summary_json(report: &BackupReport, problems: u64, dry_run: bool, elapsed: Duration) -> serde_json::Value {
     let counts = &report.counts;
     json!({
         "event": "summary",
@@ -208,12 +210,12 @@ fn summary_json(report: &BackupReport, problems: u64, dry_run: bool) -> serde_js
         "read_bytes": report.read_bytes,
         "new_bytes": counts.new_bytes,
         "stored_bytes": counts.stored_bytes,
-        "seconds": report.duration.as_secs_f64(),
+        "seconds": elapsed.as_secs_f64(),
         "sources": report.snapshot.as_ref().map(|s| s.sources.iter().map(|s| display_bytes(s).to_string()).collect::<Vec<_>>()),
     })
 }
 
-fn print_summary(report: &BackupReport, dry_run: bool) {
+fn print_summary(report: &BackupReport, dry_run: bool, elapsed: Duration) {
     let counts = &report.counts;
     let mut what = Vec::new();
     if counts.files > 0 || counts.streams == 0 {
@@ -240,7 +242,7 @@ fn print_summary(report: &BackupReport, dry_run: bool) {
         ByteSize(counts.new_bytes),
         ByteSize(counts.stored_bytes)
     ));
-    output::line(&format!("duration   {}", output::duration(report.duration)));
+    output::line(&format!("duration   {}", output::duration(elapsed)));
     if counts.unreadable > 0 {
         output::line(&format!("unread     {} could not be read", output::count(counts.unreadable, "entry")));
     }

@@ -74,13 +74,13 @@ complete -c coffre -f -k -a '(__coffre_complete)'
 /// Prints the script of a shell.
 pub fn run(mut program: Command, args: &Args) -> anyhow::Result<Exit> {
     match args.shell {
-        Shell::Bash => output::write(BASH.as_bytes()),
-        Shell::Zsh => output::write(ZSH.as_bytes()),
-        Shell::Fish => output::write(FISH.as_bytes()),
+        Shell::Bash => output::print(BASH.as_bytes()),
+        Shell::Zsh => output::print(ZSH.as_bytes()),
+        Shell::Fish => output::print(FISH.as_bytes()),
         other => {
             let mut script = Vec::new();
             clap_complete::generate(other, &mut program, "coffre", &mut script);
-            output::write(&script)
+            output::print(&script)
         }
     }
 }

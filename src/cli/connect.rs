@@ -8,9 +8,8 @@ use anyhow::Context;
 
 use crate::cli::exit::usage;
 use crate::cli::password::{self, PasswordArgs};
-use crate::cli::progress::{ConsoleMonitor, Style};
+use crate::cli::progress::{ConsoleMonitor, Shown, Style, Wanted};
 use crate::model::units::ByteSize;
-use crate::ops::Cancel;
 use crate::progress::Monitor;
 use crate::repository::Repository;
 use crate::store::location::Location;
@@ -32,15 +31,18 @@ pub struct GlobalArgs {
     /// Directory for the index cache [default: ~/.cache/coffre]
     #[arg(long, global = true, env = "COFFRE_CACHE_DIR", value_name = "DIR")]
     pub cache_dir: Option<PathBuf>,
-    /// Print one JSON object per line
+    /// Print results as JSON, one object on a line; docs/json.md has the fields
     #[arg(long, global = true)]
     pub json: bool,
     /// Print nothing but errors
-    #[arg(long, short, global = true, conflicts_with = "verbose")]
+    #[arg(long, short, global = true, conflicts_with_all = ["verbose", "progress"])]
     pub quiet: bool,
-    /// Print each step
-    #[arg(long, short, global = true)]
-    pub verbose: bool,
+    /// Print each step; more than once to print more
+    #[arg(long, short, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+    /// How progress is shown, on standard error
+    #[arg(long, global = true, value_name = "HOW", value_enum, default_value = "auto")]
+    pub progress: Wanted,
     /// Memory to stay within
     #[arg(long, global = true, value_name = "SIZE", default_value = "256MiB")]
     pub memory: ByteSize,
@@ -79,7 +81,12 @@ impl GlobalArgs {
 
     /// Makes the monitor that fits the output wanted and the terminal at hand.
     pub fn monitor(&self) -> Arc<ConsoleMonitor> {
-        Arc::new(ConsoleMonitor::start(Style::choose(self.quiet, self.json, self.verbose)))
+        Arc::new(ConsoleMonitor::start(Shown {
+            style: Style::choose(self.progress, self.quiet),
+            quiet: self.quiet,
+            steps: self.verbose > 0,
+            json: self.json,
+        }))
     }
 
     /// Opens the store.
@@ -114,7 +121,7 @@ impl GlobalArgs {
     /// Opens the repository, asking for the passphrase where it is not given.
     pub async fn repository(&self, mode: OpenMode, monitor: &Arc<ConsoleMonitor>) -> anyhow::Result<Arc<Repository>> {
         let store = self.store(mode, monitor)?;
-        let passphrase = password::get(&self.password)?;
+        let passphrase = password::get(&self.password, monitor).await?;
         monitor.phase("opening the repository");
         Ok(Arc::new(Repository::open(store, &passphrase, self.cache_dir.as_deref()).await?))
     }
@@ -124,27 +131,6 @@ impl GlobalArgs {
 fn duration(text: &str) -> Result<Duration, String> {
     let parsed = text.parse::<jiff::SignedDuration>().ok().and_then(|duration| Duration::try_from(duration).ok());
     parsed.ok_or_else(|| "write for example 30s, 10min or 2h".into())
-}
-
-/// Turns the first SIGINT or SIGTERM into a request to end cleanly; a second one ends the program at once.
-pub fn cancel_on_signals(monitor: &Arc<ConsoleMonitor>) -> anyhow::Result<Cancel> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let cancel = monitor.cancel().clone();
-    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-    let (asked, monitor) = (cancel.clone(), monitor.clone());
-    tokio::spawn(async move {
-        let mut again = false;
-        loop {
-            tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} }
-            if again {
-                std::process::exit(crate::cli::Exit::Interrupted as i32);
-            }
-            again = true;
-            asked.cancel();
-            monitor.note("ending cleanly; once more to end at once");
-        }
-    });
-    Ok(cancel)
 }
 
 #[cfg(test)]

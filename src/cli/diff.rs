@@ -4,7 +4,8 @@ use serde_json::json;
 
 use crate::cli::connect::GlobalArgs;
 use crate::cli::exit::{Exit, usage};
-use crate::cli::ls::{Lines, path_line};
+use crate::cli::lines::Lines;
+use crate::cli::ls::path_line;
 use crate::cli::output;
 use crate::cli::select::{self, FilterArgs};
 use crate::model::entry::Entry;
@@ -42,18 +43,19 @@ pub async fn run(global: &GlobalArgs, args: Args) -> anyhow::Result<Exit> {
     let later = select::find(&repository, &later, &filter, &monitor).await?;
     let reader = open_reader(repository, global.memory_bytes()?, monitor.clone()).await?;
     monitor.finish();
-    let mut lines = Lines::default();
-    let report = diff(&reader, &earlier, &later, within.as_ref(), |change, old, new| {
+    let lines = Lines::default();
+    let comparing = diff(&reader, &earlier, &later, within.as_ref(), |change, old, new| {
         if change == Change::Metadata && !args.metadata {
             return;
         }
         let Some(entry) = new.or(old) else { return };
         match global.json {
-            true => lines.push(&to_json(change, entry, old, new).to_string()),
+            true => lines.push(&output::object(&to_json(change, entry, old, new))),
             false => lines.push(&format!("{} {}", sign(change), path_line(entry))),
         }
-    })
-    .await?;
+    });
+    let Some(report) = lines.while_read(comparing).await else { return Ok(Exit::ReaderGone) };
+    let report = report?;
     lines.flush();
     if global.json {
         output::json(&json!({

@@ -4,9 +4,10 @@ use std::fs::File;
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;
 
-use crate::cli::connect::{GlobalArgs, cancel_on_signals};
+use crate::cli::connect::GlobalArgs;
 use crate::cli::exit::{Exit, usage};
 use crate::cli::select::{self, FilterArgs};
+use crate::cli::signals::cancel_on_signals;
 use crate::ops::dump::{DumpError, dump};
 use crate::ops::open_reader;
 use crate::process::widen_pipe;
@@ -47,8 +48,8 @@ pub async fn run(global: &GlobalArgs, args: Args) -> anyhow::Result<Exit> {
     let report = dump(reader, &snapshot, path, Box::new(unbuffered_stdout()?), monitor.clone(), cancel).await;
     monitor.finish();
     match report {
-        // The next program had enough.
-        Err(DumpError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Exit::Done),
+        // The next program had enough, or failed, which its own exit code tells.
+        Err(DumpError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Exit::ReaderGone),
         Err(error) => Err(error.into()),
         Ok(report) => Ok(if report.skipped > 0 { Exit::Incomplete } else { Exit::Done }),
     }

@@ -2,6 +2,7 @@
 
 use std::process::{ExitCode, Termination};
 
+use crate::cli::question::Left;
 use crate::crypto::CryptoError;
 use crate::ops::LookError;
 use crate::ops::backup::BackupError;
@@ -42,12 +43,15 @@ pub enum Exit {
     WrongKey = 12,
     /// It was interrupted.
     Interrupted = 130,
+    /// Whoever read standard output went away before its end.
+    ReaderGone = 141,
 }
 
 /// What `--help` says about exit codes.
 pub const HELP: &str = "\
-Exit codes: 0 done; 1 failed; 2 usage; 3 done, but some entries could not be read or written; 4 stored data is \
-damaged; 5 a dump command failed; 7 the store cannot be reached; 10 no repository; 12 wrong key; 130 interrupted";
+Exit codes: 0 done; 1 failed, or `find` found nothing; 2 usage; 3 done, but some entries could not be read or written; 4 stored data is \
+damaged; 5 a dump command failed; 7 the store cannot be reached; 10 no repository; 12 wrong key; 130 interrupted; \
+141 the reader of the output went away before its end";
 
 /// A mistake on the command line that clap does not see.
 #[derive(Debug, thiserror::Error)]
@@ -73,6 +77,9 @@ fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Exit> {
             StoreErrorKind::Interrupted => Some(Exit::Interrupted),
             _ => None,
         };
+    }
+    if cause.is::<Left>() {
+        return Some(Exit::Interrupted);
     }
     if cause.is::<UsageError>() || cause.is::<ParseLocationError>() || cause.is::<PatternError>() {
         return Some(Exit::Usage);
@@ -167,7 +174,7 @@ mod tests {
         for exit in [Exit::Done, Exit::Failed, Exit::Usage, Exit::Incomplete, Exit::Damaged, Exit::Stream] {
             assert!(HELP.contains(&format!("{} ", exit as u8)), "{exit:?}");
         }
-        for exit in [Exit::Unreachable, Exit::NoRepository, Exit::WrongKey, Exit::Interrupted] {
+        for exit in [Exit::Unreachable, Exit::NoRepository, Exit::WrongKey, Exit::Interrupted, Exit::ReaderGone] {
             assert!(HELP.contains(&format!("{} ", exit as u8)), "{exit:?}");
         }
     }

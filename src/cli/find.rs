@@ -2,7 +2,8 @@
 
 use crate::cli::connect::GlobalArgs;
 use crate::cli::exit::Exit;
-use crate::cli::ls::{Lines, long_line, path_line, to_json};
+use crate::cli::lines::Lines;
+use crate::cli::ls::{long_line, path_line, to_json};
 use crate::cli::output;
 use crate::cli::select::{self, FilterArgs};
 use crate::model::snapshot::Snapshot;
@@ -55,26 +56,31 @@ pub async fn run(global: &GlobalArgs, args: Args) -> anyhow::Result<Exit> {
     }
     let reader = open_reader(repository, global.memory_bytes()?, monitor.clone()).await?;
     monitor.finish();
-    let mut lines = Lines::default();
+    let lines = Lines::default();
     let mut shown = None;
     let mut found = 0u64;
-    lost += find(&reader, &snapshots, &wanted, &*monitor, |snapshot, entry| {
+    let finding = find(&reader, &snapshots, &wanted, &*monitor, |snapshot, entry| {
         found += 1;
         if global.json {
             let mut object = to_json(entry);
             object["snapshot"] = snapshot.id.to_string().into();
-            return lines.push(&object.to_string());
+            return lines.push(&output::object(&object));
         }
         if shown != Some(snapshot.id) {
             shown = Some(snapshot.id);
             lines.push(&format!("snapshot {} of {}, {}", snapshot.id, snapshot.host, snapshot.started.local()));
         }
         lines.push(&format!("  {}", if args.long { long_line(entry) } else { path_line(entry) }));
-    })
-    .await?;
+    });
+    let Some(parts) = lines.while_read(finding).await else { return Ok(Exit::ReaderGone) };
+    lost += parts?;
     lines.flush();
-    if found == 0 && !global.json && !global.quiet {
+    if found == 0 && !global.quiet {
         output::say(&format!("nothing found in {}", output::count(snapshots.len() as u64, "snapshot")));
     }
-    Ok(if lost > 0 { Exit::Damaged } else { Exit::Done })
+    Ok(match (lost, found) {
+        (0, 0) => Exit::Failed,
+        (0, _) => Exit::Done,
+        _ => Exit::Damaged,
+    })
 }

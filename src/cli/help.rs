@@ -28,13 +28,13 @@ pub fn after_help() -> String {
 pub fn run(mut program: Command, args: &Args) -> anyhow::Result<Exit> {
     program.build();
     let Some(about) = args.about.as_deref() else {
-        return output::write(program.render_help().to_string().as_bytes());
+        return output::print(program.render_help().to_string().as_bytes());
     };
     if let Some(page) = topics::page(about, &program) {
-        return output::write(page.text(usize::from(output::width().min(WIDEST))).as_bytes());
+        return output::print(page.text(usize::from(output::width().min(WIDEST))).as_bytes());
     }
     match program.find_subcommand_mut(about).filter(|verb| !verb.is_hide_set()) {
-        Some(verb) => output::write(verb.render_help().to_string().as_bytes()),
+        Some(verb) => output::print(verb.render_help().to_string().as_bytes()),
         None => {
             let topics: Vec<&str> = topics::TOPICS.iter().map(|(topic, _)| *topic).collect();
             Err(usage(format!("there is no command {about:?}, nor a topic; topics are {}", topics.join(", "))))

@@ -46,8 +46,8 @@ pub async fn run(global: &GlobalArgs, args: Args) -> anyhow::Result<Exit> {
     if let Some(kit) = args.recovery_kit.as_deref().filter(|kit| kit.exists()) {
         return Err(usage(format!("{} exists already; the recovery kit needs a new file", kit.display())));
     }
-    let passphrase = password::get_new(&global.password)?;
     let monitor = global.monitor();
+    let passphrase = password::get_new(&global.password, &monitor).await?;
     if let Some(weakness) = password::weakness(&passphrase) {
         monitor.note(&weakness);
     }

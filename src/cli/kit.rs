@@ -8,6 +8,7 @@ use serde_json::json;
 
 use crate::cli::connect::GlobalArgs;
 use crate::cli::exit::Exit;
+use crate::cli::progress::ConsoleMonitor;
 use crate::cli::recovery_kit::{Kit, fill, reserve};
 use crate::cli::{output, password};
 use crate::crypto::digest::sha256;
@@ -46,14 +47,15 @@ pub struct Args {
 
 pub async fn run(global: &GlobalArgs, args: Args) -> anyhow::Result<Exit> {
     let location = global.location()?;
+    let monitor = global.monitor();
     let secret = match args.check {
-        true => password::get_identity(&global.password)?,
-        false => password::get(&global.password)?,
+        true => password::get_identity(&global.password, &monitor).await?,
+        false => password::get(&global.password, &monitor).await?,
     };
     let file = args.output.as_deref().map(reserve).transpose()?;
     let made = match args.check {
-        true => check(global, &location, &secret).await,
-        false => print(global, &args, &location, &secret, file).await,
+        true => check(global, &monitor, &location, &secret).await,
+        false => print(global, &monitor, &args, &location, &secret, file).await,
     };
     if made.is_err() {
         // Nothing but an empty page.
@@ -64,13 +66,13 @@ pub async fn run(global: &GlobalArgs, args: Args) -> anyhow::Result<Exit> {
 
 async fn print(
     global: &GlobalArgs,
+    monitor: &Arc<ConsoleMonitor>,
     args: &Args,
     location: &Location,
     secret: &Passphrase,
     file: Option<File>,
 ) -> anyhow::Result<Exit> {
-    let monitor = global.monitor();
-    let (repository, held) = look(global, secret, &monitor).await?;
+    let (repository, held) = look(global, secret, monitor).await?;
     monitor.finish();
     let identity = (check_recovery_identity(secret.expose()) == Some(true)).then_some(secret);
     let page = make(global, &repository, location, identity, &held, &args.note).page();
@@ -78,7 +80,7 @@ async fn print(
     if let Some((path, file)) = written {
         fill(file, path, &page)?;
     } else if !global.json {
-        output::write(page.as_bytes())?;
+        output::print(page.as_bytes())?;
     }
     if global.json {
         output::json(&json!({
@@ -102,9 +104,13 @@ async fn print(
     Ok(Exit::Done)
 }
 
-async fn check(global: &GlobalArgs, location: &Location, identity: &Passphrase) -> anyhow::Result<Exit> {
-    let monitor = global.monitor();
-    let (repository, held) = look(global, identity, &monitor).await?;
+async fn check(
+    global: &GlobalArgs,
+    monitor: &Arc<ConsoleMonitor>,
+    location: &Location,
+    identity: &Passphrase,
+) -> anyhow::Result<Exit> {
+    let (repository, held) = look(global, identity, monitor).await?;
     monitor.finish();
     let newest = held.first().map(|holding| &holding.snapshot);
     if global.json {
@@ -131,7 +137,7 @@ async fn check(global: &GlobalArgs, location: &Location, identity: &Passphrase) 
 async fn look(
     global: &GlobalArgs,
     secret: &Passphrase,
-    monitor: &Arc<crate::cli::progress::ConsoleMonitor>,
+    monitor: &Arc<ConsoleMonitor>,
 ) -> anyhow::Result<(Arc<Repository>, Vec<Holding>)> {
     let store = global.store(OpenMode::Read, monitor)?;
     monitor.phase("opening the repository");

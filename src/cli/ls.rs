@@ -4,6 +4,7 @@ use serde_json::json;
 
 use crate::cli::connect::GlobalArgs;
 use crate::cli::exit::Exit;
+use crate::cli::lines::Lines;
 use crate::cli::output;
 use crate::cli::select::{self, FilterArgs};
 use crate::model::entry::{Entry, EntryKind};
@@ -36,36 +37,16 @@ pub async fn run(global: &GlobalArgs, args: Args) -> anyhow::Result<Exit> {
     let reader = open_reader(repository, global.memory_bytes()?, monitor.clone()).await?;
     monitor.finish();
     let (json, long) = (global.json, args.long);
-    let mut lines = Lines::default();
-    let lost = ls(&reader, &snapshot, within.as_ref(), args.recursive, &*monitor, |entry| match json {
-        true => lines.push(&to_json(entry).to_string()),
+    let lines = Lines::default();
+    let listing = ls(&reader, &snapshot, within.as_ref(), args.recursive, &*monitor, |entry| match json {
+        true => lines.push(&output::object(&to_json(entry))),
         false if long => lines.push(&long_line(entry)),
         false => lines.push(&path_line(entry)),
-    })
-    .await?;
+    });
+    let Some(lost) = lines.while_read(listing).await else { return Ok(Exit::ReaderGone) };
+    let lost = lost?;
     lines.flush();
     Ok(if lost > 0 { Exit::Damaged } else { Exit::Done })
-}
-
-/// Gathers lines, so that a million entries are not a million writes.
-#[derive(Default)]
-pub struct Lines(String);
-
-impl Lines {
-    /// Adds a line.
-    pub fn push(&mut self, line: &str) {
-        self.0.push_str(line);
-        self.0.push('\n');
-        if self.0.len() > 1 << 16 {
-            self.flush();
-        }
-    }
-
-    /// Writes what is gathered.
-    pub fn flush(&mut self) {
-        let _ = output::write(self.0.as_bytes());
-        self.0.clear();
-    }
 }
 
 /// Returns an entry's path, with a slash behind a directory's.

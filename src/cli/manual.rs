@@ -39,7 +39,7 @@ pub fn run(mut program: Command, args: &Args) -> anyhow::Result<Exit> {
     };
     if std::io::stdout().is_terminal() {
         let which = args.command.as_deref().map(|name| format!(" {name}")).unwrap_or_default();
-        return output::write(
+        return output::print(
             format!(
                 "This is the source of a manual page. To read it:  coffre man{which} | man -l -\n\
                  To install all of them:  coffre man --all /usr/local/share/man/man1\n"
@@ -47,7 +47,7 @@ pub fn run(mut program: Command, args: &Args) -> anyhow::Result<Exit> {
             .as_bytes(),
         );
     }
-    output::write(roff(command).as_bytes())
+    output::print(roff(command).as_bytes())
 }
 
 fn write_all(program: &Command, directory: &Path) -> anyhow::Result<Exit> {

@@ -20,17 +20,21 @@ mod help;
 mod init;
 mod kit;
 mod kit_restore;
+mod lines;
 mod ls;
 mod manual;
+mod mistakes;
 mod output;
 mod page;
 mod password;
 mod progress;
+mod question;
 mod recovery_kit;
 mod report;
 mod restore;
 mod restore_database;
 mod select;
+mod signals;
 mod snapshots;
 mod stats;
 mod streams;
@@ -89,11 +93,12 @@ enum Verb {
 ///
 /// Must be called inside a tokio runtime with more than one thread.
 pub async fn run(arguments: Vec<OsString>) -> Exit {
+    let json = arguments.iter().take_while(|argument| *argument != "--").any(|argument| argument == "--json");
     let (arguments, commands) = match streams::split(arguments) {
         Ok(split) => split,
         Err(message) => {
-            let _ = Cli::command().error(clap::error::ErrorKind::WrongNumberOfValues, message).print();
-            return Exit::Usage;
+            let error = Cli::command().error(clap::error::ErrorKind::WrongNumberOfValues, message);
+            return mistakes::print(&error, json);
         }
     };
     let parsed = Cli::command().try_get_matches_from(arguments).and_then(|matches| {
@@ -103,18 +108,27 @@ pub async fn run(arguments: Vec<OsString>) -> Exit {
     });
     let cli = match parsed {
         Ok(cli) => cli,
-        Err(error) => {
-            let _ = error.print();
-            return if error.use_stderr() { Exit::Usage } else { Exit::Done };
-        }
+        Err(error) => return mistakes::print(&error, json),
     };
-    let json = cli.global.json;
-    match dispatch(cli, commands).await {
+    let only_shows = cli.verb.only_shows();
+    let exit = match dispatch(cli, commands).await {
         Ok(exit) => exit,
         Err(error) => {
             let exit = Exit::of(&error);
             report::print(&error, exit, json);
             exit
+        }
+    };
+    output::ending(exit, only_shows)
+}
+
+impl Verb {
+    /// Tells whether what it prints is all that it does.
+    fn only_shows(&self) -> bool {
+        match self {
+            Verb::Init(_) | Verb::Backup(_) | Verb::Restore(_) | Verb::Verify(_) => false,
+            Verb::Snapshots(_) | Verb::Ls(_) | Verb::Dump(_) | Verb::Find(_) | Verb::Diff(_) | Verb::Stats => true,
+            Verb::Kit(_) | Verb::Completions(_) | Verb::Man(_) | Verb::Help(_) | Verb::Complete(_) => true,
         }
     }
 }

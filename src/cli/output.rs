@@ -1,19 +1,49 @@
 //! Standard output: tables, JSON lines, and a pipe that closes early. Standard error: lines that nobody may be there to read.
 
 use std::io::{self, IsTerminal, Write};
+use std::sync::OnceLock;
 
-use anyhow::Context;
 use comfy_table::{CellAlignment, ContentArrangement, Table};
 
 use crate::cli::exit::Exit;
 use crate::model::entry::{Entry, EntryKind};
 
-/// Writes bytes to standard output. A reader that has gone away is no error: it had what it wanted.
-pub fn write(bytes: &[u8]) -> anyhow::Result<Exit> {
+/// The first thing that could not be written to standard output.
+static FAILED: OnceLock<io::Error> = OnceLock::new();
+
+/// Writes bytes to standard output and tells whether somebody still reads; the first failure is kept for [`ending`].
+pub fn write(bytes: &[u8]) -> bool {
     let mut out = io::stdout().lock();
     match out.write_all(bytes).and_then(|()| out.flush()) {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Exit::Done),
-        answer => answer.map(|()| Exit::Done).context("writing to standard output"),
+        Ok(()) => true,
+        Err(error) => {
+            let _ = FAILED.set(error);
+            false
+        }
+    }
+}
+
+/// Writes what a verb was asked to show.
+pub fn print(bytes: &[u8]) -> anyhow::Result<Exit> {
+    write(bytes);
+    Ok(Exit::Done)
+}
+
+/// Returns how the program ends that would end with `exit`, seen from what could be written.
+///
+/// Only where the output `is_all_there_was_to_do` does it matter that a reader went away: a backup is none the worse for it.
+pub fn ending(exit: Exit, is_all_there_was_to_do: bool) -> Exit {
+    let (kind, why) = match FAILED.get() {
+        None => return exit,
+        Some(error) => (error.kind(), error.to_string()),
+    };
+    if kind != io::ErrorKind::BrokenPipe {
+        say(&format!("error: standard output could not be written: {why}"));
+    }
+    match (exit, kind) {
+        (Exit::Done, io::ErrorKind::BrokenPipe) if is_all_there_was_to_do => Exit::ReaderGone,
+        (Exit::Done, kind) if is_all_there_was_to_do && kind != io::ErrorKind::BrokenPipe => Exit::Failed,
+        _ => exit,
     }
 }
 
@@ -22,26 +52,29 @@ pub fn write(bytes: &[u8]) -> anyhow::Result<Exit> {
 /// Best effort: a log on a full disk or a reader that has gone away must not end, or change, what is being done. `eprintln!`
 /// would panic; clippy's `print_stderr` keeps it out of the crate.
 pub fn say(text: &str) {
-    ask(&format!("{text}\n"));
-}
-
-/// Tells a person something and leaves the cursor behind it, for an answer; best effort like [`say`].
-pub fn ask(text: &str) {
     // One write, so that lines of several threads do not mix.
-    let _ = io::stderr().write_all(text.as_bytes());
+    let _ = io::stderr().write_all(format!("{text}\n").as_bytes());
 }
 
 /// Writes one object on a line of its own.
 pub fn json(value: &serde_json::Value) {
-    let mut line = value.to_string();
-    line.push('\n');
-    // Whoever reads has gone away: the operation goes on.
-    let _ = write(line.as_bytes());
+    line(&object(value));
+}
+
+/// Returns an object as text in one line, its `event` first and the other keys in alphabetical order.
+pub fn object(value: &serde_json::Value) -> String {
+    let Some(event) = value.get("event") else { return value.to_string() };
+    let mut text = format!("{{\"event\":{event}");
+    for (key, value) in value.as_object().into_iter().flatten().filter(|(key, _)| *key != "event") {
+        text.push_str(&format!(",{}:{value}", serde_json::Value::from(key.as_str())));
+    }
+    text.push('}');
+    text
 }
 
 /// Writes a line.
 pub fn line(text: &str) {
-    let _ = write(format!("{text}\n").as_bytes());
+    write(format!("{text}\n").as_bytes());
 }
 
 /// Makes a table without lines; the columns numbered in `right` are aligned right.
@@ -162,6 +195,13 @@ mod tests {
         assert_eq!(grouped(1_000_000), "1 000 000");
         assert_eq!(count(1, "entry"), "1 entry");
         assert_eq!(count(2, "entry"), "2 entries");
+    }
+
+    #[test]
+    fn an_object_begins_with_what_it_is() {
+        let value = serde_json::json!({ "bytes": 1, "event": "entry", "path": "/a\"b", "to": { "z": [] } });
+        assert_eq!(object(&value), r#"{"event":"entry","bytes":1,"path":"/a\"b","to":{"z":[]}}"#);
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&object(&value)).expect("JSON"), value);
     }
 
     #[test]

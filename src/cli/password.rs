@@ -8,12 +8,13 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use anyhow::Context;
 use clap::ArgMatches;
 use clap::parser::ValueSource;
 use zeroize::Zeroizing;
 
 use crate::cli::exit::usage;
+use crate::cli::progress::ConsoleMonitor;
+use crate::cli::question;
 use crate::crypto::secret::Passphrase;
 use crate::crypto::slot::check_recovery_identity;
 
@@ -108,32 +109,32 @@ impl Given {
 }
 
 /// Returns the passphrase of an existing repository.
-pub fn get(args: &PasswordArgs) -> anyhow::Result<Passphrase> {
+pub async fn get(args: &PasswordArgs, monitor: &ConsoleMonitor) -> anyhow::Result<Passphrase> {
     match given(args)? {
         Some(passphrase) => Ok(passphrase),
-        None => prompt("passphrase or recovery identity: "),
+        None => prompt(monitor, "passphrase or recovery identity: ").await,
     }
 }
 
 /// Returns the recovery identity that somebody holds: from the sources of a passphrase if that is what they have, else
 /// asked for.
-pub fn get_identity(args: &PasswordArgs) -> anyhow::Result<Passphrase> {
+pub async fn get_identity(args: &PasswordArgs, monitor: &ConsoleMonitor) -> anyhow::Result<Passphrase> {
     match given(args) {
         Ok(Some(found)) if check_recovery_identity(found.expose()).is_some() => Ok(found),
         _ if !can_ask() => {
             Err(usage("no recovery identity: use a terminal, or put it into the file of COFFRE_PASSWORD_FILE"))
         }
-        _ => prompt("recovery identity: "),
+        _ => prompt(monitor, "recovery identity: ").await,
     }
 }
 
 /// Returns the passphrase for a new repository; one that is typed is asked for twice.
-pub fn get_new(args: &PasswordArgs) -> anyhow::Result<Passphrase> {
+pub async fn get_new(args: &PasswordArgs, monitor: &ConsoleMonitor) -> anyhow::Result<Passphrase> {
     let passphrase = match given(args)? {
         Some(passphrase) => passphrase,
         None => {
-            let first = prompt("new passphrase: ")?;
-            let again = prompt("the same again: ")?;
+            let first = prompt(monitor, "new passphrase: ").await?;
+            let again = prompt(monitor, "the same again: ").await?;
             if first.expose() != again.expose() {
                 return Err(usage("the two passphrases differ"));
             }
@@ -226,13 +227,13 @@ fn can_ask() -> bool {
     std::io::stdin().is_terminal() || std::io::stderr().is_terminal()
 }
 
-fn prompt(question: &str) -> anyhow::Result<Passphrase> {
+async fn prompt(monitor: &ConsoleMonitor, question: &str) -> anyhow::Result<Passphrase> {
     if !can_ask() {
         return Err(usage(
             "no passphrase: set COFFRE_PASSWORD_FILE, COFFRE_PASSWORD_COMMAND or COFFRE_PASSWORD, or use a terminal",
         ));
     }
-    let typed = rpassword::prompt_password(question).map(Zeroizing::new).context("asking for the passphrase")?;
+    let typed = question::ask_secret(monitor, question).await?;
     checked(&typed, "the passphrase")
 }
 

@@ -1,4 +1,7 @@
-//! Showing what an operation does: a bar on a terminal, a line a minute elsewhere, JSON events, or nothing.
+//! Showing what an operation does, on standard error: a bar on a terminal, a line a minute elsewhere, objects, or nothing.
+//!
+//! Problems with single entries are results: with `--json` they go to standard output with the others. Whatever cannot be
+//! written is dropped: a full or closed standard error ends no operation.
 
 use std::io::IsTerminal;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,8 +26,19 @@ pub enum Style {
     Bar,
     /// A line a minute.
     Lines,
-    /// An event a second on standard output.
+    /// An object a second.
+    Objects,
+}
+
+/// What `--progress` says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Wanted {
+    /// A bar on a terminal, else a line a minute
+    Auto,
+    /// One JSON object a second
     Json,
+    /// Nothing
+    None,
 }
 
 /// Time between two looks at the counters.
@@ -32,21 +46,21 @@ const TICK: Duration = Duration::from_millis(100);
 
 impl Style {
     /// Chooses by the flags and by whether standard error is a terminal.
-    pub fn choose(quiet: bool, json: bool, verbose: bool) -> (Self, bool) {
-        let style = match (json, quiet) {
-            (true, true) | (false, true) => Style::Quiet,
-            (true, false) => Style::Json,
-            (false, false) if std::io::stderr().is_terminal() => Style::Bar,
-            (false, false) => Style::Lines,
-        };
-        (style, verbose)
+    pub fn choose(wanted: Wanted, quiet: bool) -> Self {
+        match wanted {
+            _ if quiet => Style::Quiet,
+            Wanted::None => Style::Quiet,
+            Wanted::Json => Style::Objects,
+            Wanted::Auto if std::io::stderr().is_terminal() => Style::Bar,
+            Wanted::Auto => Style::Lines,
+        }
     }
 
     fn interval(self) -> Duration {
         match self {
             Style::Quiet | Style::Bar => TICK,
             Style::Lines => Duration::from_secs(60),
-            Style::Json => Duration::from_secs(1),
+            Style::Objects => Duration::from_secs(1),
         }
     }
 }
@@ -58,9 +72,21 @@ pub struct ConsoleMonitor {
     cancel: Cancel,
 }
 
+/// What a monitor shows, and how.
+#[derive(Debug, Clone, Copy)]
+pub struct Shown {
+    /// How progress is shown.
+    pub style: Style,
+    /// Whether notes are left out.
+    pub quiet: bool,
+    /// Whether each step is named.
+    pub steps: bool,
+    /// Whether problems are objects on standard output.
+    pub json: bool,
+}
+
 struct Shared {
-    style: Style,
-    verbose: bool,
+    shown: Shown,
     counters: Counters,
     state: Mutex<State>,
     wake: Condvar,
@@ -81,6 +107,10 @@ struct State {
     waiting: Option<(String, Instant)>,
     /// When a line last said so.
     waiting_told: Option<Instant>,
+    /// Since when a question is open.
+    asking: Option<Instant>,
+    /// How long questions were open.
+    asked: Duration,
 }
 
 /// A line says that the store is waited for no more often than this.
@@ -90,16 +120,15 @@ const WAITING_OVER: Duration = Duration::from_secs(10);
 
 impl ConsoleMonitor {
     /// Starts showing.
-    pub fn start((style, verbose): (Style, bool)) -> Self {
-        let target = match style {
+    pub fn start(shown: Shown) -> Self {
+        let target = match shown.style {
             Style::Bar => ProgressDrawTarget::stderr_with_hz(10),
             _ => ProgressDrawTarget::hidden(),
         };
         let bar = ProgressBar::with_draw_target(None, target);
         bar.set_style(ProgressStyle::with_template("{spinner} {wide_msg}").expect("a fixed template"));
         let shared = Arc::new(Shared {
-            style,
-            verbose,
+            shown,
             counters: Counters::default(),
             state: Mutex::default(),
             wake: Condvar::new(),
@@ -108,7 +137,7 @@ impl ConsoleMonitor {
             begun: Instant::now(),
         });
         let ticking = shared.clone();
-        let ticker = (style != Style::Quiet).then(|| std::thread::spawn(move || ticking.tick()));
+        let ticker = (shown.style != Style::Quiet).then(|| std::thread::spawn(move || ticking.tick()));
         Self { shared, ticker: Mutex::new(ticker), cancel: Cancel::default() }
     }
 
@@ -129,21 +158,35 @@ impl ConsoleMonitor {
 
     /// Says something to the user, beside the bar.
     pub fn note(&self, text: &str) {
-        match self.shared.style {
-            Style::Quiet => {}
-            Style::Json => output::json(&json!({ "event": "note", "message": text })),
-            Style::Bar | Style::Lines => self.shared.above(text),
+        match (self.shared.shown.quiet, self.shared.shown.style) {
+            (true, _) => {}
+            (false, Style::Objects) => output::say(&output::object(&json!({ "event": "note", "message": text }))),
+            (false, _) => self.shared.above(text),
         }
     }
 
     /// Says something that everybody must hear, `-q` or not, and that is no problem of what is being done.
     pub fn warn(&self, warning: &Problem) {
-        match self.shared.style {
-            Style::Json => output::json(&json!({
-                "event": "warning", "subject": warning.subject, "message": warning.message,
-            })),
-            _ => self.shared.above(&warning.to_string()),
+        if self.shared.shown.json {
+            let warning = json!({ "event": "warning", "subject": warning.subject, "message": warning.message });
+            return self.shared.beside(|| output::json(&warning));
         }
+        self.shared.above(&warning.to_string());
+    }
+
+    /// Returns how long this is running, without the time in which a person was asked.
+    pub fn elapsed(&self) -> Duration {
+        let state = self.shared.state();
+        let open = state.asking.map_or(Duration::ZERO, |since| since.elapsed());
+        self.shared.begun.elapsed().saturating_sub(state.asked + open)
+    }
+
+    /// Shows nothing as long as what is returned lives, because a person is asked something.
+    pub fn asking(&self) -> Asking<'_> {
+        let mut state = self.shared.state();
+        state.asking = Some(Instant::now());
+        self.shared.bar.finish_and_clear();
+        Asking(&self.shared)
     }
 
     /// Stops showing and removes the bar, before a result is printed. Doing so twice is harmless.
@@ -155,6 +198,22 @@ impl ConsoleMonitor {
             let _ = ticker.join();
         }
         self.shared.bar.finish_and_clear();
+    }
+}
+
+/// A question is open, and nothing is drawn.
+#[must_use]
+pub struct Asking<'a>(&'a Shared);
+
+impl Drop for Asking<'_> {
+    fn drop(&mut self) {
+        let mut state = self.0.state();
+        if let Some(since) = state.asking.take() {
+            state.asked += since.elapsed();
+        }
+        if !self.0.ended.load(Ordering::Relaxed) {
+            self.0.bar.reset();
+        }
     }
 }
 
@@ -171,9 +230,14 @@ impl Shared {
 
     /// Prints a line to standard error without tearing the bar.
     fn above(&self, text: &str) {
-        match self.style {
-            Style::Bar => self.bar.suspend(|| output::say(text)),
-            _ => output::say(text),
+        self.beside(|| output::say(text));
+    }
+
+    /// Prints something without tearing the bar.
+    fn beside(&self, print: impl FnOnce()) {
+        match self.shown.style {
+            Style::Bar => self.bar.suspend(print),
+            _ => print(),
         }
     }
 
@@ -183,18 +247,19 @@ impl Shared {
         while !self.ended.load(Ordering::Relaxed) {
             (state, _) = self.wake.wait_timeout(state, TICK).expect("no panic while held");
             state.measure(self.counters.get(Counter::Bytes));
-            if shown.elapsed() < self.style.interval() || self.ended.load(Ordering::Relaxed) {
+            let due = shown.elapsed() >= self.shown.style.interval() && state.asking.is_none();
+            if !due || self.ended.load(Ordering::Relaxed) {
                 continue;
             }
             shown = Instant::now();
-            match self.style {
+            match self.shown.style {
                 Style::Quiet => {}
                 Style::Bar => {
                     self.bar.set_message(self.sentence(&state));
                     self.bar.tick();
                 }
                 Style::Lines => output::say(&self.sentence(&state)),
-                Style::Json => output::json(&self.event(&state)),
+                Style::Objects => output::say(&output::object(&self.event(&state))),
             }
         }
     }
@@ -286,7 +351,7 @@ impl Monitor for ConsoleMonitor {
 
     fn phase(&self, what: &str) {
         what.clone_into(&mut self.shared.state().phase);
-        if self.shared.verbose && matches!(self.shared.style, Style::Bar | Style::Lines) {
+        if self.shared.shown.steps && self.shared.shown.style != Style::Objects {
             self.shared.above(what);
         }
     }
@@ -297,12 +362,11 @@ impl Monitor for ConsoleMonitor {
 
     fn problem(&self, problem: Problem) {
         self.shared.state().problems += 1;
-        match self.shared.style {
-            Style::Json => output::json(&json!({
-                "event": "problem", "subject": problem.subject, "message": problem.message,
-            })),
-            _ => self.shared.above(&format!("{problem}")),
+        if self.shared.shown.json {
+            let problem = json!({ "event": "problem", "subject": problem.subject, "message": problem.message });
+            return self.shared.beside(|| output::json(&problem));
         }
+        self.shared.above(&problem.to_string());
     }
 
     fn waiting(&self, waiting: Option<Waiting<'_>>) {
@@ -326,7 +390,7 @@ impl Monitor for ConsoleMonitor {
             }
         };
         // A bar shows it while it lasts, and JSON in its events.
-        if let Some(line) = line.filter(|_| self.shared.style == Style::Lines) {
+        if let Some(line) = line.filter(|_| self.shared.shown.style == Style::Lines) {
             self.shared.above(&line);
         }
     }
@@ -348,7 +412,7 @@ mod tests {
 
     #[test]
     fn the_line_says_what_is_waited_for() {
-        let monitor = ConsoleMonitor::start((Style::Quiet, false));
+        let monitor = ConsoleMonitor::start(Shown { style: Style::Quiet, quiet: true, steps: false, json: false });
         let told = Instant::now().checked_sub(Duration::from_secs(15)).expect("this machine runs for longer");
         let state = State {
             phase: "opening the repository".into(),
@@ -362,7 +426,7 @@ mod tests {
 
     #[test]
     fn the_line_says_what_is_known() {
-        let monitor = ConsoleMonitor::start((Style::Quiet, false));
+        let monitor = ConsoleMonitor::start(Shown { style: Style::Quiet, quiet: true, steps: false, json: false });
         monitor.phase("backing up");
         monitor.add(Counter::Entries, 12);
         monitor.add(Counter::Bytes, 5 << 20);

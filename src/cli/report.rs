@@ -1,5 +1,10 @@
 //! Printing an error: what failed, why, link by link, and one hint what to try.
 
+use std::io::IsTerminal;
+
+use clap::builder::Styles;
+use clap::builder::styling::Style;
+
 use crate::cli::exit::{Exit, is_denied, store_error};
 use crate::cli::output;
 use crate::database::DatabaseError;
@@ -11,26 +16,47 @@ use crate::repository::snapshots::SnapshotError;
 use crate::source::SourceError;
 use crate::store::StoreErrorKind;
 
-/// Prints an error to standard error; with `json`, as an object on standard output too.
+/// Prints an error to standard error; with `json`, as an object on standard output instead.
 pub fn print(error: &anyhow::Error, exit: Exit, json: bool) {
-    let causes: Vec<String> = error.chain().skip(1).map(ToString::to_string).collect();
-    let hint = hint(error);
+    let mut told = vec![error.to_string()];
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        // A library's error often repeats what it was caused by.
+        if !told.iter().any(|earlier| earlier.contains(&cause)) {
+            told.push(cause);
+        }
+    }
+    print_parts(&told, hint(error).as_deref(), exit, json);
+}
+
+/// Prints what went wrong, link by link, and what to try.
+pub fn print_parts(told: &[String], hint: Option<&str>, exit: Exit, json: bool) {
+    let (message, causes) = told.split_first().expect("an error says something");
     if json {
-        output::json(&serde_json::json!({
+        return output::json(&serde_json::json!({
             "event": "error",
-            "message": error.to_string(),
+            "message": message,
             "causes": causes,
             "hint": hint,
             "exit_code": exit as u8,
         }));
-        return;
     }
-    output::say(&format!("error: {error}"));
+    let styles = Styles::default();
+    output::say(&format!("{} {message}", coloured(styles.get_error(), "error:")));
     for cause in causes {
         output::say(&format!("  caused by: {cause}"));
     }
     if let Some(hint) = hint {
-        output::say(&format!("hint: {hint}"));
+        output::say(&format!("{} {hint}", coloured(styles.get_valid(), "hint:")));
+    }
+}
+
+/// Returns text in the colours that clap gives its own errors, where standard error takes any.
+fn coloured(style: &Style, text: &str) -> String {
+    let is_set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    let is_dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
+    match std::io::stderr().is_terminal() && !is_set("NO_COLOR") && !is_dumb {
+        true => format!("{style}{text}{style:#}"),
+        false => text.to_owned(),
     }
 }
 

@@ -2,14 +2,19 @@
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
+use std::time::Duration;
 
+use anyhow::Context;
 use serde_json::json;
 
-use crate::cli::connect::{GlobalArgs, cancel_on_signals};
+use crate::cli::connect::GlobalArgs;
 use crate::cli::exit::{Exit, usage};
 use crate::cli::output;
+use crate::cli::progress::ConsoleMonitor;
+use crate::cli::question;
 use crate::cli::restore_database::{self, IntoDatabaseArgs};
 use crate::cli::select::{self, FilterArgs};
+use crate::cli::signals::cancel_on_signals;
 use crate::model::path::display_bytes;
 use crate::model::units::ByteSize;
 use crate::ops::restore::{RestoreOptions, RestoreReport, Selection, remove_extras, restore};
@@ -102,14 +107,14 @@ pub async fn run(global: &GlobalArgs, args: Args) -> anyhow::Result<Exit> {
     let mut removed = 0;
     if !report.extras.is_empty() {
         show_extras(&report, args.dry_run, global.json);
-        if !args.dry_run && (args.yes || confirmed(report.extras.len())?) {
+        if !args.dry_run && (args.yes || confirmed(&monitor, report.extras.len()).await?) {
             removed = remove_extras(&target, &report.extras, &*monitor)?;
         }
     }
     if global.json {
-        output::json(&summary_json(&report, removed, args.dry_run));
+        output::json(&summary_json(&report, removed, args.dry_run, monitor.elapsed()));
     } else if !global.quiet {
-        print_summary(&report, removed, args.dry_run);
+        print_summary(&report, removed, args.dry_run, monitor.elapsed());
     }
     Ok(match (report.damaged.is_empty(), monitor.problem_count()) {
         (false, _) => Exit::Damaged,
@@ -132,14 +137,18 @@ fn show_extras(report: &RestoreReport, dry_run: bool, json: bool) {
     }
 }
 
-fn confirmed(extras: usize) -> anyhow::Result<bool> {
-    output::ask(&format!("remove {} with all that is in them? [y/N] ", output::count(extras as u64, "entry")));
-    let mut answer = String::new();
-    std::io::stdin().read_line(&mut answer)?;
-    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+async fn confirmed(monitor: &ConsoleMonitor, extras: usize) -> anyhow::Result<bool> {
+    let extras = output::count(extras as u64, "entry");
+    let question = format!("remove {extras} with all that is in them? [y/N] ");
+    let answer = question::ask(monitor, &question).await.context("nothing was removed; what was restored is there")?;
+    let agreed = matches!(answer.trim(), "y" | "Y" | "yes");
+    if !agreed {
+        monitor.note("nothing was removed");
+    }
+    Ok(agreed)
 }
 
-fn summary_json(report: &RestoreReport, removed: u64, dry_run: bool) -> serde_json::Value {
+fn summary_json(report: &RestoreReport, removed: u64, dry_run: bool, elapsed: Duration) -> serde_json::Value {
     json!({
         "event": "summary",
         "dry_run": dry_run,
@@ -152,11 +161,11 @@ fn summary_json(report: &RestoreReport, removed: u64, dry_run: bool) -> serde_js
         "owners_missed": report.owners_missed,
         "extras": report.extras.len(),
         "removed": removed,
-        "seconds": report.duration.as_secs_f64(),
+        "seconds": elapsed.as_secs_f64(),
     })
 }
 
-fn print_summary(report: &RestoreReport, removed: u64, dry_run: bool) {
+fn print_summary(report: &RestoreReport, removed: u64, dry_run: bool, elapsed: Duration) {
     let would = if dry_run { "would be " } else { "" };
     let files = output::count(report.written_files, "file");
     output::line(&format!("{files} {would}restored, {}", ByteSize(report.written_bytes)));
@@ -179,5 +188,5 @@ fn print_summary(report: &RestoreReport, removed: u64, dry_run: bool) {
             output::line(&format!("  {path}"));
         }
     }
-    output::line(&format!("duration {}", output::duration(report.duration)));
+    output::line(&format!("duration {}", output::duration(elapsed)));
 }

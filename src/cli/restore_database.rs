@@ -2,14 +2,18 @@
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
+use std::time::Duration;
 
+use anyhow::Context;
 use serde_json::json;
 
-use crate::cli::connect::{GlobalArgs, cancel_on_signals};
+use crate::cli::connect::GlobalArgs;
 use crate::cli::databases;
 use crate::cli::exit::{Exit, usage};
+use crate::cli::progress::ConsoleMonitor;
 use crate::cli::select::{self, FilterArgs};
-use crate::cli::{output, report};
+use crate::cli::signals::cancel_on_signals;
+use crate::cli::{output, question, report};
 use crate::database::postgres::MAINTENANCE;
 use crate::database::url::Engine;
 use crate::model::path::EntryPath;
@@ -129,7 +133,7 @@ pub async fn run(
     }
     planned.notes.iter().for_each(|note| monitor.note(note));
     if planned.obstacles.is_empty() {
-        confirm(&planned, &args.confirm)?;
+        confirm(&monitor, &planned, &args.confirm).await?;
     }
     let report = apply(reader, &options, planned, monitor.clone(), cancel).await;
     monitor.finish();
@@ -139,9 +143,9 @@ pub async fn run(
         return Err(report.failed.remove(0).1.into());
     }
     if global.json {
-        output::json(&summary_json(&report));
+        output::json(&summary_json(&report, monitor.elapsed()));
     } else if !global.quiet || !report.failed.is_empty() {
-        print_summary(&report);
+        print_summary(&report, monitor.elapsed());
     }
     let mut first = None;
     for (_, error) in report.failed {
@@ -171,7 +175,7 @@ fn choice(args: &IntoDatabaseArgs) -> Choice {
 }
 
 /// Lets the user type the name of each database that is to be replaced.
-fn confirm(plan: &Plan, confirmed: &[String]) -> anyhow::Result<()> {
+async fn confirm(monitor: &ConsoleMonitor, plan: &Plan, confirmed: &[String]) -> anyhow::Result<()> {
     for database in plan.databases.iter().filter(|database| database.replaces() && !confirmed.contains(&database.name))
     {
         let name = &database.name;
@@ -182,9 +186,8 @@ fn confirm(plan: &Plan, confirmed: &[String]) -> anyhow::Result<()> {
             0 => String::new(),
             connections => format!(" and ends {}", output::count(connections, "connection")),
         };
-        output::ask(&format!("this replaces the database {name}{connections}; type its name to go on: "));
-        let mut typed = String::new();
-        std::io::stdin().read_line(&mut typed)?;
+        let question = format!("this replaces the database {name}{connections}; type its name to go on: ");
+        let typed = question::ask(monitor, &question).await.context("nothing was changed")?;
         if typed.trim() != name {
             return Err(usage(format!("{name} was not confirmed; nothing was changed")));
         }
@@ -247,7 +250,7 @@ fn show(plan: &Plan, json: bool) {
     }
 }
 
-fn summary_json(report: &RestoreDatabaseReport) -> serde_json::Value {
+fn summary_json(report: &RestoreDatabaseReport, elapsed: Duration) -> serde_json::Value {
     let databases: Vec<_> = report
         .databases
         .iter()
@@ -266,11 +269,11 @@ fn summary_json(report: &RestoreDatabaseReport) -> serde_json::Value {
         "databases": databases,
         "failed": failed.collect::<Vec<_>>(),
         "not_begun": report.not_begun,
-        "seconds": report.duration.as_secs_f64(),
+        "seconds": elapsed.as_secs_f64(),
     })
 }
 
-fn print_summary(report: &RestoreDatabaseReport) {
+fn print_summary(report: &RestoreDatabaseReport, elapsed: Duration) {
     for database in &report.databases {
         let failed = match database.failed_statements {
             0 => String::new(),
@@ -283,5 +286,5 @@ fn print_summary(report: &RestoreDatabaseReport) {
     }
     report.failed.iter().for_each(|(name, _)| output::line(&format!("{name} NOT RESTORED, see below")));
     report.not_begun.iter().for_each(|name| output::line(&format!("{name} not begun")));
-    output::line(&format!("duration {}", output::duration(report.duration)));
+    output::line(&format!("duration {}", output::duration(elapsed)));
 }

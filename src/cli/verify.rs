@@ -1,10 +1,13 @@
 //! `coffre verify`
 
+use std::time::Duration;
+
 use serde_json::json;
 
-use crate::cli::connect::{GlobalArgs, cancel_on_signals};
+use crate::cli::connect::GlobalArgs;
 use crate::cli::exit::Exit;
 use crate::cli::output;
+use crate::cli::signals::cancel_on_signals;
 use crate::model::units::ByteSize;
 use crate::ops::verify::{Finding, ReadData, VerifyOptions, VerifyReport, verify};
 use crate::store::OpenMode;
@@ -34,13 +37,13 @@ pub async fn run(global: &GlobalArgs, args: Args) -> anyhow::Result<Exit> {
         for finding in &report.findings {
             output::json(&finding_json(finding));
         }
-        output::json(&summary_json(&report));
+        output::json(&summary_json(&report, monitor.elapsed()));
     } else {
         for finding in &report.findings {
             print_finding(finding);
         }
         if !global.quiet {
-            print_summary(&report, read_data);
+            print_summary(&report, read_data, monitor.elapsed());
         }
     }
     Ok(if report.findings.is_empty() { Exit::Done } else { Exit::Damaged })
@@ -88,7 +91,7 @@ fn print_finding(finding: &Finding) {
     }
 }
 
-fn summary_json(report: &VerifyReport) -> serde_json::Value {
+fn summary_json(report: &VerifyReport, elapsed: Duration) -> serde_json::Value {
     json!({
         "event": "summary",
         "clean": report.findings.is_empty(),
@@ -102,11 +105,11 @@ fn summary_json(report: &VerifyReport) -> serde_json::Value {
         "packs_read": report.packs_read,
         "bytes_read": report.bytes_read,
         "cycle_completed": report.cycle_completed,
-        "seconds": report.duration.as_secs_f64(),
+        "seconds": elapsed.as_secs_f64(),
     })
 }
 
-fn print_summary(report: &VerifyReport, read_data: ReadData) {
+fn print_summary(report: &VerifyReport, read_data: ReadData, elapsed: Duration) {
     output::line(&format!(
         "checked   {}, {}, {}, {}",
         output::count(report.snapshots, "snapshot"),
@@ -122,7 +125,7 @@ fn print_summary(report: &VerifyReport, read_data: ReadData) {
     for note in &report.notes {
         output::line(&format!("note      {note}"));
     }
-    output::line(&format!("duration  {}", output::duration(report.duration)));
+    output::line(&format!("duration  {}", output::duration(elapsed)));
     match (report.findings.len() as u64, read_data) {
         (0, ReadData::No) => output::line("result    clean; the data itself was not read (--read-data)"),
         (0, _) => output::line("result    clean"),

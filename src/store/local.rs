@@ -15,6 +15,7 @@ use std::time::{Duration, SystemTime};
 use async_trait::async_trait;
 use bytes::Bytes;
 
+use crate::blocking::blocking;
 use crate::model::id::hex;
 use crate::model::key::ObjectKey;
 use crate::store::{ObjectInfo, OpenMode, Store, StoreError, StoreErrorKind};
@@ -85,7 +86,7 @@ impl LocalStore {
         work: impl FnOnce(&Inner) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let inner = self.0.clone();
-        tokio::task::spawn_blocking(move || work(&inner)).await.expect("file work does not panic")
+        blocking(move || work(&inner)).await
     }
 }
 

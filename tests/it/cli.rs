@@ -135,7 +135,7 @@ fn every_mistake_has_its_code_and_a_hint() {
     desk.backup();
     let cases: [(&[&str], i32, &str); 14] = [
         (&["--repo", "nowhere", "snapshots"], 10, "error: there is no repository at nowhere\nhint: "),
-        (&["init"], 1, "error: there is a repository at "),
+        (&["init", "--show-identity"], 1, "error: there is a repository at "),
         (&["restore", "latest"], 2, "--target <DIR>"),
         (&["restore", "ffff", "--target", "x"], 1, "error: there is no snapshot \"ffff\"\nhint: `coffre snapshots`"),
         (&["restore", "latest:/absent", "--target", "x"], 1, "has no /absent\n"),
@@ -364,14 +364,14 @@ fn secrets_show_nowhere() {
 }
 
 #[test]
-fn a_reader_that_goes_away_is_no_error() {
+fn a_reader_that_goes_away_is_told_by_the_exit_code_alone() {
     let desk = Desk::with_repository();
     desk.backup();
     let path = format!("latest:{}", desk.at("source/sub/b.txt").display());
     let mut child = desk.command(&["dump", &path]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("runs");
     drop(child.stdout.take());
     let run: Run = child.wait_with_output().expect("ends").into();
-    assert_eq!((run.code, run.err.as_str()), (0, ""));
+    assert_eq!((run.code, run.err.as_str()), (141, ""));
 }
 
 /// The same through S3, as a production host would: with the key that may not delete.

@@ -17,6 +17,8 @@ mod layers;
 mod manual;
 mod old_repositories;
 mod passphrases;
+mod pipes;
+mod pty;
 mod python_reader;
 mod repository;
 mod requests;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
+use crate::blocking::{blocking, finished};
 use crate::model::entry::{ChunkRef, FileContent, Hole};
 use crate::model::id::PackId;
 use crate::repository::index::table::Location;
@@ -259,7 +260,7 @@ impl Window {
     async fn next(&mut self) -> Option<Result<FramePart, ReadError>> {
         let number = self.order.pop_front()?;
         if let Frame::Coming(task) = &mut self.frames[number] {
-            let there = task.await.expect("reading a frame does not panic");
+            let there = finished(task).await;
             self.frames[number] = Frame::There(there);
         }
         let Frame::There(parts) = &mut self.frames[number] else { unreachable!("awaited above") };
@@ -291,8 +292,7 @@ async fn read(
     let parts = match reader.frame(&wanted[0].1).await {
         Ok(frame) => {
             let (reader, wanted) = (reader.clone(), wanted.clone());
-            let taking = tokio::task::spawn_blocking(move || take(&reader, frame, &wanted));
-            taking.await.expect("checking does not panic")
+            blocking(move || take(&reader, frame, &wanted)).await
         }
         Err(error) if !error.is_damage() => return wanted.iter().map(|_| Err(error.clone())).collect(),
         Err(_) => vec![None; wanted.len()],

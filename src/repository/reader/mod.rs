@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use tokio::sync::OnceCell;
 
+use crate::blocking::blocking;
 use crate::compress::{DecompressError, decompress};
 use crate::crypto::CryptoError;
 use crate::crypto::chunk_id::ChunkHasher;
@@ -303,10 +304,7 @@ impl Reader {
 
     async fn decoded(self: &Arc<Self>, location: Location, sealed: Bytes) -> Result<Arc<Vec<u8>>, ReadError> {
         let reader = self.clone();
-        tokio::task::spawn_blocking(move || reader.decode_frame(&location, sealed.into()))
-            .await
-            .expect("decoding a frame does not panic")
-            .map(Arc::new)
+        blocking(move || reader.decode_frame(&location, sealed.into())).await.map(Arc::new)
     }
 
     /// Opens and decompresses a fetched frame. CPU work: call it from the blocking pool.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use futures::stream::{FuturesOrdered, StreamExt};
 use tokio::task::JoinHandle;
 
+use crate::blocking::finished;
 use crate::format::tree::Node;
 use crate::model::entry::Entry;
 use crate::model::id::ChunkId;
@@ -99,7 +100,7 @@ impl TreeWalk {
             self.read_ahead().await;
             match self.leaves.next().await {
                 Some(leaf) => {
-                    let (pending, node) = leaf.expect("reading a node does not panic");
+                    let (pending, node) = finished(std::future::ready(leaf)).await;
                     self.take_leaf(pending, node);
                 }
                 None if self.damaged.is_empty() => return None,

@@ -17,6 +17,7 @@ use aws_smithy_types::base64;
 use bytes::{Bytes, BytesMut};
 use md5::{Digest, Md5};
 
+use crate::blocking::blocking;
 use crate::model::id::hex;
 use crate::model::key::{ObjectKey, ObjectKind};
 use crate::store::location::S3Location;
@@ -355,7 +356,7 @@ async fn digest(body: Bytes) -> [u8; 16] {
     if body.len() < 64 << 10 {
         return Md5::digest(&body).into();
     }
-    tokio::task::spawn_blocking(move || Md5::digest(&body).into()).await.expect("digesting does not panic")
+    blocking(move || Md5::digest(&body).into()).await
 }
 
 /// Tells whether an entity tag agrees with an MD5, or `None` where the tag is none.

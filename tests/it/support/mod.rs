@@ -8,6 +8,7 @@ pub mod place;
 pub mod postgres;
 pub mod proxy;
 pub mod s3_server;
+pub mod terminal;
 pub mod tree;
 
 use std::collections::BTreeMap;

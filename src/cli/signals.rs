@@ -1,0 +1,130 @@
+//! SIGINT, SIGTERM and SIGHUP: they end a question at once, an operation cleanly, and the second one anything at once.
+//!
+//! Who never asks to hear them keeps the system's own handling. A SIGHUP that is ignored, as under `nohup`, stays so.
+
+use std::sync::{Arc, Mutex, OnceLock};
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
+
+use crate::cancel::Cancel;
+use crate::cli::Exit;
+use crate::cli::progress::ConsoleMonitor;
+
+/// What the next signal does.
+#[derive(Default)]
+struct Listening {
+    /// Ends this question, before anything else.
+    question: Option<oneshot::Sender<()>>,
+    /// Asks this operation to end; without one the program ends.
+    operation: Option<(Cancel, Arc<ConsoleMonitor>)>,
+}
+
+static LISTENING: Mutex<Listening> = Mutex::new(Listening { question: None, operation: None });
+
+/// Turns the first signal into a request to end cleanly; a second one ends the program at once.
+///
+/// # Errors
+/// When the system does not let signals be caught.
+pub fn cancel_on_signals(monitor: &Arc<ConsoleMonitor>) -> anyhow::Result<Cancel> {
+    let cancel = monitor.cancel().clone();
+    listening().operation = Some((cancel.clone(), monitor.clone()));
+    listen()?;
+    Ok(cancel)
+}
+
+/// Returns what a signal ends from now on; when it is dropped, signals do again what they did before.
+///
+/// # Errors
+/// As [`cancel_on_signals`].
+pub(super) fn during_question() -> anyhow::Result<impl Future<Output = ()>> {
+    let (sender, receiver) = oneshot::channel();
+    listening().question = Some(sender);
+    listen()?;
+    Ok(async move {
+        // The sender goes away unused only with the next question.
+        if receiver.await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    })
+}
+
+fn listening() -> std::sync::MutexGuard<'static, Listening> {
+    LISTENING.lock().expect("no panic while held")
+}
+
+/// Starts the task that hears signals, once.
+fn listen() -> anyhow::Result<()> {
+    static BEGUN: OnceLock<()> = OnceLock::new();
+    if BEGUN.get().is_some() {
+        return Ok(());
+    }
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut hangup = match is_ignored(SignalKind::hangup()) {
+        true => None,
+        false => Some(signal(SignalKind::hangup())?),
+    };
+    if BEGUN.set(()).is_ok() {
+        tokio::spawn(async move {
+            loop {
+                let hung_up = async {
+                    match &mut hangup {
+                        Some(hangup) => received(hangup).await,
+                        None => std::future::pending().await,
+                    }
+                };
+                tokio::select! { () = received(&mut interrupt) => {}, () = received(&mut terminate) => {}, () = hung_up => {} }
+                heard();
+            }
+        });
+    }
+    Ok(())
+}
+
+async fn received(signal: &mut Signal) {
+    if signal.recv().await.is_none() {
+        std::future::pending::<()>().await;
+    }
+}
+
+fn heard() {
+    let mut listening = listening();
+    if let Some(question) = listening.question.take() {
+        // One that has its answer has let go of the other end.
+        if question.send(()).is_ok() {
+            listening.operation = None;
+            return;
+        }
+    }
+    match listening.operation.take() {
+        Some((cancel, monitor)) => {
+            drop(listening);
+            cancel.cancel();
+            monitor.note("ending cleanly; once more to end at once");
+        }
+        None => std::process::exit(Exit::Interrupted as i32),
+    }
+}
+
+/// Tells whether the program was started with this signal ignored.
+fn is_ignored(kind: SignalKind) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    ignored_mask(&status) >> (kind.as_raw_value() - 1) & 1 == 1
+}
+
+fn ignored_mask(status: &str) -> u64 {
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_mask_of_ignored_signals_is_read() {
+        assert_eq!(ignored_mask("Name:\tcoffre\nSigIgn:\t0000000000001001\nSigCgt:\t0000000000000440\n"), 0x1001);
+        assert_eq!(ignored_mask(""), 0);
+    }
+}
