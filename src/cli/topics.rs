@@ -92,6 +92,8 @@ fn environment(program: &Command) -> Section {
             "Where the cache is, the first set by systemd; --cache-dir comes before both.",
         ),
         ("HOME", "Where ~ is; without it, the home directory in the password file."),
+        ("NO_COLOR", "Set to anything, errors have no colours; nor have they where TERM is dumb or not set."),
+        ("COLUMNS", "How wide tables are where standard output is no terminal; else they are as wide as they get."),
         ("TMPDIR", "Where files are spooled, in place of /var/tmp; --spool-dir comes before it."),
         ("PATH", "Where client programs of databases and the programs of --command are looked for."),
         ("PGPASSFILE, PGPASSWORD, PGCONNECT_TIMEOUT and others of PostgreSQL", "Heard by its clients."),
