@@ -396,12 +396,12 @@ impl Monitor for ConsoleMonitor {
     }
 
     fn note(&self, note: Problem) {
-        match self.shared.style {
-            Style::Quiet => {}
-            Style::Json => output::json(&json!({
-                "event": "note", "subject": note.subject, "message": note.message,
-            })),
-            _ => self.shared.above(&format!("{note}")),
+        let shown = self.shared.shown;
+        if shown.json {
+            let note = json!({ "event": "note", "subject": note.subject, "message": note.message });
+            self.shared.beside(|| output::json(&note));
+        } else if !shown.quiet {
+            self.shared.above(&note.to_string());
         }
     }
 }
