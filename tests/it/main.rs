@@ -11,6 +11,7 @@ mod damage;
 mod damage_or_way;
 mod databases;
 mod decoders;
+mod exit_codes;
 mod index;
 mod kit;
 mod layers;
@@ -28,6 +29,7 @@ mod s3_faults;
 mod source_command;
 mod source_files;
 mod store_contract;
+mod store_waits;
 mod support;
 mod systemd;
 

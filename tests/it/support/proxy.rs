@@ -51,6 +51,7 @@ pub fn s3_error(status: &str, code: &str) -> Wire {
 #[derive(Default)]
 struct Script {
     plan: Vec<(String, Wire)>,
+    rules: Vec<(String, String, Wire)>,
     log: Vec<String>,
 }
 
@@ -87,6 +88,13 @@ impl Proxy {
         self.script.lock().expect("no panic while held").plan.push((method.to_owned(), wire));
     }
 
+    /// Does `wire` from now on to every request of that method (to all, where it is empty) whose path contains `part`, unless
+    /// something is planned for it.
+    pub fn always(&self, method: &str, part: &str, wire: Wire) {
+        let rule = (method.to_owned(), part.to_owned(), wire);
+        self.script.lock().expect("no panic while held").rules.push(rule);
+    }
+
     /// Drops what is planned still.
     pub fn forget_plan(&self) {
         self.script.lock().expect("no panic while held").plan.clear();
@@ -111,12 +119,16 @@ impl Drop for Proxy {
 async fn serve(mut client: TcpStream, upstream: SocketAddr, script: &Mutex<Script>) -> std::io::Result<()> {
     client.set_nodelay(true)?;
     let Some(mut request) = read_head(&mut client).await? else { return Ok(()) };
-    let method = String::from_utf8_lossy(&request).split(' ').next().unwrap_or_default().to_owned();
+    let line = String::from_utf8_lossy(&request).lines().next().unwrap_or_default().to_owned();
+    let (method, path) = line.split_once(' ').map(|(method, rest)| (method.to_owned(), rest)).unwrap_or_default();
     let wire = {
         let mut script = script.lock().expect("no panic while held");
         script.log.push(method.clone());
         let planned = script.plan.iter().position(|(wanted, _)| *wanted == method);
-        planned.map(|index| script.plan.remove(index).1)
+        let applies =
+            |rule: &&(String, String, Wire)| (rule.0.is_empty() || rule.0 == method) && path.contains(&rule.1);
+        let ruled = script.rules.iter().find(applies).map(|rule| rule.2.clone());
+        planned.map(|index| script.plan.remove(index).1).or(ruled)
     };
     let pace = match &wire {
         Some(Wire::SlowSending(piece, pause)) => Some((*piece, *pause)),

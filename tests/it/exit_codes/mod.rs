@@ -1,0 +1,3 @@
+//! The table of exit codes: every verb, whatever goes wrong.
+
+mod faults;
