@@ -144,6 +144,11 @@ pub(super) fn store_error<'a>(cause: &'a (dyn std::error::Error + 'static)) -> O
     cause.downcast_ref::<StoreError>().or(shared)
 }
 
+/// Tells whether a request was dropped because ending was asked for.
+pub(super) fn is_interrupted(error: &anyhow::Error) -> bool {
+    error.chain().filter_map(store_error).any(|error| error.kind == StoreErrorKind::Interrupted)
+}
+
 /// Tells whether the store refused for want of rights.
 pub(super) fn is_denied(error: &anyhow::Error) -> bool {
     error.chain().filter_map(store_error).any(|error| error.kind == StoreErrorKind::Denied)

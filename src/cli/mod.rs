@@ -115,6 +115,8 @@ pub async fn run(arguments: Vec<OsString>) -> Exit {
         Ok(exit) => exit,
         Err(error) => {
             let exit = Exit::of(&error);
+            // What was dropped on its way when ending was asked for is no news.
+            let error = if exit::is_interrupted(&error) { anyhow::anyhow!("interrupted") } else { error };
             report::print(&error, exit, json);
             exit
         }

@@ -113,6 +113,13 @@ struct State {
     asked: Duration,
 }
 
+/// Says what is waited for, and for how long once that is worth a word.
+fn waiting_for(so_far: Duration, cause: &str) -> String {
+    let so_far = Some(so_far).filter(|so_far| *so_far >= Duration::from_secs(2));
+    let so_far = so_far.map_or_else(String::new, |so_far| format!(" for {}", output::duration(so_far)));
+    format!("waiting for the store{so_far}: {cause}")
+}
+
 /// A line says that the store is waited for no more often than this.
 const WAITING_LINES: Duration = Duration::from_secs(60);
 /// A wait this long that was told is told to be over, too.
@@ -269,7 +276,7 @@ impl Shared {
         let get = |counter| self.counters.get(counter);
         let mut parts = vec![state.phase.clone()];
         if let Some((cause, since)) = &state.waiting {
-            parts.push(format!("waiting for the store for {}: {cause}", output::duration(since.elapsed())));
+            parts.push(waiting_for(since.elapsed(), cause));
         }
         let of = |done: String, total: Option<String>| total.map_or(done.clone(), |total| format!("{done} of {total}"));
         let (entries, bytes) = (get(Counter::Entries), get(Counter::Bytes));
@@ -380,13 +387,12 @@ impl Monitor for ConsoleMonitor {
                     let is_due = state.waiting_told.is_none_or(|told| told.elapsed() >= WAITING_LINES);
                     is_due.then(|| {
                         state.waiting_told = Some(Instant::now());
-                        let so_far = output::duration(waiting.so_far);
-                        format!("waiting for the store for {so_far}: {}", waiting.cause)
+                        waiting_for(waiting.so_far, waiting.cause)
                     })
                 }
                 None => lasted
                     .filter(|lasted| *lasted >= WAITING_OVER)
-                    .map(|lasted| format!("the store was waited for for {}", output::duration(lasted))),
+                    .map(|lasted| format!("the store answers again, after {}", output::duration(lasted))),
             }
         };
         // A bar shows it while it lasts, and JSON in its events.

@@ -162,7 +162,7 @@ fn restore_hint(error: &RestoreDatabaseError) -> Option<String> {
         RestoreDatabaseError::Server { source, .. } | RestoreDatabaseError::Database(source) => {
             return Some(database_hint(source));
         }
-        RestoreDatabaseError::Unreadable { .. } => {
+        RestoreDatabaseError::Unreadable { source, .. } if source.is_damage() => {
             "choose another snapshot; `coffre verify --read-data` tells what else is hit"
         }
         _ => return None,

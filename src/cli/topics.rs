@@ -86,6 +86,10 @@ fn environment(program: &Command) -> Section {
         ("AWS_SHARED_CREDENTIALS_FILE", "That file, in place of ~/.aws/credentials."),
         ("AWS_REGION, AWS_DEFAULT_REGION", "Region to sign for at an endpoint that is not known by name."),
         ("AWS_CA_BUNDLE", "Certificates (PEM) to trust for the store, where --ca-file is not given."),
+        (
+            "HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY",
+            "Proxies to buckets with TLS, without it, or both, and the hosts that are reached without them; also in lower case.",
+        ),
         ("CREDENTIALS_DIRECTORY", "Set by systemd: see CREDENTIALS."),
         (
             "CACHE_DIRECTORY, XDG_CACHE_HOME",

@@ -9,7 +9,6 @@ use crate::ops::LookError;
 use crate::progress::Monitor;
 use crate::repository::Repository;
 use crate::repository::index::Index;
-use crate::repository::snapshots::SnapshotError;
 
 /// Objects of one kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,7 +71,7 @@ pub async fn stats(repository: &Arc<Repository>, monitor: &dyn Monitor) -> Resul
                 report.restored_bytes += snapshot.counts.bytes;
                 report.entries += snapshot.counts.entries();
             }
-            Err(error @ SnapshotError::Damaged { .. }) => report.unreadable.push(format!("{id}: {error}")),
+            Err(error) if error.is_damage() => report.unreadable.push(format!("{id}: {error}")),
             Err(error) => return Err(error.into()),
         }
     }

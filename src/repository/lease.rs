@@ -20,6 +20,9 @@ pub const LEASE_SECONDS: i64 = 30 * 60;
 /// How often a lease is renewed.
 const RENEWAL: Duration = Duration::from_secs(5 * 60);
 
+/// How long a run waits at its end until its lease is deleted.
+const RELEASE: Duration = Duration::from_secs(10);
+
 /// A lease that is renewed in the background until it is released.
 #[derive(Debug)]
 pub struct HeldLease {
@@ -72,10 +75,12 @@ impl HeldLease {
         self.expires.load(Ordering::Relaxed) >= self.clock.now().seconds
     }
 
-    /// Ends the lease. Where deleting is not allowed it expires by itself, so a refusal is no failure.
+    /// Ends the lease. Where deleting is not allowed, or takes long, it expires by itself: that is no failure, and nothing to wait
+    /// for.
     pub async fn release(self) {
         self.renewing.abort();
-        let _ = self.repository.store().delete(&ObjectKey::session(self.session)).await;
+        let key = ObjectKey::session(self.session);
+        let _ = tokio::time::timeout(RELEASE, self.repository.store().delete(&key)).await;
     }
 }
 

@@ -211,15 +211,22 @@ impl Repository {
         stream::iter(ids).map(open).buffered(FETCHES)
     }
 
-    /// Opens all snapshots, the oldest first; each may fail by itself.
+    /// Opens all snapshots, the oldest first; each may be damaged by itself.
     ///
     /// # Errors
-    /// [`SnapshotError::List`] when they cannot even be listed.
+    /// When they cannot be listed, or one of them is out of reach: that says nothing about it.
     pub async fn snapshots(
         self: &Arc<Self>,
     ) -> Result<Vec<(SnapshotId, Result<Snapshot, SnapshotError>)>, SnapshotError> {
         let ids = self.snapshot_ids().await?;
-        let mut snapshots: Vec<_> = self.listed_snapshots(ids).collect().await;
+        let mut opening = self.listed_snapshots(ids);
+        let mut snapshots = Vec::new();
+        while let Some((id, snapshot)) = opening.next().await {
+            match snapshot {
+                Err(error) if !error.is_damage() => return Err(error),
+                snapshot => snapshots.push((id, snapshot)),
+            }
+        }
         // Names tell the second only.
         snapshots.sort_by_key(|(id, snapshot)| snapshot.as_ref().map_or_else(|_| id.time(), |it| it.started));
         Ok(snapshots)

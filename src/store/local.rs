@@ -371,8 +371,7 @@ fn identity(root: &Path) -> io::Result<u64> {
 }
 
 /// Failures of the way to a file system: the device or server behind it is gone, for now or for good.
-const WAY: [i32; 12] = [
-    libc::EIO,
+const WAY: [i32; 11] = [
     libc::ESTALE,
     libc::ETIMEDOUT,
     libc::EBUSY,
@@ -393,6 +392,9 @@ fn error_at(operation: &'static str, subject: impl std::fmt::Display, source: io
         ErrorKind::QuotaExceeded => (StoreErrorKind::Full, "the disk quota is used up"),
         ErrorKind::PermissionDenied => (StoreErrorKind::Denied, "permission denied"),
         ErrorKind::ReadOnlyFilesystem => (StoreErrorKind::Denied, "the file system is read-only"),
+        _ if source.raw_os_error() == Some(libc::EIO) => {
+            (StoreErrorKind::Unavailable, "the disk or its file system failed")
+        }
         _ if source.raw_os_error().is_some_and(|code| WAY.contains(&code)) => {
             (StoreErrorKind::Unavailable, "the file system does not answer")
         }

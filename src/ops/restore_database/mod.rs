@@ -17,7 +17,7 @@ use crate::ops::dump::DumpError;
 use crate::ops::{Cancel, LookError};
 use crate::process::said;
 use crate::progress::{Monitor, Problem};
-use crate::repository::reader::Reader;
+use crate::repository::reader::{ReadError, Reader};
 
 mod feed;
 mod mysql;
@@ -130,13 +130,14 @@ pub enum RestoreDatabaseError {
         /// Their names.
         names: Vec<String>,
     },
-    /// What the snapshot has of databases is not known, since its tree is damaged.
-    #[error("{part} cannot be read: {why}")]
+    /// What the snapshot has of databases is not known, since its tree is damaged or out of reach.
+    #[error("{part} cannot be read")]
     Unreadable {
         /// What is lost of the tree.
         part: String,
         /// Why.
-        why: String,
+        #[source]
+        source: ReadError,
     },
     /// Something stands against it.
     #[error("{}", reasons.join("; "))]

@@ -123,7 +123,7 @@ async fn find_streams(
     while let Some(entry) = walk.next().await {
         let entry = entry.map_err(|damaged| RestoreDatabaseError::Unreadable {
             part: reading::lost_part(&damaged),
-            why: damaged.error.to_string(),
+            source: damaged.error,
         })?;
         let EntryKind::Stream(content, detail) = entry.kind else { continue };
         let format = detail.facts.get(fact::FORMAT).and_then(|name| Format::from_name(name));

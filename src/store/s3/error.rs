@@ -35,7 +35,7 @@ where
     }
     match &error {
         SdkError::TimeoutError(_) => {
-            StoreError::new(operation, subject, StoreErrorKind::Unavailable, "the store did not answer in time")
+            StoreError::new(operation, subject, StoreErrorKind::TimedOut, "the store did not answer in time")
         }
         SdkError::DispatchFailure(failure) => {
             let timed_out = failure.is_timeout();
