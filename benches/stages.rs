@@ -57,7 +57,7 @@ fn dedup() -> DedupSecret {
     let (secret, public) = new_domain_key();
     let dedup = DedupSecret::random(DomainId([2; 16]), 1);
     let record = DomainRecord::seal(repository, &reader, "main", &dedup, &secret, public);
-    let keyring = Keyring { repository, counter: 1, domains: vec![record] };
+    let keyring = Keyring { repository, counter: 1, domains: vec![record], slots: Vec::new() };
     keyring.current("main", &reader.writer_key(repository)).expect("just made").1
 }
 

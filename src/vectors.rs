@@ -26,14 +26,14 @@ use crate::format::FormatError;
 use crate::format::config::{ChunkerProfile, Config, RequiredFeatures};
 use crate::format::doomed::Doomed;
 use crate::format::index::{IndexSegment, PackEntry};
-use crate::format::keyring::{DomainRecord, Keyring};
+use crate::format::keyring::{DomainRecord, Keyring, SlotRecord};
 use crate::format::lease::Lease;
 use crate::format::pack::{Codec, PackDirectory, PackKind, TRAILER_LEN, Tail, Trailer, padded_pack_len};
-use crate::format::slot::{RootKey, Slot};
+use crate::format::slot::{Role, RootKey, Slot};
 use crate::format::snapshot::{decode_snapshot, encode_snapshot};
 use crate::format::tree::{LeafBuilder, ListChild, Node, TreeChild, encode_children, encode_chunks, encode_lists};
 use crate::model::entry::{ChunkList, ChunkRef, Entry, EntryKind, FileContent, Hole, Metadata, StreamDetail};
-use crate::model::id::{ChunkId, ChunkKey, DomainId, PackId, RepositoryId, SessionId, hex, parse_hex};
+use crate::model::id::{ChunkId, ChunkKey, DomainId, PackId, RepositoryId, SessionId, SlotId, hex, parse_hex};
 use crate::model::path::EntryPath;
 use crate::model::snapshot::{MissingStream, Snapshot, SnapshotCounts, SnapshotId, TreeRoot};
 use crate::model::time::Timestamp;
@@ -396,9 +396,13 @@ fn keyrings() -> Vec<Value> {
     let (secret_key, public_key) = new_domain_key();
     let dedup = DedupSecret { secret: Secret::take(&mut [0x77; 32]), domain: DOMAIN, epoch: 1 };
     let record = DomainRecord::seal(REPOSITORY, &reader_key(), "main", &dedup, &secret_key, public_key);
-    let object = Keyring { repository: REPOSITORY, counter: 2, domains: vec![record] }.encode(&reader_key());
+    let slots = vec![
+        SlotRecord::of(SlotId([1; 8]), Role::Reader, b"the bytes of a slot"),
+        SlotRecord::of(SlotId([2; 8]), Role::Writer, b"the bytes of another"),
+    ];
+    let object = Keyring { repository: REPOSITORY, counter: 2, domains: vec![record], slots }.encode(&reader_key());
     let whole = vector(
-        "one domain",
+        "one domain and two slots",
         json!({ "object": hex(&object), "repository": hex(&REPOSITORY.0), "reader_key": hex(&[0x33; 32]) }),
     );
     let end = object.len() - 1;
@@ -423,7 +427,9 @@ fn keyring(input: &Value) -> Outcome {
                    "public_key": hex(record.public_key.as_bytes()) }))
     };
     let domains = keyring.domains.iter().map(domain).collect::<Result<Vec<_>, _>>()?;
-    Ok(json!({ "counter": keyring.counter, "domains": domains }))
+    let slot = |slot: &SlotRecord| json!({ "id": slot.id.to_string(), "role": slot.role, "hash": hex(slot.hash()) });
+    let slots: Vec<Value> = keyring.slots.iter().map(slot).collect();
+    Ok(json!({ "counter": keyring.counter, "domains": domains, "slots": slots }))
 }
 
 fn sessions() -> Vec<Value> {

@@ -1,4 +1,4 @@
-//! The keyring: domains, their key epochs and their wrapped keys.
+//! The keyring: domains, their key epochs and their wrapped keys, and the key slots that there must be.
 
 use minicbor::Decoder;
 
@@ -9,8 +9,9 @@ use crate::crypto::session::{DomainPublicKey, DomainSecretKey};
 use crate::crypto::sign::{SIGNATURE_LEN, Signed, VerifyingKey};
 use crate::format::FormatError;
 use crate::format::config::{seal_signed, split_signed};
-use crate::format::wire::{encode, read_array, read_bytes, read_map};
-use crate::model::id::{DomainId, RepositoryId};
+use crate::format::slot::Role;
+use crate::format::wire::{encode, expect_array, read_array, read_bytes, read_map};
+use crate::model::id::{DomainId, RepositoryId, SlotId};
 
 const WHAT: &str = "a keyring";
 const MARK: &[u8; 8] = b"coffreK\x01";
@@ -24,6 +25,35 @@ pub struct Keyring {
     pub counter: u64,
     /// The domains' keys, one record for each epoch.
     pub domains: Vec<DomainRecord>,
+    /// The key slots that there must be.
+    pub slots: Vec<SlotRecord>,
+}
+
+/// A key slot as the keyring knows it, so that one which was changed, exchanged or removed is noticed before it is needed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SlotRecord {
+    /// The slot.
+    pub id: SlotId,
+    /// The key that it gives: the number of a [`Role`], or one that a newer program knows.
+    pub role: u64,
+    hash: [u8; 32],
+}
+
+impl SlotRecord {
+    /// Describes the slot `id`, whose object is `object`.
+    pub fn of(id: SlotId, role: Role, object: &[u8]) -> Self {
+        Self { id, role: role as u64, hash: *blake3::hash(object).as_bytes() }
+    }
+
+    /// Returns BLAKE3 of the slot's object.
+    pub fn hash(&self) -> &[u8; 32] {
+        &self.hash
+    }
+
+    /// Tells whether these are the bytes of the slot.
+    pub fn is(&self, object: &[u8]) -> bool {
+        blake3::hash(object) == self.hash
+    }
 }
 
 /// One key epoch of one domain, its secrets wrapped.
@@ -107,12 +137,16 @@ impl Keyring {
     /// Encodes the keyring, signed by the reader key.
     pub fn encode(&self, reader: &ReaderKey) -> Vec<u8> {
         let payload = encode(|e| {
-            e.map(3)?.u8(0)?.bytes(&self.repository.0)?.u8(1)?.u64(self.counter)?;
+            e.map(4)?.u8(0)?.bytes(&self.repository.0)?.u8(1)?.u64(self.counter)?;
             e.u8(2)?.array(self.domains.len() as u64)?;
             for domain in &self.domains {
                 e.map(5)?.u8(0)?.bytes(&domain.id.0)?.u8(1)?.u32(domain.epoch)?;
                 e.u8(2)?.bytes(domain.public_key.as_bytes())?;
                 e.u8(3)?.bytes(&domain.sealed_secret)?.u8(4)?.bytes(&domain.sealed_dedup)?;
+            }
+            e.u8(5)?.array(self.slots.len() as u64)?;
+            for slot in &self.slots {
+                e.array(3)?.bytes(&slot.id.0)?.u64(slot.role)?.bytes(&slot.hash)?;
             }
             Ok(())
         });
@@ -127,13 +161,14 @@ impl Keyring {
     pub fn decode(bytes: &[u8], repository: RepositoryId, key: &VerifyingKey) -> Result<Self, FormatError> {
         let (signature, payload) = split_signed(WHAT, MARK, bytes)?;
         key.verify(Signed::Keyring, repository, payload, signature).map_err(|e| FormatError::invalid(WHAT, e))?;
-        let mut keyring = Keyring { repository, counter: 0, domains: Vec::new() };
+        let mut keyring = Keyring { repository, counter: 0, domains: Vec::new(), slots: Vec::new() };
         let mut stated = None;
         read_map(WHAT, &mut Decoder::new(payload), |key, d| {
             match key {
                 0 => stated = Some(RepositoryId(read_bytes(d)?)),
                 1 => keyring.counter = d.u64()?,
                 2 => keyring.domains = read_array(d, read_domain)?,
+                5 => keyring.slots = read_array(d, read_slot)?,
                 _ => return Ok(false),
             }
             Ok(true)
@@ -177,4 +212,9 @@ fn read_domain(d: &mut Decoder<'_>) -> Result<DomainRecord, minicbor::decode::Er
         (Some(id), Some(public_key)) => Ok(DomainRecord { id, epoch, public_key, sealed_secret, sealed_dedup }),
         _ => Err(minicbor::decode::Error::message("a domain lacks its id or public key")),
     }
+}
+
+fn read_slot(d: &mut Decoder<'_>) -> Result<SlotRecord, minicbor::decode::Error> {
+    expect_array(d, 3)?;
+    Ok(SlotRecord { id: SlotId(read_bytes(d)?), role: d.u64()?, hash: read_bytes(d)? })
 }

@@ -21,6 +21,23 @@ pub enum RootKey {
     Writer(WriterKey),
 }
 
+/// What the key of a slot can do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Role {
+    /// Everything.
+    Reader = 0,
+    /// Back up, and read nothing.
+    Writer = 1,
+}
+
+impl Role {
+    /// Reads the number that stands for a role.
+    pub fn from_number(number: u64) -> Option<Self> {
+        [Role::Reader, Role::Writer].into_iter().find(|role| *role as u64 == number)
+    }
+}
+
 /// A key slot's content.
 #[derive(Debug, Clone)]
 pub struct Slot {
@@ -38,11 +55,11 @@ impl Slot {
     /// Encodes the content to be sealed with age.
     pub fn encode(&self) -> Zeroizing<Vec<u8>> {
         let (role, secret) = match &self.root {
-            RootKey::Reader(key) => (0, &key.0),
-            RootKey::Writer(key) => (1, &key.0),
+            RootKey::Reader(key) => (Role::Reader, &key.0),
+            RootKey::Writer(key) => (Role::Writer, &key.0),
         };
         Zeroizing::new(encode(|e| {
-            e.map(6)?.u8(0)?.u64(1)?.u8(1)?.u8(role)?.u8(2)?.bytes(secret.expose())?;
+            e.map(6)?.u8(0)?.u64(1)?.u8(1)?.u8(role as u8)?.u8(2)?.bytes(secret.expose())?;
             e.u8(3)?.bytes(&self.repository.0)?.u8(4)?.bytes(&self.verifying_key.0)?.u8(5)?.str(&self.label)?;
             Ok(())
         }))
@@ -58,7 +75,7 @@ impl Slot {
         read_map(WHAT, &mut Decoder::new(bytes), |key, d| {
             match key {
                 0 => version = d.u64()?,
-                1 => role = d.u8()?,
+                1 => role = d.u64()?,
                 2 => secret = Some(Secret::take(&mut read_bytes::<32>(d)?)),
                 3 => repository = Some(RepositoryId(read_bytes(d)?)),
                 4 => verifying_key = Some(VerifyingKey(read_bytes(d)?)),
@@ -73,10 +90,10 @@ impl Slot {
         let (Some(secret), Some(repository), Some(verifying_key)) = (secret, repository, verifying_key) else {
             return Err(FormatError::invalid(WHAT, "a field is missing"));
         };
-        let root = match role {
-            0 => RootKey::Reader(ReaderKey(secret)),
-            1 => RootKey::Writer(WriterKey(secret)),
-            other => return Err(FormatError::invalid(WHAT, format!("role {other}"))),
+        let root = match Role::from_number(role) {
+            Some(Role::Reader) => RootKey::Reader(ReaderKey(secret)),
+            Some(Role::Writer) => RootKey::Writer(WriterKey(secret)),
+            None => return Err(FormatError::invalid(WHAT, format!("role {role}"))),
         };
         Ok(Self { repository, root, verifying_key, label })
     }

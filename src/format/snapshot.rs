@@ -4,7 +4,7 @@ use minicbor::Decoder;
 
 use crate::crypto::session::{SESSION_HEADER_LEN, SessionHeader};
 use crate::format::FormatError;
-use crate::format::wire::{Cursor, encode, read_array, read_bytes, read_map};
+use crate::format::wire::{Cursor, encode, expect_array, read_array, read_bytes, read_map};
 use crate::model::id::ChunkId;
 use crate::model::snapshot::{MissingStream, Snapshot, SnapshotCounts, SnapshotId, TreeRoot};
 use crate::model::time::Timestamp;
@@ -141,13 +141,6 @@ pub fn decode_snapshot(id: SnapshotId, header: &SessionHeader, bytes: &[u8]) -> 
     }
     snapshot.root = root.ok_or_else(|| FormatError::invalid(WHAT, "it has no tree"))?;
     Ok(snapshot)
-}
-
-fn expect_array(d: &mut Decoder<'_>, len: u64) -> Result<(), minicbor::decode::Error> {
-    match d.array()? {
-        Some(found) if found == len => Ok(()),
-        _ => Err(minicbor::decode::Error::message("an array has the wrong length")),
-    }
 }
 
 fn read_time(d: &mut Decoder<'_>) -> Result<Timestamp, minicbor::decode::Error> {

@@ -110,6 +110,14 @@ pub(crate) fn read_map<'b>(
     Ok(())
 }
 
+/// Begins an array that must have `len` items.
+pub(super) fn expect_array(d: &mut Decoder<'_>, len: u64) -> Result<(), minicbor::decode::Error> {
+    match d.array()? {
+        Some(found) if found == len => Ok(()),
+        _ => Err(minicbor::decode::Error::message("an array has the wrong length")),
+    }
+}
+
 /// Reads an array of items.
 pub(crate) fn read_array<'b, T>(
     decoder: &mut Decoder<'b>,

@@ -126,6 +126,24 @@ impl ObjectKey {
         ObjectKind::ALL.into_iter().find(|kind| self.0.starts_with(kind.prefix()))
     }
 
+    /// Tells whether the name has the form of an object of this repository; anything else was left by other programs, and is
+    /// neither read nor deleted.
+    pub fn is_ours(&self) -> bool {
+        let session = || self.base_name().parse().is_ok_and(|id| ObjectKey::session(id) == *self);
+        match self.kind() {
+            None => false,
+            Some(ObjectKind::Config | ObjectKind::Keyring) => self.counter().is_some(),
+            Some(ObjectKind::Key) => self.slot_id().is_some(),
+            Some(ObjectKind::Session) => session(),
+            Some(ObjectKind::Pack) => self.pack_id().is_some(),
+            Some(ObjectKind::Index) => self.segment_id().is_some(),
+            Some(ObjectKind::Snapshot) => self.snapshot_id().is_some(),
+            Some(ObjectKind::Doomed) => self.doomed_by().is_some(),
+            // Nothing is known of what a later version keeps there.
+            Some(ObjectKind::Evidence) => true,
+        }
+    }
+
     /// Returns the pack's id if this is the name of a pack.
     pub fn pack_id(&self) -> Option<PackId> {
         let id: PackId = self.base_name().parse().ok()?;
@@ -150,12 +168,18 @@ impl ObjectKey {
         (ObjectKey::snapshot(id) == *self).then_some(id)
     }
 
-    /// Returns the counter of a configuration's or keyring's name.
+    /// Returns the slot's id if this is the name of a key slot.
+    pub fn slot_id(&self) -> Option<SlotId> {
+        let id: SlotId = self.base_name().strip_suffix(".age")?.parse().ok()?;
+        (ObjectKey::slot(id) == *self).then_some(id)
+    }
+
+    /// Returns the counter if this is the name of a configuration or keyring.
     pub fn counter(&self) -> Option<u64> {
-        match self.kind()? {
-            ObjectKind::Config | ObjectKind::Keyring => self.base_name().split_once('-')?.0.parse().ok(),
-            _ => None,
-        }
+        let (counter, random) = self.base_name().split_once('-')?;
+        let (counter, random) = (counter.parse().ok()?, random.parse::<SlotId>().ok()?.0);
+        let names = [ObjectKey::config(counter, random), ObjectKey::keyring(counter, random)];
+        names.contains(self).then_some(counter)
     }
 }
 
@@ -196,5 +220,19 @@ mod tests {
     fn counters_are_read_from_names() {
         assert_eq!(ObjectKey::keyring(12, [7; 8]).counter(), Some(12));
         assert_eq!(ObjectKey::pack(PackId([0; 16])).counter(), None);
+    }
+
+    #[test]
+    fn what_another_program_or_repository_left_there_is_not_ours() {
+        let slot = SlotId([0xab; 8]);
+        assert_eq!(ObjectKey::slot(slot).slot_id(), Some(slot));
+        for name in ["keys/.DS_Store", "keys/@eaDir/x", "keys/abababababababab", "keys/keys/abababababababab.age"] {
+            assert_eq!(ObjectKey::from_listed(name).slot_id(), None, "{name}");
+            assert!(!ObjectKey::from_listed(name).is_ours(), "{name}");
+        }
+        assert!(ObjectKey::slot(slot).is_ours() && ObjectKey::session(SessionId([1; 16])).is_ours());
+        for name in ["config/.DS_Store", "config/1-abababababababab", "keyring/keyring/00000001-abababababababab"] {
+            assert_eq!(ObjectKey::from_listed(name).counter(), None, "{name}");
+        }
     }
 }

@@ -11,7 +11,7 @@ use crate::crypto::seal::{Purpose, open_envelope, seal_envelope};
 use crate::crypto::session::{DomainPublicKey, DomainSecretKey, SessionHeader, SessionSecret};
 use crate::crypto::sign::VerifyingKey;
 use crate::format::FormatError;
-use crate::format::keyring::Keyring;
+use crate::format::keyring::{Keyring, SlotRecord};
 use crate::format::slot::RootKey;
 use crate::model::id::{DomainId, RepositoryId};
 use crate::repository::MAIN_DOMAIN;
@@ -103,6 +103,11 @@ impl Keys {
     /// Returns the key that checks the repository's signatures.
     pub fn verifying_key(&self) -> VerifyingKey {
         self.verifying_key
+    }
+
+    /// Returns the key slots that there must be.
+    pub fn slots(&self) -> &[SlotRecord] {
+        &self.keyring.slots
     }
 
     /// Returns the dedup secret of the domain that new sessions write to.

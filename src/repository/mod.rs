@@ -17,8 +17,8 @@ use crate::crypto::{CryptoError, random};
 use crate::format::FORMAT_VERSION;
 use crate::format::FormatError;
 use crate::format::config::{ChunkerProfile, Config, RequiredFeatures};
-use crate::format::keyring::{DomainRecord, Keyring};
-use crate::format::slot::{RootKey, Slot};
+use crate::format::keyring::{DomainRecord, Keyring, SlotRecord};
+use crate::format::slot::{Role, RootKey, Slot};
 use crate::model::id::{DomainId, RepositoryId, SlotId};
 use crate::model::key::{ObjectKey, ObjectKind};
 use crate::model::time::Timestamp;
@@ -165,10 +165,7 @@ impl Repository {
         let (secret_key, public_key) = new_domain_key();
         let dedup = DedupSecret::random(DomainId(random()), 1);
         let domain = DomainRecord::seal(repository, &reader, MAIN_DOMAIN, &dedup, &secret_key, public_key);
-        let keyring = Keyring { repository, counter: 1, domains: vec![domain] };
-        let keyring_bytes = keyring.encode(&reader);
-        store.put(&ObjectKey::keyring(1, random()), keyring_bytes.into()).await.map_err(at)?;
-
+        let mut slots = Vec::new();
         for (lock, label) in locks {
             let slot =
                 Slot { repository, root: RootKey::Reader(reader.clone()), verifying_key, label: (*label).to_owned() };
@@ -176,8 +173,14 @@ impl Repository {
             let sealed = tokio::task::spawn_blocking(move || seal_slot(&lock, &content))
                 .await
                 .expect("sealing a slot does not panic")?;
-            store.put(&ObjectKey::slot(SlotId(random())), sealed.into()).await.map_err(at)?;
+            let id = SlotId(random());
+            slots.push(SlotRecord::of(id, Role::Reader, &sealed));
+            store.put(&ObjectKey::slot(id), sealed.into()).await.map_err(at)?;
         }
+        let keyring = Keyring { repository, counter: 1, domains: vec![domain], slots };
+        let keyring_bytes = keyring.encode(&reader);
+        store.put(&ObjectKey::keyring(1, random()), keyring_bytes.into()).await.map_err(at)?;
+
         let config = Config {
             repository,
             counter: 1,
@@ -255,7 +258,8 @@ impl Repository {
 /// Tries a passphrase on every slot, the cheap ones first.
 async fn open_any_slot(store: &dyn Store, passphrase: &Passphrase) -> Result<Slot, OpenError> {
     let at = |source| OpenError::Store { location: store.location().to_owned(), source };
-    if store.list(ObjectKind::Config.prefix()).await.map_err(at)?.is_empty() {
+    let configs = store.list(ObjectKind::Config.prefix()).await.map_err(at)?;
+    if configs.iter().all(|object| object.key.counter().is_none()) {
         // What `init` leaves when it is cut off has no snapshots.
         let has_snapshots = !store.list(ObjectKind::Snapshot.prefix()).await.map_err(at)?.is_empty();
         return Err(if has_snapshots {
@@ -268,7 +272,8 @@ async fn open_any_slot(store: &dyn Store, passphrase: &Passphrase) -> Result<Slo
     if crate::crypto::slot::check_recovery_identity(passphrase.expose()) == Some(false) {
         return Err(OpenError::MistypedRecovery);
     }
-    let listed = store.list(ObjectKind::Key.prefix()).await.map_err(at)?;
+    let mut listed = store.list(ObjectKind::Key.prefix()).await.map_err(at)?;
+    listed.retain(|object| object.key.slot_id().is_some());
     let mut slots = Vec::new();
     for object in &listed {
         match store.get(&object.key).await {
@@ -339,6 +344,7 @@ async fn newest<T>(
 ) -> Result<(ObjectKey, T), OpenError> {
     let at = |source| OpenError::Store { location: store.location().to_owned(), source };
     let mut listed = store.list(kind.prefix()).await.map_err(at)?;
+    listed.retain(|object| object.key.counter().is_some());
     listed.sort_by_key(|object| std::cmp::Reverse(object.key.counter()));
     let mut damaged = None;
     for object in listed {

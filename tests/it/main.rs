@@ -14,6 +14,7 @@ mod decoders;
 mod exit_codes;
 mod index;
 mod kit;
+mod key_slots;
 mod layers;
 mod manual;
 mod old_repositories;

@@ -12,6 +12,7 @@ use crate::model::id::PackId;
 use crate::model::key::ObjectKey;
 use crate::model::snapshot::SnapshotId;
 use crate::ops::Cancel;
+use crate::ops::verify::foreign::Foreign;
 use crate::progress::Monitor;
 use crate::repository::Repository;
 use crate::repository::index::{Index, IndexError};
@@ -20,7 +21,9 @@ use crate::repository::snapshots::SnapshotError;
 use crate::store::StoreError;
 
 mod data;
+mod foreign;
 mod objects;
+mod slots;
 mod trees;
 
 /// Paths listed for each finding; beyond them only their number is told.
@@ -105,7 +108,7 @@ pub enum VerifyError {
     /// The index could not be had.
     #[error("the index cannot be used")]
     Index(#[from] IndexError),
-    /// The snapshots could not be listed.
+    /// The snapshots could not be had.
     #[error("the snapshots cannot be read")]
     Snapshots(#[from] SnapshotError),
     /// Ending was asked for.
@@ -131,10 +134,12 @@ pub async fn verify(
     let mut damage = Damage::default();
 
     monitor.phase("checking objects");
-    objects::check(&repository, &mut report, &mut damage).await?;
+    let mut foreign = Foreign::default();
+    slots::check(&repository, &mut report, &mut damage, &mut foreign).await?;
+    objects::check(&repository, &mut report, &mut damage, &mut foreign).await?;
     let mut index = Index::load(&repository, &*monitor).await?;
     let listed = index.check_packs(&repository, usize::MAX, &*monitor).await?;
-    objects::compare_packs(&index, listed, &mut report, &mut damage);
+    objects::compare_packs(&index, listed, &mut report, &mut damage, &mut foreign);
     let index = Arc::new(index);
     let reader = Reader::new(repository.clone(), index, options.memory_bytes, monitor.clone());
     let reader = Arc::new(reader);
@@ -144,7 +149,8 @@ pub async fn verify(
         data::check(&reader, &options, &monitor, &cancel, &mut report, &mut damage).await?;
     }
     monitor.phase("checking trees");
-    trees::check(&reader, &monitor, &cancel, &mut report, &mut damage).await?;
+    trees::check(&reader, &monitor, &cancel, &mut report, &mut damage, &mut foreign).await?;
+    report.notes.extend(foreign.notes());
 
     report.findings = damage.findings.into_values().collect();
     report.duration = begun.elapsed();

@@ -8,6 +8,7 @@ use futures::stream::{self, StreamExt};
 use crate::format::config::Config;
 use crate::format::keyring::Keyring;
 use crate::model::key::{ObjectKey, ObjectKind};
+use crate::ops::verify::foreign::Foreign;
 use crate::ops::verify::{Damage, VerifyError, VerifyReport};
 use crate::repository::Repository;
 use crate::repository::index::presence::ListedPacks;
@@ -18,17 +19,18 @@ use crate::store::StoreErrorKind;
 /// Objects fetched at the same time.
 const FETCHES: usize = 8;
 
-/// Lists everything but packs and opens what can be opened by itself.
+/// Lists configurations, keyrings and index segments and opens each of them.
 pub(super) async fn check(
     repository: &Arc<Repository>,
     report: &mut VerifyReport,
     damage: &mut Damage,
+    foreign: &mut Foreign,
 ) -> Result<(), VerifyError> {
-    for kind in [ObjectKind::Config, ObjectKind::Key, ObjectKind::Keyring, ObjectKind::Index] {
-        let listed = repository.store().list(kind.prefix()).await?;
+    for kind in [ObjectKind::Config, ObjectKind::Keyring, ObjectKind::Index] {
+        let listed = foreign.leave_out(repository.store().list(kind.prefix()).await?);
         let mut answers = stream::iter(listed)
             .map(|object| async move {
-                let check = |bytes: &Bytes| problem(repository, kind, &object.key, bytes);
+                let check = |bytes: &Bytes| open(repository, &object.key, bytes);
                 let checked = get_sound(&**repository.store(), &object.key, check).await;
                 (object.key, checked)
             })
@@ -41,9 +43,8 @@ pub(super) async fn check(
                 Err(error) => return Err(error.into()),
             };
             match checked {
-                Ok(true) if kind == ObjectKind::Index => report.segments += 1,
-                Ok(true) => {}
-                Ok(false) => report.notes.push(format!("{key} is not an object of this repository")),
+                Ok(()) if kind == ObjectKind::Index => report.segments += 1,
+                Ok(()) => {}
                 Err(problem) => {
                     damage.add(&key, problem);
                 }
@@ -53,32 +54,28 @@ pub(super) async fn check(
     Ok(())
 }
 
-/// Opens an object; `false` when its name is not one of ours.
-fn problem(repository: &Repository, kind: ObjectKind, key: &ObjectKey, bytes: &[u8]) -> Result<bool, String> {
+/// Opens an object, and says what is wrong with it.
+fn open(repository: &Repository, key: &ObjectKey, bytes: &[u8]) -> Result<(), String> {
     let verifying_key = repository.keys().verifying_key();
-    match kind {
-        ObjectKind::Config => {
-            Config::decode(bytes, repository.id(), &verifying_key).map_err(|error| error.to_string())?;
-        }
-        ObjectKind::Keyring => {
-            Keyring::decode(bytes, repository.id(), &verifying_key).map_err(|error| error.to_string())?;
-        }
-        ObjectKind::Key if !bytes.starts_with(b"age-encryption.org/v1\n") => {
-            return Err("it is not an age file, so this key slot is lost".into());
-        }
-        ObjectKind::Index => {
-            let Some(id) = key.segment_id() else { return Ok(false) };
-            open_segment(repository, id, bytes).map_err(|error| error.to_string())?;
-        }
-        _ => {}
-    }
-    Ok(true)
+    let opened = match (key.kind(), key.segment_id()) {
+        (Some(ObjectKind::Config), _) => Config::decode(bytes, repository.id(), &verifying_key).map(drop),
+        (Some(ObjectKind::Keyring), _) => Keyring::decode(bytes, repository.id(), &verifying_key).map(drop),
+        (_, Some(id)) => open_segment(repository, id, bytes).map(drop),
+        (_, None) => Ok(()),
+    };
+    opened.map_err(|error| error.to_string())
 }
 
 /// Compares the packs that the store lists with those that the index knows.
-pub(super) fn compare_packs(index: &Index, listed: ListedPacks, report: &mut VerifyReport, damage: &mut Damage) {
-    let ListedPacks { mut sizes, foreign } = listed;
-    report.notes.extend(foreign.iter().map(|key| format!("{key} is not an object of this repository")));
+pub(super) fn compare_packs(
+    index: &Index,
+    listed: ListedPacks,
+    report: &mut VerifyReport,
+    damage: &mut Damage,
+    foreign: &mut Foreign,
+) {
+    let ListedPacks { mut sizes, foreign: others } = listed;
+    others.iter().for_each(|key| foreign.add(key));
     for pack in index.packs() {
         report.packs += 1;
         match sizes.remove(&pack.id) {

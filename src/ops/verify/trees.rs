@@ -12,9 +12,10 @@ use futures::stream::{self, StreamExt};
 use crate::format::tree::{DEPTH_MAX, Node};
 use crate::model::entry::{ChunkList, ChunkRef, Entry};
 use crate::model::id::ChunkId;
-use crate::model::key::ObjectKey;
+use crate::model::key::{ObjectKey, ObjectKind};
 use crate::model::snapshot::SnapshotId;
 use crate::ops::Cancel;
+use crate::ops::verify::foreign::Foreign;
 use crate::ops::verify::{Damage, VerifyError, VerifyReport};
 use crate::progress::{Counter, Monitor};
 use crate::repository::reader::{ReadError, Reader};
@@ -29,10 +30,13 @@ pub(super) async fn check(
     cancel: &Cancel,
     report: &mut VerifyReport,
     damage: &mut Damage,
+    foreign: &mut Foreign,
 ) -> Result<(), VerifyError> {
     let mut walk = Walk { reader, monitor, cancel, report, damage, whole: HashSet::new(), snapshot: None };
     let repository = reader.repository();
-    let mut snapshots = repository.stored_snapshots(repository.snapshot_ids().await?);
+    let listed = foreign.leave_out(repository.store().list(ObjectKind::Snapshot.prefix()).await?);
+    let ids = listed.iter().filter_map(|object| object.key.snapshot_id()).collect();
+    let mut snapshots = repository.stored_snapshots(ids);
     while let Some((id, snapshot)) = snapshots.next().await {
         walk.report.snapshots += 1;
         let snapshot = match snapshot {

@@ -1,0 +1,34 @@
+//! Names that are not this repository's: what a NAS, a desktop or another repository left below its prefixes. They harm
+//! nothing, are never opened, and are told by one note for each prefix.
+
+use std::collections::BTreeMap;
+
+use crate::model::key::{ObjectKey, ObjectKind};
+use crate::store::ObjectInfo;
+
+/// Foreign names found so far: their number and the first, by prefix.
+#[derive(Debug, Default)]
+pub(super) struct Foreign(BTreeMap<&'static str, (u64, String)>);
+
+impl Foreign {
+    /// Returns the objects with names of ours and notes the others.
+    pub(super) fn leave_out(&mut self, listed: Vec<ObjectInfo>) -> Vec<ObjectInfo> {
+        let (ours, foreign): (Vec<_>, Vec<_>) = listed.into_iter().partition(|object| object.key.is_ours());
+        foreign.iter().for_each(|object| self.add(&object.key));
+        ours
+    }
+
+    /// Notes a name that is not ours.
+    pub(super) fn add(&mut self, key: &ObjectKey) {
+        let prefix = key.kind().map_or("", ObjectKind::prefix);
+        self.0.entry(prefix).or_insert_with(|| (0, key.to_string())).0 += 1;
+    }
+
+    /// Returns what there is to say.
+    pub(super) fn notes(self) -> impl Iterator<Item = String> {
+        self.0.into_iter().map(|(prefix, (count, first))| match count {
+            1 => format!("{first} is not an object of this repository"),
+            _ => format!("{count} objects below {prefix} are not this repository's, the first is {first}"),
+        })
+    }
+}
