@@ -11,6 +11,7 @@ use crate::cli::password;
 use crate::database::url::{DatabaseUrl, Engine};
 use crate::model::units::ByteSize;
 use crate::ops::backup::{DatabaseRequest, StreamOptions};
+use crate::process::environment;
 use crate::source::mysql::MysqlOptions;
 use crate::source::postgres::PostgresOptions;
 use crate::source::sqlite::SqliteOptions;
@@ -121,6 +122,7 @@ pub fn url(text: &str, engine: Engine) -> anyhow::Result<DatabaseUrl> {
         None => (text.to_owned(), true),
         Some(name) => {
             let value = std::env::var(name);
+            environment::withhold(name);
             (value.map_err(|_| usage(format!("{flag} {text}: the variable {name} is not set to a URL")))?, false)
         }
     };

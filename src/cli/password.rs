@@ -17,6 +17,7 @@ use crate::cli::progress::ConsoleMonitor;
 use crate::cli::question;
 use crate::crypto::secret::Passphrase;
 use crate::crypto::slot::check_recovery_identity;
+use crate::process::environment::withhold_secrets;
 
 /// Name of the systemd credential (`LoadCredential=coffre-password:…`).
 const CREDENTIAL: &str = "coffre-password";
@@ -213,7 +214,9 @@ fn from_file(path: &Path) -> anyhow::Result<Passphrase> {
 }
 
 fn from_command(command: &str) -> anyhow::Result<Passphrase> {
-    let output = Command::new("/bin/sh").arg("-c").arg(command).stdin(Stdio::null()).stderr(Stdio::inherit()).output();
+    let mut shell = Command::new("/bin/sh");
+    withhold_secrets(&mut shell);
+    let output = shell.arg("-c").arg(command).stdin(Stdio::null()).stderr(Stdio::inherit()).output();
     let output = output.map_err(|error| usage(format!("the password command could not be started: {error}")))?;
     let printed = Zeroizing::new(output.stdout);
     if !output.status.success() {

@@ -6,9 +6,11 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 use crate::database::url::DatabaseUrl;
-use crate::database::{DatabaseError, find_program, major};
+use crate::database::{DatabaseError, find_program, major, mysql};
 use crate::process::{self, CommandOptions};
 
+/// Where clients look for a password.
+pub const PASSWORD_VARIABLE: &str = "PGPASSWORD";
 /// Names the directory of PostgreSQL's client programs, where they are not found by themselves.
 pub const PROGRAMS_VARIABLE: &str = "COFFRE_POSTGRES_BIN";
 /// Seconds that connecting may take, unless `PGCONNECT_TIMEOUT` says otherwise.
@@ -121,9 +123,10 @@ impl Postgres {
     pub fn command(&self, program: OsString, database: &str, arguments: &[&str]) -> CommandOptions {
         let url = self.url.with_database(database);
         let connection = ["--no-password".to_owned(), format!("--dbname={}", url.for_command_line())];
-        let mut options = CommandOptions::new(program, arguments.iter().map(|&a| a.to_owned()).chain(connection));
+        let arguments = arguments.iter().map(|&a| a.to_owned()).chain(connection);
+        let mut options = CommandOptions::new(program, arguments).withholding(mysql::PASSWORD_VARIABLE);
         if let Some(password) = url.password() {
-            options.environment.push(("PGPASSWORD".into(), password.into()));
+            options.environment.push((PASSWORD_VARIABLE.into(), password.into()));
         }
         if std::env::var_os("PGCONNECT_TIMEOUT").is_none() {
             options.environment.push(("PGCONNECT_TIMEOUT".into(), CONNECT_SECONDS.into()));
@@ -329,7 +332,7 @@ impl Postgres {
     /// [`DatabaseError::ClientOlder`], or when the program is missing.
     pub fn program(&self, name: &str, server_version: &str) -> Result<(OsString, String), DatabaseError> {
         let found = program(name, major(server_version));
-        let command = CommandOptions::new(&found, ["--version"]);
+        let command = CommandOptions::new(&found, ["--version"]).withholding(mysql::PASSWORD_VARIABLE);
         let printed = process::run(&command, b"")
             .map_err(|failure| DatabaseError::failed(name, "asked for its version", &command, failure))?;
         let printed = String::from_utf8_lossy(&printed);

@@ -2,7 +2,7 @@
 //!
 //! A program never inherits our terminal, so that it cannot ask it for a password. When a [`Process`] is dropped before
 //! its end the whole group is ended, and when this process dies the kernel ends the program. What a program is told in
-//! its environment is never shown.
+//! its environment is never shown, and our own secrets are not in it ([`environment`]).
 
 use std::ffi::OsString;
 use std::fmt;
@@ -22,10 +22,14 @@ use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, WaitIdStatus};
 use crate::model::path::display_bytes;
 use crate::process::stderr::StderrTail;
 
+pub mod environment;
 mod stderr;
 
 /// How long what a program left behind may keep its standard error open before it is no longer listened to.
 const STDERR_GRACE: Duration = Duration::from_secs(1);
+
+/// How often it is asked whether waiting is to end.
+const CANCEL_CHECK: Duration = Duration::from_millis(200);
 
 /// How often a process group that was told to end is looked at.
 const POLL: Duration = Duration::from_millis(10);
@@ -51,6 +55,10 @@ pub struct CommandOptions {
     pub arguments: Vec<OsString>,
     /// Variables to set for it besides the ones this process has; they may be secret.
     pub environment: Vec<(OsString, OsString)>,
+    /// Variables that it does not get, besides our secrets.
+    pub withheld: Vec<OsString>,
+    /// Send what it prints to its standard error, in order with what it says there.
+    pub joins_output: bool,
     /// Also pass on to our standard error what the program writes to its own.
     pub pass_stderr: bool,
     /// Is shown each line that the program writes to its standard error, cut to some KiB.
@@ -66,10 +74,18 @@ impl CommandOptions {
             program: program.into(),
             arguments: arguments.into_iter().map(Into::into).collect(),
             environment: Vec::new(),
+            withheld: Vec::new(),
+            joins_output: false,
             pass_stderr: false,
             listener: None,
             grace: Duration::from_secs(5),
         }
+    }
+
+    /// Keeps a variable from the program, such as the password of another database.
+    pub fn withholding(mut self, variable: &str) -> Self {
+        self.withheld.push(variable.into());
+        self
     }
 
     /// Returns the program's name for messages.
@@ -253,6 +269,18 @@ pub enum CommandFailed {
 /// # Errors
 /// [`CommandFailed`].
 pub fn run(options: &CommandOptions, input: &[u8]) -> Result<Vec<u8>, CommandFailed> {
+    run_unless(options, input, &|| false)
+}
+
+/// The same, looking now and then whether ending was asked for; then the program is ended, and that is an error.
+///
+/// # Errors
+/// [`CommandFailed`], [`CommandFailed::Io`] of the kind `Interrupted` when `is_cancelled` said so.
+pub fn run_unless(
+    options: &CommandOptions,
+    input: &[u8],
+    is_cancelled: &dyn Fn() -> bool,
+) -> Result<Vec<u8>, CommandFailed> {
     debug_assert!(input.len() < PIPE_BYTES / 2);
     let (mut process, pipes) =
         Process::spawn(options, Piped { input: true, output: true }).map_err(CommandFailed::Spawn)?;
@@ -262,7 +290,20 @@ pub fn run(options: &CommandOptions, input: &[u8]) -> Result<Vec<u8>, CommandFai
     }
     let mut output = Vec::new();
     if let Some(mut pipe) = pipes.output {
-        pipe.read_to_end(&mut output).map_err(CommandFailed::Io)?;
+        let mut piece = vec![0; 64 * 1024];
+        loop {
+            while !wait_readable(&pipe, CANCEL_CHECK).map_err(CommandFailed::Io)? {
+                if is_cancelled() {
+                    return Err(CommandFailed::Io(io::ErrorKind::Interrupted.into()));
+                }
+            }
+            match pipe.read(&mut piece) {
+                Ok(0) => break,
+                Ok(count) => output.extend_from_slice(&piece[..count]),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(CommandFailed::Io(error)),
+            }
+        }
     }
     match process.wait().map_err(CommandFailed::Io)? {
         (Ended::Status(0), _) => Ok(output),
@@ -331,11 +372,18 @@ struct Running {
 fn command(options: &CommandOptions, piped: Piped) -> Command {
     let stdio = |piped| if piped { Stdio::piped() } else { Stdio::null() };
     let mut command = Command::new(&options.program);
+    environment::withhold_secrets(&mut command);
+    for name in &options.withheld {
+        command.env_remove(name);
+    }
     command.args(&options.arguments).envs(options.environment.iter().map(|(name, value)| (name, value)));
     command.stdin(stdio(piped.input)).stdout(stdio(piped.output)).stderr(Stdio::piped());
-    let parent = rustix::process::getpid();
+    let (parent, joins_output) = (rustix::process::getpid(), options.joins_output);
     let prepare = move || {
         rustix::process::setsid()?;
+        if joins_output {
+            rustix::stdio::dup2_stdout(rustix::stdio::stderr())?;
+        }
         rustix::process::set_parent_process_death_signal(Some(Signal::TERM))?;
         // The parent may have died before the line above.
         if rustix::process::getppid() == Some(parent) { Ok(()) } else { Err(io::Error::from(Errno::SRCH)) }

@@ -11,7 +11,7 @@ use std::process::ChildStdin;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use crate::database::fact;
+use crate::database::{fact, mysql};
 use crate::model::entry::StreamDetail;
 use crate::process::{CommandOptions, Ended, Piped, Process};
 use crate::source::sql_dump::SqlDump;
@@ -209,7 +209,7 @@ struct Lister {
 
 impl Lister {
     fn start(pg_restore: &OsString) -> Result<Self, SourceError> {
-        let options = CommandOptions::new(pg_restore, ["--list"]);
+        let options = CommandOptions::new(pg_restore, ["--list"]).withholding(mysql::PASSWORD_VARIABLE);
         let failed = |source| SourceError::Spawn { command: options.name(), source };
         let (process, pipes) = Process::spawn(&options, Piped { input: true, output: true }).map_err(failed)?;
         let mut output = pipes.output.ok_or_else(|| failed(io::Error::other("it has no output")))?;

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use crate::database::postgres::{DatabaseFacts, Postgres, SAFE_SESSION, TEMPLATE, Table};
 use crate::database::url::{DatabaseUrl, Engine};
-use crate::database::{DatabaseError, Format, fact};
+use crate::database::{DatabaseError, Format, fact, mysql};
 use crate::model::path::EntryPath;
 use crate::process::{self, CommandOptions, Piped, Process, wait_readable};
 use crate::source::check::{Check, CheckedSource, POSTGRES_CLUSTER_MARK, POSTGRES_MARK};
@@ -242,7 +242,8 @@ fn server_facts(server_version: &str, format: Format, client: &str) -> BTreeMap<
 
 /// Returns `--restrict-key=…` where the program knows it (since the fixes of August 2025, CVE-2025-8714).
 fn restrict_argument(program: &OsString, key: &str) -> Option<String> {
-    let help = process::run(&CommandOptions::new(program, ["--help"]), b"").unwrap_or_default();
+    let command = CommandOptions::new(program, ["--help"]).withholding(mysql::PASSWORD_VARIABLE);
+    let help = process::run(&command, b"").unwrap_or_default();
     String::from_utf8_lossy(&help).contains("--restrict-key").then(|| format!("--restrict-key={key}"))
 }
 

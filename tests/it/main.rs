@@ -11,6 +11,7 @@ mod damage;
 mod damage_or_way;
 mod databases;
 mod decoders;
+mod environment;
 mod exit_codes;
 mod index;
 mod key_slots;

@@ -7,12 +7,14 @@ use std::sync::{Arc, OnceLock};
 
 use crate::database::mysql::grants::Grants;
 use crate::database::url::DatabaseUrl;
-use crate::database::{DatabaseError, find_program, major};
+use crate::database::{DatabaseError, find_program, major, postgres};
 use crate::model::id::{hex, unhex};
 use crate::process::{self, CommandOptions};
 
 mod grants;
 
+/// Where clients look for a password.
+pub const PASSWORD_VARIABLE: &str = "MYSQL_PWD";
 /// Names the directory of the client programs, where they are not found by themselves.
 pub const PROGRAMS_VARIABLE: &str = "COFFRE_MYSQL_BIN";
 /// Seconds that connecting may take.
@@ -163,9 +165,9 @@ impl Mysql {
                 .map(|(name, value)| format!("--{name}={value}")),
         );
         line.extend(arguments.iter().map(|&argument| argument.to_owned()));
-        let mut options = CommandOptions::new(program, line);
+        let mut options = CommandOptions::new(program, line).withholding(postgres::PASSWORD_VARIABLE);
         if let Some(password) = self.url.password() {
-            options.environment.push(("MYSQL_PWD".into(), password.into()));
+            options.environment.push((PASSWORD_VARIABLE.into(), password.into()));
         }
         options
     }
@@ -183,7 +185,7 @@ impl Mysql {
     /// Makes sure that option files say nothing to a program that would change what it does.
     fn check_option_files(&self, program: &OsStr) -> Result<(), DatabaseError> {
         let arguments = self.option_files().into_iter().chain(["--print-defaults".to_owned()]);
-        let command = CommandOptions::new(program, arguments);
+        let command = alone(program, arguments);
         let printed = process::run(&command, b"").map_err(|failure| {
             DatabaseError::failed(&self.url.server(), "reached with these option files", &command, failure)
         })?;
@@ -202,7 +204,7 @@ impl Mysql {
         let program = program(&["mariadb", "mysql"]);
         let has_sandbox = self.programs.client_has_sandbox.get_or_init(|| {
             // If it cannot even be started, the next that tries says so.
-            let help = process::run(&CommandOptions::new(&program, ["--help"]), b"").unwrap_or_default();
+            let help = process::run(&alone(&program, ["--help"]), b"").unwrap_or_default();
             String::from_utf8_lossy(&help).contains("--sandbox")
         });
         let mut arguments = vec!["--batch", "--skip-column-names", "--raw", "--binary-mode", CONNECT_SECONDS, PACKET];
@@ -373,7 +375,7 @@ impl Mysql {
         let names = if server.is_mariadb() { ["mariadb-dump", "mysqldump"] } else { ["mysqldump", "mariadb-dump"] };
         let program = program(&names);
         let printed = |argument: &str| {
-            let command = CommandOptions::new(&program, [argument]);
+            let command = alone(&program, [argument]);
             process::run(&command, b"")
                 .map(|printed| String::from_utf8_lossy(&printed).trim().to_owned())
                 .map_err(|failure| DatabaseError::failed(&command.name(), "asked for its version", &command, failure))
@@ -404,6 +406,12 @@ fn harmful_options(printed: &str) -> Vec<String> {
         .map(|option| option.split('=').next().unwrap_or_default().replace('_', "-"))
         .filter(|name| !is_harmless(name.strip_prefix("loose-").unwrap_or(name)))
         .collect()
+}
+
+/// Describes a program that is asked about itself, and connects to nothing.
+fn alone(program: impl Into<OsString>, arguments: impl IntoIterator<Item = impl Into<OsString>>) -> CommandOptions {
+    let options = CommandOptions::new(program, arguments).withholding(PASSWORD_VARIABLE);
+    options.withholding(postgres::PASSWORD_VARIABLE)
 }
 
 /// A dump program, and what it can do.
