@@ -189,6 +189,17 @@ fn database_hint(error: &DatabaseError) -> String {
         DatabaseError::OptionFiles { .. } => {
             "put what is needed to connect into a file of its own and name it by ?option-file=FILE; no other is read then"
         }
+        DatabaseError::Session { setting, .. } => {
+            let name = setting.split(' ').next().unwrap_or_default();
+            return format!(
+                "as an administrator: SET GLOBAL {name} = DEFAULT, and look for it in init_connect; what that says is not run for \
+                 users with CONNECTION ADMIN (MySQL: CONNECTION_ADMIN)"
+            );
+        }
+        DatabaseError::ForeignProgram { .. } => {
+            "install MySQL's own client programs (mysqldump and mysql, package mysql-client), or name their directory in \
+             COFFRE_MYSQL_BIN"
+        }
         DatabaseError::NoDatabase { .. } => "add one to the URL, or --all-databases",
         DatabaseError::Missing { .. } => "compare its name with those that the server lists",
         DatabaseError::Refused { why, .. } if why.contains("passwords of roles") => {
@@ -207,7 +218,15 @@ fn database_hint(error: &DatabaseError) -> String {
 pub fn client_hint(said: &[String]) -> Option<String> {
     const RIGHTS: &str = "the user lacks a right. PostgreSQL: pg_read_all_data, CONNECT, and what README says about large objects \
         and row security; MariaDB: SELECT, SHOW VIEW, TRIGGER, EVENT. To restore: the right to create databases";
-    const KNOWN: [(&[&str], &str); 9] = [
+    const KNOWN: [(&[&str], &str); 10] = [
+        (
+            &[
+                "Lost connection to server during query when dumping",
+                "Lost connection to MySQL server during query when dumping",
+            ],
+            "the server ended the connection: it was stopped, or it waited longer than net_write_timeout (60 s unless set) for a \
+             store that is slow; as an administrator: SET GLOBAL net_write_timeout = 86400",
+        ),
         // Before the one about passwords: `Access denied for user 'joe'@'%' to database 'shop'`.
         (&["' to database '", "Access denied; you need", "insufficient privileges"], RIGHTS),
         (

@@ -260,6 +260,8 @@ fn summary_json(report: &RestoreDatabaseReport, elapsed: Duration) -> serde_json
                 "bytes": database.bytes,
                 "failed_statements": database.failed_statements,
                 "replaced": database.replaced,
+                "changes": database.changes,
+                "uses_original": database.uses_original,
             })
         })
         .collect();

@@ -58,6 +58,8 @@ pub mod fact {
     pub const NOT_TRANSACTIONAL: &str = "not_transactional";
     /// Columns whose values a dump of SQL rounds.
     pub const ROUNDED: &str = "rounded";
+    /// Columns that come back as others from a dump of SQL, and what becomes of them.
+    pub const CHANGED: &str = "changed_by_sql";
     /// Bytes of the longest line of a dump of MariaDB or MySQL; a server takes no statement longer than its
     /// `max_allowed_packet`.
     pub const LONGEST_LINE: &str = "longest_line";
@@ -192,6 +194,30 @@ pub enum DatabaseError {
         right: String,
         /// What is not shown for want of it.
         what: &'static str,
+    },
+    /// The server begins sessions so that a dump would lack something without an error.
+    #[error(
+        "{server} begins sessions with {setting}, which {program} does not change: {what}, and nothing would say so"
+    )]
+    Session {
+        /// The server.
+        server: String,
+        /// The dump program.
+        program: String,
+        /// The setting and its value.
+        setting: String,
+        /// What would be missing.
+        what: &'static str,
+    },
+    /// What a program of another vendor than the server's writes could not be put back.
+    #[error("{server} is MySQL, and {program} is MariaDB's: what it writes of {what} cannot be restored")]
+    ForeignProgram {
+        /// The server.
+        server: String,
+        /// The dump program.
+        program: String,
+        /// Of what.
+        what: String,
     },
     /// Option files say something to a client that changes what it does.
     #[error("option files change what {program} does, by {}", options.join(", "))]

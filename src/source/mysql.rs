@@ -85,9 +85,16 @@ struct Dump {
 }
 
 impl OpenStream for Dump {
-    fn open(&self, _: &dyn Fn() -> bool) -> Result<Box<dyn StreamSource>, SourceError> {
+    fn open(&self, is_cancelled: &dyn Fn() -> bool) -> Result<Box<dyn StreamSource>, SourceError> {
         let server = self.server.server()?;
         let program = self.server.dump_program(&server)?;
+        self.server.check_session(&program)?;
+        let is_foreign = program.is_mariadb() && !server.is_mariadb();
+        let foreign = |what: String| DatabaseError::ForeignProgram {
+            server: self.server.url().server(),
+            program: program.program.to_string_lossy().into_owned(),
+            what,
+        };
         let (format, check) = match self.what {
             What::Users => (Format::MysqlUsers, Check::Mark(MYSQL_MARK)),
             What::Database(_) => (Format::MysqlSql, Check::SqlDump),
@@ -100,6 +107,8 @@ impl OpenStream for Dump {
             .map(|(name, value)| format!("{name}{value}"))
             .collect();
         arguments.extend(of_some.iter().map(String::as_str));
+        let session = program.session_option();
+        arguments.extend(session.as_deref());
         let refused = |why: &str| DatabaseError::Refused { server: self.server.url().server(), why: why.to_owned() };
         let name = match &self.what {
             What::Database(database) => {
@@ -108,6 +117,13 @@ impl OpenStream for Dump {
                     database: database.clone(),
                 })?;
                 self.server.check_rights(&server, database)?;
+                if is_foreign && !known.foreign.is_empty() {
+                    return Err(foreign(format!("generated columns and vectors ({})", known.foreign.join(", "))).into());
+                }
+                let changed = self.server.losses(&server, database, is_cancelled)?;
+                if !changed.is_empty() {
+                    facts.insert(fact::CHANGED.into(), changed.join("; "));
+                }
                 facts.insert(fact::DATABASE.into(), database.clone());
                 facts.insert(fact::DATABASE_BYTES.into(), known.bytes.to_string());
                 facts.insert(fact::ROWS_ESTIMATE.into(), known.rows.to_string());
@@ -132,6 +148,7 @@ impl OpenStream for Dump {
                 arguments.extend(["--", database]);
                 database.clone()
             }
+            What::Users if is_foreign => return Err(foreign("users and grants".into()).into()),
             What::Users => {
                 if !program.knows("--system") {
                     let why = "users and grants can only be dumped by mariadb-dump; name the databases one by one";

@@ -12,6 +12,9 @@ use crate::model::id::{hex, unhex};
 use crate::process::{self, CommandOptions};
 
 mod grants;
+mod losses;
+mod references;
+mod session;
 
 /// Where clients look for a password.
 pub const PASSWORD_VARIABLE: &str = "MYSQL_PWD";
@@ -94,6 +97,9 @@ pub struct DatabaseFacts {
     pub not_transactional: Vec<String>,
     /// Columns of type `FLOAT`, which the server writes as text of six digits.
     pub rounded: Vec<String>,
+    /// Columns of MySQL whose values the programs of MariaDB write so that they cannot be put back: generated ones, which
+    /// they take for others, and vectors.
+    pub foreign: Vec<String>,
     /// Whether a table keeps the history of its rows.
     pub has_history: bool,
 }
@@ -198,8 +204,23 @@ impl Mysql {
     /// Describes the client that reads statements from its standard input and ends at the first that fails.
     ///
     /// It takes bytes as they are (without `--binary-mode` it would end lines of routines in its own way), and runs nothing
-    /// but statements: no commands of its own, which a dump could have that came from a hostile server.
+    /// but statements: no commands of its own, which a dump could have that came from a hostile server. Its session has what
+    /// is relied on, whatever the server's settings are.
     pub fn client(&self, database: Option<&str>) -> CommandOptions {
+        self.client_setting(database, "")
+    }
+
+    /// The same with more settings for its session, each after a comma: `, system_versioning_insert_history=1`.
+    pub fn client_setting(&self, database: Option<&str>, more: &str) -> CommandOptions {
+        let mut command = self.bare_client(database);
+        command
+            .arguments
+            .insert(command.arguments.len() - usize::from(database.is_some()), session::init_command(more).into());
+        command
+    }
+
+    /// Describes the client with a session as the server begins it.
+    fn bare_client(&self, database: Option<&str>) -> CommandOptions {
         let database = database.map(|database| format!("--database={database}"));
         let program = program(&["mariadb", "mysql"]);
         let has_sandbox = self.programs.client_has_sandbox.get_or_init(|| {
@@ -218,13 +239,37 @@ impl Mysql {
     /// # Errors
     /// [`DatabaseError::Spawn`], [`DatabaseError::Failed`] and [`DatabaseError::OptionFiles`].
     pub fn run(&self, asked: &str, statements: &str) -> Result<Vec<String>, DatabaseError> {
-        let mut command = self.client(None);
+        self.run_unless(asked, statements, &|| false)
+    }
+
+    /// The same, ended when `is_cancelled` says so.
+    fn run_unless(
+        &self,
+        asked: &str,
+        statements: &str,
+        is_cancelled: &dyn Fn() -> bool,
+    ) -> Result<Vec<String>, DatabaseError> {
+        self.ask(asked, &with_defaults(statements), self.client(None), is_cancelled)
+    }
+
+    /// The same in a session in which nothing is set.
+    fn run_bare(&self, asked: &str, statements: &str) -> Result<Vec<String>, DatabaseError> {
+        self.ask(asked, statements, self.bare_client(None), &|| false)
+    }
+
+    fn ask(
+        &self,
+        asked: &str,
+        statements: &str,
+        mut command: CommandOptions,
+        is_cancelled: &dyn Fn() -> bool,
+    ) -> Result<Vec<String>, DatabaseError> {
         if self.programs.client_options_are_harmless.get().is_none() {
             self.check_option_files(&command.program)?;
             let _ = self.programs.client_options_are_harmless.set(());
         }
         command.arguments.push("--default-character-set=utf8mb4".into());
-        let output = process::run(&command, with_defaults(statements).as_bytes())
+        let output = process::run_unless(&command, statements.as_bytes(), is_cancelled)
             .map_err(|failure| DatabaseError::failed(&self.url.server(), asked, &command, failure))?;
         let text =
             String::from_utf8(output).map_err(|error| DatabaseError::answer(&self.url.server(), error.as_bytes()))?;
@@ -277,6 +322,14 @@ impl Mysql {
         }
     }
 
+    /// Makes sure that nothing would be left out of a dump because of how the server begins sessions.
+    ///
+    /// # Errors
+    /// [`DatabaseError::Session`], naming the setting.
+    pub fn check_session(&self, program: &DumpProgram) -> Result<(), DatabaseError> {
+        session::check(self, program)
+    }
+
     fn grants(&self) -> Result<Grants, DatabaseError> {
         Ok(Grants::parse(&self.run("asked for the rights of the user", "SHOW GRANTS;")?))
     }
@@ -315,13 +368,7 @@ impl Mysql {
     /// # Errors
     /// [`DatabaseError`].
     pub fn facts(&self, database: &str) -> Result<Option<DatabaseFacts>, DatabaseError> {
-        let name = literal(database);
-        // Names are equal when their bytes are, unless the server says otherwise; comparing them as texts alone would find
-        // those that differ in case or accents.
-        let is_it = |column: &str| {
-            format!("{column} = {name} AND (@@lower_case_table_names <> 0 OR BINARY {column} = BINARY {name})")
-        };
-        let (schema_name, table_schema) = (is_it("schema_name"), is_it("table_schema"));
+        let (schema_name, table_schema) = (is_database("schema_name", database), is_database("table_schema", database));
         let statements = format!(
             "SELECT CONCAT('create\\t', 'CHARACTER SET ', default_character_set_name, ' COLLATE ', default_collation_name)
                FROM information_schema.schemata WHERE {schema_name};
@@ -335,6 +382,10 @@ impl Mysql {
                JOIN information_schema.tables USING (table_schema, table_name)
                WHERE {table_schema} AND table_type IN ('BASE TABLE', 'SYSTEM VERSIONED') AND data_type = 'float'
                  AND numeric_scale IS NULL AND COALESCE(generation_expression, '') = '' ORDER BY 1;
+             SELECT CONCAT('foreign\\t', table_name, '.', column_name) FROM information_schema.columns
+               JOIN information_schema.tables USING (table_schema, table_name)
+               WHERE {table_schema} AND table_type = 'BASE TABLE'
+                 AND (data_type = 'vector' OR COALESCE(generation_expression, '') <> '') ORDER BY 1;
              SELECT CONCAT('history\\t', COUNT(*)) FROM information_schema.tables
                WHERE {table_schema} AND table_type = 'SYSTEM VERSIONED';"
         );
@@ -360,6 +411,7 @@ impl Mysql {
             comment: comment.and_then(|bytes| String::from_utf8(bytes).ok()).filter(|comment| !comment.is_empty()),
             not_transactional: names("plain"),
             rounded: names("float"),
+            foreign: names("foreign"),
             has_history: found.get("history").is_some_and(|count| count[0] != "0"),
         }))
     }
@@ -393,7 +445,14 @@ impl Mysql {
 
 /// Puts in front of statements what makes them mean the same on all servers.
 pub fn with_defaults(statements: &str) -> String {
-    format!("SET SESSION sql_mode = '';\n{statements}")
+    format!("SET SESSION sql_mode = '';\nSET NAMES utf8mb4;\n{statements}")
+}
+
+/// Writes the condition that a column is the name of a database. Names are equal when their bytes are, unless the server says
+/// otherwise; comparing them as texts alone would find those that differ in case or accents.
+fn is_database(column: &str, database: &str) -> String {
+    let name = literal(database);
+    format!("{column} = {name} AND (@@lower_case_table_names <> 0 OR BINARY {column} = BINARY {name})")
 }
 
 /// Returns the options among those that `--print-defaults` printed that change what a client does, without their values.
@@ -428,6 +487,20 @@ impl DumpProgram {
     /// Tells whether it knows an option, written without a value.
     pub fn knows(&self, option: &str) -> bool {
         self.help.contains(option)
+    }
+
+    /// Tells MariaDB's from MySQL's.
+    pub fn is_mariadb(&self) -> bool {
+        self.version.contains("MariaDB")
+    }
+
+    /// Returns the option by which it sets what is relied on in its session, if it knows one.
+    pub fn session_option(&self) -> Option<String> {
+        self.sets_its_session().then(|| session::init_command(""))
+    }
+
+    fn sets_its_session(&self) -> bool {
+        self.knows("--init-command")
     }
 }
 

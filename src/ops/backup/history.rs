@@ -171,7 +171,13 @@ mod tests {
     }
 
     fn stream(size: u64, new_bytes: u64) -> StoredStream {
-        StoredStream { path: EntryPath::new("db/shop.sql").expect("safe"), size, judged_size: size, new_bytes }
+        StoredStream {
+            path: EntryPath::new("db/shop.sql").expect("safe"),
+            size,
+            judged_size: size,
+            new_bytes,
+            changed: None,
+        }
     }
 
     #[test]

@@ -23,6 +23,7 @@ use crate::model::time::{Clock, Timestamp};
 use crate::ops::Cancel;
 use crate::ops::backup::history::History;
 use crate::ops::backup::members::Member;
+use crate::ops::backup::streams::StoredStream;
 use crate::ops::backup::trees::TreeHistory;
 use crate::progress::{Monitor, Problem};
 use crate::repository::Repository;
@@ -155,8 +156,8 @@ pub struct BackupReport {
     pub unchanged_files: u64,
     /// Regular files that changed while they were read; what was read is kept, and the next run reads them again.
     pub changed_while_read: u64,
-    /// Streams and roots that hold much less than they used to, roots of which only the symbolic link was stored, and a clock
-    /// that is wrong.
+    /// Streams and roots that hold much less than they used to, streams that do not carry all values as they are, roots of
+    /// which only the symbolic link was stored, and a clock that is wrong.
     pub suspicious: Vec<Problem>,
     /// What was left out because of [`WalkOptions::left_out`].
     pub left_out: Vec<EntryPath>,
@@ -421,6 +422,7 @@ impl Attempt<'_> {
         counts.stored_bytes = committer.uploaded().bytes;
         let shrink_limit = options.stream_options.shrink_limit;
         suspicious.extend(history.judge(&done.streams, shrink_limit));
+        suspicious.extend(done.streams.iter().filter_map(StoredStream::what_is_changed));
         suspicious.extend(done.links.iter().cloned());
         suspicious.extend(trees.judge(&done.held, &done.parent_held, shrink_limit));
         let not_shared = done.streams.iter().filter_map(|stream| history.stopped_deduplicating(stream));

@@ -37,6 +37,17 @@ pub(super) struct StoredStream {
     pub(super) judged_size: u64,
     /// Bytes that no earlier run had stored.
     pub(super) new_bytes: u64,
+    /// What its dump does not carry as it was.
+    pub(super) changed: Option<String>,
+}
+
+impl StoredStream {
+    /// Says what will come back as something else, if anything will.
+    pub(super) fn what_is_changed(&self) -> Option<Problem> {
+        let changed = self.changed.as_ref()?;
+        let message = format!("a dump of SQL does not carry these columns as they are: {changed}");
+        Some(Problem { subject: self.path.to_string(), message })
+    }
 }
 
 /// All streams of a run.
@@ -240,7 +251,8 @@ impl StreamReader<'_> {
         }
         let mut detail = source.finish().map_err(failed)?;
         detail.duration_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let stored = StoredStream { path: path.clone(), size, judged_size: size, new_bytes };
+        let changed = detail.facts.get(fact::CHANGED).cloned();
+        let stored = StoredStream { path: path.clone(), size, judged_size: size, new_bytes, changed };
         self.advise(&stored, &detail.facts);
         let content = FileContent { size, chunks: list.finish(self.writer)?, holes: Vec::new() };
         self.monitor.add(Counter::Entries, 1);

@@ -1,5 +1,6 @@
 //! Feeding: a stored stream goes into a client program, which is waited for, or into a spool file.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -9,6 +10,7 @@ use crate::model::snapshot::Snapshot;
 use crate::ops::Cancel;
 use crate::ops::dump::{DumpError, dump};
 use crate::ops::restore_database::RestoreDatabaseError;
+use crate::ops::restore_database::lines::marked_table;
 use crate::process::{CommandOptions, Ended, Stopper, readable};
 use crate::progress::Monitor;
 use crate::repository::reader::Reader;
@@ -31,6 +33,10 @@ pub(super) enum Said {
     Lost,
     /// The same, and that was all: the client can be ended.
     Over,
+    /// Which table comes next.
+    Table,
+    /// Something was changed on the way in.
+    Changed,
     /// Anything else.
     Other,
 }
@@ -43,6 +49,10 @@ pub(super) struct Heard {
     pub(super) last: Vec<String>,
     /// The first lines that told of failed statements.
     pub(super) failures: Vec<String>,
+    /// What was changed, each with the table, once for all its rows.
+    pub(super) changes: BTreeSet<String>,
+    /// The table that the client is at.
+    table: String,
 }
 
 /// Such lines that are kept.
@@ -68,6 +78,16 @@ impl Heard {
             Said::Lost | Said::Over if !self.has_lost_rows => {
                 self.has_lost_rows = true;
                 self.last.push(readable(line));
+            }
+            Said::Table => self.table = marked_table(line).unwrap_or_default(),
+            Said::Changed => {
+                let what = readable(line);
+                // `Warning (Code 1265): Data truncated for column 'e' at row 1`
+                let what = what.split_once("): ").map_or(what.as_str(), |(_, what)| what);
+                let what = what.rsplit_once(" at row ").map_or(what, |(what, _)| what);
+                if self.changes.len() < KEPT_FAILURES {
+                    self.changes.insert(format!("{}: {what}", self.table));
+                }
             }
             Said::Lost | Said::Over | Said::Other => {}
         }
@@ -114,6 +134,7 @@ struct Heeded {
     target: CommandTarget,
     program: String,
     heard: Arc<Mutex<Heard>>,
+    judge: fn(&[u8]) -> Said,
 }
 
 impl Heeded {
@@ -134,7 +155,7 @@ impl Heeded {
         let command = CommandOptions { listener: Some(Arc::new(listener)), ..command.clone() };
         let target = CommandTarget::spawn(&command).map_err(FeedError::Io)?;
         let _ = stopper.set(target.stopper());
-        Ok(Self { target, program: command.name(), heard })
+        Ok(Self { target, program: command.name(), heard, judge })
     }
 }
 
@@ -187,7 +208,7 @@ impl Feeder {
 
     async fn wait(&self, client: Heeded) -> Result<Heard, FeedError> {
         let cancel = self.cancel.clone();
-        let Heeded { target, program, heard } = client;
+        let Heeded { target, program, heard, judge } = client;
         let waited = tokio::task::spawn_blocking(move || target.wait(&|| cancel.is_cancelled())).await;
         let Some((ended, last)) = waited.expect("waiting does not panic").map_err(FeedError::Io)? else {
             return Err(FeedError::Cancelled);
@@ -195,7 +216,9 @@ impl Feeder {
         let mut heard = std::mem::take(&mut *heard.lock().unwrap_or_else(PoisonError::into_inner));
         // What it lost rows for comes first, if it is not among the last lines anyway.
         heard.last.retain(|line| !last.contains(line));
-        heard.last.extend(last);
+        heard
+            .last
+            .extend(last.into_iter().filter(|line| !matches!(judge(line.as_bytes()), Said::Table | Said::Changed)));
         match ended {
             Ended::Status(0) => Ok(heard),
             ended => Err(FeedError::Client { program, status: ended.status(), heard }),

@@ -20,6 +20,7 @@ use crate::progress::{Monitor, Problem};
 use crate::repository::reader::{ReadError, Reader};
 
 mod feed;
+mod lines;
 mod mysql;
 mod plan;
 mod postgres;
@@ -101,6 +102,10 @@ pub struct RestoredDatabase {
     pub failed_statements: u64,
     /// The last lines that the client said about those.
     pub said: Vec<String>,
+    /// Columns and tables that the server changed with a warning, and what it said.
+    pub changes: Vec<String>,
+    /// What in the copy uses the database that it was dumped from.
+    pub uses_original: Vec<String>,
     /// What the database that was there before is called now.
     pub replaced: Option<String>,
 }
@@ -264,6 +269,15 @@ async fn restore_one(
     if restored.failed_statements > 0 {
         let what = if restored.failed_statements == 1 { "statement" } else { "statements" };
         let message = format!("{} {what} failed{}", restored.failed_statements, said(&restored.said));
+        feeder.monitor.problem(Problem { subject: restored.name.clone(), message });
+    }
+    if !restored.changes.is_empty() {
+        let message = format!("the server changed what it was given{}", said(&restored.changes));
+        feeder.monitor.problem(Problem { subject: restored.name.clone(), message });
+    }
+    if !restored.uses_original.is_empty() {
+        let (what, original) = (restored.uses_original.join(", "), &database.source);
+        let message = format!("these use {original}, from which it was dumped, and not the copy: {what}");
         feeder.monitor.problem(Problem { subject: restored.name.clone(), message });
     }
     Ok(restored)

@@ -6,6 +6,7 @@ use crate::database::mysql::{Mysql, escaped, identifier, literal, with_defaults}
 use crate::database::url::DatabaseUrl;
 use crate::database::{DatabaseError, fact};
 use crate::ops::restore_database::feed::{FeedError, Feeder, Said};
+use crate::ops::restore_database::lines::{marked_table, with_marks};
 use crate::ops::restore_database::plan::DatabasePlan;
 use crate::ops::restore_database::rename::Renamed;
 use crate::ops::restore_database::{Choice, RestoreDatabaseError, RestoreDatabaseOptions, RestoredDatabase};
@@ -16,7 +17,31 @@ const LOCK_SECONDS: u32 = 60;
 /// The comment of a database that is being restored.
 pub(super) const UNDER_WAY: &str = "coffre is restoring this database";
 /// What must be allowed before rows of the history of system-versioned tables can be put back.
-const HISTORY: &str = "--init-command=SET SESSION system_versioning_insert_history=1";
+const HISTORY: &str = ", system_versioning_insert_history=1";
+/// Numbers of warnings by which a server says that it did not take what it was given: values that do not fit, or have no
+/// meaning in their type, and tables that became others. (Dumps switch off the mode in which these are errors.)
+const CHANGES: [u32; 20] = [
+    1048, // a column cannot be null
+    1071, // a key is too long, and was cut
+    1246, // a column became one of another type
+    1263, // null became the default of a column
+    1264, // out of range
+    1265, // truncated
+    1266, // another engine
+    1286, // an engine that is not known
+    1292, // a value of another type that is wrong
+    1299, // no valid TIMESTAMP
+    1300, // no valid text
+    1364, // no default
+    1366, // a wrong value
+    1367, // a value that is not understood
+    1406, // too long
+    1411, // a wrong value for a function
+    1441, // a date out of range
+    1916, // MariaDB: overflow
+    1918, // MariaDB: a value that cannot be converted
+    1977, // MariaDB: a character that cannot be converted
+];
 
 /// Restores one database, or the users.
 pub(super) async fn restore(
@@ -71,15 +96,18 @@ pub(super) async fn restore(
     let set_comment = |text: &str| format!("ALTER DATABASE {name} COMMENT = {};\n", escaped(text));
     let is_marked = sql(&server, "asked to mark a database", set_comment(UNDER_WAY)).await.is_ok();
     // Never with `--force`: the client would end with status 0 after rows were lost, even when the server went away.
-    let mut command = server.client(Some(&plan.name));
-    if plan.fact(fact::HISTORY).is_some() {
-        command.arguments.push(HISTORY.into());
-    }
+    let settings = if plan.fact(fact::HISTORY).is_some() { HISTORY } else { "" };
+    let mut command = server.client_setting(Some(&plan.name), settings);
+    command.arguments.extend(["--show-warnings".into(), "--unbuffered".into()]);
+    command.joins_output = true;
     let (old, new) = (plan.source.clone(), plan.name.clone());
     let adapt = |input: Box<dyn Write + Send>| -> Box<dyn Write + Send> {
+        let input = with_marks(input);
         if old == new { input } else { Box::new(Renamed::new(input, &old, &new)) }
     };
-    if let Err(error) = feeder.feed_adapted(&stream.path, &command, judge, adapt).await {
+    let fed = feeder.feed_adapted(&stream.path, &command, judge, adapt).await;
+    restored.changes = fed.as_ref().map(|heard| heard.changes.iter().cloned().collect()).unwrap_or_default();
+    if let Err(error) = fed {
         let error = without_rows(error);
         let left = if plan.exists {
             format!(
@@ -100,6 +128,15 @@ pub(super) async fn restore(
     {
         let message = format!("its comment could not be set to {comment:?}: {error}");
         feeder.monitor.problem(Problem { subject: plan.name.clone(), message });
+    }
+    if plan.source != plan.name {
+        match uses(&server, &plan.name, &plan.source).await {
+            Ok(found) => restored.uses_original = found,
+            Err(error) => {
+                let message = format!("whether it uses {} is not known: {error}", plan.source);
+                feeder.monitor.problem(Problem { subject: plan.name.clone(), message });
+            }
+        }
     }
     if options.analyze {
         feeder.monitor.phase(&format!("gathering statistics of {}", plan.name));
@@ -149,15 +186,27 @@ fn without_rows(error: FeedError) -> FeedError {
     }
 }
 
+/// Lists what in a copy uses the database that it was dumped from.
+async fn uses(server: &Mysql, copy: &str, original: &str) -> Result<Vec<String>, DatabaseError> {
+    let (server, copy, original) = (server.clone(), copy.to_owned(), original.to_owned());
+    let asked = tokio::task::spawn_blocking(move || server.references(&copy, &original)).await;
+    asked.expect("asking does not panic")
+}
+
 /// Judges a line of the client: statements that failed were skipped by `--force`, unless rows were among them, nobody may
 /// come in, the connection is lost or the disk is full.
 fn judge(line: &[u8]) -> Said {
     if line.starts_with(b"INSERT INTO ") {
         return Said::Lost;
     }
+    if marked_table(line).is_some() {
+        return Said::Table;
+    }
+    if let Some(rest) = [&b"Warning (Code "[..], b"Error (Code "].iter().find_map(|start| line.strip_prefix(*start)) {
+        return if CHANGES.contains(&number(rest)) { Said::Changed } else { Said::Other };
+    }
     let Some(rest) = line.strip_prefix(b"ERROR ") else { return Said::Other };
-    let digits = rest.iter().take_while(|byte| byte.is_ascii_digit());
-    let number = digits.fold(0u32, |number, byte| number.saturating_mul(10).saturating_add(u32::from(byte - b'0')));
+    let number = number(rest);
     // Those that say that nobody may come in, and those of a full disk.
     const FINAL: [u32; 7] = [1040, 1044, 1045, 1049, 1021, 1026, 1114];
     // The client's own begin at 2000; one without a number is about what it reads.
@@ -165,6 +214,12 @@ fn judge(line: &[u8]) -> Said {
         true => Said::Lost,
         false => Said::Failed(1),
     }
+}
+
+/// Reads the number at the start of a text, `0` when there is none.
+fn number(text: &[u8]) -> u32 {
+    let digits = text.iter().take_while(|byte| byte.is_ascii_digit());
+    digits.fold(0u32, |number, byte| number.saturating_mul(10).saturating_add(u32::from(byte - b'0')))
 }
 
 async fn analyze(server: &Mysql, database: &str) -> Result<(), DatabaseError> {
@@ -196,7 +251,7 @@ mod tests {
 
     #[test]
     fn a_lost_connection_is_never_a_failed_statement() {
-        let cases: [(&[u8], Said); 7] = [
+        let cases: [(&[u8], Said); 10] = [
             (b"ERROR 1146 (42S02) at line 5: Table 'a.b' doesn't exist", Said::Failed(1)),
             (b"ERROR 2013 (HY000) at line 9: Lost connection", Said::Lost),
             (b"ERROR 1045 (28000): Access denied", Said::Lost),
@@ -204,6 +259,9 @@ mod tests {
             (b"ERROR 1114 (HY000) at line 9: The table 't' is full", Said::Lost),
             (b"ERROR at line 3: Unknown command '\\!'.", Said::Lost),
             (b"--------------", Said::Other),
+            (b"Warning (Code 1265): Data truncated for column 'e' at row 1", Said::Changed),
+            (b"Warning (Code 1681): Integer display width is deprecated", Said::Other),
+            (b"coffre restores table 74", Said::Table),
         ];
         for (line, said) in cases {
             assert_eq!(judge(line), said, "{}", String::from_utf8_lossy(line));

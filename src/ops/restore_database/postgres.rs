@@ -85,7 +85,8 @@ pub(super) async fn restore(
     };
     let failed_statements = heard.failed_statements;
     let said = if failed_statements > 0 { heard.last } else { Vec::new() };
-    Ok(RestoredDatabase { name: plan.name.clone(), bytes: plan.stream_bytes(), failed_statements, said, replaced })
+    let (name, bytes) = (plan.name.clone(), plan.stream_bytes());
+    Ok(RestoredDatabase { name, bytes, failed_statements, said, replaced, ..RestoredDatabase::default() })
 }
 
 struct Run<'a> {

@@ -10,10 +10,13 @@ use serde_json::Value;
 
 use crate::support::desk::{Desk, Run};
 
+mod copies;
 mod examples;
 mod failures;
 mod mysql;
+mod mysql9;
 mod postgres;
+mod settings;
 mod sqlite;
 mod streams;
 

@@ -252,7 +252,7 @@ pub(super) fn clean_command(program: &Path) -> Command {
 ///
 /// # Panics
 /// With its messages when it fails.
-pub(super) fn run(command: &mut Command, input: &[u8]) -> String {
+pub fn run(command: &mut Command, input: &[u8]) -> String {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?} does not start: {error}"));
     let mut stdin = child.stdin.take().expect("piped");

@@ -1,0 +1,202 @@
+//! Oracle's MySQL, which `tests/all` does not install: a server that runs already, and may be changed in every way.
+//!
+//! `COFFRE_TEST_MYSQL` is its URL, of a user who may do everything and needs no password (`mysql://root@127.0.0.1:3306`);
+//! `COFFRE_TEST_MYSQL_BIN` is the directory of MySQL's own `mysql` and `mysqldump`. Without them these tests say that they are skipped.
+
+use std::process::Command;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use serde_json::json;
+
+use crate::databases::{expect, summary};
+use crate::support::daemon::run;
+use crate::support::desk::{Desk, Run};
+
+/// The server, for one test at a time: they change what holds for all sessions.
+struct Server {
+    url: String,
+    programs: String,
+    _alone: MutexGuard<'static, ()>,
+}
+
+impl Server {
+    fn get() -> Option<Self> {
+        static ALONE: Mutex<()> = Mutex::new(());
+        let (Ok(url), Ok(programs)) = (std::env::var("COFFRE_TEST_MYSQL"), std::env::var("COFFRE_TEST_MYSQL_BIN"))
+        else {
+            eprintln!("skipped: COFFRE_TEST_MYSQL and COFFRE_TEST_MYSQL_BIN name no MySQL server and its programs");
+            return None;
+        };
+        Some(Self { url, programs, _alone: ALONE.lock().unwrap_or_else(PoisonError::into_inner) })
+    }
+
+    fn at(&self, database: &str) -> String {
+        format!("{}/{database}", self.url.trim_end_matches('/'))
+    }
+
+    /// Runs statements and returns what they print.
+    fn sql(&self, database: &str, statements: &str) -> String {
+        let port = self.url.rsplit(':').next().expect("a URL with a port").trim_end_matches('/');
+        let mut client = Command::new(format!("{}/mysql", self.programs));
+        client.args(["--no-defaults", "--host=127.0.0.1", "--user=root", "--batch", "--raw", "--skip-column-names"]);
+        client.args(["--default-character-set=utf8mb4", &format!("--port={port}"), &format!("--database={database}")]);
+        run(&mut client, statements.as_bytes())
+    }
+
+    /// Makes a database of this name anew, and drops the copies of it.
+    fn make(&self, database: &str, statements: &str) {
+        self.sql("", &format!("DROP DATABASE IF EXISTS {database}; DROP DATABASE IF EXISTS {database}_back"));
+        self.sql("", &format!("CREATE DATABASE {database} CHARACTER SET utf8mb4"));
+        self.sql(database, statements);
+    }
+
+    /// Runs coffre with MySQL's own programs.
+    fn coffre(&self, desk: &Desk, arguments: &[&str]) -> Run {
+        desk.run_with(&[("COFFRE_MYSQL_BIN", &self.programs)], arguments)
+    }
+
+    fn backup(&self, desk: &Desk, database: &str) -> Run {
+        self.coffre(desk, &["--json", "backup", "--shrink-limit", "0", "--mysql", &self.at(database)])
+    }
+
+    fn restore(&self, desk: &Desk, database: &str) -> Run {
+        self.coffre(desk, &["--json", "restore", "latest", "--into-mysql", &self.at(&format!("{database}_back"))])
+    }
+}
+
+#[test]
+fn limits_and_hidden_keys_of_a_mysql_server_touch_no_dump() {
+    let Some(server) = Server::get() else { return };
+    let desk = Desk::with_repository();
+    server.make(
+        "limited",
+        "SET sql_generate_invisible_primary_key = 1; CREATE TABLE hidden (a INT); INSERT INTO hidden VALUES (5), (6), (7);
+        CREATE TABLE t (id INT AUTO_INCREMENT PRIMARY KEY, v TEXT); INSERT INTO t (v) VALUES (UUID()), (UUID()), (UUID());
+        INSERT INTO t (v) SELECT a.v FROM t a, t b, t c, t d, t e, t f, t g, t h, t i; CREATE TABLE u AS SELECT 1 AS x",
+    );
+    let state = "SELECT my_row_id, a FROM hidden ORDER BY 1; SELECT COUNT(*), SUM(CRC32(v)) FROM t; SELECT x FROM u";
+    let expected = server.sql("limited", state);
+    for (set, undo) in [
+        ("sql_select_limit = 2", "sql_select_limit = DEFAULT"),
+        ("init_connect = 'SET sql_select_limit = 2'", "init_connect = ''"),
+        (
+            "show_gipk_in_create_table_and_information_schema = OFF",
+            "show_gipk_in_create_table_and_information_schema = ON",
+        ),
+        ("max_execution_time = 5", "max_execution_time = 0"),
+    ] {
+        server.sql(
+            "",
+            &format!("CREATE USER IF NOT EXISTS keeper@'%'; GRANT ALL ON *.* TO keeper@'%'; SET GLOBAL {set}"),
+        );
+        let url = server.at("limited").replace("root@", "keeper@");
+        let backup = server.coffre(&desk, &["backup", "--mysql", &url]);
+        // MariaDB's programs cannot set what they rely on.
+        let by_mariadb = desk.run(&["backup", "--mysql", &url, "--job", "mariadb"]);
+        server.sql("", &format!("SET GLOBAL {undo}"));
+        expect(&backup, 0, &["1 stream"]);
+        if !set.starts_with("init_connect") {
+            expect(&by_mariadb, 5, &["begins sessions with ", set.split(' ').next().expect("a name")]);
+        }
+        let restore = ["restore", "latest", "--job", "", "--into-mysql", &server.at("limited_back")];
+        expect(&server.coffre(&desk, &restore), 0, &["limited_back restored"]);
+        assert_eq!(server.sql("limited_back", state), expected, "{set}");
+        server.sql("", "DROP DATABASE limited_back");
+    }
+}
+
+#[test]
+fn what_sql_does_not_carry_of_json_and_members_is_named() {
+    let Some(server) = Server::get() else { return };
+    let desk = Desk::with_repository();
+    server.make(
+        "documents",
+        "CREATE TABLE decimals (id INT PRIMARY KEY, doc JSON); CREATE TABLE dates LIKE decimals; CREATE TABLE deep LIKE decimals;
+        CREATE TABLE fine LIKE decimals;
+        INSERT INTO decimals VALUES (1, JSON_OBJECT('price', CAST('12.30' AS DECIMAL(10, 2))));
+        INSERT INTO dates VALUES (1, CAST(CAST('2025-01-01' AS DATE) AS JSON));
+        INSERT INTO deep VALUES (1, '{}'), (2, JSON_ARRAY(1, JSON_OBJECT('a', JSON_ARRAY(CAST('1.5' AS DECIMAL(3, 1))))));
+        INSERT INTO fine VALUES (1, '{\"a\": [1, 1.5, true, null, {\"b\": \"2025-01-01\"}], \"c\": 18446744073709551615}'), (2, NULL);
+        CREATE TABLE members (e ENUM('a', '🦀'), d VARCHAR(9) DEFAULT '🦀'); INSERT INTO members VALUES ('🦀', 'x'), ('a', 'y')",
+    );
+    let backup = server.backup(&desk, "documents");
+    expect(&backup, 3, &["decimals, dates or blobs in JSON become doubles and texts"]);
+    let told = desk.facts("mysql/documents.sql")["facts"]["changed_by_sql"].as_str().expect("a text").to_owned();
+    let columns: Vec<&str> = told.split("; ").filter_map(|part| part.split(' ').next()).collect();
+    assert_eq!(columns, ["dates.doc", "decimals.doc", "deep.doc", "members.e"], "{told}");
+    let restored = server.restore(&desk, "documents");
+    expect(&restored, 3, &["the server changed what it was given"]);
+    assert_eq!(summary(&restored)["databases"][0]["changes"], json!(["members: Data truncated for column 'e'"]));
+    assert_eq!(server.sql("documents_back", "SELECT DEFAULT(d) FROM members LIMIT 1").trim(), "🦀");
+
+    server.sql("documents", "DROP TABLE decimals, dates, deep, members");
+    expect(&server.backup(&desk, "documents"), 0, &[]);
+}
+
+#[test]
+fn what_mariadbs_programs_write_of_a_mysql_server_can_be_restored_or_is_refused() {
+    let Some(server) = Server::get() else { return };
+    let desk = Desk::with_repository();
+    server.make(
+        "foreign_to_it",
+        "CREATE TABLE plain (id INT AUTO_INCREMENT PRIMARY KEY, v VARCHAR(20), d JSON, g POINT SRID 4326, h INT INVISIBLE DEFAULT 7,
+            c VARCHAR(20) DEFAULT (CONCAT('a', 'b')), KEY ((LENGTH(v))), CHECK (h > 0)) COLLATE utf8mb4_0900_as_cs;
+        INSERT INTO plain (v, d, g, h) VALUES ('ß', '{\"a\": 1}', ST_SRID(POINT(1, 2), 4326), 8), ('SS', NULL, NULL, 9);
+        CREATE TABLE computed (id INT PRIMARY KEY, twice INT AS (id * 2) STORED, thrice INT AS (id * 3) VIRTUAL);
+        INSERT INTO computed (id) VALUES (1)",
+    );
+    let backup = || desk.run(&["backup", "--mysql", &server.at("foreign_to_it")]);
+    let told = [
+        "is MySQL, and ",
+        "generated columns and vectors (computed.thrice, computed.twice)",
+        "hint: install MySQL's own",
+    ];
+    expect(&backup(), 5, &told);
+    let users = desk.run(&["backup", "--mysql", &server.at(""), "--all-databases", "--keep-partial"]);
+    expect(&users, 5, &["mysql/users.sql", "what it writes of users and grants cannot be restored"]);
+
+    server.sql("foreign_to_it", "DROP TABLE computed");
+    expect(&backup(), 0, &["1 stream"]);
+    let back = server.at("foreign_to_it_back");
+    expect(&desk.run(&["restore", "latest", "--into-mysql", &back]), 0, &["foreign_to_it_back restored"]);
+    let rows = "SELECT id, v, d, ST_AsText(g), ST_SRID(g), h, c FROM plain ORDER BY id; SHOW CREATE TABLE plain";
+    // The server may say what goes without saying.
+    let state = |database: &str| server.sql(database, rows).replace("CHARACTER SET utf8mb4 COLLATE", "COLLATE");
+    assert_eq!(state("foreign_to_it_back"), state("foreign_to_it"));
+}
+
+#[test]
+fn what_in_a_copy_of_a_mysql_database_uses_the_original_is_named() {
+    let Some(server) = Server::get() else { return };
+    let desk = Desk::with_repository();
+    server.make(
+        "doubled",
+        "CREATE TABLE t (id INT PRIMARY KEY, v INT); CREATE TABLE t2 (id INT);
+        CREATE FUNCTION f2() RETURNS INT DETERMINISTIC RETURN 2;
+        CREATE FUNCTION f3() RETURNS INT READS SQL DATA RETURN (SELECT SUM(v) FROM doubled.t);
+        CREATE TRIGGER tr AFTER INSERT ON t FOR EACH ROW SET @x = f2();
+        CREATE TRIGGER tr2 AFTER DELETE ON t FOR EACH ROW DELETE FROM doubled.t2 WHERE id = OLD.id;
+        CREATE EVENT ev ON SCHEDULE EVERY 1 YEAR STARTS '2038-01-01 00:00:00' DO DELETE FROM doubled.t;
+        CREATE VIEW v1 AS SELECT * FROM t; CREATE VIEW v4 AS SELECT doubled.t.id, doubled.f2() AS n FROM doubled.t;
+        CREATE VIEW v7 AS SELECT doubled.id FROM t AS doubled",
+    );
+    expect(&server.backup(&desk, "doubled"), 0, &[]);
+    let restored = server.restore(&desk, "doubled");
+    expect(&restored, 3, &["these use doubled, from which it was dumped, and not the copy: "]);
+    let uses = &summary(&restored)["databases"][0]["uses_original"];
+    for name in ["routine f3", "trigger tr2", "event ev"] {
+        assert!(uses.as_array().expect("an array").contains(&json!(name)), "{name}: {uses}");
+    }
+    // Views are checked against what the server itself keeps of them.
+    let points =
+        "SELECT table_name FROM information_schema.views WHERE table_schema = 'doubled_back' AND table_name <> 'v7'
+        AND view_definition LIKE '%`doubled`.%' ORDER BY 1";
+    let named: Vec<String> = server.sql("", points).lines().map(|name| format!("view {name}")).collect();
+    let listed: Vec<&str> = uses
+        .as_array()
+        .expect("an array")
+        .iter()
+        .filter_map(|name| name.as_str().filter(|name| name.starts_with("view ")))
+        .collect();
+    assert_eq!(listed, named, "{uses}");
+}
