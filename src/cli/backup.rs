@@ -15,7 +15,9 @@ use crate::cli::{output, report, streams};
 use crate::model::path::display_bytes;
 use crate::model::time::Clock;
 use crate::model::units::ByteSize;
-use crate::ops::backup::{BackupError, BackupOptions, BackupReport, ParentChoice, StreamKind, StreamRequest, backup};
+use crate::ops::backup::{
+    BackupError, BackupOptions, BackupReport, DatabaseRequest, ParentChoice, StreamKind, StreamRequest, backup,
+};
 use crate::repository::Repository;
 use crate::source::files::WalkOptions;
 use crate::store::OpenMode;
@@ -100,6 +102,7 @@ pub struct Args {
 pub async fn run(global: &GlobalArgs, args: Args, commands: Vec<streams::Command>) -> anyhow::Result<Exit> {
     let dry_run = args.dry_run;
     let mut options = options(args, commands, global.memory_bytes()?)?;
+    let lacks_globals = options.databases.iter().any(DatabaseRequest::lacks_globals);
     let monitor = global.monitor();
     let cancel = cancel_on_signals(&monitor)?;
     let repository = tokio::select! {
@@ -117,6 +120,9 @@ pub async fn run(global: &GlobalArgs, args: Args, commands: Vec<streams::Command
         output::json(&summary_json(&report, problems, dry_run, monitor.elapsed()));
     } else if !global.quiet {
         print_summary(&report, dry_run, monitor.elapsed());
+        if lacks_globals {
+            output::line("left out   roles and users of the database servers; --all-databases stores them as well");
+        }
     }
     let is_whole = report.counts.unreadable == 0 && report.changed_while_read == 0;
     Ok(match (report.missing.is_empty(), is_whole && report.suspicious.is_empty()) {

@@ -7,6 +7,7 @@ use crate::cli::exit::Exit;
 use crate::cli::lines::Lines;
 use crate::cli::output;
 use crate::cli::select::{self, FilterArgs};
+use crate::database::fact_to_json;
 use crate::model::entry::{Entry, EntryKind};
 use crate::model::path::display_bytes;
 use crate::model::units::ByteSize;
@@ -101,7 +102,8 @@ pub fn to_json(entry: &Entry) -> serde_json::Value {
     }
     if let EntryKind::Stream(_, detail) = &entry.kind {
         object["command"] = detail.command.iter().map(text).collect::<Vec<_>>().into();
-        object["facts"] = json!(detail.facts);
+        let facts = detail.facts.iter().map(|(name, value)| (name.clone(), fact_to_json(name, value)));
+        object["facts"] = facts.collect::<serde_json::Map<_, _>>().into();
     }
     object
 }

@@ -8,7 +8,9 @@ use clap::builder::styling::Style;
 use crate::cli::exit::{Exit, is_denied, store_error};
 use crate::cli::output;
 use crate::database::DatabaseError;
+use crate::ops::LookError;
 use crate::ops::backup::BackupError;
+use crate::ops::dump::DumpError;
 use crate::ops::restore_database::RestoreDatabaseError;
 use crate::repository::OpenError;
 use crate::repository::index::IndexError;
@@ -113,6 +115,11 @@ fn hint(error: &anyhow::Error) -> Option<String> {
         if let Some(error) = cause.downcast_ref::<DatabaseError>() {
             return Some(database_hint(error));
         }
+        if let Some(DumpError::Look(LookError::NoSuchPath { .. })) = cause.downcast_ref() {
+            let hint = "`coffre ls -R SNAPSHOT` lists what there is, and --job NAME chooses among jobs; nothing was written: a file that \
+                the shell has made for the output is empty";
+            return Some(hint.into());
+        }
         match cause.downcast_ref::<SnapshotError>() {
             Some(SnapshotError::Unknown(_) | SnapshotError::NoneFits) => {
                 return Some("`coffre snapshots` lists what there is".into());
@@ -152,8 +159,19 @@ fn restore_hint(error: &RestoreDatabaseError) -> Option<String> {
         RestoreDatabaseError::Several { .. } => {
             "choose with --database OLD[=NEW], as often as wanted, or --all-databases"
         }
+        RestoreDatabaseError::NoGlobals { needed, .. } if needed.is_empty() => {
+            "make the roles or users that its databases need by hand, or restore without owners, by --no-owner"
+        }
+        RestoreDatabaseError::NoGlobals { needed, .. } => {
+            let make: Vec<String> = needed.iter().map(|statement| format!("{statement};")).collect();
+            return Some(format!(
+                "make those that its databases need: {} Or restore without owners, by --no-owner",
+                make.join(" ")
+            ));
+        }
         RestoreDatabaseError::NothingFits { .. } => {
-            "`coffre ls -R SNAPSHOT` lists what there is; a dump made by --command goes through `coffre dump … | client`"
+            "`latest` is the newest of all jobs: choose another by --job NAME, or write its id (`coffre snapshots` lists them, `coffre \
+             ls -R SNAPSHOT` what is in one); a dump made by --command goes through `coffre dump … | client`"
         }
         RestoreDatabaseError::Refused { .. } => {
             "--database OLD=NEW gives another name, --in-place replaces; --plan shows everything and changes nothing"

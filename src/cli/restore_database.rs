@@ -20,7 +20,7 @@ use crate::model::path::EntryPath;
 use crate::model::units::ByteSize;
 use crate::ops::open_reader;
 use crate::ops::restore_database::{
-    Choice, DatabaseTarget, Plan, RestoreDatabaseOptions, RestoreDatabaseReport, apply, plan,
+    Choice, DatabaseTarget, Plan, RestoreDatabaseError, RestoreDatabaseOptions, RestoreDatabaseReport, apply, plan,
 };
 use crate::progress::{Monitor, chain};
 use crate::store::OpenMode;
@@ -125,7 +125,16 @@ pub async fn run(
     };
     let reader = open_reader(repository, global.memory_bytes()?, monitor.clone()).await?;
     monitor.phase("asking the server");
-    let planned = plan(&reader, &options).await?;
+    let planned = match plan(&reader, &options).await {
+        // A plan changes nothing: it can show them all.
+        Err(error @ RestoreDatabaseError::Several { .. }) if args.plan => {
+            let all = RestoreDatabaseOptions { choice: Choice::All, ..options.clone() };
+            let mut planned = plan(&reader, &all).await?;
+            planned.obstacles.push(format!("{error}: choose with --database OLD[=NEW], or --all-databases"));
+            planned
+        }
+        planned => planned?,
+    };
     if args.plan {
         monitor.finish();
         show(&planned, global.json);
@@ -260,6 +269,7 @@ fn summary_json(report: &RestoreDatabaseReport, elapsed: Duration) -> serde_json
                 "bytes": database.bytes,
                 "failed_statements": database.failed_statements,
                 "replaced": database.replaced,
+                "drop_replaced": database.drop_replaced(),
                 "changes": database.changes,
                 "uses_original": database.uses_original,
             })
@@ -283,7 +293,8 @@ fn print_summary(report: &RestoreDatabaseReport, elapsed: Duration) {
         };
         output::line(&format!("{} restored, {} of dump{failed}", database.name, ByteSize(database.bytes)));
         if let Some(replaced) = &database.replaced {
-            output::line(&format!("  what was there before is called {replaced} now; drop it when it is not needed"));
+            let drop = database.drop_replaced().unwrap_or_default();
+            output::line(&format!("  what was there before is called {replaced} now; when it is not needed: {drop}"));
         }
     }
     report.failed.iter().for_each(|(name, _)| output::line(&format!("{name} NOT RESTORED, see below")));

@@ -60,6 +60,8 @@ pub mod fact {
     pub const ROUNDED: &str = "rounded";
     /// Columns that come back as others from a dump of SQL, and what becomes of them.
     pub const CHANGED: &str = "changed_by_sql";
+    /// A JSON array of statements that make the roles which a PostgreSQL database uses, without passwords and rights.
+    pub const ROLES: &str = "roles";
     /// Bytes of the longest line of a dump of MariaDB or MySQL; a server takes no statement longer than its
     /// `max_allowed_packet`.
     pub const LONGEST_LINE: &str = "longest_line";
@@ -81,6 +83,25 @@ pub mod fact {
     pub const FILE_OWNER: &str = "file_owner";
     /// Path of a SQLite database file.
     pub const FILE: &str = "file";
+}
+
+/// Returns a fact as JSON: those that are numbers as numbers, the others as text.
+pub fn fact_to_json(name: &str, value: &str) -> serde_json::Value {
+    const NUMBERS: [&str; 10] = [
+        fact::DATABASE_BYTES,
+        fact::ROWS_ESTIMATE,
+        fact::BINLOG_POSITION,
+        fact::HIDDEN_MAPPINGS,
+        fact::PARTS,
+        fact::LONGEST_LINE,
+        fact::MAX_PACKET,
+        fact::ARCHIVE_ENTRIES,
+        // Of SQLite.
+        "tables",
+        "user_version",
+    ];
+    let number = value.parse::<u64>().ok().filter(|_| NUMBERS.contains(&name));
+    number.map_or_else(|| value.into(), Into::into)
 }
 
 /// What a stream of a database is.

@@ -53,6 +53,8 @@ pub struct DatabaseFacts {
     pub create: String,
     /// Statements with `%I` in place of the database's name.
     pub settings: Vec<String>,
+    /// Statements that make the roles which own or may use something in it, without passwords and rights.
+    pub roles: Vec<String>,
     /// The tablespace that it is in, if it is not the usual one.
     pub tablespace: Option<String>,
     /// User mappings of foreign servers whose options this user may not see.
@@ -64,12 +66,16 @@ pub struct DatabaseFacts {
 /// The user that is logged in, as far as it matters to a restore.
 #[derive(Debug, Clone, Deserialize)]
 pub struct User {
+    /// Its name, quoted as SQL wants it.
+    pub name: String,
     /// It may make databases.
     pub creates_databases: bool,
     /// Its sessions may not write.
     pub is_read_only: bool,
     /// Databases that a killed restore left behind.
     pub left_over: Vec<String>,
+    /// Databases that restores replaced and kept.
+    pub replaced: Vec<String>,
 }
 
 /// A database that is there.
@@ -288,6 +294,9 @@ impl Postgres {
     /// [`DatabaseError`].
     pub fn user(&self) -> Result<User, DatabaseError> {
         let sql = "SELECT json_build_object(
+               'name', quote_ident(rolname),
+               'replaced', (SELECT coalesce(json_agg(datname ORDER BY datname), '[]') FROM pg_database
+                            WHERE datname ~ '_replaced_[0-9a-f]{8}$'),
                'creates_databases', rolsuper OR rolcreatedb,
                'is_read_only', pg_is_in_recovery() OR (SELECT reset_val = 'on' FROM pg_settings
                                 WHERE name = 'default_transaction_read_only'),
@@ -306,13 +315,17 @@ impl Postgres {
         self.ask(self.maintenance_database(), &format!("asked for tablespace {name}"), &sql)
     }
 
-    /// Tells whether there is a role, its name quoted where SQL wants that.
+    /// Returns those of these roles that are not there, names quoted where SQL wants that.
     ///
     /// # Errors
     /// [`DatabaseError`].
-    pub fn has_role(&self, role: &str) -> Result<bool, DatabaseError> {
-        let sql = format!("SELECT to_json(to_regrole({}) IS NOT NULL)", literal(role));
-        self.ask(self.maintenance_database(), &format!("asked for role {role}"), &sql)
+    pub fn missing_roles(&self, roles: &[String]) -> Result<Vec<String>, DatabaseError> {
+        let names: Vec<String> = roles.iter().map(|role| literal(role)).collect();
+        let sql = format!(
+            "SELECT coalesce(json_agg(name), '[]') FROM unnest(ARRAY[{}]::text[]) name WHERE to_regrole(name) IS NULL",
+            names.join(", ")
+        );
+        self.ask(self.maintenance_database(), "asked for roles", &sql)
     }
 
     /// Returns the server's version, as it says it, and where it keeps its data when that may be known.
@@ -431,6 +444,12 @@ SELECT json_build_object(
        ELSE '' END ||
      CASE WHEN j->>'daticurules' IS NOT NULL THEN format(' ICU_RULES %L', j->>'daticurules') ELSE '' END,
   'settings', (SELECT coalesce(json_agg(statement ORDER BY place, statement), '[]') FROM statements),
+  'roles', (SELECT coalesce(json_agg('CREATE ROLE ' || quote_ident(rolname) || CASE WHEN rolcanlogin THEN ' LOGIN' ELSE '' END
+                            ORDER BY rolname), '[]')
+            FROM pg_roles r WHERE rolname !~ '^pg_' AND (r.oid = d.datdba
+              OR r.oid IN (SELECT setrole FROM pg_db_role_setting WHERE setdatabase = d.oid)
+              OR r.oid IN (SELECT refobjid FROM pg_shdepend WHERE refclassid = 'pg_authid'::regclass
+                           AND (dbid = d.oid OR dbid = 0 AND classid = 'pg_database'::regclass AND objid = d.oid)))),
   'tablespace', (SELECT spcname FROM pg_tablespace WHERE oid = dattablespace AND spcname <> 'pg_default'),
   'hidden_mappings', (SELECT count(*) FROM pg_user_mappings WHERE umoptions IS NULL
                       AND NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)),

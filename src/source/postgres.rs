@@ -31,8 +31,15 @@ const LOCK_WAIT_SPLIT: &str = "--lock-wait-timeout=1min";
 /// What the name of a main stream has in place of its ending, in that of the directory for single tables.
 const TABLES: &str = ".tables";
 /// Facts that the stream of a single table does not repeat.
-const OF_THE_WHOLE: [&str; 6] =
-    [fact::SETTINGS, fact::CREATE, fact::TABLESPACE, fact::HIDDEN_MAPPINGS, fact::ROWS_ESTIMATE, fact::DATABASE_BYTES];
+const OF_THE_WHOLE: [&str; 7] = [
+    fact::SETTINGS,
+    fact::ROLES,
+    fact::CREATE,
+    fact::TABLESPACE,
+    fact::HIDDEN_MAPPINGS,
+    fact::ROWS_ESTIMATE,
+    fact::DATABASE_BYTES,
+];
 
 /// What to dump of a server, and how.
 #[derive(Debug, Clone)]
@@ -207,7 +214,7 @@ impl OpenStream for Dump {
 }
 
 fn known_facts(known: &DatabaseFacts, format: Format, client: &str) -> BTreeMap<String, String> {
-    let settings = serde_json::to_string(&known.settings).expect("texts are JSON");
+    let array = |texts: &[String]| serde_json::to_string(texts).expect("texts are JSON");
     let mut facts = server_facts(&known.server_version, format, client);
     facts.extend(
         [
@@ -216,7 +223,8 @@ fn known_facts(known: &DatabaseFacts, format: Format, client: &str) -> BTreeMap<
             (fact::ROWS_ESTIMATE, known.rows.to_string()),
             (fact::ENCODING, known.encoding.clone()),
             (fact::CREATE, known.create.clone()),
-            (fact::SETTINGS, settings),
+            (fact::SETTINGS, array(&known.settings)),
+            (fact::ROLES, array(&known.roles)),
         ]
         .map(|(name, value)| (name.to_owned(), value)),
     );
@@ -242,8 +250,8 @@ fn server_facts(server_version: &str, format: Format, client: &str) -> BTreeMap<
 
 /// Returns `--restrict-key=…` where the program knows it (since the fixes of August 2025, CVE-2025-8714).
 fn restrict_argument(program: &OsString, key: &str) -> Option<String> {
-    let command = CommandOptions::new(program, ["--help"]).withholding(mysql::PASSWORD_VARIABLE);
-    let help = process::run(&command, b"").unwrap_or_default();
+    let help = process::run(&CommandOptions::new(program, ["--help"]).withholding(mysql::PASSWORD_VARIABLE), b"")
+        .unwrap_or_default();
     String::from_utf8_lossy(&help).contains("--restrict-key").then(|| format!("--restrict-key={key}"))
 }
 

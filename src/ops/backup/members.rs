@@ -85,6 +85,15 @@ pub(super) fn plan(options: &BackupOptions, restrict_key: &str) -> Result<Vec<Me
 }
 
 impl DatabaseRequest {
+    /// Tells whether it is about a server with roles or users, and does not store them.
+    pub fn lacks_globals(&self) -> bool {
+        match self {
+            DatabaseRequest::Postgres(options) => !options.all_databases,
+            DatabaseRequest::Mysql(options) => !options.all_databases,
+            DatabaseRequest::Sqlite(_) => false,
+        }
+    }
+
     /// Returns what the snapshot lists as its source.
     pub(super) fn source_name(&self) -> Vec<u8> {
         match self {

@@ -102,6 +102,15 @@ pub(super) fn marked_table(line: &[u8]) -> Option<String> {
     Some(String::from_utf8_lossy(&name).replace("``", "`"))
 }
 
+/// Leaves out the statement that makes the role `name`, quoted as SQL wants it: it is there, for it is connected.
+pub(super) fn without_role(input: impl Write + Send + 'static, name: &str) -> Box<dyn Write + Send> {
+    let statement = format!("CREATE ROLE {name};\n").into_bytes();
+    Box::new(EditedLines::new(input, move |line: &[u8], out: &mut dyn Write| match line == statement {
+        true => Ok(()),
+        false => out.write_all(line),
+    }))
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::{Arc, Mutex};
@@ -153,5 +162,13 @@ mod tests {
         assert_eq!(passed(&dump, with_marks), expected);
         assert_eq!(marked_table(format!("{MARK}{}", hex(b"a``b")).as_bytes()).as_deref(), Some("a`b"));
         assert_eq!(marked_table(b"coffre restores nothing"), None);
+    }
+
+    #[test]
+    fn only_the_role_that_connects_is_left_out() {
+        let globals =
+            "CREATE ROLE postgres;\nALTER ROLE postgres WITH SUPERUSER;\nCREATE ROLE postgres2;\nCREATE ROLE a";
+        let expected = "ALTER ROLE postgres WITH SUPERUSER;\nCREATE ROLE postgres2;\nCREATE ROLE a";
+        assert_eq!(passed(globals, |kept| without_role(kept, "postgres")), expected);
     }
 }

@@ -110,6 +110,13 @@ pub struct RestoredDatabase {
     pub replaced: Option<String>,
 }
 
+impl RestoredDatabase {
+    /// Returns the statement that drops the database which was there before.
+    pub fn drop_replaced(&self) -> Option<String> {
+        self.replaced.as_deref().map(plan::drop)
+    }
+}
+
 /// Why databases were not restored.
 #[derive(Debug, thiserror::Error)]
 pub enum RestoreDatabaseError {
@@ -126,6 +133,14 @@ pub enum RestoreDatabaseError {
         snapshot: String,
         /// What was looked for.
         what: String,
+    },
+    /// It has no roles or users.
+    #[error("snapshot {snapshot} has no roles or users: they are stored with --all-databases only")]
+    NoGlobals {
+        /// The snapshot.
+        snapshot: String,
+        /// Statements that make the roles which its databases use.
+        needed: Vec<String>,
     },
     /// It is not clear which is meant.
     #[error("snapshot {snapshot} has several databases: {}", names.join(", "))]

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::database::mysql::Mysql;
-use crate::database::postgres::{Existing, MAINTENANCE, Postgres, User};
+use crate::database::postgres::{Existing, MAINTENANCE, Postgres, User, identifier};
 use crate::database::sqlite::beside;
 use crate::database::url::DatabaseUrl;
 use crate::database::{DatabaseError, Format, fact, major};
@@ -70,6 +70,13 @@ pub struct PlannedStream {
     pub facts: BTreeMap<String, String>,
 }
 
+impl PlannedStream {
+    /// Tells whether it is of the server, and not of one database.
+    fn is_global(&self) -> bool {
+        matches!(self.format, Format::PostgresGlobals | Format::MysqlUsers)
+    }
+}
+
 impl DatabasePlan {
     /// Returns the bytes of all its streams.
     pub fn stream_bytes(&self) -> u64 {
@@ -101,9 +108,10 @@ impl DatabasePlan {
 /// When the snapshot has nothing that fits, or the server cannot be asked.
 pub async fn plan(reader: &Arc<Reader>, options: &RestoreDatabaseOptions) -> Result<Plan, RestoreDatabaseError> {
     let streams = find_streams(reader, options).await?;
+    let has_globals = streams.iter().any(PlannedStream::is_global);
     let chosen = choose(options, streams)?;
     let options = options.clone();
-    let asked = tokio::task::spawn_blocking(move || judge(&options, chosen)).await;
+    let asked = tokio::task::spawn_blocking(move || judge(&options, chosen, has_globals)).await;
     Ok(asked.expect("planning does not panic")?)
 }
 
@@ -141,8 +149,7 @@ fn choose(
 ) -> Result<Vec<DatabasePlan>, RestoreDatabaseError> {
     let snapshot = options.snapshot.id.short();
     let missing = |what: String| RestoreDatabaseError::NothingFits { snapshot: snapshot.clone(), what };
-    let is_global = |stream: &PlannedStream| matches!(stream.format, Format::PostgresGlobals | Format::MysqlUsers);
-    let (globals, mut streams): (Vec<_>, Vec<_>) = streams.into_iter().partition(is_global);
+    let (globals, mut streams): (Vec<_>, Vec<_>) = streams.into_iter().partition(PlannedStream::is_global);
     // The main stream before those of tables.
     streams.sort_by_key(|stream| stream.facts.contains_key(fact::TABLE));
     let mut databases: BTreeMap<String, DatabasePlan> = BTreeMap::new();
@@ -155,7 +162,13 @@ fn choose(
         Choice::Globals => {
             let name = "globals".to_owned();
             return match globals.is_empty() {
-                true => Err(missing("roles or users".into())),
+                true => {
+                    let mut needed: Vec<String> =
+                        databases.values().flat_map(|plan| statements(plan, fact::ROLES)).collect();
+                    needed.sort();
+                    needed.dedup();
+                    Err(RestoreDatabaseError::NoGlobals { snapshot, needed })
+                }
                 false => Ok(vec![DatabasePlan { streams: globals, ..DatabasePlan::empty(name) }]),
             };
         }
@@ -181,7 +194,11 @@ fn choose(
 }
 
 /// Asks the server what is there, and lists what stands against it. Blocks.
-fn judge(options: &RestoreDatabaseOptions, databases: Vec<DatabasePlan>) -> Result<Plan, DatabaseError> {
+fn judge(
+    options: &RestoreDatabaseOptions,
+    databases: Vec<DatabasePlan>,
+    has_globals: bool,
+) -> Result<Plan, DatabaseError> {
     let mut plan = Plan { databases, ..Plan::default() };
     let are_globals = options.choice == Choice::Globals;
     let mut data_directory = None;
@@ -192,11 +209,12 @@ fn judge(options: &RestoreDatabaseOptions, databases: Vec<DatabasePlan>) -> Resu
             if !are_globals {
                 let user = server.user()?;
                 plan.obstacles.extend(obstacles_of_user(&user));
-                plan.notes.extend(
-                    user.left_over
-                        .iter()
-                        .map(|name| format!("database {name} was left behind by a restore that was killed; drop it")),
-                );
+                plan.notes.extend(user.left_over.iter().map(|name| {
+                    format!("database {name} was left behind by a restore that was killed: {}", drop(name))
+                }));
+                plan.notes.extend(user.replaced.iter().map(|name| {
+                    format!("database {name} is what a restore replaced; when it is not needed: {}", drop(name))
+                }));
             }
             for database in plan.databases.iter_mut().filter(|_| !are_globals) {
                 let existing = server.existing(&database.name)?;
@@ -205,14 +223,12 @@ fn judge(options: &RestoreDatabaseOptions, databases: Vec<DatabasePlan>) -> Resu
                 database.is_untouched = database.name == MAINTENANCE && server.is_untouched(&database.name)?;
                 plan.obstacles.extend(obstacles_of(&database.name, existing.as_ref()));
                 let is_plain = database.fact(fact::ENCODING) == Some("UTF8");
-                let missing_owner = match owner(database).filter(|_| !options.no_owner && is_plain) {
-                    Some(owner) if !server.has_role(&owner)? => Some(owner),
-                    _ => None,
-                };
-                plan.notes.extend(missing_owner.map(|owner| {
-                    let name = &database.name;
-                    format!("there is no role {owner}, which owns {name}: restore roles first, by --globals, or add --no-owner")
-                }));
+                if !options.no_owner && is_plain {
+                    let roles = roles(database);
+                    let names: Vec<String> = roles.keys().cloned().collect();
+                    let missing = if names.is_empty() { names } else { server.missing_roles(&names)? };
+                    plan.notes.extend(missing_roles_note(database, &missing, &roles, has_globals));
+                }
             }
             data_directory = data_directory.filter(|_| is_local(url));
         }
@@ -317,11 +333,65 @@ fn sqlite_obstacle(file: &Path) -> Option<String> {
     }
 }
 
+/// Returns the statements that a fact has as a JSON array.
+fn statements(database: &DatabasePlan, name: &str) -> Vec<String> {
+    database.fact(name).and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
+}
+
 /// Returns the role that owns a database of PostgreSQL, quoted as SQL wants it.
 fn owner(database: &DatabasePlan) -> Option<String> {
-    let settings: Vec<String> = serde_json::from_str(database.fact(fact::SETTINGS)?).ok()?;
+    let settings = statements(database, fact::SETTINGS);
     // Where names are put in, a `%` is written twice.
     settings.iter().find_map(|statement| statement.strip_prefix(SET_OWNER)).map(|owner| owner.replace("%%", "%"))
+}
+
+/// Returns the roles that a database of PostgreSQL uses, quoted as SQL wants them, each with the statement that makes it.
+fn roles(database: &DatabasePlan) -> BTreeMap<String, String> {
+    let name = |statement: &str| {
+        let rest = statement.strip_prefix("CREATE ROLE ")?;
+        Some(rest.strip_suffix(" LOGIN").unwrap_or(rest).to_owned())
+    };
+    let known = statements(database, fact::ROLES);
+    let mut roles: BTreeMap<String, String> =
+        known.into_iter().filter_map(|statement| Some((name(&statement)?, statement))).collect();
+    if let Some(owner) = owner(database) {
+        roles.entry(owner.clone()).or_insert_with(|| format!("CREATE ROLE {owner}"));
+    }
+    roles
+}
+
+/// Says what to do about roles that are not there.
+fn missing_roles_note(
+    database: &DatabasePlan,
+    missing: &[String],
+    roles: &BTreeMap<String, String>,
+    has_globals: bool,
+) -> Option<String> {
+    let name = &database.name;
+    let owner = owner(database).filter(|owner| missing.contains(owner));
+    let others = missing.iter().filter(|role| Some(*role) != owner.as_ref()).cloned().collect::<Vec<_>>().join(", ");
+    let what = match (owner, others.is_empty()) {
+        (None, true) => return None,
+        (Some(owner), true) => format!("there is no role {owner}, which owns {name}"),
+        (Some(owner), false) => {
+            format!("there is no role {owner}, which owns {name}, nor {others}, which have to do with it")
+        }
+        (None, false) => format!("of the roles that have to do with {name} these are not there: {others}"),
+    };
+    let way = match has_globals {
+        true => "restore roles first, by --globals,".to_owned(),
+        false => {
+            let make = missing.iter().filter_map(|role| roles.get(role));
+            let make: Vec<String> = make.map(|statement| format!("{statement};")).collect();
+            format!("this snapshot has no roles, so type {} first,", make.join(" "))
+        }
+    };
+    Some(format!("{what}: {way} or add --no-owner"))
+}
+
+/// Writes the statement that drops a database.
+pub(super) fn drop(name: &str) -> String {
+    format!("DROP DATABASE {};", identifier(name))
 }
 
 fn find_obstacles(plan: &mut Plan, in_place: bool) {
@@ -439,6 +509,28 @@ mod tests {
         let settings = r#"["ALTER DATABASE %I OWNER TO \"the shop\"", "REVOKE ALL ON DATABASE %I FROM PUBLIC"]"#;
         assert_eq!(owner(&database("a", false, &[&[(fact::SETTINGS, settings)]])).as_deref(), Some("\"the shop\""));
         assert_eq!(owner(&database("a", false, &[&[]])), None);
+    }
+
+    #[test]
+    fn roles_that_are_missing_are_told_with_what_makes_them() {
+        let settings = r#"["ALTER DATABASE %I OWNER TO shopapp"]"#;
+        let made = r#"["CREATE ROLE \"the reader\"", "CREATE ROLE shopapp LOGIN"]"#;
+        let database = database("shop", false, &[&[(fact::SETTINGS, settings), (fact::ROLES, made)]]);
+        let roles = roles(&database);
+        let note = |missing: &[&str], has_globals| {
+            let missing: Vec<String> = missing.iter().map(|&name| name.to_owned()).collect();
+            missing_roles_note(&database, &missing, &roles, has_globals)
+        };
+        assert_eq!(note(&[], false), None);
+        let expected =
+            "there is no role shopapp, which owns shop: restore roles first, by --globals, or add --no-owner";
+        assert_eq!(note(&["shopapp"], true).as_deref(), Some(expected));
+        let typed = note(&["\"the reader\"", "shopapp"], false).expect("a note");
+        assert!(typed.contains("which owns shop, nor \"the reader\""), "{typed}");
+        assert!(
+            typed.contains("type CREATE ROLE \"the reader\"; CREATE ROLE shopapp LOGIN; first, or add --no-owner"),
+            "{typed}"
+        );
     }
 
     #[test]

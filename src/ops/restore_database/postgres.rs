@@ -15,6 +15,7 @@ use crate::database::url::DatabaseUrl;
 use crate::database::{DatabaseError, Format, fact};
 use crate::model::id::hex;
 use crate::ops::restore_database::feed::{FeedError, Feeder, Heard, Said};
+use crate::ops::restore_database::lines::without_role;
 use crate::ops::restore_database::plan::{DatabasePlan, PlannedStream, SET_OWNER, postgres_server};
 use crate::ops::restore_database::{Choice, RestoreDatabaseError, RestoreDatabaseOptions, RestoredDatabase};
 use crate::process::CommandOptions;
@@ -194,7 +195,17 @@ impl Run<'_> {
 
     /// Feeds a stream; statements that failed are an error only when that is wanted.
     async fn feed(&self, stream: &PlannedStream, command: &CommandOptions) -> Result<Heard, Failure> {
-        let fed = match self.feeder.feed(&stream.path, command, judge).await {
+        self.heard(stream, command, self.feeder.feed(&stream.path, command, judge).await)
+    }
+
+    /// Judges what a client said that was fed.
+    fn heard(
+        &self,
+        stream: &PlannedStream,
+        command: &CommandOptions,
+        fed: Result<Heard, FeedError>,
+    ) -> Result<Heard, Failure> {
+        let fed = match fed {
             // `psql` ends with status 0 whatever failed.
             Ok(heard) if heard.has_lost_rows => Err(FeedError::Client { program: command.name(), status: 0, heard }),
             fed => fed.or_else(|error| self.tolerate(error)),
@@ -298,15 +309,20 @@ impl Run<'_> {
         Ok(Some(replaced))
     }
 
-    /// Makes roles and tablespaces; those that exist stay as they are, and are counted.
+    /// Makes roles and tablespaces; those that exist stay as they are, and are counted, but for the role that connects.
     async fn globals(&self) -> Result<RestoredDatabase, Failure> {
         let mut restored = RestoredDatabase { name: "globals".into(), ..RestoredDatabase::default() };
+        let server = self.server.clone();
+        let user = tokio::task::spawn_blocking(move || server.user()).await.expect("asking does not panic");
+        let user = user.map_err(|error| self.failure(error))?;
         for stream in &self.plan.streams {
             let mut command = self.server.psql(MAINTENANCE);
             if !self.options.exit_on_error {
                 command.arguments.push("--set=ON_ERROR_STOP=0".into());
             }
-            let said = self.feed(stream, &command).await?;
+            let adapt = |input| without_role(input, &user.name);
+            let fed = self.feeder.feed_adapted(&stream.path, &command, judge, adapt).await;
+            let said = self.heard(stream, &command, fed)?;
             restored.bytes += stream.bytes;
             restored.failed_statements += said.failed_statements;
             restored.said.extend(said.last);

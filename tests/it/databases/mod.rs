@@ -16,6 +16,7 @@ mod failures;
 mod mysql;
 mod mysql9;
 mod postgres;
+mod roles;
 mod settings;
 mod sqlite;
 mod streams;

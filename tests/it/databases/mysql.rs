@@ -30,10 +30,11 @@ fn a_database_comes_back_as_it_was() {
 
     let stream = desk.facts("mysql/there.sql");
     let facts = &stream["facts"];
-    for name in
-        ["server_version", "client_version", "database_bytes", "rows_estimate", "binlog_file", "binlog_position"]
-    {
+    for name in ["server_version", "client_version", "binlog_file"] {
         assert!(facts[name].as_str().is_some_and(|text| !text.is_empty()), "{name}: {facts}");
+    }
+    for name in ["database_bytes", "rows_estimate", "binlog_position"] {
+        assert!(facts[name].as_u64().is_some_and(|number| number > 0), "{name}: {facts}");
     }
     assert_eq!(facts["checked"], "ends with \"-- Dump completed\"");
     assert!(!stream["command"].to_string().contains(server.password()));

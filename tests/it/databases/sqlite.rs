@@ -64,7 +64,7 @@ fn a_database_that_is_written_to_is_copied_as_it_was_at_one_moment() {
             expect(&run, 0, &["1 stream"]);
         });
         let stream = desk.facts(&format!("sqlite{file_text}"));
-        assert_eq!((&stream["facts"]["journal_mode"], &stream["facts"]["tables"]), (&journal.into(), &"2".into()));
+        assert_eq!((&stream["facts"]["journal_mode"], &stream["facts"]["tables"]), (&journal.into(), &2.into()));
         expect(&desk.run(&["restore", "latest", "--into-sqlite", back_text]), 0, &["restored"]);
         assert_eq!(sum(&back), 1_600_000, "{journal}");
         let left: Vec<_> = std::fs::read_dir(desk.directory.path())
