@@ -274,7 +274,10 @@ fn a_database_dropped_between_listing_and_dumping_fails_alone() {
     // The first is dumped while its table is locked; meanwhile the second goes.
     server.sql("first", "CREATE TABLE t AS SELECT 1 AS x");
     let holder = std::thread::scope(|scope| {
-        let lock = scope.spawn(|| server.sql("first", "BEGIN; LOCK TABLE t; SELECT pg_sleep(3); COMMIT"));
+        let lock = scope.spawn(|| {
+            let hold = "BEGIN; LOCK TABLE t; SELECT pg_sleep(60); COMMIT";
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| server.sql("first", hold))).is_err()
+        });
         until("the table is locked", || {
             server.sql("first", "SELECT count(*) FROM pg_locks WHERE mode = 'AccessExclusiveLock'").trim() != "0"
         });
@@ -283,7 +286,9 @@ fn a_database_dropped_between_listing_and_dumping_fails_alone() {
         let waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted";
         until("the dump waits", || server.sql("first", waiting).trim() != "0");
         server.sql("postgres", "DROP DATABASE second");
-        lock.join().expect("no panic");
+        let release = "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE datname = 'first' AND query LIKE '%pg_sleep(60)%'";
+        server.sql("postgres", release);
+        assert!(lock.join().expect("no panic"), "it was held until then");
         child.wait_with_output().expect("ended")
     });
     expect(&holder.into(), 5, &["MISSING    postgres/second.dump", "database \"second\" does not exist", "INCOMPLETE"]);
