@@ -271,6 +271,7 @@ fn summary_json(report: &RestoreDatabaseReport, elapsed: Duration) -> serde_json
                 "replaced": database.replaced,
                 "drop_replaced": database.drop_replaced(),
                 "changes": database.changes,
+                "not_carried": database.not_carried,
                 "uses_original": database.uses_original,
             })
         })
@@ -287,11 +288,20 @@ fn summary_json(report: &RestoreDatabaseReport, elapsed: Duration) -> serde_json
 
 fn print_summary(report: &RestoreDatabaseReport, elapsed: Duration) {
     for database in &report.databases {
-        let failed = match database.failed_statements {
-            0 => String::new(),
-            failed => format!(", {} failed", output::count(failed, "statement")),
-        };
-        output::line(&format!("{} restored, {} of dump{failed}", database.name, ByteSize(database.bytes)));
+        let mut amiss = String::new();
+        if database.failed_statements > 0 {
+            amiss += &format!(", {} failed", output::count(database.failed_statements, "statement"));
+        }
+        for (list, noun, what) in [
+            (&database.changes, "change", "by the server"),
+            (&database.not_carried, "column", "changed by the dump"),
+            (&database.uses_original, "object", "using the original"),
+        ] {
+            if !list.is_empty() {
+                amiss += &format!(", {} {what}", output::count(list.len() as u64, noun));
+            }
+        }
+        output::line(&format!("{} restored, {} of dump{amiss}", database.name, ByteSize(database.bytes)));
         if let Some(replaced) = &database.replaced {
             let drop = database.drop_replaced().unwrap_or_default();
             output::line(&format!("  what was there before is called {replaced} now; when it is not needed: {drop}"));

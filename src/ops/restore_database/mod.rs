@@ -104,6 +104,8 @@ pub struct RestoredDatabase {
     pub said: Vec<String>,
     /// Columns and tables that the server changed with a warning, and what it said.
     pub changes: Vec<String>,
+    /// Columns that the dump did not carry as they were, and what became of them.
+    pub not_carried: Vec<String>,
     /// What in the copy uses the database that it was dumped from.
     pub uses_original: Vec<String>,
     /// What the database that was there before is called now.
@@ -288,6 +290,10 @@ async fn restore_one(
     }
     if !restored.changes.is_empty() {
         let message = format!("the server changed what it was given{}", said(&restored.changes));
+        feeder.monitor.problem(Problem { subject: restored.name.clone(), message });
+    }
+    if !restored.not_carried.is_empty() {
+        let message = format!("the dump did not carry these columns as they were: {}", restored.not_carried.join("; "));
         feeder.monitor.problem(Problem { subject: restored.name.clone(), message });
     }
     if !restored.uses_original.is_empty() {

@@ -106,6 +106,8 @@ pub(super) async fn restore(
         if old == new { input } else { Box::new(Renamed::new(input, &old, &new)) }
     };
     let fed = feeder.feed_adapted(&stream.path, &command, judge, adapt).await;
+    restored.not_carried =
+        plan.fact(fact::CHANGED).map(|text| text.split("; ").map(str::to_owned).collect()).unwrap_or_default();
     restored.changes = fed.as_ref().map(|heard| heard.changes.iter().cloned().collect()).unwrap_or_default();
     if let Err(error) = fed {
         let error = without_rows(error);

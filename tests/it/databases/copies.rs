@@ -59,6 +59,8 @@ fn columns_that_a_dump_of_sql_changes_are_named_and_so_are_the_changes() {
     expect(&restored, 3, &["the server changed what it was given"]);
     let changes = ["t: Data truncated for column 'e'", "t: Data truncated for column 's'"];
     assert_eq!(summary(&restored)["databases"][0]["changes"], serde_json::json!(changes));
+    let not_carried = summary(&restored)["databases"][0]["not_carried"].as_array().expect("an array").len();
+    assert_eq!(not_carried, columns.len(), "{restored:?}");
     let rows = "SELECT id, e, s, v, honest, plain, said FROM t ORDER BY id";
     assert_eq!(server.sql("changed back", rows), "1\t\t\t🦀\t?\t🦀\t🦀\n2\ta\tb\tx\tx\ty\tz\n");
 

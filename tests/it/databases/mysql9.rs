@@ -127,6 +127,8 @@ fn what_sql_does_not_carry_of_json_and_members_is_named() {
     let restored = server.restore(&desk, "documents");
     expect(&restored, 3, &["the server changed what it was given"]);
     assert_eq!(summary(&restored)["databases"][0]["changes"], json!(["members: Data truncated for column 'e'"]));
+    let not_carried = summary(&restored)["databases"][0]["not_carried"].as_array().expect("an array").len();
+    assert_eq!(not_carried, columns.len(), "{restored:?}");
     assert_eq!(server.sql("documents_back", "SELECT DEFAULT(d) FROM members LIMIT 1").trim(), "🦀");
 
     server.sql("documents", "DROP TABLE decimals, dates, deep, members");
