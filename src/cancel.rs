@@ -42,6 +42,18 @@ impl Cancel {
         let waited = self.0.subscribe().wait_for(Option::is_some).await.map(|_| ());
         waited.expect("the sender is in self");
     }
+
+    /// Waits for `work`, but no longer than until ending is asked for: `None` says that it was, and `work` was dropped.
+    pub async fn or<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        if self.is_cancelled() {
+            return None;
+        }
+        tokio::select! {
+            biased;
+            done = work => Some(done),
+            () = self.asked() => None,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -33,6 +33,7 @@ mod recovery_kit;
 mod report;
 mod restore;
 mod restore_database;
+mod restore_report;
 mod select;
 mod signals;
 mod snapshots;

@@ -2,27 +2,17 @@
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
-use std::time::Duration;
-
-use anyhow::Context;
-use serde_json::json;
 
 use crate::cli::connect::GlobalArgs;
 use crate::cli::exit::{Exit, usage};
 use crate::cli::output;
-use crate::cli::progress::ConsoleMonitor;
-use crate::cli::question;
 use crate::cli::restore_database::{self, IntoDatabaseArgs};
+use crate::cli::restore_report;
 use crate::cli::select::{self, FilterArgs};
 use crate::cli::signals::cancel_on_signals;
-use crate::model::path::display_bytes;
-use crate::model::units::ByteSize;
-use crate::ops::restore::{RestoreOptions, RestoreReport, Selection, remove_extras, restore};
+use crate::ops::restore::{Overwrite, RestoreOptions, Selection, count_extras, remove_extras, restore};
 use crate::store::OpenMode;
 use crate::target::files::TargetOptions;
-
-/// Extras shown before they are removed; beyond them their number.
-const EXTRAS_SHOWN: usize = 100;
 
 /// Flags of `restore`.
 #[derive(Debug, clap::Args)]
@@ -78,8 +68,8 @@ pub async fn run(global: &GlobalArgs, args: Args) -> anyhow::Result<Exit> {
         return restore_database::run(global, args.database, (&wanted, within), &args.filter).await;
     };
     let selection = Selection::new(&args.include, &args.exclude)?;
-    if args.delete && !selection.is_everything() {
-        return Err(usage("--delete does not go with --include and --exclude: what they leave out would be removed"));
+    if args.delete && selection.has_includes() {
+        return Err(usage("--delete does not go with --include: what it leaves out would be removed"));
     }
     if args.delete && !args.yes && !args.dry_run && !std::io::stdin().is_terminal() {
         return Err(usage("--delete asks before it removes anything; without a terminal add --yes, or try --dry-run"));
@@ -94,6 +84,8 @@ pub async fn run(global: &GlobalArgs, args: Args) -> anyhow::Result<Exit> {
         snapshot,
         within,
         selection,
+        only: None,
+        overwrite: Overwrite::default(),
         target: target.clone(),
         target_options: TargetOptions { numeric_ids: args.numeric_ids, sparse: args.sparse },
         trust_times: args.trust_times,
@@ -101,92 +93,32 @@ pub async fn run(global: &GlobalArgs, args: Args) -> anyhow::Result<Exit> {
         dry_run: args.dry_run,
         memory_bytes,
     };
-    let report = restore(repository, options, monitor.clone(), cancel).await;
+    let report = restore(repository.clone(), options.clone(), monitor.clone(), cancel.clone()).await;
     monitor.finish();
-    let report = report?;
+    let mut report = report?;
     let mut removed = 0;
     if !report.extras.is_empty() {
-        show_extras(&report, args.dry_run, global.json);
-        if !args.dry_run && (args.yes || confirmed(&monitor, report.extras.len()).await?) {
+        restore_report::show_extras(&report, args.dry_run, global.json);
+        let files = count_extras(&target, &report.extras)?;
+        if !args.dry_run && (args.yes || restore_report::confirmed(&monitor, report.extras.len(), files).await?) {
             removed = remove_extras(&target, &report.extras, &*monitor)?;
         }
     }
+    if removed > 0 && !report.blocked.is_empty() {
+        // What stood in the way is gone.
+        let only = Some(std::mem::take(&mut report.blocked).into_iter().collect());
+        let further = RestoreOptions { only, find_extras: false, ..options };
+        report.add(restore(repository, further, monitor.clone(), cancel).await?);
+    }
     if global.json {
-        output::json(&summary_json(&report, removed, args.dry_run, monitor.elapsed()));
+        output::json(&restore_report::json(&report, removed, args.dry_run, monitor.elapsed()));
     } else if !global.quiet {
-        print_summary(&report, removed, args.dry_run, monitor.elapsed());
+        restore_report::print(&report, removed, args.dry_run, monitor.elapsed());
     }
-    Ok(match (report.damaged.is_empty(), monitor.problem_count()) {
+    let is_incomplete = monitor.problem_count() > 0 || report.failed_files > 0 || !report.blocked.is_empty();
+    Ok(match (report.damaged.is_empty(), is_incomplete && !args.dry_run || monitor.problem_count() > 0) {
         (false, _) => Exit::Damaged,
-        (true, 0) => Exit::Done,
-        (true, _) => Exit::Incomplete,
+        (true, false) => Exit::Done,
+        (true, true) => Exit::Incomplete,
     })
-}
-
-fn show_extras(report: &RestoreReport, dry_run: bool, json: bool) {
-    for extra in report.extras.iter().take(if json { usize::MAX } else { EXTRAS_SHOWN }) {
-        let path = display_bytes(extra).to_string();
-        if json {
-            output::json(&json!({ "event": "extra", "path": path, "dry_run": dry_run }));
-        } else {
-            output::say(&format!("not in the snapshot: {path}"));
-        }
-    }
-    if !json && report.extras.len() > EXTRAS_SHOWN {
-        output::say(&format!("and {} more", output::grouped((report.extras.len() - EXTRAS_SHOWN) as u64)));
-    }
-}
-
-async fn confirmed(monitor: &ConsoleMonitor, extras: usize) -> anyhow::Result<bool> {
-    let extras = output::count(extras as u64, "entry");
-    let question = format!("remove {extras} with all that is in them? [y/N] ");
-    let answer = question::ask(monitor, &question).await.context("nothing was removed; what was restored is there")?;
-    let agreed = matches!(answer.trim(), "y" | "Y" | "yes");
-    if !agreed {
-        monitor.note("nothing was removed");
-    }
-    Ok(agreed)
-}
-
-fn summary_json(report: &RestoreReport, removed: u64, dry_run: bool, elapsed: Duration) -> serde_json::Value {
-    json!({
-        "event": "summary",
-        "dry_run": dry_run,
-        "written_files": report.written_files,
-        "unchanged_files": report.unchanged_files,
-        "others": report.others,
-        "written_bytes": report.written_bytes,
-        "damaged": report.damaged,
-        "problems": report.problems,
-        "owners_missed": report.owners_missed,
-        "extras": report.extras.len(),
-        "removed": removed,
-        "seconds": elapsed.as_secs_f64(),
-    })
-}
-
-fn print_summary(report: &RestoreReport, removed: u64, dry_run: bool, elapsed: Duration) {
-    let would = if dry_run { "would be " } else { "" };
-    let files = output::count(report.written_files, "file");
-    output::line(&format!("{files} {would}restored, {}", ByteSize(report.written_bytes)));
-    if report.unchanged_files > 0 {
-        output::line(&format!("{} right already", output::count(report.unchanged_files, "file")));
-    }
-    if removed > 0 {
-        output::line(&format!("{} removed", output::count(removed, "extra entry").replace("entrys", "entries")));
-    }
-    if report.owners_missed > 0 {
-        let entries = output::count(report.owners_missed, "entry");
-        output::line(&format!("{entries} belong to you and not to their owners, which only root can set"));
-    }
-    if report.problems > 0 {
-        output::line(&format!("{}, named above", output::count(report.problems, "problem")));
-    }
-    if !report.damaged.is_empty() {
-        output::line(&format!("{} could NOT be restored whole:", output::count(report.damaged.len() as u64, "file")));
-        for path in &report.damaged {
-            output::line(&format!("  {path}"));
-        }
-    }
-    output::line(&format!("duration {}", output::duration(elapsed)));
 }

@@ -30,6 +30,23 @@ impl Subject<'_> {
     /// What the kernel says, for example that the caller may not read a value. `ENOENT` from a [`Subject::Handle`]
     /// means that `/proc` is not mounted.
     pub fn read_all(self) -> Result<Xattrs, Errno> {
+        let mut attributes = Xattrs::new();
+        for name in self.names()? {
+            match self.get(&name) {
+                Ok(value) => drop(attributes.insert(name.to_bytes().to_vec(), value)),
+                // Listed but gone by now, or listed without being readable in any way (some network file systems).
+                Err(Errno::NODATA | Errno::OPNOTSUPP) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(attributes)
+    }
+
+    /// Returns the names of all attributes; none where the file system has none.
+    ///
+    /// # Errors
+    /// As for [`Subject::read_all`].
+    pub fn names(self) -> Result<Vec<CString>, Errno> {
         let mut names = [0; 512];
         let list = match self.list(&mut names) {
             Ok(length) => names[..length].to_vec(),
@@ -40,20 +57,11 @@ impl Subject<'_> {
                 names
             }
             // Not supported here; or an attribute namespace that symbolic links cannot have.
-            Err(Errno::OPNOTSUPP | Errno::NOSYS) => return Ok(Xattrs::new()),
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => return Ok(Vec::new()),
             Err(error) => return Err(error),
         };
-        let mut attributes = Xattrs::new();
-        for name in list.split_inclusive(|&byte| byte == 0) {
-            let Ok(name) = CStr::from_bytes_with_nul(name) else { continue };
-            match self.get(name) {
-                Ok(value) => drop(attributes.insert(name.to_bytes().to_vec(), value)),
-                // Listed but gone by now, or listed without being readable in any way (some network file systems).
-                Err(Errno::NODATA | Errno::OPNOTSUPP) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(attributes)
+        let name = |bytes: &[u8]| CStr::from_bytes_with_nul(bytes).map(CStr::to_owned).ok();
+        Ok(list.split_inclusive(|&byte| byte == 0).filter_map(name).collect())
     }
 
     /// Returns one attribute.

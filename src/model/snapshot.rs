@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::model::id::{ChunkId, DomainId, SessionId, parse_hex, write_hex};
+use crate::model::path::EntryPath;
 use crate::model::time::Timestamp;
 
 /// Names a snapshot: the second of its start and eight random bytes.
@@ -105,6 +106,22 @@ impl Snapshot {
     /// the one that a retention policy keeps.
     pub fn is_complete(&self) -> bool {
         self.missing.is_empty()
+    }
+
+    /// Tells whether an entry lies at or below something that was asked for. The directories on the way there are in the
+    /// tree too, but what lies beside is not.
+    pub fn backed_up(&self, path: &EntryPath) -> bool {
+        self.sources.iter().any(|source| {
+            let mut names: Vec<&[u8]> = Vec::new();
+            for name in source.split(|&byte| byte == b'/').filter(|name| !name.is_empty() && *name != b".") {
+                match name {
+                    b".." => drop(names.pop()),
+                    name => names.push(name),
+                }
+            }
+            let mut components = path.components();
+            names.iter().all(|name| components.next() == Some(*name))
+        })
     }
 }
 

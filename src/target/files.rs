@@ -1,22 +1,21 @@
 //! Putting entries into a directory, never outside it, whatever their paths and whatever is there already.
 //!
 //! Every path is resolved below the target's handle without following symbolic links. A file is written under a temporary
-//! name and renamed when it is complete with its attributes, so a name holds the old content or the new, never half of
-//! one. Where a rename replaces something, the new content is made durable first; everything else is made durable by
-//! [`FileTarget::sync`] before a restore reports success. (One `fsync` for each of 300 000 new files would take minutes and
-//! protect nothing: before the end, an interrupted restore has replaced nothing and is repeated.)
+//! name and renamed when it is complete with its attributes ([`partial`](crate::target::partial)), so a name holds the old
+//! content or the new, never half of one. Where a rename replaces something, the new content is made durable first;
+//! everything else is made durable by [`FileTarget::sync`] before a restore reports success. (One `fsync` for each of
+//! 300 000 new files would take minutes and protect nothing: before the end, an interrupted restore has replaced nothing
+//! and is repeated.)
 
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use rustix::fs::{
-    AtFlags, CWD, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, chownat, fchmod, fchown, fstat, ftruncate,
-    futimens, linkat, makedev, mkdirat, mknodat, openat, renameat, statat, symlinkat, unlinkat, utimensat,
+    AtFlags, CWD, FileType, FlockOperation, Mode, OFlags, flock, fstat, mkdirat, openat, statat, unlinkat,
 };
 use rustix::io::Errno;
 
@@ -24,14 +23,18 @@ use crate::fs::beneath::open_beneath;
 use crate::fs::owners::Owners;
 use crate::fs::stat::FileStat;
 use crate::fs::xattrs::Subject;
-use crate::model::entry::{Entry, EntryKind, Metadata};
+use crate::model::entry::{Entry, Metadata};
 use crate::model::path::display_bytes;
-use crate::model::time::Timestamp;
+use crate::model::time::{Clock, Timestamp};
+use crate::target::attributes::{set_mode, set_times};
+use crate::target::names::Names;
+use crate::target::partial::{IfTaken, is_full, is_what_was_made};
+use crate::target::temporary::{self, InUse};
 
-/// Begins the name of everything that is not complete.
-pub const TEMPORARY_PREFIX: &[u8] = b".coffre-restore-";
 /// Handles of directories kept for the entries that follow.
 const DIRECTORIES_KEPT: usize = 32;
+/// What a file system's clock may be behind the one that programs ask.
+const CLOCK_STEP_NANOS: i64 = 20_000_000;
 
 /// How entries are put.
 #[derive(Debug, Clone, Copy, Default)]
@@ -50,13 +53,44 @@ pub struct TargetError {
     pub path: String,
     /// What was tried.
     pub action: &'static str,
+    /// What kind of failure it was.
+    pub cause: Cause,
     /// What the system says.
     #[source]
     pub source: io::Error,
 }
 
-fn failed<'a>(path: &'a [u8], action: &'static str) -> impl Fn(Errno) -> TargetError + 'a {
-    move |error| TargetError { path: display_bytes(path).to_string(), action, source: error.into() }
+/// What kind of failure met an entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// There is no room, or a quota is used up.
+    Full,
+    /// The name was not there before and is now: it is the same as another's here, or somebody made it meanwhile.
+    Taken,
+    /// A directory with something in it has the name.
+    Filled,
+    /// Something else.
+    Other,
+}
+
+impl TargetError {
+    pub(super) fn new(path: &[u8], action: &'static str, source: io::Error) -> Self {
+        let cause = if is_full(&source) { Cause::Full } else { Cause::Other };
+        Self { path: display_bytes(path).to_string(), action, cause, source }
+    }
+
+    pub(crate) fn because(path: &[u8], action: &'static str, cause: Cause) -> Self {
+        let why = match cause {
+            Cause::Taken => "another entry has the same name here, or somebody made it meanwhile; that one stays",
+            Cause::Filled => "a directory with something in it has this name",
+            Cause::Full | Cause::Other => "it is not possible here",
+        };
+        Self { path: display_bytes(path).to_string(), action, cause, source: io::Error::other(why) }
+    }
+}
+
+pub(super) fn failed<'a>(path: &'a [u8], action: &'static str) -> impl Fn(Errno) -> TargetError + 'a {
+    move |errno| TargetError::new(path, action, errno.into())
 }
 
 /// A directory that entries are restored into.
@@ -64,20 +98,29 @@ fn failed<'a>(path: &'a [u8], action: &'static str) -> impl Fn(Errno) -> TargetE
 pub struct FileTarget {
     root: OwnedFd,
     path: PathBuf,
-    options: TargetOptions,
-    owners: Owners,
-    is_root: bool,
-    directories: Mutex<Vec<(Vec<u8>, std::sync::Arc<OwnedFd>)>>,
+    pub(super) options: TargetOptions,
+    pub(super) owners: Owners,
+    pub(super) is_root: bool,
+    directories: Mutex<Vec<(Vec<u8>, Arc<OwnedFd>)>>,
     /// Entries whose owner could not be set, which only root may.
-    owners_missed: AtomicU64,
+    pub(super) owners_missed: AtomicU64,
+    pub(super) in_use: InUse,
+    /// When this run began, if no other is at work here: what is older and bears a temporary name was left by one that
+    /// was killed.
+    leftovers_before: Option<Timestamp>,
 }
 
-/// A file being written under its temporary name.
-#[derive(Debug)]
-pub struct PartialFile {
-    file: File,
-    parent: std::sync::Arc<OwnedFd>,
-    temporary: Vec<u8>,
+/// A directory that entries are about to be put into.
+#[derive(Debug, Default)]
+pub struct Entered {
+    /// It was made just now.
+    pub is_new: bool,
+    /// What stood in it before; `None` when it could not be listed.
+    pub names: Option<Names>,
+    /// The mode it had, where that was changed so that something can be put into it.
+    pub mode_before: Option<u32>,
+    /// The device it is on.
+    pub device: u64,
 }
 
 impl FileTarget {
@@ -86,11 +129,11 @@ impl FileTarget {
     /// # Errors
     /// When it cannot be made, or is not a directory.
     pub fn open(path: &Path, options: TargetOptions) -> Result<Self, TargetError> {
-        let action = "open the target directory";
-        let error = |source| TargetError { path: path.display().to_string(), action, source };
+        let error = |source| TargetError::new(path.as_os_str().as_encoded_bytes(), "open the target directory", source);
         std::fs::create_dir_all(path).map_err(error)?;
         let root = openat(CWD, path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
             .map_err(|errno| error(errno.into()))?;
+        let is_alone = flock(&root, FlockOperation::NonBlockingLockExclusive).is_ok();
         Ok(Self {
             root,
             path: path.to_path_buf(),
@@ -99,12 +142,19 @@ impl FileTarget {
             is_root: rustix::process::geteuid().is_root(),
             directories: Mutex::default(),
             owners_missed: AtomicU64::new(0),
+            in_use: InUse::default(),
+            leftovers_before: is_alone.then(|| before(Clock::System.now(), CLOCK_STEP_NANOS)),
         })
     }
 
     /// Returns the target's path.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Tells whether runs of zeros are left out.
+    pub fn is_sparse(&self) -> bool {
+        self.options.sparse
     }
 
     /// Returns how many entries could not get their owner.
@@ -124,7 +174,7 @@ impl FileTarget {
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(None),
             Err(errno) => return Err(error(errno)),
         };
-        match statat(&*directory, name, AtFlags::SYMLINK_NOFOLLOW) {
+        match statat(&*directory, name, AtFlags::SYMLINK_NOFOLLOW | AtFlags::EMPTY_PATH) {
             Ok(stat) => Ok(Some(stat.into())),
             Err(Errno::NOENT) => Ok(None),
             Err(errno) => Err(error(errno)),
@@ -140,215 +190,95 @@ impl FileTarget {
         open_beneath(self.root.as_fd(), path, flags).map(File::from).map_err(failed(path, "open it for comparing"))
     }
 
-    /// Returns the target of the symbolic link at `path`.
-    pub fn read_link(&self, path: &[u8]) -> Option<Vec<u8>> {
-        let (parent, name) = split(path);
-        let directory = self.directory(parent).ok()?;
-        rustix::fs::readlinkat(&*directory, name, Vec::new()).ok().map(std::ffi::CString::into_bytes)
+    /// Tells whether the link, pipe, socket or device that an entry describes is at `path`, apart from its attributes.
+    pub fn has_special(&self, path: &[u8], entry: &Entry) -> bool {
+        open_beneath(self.root.as_fd(), path, OFlags::PATH).is_ok_and(|handle| is_what_was_made(&handle, entry))
     }
 
-    /// Makes a directory that can be filled; its attributes come later. What is there and no directory is removed.
+    /// Returns the names in a directory, or `None` when it is not there or cannot be listed. Nothing is changed.
+    pub fn names(&self, path: &[u8]) -> Option<Names> {
+        self.list(path, |_, _| false).ok()
+    }
+
+    /// Tells whether the directory at `path` has anything in it; one that cannot be listed counts as filled.
+    pub fn is_filled(&self, path: &[u8]) -> bool {
+        self.names(path).is_none_or(|names| names.get(0).is_some())
+    }
+
+    /// Makes a directory, or opens one that is there, so that entries can be put into it. What is there and no directory
+    /// is replaced if that is wanted. Leftovers of restores that were killed are removed.
     ///
     /// # Errors
     /// When it cannot be made.
-    pub fn make_directory(&self, path: &[u8]) -> Result<(), TargetError> {
-        if path.is_empty() {
-            return Ok(());
-        }
+    pub fn enter(&self, path: &[u8], if_taken: IfTaken) -> Result<Entered, TargetError> {
         let error = failed(path, "make the directory");
         let (parent, name) = split(path);
-        let directory = self.directory_or_make(parent)?;
-        match mkdirat(&*directory, name, Mode::RWXU) {
-            Ok(()) => return Ok(()),
-            Err(Errno::EXIST) => {}
-            Err(errno) => return Err(error(errno)),
-        }
-        let stat: FileStat = statat(&*directory, name, AtFlags::SYMLINK_NOFOLLOW).map_err(&error)?.into();
-        if stat.file_type() != FileType::Directory {
-            unlinkat(&*directory, name, AtFlags::empty()).map_err(&error)?;
-            return mkdirat(&*directory, name, Mode::RWXU).map_err(error);
-        }
-        if stat.raw_mode & 0o700 != 0o700 && !self.is_root {
-            let mode = Mode::from_raw_mode(stat.raw_mode & 0o7777 | 0o700);
-            let opened = open_beneath(directory.as_fd(), name, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW);
-            // Without read permission it cannot be opened, only changed by name; it is no link, as seen above.
-            match opened {
-                Ok(opened) => fchmod(&opened, mode).map_err(error)?,
-                Err(_) => rustix::fs::chmodat(&*directory, name, mode, AtFlags::empty()).map_err(error)?,
+        let made_new = || Entered { is_new: true, names: Some(Names::default()), ..Entered::default() };
+        if !path.is_empty() {
+            let directory = self.directory(parent).map_err(&error)?;
+            match mkdirat(&*directory, name, Mode::RWXU) {
+                Ok(()) => return Ok(made_new()),
+                Err(Errno::EXIST) => {}
+                Err(errno) => return Err(error(errno)),
+            }
+            if if_taken == IfTaken::Refuse {
+                return Err(TargetError::because(path, "make the directory", Cause::Taken));
+            }
+            let stat: FileStat = statat(&*directory, name, AtFlags::SYMLINK_NOFOLLOW).map_err(&error)?.into();
+            if stat.file_type() != FileType::Directory {
+                unlinkat(&*directory, name, AtFlags::empty()).map_err(&error)?;
+                return mkdirat(&*directory, name, Mode::RWXU).map(|()| made_new()).map_err(error);
             }
         }
-        Ok(())
+        let handle = self.directory(path).map_err(&error)?;
+        let stat: FileStat = statat(&*handle, "", AtFlags::EMPTY_PATH).map_err(&error)?.into();
+        let is_closed = stat.raw_mode & 0o700 != 0o700 && !self.is_root;
+        if is_closed {
+            set_mode(Subject::Handle(handle.as_fd()), stat.raw_mode & 0o7777 | 0o700).map_err(error)?;
+        }
+        let mode_before = is_closed.then_some(stat.raw_mode & 0o7777);
+        let names = self.list(path, |handle, name| self.is_leftover(handle, name)).ok();
+        Ok(Entered { is_new: false, names, mode_before, device: stat.device })
     }
 
-    /// Opens the temporary file that becomes `path`; `truncate` says that this is the first time.
+    /// Gives a directory that was only passed through the mode back that it had.
     ///
     /// # Errors
-    /// When it cannot be made.
-    pub fn open_partial(&self, path: &[u8], truncate: bool) -> Result<PartialFile, TargetError> {
-        let error = failed(path, "make a file beside it");
-        let parent = self.directory_or_make(split(path).0)?;
-        let temporary = temporary_name(path);
-        let mut flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        if truncate {
-            flags |= OFlags::TRUNC;
-        }
-        let file = openat(&*parent, &*temporary, flags, Mode::RUSR | Mode::WUSR).map_err(error)?;
-        Ok(PartialFile { file: file.into(), parent, temporary })
+    /// When it cannot be set.
+    pub fn close_again(&self, path: &[u8], mode: u32) -> Result<(), TargetError> {
+        let error = failed(path, "give it its mode back");
+        let handle = self.directory(path).map_err(&error)?;
+        set_mode(Subject::Handle(handle.as_fd()), mode).map_err(error)
     }
 
-    /// Writes bytes of a file at `offset`.
-    ///
-    /// # Errors
-    /// When they cannot be written.
-    pub fn write_at(&self, path: &[u8], partial: &PartialFile, offset: u64, bytes: &[u8]) -> Result<(), TargetError> {
-        if self.options.sparse && bytes.len() >= 4096 && bytes.iter().all(|&byte| byte == 0) {
-            return Ok(());
-        }
-        let error = |source| TargetError { path: display_bytes(path).to_string(), action: "write it", source };
-        partial.file.write_all_at(bytes, offset).map_err(error)
-    }
-
-    /// Completes a file: length, attributes, and its name, `suffix` appended.
-    ///
-    /// # Errors
-    /// When the file cannot be completed. Attributes that could not be set are returned as problems.
-    pub fn finish_file(
-        &self,
-        path: &[u8],
-        partial: PartialFile,
-        entry: &Entry,
-        suffix: &[u8],
-    ) -> Result<Vec<String>, TargetError> {
-        let stat = fstat(&partial.file).map_err(failed(path, "look at it"))?;
-        if u64::try_from(stat.st_size).unwrap_or(0) != entry.size() {
-            ftruncate(&partial.file, entry.size()).map_err(failed(path, "give it its length"))?;
-        }
-        let problems = self.set_file_metadata(partial.file.as_fd(), &entry.metadata);
-        let name = [split(path).1, suffix].concat();
-        let replaces = match statat(&*partial.parent, &*name, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(stat) => Some(FileStat::from(stat)),
-            Err(_) => None,
-        };
-        if let Some(replaced) = replaces {
-            let error =
-                |source| TargetError { path: display_bytes(path).to_string(), action: "make it durable", source };
-            partial.file.sync_all().map_err(error)?;
-            if replaced.file_type() == FileType::Directory {
-                remove_tree(partial.parent.as_fd(), &name).map_err(failed(path, "replace the directory there"))?;
-            }
-        }
-        renameat(&*partial.parent, &*partial.temporary, &*partial.parent, &*name)
-            .map_err(failed(path, "give it its name"))?;
-        Ok(problems)
-    }
-
-    /// Sets the attributes of a file whose content is right already.
+    /// Sets the attributes of what is right already, or of a directory of which everything is complete.
     ///
     /// # Errors
     /// When it cannot be opened.
-    pub fn set_existing_metadata(&self, path: &[u8], metadata: &Metadata) -> Result<Vec<String>, TargetError> {
-        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW;
-        let opened = open_beneath(self.root.as_fd(), if path.is_empty() { b"." } else { path }, flags);
-        let opened = opened.map_err(failed(path, "open it to set its attributes"))?;
-        Ok(self.set_file_metadata(opened.as_fd(), metadata))
-    }
-
-    /// Makes a symbolic link, pipe, socket or device, replacing what is there unless that is a filled directory.
-    ///
-    /// # Errors
-    /// When it cannot be made; devices need root.
-    pub fn make_special(&self, path: &[u8], entry: &Entry) -> Result<Vec<String>, TargetError> {
-        let error = failed(path, "make it");
-        let parent = self.directory_or_make(split(path).0)?;
-        let temporary = temporary_name(path);
-        let _ = unlinkat(&*parent, &*temporary, AtFlags::empty());
-        let mode = Mode::from_raw_mode(entry.metadata.mode & 0o7777);
-        let node = |kind, number: u64| {
-            let device = makedev(
-                (number >> 8 & 0xfff | number >> 32 & !0xfff) as u32,
-                (number & 0xff | number >> 12 & !0xff) as u32,
-            );
-            mknodat(&*parent, &*temporary, kind, mode, device)
-        };
-        match &entry.kind {
-            EntryKind::Symlink(link) => symlinkat(&**link, &*parent, &*temporary),
-            EntryKind::Fifo => node(FileType::Fifo, 0),
-            EntryKind::Socket => node(FileType::Socket, 0),
-            EntryKind::CharDevice(number) => node(FileType::CharacterDevice, *number),
-            EntryKind::BlockDevice(number) => node(FileType::BlockDevice, *number),
-            EntryKind::File(_) | EntryKind::Stream(..) | EntryKind::Directory => Err(Errno::INVAL),
-        }
-        .map_err(&error)?;
-        let mut problems = Vec::new();
-        let m = &entry.metadata;
-        let (uid, gid) = self.owner(m);
-        if let Err(errno) = chownat(&*parent, &*temporary, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW) {
-            self.owner_problem(errno, &mut problems);
-        }
-        if !matches!(entry.kind, EntryKind::Symlink(_)) {
-            // chown clears set-user-id, and mknod is subject to the umask.
-            note(rustix::fs::chmodat(&*parent, &*temporary, mode, AtFlags::empty()), "mode", &mut problems);
-        }
-        if !m.xattrs.is_empty()
-            && let Ok(handle) =
-                openat(&*parent, &*temporary, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
-        {
-            set_xattrs(Subject::Handle(handle.as_fd()), m, &mut problems);
-        }
-        let set = utimensat(&*parent, &*temporary, &times(m.mtime), AtFlags::SYMLINK_NOFOLLOW);
-        note(set, "times", &mut problems);
-        renameat(&*parent, &*temporary, &*parent, split(path).1).map_err(error)?;
-        Ok(problems)
-    }
-
-    /// Makes `path` another name of `first`, which was restored before.
-    ///
-    /// # Errors
-    /// When it cannot be made.
-    pub fn make_hardlink(&self, first: &[u8], path: &[u8]) -> Result<(), TargetError> {
-        let error = failed(path, "link it");
-        let (from, to) = (split(first), split(path));
-        let directory = self.directory(from.0).map_err(&error)?;
-        let parent = self.directory_or_make(to.0)?;
-        let temporary = temporary_name(path);
-        let _ = unlinkat(&*parent, &*temporary, AtFlags::empty());
-        linkat(&*directory, from.1, &*parent, &*temporary, AtFlags::empty()).map_err(&error)?;
-        renameat(&*parent, &*temporary, &*parent, to.1).map_err(&error)?;
-        // Renaming one name of a file onto another does nothing and leaves both.
-        let _ = unlinkat(&*parent, &*temporary, AtFlags::empty());
-        Ok(())
-    }
-
-    /// Sets a directory's attributes, after everything in it is complete.
-    ///
-    /// # Errors
-    /// When it cannot be opened.
-    pub fn finish_directory(&self, path: &[u8], metadata: &Metadata) -> Result<Vec<String>, TargetError> {
-        self.set_existing_metadata(path, metadata)
-    }
-
-    /// Lists the names in a directory, sorted; leftovers of interrupted restores are removed on the way.
-    ///
-    /// # Errors
-    /// When it cannot be read.
-    pub fn names(&self, path: &[u8]) -> Result<Vec<Vec<u8>>, TargetError> {
-        let error = failed(path, "list it");
-        let place = if path.is_empty() { b"." } else { path };
-        let directory = open_beneath(self.root.as_fd(), place, OFlags::RDONLY | OFlags::DIRECTORY).map_err(&error)?;
-        let mut names = Vec::new();
-        for item in rustix::fs::Dir::read_from(&directory).map_err(&error)? {
-            let item = item.map_err(&error)?;
-            match item.file_name().to_bytes() {
-                b"." | b".." => {}
-                left if left.starts_with(TEMPORARY_PREFIX) => drop(unlinkat(&directory, left, AtFlags::empty())),
-                name => names.push(name.to_vec()),
+    pub fn set_existing_attributes(&self, path: &[u8], metadata: &Metadata) -> Result<Vec<String>, TargetError> {
+        let handle = open_beneath(self.root.as_fd(), or_dot(path), OFlags::PATH);
+        let handle = handle.map_err(failed(path, "open it to set its attributes"))?;
+        let kind = fstat(&handle).map(|stat| FileStat::from(stat).file_type());
+        // A handle for reading works without /proc; but one of a device or pipe might do something.
+        if let Ok(FileType::RegularFile | FileType::Directory) = kind {
+            let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW;
+            if let Ok(opened) = open_beneath(self.root.as_fd(), or_dot(path), flags) {
+                return Ok(self.set_attributes(Subject::Open(opened.as_fd()), metadata));
             }
         }
-        names.sort_unstable();
-        Ok(names)
+        Ok(self.set_attributes(Subject::Handle(handle.as_fd()), metadata))
     }
 
-    /// Removes what is at `path` with everything below it.
+    /// Returns how many files, links and other things that are no directories a removal of `path` would take.
+    pub fn count_below(&self, path: &[u8]) -> u64 {
+        match open_beneath(self.root.as_fd(), path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW) {
+            Ok(directory) => count(&directory),
+            Err(_) => 1,
+        }
+    }
+
+    /// Removes what is at `path` with everything below it, but nothing of another file system. The directory it was in
+    /// keeps its time.
     ///
     /// # Errors
     /// When it cannot be removed.
@@ -356,7 +286,10 @@ impl FileTarget {
         let error = failed(path, "remove it");
         let (parent, name) = split(path);
         let directory = self.directory(parent).map_err(&error)?;
-        remove_tree(directory.as_fd(), name).map_err(error)
+        let stat: FileStat = statat(&*directory, "", AtFlags::EMPTY_PATH).map_err(&error)?.into();
+        remove_tree(directory.as_fd(), name, stat.device).map_err(error)?;
+        let _ = set_times(Subject::Handle(directory.as_fd()), stat.mtime);
+        Ok(())
     }
 
     /// Makes everything that was restored durable.
@@ -367,7 +300,8 @@ impl FileTarget {
         rustix::fs::syncfs(&self.root).map_err(failed(b".", "make everything durable"))
     }
 
-    fn directory(&self, path: &[u8]) -> Result<std::sync::Arc<OwnedFd>, Errno> {
+    /// Returns a handle of the directory at `path`.
+    pub(super) fn directory(&self, path: &[u8]) -> Result<Arc<OwnedFd>, Errno> {
         {
             let mut kept = self.directories.lock().expect("no panic while held");
             if let Some(at) = kept.iter().rposition(|(known, _)| known == path) {
@@ -377,9 +311,8 @@ impl FileTarget {
                 return Ok(directory);
             }
         }
-        let place = if path.is_empty() { b"." } else { path };
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW;
-        let opened = std::sync::Arc::new(open_beneath(self.root.as_fd(), place, flags)?);
+        let opened = Arc::new(open_beneath(self.root.as_fd(), or_dot(path), flags)?);
         let mut kept = self.directories.lock().expect("no panic while held");
         if kept.len() >= DIRECTORIES_KEPT {
             kept.remove(0);
@@ -388,91 +321,90 @@ impl FileTarget {
         Ok(opened)
     }
 
-    /// Opens a directory, making it and those above it where they are missing or are something else.
-    fn directory_or_make(&self, path: &[u8]) -> Result<std::sync::Arc<OwnedFd>, TargetError> {
-        match self.directory(path) {
-            Ok(directory) => Ok(directory),
-            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {
-                self.make_directory(path)?;
-                self.directory(path).map_err(failed(path, "open the directory"))
+    /// Lists a directory without the temporary names of this and other restores; those that `drops` says yes to are removed.
+    fn list(&self, path: &[u8], drops: impl Fn(&OwnedFd, &[u8]) -> bool) -> Result<Names, Errno> {
+        let directory = open_beneath(self.root.as_fd(), or_dot(path), OFlags::RDONLY | OFlags::DIRECTORY)?;
+        let mut names = Vec::new();
+        for item in rustix::fs::Dir::read_from(&directory)? {
+            let item = item?;
+            match item.file_name().to_bytes() {
+                b"." | b".." => {}
+                name if temporary::is_one(name) => {
+                    if drops(&directory, name) {
+                        let _ = unlinkat(&directory, name, AtFlags::empty());
+                    }
+                }
+                name => names.push(name.to_vec()),
             }
-            Err(errno) => Err(failed(path, "open the directory")(errno)),
         }
+        Ok(Names::new(names))
     }
 
-    fn owner(&self, m: &Metadata) -> (Uid, Gid) {
-        let by_name = !self.options.numeric_ids;
-        let user = m.user.as_ref().filter(|_| by_name).and_then(|name| self.owners.user_id(name));
-        let group = m.group.as_ref().filter(|_| by_name).and_then(|name| self.owners.group_id(name));
-        (Uid::from_raw(user.unwrap_or(m.uid)), Gid::from_raw(group.unwrap_or(m.gid)))
-    }
-
-    fn owner_problem(&self, errno: Errno, problems: &mut Vec<String>) {
-        if !self.is_root && errno == Errno::PERM {
-            self.owners_missed.fetch_add(1, Ordering::Relaxed);
-        } else {
-            note(Err(errno), "owner", problems);
-        }
-    }
-
-    /// Owner first, because changing it clears set-user-id and capabilities; times last.
-    fn set_file_metadata(&self, file: BorrowedFd<'_>, m: &Metadata) -> Vec<String> {
-        let mut problems = Vec::new();
-        let (uid, gid) = self.owner(m);
-        if let Err(errno) = fchown(file, Some(uid), Some(gid)) {
-            self.owner_problem(errno, &mut problems);
-        }
-        note(fchmod(file, Mode::from_raw_mode(m.mode & 0o7777)), "mode", &mut problems);
-        set_xattrs(Subject::Open(file), m, &mut problems);
-        note(futimens(file, &times(m.mtime)), "times", &mut problems);
-        problems
+    /// Tells whether what bears a temporary name was left by a killed restore: made before this run, by this user (root may
+    /// have given it to its owner already), and no directory.
+    fn is_leftover(&self, directory: &OwnedFd, name: &[u8]) -> bool {
+        self.leftovers_before.is_some_and(|before| {
+            let stat = statat(directory, name, AtFlags::SYMLINK_NOFOLLOW).map(FileStat::from);
+            stat.is_ok_and(|stat| {
+                let is_mine = self.is_root || stat.uid == rustix::process::geteuid().as_raw();
+                is_mine && stat.file_type() != FileType::Directory && stat.ctime < before
+            })
+        })
     }
 }
 
-fn set_xattrs(subject: Subject<'_>, m: &Metadata, problems: &mut Vec<String>) {
-    for (name, value) in &m.xattrs {
-        if let Err(errno) = subject.set(name, value) {
-            problems.push(format!("attribute {} could not be set: {}", display_bytes(name), io::Error::from(errno)));
-        }
+impl Drop for FileTarget {
+    fn drop(&mut self) {
+        self.discard_unfinished();
     }
-}
-
-fn note(outcome: Result<(), Errno>, what: &str, problems: &mut Vec<String>) {
-    if let Err(errno) = outcome {
-        problems.push(format!("its {what} could not be set: {}", io::Error::from(errno)));
-    }
-}
-
-fn times(mtime: Timestamp) -> Timestamps {
-    let time = Timespec { tv_sec: mtime.seconds, tv_nsec: mtime.nanos.into() };
-    Timestamps { last_access: time, last_modification: time }
 }
 
 /// Splits a path into its directory and its name.
-fn split(path: &[u8]) -> (&[u8], &[u8]) {
+pub(super) fn split(path: &[u8]) -> (&[u8], &[u8]) {
     match path.iter().rposition(|&byte| byte == b'/') {
         Some(slash) => (&path[..slash], &path[slash + 1..]),
         None => (b"", path),
     }
 }
 
-/// The temporary name of `path`: always the same, so that a later restore takes a leftover over.
-fn temporary_name(path: &[u8]) -> Vec<u8> {
-    [TEMPORARY_PREFIX, &blake3::hash(path).to_hex().as_bytes()[..16]].concat()
+fn or_dot(path: &[u8]) -> &[u8] {
+    if path.is_empty() { b"." } else { path }
 }
 
-/// Removes a name and, when it is a directory, everything below it, without following links.
-fn remove_tree(parent: BorrowedFd<'_>, name: &[u8]) -> Result<(), Errno> {
+fn before(time: Timestamp, nanos: i64) -> Timestamp {
+    let total = i64::from(time.nanos) - nanos;
+    Timestamp { seconds: time.seconds + total.div_euclid(1_000_000_000), nanos: total.rem_euclid(1_000_000_000) as u32 }
+}
+
+/// Counts what is below a directory and no directory, without following links.
+fn count(directory: &OwnedFd) -> u64 {
+    let Ok(items) = rustix::fs::Dir::read_from(directory) else { return 0 };
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    items
+        .filter_map(Result::ok)
+        .filter(|item| !matches!(item.file_name().to_bytes(), b"." | b".."))
+        .map(|item| match openat(directory, item.file_name(), flags, Mode::empty()) {
+            Ok(below) => count(&below),
+            Err(_) => 1,
+        })
+        .sum()
+}
+
+/// Removes a name and, when it is a directory, everything below it that is on `device`, without following links.
+fn remove_tree(parent: BorrowedFd<'_>, name: &[u8], device: u64) -> Result<(), Errno> {
     match unlinkat(parent, name, AtFlags::empty()) {
         Err(Errno::ISDIR | Errno::PERM) => {}
         answer => return answer,
     }
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let directory = openat(parent, name, flags, Mode::empty())?;
+    if FileStat::from(fstat(&directory)?).device != device {
+        return Err(Errno::XDEV);
+    }
     for item in rustix::fs::Dir::read_from(&directory)? {
         match item?.file_name().to_bytes() {
             b"." | b".." => {}
-            below => remove_tree(directory.as_fd(), below)?,
+            below => remove_tree(directory.as_fd(), below, device)?,
         }
     }
     unlinkat(parent, name, AtFlags::REMOVEDIR)
@@ -481,7 +413,7 @@ fn remove_tree(parent: BorrowedFd<'_>, name: &[u8]) -> Result<(), Errno> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::entry::FileContent;
+    use crate::model::entry::{EntryKind, FileContent};
     use crate::model::path::EntryPath;
 
     fn entry(kind: EntryKind) -> Entry {
@@ -497,9 +429,9 @@ mod tests {
 
     fn put(target: &FileTarget, path: &str, content: &[u8]) -> Result<Vec<String>, TargetError> {
         let file = EntryKind::File(FileContent { size: content.len() as u64, ..FileContent::default() });
-        let partial = target.open_partial(path.as_bytes(), true)?;
-        target.write_at(path.as_bytes(), &partial, 0, content)?;
-        target.finish_file(path.as_bytes(), partial, &entry(file), b"")
+        let partial = target.create_partial(path.as_bytes(), content.len() as u64)?;
+        target.write_at(path.as_bytes(), &target.open_partial(path.as_bytes(), &partial)?, 0, content)?;
+        target.finish_file(path.as_bytes(), partial, &entry(file), b"", IfTaken::Replace)
     }
 
     #[test]
@@ -510,24 +442,70 @@ mod tests {
         std::fs::create_dir_all(&outside).expect("made");
         std::os::unix::fs::symlink(&outside, inside.join("d")).expect("linked");
         let target = FileTarget::open(&inside, TargetOptions::default()).expect("opened");
-        target.make_directory(b"d").expect("made");
+        target.enter(b"d", IfTaken::Replace).expect("made");
         put(&target, "d/file", b"x").expect("put");
         assert!(std::fs::read_dir(&outside).expect("there").next().is_none());
         assert_eq!(std::fs::read(inside.join("d/file")).expect("there"), b"x");
     }
 
     #[test]
-    fn files_links_and_directories_replace_each_other() {
+    fn files_links_and_directories_replace_each_other_but_no_filled_directory_goes() {
         let scratch = tempfile::tempdir().expect("a temporary directory");
         let target = FileTarget::open(scratch.path(), TargetOptions::default()).expect("opened");
-        target.make_directory(b"x/y").expect("made with what is above");
-        put(&target, "x/y/z", b"deep").expect("put");
-        put(&target, "x", b"now a file").expect("replaces the directory");
+        target.enter(b"x", IfTaken::Replace).expect("made");
+        put(&target, "x/z", b"deep").expect("put");
+        assert_eq!(put(&target, "x", b"now a file").expect_err("it is filled").cause, Cause::Filled);
+        assert_eq!(std::fs::read(scratch.path().join("x/z")).expect("there"), b"deep");
+        std::fs::remove_file(scratch.path().join("x/z")).expect("removed");
+        put(&target, "x", b"now a file").expect("replaces the empty directory");
         assert_eq!(std::fs::read(scratch.path().join("x")).expect("there"), b"now a file");
-        target.make_special(b"x", &entry(EntryKind::Symlink(b"gone".to_vec()))).expect("replaces the file");
-        assert_eq!(target.read_link(b"x"), Some(b"gone".to_vec()));
-        target.make_directory(b"x").expect("replaces the link");
+        let link = entry(EntryKind::Symlink(b"gone".to_vec()));
+        target.make_special(b"x", &link, IfTaken::Replace).expect("replaces the file");
+        assert!(target.has_special(b"x", &link));
+        assert!(!target.has_special(b"x", &entry(EntryKind::Symlink(b"elsewhere".to_vec()))));
+        target.enter(b"x", IfTaken::Replace).expect("replaces the link");
         assert!(scratch.path().join("x").is_dir());
+    }
+
+    #[test]
+    fn what_was_not_there_before_is_not_replaced() {
+        let scratch = tempfile::tempdir().expect("a temporary directory");
+        let target = FileTarget::open(scratch.path(), TargetOptions::default()).expect("opened");
+        put(&target, "x", b"first").expect("put");
+        let file = EntryKind::File(FileContent { size: 6, ..FileContent::default() });
+        let partial = target.create_partial(b"x", 6).expect("made");
+        let refused = target.finish_file(b"x", partial, &entry(file), b"", IfTaken::Refuse).expect_err("taken");
+        assert_eq!(refused.cause, Cause::Taken);
+        let link = entry(EntryKind::Symlink(b"gone".to_vec()));
+        assert_eq!(target.make_special(b"x", &link, IfTaken::Refuse).expect_err("taken").cause, Cause::Taken);
+        put(&target, "y", b"second").expect("put");
+        assert_eq!(target.make_hardlink(b"y", b"x", IfTaken::Refuse).expect_err("taken").cause, Cause::Taken);
+        assert_eq!(target.enter(b"x", IfTaken::Refuse).expect_err("taken").cause, Cause::Taken);
+        assert_eq!(std::fs::read(scratch.path().join("x")).expect("there"), b"first");
+        assert_eq!(std::fs::read_dir(scratch.path()).expect("there").count(), 2, "nothing else is left");
+    }
+
+    #[test]
+    fn leftovers_of_a_killed_restore_go_and_what_users_call_alike_stays() {
+        let scratch = tempfile::tempdir().expect("a temporary directory");
+        let killed = FileTarget::open(scratch.path(), TargetOptions::default()).expect("opened");
+        let partial = killed.create_partial(b"x", 1).expect("made");
+        killed.in_use.take();
+        drop((killed, partial));
+        std::fs::write(scratch.path().join(".coffre-restore-x"), "mine").expect("written");
+        std::thread::sleep(std::time::Duration::from_nanos(2 * CLOCK_STEP_NANOS as u64));
+        assert_eq!(std::fs::read_dir(scratch.path()).expect("there").count(), 2);
+        let target = FileTarget::open(scratch.path(), TargetOptions::default()).expect("opened");
+        let running = target.create_partial(b"y", 1).expect("made");
+        let other = FileTarget::open(scratch.path(), TargetOptions::default()).expect("opened");
+        other.enter(b"", IfTaken::Replace).expect("entered");
+        assert_eq!(std::fs::read_dir(scratch.path()).expect("there").count(), 3, "not while another is at work");
+        let entered = target.enter(b"", IfTaken::Replace).expect("entered");
+        assert_eq!(entered.names, Some(Names::new(vec![b".coffre-restore-x".to_vec()])));
+        target.open_partial(b"y", &running).expect("what this run makes stays");
+        target.discard_unfinished();
+        assert_eq!(target.names(b""), entered.names);
+        assert_eq!(std::fs::read_dir(scratch.path()).expect("there").count(), 1);
     }
 
     #[test]
@@ -536,10 +514,10 @@ mod tests {
         let scratch = tempfile::tempdir().expect("a temporary directory");
         let target = FileTarget::open(scratch.path(), TargetOptions::default()).expect("opened");
         assert_eq!(put(&target, "f", b"x").expect("put"), Vec::<String>::new());
-        target.make_hardlink(b"f", b"g").expect("linked");
-        target.make_hardlink(b"f", b"g").expect("again");
+        target.make_hardlink(b"f", b"g", IfTaken::Replace).expect("linked");
+        target.make_hardlink(b"f", b"g", IfTaken::Replace).expect("again");
         let stat = scratch.path().join("g").metadata().expect("there");
         assert_eq!((stat.mode() & 0o7777, stat.mtime_nsec(), stat.nlink()), (0o640, 123_456_789, 2));
-        assert_eq!(target.names(b"").expect("listed"), [b"f".to_vec(), b"g".to_vec()]);
+        assert_eq!(target.names(b""), Some(Names::new(vec![b"f".to_vec(), b"g".to_vec()])));
     }
 }

@@ -2,6 +2,10 @@
 //!
 //! Everything here blocks and is called from threads.
 
+mod attributes;
 pub mod command;
 pub mod files;
+pub mod names;
+pub mod partial;
 pub mod tar;
+mod temporary;

@@ -11,7 +11,7 @@ use coffre::model::key::{ObjectKey, ObjectKind};
 use coffre::model::path::EntryPath;
 use coffre::model::snapshot::Snapshot;
 use coffre::ops::Cancel;
-use coffre::ops::restore::{RestoreOptions, Selection, restore};
+use coffre::ops::restore::{Overwrite, RestoreOptions, Selection, restore};
 use coffre::ops::verify::ReadData;
 use coffre::progress::Collected;
 use coffre::repository::index::{open_segment, seal_segment};
@@ -194,6 +194,8 @@ fn restore_options(source: &Path, snapshot: Snapshot, target: &Path) -> RestoreO
         snapshot,
         within: Some(EntryPath::new(within).expect("safe")),
         selection: Selection::default(),
+        only: None,
+        overwrite: Overwrite::default(),
         target: target.to_path_buf(),
         target_options: TargetOptions::default(),
         trust_times: false,

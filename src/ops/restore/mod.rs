@@ -6,30 +6,61 @@
 //! ```
 //!
 //! The work is done in windows of entries, so memory is bounded; within a window every frame is fetched and decoded once.
-//! A chunk that cannot be had leaves its file under the name `NAME.damaged` and is reported; everything else is restored.
+//! A chunk that is missing or wrong leaves its file under the name `NAME.damaged` and is reported; everything else is
+//! restored. A store that is out of reach ends the run: that says nothing about what is stored.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::model::path::EntryPath;
 use crate::model::snapshot::Snapshot;
+use crate::model::time::Timestamp;
 use crate::ops::Cancel;
 use crate::progress::{Monitor, Problem, Totals};
 use crate::repository::Repository;
 use crate::repository::index::{Index, IndexError};
-use crate::repository::reader::Reader;
+use crate::repository::reader::{ReadError, Reader};
 use crate::target::files::{FileTarget, TargetError, TargetOptions};
 
-mod files;
-mod frames;
+mod compare;
+mod directories;
+mod places;
 mod select;
 mod walk;
+mod window;
+mod writer;
 
 pub use select::{PatternError, Selection};
 
 /// Ends the name of a file that could not be restored whole.
 pub const DAMAGED_SUFFIX: &str = ".damaged";
+
+/// When something that is in the target already is touched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Overwrite {
+    /// Files are written where their content differs.
+    #[default]
+    IfChanged,
+    /// Files are written without a look at their content.
+    Always,
+    /// Only what is older than in the snapshot is touched.
+    IfNewer,
+    /// Nothing that is there is touched.
+    Never,
+}
+
+impl Overwrite {
+    /// Tells whether something of time `there` may be replaced by, or made into, something of time `wanted`.
+    fn touches(self, there: &Timestamp, wanted: &Timestamp) -> bool {
+        match self {
+            Overwrite::IfChanged | Overwrite::Always => true,
+            Overwrite::IfNewer => wanted > there,
+            Overwrite::Never => false,
+        }
+    }
+}
 
 /// What to restore and how.
 #[derive(Debug, Clone)]
@@ -40,12 +71,16 @@ pub struct RestoreOptions {
     pub within: Option<EntryPath>,
     /// Which entries of it.
     pub selection: Selection,
+    /// If given, only these, with the directories that they are in.
+    pub only: Option<BTreeSet<EntryPath>>,
     /// The directory to restore into; made if missing.
     pub target: PathBuf,
     /// How entries are put.
     pub target_options: TargetOptions,
     /// Believe that a file with the right size and mtime has the right content, without reading it.
     pub trust_times: bool,
+    /// What may be touched in the target.
+    pub overwrite: Overwrite,
     /// Look for entries in the target that the snapshot does not have.
     pub find_extras: bool,
     /// Only tell what would be done.
@@ -57,13 +92,21 @@ pub struct RestoreOptions {
 /// What a restore did.
 #[derive(Debug, Clone, Default)]
 pub struct RestoreReport {
-    /// Files written.
+    /// Files written: each is there, whole, under its name.
     pub written_files: u64,
+    /// Further names of files.
+    pub linked_files: u64,
     /// Files whose content was right already.
     pub unchanged_files: u64,
-    /// Directories, links and special files put.
+    /// Files that could not be put; what had their names keeps them.
+    pub failed_files: u64,
+    /// Those of them for which the target had no room.
+    pub no_room_files: u64,
+    /// Entries left as they were in the target, as [`RestoreOptions::overwrite`] says.
+    pub left: u64,
+    /// Directories, symbolic links and special files put.
     pub others: u64,
-    /// Bytes written into files.
+    /// Bytes of the files written.
     pub written_bytes: u64,
     /// Files that could not be restored whole: their paths in the snapshot.
     pub damaged: Vec<String>,
@@ -73,8 +116,34 @@ pub struct RestoreReport {
     pub owners_missed: u64,
     /// Paths below the target that the snapshot does not have, when asked for.
     pub extras: Vec<Vec<u8>>,
+    /// Entries that are not put yet because a directory with something in it, among the extras, has their place.
+    pub blocked: Vec<EntryPath>,
     /// How long it took.
     pub duration: Duration,
+}
+
+impl RestoreReport {
+    /// Returns how many files are in the target as they should be.
+    pub fn files_there(&self) -> u64 {
+        self.written_files + self.linked_files + self.unchanged_files
+    }
+
+    /// Adds what a further run for [`RestoreReport::blocked`] did.
+    pub fn add(&mut self, further: RestoreReport) {
+        self.written_files += further.written_files;
+        self.linked_files += further.linked_files;
+        self.unchanged_files += further.unchanged_files;
+        self.failed_files += further.failed_files;
+        self.no_room_files += further.no_room_files;
+        self.left += further.left;
+        self.others += further.others;
+        self.written_bytes += further.written_bytes;
+        self.damaged.extend(further.damaged);
+        self.problems += further.problems;
+        self.owners_missed += further.owners_missed;
+        self.blocked = further.blocked;
+        self.duration += further.duration;
+    }
 }
 
 /// Why nothing more could be restored.
@@ -97,6 +166,15 @@ pub enum RestoreError {
         /// The path.
         path: String,
     },
+    /// No entry is chosen.
+    #[error("nothing in snapshot {snapshot} matches what is to be included")]
+    NothingMatches {
+        /// The snapshot.
+        snapshot: String,
+    },
+    /// The store is out of reach, or does not allow reading any more.
+    #[error("the store cannot be read any more; what was completed stays, and the same command goes on from there")]
+    Read(#[source] ReadError),
     /// Ending was asked for.
     #[error("interrupted; what was completed stays, and the same command goes on from there")]
     Cancelled,
@@ -116,7 +194,8 @@ pub async fn restore(
     if !repository.keys().can_read() {
         return Err(RestoreError::WriterOnly);
     }
-    let index = Arc::new(Index::load(&repository, &*monitor).await?);
+    let loading = cancel.or(Index::load(&repository, &*monitor)).await;
+    let index = Arc::new(loading.ok_or(RestoreError::Cancelled)??);
     let reader = Arc::new(Reader::new(repository, index, options.memory_bytes, monitor.clone()));
     let target = match options.dry_run && !options.target.exists() {
         true => None,
@@ -139,7 +218,7 @@ pub async fn restore(
 
 /// Removes what a restore found to be too much; show it before.
 ///
-/// Returns the number of entries removed; what cannot be removed is a problem.
+/// Returns the number of entries removed; what cannot be removed is a problem. [`count_extras`] tells how much it is.
 ///
 /// # Errors
 /// When the target cannot be opened.
@@ -154,6 +233,15 @@ pub fn remove_extras(target: &std::path::Path, extras: &[Vec<u8>], monitor: &dyn
     }
     target.sync()?;
     Ok(removed)
+}
+
+/// Returns how many files and other things that are no directories removing the extras would take.
+///
+/// # Errors
+/// When the target cannot be opened.
+pub fn count_extras(target: &std::path::Path, extras: &[Vec<u8>]) -> Result<u64, RestoreError> {
+    let target = FileTarget::open(target, TargetOptions::default())?;
+    Ok(extras.iter().map(|extra| target.count_below(extra)).sum())
 }
 
 fn problem(error: &TargetError) -> Problem {

@@ -32,6 +32,11 @@ impl Selection {
         Ok(Self { include: compile(include)?, exclude: compile(exclude)? })
     }
 
+    /// Tells whether only what matches a pattern is taken.
+    pub fn has_includes(&self) -> bool {
+        self.include.is_some()
+    }
+
     /// Tells whether everything is taken.
     pub fn is_everything(&self) -> bool {
         self.include.is_none() && self.exclude.is_none()

@@ -1,53 +1,63 @@
 //! Walking the snapshot: directories and links are put at once, files are gathered into windows.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
 
-use crate::model::entry::{Entry, EntryKind, LinkKey, Metadata};
+use rustix::fs::FileType;
+
+use crate::model::entry::{Entry, LinkKey};
 use crate::model::path::EntryPath;
 use crate::ops::Cancel;
 use crate::ops::reading::lost_part;
-use crate::ops::restore::files::{Decision, decide};
-use crate::ops::restore::frames::{FileJob, Window};
+use crate::ops::restore::compare::{Comparison, Decision};
+use crate::ops::restore::directories::{Finish, OpenDirectory};
+use crate::ops::restore::window::{Adding, Window};
+use crate::ops::restore::writer::{FileJob, FileWriter, Written};
 use crate::ops::restore::{RestoreError, RestoreOptions, RestoreReport, problem};
 use crate::progress::{Counter, Monitor, Problem, chain};
 use crate::repository::reader::Reader;
-use crate::target::files::{FileTarget, TargetError};
-
-/// Files in a window.
-const WINDOW_FILES: usize = 16_384;
-/// Chunks in a window: about 100 bytes each.
-const WINDOW_CHUNKS: usize = 131_072;
+use crate::target::files::{Cause, FileTarget, TargetError};
+use crate::target::partial::IfTaken;
 
 /// Directories that wait for their attributes: about 300 bytes each.
 const DIRECTORIES_WAITING: usize = 16_384;
+/// Links that wait for the files they are names of: about 1 KiB each.
+const LINKS_WAITING: usize = 4_096;
 
-/// A directory of the snapshot that the walk is inside of.
-struct OpenDirectory {
-    path: EntryPath,
+/// Another name of a file that was met before.
+struct Link {
+    key: LinkKey,
+    first: Vec<u8>,
+    entry: Entry,
     relative: Vec<u8>,
-    metadata: Option<Metadata>,
-    /// Names in the target that the snapshot has not shown yet.
-    unseen: Vec<Vec<u8>>,
+    if_taken: IfTaken,
 }
 
 /// One restore on its way.
 pub(super) struct Run {
     reader: Arc<Reader>,
-    options: RestoreOptions,
-    target: Option<Arc<FileTarget>>,
+    pub(super) options: RestoreOptions,
+    pub(super) target: Option<Arc<FileTarget>>,
     monitor: Arc<dyn Monitor>,
     cancel: Cancel,
-    report: RestoreReport,
+    pub(super) report: RestoreReport,
     /// What stands before the restored paths and is left out in the target.
     strip: usize,
-    directories: Vec<OpenDirectory>,
-    /// Directories whose attributes wait until everything in them is written.
-    finished: Vec<(Vec<u8>, Metadata)>,
+    pub(super) directories: Vec<OpenDirectory>,
+    /// Directories that wait until everything in them is written.
+    pub(super) finished: Vec<(Vec<u8>, Finish)>,
     /// For files with several names, the first one restored.
     first_names: HashMap<LinkKey, Vec<u8>>,
-    links: Vec<(Vec<u8>, Vec<u8>)>,
+    /// For files with several names that are there already, which file of the snapshot they are.
+    kept_inodes: HashMap<(u64, u64), LinkKey>,
+    links: Vec<Link>,
     window: Window,
+    told_full: Arc<AtomicBool>,
+    /// The last entry that can have nothing below it.
+    last_leaf: Option<EntryPath>,
+    /// An entry was chosen by the patterns.
+    something_matches: bool,
     /// A part of the tree could not be read, so what the snapshot does not have cannot be told.
     has_gaps: bool,
 }
@@ -60,6 +70,7 @@ impl Run {
         monitor: Arc<dyn Monitor>,
         cancel: Cancel,
     ) -> Self {
+        let window = Window::new(options.memory_bytes);
         Self {
             reader,
             options,
@@ -71,47 +82,23 @@ impl Run {
             directories: Vec::new(),
             finished: Vec::new(),
             first_names: HashMap::new(),
+            kept_inodes: HashMap::new(),
             links: Vec::new(),
-            window: Window::default(),
+            window,
+            told_full: Arc::default(),
+            last_leaf: None,
+            something_matches: false,
             has_gaps: false,
         }
     }
 
     pub(super) async fn all(mut self) -> Result<RestoreReport, RestoreError> {
-        let mut walk = self.reader.walk(self.options.snapshot.root, self.options.within.clone());
-        let mut found = self.options.within.is_none();
-        while let Some(next) = walk.next().await {
-            if self.cancel.is_cancelled() {
-                return Err(RestoreError::Cancelled);
-            }
-            match next {
-                Ok(entry) => {
-                    if !found {
-                        found = true;
-                        self.strip = match entry.is_directory() {
-                            true => entry.path.as_bytes().len() + 1,
-                            false => entry.path.as_bytes().len() - entry.path.name().len(),
-                        };
-                    }
-                    self.entry(entry).await?;
-                }
-                Err(damaged) => {
-                    (found, self.has_gaps) = (true, true);
-                    let subject = lost_part(&damaged);
-                    self.monitor.problem(Problem { subject: subject.clone(), message: chain(&damaged.error) });
-                    self.report.damaged.push(subject);
-                }
-            }
+        let walked = self.walk().await;
+        if let Some(target) = &self.target {
+            target.discard_unfinished();
         }
-        if !found {
-            let path = self.options.within.as_ref().map_or_else(String::new, |path| format!("/{path}"));
-            return Err(RestoreError::NoSuchPath { snapshot: self.options.snapshot.id.short(), path });
-        }
-        self.flush().await?;
-        while let Some(directory) = self.directories.pop() {
-            self.leave(directory);
-        }
-        self.finish_directories();
+        // Whoever asked to end hears that, whatever the store said meanwhile.
+        walked.map_err(|error| if self.cancel.is_cancelled() { RestoreError::Cancelled } else { error })?;
         if self.has_gaps && !self.report.extras.is_empty() {
             let message =
                 "a part of the snapshot cannot be read, so nothing in the target counts as too much".to_owned();
@@ -119,163 +106,305 @@ impl Run {
             self.report.problems += 1;
             self.report.extras.clear();
         }
+        self.report.extras.sort_unstable();
         Ok(self.report)
     }
 
-    async fn entry(&mut self, entry: Entry) -> Result<(), RestoreError> {
-        while self.directories.last().is_some_and(|open| !entry.path.is_within(&open.path)) {
-            let directory = self.directories.pop().expect("just seen");
-            self.leave(directory);
-        }
-        if self.finished.len() >= DIRECTORIES_WAITING {
-            self.flush().await?;
-            self.finish_directories();
-        }
-        let relative = entry.path.as_bytes().get(self.strip..).unwrap_or_default().to_vec();
-        if let Some(open) = self.directories.last_mut()
-            && let Ok(at) = open.unseen.binary_search_by(|name| name.as_slice().cmp(entry.path.name()))
-        {
-            open.unseen.remove(at);
-        }
-        let taken = self.options.selection.takes(&entry.path, entry.is_directory());
-        if entry.is_directory() {
-            return self.directory(entry, relative, taken);
-        }
-        if !taken {
-            return Ok(());
-        }
-        self.monitor.add(Counter::Entries, 1);
-        match entry.kind {
-            EntryKind::File(_) | EntryKind::Stream(..) => self.file(entry, relative).await,
-            _ => {
-                self.special(&entry, &relative);
-                Ok(())
+    async fn walk(&mut self) -> Result<(), RestoreError> {
+        let mut walk = self.reader.walk(self.options.snapshot.root, self.options.within.clone());
+        let mut found = false;
+        while let Some(next) = self.cancel.or(walk.next()).await.ok_or(RestoreError::Cancelled)? {
+            match next {
+                Ok(entry) => {
+                    if !std::mem::replace(&mut found, true) {
+                        self.begin(&entry);
+                    }
+                    self.entry(entry).await?;
+                }
+                Err(damaged) if !damaged.error.is_damage() => return Err(RestoreError::Read(damaged.error)),
+                Err(damaged) => {
+                    self.has_gaps = true;
+                    let subject = lost_part(&damaged);
+                    self.monitor.problem(Problem { subject: subject.clone(), message: chain(&damaged.error) });
+                    self.report.damaged.push(subject);
+                }
             }
         }
-    }
-
-    fn directory(&mut self, entry: Entry, relative: Vec<u8>, taken: bool) -> Result<(), RestoreError> {
-        // With patterns, a directory is made when something in it is restored, or when it is chosen itself.
-        let wanted = taken || relative.is_empty();
-        if wanted {
-            self.monitor.add(Counter::Entries, 1);
-            self.report.others += 1;
-            if let Some(target) = self.target.as_ref().filter(|_| !self.options.dry_run)
-                && let Err(error) = target.make_directory(&relative)
-            {
-                self.problem(&error);
+        let snapshot = || self.options.snapshot.id.short();
+        match &self.options.within {
+            Some(path) if !found && !self.has_gaps => {
+                return Err(RestoreError::NoSuchPath { snapshot: snapshot(), path: format!("/{path}") });
             }
+            _ if !self.something_matches && self.options.selection.has_includes() && !self.has_gaps => {
+                return Err(RestoreError::NothingMatches { snapshot: snapshot() });
+            }
+            _ => {}
         }
-        let unseen = match &self.target {
-            Some(target) if self.options.find_extras => target.names(&relative).unwrap_or_default(),
-            _ => Vec::new(),
-        };
-        let metadata = wanted.then_some(entry.metadata);
-        self.directories.push(OpenDirectory { path: entry.path, relative, metadata, unseen });
+        self.flush().await?;
+        while !self.directories.is_empty() {
+            self.leave();
+        }
+        self.finish_directories();
         Ok(())
     }
 
-    /// Called when everything in a directory has been seen; it is complete after the window is flushed.
-    fn leave(&mut self, directory: OpenDirectory) {
-        for name in directory.unseen {
-            let path = if directory.relative.is_empty() { name } else { [&*directory.relative, b"/", &*name].concat() };
-            self.report.extras.push(path);
-        }
-        if let Some(metadata) = directory.metadata {
-            self.finished.push((directory.relative, metadata));
+    /// Takes the first entry as what is restored; without a directory of its own it stands in the target itself.
+    fn begin(&mut self, first: &Entry) {
+        let path = first.path.as_bytes();
+        let is_whole = self.options.within.is_none();
+        self.strip = match first.is_directory() {
+            _ if is_whole => 0,
+            true => path.len() + 1,
+            false => path.len() - first.path.name().len(),
+        };
+        if is_whole || !first.is_directory() {
+            let is_restored = is_whole && self.options.snapshot.sources.iter().any(|source| source == b"/");
+            self.directories.push(OpenDirectory::new(None, Vec::new(), None, is_restored));
+            if is_restored {
+                self.enter_all();
+            }
         }
     }
 
-    fn special(&mut self, entry: &Entry, relative: &[u8]) {
-        self.report.others += 1;
-        let Some(target) = self.target.clone().filter(|_| !self.options.dry_run) else { return };
-        if let EntryKind::Symlink(link) = &entry.kind
-            && target.read_link(relative).as_ref() == Some(link)
-            && target.existing(relative).is_ok_and(|stat| stat.is_some_and(|stat| stat.mtime == entry.metadata.mtime))
-        {
+    async fn entry(&mut self, entry: Entry) -> Result<(), RestoreError> {
+        while self.directories.last().is_some_and(|open| {
+            open.path.as_ref().is_some_and(|above| above == &entry.path || !entry.path.is_within(above))
+        }) {
+            self.leave();
+        }
+        if self.finished.len() >= DIRECTORIES_WAITING || self.links.len() >= LINKS_WAITING {
+            self.flush().await?;
+            self.finish_directories();
+        }
+        if self.last_leaf.as_ref().is_some_and(|leaf| entry.path.is_within(leaf)) {
+            let message = "it lies below something that is no directory".to_owned();
+            self.monitor.problem(Problem { subject: format!("/{}", entry.path), message });
+            self.report.problems += 1;
+            return Ok(());
+        }
+        let relative = entry.path.as_bytes().get(self.strip..).unwrap_or_default().to_vec();
+        self.open_implicit(&entry.path, &relative);
+        self.pass_names(Some(entry.path.name()));
+        let is_directory = entry.is_directory();
+        let is_chosen = self.options.only.as_ref().is_none_or(|only| only.contains(&entry.path));
+        let taken = self.options.selection.takes(&entry.path, is_directory);
+        self.something_matches |= taken;
+        if is_directory {
+            self.directory(entry, relative, taken);
+            return Ok(());
+        }
+        self.last_leaf = Some(entry.path.clone());
+        if !taken || !is_chosen {
+            return Ok(());
+        }
+        self.monitor.add(Counter::Entries, 1);
+        let is_file = entry.content().is_some();
+        if !self.enter_all() {
+            self.report.failed_files += u64::from(is_file);
+            return Ok(());
+        }
+        let if_taken = self.directories.last().map_or(IfTaken::Replace, |open| open.if_taken(entry.path.name()));
+        if is_file {
+            self.file(entry, relative, if_taken).await
+        } else {
+            self.special(&entry, &relative, if_taken);
+            Ok(())
+        }
+    }
+
+    /// With patterns, a directory is made when something in it is restored, or when it is chosen itself.
+    fn directory(&mut self, entry: Entry, relative: Vec<u8>, taken: bool) {
+        let is_restored = (taken || relative.is_empty()) && self.options.snapshot.backed_up(&entry.path);
+        self.directories.push(OpenDirectory::new(Some(entry.path), relative, Some(entry.metadata), is_restored));
+        if is_restored && self.options.only.is_none() {
+            self.monitor.add(Counter::Entries, 1);
+            self.report.others += u64::from(self.enter_all());
+        }
+    }
+
+    fn special(&mut self, entry: &Entry, relative: &[u8], if_taken: IfTaken) {
+        let Some(target) = self.target.clone() else {
+            self.report.others += 1;
+            return;
+        };
+        let existing = target.existing(relative).ok().flatten();
+        if let Some(stat) = existing.filter(|_| if_taken == IfTaken::Replace) {
+            if !self.options.overwrite.touches(&stat.mtime, &entry.metadata.mtime) {
+                self.report.left += 1;
+                return;
+            }
+            if stat.file_type() == FileType::Directory && target.is_filled(relative) {
+                return self.refused(entry, relative, &TargetError::because(relative, "restore it", Cause::Filled));
+            }
+        }
+        if self.options.dry_run {
+            self.report.others += 1;
             return;
         }
-        match target.make_special(relative, entry) {
-            Ok(problems) => self.attribute_problems(relative, &problems),
+        let put = match target.has_special(relative, entry) && if_taken == IfTaken::Replace {
+            true => target.set_existing_attributes(relative, &entry.metadata),
+            false => target.make_special(relative, entry, if_taken),
+        };
+        match put {
+            Ok(problems) => {
+                self.report.others += 1;
+                self.attribute_problems(relative, &problems);
+            }
             Err(error) => self.problem(&error),
         }
     }
 
-    async fn file(&mut self, entry: Entry, relative: Vec<u8>) -> Result<(), RestoreError> {
-        if let Some(key) = entry.link_key() {
+    async fn file(&mut self, entry: Entry, relative: Vec<u8>, if_taken: IfTaken) -> Result<(), RestoreError> {
+        let key = entry.link_key();
+        if let Some(key) = key {
             if let Some(first) = self.first_names.get(&key) {
-                self.links.push((first.clone(), relative));
-                self.monitor.add(Counter::Bytes, entry.size());
-                self.report.others += 1;
+                self.links.push(Link { key, first: first.clone(), entry, relative, if_taken });
                 return Ok(());
             }
             self.first_names.insert(key, relative.clone());
         }
-        match decide(&self.reader, self.target.as_ref(), &entry, &relative, self.options.trust_times).await {
-            Ok(Decision::Keep) => {
+        let comparison = Comparison {
+            reader: &self.reader,
+            target: self.target.as_ref(),
+            trust_times: self.options.trust_times,
+            overwrite: self.options.overwrite,
+            cancel: &self.cancel,
+        };
+        let mut decision = comparison.decide(&entry, &relative, if_taken).await?;
+        // One inode in the target is not two files, whatever joined them there.
+        if let (Decision::Keep(Some(inode)), Some(key)) = (&decision, key)
+            && *self.kept_inodes.entry(*inode).or_insert(key) != key
+        {
+            decision = Decision::Write;
+        }
+        match decision {
+            Decision::Write => return self.write(entry, relative, if_taken).await,
+            Decision::Keep(_) => {
                 self.report.unchanged_files += 1;
                 self.monitor.add(Counter::Bytes, entry.size());
-                if let Some(target) = self.target.as_ref().filter(|_| !self.options.dry_run) {
-                    match target.set_existing_metadata(&relative, &entry.metadata) {
+                if let Some(target) = self.target.clone().filter(|_| !self.options.dry_run) {
+                    match target.set_existing_attributes(&relative, &entry.metadata) {
                         Ok(problems) => self.attribute_problems(&relative, &problems),
                         Err(error) => self.problem(&error),
                     }
                 }
                 return Ok(());
             }
-            Ok(Decision::Write) => {}
-            Err(error) => {
-                self.problem(&error);
-                return Ok(());
+            Decision::Leave => {
+                self.report.left += 1;
+                self.monitor.add(Counter::Bytes, entry.size());
             }
+            Decision::Refuse(error) => self.refused(&entry, &relative, &error),
         }
-        self.report.written_files += 1;
+        // Nothing is linked to what is not this file.
+        key.map(|key| self.first_names.remove(&key));
+        Ok(())
+    }
+
+    async fn write(&mut self, entry: Entry, relative: Vec<u8>, if_taken: IfTaken) -> Result<(), RestoreError> {
         if self.options.dry_run {
+            self.report.written_files += 1;
             self.report.written_bytes += entry.size();
             self.monitor.add(Counter::Bytes, entry.size());
             return Ok(());
         }
-        self.window.push(&self.reader, FileJob::new(entry, relative)).await;
-        if self.window.files() >= WINDOW_FILES || self.window.chunks() >= WINDOW_CHUNKS {
-            self.flush().await?;
+        let job = FileJob::new(entry, relative, if_taken);
+        let Some(mut adding) = Adding::new(&self.reader, job) else { return Ok(()) };
+        loop {
+            let is_added = self.window.add(&self.reader, &mut adding, &self.cancel).await?;
+            if self.window.is_full() {
+                Box::pin(self.flush()).await?;
+            }
+            if is_added {
+                return Ok(());
+            }
         }
-        Ok(())
     }
 
-    /// Writes the files of the window, then the links to them.
+    /// Writes the files of the window, then the links to them, until nothing waits.
     async fn flush(&mut self) -> Result<(), RestoreError> {
-        let Some(target) = self.target.clone().filter(|_| !self.options.dry_run) else { return Ok(()) };
-        let window = std::mem::take(&mut self.window);
-        let done = window.write(&self.reader, &target, self.options.memory_bytes, &self.monitor, &self.cancel).await?;
-        self.report.written_bytes += done.written_bytes;
-        self.report.problems += done.problems;
-        self.report.damaged.extend(done.damaged);
-        for (first, path) in std::mem::take(&mut self.links) {
-            if let Err(error) = target.make_hardlink(&first, &path) {
-                self.problem(&error);
+        let Some(target) = self.target.clone().filter(|_| !self.options.dry_run) else {
+            self.report.linked_files += std::mem::take(&mut self.links).len() as u64;
+            return Ok(());
+        };
+        while !self.window.is_empty() || !self.links.is_empty() {
+            self.write_window(&target).await?;
+            for link in std::mem::take(&mut self.links) {
+                self.link(&target, link).await?;
             }
         }
         Ok(())
     }
 
-    /// Sets the attributes of directories that were left, the deepest first: those left later may hold those left before.
-    fn finish_directories(&mut self) {
-        let finished = std::mem::take(&mut self.finished);
-        let Some(target) = self.target.clone().filter(|_| !self.options.dry_run) else { return };
-        for (relative, metadata) in finished {
-            match target.finish_directory(&relative, &metadata) {
-                Ok(problems) => self.attribute_problems(&relative, &problems),
-                Err(error) => self.problem(&error),
-            }
+    async fn write_window(&mut self, target: &Arc<FileTarget>) -> Result<(), RestoreError> {
+        let writer = FileWriter {
+            files: Vec::new(),
+            reader: self.reader.clone(),
+            target: target.clone(),
+            monitor: self.monitor.clone(),
+            memory_bytes: self.options.memory_bytes,
+            told_full: self.told_full.clone(),
+            written: Mutex::default(),
+            stopped: Mutex::default(),
+        };
+        let Written { files, bytes, failed, no_room, problems, damaged, unplaced } =
+            self.window.write(writer, &self.cancel).await?;
+        self.report.written_files += files;
+        self.report.written_bytes += bytes;
+        self.report.failed_files += failed;
+        self.report.no_room_files += no_room;
+        self.report.problems += problems;
+        self.report.damaged.extend(damaged);
+        for key in unplaced {
+            self.first_names.remove(&key);
         }
+        Ok(())
     }
 
-    fn problem(&mut self, error: &TargetError) {
+    /// Gives a file another name. Where its first name is not there, or the file system has no links, this one becomes
+    /// a file of its own.
+    async fn link(&mut self, target: &Arc<FileTarget>, link: Link) -> Result<(), RestoreError> {
+        let Link { key, first, entry, relative, if_taken } = link;
+        if self.first_names.get(&key) == Some(&first) {
+            let existing = target.existing(&relative).ok().flatten().filter(|_| if_taken == IfTaken::Replace);
+            if existing.is_some_and(|stat| !self.options.overwrite.touches(&stat.mtime, &entry.metadata.mtime)) {
+                self.report.left += 1;
+                return Ok(());
+            }
+            match target.make_hardlink(&first, &relative, if_taken) {
+                Ok(()) => {
+                    self.report.linked_files += 1;
+                    self.monitor.add(Counter::Bytes, entry.size());
+                    return Ok(());
+                }
+                Err(error) if matches!(error.cause, Cause::Taken | Cause::Filled) => {
+                    self.refused(&entry, &relative, &error);
+                    return Ok(());
+                }
+                Err(_) => drop(self.first_names.remove(&key)),
+            }
+        }
+        Box::pin(self.file(entry, relative, if_taken)).await
+    }
+
+    /// Notes that an entry cannot be put because of what is in its place. A directory there may be removed and the entry
+    /// put afterwards, if extras are looked for.
+    fn refused(&mut self, entry: &Entry, relative: &[u8], error: &TargetError) {
+        if error.cause == Cause::Filled && self.options.find_extras {
+            self.report.extras.push(relative.to_vec());
+            self.report.blocked.push(entry.path.clone());
+            return;
+        }
+        self.report.failed_files += u64::from(entry.content().is_some());
+        self.problem(error);
+    }
+
+    pub(super) fn problem(&mut self, error: &TargetError) {
         self.report.problems += 1;
         self.monitor.problem(problem(error));
     }
 
-    fn attribute_problems(&mut self, relative: &[u8], problems: &[String]) {
+    pub(super) fn attribute_problems(&mut self, relative: &[u8], problems: &[String]) {
         for message in problems {
             self.report.problems += 1;
             let subject = crate::model::path::display_bytes(relative).to_string();

@@ -4,6 +4,7 @@ pub mod ceph;
 pub mod daemon;
 pub mod desk;
 pub mod mariadb;
+pub mod mount;
 pub mod place;
 pub mod postgres;
 pub mod proxy;

@@ -9,7 +9,7 @@ use coffre::model::entry::Entry;
 use coffre::model::path::EntryPath;
 use coffre::model::snapshot::Snapshot;
 use coffre::ops::Cancel;
-use coffre::ops::restore::{RestoreOptions, RestoreReport, Selection, restore};
+use coffre::ops::restore::{Overwrite, RestoreOptions, RestoreReport, Selection, restore};
 use coffre::progress::{Collected, Monitor, Problem};
 use coffre::repository::index::Index;
 use coffre::repository::reader::Reader;
@@ -115,6 +115,8 @@ impl Place {
             snapshot: snapshot.clone(),
             within: Some(self.source_path()),
             selection: Selection::default(),
+            only: None,
+            overwrite: Overwrite::default(),
             target: self.target(),
             target_options: TargetOptions::default(),
             trust_times: false,

@@ -1,0 +1,157 @@
+//! What a restore tells at its end: what is there, what is not and why, and the question before anything is removed.
+
+use std::time::Duration;
+
+use anyhow::Context;
+use serde_json::json;
+
+use crate::cli::progress::ConsoleMonitor;
+use crate::cli::{output, question};
+use crate::model::path::display_bytes;
+use crate::model::units::ByteSize;
+use crate::ops::restore::RestoreReport;
+
+/// Extras shown before they are removed; beyond them their number.
+const EXTRAS_SHOWN: usize = 100;
+
+/// Shows what the target has and the snapshot does not.
+pub(super) fn show_extras(report: &RestoreReport, dry_run: bool, json: bool) {
+    for extra in report.extras.iter().take(if json { usize::MAX } else { EXTRAS_SHOWN }) {
+        let path = display_bytes(extra).to_string();
+        if json {
+            output::json(&json!({ "event": "extra", "path": path, "dry_run": dry_run }));
+        } else {
+            output::say(&format!("not in the snapshot: {path}"));
+        }
+    }
+    if !json && report.extras.len() > EXTRAS_SHOWN {
+        output::say(&format!("and {} more", output::grouped((report.extras.len() - EXTRAS_SHOWN) as u64)));
+    }
+}
+
+/// Asks whether so many extras, with so many files in them, may go.
+pub(super) async fn confirmed(monitor: &ConsoleMonitor, extras: usize, files: u64) -> anyhow::Result<bool> {
+    let question = what_to_remove(extras as u64, files);
+    let answer = question::ask(monitor, &question).await.context("nothing was removed; what was restored is there")?;
+    let is_yes = matches!(answer.trim(), "y" | "Y" | "yes");
+    if !is_yes {
+        monitor.note("nothing was removed");
+    }
+    Ok(is_yes)
+}
+
+fn what_to_remove(extras: u64, files: u64) -> String {
+    format!("remove {}, {} in all? [y/N] ", output::count(extras, "entry"), output::count(files, "file"))
+}
+
+/// Returns the summary for programs.
+pub(super) fn json(report: &RestoreReport, removed: u64, dry_run: bool, elapsed: Duration) -> serde_json::Value {
+    json!({
+        "event": "summary",
+        "dry_run": dry_run,
+        "written_files": report.written_files,
+        "linked_files": report.linked_files,
+        "unchanged_files": report.unchanged_files,
+        "failed_files": report.failed_files,
+        "no_room_files": report.no_room_files,
+        "left": report.left,
+        "others": report.others + report.linked_files,
+        "written_bytes": report.written_bytes,
+        "damaged": report.damaged,
+        "problems": report.problems,
+        "owners_missed": report.owners_missed,
+        "extras": report.extras.len(),
+        "blocked": report.blocked.len(),
+        "removed": removed,
+        "seconds": elapsed.as_secs_f64(),
+    })
+}
+
+/// Prints the summary for people.
+pub(super) fn print(report: &RestoreReport, removed: u64, dry_run: bool, elapsed: Duration) {
+    for line in lines(report, removed, dry_run, elapsed) {
+        output::line(&line);
+    }
+}
+
+fn lines(report: &RestoreReport, removed: u64, dry_run: bool, elapsed: Duration) -> Vec<String> {
+    let would = if dry_run { "would be " } else { "" };
+    let files = output::count(report.written_files + report.linked_files, "file");
+    let mut lines = vec![format!("{files} {would}restored, {}", ByteSize(report.written_bytes))];
+    if report.unchanged_files > 0 {
+        lines.push(format!("{} right already", output::count(report.unchanged_files, "file")));
+    }
+    if report.left > 0 {
+        lines.push(format!("{} left as they are, as --overwrite says", output::count(report.left, "entry")));
+    }
+    if removed > 0 {
+        lines.push(format!("{} removed", output::count(removed, "extra entry").replace("entrys", "entries")));
+    }
+    if report.owners_missed > 0 {
+        let entries = output::count(report.owners_missed, "entry");
+        lines.push(format!("{entries} belong to you and not to their owners, which only root can set"));
+    }
+    if report.problems > 0 {
+        lines.push(format!("{}, named above", output::count(report.problems, "problem")));
+    }
+    if report.no_room_files > 0 {
+        let there = output::grouped(report.files_there());
+        let all = report.files_there() + report.failed_files + report.damaged.len() as u64;
+        lines.push(format!(
+            "the target is full: {there} of {} are there; make room and run it again, it goes on from there",
+            output::count(all, "file")
+        ));
+    } else if report.failed_files > 0 {
+        lines.push(format!("{} could NOT be restored", output::count(report.failed_files, "file")));
+    }
+    if !report.blocked.is_empty() {
+        let blocked = output::count(report.blocked.len() as u64, "entry");
+        lines.push(match dry_run {
+            true => format!("{blocked} would take the place of directories with something in them"),
+            false => format!("{blocked} could NOT be restored: directories with something in them have their places"),
+        });
+    }
+    if !report.damaged.is_empty() {
+        lines.push(format!("{} could NOT be restored whole:", output::count(report.damaged.len() as u64, "file")));
+        lines.extend(report.damaged.iter().map(|path| format!("  {path}")));
+    }
+    lines.push(format!("duration {}", output::duration(elapsed)));
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_target_is_one_sentence_that_says_what_to_do() {
+        let report = RestoreReport {
+            written_files: 270,
+            linked_files: 7,
+            failed_files: 4_256,
+            no_room_files: 4_256,
+            problems: 1,
+            written_bytes: 9 << 20,
+            ..RestoreReport::default()
+        };
+        assert_eq!(
+            lines(&report, 0, false, Duration::ZERO)[..3],
+            [
+                "277 files restored, 9.00 MiB",
+                "1 problem, named above",
+                "the target is full: 277 of 4 533 files are there; make room and run it again, it goes on from there",
+            ]
+        );
+    }
+
+    #[test]
+    fn what_is_asked_counts_what_would_go() {
+        assert_eq!(what_to_remove(2, 31), "remove 2 entries, 31 files in all? [y/N] ");
+    }
+
+    #[test]
+    fn what_is_as_it_should_be_is_two_lines() {
+        let report = RestoreReport { written_files: 1, written_bytes: 2, ..RestoreReport::default() };
+        assert_eq!(lines(&report, 0, false, Duration::ZERO), ["1 file restored, 2 B", "duration 0.0 s"]);
+    }
+}

@@ -1,0 +1,175 @@
+//! Giving what was restored the attributes of its entry, and none besides.
+//!
+//! A directory of the target may hand down access control lists, and a file that is kept may have attributes of its own:
+//! what the snapshot does not have is taken away, within the kinds that a backup keeps. The owner comes first, because
+//! changing it clears set-user-id and capabilities; where the owner cannot be set, those bits are left out, so that no
+//! program runs with the rights of somebody it never belonged to. What is right already is not touched.
+
+use std::io;
+use std::sync::atomic::Ordering;
+
+use rustix::fs::{
+    AtFlags, CWD, FileType, Gid, Mode, Timespec, Timestamps, Uid, chmodat, chownat, fchmod, fchown, futimens, statat,
+    utimensat,
+};
+use rustix::io::Errno;
+
+use crate::fs::stat::FileStat;
+use crate::fs::xattrs::{Subject, proc_path};
+use crate::model::entry::Metadata;
+use crate::model::path::display_bytes;
+use crate::model::time::Timestamp;
+use crate::target::files::FileTarget;
+
+const SET_USER_ID: u32 = 0o4000;
+const SET_GROUP_ID: u32 = 0o2000;
+
+impl FileTarget {
+    /// Sets owner, mode, extended attributes and times; returns what could not be set, as clauses for people.
+    pub(super) fn set_attributes(&self, subject: Subject<'_>, m: &Metadata) -> Vec<String> {
+        let mut problems = Vec::new();
+        let now = match stat(subject) {
+            Ok(now) => now,
+            Err(errno) => return vec![format!("its attributes could not be set: {}", io::Error::from(errno))],
+        };
+        let (has_user, has_group) = self.set_owner(subject, &now, m, &mut problems);
+        self.remove_foreign(subject, m, &mut problems);
+        let mut mode_was_set = false;
+        if now.file_type() != FileType::Symlink {
+            let mut mode = m.mode & 0o7777;
+            for (bit, has_it, what) in
+                [(SET_USER_ID, has_user, "set-user-id bit"), (SET_GROUP_ID, has_group, "set-group-id bit")]
+            {
+                if mode & bit != 0 && !has_it {
+                    mode &= !bit;
+                    problems.push(format!("its {what} was left out, because it belongs to somebody else here"));
+                }
+            }
+            // A changed owner clears bits, so a mode that was right may be right no more.
+            mode_was_set = stat(subject).is_ok_and(|stat| stat.raw_mode & 0o7777 != mode);
+            if mode_was_set {
+                note(set_mode(subject, mode), "mode", &mut problems);
+            }
+        }
+        self.set_xattrs(subject, m, mode_was_set, &mut problems);
+        if now.mtime != m.mtime {
+            note(set_times(subject, m.mtime), "times", &mut problems);
+        }
+        problems
+    }
+
+    /// Sets user and group where they differ, the group alone where the user may not be set. Returns which are right.
+    fn set_owner(
+        &self,
+        subject: Subject<'_>,
+        now: &FileStat,
+        m: &Metadata,
+        problems: &mut Vec<String>,
+    ) -> (bool, bool) {
+        let (uid, gid) = self.owner(m);
+        let user = (now.uid != uid.as_raw()).then_some(uid);
+        let group = (now.gid != gid.as_raw()).then_some(gid);
+        if user.is_none() && group.is_none() {
+            return (true, true);
+        }
+        let Err(errno) = set_owner(subject, user, group) else { return (true, true) };
+        let group_alone = user.is_some() && group.is_some() && set_owner(subject, None, group).is_ok();
+        if errno == Errno::PERM && !self.is_root {
+            self.owners_missed.fetch_add(1, Ordering::Relaxed);
+        } else {
+            note(Err(errno), "owner", problems);
+        }
+        (user.is_none(), group.is_none() || group_alone)
+    }
+
+    fn owner(&self, m: &Metadata) -> (Uid, Gid) {
+        let by_name = !self.options.numeric_ids;
+        let user = m.user.as_ref().filter(|_| by_name).and_then(|name| self.owners.user_id(name));
+        let group = m.group.as_ref().filter(|_| by_name).and_then(|name| self.owners.group_id(name));
+        (Uid::from_raw(user.unwrap_or(m.uid)), Gid::from_raw(group.unwrap_or(m.gid)))
+    }
+
+    /// Removes attributes that the snapshot does not have, of the kinds that give rights or belong to users.
+    fn remove_foreign(&self, subject: Subject<'_>, m: &Metadata, problems: &mut Vec<String>) {
+        let Ok(names) = subject.names() else { return };
+        for name in names.into_iter().filter(|name| is_restored(name.to_bytes())) {
+            if m.xattrs.contains_key(name.to_bytes()) {
+                continue;
+            }
+            match subject.remove(name.to_bytes()) {
+                Ok(()) | Err(Errno::NODATA) => {}
+                Err(errno) => problems.push(not_done(name.to_bytes(), "removed", errno)),
+            }
+        }
+    }
+
+    /// Sets attributes that differ. Setting the mode may have changed an access control list.
+    fn set_xattrs(&self, subject: Subject<'_>, m: &Metadata, mode_was_set: bool, problems: &mut Vec<String>) {
+        for (name, value) in &m.xattrs {
+            let c_name = std::ffi::CString::new(name.as_slice());
+            let is_right = c_name.is_ok_and(|name| subject.get(&name).is_ok_and(|now| now == *value));
+            if is_right && !(mode_was_set && name == b"system.posix_acl_access") {
+                continue;
+            }
+            if let Err(errno) = subject.set(name, value) {
+                problems.push(not_done(name, "set", errno));
+            }
+        }
+    }
+}
+
+/// Tells whether an attribute is taken away where the snapshot lacks it. Labels of security modules are not: the system
+/// gives each file one.
+fn is_restored(name: &[u8]) -> bool {
+    name.starts_with(b"user.") || name.starts_with(b"system.posix_acl_") || name == b"security.capability"
+}
+
+fn not_done(name: &[u8], what: &str, errno: Errno) -> String {
+    format!("attribute {} could not be {what}: {}", display_bytes(name), io::Error::from(errno))
+}
+
+fn note(outcome: Result<(), Errno>, what: &str, problems: &mut Vec<String>) {
+    if let Err(errno) = outcome {
+        problems.push(format!("its {what} could not be set: {}", io::Error::from(errno)));
+    }
+}
+
+/// Returns what `stat` tells about exactly what the handle is of.
+pub(super) fn stat(subject: Subject<'_>) -> Result<FileStat, Errno> {
+    match subject {
+        Subject::Open(fd) => rustix::fs::fstat(fd).map(FileStat::from),
+        Subject::Handle(fd) => statat(fd, "", AtFlags::EMPTY_PATH | AtFlags::SYMLINK_NOFOLLOW).map(FileStat::from),
+    }
+}
+
+fn set_owner(subject: Subject<'_>, user: Option<Uid>, group: Option<Gid>) -> Result<(), Errno> {
+    match subject {
+        Subject::Open(fd) => fchown(fd, user, group),
+        Subject::Handle(fd) => chownat(fd, "", user, group, AtFlags::EMPTY_PATH | AtFlags::SYMLINK_NOFOLLOW),
+    }
+}
+
+/// Sets the mode through a handle, never by a name that somebody may have exchanged meanwhile.
+pub(super) fn set_mode(subject: Subject<'_>, mode: u32) -> Result<(), Errno> {
+    let mode = Mode::from_raw_mode(mode);
+    match subject {
+        Subject::Open(fd) => fchmod(fd, mode),
+        Subject::Handle(fd) => chmodat(CWD, proc_path(fd), mode, AtFlags::empty()),
+    }
+}
+
+/// Sets the time of the last change, and that of the last access to the same.
+pub(super) fn set_times(subject: Subject<'_>, mtime: Timestamp) -> Result<(), Errno> {
+    let time = Timespec { tv_sec: mtime.seconds, tv_nsec: mtime.nanos.into() };
+    let times = Timestamps { last_access: time, last_modification: time };
+    match subject {
+        Subject::Open(fd) => futimens(fd, &times),
+        Subject::Handle(fd) => {
+            match utimensat(fd, "", &times, AtFlags::EMPTY_PATH | AtFlags::SYMLINK_NOFOLLOW) {
+                // Older kernels. The path below /proc leads to what the handle is of, a symbolic link included.
+                Err(Errno::INVAL | Errno::NOENT) => utimensat(CWD, proc_path(fd), &times, AtFlags::empty()),
+                answer => answer,
+            }
+        }
+    }
+}
