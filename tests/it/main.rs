@@ -19,6 +19,7 @@ mod kit;
 mod layers;
 mod manual;
 mod old_repositories;
+mod package;
 mod passphrases;
 mod pipes;
 mod pty;
