@@ -74,6 +74,19 @@ pub fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
+/// What becomes of one entry of a source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EntryEvent {
+    /// It is being read.
+    Begun,
+    /// It was stored, and the parent does not have it.
+    New,
+    /// It was stored, and is another in the parent.
+    Changed,
+    /// It is as in the parent.
+    Unchanged,
+}
+
 /// Hears what an operation does. Calls are cheap and come from any thread.
 pub trait Monitor: Send + Sync {
     /// Adds `amount` to `counter`.
@@ -87,6 +100,9 @@ pub trait Monitor: Send + Sync {
 
     /// Reports something wrong with one entry or object.
     fn problem(&self, problem: Problem);
+
+    /// Says what becomes of an entry of the source. Who does not list entries leaves it out.
+    fn entry(&self, _path: &[u8], _what: EntryEvent) {}
 
     /// Says that the store is waited for, again at each further try, and `None` once it answers or is given up.
     fn waiting(&self, waiting: Option<Waiting<'_>>) {

@@ -10,13 +10,14 @@ use serde_json::json;
 use crate::cli::connect::GlobalArgs;
 use crate::cli::databases::DatabaseArgs;
 use crate::cli::exit::{Exit, usage};
+use crate::cli::paths_from::PathsFromArgs;
 use crate::cli::signals::cancel_on_signals;
 use crate::cli::{output, report, streams};
 use crate::model::path::display_bytes;
-use crate::model::time::Clock;
+use crate::model::time::{Clock, Timestamp};
 use crate::model::units::ByteSize;
 use crate::ops::backup::{
-    BackupError, BackupOptions, BackupReport, DatabaseRequest, ParentChoice, StreamKind, StreamRequest, backup,
+    BackupError, BackupOptions, BackupReport, Comparison, DatabaseRequest, GroupBy, ParentChoice, StreamKind, StreamRequest, backup,
 };
 use crate::repository::Repository;
 use crate::source::files::WalkOptions;
@@ -38,6 +39,8 @@ whether the other command failed: prefer --command. A stream that shrank a lot i
 pub struct Args {
     /// Files and directories
     paths: Vec<PathBuf>,
+    #[command(flatten)]
+    paths_from: PathsFromArgs,
     /// Leave out what matches, as in .gitignore; a leading slash means the top of the file system (repeatable)
     #[arg(long, short, value_name = "PATTERN")]
     exclude: Vec<String>,
@@ -80,12 +83,30 @@ pub struct Args {
     /// Job that the snapshot belongs to
     #[arg(long, value_name = "NAME", default_value = "")]
     job: String,
-    /// Compare with this snapshot to find unchanged files [default: the last of the same host, job and sources]
+    /// Date of the snapshot, such as '2026-11-24 02:15:00' in local time, for data that is older than this run
+    #[arg(long, value_name = "TIME", value_parser = parse_date)]
+    time: Option<Timestamp>,
+    /// Compare with this snapshot to find unchanged files [default: the last of the same host, job and paths]
     #[arg(long, value_name = "SNAPSHOT", conflicts_with = "force")]
     parent: Option<String>,
+    /// What a snapshot to compare with must have in common: host, job, paths, or '' for nothing
+    #[arg(long, value_name = "FIELDS", default_value = "host,job,paths", value_parser = parse_group_by)]
+    group_by: GroupBy,
+    /// Take files with another inode number for unchanged: for file systems where it is not stable
+    #[arg(long)]
+    ignore_inode: bool,
+    /// Take files whose inode changed for unchanged while size and modification time are the same
+    #[arg(long)]
+    ignore_ctime: bool,
     /// Read every file, changed or not
     #[arg(long, short)]
     force: bool,
+    /// Make no snapshot when nothing at all changed since the one it is compared with
+    #[arg(long)]
+    skip_if_unchanged: bool,
+    /// Do not count files ahead, which a first backup does to know how much there is
+    #[arg(long)]
+    no_scan: bool,
     /// Do everything but store
     #[arg(long, short = 'n')]
     dry_run: bool,
@@ -93,7 +114,7 @@ pub struct Args {
     #[arg(long, value_name = "LEVEL", default_value_t = 3, value_parser = clap::value_parser!(i32).range(1..=19))]
     compression: i32,
     /// Threads that read and compress [default: one for each processor]
-    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    #[arg(long, alias = "read-concurrency", value_name = "N", default_value_t = 0, hide_default_value = true)]
     threads: usize,
     #[command(flatten)]
     databases: DatabaseArgs,
@@ -144,11 +165,17 @@ fn options(args: Args, commands: Vec<streams::Command>, memory_bytes: u64) -> an
         requests.push(StreamRequest { name: name.as_bytes().to_vec(), kind: StreamKind::Stdin });
     }
     let databases = args.databases.requests()?;
-    if args.paths.is_empty() && requests.is_empty() && databases.is_empty() {
+    let names_paths = !args.paths.is_empty() || args.paths_from.is_given();
+    let mut paths = args.paths;
+    paths.extend(args.paths_from.read()?);
+    if names_paths && paths.is_empty() && requests.is_empty() && databases.is_empty() {
+        return Err(usage("the lists name no path, so there is nothing to back up"));
+    }
+    if paths.is_empty() && requests.is_empty() && databases.is_empty() {
         return Err(usage("what is to be backed up? Give paths, --stdin, --command or a database"));
     }
-    let files = (!args.paths.is_empty()).then(|| WalkOptions {
-        roots: args.paths,
+    let files = (!paths.is_empty()).then(|| WalkOptions {
+        roots: paths,
         excludes: args.exclude,
         exclude_files: args.exclude_file,
         iexcludes: args.iexclude,
@@ -175,12 +202,39 @@ fn options(args: Args, commands: Vec<streams::Command>, memory_bytes: u64) -> an
             (false, Some(parent)) => ParentChoice::Snapshot(parent),
             (false, None) => ParentChoice::Auto,
         },
+        group_by: args.group_by,
+        comparison: Comparison { ctime: !args.ignore_ctime, inode: !args.ignore_inode },
+        skip_if_unchanged: args.skip_if_unchanged,
+        date: args.time,
+        scan: !args.no_scan,
         dry_run: args.dry_run,
         level: args.compression,
         memory_bytes,
         threads: args.threads,
         clock: Clock::System,
     })
+}
+
+/// Reads a date: local time, with or without a clock time, or one that says its zone. It must not lie ahead.
+fn parse_date(text: &str) -> Result<Timestamp, String> {
+    let date = Timestamp::parse_local(text).ok_or("write it like 2026-11-24 02:15:00, or 2026-11-24T02:15:00Z")?;
+    if date > Clock::System.now() {
+        return Err("a snapshot cannot be dated ahead of now: it would stay the latest".into());
+    }
+    Ok(date)
+}
+
+fn parse_group_by(text: &str) -> Result<GroupBy, String> {
+    let mut by = GroupBy { host: false, job: false, paths: false };
+    for field in text.split(',').filter(|field| !field.is_empty()) {
+        match field {
+            "host" => by.host = true,
+            "job" => by.job = true,
+            "paths" => by.paths = true,
+            _ => return Err("write some of host, job and paths, with commas between".into()),
+        }
+    }
+    Ok(by)
 }
 
 /// The repository, its cache and the passphrase: a backup of these grows by itself every night, and helps nobody who has lost
@@ -199,7 +253,8 @@ fn summary_json(report: &BackupReport, problems: u64, dry_run: bool, elapsed: Du
     json!({
         "event": "summary",
         "snapshot": report.snapshot.as_ref().map(|snapshot| snapshot.id.to_string()),
-        "parent": report.snapshot.as_ref().and_then(|snapshot| snapshot.parent).map(|id| id.to_string()),
+        "parent": report.parent.map(|id| id.to_string()),
+        "skipped": report.is_skipped,
         "dry_run": dry_run,
         "files": counts.files,
         "directories": counts.directories,
@@ -216,6 +271,7 @@ fn summary_json(report: &BackupReport, problems: u64, dry_run: bool, elapsed: Du
         "read_bytes": report.read_bytes,
         "new_bytes": counts.new_bytes,
         "stored_bytes": counts.stored_bytes,
+        "tree_bytes": report.tree_bytes,
         "seconds": elapsed.as_secs_f64(),
         "sources": report.snapshot.as_ref().map(|s| s.sources.iter().map(|s| display_bytes(s).to_string()).collect::<Vec<_>>()),
     })
@@ -240,6 +296,7 @@ fn print_summary(report: &BackupReport, dry_run: bool, elapsed: Duration) {
         stored if stored < counts.new_bytes && stored > 0 => {
             format!(" (1/{:.1} of that)", counts.new_bytes as f64 / stored as f64)
         }
+        stored if stored > 0 => format!(", of which {} directory trees and index", ByteSize(report.tree_bytes)),
         _ => String::new(),
     };
     let added = if dry_run { "would add" } else { "added" };
@@ -271,6 +328,10 @@ fn print_summary(report: &BackupReport, dry_run: bool, elapsed: Duration) {
     match &report.snapshot {
         Some(snapshot) if !snapshot.is_complete() => output::line(&format!("snapshot   {}, INCOMPLETE", snapshot.id)),
         Some(snapshot) => output::line(&format!("snapshot   {}", snapshot.id)),
+        None if report.is_skipped => {
+            let parent = report.parent.map(|id| id.to_string()).unwrap_or_default();
+            output::line(&format!("snapshot   none: nothing changed since {parent}"));
+        }
         None => output::line("snapshot   none: this was a dry run"),
     }
 }

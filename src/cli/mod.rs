@@ -27,6 +27,7 @@ mod mistakes;
 mod output;
 mod page;
 mod password;
+mod paths_from;
 mod progress;
 mod question;
 mod recovery_kit;

@@ -55,6 +55,19 @@ impl Timestamp {
         Some(Self::from_seconds(at.timestamp().as_second()))
     }
 
+    /// Reads a point in time that says its zone (`2026-11-24T02:15:00Z`), or date and time, or a date, in the local time zone.
+    pub fn parse_local(text: &str) -> Option<Self> {
+        let instant = |at: jiff::Timestamp| Self {
+            seconds: at.as_second() - i64::from(at.subsec_nanosecond() < 0),
+            nanos: u32::try_from(at.subsec_nanosecond().rem_euclid(1_000_000_000)).unwrap_or(0),
+        };
+        if let Ok(at) = text.parse::<jiff::Timestamp>() {
+            return Some(instant(at));
+        }
+        let civil = text.parse::<jiff::civil::DateTime>().ok()?;
+        Some(instant(civil.to_zoned_datetime(jiff::tz::TimeZone::system()).ok()?.timestamp()))
+    }
+
     /// Returns date and time to the second in the local time zone (`2026-11-24 02:15:00`), for tables.
     pub fn local(self) -> String {
         match self.zoned() {
@@ -128,6 +141,19 @@ mod tests {
         assert_eq!(Timestamp::parse_compact_utc(&at.compact_utc()), Some(at));
         assert_eq!(Timestamp::from_seconds(0).compact_utc(), "19700101T000000Z");
         assert_eq!(Timestamp::parse_compact_utc("2026"), None);
+    }
+
+    #[test]
+    fn dates_are_read_with_their_zone_or_in_the_local_one() {
+        let at = Timestamp::from_seconds(1_795_485_300);
+        assert_eq!(Timestamp::parse_local(&at.to_string()), Some(at));
+        assert_eq!(Timestamp::parse_local(&at.local()), Some(at));
+        assert_eq!(
+            Timestamp::parse_local("1969-12-31T23:59:59.5Z"),
+            Some(Timestamp { seconds: -1, nanos: 500_000_000 })
+        );
+        assert!(Timestamp::parse_local("2026-11-24").is_some());
+        assert_eq!(Timestamp::parse_local("yesterday"), None);
     }
 
     #[test]

@@ -12,6 +12,7 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use crate::crypto::random;
 use crate::format::index::{IndexSegment, PackEntry};
+use crate::format::pack::PackKind;
 use crate::model::id::SegmentId;
 use crate::model::key::ObjectKey;
 use crate::progress::{Counter, Monitor};
@@ -74,6 +75,8 @@ pub struct Uploaded {
     pub segments: u64,
     /// Bytes stored, of both.
     pub bytes: u64,
+    /// Of these, bytes of directory trees and index segments.
+    pub tree_bytes: u64,
 }
 
 /// The running upload of one session.
@@ -175,6 +178,9 @@ impl Run {
         let size = u64::from(pack.0.size);
         self.uploaded.packs += 1;
         self.uploaded.bytes += size;
+        if pack.0.kind == PackKind::Tree {
+            self.uploaded.tree_bytes += size;
+        }
         self.monitor.add(Counter::StoredBytes, size);
         self.waiting_chunks += pack.0.directory.frames.iter().map(|frame| frame.chunks.len()).sum::<usize>();
         self.waiting_bytes += size;
@@ -214,6 +220,7 @@ impl Run {
         .expect("extending the index does not panic")?;
         self.uploaded.segments += 1;
         self.uploaded.bytes += bytes;
+        self.uploaded.tree_bytes += bytes;
         self.monitor.add(Counter::StoredBytes, bytes);
         Ok(())
     }

@@ -94,10 +94,10 @@ fn a_source_that_is_a_link_is_told_with_how_to_follow_it() {
         "{current}: is a symbolic link to source: only the link is stored; write {current}/ to store what it leads to\n"
     );
     assert_eq!(run.err, told);
-    let followed = desk.run(&["-q", "backup", "current/"]);
-    assert_eq!((followed.code, followed.err.as_str()), (0, ""));
     let beside = desk.run(&["-q", "backup", "current", "source"]);
     assert_eq!((beside.code, beside.err.as_str()), (0, ""), "what it leads to is in the backup");
+    let followed = desk.run(&["-q", "backup", "current/"]);
+    assert_eq!((followed.code, followed.err.as_str()), (0, ""));
     let above = desk.run(&["backup", "current/.."]);
     assert_eq!(above.code, 0, "{above:?}");
     let sources = snapshots(&desk).last().expect("made")["sources"].clone();
@@ -169,4 +169,150 @@ fn coffres_own_places_are_left_out_unless_they_are_named() {
     assert_eq!(run.code, 0, "{run:?}");
     assert!(desk.run(&["ls", "-R", "latest"]).out.contains("password"));
     assert!(run.out.contains("\"left_out\":[]"), "{run:?}");
+}
+
+#[test]
+fn paths_come_from_lists() {
+    let desk = Desk::with_repository();
+    fs::write(desk.at("source/odd *name"), "odd").expect("written");
+    fs::write(desk.at("patterns"), "# what matters\n source/*.txt \n\nsource/s[a-z]b/\n").expect("written");
+    fs::write(desk.at("verbatim"), "source/odd *name\n").expect("written");
+    fs::write(desk.at("raw"), "source/odd *name\0source/a.txt\0").expect("written");
+    fs::write(desk.at("nothing"), "# nothing\n").expect("written");
+    fs::write(desk.at("missing"), "source/*.absent\nsource/a.txt\n").expect("written");
+    let cases: [(&[&str], i32, &[&str]); 8] = [
+        (&["--files-from", "patterns"], 0, &["a.txt", "sub/b.txt"]),
+        (&["--files-from-verbatim", "verbatim"], 0, &["odd *name"]),
+        (&["--files-from-raw", "raw"], 0, &["a.txt", "odd *name"]),
+        (&["--files-from-raw", "raw", "--files-from", "patterns"], 0, &["a.txt", "odd *name", "sub/b.txt"]),
+        (&["--files-from-verbatim", "verbatim", "source/sub"], 0, &["odd *name", "sub/b.txt"]),
+        (&["--files-from", "missing"], 3, &["a.txt"]),
+        (&["--files-from", "nothing"], 2, &[]),
+        (&["--files-from", "absent"], 2, &[]),
+    ];
+    for (arguments, code, expected) in cases {
+        let run = desk.run(&[&["-q", "backup", "--skip-if-unchanged"], arguments].concat());
+        assert_eq!(run.code, code, "{arguments:?}: {run:?}");
+        if code == 2 {
+            continue;
+        }
+        let listed = desk.run(&["ls", "-R", "latest"]).out;
+        let below = format!("{}/", desk.at("source").display());
+        let files: Vec<&str> = listed.lines().filter_map(|line| line.strip_prefix(&below)).collect();
+        let files: Vec<&str> = files.into_iter().filter(|name| !name.is_empty() && !name.ends_with('/')).collect();
+        assert_eq!(files, expected, "{arguments:?}: {listed}");
+    }
+    let mut command = desk.command(&["-q", "backup", "--files-from", "-"]);
+    command.stdin(File::open(desk.at("patterns")).expect("there"));
+    assert_eq!(Run::from(command.output().expect("runs")).code, 0);
+}
+
+/// How many files the run took over unread, and from which parent.
+fn taken_over(desk: &Desk, arguments: &[&str]) -> (u64, bool) {
+    let run = desk.run(&[&["-q", "--json", "backup"], arguments].concat());
+    assert_eq!(run.code, 0, "{run:?}");
+    let summary: serde_json::Value = serde_json::from_str(run.out.lines().last().expect("a line")).expect("an object");
+    (summary["unchanged_files"].as_u64().expect("a number"), !summary["parent"].is_null())
+}
+
+#[test]
+fn files_are_not_read_again_because_a_job_has_more_or_less_beside_them() {
+    let desk = Desk::with_repository();
+    std::thread::sleep(std::time::Duration::from_millis(25));
+    fs::create_dir(desk.at("more")).expect("made");
+    assert_eq!(taken_over(&desk, &["source"]), (0, false));
+    assert_eq!(taken_over(&desk, &["source", "--command", "x", "--", "echo", "1"]), (2, true), "a stream joins");
+    assert_eq!(taken_over(&desk, &["more", "source"]), (2, true), "a path joins");
+    assert_eq!(taken_over(&desk, &["source/sub"]), (1, true), "less than before");
+    assert_eq!(taken_over(&desk, &["--cache-dir", "fresh", "source", "--command", "y", "--", "echo", "1"]), (2, true));
+    assert_eq!(taken_over(&desk, &["more"]), (0, true), "of the path that joined");
+    assert_eq!(taken_over(&desk, &["source", "--job", "other"]), (0, false));
+    assert_eq!(taken_over(&desk, &["source", "--job", "third", "--group-by", "host,paths"]), (2, true));
+    assert_eq!(taken_over(&desk, &["source", "--host", "elsewhere", "--group-by", ""]), (2, true));
+    assert_eq!(desk.run(&["backup", "source", "--group-by", "tags"]).code, 2);
+    assert_eq!(desk.run(&["-q", "verify", "--read-data"]).code, 0);
+}
+
+#[test]
+fn a_file_with_another_inode_or_time_of_change_is_taken_over_when_that_is_asked_for() {
+    let desk = Desk::with_repository();
+    std::thread::sleep(std::time::Duration::from_millis(25));
+    assert_eq!(taken_over(&desk, &["source"]).0, 0);
+    let path = desk.at("source/a.txt");
+    let chmod = |mode| fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(mode)).expect("set");
+    chmod(0o640);
+    std::thread::sleep(std::time::Duration::from_millis(25));
+    assert_eq!(taken_over(&desk, &["source", "--ignore-inode"]).0, 1, "its ctime is another");
+    chmod(0o600);
+    std::thread::sleep(std::time::Duration::from_millis(25));
+    assert_eq!(taken_over(&desk, &["source", "--ignore-ctime"]).0, 2);
+    let listed = desk.run(&["ls", "-lR", "latest"]).out;
+    let line = listed.lines().find(|line| line.ends_with("/a.txt")).expect("listed");
+    assert!(line.starts_with("-rw------- "), "the content was taken over, the mode was not: {line}");
+
+    let modified = fs::metadata(&path).expect("there").modified().expect("kept");
+    fs::copy(&path, desk.at("copy")).expect("copied");
+    fs::rename(desk.at("copy"), &path).expect("moved");
+    File::options().write(true).open(&path).expect("opened").set_modified(modified).expect("set");
+    std::thread::sleep(std::time::Duration::from_millis(25));
+    assert_eq!(taken_over(&desk, &["source", "--ignore-ctime"]).0, 1, "its inode is another");
+    assert_eq!(taken_over(&desk, &["source", "--ignore-ctime", "--ignore-inode"]).0, 2);
+}
+
+#[test]
+fn nothing_changed_makes_no_snapshot_when_that_is_asked_for() {
+    let desk = Desk::with_repository();
+    let backup = |more: &[&str]| desk.run(&[&["backup", "source", "--skip-if-unchanged"], more].concat());
+    assert_eq!(backup(&[]).code, 0);
+    let first = snapshots(&desk)[0]["id"].as_str().expect("an id").to_owned();
+    let run = backup(&[]);
+    assert_eq!(run.code, 0, "{run:?}");
+    assert!(run.out.ends_with(&format!("snapshot   none: nothing changed since {first}\n")), "{run:?}");
+    let quiet = desk.run(&["-q", "backup", "source", "--skip-if-unchanged"]);
+    assert_eq!((quiet.code, quiet.out.as_str(), quiet.err.as_str()), (0, "", ""));
+    assert_eq!(snapshots(&desk).len(), 1);
+    // A mode, a name, an entry less: each is a change.
+    let changes: [&dyn Fn(); 3] = [
+        &|| {
+            fs::set_permissions(desk.at("source/a.txt"), std::os::unix::fs::PermissionsExt::from_mode(0o600))
+                .expect("set")
+        },
+        &|| fs::rename(desk.at("source/a.txt"), desk.at("source/c.txt")).expect("moved"),
+        &|| fs::remove_file(desk.at("source/link")).expect("removed"),
+    ];
+    for (at, change) in changes.iter().enumerate() {
+        change();
+        assert_eq!(backup(&[]).code, 0);
+        assert_eq!(snapshots(&desk).len(), 2 + at, "change {at}");
+        assert_eq!(backup(&[]).code, 0);
+        assert_eq!(snapshots(&desk).len(), 2 + at, "change {at}");
+    }
+    assert_eq!(backup(&["--command", "x", "--", "echo", "1"]).code, 0);
+    assert_eq!(snapshots(&desk).len(), 5, "a stream is always new");
+}
+
+#[test]
+fn a_snapshot_may_be_dated_back_and_not_ahead() {
+    let desk = Desk::with_repository();
+    desk.backup();
+    let run = desk.run(&["-q", "backup", "source", "--time", "2026-01-02 03:04:05"]);
+    assert_eq!(run.code, 0, "{run:?}");
+    let all = snapshots(&desk);
+    assert_eq!(all[0]["started"], "2026-01-02T03:04:05Z", "the desk is in UTC");
+    for wrong in ["2999-01-01", "yesterday"] {
+        assert_eq!(desk.run(&["-q", "backup", "source", "--time", wrong]).code, 2, "{wrong}");
+    }
+}
+
+#[test]
+fn what_a_small_change_costs_is_explained() {
+    let desk = Desk::with_repository();
+    desk.backup();
+    fs::write(desk.at("source/a.txt"), "changed\n").expect("written");
+    let out = desk.run(&["backup", "source"]).out;
+    let added = out.lines().find(|line| line.starts_with("added")).expect("told");
+    assert!(
+        added.starts_with("added      8 B new, stored as ") && added.ends_with(" directory trees and index"),
+        "{added}"
+    );
 }

@@ -11,7 +11,7 @@ use crate::model::path::EntryPath;
 use crate::model::snapshot::{MissingStream, SnapshotCounts, TreeRoot};
 use crate::ops::backup::parent::{LastTree, LastTreeSink};
 use crate::ops::backup::streams::StoredStream;
-use crate::ops::backup::trees::{HeldTree, TreeCounter};
+use crate::ops::backup::trees::{Held, TreeCounter};
 use crate::ops::backup::{BackupError, count};
 use crate::progress::Problem;
 use crate::repository::tree::TreeBuilder;
@@ -84,8 +84,8 @@ pub(super) struct Assembled {
     pub(super) streams: Vec<StoredStream>,
     pub(super) missing: Vec<MissingStream>,
     /// What each root holds, and what it held in the parent.
-    pub(super) held: Vec<HeldTree>,
-    pub(super) parent_held: Vec<HeldTree>,
+    pub(super) held: Held,
+    pub(super) parent_held: Held,
     /// Roots of which only the symbolic link is kept.
     pub(super) links: Vec<Problem>,
     /// What was left out although nobody excluded it.
@@ -110,14 +110,13 @@ pub(super) fn assemble(
     streams: Vec<Entry>,
     finished: &Receiver<Finished>,
     window: &Window,
-    roots: &[Vec<u8>],
+    mut held: TreeCounter,
 ) -> Result<Assembled, AssembleError> {
     let sink = LastTreeSink::new(writer, last_tree);
     let mut builder = TreeBuilder::new(&sink);
     let mut totals = Finished::new(0);
     let mut counts = SnapshotCounts::default();
     let mut streams = streams.into_iter().peekable();
-    let mut held = TreeCounter::new(roots);
     let mut early: BTreeMap<u64, Finished> = BTreeMap::new();
     let mut turn = 0;
     while let Ok(batch) = finished.recv() {
@@ -150,7 +149,7 @@ pub(super) fn assemble(
         streams: Vec::new(),
         missing: Vec::new(),
         held: held.finish(),
-        parent_held: Vec::new(),
+        parent_held: Held::default(),
         links: Vec::new(),
         left_out: Vec::new(),
         unchanged_files: totals.unchanged_files,

@@ -10,7 +10,7 @@ use crate::ops::backup::assemble::Finished;
 use crate::ops::backup::jobs::Jobs;
 use crate::ops::backup::plan::{Batch, Planned};
 use crate::ops::backup::reading::Reading;
-use crate::progress::{Counter, Monitor, Problem};
+use crate::progress::{Counter, EntryEvent, Monitor, Problem};
 use crate::repository::tree::ListBuilder;
 use crate::repository::uploader::UploadStopped;
 use crate::repository::writer::{FILE_FRAME_BYTES, Frame, Writer};
@@ -81,17 +81,23 @@ impl<'a> FileWorker<'a> {
             if self.cancel.is_cancelled() {
                 return Err(UploadStopped);
             }
-            let found = match planned {
+            let (completed, event) = match planned {
                 Planned::Unchanged(entry) => {
                     finished.unchanged_files += u64::from(matches!(entry.kind, EntryKind::File(_)));
                     finished.entries.push(entry);
                     continue;
                 }
-                Planned::Changed(found) => found,
+                Planned::SameContent(found, content) => {
+                    finished.unchanged_files += 1;
+                    self.monitor.add(Counter::Bytes, content.size);
+                    (self.with_attributes(&found, EntryKind::File(content), &mut finished), EntryEvent::Unchanged)
+                }
+                Planned::Changed(found, event) => (self.entry(&found, &mut finished), event),
             };
-            match self.entry(&found, &mut finished) {
+            match completed {
                 Ok(entry) => {
                     self.monitor.add(Counter::Entries, 1);
+                    self.monitor.entry(entry.path.as_bytes(), event);
                     finished.entries.push(entry);
                 }
                 Err(Failed::Vanished) => {}
@@ -115,6 +121,11 @@ impl<'a> FileWorker<'a> {
             FoundKind::CharDevice(number) => EntryKind::CharDevice(*number),
             FoundKind::BlockDevice(number) => EntryKind::BlockDevice(*number),
         };
+        self.with_attributes(found, kind, finished)
+    }
+
+    /// Completes an entry whose content is known.
+    fn with_attributes(&self, found: &FoundEntry, kind: EntryKind, finished: &mut Finished) -> Result<Entry, Failed> {
         let xattrs = match self.reading.during(|| found.read_xattrs()) {
             Ok(xattrs) => xattrs,
             Err(EntryError::Vanished { .. }) => return Err(Failed::Vanished),
@@ -130,6 +141,7 @@ impl<'a> FileWorker<'a> {
     }
 
     fn file(&mut self, found: &FoundEntry, finished: &mut Finished) -> Result<Entry, Failed> {
+        self.monitor.entry(found.path.as_bytes(), EntryEvent::Begun);
         let mut reader = match self.reading.during(|| found.open()) {
             Ok(reader) => reader,
             Err(EntryError::Vanished { .. }) => return Err(Failed::Vanished),

@@ -11,7 +11,7 @@ use crate::database::fact;
 use crate::model::entry::{Entry, EntryKind};
 use crate::model::path::EntryPath;
 use crate::model::snapshot::{Snapshot, SnapshotId};
-use crate::ops::backup::parent::{cache_name, is_of_series};
+use crate::ops::backup::series::{cache_name, is_of_series};
 use crate::ops::backup::streams::StoredStream;
 use crate::ops::backup::{BackupError, BackupOptions};
 use crate::progress::{Monitor, Problem};

@@ -23,6 +23,7 @@ use crate::model::time::{Clock, Timestamp};
 use crate::ops::Cancel;
 use crate::ops::backup::history::History;
 use crate::ops::backup::members::Member;
+pub use crate::ops::backup::series::GroupBy;
 use crate::ops::backup::streams::StoredStream;
 use crate::ops::backup::trees::TreeHistory;
 use crate::progress::{Monitor, Problem};
@@ -49,6 +50,8 @@ mod parent;
 mod pipeline;
 mod plan;
 mod reading;
+mod scan;
+mod series;
 mod streams;
 mod trees;
 
@@ -73,6 +76,16 @@ pub struct BackupOptions {
     pub tags: Vec<String>,
     /// What to compare with, so that unchanged files are not read.
     pub parent: ParentChoice,
+    /// What a parent that is found by itself must have in common with this run.
+    pub group_by: GroupBy,
+    /// What makes a file another one.
+    pub comparison: Comparison,
+    /// Make no snapshot when all that is in the paths is as in the parent. Streams are always new.
+    pub skip_if_unchanged: bool,
+    /// Date of the snapshot, not later than now; by default the start of the run.
+    pub date: Option<Timestamp>,
+    /// Count files ahead of the first backup, for its totals.
+    pub scan: bool,
     /// Do everything but store.
     pub dry_run: bool,
     /// zstd's level.
@@ -88,13 +101,28 @@ pub struct BackupOptions {
 /// What a backup is compared with.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum ParentChoice {
-    /// The last snapshot of the same host, job and sources.
+    /// The last snapshot with the same files, or with some of them, as [`BackupOptions::group_by`] says.
     #[default]
     Auto,
     /// Nothing: every file is read.
     None,
     /// This snapshot.
     Snapshot(String),
+}
+
+/// What is compared, besides kind, size and mtime, to tell whether the content of a file changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Comparison {
+    /// The time of the last change of the inode, which ordinary programs cannot set.
+    pub ctime: bool,
+    /// The inode number.
+    pub inode: bool,
+}
+
+impl Default for Comparison {
+    fn default() -> Self {
+        Self { ctime: true, inode: true }
+    }
 }
 
 /// A stream to be stored.
@@ -148,8 +176,14 @@ impl Default for StreamOptions {
 /// What a backup did.
 #[derive(Debug, Clone)]
 pub struct BackupReport {
-    /// The snapshot; `None` in a dry run.
+    /// The snapshot; `None` in a dry run and when nothing changed.
     pub snapshot: Option<Snapshot>,
+    /// The parent, which is the snapshot to use when no other was made because nothing changed.
+    pub parent: Option<SnapshotId>,
+    /// Whether no snapshot was made because nothing changed.
+    pub is_skipped: bool,
+    /// Of what was stored, directory trees and index.
+    pub tree_bytes: u64,
     /// What the run counted.
     pub counts: SnapshotCounts,
     /// Regular files that were taken over unread.
@@ -340,6 +374,13 @@ impl Attempt<'_> {
         Vec::new()
     }
 
+    /// Tells whether no snapshot is wanted because there is nothing in this run that its parent does not have.
+    fn is_skipped(&self, done: &assemble::Assembled) -> bool {
+        let has_streams = !done.streams.is_empty() || !done.missing.is_empty();
+        let is_same = done.held.digest.is_some() && done.held.digest == done.parent_held.digest;
+        self.options.skip_if_unchanged && !self.options.dry_run && !has_streams && is_same
+    }
+
     /// Waits for something that has left nothing behind until it is complete, unless ending is asked for first.
     async fn unless_cancelled<T>(&self, task: impl Future<Output = T>) -> Result<T, BackupError> {
         tokio::select! {
@@ -373,7 +414,8 @@ impl Attempt<'_> {
         let sources = source_names(options);
         let snapshots = self.unless_cancelled(repository.snapshot_ids()).await??;
         let mut suspicious = self.judge_clocks(&snapshots);
-        let found = parent::Parent::find(repository, &index, options, &sources, &snapshots, monitor.clone());
+        let roots = options.files.as_ref().map_or_else(Vec::new, |files| root_names(&files.roots));
+        let found = parent::Parent::find(repository, &index, options, &roots, &snapshots, monitor.clone());
         let parent = self.unless_cancelled(found).await??;
         let parent_id = parent.snapshot();
         if let Some(totals) = parent.totals() {
@@ -424,21 +466,22 @@ impl Attempt<'_> {
         suspicious.extend(history.judge(&done.streams, shrink_limit));
         suspicious.extend(done.streams.iter().filter_map(StoredStream::what_is_changed));
         suspicious.extend(done.links.iter().cloned());
-        suspicious.extend(trees.judge(&done.held, &done.parent_held, shrink_limit));
+        suspicious.extend(trees.judge(&done.held.trees, &done.parent_held.trees, shrink_limit));
         let not_shared = done.streams.iter().filter_map(|stream| history.stopped_deduplicating(stream));
         suspicious.iter().cloned().chain(not_shared).for_each(|problem| monitor.problem(problem));
-        let mut snapshot = None;
-        if let Some(lease) = lease {
+        let (mut snapshot, is_skipped) = (None, self.is_skipped(&done));
+        if let Some(lease) = lease.filter(|_| !is_skipped) {
             monitor.phase("checking that nothing vanished");
             let lost = index.lost_packs(repository, !lease.was_kept(), &**monitor).await?;
             if !lost.is_empty() {
                 return Err(BackupError::Vanished { packs: lost.len() });
             }
+            let dated = options.date.unwrap_or(self.started);
             let manifest = Snapshot {
-                id: SnapshotId::new(self.started, random()),
+                id: SnapshotId::new(dated, random()),
                 session: session_id,
                 domain: repository.keys().current_dedup().domain,
-                started: self.started,
+                started: dated,
                 finished: options.clock.now(),
                 host: options.host.clone(),
                 user: options.user.clone(),
@@ -453,13 +496,16 @@ impl Attempt<'_> {
             };
             monitor.phase("writing the snapshot");
             committer.commit(&manifest).await.map_err(BackupError::Commit)?;
-            done.last_tree.keep(&manifest, &index.segments());
+            done.last_tree.keep(&manifest, self.started, &index.segments());
             history.keep(&done.streams);
-            trees.keep(&done.held);
+            trees.keep(&done.held.trees);
             snapshot = Some(manifest);
         }
         Ok(BackupReport {
             snapshot,
+            parent: parent_id,
+            is_skipped,
+            tree_bytes: committer.uploaded().tree_bytes,
             counts,
             unchanged_files: done.unchanged_files,
             changed_while_read: done.changed_while_read,

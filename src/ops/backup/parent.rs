@@ -1,4 +1,4 @@
-//! The parent: the last snapshot of the same host, job and sources, whose tree tells what has not changed.
+//! The parent: the last snapshot of the same host, job and paths, whose tree tells what has not changed.
 //!
 //! Its tree is read from a local file that the last run left, or, by a host that may read, from the repository. The file is
 //! all that a host with the writer key alone has, and saves everyone else the fetching.
@@ -20,7 +20,8 @@ use crate::model::id::{ChunkId, SegmentId};
 use crate::model::path::EntryPath;
 use crate::model::snapshot::{Snapshot, SnapshotId, TreeRoot};
 use crate::model::time::Timestamp;
-use crate::ops::backup::trees::{HeldTree, TreeCounter};
+use crate::ops::backup::series::{Kinship, kinship, tree_name};
+use crate::ops::backup::trees::{Held, TreeCounter};
 use crate::ops::backup::{BackupError, BackupOptions, ParentChoice};
 use crate::progress::{Monitor, Totals};
 use crate::repository::Repository;
@@ -57,6 +58,8 @@ pub(super) struct Parent {
     found: Found,
     index: Arc<Index>,
     totals: Option<Totals>,
+    /// It was made from other paths.
+    overlaps: bool,
     last_tree: LastTree,
 }
 
@@ -86,14 +89,14 @@ impl Parent {
         repository: &Arc<Repository>,
         index: &Arc<Index>,
         options: &BackupOptions,
-        sources: &[Vec<u8>],
+        roots: &[Vec<u8>],
         ids: &[SnapshotId],
         monitor: Arc<dyn Monitor>,
     ) -> Result<Self, BackupError> {
-        let path = repository.cache().trees().join(cache_name(options, sources));
+        let path = repository.cache().trees().join(tree_name(options, roots));
         let has_files = options.files.is_some();
         let last_tree = LastTree::new(path.clone(), has_files && !options.dry_run);
-        let mut parent = Self { found: Found::Nothing, index: index.clone(), totals: None, last_tree };
+        let mut parent = Self { found: Found::Nothing, index: index.clone(), totals: None, overlaps: false, last_tree };
         if !has_files || options.parent == ParentChoice::None {
             return Ok(parent);
         }
@@ -128,15 +131,25 @@ impl Parent {
         if !repository.keys().can_read() {
             return Ok(parent);
         }
+        let mut overlapping = None;
         let mut newest = NewestFirst::recent(repository, ids.to_vec());
         while let Some((_, snapshot)) = newest.next().await {
             // One that cannot be opened is no reason not to back up; verifying tells about it.
             let Ok(snapshot) = snapshot else { continue };
-            if is_of_series(&snapshot, options, sources) {
-                parent.totals = Some(totals(&snapshot));
-                parent.found = remote(&snapshot);
-                break;
+            match kinship(&snapshot, options, roots) {
+                Some(Kinship::Same) => {
+                    parent.totals = Some(totals(&snapshot));
+                    parent.found = remote(&snapshot);
+                    return Ok(parent);
+                }
+                Some(Kinship::Overlapping) if overlapping.is_none() => overlapping = Some(snapshot),
+                _ => {}
             }
+        }
+        if let Some(snapshot) = overlapping {
+            // What it counted is not what lies ahead.
+            parent.overlaps = true;
+            parent.found = remote(&snapshot);
         }
         Ok(parent)
     }
@@ -156,8 +169,8 @@ impl Parent {
 
     /// Starts reading the parent's entries in the background.
     ///
-    /// They are counted for each of `roots` as they pass.
-    pub(super) fn start(self, runtime: &Handle, roots: &[Vec<u8>]) -> (LastTree, ParentEntries) {
+    /// They are counted for each of `roots` as they pass, and hashed if `has_digest`.
+    pub(super) fn start(self, runtime: &Handle, roots: &[Vec<u8>], has_digest: bool) -> (LastTree, ParentEntries) {
         let (sender, receiver) = sync_channel(LEAVES_AHEAD);
         let (mut trusts_lists, mut walker, mut parent_started) = (false, None, Timestamp::default());
         match self.found {
@@ -204,7 +217,7 @@ impl Parent {
             parent_started,
             trusts_lists,
             walker,
-            counter: TreeCounter::new(roots),
+            counter: TreeCounter::new(roots, has_digest && !self.overlaps),
         };
         (self.last_tree, entries)
     }
@@ -233,10 +246,10 @@ pub(super) struct ParentEntries {
 
 impl ParentEntries {
     /// Passes what is left and returns what the parent held in each root, unless the run is stopped meanwhile.
-    pub(super) fn held(mut self, is_stopped: impl Fn() -> bool) -> Vec<HeldTree> {
+    pub(super) fn held(mut self, is_stopped: impl Fn() -> bool) -> Held {
         while self.advance().is_some() {
             if is_stopped() {
-                return Vec::new();
+                return Held::default();
             }
         }
         self.counter.finish()
@@ -334,14 +347,14 @@ impl LastTree {
         }
     }
 
-    /// Makes the file valid, now that the snapshot is stored. Failing only costs the next run time.
-    pub(super) fn keep(mut self, snapshot: &Snapshot, segments: &BTreeSet<SegmentId>) {
+    /// Makes the file valid, now that the snapshot is stored; `started` is when its run began, whatever it is dated. Failing only costs the next run time.
+    pub(super) fn keep(mut self, snapshot: &Snapshot, started: Timestamp, segments: &BTreeSet<SegmentId>) {
         let Some((temporary, mut file)) = self.file.take() else { return };
         let mut header = Vec::with_capacity(HEADER_LEN);
         header.extend_from_slice(MARK);
         header.extend_from_slice(snapshot.id.object_name().as_bytes());
-        header.extend_from_slice(&snapshot.started.seconds.to_le_bytes());
-        header.extend_from_slice(&u64::from(snapshot.started.nanos).to_le_bytes());
+        header.extend_from_slice(&started.seconds.to_le_bytes());
+        header.extend_from_slice(&u64::from(started.nanos).to_le_bytes());
         for number in [snapshot.counts.entries(), snapshot.counts.bytes, self.leaves_len] {
             header.extend_from_slice(&number.to_le_bytes());
         }
@@ -443,24 +456,6 @@ fn read_leaf(reader: &mut impl Read) -> Option<Vec<Entry>> {
         Ok(Node::Entries(entries)) => Some(entries),
         _ => None,
     }
-}
-
-/// Tells whether a snapshot is an earlier one of the same backup: of the same host, job and sources.
-pub(super) fn is_of_series(snapshot: &Snapshot, options: &BackupOptions, sources: &[Vec<u8>]) -> bool {
-    snapshot.host == options.host && snapshot.job == options.job && snapshot.sources == sources
-}
-
-/// The same host, job and sources find the same file.
-pub(super) fn cache_name(options: &BackupOptions, sources: &[Vec<u8>]) -> String {
-    let mut hasher = blake3::Hasher::new();
-    let mut field = |bytes: &[u8]| {
-        hasher.update(&(bytes.len() as u64).to_le_bytes());
-        hasher.update(bytes);
-    };
-    field(options.host.as_bytes());
-    field(options.job.as_bytes());
-    sources.iter().for_each(|source| field(source));
-    hasher.finalize().to_hex()[..32].to_owned()
 }
 
 #[cfg(test)]

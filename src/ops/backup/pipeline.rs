@@ -15,9 +15,11 @@ use crate::ops::backup::members::Member;
 use crate::ops::backup::parent::Parent;
 use crate::ops::backup::plan::{Batch, Planner};
 use crate::ops::backup::reading::Reading;
+use crate::ops::backup::scan::scan;
 use crate::ops::backup::streams::StreamReader;
+use crate::ops::backup::trees::TreeCounter;
 use crate::ops::backup::{BackupError, BackupOptions};
-use crate::progress::{Monitor, Problem};
+use crate::progress::{Monitor, Problem, Totals};
 use crate::repository::uploader::UploadStopped;
 use crate::repository::writer::Writer;
 use crate::source::SourceError;
@@ -98,6 +100,15 @@ impl Drop for EndOnPanic<'_> {
     }
 }
 
+/// Sets a flag when its holder ends, however that is.
+struct OnDrop<'a>(&'a AtomicBool);
+
+impl Drop for OnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Runs streams and files through the workers and returns the tree.
 pub(super) fn run(writer: &Writer, work: Work, runtime: &Handle) -> Result<Assembled, Stopped> {
     let Work { options, members, parent, monitor, cancel, reading } = work;
@@ -112,7 +123,10 @@ pub(super) fn run(writer: &Writer, work: Work, runtime: &Handle) -> Result<Assem
     let window = Window::default();
     let stopped = AtomicBool::new(false);
     let (sender, finished) = sync_channel(FINISHED_WAITING);
-    let (last_tree, entries) = parent.start(runtime, &roots);
+    let needs_scan = options.scan && parent.totals().is_none();
+    let (last_tree, entries) = parent.start(runtime, &roots, options.skip_if_unchanged);
+    let scan_over = AtomicBool::new(false);
+    let scanned = options.files.as_ref().filter(|_| needs_scan);
     let guard = || EndOnPanic { jobs: &jobs, window: &window, stopped: &stopped };
 
     std::thread::scope(|scope| {
@@ -159,12 +173,19 @@ pub(super) fn run(writer: &Writer, work: Work, runtime: &Handle) -> Result<Assem
             cancel: &cancel,
             stopped: &stopped,
             reading: &reading,
+            comparison: options.comparison,
         };
         let (streams, planning) = match (streams, walk) {
             (Ok(streams), Some(walk)) => {
-                let guard = guard();
+                if let Some(files) = scanned {
+                    let bytes = streams.streams.iter().map(|stream| stream.size).sum();
+                    let done = Totals { entries: Some(streams.streams.len() as u64), bytes: Some(bytes) };
+                    let (monitor, is_over) = (&*monitor, &scan_over);
+                    scope.spawn(move || scan(files, done, monitor, is_over));
+                }
+                let (guard, is_over) = (guard(), OnDrop(&scan_over));
                 let plan = move || {
-                    let _guard = guard;
+                    let (_guard, _is_over) = (guard, is_over);
                     planner.run(walk, entries)
                 };
                 (Ok(streams), Some(scope.spawn(plan)))
@@ -183,18 +204,25 @@ pub(super) fn run(writer: &Writer, work: Work, runtime: &Handle) -> Result<Assem
             }
         });
         let assembled = match streams {
-            Ok(stored) => assemble(writer, last_tree, stored.entries, &finished, &window, &roots)
-                .map(|mut assembled| {
-                    assembled.read_bytes += stored.streams.iter().map(|stream| stream.size).sum::<u64>();
-                    assembled.counts.new_bytes += stored.streams.iter().map(|stream| stream.new_bytes).sum::<u64>();
-                    assembled.streams = stored.streams;
-                    assembled.missing = stored.missing;
-                    assembled
-                })
-                .map_err(|error| match error {
-                    AssembleError::Upload => Stopped::Upload,
-                    AssembleError::Name(error) => Stopped::Name(error),
-                }),
+            Ok(stored) => assemble(
+                writer,
+                last_tree,
+                stored.entries,
+                &finished,
+                &window,
+                TreeCounter::new(&roots, options.skip_if_unchanged),
+            )
+            .map(|mut assembled| {
+                assembled.read_bytes += stored.streams.iter().map(|stream| stream.size).sum::<u64>();
+                assembled.counts.new_bytes += stored.streams.iter().map(|stream| stream.new_bytes).sum::<u64>();
+                assembled.streams = stored.streams;
+                assembled.missing = stored.missing;
+                assembled
+            })
+            .map_err(|error| match error {
+                AssembleError::Upload => Stopped::Upload,
+                AssembleError::Name(error) => Stopped::Name(error),
+            }),
             Err(error) => Err(error),
         };
         // Whoever still sends finds nobody listening and ends.

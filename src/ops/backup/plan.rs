@@ -4,15 +4,16 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::SyncSender;
 
-use crate::model::entry::{Entry, EntryKind};
+use crate::model::entry::{Entry, EntryKind, FileContent, Metadata};
 use crate::model::path::EntryPath;
 use crate::ops::Cancel;
+use crate::ops::backup::Comparison;
 use crate::ops::backup::assemble::Finished;
 use crate::ops::backup::jobs::Jobs;
 use crate::ops::backup::parent::ParentEntries;
 use crate::ops::backup::reading::Reading;
-use crate::ops::backup::trees::HeldTree;
-use crate::progress::{Counter, Monitor};
+use crate::ops::backup::trees::Held;
+use crate::progress::{Counter, EntryEvent, Monitor};
 use crate::source::files::{FoundEntry, FoundKind, Walk, Walked};
 
 /// Entries in a batch.
@@ -26,8 +27,10 @@ const BATCH_BYTES: u64 = 2 << 20;
 pub(super) enum Planned {
     /// The parent's entry is still true.
     Unchanged(Entry),
-    /// To be looked at, and read if it is a file.
-    Changed(Box<FoundEntry>),
+    /// A file with other metadata and the parent's content.
+    SameContent(Box<FoundEntry>, FileContent),
+    /// To be looked at, and read if it is a file; the parent has it, or not.
+    Changed(Box<FoundEntry>, EntryEvent),
 }
 
 /// Some consecutive entries; the number tells their place.
@@ -45,7 +48,7 @@ pub(super) struct Passed {
     /// What is always left out and was come upon.
     pub(super) left_out: Vec<EntryPath>,
     /// What the parent held in each root.
-    pub(super) parent_held: Vec<HeldTree>,
+    pub(super) parent_held: Held,
 }
 
 /// What planning needs.
@@ -57,12 +60,13 @@ pub(super) struct Planner<'a> {
     pub(super) cancel: &'a Cancel,
     pub(super) stopped: &'a AtomicBool,
     pub(super) reading: &'a Reading,
+    pub(super) comparison: Comparison,
 }
 
 impl Planner<'_> {
     /// Walks to the end, queueing batches in order. Batches without anything to read go straight to the assembler.
     pub(super) fn run(self, mut walk: Walk, mut parent: ParentEntries) -> Passed {
-        let mut passed = Passed { problems: 0, left_out: Vec::new(), parent_held: Vec::new() };
+        let mut passed = Passed { problems: 0, left_out: Vec::new(), parent_held: Held::default() };
         if self.all(&mut walk, &mut parent, &mut passed) {
             passed.parent_held = parent.held(|| self.is_stopped());
         }
@@ -93,20 +97,17 @@ impl Planner<'_> {
                     continue;
                 }
             };
-            let planned = match parent.take(&found.path) {
-                Some(entry)
-                    if is_unchanged(&found, &entry) && parent.is_settled(found.ctime()) && parent.still_has(&entry) =>
-                {
+            let size = found.size();
+            let planned = self.plan(found, parent);
+            match &planned {
+                Planned::Unchanged(entry) => {
                     self.monitor.add(Counter::Entries, 1);
                     self.monitor.add(Counter::Bytes, entry.size());
-                    Planned::Unchanged(entry)
+                    self.monitor.entry(entry.path.as_bytes(), EntryEvent::Unchanged);
                 }
-                _ => {
-                    bytes += found.size();
-                    reads = true;
-                    Planned::Changed(Box::new(found))
-                }
-            };
+                Planned::SameContent(..) => reads = true,
+                Planned::Changed(..) => (bytes, reads) = (bytes + size, true),
+            }
             batch.entries.push(planned);
             if batch.entries.len() >= BATCH_ENTRIES || bytes >= BATCH_BYTES {
                 let next = Batch { number: batch.number + 1, entries: Vec::with_capacity(BATCH_ENTRIES) };
@@ -117,6 +118,26 @@ impl Planner<'_> {
             }
         }
         self.hand_on(batch, reads)
+    }
+
+    /// Compares an entry with the parent's.
+    fn plan(&self, found: FoundEntry, parent: &mut ParentEntries) -> Planned {
+        let Some(entry) = parent.take(&found.path) else { return Planned::Changed(Box::new(found), EntryEvent::New) };
+        let Comparison { ctime, inode } = self.comparison;
+        let settles = if ctime { found.ctime() } else { found.mtime() };
+        let is_same = has_same_content(&found, &entry)
+            && (!ctime || found.ctime() == entry.metadata.ctime)
+            && (!inode || found.inode() == entry.metadata.inode);
+        if !is_same || !parent.is_settled(settles) || !parent.still_has(&entry) {
+            return Planned::Changed(Box::new(found), EntryEvent::Changed);
+        }
+        match entry.kind {
+            EntryKind::File(content) if !is_unchanged(&found, &entry.metadata) => {
+                Planned::SameContent(Box::new(found), content)
+            }
+            _ if is_unchanged(&found, &entry.metadata) => Planned::Unchanged(entry),
+            _ => Planned::Changed(Box::new(found), EntryEvent::Changed),
+        }
     }
 
     fn hand_on(&self, batch: Batch, reads: bool) -> bool {
@@ -137,9 +158,14 @@ impl Planner<'_> {
     }
 }
 
-/// Tells whether an entry can be taken over: same kind, size, times and inode. A change of ownership, mode, attributes
-/// or content changes ctime, which no ordinary program can set back.
-fn is_unchanged(found: &FoundEntry, entry: &Entry) -> bool {
+/// Tells whether an entry can be taken over with its metadata. A change of ownership, mode, attributes or content changes
+/// ctime, which no ordinary program can set back.
+fn is_unchanged(found: &FoundEntry, metadata: &Metadata) -> bool {
+    found.ctime() == metadata.ctime && found.inode() == metadata.inode && found.stat().links == metadata.links
+}
+
+/// Tells whether kind, size and mtime are the same.
+fn has_same_content(found: &FoundEntry, entry: &Entry) -> bool {
     let same_kind = match (&found.kind, &entry.kind) {
         (FoundKind::File { size }, EntryKind::File(content)) => *size == content.size,
         (FoundKind::Directory, EntryKind::Directory)
@@ -150,10 +176,5 @@ fn is_unchanged(found: &FoundEntry, entry: &Entry) -> bool {
         | (FoundKind::BlockDevice(number), EntryKind::BlockDevice(old)) => number == old,
         _ => false,
     };
-    let metadata = &entry.metadata;
-    same_kind
-        && found.mtime() == metadata.mtime
-        && found.ctime() == metadata.ctime
-        && found.inode() == metadata.inode
-        && found.stat().links == metadata.links
+    same_kind && found.mtime() == entry.metadata.mtime
 }

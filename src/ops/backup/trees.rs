@@ -6,12 +6,13 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use crate::format::tree::LeafBuilder;
 use crate::model::entry::{Entry, EntryKind};
 use crate::model::path::{compare_paths, display_bytes};
 use crate::model::units::ByteSize;
 use crate::ops::backup::BackupOptions;
 use crate::ops::backup::history::{COMPARED, median};
-use crate::ops::backup::parent::cache_name;
+use crate::ops::backup::series::cache_name;
 use crate::progress::Problem;
 use crate::repository::Repository;
 use crate::repository::cache::record;
@@ -25,23 +26,33 @@ pub(super) struct HeldTree {
     pub(super) bytes: u64,
 }
 
+/// What is in all roots.
+#[derive(Debug, Default)]
+pub(super) struct Held {
+    pub(super) trees: Vec<HeldTree>,
+    /// Equal for trees whose entries are equal; `None` when it was not asked for.
+    pub(super) digest: Option<blake3::Hash>,
+}
+
 /// Counts entries that come in path order for the roots that contain them.
 #[derive(Debug)]
 pub(super) struct TreeCounter {
     trees: Vec<HeldTree>,
+    /// A hash over all entries at or below roots, if it is wanted: what only leads to them belongs to others.
+    digest: Option<blake3::Hasher>,
     /// Roots that contain the last entry, outermost first.
     open: Vec<usize>,
     next: usize,
 }
 
 impl TreeCounter {
-    /// Starts counting for roots, given by absolute paths.
-    pub(super) fn new(roots: &[Vec<u8>]) -> Self {
+    /// Starts counting for roots, given by absolute paths, and hashing if `has_digest`.
+    pub(super) fn new(roots: &[Vec<u8>], has_digest: bool) -> Self {
         let path = |root: &Vec<u8>| root.strip_prefix(b"/").unwrap_or(root).to_vec();
         let mut paths: Vec<Vec<u8>> = roots.iter().map(path).collect();
         paths.sort_by(|a, b| compare_paths(a, b));
         let trees = paths.into_iter().map(|path| HeldTree { path, files: 0, bytes: 0 }).collect();
-        Self { trees, open: Vec::new(), next: 0 }
+        Self { trees, digest: has_digest.then(blake3::Hasher::new), open: Vec::new(), next: 0 }
     }
 
     /// Counts an entry.
@@ -58,6 +69,11 @@ impl TreeCounter {
             }
             self.next += 1;
         }
+        if let Some(digest) = self.digest.as_mut().filter(|_| !self.open.is_empty()) {
+            let mut leaf = LeafBuilder::default();
+            leaf.push(entry);
+            digest.update(&leaf.finish().0);
+        }
         if matches!(entry.kind, EntryKind::File(_)) {
             for &root in &self.open {
                 self.trees[root].files += 1;
@@ -67,8 +83,8 @@ impl TreeCounter {
     }
 
     /// Returns what was counted for each root.
-    pub(super) fn finish(self) -> Vec<HeldTree> {
-        self.trees
+    pub(super) fn finish(self) -> Held {
+        Held { trees: self.trees, digest: self.digest.map(|digest| digest.finalize()) }
     }
 }
 
@@ -168,16 +184,16 @@ mod tests {
             Entry { path, kind, metadata: Metadata::default() }
         };
         let roots = ["/srv/a", "/srv/a/in", "/srv/none", "/srv/a.b", "/z/file"].map(|root| root.as_bytes().to_vec());
-        let mut counter = TreeCounter::new(&roots);
+        let mut counter = TreeCounter::new(&roots, false);
         let entries =
             ["srv/", "srv/a/", "srv/a/in/", "srv/a/in/x", "srv/a/y", "srv/a.b/", "srv/a.b/z", "srv/zz", "z/", "z/file"];
         entries.iter().for_each(|path| counter.count(&entry(path)));
         let expected = [("srv/a", 2), ("srv/a/in", 1), ("srv/a.b", 1), ("srv/none", 0), ("z/file", 1)];
-        assert_eq!(counter.finish(), expected.map(|(path, files)| tree(path, files, files * 10)));
+        assert_eq!(counter.finish().trees, expected.map(|(path, files)| tree(path, files, files * 10)));
 
-        let mut whole = TreeCounter::new(&[b"/".to_vec()]);
+        let mut whole = TreeCounter::new(&[b"/".to_vec()], false);
         ["a", "b/", "b/c"].iter().for_each(|path| whole.count(&entry(path)));
-        assert_eq!(whole.finish(), [tree("", 2, 20)]);
+        assert_eq!(whole.finish().trees, [tree("", 2, 20)]);
     }
 
     #[test]

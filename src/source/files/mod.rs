@@ -6,11 +6,13 @@
 
 mod directory;
 mod exclude;
+mod expand;
 mod found;
 mod read;
 mod roots;
 mod walk;
 
+pub use expand::expand;
 pub use found::{EntryError, FoundEntry, FoundKind};
 pub use read::{FileReader, ReadSummary};
 pub use roots::root_names;

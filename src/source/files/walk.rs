@@ -162,6 +162,8 @@ struct Shared {
     wake: Condvar,
     /// Entries in blocks that are done but not used up.
     held: AtomicUsize,
+    /// How many of these there may be.
+    ahead: usize,
 }
 
 #[derive(Debug, Default)]
@@ -179,6 +181,14 @@ impl Walk {
     /// [`WalkError`]: no root exists, a pattern or pattern file cannot be used. A root that does not exist beside others that
     /// do is a problem that the walk tells first.
     pub fn new(options: &WalkOptions) -> Result<Self, WalkError> {
+        Self::with_ahead(options, AHEAD_ENTRIES)
+    }
+
+    /// Like [`Walk::new`]; the threads pause when `ahead` entries wait.
+    ///
+    /// # Errors
+    /// As for [`Walk::new`].
+    pub fn with_ahead(options: &WalkOptions, ahead: usize) -> Result<Self, WalkError> {
         let roots = roots::plan(&options.roots)?;
         let owners = Arc::new(Owners::default());
         let top = Place::top(roots.top, &owners)
@@ -195,6 +205,7 @@ impl Walk {
             queue: Mutex::new(Queue { stack: vec![Arc::clone(&first)], ..Queue::default() }),
             wake: Condvar::new(),
             held: AtomicUsize::new(0),
+            ahead,
         });
         let mut walk = Self {
             shared,
@@ -330,7 +341,7 @@ impl Shared {
             if queue.stop {
                 return;
             }
-            let room = self.held.load(Ordering::Relaxed) < AHEAD_ENTRIES;
+            let room = self.held.load(Ordering::Relaxed) < self.ahead;
             let Some(task) = room.then(|| queue.stack.pop()).flatten() else {
                 queue.idle += 1;
                 queue = self.wake.wait(queue).unwrap_or_else(PoisonError::into_inner);
@@ -405,7 +416,7 @@ impl Shared {
     /// Counts `entries` as used up and wakes the threads when there is room again.
     fn release(&self, entries: usize) {
         let before = self.held.fetch_sub(entries, Ordering::Relaxed);
-        if before >= AHEAD_ENTRIES && before - entries < AHEAD_ENTRIES {
+        if before >= self.ahead && before - entries < self.ahead {
             drop(self.queue());
             self.wake.notify_all();
         }

@@ -25,7 +25,9 @@ use coffre::model::key::ObjectKey;
 use coffre::model::snapshot::Snapshot;
 use coffre::model::time::{Clock, Timestamp};
 use coffre::ops::Cancel;
-use coffre::ops::backup::{BackupError, BackupOptions, BackupReport, ParentChoice, StreamOptions, backup};
+use coffre::ops::backup::{
+    BackupError, BackupOptions, BackupReport, Comparison, GroupBy, ParentChoice, StreamOptions, backup,
+};
 use coffre::ops::verify::{ReadData, VerifyOptions, VerifyReport, verify};
 use coffre::progress::Collected;
 use coffre::repository::index::Index;
@@ -86,6 +88,11 @@ pub fn options(source: &Path) -> BackupOptions {
         job: String::new(),
         tags: Vec::new(),
         parent: ParentChoice::Auto,
+        group_by: GroupBy::default(),
+        comparison: Comparison::default(),
+        skip_if_unchanged: false,
+        date: None,
+        scan: true,
         dry_run: false,
         level: 3,
         memory_bytes: 256 << 20,
