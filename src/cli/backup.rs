@@ -17,7 +17,8 @@ use crate::model::path::display_bytes;
 use crate::model::time::{Clock, Timestamp};
 use crate::model::units::ByteSize;
 use crate::ops::backup::{
-    BackupError, BackupOptions, BackupReport, Comparison, DatabaseRequest, GroupBy, ParentChoice, StreamKind, StreamRequest, backup,
+    BackupError, BackupOptions, BackupReport, Comparison, DatabaseRequest, GroupBy, ParentChoice, StreamKind,
+    StreamRequest, backup,
 };
 use crate::repository::Repository;
 use crate::source::files::WalkOptions;
