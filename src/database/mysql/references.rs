@@ -31,8 +31,14 @@ impl Mysql {
             is_database("routine_schema", database)
         );
         for (kind, table, name, text, schema) in PLACES {
-            // A column without a default has none to read.
-            let has_text = if table == "columns" { format!(" AND {text} IS NOT NULL") } else { String::new() };
+            // A column without a default has none to read, and one of a view has none of its own.
+            let (table, has_text) = match table {
+                "columns" => (
+                    "columns JOIN information_schema.tables USING (table_schema, table_name)",
+                    format!(" AND table_type <> 'VIEW' AND {text} <> ''"),
+                ),
+                table => (table, String::new()),
+            };
             statements += &format!(
                 "SELECT '{kind}', HEX(CONVERT({name} USING utf8mb4)), COALESCE(HEX(CONVERT({text} USING utf8mb4)), '-')
                    FROM information_schema.{table} WHERE {}{has_text} ORDER BY 2;\n",

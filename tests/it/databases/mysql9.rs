@@ -117,13 +117,17 @@ fn what_sql_does_not_carry_of_json_and_members_is_named() {
         INSERT INTO dates VALUES (1, CAST(CAST('2025-01-01' AS DATE) AS JSON));
         INSERT INTO deep VALUES (1, '{}'), (2, JSON_ARRAY(1, JSON_OBJECT('a', JSON_ARRAY(CAST('1.5' AS DECIMAL(3, 1))))));
         INSERT INTO fine VALUES (1, '{\"a\": [1, 1.5, true, null, {\"b\": \"2025-01-01\"}], \"c\": 18446744073709551615}'), (2, NULL);
+        CREATE TABLE many LIKE decimals; SET cte_max_recursion_depth = 100000;
+        INSERT INTO many WITH RECURSIVE s (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM s WHERE i < 30000)
+            SELECT i, JSON_OBJECT('id', i, 'tags', JSON_ARRAY('a', 1.5e0), 'sub', JSON_OBJECT('x', REPEAT('y', 100))) FROM s;
+        INSERT INTO many VALUES (30001, JSON_OBJECT('a', JSON_OBJECT('b', 1.50)));
         CREATE TABLE members (e ENUM('a', '🦀'), d VARCHAR(9) DEFAULT '🦀'); INSERT INTO members VALUES ('🦀', 'x'), ('a', 'y')",
     );
     let backup = server.backup(&desk, "documents");
     expect(&backup, 3, &["decimals, dates or blobs in JSON become doubles and texts"]);
     let told = desk.facts("mysql/documents.sql")["facts"]["changed_by_sql"].as_str().expect("a text").to_owned();
     let columns: Vec<&str> = told.split("; ").filter_map(|part| part.split(' ').next()).collect();
-    assert_eq!(columns, ["dates.doc", "decimals.doc", "deep.doc", "members.e"], "{told}");
+    assert_eq!(columns, ["dates.doc", "decimals.doc", "deep.doc", "many.doc", "members.e"], "{told}");
     let restored = server.restore(&desk, "documents");
     expect(&restored, 3, &["the server changed what it was given"]);
     assert_eq!(summary(&restored)["databases"][0]["changes"], json!(["members: Data truncated for column 'e'"]));
@@ -131,7 +135,7 @@ fn what_sql_does_not_carry_of_json_and_members_is_named() {
     assert_eq!(not_carried, columns.len(), "{restored:?}");
     assert_eq!(server.sql("documents_back", "SELECT DEFAULT(d) FROM members LIMIT 1").trim(), "🦀");
 
-    server.sql("documents", "DROP TABLE decimals, dates, deep, members");
+    server.sql("documents", "DROP TABLE decimals, dates, deep, members; DELETE FROM many WHERE id = 30001");
     expect(&server.backup(&desk, "documents"), 0, &[]);
 }
 
@@ -179,26 +183,12 @@ fn what_in_a_copy_of_a_mysql_database_uses_the_original_is_named() {
         CREATE TRIGGER tr AFTER INSERT ON t FOR EACH ROW SET @x = f2();
         CREATE TRIGGER tr2 AFTER DELETE ON t FOR EACH ROW DELETE FROM doubled.t2 WHERE id = OLD.id;
         CREATE EVENT ev ON SCHEDULE EVERY 1 YEAR STARTS '2038-01-01 00:00:00' DO DELETE FROM doubled.t;
-        CREATE VIEW v1 AS SELECT * FROM t; CREATE VIEW v4 AS SELECT doubled.t.id, doubled.f2() AS n FROM doubled.t;
+        CREATE VIEW v1 AS SELECT *, CONCAT('a', id) AS made FROM t; CREATE VIEW v4 AS SELECT doubled.t.id, doubled.f2() AS n FROM doubled.t;
         CREATE VIEW v7 AS SELECT doubled.id FROM t AS doubled",
     );
     expect(&server.backup(&desk, "doubled"), 0, &[]);
     let restored = server.restore(&desk, "doubled");
     expect(&restored, 3, &["these use doubled, from which it was dumped, and not the copy: "]);
     let uses = &summary(&restored)["databases"][0]["uses_original"];
-    for name in ["routine f3", "trigger tr2", "event ev"] {
-        assert!(uses.as_array().expect("an array").contains(&json!(name)), "{name}: {uses}");
-    }
-    // Views are checked against what the server itself keeps of them.
-    let points =
-        "SELECT table_name FROM information_schema.views WHERE table_schema = 'doubled_back' AND table_name <> 'v7'
-        AND view_definition LIKE '%`doubled`.%' ORDER BY 1";
-    let named: Vec<String> = server.sql("", points).lines().map(|name| format!("view {name}")).collect();
-    let listed: Vec<&str> = uses
-        .as_array()
-        .expect("an array")
-        .iter()
-        .filter_map(|name| name.as_str().filter(|name| name.starts_with("view ")))
-        .collect();
-    assert_eq!(listed, named, "{uses}");
+    assert_eq!(uses, &json!(["view v4", "routine f3", "trigger tr2", "event ev"]));
 }
