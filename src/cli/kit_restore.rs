@@ -58,7 +58,8 @@ const GENERAL: &str = "\
    what would be done, `--globals` brings roles or users, first):
 
      coffre restore latest --target /srv/restored
-     coffre restore latest --into-postgres postgresql://postgres@localhost/ --plan
+     coffre restore latest --plan --into-postgres \\
+       postgresql://postgres@localhost/
 
 ";
 
