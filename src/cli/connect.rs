@@ -37,7 +37,7 @@ pub struct GlobalArgs {
     /// Print nothing but errors
     #[arg(long, short, global = true, conflicts_with_all = ["verbose", "progress"])]
     pub quiet: bool,
-    /// Print each step; more than once to print more
+    /// Print each step; twice: each entry that is backed up, as new, changed or unchanged
     #[arg(long, short, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
     /// How progress is shown, on standard error
@@ -85,6 +85,7 @@ impl GlobalArgs {
             style: Style::choose(self.progress, self.quiet),
             quiet: self.quiet,
             steps: self.verbose > 0,
+            entries: self.verbose > 1,
             json: self.json,
         }))
     }

@@ -14,8 +14,9 @@ use serde_json::json;
 
 use crate::cancel::Cancel;
 use crate::cli::output;
+use crate::model::path::display_bytes;
 use crate::model::units::ByteSize;
-use crate::progress::{Counter, Counters, Monitor, Problem, Totals, Waiting};
+use crate::progress::{Counter, Counters, EntryEvent, Monitor, Problem, Totals, Waiting};
 
 /// How progress is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,6 +82,8 @@ pub struct Shown {
     pub quiet: bool,
     /// Whether each step is named.
     pub steps: bool,
+    /// Whether each entry of a source is listed, with what became of it.
+    pub entries: bool,
     /// Whether problems are objects on standard output.
     pub json: bool,
 }
@@ -98,6 +101,8 @@ struct Shared {
 #[derive(Default)]
 struct State {
     phase: String,
+    /// The file that is being read.
+    reading: String,
     totals: Totals,
     problems: u64,
     /// Bytes and time a moment ago, and the smoothed rate in bytes a second.
@@ -262,7 +267,7 @@ impl Shared {
             match self.shown.style {
                 Style::Quiet => {}
                 Style::Bar => {
-                    self.bar.set_message(self.sentence(&state));
+                    self.bar.set_message(format!("{}  {}", self.sentence(&state), state.reading));
                     self.bar.tick();
                 }
                 Style::Lines => output::say(&self.sentence(&state)),
@@ -357,10 +362,37 @@ impl Monitor for ConsoleMonitor {
     }
 
     fn phase(&self, what: &str) {
-        what.clone_into(&mut self.shared.state().phase);
+        {
+            let mut state = self.shared.state();
+            what.clone_into(&mut state.phase);
+            state.reading.clear();
+        }
         if self.shared.shown.steps && self.shared.shown.style != Style::Objects {
             self.shared.above(what);
         }
+    }
+
+    fn entry(&self, path: &[u8], what: EntryEvent) {
+        let shown = self.shared.shown;
+        let word = match what {
+            EntryEvent::Begun if shown.style == Style::Bar => {
+                self.shared.state().reading = format!("/{}", display_bytes(path));
+                return;
+            }
+            EntryEvent::Begun => return,
+            EntryEvent::New => "new",
+            EntryEvent::Changed => "changed",
+            EntryEvent::Unchanged => "unchanged",
+        };
+        if !shown.entries {
+            return;
+        }
+        let path = format!("/{}", display_bytes(path));
+        if shown.json {
+            let entry = json!({ "event": "entry", "path": path, "change": word });
+            return self.shared.beside(|| output::json(&entry));
+        }
+        self.shared.above(&format!("{word:<9}  {path}"));
     }
 
     fn totals(&self, totals: Totals) {
@@ -418,7 +450,13 @@ mod tests {
 
     #[test]
     fn the_line_says_what_is_waited_for() {
-        let monitor = ConsoleMonitor::start(Shown { style: Style::Quiet, quiet: true, steps: false, json: false });
+        let monitor = ConsoleMonitor::start(Shown {
+            style: Style::Quiet,
+            quiet: true,
+            steps: false,
+            entries: false,
+            json: false,
+        });
         let told = Instant::now().checked_sub(Duration::from_secs(15)).expect("this machine runs for longer");
         let state = State {
             phase: "opening the repository".into(),
@@ -432,7 +470,13 @@ mod tests {
 
     #[test]
     fn the_line_says_what_is_known() {
-        let monitor = ConsoleMonitor::start(Shown { style: Style::Quiet, quiet: true, steps: false, json: false });
+        let monitor = ConsoleMonitor::start(Shown {
+            style: Style::Quiet,
+            quiet: true,
+            steps: false,
+            entries: false,
+            json: false,
+        });
         monitor.phase("backing up");
         monitor.add(Counter::Entries, 12);
         monitor.add(Counter::Bytes, 5 << 20);

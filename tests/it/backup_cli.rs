@@ -316,3 +316,36 @@ fn what_a_small_change_costs_is_explained() {
         "{added}"
     );
 }
+
+#[test]
+fn each_entry_is_listed_with_what_became_of_it() {
+    let desk = Desk::with_repository();
+    std::thread::sleep(std::time::Duration::from_millis(25));
+    let listed = |arguments: &[&str]| {
+        let run = desk.run(&[&["-vv", "backup", "source"], arguments].concat());
+        assert_eq!(run.code, 0, "{run:?}");
+        let below = format!("{}/", desk.at("source").display());
+        let mut told: Vec<String> =
+            run.err.lines().filter(|line| line.contains(&below)).map(|line| line.replace(&below, "")).collect();
+        told.sort();
+        told
+    };
+    let each = |word: &str| ["a.txt", "link", "sub", "sub/b.txt"].map(|name| format!("{word:<9}  {name}"));
+    assert_eq!(listed(&["--dry-run"]), each("new"));
+    assert_eq!(listed(&[]), each("new"));
+    assert_eq!(listed(&[]), each("unchanged"));
+    fs::write(desk.at("source/a.txt"), "another").expect("written");
+    let mut expected = each("unchanged");
+    expected[0] = "changed    a.txt".into();
+    expected.sort();
+    assert_eq!(listed(&["--dry-run"]), expected);
+    let once = desk.run(&["-v", "backup", "source"]).err;
+    assert!(!once.contains("a.txt"), "{once}");
+    let json = desk.run(&["-vv", "--json", "backup", "source", "--force"]).out;
+    assert_eq!(
+        json.lines().filter(|line| line.contains("\"event\":\"entry\"")).count(),
+        json.lines().count() - 1,
+        "{json}"
+    );
+    assert!(json.contains("\"change\":\"new\"") && json.contains("/source/sub/b.txt\""), "{json}");
+}
