@@ -104,7 +104,7 @@ pub trait Monitor: Send + Sync {
     /// Says what becomes of an entry of the source. Who does not list entries leaves it out.
     fn entry(&self, _path: &[u8], _what: EntryEvent) {}
 
-    /// Says that the store is waited for, again at each further try, and `None` once it answers or is given up.
+    /// Says that the store is waited for, again at each further try, and `None` once it answers.
     fn waiting(&self, waiting: Option<Waiting<'_>>) {
         let _ = waiting;
     }

@@ -1,6 +1,6 @@
 //! Keeps to limits: requests at once, requests a second, bytes a second.
 //!
-//! The number of requests at once adapts: each answer that asks to slow down, and each request that timed out, halves it, and
+//! The number of requests at once adapts: each answer that asks to slow down, and each upload that timed out, halves it, and
 //! every full round of successes raises it by one, up to the maximum: a slow line carries one pack better than none of sixteen. What is held back waits here, in order, and is not an error.
 
 use std::fmt;
@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::model::key::ObjectKey;
+use crate::store::layer::Operation;
 use crate::store::{ObjectInfo, Store, StoreError, StoreErrorKind};
 
 /// The limits to keep.
@@ -63,14 +64,17 @@ impl LimitStore {
     }
 
     /// Waits until a request may start, runs it, and learns from its outcome.
-    async fn limited<T>(&self, request: impl Future<Output = Result<T, StoreError>> + Send) -> Result<T, StoreError> {
+    async fn limited<T>(
+        &self,
+        operation: Operation,
+        request: impl Future<Output = Result<T, StoreError>> + Send,
+    ) -> Result<T, StoreError> {
         take(&self.requests, 1).await;
         let pass = self.gate.enter().await;
         let outcome = request.await;
         match &outcome {
-            Err(error) if matches!(error.kind, StoreErrorKind::Throttled | StoreErrorKind::TimedOut) => {
-                pass.throttled(error.retry_after);
-            }
+            Err(error) if error.kind == StoreErrorKind::Throttled => pass.throttled(error.retry_after),
+            Err(error) if error.kind == StoreErrorKind::TimedOut && operation == Operation::Put => pass.throttled(None),
             Err(error) if error.kind.is_outage() => {}
             _ => pass.succeeded(),
         }
@@ -213,11 +217,11 @@ impl Store for LimitStore {
 
     async fn put(&self, key: &ObjectKey, body: Bytes) -> Result<(), StoreError> {
         take(&self.upload, body.len() as u64).await;
-        self.limited(self.inner.put(key, body)).await
+        self.limited(Operation::Put, self.inner.put(key, body)).await
     }
 
     async fn get(&self, key: &ObjectKey) -> Result<Bytes, StoreError> {
-        let body = self.limited(self.inner.get(key)).await?;
+        let body = self.limited(Operation::Get, self.inner.get(key)).await?;
         // Afterwards, since the size is known only now; the next one waits for it.
         take(&self.download, body.len() as u64).await;
         Ok(body)
@@ -225,26 +229,25 @@ impl Store for LimitStore {
 
     async fn get_range(&self, key: &ObjectKey, range: Range<u64>) -> Result<Bytes, StoreError> {
         take(&self.download, range.end.saturating_sub(range.start)).await;
-        self.limited(self.inner.get_range(key, range)).await
+        self.limited(Operation::GetRange, self.inner.get_range(key, range)).await
     }
 
     async fn head(&self, key: &ObjectKey) -> Result<ObjectInfo, StoreError> {
-        self.limited(self.inner.head(key)).await
+        self.limited(Operation::Head, self.inner.head(key)).await
     }
 
     async fn list(&self, prefix: &str) -> Result<Vec<ObjectInfo>, StoreError> {
-        self.limited(self.inner.list(prefix)).await
+        self.limited(Operation::List, self.inner.list(prefix)).await
     }
 
     async fn delete(&self, key: &ObjectKey) -> Result<(), StoreError> {
-        self.limited(self.inner.delete(key)).await
+        self.limited(Operation::Delete, self.inner.delete(key)).await
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::layer::Operation;
     use crate::store::layer::fault::{Fault, FaultStore};
     use crate::store::memory::MemoryStore;
 
@@ -280,16 +283,22 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_request_that_timed_out_halves_what_runs_at_once() {
+    async fn an_upload_that_timed_out_halves_what_runs_at_once() {
         let faulty = FaultStore::new(Arc::new(MemoryStore::default()));
         for (nth, kind) in [(1, StoreErrorKind::TimedOut), (2, StoreErrorKind::Unavailable)] {
             faulty.plan(Fault::on(Operation::Put).nth(nth).fail_before(kind));
         }
+        faulty.plan(Fault::on(Operation::Get).fail_before(StoreErrorKind::TimedOut));
         let store = LimitStore::new(Arc::new(faulty), options(8));
         for _ in 0..2 {
             store.put(&key(), Bytes::new()).await.expect_err("planned");
         }
-        assert_eq!(store.concurrency(), 4, "a reset says nothing about the line");
+        store.get(&key()).await.expect_err("planned");
+        assert_eq!(
+            store.concurrency(),
+            4,
+            "a reset says nothing about the line, nor does an answer that does not come"
+        );
     }
 
     #[tokio::test(start_paused = true)]

@@ -23,6 +23,8 @@ pub(super) struct Outage {
     since: Option<(Instant, Instant)>,
     failures: u32,
     told: bool,
+    /// Somebody has waited for long enough; whoever asks now has one try.
+    given_up: bool,
 }
 
 impl Outage {
@@ -40,7 +42,7 @@ impl Outage {
         let since = match self.since {
             Some((first, last)) if now.duration_since(last) < UNKNOWN_AFTER => first,
             _ => {
-                self.failures = 0;
+                (self.failures, self.given_up) = (0, false);
                 now
             }
         };
@@ -53,6 +55,12 @@ impl Outage {
     pub(super) fn is_to_be_told(&mut self) -> bool {
         self.told |= self.failures >= TOLD_FROM;
         self.told
+    }
+
+    /// Tells whether the store is given up, which it stays until it answers; `is_enough` says that it is now.
+    pub(super) fn give_up(&mut self, is_enough: bool) -> bool {
+        self.given_up |= is_enough;
+        self.given_up
     }
 
     /// Tells whether nothing at all is known of the store yet, which people are to be told then.
@@ -80,7 +88,9 @@ mod tests {
         assert_eq!(outage.failed(&failure, after(250)), after(0));
         assert!(outage.is_to_be_told());
         assert_eq!(outage.failed(&failure, after(549)), after(0), "failures keep it going");
+        assert!(!outage.give_up(false) && outage.give_up(true) && outage.give_up(false), "for all, once for one");
         assert_eq!(outage.failed(&failure, after(849)), after(849), "nothing is known of the time between");
+        assert!(!outage.give_up(false));
         assert!(outage.answered() && outage.is_reached());
         assert_eq!(outage.failed(&failure, after(900)), after(900));
         assert!(!outage.answered(), "nobody was told of that");

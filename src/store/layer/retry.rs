@@ -165,16 +165,18 @@ impl RetryStore {
             };
         }
         let mut outage = self.outage();
-        let since = outage.failed(&error, now).min(first);
+        let outage_since = outage.failed(&error, now);
+        let since = outage_since.min(first);
         let deadline = match error.kind {
             StoreErrorKind::UnknownHost if !outage.is_reached() => self.options.give_up_unknown_host_after,
             _ => self.options.give_up_after,
         };
-        let given_up = now.duration_since(since) + pause > deadline;
+        let is_enough = |since| now.duration_since(since) + pause > deadline;
+        // An operation that fails by itself, while others are answered, gives up nothing but itself.
+        let given_up = outage.give_up(is_enough(outage_since)) || is_enough(first);
         let is_told = outage.is_to_be_told();
         drop(outage);
         if given_up {
-            self.monitor.waiting(None);
             return Err(failing.given_up(error, since));
         }
         if is_told {
@@ -356,23 +358,24 @@ mod tests {
             assert!(error.message.contains("; gave up after "), "{error}");
             is_about_ten_minutes(started.elapsed());
             let waits = monitor.waits();
-            assert!(waits[0].as_deref() == Some("planned fault") && waits.last() == Some(&None), "{waits:?}");
+            assert!(waits.iter().all(|wait| wait.as_deref() == Some("planned fault")), "it never answered: {waits:?}");
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_store_that_went_away_costs_one_deadline_however_many_ask_together_or_in_turn() {
-        let (store, faulty, _) = stores(vec![down(Operation::Get), down(Operation::Delete)]);
+        let (store, faulty, monitor) = stores(vec![down(Operation::Get), down(Operation::Delete)]);
         store.list("").await.expect("answers");
-        let started = Instant::now();
-        let key = key();
+        let (started, key) = (Instant::now(), key());
         let asked = futures::future::join_all((0..50).map(|_| store.get(&key))).await;
         assert!(asked.iter().all(Result::is_err));
         for _ in 0..100 {
             store.get(&key).await.expect_err("down");
         }
+        let retries = monitor.counters.get(Counter::Retries);
         let error = store.delete(&key).await.expect_err("the lease is tried once");
         assert!(error.message.contains("gave up, as nothing was answered for "), "{error}");
+        assert_eq!(monitor.counters.get(Counter::Retries), retries);
         is_about_ten_minutes(started.elapsed());
         faulty.forget_plan();
         store.list("").await.expect("answers again");
