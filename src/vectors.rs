@@ -32,11 +32,13 @@ use crate::format::pack::{Codec, PackDirectory, PackKind, TRAILER_LEN, Tail, Tra
 use crate::format::slot::{Role, RootKey, Slot};
 use crate::format::snapshot::{decode_snapshot, encode_snapshot};
 use crate::format::tree::{LeafBuilder, ListChild, Node, TreeChild, encode_children, encode_chunks, encode_lists};
+use crate::format::verified::{encode_verified, open_verified, seal_verified};
 use crate::model::entry::{ChunkList, ChunkRef, Entry, EntryKind, FileContent, Hole, Metadata, StreamDetail};
 use crate::model::id::{ChunkId, ChunkKey, DomainId, PackId, RepositoryId, SessionId, SlotId, hex, parse_hex};
 use crate::model::path::EntryPath;
 use crate::model::snapshot::{MissingStream, Snapshot, SnapshotCounts, SnapshotId, TreeRoot};
 use crate::model::time::Timestamp;
+use crate::model::verified::{Verified, VerifiedId};
 use crate::repository::packer::PackBuilder;
 
 /// What a vector leads to: a value, or the class of an error.
@@ -50,7 +52,7 @@ struct Topic {
     check: fn(&Value) -> Outcome,
 }
 
-const TOPICS: [Topic; 15] = [
+const TOPICS: [Topic; 16] = [
     Topic {
         name: "derivation",
         section: 3,
@@ -84,6 +86,7 @@ const TOPICS: [Topic; 15] = [
         make: leases,
         check: lease,
     },
+    Topic { name: "verified", section: 13, about: "records of verifications", make: verifieds, check: verified },
 ];
 
 fn directory() -> PathBuf {
@@ -847,4 +850,44 @@ fn lease(input: &Value) -> Outcome {
     let lease = Lease::decode(&value).map_err(format_class)?;
     Ok(json!({ "host": lease.host, "operation": lease.operation, "started": lease.started.seconds,
                "renewed": lease.renewed.seconds, "expires": lease.expires.seconds, "index_segments": lease.index_segments }))
+}
+
+fn verifieds() -> Vec<Value> {
+    let at = Timestamp::from_seconds;
+    let record = Verified {
+        finished: at(1_795_000_000),
+        host: "backup1".into(),
+        program: "coffre 0.1.0".into(),
+        cursor: Some(PackId([3; 16])),
+        is_complete: true,
+        read: vec![
+            (at(1_794_000_000), vec![PackId([1; 16]), PackId([2; 16])]),
+            (at(1_795_000_000), vec![PackId([3; 16])]),
+        ],
+    };
+    let name = VerifiedId::new(at(1_795_000_000), [9; 8]);
+    let object = seal_verified(&reader_key(), REPOSITORY, name, &record);
+    let input = json!({ "object": hex(&object), "name": name.object_name(), "repository": hex(&REPOSITORY.0),
+                        "reader_key": hex(&[0x33; 32]), "value": hex(&encode_verified(&record)) });
+    let whole = vector("a complete record of three packs", input);
+    vec![
+        changed(&whole, "under another name", "name", VerifiedId::new(at(1_795_000_001), [9; 8]).object_name()),
+        changed(&whole, "another reader key", "reader_key", hex(&[0x34; 32])),
+        flipped(&whole, "a changed byte", "object", object.len() - 1),
+        flipped(&whole, "another mark", "object", 7),
+        whole,
+    ]
+}
+
+fn verified(input: &Value) -> Outcome {
+    let (reader, repository) = (ReaderKey(secret(&input["reader_key"])), RepositoryId(array(&input["repository"])));
+    let id = VerifiedId::from_object_name(input["name"].as_str().expect("text")).expect("a name");
+    let record = open_verified(&reader, repository, id, &bytes(&input["object"])).map_err(format_class)?;
+    assert_eq!(hex(&encode_verified(&record)), input["value"], "a record is encoded in one way");
+    let read = |(when, packs): &(Timestamp, Vec<PackId>)| {
+        json!([when.seconds, packs.iter().map(|pack| hex(&pack.0)).collect::<Vec<_>>()])
+    };
+    Ok(json!({ "finished": record.finished.seconds, "host": record.host, "program": record.program,
+               "cursor": record.cursor.map(|pack| hex(&pack.0)), "complete": record.is_complete,
+               "read": record.read.iter().map(read).collect::<Vec<_>>() }))
 }

@@ -1,5 +1,6 @@
 //! `coffre verify`
 
+use std::collections::{BTreeSet, HashSet};
 use std::time::Duration;
 
 use serde_json::json;
@@ -8,28 +9,35 @@ use crate::cli::connect::GlobalArgs;
 use crate::cli::exit::Exit;
 use crate::cli::output;
 use crate::cli::signals::cancel_on_signals;
+use crate::model::time::Clock;
 use crate::model::units::ByteSize;
 use crate::ops::verify::{Finding, ReadData, VerifyOptions, VerifyReport, verify};
+use crate::repository::Repository;
 use crate::store::OpenMode;
+
+const PROGRAM: &str = concat!("coffre ", env!("CARGO_PKG_VERSION"));
 
 /// Flags of `verify`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Without --read-data: every object is listed and its size compared with the index, every snapshot, index segment and tree \
 is read, every chunk that a snapshot needs is located. With a part (5%, 10GiB) the packs are read in turn: each run goes \
-on where the last one ended, so that a nightly run reaches everything. Damage leads to exit code 4.")]
+on where the last one ended, on whichever host, so that a nightly run reaches everything; 1/7 reads the first of seven \
+shares. The repository keeps what was read when. Damage leads to exit code 4.")]
 pub struct Args {
-    /// Read the data and check every chunk: all of it, or a part such as 5% or 10GiB
+    /// Read the data and check every chunk: all of it, or a part such as 5%, 10GiB or 1/7
     #[arg(long, value_name = "PART", num_args = 0..=1, require_equals = true, default_missing_value = "100%")]
     read_data: Option<String>,
 }
 
 pub async fn run(global: &GlobalArgs, args: Args) -> anyhow::Result<Exit> {
     let read_data = args.read_data.as_deref().map_or(Ok(ReadData::No), part)?;
-    let options = VerifyOptions { read_data, memory_bytes: global.memory_bytes()? };
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let options = VerifyOptions { read_data, memory_bytes: global.memory_bytes()?, host, clock: Clock::System };
     let monitor = global.monitor();
     let cancel = cancel_on_signals(&monitor)?;
     let repository = global.repository(OpenMode::Read, &monitor).await?;
+    let about = About::of(&repository, options.host.clone());
     let report = verify(repository, options, monitor.clone(), cancel).await;
     monitor.finish();
     let report = report?;
@@ -37,22 +45,43 @@ pub async fn run(global: &GlobalArgs, args: Args) -> anyhow::Result<Exit> {
         for finding in &report.findings {
             output::json(&finding_json(finding));
         }
-        output::json(&summary_json(&report, monitor.elapsed()));
+        output::json(&summary_json(&about, &report, monitor.elapsed()));
     } else {
-        for finding in &report.findings {
-            print_finding(finding);
-        }
+        print_findings(&report.findings);
         if !global.quiet {
-            print_summary(&report, read_data, monitor.elapsed());
+            print_summary(&about, &report, read_data, monitor.elapsed());
         }
     }
     Ok(if report.findings.is_empty() { Exit::Done } else { Exit::Damaged })
 }
 
+/// What was verified, and where.
+struct About {
+    repository: String,
+    location: String,
+    host: String,
+}
+
+impl About {
+    fn of(repository: &Repository, host: String) -> Self {
+        Self { repository: repository.id().to_string(), location: repository.store().location().to_owned(), host }
+    }
+}
+
 fn part(text: &str) -> anyhow::Result<ReadData> {
+    if let Some((nth, of)) = text.split_once('/') {
+        return match (nth.trim().parse(), of.trim().parse()) {
+            (Ok(1), Ok(1)) => Ok(ReadData::All),
+            (Ok(nth), Ok(of)) if (1..=of).contains(&nth) => Ok(ReadData::Share { nth, of }),
+            _ => Err(wrong_part(text)),
+        };
+    }
     let Some(percent) = text.strip_suffix('%') else {
-        let size: ByteSize = text.parse().map_err(|_| wrong_part(text))?;
-        return if size.0 == 0 { Err(wrong_part(text)) } else { Ok(ReadData::Bytes(size.0)) };
+        let has_unit = text.trim_end().ends_with(|last: char| last.is_ascii_alphabetic());
+        return match text.parse::<ByteSize>() {
+            Ok(size) if has_unit && size.0 > 0 => Ok(ReadData::Bytes(size.0)),
+            _ => Err(wrong_part(text)),
+        };
     };
     match percent.trim().parse::<f64>() {
         Ok(100.0) => Ok(ReadData::All),
@@ -62,7 +91,9 @@ fn part(text: &str) -> anyhow::Result<ReadData> {
 }
 
 fn wrong_part(text: &str) -> anyhow::Error {
-    crate::cli::exit::usage(format!("{text:?} is no part of the data; write --read-data, --read-data=5% or =10GiB"))
+    crate::cli::exit::usage(format!(
+        "{text:?} is no part of the data; write --read-data, --read-data=5%, =10GiB or =1/7"
+    ))
 }
 
 fn finding_json(finding: &Finding) -> serde_json::Value {
@@ -76,24 +107,57 @@ fn finding_json(finding: &Finding) -> serde_json::Value {
     })
 }
 
-fn print_finding(finding: &Finding) {
-    output::line(&format!("DAMAGED  {}: {}", finding.object, finding.problem));
-    if !finding.snapshots.is_empty() {
-        let ids: Vec<String> = finding.snapshots.iter().map(|id| id.short()).collect();
-        output::line(&format!("  snapshots: {}", ids.join(" ")));
-    }
-    for path in &finding.paths {
-        output::line(&format!("  {path}"));
-    }
-    let more = finding.path_count.saturating_sub(finding.paths.len() as u64);
-    if more > 0 {
-        output::line(&format!("  and {}", output::count(more, "more time")));
+/// Prints what is damaged object by object: what is wrong with it first, then once what that hits.
+fn print_findings(findings: &[Finding]) {
+    for group in findings.chunk_by(|one, next| one.object == next.object) {
+        for finding in group {
+            output::line(&format!("DAMAGED  {}: {}", finding.object, finding.problem));
+        }
+        let snapshots: BTreeSet<_> = group.iter().flat_map(|finding| &finding.snapshots).collect();
+        if !snapshots.is_empty() {
+            let ids: Vec<String> = snapshots.iter().map(|id| id.short()).collect();
+            output::line(&format!("  snapshots: {}", ids.join(" ")));
+        }
+        let mut told = HashSet::new();
+        let paths = group.iter().flat_map(|finding| &finding.paths).filter(|path| told.insert(*path));
+        paths.for_each(|path| output::line(&format!("  {path}")));
+        let listed = |finding: &Finding| finding.path_count.saturating_sub(finding.paths.len() as u64);
+        let more: u64 = group.iter().map(listed).sum();
+        if more > 0 {
+            output::line(&format!("  and {}", output::count(more, "more time")));
+        }
     }
 }
 
-fn summary_json(report: &VerifyReport, elapsed: Duration) -> serde_json::Value {
+/// Says since when the data was read, over all runs.
+fn coverage_line(report: &VerifyReport) -> String {
+    let packs = report.packs;
+    match (report.coverage.oldest, report.coverage.never_read) {
+        (None, _) => "no pack was ever read".to_owned(),
+        (Some(oldest), never) => {
+            let days = report.finished.since(oldest).as_secs() / 86_400;
+            let since = format!("since {}, {} ago", &oldest.local()[..10], output::count(days, "day"));
+            match never {
+                0 => format!("all packs were read {since}"),
+                never => format!(
+                    "{} of {} were read {since}; {} never",
+                    packs.saturating_sub(never),
+                    output::count(packs, "pack"),
+                    never
+                ),
+            }
+        }
+    }
+}
+
+fn summary_json(about: &About, report: &VerifyReport, elapsed: Duration) -> serde_json::Value {
     json!({
         "event": "summary",
+        "time": report.finished.to_string(),
+        "repository": about.repository,
+        "location": about.location,
+        "host": about.host,
+        "program": PROGRAM,
         "clean": report.findings.is_empty(),
         "findings": report.findings.len(),
         "notes": report.notes,
@@ -105,11 +169,16 @@ fn summary_json(report: &VerifyReport, elapsed: Duration) -> serde_json::Value {
         "packs_read": report.packs_read,
         "bytes_read": report.bytes_read,
         "cycle_completed": report.cycle_completed,
+        "packs_never_read": report.coverage.never_read,
+        "oldest_read": report.coverage.oldest.map(|oldest| oldest.to_string()),
+        "coverage_not_noted": report.coverage.not_noted,
         "seconds": elapsed.as_secs_f64(),
     })
 }
 
-fn print_summary(report: &VerifyReport, read_data: ReadData, elapsed: Duration) {
+fn print_summary(about: &About, report: &VerifyReport, read_data: ReadData, elapsed: Duration) {
+    output::line(&format!("verified  {} by {PROGRAM} on {}", report.finished.local(), about.host));
+    output::line(&format!("          repository {} at {}", about.repository, about.location));
     output::line(&format!(
         "checked   {}, {}, {}, {}",
         output::count(report.snapshots, "snapshot"),
@@ -117,10 +186,13 @@ fn print_summary(report: &VerifyReport, read_data: ReadData, elapsed: Duration) 
         output::count(report.chunks, "chunk"),
         output::count(report.packs, "pack")
     ));
+    let of = format!("{} of {}", output::grouped(report.packs_read), output::count(report.packs, "pack"));
     if read_data != ReadData::No {
-        let of = format!("{} of {}", output::grouped(report.packs_read), output::count(report.packs, "pack"));
-        let turn = if report.cycle_completed { "; everything has been read once" } else { "" };
-        output::line(&format!("read      {of}, {}{turn}", ByteSize(report.bytes_read)));
+        output::line(&format!("read      {of}, {}", ByteSize(report.bytes_read)));
+    }
+    output::line(&format!("coverage  {}", coverage_line(report)));
+    if let Some(why) = &report.coverage.not_noted {
+        output::line(&format!("note      the repository does not know what was read now, this host does: {why}"));
     }
     for note in &report.notes {
         output::line(&format!("note      {note}"));
@@ -128,6 +200,9 @@ fn print_summary(report: &VerifyReport, read_data: ReadData, elapsed: Duration) 
     output::line(&format!("duration  {}", output::duration(elapsed)));
     match (report.findings.len() as u64, read_data) {
         (0, ReadData::No) => output::line("result    clean; the data itself was not read (--read-data)"),
+        (0, _) if report.packs_read < report.packs => {
+            output::line(&format!("result    clean; of the data {of} were read"))
+        }
         (0, _) => output::line("result    clean"),
         (found, _) => output::line(&format!("result    DAMAGED: {}", output::count(found, "finding"))),
     }
@@ -142,7 +217,10 @@ mod tests {
         assert_eq!(part("100%").expect("all"), ReadData::All);
         assert_eq!(part("2.5%").expect("a part"), ReadData::Percent(2.5));
         assert_eq!(part("10GiB").expect("a size"), ReadData::Bytes(10 << 30));
-        for wrong in ["", "0%", "101%", "-1%", "some", "0"] {
+        assert_eq!(part("20B").expect("a size"), ReadData::Bytes(20));
+        assert_eq!(part("1/7").expect("a share"), ReadData::Share { nth: 1, of: 7 });
+        assert_eq!(part("1/1").expect("all"), ReadData::All);
+        for wrong in ["", "0%", "101%", "-1%", "some", "0", "20", "1.5", "0B", "0/7", "8/7", "1/0", "/", "1/7/2"] {
             assert_eq!(Exit::of(&part(wrong).expect_err(wrong)), Exit::Usage);
         }
     }

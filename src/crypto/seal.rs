@@ -39,6 +39,8 @@ pub enum Purpose {
     DomainDedup = b'W',
     /// A list of packs that are to be deleted.
     Doomed = b'D',
+    /// A record of a verification.
+    Verified = b'V',
     /// A record of a run.
     Evidence = b'E',
 }

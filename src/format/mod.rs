@@ -12,6 +12,7 @@ pub mod pack;
 pub mod slot;
 pub mod snapshot;
 pub mod tree;
+pub mod verified;
 mod wire;
 
 /// The version of the repository format that this program writes.

@@ -7,6 +7,7 @@ use std::fmt;
 
 use crate::model::id::{PackId, SegmentId, SessionId, SlotId};
 use crate::model::snapshot::SnapshotId;
+use crate::model::verified::VerifiedId;
 
 /// The kinds of objects, each under a prefix of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -27,13 +28,15 @@ pub enum ObjectKind {
     Snapshot,
     /// Lists of packs that cleaning up intends to delete.
     Doomed,
+    /// Records of verifications.
+    Verified,
     /// Signed records of runs.
     Evidence,
 }
 
 impl ObjectKind {
     /// All kinds, each behind those that it refers to.
-    pub const ALL: [ObjectKind; 9] = [
+    pub const ALL: [ObjectKind; 10] = [
         ObjectKind::Config,
         ObjectKind::Key,
         ObjectKind::Keyring,
@@ -42,6 +45,7 @@ impl ObjectKind {
         ObjectKind::Index,
         ObjectKind::Doomed,
         ObjectKind::Snapshot,
+        ObjectKind::Verified,
         ObjectKind::Evidence,
     ];
 
@@ -56,6 +60,7 @@ impl ObjectKind {
             ObjectKind::Index => "index/",
             ObjectKind::Snapshot => "snapshots/",
             ObjectKind::Doomed => "doomed/",
+            ObjectKind::Verified => "verified/",
             ObjectKind::Evidence => "evidence/",
         }
     }
@@ -111,6 +116,11 @@ impl ObjectKey {
         Self(format!("snapshots/{}", id.object_name()))
     }
 
+    /// Returns the name of a record of a verification.
+    pub fn verified(id: VerifiedId) -> Self {
+        Self(format!("verified/{}", id.object_name()))
+    }
+
     /// Returns the name as text.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -139,6 +149,7 @@ impl ObjectKey {
             Some(ObjectKind::Index) => self.segment_id().is_some(),
             Some(ObjectKind::Snapshot) => self.snapshot_id().is_some(),
             Some(ObjectKind::Doomed) => self.doomed_by().is_some(),
+            Some(ObjectKind::Verified) => self.verified_id().is_some(),
             // Nothing is known of what a later version keeps there.
             Some(ObjectKind::Evidence) => true,
         }
@@ -166,6 +177,12 @@ impl ObjectKey {
     pub fn snapshot_id(&self) -> Option<SnapshotId> {
         let id = SnapshotId::from_object_name(self.base_name())?;
         (ObjectKey::snapshot(id) == *self).then_some(id)
+    }
+
+    /// Returns the record's id if this is the name of a record of a verification.
+    pub fn verified_id(&self) -> Option<VerifiedId> {
+        let id = VerifiedId::from_object_name(self.base_name())?;
+        (ObjectKey::verified(id) == *self).then_some(id)
     }
 
     /// Returns the slot's id if this is the name of a key slot.

@@ -10,3 +10,4 @@ pub mod path;
 pub mod snapshot;
 pub mod time;
 pub mod units;
+pub mod verified;

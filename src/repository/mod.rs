@@ -31,6 +31,7 @@ pub mod cache;
 pub mod index;
 pub mod keys;
 pub mod lease;
+pub mod ledger;
 pub mod newest_first;
 pub mod packer;
 pub mod reader;

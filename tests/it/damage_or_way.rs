@@ -31,7 +31,7 @@ const NO_DAMAGE: [StoreErrorKind; 6] = [
 async fn try_verify(store: Arc<dyn Store>) -> Result<VerifyReport, VerifyError> {
     let cache = tempfile::tempdir().expect("a temporary directory");
     let repository = open(store, cache.path()).await.expect("opens");
-    let options = VerifyOptions { read_data: ReadData::All, memory_bytes: 256 << 20 };
+    let options = VerifyOptions { read_data: ReadData::All, memory_bytes: 256 << 20, ..VerifyOptions::default() };
     verify(repository, options, Arc::new(Collected::default()), Cancel::default()).await
 }
 

@@ -38,6 +38,7 @@ mod store_contract;
 mod store_waits;
 mod support;
 mod systemd;
+mod verified;
 
 /// Runs `test` without the rights of root: on Linux each thread has credentials of its own and hands them on to those
 /// it starts.

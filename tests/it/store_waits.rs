@@ -162,7 +162,8 @@ async fn what_verifying_could_not_read_is_what_it_reads_next() {
     bench.snapshot().await;
     let read = async |store: Arc<dyn Store>| {
         let repository = open(store, bench.cache.path()).await.expect("opens");
-        let options = VerifyOptions { read_data: ReadData::Bytes(1), memory_bytes: 256 << 20 };
+        let options =
+            VerifyOptions { read_data: ReadData::Bytes(1), memory_bytes: 256 << 20, ..VerifyOptions::default() };
         verify(repository, options, Arc::new(Collected::default()), coffre::ops::Cancel::default()).await
     };
     let packs = |record: &RecordStore| -> Vec<String> {

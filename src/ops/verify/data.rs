@@ -16,10 +16,11 @@ use crate::ops::Cancel;
 use crate::ops::verify::{Damage, ReadData, VerifyError, VerifyOptions, VerifyReport};
 use crate::progress::{Counter, Monitor, Totals};
 use crate::repository::index::table::PackInfo;
+use crate::repository::ledger::Reading;
 use crate::repository::reader::Reader;
 use crate::store::{StoreError, StoreErrorKind};
 
-/// Reads the packs that are due.
+/// Reads the packs that are due: in parts those behind `reading`'s cursor. What was read is in `reading`, however it ends.
 pub(super) async fn check(
     reader: &Arc<Reader>,
     options: &VerifyOptions,
@@ -27,16 +28,17 @@ pub(super) async fn check(
     cancel: &Cancel,
     report: &mut VerifyReport,
     damage: &mut Damage,
+    reading: &mut Reading,
 ) -> Result<(), VerifyError> {
     let repository = reader.repository().clone();
     let mut packs = reader.index().packs();
     packs.retain(|pack| !damage.packs.contains(&pack.id));
     packs.sort_by_key(|pack| pack.id);
-    let cursor = repository.cache().verify_cursor();
-    let due = choose(packs, options.read_data, cursor);
+    let due = choose(packs, options.read_data, reading.cursor);
     report.cycle_completed = due.completes;
     let bytes = due.packs.iter().map(|pack| u64::from(pack.size)).sum();
-    monitor.totals(Totals { entries: Some(due.packs.len() as u64), bytes: Some(bytes) });
+    // Packs are no entries, and are told in bytes.
+    monitor.totals(Totals { entries: None, bytes: Some(bytes) });
 
     let index = reader.index().clone();
     let counting = tokio::task::spawn_blocking(move || Arc::new(index.chunks_in_packs()));
@@ -59,6 +61,9 @@ pub(super) async fn check(
         let key = ObjectKey::pack(pack.id);
         match answer {
             Ok(bad) => {
+                if bad.is_empty() {
+                    reading.packs.push(pack.id);
+                }
                 for (part, problem) in bad {
                     match part {
                         Part::Pack => drop(damage.packs.insert(pack.id)),
@@ -79,10 +84,9 @@ pub(super) async fn check(
         }
         report.packs_read += 1;
         report.bytes_read += u64::from(pack.size);
-        monitor.add(Counter::Entries, 1);
         monitor.add(Counter::Bytes, u64::from(pack.size));
-        if !matches!(options.read_data, ReadData::All) {
-            repository.cache().remember_verify_cursor(pack.id);
+        if matches!(options.read_data, ReadData::Percent(_) | ReadData::Bytes(_)) {
+            reading.cursor = Some(pack.id);
         }
     }
     Ok(())
@@ -129,6 +133,11 @@ fn choose(packs: Vec<PackInfo>, read_data: ReadData, cursor: Option<PackId>) -> 
         ReadData::All => return Due { packs, completes: true },
         ReadData::Percent(percent) => (total as f64 * percent.clamp(0.0, 100.0) / 100.0).ceil() as u64,
         ReadData::Bytes(bytes) => bytes,
+        ReadData::Share { nth, of } => {
+            let share = |pack: &PackInfo| u16::from_be_bytes([pack.id.0[0], pack.id.0[1]]) % of.max(1) + 1;
+            let packs = packs.into_iter().filter(|pack| share(pack) == nth).collect();
+            return Due { packs, completes: of <= 1 };
+        }
     };
     let first = cursor.map_or(0, |cursor| packs.partition_point(|pack| pack.id <= cursor));
     let count = packs.len();

@@ -11,20 +11,25 @@ use std::time::Duration;
 use crate::model::id::PackId;
 use crate::model::key::ObjectKey;
 use crate::model::snapshot::SnapshotId;
+use crate::model::time::{Clock, Timestamp};
 use crate::ops::Cancel;
 use crate::ops::verify::foreign::Foreign;
 use crate::progress::Monitor;
 use crate::repository::Repository;
 use crate::repository::index::{Index, IndexError};
+use crate::repository::ledger::Reading;
 use crate::repository::reader::{ReadError, Reader};
 use crate::repository::snapshots::SnapshotError;
 use crate::store::StoreError;
 
+mod coverage;
 mod data;
 mod foreign;
 mod objects;
 mod slots;
 mod trees;
+
+pub use coverage::Coverage;
 
 /// Paths listed for each finding; beyond them only their number is told.
 const PATHS_LISTED: usize = 50;
@@ -40,6 +45,13 @@ pub enum ReadData {
     Percent(f64),
     /// Packs of about this many bytes; the next run goes on where this one ends.
     Bytes(u64),
+    /// The `nth` of `of` shares, counted from 1; which packs belong to a share depends on their ids alone.
+    Share {
+        /// The share, from 1.
+        nth: u16,
+        /// How many there are.
+        of: u16,
+    },
 }
 
 /// How to verify.
@@ -49,6 +61,17 @@ pub struct VerifyOptions {
     pub read_data: ReadData,
     /// Memory to stay within, in bytes.
     pub memory_bytes: u64,
+    /// Host that the record of this run names.
+    pub host: String,
+    /// Tells the time.
+    pub clock: Clock,
+}
+
+impl Default for VerifyOptions {
+    /// Nothing is read, 256 MiB, no host.
+    fn default() -> Self {
+        Self { read_data: ReadData::No, memory_bytes: 256 << 20, host: String::new(), clock: Clock::System }
+    }
 }
 
 /// Something damaged or missing.
@@ -85,6 +108,10 @@ pub struct VerifyReport {
     pub bytes_read: u64,
     /// Whether the reading of parts has now reached everything since it last began.
     pub cycle_completed: bool,
+    /// What was read by this run and those before.
+    pub coverage: Coverage,
+    /// When the run ended.
+    pub finished: Timestamp,
     /// Damage.
     pub findings: Vec<Finding>,
     /// What is odd and harms nothing: objects that are not ours, packs that nothing refers to.
@@ -144,15 +171,34 @@ pub async fn verify(
     let reader = Reader::new(repository.clone(), index, options.memory_bytes, monitor.clone());
     let reader = Arc::new(reader);
 
+    let mut ledger = repository.ledger().await?;
+    report
+        .notes
+        .extend(ledger.damaged().iter().map(|key| format!("{key} cannot be opened; what it alone knew is forgotten")));
     if options.read_data != ReadData::No {
-        monitor.phase("reading data");
-        data::check(&reader, &options, &monitor, &cancel, &mut report, &mut damage).await?;
+        let program = concat!("coffre ", env!("CARGO_PKG_VERSION"));
+        let mut reading =
+            Reading { host: options.host.clone(), program, cursor: ledger.cursor(), ..Reading::default() };
+        let outcome = data::check(&reader, &options, &monitor, &cancel, &mut report, &mut damage, &mut reading).await;
+        // Whatever ended it, what was read was read.
+        reading.finished = options.clock.now();
+        let packs: Vec<PackId> = reader.index().packs().iter().map(|pack| pack.id).collect();
+        let noted = match reading.packs.is_empty() {
+            true => Ok(()),
+            false => repository.note_reading(&mut ledger, &reading, &packs).await,
+        };
+        outcome?;
+        report.coverage.not_noted = noted.err().map(|error| error.to_string());
     }
+    let usable = reader.index().packs().into_iter().map(|pack| pack.id).filter(|pack| !damage.packs.contains(pack));
+    let not_noted = report.coverage.not_noted.take();
+    report.coverage = Coverage { not_noted, ..Coverage::of(&usable.collect::<Vec<_>>(), &ledger) };
     monitor.phase("checking trees");
     trees::check(&reader, &monitor, &cancel, &mut report, &mut damage, &mut foreign).await?;
     report.notes.extend(foreign.notes());
 
     report.findings = damage.findings.into_values().collect();
+    report.finished = options.clock.now();
     report.duration = begun.elapsed();
     Ok(report)
 }

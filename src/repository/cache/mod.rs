@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::model::id::{PackId, RepositoryId};
+use crate::model::id::{RepositoryId, hex, unhex};
 use crate::model::key::ObjectKind;
 use crate::progress::{Monitor, Problem};
 use crate::repository::cache::temporary::remove_left_behind;
@@ -92,14 +92,25 @@ impl Cache {
         }
     }
 
-    /// Returns the pack at which the last partial verification ended.
-    pub fn verify_cursor(&self) -> Option<PackId> {
-        record::read_text(&self.root.join("verify.cursor"))?.parse().ok()
+    /// Returns the record of verifications that could not be put into the repository: the name it would have, and its object.
+    pub(super) fn kept_verified(&self) -> Option<(String, Vec<u8>)> {
+        let text = record::read_text(&self.verified_file())?;
+        let (name, object) = text.split_once(' ')?;
+        Some((name.to_owned(), unhex(object)?))
     }
 
-    /// Remembers the pack at which a partial verification has arrived; failing to only repeats work.
-    pub(crate) fn remember_verify_cursor(&self, pack: PackId) {
-        let _ = record::write_text(&self.root.join("verify.cursor"), &pack.to_string());
+    /// Keeps a record of verifications that could not be put; failing to only repeats work.
+    pub(super) fn keep_verified(&self, name: &str, object: &[u8]) {
+        let _ = record::write_text(&self.verified_file(), &format!("{name} {}", hex(object)));
+    }
+
+    /// Forgets the record that was kept, now that the repository has what it tells.
+    pub(super) fn forget_verified(&self) {
+        let _ = fs::remove_file(self.verified_file());
+    }
+
+    fn verified_file(&self) -> PathBuf {
+        self.root.join("verified")
     }
 
     fn counter_file(&self, kind: ObjectKind) -> PathBuf {

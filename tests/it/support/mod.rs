@@ -117,7 +117,7 @@ pub enum Failure {
 
 pub async fn run_verify(store: Arc<dyn Store>, cache: &Path, read_data: ReadData) -> VerifyReport {
     let repository = open(store, cache).await.expect("the repository opens");
-    let options = VerifyOptions { read_data, memory_bytes: 256 << 20 };
+    let options = VerifyOptions { read_data, memory_bytes: 256 << 20, ..VerifyOptions::default() };
     verify(repository, options, Arc::new(Collected::default()), Cancel::default()).await.expect("it can be verified")
 }
 
