@@ -1,8 +1,10 @@
 //! `coffre backup` as cron and people start it: what it says, to whom, and how it ends.
 
 use std::fs::{self, File};
+use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 
+use crate::support::dead_mount::DeadMount;
 use crate::support::desk::{Desk, Run};
 
 /// Standard errors that cannot be written to: a full disk, and a pipe that nobody reads.
@@ -348,4 +350,32 @@ fn each_entry_is_listed_with_what_became_of_it() {
         "{json}"
     );
     assert!(json.contains("\"change\":\"new\"") && json.contains("/source/sub/b.txt\""), "{json}");
+}
+
+#[test]
+fn a_run_that_waits_for_a_dead_mount_ends_when_it_is_asked_to() {
+    let desk = Desk::with_repository();
+    fs::create_dir(desk.at("source/mounted")).expect("made");
+    let Some(mount) = DeadMount::new(&desk.at("source/mounted"), 0) else {
+        eprintln!("skipped: FUSE is not permitted here");
+        return;
+    };
+    let mut child = desk.command(&["-v", "backup", "source"]).stderr(Stdio::piped()).spawn().expect("runs");
+    let mut told = BufReader::new(child.stderr.take().expect("a pipe")).lines().map_while(Result::ok);
+    assert!(told.any(|line| line == "backing up"));
+    rustix::process::kill_process(rustix::process::Pid::from_child(&child), rustix::process::Signal::TERM)
+        .expect("sent");
+    // A run that does not hear it is let go by the mount in the end, so that this test ends, too.
+    let (ended, until) = std::sync::mpsc::channel();
+    let letting_go = std::thread::spawn(move || {
+        let is_in_time = until.recv_timeout(std::time::Duration::from_secs(120)).is_ok();
+        drop(mount);
+        is_in_time
+    });
+    let status = child.wait().expect("ends");
+    let _ = ended.send(());
+    assert!(letting_go.join().expect("no panic"), "it waited for the mount");
+    assert_eq!(status.code(), Some(130));
+    assert!(told.any(|line| line.contains("interrupted")));
+    assert!(snapshots(&desk).is_empty());
 }

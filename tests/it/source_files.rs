@@ -15,6 +15,8 @@ use coffre::source::files::{EntryError, FoundEntry, FoundKind, Walk, WalkError, 
 use rustix::fs::{CWD, FileType, Mode, XattrFlags, mknodat, setxattr};
 use tempfile::TempDir;
 
+use crate::support::dead_mount::DeadMount;
+
 fn scratch() -> TempDir {
     tempfile::tempdir().expect("a temporary directory")
 }
@@ -230,32 +232,6 @@ fn what_is_always_left_out_is_known_by_every_path_to_it() {
     assert_eq!(told(&["link/"]), (0, vec![shown("link/repo")]));
     assert_eq!(told(&["a", "a/repo"]), (1, Vec::new()), "a root is meant");
     assert_eq!(told(&["a/repo/pack", "a"]), (1, Vec::new()), "so is one inside");
-}
-
-/// Mounts a FUSE file system whose server never answers; it is gone when the guard is.
-struct DeadMount(PathBuf, Option<std::os::fd::OwnedFd>);
-
-impl DeadMount {
-    fn new(at: &Path, user: u32) -> Option<Self> {
-        use std::ffi::CString;
-        use std::os::fd::AsRawFd;
-        let device = File::options().read(true).write(true).open("/dev/fuse").ok()?;
-        let others = if user == 0 { ",allow_other" } else { "" };
-        let data = format!("fd={},rootmode=40000,user_id={user},group_id={user}{others}", device.as_raw_fd());
-        let text = |bytes: &[u8]| CString::new(bytes).expect("no zero byte");
-        let (path, data) = (text(at.as_os_str().as_bytes()), text(data.as_bytes()));
-        // SAFETY: all four are C strings that live through the call.
-        let mounted =
-            unsafe { libc::mount(c"dead".as_ptr(), path.as_ptr(), c"fuse.dead".as_ptr(), 0, data.as_ptr().cast()) };
-        (mounted == 0).then(|| Self(at.to_path_buf(), Some(device.into())))
-    }
-}
-
-impl Drop for DeadMount {
-    fn drop(&mut self) {
-        std::process::Command::new("umount").arg("-l").arg(&self.0).status().expect("umount runs");
-        self.1.take();
-    }
 }
 
 #[test]

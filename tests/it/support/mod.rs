@@ -2,6 +2,7 @@
 
 pub mod ceph;
 pub mod daemon;
+pub mod dead_mount;
 pub mod desk;
 pub mod mariadb;
 pub mod mount;
