@@ -7,6 +7,7 @@ use std::io::Write;
 use coffre::cli::{self, Exit};
 
 fn main() -> Exit {
+    cli::allocator::give_back_large_blocks();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = match runtime {
         Ok(runtime) => runtime,

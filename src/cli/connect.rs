@@ -43,7 +43,7 @@ pub struct GlobalArgs {
     /// How progress is shown, on standard error
     #[arg(long, global = true, value_name = "HOW", value_enum, default_value = "auto")]
     pub progress: Wanted,
-    /// Memory to stay within
+    /// Memory to stay within, at least 128MiB; allow a service 32MiB more
     #[arg(long, global = true, value_name = "SIZE", default_value = "256MiB")]
     pub memory: ByteSize,
     /// Requests to the store at once, at most

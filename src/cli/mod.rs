@@ -7,6 +7,7 @@ use std::ffi::OsString;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
+pub mod allocator;
 mod backup;
 mod complete;
 mod completions;

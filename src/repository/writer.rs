@@ -129,6 +129,7 @@ pub struct Writer {
     /// Nothing is stored; chunks are only counted.
     dry_run: bool,
     level: i32,
+    pack_target_bytes: u32,
 }
 
 struct NodeFrame {
@@ -145,6 +146,8 @@ impl std::fmt::Debug for Writer {
 /// How a writer works.
 #[derive(Debug, Clone, Copy)]
 pub struct WriterOptions {
+    /// Size at which a pack is complete, in bytes: that of the configuration, or less.
+    pub pack_target_bytes: u32,
     /// Packs being stored at the same time.
     pub packs_in_flight: usize,
     /// zstd's level.
@@ -179,6 +182,7 @@ impl Writer {
             uploader,
             dry_run: options.dry_run,
             level: options.level,
+            pack_target_bytes: options.pack_target_bytes,
         }
     }
 
@@ -246,7 +250,7 @@ impl Writer {
             frame.clear();
             return Ok(());
         }
-        let target = self.repository.config().pack_target_bytes as usize;
+        let target = self.pack_target_bytes as usize;
         let (codec, encoded) = compressor.compress(&frame.plain);
         let full = {
             let mut lane = lane.lock().expect("no panic while held");

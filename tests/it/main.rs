@@ -18,6 +18,7 @@ mod key_slots;
 mod kit;
 mod layers;
 mod manual;
+mod memory;
 mod old_repositories;
 mod package;
 mod passphrases;

@@ -11,6 +11,7 @@ use crate::database::fact;
 use crate::model::entry::{Entry, EntryKind};
 use crate::model::path::EntryPath;
 use crate::model::snapshot::{Snapshot, SnapshotId};
+use crate::ops::backup::parent::READER_SHARE;
 use crate::ops::backup::series::{cache_name, is_of_series};
 use crate::ops::backup::streams::StoredStream;
 use crate::ops::backup::{BackupError, BackupOptions};
@@ -51,8 +52,8 @@ impl History {
         let read = || serde_json::from_slice(&record::read(&file)?).ok();
         let sizes = match (paths.is_empty(), read()) {
             (false, None) if repository.keys().can_read() => {
-                let reader =
-                    Arc::new(Reader::new(repository.clone(), index.clone(), options.memory_bytes, monitor.clone()));
+                let memory_bytes = options.memory_bytes / READER_SHARE;
+                let reader = Arc::new(Reader::new(repository.clone(), index.clone(), memory_bytes, monitor.clone()));
                 from_snapshots(repository, &reader, options, sources, &paths, snapshots).await?
             }
             (_, known) => known.unwrap_or_default(),

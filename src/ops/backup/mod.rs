@@ -46,6 +46,7 @@ mod files;
 mod history;
 mod jobs;
 mod members;
+mod memory;
 mod parent;
 mod pipeline;
 mod plan;
@@ -430,15 +431,23 @@ impl Attempt<'_> {
 
         monitor.phase("backing up");
         let session_id = session.id();
+        let threads = match options.threads {
+            0 => std::thread::available_parallelism().map_or(2, usize::from),
+            threads => threads,
+        };
+        let pack_target_bytes = repository.config().pack_target_bytes;
+        let shares = memory::share(options.memory_bytes, pack_target_bytes, threads, options.stream_options.jobs);
         let writer_options = WriterOptions {
-            packs_in_flight: packs_in_flight(repository, options),
+            pack_target_bytes: shares.pack_target_bytes,
+            packs_in_flight: shares.packs_in_flight,
             level: options.level,
             dry_run: options.dry_run,
         };
         let writer = Writer::start(repository.clone(), session, index.clone(), writer_options, monitor.clone());
         let reading = reading::Reading::default();
+        let stream_options = StreamOptions { jobs: shares.jobs, ..options.stream_options.clone() };
         let work = pipeline::Work {
-            options: options.clone(),
+            options: BackupOptions { threads: shares.threads, stream_options, ..options.clone() },
             members,
             parent,
             monitor: monitor.clone(),
@@ -526,18 +535,6 @@ fn source_names(options: &BackupOptions) -> Vec<Vec<u8>> {
     names.sort();
     names.dedup();
     names
-}
-
-/// How many packs may be on their way, within the memory given: the formula of `design`.
-fn packs_in_flight(repository: &Repository, options: &BackupOptions) -> usize {
-    const FIXED: u64 = 72 << 20;
-    const EACH_STREAM: u64 = 5 << 20;
-    const AT_MOST: u64 = 16;
-    let pack = u64::from(repository.config().pack_target_bytes) + (2 << 20);
-    // Two packs are being filled and one waits.
-    let streams = (options.stream_options.jobs.max(1) - 1) as u64 * EACH_STREAM;
-    let room = options.memory_bytes.saturating_sub(FIXED + streams + 3 * pack) / pack;
-    usize::try_from(room.clamp(1, AT_MOST)).expect("at most 16")
 }
 
 /// Counts an entry as the snapshot does.

@@ -50,6 +50,8 @@ const COARSE_CLOCK_STEP: Duration = Duration::from_secs(2);
 const LEAVES_AHEAD: usize = 8;
 /// The most segment ids that are read: those of four million runs.
 const SEGMENT_BYTES_MAX: u64 = 64 << 20;
+/// The part of the memory that the reader of a parent's tree shares out.
+pub(super) const READER_SHARE: u64 = 4;
 /// The longest leaf believed.
 const LEAF_MAX: usize = 16 << 20;
 
@@ -100,7 +102,8 @@ impl Parent {
         if !has_files || options.parent == ParentChoice::None {
             return Ok(parent);
         }
-        let memory_bytes = options.memory_bytes;
+        // It reads ahead a little, beside everything else.
+        let memory_bytes = options.memory_bytes / READER_SHARE;
         let reader = || Arc::new(Reader::new(repository.clone(), index.clone(), memory_bytes, monitor.clone()));
         let remote = |snapshot: &Snapshot| Found::Remote {
             snapshot: snapshot.id,

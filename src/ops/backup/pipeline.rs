@@ -115,10 +115,6 @@ pub(super) fn run(writer: &Writer, work: Work, runtime: &Handle) -> Result<Assem
     let (walk, unreachable) = start_walk(&options, !members.is_empty(), &*monitor).map_err(Stopped::Walk)?;
     let roots = options.files.as_ref().map_or_else(Vec::new, |files| root_names(&files.roots));
     let links = walk.as_ref().map_or_else(Vec::new, |walk| walk.links().to_vec());
-    let threads = match options.threads {
-        0 => std::thread::available_parallelism().map_or(2, usize::from),
-        threads => threads,
-    };
     let jobs: Jobs<Batch> = Jobs::new();
     let window = Window::default();
     let stopped = AtomicBool::new(false);
@@ -131,7 +127,7 @@ pub(super) fn run(writer: &Writer, work: Work, runtime: &Handle) -> Result<Assem
 
     std::thread::scope(|scope| {
         let whole = guard();
-        let workers: Vec<_> = (0..threads)
+        let workers: Vec<_> = (0..options.threads)
             .map(|_| {
                 let (sender, monitor) = (sender.clone(), monitor.clone());
                 let (jobs, cancel, reading, guard) = (&jobs, &cancel, &reading, guard());

@@ -6,6 +6,7 @@ pub mod dead_mount;
 pub mod desk;
 pub mod mariadb;
 pub mod mount;
+pub mod peak;
 pub mod place;
 pub mod postgres;
 pub mod proxy;

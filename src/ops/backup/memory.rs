@@ -1,0 +1,104 @@
+//! How a backup shares out the memory that it may take: the formula of `design`, from which everything that takes much of it
+//! gets its number.
+
+const MIB: u64 = 1 << 20;
+/// The program, its runtime, and the reader of a parent's tree.
+const PROGRAM: u64 = 10 * MIB;
+/// Claims and index entries of chunks stored since the last index flush.
+const CLAIMS: u64 = 26 * MIB;
+/// A thread that reads, compresses and seals: compressors, buffers, a frame and a file being read.
+const EACH_THREAD: u64 = 8 * MIB;
+/// A stream that is read at the same time as another.
+const EACH_STREAM: u64 = 5 * MIB;
+/// Room of a pack beyond its target, of the encoded frame that did not fit.
+const PACK_SLACK: u64 = 2 * MIB;
+/// Packs are made smaller than this part of the memory.
+const PACK_SHARE: u64 = 8;
+/// And no smaller than this, because every pack is a request.
+const PACK_LEAST: u64 = 8 * MIB;
+/// Packs in memory besides those on their way: one of data and one of trees being filled, one waiting.
+const PACKS_HELD: u64 = 3;
+/// Packs on their way at once, at most.
+const IN_FLIGHT_MAX: u64 = 16;
+
+/// What each part of a backup may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Shares {
+    /// Size at which a pack is complete, in bytes.
+    pub(super) pack_target_bytes: u32,
+    /// Packs being stored at the same time.
+    pub(super) packs_in_flight: usize,
+    /// Threads that read and compress.
+    pub(super) threads: usize,
+    /// Streams read at the same time.
+    pub(super) jobs: usize,
+}
+
+/// Shares out `memory_bytes` for packs of at most `pack_target_bytes`, with at most so many threads and streams.
+pub(super) fn share(memory_bytes: u64, pack_target_bytes: u32, threads: usize, jobs: usize) -> Shares {
+    let target = u64::from(pack_target_bytes).min((memory_bytes / PACK_SHARE).max(PACK_LEAST));
+    let pack = target + PACK_SLACK;
+    let whole = memory_bytes.saturating_sub(PROGRAM + CLAIMS);
+    // Streams come first, because they are asked for; of threads as many as leave two packs on their way, but two if they can.
+    let packs = |in_flight: u64| (PACKS_HELD + in_flight) * pack;
+    let streams_fit = whole.saturating_sub(packs(1) + EACH_THREAD) / EACH_STREAM;
+    let jobs = (jobs.max(1) as u64).min(1 + streams_fit);
+    let whole = whole.saturating_sub((jobs - 1) * EACH_STREAM);
+    let threads_fit = |in_flight| whole.saturating_sub(packs(in_flight)) / EACH_THREAD;
+    let threads = (threads.max(1) as u64).min(threads_fit(2).max(threads_fit(1).min(2)).max(1));
+    let in_flight = whole.saturating_sub(threads * EACH_THREAD + packs(0)) / pack;
+    let narrow = |number: u64| usize::try_from(number).expect("no more than was asked for");
+    Shares {
+        pack_target_bytes: u32::try_from(target).expect("no larger than the one given"),
+        packs_in_flight: narrow(in_flight.clamp(1, IN_FLIGHT_MAX)),
+        threads: narrow(threads),
+        jobs: narrow(jobs),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What these shares take at most.
+    fn sum(shares: &Shares) -> u64 {
+        let packs = PACKS_HELD + shares.packs_in_flight as u64;
+        PROGRAM
+            + CLAIMS
+            + packs * (u64::from(shares.pack_target_bytes) + PACK_SLACK)
+            + shares.threads as u64 * EACH_THREAD
+            + (shares.jobs - 1) as u64 * EACH_STREAM
+    }
+
+    #[test]
+    fn the_shares_are_never_more_than_the_whole() {
+        for memory in [128, 130, 160, 192, 256, 300, 512, 1024, 4096, 1 << 20] {
+            for target in [1, 8, 16, 32, 64, 512] {
+                for threads in [1, 2, 4, 16, 128] {
+                    for jobs in [0, 1, 2, 8, 64] {
+                        let shares = share(memory * MIB, target << 20, threads, jobs);
+                        let case =
+                            format!("{memory} MiB, packs of {target}, {threads} threads, {jobs} jobs: {shares:?}");
+                        assert!(sum(&shares) <= memory * MIB, "{case}: {}", sum(&shares) / MIB);
+                        assert!(shares.threads <= threads && shares.jobs <= jobs.max(1), "{case}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_usual_runs_get() {
+        let shares = |memory: u64, threads, jobs| {
+            let Shares { pack_target_bytes, packs_in_flight, threads, jobs } =
+                share(memory * MIB, 32 << 20, threads, jobs);
+            (u64::from(pack_target_bytes) / MIB, packs_in_flight, threads, jobs)
+        };
+        assert_eq!(shares(128, 2, 1), (16, 1, 2, 1));
+        assert_eq!(shares(128, 2, 8), (16, 1, 1, 3));
+        assert_eq!(shares(256, 2, 1), (32, 3, 2, 1));
+        assert_eq!(shares(256, 2, 8), (32, 1, 2, 8));
+        assert_eq!(shares(256, 16, 1), (32, 2, 6, 1));
+        assert_eq!(shares(1024, 16, 8), (32, 16, 16, 8));
+    }
+}

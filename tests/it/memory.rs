@@ -1,0 +1,171 @@
+//! `--memory` is kept by every verb, measured in child processes: the formula of `design`.
+//!
+//! The bounds are of anonymous memory. Peaks depend on how much queues up, so the line to the store is held back.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use coffre::crypto::secret::Passphrase;
+use coffre::crypto::slot::SlotLock;
+use coffre::format::config::ChunkerProfile;
+use coffre::format::index::IndexSegment;
+use coffre::model::id::SegmentId;
+use coffre::model::key::ObjectKey;
+use coffre::model::snapshot::{Snapshot, SnapshotId};
+use coffre::model::time::Timestamp;
+use coffre::repository::index::seal_segment;
+use coffre::repository::writer::Session;
+use coffre::repository::{InitOptions, Repository};
+use coffre::store::Store;
+use coffre::store::local::LocalStore;
+use coffre::store::open::OpenMode;
+
+use crate::support::desk::{Desk, PASSWORD};
+use crate::support::{peak, random_bytes};
+
+/// The least that `--memory` takes, in MiB, at which every bound is hardest to keep.
+const LEAST: u64 = 128;
+/// What opening a key slot with a passphrase takes: scrypt's 128 MiB and the program.
+const UNLOCKING: u64 = 144;
+
+/// Runs a verb with so much memory, and holds it to that.
+fn keeps(desk: &Desk, memory: u64, verb: &[&str]) -> u64 {
+    let given = format!("{memory}MiB");
+    let (run, peak) = peak::run(&mut desk.command(&[&["-q", "--memory", &given], verb].concat()));
+    assert_eq!(run.code, 0, "{verb:?}: {run:?}");
+    assert!(peak > 0 && peak <= memory, "{verb:?} took {peak} MiB of {memory}");
+    peak
+}
+
+fn noise(path: &Path, mebibytes: usize) {
+    std::fs::write(path, random_bytes(7, mebibytes << 20)).expect("written");
+}
+
+#[test]
+fn streams_of_any_number_and_every_way_to_read_them_keep_to_the_memory_given() {
+    let desk = Desk::quick();
+    noise(&desk.at("noise"), 160);
+    let file = desk.at("noise");
+    let file = file.to_str().expect("plain");
+    let held_back = ["--limit-upload", "80MB"];
+    // Bytes that were not stored before each time, so that packs queue up, and what is given is used.
+    for (memory, change) in [(LEAST, "cat"), (256, "tr '\\0-\\377' '\\1-\\377\\0'")] {
+        let script = format!("{change} < {file}");
+        let one = [&held_back[..], &["backup", "--command", "one.sql", "--", "sh", "-c", &script]].concat();
+        assert!(keeps(&desk, memory, &one) > 40);
+    }
+    let script = |i: usize| format!("tail -c +{} {file} | head -c 20000000 | tr 'a-z' 'b-za'", 1 + i * 20_000_000);
+    let scripts: Vec<String> = (0..8).map(script).collect();
+    let names: Vec<String> = (0..8).map(|i| format!("s{i}.sql")).collect();
+    let mut many = [&held_back[..], &["backup", "--jobs", "8"]].concat();
+    for (name, script) in names.iter().zip(&scripts) {
+        many.extend(["--command", name, "--", "sh", "-c", script]);
+    }
+    keeps(&desk, LEAST, &many);
+
+    let target = desk.at("out");
+    let target = target.to_str().expect("plain");
+    keeps(&desk, LEAST, &["verify", "--read-data"]);
+    keeps(&desk, LEAST, &["dump", "latest:s3.sql"]);
+    keeps(&desk, LEAST, &["dump", "latest"]);
+    keeps(&desk, LEAST, &["restore", "latest", "--target", target]);
+    // A second restore compares what is there.
+    keeps(&desk, LEAST, &["restore", "latest", "--target", target]);
+}
+
+/// Streams are cut into many small chunks here, so that 100 MiB have as many as 1.6 GiB usually have.
+async fn desk_of_small_chunks() -> Desk {
+    let desk = Desk::new();
+    let store: Arc<dyn Store> = {
+        std::fs::create_dir(desk.at("repository")).expect("made");
+        Arc::new(LocalStore::open(&desk.at("repository"), OpenMode::Create).expect("opened"))
+    };
+    let profile =
+        |min, avg, max| ChunkerProfile { algorithm: ChunkerProfile::FASTCDC_2020, min, avg, max, normalization: 2 };
+    let options = InitOptions {
+        files: profile(64 << 10, 256 << 10, 1 << 20),
+        streams: profile(64, 256, 1024),
+        ..InitOptions::default()
+    };
+    let locks = [(SlotLock::Recovery(Passphrase::new(PASSWORD.into())), "test")];
+    let cache = desk.at(".cache/coffre");
+    let now = Timestamp::from_seconds(1_800_000_000);
+    Repository::init(store, &locks, &options, now, Some(&cache)).await.expect("made");
+    desk
+}
+
+/// What is kept for each chunk does not grow with the stream: claims, windows, lists.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_of_very_many_chunks_keeps_to_the_memory_given() {
+    let desk = desk_of_small_chunks().await;
+    // Different bytes of four flushes of the index, then many times the same.
+    noise(&desk.at("noise"), 100);
+    noise(&desk.at("block"), 1);
+    let script = format!("cat {0}/noise; for i in $(seq 200); do cat {0}/block; done", desk.directory.path().display());
+    keeps(&desk, LEAST, &["backup", "--command", "large.sql", "--", "sh", "-c", &script]);
+    keeps(&desk, LEAST, &["dump", "latest:large.sql"]);
+    keeps(&desk, LEAST, &["verify", "--read-data"]);
+    keeps(&desk, LEAST, &["backup", "--command", "large.sql", "--", "sh", "-c", &script]);
+}
+
+/// Files small and large, read by more threads than fit; then what is unchanged.
+#[test]
+fn many_files_and_threads_keep_to_the_memory_given() {
+    let desk = Desk::quick();
+    for directory in 0..40u64 {
+        let at = desk.at(&format!("source/d{directory}"));
+        std::fs::create_dir(&at).expect("made");
+        for file in 0..100u64 {
+            std::fs::write(at.join(file.to_string()), random_bytes(directory * 100 + file, 200 + 50 * file as usize))
+                .expect("written");
+        }
+    }
+    noise(&desk.at("source/large"), 100);
+    let source = desk.at("source");
+    let source = source.to_str().expect("plain");
+    keeps(&desk, LEAST, &["--limit-upload", "80MB", "backup", "--threads", "16", source]);
+    keeps(&desk, LEAST, &["backup", "--threads", "16", source]);
+    keeps(&desk, LEAST, &["backup", "--threads", "16", "--force", source]);
+    let target = desk.at("out");
+    keeps(&desk, LEAST, &["restore", "latest", "--target", target.to_str().expect("plain")]);
+    keeps(&desk, LEAST, &["dump", "latest"]);
+    keeps(&desk, LEAST, &["diff", "latest", "latest"]);
+}
+
+/// About 3 KiB for each snapshot are all that grows with their number.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_snapshots_fit() {
+    let desk = Desk::quick();
+    desk.backup();
+    let store: Arc<dyn Store> = Arc::new(LocalStore::open(&desk.at("repository"), OpenMode::Write).expect("opened"));
+    let identity = std::fs::read_to_string(desk.at("password")).expect("there");
+    let cache = desk.at(".cache/coffre");
+    let repository = Repository::open(store.clone(), &Passphrase::new(identity), Some(&cache)).await;
+    let repository = Arc::new(repository.expect("opens"));
+    let last: Snapshot = {
+        let all = repository.snapshots().await.expect("listed");
+        all.into_iter().next().expect("one").1.expect("whole")
+    };
+    for i in 0..1000u64 {
+        let session = Session::start(&repository).expect("a good key");
+        let id = SnapshotId::new(Timestamp::from_seconds(1_700_000_000 + i as i64), i.to_be_bytes());
+        let snapshot = Snapshot { id, session: session.id(), started: id.time(), ..last.clone() };
+        let object = session.seal_snapshot(repository.id(), &snapshot);
+        store.put(&ObjectKey::snapshot(id), object.into()).await.expect("put");
+        let segment = SegmentId(blake3::hash(&i.to_le_bytes()).as_bytes()[..16].try_into().expect("16 bytes"));
+        let object = seal_segment(&repository, segment, &IndexSegment::default());
+        store.put(&ObjectKey::segment(segment), object.into()).await.expect("put");
+    }
+    for verb in [&["snapshots"][..], &["find", "b.txt"], &["ls", "latest"], &["stats"], &["verify"]] {
+        let peak = keeps(&desk, LEAST, verb);
+        assert!(peak <= 40, "{verb:?} took {peak} MiB");
+    }
+}
+
+#[test]
+fn a_passphrase_takes_what_is_written_and_no_more() {
+    let desk = Desk::with_repository();
+    let (run, peak) = peak::run(&mut desk.command(&["-q", "snapshots"]));
+    assert_eq!(run.code, 0, "{run:?}");
+    assert!(peak <= UNLOCKING, "{peak} MiB");
+}
