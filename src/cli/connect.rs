@@ -4,8 +4,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
-
 use crate::cli::exit::usage;
 use crate::cli::password::{self, PasswordArgs};
 use crate::cli::progress::{ConsoleMonitor, Shown, Style, Wanted};
@@ -17,6 +15,9 @@ use crate::store::{OpenMode, OpenOptions, Store};
 
 /// The least memory that a run can do with.
 const MEMORY_MIN: u64 = 128 << 20;
+
+/// The least rate, in bytes a second, with which anything ends.
+const LIMIT_MIN: u64 = 16 << 10;
 
 /// Flags of every command.
 #[derive(Debug, clap::Args)]
@@ -95,9 +96,13 @@ impl GlobalArgs {
         if self.connections == 0 {
             return Err(usage("--connections must be at least 1"));
         }
-        let zero = |limit: Option<ByteSize>| limit.is_some_and(|limit| limit.0 == 0);
-        if zero(self.limit_upload) || zero(self.limit_download) {
-            return Err(usage("a limit of nothing would never end; leave it out for no limit"));
+        for (name, limit) in [("--limit-upload", self.limit_upload), ("--limit-download", self.limit_download)] {
+            if let Some(limit) = limit.filter(|limit| limit.0 < LIMIT_MIN) {
+                let least = ByteSize(LIMIT_MIN);
+                return Err(usage(format!(
+                    "{name} {limit} a second would never end; at least {least}, or leave it out"
+                )));
+            }
         }
         let location = self.location()?;
         let mut options = OpenOptions {
@@ -115,7 +120,8 @@ impl GlobalArgs {
             Err(error) if error.kind == crate::store::StoreErrorKind::NoSuchPlace && mode != OpenMode::Create => {
                 Err(crate::repository::OpenError::Missing { location: location.to_string() }.into())
             }
-            store => store.with_context(|| format!("opening {location}")),
+            // The error names the place.
+            store => Ok(store?),
         }
     }
 

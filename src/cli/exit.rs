@@ -75,6 +75,8 @@ fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Exit> {
         return match error.kind {
             kind if kind.is_outage() => Some(Exit::Unreachable),
             StoreErrorKind::Interrupted => Some(Exit::Interrupted),
+            // Keys are missing, or cannot be read: nothing was asked of the store.
+            StoreErrorKind::Denied if error.operation == "open" && error.source.is_none() => Some(Exit::Usage),
             _ => None,
         };
     }

@@ -68,7 +68,7 @@ pub async fn run(global: &GlobalArgs, args: Args) -> anyhow::Result<Exit> {
         }
         if shown != Some(snapshot.id) {
             shown = Some(snapshot.id);
-            lines.push(&format!("snapshot {} of {}, {}", snapshot.id, snapshot.host, snapshot.started.local()));
+            lines.push(&format!("snapshot {} of {}, {}", snapshot.id, snapshot.host, snapshot.started.local_zoned()));
         }
         lines.push(&format!("  {}", if args.long { long_line(entry) } else { path_line(entry) }));
     });

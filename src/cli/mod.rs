@@ -41,6 +41,7 @@ mod signals;
 mod snapshots;
 mod stats;
 mod streams;
+mod table;
 mod topics;
 mod verify;
 

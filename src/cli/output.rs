@@ -100,6 +100,14 @@ pub fn width() -> u16 {
     Table::new().width().unwrap_or(80)
 }
 
+/// Returns the columns that a table may take: those of the terminal, or of COLUMNS; in a pipe as many as it needs.
+pub fn wanted_width() -> Option<usize> {
+    if io::stdout().is_terminal() {
+        return Some(usize::from(width()));
+    }
+    std::env::var("COLUMNS").ok()?.parse().ok().filter(|&columns| columns > 0)
+}
+
 /// Writes a table, without spaces at the ends of its lines.
 pub fn print_table(table: &Table) {
     for row in table.lines() {

@@ -1,6 +1,6 @@
 //! Printing an error: what failed, why, link by link, and one hint what to try.
 
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal};
 
 use clap::builder::Styles;
 use clap::builder::styling::Style;
@@ -21,10 +21,15 @@ use crate::store::StoreErrorKind;
 /// Prints an error to standard error; with `json`, as an object on standard output instead.
 pub fn print(error: &anyhow::Error, exit: Exit, json: bool) {
     let mut told = vec![error.to_string()];
-    for cause in error.chain().skip(1).map(ToString::to_string) {
-        // A library's error often repeats what it was caused by.
-        if !told.iter().any(|earlier| earlier.contains(&cause)) {
-            told.push(cause);
+    let links: Vec<_> = error.chain().collect();
+    for (above, cause) in links.iter().zip(links.iter().skip(1)) {
+        let text = cause.to_string();
+        // Many errors have their cause in their own words already.
+        let is_said = told.iter().any(|earlier| earlier.contains(&text));
+        let refused = |kind| matches!(kind, StoreErrorKind::Denied | StoreErrorKind::Full);
+        let is_number = cause.is::<io::Error>() && store_error(*above).is_some_and(|error| refused(error.kind));
+        if !is_said && !is_number {
+            told.push(text);
         }
     }
     print_parts(&told, hint(error).as_deref(), exit, json);
@@ -135,7 +140,11 @@ fn hint(error: &anyhow::Error) -> Option<String> {
         }
     }
     let store = error.chain().find_map(store_error)?;
+    let is_directory = error.chain().any(|cause| cause.is::<io::Error>());
     match store.kind {
+        StoreErrorKind::Denied if is_directory => {
+            Some("may this user read and write the repository's directory, and is it mounted for writing?".into())
+        }
         StoreErrorKind::Denied if is_denied(error) => Some(
             "check the credentials (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile) and what they may do here"
                 .into(),

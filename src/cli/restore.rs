@@ -79,7 +79,7 @@ pub async fn run(global: &GlobalArgs, args: Args) -> anyhow::Result<Exit> {
     let cancel = cancel_on_signals(&monitor)?;
     let repository = global.repository(OpenMode::Read, &monitor).await?;
     let snapshot = select::find(&repository, &wanted, &args.filter.filter(), &monitor).await?;
-    monitor.note(&format!("snapshot {} of {}, {}", snapshot.id, snapshot.host, snapshot.started.local()));
+    monitor.note(&format!("snapshot {} of {}, {}", snapshot.id, snapshot.host, snapshot.started.local_zoned()));
     let options = RestoreOptions {
         snapshot,
         within,

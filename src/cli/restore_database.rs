@@ -110,7 +110,7 @@ pub async fn run(
     let cancel = cancel_on_signals(&monitor)?;
     let repository = global.repository(OpenMode::Read, &monitor).await?;
     let snapshot = select::find(&repository, wanted, &filter.filter(), &monitor).await?;
-    monitor.note(&format!("snapshot {} of {}, {}", snapshot.id, snapshot.host, snapshot.started.local()));
+    monitor.note(&format!("snapshot {} of {}, {}", snapshot.id, snapshot.host, snapshot.started.local_zoned()));
     let options = RestoreDatabaseOptions {
         snapshot,
         within,

@@ -1,11 +1,15 @@
 //! `coffre snapshots`
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroUsize;
+
 use serde_json::json;
 
 use crate::cli::connect::GlobalArgs;
 use crate::cli::exit::Exit;
 use crate::cli::output;
-use crate::cli::select::FilterArgs;
+use crate::cli::select::{self, FilterArgs};
+use crate::cli::table::{self, Column};
 use crate::model::path::display_bytes;
 use crate::model::snapshot::Snapshot;
 use crate::model::time::Clock;
@@ -16,12 +20,43 @@ use crate::store::OpenMode;
 
 /// Flags of `snapshots`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  coffre snapshots
+  coffre snapshots --host db1 --latest 3
+  coffre snapshots --group-by host,job --latest
+  coffre snapshots 3f9c21d0 latest
+  coffre snapshots --job nightly --json | jq -r .started
+
+SIZE is what a restore gives, ADDED what the snapshot added to the store. Times are those of this machine's zone.")]
 pub struct Args {
+    /// Show only these: ids, which may be cut short, or `latest`
+    snapshots: Vec<String>,
     #[command(flatten)]
     filter: FilterArgs,
-    /// Show only the newest of each host, job and sources
-    #[arg(long)]
-    latest: bool,
+    /// Show only the newest N of each group [default of N: 1]
+    #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "1")]
+    latest: Option<NonZeroUsize>,
+    /// What makes a group: of host, job, sources and tags [default for --latest: host,job,sources]
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_enum)]
+    group_by: Vec<GroupBy>,
+    /// Show fewer columns
+    #[arg(long, short)]
+    compact: bool,
+}
+
+/// What snapshots of a group have in common.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum GroupBy {
+    /// The host
+    Host,
+    /// The job
+    Job,
+    /// The sources
+    #[value(alias = "paths")]
+    Sources,
+    /// The tags
+    Tags,
 }
 
 pub async fn run(global: &GlobalArgs, args: Args) -> anyhow::Result<Exit> {
@@ -34,29 +69,98 @@ pub async fn run(global: &GlobalArgs, args: Args) -> anyhow::Result<Exit> {
     let filter = args.filter.filter();
     let mut shown: Vec<Snapshot> = Vec::new();
     let mut damaged = 0;
-    for (id, snapshot) in repository.snapshots().await? {
-        match snapshot {
-            Ok(snapshot) if filter.accepts(&snapshot) => {
-                if args.latest {
-                    let series = |s: &Snapshot| (s.host.clone(), s.job.clone(), s.sources.clone());
-                    shown.retain(|earlier| series(earlier) != series(&snapshot));
+    for text in &args.snapshots {
+        let snapshot = select::find(&repository, text, &filter, &monitor).await?;
+        if filter.accepts(&snapshot) && shown.iter().all(|other| other.id != snapshot.id) {
+            shown.push(snapshot);
+        }
+    }
+    if args.snapshots.is_empty() {
+        for (id, snapshot) in repository.snapshots().await? {
+            match snapshot {
+                Ok(snapshot) if filter.accepts(&snapshot) => shown.push(snapshot),
+                Ok(_) => {}
+                Err(error) => {
+                    damaged += 1;
+                    monitor.problem(Problem { subject: id.to_string(), message: chain(&error) });
                 }
-                shown.push(snapshot);
-            }
-            Ok(_) => {}
-            Err(error) => {
-                damaged += 1;
-                monitor.problem(Problem { subject: id.to_string(), message: chain(&error) });
             }
         }
     }
     monitor.finish();
-    if global.json {
-        shown.iter().for_each(|snapshot| output::json(&to_json(snapshot)));
-    } else {
-        print(&shown);
+    if let Some(count) = args.latest {
+        let by = if args.group_by.is_empty() { &GroupBy::DEFAULT[..] } else { &args.group_by };
+        shown = newest_of_each(shown, by, count.get());
+    }
+    match (global.json, args.group_by.is_empty()) {
+        (true, _) => shown.iter().for_each(|snapshot| output::json(&to_json(snapshot))),
+        (false, true) => print(&shown, args.compact),
+        (false, false) => print_groups(&shown, &args.group_by, args.compact),
     }
     Ok(if damaged > 0 { Exit::Damaged } else { Exit::Done })
+}
+
+impl GroupBy {
+    /// What makes a series of snapshots that follow each other.
+    const DEFAULT: [GroupBy; 3] = [GroupBy::Host, GroupBy::Job, GroupBy::Sources];
+
+    fn of(self, snapshot: &Snapshot) -> (&'static str, String) {
+        match self {
+            GroupBy::Host => ("host", snapshot.host.clone()),
+            GroupBy::Job => ("job", snapshot.job.clone()),
+            GroupBy::Sources => ("sources", sources(snapshot)),
+            GroupBy::Tags => {
+                let mut tags = snapshot.tags.clone();
+                tags.sort();
+                ("tags", tags.join(", "))
+            }
+        }
+    }
+}
+
+fn group(snapshot: &Snapshot, by: &[GroupBy]) -> Vec<(&'static str, String)> {
+    by.iter().map(|by| by.of(snapshot)).collect()
+}
+
+/// Keeps the last `count` of each group; the order stays.
+fn newest_of_each(snapshots: Vec<Snapshot>, by: &[GroupBy], count: usize) -> Vec<Snapshot> {
+    let mut seen: BTreeMap<Vec<(&str, String)>, usize> = BTreeMap::new();
+    let mut kept: Vec<Snapshot> = Vec::new();
+    for snapshot in snapshots.into_iter().rev() {
+        let of_group = seen.entry(group(&snapshot, by)).or_default();
+        *of_group += 1;
+        if *of_group <= count {
+            kept.push(snapshot);
+        }
+    }
+    kept.reverse();
+    kept
+}
+
+fn print_groups(snapshots: &[Snapshot], by: &[GroupBy], is_compact: bool) {
+    let mut groups: BTreeMap<Vec<(&str, String)>, Vec<Snapshot>> = BTreeMap::new();
+    for snapshot in snapshots {
+        groups.entry(group(snapshot, by)).or_default().push(snapshot.clone());
+    }
+    for (at, (group, members)) in groups.iter().enumerate() {
+        let named = |(what, value): &(&str, String)| match value.is_empty() {
+            true => format!("no {what}"),
+            false => format!("{what} {value}"),
+        };
+        if at > 0 {
+            output::line("");
+        }
+        output::line(&group.iter().map(named).collect::<Vec<_>>().join(", "));
+        print(members, is_compact);
+    }
+    if groups.is_empty() {
+        output::say("no snapshots");
+    }
+}
+
+fn sources(snapshot: &Snapshot) -> String {
+    let sources = snapshot.sources.iter().map(|source| display_bytes(source).to_string());
+    sources.collect::<Vec<_>>().join(", ")
 }
 
 fn to_json(snapshot: &Snapshot) -> serde_json::Value {
@@ -87,32 +191,51 @@ fn to_json(snapshot: &Snapshot) -> serde_json::Value {
     })
 }
 
-fn print(snapshots: &[Snapshot]) {
+fn print(snapshots: &[Snapshot], is_compact: bool) {
     if snapshots.is_empty() {
         output::say("no snapshots");
         return;
     }
-    let mut table = output::table(&["id", "time", "host", "job", "tags", "sources", "size", "added"], &[6, 7]);
-    for snapshot in snapshots {
-        let sources: Vec<String> = snapshot.sources.iter().map(|source| display_bytes(source).to_string()).collect();
-        let unread = match snapshot.counts.unreadable {
-            0 => String::new(),
-            unreadable => format!(" ({unreadable} unread)"),
-        };
-        let is_ahead = snapshot.started.is_ahead_of(Clock::System.now());
-        let ahead = if is_ahead { " (dated ahead of this machine's clock)" } else { "" };
-        let missing: String = snapshot.missing.iter().map(|it| format!("\nMISSING {}", it.name)).collect();
-        table.add_row([
+    const COLUMNS: [Column; 9] = [
+        Column::left("ID"),
+        Column::left("TIME"),
+        Column::text("HOST"),
+        Column::text("JOB"),
+        Column::text("TAGS"),
+        Column::text("SOURCES"),
+        Column::right("SIZE"),
+        Column::right("ADDED"),
+        Column::text("NOTE"),
+    ];
+    let row = |snapshot: &Snapshot| {
+        let compact = |text: String| if is_compact { String::new() } else { text };
+        vec![
             snapshot.id.short(),
-            snapshot.started.local(),
+            snapshot.started.local_minute(),
             snapshot.host.clone(),
             snapshot.job.clone(),
             snapshot.tags.join(","),
-            sources.join("\n") + &unread + ahead + &missing,
+            compact(sources(snapshot)),
             ByteSize(snapshot.counts.bytes).to_string(),
-            ByteSize(snapshot.counts.stored_bytes).to_string(),
-        ]);
+            compact(ByteSize(snapshot.counts.stored_bytes).to_string()),
+            note(snapshot),
+        ]
+    };
+    let rows: Vec<Vec<String>> = snapshots.iter().map(row).collect();
+    table::lines(&COLUMNS, &rows, output::wanted_width()).iter().for_each(|line| output::line(line));
+    let zones: BTreeSet<String> = snapshots.iter().map(|snapshot| snapshot.started.local_zone()).collect();
+    let zones = zones.into_iter().collect::<Vec<_>>().join(" and ");
+    output::line(&format!("{}; times in {zones}", output::count(snapshots.len() as u64, "snapshot")));
+}
+
+/// Says what is not as it should be with a snapshot.
+fn note(snapshot: &Snapshot) -> String {
+    let mut notes: Vec<String> = snapshot.missing.iter().map(|it| format!("MISSING {}", it.name)).collect();
+    if snapshot.counts.unreadable > 0 {
+        notes.push(format!("{} unread", output::grouped(snapshot.counts.unreadable)));
     }
-    output::print_table(&table);
-    output::line(&output::count(snapshots.len() as u64, "snapshot"));
+    if snapshot.started.is_ahead_of(Clock::System.now()) {
+        notes.push("dated ahead of this machine's clock".into());
+    }
+    notes.join(", ")
 }

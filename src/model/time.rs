@@ -68,12 +68,41 @@ impl Timestamp {
         Some(instant(civil.to_zoned_datetime(jiff::tz::TimeZone::system()).ok()?.timestamp()))
     }
 
+    /// Returns date and time to the minute in the local time zone (`2026-11-24 02:15`), for narrow tables.
+    pub fn local_minute(self) -> String {
+        match self.zoned() {
+            Some(at) => at.to_zoned_datetime(jiff::tz::TimeZone::system()).strftime("%Y-%m-%d %H:%M").to_string(),
+            None => format!("@{}", self.seconds),
+        }
+    }
+
+    /// Returns how far local time was from UTC at this point: `UTC`, `UTC+1`, `UTC-3:30`.
+    pub fn local_zone(self) -> String {
+        let offset = self.zoned().map_or(0, |at| jiff::tz::TimeZone::system().to_offset(at).seconds());
+        zone_name(offset)
+    }
+
+    /// Returns date, time and zone (`2026-11-24 02:15:00 UTC+1`), for sentences.
+    pub fn local_zoned(self) -> String {
+        format!("{} {}", self.local(), self.local_zone())
+    }
+
     /// Returns date and time to the second in the local time zone (`2026-11-24 02:15:00`), for tables.
     pub fn local(self) -> String {
         match self.zoned() {
             Some(at) => at.to_zoned_datetime(jiff::tz::TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string(),
             None => format!("@{}", self.seconds),
         }
+    }
+}
+
+fn zone_name(seconds: i32) -> String {
+    let (hours, minutes) = (seconds.abs() / 3600, seconds.abs() / 60 % 60);
+    let sign = if seconds < 0 { '-' } else { '+' };
+    match (hours, minutes) {
+        (0, 0) => "UTC".to_owned(),
+        (hours, 0) => format!("UTC{sign}{hours}"),
+        (hours, minutes) => format!("UTC{sign}{hours}:{minutes:02}"),
     }
 }
 
@@ -134,6 +163,13 @@ impl Clock {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn zones_are_named_by_their_distance_from_utc() {
+        for (seconds, name) in [(0, "UTC"), (3600, "UTC+1"), (-12_600, "UTC-3:30"), (20_700, "UTC+5:45")] {
+            assert_eq!(zone_name(seconds), name);
+        }
+    }
 
     #[test]
     fn the_compact_form_round_trips() {

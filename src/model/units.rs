@@ -3,13 +3,13 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// A number of bytes, written `10GiB`, `500 MB` or `1048576`.
+/// A number of bytes, written `10GiB`, `500 MB` or `512B`; a number without a unit means something else to each program, and nothing here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct ByteSize(pub u64);
 
 /// Why a text is not a size.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not a size; write for example 512KiB, 10GiB or 2TB")]
+#[error("{0:?} is not a size with its unit; write for example 512KiB, 10GiB or 2TB")]
 pub struct ParseSizeError(String);
 
 impl FromStr for ByteSize {
@@ -21,7 +21,8 @@ impl FromStr for ByteSize {
         let split = trimmed.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(trimmed.len());
         let (number, unit) = trimmed.split_at(split);
         let factor: u64 = match unit.trim().to_ascii_lowercase().as_str() {
-            "" | "b" => 1,
+            "" if number == "0" => 1,
+            "b" => 1,
             "k" | "ki" | "kib" => 1 << 10,
             "m" | "mi" | "mib" => 1 << 20,
             "g" | "gi" | "gib" => 1 << 30,
@@ -69,7 +70,7 @@ mod tests {
     fn sizes_are_read_with_binary_and_decimal_units() {
         for (text, bytes) in [
             ("0", 0),
-            ("512", 512),
+            ("512B", 512),
             ("4K", 4096),
             ("1.5 GiB", 3 << 29),
             ("2TB", 2_000_000_000_000),
@@ -77,7 +78,7 @@ mod tests {
         ] {
             assert_eq!(text.parse(), Ok(ByteSize(bytes)), "{text}");
         }
-        for bad in ["", "GiB", "1.2.3M", "-1", "5 parsecs", "99999999999T"] {
+        for bad in ["", "512", "20", "1.5", "GiB", "1.2.3M", "-1", "5 parsecs", "99999999999T"] {
             assert!(bad.parse::<ByteSize>().is_err(), "{bad}");
         }
     }

@@ -1,0 +1,113 @@
+//! Tables without lines that fit a terminal: what is empty in every row is left out, what is too long is cut by `…`, and each
+//! row is one line.
+
+use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
+
+/// Columns between two cells.
+const GAP: usize = 2;
+/// What a cell that may be cut keeps at least, with its `…`.
+const LEAST: usize = 5;
+
+/// One column.
+#[derive(Debug, Clone, Copy)]
+pub struct Column {
+    heading: &'static str,
+    is_right: bool,
+    may_be_cut: bool,
+}
+
+impl Column {
+    /// A column whose cells stand left and are never cut.
+    pub const fn left(heading: &'static str) -> Self {
+        Self { heading, is_right: false, may_be_cut: false }
+    }
+
+    /// A column whose cells stand right and are never cut.
+    pub const fn right(heading: &'static str) -> Self {
+        Self { heading, is_right: true, may_be_cut: false }
+    }
+
+    /// A column whose cells stand left and are cut where the table is too wide.
+    pub const fn text(heading: &'static str) -> Self {
+        Self { heading, is_right: false, may_be_cut: true }
+    }
+}
+
+/// Returns the lines of a table, the first of which is the headings; without `width` nothing is cut.
+pub fn lines(columns: &[Column], rows: &[Vec<String>], width: Option<usize>) -> Vec<String> {
+    let longest = |at: usize| rows.iter().map(|row| row[at].width()).max().unwrap_or(0);
+    let kept: Vec<usize> = (0..columns.len()).filter(|&at| longest(at) > 0).collect();
+    let mut widths: Vec<usize> = kept.iter().map(|&at| longest(at).max(columns[at].heading.width())).collect();
+    if let Some(width) = width {
+        let gaps = GAP * kept.len().saturating_sub(1);
+        while widths.iter().sum::<usize>() + gaps > width {
+            let may_be_cut = (0..kept.len()).filter(|&i| columns[kept[i]].may_be_cut && widths[i] > LEAST);
+            let Some(widest) = may_be_cut.max_by_key(|&i| widths[i]) else { break };
+            widths[widest] -= 1;
+        }
+    }
+    let headings: Vec<String> = columns.iter().map(|column| column.heading.to_owned()).collect();
+    let line = |cells: &Vec<String>| {
+        let cells = kept.iter().zip(&widths).map(|(&at, &width)| cell(&cells[at], width, columns[at].is_right));
+        cells.collect::<Vec<_>>().join(&" ".repeat(GAP)).trim_end().to_owned()
+    };
+    std::iter::once(&headings).chain(rows).map(line).collect()
+}
+
+fn cell(text: &str, width: usize, is_right: bool) -> String {
+    let text = cut(text, width);
+    let blanks = " ".repeat(width.saturating_sub(text.width()));
+    if is_right { blanks + &text } else { text + &blanks }
+}
+
+fn cut(text: &str, width: usize) -> String {
+    if text.width() <= width {
+        return text.to_owned();
+    }
+    let mut kept = String::new();
+    let mut used = 1;
+    for c in text.chars() {
+        used += c.width().unwrap_or(0);
+        if used > width {
+            break;
+        }
+        kept.push(c);
+    }
+    kept + "…"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const COLUMNS: [Column; 4] =
+        [Column::left("ID"), Column::text("TAGS"), Column::text("SOURCES"), Column::right("SIZE")];
+
+    fn row(id: &str, tags: &str, sources: &str, size: &str) -> Vec<String> {
+        [id, tags, sources, size].map(str::to_owned).to_vec()
+    }
+
+    #[test]
+    fn what_fits_is_whole_and_empty_columns_are_left_out() {
+        let rows = [row("1", "", "/etc", "5 B"), row("2", "", "/srv/shop", "165 MiB")];
+        assert_eq!(
+            lines(&COLUMNS, &rows, Some(80)),
+            ["ID  SOURCES       SIZE", "1   /etc           5 B", "2   /srv/shop  165 MiB"]
+        );
+    }
+
+    #[test]
+    fn what_is_too_long_is_cut_and_never_wrapped() {
+        let rows =
+            [row("1", "nightly,weekly", "/srv/a/very/long/path", "5 B"), row("2", "", "/日本語日本語", "165 MiB")];
+        for width in [30, 40, 50] {
+            let narrow = lines(&COLUMNS, &rows, Some(width));
+            assert_eq!(narrow.len(), 3);
+            assert!(narrow.iter().all(|line| line.width() <= width), "{narrow:?}");
+            assert!(narrow[1].contains('…') == (width < 50) && narrow[1].ends_with("  5 B"), "{narrow:?}");
+        }
+        assert!(lines(&COLUMNS, &rows, None)[1].contains("nightly,weekly  /srv/a/very/long/path"));
+        // Nothing shorter than what makes sense.
+        assert!(lines(&COLUMNS, &rows, Some(3))[1].contains("nigh…"));
+    }
+}
