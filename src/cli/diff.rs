@@ -17,13 +17,17 @@ use crate::store::OpenMode;
 /// Flags of `diff`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
+Examples:
+  coffre diff 3f9c21d0 latest
+  coffre diff 3f9c21d0:/etc latest --metadata
+
 Signs: + added, - removed, M content changed, T another kind, U only owner, mode, times or attributes changed.")]
 pub struct Args {
     /// The earlier snapshot: ID or ID:PATH
     earlier: String,
     /// The later snapshot; `latest` is the newest
     later: String,
-    /// Show entries with other metadata alone too
+    /// Show also entries of which only owner, mode, times or attributes changed
     #[arg(long)]
     metadata: bool,
     #[command(flatten)]

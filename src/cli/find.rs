@@ -6,7 +6,10 @@ use crate::cli::lines::Lines;
 use crate::cli::ls::{long_line, path_line, to_json};
 use crate::cli::output;
 use crate::cli::select::{self, FilterArgs};
+use crate::cli::when;
+use crate::model::entry::Entry;
 use crate::model::snapshot::Snapshot;
+use crate::model::time::Timestamp;
 use crate::ops::find::find;
 use crate::ops::open_reader;
 use crate::ops::restore::Selection;
@@ -16,7 +19,13 @@ use crate::store::OpenMode;
 /// Flags of `find`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Patterns are those of .gitignore: 'nginx.conf' and '*.sql' match at every depth, '/etc/*.conf' from the top.")]
+Examples:
+  coffre find nginx.conf
+  coffre find -i 'invoice*.pdf' --newest '2026-11-01 12:00' --long
+  coffre find '*.sql' --snapshot latest --host db1
+
+Patterns are those of .gitignore: 'nginx.conf' and '*.sql' match at every depth, '/etc/*.conf' from the top. \
+Exit code 1 says that nothing was found.")]
 pub struct Args {
     /// Names to look for
     #[arg(required = true)]
@@ -24,6 +33,15 @@ pub struct Args {
     /// Look only in this snapshot (repeatable; `latest` is the newest)
     #[arg(long, value_name = "SNAPSHOT")]
     snapshot: Vec<String>,
+    /// Take capital and small letters for the same
+    #[arg(long, short)]
+    ignore_case: bool,
+    /// Only entries that were modified then or later
+    #[arg(long, short = 'O', value_name = "TIME", value_parser = when::parse)]
+    oldest: Option<Timestamp>,
+    /// Only entries that were modified then or earlier
+    #[arg(long, short = 'N', value_name = "TIME", value_parser = when::parse)]
+    newest: Option<Timestamp>,
     /// Show mode, owner, size and time
     #[arg(long, short)]
     long: bool,
@@ -32,7 +50,14 @@ pub struct Args {
 }
 
 pub async fn run(global: &GlobalArgs, args: Args) -> anyhow::Result<Exit> {
-    let wanted = Selection::new(&args.pattern, &[])?;
+    let wanted = match args.ignore_case {
+        true => Selection::of_any_case(&args.pattern)?,
+        false => Selection::new(&args.pattern, &[])?,
+    };
+    let is_timely = |entry: &Entry| {
+        let modified = entry.metadata.mtime;
+        args.oldest.is_none_or(|oldest| modified >= oldest) && args.newest.is_none_or(|newest| modified <= newest)
+    };
     let monitor = global.monitor();
     let repository = global.repository(OpenMode::Read, &monitor).await?;
     let filter = args.filter.filter();
@@ -60,6 +85,9 @@ pub async fn run(global: &GlobalArgs, args: Args) -> anyhow::Result<Exit> {
     let mut shown = None;
     let mut found = 0u64;
     let finding = find(&reader, &snapshots, &wanted, &*monitor, |snapshot, entry| {
+        if !is_timely(entry) {
+            return;
+        }
         found += 1;
         if global.json {
             let mut object = to_json(entry);

@@ -17,6 +17,14 @@ use crate::store::OpenMode;
 
 /// Flags of `ls`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  coffre ls latest
+  coffre ls -l latest:/etc/nginx
+  coffre ls -R -l --sort size --reverse 3f9c21d0:/srv
+  coffre ls --json latest:postgres        # what is known of dumps
+
+Times are those of this machine's zone. Sorting keeps the list in memory.")]
 pub struct Args {
     /// ID or ID:PATH; `latest` is the newest
     snapshot: String,
@@ -26,8 +34,46 @@ pub struct Args {
     /// Show mode, owner, size and time
     #[arg(long, short)]
     long: bool,
+    /// Order of the list
+    #[arg(long, short, value_name = "BY", value_enum, default_value = "name")]
+    sort: SortBy,
+    /// The other way round
+    #[arg(long)]
+    reverse: bool,
     #[command(flatten)]
     filter: FilterArgs,
+}
+
+/// What a list is sorted by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum SortBy {
+    /// The path, directories before what is in them
+    Name,
+    /// The size, smallest first
+    Size,
+    /// The time of modification, oldest first
+    #[value(alias = "mtime")]
+    Time,
+    /// The extension of the name
+    Extension,
+}
+
+impl SortBy {
+    fn key(self, entry: &Entry) -> (i128, Vec<u8>) {
+        match self {
+            SortBy::Name => (0, Vec::new()),
+            SortBy::Size => (i128::from(entry.size()), Vec::new()),
+            SortBy::Time => {
+                let mtime = entry.metadata.mtime;
+                (i128::from(mtime.seconds) * 1_000_000_000 + i128::from(mtime.nanos), Vec::new())
+            }
+            SortBy::Extension => {
+                let name = entry.path.name();
+                let dot = name.iter().rposition(|&byte| byte == b'.');
+                (0, dot.map_or(&[][..], |dot| &name[dot..]).to_vec())
+            }
+        }
+    }
 }
 
 pub async fn run(global: &GlobalArgs, args: Args) -> anyhow::Result<Exit> {
@@ -39,13 +85,27 @@ pub async fn run(global: &GlobalArgs, args: Args) -> anyhow::Result<Exit> {
     monitor.finish();
     let (json, long) = (global.json, args.long);
     let lines = Lines::default();
-    let listing = ls(&reader, &snapshot, within.as_ref(), args.recursive, &*monitor, |entry| match json {
-        true => lines.push(&output::object(&to_json(entry))),
-        false if long => lines.push(&long_line(entry)),
-        false => lines.push(&path_line(entry)),
+    let is_sorted = args.sort != SortBy::Name || args.reverse;
+    let mut gathered = Vec::new();
+    let listing = ls(&reader, &snapshot, within.as_ref(), args.recursive, &*monitor, |entry| {
+        let line = match json {
+            true => output::object(&to_json(entry)),
+            false if long => long_line(entry),
+            false => path_line(entry),
+        };
+        match is_sorted {
+            true => gathered.push((args.sort.key(entry), line)),
+            false => lines.push(&line),
+        }
     });
     let Some(lost) = lines.while_read(listing).await else { return Ok(Exit::ReaderGone) };
     let lost = lost?;
+    // What is equal stays in the order of paths.
+    gathered.sort_by(|(one, _), (other, _)| one.cmp(other));
+    if args.reverse {
+        gathered.reverse();
+    }
+    gathered.iter().for_each(|(_, line)| lines.push(line));
     lines.flush();
     Ok(if lost > 0 { Exit::Damaged } else { Exit::Done })
 }

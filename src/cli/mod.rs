@@ -44,6 +44,7 @@ mod streams;
 mod table;
 mod topics;
 mod verify;
+mod when;
 
 pub use connect::GlobalArgs;
 pub use exit::Exit;
@@ -79,6 +80,10 @@ enum Verb {
     /// Show what differs between two snapshots
     Diff(diff::Args),
     /// Show how much the repository holds and what it saves
+    #[command(after_help = "\
+Examples:
+  coffre stats
+  coffre stats --json | jq .stored_bytes")]
     Stats,
     /// Print a recovery kit with the commands for what is stored, or try one
     Kit(kit::Args),

@@ -20,6 +20,11 @@ const PROGRAM: &str = concat!("coffre ", env!("CARGO_PKG_VERSION"));
 /// Flags of `verify`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
+Examples:
+  coffre verify
+  coffre verify --read-data=5%      # in a crontab: 5\\%
+  coffre verify --read-data
+
 Without --read-data: every object is listed and its size compared with the index, every snapshot, index segment and tree \
 is read, every chunk that a snapshot needs is located. With a part (5%, 10GiB) the packs are read in turn: each run goes \
 on where the last one ended, on whichever host, so that a nightly run reaches everything; 1/7 reads the first of seven \

@@ -29,7 +29,15 @@ impl Selection {
     /// # Errors
     /// The first pattern that is not one.
     pub fn new(include: &[String], exclude: &[String]) -> Result<Self, PatternError> {
-        Ok(Self { include: compile(include)?, exclude: compile(exclude)? })
+        Ok(Self { include: compile(include, false)?, exclude: compile(exclude, false)? })
+    }
+
+    /// Takes what matches a pattern of `include`, capital letters being the same as small ones.
+    ///
+    /// # Errors
+    /// The first pattern that is not one.
+    pub fn of_any_case(include: &[String]) -> Result<Self, PatternError> {
+        Ok(Self { include: compile(include, true)?, exclude: None })
     }
 
     /// Tells whether only what matches a pattern is taken.
@@ -62,11 +70,13 @@ impl Selection {
     }
 }
 
-fn compile(patterns: &[String]) -> Result<Option<Gitignore>, PatternError> {
+fn compile(patterns: &[String], ignores_case: bool) -> Result<Option<Gitignore>, PatternError> {
     if patterns.is_empty() {
         return Ok(None);
     }
     let mut builder = GitignoreBuilder::new("");
+    let wrong = |why: ignore::Error| PatternError { pattern: patterns.join(" "), why: why.to_string() };
+    builder.case_insensitive(ignores_case).map_err(wrong)?;
     for pattern in patterns {
         let wrong = |why: ignore::Error| PatternError { pattern: pattern.clone(), why: why.to_string() };
         builder.add_line(None, pattern).map_err(wrong)?;

@@ -1,0 +1,84 @@
+//! What people type wrong, verb by verb, and the code and words that answer it.
+
+use std::fs;
+
+use crate::support::desk::{Desk, Run};
+
+#[test]
+fn every_mistake_of_the_first_hours_has_its_code() {
+    let desk = Desk::with_repository();
+    desk.backup();
+    fs::write(desk.at("file"), "").expect("written");
+    fs::write(desk.at("empty"), "").expect("written");
+    let nowhere = "s3+http://127.0.0.1:1/bucket/prefix";
+    let table: [(&[&str], i32, &str); 26] = [
+        (&["--password-file", "absent", "snapshots"], 2, "absent"),
+        (&["--password-file", "empty", "snapshots"], 2, "empty"),
+        (&["--password-command", "false", "snapshots"], 2, "failed"),
+        (&["--repo", "", "snapshots"], 2, "--repo LOCATION"),
+        (&["--repo", "s3://hetzner-fsn1/bucket/prefix", "snapshots"], 2, "AWS_ACCESS_KEY_ID"),
+        (&["--repo", "s3://hetzner-fsn2/bucket/prefix", "snapshots"], 2, "hetzner-fsn1"),
+        (&["--repo", "sftp:host/path", "snapshots"], 2, "error: "),
+        (&["--repo", "a", "--repo", "b", "snapshots"], 2, "--repo"),
+        (&["--repo", "absent", "snapshots"], 10, "there is no repository"),
+        (&["backup", "source", "--exclude-file", "absent"], 2, "absent"),
+        (&["backup", "source", "--exclude", "a["], 2, "a["),
+        (&["restore", "latest"], 2, "--target"),
+        (&["restore", "latest", "--target", "file"], 1, "file"),
+        (&["find", "absent"], 1, "nothing found"),
+        (&["ls", "ffff"], 1, "there is no snapshot"),
+        (&["--memory", "10", "stats"], 2, "unit"),
+        (&["--memory", "10MiB", "backup", "source"], 2, "too little"),
+        (&["--limit-upload", "2000", "backup", "source"], 2, "unit"),
+        (&["--limit-upload", "20B", "backup", "source"], 2, "would never end"),
+        (&["--limit-download", "0", "verify"], 2, "would never end"),
+        (&["verify", "--read-data=20"], 2, "no part of the data"),
+        (&["backup", "source", "--exclude-larger-than", "100"], 2, "unit"),
+        (&["check"], 2, "coffre verify"),
+        (&["forget", "--keep-last", "3"], 2, "later version"),
+        (&["key", "list"], 2, "later version"),
+        (&["unlock"], 2, "no locks"),
+    ];
+    for (arguments, code, said) in table {
+        let mut command = desk.command(arguments);
+        if arguments[0].starts_with("--password") {
+            command.env_remove("COFFRE_PASSWORD_FILE");
+        }
+        let run: Run = command.output().expect("runs").into();
+        assert!(run.code == code && run.err.contains(said), "{arguments:?}: {run:?}");
+        assert_eq!(run.out, "", "{arguments:?}");
+    }
+    for verb in ["prune", "copy", "mount", "tag", "repair", "cache", "self-update", "rewrite", "list", "cat", "version"]
+    {
+        let run = desk.run(&[verb]);
+        assert!(
+            run.code == 2 && run.err.starts_with(&format!("error: there is no command `{verb}`\nhint: ")),
+            "{run:?}"
+        );
+    }
+    assert_eq!(desk.run(&["-vv", "snapshots"]).code, 0);
+    let run: Run = desk
+        .command(&["--repo", nowhere, "--give-up-after", "1s", "snapshots"])
+        .env("AWS_ACCESS_KEY_ID", "x")
+        .env("AWS_SECRET_ACCESS_KEY", "y")
+        .output()
+        .expect("runs")
+        .into();
+    assert_eq!(run.code, 7, "{run:?}");
+}
+
+#[test]
+fn a_limited_upload_ends_when_it_is_asked_to() {
+    let desk = Desk::with_repository();
+    fs::write(desk.at("source/large"), crate::support::random_bytes(3, 8 << 20)).expect("written");
+    let packs = || crate::support::files_in(&desk.at("repository")).len();
+    let before = packs();
+    // At this rate the rest takes eight minutes.
+    let mut child = desk.command(&["--limit-upload", "16KiB", "backup", "source"]).spawn().expect("runs");
+    crate::pipes::eventually(|| (packs() > before).then_some(()));
+    rustix::process::kill_process(rustix::process::Pid::from_child(&child), rustix::process::Signal::TERM)
+        .expect("sent");
+    // No matter how slow the machine is: it ends long before the upload would.
+    let code = crate::pipes::eventually(|| child.try_wait().expect("asked"));
+    assert_eq!(code.code(), Some(130));
+}

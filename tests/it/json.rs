@@ -1,0 +1,147 @@
+//! `--json` prints what `docs/json.md` says: every field of every verb, with its type, and none besides.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::support::desk::Desk;
+
+/// Section, event and field, with the type that the page gives it.
+type Fields = BTreeMap<(String, String), BTreeMap<String, String>>;
+
+fn documented() -> Fields {
+    let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/json.md")).expect("there");
+    let mut fields = Fields::new();
+    let (mut section, mut event) = (String::new(), String::new());
+    for line in page.lines() {
+        if let Some(title) = line.strip_prefix("## ") {
+            section = title.to_owned();
+        } else if let Some(name) = line.strip_prefix("### `") {
+            event = name.trim_end_matches('`').to_owned();
+            fields.entry((section.clone(), event.clone())).or_default();
+        } else if let Some(row) = line.strip_prefix("| `") {
+            let cells: Vec<&str> = row.split(" | ").collect();
+            let of_event = fields.get_mut(&(section.clone(), event.clone())).expect("below a heading");
+            of_event.insert(cells[0].trim_end_matches('`').to_owned(), cells[1].to_owned());
+        }
+    }
+    fields
+}
+
+fn type_of(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "boolean",
+        Value::Number(_) => "number",
+        Value::String(_) => "string",
+        Value::Array(_) => "list",
+        Value::Object(_) => "object",
+    }
+}
+
+/// Compares objects with a section of the page; returns the events that came.
+fn compare(fields: &Fields, section: &str, text: &str) -> BTreeSet<String> {
+    let mut events = BTreeSet::new();
+    let mut seen: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for line in text.lines() {
+        let object: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{section}: {error}: {line}"));
+        let event = object["event"].as_str().expect("an event").to_owned();
+        assert!(line.starts_with(&format!("{{\"event\":\"{event}\"")), "{section}: the event comes first: {line}");
+        let known = fields
+            .get(&(section.to_owned(), event.clone()))
+            .or_else(|| fields.get(&("Every command".to_owned(), event.clone())))
+            .unwrap_or_else(|| panic!("docs/json.md has no `{event}` in {section}: {line}"));
+        for (name, value) in object.as_object().expect("an object").iter().filter(|(name, _)| *name != "event") {
+            let said =
+                known.get(name).unwrap_or_else(|| panic!("docs/json.md lacks `{name}` of `{event}` in {section}"));
+            assert!(said.contains(type_of(value)), "{section}: `{event}.{name}` is said to be {said}: {value}");
+            seen.entry(event.clone()).or_default().insert(name.clone());
+        }
+        events.insert(event);
+    }
+    for (event, names) in seen {
+        let known = fields.get(&(section.to_owned(), event.clone()));
+        for (name, said) in known.into_iter().flatten().filter(|(_, said)| !said.contains(", of ")) {
+            assert!(names.contains(name), "{section}: `{event}` has no `{name}` ({said}), which docs/json.md promises");
+        }
+    }
+    events
+}
+
+#[test]
+fn every_field_of_every_verb_is_documented_and_there() {
+    let fields = documented();
+    let desk = Desk::new();
+    fs::create_dir_all(desk.at("source/sub")).expect("made");
+    fs::write(desk.at("source/a"), "one").expect("written");
+    std::os::unix::fs::symlink("a", desk.at("source/link")).expect("linked");
+    rusqlite::Connection::open(desk.at("app.db")).expect("opened").execute_batch("CREATE TABLE t (x);").expect("run");
+    fs::create_dir_all(desk.at("out")).expect("made");
+    fs::write(desk.at("out/extra"), "").expect("written");
+    let spot = format!("latest:{}", desk.at("source").display());
+    let steps: [(&str, &[&str], i32, &[&str]); 16] = [
+        ("coffre init", &["init", "--recovery-kit", "kit"], 0, &["summary"]),
+        ("coffre backup", &["backup", "source"], 0, &["summary"]),
+        ("coffre backup", &["backup", "source", "--sqlite", "app.db", "--dry-run"], 0, &["summary"]),
+        ("coffre backup", &["backup", "source", "--sqlite", "app.db", "--exclude", "a"], 0, &["summary"]),
+        ("coffre snapshots", &["snapshots"], 0, &["snapshot"]),
+        ("coffre ls", &["ls", "-R", "latest"], 0, &["entry"]),
+        ("coffre find", &["find", "sub"], 0, &["entry"]),
+        ("coffre find", &["find", "nothing-of-this-name"], 1, &[]),
+        ("coffre stats", &["stats"], 0, &["summary"]),
+        ("coffre verify", &["verify", "--read-data"], 0, &["summary"]),
+        ("coffre restore", &["restore", &spot, "--target", "out", "--delete", "--yes"], 0, &["extra", "summary"]),
+        ("coffre restore --into-…", &["restore", "latest", "--into-sqlite", "new.db", "--plan"], 0, &["plan"]),
+        ("coffre restore --into-…", &["restore", "latest", "--into-sqlite", "new.db"], 0, &["summary"]),
+        ("coffre kit", &["kit"], 0, &["summary"]),
+        ("Every command", &["ls", "ffff"], 1, &["error"]),
+        ("Every command", &["wat"], 2, &["error"]),
+    ];
+    for (section, arguments, code, events) in steps {
+        let run = desk.run(&[arguments, &["--json"]].concat());
+        assert_eq!(run.code, code, "{arguments:?}: {run:?}");
+        let came = compare(&fields, section, &run.out);
+        assert_eq!(came, events.iter().map(|event| (*event).to_owned()).collect(), "{arguments:?}: {run:?}");
+    }
+    let all = desk.run(&["snapshots", "--json"]).out;
+    let first: Value = serde_json::from_str(all.lines().next().expect("one")).expect("JSON");
+    let diff = desk.run(&["diff", first["id"].as_str().expect("an id"), "latest", "--json"]);
+    assert_eq!(compare(&fields, "coffre diff", &diff.out), ["change", "summary"].map(String::from).into());
+
+    for pack in crate::support::files_in(&desk.at("repository/packs")).keys() {
+        let path = desk.at("repository/packs").join(pack);
+        let mut bytes = fs::read(&path).expect("read");
+        bytes[40] ^= 1;
+        fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("set");
+        fs::write(&path, bytes).expect("written");
+    }
+    let damaged = desk.run(&["verify", "--read-data", "--json"]);
+    assert_eq!(damaged.code, 4, "{damaged:?}");
+    assert!(compare(&fields, "coffre verify", &damaged.out).contains("finding"), "{damaged:?}");
+}
+
+#[test]
+fn progress_is_never_among_the_results_and_objects_only_when_wanted() {
+    let desk = Desk::with_repository();
+    let fields = documented();
+    // Long enough for several objects, however slow the machine is: it waits for them.
+    let script = "echo begun; while [ ! -e go ]; do sleep 0.05; done";
+    let arguments = ["backup", "--json", "--progress", "json", "--command", "slow", "--", "sh", "-c", script];
+    let mut child = desk
+        .command(&arguments)
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .expect("runs");
+    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(child.stderr.take().expect("piped")));
+    let first = lines.next().expect("an object").expect("text");
+    assert!(compare(&fields, "On standard error with --progress json", &first).contains("progress"), "{first}");
+    fs::write(desk.at("go"), "").expect("written");
+    for line in lines {
+        compare(&fields, "On standard error with --progress json", &line.expect("text"));
+    }
+    let run: crate::support::desk::Run = child.wait_with_output().expect("ends").into();
+    assert_eq!((run.code, compare(&fields, "coffre backup", &run.out)), (0, BTreeSet::from(["summary".to_owned()])));
+}
