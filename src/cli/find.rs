@@ -6,7 +6,6 @@ use crate::cli::lines::Lines;
 use crate::cli::ls::{long_line, path_line, to_json};
 use crate::cli::output;
 use crate::cli::select::{self, FilterArgs};
-use crate::cli::when;
 use crate::model::entry::Entry;
 use crate::model::snapshot::Snapshot;
 use crate::model::time::Timestamp;
@@ -37,16 +36,20 @@ pub struct Args {
     #[arg(long, short)]
     ignore_case: bool,
     /// Only entries that were modified then or later
-    #[arg(long, short = 'O', value_name = "TIME", value_parser = when::parse)]
+    #[arg(long, short = 'O', value_name = "TIME", value_parser = time)]
     oldest: Option<Timestamp>,
     /// Only entries that were modified then or earlier
-    #[arg(long, short = 'N', value_name = "TIME", value_parser = when::parse)]
+    #[arg(long, short = 'N', value_name = "TIME", value_parser = time)]
     newest: Option<Timestamp>,
     /// Show mode, owner, size and time
     #[arg(long, short)]
     long: bool,
     #[command(flatten)]
     filter: FilterArgs,
+}
+
+fn time(text: &str) -> Result<Timestamp, String> {
+    Timestamp::parse_local(text).ok_or_else(|| "write for example 2026-11-24 or '2026-11-24 02:15'".into())
 }
 
 pub async fn run(global: &GlobalArgs, args: Args) -> anyhow::Result<Exit> {

@@ -44,7 +44,6 @@ mod streams;
 mod table;
 mod topics;
 mod verify;
-mod when;
 
 pub use connect::GlobalArgs;
 pub use exit::Exit;
