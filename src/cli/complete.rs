@@ -18,8 +18,14 @@ use crate::repository::Repository;
 use crate::store::location::Location;
 use crate::store::{OpenMode, OpenOptions, Store};
 
-/// How long somebody who types waits for a store.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// Seconds that somebody who types waits for a store.
+const PATIENCE: u64 = 3;
+
+/// Returns how long to wait: the usual time, or what the variable says.
+fn patience() -> Duration {
+    let seconds = std::env::var("COFFRE_COMPLETION_SECONDS").ok().and_then(|text| text.parse().ok());
+    Duration::from_secs(seconds.unwrap_or(PATIENCE))
+}
 
 /// Flags of `complete`.
 #[derive(Debug, clap::Args)]
@@ -59,9 +65,11 @@ pub async fn run(mut program: Command, args: Args) -> anyhow::Result<Exit> {
     };
     let found = match wanted(&program, &words) {
         Wanted::Words(found) => found,
-        Wanted::Snapshot => tokio::time::timeout(PATIENCE, snapshots(&words)).await.ok().flatten().unwrap_or_default(),
+        Wanted::Snapshot => {
+            tokio::time::timeout(patience(), snapshots(&words)).await.ok().flatten().unwrap_or_default()
+        }
         Wanted::Label(kind) => {
-            tokio::time::timeout(PATIENCE, labels(&words, kind)).await.ok().flatten().unwrap_or_default()
+            tokio::time::timeout(patience(), labels(&words, kind)).await.ok().flatten().unwrap_or_default()
         }
         Wanted::Other => Vec::new(),
     };

@@ -63,6 +63,7 @@ fn environment(program: &Command) -> Section {
             "COFFRE_PASSWORD",
             "The passphrase itself. A file is better: other processes of the same user can read an environment.",
         ),
+        ("COFFRE_COMPLETION_SECONDS", "Seconds that completion in a shell waits for the store, in place of 3."),
         (
             "COFFRE_POSTGRES_BIN, COFFRE_MYSQL_BIN",
             "Directory of the client programs of PostgreSQL, or of MariaDB and MySQL.",
