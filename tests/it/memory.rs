@@ -103,6 +103,11 @@ async fn a_stream_of_very_many_chunks_keeps_to_the_memory_given() {
     noise(&desk.at("block"), 1);
     let script = format!("cat {0}/noise; for i in $(seq 200); do cat {0}/block; done", desk.directory.path().display());
     keeps(&desk, LEAST, &["backup", "--command", "large.sql", "--", "sh", "-c", &script]);
+    let target = desk.at("out");
+    let target = target.to_str().expect("plain");
+    keeps(&desk, LEAST, &["restore", "latest", "--target", target]);
+    assert_eq!(std::fs::metadata(desk.at("out/large.sql")).expect("restored").len(), 300 << 20);
+    keeps(&desk, LEAST, &["restore", "latest", "--target", target]);
     keeps(&desk, LEAST, &["dump", "latest:large.sql"]);
     keeps(&desk, LEAST, &["verify", "--read-data"]);
     keeps(&desk, LEAST, &["backup", "--command", "large.sql", "--", "sh", "-c", &script]);
