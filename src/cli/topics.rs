@@ -82,7 +82,10 @@ fn environment(program: &Command) -> Section {
     }
     blocks.extend(named);
     blocks.extend(entries(&[
-        ("AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN", "Keys to the bucket."),
+        (
+            "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN",
+            "Keys to the bucket. Programs that coffre runs do not get them, nor AWS_SECURITY_TOKEN, nor secrets in COFFRE_ variables.",
+        ),
         ("AWS_PROFILE", "Profile of the shared credentials file to take them from instead."),
         ("AWS_SHARED_CREDENTIALS_FILE", "That file, in place of ~/.aws/credentials."),
         ("AWS_REGION, AWS_DEFAULT_REGION", "Region to sign for at an endpoint that is not known by name."),
