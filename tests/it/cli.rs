@@ -22,7 +22,10 @@ fn the_main_job_works_from_init_to_verify() {
     let list = desk.run(&["snapshots", "--tag", "nightly", "--job", "files", "--host", "host1"]);
     assert_eq!(list.code, 0);
     assert!(list.out.starts_with("ID        TIME"), "{list:?}");
-    assert!(list.out.contains(source.to_str().expect("plain")) && list.out.ends_with("1 snapshot\n"), "{list:?}");
+    assert!(
+        list.out.contains(source.to_str().expect("plain")) && list.out.ends_with("1 snapshot; times in UTC\n"),
+        "{list:?}"
+    );
 
     let spot = format!("latest:{}", source.display());
     assert_eq!(

@@ -75,7 +75,9 @@ fn every_field_of_every_verb_is_documented_and_there() {
     let fields = documented();
     let desk = Desk::new();
     fs::create_dir_all(desk.at("source/sub")).expect("made");
-    fs::write(desk.at("source/a"), "one").expect("written");
+    for name in ["a", "b", "c", "d"] {
+        fs::write(desk.at(&format!("source/{name}")), "one").expect("written");
+    }
     std::os::unix::fs::symlink("a", desk.at("source/link")).expect("linked");
     rusqlite::Connection::open(desk.at("app.db")).expect("opened").execute_batch("CREATE TABLE t (x);").expect("run");
     fs::create_dir_all(desk.at("out")).expect("made");
