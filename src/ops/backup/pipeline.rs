@@ -176,8 +176,8 @@ pub(super) fn run(writer: &Writer, work: Work, runtime: &Handle) -> Result<Assem
                 if let Some(files) = scanned {
                     let bytes = streams.streams.iter().map(|stream| stream.size).sum();
                     let done = Totals { entries: Some(streams.streams.len() as u64), bytes: Some(bytes) };
-                    let (monitor, is_over) = (&*monitor, &scan_over);
-                    scope.spawn(move || scan(files, done, monitor, is_over));
+                    let (monitor, is_over, reading) = (&*monitor, &scan_over, &reading);
+                    scope.spawn(move || scan(files, done, monitor, is_over, reading));
                 }
                 let (guard, is_over) = (guard(), OnDrop(&scan_over));
                 let plan = move || {
@@ -186,8 +186,9 @@ pub(super) fn run(writer: &Writer, work: Work, runtime: &Handle) -> Result<Assem
                 };
                 (Ok(streams), Some(scope.spawn(plan)))
             }
-            (streams, _) => {
+            (streams, walk) => {
                 drop(planner);
+                reading.during(|| drop(walk));
                 (streams, None)
             }
         };

@@ -70,6 +70,8 @@ impl Planner<'_> {
         if self.all(&mut walk, &mut parent, &mut passed) {
             passed.parent_held = parent.held(|| self.is_stopped());
         }
+        // It ends with its threads, which may wait for a dead mount that the walk itself never came to.
+        self.reading.during(|| drop(walk));
         passed
     }
 

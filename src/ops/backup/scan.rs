@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::ops::backup::reading::Reading;
 use crate::progress::{Monitor, Totals};
 use crate::source::files::{Walk, WalkOptions, Walked};
 
@@ -9,12 +10,12 @@ use crate::source::files::{Walk, WalkOptions, Walked};
 const AHEAD_ENTRIES: usize = 4096;
 
 /// Counts what `files` has and says so at the end, with what is `done` besides. Problems are told by the walk that matters.
-pub(super) fn scan(files: &WalkOptions, done: Totals, monitor: &dyn Monitor, is_over: &AtomicBool) {
-    let Ok(walk) = Walk::with_ahead(&WalkOptions { threads: 1, ..files.clone() }, AHEAD_ENTRIES) else { return };
+pub(super) fn scan(files: &WalkOptions, done: Totals, monitor: &dyn Monitor, is_over: &AtomicBool, reading: &Reading) {
+    let Ok(mut walk) = Walk::with_ahead(&WalkOptions { threads: 1, ..files.clone() }, AHEAD_ENTRIES) else { return };
     let (mut entries, mut bytes) = (done.entries.unwrap_or(0), done.bytes.unwrap_or(0));
-    for walked in walk {
+    while let Some(walked) = reading.during(|| walk.next()) {
         if is_over.load(Ordering::Relaxed) {
-            return;
+            return reading.during(|| drop(walk));
         }
         if let Walked::Entry(entry) = walked {
             entries += 1;
