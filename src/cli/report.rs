@@ -11,6 +11,7 @@ use crate::database::DatabaseError;
 use crate::ops::LookError;
 use crate::ops::backup::BackupError;
 use crate::ops::dump::DumpError;
+use crate::ops::restore::RestoreError;
 use crate::ops::restore_database::RestoreDatabaseError;
 use crate::repository::OpenError;
 use crate::repository::index::IndexError;
@@ -119,6 +120,9 @@ fn hint(error: &anyhow::Error) -> Option<String> {
         }
         if let Some(error) = cause.downcast_ref::<DatabaseError>() {
             return Some(database_hint(error));
+        }
+        if let Some(RestoreError::NothingMatches { .. } | RestoreError::NoSuchPath { .. }) = cause.downcast_ref() {
+            return Some("`coffre find PATTERN` and `coffre ls -R SNAPSHOT` tell what there is".into());
         }
         if let Some(DumpError::Look(LookError::NoSuchPath { .. })) = cause.downcast_ref() {
             let hint = "`coffre ls -R SNAPSHOT` lists what there is, and --job NAME chooses among jobs; nothing was written: a file that \

@@ -10,7 +10,7 @@ use crate::cli::restore_database::{self, IntoDatabaseArgs};
 use crate::cli::restore_report;
 use crate::cli::select::{self, FilterArgs};
 use crate::cli::signals::cancel_on_signals;
-use crate::ops::restore::{Overwrite, RestoreOptions, Selection, count_extras, remove_extras, restore};
+use crate::ops::restore::{Overwrite, PatternError, RestoreOptions, Selection, count_extras, remove_extras, restore};
 use crate::store::OpenMode;
 use crate::target::files::TargetOptions;
 
@@ -30,14 +30,29 @@ pub struct Args {
     /// ID or ID:PATH; an id may be cut short, `latest` is the newest
     snapshot: String,
     /// Directory to restore into; / for the places where everything was
-    #[arg(long, short, value_name = "DIR", required_unless_present_any = ["into_postgres", "into_mysql", "into_sqlite"])]
+    #[arg(long, short, value_name = "DIR")]
     target: Option<PathBuf>,
     /// Restore only what matches, as in .gitignore (repeatable)
     #[arg(long, short, value_name = "PATTERN")]
     include: Vec<String>,
+    /// The same, upper and lower case being one (repeatable)
+    #[arg(long, value_name = "PATTERN")]
+    iinclude: Vec<String>,
+    /// Read such patterns from a file (repeatable)
+    #[arg(long, value_name = "FILE")]
+    include_file: Vec<PathBuf>,
     /// Leave out what matches (repeatable)
     #[arg(long, short, value_name = "PATTERN")]
     exclude: Vec<String>,
+    /// The same, upper and lower case being one (repeatable)
+    #[arg(long, value_name = "PATTERN")]
+    iexclude: Vec<String>,
+    /// Read such patterns from a file (repeatable)
+    #[arg(long, value_name = "FILE")]
+    exclude_file: Vec<PathBuf>,
+    /// When what is in the target is replaced
+    #[arg(long, value_name = "WHEN", value_enum, default_value_t = When::IfChanged)]
+    overwrite: When,
     /// Remove what is in the target and not in the snapshot, after showing it
     #[arg(long)]
     delete: bool,
@@ -62,12 +77,53 @@ pub struct Args {
     database: IntoDatabaseArgs,
 }
 
+/// When what is in the target is replaced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum When {
+    /// Where its content differs
+    IfChanged,
+    /// Always, without a look at its content
+    Always,
+    /// Where it is older than in the snapshot
+    IfNewer,
+    /// Never: what is there stays as it is
+    Never,
+}
+
+impl From<When> for Overwrite {
+    fn from(when: When) -> Self {
+        match when {
+            When::IfChanged => Overwrite::IfChanged,
+            When::Always => Overwrite::Always,
+            When::IfNewer => Overwrite::IfNewer,
+            When::Never => Overwrite::Never,
+        }
+    }
+}
+
+impl Args {
+    fn selection(&self) -> Result<Selection, PatternError> {
+        Selection::default()
+            .including(&self.include, &self.include_file, false)?
+            .including(&self.iinclude, &[], true)?
+            .excluding(&self.exclude, &self.exclude_file, false)?
+            .excluding(&self.iexclude, &[], true)
+    }
+}
+
 pub async fn run(global: &GlobalArgs, args: Args) -> anyhow::Result<Exit> {
     let (wanted, within) = select::parse(&args.snapshot)?;
+    let selection = args.selection();
     let Some(target) = args.target else {
+        if !args.database.names_a_target() {
+            return Err(usage(
+                "where to? Name a directory with --target DIR, or a database with --into-postgres URL, --into-mysql URL or \
+                 --into-sqlite FILE",
+            ));
+        }
         return restore_database::run(global, args.database, (&wanted, within), &args.filter).await;
     };
-    let selection = Selection::new(&args.include, &args.exclude)?;
+    let selection = selection?;
     if args.delete && selection.has_includes() {
         return Err(usage("--delete does not go with --include: what it leaves out would be removed"));
     }
@@ -85,7 +141,7 @@ pub async fn run(global: &GlobalArgs, args: Args) -> anyhow::Result<Exit> {
         within,
         selection,
         only: None,
-        overwrite: Overwrite::default(),
+        overwrite: args.overwrite.into(),
         target: target.clone(),
         target_options: TargetOptions { numeric_ids: args.numeric_ids, sparse: args.sparse },
         trust_times: args.trust_times,

@@ -74,8 +74,29 @@ pub struct IntoDatabaseArgs {
 }
 
 /// Flags that only mean something for files.
-const FILE_FLAGS: [&str; 9] =
-    ["target", "include", "exclude", "delete", "yes", "dry_run", "numeric_ids", "sparse", "trust_times"];
+const FILE_FLAGS: [&str; 14] = [
+    "target",
+    "include",
+    "exclude",
+    "delete",
+    "yes",
+    "dry_run",
+    "numeric_ids",
+    "sparse",
+    "trust_times",
+    "iinclude",
+    "include_file",
+    "iexclude",
+    "exclude_file",
+    "overwrite",
+];
+
+impl IntoDatabaseArgs {
+    /// Tells whether a database is named to restore into.
+    pub fn names_a_target(&self) -> bool {
+        self.into_postgres.is_some() || self.into_mysql.is_some() || self.into_sqlite.is_some()
+    }
+}
 
 pub async fn run(
     global: &GlobalArgs,

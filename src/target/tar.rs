@@ -84,15 +84,15 @@ impl<W: Write> TarTarget<W> {
             EntryKind::Socket => return Ok(Put::Unsupported("a tar archive cannot hold sockets")),
         };
 
-        let mut records: Vec<(String, Vec<u8>)> = Vec::new();
+        let mut records: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
         let fields = header.as_ustar_mut().expect("made as ustar above");
         fields.name[..name.len().min(NAME_MAX)].copy_from_slice(&name[..name.len().min(NAME_MAX)]);
         fields.linkname[..link.len().min(NAME_MAX)].copy_from_slice(&link[..link.len().min(NAME_MAX)]);
         if name.len() > NAME_MAX {
-            records.push(("path".into(), name));
+            records.push((b"path".to_vec(), name));
         }
         if link.len() > NAME_MAX {
-            records.push(("linkpath".into(), link));
+            records.push((b"linkpath".to_vec(), link));
         }
         for (field, text) in [(&mut fields.uname, &m.user), (&mut fields.gname, &m.group)] {
             if let Some(text) = text.as_ref().filter(|text| text.len() < field.len()) {
@@ -101,19 +101,17 @@ impl<W: Write> TarTarget<W> {
         }
         for (key, id) in [("uid", m.uid), ("gid", m.gid)] {
             if id > 0o7_777_777 {
-                records.push((key.into(), id.to_string().into_bytes()));
+                records.push((key.as_bytes().to_vec(), id.to_string().into_bytes()));
             }
         }
         if size > OCTAL_MAX {
-            records.push(("size".into(), size.to_string().into_bytes()));
+            records.push((b"size".to_vec(), size.to_string().into_bytes()));
         }
         if m.mtime.nanos != 0 || m.mtime.seconds < 0 {
-            records.push(("mtime".into(), decimal_time(m.mtime.seconds, m.mtime.nanos)));
+            records.push((b"mtime".to_vec(), decimal_time(m.mtime.seconds, m.mtime.nanos)));
         }
         for (key, value) in &m.xattrs {
-            if let Ok(key) = std::str::from_utf8(key) {
-                records.push((format!("SCHILY.xattr.{key}"), value.clone()));
-            }
+            records.push((attribute_key(key), value.clone()));
         }
         header.set_entry_type(kind);
         header.set_mode(m.mode & 0o7777);
@@ -127,7 +125,7 @@ impl<W: Write> TarTarget<W> {
         }
         header.set_cksum();
         if !records.is_empty() {
-            self.builder.append_pax_extensions(records.iter().map(|(key, value)| (key.as_str(), value.as_slice())))?;
+            self.put_records(&records)?;
         }
         let mut counted = content.take(size);
         self.builder.append(&header, &mut counted)?;
@@ -137,6 +135,17 @@ impl<W: Write> TarTarget<W> {
         Ok(Put::Written)
     }
 
+    /// Writes the records that belong to the next entry. Keys are bytes: names of attributes need not be UTF-8.
+    fn put_records(&mut self, records: &[(Vec<u8>, Vec<u8>)]) -> io::Result<()> {
+        let body: Vec<u8> = records.iter().flat_map(|(key, value)| pax_record(key, value)).collect();
+        let mut header = Header::new_ustar();
+        header.set_entry_type(EntryType::XHeader);
+        header.set_size(body.len() as u64);
+        header.set_mode(0o644);
+        header.set_cksum();
+        self.builder.append(&header, body.as_slice())
+    }
+
     /// Ends the archive.
     ///
     /// # Errors
@@ -144,6 +153,29 @@ impl<W: Write> TarTarget<W> {
     pub fn finish(self) -> io::Result<()> {
         self.builder.into_inner()?.flush()
     }
+}
+
+/// The key of an extended attribute. In its name `=`, which would end the key, is written `%3D`, and `%` `%25`, as GNU tar does.
+fn attribute_key(name: &[u8]) -> Vec<u8> {
+    let mut key = b"SCHILY.xattr.".to_vec();
+    for &byte in name {
+        match byte {
+            b'=' => key.extend_from_slice(b"%3D"),
+            b'%' => key.extend_from_slice(b"%25"),
+            byte => key.push(byte),
+        }
+    }
+    key
+}
+
+/// Writes `LENGTH KEY=VALUE` and a newline; the length counts all of it, its own digits too.
+fn pax_record(key: &[u8], value: &[u8]) -> Vec<u8> {
+    let rest = key.len() + value.len() + 3;
+    let mut length = rest;
+    while length != rest + length.to_string().len() {
+        length = rest + length.to_string().len();
+    }
+    [length.to_string().as_bytes(), b" ", key, b"=", value, b"\n"].concat()
 }
 
 /// Writes seconds and nanoseconds as one decimal number; before 1970 the nanoseconds still count forward.
@@ -162,5 +194,18 @@ mod tests {
     fn times_before_the_epoch_are_one_negative_number() {
         assert_eq!(decimal_time(-1, 750_000_000), b"-0.250000000");
         assert_eq!(decimal_time(12, 5), b"12.000000005");
+    }
+
+    #[test]
+    fn a_record_counts_its_own_length() {
+        assert_eq!(pax_record(b"path", b"x"), b"9 path=x\n");
+        assert_eq!(pax_record(b"a", b"bb"), b"7 a=bb\n");
+        assert_eq!(pax_record(&[b'k'; 93], b"v"), [b"99 ".as_slice(), &[b'k'; 93], b"=v\n"].concat().as_slice());
+        assert_eq!(pax_record(&[b'k'; 94], b"v"), [b"101 ".as_slice(), &[b'k'; 94], b"=v\n"].concat().as_slice());
+    }
+
+    #[test]
+    fn names_of_attributes_are_kept_whatever_is_in_them() {
+        assert_eq!(attribute_key(b"user.a=b%\xff"), b"SCHILY.xattr.user.a%3Db%25\xff");
     }
 }

@@ -139,7 +139,7 @@ fn every_mistake_has_its_code_and_a_hint() {
     let cases: [(&[&str], i32, &str); 14] = [
         (&["--repo", "nowhere", "snapshots"], 10, "error: there is no repository at nowhere\nhint: "),
         (&["init", "--show-identity"], 1, "error: there is a repository at "),
-        (&["restore", "latest"], 2, "--target <DIR>"),
+        (&["restore", "latest"], 2, "--target DIR, or a database with --into-postgres URL"),
         (&["restore", "ffff", "--target", "x"], 1, "error: there is no snapshot \"ffff\"\nhint: `coffre snapshots`"),
         (&["restore", "latest:/absent", "--target", "x"], 1, "has no /absent\n"),
         (&["restore", "latest", "--target", "x", "--delete"], 2, "add --yes"),

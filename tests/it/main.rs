@@ -32,6 +32,7 @@ mod restore;
 mod restore_attributes;
 mod restore_delete;
 mod restore_links;
+mod restore_options;
 mod restore_truth;
 mod s3_faults;
 mod screens;

@@ -1,12 +1,13 @@
-//! Which entries of a snapshot are restored: patterns as in `.gitignore`, against paths in the snapshot.
+//! Which entries of a snapshot are restored: patterns as a backup takes them, against paths in the snapshot.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
 
 use crate::model::path::EntryPath;
+use crate::source::files::{argument, at_any_depth};
 
 /// Why a pattern cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -19,8 +20,8 @@ pub struct PatternError {
 /// A choice of entries.
 #[derive(Debug, Clone, Default)]
 pub struct Selection {
-    include: Option<Gitignore>,
-    exclude: Option<Gitignore>,
+    include: Vec<Gitignore>,
+    exclude: Vec<Gitignore>,
 }
 
 impl Selection {
@@ -29,7 +30,7 @@ impl Selection {
     /// # Errors
     /// The first pattern that is not one.
     pub fn new(include: &[String], exclude: &[String]) -> Result<Self, PatternError> {
-        Ok(Self { include: compile(include, false)?, exclude: compile(exclude, false)? })
+        Self::default().including(include, &[], false)?.excluding(exclude, &[], false)
     }
 
     /// Takes what matches a pattern of `include`, capital letters being the same as small ones.
@@ -37,52 +38,72 @@ impl Selection {
     /// # Errors
     /// The first pattern that is not one.
     pub fn of_any_case(include: &[String]) -> Result<Self, PatternError> {
-        Ok(Self { include: compile(include, true)?, exclude: None })
+        Self::default().including(include, &[], true)
+    }
+
+    /// Takes also what matches one of `patterns`, or a line of one of `files`, upper and lower case being one if wanted.
+    ///
+    /// # Errors
+    /// The first pattern that is not one, or file that cannot be read.
+    pub fn including(mut self, patterns: &[String], files: &[PathBuf], any_case: bool) -> Result<Self, PatternError> {
+        self.include.extend(compile(patterns, files, any_case)?);
+        Ok(self)
+    }
+
+    /// Leaves out also what matches one of `patterns`, or a line of one of `files`.
+    ///
+    /// # Errors
+    /// As [`Selection::including`].
+    pub fn excluding(mut self, patterns: &[String], files: &[PathBuf], any_case: bool) -> Result<Self, PatternError> {
+        self.exclude.extend(compile(patterns, files, any_case)?);
+        Ok(self)
     }
 
     /// Tells whether only what matches a pattern is taken.
     pub fn has_includes(&self) -> bool {
-        self.include.is_some()
+        !self.include.is_empty()
     }
 
     /// Tells whether everything is taken.
     pub fn is_everything(&self) -> bool {
-        self.include.is_none() && self.exclude.is_none()
+        self.include.is_empty() && self.exclude.is_empty()
     }
 
     /// Tells whether an entry is taken. What is in a matching directory matches.
     pub fn takes(&self, path: &EntryPath, is_directory: bool) -> bool {
-        let matches = |patterns: &Gitignore| {
-            let path = Path::new(OsStr::from_bytes(path.as_bytes()));
-            patterns.matched_path_or_any_parents(path, is_directory).is_ignore()
-        };
-        self.include.as_ref().is_none_or(matches) && !self.exclude.as_ref().is_some_and(matches)
+        let path = Path::new(OsStr::from_bytes(path.as_bytes()));
+        self.decides(|patterns| patterns.matched_path_or_any_parents(path, is_directory).is_ignore())
     }
-}
 
-impl Selection {
     /// Tells whether an entry itself is taken, whatever is above it.
     pub fn names(&self, path: &EntryPath, is_directory: bool) -> bool {
-        let matches = |patterns: &Gitignore| {
-            patterns.matched(Path::new(OsStr::from_bytes(path.as_bytes())), is_directory).is_ignore()
-        };
-        self.include.as_ref().is_none_or(matches) && !self.exclude.as_ref().is_some_and(matches)
+        let path = Path::new(OsStr::from_bytes(path.as_bytes()));
+        self.decides(|patterns| patterns.matched(path, is_directory).is_ignore())
+    }
+
+    fn decides(&self, matches: impl Fn(&Gitignore) -> bool) -> bool {
+        (self.include.is_empty() || self.include.iter().any(&matches)) && !self.exclude.iter().any(&matches)
     }
 }
 
-fn compile(patterns: &[String], ignores_case: bool) -> Result<Option<Gitignore>, PatternError> {
-    if patterns.is_empty() {
+fn compile(patterns: &[String], files: &[PathBuf], any_case: bool) -> Result<Option<Gitignore>, PatternError> {
+    if patterns.is_empty() && files.is_empty() {
         return Ok(None);
     }
+    let wrong = |pattern: &str, why: String| PatternError { pattern: pattern.to_owned(), why };
     let mut builder = GitignoreBuilder::new("");
-    let wrong = |why: ignore::Error| PatternError { pattern: patterns.join(" "), why: why.to_string() };
-    builder.case_insensitive(ignores_case).map_err(wrong)?;
-    for pattern in patterns {
-        let wrong = |why: ignore::Error| PatternError { pattern: pattern.clone(), why: why.to_string() };
-        builder.add_line(None, pattern).map_err(wrong)?;
+    builder.case_insensitive(any_case).map_err(|error| wrong("", error.to_string()))?;
+    let mut lines: Vec<String> = patterns.iter().map(|pattern| argument(pattern)).collect();
+    for path in files {
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            wrong(&path.display().to_string(), format!("the file of patterns cannot be read: {error}"))
+        })?;
+        lines.extend(text.trim_start_matches('\u{feff}').lines().map(str::to_owned));
     }
-    let wrong = |why: ignore::Error| PatternError { pattern: patterns.join(" "), why: why.to_string() };
-    builder.build().map(Some).map_err(wrong)
+    for line in &lines {
+        builder.add_line(None, &at_any_depth(line)).map_err(|error| wrong(line, error.to_string()))?;
+    }
+    builder.build().map(Some).map_err(|error| wrong(&lines.join(" "), error.to_string()))
 }
 
 #[cfg(test)]
@@ -102,5 +123,23 @@ mod tests {
         assert!(choose(&["/srv/db/"], &[], "srv/db/x.txt"));
         assert!(!choose(&["/srv"], &["*.log"], "srv/x.log"));
         assert!(!choose(&[], &["cache/"], "srv/cache/x"));
+        assert!(choose(&["db/x.txt"], &[], "srv/db/x.txt"), "a slash inside ties to nothing, as in a backup");
+        assert!(choose(&["#x#"], &[], "srv/#x#"));
+        assert!(!choose(&["*.SQL"], &[], "srv/db/x.sql"));
+    }
+    #[test]
+    fn patterns_come_from_files_and_without_regard_to_case() {
+        let scratch = tempfile::tempdir().expect("a temporary directory");
+        let file = scratch.path().join("patterns");
+        std::fs::write(&file, "\u{feff}# a comment\r\n*.sql\r\n\n/etc\n").expect("written");
+        let takes = |selection: &Selection, path: &str| selection.takes(&EntryPath::new(path).expect("safe"), false);
+        let chosen = Selection::default().including(&[], std::slice::from_ref(&file), false).expect("patterns");
+        assert!(takes(&chosen, "srv/a.sql") && takes(&chosen, "etc/fstab") && !takes(&chosen, "srv/etc/fstab"));
+        assert!(!takes(&chosen, "srv/A.SQL"));
+        let any_case = chosen.including(&["*.Md".into()], &[], true).expect("patterns");
+        assert!(takes(&any_case, "a.sql") && takes(&any_case, "README.MD") && !takes(&any_case, "A.SQL"));
+        let left_out = any_case.excluding(&["readme*".into()], &[], true).expect("patterns");
+        assert!(!takes(&left_out, "README.MD") && takes(&left_out, "other.md"));
+        assert!(Selection::default().excluding(&[], &[scratch.path().join("none")], false).is_err());
     }
 }

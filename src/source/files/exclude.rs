@@ -87,7 +87,7 @@ fn is_cache_tag(directory: BorrowedFd<'_>) -> bool {
 }
 
 /// A pattern from the command line has no comments: its first `#` is meant.
-fn argument(pattern: &str) -> String {
+pub(crate) fn argument(pattern: &str) -> String {
     if pattern.starts_with('#') { format!("\\{pattern}") } else { pattern.to_owned() }
 }
 
@@ -146,7 +146,7 @@ fn add(
 }
 
 /// Lets a pattern with a slash inside match at any depth unless it starts with one.
-fn at_any_depth(line: &str) -> String {
+pub(crate) fn at_any_depth(line: &str) -> String {
     let (sign, body) = match line.strip_prefix('!') {
         Some(body) => ("!", body),
         None => ("", line),

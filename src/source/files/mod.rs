@@ -12,6 +12,7 @@ mod read;
 mod roots;
 mod walk;
 
+pub(crate) use exclude::{argument, at_any_depth};
 pub use expand::expand;
 pub use found::{EntryError, FoundEntry, FoundKind};
 pub use read::{FileReader, ReadSummary};
