@@ -238,7 +238,7 @@ fn parse_group_by(text: &str) -> Result<GroupBy, String> {
     Ok(by)
 }
 
-/// The repository, its cache and the passphrase: a backup of these grows by itself every night, and helps nobody who has lost
+/// The repository, its cache, the passphrase and the recovery kits that were written from here: a backup of these grows by itself every night, and helps nobody who has lost
 /// them.
 fn own_places(global: &GlobalArgs, repository: &Repository) -> Vec<PathBuf> {
     let directory = match global.location() {
@@ -246,7 +246,8 @@ fn own_places(global: &GlobalArgs, repository: &Repository) -> Vec<PathBuf> {
         _ => None,
     };
     let password = global.password.file().map(PathBuf::from);
-    [directory, repository.cache().trees().parent().map(PathBuf::from), password].into_iter().flatten().collect()
+    let cache = repository.cache().trees().parent().map(PathBuf::from);
+    [directory, cache, password].into_iter().flatten().chain(repository.cache().kits()).collect()
 }
 
 fn summary_json(report: &BackupReport, problems: u64, dry_run: bool, elapsed: Duration) -> serde_json::Value {

@@ -187,7 +187,8 @@ TO RESTORE on a machine that has nothing
             );
             let known = s3.provider.endpoint.map(|_| {
                 let country = s3.provider.country.unwrap_or_default();
-                format!("{}, {country}: {}, region {}", s3.provider.label, s3.endpoint_url(), s3.provider.region)
+                let (label, region) = (&s3.provider.label, &s3.provider.region);
+                format!("{label}, {country}, region {region}:\n   {}", s3.endpoint_url())
             });
             let known = known.unwrap_or_else(|| format!("{}, bucket {}", s3.endpoint_url(), s3.bucket));
             let _ = writeln!(text, "\n   The store: {known}.");

@@ -154,7 +154,7 @@ fn coffres_own_places_are_left_out_unless_they_are_named() {
     desk.backup();
     let run = desk.run(&["backup", "."]);
     assert_eq!(run.code, 0, "{run:?}");
-    let own = ["repository", "password"].map(|name| desk.at(name).display().to_string());
+    let own = ["repository", "password", "kit"].map(|name| desk.at(name).display().to_string());
     for path in &own {
         assert!(
             run.out.contains(&format!("left out   {path}, which is coffre's own; name it to store it, too")),
@@ -163,7 +163,7 @@ fn coffres_own_places_are_left_out_unless_they_are_named() {
     }
     let listed = desk.run(&["ls", "-R", "latest"]).out;
     assert!(
-        listed.contains("source/a.txt") && !listed.contains("repository") && !listed.contains("password"),
+        listed.contains("source/a.txt") && ["repository", "password", "/kit"].iter().all(|own| !listed.contains(own)),
         "{listed}"
     );
     assert!(!listed.contains("/trees"), "the cache is coffre's own, too: {listed}");

@@ -6,8 +6,10 @@
 //!
 //! It lies in `$XDG_CACHE_HOME/coffre/<repository>` with access for the user alone.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -109,6 +111,27 @@ impl Cache {
         let _ = fs::remove_file(self.verified_file());
     }
 
+    /// Remembers where a recovery kit was written, so that no backup takes along what opens it. Failing to is no error.
+    pub fn remember_kit(&self, path: &Path) {
+        let Ok(path) = std::path::absolute(path) else { return };
+        let mut kits = self.kits();
+        kits.retain(|known| *known != path && known.exists());
+        kits.push(path);
+        let joined = kits.iter().map(|kit| kit.as_os_str().as_bytes()).collect::<Vec<_>>().join(&0);
+        let _ = record::write(&self.kits_file(), &joined);
+    }
+
+    /// Returns where recovery kits were written from here; they may be gone by now.
+    pub fn kits(&self) -> Vec<PathBuf> {
+        let joined = record::read(&self.kits_file()).unwrap_or_default();
+        let paths = joined.split(|&byte| byte == 0).filter(|path| !path.is_empty());
+        paths.map(|path| PathBuf::from(OsStr::from_bytes(path))).collect()
+    }
+
+    fn kits_file(&self) -> PathBuf {
+        self.root.join("kits")
+    }
+
     fn verified_file(&self) -> PathBuf {
         self.root.join("verified")
     }
@@ -130,10 +153,9 @@ fn default_root() -> PathBuf {
 
 /// systemd names all directories of `CacheDirectory=` in one variable, with colons between them.
 fn first_directory(directories: PathBuf) -> PathBuf {
-    use std::os::unix::ffi::OsStrExt;
     let bytes = directories.as_os_str().as_bytes();
     let first = bytes.split(|&byte| byte == b':').find(|part| !part.is_empty()).unwrap_or(bytes);
-    PathBuf::from(std::ffi::OsStr::from_bytes(first))
+    PathBuf::from(OsStr::from_bytes(first))
 }
 
 #[cfg(test)]
