@@ -98,12 +98,12 @@ fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Exit> {
         return match error {
             BackupError::Nothing | BackupError::StreamName { .. } => Some(Exit::Usage),
             BackupError::Stream { .. } | BackupError::AllFailed { .. } => Some(Exit::Stream),
+            BackupError::Walk(WalkError::NoRoots | WalkError::ExcludeFile { .. } | WalkError::Pattern { .. }) => {
+                Some(Exit::Usage)
+            }
             BackupError::Cancelled => Some(Exit::Interrupted),
             _ => None,
         };
-    }
-    if let Some(WalkError::NoRoots | WalkError::ExcludeFile { .. } | WalkError::Pattern { .. }) = cause.downcast_ref() {
-        return Some(Exit::Usage);
     }
     match cause.downcast_ref::<RestoreError>() {
         Some(RestoreError::WriterOnly) => return Some(Exit::WrongKey),

@@ -17,7 +17,9 @@ use crate::repository::OpenError;
 use crate::repository::index::IndexError;
 use crate::repository::snapshots::SnapshotError;
 use crate::source::SourceError;
+use crate::source::files::WalkError;
 use crate::store::StoreErrorKind;
+use crate::target::files::TargetError;
 
 /// Prints an error to standard error; with `json`, as an object on standard output instead.
 pub fn print(error: &anyhow::Error, exit: Exit, json: bool) {
@@ -121,6 +123,12 @@ fn hint(error: &anyhow::Error) -> Option<String> {
         if let Some(error) = cause.downcast_ref::<DatabaseError>() {
             return Some(database_hint(error));
         }
+        if let Some(BackupError::Walk(WalkError::Root { .. })) = cause.downcast_ref() {
+            return Some("is it spelled right, and mounted? Nothing was stored".into());
+        }
+        if let Some(RestoreError::Target(error)) = cause.downcast_ref() {
+            return target_hint(error);
+        }
         if let Some(RestoreError::NothingMatches { .. } | RestoreError::NoSuchPath { .. }) = cause.downcast_ref() {
             return Some("`coffre find PATTERN` and `coffre ls -R SNAPSHOT` tell what there is".into());
         }
@@ -165,6 +173,13 @@ fn hint(error: &anyhow::Error) -> Option<String> {
         StoreErrorKind::Throttled => Some("try fewer --connections, or --limit-upload".into()),
         _ => None,
     }
+}
+
+/// What helps where a restore has no directory to go to.
+fn target_hint(error: &TargetError) -> Option<String> {
+    let is_file = matches!(error.source.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory);
+    let hint = "a file has that name; --target names a directory, and one file alone comes by `coffre dump SNAPSHOT:PATH > FILE`";
+    is_file.then(|| hint.into())
 }
 
 fn restore_hint(error: &RestoreDatabaseError) -> Option<String> {

@@ -3,6 +3,8 @@
 //! `COFFRE_SCREENS=write cargo test --test it screens::` writes them anew; look at the difference before keeping it. What differs from
 //! run to run (ids, times, sizes of what is sealed, the directory of the test) is replaced by letters of equal length.
 
+mod pages;
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -31,10 +33,21 @@ fn steady(desk: &Desk, text: &str) -> String {
             word.push(c);
             continue;
         }
-        let is_hex = word.len() >= 8 && word.chars().all(|c| c.is_ascii_digit() || ('a'..='f').contains(&c));
-        let is_time = word.len() >= 5 && word.chars().all(|c| c.is_ascii_digit() || c == '-' || c == ':');
+        let hex = word.trim_end_matches(':');
+        let is_pack_directory = hex.len() == 2 && steady.ends_with("packs/");
+        let is_hex = (hex.len() >= 8 || is_pack_directory)
+            && hex.chars().all(|c| c.is_ascii_digit() || ('a'..='f').contains(&c));
+        let is_time = word.len() >= 5
+            && word.starts_with(|c: char| c.is_ascii_digit())
+            && word.chars().all(|c| c.is_ascii_digit() || matches!(c, '-' | ':' | 'T' | 'Z'));
+        let identity = word.strip_prefix("COFFRE-RECOVERY-").filter(|groups| !groups.is_empty());
         match (is_hex, is_time) {
-            (true, _) => steady.push_str(&"x".repeat(word.len())),
+            _ if identity.is_some() => steady.extend(word.char_indices().map(|(at, c)| match at {
+                0..16 => c,
+                _ if c == '-' => c,
+                _ => 'X',
+            })),
+            (true, _) => steady.extend(word.chars().map(|c| if c == ':' { c } else { 'x' })),
             (_, true) => steady.extend(word.chars().map(|c| if c.is_ascii_digit() { '0' } else { c })),
             _ => steady.push_str(&word),
         }
@@ -114,7 +127,9 @@ fn errors_say_what_where_and_what_to_try() {
         &["ls", "ffff"],
         &["restore", "latest"],
         &["restore", "latest", "--target", "file"],
+        &["restore", "latest", "--target", "file/below"],
         &["backup", "absent"],
+        &["backup", "absent", "absent as well"],
         &["find", "absent"],
         &["check"],
         &["forget", "--keep-last", "3"],

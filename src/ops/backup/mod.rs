@@ -219,7 +219,7 @@ pub enum BackupError {
         why: String,
     },
     /// The walk could not begin.
-    #[error("the files cannot be backed up")]
+    #[error(transparent)]
     Walk(#[from] WalkError),
     /// A stream failed; its command's error output is in the source.
     #[error("stream {name} failed, so no snapshot was made")]

@@ -11,7 +11,7 @@ fn every_mistake_of_the_first_hours_has_its_code() {
     fs::write(desk.at("file"), "").expect("written");
     fs::write(desk.at("empty"), "").expect("written");
     let nowhere = "s3+http://127.0.0.1:1/bucket/prefix";
-    let table: [(&[&str], i32, &str); 26] = [
+    let table: [(&[&str], i32, &str); 27] = [
         (&["--password-file", "absent", "snapshots"], 2, "absent"),
         (&["--password-file", "empty", "snapshots"], 2, "empty"),
         (&["--password-command", "false", "snapshots"], 2, "failed"),
@@ -24,7 +24,8 @@ fn every_mistake_of_the_first_hours_has_its_code() {
         (&["backup", "source", "--exclude-file", "absent"], 2, "absent"),
         (&["backup", "source", "--exclude", "a["], 2, "a["),
         (&["restore", "latest"], 2, "--target"),
-        (&["restore", "latest", "--target", "file"], 1, "file"),
+        (&["restore", "latest", "--target", "file"], 1, "hint: a file has that name; --target names a directory"),
+        (&["backup", "absent"], 1, "error: absent cannot be backed up\n  caused by: No such file"),
         (&["find", "absent"], 1, "nothing found"),
         (&["ls", "ffff"], 1, "there is no snapshot"),
         (&["--memory", "10", "stats"], 2, "unit"),
