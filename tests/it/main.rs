@@ -18,6 +18,7 @@ mod json;
 mod key_slots;
 mod kit;
 mod layers;
+mod look;
 mod manual;
 mod memory;
 mod old_repositories;

@@ -1,0 +1,97 @@
+//! Flags of the verbs that look: what they show, what they leave out, and in which order.
+
+use std::fs;
+use std::time::{Duration, SystemTime};
+
+use crate::support::desk::Desk;
+
+/// 2026-11-01 00:00 UTC and so many days.
+fn day(days: u64) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_secs(1_793_491_200 + days * 86_400)
+}
+
+/// A snapshot of four files whose orders by name, size, time and extension all differ.
+fn desk_with_an_order() -> (Desk, String) {
+    let desk = Desk::quick();
+    fs::create_dir(desk.at("tree")).expect("made");
+    for (name, size, days) in [("a.txt", 300, 2), ("B.PDF", 100, 3), ("c.pdf", 400, 0), ("d", 200, 1)] {
+        let file = fs::File::create(desk.at("tree").join(name)).expect("made");
+        std::io::Write::write_all(&mut &file, &vec![7; size]).expect("written");
+        file.set_modified(day(days)).expect("set");
+    }
+    assert_eq!(desk.run(&["backup", "tree"]).code, 0);
+    let root = desk.at("tree").display().to_string();
+    (desk, root)
+}
+
+/// The names below the tree that a run printed, in the order in which it did.
+fn names(desk: &Desk, root: &str, arguments: &[&str]) -> Vec<String> {
+    let run = desk.run(arguments);
+    assert_eq!(run.code, 0, "{arguments:?}: {run:?}");
+    let below = format!("{root}/");
+    run.out.lines().filter_map(|line| Some(line.split_once(&below)?.1.to_owned())).collect()
+}
+
+#[test]
+fn ls_sorts_by_name_size_time_and_extension_and_the_other_way_round() {
+    let (desk, root) = desk_with_an_order();
+    let spot = format!("latest:{root}");
+    let orders: [(&str, [&str; 4]); 5] = [
+        ("name", ["B.PDF", "a.txt", "c.pdf", "d"]),
+        ("size", ["B.PDF", "d", "a.txt", "c.pdf"]),
+        ("time", ["c.pdf", "d", "a.txt", "B.PDF"]),
+        ("mtime", ["c.pdf", "d", "a.txt", "B.PDF"]),
+        ("extension", ["d", "B.PDF", "c.pdf", "a.txt"]),
+    ];
+    for (by, mut order) in orders {
+        assert_eq!(names(&desk, &root, &["ls", "--sort", by, &spot]), order, "{by}");
+        order.reverse();
+        assert_eq!(names(&desk, &root, &["ls", "-l", "--sort", by, "--reverse", &spot]), order, "{by}, reversed");
+    }
+    assert_eq!(names(&desk, &root, &["ls", &spot]), orders[0].1, "by name unless told");
+    assert_eq!(names(&desk, &root, &["ls", "--reverse", &spot]), ["d", "c.pdf", "a.txt", "B.PDF"]);
+}
+
+#[test]
+fn find_takes_capitals_as_told_and_times_with_their_ends() {
+    let (desk, root) = desk_with_an_order();
+    let found = |flags: &[&str]| names(&desk, &root, &[&["find"], flags].concat());
+    assert_eq!(found(&["*.pdf"]), ["c.pdf"]);
+    assert_eq!(found(&["-i", "*.pdf"]), ["B.PDF", "c.pdf"]);
+    assert_eq!(found(&["--ignore-case", "A.TXT"]), ["a.txt"]);
+    assert_eq!(found(&["[a-zA-Z]*", "--oldest", "2026-11-03", "--newest", "2026-11-04"]), ["B.PDF", "a.txt"]);
+    assert_eq!(found(&["*.*", "d", "--newest", "2026-11-02"]), ["c.pdf", "d"]);
+    assert_eq!(found(&["*.*", "d", "--newest", "2026-11-01 23:59"]), ["c.pdf"]);
+    assert_eq!(found(&["B.PDF", "--oldest", "2026-11-04 00:00"]), ["B.PDF"]);
+    let none = desk.run(&["find", "B.PDF", "--oldest", "2026-11-04 00:01"]);
+    assert!(none.code == 1 && none.out.is_empty(), "{none:?}");
+}
+
+#[test]
+fn snapshots_shows_those_named_and_the_newest_of_each_group() {
+    let desk = Desk::quick();
+    let backup = |host: &str, job: &str| {
+        let events = desk.json(&["backup", "source", "--host", host, "--job", job]);
+        events.last().expect("a summary")["snapshot"].as_str().expect("an id").to_owned()
+    };
+    let made = [("web", "a"), ("web", "b"), ("web", "a"), ("db", "a"), ("web", "a"), ("web", "b")];
+    let ids: Vec<String> = made.iter().map(|(host, job)| backup(host, job)).collect();
+    // Which of those made are shown, by their place.
+    let shown = |flags: &[&str]| -> Vec<usize> {
+        let listed = desk.json(&[&["snapshots"], flags].concat());
+        let place = |id: &str| ids.iter().position(|made| made == id).expect("made here");
+        listed.iter().map(|snapshot| place(snapshot["id"].as_str().expect("an id"))).collect()
+    };
+    assert_eq!(shown(&[]), [0, 1, 2, 3, 4, 5]);
+    assert_eq!(shown(&[&ids[3], &ids[1][..12]]), [3, 1]);
+    assert_eq!(shown(&["latest", &ids[5], &ids[0]]), [5, 0], "each once");
+    assert_eq!(shown(&["latest", "--host", "db"]), [3]);
+    assert_eq!(shown(&["--latest"]), [3, 4, 5], "one of each host, job and sources");
+    assert_eq!(shown(&["--latest", "2"]), [1, 2, 3, 4, 5]);
+    assert_eq!(shown(&["--latest", "9"]), [0, 1, 2, 3, 4, 5]);
+    assert_eq!(shown(&["--latest", "2", "--group-by", "host"]), [3, 4, 5]);
+    assert_eq!(shown(&["--latest", "1", "--group-by", "job"]), [4, 5]);
+    assert_eq!(shown(&["--latest", "2", "--host", "web", "--job", "a"]), [2, 4]);
+    let unknown = desk.run(&["snapshots", "ffffffffffff"]);
+    assert!(unknown.code == 1 && unknown.err.contains("there is no snapshot"), "{unknown:?}");
+}
