@@ -276,7 +276,7 @@ impl Shared {
         }
     }
 
-    /// One line: what is done of what, how fast, and how long still.
+    /// One line: what is done of what, how long still, and what is wrong; what a narrow terminal cuts off stands at the end.
     fn sentence(&self, state: &State) -> String {
         let get = |counter| self.counters.get(counter);
         let mut parts = vec![state.phase.clone()];
@@ -285,29 +285,29 @@ impl Shared {
         }
         let of = |done: String, total: Option<String>| total.map_or(done.clone(), |total| format!("{done} of {total}"));
         let (entries, bytes) = (get(Counter::Entries), get(Counter::Bytes));
+        if bytes > 0 {
+            let total = state.totals.bytes.map(|total| ByteSize(total.max(bytes)).to_string());
+            parts.push(of(ByteSize(bytes).to_string(), total));
+        }
+        if let Some(left) = state.time_left(bytes) {
+            parts.push(format!("{} left", output::duration(left)));
+        }
+        if state.problems > 0 {
+            parts.push(output::count(state.problems, "problem"));
+        }
         if entries > 0 {
             let total = state.totals.entries.map(|total| output::grouped(total.max(entries)));
             parts.push(format!("{} entries", of(output::grouped(entries), total)));
         }
-        if bytes > 0 {
-            let total = state.totals.bytes.map(|total| ByteSize(total.max(bytes)).to_string());
-            parts.push(of(ByteSize(bytes).to_string(), total));
+        if state.rate >= 1.0 {
+            parts.push(format!("{}/s", ByteSize(state.rate as u64)));
         }
         if get(Counter::NewBytes) > 0 {
             let (new, stored) = (ByteSize(get(Counter::NewBytes)), ByteSize(get(Counter::StoredBytes)));
             parts.push(format!("{new} new, {stored} stored"));
         }
-        if state.rate >= 1.0 {
-            parts.push(format!("{}/s", ByteSize(state.rate as u64)));
-        }
-        if let Some(left) = state.time_left(bytes) {
-            parts.push(format!("{} left", output::duration(left)));
-        }
         if get(Counter::Retries) > 0 {
             parts.push(output::count(get(Counter::Retries), "retry").replace("retrys", "retries"));
-        }
-        if state.problems > 0 {
-            parts.push(output::count(state.problems, "problem"));
         }
         parts.join("  ")
     }
@@ -487,6 +487,6 @@ mod tests {
             ..State::default()
         };
         let line = monitor.shared.sentence(&state);
-        assert_eq!(line, "backing up  12 of 24 entries  5.00 MiB of 10.0 MiB  977 KiB/s  6.0 s left");
+        assert_eq!(line, "backing up  5.00 MiB of 10.0 MiB  6.0 s left  12 of 24 entries  977 KiB/s");
     }
 }
