@@ -101,7 +101,7 @@ fn a_program_killed_twenty_times_loses_nothing() {
     }
     let begun = Instant::now();
     site.json("host", ceph::LIMITED, &["backup", text(&source)]);
-    let whole_run = begun.elapsed();
+    let mut longest = begun.elapsed();
     let first = site.snapshots("host");
     let kept = site.at("kept");
     assert!(Command::new("cp").arg("-a").arg(&source).arg(&kept).status().expect("runs").success());
@@ -116,11 +116,15 @@ fn a_program_killed_twenty_times_loses_nothing() {
         let mut child = site.command("host", ceph::LIMITED, &["backup", text(&source)]).spawn().expect("runs");
         // Random, and the same in every run of the test.
         let share = u64::from(random_bytes(5000 + round, 1)[0]);
-        std::thread::sleep(whole_run.mul_f64(share as f64 / 255.0));
+        std::thread::sleep(longest.mul_f64(share as f64 / 255.0));
         let ended_before = child.try_wait().expect("asked").is_some();
         child.kill().expect("SIGKILL is sent");
         let status = child.wait().expect("reaped");
         killed += u64::from(!ended_before);
+        if ended_before {
+            // The machine is faster by now, or was busy with something else at first.
+            longest = longest.mul_f64(0.7);
+        }
         let after = site.snapshots("host").len();
         let allowed = if ended_before { before + 1..=before + 1 } else { before..=before + 1 };
         assert!(allowed.contains(&after), "round {round}: {status}, {before} snapshots before, {after} after");
