@@ -153,7 +153,7 @@ pub(super) fn is_interrupted(error: &anyhow::Error) -> bool {
 
 /// Tells whether the store refused for want of rights.
 pub(super) fn is_denied(error: &anyhow::Error) -> bool {
-    error.chain().filter_map(store_error).any(|error| error.kind == StoreErrorKind::Denied)
+    error.chain().filter_map(store_error).any(|error| error.kind.is_forbidden())
 }
 
 impl Termination for Exit {

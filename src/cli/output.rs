@@ -180,13 +180,14 @@ pub fn duration(duration: std::time::Duration) -> String {
     }
 }
 
-/// Writes a number and its noun, with an s unless the number is one.
+/// Writes a number and its noun, in the plural unless the number is one: files, entries, days.
 pub fn count(number: u64, noun: &str) -> String {
     let plural = match (number, noun) {
         (1, _) => noun.to_owned(),
-        (_, "entry") => "entries".to_owned(),
-        (_, "directory") => "directories".to_owned(),
-        _ => format!("{noun}s"),
+        (_, noun) => match noun.strip_suffix('y') {
+            Some(stem) if !stem.ends_with(['a', 'e', 'o', 'u']) => format!("{stem}ies"),
+            _ => format!("{noun}s"),
+        },
     };
     format!("{} {plural}", grouped(number))
 }
@@ -203,6 +204,7 @@ mod tests {
         assert_eq!(grouped(1_000_000), "1 000 000");
         assert_eq!(count(1, "entry"), "1 entry");
         assert_eq!(count(2, "entry"), "2 entries");
+        assert_eq!((count(3, "retry"), count(0, "day")), ("3 retries".into(), "0 days".into()));
     }
 
     #[test]

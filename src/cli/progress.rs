@@ -307,7 +307,7 @@ impl Shared {
             parts.push(format!("{new} new, {stored} stored"));
         }
         if get(Counter::Retries) > 0 {
-            parts.push(output::count(get(Counter::Retries), "retry").replace("retrys", "retries"));
+            parts.push(output::count(get(Counter::Retries), "retry"));
         }
         parts.join("  ")
     }
@@ -448,15 +448,14 @@ impl Monitor for ConsoleMonitor {
 mod tests {
     use super::*;
 
+    fn silent() -> ConsoleMonitor {
+        let shown = Shown { style: Style::Quiet, quiet: true, steps: false, entries: false, json: false };
+        ConsoleMonitor::start(shown)
+    }
+
     #[test]
     fn the_line_says_what_is_waited_for() {
-        let monitor = ConsoleMonitor::start(Shown {
-            style: Style::Quiet,
-            quiet: true,
-            steps: false,
-            entries: false,
-            json: false,
-        });
+        let monitor = silent();
         let told = Instant::now().checked_sub(Duration::from_secs(15)).expect("this machine runs for longer");
         let state = State {
             phase: "opening the repository".into(),
@@ -470,13 +469,7 @@ mod tests {
 
     #[test]
     fn the_line_says_what_is_known() {
-        let monitor = ConsoleMonitor::start(Shown {
-            style: Style::Quiet,
-            quiet: true,
-            steps: false,
-            entries: false,
-            json: false,
-        });
+        let monitor = silent();
         monitor.phase("backing up");
         monitor.add(Counter::Entries, 12);
         monitor.add(Counter::Bytes, 5 << 20);

@@ -85,7 +85,7 @@ fn lines(report: &RestoreReport, removed: u64, dry_run: bool, elapsed: Duration)
         lines.push(format!("{} left as they are, as --overwrite says", output::count(report.left, "entry")));
     }
     if removed > 0 {
-        lines.push(format!("{} removed", output::count(removed, "extra entry").replace("entrys", "entries")));
+        lines.push(format!("{} removed", output::count(removed, "extra entry")));
     }
     if report.owners_missed > 0 {
         let entries = output::count(report.owners_missed, "entry");

@@ -1,7 +1,7 @@
 //! Key slots: the signed keyring says which there must be and what their bytes are, so that one which rots is told while
 //! another still opens the repository.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -21,7 +21,7 @@ pub(super) async fn check(
     foreign: &mut Foreign,
 ) -> Result<(), VerifyError> {
     let listed = foreign.leave_out(repository.store().list(ObjectKind::Key.prefix()).await?);
-    let mut surplus: HashSet<SlotId> = listed.iter().filter_map(|object| object.key.slot_id()).collect();
+    let mut surplus: BTreeSet<SlotId> = listed.iter().filter_map(|object| object.key.slot_id()).collect();
     for slot in repository.keys().slots() {
         surplus.remove(&slot.id);
         let key = ObjectKey::slot(slot.id);
@@ -40,8 +40,6 @@ pub(super) async fn check(
             Err(error) => return Err(error.into()),
         }
     }
-    let mut surplus: Vec<SlotId> = surplus.into_iter().collect();
-    surplus.sort();
     report.notes.extend(surplus.into_iter().map(|id| {
         format!(
             "{} is a key slot that the keyring does not have: removed, or put there by somebody else",
