@@ -12,7 +12,6 @@ use crate::model::time::Timestamp;
 use crate::ops::find::find;
 use crate::ops::open_reader;
 use crate::ops::restore::Selection;
-use crate::progress::{Monitor, Problem, chain};
 use crate::store::OpenMode;
 
 /// Flags of `find`.
@@ -67,16 +66,7 @@ pub async fn run(global: &GlobalArgs, args: Args) -> anyhow::Result<Exit> {
     let mut snapshots: Vec<Snapshot> = Vec::new();
     let mut lost = 0;
     if args.snapshot.is_empty() {
-        for (id, snapshot) in repository.snapshots().await? {
-            match snapshot {
-                Ok(snapshot) if filter.accepts(&snapshot) => snapshots.push(snapshot),
-                Ok(_) => {}
-                Err(error) => {
-                    lost += 1;
-                    monitor.problem(Problem { subject: id.to_string(), message: chain(&error) });
-                }
-            }
-        }
+        (snapshots, lost) = select::all(&repository, &filter, &monitor).await?;
         snapshots.reverse();
     }
     for text in &args.snapshot {

@@ -7,7 +7,7 @@ use crate::cli::progress::ConsoleMonitor;
 use crate::model::path::EntryPath;
 use crate::model::snapshot::{Snapshot, SnapshotId};
 use crate::model::time::{Clock, Timestamp};
-use crate::progress::Problem;
+use crate::progress::{Monitor, Problem, chain};
 use crate::repository::Repository;
 use crate::repository::snapshots::{Choice, SnapshotError, SnapshotFilter};
 
@@ -54,6 +54,26 @@ pub async fn find(
         monitor.warn(&warning);
     }
     Ok(snapshot)
+}
+
+/// Returns the snapshots that `filter` accepts, the oldest first, and the number of those that are damaged, which are told.
+pub async fn all(
+    repository: &Arc<Repository>,
+    filter: &SnapshotFilter,
+    monitor: &ConsoleMonitor,
+) -> Result<(Vec<Snapshot>, u64), SnapshotError> {
+    let (mut accepted, mut damaged) = (Vec::new(), 0);
+    for (id, snapshot) in repository.snapshots().await? {
+        match snapshot {
+            Ok(snapshot) if filter.accepts(&snapshot) => accepted.push(snapshot),
+            Ok(_) => {}
+            Err(error) => {
+                damaged += 1;
+                monitor.problem(Problem { subject: id.to_string(), message: chain(&error) });
+            }
+        }
+    }
+    Ok((accepted, damaged))
 }
 
 fn about_clocks(chosen: &Snapshot, ahead: &[SnapshotId], now: Timestamp) -> Option<Problem> {

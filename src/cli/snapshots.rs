@@ -15,7 +15,7 @@ use crate::model::snapshot::Snapshot;
 use crate::model::time::Clock;
 use crate::model::units::ByteSize;
 use crate::ops::LookError;
-use crate::progress::{Monitor, Problem, chain};
+use crate::progress::Monitor;
 use crate::store::OpenMode;
 
 /// Flags of `snapshots`.
@@ -76,16 +76,7 @@ pub async fn run(global: &GlobalArgs, args: Args) -> anyhow::Result<Exit> {
         }
     }
     if args.snapshots.is_empty() {
-        for (id, snapshot) in repository.snapshots().await? {
-            match snapshot {
-                Ok(snapshot) if filter.accepts(&snapshot) => shown.push(snapshot),
-                Ok(_) => {}
-                Err(error) => {
-                    damaged += 1;
-                    monitor.problem(Problem { subject: id.to_string(), message: chain(&error) });
-                }
-            }
-        }
+        (shown, damaged) = select::all(&repository, &filter, &monitor).await?;
     }
     monitor.finish();
     if let Some(count) = args.latest {
