@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tokio::runtime::Handle;
 
+use crate::blocking::blocking;
 use crate::model::entry::{Entry, FileContent};
 use crate::model::path::EntryPath;
 use crate::model::snapshot::Snapshot;
@@ -101,14 +102,14 @@ pub async fn dump(
     match single {
         Some(content) => {
             dumper.monitor.totals(Totals { entries: Some(1), bytes: Some(content.size) });
-            tokio::task::spawn_blocking(move || dumper.file(&first, &content)).await.expect("dumping does not panic")
+            blocking(move || dumper.file(&first, &content)).await
         }
         None if path.is_some() && !first.is_directory() => {
             Err(DumpError::NoContent { path: format!("/{}", first.path) })
         }
         None => {
             let strip = path.map_or(0, |path| path.as_bytes().len());
-            tokio::task::spawn_blocking(move || dumper.tar(first, walk, strip)).await.expect("dumping does not panic")
+            blocking(move || dumper.tar(first, walk, strip)).await
         }
     }
 }

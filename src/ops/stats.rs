@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use futures::stream::StreamExt;
 
+use crate::blocking::blocking;
 use crate::model::key::ObjectKind;
 use crate::ops::LookError;
 use crate::progress::Monitor;
@@ -79,6 +80,6 @@ pub async fn stats(repository: &Arc<Repository>, monitor: &dyn Monitor) -> Resul
     report.chunks = index.chunk_count() as u64;
     let tables = index.tables();
     let summing = move || tables.iter().map(|table| table.plain_bytes()).sum();
-    report.unique_bytes = tokio::task::spawn_blocking(summing).await.expect("summing does not panic");
+    report.unique_bytes = blocking(summing).await;
     Ok(report)
 }

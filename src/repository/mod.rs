@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::blocking::blocking;
 use crate::crypto::derive::{DedupSecret, ReaderKey};
 use crate::crypto::secret::Passphrase;
 use crate::crypto::session::new_domain_key;
@@ -171,9 +172,7 @@ impl Repository {
             let slot =
                 Slot { repository, root: RootKey::Reader(reader.clone()), verifying_key, label: (*label).to_owned() };
             let (lock, content) = (lock.clone(), slot.encode());
-            let sealed = tokio::task::spawn_blocking(move || seal_slot(&lock, &content))
-                .await
-                .expect("sealing a slot does not panic")?;
+            let sealed = blocking(move || seal_slot(&lock, &content)).await?;
             let id = SlotId(random());
             slots.push(SlotRecord::of(id, Role::Reader, &sealed));
             store.put(&ObjectKey::slot(id), sealed.into()).await.map_err(at)?;
@@ -319,9 +318,9 @@ async fn open_any_slot(store: &dyn Store, passphrase: &Passphrase) -> Result<Slo
 /// Tries a passphrase on one slot; `None` when it is not the slot's.
 async fn try_slot(passphrase: &Passphrase, key: &ObjectKey, bytes: Bytes) -> Result<Option<Slot>, OpenError> {
     let passphrase = passphrase.clone();
-    let opened = tokio::task::spawn_blocking(move || open_slot(&passphrase, &bytes)).await;
+    let opened = blocking(move || open_slot(&passphrase, &bytes)).await;
     let damaged = |source| OpenError::Damaged { key: key.clone(), source };
-    match opened.expect("opening a slot does not panic") {
+    match opened {
         Ok(Some(content)) => Slot::decode(&content).map(Some).map_err(damaged),
         Ok(None) => Ok(None),
         Err(error) => Err(damaged(FormatError::Invalid { what: "a key slot", why: error.to_string() })),

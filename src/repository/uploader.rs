@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet};
 
+use crate::blocking::blocking;
 use crate::crypto::random;
 use crate::format::index::{IndexSegment, PackEntry};
 use crate::format::pack::PackKind;
@@ -201,9 +202,7 @@ impl Run {
         (self.waiting_chunks, self.waiting_bytes) = (0, 0);
         let id = SegmentId(random());
         let repository = self.repository.clone();
-        let (object, segment) = tokio::task::spawn_blocking(move || (seal_segment(&repository, id, &segment), segment))
-            .await
-            .expect("sealing a segment does not panic");
+        let (object, segment) = blocking(move || (seal_segment(&repository, id, &segment), segment)).await;
         let bytes = object.len() as u64;
         self.repository
             .store()
@@ -211,13 +210,12 @@ impl Run {
             .await
             .map_err(|source| UploadError::Segment { segment: id.to_string(), source })?;
         let (index, claims) = (self.index.clone(), self.claims.clone());
-        tokio::task::spawn_blocking(move || {
+        blocking(move || {
             index.add_stored(id, &segment.packs)?;
             claims.forget(&segment);
             Ok::<_, IndexError>(())
         })
-        .await
-        .expect("extending the index does not panic")?;
+        .await?;
         self.uploaded.segments += 1;
         self.uploaded.bytes += bytes;
         self.uploaded.tree_bytes += bytes;

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use rustix::fs::{FileType, SeekFrom, seek};
 use rustix::io::Errno;
 
+use crate::blocking::blocking;
 use crate::model::entry::{ChunkRef, Entry, FileContent, Hole};
 use crate::ops::Cancel;
 use crate::ops::restore::places::{Piece, Places};
@@ -100,8 +101,7 @@ impl Comparison<'_> {
             }
             if next.is_none() || bytes >= COMPARE_BYTES {
                 let (reader, file, full) = (self.reader.clone(), file.clone(), std::mem::take(&mut batch));
-                let equal = tokio::task::spawn_blocking(move || equal(&reader, &file, &full)).await;
-                if !equal.expect("comparing does not panic") {
+                if !blocking(move || equal(&reader, &file, &full)).await {
                     return Ok(false);
                 }
                 bytes = 0;
@@ -123,8 +123,7 @@ impl Comparison<'_> {
                     Some(data) if data >= part.offset + part.length => continue,
                     _ => {}
                 }
-                let zero = tokio::task::spawn_blocking(move || is_zero(&file, part)).await;
-                if !zero.expect("comparing does not panic") {
+                if !blocking(move || is_zero(&file, part)).await {
                     return Ok(false);
                 }
             }

@@ -14,6 +14,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::blocking::blocking;
 use crate::model::path::EntryPath;
 use crate::model::snapshot::Snapshot;
 use crate::model::time::Timestamp;
@@ -210,7 +211,7 @@ pub async fn restore(
     let mut report = run.all().await?;
     if let Some(target) = target {
         report.owners_missed = target.owners_missed();
-        tokio::task::spawn_blocking(move || target.sync()).await.expect("syncing does not panic")?;
+        blocking(move || target.sync()).await?;
     }
     report.duration = begun.elapsed();
     Ok(report)

@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use futures::stream::{self, StreamExt};
 
+use crate::blocking::blocking;
 use crate::model::entry::ChunkRef;
 use crate::model::id::ChunkId;
 use crate::ops::Cancel;
@@ -139,7 +140,7 @@ impl Window {
         let ranges = into_ranges(placements);
         let writer = Arc::new(FileWriter { files: std::mem::take(&mut self.files), ..writer });
         let ready = writer.clone();
-        tokio::task::spawn_blocking(move || ready.complete_ready()).await.expect("writing does not panic");
+        blocking(move || ready.complete_ready()).await;
         let in_flight =
             usize::try_from(writer.memory_bytes / 4 / (2 * RANGE_BYTES)).unwrap_or(RANGES_MAX).clamp(2, RANGES_MAX);
         let failed: Vec<Placement> = stream::iter(ranges)
@@ -154,9 +155,7 @@ impl Window {
             }
             let Some(chunk) = cancel.or(writer.reader.chunk(&placement.id)).await else { break };
             let retrying = writer.clone();
-            tokio::task::spawn_blocking(move || retrying.retried(&placement, chunk))
-                .await
-                .expect("writing does not panic");
+            blocking(move || retrying.retried(&placement, chunk)).await;
         }
         let writer = Arc::into_inner(writer).expect("all tasks have ended");
         if cancel.is_cancelled() {
@@ -204,19 +203,16 @@ async fn write_range(writer: Arc<FileWriter>, range: Range, cancel: &Cancel) -> 
     }
     // Files are begun before anything is fetched for them: where there is no room for any, nothing is.
     let beginning = writer.clone();
-    let (range, is_wanted) = tokio::task::spawn_blocking(move || {
+    let (range, is_wanted) = blocking(move || {
         let mut is_wanted = false;
         for placement in range.frames.iter().flatten() {
             is_wanted |= beginning.begin(placement.file);
         }
         (range, is_wanted)
     })
-    .await
-    .expect("writing does not panic");
+    .await;
     if !is_wanted {
-        tokio::task::spawn_blocking(move || range.frames.iter().flatten().for_each(|placement| writer.skip(placement)))
-            .await
-            .expect("writing does not panic");
+        blocking(move || range.frames.iter().flatten().for_each(|placement| writer.skip(placement))).await;
         return Vec::new();
     }
     let pack = range.frames[0][0].location.pack;
@@ -229,12 +225,11 @@ async fn write_range(writer: Arc<FileWriter>, range: Range, cancel: &Cancel) -> 
         }
         None => return Vec::new(),
     };
-    tokio::task::spawn_blocking(move || {
+    blocking(move || {
         let wanted = range.frames.into_iter();
         wanted.flat_map(|frame| write_frame(&writer, range.start, &bytes, frame)).collect()
     })
     .await
-    .expect("writing does not panic")
 }
 
 /// Decodes a frame and places its chunks, one file after the other; returns what could not be had.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::stream::{self, StreamExt};
 
+use crate::blocking::blocking;
 use crate::compress::decompress;
 use crate::crypto::chunk_id::ChunkHasher;
 use crate::crypto::pack::PackOpener;
@@ -41,8 +42,7 @@ pub(super) async fn check(
     monitor.totals(Totals { entries: None, bytes: Some(bytes) });
 
     let index = reader.index().clone();
-    let counting = tokio::task::spawn_blocking(move || Arc::new(index.chunks_in_packs()));
-    let chunks_in_packs = counting.await.expect("counting does not panic");
+    let chunks_in_packs = blocking(move || Arc::new(index.chunks_in_packs())).await;
     let pack_bytes = u64::from(repository.config().pack_target_bytes);
     let in_flight = (options.memory_bytes / 2 / pack_bytes.max(1)).clamp(1, 8) as usize;
     let mut checks = stream::iter(due.packs)
@@ -101,11 +101,10 @@ async fn fetch_and_check(
     let (store, key) = (reader.repository().store(), ObjectKey::pack(pack.id));
     let check = |bytes: Bytes| {
         let (reader, pack, chunks_in_packs) = (reader.clone(), pack.clone(), chunks_in_packs.clone());
-        let checking = tokio::task::spawn_blocking(move || {
+        blocking(move || {
             let bad = check_pack(&reader, &pack, &bytes, &chunks_in_packs);
             (bad, *blake3::hash(&bytes).as_bytes())
-        });
-        async { checking.await.expect("checking a pack does not panic") }
+        })
     };
     let (bad, first) = check(store.get(&key).await?).await;
     if bad.is_empty() {
