@@ -1,21 +1,26 @@
 //! Snapshots from the newest back, for whoever stops at the first that fits.
 //!
-//! They are opened side by side, in batches that double, so that looking far back is quick and `latest` opens one.
+//! They are opened side by side, in batches that double, so that looking far back is quick and `latest` opens one. Names tell
+//! the second only: those of one second are opened together, and their manifests tell the order.
 
+use std::cmp::Reverse;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use futures::stream::StreamExt;
 
 use crate::model::snapshot::{Snapshot, SnapshotId};
+use crate::model::time::Timestamp;
 use crate::repository::Repository;
 use crate::repository::snapshots::{FETCHES, SnapshotError};
 
 /// How far a backup looks back for earlier snapshots of its own series: with 40 jobs a night, 25 nights. Whoever finds
 /// nothing there reads all files once more, which costs time and no space.
 const LOOKED_BACK: usize = 1024;
+/// When a snapshot began that cannot be opened: after all others of its second.
+const UNKNOWN: Timestamp = Timestamp { seconds: i64::MAX, nanos: 0 };
 
-/// Snapshots yet to come, the newest first by the second in their names.
+/// Snapshots yet to come, the newest first.
 #[derive(Debug)]
 pub struct NewestFirst {
     repository: Arc<Repository>,
@@ -38,19 +43,28 @@ impl NewestFirst {
         Self::of(repository, ids)
     }
 
-    /// Returns the id of the one that comes next, which may not be opened yet.
-    pub fn next_id(&self) -> Option<SnapshotId> {
-        self.opened.front().map(|(id, _)| id).or(self.ids.last()).copied()
-    }
-
-    /// Opens the next one.
+    /// Opens the next one. Of those of the same second, one that cannot be opened comes first: it may be the newest.
     pub async fn next(&mut self) -> Option<(SnapshotId, Result<Snapshot, SnapshotError>)> {
         if self.opened.is_empty() {
-            let rest = self.ids.len().saturating_sub(self.batch);
-            let batch = self.ids.split_off(rest).into_iter().rev().collect();
-            self.opened = self.repository.listed_snapshots(batch).collect().await;
+            let batch = self.next_batch();
+            let mut opened: Vec<_> = self.repository.listed_snapshots(batch).collect().await;
+            opened.sort_by_key(|(id, snapshot)| {
+                Reverse((id.time(), snapshot.as_ref().ok().map_or(UNKNOWN, |it| it.started)))
+            });
+            self.opened = opened.into();
             self.batch = (2 * self.batch).min(FETCHES);
         }
         self.opened.pop_front()
+    }
+
+    /// Takes the last ids, and those of the same second with them.
+    fn next_batch(&mut self) -> Vec<SnapshotId> {
+        let mut from = self.ids.len().saturating_sub(self.batch);
+        while from > 0 && self.ids[from - 1].time() == self.ids[from].time() {
+            from -= 1;
+        }
+        let mut batch = self.ids.split_off(from);
+        batch.reverse();
+        batch
     }
 }

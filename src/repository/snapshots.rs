@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use futures::stream::{self, Stream, StreamExt};
 
+use crate::blocking::blocking;
 use crate::crypto::seal::{Purpose, open_envelope};
 use crate::format::FormatError;
 use crate::format::snapshot::{decode_snapshot, split_snapshot_object};
@@ -128,6 +129,24 @@ impl SnapshotFilter {
     }
 }
 
+/// Opens snapshots side by side, and gives them in the order of `ids`.
+fn side_by_side<F, O>(
+    repository: &Arc<Repository>,
+    ids: Vec<SnapshotId>,
+    open: F,
+) -> impl Stream<Item = (SnapshotId, Result<Snapshot, SnapshotError>)> + Send + use<F, O>
+where
+    F: Fn(Arc<Repository>, SnapshotId) -> O + Send,
+    O: Future<Output = Result<Snapshot, SnapshotError>> + Send,
+{
+    let repository = repository.clone();
+    let opening = move |id| {
+        let opened = open(repository.clone(), id);
+        async move { (id, opened.await) }
+    };
+    stream::iter(ids).map(opening).buffered(FETCHES)
+}
+
 impl Repository {
     /// Lists the ids of all snapshots, the oldest first.
     ///
@@ -159,11 +178,11 @@ impl Repository {
     /// Opens a snapshot that the store lists, from the cache if it has it.
     async fn listed_snapshot(self: &Arc<Self>, id: SnapshotId) -> Result<Snapshot, SnapshotError> {
         let repository = self.clone();
-        let opening = tokio::task::spawn_blocking(move || {
+        let opening = blocking(move || {
             let object = repository.snapshot_cache().get(id)?;
             repository.open_snapshot(id, &object).ok()
         });
-        match opening.await.expect("opening a snapshot does not panic") {
+        match opening.await {
             Some(snapshot) => Ok(snapshot),
             None => self.snapshot(id).await,
         }
@@ -189,12 +208,7 @@ impl Repository {
         self: &Arc<Self>,
         ids: Vec<SnapshotId>,
     ) -> impl Stream<Item = (SnapshotId, Result<Snapshot, SnapshotError>)> + Send + use<> {
-        let repository = self.clone();
-        let open = move |id| {
-            let repository = repository.clone();
-            async move { (id, repository.listed_snapshot(id).await) }
-        };
-        stream::iter(ids).map(open).buffered(FETCHES)
+        side_by_side(self, ids, |repository, id| async move { repository.listed_snapshot(id).await })
     }
 
     /// Fetches snapshots from the store and opens them, side by side and in the order given: what verifying must do, which
@@ -203,12 +217,7 @@ impl Repository {
         self: &Arc<Self>,
         ids: Vec<SnapshotId>,
     ) -> impl Stream<Item = (SnapshotId, Result<Snapshot, SnapshotError>)> + Send + use<> {
-        let repository = self.clone();
-        let open = move |id| {
-            let repository = repository.clone();
-            async move { (id, repository.snapshot(id).await) }
-        };
-        stream::iter(ids).map(open).buffered(FETCHES)
+        side_by_side(self, ids, |repository, id| async move { repository.snapshot(id).await })
     }
 
     /// Opens all snapshots, the oldest first; each may be damaged by itself.
@@ -284,12 +293,9 @@ impl Repository {
     ) -> Result<Choice, SnapshotError> {
         let (mut latest, mut ahead): (Option<Snapshot>, Vec<Snapshot>) = (None, Vec::new());
         let mut newest = NewestFirst::of(self, ids);
-        while let Some(id) = newest.next_id() {
-            // Names tell the second only: of those in the same second the manifest tells which is the newest.
-            if latest.as_ref().is_some_and(|latest| latest.id.time() != id.time()) {
-                break;
-            }
-            let Some((_, snapshot)) = newest.next().await else { break };
+        while latest.is_none()
+            && let Some((id, snapshot)) = newest.next().await
+        {
             let is_ahead = id.time().is_ahead_of(now);
             let snapshot = match snapshot {
                 Err(SnapshotError::Damaged { .. } | SnapshotError::Key { .. }) if is_ahead => continue,
@@ -300,11 +306,10 @@ impl Repository {
             }
             if is_ahead {
                 ahead.push(snapshot);
-            } else if latest.as_ref().is_none_or(|latest| latest.started < snapshot.started) {
+            } else {
                 latest = Some(snapshot);
             }
         }
-        ahead.sort_by_key(|snapshot| std::cmp::Reverse(snapshot.started));
         let snapshot = latest.or_else(|| ahead.first().cloned()).ok_or(SnapshotError::NoneFits)?;
         Ok(Choice { snapshot, ahead: ahead.iter().map(|snapshot| snapshot.id).collect() })
     }

@@ -13,6 +13,8 @@ use coffre::ops::backup::{BackupError, BackupOptions, ParentChoice, StreamKind, 
 use coffre::ops::verify::ReadData;
 use coffre::progress::{Collected, Counter, Monitor};
 use coffre::repository::index::seal_doomed;
+use coffre::repository::newest_first::NewestFirst;
+use coffre::repository::snapshots::SnapshotFilter;
 use coffre::store::Store;
 use coffre::store::layer::Operation;
 use coffre::store::layer::record::RecordStore;
@@ -328,4 +330,29 @@ async fn a_file_that_had_just_changed_is_read_once_more() {
     run(at(5_000_000)).await;
     assert_eq!(run(at(15_000_000)).await, "just changed".len() as u64);
     assert_eq!(run(at(20_000_000)).await, 0);
+}
+
+/// A fast machine makes several snapshots in a second, and their names tell no more than that.
+#[tokio::test(flavor = "multi_thread")]
+async fn snapshots_of_the_same_second_come_newest_first_all_the_same() {
+    let bench = Bench::new().await;
+    let mut made = Vec::new();
+    // Ids are random: in one of 720 runs they would come in this order by chance.
+    for nanos in [3, 1, 5, 2, 6, 4] {
+        let clock = Clock::Fixed(Timestamp { seconds: 1_800_000_100, nanos });
+        let options = BackupOptions { clock, ..options(bench.source.path()) };
+        let report = run_backup(bench.store(), bench.cache.path(), options).await.expect("backed up");
+        made.push((nanos, report.snapshot.expect("made").id));
+    }
+    made.sort();
+    made.reverse();
+    let repository = open(bench.store(), bench.cache.path()).await.expect("opens");
+    let mut newest = NewestFirst::of(&repository, repository.snapshot_ids().await.expect("listed"));
+    for (nanos, id) in &made {
+        let (next, snapshot) = newest.next().await.expect("one more");
+        assert_eq!((next, snapshot.expect("sound").started.nanos), (*id, *nanos));
+    }
+    assert!(newest.next().await.is_none());
+    let latest = repository.find_snapshot("latest", &SnapshotFilter::default()).await.expect("found");
+    assert_eq!(latest.id, made[0].1);
 }
