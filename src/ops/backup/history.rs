@@ -4,7 +4,6 @@
 //! missing, a host that can read looks into its last snapshots.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::database::fact;
@@ -12,29 +11,24 @@ use crate::model::entry::{Entry, EntryKind};
 use crate::model::path::EntryPath;
 use crate::model::snapshot::{Snapshot, SnapshotId};
 use crate::ops::backup::parent::READER_SHARE;
-use crate::ops::backup::series::{cache_name, is_of_series};
+use crate::ops::backup::remembered::{COMPARED, Remembered};
+use crate::ops::backup::series::is_of_series;
 use crate::ops::backup::streams::StoredStream;
 use crate::ops::backup::{BackupError, BackupOptions};
 use crate::progress::{Monitor, Problem};
 use crate::repository::Repository;
-use crate::repository::cache::record;
 use crate::repository::index::Index;
 use crate::repository::newest_first::NewestFirst;
 use crate::repository::reader::Reader;
 use crate::source::postgres::tables_directory;
 
-/// Earlier sizes that a stream is compared with.
-pub(super) const COMPARED: usize = 7;
 /// A stream of at least this size is expected to have something in common with its last one.
 const LARGE_BYTES: u64 = 16 << 20;
 /// Part of a large stream that must be known already, or deduplication has stopped.
 const KNOWN_PART: f64 = 0.1;
 
-/// Sizes of earlier streams, the newest last, by path.
-pub(super) struct History {
-    file: PathBuf,
-    sizes: BTreeMap<String, Vec<u64>>,
-}
+/// Sizes of earlier streams, by path.
+pub(super) struct History(Remembered<u64>);
 
 impl History {
     /// Loads what is known about streams at `paths`.
@@ -47,18 +41,14 @@ impl History {
         snapshots: Vec<SnapshotId>,
         monitor: &Arc<dyn Monitor>,
     ) -> Result<Self, BackupError> {
-        let file = repository.cache().trees().join(cache_name(options, sources)).with_extension("sizes");
+        let mut sizes = Remembered::load(repository, options, sources, "sizes");
         let paths: Vec<&EntryPath> = paths.collect();
-        let read = || serde_json::from_slice(&record::read(&file)?).ok();
-        let sizes = match (paths.is_empty(), read()) {
-            (false, None) if repository.keys().can_read() => {
-                let memory_bytes = options.memory_bytes / READER_SHARE;
-                let reader = Arc::new(Reader::new(repository.clone(), index.clone(), memory_bytes, monitor.clone()));
-                from_snapshots(repository, &reader, options, sources, &paths, snapshots).await?
-            }
-            (_, known) => known.unwrap_or_default(),
-        };
-        Ok(Self { file, sizes })
+        if !paths.is_empty() && !sizes.is_known && repository.keys().can_read() {
+            let memory_bytes = options.memory_bytes / READER_SHARE;
+            let reader = Arc::new(Reader::new(repository.clone(), index.clone(), memory_bytes, monitor.clone()));
+            sizes.by_name = from_snapshots(repository, &reader, options, sources, &paths, snapshots).await?;
+        }
+        Ok(Self(sizes))
     }
 
     /// Compares streams with their earlier sizes and returns what is to be looked at.
@@ -66,15 +56,15 @@ impl History {
         let mut found = Vec::new();
         for stream in streams {
             let name = stream.path.to_string();
-            let Some(earlier) = self.sizes.get(&name).filter(|sizes| !sizes.is_empty()) else { continue };
-            let median = median(&earlier[earlier.len().saturating_sub(COMPARED)..]);
+            let Some(earlier) = self.0.last(&name) else { continue };
+            let median = median(earlier);
             let part = stream.judged_size as f64 / median.max(1) as f64;
             if part < shrink_limit {
                 let message = format!(
                     "only {:.0} % of what it used to be: {} bytes, {median} in the median of {} earlier ones",
                     part * 100.0,
                     stream.judged_size,
-                    earlier.len().min(COMPARED)
+                    earlier.len()
                 );
                 found.push(Problem { subject: name, message });
             }
@@ -85,7 +75,7 @@ impl History {
     /// Says that a stream has nothing in common with earlier ones, if that is so.
     pub(super) fn stopped_deduplicating(&self, stream: &StoredStream) -> Option<Problem> {
         let name = stream.path.to_string();
-        let median = median(self.sizes.get(&name)?);
+        let median = median(self.0.last(&name)?);
         let known = stream.size.saturating_sub(stream.new_bytes) as f64;
         // What came to it is new, and no wonder.
         let expected = stream.size.min(median);
@@ -99,15 +89,9 @@ impl History {
     /// Remembers these streams for the next run. Failing to only costs it the comparison.
     pub(super) fn keep(mut self, streams: &[StoredStream]) {
         for stream in streams {
-            let sizes = self.sizes.entry(stream.path.to_string()).or_default();
-            sizes.push(stream.judged_size);
-            let surplus = sizes.len().saturating_sub(COMPARED);
-            sizes.drain(..surplus);
+            self.0.push(stream.path.to_string(), stream.judged_size);
         }
-        if !self.sizes.is_empty() {
-            let text = serde_json::to_vec(&self.sizes).expect("texts and numbers are JSON");
-            let _ = record::write(&self.file, &text);
-        }
+        self.0.keep();
     }
 }
 
@@ -168,7 +152,7 @@ mod tests {
     use super::*;
 
     fn history(sizes: &[u64]) -> History {
-        History { file: PathBuf::new(), sizes: BTreeMap::from([("db/shop.sql".to_owned(), sizes.to_vec())]) }
+        History(Remembered::of("db/shop.sql", sizes))
     }
 
     fn stream(size: u64, new_bytes: u64) -> StoredStream {

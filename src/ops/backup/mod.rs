@@ -13,6 +13,7 @@ use std::ffi::OsString;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::blocking::blocking;
 use crate::crypto::{CryptoError, random};
 use crate::format::FormatError;
 use crate::format::lease::Lease;
@@ -51,6 +52,7 @@ mod parent;
 mod pipeline;
 mod plan;
 mod reading;
+mod remembered;
 mod scan;
 mod series;
 mod streams;
@@ -397,8 +399,7 @@ impl Attempt<'_> {
         }
         let options = self.options.clone();
         let restrict_key = self.repository.keys().current_dedup().restrict_key();
-        let asked = tokio::task::spawn_blocking(move || members::plan(&options, &restrict_key)).await;
-        asked.expect("planning does not panic")
+        blocking(move || members::plan(&options, &restrict_key)).await
     }
 
     /// Stores everything and commits the snapshot; without a lease it is a dry run.
@@ -412,10 +413,10 @@ impl Attempt<'_> {
         }
 
         monitor.phase("looking for the last snapshot");
-        let sources = source_names(options);
+        let roots = options.files.as_ref().map_or_else(Vec::new, |files| root_names(&files.roots));
+        let sources = source_names(options, &roots);
         let snapshots = self.unless_cancelled(repository.snapshot_ids()).await??;
         let mut suspicious = self.judge_clocks(&snapshots);
-        let roots = options.files.as_ref().map_or_else(Vec::new, |files| root_names(&files.roots));
         let found = parent::Parent::find(repository, &index, options, &roots, &snapshots, monitor.clone());
         let parent = self.unless_cancelled(found).await??;
         let parent_id = parent.snapshot();
@@ -450,6 +451,7 @@ impl Attempt<'_> {
             options: BackupOptions { threads: shares.threads, stream_options, ..options.clone() },
             members,
             parent,
+            roots,
             monitor: monitor.clone(),
             cancel: self.cancel.clone(),
             reading: reading.clone(),
@@ -528,8 +530,8 @@ impl Attempt<'_> {
 }
 
 /// What the snapshot says was asked for: absolute paths and stream names, sorted.
-fn source_names(options: &BackupOptions) -> Vec<Vec<u8>> {
-    let mut names = options.files.as_ref().map_or_else(Vec::new, |files| root_names(&files.roots));
+fn source_names(options: &BackupOptions, roots: &[Vec<u8>]) -> Vec<Vec<u8>> {
+    let mut names = roots.to_vec();
     names.extend(options.streams.iter().map(|stream| stream.name.clone()));
     names.extend(options.databases.iter().map(DatabaseRequest::source_name));
     names.sort();

@@ -23,7 +23,7 @@ use crate::progress::{Monitor, Problem, Totals};
 use crate::repository::uploader::UploadStopped;
 use crate::repository::writer::Writer;
 use crate::source::SourceError;
-use crate::source::files::{Walk, WalkError, root_names};
+use crate::source::files::{Walk, WalkError};
 
 /// Finished batches waiting for the assembler.
 const FINISHED_WAITING: usize = 16;
@@ -33,6 +33,8 @@ pub(super) struct Work {
     pub(super) options: BackupOptions,
     pub(super) members: Vec<Member>,
     pub(super) parent: Parent,
+    /// The absolute paths of the roots, sorted.
+    pub(super) roots: Vec<Vec<u8>>,
     pub(super) monitor: Arc<dyn Monitor>,
     pub(super) cancel: Cancel,
     pub(super) reading: Reading,
@@ -111,9 +113,8 @@ impl Drop for OnDrop<'_> {
 
 /// Runs streams and files through the workers and returns the tree.
 pub(super) fn run(writer: &Writer, work: Work, runtime: &Handle) -> Result<Assembled, Stopped> {
-    let Work { options, members, parent, monitor, cancel, reading } = work;
+    let Work { options, members, parent, roots, monitor, cancel, reading } = work;
     let (walk, unreachable) = start_walk(&options, !members.is_empty(), &*monitor).map_err(Stopped::Walk)?;
-    let roots = options.files.as_ref().map_or_else(Vec::new, |files| root_names(&files.roots));
     let links = walk.as_ref().map_or_else(Vec::new, |walk| walk.links().to_vec());
     let jobs: Jobs<Batch> = Jobs::new();
     let window = Window::default();

@@ -3,7 +3,6 @@
 //! Streams are compared with earlier ones of exactly the same sources. Files are looked for more widely, because a parent only
 //! says what need not be read: a database that joins a job, or a path more, must not cost a night of reading.
 
-use crate::model::path::EntryPath;
 use crate::model::snapshot::Snapshot;
 use crate::ops::backup::BackupOptions;
 
@@ -55,14 +54,10 @@ pub(super) fn kinship(snapshot: &Snapshot, options: &BackupOptions, roots: &[Vec
     roots.iter().any(overlaps).then_some(Kinship::Overlapping)
 }
 
-fn is_within(path: &[u8], root: &[u8]) -> bool {
-    let entry = |bytes: &[u8]| EntryPath::new(bytes.strip_prefix(b"/").unwrap_or(bytes).to_vec()).ok();
-    match (entry(path), entry(root)) {
-        (Some(path), Some(root)) => path.is_within(&root),
-        // The root of all has no path as an entry.
-        (_, None) => true,
-        (None, _) => false,
-    }
+/// Tells whether a path is that of a root or below it, whether or not they are written with their leading slash.
+pub(super) fn is_within(path: &[u8], root: &[u8]) -> bool {
+    let [path, root] = [path, root].map(|path| path.strip_prefix(b"/").unwrap_or(path));
+    root.is_empty() || path.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
 }
 
 /// Names the local files about the streams and roots of a run: the same host, job and sources find the same.

@@ -3,19 +3,16 @@
 //! Counts of earlier runs are kept in a local file, like the sizes of streams. Where it is missing, the parent's tree, which
 //! is read anyway, gives those of one run.
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
-
 use crate::format::tree::LeafBuilder;
 use crate::model::entry::{Entry, EntryKind};
 use crate::model::path::{compare_paths, display_bytes};
 use crate::model::units::ByteSize;
 use crate::ops::backup::BackupOptions;
-use crate::ops::backup::history::{COMPARED, median};
-use crate::ops::backup::series::cache_name;
+use crate::ops::backup::history::median;
+use crate::ops::backup::remembered::Remembered;
+use crate::ops::backup::series::is_within;
 use crate::progress::Problem;
 use crate::repository::Repository;
-use crate::repository::cache::record;
 
 /// What is in a root.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,29 +85,19 @@ impl TreeCounter {
     }
 }
 
-fn is_within(path: &[u8], root: &[u8]) -> bool {
-    root.is_empty() || path.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
-}
-
 impl HeldTree {
     fn name(&self) -> String {
         format!("/{}", display_bytes(&self.path))
     }
 }
 
-/// Files and bytes of earlier runs, the newest last, by root.
-pub(super) struct TreeHistory {
-    file: PathBuf,
-    held: BTreeMap<String, Vec<(u64, u64)>>,
-}
+/// Files and bytes of earlier runs, by root.
+pub(super) struct TreeHistory(Remembered<(u64, u64)>);
 
 impl TreeHistory {
     /// Loads what is known of earlier runs of the same host, job and sources.
     pub(super) fn load(repository: &Repository, options: &BackupOptions, sources: &[Vec<u8>]) -> Self {
-        let file = repository.cache().trees().join(cache_name(options, sources)).with_extension("held");
-        let read = || serde_json::from_slice(&record::read(&file)?).ok();
-        let held = read().unwrap_or_default();
-        Self { file, held }
+        Self(Remembered::load(repository, options, sources, "held"))
     }
 
     /// Compares what the roots hold with what they used to hold, by the median of earlier runs or, where none is known, by
@@ -119,8 +106,8 @@ impl TreeHistory {
         let judge = |tree: &HeldTree| {
             let name = tree.name();
             let of_parent = || parent.iter().find(|other| other.path == tree.path).map(|it| vec![(it.files, it.bytes)]);
-            let earlier = self.held.get(&name).filter(|held| !held.is_empty()).cloned().or_else(of_parent)?;
-            let message = shrunk(tree, &earlier[earlier.len().saturating_sub(COMPARED)..], shrink_limit)?;
+            let earlier = self.0.last(&name).map(<[_]>::to_vec).or_else(of_parent)?;
+            let message = shrunk(tree, &earlier, shrink_limit)?;
             Some(Problem { subject: name, message })
         };
         trees.iter().filter_map(judge).collect()
@@ -129,15 +116,9 @@ impl TreeHistory {
     /// Remembers these counts for the next run. Failing to only costs it the comparison.
     pub(super) fn keep(mut self, trees: &[HeldTree]) {
         for tree in trees {
-            let held = self.held.entry(tree.name()).or_default();
-            held.push((tree.files, tree.bytes));
-            let surplus = held.len().saturating_sub(COMPARED);
-            held.drain(..surplus);
+            self.0.push(tree.name(), (tree.files, tree.bytes));
         }
-        if !self.held.is_empty() {
-            let text = serde_json::to_vec(&self.held).expect("texts and numbers are JSON");
-            let _ = record::write(&self.file, &text);
-        }
+        self.0.keep();
     }
 }
 
