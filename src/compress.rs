@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 
 use crate::format::pack::{Codec, FRAME_PLAIN_MAX};
+use crate::model::outcome::{Ended, Outcome};
 
 /// zstd's level: 3 is where ratio for time is best on two cores (`docs/performance.md`).
 pub const DEFAULT_LEVEL: i32 = 3;
@@ -20,6 +21,12 @@ pub enum DecompressError {
     /// The bytes are not a zstd frame.
     #[error("the frame cannot be decompressed: {0}")]
     Zstd(String),
+}
+
+impl Ended for DecompressError {
+    fn outcome(&self) -> Outcome {
+        Outcome::Damaged
+    }
 }
 
 /// Compresses frames; keeps its working memory between them.

@@ -7,12 +7,14 @@ use std::time::Duration;
 
 use serde_json::json;
 
+use crate::cli::advice::database::client_hint;
 use crate::cli::connect::GlobalArgs;
 use crate::cli::databases::DatabaseArgs;
 use crate::cli::exit::{Exit, usage};
+use crate::cli::failure::Fallible;
 use crate::cli::paths_from::PathsFromArgs;
 use crate::cli::signals::cancel_on_signals;
-use crate::cli::{output, report, streams};
+use crate::cli::{output, streams};
 use crate::model::path::display_bytes;
 use crate::model::time::{Clock, Timestamp};
 use crate::model::units::ByteSize;
@@ -121,7 +123,7 @@ pub struct Args {
     databases: DatabaseArgs,
 }
 
-pub async fn run(global: &GlobalArgs, args: Args, commands: Vec<streams::Command>) -> anyhow::Result<Exit> {
+pub async fn run(global: &GlobalArgs, args: Args, commands: Vec<streams::Command>) -> Fallible<Exit> {
     let dry_run = args.dry_run;
     let mut options = options(args, commands, global.memory_bytes()?)?;
     let lacks_globals = options.databases.iter().any(DatabaseRequest::lacks_globals);
@@ -154,7 +156,7 @@ pub async fn run(global: &GlobalArgs, args: Args, commands: Vec<streams::Command
     })
 }
 
-fn options(args: Args, commands: Vec<streams::Command>, memory_bytes: u64) -> anyhow::Result<BackupOptions> {
+fn options(args: Args, commands: Vec<streams::Command>, memory_bytes: u64) -> Fallible<BackupOptions> {
     if let Some(name) = args.command.first() {
         return Err(usage(format!("write --command {} -- CMD ARGS…, after all other options", name.display())));
     }
@@ -323,7 +325,7 @@ fn print_summary(report: &BackupReport, dry_run: bool, elapsed: Duration) {
     }
     for missing in &report.missing {
         output::line(&format!("MISSING    {}: {}", missing.name, missing.why));
-        if let Some(hint) = report::client_hint(std::slice::from_ref(&missing.why)) {
+        if let Some(hint) = client_hint(std::slice::from_ref(&missing.why)) {
             output::line(&format!("           hint: {hint}"));
         }
     }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use clap::{Arg, Command};
 
 use crate::cli::exit::Exit;
+use crate::cli::failure::Fallible;
 use crate::cli::{help, output, password, topics};
 use crate::model::key::ObjectKind;
 use crate::progress::Collected;
@@ -52,7 +53,7 @@ enum Wanted {
 }
 
 /// Prints the candidates.
-pub async fn run(mut program: Command, args: Args) -> anyhow::Result<Exit> {
+pub async fn run(mut program: Command, args: Args) -> Fallible<Exit> {
     program.build();
     let words = match args.line {
         Some(line) => split_line(&line),

@@ -4,6 +4,7 @@ use clap::Command;
 use clap_complete::Shell;
 
 use crate::cli::exit::Exit;
+use crate::cli::failure::Fallible;
 use crate::cli::output;
 
 /// Flags of `completions`.
@@ -72,7 +73,7 @@ complete -c coffre -f -k -a '(__coffre_complete)'
 "#;
 
 /// Prints the script of a shell.
-pub fn run(mut program: Command, args: &Args) -> anyhow::Result<Exit> {
+pub fn run(mut program: Command, args: &Args) -> Fallible<Exit> {
     match args.shell {
         Shell::Bash => output::print(BASH.as_bytes()),
         Shell::Zsh => output::print(ZSH.as_bytes()),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::cli::exit::usage;
+use crate::cli::failure::Fallible;
 use crate::cli::password::{self, PasswordArgs};
 use crate::cli::progress::{ConsoleMonitor, Shown, Style, Wanted};
 use crate::model::units::ByteSize;
@@ -66,7 +67,7 @@ pub struct GlobalArgs {
 
 impl GlobalArgs {
     /// Returns the memory to stay within, in bytes.
-    pub fn memory_bytes(&self) -> anyhow::Result<u64> {
+    pub fn memory_bytes(&self) -> Fallible<u64> {
         if self.memory.0 < MEMORY_MIN {
             return Err(usage(format!("--memory {} is too little; at least 128MiB are needed", self.memory)));
         }
@@ -74,7 +75,7 @@ impl GlobalArgs {
     }
 
     /// Returns the location that `--repo` or `COFFRE_REPO` names.
-    pub fn location(&self) -> anyhow::Result<Location> {
+    pub fn location(&self) -> Fallible<Location> {
         let text = self.repo.as_deref().filter(|text| !text.is_empty());
         let text = text.ok_or_else(|| usage("which repository? Give --repo LOCATION or set COFFRE_REPO"))?;
         Ok(text.parse::<Location>()?)
@@ -92,7 +93,7 @@ impl GlobalArgs {
     }
 
     /// Opens the store.
-    pub fn store(&self, mode: OpenMode, monitor: &Arc<ConsoleMonitor>) -> anyhow::Result<Arc<dyn Store>> {
+    pub fn store(&self, mode: OpenMode, monitor: &Arc<ConsoleMonitor>) -> Fallible<Arc<dyn Store>> {
         if self.connections == 0 {
             return Err(usage("--connections must be at least 1"));
         }
@@ -126,7 +127,7 @@ impl GlobalArgs {
     }
 
     /// Opens the repository, asking for the passphrase where it is not given.
-    pub async fn repository(&self, mode: OpenMode, monitor: &Arc<ConsoleMonitor>) -> anyhow::Result<Arc<Repository>> {
+    pub async fn repository(&self, mode: OpenMode, monitor: &Arc<ConsoleMonitor>) -> Fallible<Arc<Repository>> {
         let store = self.store(mode, monitor)?;
         let passphrase = password::get(&self.password, monitor).await?;
         monitor.phase("opening the repository");

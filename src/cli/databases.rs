@@ -7,6 +7,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::cli::exit::usage;
+use crate::cli::failure::Fallible;
 use crate::cli::password;
 use crate::database::url::{DatabaseUrl, Engine};
 use crate::model::units::ByteSize;
@@ -60,12 +61,12 @@ pub struct DatabaseArgs {
 
 impl DatabaseArgs {
     /// Returns what is to be dumped.
-    pub fn requests(&self) -> anyhow::Result<Vec<DatabaseRequest>> {
+    pub fn requests(&self) -> Fallible<Vec<DatabaseRequest>> {
         if self.all_databases && self.postgres.is_empty() && self.mysql.is_empty() {
             return Err(usage("--all-databases of which server? Give --postgres or --mysql"));
         }
-        let urls = |texts: &[String], engine| -> anyhow::Result<Vec<(DatabaseUrl, String)>> {
-            let urls = texts.iter().map(|text| url(text, engine)).collect::<anyhow::Result<Vec<_>>>()?;
+        let urls = |texts: &[String], engine| -> Fallible<Vec<(DatabaseUrl, String)>> {
+            let urls = texts.iter().map(|text| url(text, engine)).collect::<Fallible<Vec<_>>>()?;
             for url in &urls {
                 if url.database.is_none() && !self.all_databases {
                     return Err(usage(format!("{url} names no database; add one, or --all-databases")));
@@ -116,7 +117,7 @@ pub fn spool_directory(given: Option<&Path>) -> PathBuf {
 }
 
 /// Reads a URL, or the variable that `env:NAME` names, and adds the password that a systemd credential has.
-pub fn url(text: &str, engine: Engine) -> anyhow::Result<DatabaseUrl> {
+pub fn url(text: &str, engine: Engine) -> Fallible<DatabaseUrl> {
     let flag = format!("--{}", engine.name());
     let (written, is_argument) = match text.strip_prefix("env:") {
         None => (text.to_owned(), true),

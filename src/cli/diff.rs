@@ -4,6 +4,7 @@ use serde_json::json;
 
 use crate::cli::connect::GlobalArgs;
 use crate::cli::exit::{Exit, usage};
+use crate::cli::failure::Fallible;
 use crate::cli::lines::Lines;
 use crate::cli::ls::path_line;
 use crate::cli::output;
@@ -34,7 +35,7 @@ pub struct Args {
     filter: FilterArgs,
 }
 
-pub async fn run(global: &GlobalArgs, args: Args) -> anyhow::Result<Exit> {
+pub async fn run(global: &GlobalArgs, args: Args) -> Fallible<Exit> {
     let (earlier, within) = select::parse(&args.earlier)?;
     let (later, other_path) = select::parse(&args.later)?;
     if other_path.is_some() && other_path != within {

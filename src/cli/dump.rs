@@ -6,6 +6,7 @@ use std::os::fd::AsFd;
 
 use crate::cli::connect::GlobalArgs;
 use crate::cli::exit::{Exit, usage};
+use crate::cli::failure::Fallible;
 use crate::cli::select::{self, FilterArgs};
 use crate::cli::signals::cancel_on_signals;
 use crate::ops::dump::{DumpError, dump};
@@ -30,7 +31,7 @@ pub struct Args {
     filter: FilterArgs,
 }
 
-pub async fn run(global: &GlobalArgs, args: Args) -> anyhow::Result<Exit> {
+pub async fn run(global: &GlobalArgs, args: Args) -> Fallible<Exit> {
     let (wanted, path) = select::parse(&args.snapshot)?;
     if global.json {
         return Err(usage("dump writes data to standard output, so it has no --json"));

@@ -1,23 +1,9 @@
-//! Exit codes: stable, documented, and derived from the cause of an error in one place.
+//! Exit codes: stable, documented, and made from how a run ended in one place.
 
 use std::process::{ExitCode, Termination};
 
-use crate::cli::question::Left;
-use crate::crypto::CryptoError;
-use crate::ops::LookError;
-use crate::ops::backup::BackupError;
-use crate::ops::dump::DumpError;
-use crate::ops::restore::{PatternError, RestoreError};
-use crate::ops::restore_database::RestoreDatabaseError;
-use crate::ops::verify::VerifyError;
-use crate::repository::OpenError;
-use crate::repository::index::IndexError;
-use crate::repository::reader::ReadError;
-use crate::repository::reader::content::ContentError;
-use crate::repository::snapshots::SnapshotError;
-use crate::source::files::WalkError;
-use crate::store::location::ParseLocationError;
-use crate::store::{StoreError, StoreErrorKind};
+use crate::cli::failure::Failure;
+use crate::model::outcome::Outcome;
 
 /// How the program ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,107 +39,28 @@ Exit codes: 0 done; 1 failed, or `find` found nothing; 2 usage; 3 done, but some
 damaged; 5 a dump command failed; 7 the store cannot be reached; 10 no repository; 12 wrong key; 130 interrupted; \
 141 the reader of the output went away before its end";
 
-/// A mistake on the command line that clap does not see.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct UsageError(String);
-
-/// Makes a usage error.
-pub fn usage(message: impl Into<String>) -> anyhow::Error {
-    UsageError(message.into()).into()
+/// Makes the failure that a mistake on the command line is which clap does not see.
+pub fn usage(message: impl Into<String>) -> Failure {
+    Failure::new(Outcome::Usage, message)
 }
 
-impl Exit {
-    /// Finds the code that an error leads to: the first cause that has one of its own.
-    pub fn of(error: &anyhow::Error) -> Self {
-        error.chain().find_map(of_cause).unwrap_or(Exit::Failed)
-    }
-}
-
-fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Exit> {
-    if let Some(error) = store_error(cause) {
-        return match error.kind {
-            kind if kind.is_outage() => Some(Exit::Unreachable),
-            StoreErrorKind::Interrupted => Some(Exit::Interrupted),
-            // Keys are missing, or cannot be read: nothing was asked of the store.
-            StoreErrorKind::Denied if error.operation == "open" && error.source.is_none() => Some(Exit::Usage),
-            _ => None,
-        };
-    }
-    if cause.is::<Left>() {
-        return Some(Exit::Interrupted);
-    }
-    if cause.is::<UsageError>() || cause.is::<ParseLocationError>() || cause.is::<PatternError>() {
-        return Some(Exit::Usage);
-    }
-    if let Some(error) = cause.downcast_ref::<OpenError>() {
-        return match error {
-            OpenError::Missing { .. } => Some(Exit::NoRepository),
-            OpenError::WrongKey { .. } | OpenError::MistypedRecovery | OpenError::WriterOnly => Some(Exit::WrongKey),
-            OpenError::Damaged { .. } | OpenError::RolledBack { .. } => Some(Exit::Damaged),
-            _ => None,
-        };
-    }
-    if let Some(error) = cause.downcast_ref::<BackupError>() {
-        return match error {
-            BackupError::Nothing | BackupError::StreamName { .. } => Some(Exit::Usage),
-            BackupError::Stream { .. } | BackupError::AllFailed { .. } => Some(Exit::Stream),
-            BackupError::Walk(WalkError::NoRoots | WalkError::ExcludeFile { .. } | WalkError::Pattern { .. }) => {
-                Some(Exit::Usage)
+impl From<Outcome> for Exit {
+    fn from(outcome: Outcome) -> Self {
+        match outcome {
+            Outcome::Clean => Exit::Done,
+            Outcome::Incomplete => Exit::Incomplete,
+            Outcome::Damaged => Exit::Damaged,
+            Outcome::FailedDump => Exit::Stream,
+            Outcome::Unreachable => Exit::Unreachable,
+            Outcome::NoRepository => Exit::NoRepository,
+            Outcome::WrongKey => Exit::WrongKey,
+            Outcome::Usage => Exit::Usage,
+            Outcome::Interrupted => Exit::Interrupted,
+            Outcome::NothingFound | Outcome::Missing | Outcome::Refused | Outcome::Full | Outcome::Failed => {
+                Exit::Failed
             }
-            BackupError::Cancelled => Some(Exit::Interrupted),
-            _ => None,
-        };
+        }
     }
-    match cause.downcast_ref::<RestoreError>() {
-        Some(RestoreError::WriterOnly) => return Some(Exit::WrongKey),
-        Some(RestoreError::Cancelled) => return Some(Exit::Interrupted),
-        _ => {}
-    }
-    match cause.downcast_ref::<RestoreDatabaseError>() {
-        Some(RestoreDatabaseError::Cancelled { .. }) => return Some(Exit::Interrupted),
-        Some(RestoreDatabaseError::Several { .. }) => return Some(Exit::Usage),
-        _ => {}
-    }
-    match cause.downcast_ref::<VerifyError>() {
-        Some(VerifyError::WriterOnly) => return Some(Exit::WrongKey),
-        Some(VerifyError::Cancelled) => return Some(Exit::Interrupted),
-        _ => {}
-    }
-    if let Some(DumpError::Cancelled) = cause.downcast_ref() {
-        return Some(Exit::Interrupted);
-    }
-    if is_damage(cause) {
-        return Some(Exit::Damaged);
-    }
-    if let Some(LookError::WriterOnly) = cause.downcast_ref() {
-        return Some(Exit::WrongKey);
-    }
-    cause.is::<CryptoError>().then_some(Exit::Damaged)
-}
-
-/// Tells whether a cause says that stored data is missing or wrong.
-fn is_damage(cause: &(dyn std::error::Error + 'static)) -> bool {
-    cause.downcast_ref().is_some_and(ReadError::is_damage)
-        || cause.downcast_ref().is_some_and(ContentError::is_damage)
-        || cause.downcast_ref().is_some_and(SnapshotError::is_damage)
-        || matches!(cause.downcast_ref(), Some(IndexError::Damaged { .. }))
-}
-
-/// Returns the store's error in a link of a chain of causes.
-pub(super) fn store_error<'a>(cause: &'a (dyn std::error::Error + 'static)) -> Option<&'a StoreError> {
-    let shared = cause.downcast_ref::<std::sync::Arc<StoreError>>().map(|error| &**error);
-    cause.downcast_ref::<StoreError>().or(shared)
-}
-
-/// Tells whether a request was dropped because ending was asked for.
-pub(super) fn is_interrupted(error: &anyhow::Error) -> bool {
-    error.chain().filter_map(store_error).any(|error| error.kind == StoreErrorKind::Interrupted)
-}
-
-/// Tells whether the store refused for want of rights.
-pub(super) fn is_denied(error: &anyhow::Error) -> bool {
-    error.chain().filter_map(store_error).any(|error| error.kind.is_forbidden())
 }
 
 impl Termination for Exit {
@@ -167,13 +74,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_cause_decides_the_code() {
-        let missing = OpenError::Missing { location: "/x".into() };
-        assert_eq!(Exit::of(&anyhow::Error::new(missing).context("opening")), Exit::NoRepository);
-        let outage = StoreError::new("put", "x", StoreErrorKind::Unavailable, "refused");
-        assert_eq!(Exit::of(&BackupError::Commit(outage).into()), Exit::Unreachable);
-        assert_eq!(Exit::of(&usage("no")), Exit::Usage);
-        assert_eq!(Exit::of(&anyhow::anyhow!("something")), Exit::Failed);
+    fn every_outcome_has_the_code_that_the_readme_gives_it() {
+        let codes = Outcome::ALL.map(|outcome| (outcome.name(), Exit::from(outcome) as u8));
+        let expected = [
+            ("clean", 0),
+            ("nothing found", 1),
+            ("incomplete", 3),
+            ("damaged", 4),
+            ("failed dump", 5),
+            ("unreachable", 7),
+            ("no repository", 10),
+            ("wrong key", 12),
+            ("usage", 2),
+            ("missing", 1),
+            ("refused", 1),
+            ("full", 1),
+            ("interrupted", 130),
+            ("failed", 1),
+        ];
+        assert_eq!(codes, expected);
+        let page = include_str!("../../README.md");
+        for (outcome, code) in expected {
+            assert!(page.contains(&format!("| {code} | ")), "{outcome}: {code}");
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use crate::cli::connect::GlobalArgs;
 use crate::cli::exit::Exit;
+use crate::cli::failure::Fallible;
 use crate::cli::lines::Lines;
 use crate::cli::ls::{long_line, path_line, to_json};
 use crate::cli::output;
@@ -51,7 +52,7 @@ fn time(text: &str) -> Result<Timestamp, String> {
     Timestamp::parse_local(text).ok_or_else(|| "write for example 2026-11-24 or '2026-11-24 02:15'".into())
 }
 
-pub async fn run(global: &GlobalArgs, args: Args) -> anyhow::Result<Exit> {
+pub async fn run(global: &GlobalArgs, args: Args) -> Fallible<Exit> {
     let wanted = match args.ignore_case {
         true => Selection::of_any_case(&args.pattern)?,
         false => Selection::new(&args.pattern, &[])?,

@@ -3,6 +3,7 @@
 use clap::Command;
 
 use crate::cli::exit::{Exit, usage};
+use crate::cli::failure::Fallible;
 use crate::cli::{output, topics};
 
 /// Name of the argument that is a command or a topic.
@@ -25,7 +26,7 @@ pub fn after_help() -> String {
 }
 
 /// Prints it.
-pub fn run(mut program: Command, args: &Args) -> anyhow::Result<Exit> {
+pub fn run(mut program: Command, args: &Args) -> Fallible<Exit> {
     program.build();
     let Some(about) = args.about.as_deref() else {
         return output::print(program.render_help().to_string().as_bytes());

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::cli::connect::GlobalArgs;
 use crate::cli::exit::{Exit, usage};
+use crate::cli::failure::Fallible;
 use crate::cli::progress::ConsoleMonitor;
 use crate::cli::{kit, output, password, recovery_kit};
 use crate::model::key::ObjectKind;
@@ -34,7 +35,7 @@ pub struct Args {
     show_identity: bool,
 }
 
-pub async fn run(global: &GlobalArgs, args: Args) -> anyhow::Result<Exit> {
+pub async fn run(global: &GlobalArgs, args: Args) -> Fallible<Exit> {
     let location = global.location()?;
     let is_seen = std::io::stdout().is_terminal() && !global.quiet && !global.json;
     if args.recovery_kit.is_none() && !args.show_identity && !is_seen {

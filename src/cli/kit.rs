@@ -8,6 +8,7 @@ use serde_json::json;
 
 use crate::cli::connect::GlobalArgs;
 use crate::cli::exit::Exit;
+use crate::cli::failure::Fallible;
 use crate::cli::progress::ConsoleMonitor;
 use crate::cli::recovery_kit::{Kit, fill, reserve};
 use crate::cli::{output, password};
@@ -45,7 +46,7 @@ pub struct Args {
     check: bool,
 }
 
-pub async fn run(global: &GlobalArgs, args: Args) -> anyhow::Result<Exit> {
+pub async fn run(global: &GlobalArgs, args: Args) -> Fallible<Exit> {
     let location = global.location()?;
     let monitor = global.monitor();
     let secret = match args.check {
@@ -71,7 +72,7 @@ async fn print(
     location: &Location,
     secret: &Passphrase,
     file: Option<File>,
-) -> anyhow::Result<Exit> {
+) -> Fallible<Exit> {
     let (repository, held) = look(global, secret, monitor).await?;
     monitor.finish();
     let identity = (check_recovery_identity(secret.expose()) == Some(true)).then_some(secret);
@@ -110,7 +111,7 @@ async fn check(
     monitor: &Arc<ConsoleMonitor>,
     location: &Location,
     identity: &Passphrase,
-) -> anyhow::Result<Exit> {
+) -> Fallible<Exit> {
     let (repository, held) = look(global, identity, monitor).await?;
     monitor.finish();
     let newest = held.first().map(|holding| &holding.snapshot);
@@ -139,7 +140,7 @@ async fn look(
     global: &GlobalArgs,
     secret: &Passphrase,
     monitor: &Arc<ConsoleMonitor>,
-) -> anyhow::Result<(Arc<Repository>, Vec<Holding>)> {
+) -> Fallible<(Arc<Repository>, Vec<Holding>)> {
     let store = global.store(OpenMode::Read, monitor)?;
     monitor.phase("opening the repository");
     let repository = Arc::new(Repository::open(store, secret, global.cache_dir.as_deref()).await?);

@@ -4,6 +4,7 @@ use serde_json::json;
 
 use crate::cli::connect::GlobalArgs;
 use crate::cli::exit::Exit;
+use crate::cli::failure::Fallible;
 use crate::cli::lines::Lines;
 use crate::cli::output;
 use crate::cli::select::{self, FilterArgs};
@@ -76,7 +77,7 @@ impl SortBy {
     }
 }
 
-pub async fn run(global: &GlobalArgs, args: Args) -> anyhow::Result<Exit> {
+pub async fn run(global: &GlobalArgs, args: Args) -> Fallible<Exit> {
     let (wanted, within) = select::parse(&args.snapshot)?;
     let monitor = global.monitor();
     let repository = global.repository(OpenMode::Read, &monitor).await?;

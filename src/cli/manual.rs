@@ -3,10 +3,10 @@
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
 use clap::Command;
 
 use crate::cli::exit::{Exit, usage};
+use crate::cli::failure::{Context, Fallible};
 use crate::cli::output;
 use crate::cli::page::{self, Block, Page};
 
@@ -25,7 +25,7 @@ pub struct Args {
 }
 
 /// Prints a page, or writes all of them.
-pub fn run(mut program: Command, args: &Args) -> anyhow::Result<Exit> {
+pub fn run(mut program: Command, args: &Args) -> Fallible<Exit> {
     program.build();
     if let Some(directory) = &args.all {
         return write_all(&program, directory);
@@ -50,13 +50,13 @@ pub fn run(mut program: Command, args: &Args) -> anyhow::Result<Exit> {
     output::print(roff(command).as_bytes())
 }
 
-fn write_all(program: &Command, directory: &Path) -> anyhow::Result<Exit> {
+fn write_all(program: &Command, directory: &Path) -> Fallible<Exit> {
     let failed = || format!("writing manual pages into {}", directory.display());
-    std::fs::create_dir_all(directory).with_context(failed)?;
+    std::fs::create_dir_all(directory).context(failed())?;
     let verbs = program.get_subcommands().filter(|verb| !verb.is_hide_set());
     for command in std::iter::once(program).chain(verbs) {
         let path = directory.join(format!("{}.1", page::name(command)));
-        std::fs::write(path, roff(command)).with_context(failed)?;
+        std::fs::write(path, roff(command)).context(failed())?;
     }
     Ok(Exit::Done)
 }

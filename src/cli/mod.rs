@@ -7,6 +7,9 @@ use std::ffi::OsString;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
+use crate::cli::failure::Fallible;
+
+mod advice;
 pub mod allocator;
 mod backup;
 mod complete;
@@ -16,6 +19,7 @@ mod databases;
 mod diff;
 mod dump;
 mod exit;
+mod failure;
 mod find;
 mod help;
 mod init;
@@ -121,13 +125,7 @@ pub async fn run(arguments: Vec<OsString>) -> Exit {
     let only_shows = cli.verb.only_shows();
     let exit = match dispatch(cli, commands).await {
         Ok(exit) => exit,
-        Err(error) => {
-            let exit = Exit::of(&error);
-            // What was dropped on its way when ending was asked for is no news.
-            let error = if exit::is_interrupted(&error) { anyhow::anyhow!("interrupted") } else { error };
-            report::print(&error, exit, json);
-            exit
-        }
+        Err(failure) => report::print(&failure, json),
     };
     output::ending(exit, only_shows)
 }
@@ -143,7 +141,7 @@ impl Verb {
     }
 }
 
-async fn dispatch(cli: Cli, commands: Vec<streams::Command>) -> anyhow::Result<Exit> {
+async fn dispatch(cli: Cli, commands: Vec<streams::Command>) -> Fallible<Exit> {
     let global = &cli.global;
     match cli.verb {
         Verb::Init(args) => init::run(global, args).await,

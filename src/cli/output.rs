@@ -6,6 +6,7 @@ use std::sync::OnceLock;
 use comfy_table::{CellAlignment, ContentArrangement, Table};
 
 use crate::cli::exit::Exit;
+use crate::cli::failure::Fallible;
 use crate::model::entry::{Entry, EntryKind};
 
 /// The first thing that could not be written to standard output.
@@ -24,7 +25,7 @@ pub fn write(bytes: &[u8]) -> bool {
 }
 
 /// Writes what a verb was asked to show.
-pub fn print(bytes: &[u8]) -> anyhow::Result<Exit> {
+pub fn print(bytes: &[u8]) -> Fallible<Exit> {
     write(bytes);
     Ok(Exit::Done)
 }

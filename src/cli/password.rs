@@ -13,6 +13,7 @@ use clap::parser::ValueSource;
 use zeroize::Zeroizing;
 
 use crate::cli::exit::usage;
+use crate::cli::failure::Fallible;
 use crate::cli::progress::ConsoleMonitor;
 use crate::cli::question;
 use crate::crypto::secret::Passphrase;
@@ -75,7 +76,7 @@ struct Given {
 }
 
 impl Given {
-    fn find(args: &PasswordArgs) -> anyhow::Result<Self> {
+    fn find(args: &PasswordArgs) -> Fallible<Self> {
         let mut given = Self { credential: credential(CREDENTIAL), ..Self::default() };
         let file = args.password_file.clone().map(Source::File);
         let command = args.password_command.clone().map(Source::Command);
@@ -110,7 +111,7 @@ impl Given {
 }
 
 /// Returns the passphrase of an existing repository.
-pub async fn get(args: &PasswordArgs, monitor: &ConsoleMonitor) -> anyhow::Result<Passphrase> {
+pub async fn get(args: &PasswordArgs, monitor: &ConsoleMonitor) -> Fallible<Passphrase> {
     match given(args)? {
         Some(passphrase) => Ok(passphrase),
         None => prompt(monitor, "passphrase or recovery identity: ").await,
@@ -119,7 +120,7 @@ pub async fn get(args: &PasswordArgs, monitor: &ConsoleMonitor) -> anyhow::Resul
 
 /// Returns the recovery identity that somebody holds: from the sources of a passphrase if that is what they have, else
 /// asked for.
-pub async fn get_identity(args: &PasswordArgs, monitor: &ConsoleMonitor) -> anyhow::Result<Passphrase> {
+pub async fn get_identity(args: &PasswordArgs, monitor: &ConsoleMonitor) -> Fallible<Passphrase> {
     match given(args) {
         Ok(Some(found)) if check_recovery_identity(found.expose()).is_some() => Ok(found),
         _ if !can_ask() => {
@@ -130,7 +131,7 @@ pub async fn get_identity(args: &PasswordArgs, monitor: &ConsoleMonitor) -> anyh
 }
 
 /// Returns the passphrase for a new repository; one that is typed is asked for twice.
-pub async fn get_new(args: &PasswordArgs, monitor: &ConsoleMonitor) -> anyhow::Result<Passphrase> {
+pub async fn get_new(args: &PasswordArgs, monitor: &ConsoleMonitor) -> Fallible<Passphrase> {
     let passphrase = match given(args)? {
         Some(passphrase) => passphrase,
         None => {
@@ -176,7 +177,7 @@ pub fn at_hand() -> Option<Passphrase> {
     }
 }
 
-fn given(args: &PasswordArgs) -> anyhow::Result<Option<Passphrase>> {
+fn given(args: &PasswordArgs) -> Fallible<Option<Passphrase>> {
     match Given::find(args)?.choose().map_err(usage)? {
         Some(Source::File(path)) => from_file(&path).map(Some),
         Some(Source::Command(command)) => from_command(&command).map(Some),
@@ -195,7 +196,7 @@ pub fn credential(name: &str) -> Option<PathBuf> {
 ///
 /// # Errors
 /// One for the user when it cannot be read, or is not text.
-pub fn read_secret(path: &Path, what: &str) -> anyhow::Result<Zeroizing<String>> {
+pub fn read_secret(path: &Path, what: &str) -> Fallible<Zeroizing<String>> {
     let content = std::fs::read(path).map(Zeroizing::new);
     let content =
         content.map_err(|error| usage(format!("{what} could not be read from {}: {error}", path.display())))?;
@@ -209,11 +210,11 @@ fn first_line(text: &str) -> &str {
     text.strip_prefix('\u{feff}').unwrap_or(text).lines().next().unwrap_or_default()
 }
 
-fn from_file(path: &Path) -> anyhow::Result<Passphrase> {
+fn from_file(path: &Path) -> Fallible<Passphrase> {
     checked(&read_secret(path, "the passphrase")?, &path.display().to_string())
 }
 
-fn from_command(command: &str) -> anyhow::Result<Passphrase> {
+fn from_command(command: &str) -> Fallible<Passphrase> {
     let mut shell = Command::new("/bin/sh");
     withhold_secrets(&mut shell);
     let output = shell.arg("-c").arg(command).stdin(Stdio::null()).stderr(Stdio::inherit()).output();
@@ -230,7 +231,7 @@ fn can_ask() -> bool {
     std::io::stdin().is_terminal() || std::io::stderr().is_terminal()
 }
 
-async fn prompt(monitor: &ConsoleMonitor, question: &str) -> anyhow::Result<Passphrase> {
+async fn prompt(monitor: &ConsoleMonitor, question: &str) -> Fallible<Passphrase> {
     if !can_ask() {
         return Err(usage(
             "no passphrase: set COFFRE_PASSWORD_FILE, COFFRE_PASSWORD_COMMAND or COFFRE_PASSWORD, or use a terminal",
@@ -240,7 +241,7 @@ async fn prompt(monitor: &ConsoleMonitor, question: &str) -> anyhow::Result<Pass
     checked(&typed, "the passphrase")
 }
 
-fn checked(text: &str, origin: &str) -> anyhow::Result<Passphrase> {
+fn checked(text: &str, origin: &str) -> Fallible<Passphrase> {
     let passphrase = Passphrase::new(first_line(text).to_owned());
     if passphrase.is_empty() {
         return Err(usage(format!("{origin} is empty")));

@@ -6,6 +6,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
 use crate::cli::exit::usage;
+use crate::cli::failure::Fallible;
 use crate::source::files::expand;
 
 /// Flags that name lists of paths.
@@ -29,7 +30,7 @@ impl PathsFromArgs {
     }
 
     /// Reads all lists.
-    pub fn read(&self) -> anyhow::Result<Vec<PathBuf>> {
+    pub fn read(&self) -> Fallible<Vec<PathBuf>> {
         let mut paths = Vec::new();
         for list in &self.files_from {
             for pattern in patterns(&contents(list)?) {
@@ -45,7 +46,7 @@ impl PathsFromArgs {
     }
 }
 
-fn contents(list: &Path) -> anyhow::Result<Vec<u8>> {
+fn contents(list: &Path) -> Fallible<Vec<u8>> {
     let read = if list == Path::new("-") {
         let mut bytes = Vec::new();
         std::io::stdin().lock().read_to_end(&mut bytes).map(|_| bytes)

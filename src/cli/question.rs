@@ -8,11 +8,12 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, IsTerminal, Write};
 use std::os::fd::AsFd;
 
-use anyhow::Context;
 use rustix::termios::{LocalModes, OptionalActions, QueueSelector, Termios, tcflush, tcgetattr, tcsetattr};
 use zeroize::Zeroizing;
 
+use crate::blocking::blocking;
 use crate::cli::exit::usage;
+use crate::cli::failure::{Context, Fallible};
 use crate::cli::progress::ConsoleMonitor;
 use crate::cli::signals;
 
@@ -25,7 +26,7 @@ pub struct Left;
 ///
 /// # Errors
 /// [`Left`] on SIGINT, SIGTERM and SIGHUP; without a terminal, or when it cannot be read.
-pub async fn ask(monitor: &ConsoleMonitor, question: &str) -> anyhow::Result<String> {
+pub async fn ask(monitor: &ConsoleMonitor, question: &str) -> Fallible<String> {
     let answer = answered(monitor, question, false).await?;
     Ok(answer.to_string())
 }
@@ -34,11 +35,11 @@ pub async fn ask(monitor: &ConsoleMonitor, question: &str) -> anyhow::Result<Str
 ///
 /// # Errors
 /// As [`ask`].
-pub async fn ask_secret(monitor: &ConsoleMonitor, question: &str) -> anyhow::Result<Zeroizing<String>> {
+pub async fn ask_secret(monitor: &ConsoleMonitor, question: &str) -> Fallible<Zeroizing<String>> {
     answered(monitor, question, true).await
 }
 
-async fn answered(monitor: &ConsoleMonitor, question: &str, is_secret: bool) -> anyhow::Result<Zeroizing<String>> {
+async fn answered(monitor: &ConsoleMonitor, question: &str, is_secret: bool) -> Fallible<Zeroizing<String>> {
     let _still = monitor.asking();
     let terminal = terminal().context("asking at the terminal")?;
     let signal = signals::during_question()?;
@@ -52,7 +53,7 @@ async fn answered(monitor: &ConsoleMonitor, question: &str, is_secret: bool) -> 
             let _ = (&terminal).write_all(b"\n");
             return Err(Left.into());
         }
-        answer = tokio::task::spawn_blocking(move || read_line(reading)) => answer.context("asking at the terminal")?,
+        answer = blocking(move || read_line(reading)) => answer,
     };
     let bytes = answer.context("reading the answer")?;
     let text = std::str::from_utf8(&bytes).map_err(|_| usage("the answer is not UTF-8"))?;

@@ -10,9 +10,8 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use anyhow::Context;
-
 use crate::cli::exit::usage;
+use crate::cli::failure::{Context, Fallible};
 use crate::cli::kit_restore::{shell, steps};
 use crate::cli::page::wrap;
 use crate::crypto::secret::Passphrase;
@@ -56,15 +55,15 @@ pub struct Kit<'a> {
 ///
 /// # Errors
 /// One for the user when there is a file, or it cannot be made.
-pub fn reserve(path: &Path) -> anyhow::Result<File> {
+pub fn reserve(path: &Path) -> Fallible<File> {
     let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
     file.map_err(|error| usage(format!("the recovery kit cannot be written to {}: {error}", path.display())))
 }
 
 /// Writes the page into its file.
-pub fn fill(mut file: File, path: &Path, page: &str) -> anyhow::Result<()> {
+pub fn fill(mut file: File, path: &Path, page: &str) -> Fallible<()> {
     let written = file.write_all(page.as_bytes()).and_then(|()| file.sync_all());
-    written.with_context(|| format!("writing the recovery kit to {}", path.display()))
+    written.context(format!("writing the recovery kit to {}", path.display()))
 }
 
 impl Kit<'_> {

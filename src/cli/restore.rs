@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use crate::cli::connect::GlobalArgs;
 use crate::cli::exit::{Exit, usage};
+use crate::cli::failure::Fallible;
 use crate::cli::output;
 use crate::cli::restore_database::{self, IntoDatabaseArgs};
 use crate::cli::restore_report;
@@ -111,7 +112,7 @@ impl Args {
     }
 }
 
-pub async fn run(global: &GlobalArgs, args: Args) -> anyhow::Result<Exit> {
+pub async fn run(global: &GlobalArgs, args: Args) -> Fallible<Exit> {
     let (wanted, within) = select::parse(&args.snapshot)?;
     let selection = args.selection();
     let Some(target) = args.target else {

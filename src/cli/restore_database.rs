@@ -4,12 +4,12 @@ use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::Context;
 use serde_json::json;
 
 use crate::cli::connect::GlobalArgs;
 use crate::cli::databases;
 use crate::cli::exit::{Exit, usage};
+use crate::cli::failure::{Context, Fallible};
 use crate::cli::progress::ConsoleMonitor;
 use crate::cli::select::{self, FilterArgs};
 use crate::cli::signals::cancel_on_signals;
@@ -103,7 +103,7 @@ pub async fn run(
     args: IntoDatabaseArgs,
     (wanted, within): (&str, Option<EntryPath>),
     filter: &FilterArgs,
-) -> anyhow::Result<Exit> {
+) -> Fallible<Exit> {
     let target = match (&args.into_postgres, &args.into_mysql, &args.into_sqlite) {
         (Some(url), ..) => DatabaseTarget::Postgres(databases::url(url, Engine::Postgres)?),
         (_, Some(url), _) => DatabaseTarget::Mysql(databases::url(url, Engine::Mysql)?),
@@ -179,9 +179,7 @@ pub async fn run(
     }
     let mut first = None;
     for (_, error) in report.failed {
-        let error = error.into();
-        let exit = Exit::of(&error);
-        report::print(&error, exit, global.json);
+        let exit = report::print(&error.into(), global.json);
         first = first.or(Some(exit));
     }
     if let Some(exit) = first {
@@ -205,7 +203,7 @@ fn choice(args: &IntoDatabaseArgs) -> Choice {
 }
 
 /// Lets the user type the name of each database that is to be replaced.
-async fn confirm(monitor: &ConsoleMonitor, plan: &Plan, confirmed: &[String]) -> anyhow::Result<()> {
+async fn confirm(monitor: &ConsoleMonitor, plan: &Plan, confirmed: &[String]) -> Fallible<()> {
     for database in plan.databases.iter().filter(|database| database.replaces() && !confirmed.contains(&database.name))
     {
         let name = &database.name;

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use anyhow::Context;
 use serde_json::json;
 
+use crate::cli::failure::{Context, Fallible};
 use crate::cli::progress::ConsoleMonitor;
 use crate::cli::{output, question};
 use crate::model::path::display_bytes;
@@ -30,7 +30,7 @@ pub(super) fn show_extras(report: &RestoreReport, dry_run: bool, json: bool) {
 }
 
 /// Asks whether so many extras, with so many files in them, may go.
-pub(super) async fn confirmed(monitor: &ConsoleMonitor, extras: usize, files: u64) -> anyhow::Result<bool> {
+pub(super) async fn confirmed(monitor: &ConsoleMonitor, extras: usize, files: u64) -> Fallible<bool> {
     let question = what_to_remove(extras as u64, files);
     let answer = question::ask(monitor, &question).await.context("nothing was removed; what was restored is there")?;
     let is_yes = matches!(answer.trim(), "y" | "Y" | "yes");

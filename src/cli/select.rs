@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::cli::exit::usage;
+use crate::cli::failure::Fallible;
 use crate::cli::progress::ConsoleMonitor;
 use crate::model::path::EntryPath;
 use crate::model::snapshot::{Snapshot, SnapshotId};
@@ -96,7 +97,7 @@ fn about_clocks(chosen: &Snapshot, ahead: &[SnapshotId], now: Timestamp) -> Opti
 }
 
 /// Splits `ID[:PATH]`; the path may begin with a slash and means the same without.
-pub fn parse(text: &str) -> anyhow::Result<(String, Option<EntryPath>)> {
+pub fn parse(text: &str) -> Fallible<(String, Option<EntryPath>)> {
     let (snapshot, path) = match text.split_once(':') {
         Some((snapshot, path)) => (snapshot, Some(path)),
         None => (text, None),

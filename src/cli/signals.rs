@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 
 use crate::cancel::Cancel;
 use crate::cli::Exit;
+use crate::cli::failure::Fallible;
 use crate::cli::progress::ConsoleMonitor;
 
 /// What the next signal does.
@@ -26,7 +27,7 @@ static LISTENING: Mutex<Listening> = Mutex::new(Listening { question: None, oper
 ///
 /// # Errors
 /// When the system does not let signals be caught.
-pub fn cancel_on_signals(monitor: &Arc<ConsoleMonitor>) -> anyhow::Result<Cancel> {
+pub fn cancel_on_signals(monitor: &Arc<ConsoleMonitor>) -> Fallible<Cancel> {
     let cancel = monitor.cancel().clone();
     listening().operation = Some((cancel.clone(), monitor.clone()));
     listen()?;
@@ -37,7 +38,7 @@ pub fn cancel_on_signals(monitor: &Arc<ConsoleMonitor>) -> anyhow::Result<Cancel
 ///
 /// # Errors
 /// As [`cancel_on_signals`].
-pub(super) fn during_question() -> anyhow::Result<impl Future<Output = ()>> {
+pub(super) fn during_question() -> Fallible<impl Future<Output = ()>> {
     let (sender, receiver) = oneshot::channel();
     listening().question = Some(sender);
     listen()?;
@@ -54,7 +55,7 @@ fn listening() -> std::sync::MutexGuard<'static, Listening> {
 }
 
 /// Starts the task that hears signals, once.
-fn listen() -> anyhow::Result<()> {
+fn listen() -> Fallible<()> {
     static BEGUN: OnceLock<()> = OnceLock::new();
     if BEGUN.get().is_some() {
         return Ok(());

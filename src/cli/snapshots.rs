@@ -7,6 +7,7 @@ use serde_json::json;
 
 use crate::cli::connect::GlobalArgs;
 use crate::cli::exit::Exit;
+use crate::cli::failure::Fallible;
 use crate::cli::output;
 use crate::cli::select::{self, FilterArgs};
 use crate::cli::table::{self, Column};
@@ -59,7 +60,7 @@ enum GroupBy {
     Tags,
 }
 
-pub async fn run(global: &GlobalArgs, args: Args) -> anyhow::Result<Exit> {
+pub async fn run(global: &GlobalArgs, args: Args) -> Fallible<Exit> {
     let monitor = global.monitor();
     let repository = global.repository(OpenMode::Read, &monitor).await?;
     if !repository.keys().can_read() {

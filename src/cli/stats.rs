@@ -4,12 +4,13 @@ use serde_json::json;
 
 use crate::cli::connect::GlobalArgs;
 use crate::cli::exit::Exit;
+use crate::cli::failure::Fallible;
 use crate::cli::output;
 use crate::model::units::ByteSize;
 use crate::ops::stats::stats;
 use crate::store::OpenMode;
 
-pub async fn run(global: &GlobalArgs) -> anyhow::Result<Exit> {
+pub async fn run(global: &GlobalArgs) -> Fallible<Exit> {
     let monitor = global.monitor();
     let repository = global.repository(OpenMode::Read, &monitor).await?;
     let report = stats(&repository, &*monitor).await?;

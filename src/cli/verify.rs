@@ -7,6 +7,7 @@ use serde_json::json;
 
 use crate::cli::connect::GlobalArgs;
 use crate::cli::exit::Exit;
+use crate::cli::failure::{Failure, Fallible};
 use crate::cli::output;
 use crate::cli::signals::cancel_on_signals;
 use crate::model::time::Clock;
@@ -35,7 +36,7 @@ pub struct Args {
     read_data: Option<String>,
 }
 
-pub async fn run(global: &GlobalArgs, args: Args) -> anyhow::Result<Exit> {
+pub async fn run(global: &GlobalArgs, args: Args) -> Fallible<Exit> {
     let read_data = args.read_data.as_deref().map_or(Ok(ReadData::No), part)?;
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
     let options = VerifyOptions { read_data, memory_bytes: global.memory_bytes()?, host, clock: Clock::System };
@@ -73,7 +74,7 @@ impl About {
     }
 }
 
-fn part(text: &str) -> anyhow::Result<ReadData> {
+fn part(text: &str) -> Fallible<ReadData> {
     if let Some((nth, of)) = text.split_once('/') {
         return match (nth.trim().parse(), of.trim().parse()) {
             (Ok(1), Ok(1)) => Ok(ReadData::All),
@@ -95,7 +96,7 @@ fn part(text: &str) -> anyhow::Result<ReadData> {
     }
 }
 
-fn wrong_part(text: &str) -> anyhow::Error {
+fn wrong_part(text: &str) -> Failure {
     crate::cli::exit::usage(format!(
         "{text:?} is no part of the data; write --read-data, --read-data=5%, =10GiB or =1/7"
     ))
@@ -216,6 +217,7 @@ fn print_summary(about: &About, report: &VerifyReport, read_data: ReadData, elap
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::outcome::Outcome;
 
     #[test]
     fn parts_are_percentages_or_sizes() {
@@ -226,7 +228,7 @@ mod tests {
         assert_eq!(part("1/7").expect("a share"), ReadData::Share { nth: 1, of: 7 });
         assert_eq!(part("1/1").expect("all"), ReadData::All);
         for wrong in ["", "0%", "101%", "-1%", "some", "0", "20", "1.5", "0B", "0/7", "8/7", "1/0", "/", "1/7/2"] {
-            assert_eq!(Exit::of(&part(wrong).expect_err(wrong)), Exit::Usage);
+            assert_eq!(part(wrong).expect_err(wrong).outcome(), Outcome::Usage);
         }
     }
 }

@@ -8,6 +8,8 @@
 //! AVX-512 code at run time and seals 12 to 22 GB/s a core where `aes-gcm` 0.11 reaches 2 to 3; and it is linked already,
 //! for TLS. See `docs/performance.md`.
 
+use crate::model::outcome::{Ended, Outcome};
+
 pub mod chunk_id;
 pub mod derive;
 pub mod digest;
@@ -36,6 +38,12 @@ pub enum CryptoError {
     /// A public or private key is not valid.
     #[error("a key in it is not valid")]
     BadKey,
+}
+
+impl Ended for CryptoError {
+    fn outcome(&self) -> Outcome {
+        Outcome::Damaged
+    }
 }
 
 /// Returns `N` random bytes from the operating system.

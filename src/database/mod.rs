@@ -8,6 +8,7 @@ use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::model::outcome::{Ended, Outcome};
 use crate::process::{CommandFailed, CommandOptions, said};
 
 pub mod mysql;
@@ -216,6 +217,22 @@ pub enum DatabaseError {
         /// What is not shown for want of it.
         what: &'static str,
     },
+    /// The user does not see every database, and those not seen would be missing.
+    #[error(
+        "{server}: the user has no {right}; without it databases would be missing from the dump, and nothing would say so"
+    )]
+    UnseenDatabases {
+        /// The server.
+        server: String,
+        /// The right that is missing, as `GRANT` wants it.
+        right: String,
+    },
+    /// Roles cannot be dumped with their passwords.
+    #[error("{server}: this user may not read the passwords of roles, which the globals have")]
+    RolePasswords {
+        /// The server.
+        server: String,
+    },
     /// The server begins sessions so that a dump would lack something without an error.
     #[error(
         "{server} begins sessions with {setting}, which {program} does not change: {what}, and nothing would say so"
@@ -284,6 +301,29 @@ pub enum DatabaseError {
         #[source]
         source: io::Error,
     },
+}
+
+impl Ended for DatabaseError {
+    fn outcome(&self) -> Outcome {
+        match self {
+            DatabaseError::Missing { .. } => Outcome::Missing,
+            DatabaseError::ClientOlder { .. }
+            | DatabaseError::Unseen { .. }
+            | DatabaseError::UnseenDatabases { .. }
+            | DatabaseError::RolePasswords { .. }
+            | DatabaseError::Session { .. }
+            | DatabaseError::ForeignProgram { .. }
+            | DatabaseError::OptionFiles { .. }
+            | DatabaseError::Refused { .. } => Outcome::Refused,
+            DatabaseError::Spawn { .. }
+            | DatabaseError::Failed { .. }
+            | DatabaseError::Answer { .. }
+            | DatabaseError::NoDatabase { .. }
+            | DatabaseError::Sqlite { .. }
+            | DatabaseError::SqliteDamaged { .. }
+            | DatabaseError::Spool { .. } => Outcome::Failed,
+        }
+    }
 }
 
 impl DatabaseError {

@@ -139,6 +139,12 @@ pub fn library_version() -> &'static str {
     rusqlite::version()
 }
 
+/// Tells whether an error is about the file itself: it is not there, is no database, or may not be read.
+pub fn is_of_the_file(error: &rusqlite::Error) -> bool {
+    use ErrorCode::*;
+    matches!(error.sqlite_error_code(), Some(CannotOpen | NotADatabase | PermissionDenied | ReadOnly))
+}
+
 fn open(file: &Path, access: OpenFlags) -> Result<Connection, DatabaseError> {
     let failed = |source| DatabaseError::Sqlite { file: file.to_owned(), what: "opened", source };
     let connection = Connection::open_with_flags(file, access | OpenFlags::SQLITE_OPEN_NO_MUTEX).map_err(failed)?;

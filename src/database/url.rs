@@ -9,6 +9,8 @@ use std::str::FromStr;
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use zeroize::Zeroizing;
 
+use crate::model::outcome::{Ended, Outcome};
+
 /// A kind of database server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Engine {
@@ -57,6 +59,12 @@ pub enum UrlError {
     /// A parameter has no value.
     #[error("the parameter {0:?} in the database URL has no value")]
     Parameter(String),
+}
+
+impl Ended for UrlError {
+    fn outcome(&self) -> Outcome {
+        Outcome::Usage
+    }
 }
 
 impl FromStr for DatabaseUrl {

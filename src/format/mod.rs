@@ -3,6 +3,8 @@
 //! Every decoder here takes bytes that a provider may have made up: any input gives a value or a [`FormatError`], with
 //! memory bounded by the input's length. No decoder panics; `fuzz` tests in `tests/it/decoders.rs` hold them to it.
 
+use crate::model::outcome::{Ended, Outcome};
+
 pub mod config;
 pub mod doomed;
 pub mod index;
@@ -43,6 +45,15 @@ pub enum FormatError {
         /// The version found.
         version: u64,
     },
+}
+
+impl Ended for FormatError {
+    fn outcome(&self) -> Outcome {
+        match self {
+            FormatError::Truncated(_) | FormatError::WrongMark(_) | FormatError::Invalid { .. } => Outcome::Damaged,
+            FormatError::Newer { .. } => Outcome::Refused,
+        }
+    }
 }
 
 impl FormatError {

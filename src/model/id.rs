@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::model::outcome::{Ended, Outcome};
+
 /// Why a text is not an identifier.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{text:?} is not a {kind} id ({digits} hexadecimal digits)")]
@@ -10,6 +12,12 @@ pub struct ParseIdError {
     kind: &'static str,
     digits: usize,
     text: String,
+}
+
+impl Ended for ParseIdError {
+    fn outcome(&self) -> Outcome {
+        Outcome::Usage
+    }
 }
 
 /// Writes `bytes` as lower-case hexadecimal digits.

@@ -6,6 +6,7 @@
 pub mod entry;
 pub mod id;
 pub mod key;
+pub mod outcome;
 pub mod path;
 pub mod snapshot;
 pub mod time;

@@ -4,6 +4,8 @@ use std::borrow::Borrow;
 use std::cmp::Ordering;
 use std::fmt;
 
+use crate::model::outcome::{Ended, Outcome};
+
 /// Why bytes cannot be the path of an entry.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PathError {
@@ -16,6 +18,12 @@ pub enum PathError {
     /// A component is empty, `.` or `..`, or a byte is zero: restoring it could leave the target.
     #[error("path {0:?} has a component that is empty, `.`, `..` or holds a zero byte")]
     Unsafe(String),
+}
+
+impl Ended for PathError {
+    fn outcome(&self) -> Outcome {
+        Outcome::Usage
+    }
 }
 
 /// The path of an entry: components joined by `/`, without a leading or trailing slash.

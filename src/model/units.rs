@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::model::outcome::{Ended, Outcome};
+
 /// A number of bytes, written `10GiB`, `500 MB` or `512B`; a number without a unit means something else to each program, and nothing here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct ByteSize(pub u64);
@@ -39,6 +41,12 @@ impl FromStr for ByteSize {
         let value: f64 = number.parse().map_err(|_| error())?;
         let bytes = value * factor as f64;
         if bytes.is_finite() && (0.0..1e18).contains(&bytes) { Ok(ByteSize(bytes as u64)) } else { Err(error()) }
+    }
+}
+
+impl Ended for ParseSizeError {
+    fn outcome(&self) -> Outcome {
+        Outcome::Usage
     }
 }
 

@@ -7,6 +7,7 @@ use tokio::runtime::Handle;
 
 use crate::blocking::blocking;
 use crate::model::entry::{Entry, FileContent};
+use crate::model::outcome::{Ended, Outcome};
 use crate::model::path::EntryPath;
 use crate::model::snapshot::Snapshot;
 use crate::ops::reading::lost_part;
@@ -73,6 +74,19 @@ pub enum DumpError {
     /// Ending was asked for.
     #[error("interrupted")]
     Cancelled,
+}
+
+impl Ended for DumpError {
+    fn outcome(&self) -> Outcome {
+        match self {
+            DumpError::Look(error) => error.outcome(),
+            DumpError::NoContent { .. } => Outcome::Missing,
+            DumpError::Damaged { source, .. } | DumpError::Unreachable { source, .. } => source.outcome(),
+            DumpError::Tree { source, .. } => source.outcome(),
+            DumpError::Output(_) => Outcome::Failed,
+            DumpError::Cancelled => Outcome::Interrupted,
+        }
+    }
 }
 
 /// Writes what is at `path` to `output`, or the whole snapshot; a snapshot of one single stream is that stream.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::model::outcome::{Ended, Outcome};
 use crate::progress::Monitor;
 use crate::repository::Repository;
 use crate::repository::index::{Index, IndexError};
@@ -36,6 +37,19 @@ pub enum LookError {
         /// The path.
         path: String,
     },
+}
+
+impl Ended for LookError {
+    fn outcome(&self) -> Outcome {
+        match self {
+            LookError::WriterOnly => Outcome::WrongKey,
+            LookError::Index(error) => error.outcome(),
+            LookError::Snapshots(error) => error.outcome(),
+            LookError::Tree(error) => error.outcome(),
+            LookError::Store(error) => error.outcome(),
+            LookError::NoSuchPath { .. } => Outcome::Missing,
+        }
+    }
 }
 
 /// Loads the index and makes a reader over it that stays within `memory_bytes`.

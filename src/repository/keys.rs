@@ -14,6 +14,7 @@ use crate::format::FormatError;
 use crate::format::keyring::{Keyring, SlotRecord};
 use crate::format::slot::RootKey;
 use crate::model::id::{DomainId, RepositoryId};
+use crate::model::outcome::{Ended, Outcome};
 use crate::repository::MAIN_DOMAIN;
 use crate::repository::sessions::Sessions;
 
@@ -34,6 +35,15 @@ pub enum SessionKeyError {
     /// The header was changed or made up.
     #[error("the session header is not valid: {0}")]
     Invalid(#[from] CryptoError),
+}
+
+impl Ended for SessionKeyError {
+    fn outcome(&self) -> Outcome {
+        match self {
+            SessionKeyError::WriterOnly => Outcome::WrongKey,
+            SessionKeyError::NoDomain { .. } | SessionKeyError::Invalid(_) => Outcome::Damaged,
+        }
+    }
 }
 
 /// One domain's keys as this client holds them.

@@ -22,6 +22,7 @@ use crate::format::keyring::{DomainRecord, Keyring, SlotRecord};
 use crate::format::slot::{Role, RootKey, Slot};
 use crate::model::id::{DomainId, RepositoryId, SlotId};
 use crate::model::key::{ObjectKey, ObjectKind};
+use crate::model::outcome::{Ended, Outcome};
 use crate::model::time::Timestamp;
 use crate::repository::cache::Cache;
 use crate::repository::keys::Keys;
@@ -90,9 +91,6 @@ pub enum OpenError {
         /// Counter remembered.
         seen: u64,
     },
-    /// Reading was asked of a key that can only write.
-    #[error("this key can back up but not read")]
-    WriterOnly,
     /// A key could not be used.
     #[error("the keys cannot be used")]
     Crypto(#[from] CryptoError),
@@ -105,6 +103,19 @@ pub enum OpenError {
         #[source]
         source: StoreError,
     },
+}
+
+impl Ended for OpenError {
+    fn outcome(&self) -> Outcome {
+        match self {
+            OpenError::Missing { .. } => Outcome::NoRepository,
+            OpenError::Exists { .. } => Outcome::Refused,
+            OpenError::WrongKey { .. } | OpenError::MistypedRecovery => Outcome::WrongKey,
+            OpenError::Damaged { .. } | OpenError::RolledBack { .. } => Outcome::Damaged,
+            OpenError::Crypto(error) => error.outcome(),
+            OpenError::Store { source, .. } => source.outcome(),
+        }
+    }
 }
 
 /// What `init` may be told.

@@ -12,6 +12,7 @@ use crate::crypto::seal::{Purpose, open_envelope};
 use crate::format::FormatError;
 use crate::format::snapshot::{decode_snapshot, split_snapshot_object};
 use crate::model::key::{ObjectKey, ObjectKind};
+use crate::model::outcome::{Ended, Outcome};
 use crate::model::path::EntryPath;
 use crate::model::snapshot::{Snapshot, SnapshotId};
 use crate::model::time::Timestamp;
@@ -74,18 +75,21 @@ pub enum SnapshotError {
     NoneFits,
 }
 
+impl Ended for SnapshotError {
+    fn outcome(&self) -> Outcome {
+        match self {
+            SnapshotError::Fetch { source, .. } | SnapshotError::List(source) => source.outcome(),
+            SnapshotError::Key { source, .. } => source.outcome(),
+            SnapshotError::Damaged { .. } => Outcome::Damaged,
+            SnapshotError::Unknown(_) | SnapshotError::Ambiguous { .. } | SnapshotError::NoneFits => Outcome::Missing,
+        }
+    }
+}
+
 impl SnapshotError {
     /// Tells whether the stored snapshot is missing or wrong, rather than out of reach, forbidden, or not meant by anything.
     pub fn is_damage(&self) -> bool {
-        match self {
-            SnapshotError::Fetch { source, .. } => source.kind.is_damage(),
-            SnapshotError::Key { source, .. } => *source != SessionKeyError::WriterOnly,
-            SnapshotError::Damaged { .. } => true,
-            SnapshotError::List(_)
-            | SnapshotError::Unknown(_)
-            | SnapshotError::Ambiguous { .. }
-            | SnapshotError::NoneFits => false,
-        }
+        self.outcome() == Outcome::Damaged
     }
 }
 

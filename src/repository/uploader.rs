@@ -16,6 +16,7 @@ use crate::format::index::{IndexSegment, PackEntry};
 use crate::format::pack::PackKind;
 use crate::model::id::SegmentId;
 use crate::model::key::ObjectKey;
+use crate::model::outcome::{Ended, Outcome};
 use crate::progress::{Counter, Monitor};
 use crate::repository::Repository;
 use crate::repository::index::{Index, IndexError, seal_segment};
@@ -54,6 +55,15 @@ pub enum UploadError {
     /// The local index could not take in what was stored.
     #[error("the index could not be extended")]
     Index(#[from] IndexError),
+}
+
+impl Ended for UploadError {
+    fn outcome(&self) -> Outcome {
+        match self {
+            UploadError::Pack { source, .. } | UploadError::Segment { source, .. } => source.outcome(),
+            UploadError::Index(error) => error.outcome(),
+        }
+    }
 }
 
 /// A pack that the store has reported durable.

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crate::database::DatabaseError;
 use crate::model::entry::StreamDetail;
+use crate::model::outcome::{Ended, Outcome};
 use crate::process::said;
 
 pub mod check;
@@ -175,6 +176,12 @@ pub enum SourceError {
         #[source]
         source: io::Error,
     },
+}
+
+impl Ended for SourceError {
+    fn outcome(&self) -> Outcome {
+        Outcome::FailedDump
+    }
 }
 
 #[cfg(test)]

@@ -267,8 +267,7 @@ impl OpenStream for Globals {
         let known = self.server.facts(database)?;
         let (pg_dumpall, client) = self.server.program("pg_dumpall", &known.server_version)?;
         if !known.reads_role_passwords && !self.options.no_role_passwords {
-            let why = "this user may not read the passwords of roles, which the globals have";
-            return Err(DatabaseError::Refused { server: self.options.url.server(), why: why.into() }.into());
+            return Err(DatabaseError::RolePasswords { server: self.options.url.server() }.into());
         }
         let mut arguments = vec!["--globals-only".to_owned()];
         if self.options.no_role_passwords {

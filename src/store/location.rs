@@ -14,6 +14,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use crate::model::outcome::{Ended, Outcome};
 use crate::store::s3::provider::{self, Provider};
 
 /// Where a replica is.
@@ -76,6 +77,12 @@ pub enum ParseLocationError {
     /// The name of a store in memory is missing.
     #[error("a location in memory needs a name, as in memory:test")]
     Memory,
+}
+
+impl Ended for ParseLocationError {
+    fn outcome(&self) -> Outcome {
+        Outcome::Usage
+    }
 }
 
 impl Location {

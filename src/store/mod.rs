@@ -12,6 +12,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use crate::model::key::ObjectKey;
+use crate::model::outcome::{Ended, Outcome};
 
 pub mod layer;
 pub mod local;
@@ -75,6 +76,8 @@ pub enum StoreErrorKind {
     NoSuchPlace,
     /// The credentials do not allow this.
     Denied,
+    /// There are no credentials, or they cannot be read: nothing was asked of the store.
+    NoCredentials,
     /// The place has no room left, or a quota is used up.
     Full,
     /// The store asks to slow down.
@@ -107,14 +110,28 @@ impl StoreErrorKind {
 
     /// Tells whether the store as a whole cannot be reached: the failure is the way's, not the object's.
     pub fn is_outage(self) -> bool {
-        use StoreErrorKind::*;
-        matches!(self, Throttled | Unavailable | TimedOut | UnknownHost)
+        self.outcome() == Outcome::Unreachable
     }
 
     /// Tells whether the store was reached and does not have what it should: the object is gone or has another length.
     /// Anything else is the way or a prohibition and never damage.
     pub fn is_damage(self) -> bool {
-        matches!(self, StoreErrorKind::NotFound | StoreErrorKind::Truncated)
+        self.outcome() == Outcome::Damaged
+    }
+
+    /// Returns how a run ends that such a failure ends.
+    pub fn outcome(self) -> Outcome {
+        use StoreErrorKind::*;
+        match self {
+            NotFound | Truncated => Outcome::Damaged,
+            Throttled | Unavailable | TimedOut | UnknownHost => Outcome::Unreachable,
+            NoSuchPlace => Outcome::Missing,
+            NoCredentials => Outcome::Usage,
+            Denied => Outcome::Refused,
+            Full => Outcome::Full,
+            Interrupted => Outcome::Interrupted,
+            Untrusted | Skewed | Other => Outcome::Failed,
+        }
     }
 
     /// Tells whether the store refused for want of rights.
@@ -140,6 +157,12 @@ pub struct StoreError {
     /// The underlying error.
     #[source]
     pub source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+impl Ended for StoreError {
+    fn outcome(&self) -> Outcome {
+        self.kind.outcome()
+    }
 }
 
 impl StoreError {

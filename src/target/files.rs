@@ -24,6 +24,7 @@ use crate::fs::owners::Owners;
 use crate::fs::stat::FileStat;
 use crate::fs::xattrs::Subject;
 use crate::model::entry::{Entry, Metadata};
+use crate::model::outcome::{Ended, Outcome};
 use crate::model::path::display_bytes;
 use crate::model::time::{Clock, Timestamp};
 use crate::target::attributes::{set_mode, set_times};
@@ -58,6 +59,16 @@ pub struct TargetError {
     /// What the system says.
     #[source]
     pub source: io::Error,
+}
+
+impl Ended for TargetError {
+    fn outcome(&self) -> Outcome {
+        match self.cause {
+            Cause::Full => Outcome::Full,
+            Cause::Taken | Cause::Filled => Outcome::Refused,
+            Cause::Other => Outcome::Failed,
+        }
+    }
 }
 
 /// What kind of failure met an entry.

@@ -62,10 +62,9 @@ fn allowed() -> BTreeMap<&'static str, &'static [&'static str]> {
 }
 
 /// Crates that only one layer may name.
-const CONFINED: [(&str, &[&str]); 7] = [
+const CONFINED: [(&str, &[&str]); 6] = [
     ("clap", &["cli"]),
     ("indicatif", &["cli"]),
-    ("anyhow", &["cli"]),
     ("aws_sdk_s3", &["store"]),
     ("aws_lc_rs", &["crypto"]),
     ("hpke", &["crypto"]),

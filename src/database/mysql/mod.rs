@@ -337,12 +337,12 @@ impl Mysql {
     /// Lists the databases, the server's own left out.
     ///
     /// # Errors
-    /// [`DatabaseError`], among them [`DatabaseError::Unseen`] for a user who may not see all of them.
+    /// [`DatabaseError`], among them [`DatabaseError::UnseenDatabases`] for a user who may not see all of them.
     pub fn databases(&self) -> Result<Vec<String>, DatabaseError> {
         let grants = self.grants()?;
         if !["SELECT", "SHOW DATABASES"].iter().any(|right| grants.has_globally(right)) {
             let right = "SHOW DATABASES ON *.*".to_owned();
-            return Err(DatabaseError::Unseen { server: self.url.server(), right, what: "databases" });
+            return Err(DatabaseError::UnseenDatabases { server: self.url.server(), right });
         }
         let answer = self.run(
             "asked for its databases",

@@ -18,6 +18,7 @@ use crate::crypto::{CryptoError, random};
 use crate::format::FormatError;
 use crate::format::lease::Lease;
 use crate::model::entry::{Entry, EntryKind};
+use crate::model::outcome::{Ended, Outcome};
 use crate::model::path::EntryPath;
 use crate::model::snapshot::{MissingStream, Snapshot, SnapshotCounts, SnapshotId};
 use crate::model::time::{Clock, Timestamp};
@@ -273,6 +274,24 @@ pub enum BackupError {
     /// Everything is stored but the snapshot.
     #[error("the snapshot could not be stored")]
     Commit(#[source] StoreError),
+}
+
+impl Ended for BackupError {
+    fn outcome(&self) -> Outcome {
+        match self {
+            BackupError::Nothing | BackupError::StreamName { .. } => Outcome::Usage,
+            BackupError::Walk(error) => error.outcome(),
+            BackupError::Stream { .. } | BackupError::AllFailed { .. } => Outcome::FailedDump,
+            BackupError::Features(_) => Outcome::Refused,
+            BackupError::Cancelled => Outcome::Interrupted,
+            BackupError::Internal | BackupError::Vanished { .. } => Outcome::Failed,
+            BackupError::Index(error) => error.outcome(),
+            BackupError::Crypto(error) => error.outcome(),
+            BackupError::Parent(error) => error.outcome(),
+            BackupError::Upload(error) => error.outcome(),
+            BackupError::Lease(error) | BackupError::Commit(error) => error.outcome(),
+        }
+    }
 }
 
 /// Times that a backup is made anew because packs that it relied on vanished.

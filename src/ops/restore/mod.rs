@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::blocking::blocking;
+use crate::model::outcome::{Ended, Outcome};
 use crate::model::path::EntryPath;
 use crate::model::snapshot::Snapshot;
 use crate::model::time::Timestamp;
@@ -179,6 +180,19 @@ pub enum RestoreError {
     /// Ending was asked for.
     #[error("interrupted; what was completed stays, and the same command goes on from there")]
     Cancelled,
+}
+
+impl Ended for RestoreError {
+    fn outcome(&self) -> Outcome {
+        match self {
+            RestoreError::WriterOnly => Outcome::WrongKey,
+            RestoreError::Index(error) => error.outcome(),
+            RestoreError::Target(error) => error.outcome(),
+            RestoreError::NoSuchPath { .. } | RestoreError::NothingMatches { .. } => Outcome::Missing,
+            RestoreError::Read(error) => error.outcome(),
+            RestoreError::Cancelled => Outcome::Interrupted,
+        }
+    }
 }
 
 /// Restores, and returns when everything is durable.

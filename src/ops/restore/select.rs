@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
 
+use crate::model::outcome::{Ended, Outcome};
 use crate::model::path::EntryPath;
 use crate::source::files::{argument, at_any_depth};
 
@@ -15,6 +16,12 @@ use crate::source::files::{argument, at_any_depth};
 pub struct PatternError {
     pattern: String,
     why: String,
+}
+
+impl Ended for PatternError {
+    fn outcome(&self) -> Outcome {
+        Outcome::Usage
+    }
 }
 
 /// A choice of entries.

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use crate::database::DatabaseError;
 use crate::database::url::DatabaseUrl;
+use crate::model::outcome::{Ended, Outcome};
 use crate::model::path::EntryPath;
 use crate::model::snapshot::Snapshot;
 use crate::ops::dump::DumpError;
@@ -220,6 +221,23 @@ pub enum RestoreDatabaseError {
         /// In what state everything is now.
         left: String,
     },
+}
+
+impl Ended for RestoreDatabaseError {
+    fn outcome(&self) -> Outcome {
+        match self {
+            RestoreDatabaseError::Look(error) => error.outcome(),
+            RestoreDatabaseError::Database(error) => error.outcome(),
+            RestoreDatabaseError::NothingFits { .. } | RestoreDatabaseError::NoGlobals { .. } => Outcome::Missing,
+            RestoreDatabaseError::Several { .. } => Outcome::Usage,
+            RestoreDatabaseError::Unreadable { source, .. } => source.outcome(),
+            RestoreDatabaseError::Refused { .. } => Outcome::Refused,
+            RestoreDatabaseError::Client { .. } | RestoreDatabaseError::Io { .. } => Outcome::Failed,
+            RestoreDatabaseError::Stored { source, .. } => source.outcome(),
+            RestoreDatabaseError::Server { source, .. } => source.outcome(),
+            RestoreDatabaseError::Cancelled { .. } => Outcome::Interrupted,
+        }
+    }
 }
 
 /// Does what was planned, one database after the other.

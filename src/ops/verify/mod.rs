@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use crate::model::id::PackId;
 use crate::model::key::ObjectKey;
+use crate::model::outcome::{Ended, Outcome};
 use crate::model::snapshot::SnapshotId;
 use crate::model::time::{Clock, Timestamp};
 use crate::ops::Cancel;
@@ -141,6 +142,19 @@ pub enum VerifyError {
     /// Ending was asked for.
     #[error("interrupted")]
     Cancelled,
+}
+
+impl Ended for VerifyError {
+    fn outcome(&self) -> Outcome {
+        match self {
+            VerifyError::WriterOnly => Outcome::WrongKey,
+            VerifyError::Store(error) => error.outcome(),
+            VerifyError::Read(error) => error.outcome(),
+            VerifyError::Index(error) => error.outcome(),
+            VerifyError::Snapshots(error) => error.outcome(),
+            VerifyError::Cancelled => Outcome::Interrupted,
+        }
+    }
 }
 
 /// Verifies a repository.

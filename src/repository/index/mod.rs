@@ -19,6 +19,7 @@ use crate::format::index::{IndexSegment, PackEntry, join_index_object, split_ind
 use crate::format::pack::PackDirectory;
 use crate::model::id::{ChunkId, ChunkKey, PackId, SegmentId, SessionId};
 use crate::model::key::{ObjectKey, ObjectKind};
+use crate::model::outcome::{Ended, Outcome};
 use crate::progress::{Monitor, Problem};
 use crate::repository::Repository;
 use crate::repository::index::presence::Reliance;
@@ -63,6 +64,16 @@ pub enum IndexError {
         #[source]
         source: std::io::Error,
     },
+}
+
+impl Ended for IndexError {
+    fn outcome(&self) -> Outcome {
+        match self {
+            IndexError::Store(error) => error.outcome(),
+            IndexError::Damaged { .. } => Outcome::Damaged,
+            IndexError::Cache { .. } => Outcome::Full,
+        }
+    }
 }
 
 /// The index of a repository as of when it was loaded, plus what this run added.

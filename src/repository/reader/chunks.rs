@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::format::tree::Node;
 use crate::model::entry::{ChunkList, ChunkRef};
 use crate::model::id::ChunkId;
+use crate::model::outcome::{Ended, Outcome};
 use crate::repository::reader::{ReadError, Reader};
 
 /// Chunks of a content in order.
@@ -26,6 +27,12 @@ pub struct DamagedList {
     /// What is wrong.
     #[source]
     pub error: ReadError,
+}
+
+impl Ended for DamagedList {
+    fn outcome(&self) -> Outcome {
+        self.error.outcome()
+    }
 }
 
 impl Reader {

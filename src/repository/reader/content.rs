@@ -10,6 +10,7 @@ use tokio::task::JoinHandle;
 use crate::blocking::{blocking, finished};
 use crate::model::entry::{ChunkRef, FileContent, Hole};
 use crate::model::id::PackId;
+use crate::model::outcome::{Ended, Outcome};
 use crate::repository::index::table::Location;
 use crate::repository::reader::chunks::{ChunkWalk, DamagedList};
 use crate::repository::reader::{ReadError, Reader};
@@ -65,14 +66,20 @@ pub enum ContentError {
     },
 }
 
+impl Ended for ContentError {
+    fn outcome(&self) -> Outcome {
+        match self {
+            ContentError::Chunk { source, .. } => source.outcome(),
+            ContentError::List { source, .. } => source.outcome(),
+            ContentError::Length { .. } => Outcome::Damaged,
+        }
+    }
+}
+
 impl ContentError {
     /// Tells whether stored data is missing or wrong, as [`ReadError::is_damage`] does.
     pub fn is_damage(&self) -> bool {
-        match self {
-            ContentError::Chunk { source, .. } => source.is_damage(),
-            ContentError::List { source, .. } => source.error.is_damage(),
-            ContentError::Length { .. } => true,
-        }
+        self.outcome() == Outcome::Damaged
     }
 }
 

@@ -18,6 +18,7 @@ use crate::crypto::pack::PackOpener;
 use crate::format::FormatError;
 use crate::format::tree::Node;
 use crate::model::id::{ChunkId, DomainId, PackId};
+use crate::model::outcome::{Ended, Outcome};
 use crate::progress::Monitor;
 use crate::repository::Repository;
 use crate::repository::index::Index;
@@ -110,6 +111,21 @@ pub enum ReadError {
     },
 }
 
+impl Ended for ReadError {
+    fn outcome(&self) -> Outcome {
+        match self {
+            ReadError::Fetch { source, .. } => source.outcome(),
+            ReadError::Key { source, .. } => source.outcome(),
+            ReadError::Unknown { .. }
+            | ReadError::NoPack { .. }
+            | ReadError::Damaged { .. }
+            | ReadError::Undecodable { .. }
+            | ReadError::WrongChunk { .. }
+            | ReadError::Node { .. } => Outcome::Damaged,
+        }
+    }
+}
+
 impl ReadError {
     /// Returns the pack concerned, if the error names one.
     pub fn pack(&self) -> Option<PackId> {
@@ -127,16 +143,7 @@ impl ReadError {
     /// Tells whether stored data is missing or wrong. Otherwise the store could not be reached or refused, which says
     /// nothing about what is stored: whoever meets that ends, and calls nothing damaged.
     pub fn is_damage(&self) -> bool {
-        match self {
-            ReadError::Fetch { source, .. } => source.kind.is_damage(),
-            ReadError::Key { source, .. } => *source != SessionKeyError::WriterOnly,
-            ReadError::Unknown { .. }
-            | ReadError::NoPack { .. }
-            | ReadError::Damaged { .. }
-            | ReadError::Undecodable { .. }
-            | ReadError::WrongChunk { .. }
-            | ReadError::Node { .. } => true,
-        }
+        self.outcome() == Outcome::Damaged
     }
 }
 

@@ -15,6 +15,7 @@ use crate::fs::owners::Owners;
 use crate::fs::stat::FileStat;
 use crate::fs::xattrs::{Subject, Xattrs};
 use crate::model::entry::Metadata;
+use crate::model::outcome::{Ended, Outcome};
 use crate::model::path::EntryPath;
 use crate::model::time::Timestamp;
 use crate::progress::Problem;
@@ -81,6 +82,12 @@ pub enum EntryError {
         #[source]
         source: io::Error,
     },
+}
+
+impl Ended for EntryError {
+    fn outcome(&self) -> Outcome {
+        Outcome::Incomplete
+    }
 }
 
 impl EntryError {

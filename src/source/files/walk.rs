@@ -16,6 +16,7 @@ use std::vec;
 
 use crate::fs::owners::Owners;
 use crate::fs::stat::FileStat;
+use crate::model::outcome::{Ended, Outcome};
 use crate::model::path::EntryPath;
 use crate::progress::Problem;
 use crate::source::files::directory::{Block, Item, Job, Place, Rules};
@@ -94,6 +95,16 @@ pub enum WalkError {
     /// The system gives no more threads.
     #[error("a thread to read directories could not be started")]
     Thread(#[source] io::Error),
+}
+
+impl Ended for WalkError {
+    fn outcome(&self) -> Outcome {
+        match self {
+            WalkError::NoRoots | WalkError::ExcludeFile { .. } | WalkError::Pattern { .. } => Outcome::Usage,
+            WalkError::Root { .. } => Outcome::Missing,
+            WalkError::Thread(_) => Outcome::Failed,
+        }
+    }
 }
 
 /// One step of a walk.

@@ -38,12 +38,12 @@ impl fmt::Debug for S3Credentials {
 /// A profile that was asked for by name comes before keys in the environment.
 ///
 /// # Errors
-/// [`StoreErrorKind::Denied`] with a message that tells what to set.
+/// [`StoreErrorKind::NoCredentials`] with a message that tells what to set.
 pub fn find(profile: Option<&str>, subject: impl fmt::Display) -> Result<S3Credentials, StoreError> {
     // Of the password file, where a system service has no HOME.
     let home = || std::env::home_dir().filter(|home| home.is_absolute());
     find_in(profile, |name| std::env::var(name).ok().filter(|value| !value.is_empty()), home)
-        .map_err(|message| StoreError::new("open", subject, StoreErrorKind::Denied, message))
+        .map_err(|message| StoreError::new("open", subject, StoreErrorKind::NoCredentials, message))
 }
 
 /// As [`find`], with the environment and the user's home directory as arguments.

@@ -1,0 +1,77 @@
+//! Backing up: sources that are not there, dumps that failed, a store that did not take what was read.
+
+use crate::cli::advice::Advice;
+use crate::cli::advice::database::client_hint;
+use crate::ops::backup::BackupError;
+use crate::repository::uploader::UploadError;
+use crate::source::SourceError;
+use crate::source::files::WalkError;
+
+impl Advice for BackupError {
+    fn hint(&self) -> Option<String> {
+        match self {
+            BackupError::Vanished { .. } => {
+                Some("run it again: what was stored is found, and what was deleted is stored anew".into())
+            }
+            BackupError::Stream { source, .. } => source.hint(),
+            BackupError::Walk(error) => error.hint(),
+            BackupError::Index(error) => error.hint(),
+            BackupError::Parent(error) => error.hint(),
+            BackupError::Upload(error) => error.hint(),
+            BackupError::Lease(error) | BackupError::Commit(error) => error.hint(),
+            BackupError::Nothing
+            | BackupError::StreamName { .. }
+            | BackupError::AllFailed { .. }
+            | BackupError::Features(_)
+            | BackupError::Internal
+            | BackupError::Cancelled
+            | BackupError::Crypto(_) => None,
+        }
+    }
+}
+
+impl Advice for SourceError {
+    fn hint(&self) -> Option<String> {
+        let hint = match self {
+            SourceError::Database(error) => return error.hint(),
+            SourceError::RowsMissing { .. } => {
+                "run it again when nobody changes tables or triggers; nothing of this run is in a snapshot"
+            }
+            SourceError::CutOff { .. } => {
+                "look at its error output; --no-dump-check stores a stream that only looks like a dump"
+            }
+            SourceError::Failed { stderr, .. } => {
+                return client_hint(stderr).or_else(|| Some(BY_ITSELF.into()));
+            }
+            SourceError::Spawn { .. } => "is the program installed, and in PATH for this user?",
+            SourceError::Empty { .. } => "an empty dump is never stored; does the command work by itself?",
+            SourceError::Killed { .. }
+            | SourceError::Unfinished { .. }
+            | SourceError::NotListed { .. }
+            | SourceError::Io { .. } => BY_ITSELF,
+        };
+        Some(hint.into())
+    }
+}
+
+const BY_ITSELF: &str = "run the command by itself to see why; earlier snapshots are untouched";
+
+impl Advice for WalkError {
+    fn hint(&self) -> Option<String> {
+        match self {
+            WalkError::Root { .. } => Some("is it spelled right, and mounted? Nothing was stored".into()),
+            WalkError::NoRoots | WalkError::ExcludeFile { .. } | WalkError::Pattern { .. } | WalkError::Thread(_) => {
+                None
+            }
+        }
+    }
+}
+
+impl Advice for UploadError {
+    fn hint(&self) -> Option<String> {
+        match self {
+            UploadError::Pack { source, .. } | UploadError::Segment { source, .. } => source.hint(),
+            UploadError::Index(error) => error.hint(),
+        }
+    }
+}

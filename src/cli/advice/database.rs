@@ -1,0 +1,136 @@
+//! Databases: rights that are missing, clients that are, and what their programs say.
+
+use crate::cli::advice::Advice;
+use crate::cli::advice::restore::ANOTHER_SNAPSHOT;
+use crate::database::{DatabaseError, sqlite};
+use crate::model::outcome::{Ended, Outcome};
+use crate::ops::restore_database::RestoreDatabaseError;
+
+impl Advice for RestoreDatabaseError {
+    fn hint(&self) -> Option<String> {
+        let hint = match self {
+            RestoreDatabaseError::Several { .. } => {
+                "choose with --database OLD[=NEW], as often as wanted, or --all-databases"
+            }
+            RestoreDatabaseError::NoGlobals { needed, .. } if needed.is_empty() => {
+                "make the roles or users that its databases need by hand, or restore without owners, by --no-owner"
+            }
+            RestoreDatabaseError::NoGlobals { needed, .. } => {
+                let make: Vec<String> = needed.iter().map(|statement| format!("{statement};")).collect();
+                return Some(format!(
+                    "make those that its databases need: {} Or restore without owners, by --no-owner",
+                    make.join(" ")
+                ));
+            }
+            RestoreDatabaseError::NothingFits { .. } => {
+                "`latest` is the newest of all jobs: choose another by --job NAME, or write its id (`coffre snapshots` lists them, `coffre \
+                 ls -R SNAPSHOT` what is in one); a dump made by --command goes through `coffre dump … | client`"
+            }
+            RestoreDatabaseError::Refused { .. } => {
+                "--database OLD=NEW gives another name, --in-place replaces; --plan shows everything and changes nothing"
+            }
+            RestoreDatabaseError::Unreadable { source, .. } if source.outcome() == Outcome::Damaged => ANOTHER_SNAPSHOT,
+            RestoreDatabaseError::Unreadable { source, .. } => return source.hint(),
+            RestoreDatabaseError::Client { stderr, .. } => return client_hint(stderr),
+            RestoreDatabaseError::Server { source, .. } | RestoreDatabaseError::Database(source) => {
+                return source.hint();
+            }
+            RestoreDatabaseError::Stored { source, .. } => return source.hint(),
+            RestoreDatabaseError::Look(error) => return error.hint(),
+            RestoreDatabaseError::Io { .. } | RestoreDatabaseError::Cancelled { .. } => return None,
+        };
+        Some(hint.into())
+    }
+}
+
+const BY_ITSELF: &str = "run the client by itself to see why";
+
+impl Advice for DatabaseError {
+    fn hint(&self) -> Option<String> {
+        let hint = match self {
+            DatabaseError::Spawn { .. } => {
+                "install the client programs (postgresql-client, mariadb-client), or name their directory in COFFRE_POSTGRES_BIN or \
+                 COFFRE_MYSQL_BIN"
+            }
+            DatabaseError::ClientOlder { .. } => {
+                "install the client programs of that version, or name their directory in COFFRE_POSTGRES_BIN"
+            }
+            DatabaseError::Failed { stderr, .. } => return client_hint(stderr).or_else(|| Some(BY_ITSELF.into())),
+            DatabaseError::UnseenDatabases { right, .. } => {
+                return Some(format!(
+                    "as an administrator: GRANT {right} TO this user; or name its databases one by one"
+                ));
+            }
+            DatabaseError::Unseen { right, .. } => {
+                return Some(format!("as an administrator: GRANT {right} TO this user"));
+            }
+            DatabaseError::OptionFiles { .. } => {
+                "put what is needed to connect into a file of its own and name it by ?option-file=FILE; no other is read then"
+            }
+            DatabaseError::Session { setting, .. } => {
+                let name = setting.split(' ').next().unwrap_or_default();
+                return Some(format!(
+                    "as an administrator: SET GLOBAL {name} = DEFAULT, and look for it in init_connect; what that says is not run for \
+                     users with CONNECTION ADMIN (MySQL: CONNECTION_ADMIN)"
+                ));
+            }
+            DatabaseError::ForeignProgram { .. } => {
+                "install MySQL's own client programs (mysqldump and mysql, package mysql-client), or name their directory in \
+                 COFFRE_MYSQL_BIN"
+            }
+            DatabaseError::NoDatabase { .. } => "add one to the URL, or --all-databases",
+            DatabaseError::Missing { .. } => "compare its name with those that the server lists",
+            DatabaseError::RolePasswords { .. } => {
+                "add --no-role-passwords, or GRANT pg_read_all_data TO this user; without them roles must be given new passwords after \
+                 a restore"
+            }
+            DatabaseError::Spool { .. } => "name a directory with room by --spool-dir or COFFRE_SPOOL_DIR",
+            DatabaseError::Sqlite { source, .. } if sqlite::is_of_the_file(source) => {
+                "is it there, is it a database, and may this user read it and its directory?"
+            }
+            DatabaseError::Sqlite { .. } => return None,
+            DatabaseError::SqliteDamaged { .. } => {
+                "repair it (`sqlite3 FILE .recover`), or restore it; earlier snapshots are untouched"
+            }
+            DatabaseError::Answer { .. } | DatabaseError::Refused { .. } => BY_ITSELF,
+        };
+        Some(hint.into())
+    }
+}
+
+/// Returns what helps against what database clients say most. They are programs of others: their words are all there is to go by.
+pub fn client_hint(said: &[String]) -> Option<String> {
+    const RIGHTS: &str = "the user lacks a right. PostgreSQL: pg_read_all_data, CONNECT, and what README says about large objects \
+        and row security; MariaDB: SELECT, SHOW VIEW, TRIGGER, EVENT. To restore: the right to create databases";
+    const KNOWN: [(&[&str], &str); 10] = [
+        (
+            &[
+                "Lost connection to server during query when dumping",
+                "Lost connection to MySQL server during query when dumping",
+            ],
+            "the server ended the connection: it was stopped, or it waited longer than net_write_timeout (60 s unless set) for a \
+             store that is slow; as an administrator: SET GLOBAL net_write_timeout = 86400",
+        ),
+        // Before the one about passwords: `Access denied for user 'joe'@'%' to database 'shop'`.
+        (&["' to database '", "Access denied; you need", "insufficient privileges"], RIGHTS),
+        (
+            &["password authentication failed", "no password supplied", "Access denied for user"],
+            "check user and password: PGPASSFILE, ?option-file=FILE, a systemd credential, or the URL in env:NAME",
+        ),
+        (
+            &["Connection refused", "could not translate host name", "timeout expired", "Can't connect to"],
+            "is the server running, and reachable at this host and port?",
+        ),
+        (&["permission denied", "command denied to user", "must be owner", "row-level security"], RIGHTS),
+        (&["server version mismatch"], "install the client programs of the server's version"),
+        (&["No space left on device"], "make room on the server; --plan compares what is needed and what is free"),
+        (
+            &["canceling statement due to lock timeout", "lock-wait-timeout", "Lock wait timeout exceeded"],
+            "somebody holds a lock; try again, or at another time",
+        ),
+        (&["already exists"], "the target is not empty; without --database OLD=NEW a new database is made"),
+        (&["role \""], "restore roles first, by --globals, or leave owners away, by --no-owner"),
+    ];
+    let fits = |texts: &[&str]| texts.iter().any(|text| said.iter().any(|line| line.contains(text)));
+    KNOWN.iter().find(|(texts, _)| fits(texts)).map(|(_, hint)| (*hint).to_owned())
+}

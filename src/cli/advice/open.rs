@@ -1,0 +1,38 @@
+//! Opening a repository: no repository, no key, no room for its index.
+
+use crate::cli::advice::Advice;
+use crate::repository::OpenError;
+use crate::repository::index::IndexError;
+
+impl Advice for OpenError {
+    fn hint(&self) -> Option<String> {
+        let hint = match self {
+            OpenError::Missing { location } => {
+                return Some(format!("check the location, or make a repository with `coffre --repo {location} init`"));
+            }
+            OpenError::Exists { .. } => "use it as it is, or choose another directory or prefix",
+            OpenError::WrongKey { .. } => {
+                "the recovery identity on the printed recovery kit works in place of the passphrase"
+            }
+            OpenError::MistypedRecovery => {
+                "compare it with the paper group by group; 0 and O, 1 and I and L count as the same"
+            }
+            OpenError::RolledBack { .. } => {
+                "somebody may have put back an old copy of the store; ask its provider before writing to it"
+            }
+            OpenError::Damaged { .. } | OpenError::Crypto(_) => return None,
+            OpenError::Store { source, .. } => return source.hint(),
+        };
+        Some(hint.into())
+    }
+}
+
+impl Advice for IndexError {
+    fn hint(&self) -> Option<String> {
+        match self {
+            IndexError::Store(error) => error.hint(),
+            IndexError::Damaged { .. } => None,
+            IndexError::Cache { .. } => Some("make room, or name other directories with --cache-dir and TMPDIR".into()),
+        }
+    }
+}
