@@ -1,8 +1,9 @@
 //! `coffre backup`
 
 use std::ffi::OsString;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
@@ -18,12 +19,11 @@ use crate::cli::{output, streams};
 use crate::model::path::display_bytes;
 use crate::model::time::{Clock, Timestamp};
 use crate::model::units::ByteSize;
-use crate::ops::backup::{
-    BackupError, BackupOptions, BackupReport, Comparison, DatabaseRequest, GroupBy, ParentChoice, StreamKind,
-    StreamRequest, backup,
-};
+use crate::ops::backup::{BackupError, BackupOptions, BackupReport, Comparison, GroupBy, ParentChoice, backup};
 use crate::repository::Repository;
+use crate::source::Source;
 use crate::source::files::WalkOptions;
+use crate::source::given::Given;
 use crate::store::OpenMode;
 use crate::store::location::Location;
 
@@ -125,8 +125,8 @@ pub struct Args {
 
 pub async fn run(global: &GlobalArgs, args: Args, commands: Vec<streams::Command>) -> Fallible<Exit> {
     let dry_run = args.dry_run;
+    let lacks_globals = args.databases.lacks_globals();
     let mut options = options(args, commands, global.memory_bytes()?)?;
-    let lacks_globals = options.databases.iter().any(DatabaseRequest::lacks_globals);
     let monitor = global.monitor();
     let cancel = cancel_on_signals(&monitor)?;
     let repository = tokio::select! {
@@ -160,21 +160,18 @@ fn options(args: Args, commands: Vec<streams::Command>, memory_bytes: u64) -> Fa
     if let Some(name) = args.command.first() {
         return Err(usage(format!("write --command {} -- CMD ARGS…, after all other options", name.display())));
     }
-    let mut requests: Vec<StreamRequest> = commands
-        .into_iter()
-        .map(|command| StreamRequest { name: command.name.into_vec(), kind: StreamKind::Command(command.arguments) })
-        .collect();
-    if let Some(name) = args.stdin_name {
-        requests.push(StreamRequest { name: name.as_bytes().to_vec(), kind: StreamKind::Stdin });
-    }
-    let databases = args.databases.requests()?;
+    let given = commands.into_iter().map(|it| Given::command(it.name.into_vec(), it.arguments));
+    let stdin = args.stdin_name.map(|name| Given::stdin(name.into_vec()));
+    let mut sources: Vec<Arc<dyn Source>> =
+        given.chain(stdin).map(|given| Arc::new(given) as Arc<dyn Source>).collect();
+    sources.extend(args.databases.sources()?);
     let names_paths = !args.paths.is_empty() || args.paths_from.is_given();
     let mut paths = args.paths;
     paths.extend(args.paths_from.read()?);
-    if names_paths && paths.is_empty() && requests.is_empty() && databases.is_empty() {
+    if names_paths && paths.is_empty() && sources.is_empty() {
         return Err(usage("the lists name no path, so there is nothing to back up"));
     }
-    if paths.is_empty() && requests.is_empty() && databases.is_empty() {
+    if paths.is_empty() && sources.is_empty() {
         return Err(usage("what is to be backed up? Give paths, --stdin, --command or a database"));
     }
     let files = (!paths.is_empty()).then(|| WalkOptions {
@@ -190,32 +187,28 @@ fn options(args: Args, commands: Vec<streams::Command>, memory_bytes: u64) -> Fa
         exclude_larger_than: args.exclude_larger_than.map(|size| size.0),
         threads: args.threads,
     });
-    let uname = rustix::system::uname();
-    Ok(BackupOptions {
-        files,
-        streams: requests,
-        databases,
-        stream_options: args.databases.stream_options(),
-        host: args.host.unwrap_or_else(|| uname.nodename().to_string_lossy().into_owned()),
-        user: uzers::get_current_username().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
-        job: args.job,
-        tags: args.tag,
-        parent: match (args.force, args.parent) {
-            (true, _) => ParentChoice::None,
-            (false, Some(parent)) => ParentChoice::Snapshot(parent),
-            (false, None) => ParentChoice::Auto,
-        },
-        group_by: args.group_by,
-        comparison: Comparison { ctime: !args.ignore_ctime, inode: !args.ignore_inode },
-        skip_if_unchanged: args.skip_if_unchanged,
-        date: args.time,
-        scan: !args.no_scan,
-        dry_run: args.dry_run,
-        level: args.compression,
-        memory_bytes,
-        threads: args.threads,
-        clock: Clock::System,
-    })
+    let mut options = BackupOptions::default();
+    options.files = files;
+    options.sources = sources;
+    options.stream_options = args.databases.stream_options();
+    options.host = args.host.unwrap_or(options.host);
+    options.job = args.job;
+    options.tags = args.tag;
+    options.parent = match (args.force, args.parent) {
+        (true, _) => ParentChoice::None,
+        (false, Some(parent)) => ParentChoice::Snapshot(parent),
+        (false, None) => ParentChoice::Auto,
+    };
+    options.group_by = args.group_by;
+    options.comparison = Comparison { ctime: !args.ignore_ctime, inode: !args.ignore_inode };
+    options.skip_if_unchanged = args.skip_if_unchanged;
+    options.date = args.time;
+    options.scan = !args.no_scan;
+    options.dry_run = args.dry_run;
+    options.level = args.compression;
+    options.memory_bytes = memory_bytes;
+    options.threads = args.threads;
+    Ok(options)
 }
 
 /// Reads a date: local time, with or without a clock time, or one that says its zone. It must not lie ahead.

@@ -5,17 +5,19 @@
 //! `~/.pgpass` and services of PostgreSQL, option files of MariaDB and MySQL.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::cli::exit::usage;
 use crate::cli::failure::Fallible;
 use crate::cli::password;
 use crate::database::url::{DatabaseUrl, Engine};
 use crate::model::units::ByteSize;
-use crate::ops::backup::{DatabaseRequest, StreamOptions};
+use crate::ops::backup::StreamOptions;
 use crate::process::environment;
-use crate::source::mysql::MysqlOptions;
-use crate::source::postgres::PostgresOptions;
-use crate::source::sqlite::SqliteOptions;
+use crate::source::Source;
+use crate::source::mysql::MysqlSource;
+use crate::source::postgres::PostgresSource;
+use crate::source::sqlite::SqliteSource;
 
 /// Flags of `backup` about databases.
 #[derive(Debug, clap::Args)]
@@ -61,7 +63,7 @@ pub struct DatabaseArgs {
 
 impl DatabaseArgs {
     /// Returns what is to be dumped.
-    pub fn requests(&self) -> Fallible<Vec<DatabaseRequest>> {
+    pub fn sources(&self) -> Fallible<Vec<Arc<dyn Source>>> {
         if self.all_databases && self.postgres.is_empty() && self.mysql.is_empty() {
             return Err(usage("--all-databases of which server? Give --postgres or --mysql"));
         }
@@ -79,9 +81,9 @@ impl DatabaseArgs {
             };
             Ok(urls.into_iter().map(|url| (url.clone(), directory(&url))).collect())
         };
-        let mut requests = Vec::new();
+        let mut sources: Vec<Arc<dyn Source>> = Vec::new();
         for (url, directory) in urls(&self.postgres, Engine::Postgres)? {
-            requests.push(DatabaseRequest::Postgres(PostgresOptions {
+            sources.push(Arc::new(PostgresSource {
                 url,
                 all_databases: self.all_databases,
                 plain: self.postgres_plain,
@@ -91,12 +93,18 @@ impl DatabaseArgs {
             }));
         }
         for (url, directory) in urls(&self.mysql, Engine::Mysql)? {
-            requests.push(DatabaseRequest::Mysql(MysqlOptions { url, all_databases: self.all_databases, directory }));
+            sources.push(Arc::new(MysqlSource { url, all_databases: self.all_databases, directory }));
         }
         let spool = spool_directory(self.spool_dir.as_deref());
-        let sqlite = self.sqlite.iter().map(|file| SqliteOptions { file: file.clone(), spool: spool.clone() });
-        requests.extend(sqlite.map(DatabaseRequest::Sqlite));
-        Ok(requests)
+        for file in &self.sqlite {
+            sources.push(Arc::new(SqliteSource { file: file.clone(), spool: spool.clone() }));
+        }
+        Ok(sources)
+    }
+
+    /// Tells whether a server with roles or users is named, and they are not stored.
+    pub fn lacks_globals(&self) -> bool {
+        !self.all_databases && !(self.postgres.is_empty() && self.mysql.is_empty())
     }
 
     /// Returns how streams are read.

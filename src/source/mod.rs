@@ -1,8 +1,10 @@
-//! Where entries come from: file trees, standard input, commands, databases.
+//! Where entries come from: file trees, standard input, commands, databases, and whatever else a program can read.
 //!
-//! Everything here blocks and is called from threads. File trees are walked by [`files::Walk`]; what comes as one run
-//! of bytes is a [`StreamSource`], which is believed only after [`StreamSource::finish`] said that it was complete.
+//! Everything here blocks and is called from threads. File trees are walked by [`files::Walk`]. All else is a [`Source`]: it
+//! plans [`Member`]s, each of which has streams, and each stream can be opened. What comes then is a [`StreamSource`], which is
+//! believed only after [`StreamSource::finish`] said that it was complete.
 
+use std::fmt;
 use std::io::{self, Read};
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,12 +17,57 @@ use crate::process::said;
 pub mod check;
 pub mod command;
 pub mod files;
+pub mod given;
 pub mod mysql;
+pub mod names;
 pub mod postgres;
 mod secrets;
 mod sql_dump;
 pub mod sqlite;
 pub mod stdin;
+
+/// Something that a backup stores besides files, as one stream or many.
+///
+/// [`given::Given`] is what a caller can read by itself. Whoever writes another has four things to do: name it, plan its streams,
+/// open each of them, and say at the end of each whether that was all.
+pub trait Source: fmt::Debug + Send + Sync {
+    /// Returns what snapshots list as their source: short, without secrets, and the same in every run.
+    fn name(&self) -> Vec<u8>;
+
+    /// Finds out which streams there are, asking whoever knows. Blocks.
+    ///
+    /// # Errors
+    /// When that cannot be known at all; what is wrong with a single member is in it.
+    fn plan(&self, planning: &Planning) -> Result<Vec<Member>, SourceError>;
+
+    /// Tells whether it can be read again, should a backup have to begin anew.
+    fn is_repeatable(&self) -> bool {
+        true
+    }
+
+    /// Returns what planning does, as a clause, if it may take long: `asking the databases`.
+    fn asking(&self) -> Option<&'static str> {
+        None
+    }
+}
+
+/// What a source may need to know to plan.
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct Planning {
+    /// Store streams of the caller's that look like a dump without asking that they end like one.
+    pub skips_dump_check: bool,
+    /// Letters and digits that are the same in every run, and that nobody knows who writes into what is stored. A source can
+    /// mark with it what must not be taken for its own commands.
+    pub stable_secret: String,
+}
+
+impl Planning {
+    /// Returns what is asked of a stream of the caller's.
+    fn check(&self) -> check::Check {
+        if self.skips_dump_check { check::Check::Nothing } else { check::Check::Recognise }
+    }
+}
 
 /// Bytes from standard input, a command or a database: read to the end, then asked whether that was all.
 pub trait StreamSource: Read + Send {
@@ -56,8 +103,8 @@ pub struct PlannedStream {
     pub opener: Arc<dyn OpenStream>,
 }
 
-impl std::fmt::Debug for PlannedStream {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for PlannedStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "PlannedStream({})", String::from_utf8_lossy(&self.name))
     }
 }
@@ -68,28 +115,9 @@ pub struct Member {
     /// What messages call it.
     pub label: String,
     /// Its streams, or why it has none.
-    pub streams: Result<Vec<PlannedStream>, DatabaseError>,
+    pub streams: Result<Vec<PlannedStream>, SourceError>,
     /// What is not among them, though one could think so.
     pub notes: Vec<String>,
-}
-
-/// Makes the name of a file from that of a database: what cannot stand in a path is percent-encoded.
-fn file_name(name: &str) -> String {
-    use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
-    const ENCODED: &AsciiSet = &CONTROLS.add(b'/').add(b'%').add(b'\\');
-    match name {
-        "." => "%2E".to_owned(),
-        ".." => "%2E%2E".to_owned(),
-        _ => utf8_percent_encode(name, ENCODED).to_string(),
-    }
-}
-
-/// Makes the name of a file from that of a database, and another one where that is the name of what belongs to the server.
-fn file_name_unlike(name: &str, taken: Option<&str>) -> String {
-    match name.as_bytes() {
-        [first, ..] if taken == Some(name) => format!("%{first:02X}{}", file_name(&name[1..])),
-        _ => file_name(name),
-    }
 }
 
 /// Why a stream must not become part of a snapshot.
@@ -181,18 +209,5 @@ pub enum SourceError {
 impl Ended for SourceError {
     fn outcome(&self) -> Outcome {
         Outcome::FailedDump
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_database_has_a_file_name_of_its_own() {
-        assert_eq!(file_name("a/b%"), "a%2Fb%25");
-        assert_eq!(file_name_unlike("users", Some("users")), "%75sers");
-        assert_eq!(file_name_unlike("users", None), "users");
-        assert_eq!(file_name_unlike("%75sers", Some("users")), "%2575sers");
     }
 }

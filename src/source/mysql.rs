@@ -11,7 +11,8 @@ use crate::database::url::{DatabaseUrl, Engine};
 use crate::database::{DatabaseError, Format, fact};
 use crate::source::check::{Check, CheckedSource, MYSQL_MARK};
 use crate::source::command::CommandSource;
-use crate::source::{Member, OpenStream, PlannedStream, SourceError, StreamSource, file_name_unlike};
+use crate::source::names::file_name_unlike;
+use crate::source::{Member, OpenStream, PlannedStream, Planning, Source, SourceError, StreamSource};
 
 /// Options of every dump: consistent without locks, row by row, complete, free of encodings that could be lost, and the same
 /// for the same data.
@@ -35,7 +36,7 @@ const OPTIONS_OF_SOME: [(&str, &str); 2] = [("--set-gtid-purged", "=OFF"), ("--c
 
 /// What to dump of a server.
 #[derive(Debug, Clone)]
-pub struct MysqlOptions {
+pub struct MysqlSource {
     /// The server, and the database unless all are wanted.
     pub url: DatabaseUrl,
     /// Every database but the server's own, and users with their grants.
@@ -44,33 +45,40 @@ pub struct MysqlOptions {
     pub directory: String,
 }
 
-/// Asks the server what there is, and returns a member for each database and one for the users.
-///
-/// # Errors
-/// When the server cannot be asked at all.
-pub fn plan(options: &MysqlOptions) -> Result<Vec<Member>, DatabaseError> {
-    debug_assert_eq!(options.url.engine, Engine::Mysql);
-    let server = Arc::new(Mysql::new(options.url.clone()));
-    let member = |label: String, name: String, what: What| {
-        let opener = Arc::new(Dump { server: server.clone(), what });
-        Member { label, streams: Ok(vec![PlannedStream { name: name.into_bytes(), opener }]), notes: Vec::new() }
-    };
-    let database = |name: &str| {
-        let label = format!("{}/{name}", options.url.server());
-        let file = file_name_unlike(name, options.all_databases.then_some("users"));
-        member(label, format!("{}/{file}.sql", options.directory), What::Database(name.to_owned()))
-    };
-    if !options.all_databases {
-        let name = options.url.database.as_deref();
-        let name = name.ok_or_else(|| DatabaseError::NoDatabase { server: options.url.server() })?;
-        return Ok(vec![database(name)]);
+impl Source for MysqlSource {
+    fn name(&self) -> Vec<u8> {
+        self.url.source_name(self.all_databases).into_bytes()
     }
-    let mut members: Vec<Member> = server.databases()?.iter().map(|name| database(name)).collect();
-    let label = format!("{}, users", options.url.server());
-    let users = member(label, format!("{}/users.sql", options.directory), What::Users);
-    let left_out = |grant: &String| format!("the program leaves out what is granted to everybody: {grant}");
-    members.push(Member { notes: server.grants_to_public().iter().map(left_out).collect(), ..users });
-    Ok(members)
+
+    /// Asks the server what there is, and returns a member for each database and one for the users.
+    fn plan(&self, _: &Planning) -> Result<Vec<Member>, SourceError> {
+        debug_assert_eq!(self.url.engine, Engine::Mysql);
+        let server = Arc::new(Mysql::new(self.url.clone()));
+        let member = |label: String, name: String, what: What| {
+            let opener = Arc::new(Dump { server: server.clone(), what });
+            Member { label, streams: Ok(vec![PlannedStream { name: name.into_bytes(), opener }]), notes: Vec::new() }
+        };
+        let database = |name: &str| {
+            let label = format!("{}/{name}", self.url.server());
+            let file = file_name_unlike(name, self.all_databases.then_some("users"));
+            member(label, format!("{}/{file}.sql", self.directory), What::Database(name.to_owned()))
+        };
+        if !self.all_databases {
+            let name = self.url.database.as_deref();
+            let name = name.ok_or_else(|| DatabaseError::NoDatabase { server: self.url.server() })?;
+            return Ok(vec![database(name)]);
+        }
+        let mut members: Vec<Member> = server.databases()?.iter().map(|name| database(name)).collect();
+        let label = format!("{}, users", self.url.server());
+        let users = member(label, format!("{}/users.sql", self.directory), What::Users);
+        let left_out = |grant: &String| format!("the program leaves out what is granted to everybody: {grant}");
+        members.push(Member { notes: server.grants_to_public().iter().map(left_out).collect(), ..users });
+        Ok(members)
+    }
+
+    fn asking(&self) -> Option<&'static str> {
+        Some("asking the databases")
+    }
 }
 
 enum What {

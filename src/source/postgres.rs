@@ -15,11 +15,11 @@ use std::time::Duration;
 use crate::database::postgres::{DatabaseFacts, Postgres, SAFE_SESSION, TEMPLATE, Table};
 use crate::database::url::{DatabaseUrl, Engine};
 use crate::database::{DatabaseError, Format, fact, mysql};
-use crate::model::path::EntryPath;
 use crate::process::{self, CommandOptions, Piped, Process, wait_readable};
 use crate::source::check::{Check, CheckedSource, POSTGRES_CLUSTER_MARK, POSTGRES_MARK};
 use crate::source::command::CommandSource;
-use crate::source::{Member, OpenStream, PlannedStream, SourceError, StreamSource, file_name, file_name_unlike};
+use crate::source::names::{file_name_unlike, part_name};
+use crate::source::{Member, OpenStream, PlannedStream, Planning, Source, SourceError, StreamSource};
 
 /// How often it is asked whether waiting is to end.
 const CANCEL_CHECK: Duration = Duration::from_millis(200);
@@ -28,8 +28,6 @@ const LOCK_WAIT: &str = "--lock-wait-timeout=10min";
 /// The same for tables that our own session has locked already: only somebody who waits for it can be in between.
 const LOCK_WAIT_SPLIT: &str = "--lock-wait-timeout=1min";
 
-/// What the name of a main stream has in place of its ending, in that of the directory for single tables.
-const TABLES: &str = ".tables";
 /// Facts that the stream of a single table does not repeat.
 const OF_THE_WHOLE: [&str; 7] = [
     fact::SETTINGS,
@@ -43,7 +41,7 @@ const OF_THE_WHOLE: [&str; 7] = [
 
 /// What to dump of a server, and how.
 #[derive(Debug, Clone)]
-pub struct PostgresOptions {
+pub struct PostgresSource {
     /// The server, and the database unless all are wanted.
     pub url: DatabaseUrl,
     /// Every database that can be connected to, and the globals.
@@ -58,32 +56,39 @@ pub struct PostgresOptions {
     pub directory: String,
 }
 
-/// Asks the server what there is, and returns a member for each database and one for the globals.
-///
-/// `restrict_key` is what plain dumps are protected with against a server that slips commands of `psql` into them (`pg_dump
-/// --restrict-key`): letters and digits, always the same, so that dumps are, and unknown to who writes into the database.
-///
-/// # Errors
-/// When the server cannot be asked at all; what is wrong with a single database is in its member.
-pub fn plan(options: &PostgresOptions, restrict_key: &str) -> Result<Vec<Member>, DatabaseError> {
-    debug_assert_eq!(options.url.engine, Engine::Postgres);
-    let server = Arc::new(Postgres::new(options.url.clone()));
-    let options = Arc::new(Wanted { options: options.clone(), restrict_key: restrict_key.to_owned() });
-    if !options.all_databases {
-        let database = options.url.database.as_deref();
-        let database = database.ok_or_else(|| DatabaseError::NoDatabase { server: options.url.server() })?;
-        return Ok(vec![plan_database(&server, &options, database)]);
+impl Source for PostgresSource {
+    fn name(&self) -> Vec<u8> {
+        self.url.source_name(self.all_databases).into_bytes()
     }
-    let databases = server.databases()?;
-    let mut members: Vec<Member> = databases.open.iter().map(|name| plan_database(&server, &options, name)).collect();
-    let name = format!("{}/globals.sql", options.directory).into_bytes();
-    let globals = Globals { server: server.clone(), options: options.clone() };
-    members.push(Member {
-        label: format!("{}, globals", options.url.server()),
-        streams: Ok(vec![PlannedStream { name, opener: Arc::new(globals) }]),
-        notes: left_out(&server, &databases.closed),
-    });
-    Ok(members)
+
+    /// Asks the server what there is, and returns a member for each database and one for the globals.
+    ///
+    /// The secret protects plain dumps against a server that slips commands of `psql` into them (`pg_dump --restrict-key`).
+    fn plan(&self, planning: &Planning) -> Result<Vec<Member>, SourceError> {
+        debug_assert_eq!(self.url.engine, Engine::Postgres);
+        let server = Arc::new(Postgres::new(self.url.clone()));
+        let wanted = Arc::new(Wanted { source: self.clone(), restrict_key: planning.stable_secret.clone() });
+        if !self.all_databases {
+            let database = self.url.database.as_deref();
+            let database = database.ok_or_else(|| DatabaseError::NoDatabase { server: self.url.server() })?;
+            return Ok(vec![plan_database(&server, &wanted, database)]);
+        }
+        let databases = server.databases()?;
+        let mut members: Vec<Member> =
+            databases.open.iter().map(|name| plan_database(&server, &wanted, name)).collect();
+        let name = format!("{}/globals.sql", self.directory).into_bytes();
+        let globals = Globals { server: server.clone(), options: wanted };
+        members.push(Member {
+            label: format!("{}, globals", self.url.server()),
+            streams: Ok(vec![PlannedStream { name, opener: Arc::new(globals) }]),
+            notes: left_out(&server, &databases.closed),
+        });
+        Ok(members)
+    }
+
+    fn asking(&self) -> Option<&'static str> {
+        Some("asking the databases")
+    }
 }
 
 /// Tells what is on the server and in none of the dumps.
@@ -100,15 +105,15 @@ fn left_out(server: &Postgres, closed: &[String]) -> Vec<String> {
 
 /// What is wanted, as every stream needs to know it.
 struct Wanted {
-    options: PostgresOptions,
+    source: PostgresSource,
     restrict_key: String,
 }
 
 impl std::ops::Deref for Wanted {
-    type Target = PostgresOptions;
+    type Target = PostgresSource;
 
-    fn deref(&self) -> &PostgresOptions {
-        &self.options
+    fn deref(&self) -> &PostgresSource {
+        &self.source
     }
 }
 
@@ -129,20 +134,11 @@ fn plan_database(server: &Arc<Postgres>, options: &Arc<Wanted>, database: &str) 
         };
         let ending = if options.plain { "sql" } else { "dump" };
         let main = stream(format!("{file}.{ending}"), Part::Main { without: tables.clone() });
-        let parts = tables.iter().map(|table| {
-            let name = format!("{file}{TABLES}/{}.dump", file_name(&table.name));
-            stream(name, Part::Table(table.clone()))
-        });
+        let parts =
+            tables.iter().map(|table| stream(part_name(&file, &table.name, "dump"), Part::Table(table.clone())));
         std::iter::once(main).chain(parts).collect()
     });
-    Member { label, streams, notes: Vec::new() }
-}
-
-/// Returns the directory of the streams of single tables that belong to a main stream.
-pub fn tables_directory(main: &EntryPath) -> Option<EntryPath> {
-    let file = main.as_bytes();
-    let stem = file.strip_suffix(b".dump").or_else(|| file.strip_suffix(b".sql"))?;
-    EntryPath::new([stem, TABLES.as_bytes()].concat()).ok()
+    Member { label, streams: streams.map_err(SourceError::from), notes: Vec::new() }
 }
 
 /// Which part of a database a stream is.

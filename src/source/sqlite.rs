@@ -14,31 +14,41 @@ use crate::database::sqlite::{check, copy, library_version};
 use crate::database::{DatabaseError, Format, fact};
 use crate::model::entry::StreamDetail;
 use crate::model::path::display_bytes;
-use crate::source::{Member, OpenStream, PlannedStream, SourceError, StreamSource};
+use crate::source::{Member, OpenStream, PlannedStream, Planning, Source, SourceError, StreamSource};
 
 /// Which database to take, and where to copy it to.
 #[derive(Debug, Clone)]
-pub struct SqliteOptions {
+pub struct SqliteSource {
     /// The file.
     pub file: PathBuf,
     /// A directory with room for the copy.
     pub spool: PathBuf,
 }
 
-impl SqliteOptions {
+impl SqliteSource {
     /// Returns the file with its whole path.
-    pub fn absolute_file(&self) -> PathBuf {
+    fn absolute_file(&self) -> PathBuf {
         std::path::absolute(&self.file).unwrap_or_else(|_| self.file.clone())
     }
 }
 
-/// Returns the member that a database is; its stream is named after the file's whole path, below `sqlite/`.
-pub fn plan(options: &SqliteOptions) -> Member {
-    let file = options.absolute_file();
-    let name = [b"sqlite".as_slice(), file.as_os_str().as_bytes()].concat();
-    let label = display_bytes(file.as_os_str().as_bytes()).to_string();
-    let opener = Arc::new(Copy { file, spool: options.spool.clone() });
-    Member { label, streams: Ok(vec![PlannedStream { name, opener }]), notes: Vec::new() }
+impl Source for SqliteSource {
+    fn name(&self) -> Vec<u8> {
+        [b"sqlite:".as_slice(), self.absolute_file().as_os_str().as_bytes()].concat()
+    }
+
+    /// Returns the member that a database is; its stream is named after the file's whole path, below `sqlite/`.
+    fn plan(&self, _: &Planning) -> Result<Vec<Member>, SourceError> {
+        let file = self.absolute_file();
+        let name = [b"sqlite".as_slice(), file.as_os_str().as_bytes()].concat();
+        let label = display_bytes(file.as_os_str().as_bytes()).to_string();
+        let opener = Arc::new(Copy { file, spool: self.spool.clone() });
+        Ok(vec![Member { label, streams: Ok(vec![PlannedStream { name, opener }]), notes: Vec::new() }])
+    }
+
+    fn asking(&self) -> Option<&'static str> {
+        Some("asking the databases")
+    }
 }
 
 struct Copy {

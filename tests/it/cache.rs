@@ -3,11 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use coffre::ops::backup::{StreamKind, StreamRequest};
 use coffre::ops::verify::ReadData;
 
 use crate::support::desk::Desk;
-use crate::support::{Bench, contents, files_in, options, read_back, run_backup, run_verify};
+use crate::support::{Bench, command, contents, files_in, options, read_back, run_backup, run_verify};
 
 /// Every file of a cache but its tag, by its path below it.
 fn cache_files(cache: &Path) -> BTreeMap<String, Vec<u8>> {
@@ -19,8 +18,7 @@ fn cache_files(cache: &Path) -> BTreeMap<String, Vec<u8>> {
 async fn a_flipped_bit_in_the_cache_is_never_believed() {
     let bench = Bench::new().await;
     let mut both = options(bench.source.path());
-    let kind = StreamKind::Command(["sh", "-c", "seq 1 50000"].map(Into::into).to_vec());
-    both.streams = vec![StreamRequest { name: b"dump.txt".to_vec(), kind }];
+    both.sources = vec![command("dump.txt", &["sh", "-c", "seq 1 50000"])];
     let first = run_backup(bench.store(), bench.cache.path(), both.clone()).await.expect("backed up");
     let snapshot = first.snapshot.expect("made");
     let (want, whole) = (files_in(bench.source.path()), cache_files(bench.cache.path()));

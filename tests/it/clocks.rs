@@ -6,14 +6,14 @@ use std::sync::Arc;
 use coffre::crypto::secret::Passphrase;
 use coffre::model::time::{Clock, Timestamp};
 use coffre::ops::Cancel;
-use coffre::ops::backup::{BackupOptions, BackupReport, backup};
+use coffre::ops::backup::{BackupReport, backup};
 use coffre::progress::Collected;
 use coffre::repository::Repository;
 use coffre::store::local::LocalStore;
 use coffre::store::{OpenMode, Store};
 
 use crate::support::desk::{Desk, PASSWORD};
-use crate::support::{Bench, options, run_backup};
+use crate::support::{Bench, options_at, run_backup};
 
 const YEAR: i64 = 365 * 86_400;
 
@@ -24,7 +24,7 @@ async fn backup_at(desk: &Desk, seconds: i64) -> String {
     let repository = Repository::open(store, &Passphrase::new(PASSWORD.into()), Some(&cache)).await.expect("opens");
     let now = Clock::System.now();
     let clock = Clock::Fixed(Timestamp { seconds: now.seconds + seconds, ..now });
-    let options = BackupOptions { clock, ..options(&desk.at("source")) };
+    let options = options_at(&desk.at("source"), clock);
     let report = backup(Arc::new(repository), options, Arc::new(Collected::default()), Cancel::default()).await;
     report.expect("backed up").snapshot.expect("made").id.to_string()
 }
@@ -85,7 +85,7 @@ async fn clocks_that_differ_by_minutes_are_nobodys_business() {
 async fn a_clock_that_cannot_be_right_is_suspicious() {
     let bench = Bench::new().await;
     let run = async |at| -> BackupReport {
-        let options = BackupOptions { clock: Clock::Fixed(at), ..options(bench.source.path()) };
+        let options = options_at(bench.source.path(), Clock::Fixed(at));
         run_backup(bench.store(), bench.cache.path(), options).await.expect("backed up")
     };
     let told = run(Timestamp::from_seconds(10)).await.suspicious;

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use coffre::model::key::ObjectKind;
-use coffre::ops::backup::{BackupError, StreamKind, StreamRequest};
+use coffre::ops::backup::BackupError;
 use coffre::ops::verify::ReadData;
 use coffre::store::Store;
 use coffre::store::layer::fault::FaultStore;
 
-use crate::support::{Bench, Failure, files_in, options, random_bytes, run_backup};
+use crate::support::{Bench, Failure, command, files_in, options, random_bytes, run_backup};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn whenever_the_store_dies_nothing_visible_is_lost() {
@@ -56,8 +56,7 @@ async fn a_store_that_dies_ends_a_stream_that_does_not() {
     dying.die_after_mutations(3);
     let mut endless = options(bench.source.path());
     endless.files = None;
-    let kind = StreamKind::Command(["cat", "/dev/urandom"].map(Into::into).to_vec());
-    endless.streams = vec![StreamRequest { name: b"endless".to_vec(), kind }];
+    endless.sources = vec![command("endless", &["cat", "/dev/urandom"])];
     let run = run_backup(dying.clone(), bench.cache.path(), endless);
     let outcome = tokio::time::timeout(std::time::Duration::from_secs(60), run).await.expect("it ends");
     assert!(matches!(outcome, Err(Failure::Backup(BackupError::Upload(_)))), "{outcome:?}");

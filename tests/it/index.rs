@@ -9,7 +9,7 @@ use coffre::format::pack::PackKind;
 use coffre::model::id::SegmentId;
 use coffre::model::key::{ObjectKey, ObjectKind};
 use coffre::ops::Cancel;
-use coffre::ops::backup::{ParentChoice, StreamKind, StreamRequest, backup};
+use coffre::ops::backup::{ParentChoice, backup};
 use coffre::ops::verify::ReadData;
 use coffre::progress::{Collected, Counter, Monitor, Problem, Totals};
 use coffre::repository::index::{Index, open_segment, seal_segment};
@@ -17,7 +17,7 @@ use coffre::store::layer::Operation;
 use coffre::store::layer::record::RecordStore;
 use coffre::store::{ObjectInfo, Store, StoreError};
 
-use crate::support::{Bench, files_in, open, options, random_bytes, run_backup, run_verify};
+use crate::support::{Bench, command, files_in, open, options, random_bytes, run_backup, run_verify};
 
 /// Puts one segment for data and one for trees in place of the one there is, as a long run leaves them.
 async fn split_segments(bench: &Bench) -> SegmentId {
@@ -119,8 +119,7 @@ async fn only_packs_that_a_run_relies_on_can_end_it() {
     let stream = |script: &str| {
         let mut stream = options(bench.source.path());
         stream.files = None;
-        let kind = StreamKind::Command(["sh", "-c", script].map(Into::into).to_vec());
-        stream.streams = vec![StreamRequest { name: b"dump.txt".to_vec(), kind }];
+        stream.sources = vec![command("dump.txt", &["sh", "-c", script])];
         stream
     };
     for (script, relies) in [("seq 1 100000", false), ("seq 1 100000; echo more", true)] {

@@ -22,6 +22,7 @@ mod look;
 mod manual;
 mod memory;
 mod old_repositories;
+mod own_sources;
 mod package;
 mod passphrases;
 mod pipes;

@@ -15,14 +15,15 @@ use coffre::crypto::slot::SlotLock;
 use coffre::model::entry::{Entry, EntryKind};
 use coffre::model::path::display_bytes;
 use coffre::model::time::Timestamp;
-use coffre::ops::backup::{StreamKind, StreamRequest};
 use coffre::ops::verify::ReadData;
 use coffre::repository::Repository;
 use coffre::store::local::LocalStore;
 use coffre::store::{OpenMode, Store};
 use serde_json::{Value, json};
 
-use crate::support::{PASSPHRASE, options, passphrase, random_bytes, read_back, run_backup, run_verify, small_options};
+use crate::support::{
+    PASSPHRASE, command, options, passphrase, random_bytes, read_back, run_backup, run_verify, small_options,
+};
 
 /// A recovery identity of twenty bytes of 0x5a; its slot stands beside that of the passphrase.
 const RECOVERY: &str = "COFFRE-RECOVERY-B9D5-MPJT-B9D5-MPJT-B9D5-MPJT-B9D5-MPJT-861K";
@@ -106,8 +107,7 @@ async fn write(repository: &Path) {
     run_backup(store.clone(), cache.path(), first).await.expect("backed up");
     fs::write(source.join("a-b"), "changed").expect("writable");
     let mut second = options(source);
-    let kind = StreamKind::Command(["seq", "1", "20000"].map(Into::into).to_vec());
-    second.streams = vec![StreamRequest { name: b"db/numbers.sql".to_vec(), kind }];
+    second.sources = vec![command("db/numbers.sql", &["seq", "1", "20000"])];
     run_backup(store.clone(), cache.path(), second).await.expect("backed up");
     let described = describe_all(store, cache.path()).await;
     let text = serde_json::to_string_pretty(&described).expect("JSON") + "\n";

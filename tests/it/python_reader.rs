@@ -12,11 +12,10 @@ use std::process::{Command, Output};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use coffre::ops::backup::{StreamKind, StreamRequest};
 use coffre::store::local::LocalStore;
 use coffre::store::{OpenMode, Store};
 
-use crate::support::{PASSPHRASE, init, options, random_bytes, run_backup};
+use crate::support::{PASSPHRASE, command, init, options, random_bytes, run_backup};
 
 /// Returns the Python that has the reader's libraries, `None` where a machine without it may do without this test.
 fn python() -> Option<PathBuf> {
@@ -48,8 +47,7 @@ impl Backed {
         let store: Arc<dyn Store> = Arc::new(store);
         init(store.clone(), cache.path()).await;
         let mut options = options(backed.source.path());
-        let command = StreamKind::Command(["sh", "-c", "seq 1 200000"].map(Into::into).to_vec());
-        options.streams = vec![StreamRequest { name: b"db/numbers.sql".to_vec(), kind: command }];
+        options.sources = vec![command("db/numbers.sql", &["sh", "-c", "seq 1 200000"])];
         run_backup(store, cache.path(), options).await.expect("backed up");
         fs::write(backed.work.path().join("password"), format!("{PASSPHRASE}\n")).expect("writable");
         backed

@@ -9,7 +9,7 @@ use coffre::model::id::SessionId;
 use coffre::model::key::{ObjectKey, ObjectKind};
 use coffre::model::time::{Clock, Timestamp};
 use coffre::ops::Cancel;
-use coffre::ops::backup::{BackupError, BackupOptions, ParentChoice, StreamKind, StreamRequest, backup};
+use coffre::ops::backup::{BackupError, ParentChoice, backup};
 use coffre::ops::verify::ReadData;
 use coffre::progress::{Collected, Counter, Monitor};
 use coffre::repository::index::seal_doomed;
@@ -19,7 +19,7 @@ use coffre::store::Store;
 use coffre::store::layer::Operation;
 use coffre::store::layer::record::RecordStore;
 
-use crate::support::{Bench, Failure, open, options, read_back, run_backup};
+use crate::support::{Bench, Failure, command, open, options, options_at, read_back, run_backup};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tree_comes_back_byte_for_byte_and_verifies() {
@@ -80,10 +80,9 @@ async fn a_file_changed_without_its_size_or_mtime_is_read_again() {
 async fn streams_and_files_share_a_snapshot() {
     let bench = Bench::new().await;
     let mut both = options(bench.source.path());
-    let command = |script: &str| StreamKind::Command(["sh", "-c", script].map(Into::into).to_vec());
-    both.streams = vec![
-        StreamRequest { name: b"db/two.sql".to_vec(), kind: command("seq 1 200000") },
-        StreamRequest { name: b"db/one.sql".to_vec(), kind: command("printf hello") },
+    both.sources = vec![
+        command("db/two.sql", &["sh", "-c", "seq 1 200000"]),
+        command("db/one.sql", &["sh", "-c", "printf hello"]),
     ];
     let report = run_backup(bench.store(), bench.cache.path(), both.clone()).await.expect("backed up");
     let snapshot = report.snapshot.expect("not a dry run");
@@ -95,7 +94,7 @@ async fn streams_and_files_share_a_snapshot() {
     assert_eq!(streams[1].1, numbers.as_bytes());
 
     // A second run reads the streams again, whatever their names.
-    both.streams[1].kind = command("printf HELLO");
+    both.sources[1] = command("db/one.sql", &["sh", "-c", "printf HELLO"]);
     let report = run_backup(bench.store(), bench.cache.path(), both).await.expect("backed up");
     let entries =
         read_back(bench.store(), bench.cache.path(), &report.snapshot.expect("made")).await.expect("readable");
@@ -107,8 +106,7 @@ async fn a_failed_or_empty_command_makes_no_snapshot() {
     let bench = Bench::new().await;
     for script in ["seq 1 100000; exit 3", "true", "seq 1 100000; kill -9 $$"] {
         let mut stream = options(bench.source.path());
-        let kind = StreamKind::Command(["sh", "-c", script].map(Into::into).to_vec());
-        stream.streams = vec![StreamRequest { name: b"dump".to_vec(), kind }];
+        stream.sources = vec![command("dump", &["sh", "-c", script])];
         let error = run_backup(bench.store(), bench.cache.path(), stream).await.expect_err("the command failed");
         assert!(matches!(error, Failure::Backup(BackupError::Stream { .. })), "{script}: {error:?}");
     }
@@ -120,8 +118,7 @@ async fn a_failed_or_empty_command_makes_no_snapshot() {
 async fn a_stream_may_not_have_the_path_of_a_file() {
     let bench = Bench::new().await;
     let mut both = options(bench.source.path());
-    let name = format!("{}/a", bench.source.path().display()).into_bytes();
-    both.streams = vec![StreamRequest { name, kind: StreamKind::Command(vec!["echo".into(), "x".into()]) }];
+    both.sources = vec![command(&format!("{}/a", bench.source.path().display()), &["echo", "x"])];
     let error = run_backup(bench.store(), bench.cache.path(), both).await.expect_err("the name is taken");
     assert!(matches!(error, Failure::Backup(BackupError::StreamName { .. })), "{error:?}");
 }
@@ -324,7 +321,7 @@ async fn a_file_that_had_just_changed_is_read_once_more() {
         nanos: ((stat.ctime_nsec() + nanos) % 1_000_000_000) as u32,
     };
     let run = async |started: Timestamp| {
-        let at_that_time = BackupOptions { clock: Clock::Fixed(started), ..options(bench.source.path()) };
+        let at_that_time = options_at(bench.source.path(), Clock::Fixed(started));
         run_backup(bench.store(), bench.cache.path(), at_that_time).await.expect("backed up").read_bytes
     };
     run(at(5_000_000)).await;
@@ -340,7 +337,7 @@ async fn snapshots_of_the_same_second_come_newest_first_all_the_same() {
     // Ids are random: in one of 720 runs they would come in this order by chance.
     for nanos in [3, 1, 5, 2, 6, 4] {
         let clock = Clock::Fixed(Timestamp { seconds: 1_800_000_100, nanos });
-        let options = BackupOptions { clock, ..options(bench.source.path()) };
+        let options = options_at(bench.source.path(), clock);
         let report = run_backup(bench.store(), bench.cache.path(), options).await.expect("backed up");
         made.push((nanos, report.snapshot.expect("made").id));
     }

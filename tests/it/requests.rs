@@ -15,7 +15,7 @@ use coffre::model::path::EntryPath;
 use coffre::model::snapshot::{Snapshot, SnapshotId, TreeRoot};
 use coffre::model::time::Timestamp;
 use coffre::ops::Cancel;
-use coffre::ops::backup::{BackupOptions, StreamKind, StreamRequest, backup};
+use coffre::ops::backup::{BackupOptions, backup};
 use coffre::ops::find::find;
 use coffre::ops::ls::ls;
 use coffre::ops::open_reader;
@@ -32,7 +32,7 @@ use coffre::repository::writer::{Session, Writer, WriterOptions};
 use coffre::store::layer::Operation;
 use coffre::store::layer::record::RecordStore;
 
-use crate::support::{Bench, open, options};
+use crate::support::{Bench, command, open, options};
 
 const MEMORY: u64 = 256 << 20;
 
@@ -89,7 +89,7 @@ impl Verb {
     async fn run(self, repository: Arc<Repository>, source: &Path, nth: u32) {
         let monitor = Arc::new(Collected::default());
         let filter = SnapshotFilter::default();
-        let backing_up = options(source);
+        let mut backing_up = options(source);
         let back_up = async |options: BackupOptions| {
             backup(repository.clone(), options, monitor.clone(), Cancel::default()).await.expect("backed up");
         };
@@ -125,11 +125,14 @@ impl Verb {
                 assert_eq!(report.findings, []);
             }
             Verb::Backup => back_up(backing_up).await,
-            Verb::BackupOfNewJob => back_up(BackupOptions { job: format!("new {nth}"), ..backing_up }).await,
+            Verb::BackupOfNewJob => {
+                backing_up.job = format!("new {nth}");
+                back_up(backing_up).await;
+            }
             Verb::BackupOfDatedStream => {
-                let kind = StreamKind::Command(["printf", "dump"].map(Into::into).to_vec());
-                let streams = vec![StreamRequest { name: format!("dump-{nth}.sql").into_bytes(), kind }];
-                back_up(BackupOptions { files: None, streams, ..backing_up }).await;
+                backing_up.files = None;
+                backing_up.sources = vec![command(&format!("dump-{nth}.sql"), &["printf", "dump"])];
+                back_up(backing_up).await;
             }
         }
     }

@@ -20,7 +20,7 @@ use crate::repository::Repository;
 use crate::repository::index::Index;
 use crate::repository::newest_first::NewestFirst;
 use crate::repository::reader::Reader;
-use crate::source::postgres::tables_directory;
+use crate::source::names::parts_of;
 
 /// A stream of at least this size is expected to have something in common with its last one.
 const LARGE_BYTES: u64 = 16 << 20;
@@ -132,7 +132,7 @@ async fn from_snapshots(
 /// Returns the bytes of the streams of single tables that belong to the main stream of a database.
 async fn size_of_parts(reader: &Arc<Reader>, snapshot: &Snapshot, main: &Entry) -> u64 {
     let has_parts = matches!(&main.kind, EntryKind::Stream(_, detail) if detail.facts.contains_key(fact::PARTS));
-    let Some(directory) = tables_directory(&main.path).filter(|_| has_parts) else { return 0 };
+    let Some(directory) = parts_of(&main.path).filter(|_| has_parts) else { return 0 };
     let mut walk = reader.walk(snapshot.root, Some(directory));
     let mut size = 0;
     while let Some(Ok(entry)) = walk.next().await {

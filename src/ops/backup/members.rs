@@ -3,18 +3,12 @@
 //! A stream from standard input or a command is a member by itself; a database can have several streams, which are worth
 //! something together only.
 
-use std::ffi::OsString;
-use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 
 use crate::model::path::{EntryPath, display_bytes};
-use crate::ops::backup::{BackupError, BackupOptions, DatabaseRequest, StreamKind, StreamRequest};
-use crate::process::CommandOptions;
+use crate::ops::backup::{BackupError, BackupOptions};
 use crate::progress::Problem;
-use crate::source::check::{Check, CheckedSource};
-use crate::source::command::CommandSource;
-use crate::source::stdin::StdinSource;
-use crate::source::{OpenStream, PlannedStream, SourceError, StreamSource, mysql, postgres, sqlite};
+use crate::source::{OpenStream, PlannedStream, Planning, SourceError};
 
 /// Streams that come into the snapshot together, or not at all.
 pub(super) struct Member {
@@ -31,104 +25,55 @@ pub(super) struct MemberStream {
     pub(super) opener: Arc<dyn OpenStream>,
 }
 
-/// Finds all members, asking database servers where needed, and checks the names of their streams: each a safe path, none
-/// given twice. Blocks.
-pub(super) fn plan(options: &BackupOptions, restrict_key: &str) -> Result<Vec<Member>, BackupError> {
-    let mut paths: Vec<EntryPath> = Vec::new();
-    let mut placed = |stream: PlannedStream| -> Result<MemberStream, BackupError> {
-        let wrong = |why: String| BackupError::StreamName { name: display_bytes(&stream.name).to_string(), why };
-        let relative = stream.name.strip_prefix(b"/").unwrap_or(&stream.name);
-        let path = EntryPath::new(relative.to_vec()).map_err(|error| wrong(error.to_string()))?;
-        if paths.iter().any(|other| path.is_within(other) || other.is_within(&path)) {
-            return Err(wrong("another stream has this name".into()));
-        }
-        paths.push(path.clone());
-        Ok(MemberStream { path, opener: stream.opener })
-    };
-    let check = if options.stream_options.check_dumps { Check::Recognise } else { Check::Nothing };
+/// Finds all members, asking the sources, and checks the names of their streams: each a safe path, none given twice. Blocks.
+pub(super) fn plan(options: &BackupOptions, stable_secret: String) -> Result<Vec<Member>, BackupError> {
+    let mut planning = Planning::default();
+    planning.skips_dump_check = !options.stream_options.check_dumps;
+    planning.stable_secret = stable_secret;
+    let mut places = Places::default();
     let mut members = Vec::new();
-    for request in &options.streams {
-        let StreamRequest { name, kind } = request.clone();
-        let opener = Arc::new(GivenStream { name: name.clone(), kind, check: check.clone() });
-        let streams = vec![placed(PlannedStream { name, opener })?];
-        members.push(Member { streams, failed: None, notes: Vec::new() });
-    }
-    for request in &options.databases {
-        let asked = match request {
-            DatabaseRequest::Postgres(options) => postgres::plan(options, restrict_key),
-            DatabaseRequest::Mysql(options) => mysql::plan(options),
-            DatabaseRequest::Sqlite(options) => Ok(vec![sqlite::plan(options)]),
-        };
-        let name = || display_bytes(&request.source_name()).to_string();
-        let asked = match asked {
-            Ok(asked) => asked,
-            Err(error) if options.stream_options.keep_partial => {
-                let failed = Some((name(), error.into()));
-                members.push(Member { streams: Vec::new(), failed, notes: Vec::new() });
-                continue;
-            }
-            Err(error) => return Err(BackupError::Stream { name: name(), source: error.into() }),
-        };
-        for member in asked {
-            let note = |message| Problem { subject: member.label.clone(), message };
-            let notes = member.notes.into_iter().map(note).collect();
-            members.push(match member.streams {
-                Ok(streams) => {
-                    let streams = streams.into_iter().map(&mut placed).collect::<Result<_, _>>()?;
-                    Member { streams, failed: None, notes }
+    for source in &options.sources {
+        let name = || display_bytes(&source.name()).to_string();
+        match source.plan(&planning) {
+            Ok(planned) => {
+                for member in planned {
+                    members.push(places.take(member)?);
                 }
-                Err(error) => Member { streams: Vec::new(), failed: Some((member.label, error.into())), notes },
-            });
+            }
+            Err(error) if options.stream_options.keep_partial => {
+                members.push(Member { streams: Vec::new(), failed: Some((name(), error)), notes: Vec::new() });
+            }
+            Err(source) => return Err(BackupError::Stream { name: name(), source }),
         }
     }
     Ok(members)
 }
 
-impl DatabaseRequest {
-    /// Tells whether it is about a server with roles or users, and does not store them.
-    pub fn lacks_globals(&self) -> bool {
-        match self {
-            DatabaseRequest::Postgres(options) => !options.all_databases,
-            DatabaseRequest::Mysql(options) => !options.all_databases,
-            DatabaseRequest::Sqlite(_) => false,
+/// The paths of the streams so far.
+#[derive(Default)]
+struct Places(Vec<EntryPath>);
+
+impl Places {
+    fn take(&mut self, member: crate::source::Member) -> Result<Member, BackupError> {
+        let note = |message| Problem { subject: member.label.clone(), message };
+        let notes = member.notes.into_iter().map(note).collect();
+        match member.streams {
+            Ok(streams) => {
+                let streams = streams.into_iter().map(|stream| self.place(stream)).collect::<Result<_, _>>()?;
+                Ok(Member { streams, failed: None, notes })
+            }
+            Err(error) => Ok(Member { streams: Vec::new(), failed: Some((member.label, error)), notes }),
         }
     }
 
-    /// Returns what the snapshot lists as its source.
-    pub(super) fn source_name(&self) -> Vec<u8> {
-        match self {
-            DatabaseRequest::Postgres(options) => options.url.source_name(options.all_databases).into_bytes(),
-            DatabaseRequest::Mysql(options) => options.url.source_name(options.all_databases).into_bytes(),
-            DatabaseRequest::Sqlite(options) => {
-                [b"sqlite:".as_slice(), options.absolute_file().as_os_str().as_bytes()].concat()
-            }
+    fn place(&mut self, stream: PlannedStream) -> Result<MemberStream, BackupError> {
+        let wrong = |why: String| BackupError::StreamName { name: display_bytes(&stream.name).to_string(), why };
+        let relative = stream.name.strip_prefix(b"/").unwrap_or(&stream.name);
+        let path = EntryPath::new(relative.to_vec()).map_err(|error| wrong(error.to_string()))?;
+        if self.0.iter().any(|other| path.is_within(other) || other.is_within(&path)) {
+            return Err(wrong("another stream has this name".into()));
         }
-    }
-}
-
-/// Standard input, or a command that the user wrote.
-struct GivenStream {
-    name: Vec<u8>,
-    kind: StreamKind,
-    check: Check,
-}
-
-impl OpenStream for GivenStream {
-    fn open(&self, _: &dyn Fn() -> bool) -> Result<Box<dyn StreamSource>, SourceError> {
-        let (inner, name): (Box<dyn StreamSource>, String) = match &self.kind {
-            StreamKind::Stdin => (Box::new(StdinSource::open()?), "standard input".into()),
-            StreamKind::Command(words) => {
-                let (program, arguments) = match words.split_first() {
-                    Some((program, arguments)) => (program.clone(), arguments),
-                    // The system's own answer to an empty name.
-                    None => (OsString::new(), &[][..]),
-                };
-                let command = CommandOptions::new(program, arguments);
-                (Box::new(CommandSource::spawn(&command)?), command.name())
-            }
-        };
-        let name = format!("{name} for {}", display_bytes(&self.name));
-        let checked = CheckedSource::new(inner, name, self.check.clone(), Default::default(), None)?;
-        Ok(Box::new(checked))
+        self.0.push(path.clone());
+        Ok(MemberStream { path, opener: stream.opener })
     }
 }

@@ -9,7 +9,6 @@
 //! order whatever order the work ends in. The snapshot is written last: a run that fails or is stopped leaves chunks that
 //! the next run finds, and nothing that looks like a backup.
 
-use std::ffi::OsString;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,10 +20,11 @@ use crate::model::entry::{Entry, EntryKind};
 use crate::model::outcome::{Ended, Outcome};
 use crate::model::path::EntryPath;
 use crate::model::snapshot::{MissingStream, Snapshot, SnapshotCounts, SnapshotId};
-use crate::model::time::{Clock, Timestamp};
+use crate::model::time::Timestamp;
 use crate::ops::Cancel;
 use crate::ops::backup::history::History;
 use crate::ops::backup::members::Member;
+pub use crate::ops::backup::options::{BackupOptions, Comparison, ParentChoice, StreamOptions};
 pub use crate::ops::backup::series::GroupBy;
 use crate::ops::backup::streams::StoredStream;
 use crate::ops::backup::trees::TreeHistory;
@@ -37,10 +37,7 @@ use crate::repository::snapshots::SnapshotError;
 use crate::repository::uploader::UploadError;
 use crate::repository::writer::{Session, Writer, WriterOptions};
 use crate::source::SourceError;
-use crate::source::files::{WalkError, WalkOptions, root_names};
-use crate::source::mysql::MysqlOptions;
-use crate::source::postgres::PostgresOptions;
-use crate::source::sqlite::SqliteOptions;
+use crate::source::files::{WalkError, root_names};
 use crate::store::StoreError;
 
 mod assemble;
@@ -49,6 +46,7 @@ mod history;
 mod jobs;
 mod members;
 mod memory;
+mod options;
 mod parent;
 mod pipeline;
 mod plan;
@@ -58,124 +56,6 @@ mod scan;
 mod series;
 mod streams;
 mod trees;
-
-/// What to back up and how.
-#[derive(Debug, Clone)]
-pub struct BackupOptions {
-    /// File trees.
-    pub files: Option<WalkOptions>,
-    /// Streams, each an entry of its own.
-    pub streams: Vec<StreamRequest>,
-    /// Databases, each with one or more streams.
-    pub databases: Vec<DatabaseRequest>,
-    /// How streams are read and judged.
-    pub stream_options: StreamOptions,
-    /// Host that the snapshot names.
-    pub host: String,
-    /// User that the snapshot names.
-    pub user: String,
-    /// Job that the snapshot names; may be empty.
-    pub job: String,
-    /// Labels of the snapshot.
-    pub tags: Vec<String>,
-    /// What to compare with, so that unchanged files are not read.
-    pub parent: ParentChoice,
-    /// What a parent that is found by itself must have in common with this run.
-    pub group_by: GroupBy,
-    /// What makes a file another one.
-    pub comparison: Comparison,
-    /// Make no snapshot when all that is in the paths is as in the parent. Streams are always new.
-    pub skip_if_unchanged: bool,
-    /// Date of the snapshot, not later than now; by default the start of the run.
-    pub date: Option<Timestamp>,
-    /// Count files ahead of the first backup, for its totals.
-    pub scan: bool,
-    /// Do everything but store.
-    pub dry_run: bool,
-    /// zstd's level.
-    pub level: i32,
-    /// Memory to stay within, in bytes.
-    pub memory_bytes: u64,
-    /// Threads that read and compress; 0 chooses by the number of processors.
-    pub threads: usize,
-    /// Tells the time.
-    pub clock: Clock,
-}
-
-/// What a backup is compared with.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub enum ParentChoice {
-    /// The last snapshot with the same files, or with some of them, as [`BackupOptions::group_by`] says.
-    #[default]
-    Auto,
-    /// Nothing: every file is read.
-    None,
-    /// This snapshot.
-    Snapshot(String),
-}
-
-/// What is compared, besides kind, size and mtime, to tell whether the content of a file changed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Comparison {
-    /// The time of the last change of the inode, which ordinary programs cannot set.
-    pub ctime: bool,
-    /// The inode number.
-    pub inode: bool,
-}
-
-impl Default for Comparison {
-    fn default() -> Self {
-        Self { ctime: true, inode: true }
-    }
-}
-
-/// A stream to be stored.
-#[derive(Debug, Clone)]
-pub struct StreamRequest {
-    /// Path of its entry, relative, such as `shop.sql` or `db/shop.sql`.
-    pub name: Vec<u8>,
-    /// Where its bytes come from.
-    pub kind: StreamKind,
-}
-
-/// Where a stream's bytes come from.
-#[derive(Debug, Clone)]
-pub enum StreamKind {
-    /// Standard input.
-    Stdin,
-    /// The standard output of a command, which must end with status 0.
-    Command(Vec<OsString>),
-}
-
-/// Databases to be stored; their streams are found by asking the server.
-#[derive(Debug, Clone)]
-pub enum DatabaseRequest {
-    /// One database of a PostgreSQL server, or all.
-    Postgres(PostgresOptions),
-    /// One database of a MariaDB or MySQL server, or all.
-    Mysql(MysqlOptions),
-    /// A SQLite file.
-    Sqlite(SqliteOptions),
-}
-
-/// How streams are read and judged.
-#[derive(Debug, Clone)]
-pub struct StreamOptions {
-    /// Streams read at the same time.
-    pub jobs: usize,
-    /// When a stream fails, keep the others in a snapshot that is marked as incomplete.
-    pub keep_partial: bool,
-    /// Ask of streams from standard input and commands that begin like a dump that they end like one.
-    pub check_dumps: bool,
-    /// Flag a stream, or a root, smaller than this part of the median of earlier ones; 0 flags none.
-    pub shrink_limit: f64,
-}
-
-impl Default for StreamOptions {
-    fn default() -> Self {
-        Self { jobs: 1, keep_partial: false, check_dumps: true, shrink_limit: 0.5 }
-    }
-}
 
 /// What a backup did.
 #[derive(Debug, Clone)]
@@ -300,7 +180,7 @@ const ATTEMPTS: usize = 3;
 /// Runs a backup.
 ///
 /// Returns once the snapshot is durable. Peak memory is bounded by `options.memory_bytes` (see `design`). When packs that
-/// the run relied on vanish meanwhile, it is made anew, unless standard input is among its sources, which is read but once.
+/// the run relied on vanish meanwhile, it is made anew, unless a source is among them that can be read but once, such as standard input.
 ///
 /// # Errors
 /// [`BackupError`]; no snapshot exists then.
@@ -338,18 +218,6 @@ struct Attempt<'a> {
     cancel: &'a Cancel,
     begun: std::time::Instant,
     started: Timestamp,
-}
-
-impl BackupOptions {
-    fn is_empty(&self) -> bool {
-        let no_files = self.files.as_ref().is_none_or(|files| files.roots.is_empty());
-        no_files && self.streams.is_empty() && self.databases.is_empty()
-    }
-
-    /// Tells whether all sources can be read again: standard input cannot.
-    fn is_repeatable(&self) -> bool {
-        !self.streams.iter().any(|stream| matches!(stream.kind, StreamKind::Stdin))
-    }
 }
 
 impl Attempt<'_> {
@@ -411,14 +279,14 @@ impl Attempt<'_> {
         }
     }
 
-    /// Asks the servers what streams there are, outside the runtime, because clients are waited for.
+    /// Asks the sources what streams there are, outside the runtime, because clients are waited for.
     async fn members(&self) -> Result<Vec<Member>, BackupError> {
-        if !self.options.databases.is_empty() {
-            self.monitor.phase("asking the databases");
+        if let Some(asking) = self.options.sources.iter().find_map(|source| source.asking()) {
+            self.monitor.phase(asking);
         }
         let options = self.options.clone();
-        let restrict_key = self.repository.keys().current_dedup().restrict_key();
-        blocking(move || members::plan(&options, &restrict_key)).await
+        let stable_secret = self.repository.keys().current_dedup().restrict_key();
+        blocking(move || members::plan(&options, stable_secret)).await
     }
 
     /// Stores everything and commits the snapshot; without a lease it is a dry run.
@@ -551,8 +419,7 @@ impl Attempt<'_> {
 /// What the snapshot says was asked for: absolute paths and stream names, sorted.
 fn source_names(options: &BackupOptions, roots: &[Vec<u8>]) -> Vec<Vec<u8>> {
     let mut names = roots.to_vec();
-    names.extend(options.streams.iter().map(|stream| stream.name.clone()));
-    names.extend(options.databases.iter().map(DatabaseRequest::source_name));
+    names.extend(options.sources.iter().map(|source| source.name()));
     names.sort();
     names.dedup();
     names

@@ -27,15 +27,15 @@ use coffre::model::key::ObjectKey;
 use coffre::model::snapshot::Snapshot;
 use coffre::model::time::{Clock, Timestamp};
 use coffre::ops::Cancel;
-use coffre::ops::backup::{
-    BackupError, BackupOptions, BackupReport, Comparison, GroupBy, ParentChoice, StreamOptions, backup,
-};
+use coffre::ops::backup::{BackupError, BackupOptions, BackupReport, backup};
 use coffre::ops::verify::{ReadData, VerifyOptions, VerifyReport, verify};
 use coffre::progress::Collected;
 use coffre::repository::index::Index;
 use coffre::repository::reader::Reader;
 use coffre::repository::{InitOptions, OpenError, Repository};
+use coffre::source::Source;
 use coffre::source::files::WalkOptions;
+use coffre::source::given::Given;
 use coffre::store::Store;
 use coffre::store::memory::MemoryStore;
 
@@ -80,27 +80,24 @@ pub async fn open(store: Arc<dyn Store>, cache: &Path) -> Result<Arc<Repository>
 }
 
 pub fn options(source: &Path) -> BackupOptions {
-    BackupOptions {
-        files: Some(WalkOptions { roots: vec![source.to_path_buf()], ..WalkOptions::default() }),
-        streams: Vec::new(),
-        databases: Vec::new(),
-        stream_options: StreamOptions::default(),
-        host: "host".into(),
-        user: "user".into(),
-        job: String::new(),
-        tags: Vec::new(),
-        parent: ParentChoice::Auto,
-        group_by: GroupBy::default(),
-        comparison: Comparison::default(),
-        skip_if_unchanged: false,
-        date: None,
-        scan: true,
-        dry_run: false,
-        level: 3,
-        memory_bytes: 256 << 20,
-        threads: 2,
-        clock: Clock::System,
-    }
+    let mut options = BackupOptions::default();
+    options.files = Some(WalkOptions { roots: vec![source.to_path_buf()], ..WalkOptions::default() });
+    options.host = "host".into();
+    options.user = "user".into();
+    options.threads = 2;
+    options
+}
+
+/// The same with a clock of the test's own.
+pub fn options_at(source: &Path, clock: Clock) -> BackupOptions {
+    let mut options = options(source);
+    options.clock = clock;
+    options
+}
+
+/// What a command prints, as the stream `name` of a backup.
+pub fn command(name: &str, words: &[&str]) -> Arc<dyn Source> {
+    Arc::new(Given::command(name, words))
 }
 
 /// Backs up, after files that were just written have come to rest: younger ones are read again the next time.
