@@ -104,7 +104,7 @@ impl DatabaseArgs {
 
     /// Tells whether a server with roles or users is named, and they are not stored.
     pub fn lacks_globals(&self) -> bool {
-        !self.all_databases && !(self.postgres.is_empty() && self.mysql.is_empty())
+        !self.all_databases && (!self.postgres.is_empty() || !self.mysql.is_empty())
     }
 
     /// Returns how streams are read.

@@ -27,9 +27,7 @@ pub(super) struct MemberStream {
 
 /// Finds all members, asking the sources, and checks the names of their streams: each a safe path, none given twice. Blocks.
 pub(super) fn plan(options: &BackupOptions, stable_secret: String) -> Result<Vec<Member>, BackupError> {
-    let mut planning = Planning::default();
-    planning.skips_dump_check = !options.stream_options.check_dumps;
-    planning.stable_secret = stable_secret;
+    let planning = Planning { skips_dump_check: !options.stream_options.check_dumps, stable_secret };
     let mut places = Places::default();
     let mut members = Vec::new();
     for source in &options.sources {
