@@ -3,8 +3,10 @@
 //! `cli` shows it with bars or as JSON; tests collect it in a [`Collected`].
 
 use std::fmt;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use crate::model::outcome::{Ended, Outcome};
 
 /// A quantity that an operation counts while it runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -39,13 +41,120 @@ pub struct Totals {
     pub bytes: Option<u64>,
 }
 
+/// What a problem means for the result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ProblemKind {
+    /// Something that was wanted is not there: it could not be read, stored, put or set.
+    Missing,
+    /// It is there, and does not look as it should: a dump that shrank, values that a server changed.
+    Suspicious,
+    /// Stored data is missing or wrong.
+    Damaged,
+    /// The result is as it should be, and something else could be better.
+    Advice,
+}
+
+impl ProblemKind {
+    /// Returns its name, as `--json` has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            ProblemKind::Missing => "missing",
+            ProblemKind::Suspicious => "suspicious",
+            ProblemKind::Damaged => "damaged",
+            ProblemKind::Advice => "advice",
+        }
+    }
+}
+
 /// Something wrong with a single entry or object; the operation goes on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
+    /// What it means for the result.
+    pub kind: ProblemKind,
     /// The entry or object concerned, as text for people.
     pub subject: String,
     /// What is wrong with it.
     pub message: String,
+}
+
+impl Problem {
+    /// Makes one about something that is not there.
+    pub fn missing(subject: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { kind: ProblemKind::Missing, subject: subject.into(), message: message.into() }
+    }
+
+    /// Makes one about something that does not look as it should.
+    pub fn suspicious(subject: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { kind: ProblemKind::Suspicious, subject: subject.into(), message: message.into() }
+    }
+
+    /// Makes one about stored data that is missing or wrong.
+    pub fn damaged(subject: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { kind: ProblemKind::Damaged, subject: subject.into(), message: message.into() }
+    }
+
+    /// Makes one that takes nothing from the result.
+    pub fn advice(subject: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { kind: ProblemKind::Advice, subject: subject.into(), message: message.into() }
+    }
+}
+
+/// Problems that are kept with their words; the others are counted.
+const KEPT: usize = 100;
+
+/// The problems of a run: how many of each kind, and the words of the first.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Problems {
+    /// Of [`ProblemKind::Missing`].
+    pub missing: u64,
+    /// Of [`ProblemKind::Suspicious`].
+    pub suspicious: u64,
+    /// Of [`ProblemKind::Damaged`].
+    pub damaged: u64,
+    /// Of [`ProblemKind::Advice`].
+    pub advice: u64,
+    /// The first of them, at most a hundred.
+    pub first: Vec<Problem>,
+}
+
+impl Problems {
+    /// Adds one.
+    pub fn add(&mut self, problem: Problem) {
+        match problem.kind {
+            ProblemKind::Missing => self.missing += 1,
+            ProblemKind::Suspicious => self.suspicious += 1,
+            ProblemKind::Damaged => self.damaged += 1,
+            ProblemKind::Advice => self.advice += 1,
+        }
+        if self.first.len() < KEPT {
+            self.first.push(problem);
+        }
+    }
+
+    /// Adds those of another run.
+    pub fn extend(&mut self, others: Problems) {
+        self.missing += others.missing;
+        self.suspicious += others.suspicious;
+        self.damaged += others.damaged;
+        self.advice += others.advice;
+        let room = KEPT.saturating_sub(self.first.len());
+        self.first.extend(others.first.into_iter().take(room));
+    }
+
+    /// Returns how many there are of all kinds.
+    pub fn count(&self) -> u64 {
+        self.missing + self.suspicious + self.damaged + self.advice
+    }
+}
+
+impl Ended for Problems {
+    fn outcome(&self) -> Outcome {
+        match (self.damaged, self.missing + self.suspicious) {
+            (0, 0) => Outcome::Clean,
+            (0, _) => Outcome::Incomplete,
+            (_, _) => Outcome::Damaged,
+        }
+    }
 }
 
 impl fmt::Display for Problem {
@@ -188,5 +297,85 @@ impl Monitor for Collected {
 
     fn note(&self, note: Problem) {
         self.notes.lock().expect("no panic while held").push(note);
+    }
+}
+
+/// Passes everything on and keeps the problems, for the report of the run: what came out of it is known without asking
+/// whoever shows it.
+pub struct Tally {
+    monitor: Arc<dyn Monitor>,
+    problems: Mutex<Problems>,
+}
+
+impl Tally {
+    /// Makes one that passes on to `monitor`.
+    pub fn over(monitor: Arc<dyn Monitor>) -> Arc<Self> {
+        Arc::new(Self { monitor, problems: Mutex::default() })
+    }
+
+    /// Takes the problems that were told so far.
+    pub fn take(&self) -> Problems {
+        std::mem::take(&mut *self.problems.lock().expect("no panic while held"))
+    }
+}
+
+impl Monitor for Tally {
+    fn add(&self, counter: Counter, amount: u64) {
+        self.monitor.add(counter, amount);
+    }
+
+    fn phase(&self, what: &str) {
+        self.monitor.phase(what);
+    }
+
+    fn totals(&self, totals: Totals) {
+        self.monitor.totals(totals);
+    }
+
+    fn problem(&self, problem: Problem) {
+        self.problems.lock().expect("no panic while held").add(problem.clone());
+        self.monitor.problem(problem);
+    }
+
+    fn entry(&self, path: &[u8], what: EntryEvent) {
+        self.monitor.entry(path, what);
+    }
+
+    fn waiting(&self, waiting: Option<Waiting<'_>>) {
+        self.monitor.waiting(waiting);
+    }
+
+    fn note(&self, note: Problem) {
+        self.monitor.note(note);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tally_keeps_what_it_passes_on() {
+        let heard = Arc::new(Collected::default());
+        let tally = Tally::over(heard.clone());
+        tally.problem(Problem::advice("a", "could be better"));
+        assert_eq!(tally.take().outcome(), Outcome::Clean);
+        tally.problem(Problem::suspicious("b", "shrank"));
+        tally.problem(Problem::missing("c", "could not be read"));
+        tally.note(Problem::advice("d", "is no problem"));
+        let problems = tally.take();
+        assert_eq!((problems.count(), problems.outcome()), (2, Outcome::Incomplete));
+        tally.problem(Problem::damaged("e", "is damaged"));
+        assert_eq!(tally.take().outcome(), Outcome::Damaged);
+        assert_eq!((heard.problems().len(), heard.notes().len()), (4, 1));
+    }
+
+    #[test]
+    fn a_million_problems_take_the_room_of_a_hundred() {
+        let mut problems = Problems::default();
+        (0..1_000_000).for_each(|_| problems.add(Problem::missing("a", "b")));
+        let mut all = problems.clone();
+        all.extend(problems);
+        assert_eq!((all.missing, all.first.len()), (2_000_000, KEPT));
     }
 }

@@ -16,6 +16,7 @@ use crate::cli::failure::Fallible;
 use crate::cli::paths_from::PathsFromArgs;
 use crate::cli::signals::cancel_on_signals;
 use crate::cli::{output, streams};
+use crate::model::outcome::Ended;
 use crate::model::path::display_bytes;
 use crate::model::time::{Clock, Timestamp};
 use crate::model::units::ByteSize;
@@ -139,21 +140,15 @@ pub async fn run(global: &GlobalArgs, args: Args, commands: Vec<streams::Command
     let report = backup(repository, options, monitor.clone(), cancel).await;
     monitor.finish();
     let report = report?;
-    let problems = monitor.problem_count();
     if global.json {
-        output::json(&summary_json(&report, problems, dry_run, monitor.elapsed()));
+        output::json(&summary_json(&report, dry_run, monitor.elapsed()));
     } else if !global.quiet {
         print_summary(&report, dry_run, monitor.elapsed());
         if lacks_globals {
             output::line("left out   roles and users of the database servers; --all-databases stores them as well");
         }
     }
-    let is_whole = report.counts.unreadable == 0 && report.changed_while_read == 0;
-    Ok(match (report.missing.is_empty(), is_whole && report.suspicious.is_empty()) {
-        (false, _) => Exit::Stream,
-        (true, false) => Exit::Incomplete,
-        (true, true) => Exit::Done,
-    })
+    Ok(report.outcome().into())
 }
 
 fn options(args: Args, commands: Vec<streams::Command>, memory_bytes: u64) -> Fallible<BackupOptions> {
@@ -245,7 +240,7 @@ fn own_places(global: &GlobalArgs, repository: &Repository) -> Vec<PathBuf> {
     [directory, cache, password].into_iter().flatten().chain(repository.cache().kits()).collect()
 }
 
-fn summary_json(report: &BackupReport, problems: u64, dry_run: bool, elapsed: Duration) -> serde_json::Value {
+fn summary_json(report: &BackupReport, dry_run: bool, elapsed: Duration) -> serde_json::Value {
     let counts = &report.counts;
     json!({
         "event": "summary",
@@ -263,7 +258,7 @@ fn summary_json(report: &BackupReport, problems: u64, dry_run: bool, elapsed: Du
         "suspicious": report.suspicious.iter().map(|it| json!({ "subject": it.subject, "stream": it.subject, "why": it.message })).collect::<Vec<_>>(),
         "missing": report.missing.iter().map(|it| json!({ "stream": it.name, "why": it.why })).collect::<Vec<_>>(),
         "left_out": report.left_out.iter().map(|path| format!("/{path}")).collect::<Vec<_>>(),
-        "problems": problems,
+        "problems": report.problems.count(),
         "bytes": counts.bytes,
         "read_bytes": report.read_bytes,
         "new_bytes": counts.new_bytes,

@@ -9,6 +9,7 @@ use crate::cli::exit::{Exit, usage};
 use crate::cli::failure::Fallible;
 use crate::cli::select::{self, FilterArgs};
 use crate::cli::signals::cancel_on_signals;
+use crate::model::outcome::Ended;
 use crate::ops::dump::{DumpError, dump};
 use crate::ops::open_reader;
 use crate::process::widen_pipe;
@@ -52,7 +53,7 @@ pub async fn run(global: &GlobalArgs, args: Args) -> Fallible<Exit> {
         // The next program had enough, or failed, which its own exit code tells.
         Err(DumpError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Exit::ReaderGone),
         Err(error) => Err(error.into()),
-        Ok(report) => Ok(if report.skipped > 0 { Exit::Incomplete } else { Exit::Done }),
+        Ok(report) => Ok(report.outcome().into()),
     }
 }
 

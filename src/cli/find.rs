@@ -8,11 +8,13 @@ use crate::cli::ls::{long_line, path_line, to_json};
 use crate::cli::output;
 use crate::cli::select::{self, FilterArgs};
 use crate::model::entry::Entry;
+use crate::model::outcome::{Ended, Outcome};
 use crate::model::snapshot::Snapshot;
 use crate::model::time::Timestamp;
 use crate::ops::find::find;
 use crate::ops::open_reader;
 use crate::ops::restore::Selection;
+use crate::progress::Problems;
 use crate::store::OpenMode;
 
 /// Flags of `find`.
@@ -65,7 +67,7 @@ pub async fn run(global: &GlobalArgs, args: Args) -> Fallible<Exit> {
     let repository = global.repository(OpenMode::Read, &monitor).await?;
     let filter = args.filter.filter();
     let mut snapshots: Vec<Snapshot> = Vec::new();
-    let mut lost = 0;
+    let mut lost = Problems::default();
     if args.snapshot.is_empty() {
         (snapshots, lost) = select::all(&repository, &filter, &monitor).await?;
         snapshots.reverse();
@@ -95,14 +97,13 @@ pub async fn run(global: &GlobalArgs, args: Args) -> Fallible<Exit> {
         lines.push(&format!("  {}", if args.long { long_line(entry) } else { path_line(entry) }));
     });
     let Some(parts) = lines.while_read(finding).await else { return Ok(Exit::ReaderGone) };
-    lost += parts?;
+    lost.extend(parts?);
     lines.flush();
     if found == 0 && !global.quiet {
         output::say(&format!("nothing found in {}", output::count(snapshots.len() as u64, "snapshot")));
     }
-    Ok(match (lost, found) {
-        (0, 0) => Exit::Failed,
-        (0, _) => Exit::Done,
-        _ => Exit::Damaged,
-    })
+    Ok(Exit::from(match (lost.outcome(), found) {
+        (Outcome::Clean, 0) => Outcome::NothingFound,
+        (outcome, _) => outcome,
+    }))
 }

@@ -10,6 +10,7 @@ use crate::cli::output;
 use crate::cli::select::{self, FilterArgs};
 use crate::database::fact_to_json;
 use crate::model::entry::{Entry, EntryKind};
+use crate::model::outcome::Ended;
 use crate::model::path::display_bytes;
 use crate::model::units::ByteSize;
 use crate::ops::ls::ls;
@@ -108,7 +109,7 @@ pub async fn run(global: &GlobalArgs, args: Args) -> Fallible<Exit> {
     }
     gathered.iter().for_each(|(_, line)| lines.push(line));
     lines.flush();
-    Ok(if lost > 0 { Exit::Damaged } else { Exit::Done })
+    Ok(lost.outcome().into())
 }
 
 /// Returns an entry's path, with a slash behind a directory's.

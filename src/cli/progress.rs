@@ -163,11 +163,6 @@ impl ConsoleMonitor {
         &self.shared.counters
     }
 
-    /// Returns the number of problems heard of.
-    pub fn problem_count(&self) -> u64 {
-        self.shared.state().problems
-    }
-
     /// Says something to the user, beside the bar.
     pub fn note(&self, text: &str) {
         match (self.shared.shown.quiet, self.shared.shown.style) {
@@ -402,7 +397,7 @@ impl Monitor for ConsoleMonitor {
     fn problem(&self, problem: Problem) {
         self.shared.state().problems += 1;
         if self.shared.shown.json {
-            let problem = json!({ "event": "problem", "subject": problem.subject, "message": problem.message });
+            let problem = json!({ "event": "problem", "kind": problem.kind.name(), "subject": problem.subject, "message": problem.message });
             return self.shared.beside(|| output::json(&problem));
         }
         self.shared.above(&problem.to_string());

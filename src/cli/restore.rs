@@ -11,7 +11,9 @@ use crate::cli::restore_database::{self, IntoDatabaseArgs};
 use crate::cli::restore_report;
 use crate::cli::select::{self, FilterArgs};
 use crate::cli::signals::cancel_on_signals;
+use crate::model::outcome::Ended;
 use crate::ops::restore::{Overwrite, PatternError, RestoreOptions, Selection, count_extras, remove_extras, restore};
+use crate::progress::Tally;
 use crate::store::OpenMode;
 use crate::target::files::TargetOptions;
 
@@ -158,7 +160,9 @@ pub async fn run(global: &GlobalArgs, args: Args) -> Fallible<Exit> {
         restore_report::show_extras(&report, args.dry_run, global.json);
         let files = count_extras(&target, &report.extras)?;
         if !args.dry_run && (args.yes || restore_report::confirmed(&monitor, report.extras.len(), files).await?) {
-            removed = remove_extras(&target, &report.extras, &*monitor)?;
+            let tally = Tally::over(monitor.clone());
+            removed = remove_extras(&target, &report.extras, &*tally)?;
+            report.problems.extend(tally.take());
         }
     }
     if removed > 0 && !report.blocked.is_empty() {
@@ -172,10 +176,5 @@ pub async fn run(global: &GlobalArgs, args: Args) -> Fallible<Exit> {
     } else if !global.quiet {
         restore_report::print(&report, removed, args.dry_run, monitor.elapsed());
     }
-    let is_incomplete = monitor.problem_count() > 0 || report.failed_files > 0 || !report.blocked.is_empty();
-    Ok(match (report.damaged.is_empty(), is_incomplete && !args.dry_run || monitor.problem_count() > 0) {
-        (false, _) => Exit::Damaged,
-        (true, false) => Exit::Done,
-        (true, true) => Exit::Incomplete,
-    })
+    Ok(report.outcome().into())
 }

@@ -16,6 +16,7 @@ use crate::cli::signals::cancel_on_signals;
 use crate::cli::{output, question, report};
 use crate::database::postgres::MAINTENANCE;
 use crate::database::url::Engine;
+use crate::model::outcome::Ended;
 use crate::model::path::EntryPath;
 use crate::model::units::ByteSize;
 use crate::ops::open_reader;
@@ -177,16 +178,11 @@ pub async fn run(
     } else if !global.quiet || !report.failed.is_empty() {
         print_summary(&report, monitor.elapsed());
     }
-    let mut first = None;
+    let outcome = report.outcome();
     for (_, error) in report.failed {
-        let exit = report::print(&error.into(), global.json);
-        first = first.or(Some(exit));
+        report::print(&error.into(), global.json);
     }
-    if let Some(exit) = first {
-        return Ok(exit);
-    }
-    let failed: u64 = report.databases.iter().map(|database| database.failed_statements).sum();
-    Ok(if failed > 0 || monitor.problem_count() > 0 { Exit::Incomplete } else { Exit::Done })
+    Ok(outcome.into())
 }
 
 fn choice(args: &IntoDatabaseArgs) -> Choice {

@@ -58,7 +58,7 @@ pub(super) fn json(report: &RestoreReport, removed: u64, dry_run: bool, elapsed:
         "others": report.others + report.linked_files,
         "written_bytes": report.written_bytes,
         "damaged": report.damaged,
-        "problems": report.problems,
+        "problems": report.problems.missing,
         "owners_missed": report.owners_missed,
         "extras": report.extras.len(),
         "blocked": report.blocked.len(),
@@ -91,8 +91,8 @@ fn lines(report: &RestoreReport, removed: u64, dry_run: bool, elapsed: Duration)
         let entries = output::count(report.owners_missed, "entry");
         lines.push(format!("{entries} belong to you and not to their owners, which only root can set"));
     }
-    if report.problems > 0 {
-        lines.push(format!("{}, named above", output::count(report.problems, "problem")));
+    if report.problems.missing > 0 {
+        lines.push(format!("{}, named above", output::count(report.problems.missing, "problem")));
     }
     if report.no_room_files > 0 {
         let there = output::grouped(report.files_there());
@@ -122,6 +122,7 @@ fn lines(report: &RestoreReport, removed: u64, dry_run: bool, elapsed: Duration)
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::progress::Problems;
 
     #[test]
     fn a_full_target_is_one_sentence_that_says_what_to_do() {
@@ -130,7 +131,7 @@ mod tests {
             linked_files: 7,
             failed_files: 4_256,
             no_room_files: 4_256,
-            problems: 1,
+            problems: Problems { missing: 1, ..Problems::default() },
             written_bytes: 9 << 20,
             ..RestoreReport::default()
         };

@@ -8,7 +8,7 @@ use crate::cli::progress::ConsoleMonitor;
 use crate::model::path::EntryPath;
 use crate::model::snapshot::{Snapshot, SnapshotId};
 use crate::model::time::{Clock, Timestamp};
-use crate::progress::{Monitor, Problem, chain};
+use crate::progress::{Monitor, Problem, Problems, chain};
 use crate::repository::Repository;
 use crate::repository::snapshots::{Choice, SnapshotError, SnapshotFilter};
 
@@ -57,20 +57,21 @@ pub async fn find(
     Ok(snapshot)
 }
 
-/// Returns the snapshots that `filter` accepts, the oldest first, and the number of those that are damaged, which are told.
+/// Returns the snapshots that `filter` accepts, the oldest first, and what is told of those that are damaged.
 pub async fn all(
     repository: &Arc<Repository>,
     filter: &SnapshotFilter,
     monitor: &ConsoleMonitor,
-) -> Result<(Vec<Snapshot>, u64), SnapshotError> {
-    let (mut accepted, mut damaged) = (Vec::new(), 0);
+) -> Result<(Vec<Snapshot>, Problems), SnapshotError> {
+    let (mut accepted, mut damaged) = (Vec::new(), Problems::default());
     for (id, snapshot) in repository.snapshots().await? {
         match snapshot {
             Ok(snapshot) if filter.accepts(&snapshot) => accepted.push(snapshot),
             Ok(_) => {}
             Err(error) => {
-                damaged += 1;
-                monitor.problem(Problem { subject: id.to_string(), message: chain(&error) });
+                let problem = Problem::damaged(id.to_string(), chain(&error));
+                damaged.add(problem.clone());
+                monitor.problem(problem);
             }
         }
     }
@@ -93,7 +94,7 @@ fn about_clocks(chosen: &Snapshot, ahead: &[SnapshotId], now: Timestamp) -> Opti
             chosen.id.short()
         )
     };
-    Some(Problem { subject: format!("snapshot {}", newest.short()), message })
+    Some(Problem::advice(format!("snapshot {}", newest.short()), message))
 }
 
 /// Splits `ID[:PATH]`; the path may begin with a slash and means the same without.

@@ -11,12 +11,13 @@ use crate::cli::failure::Fallible;
 use crate::cli::output;
 use crate::cli::select::{self, FilterArgs};
 use crate::cli::table::{self, Column};
+use crate::model::outcome::Ended;
 use crate::model::path::display_bytes;
 use crate::model::snapshot::Snapshot;
 use crate::model::time::Clock;
 use crate::model::units::ByteSize;
 use crate::ops::LookError;
-use crate::progress::Monitor;
+use crate::progress::{Monitor, Problems};
 use crate::store::OpenMode;
 
 /// Flags of `snapshots`.
@@ -69,7 +70,7 @@ pub async fn run(global: &GlobalArgs, args: Args) -> Fallible<Exit> {
     monitor.phase("reading snapshots");
     let filter = args.filter.filter();
     let mut shown: Vec<Snapshot> = Vec::new();
-    let mut damaged = 0;
+    let mut damaged = Problems::default();
     for text in &args.snapshots {
         let snapshot = select::find(&repository, text, &filter, &monitor).await?;
         if filter.accepts(&snapshot) && shown.iter().all(|other| other.id != snapshot.id) {
@@ -89,7 +90,7 @@ pub async fn run(global: &GlobalArgs, args: Args) -> Fallible<Exit> {
         (false, true) => print(&shown, args.compact),
         (false, false) => print_groups(&shown, &args.group_by, args.compact),
     }
-    Ok(if damaged > 0 { Exit::Damaged } else { Exit::Done })
+    Ok(damaged.outcome().into())
 }
 
 impl GroupBy {

@@ -6,6 +6,7 @@ use crate::cli::connect::GlobalArgs;
 use crate::cli::exit::Exit;
 use crate::cli::failure::Fallible;
 use crate::cli::output;
+use crate::model::outcome::Ended;
 use crate::model::units::ByteSize;
 use crate::ops::stats::stats;
 use crate::store::OpenMode;
@@ -33,7 +34,7 @@ pub async fn run(global: &GlobalArgs) -> Fallible<Exit> {
             "stored_bytes": report.stored_bytes,
             "objects": kinds.collect::<serde_json::Map<_, _>>(),
         }));
-        return Ok(if report.unreadable.is_empty() { Exit::Done } else { Exit::Damaged });
+        return Ok(report.outcome().into());
     }
     let times = |large: u64, small: u64| match small {
         0 => String::new(),
@@ -60,5 +61,5 @@ pub async fn run(global: &GlobalArgs) -> Fallible<Exit> {
     output::line("");
     output::print_table(&table);
     report.unreadable.iter().for_each(|why| output::say(why));
-    Ok(if report.unreadable.is_empty() { Exit::Done } else { Exit::Damaged })
+    Ok(report.outcome().into())
 }

@@ -10,6 +10,7 @@ use crate::cli::exit::Exit;
 use crate::cli::failure::{Failure, Fallible};
 use crate::cli::output;
 use crate::cli::signals::cancel_on_signals;
+use crate::model::outcome::Ended;
 use crate::model::time::Clock;
 use crate::model::units::ByteSize;
 use crate::ops::verify::{Finding, ReadData, VerifyOptions, VerifyReport, verify};
@@ -58,7 +59,7 @@ pub async fn run(global: &GlobalArgs, args: Args) -> Fallible<Exit> {
             print_summary(&about, &report, read_data, monitor.elapsed());
         }
     }
-    Ok(if report.findings.is_empty() { Exit::Done } else { Exit::Damaged })
+    Ok(report.outcome().into())
 }
 
 /// What was verified, and where.

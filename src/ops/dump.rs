@@ -29,6 +29,12 @@ pub struct DumpReport {
     pub skipped: u64,
 }
 
+impl Ended for DumpReport {
+    fn outcome(&self) -> Outcome {
+        if self.skipped > 0 { Outcome::Incomplete } else { Outcome::Clean }
+    }
+}
+
 /// Why a dump is incomplete.
 #[derive(Debug, thiserror::Error)]
 pub enum DumpError {
@@ -202,7 +208,7 @@ impl Dumper {
                 }
                 Put::Unsupported(why) => {
                     report.skipped += 1;
-                    monitor.problem(Problem { subject: format!("/{}", now.path), message: why.to_owned() });
+                    monitor.problem(Problem::missing(format!("/{}", now.path), why.to_owned()));
                 }
             }
             current = entry(handle.block_on(walk.next()))?;

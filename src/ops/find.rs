@@ -7,12 +7,12 @@ use crate::model::snapshot::Snapshot;
 use crate::ops::LookError;
 use crate::ops::reading::lost_part;
 use crate::ops::restore::Selection;
-use crate::progress::{Monitor, Problem, chain};
+use crate::progress::{Monitor, Problem, Problems, chain};
 use crate::repository::reader::Reader;
 
 /// Calls `visit` with every entry of the snapshots that `wanted` names itself, snapshot by snapshot.
 ///
-/// Returns the number of parts of trees that cannot be read; each is a problem.
+/// Returns what cannot be read of the trees.
 ///
 /// # Errors
 /// [`LookError::Tree`] when a part of a tree is out of reach; what is damaged is a problem.
@@ -22,8 +22,8 @@ pub async fn find(
     wanted: &Selection,
     monitor: &dyn Monitor,
     mut visit: impl FnMut(&Snapshot, &Entry),
-) -> Result<u64, LookError> {
-    let mut lost = 0;
+) -> Result<Problems, LookError> {
+    let mut lost = Problems::default();
     for snapshot in snapshots {
         let mut walk = reader.walk(snapshot.root, None);
         while let Some(next) = walk.next().await {
@@ -32,9 +32,10 @@ pub async fn find(
                 Ok(_) => {}
                 Err(damaged) if !damaged.error.is_damage() => return Err(damaged.error.into()),
                 Err(damaged) => {
-                    lost += 1;
                     let subject = format!("{}: {}", snapshot.id.short(), lost_part(&damaged));
-                    monitor.problem(Problem { subject, message: chain(&damaged.error) });
+                    let problem = Problem::damaged(subject, chain(&damaged.error));
+                    lost.add(problem.clone());
+                    monitor.problem(problem);
                 }
             }
         }

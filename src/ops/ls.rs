@@ -7,13 +7,13 @@ use crate::model::path::EntryPath;
 use crate::model::snapshot::Snapshot;
 use crate::ops::LookError;
 use crate::ops::reading::lost_part;
-use crate::progress::{Monitor, Problem, chain};
+use crate::progress::{Monitor, Problem, Problems, chain};
 use crate::repository::reader::Reader;
 
 /// Calls `visit` with the entries of a snapshot in path order.
 ///
 /// Without `recursive`, these are the entries that stand directly in the directory `within` (or at the top); with a path
-/// that is no directory, its entry alone; what lies deeper is not read. Returns the number of parts of the tree that cannot be read; each is a problem.
+/// that is no directory, its entry alone; what lies deeper is not read. Returns what cannot be read of the tree.
 ///
 /// # Errors
 /// [`LookError::NoSuchPath`], and [`LookError::Tree`] when a part of the tree is out of reach.
@@ -24,13 +24,13 @@ pub async fn ls(
     recursive: bool,
     monitor: &dyn Monitor,
     mut visit: impl FnMut(&Entry),
-) -> Result<u64, LookError> {
+) -> Result<Problems, LookError> {
     let mut walk = match recursive {
         true => reader.walk(snapshot.root, within.cloned()),
         false => reader.walk_directory(snapshot.root, within.cloned()),
     };
     let mut found = within.is_none();
-    let mut lost = 0;
+    let mut lost = Problems::default();
     while let Some(next) = walk.next().await {
         match next {
             Ok(entry) => {
@@ -43,8 +43,9 @@ pub async fn ls(
             Err(damaged) if !damaged.error.is_damage() => return Err(damaged.error.into()),
             Err(damaged) => {
                 found = true;
-                lost += 1;
-                monitor.problem(Problem { subject: lost_part(&damaged), message: chain(&damaged.error) });
+                let problem = Problem::damaged(lost_part(&damaged), chain(&damaged.error));
+                lost.add(problem.clone());
+                monitor.problem(problem);
             }
         }
     }

@@ -6,6 +6,7 @@ use futures::stream::StreamExt;
 
 use crate::blocking::blocking;
 use crate::model::key::ObjectKind;
+use crate::model::outcome::{Ended, Outcome};
 use crate::ops::LookError;
 use crate::progress::Monitor;
 use crate::repository::Repository;
@@ -41,6 +42,12 @@ pub struct StatsReport {
     pub unique_bytes: u64,
     /// Bytes of everything in the store.
     pub stored_bytes: u64,
+}
+
+impl Ended for StatsReport {
+    fn outcome(&self) -> Outcome {
+        if self.unreadable.is_empty() { Outcome::Clean } else { Outcome::Damaged }
+    }
 }
 
 /// Counts what is there: names are listed, the index and the manifests read, no data.

@@ -7,7 +7,7 @@ use std::path::Path;
 fn allowed() -> BTreeMap<&'static str, &'static [&'static str]> {
     BTreeMap::from([
         ("model", &[][..]),
-        ("progress", &[][..]),
+        ("progress", &["model"][..]),
         ("cancel", &[][..]),
         ("blocking", &[][..]),
         ("fs", &["model"][..]),

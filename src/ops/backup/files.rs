@@ -148,10 +148,7 @@ impl<'a> FileWorker<'a> {
             Err(error) => return Err(Failed::Entry(error.into())),
         };
         let failed = |error: io::Error| {
-            Failed::Entry(Problem {
-                subject: format!("/{}", found.path),
-                message: format!("could not be read: {error}"),
-            })
+            Failed::Entry(Problem::missing(format!("/{}", found.path), format!("could not be read: {error}")))
         };
         let mut metadata = reader.metadata();
         match self.reading.during(|| reader.read_xattrs()) {
@@ -159,7 +156,7 @@ impl<'a> FileWorker<'a> {
             Err(error) => {
                 finished.unreadable += 1;
                 let message = format!("its extended attributes could not be read: {error}");
-                self.monitor.problem(Problem { subject: format!("/{}", found.path), message });
+                self.monitor.problem(Problem::missing(format!("/{}", found.path), message));
             }
         }
         let list = self.content(&mut reader, finished, &failed)?;

@@ -66,7 +66,7 @@ impl History {
                     stream.judged_size,
                     earlier.len()
                 );
-                found.push(Problem { subject: name, message });
+                found.push(Problem::suspicious(name, message));
             }
         }
         found
@@ -82,7 +82,7 @@ impl History {
         let is_new = median > 0 && stream.size >= LARGE_BYTES && known < expected as f64 * KNOWN_PART;
         is_new.then(|| {
             let message = "has nothing in common with the last one; is it compressed, encrypted or in another order?";
-            Problem { subject: name, message: message.to_owned() }
+            Problem::advice(name, message.to_owned())
         })
     }
 

@@ -53,7 +53,7 @@ struct Places(Vec<EntryPath>);
 
 impl Places {
     fn take(&mut self, member: crate::source::Member) -> Result<Member, BackupError> {
-        let note = |message| Problem { subject: member.label.clone(), message };
+        let note = |message| Problem::advice(member.label.clone(), message);
         let notes = member.notes.into_iter().map(note).collect();
         match member.streams {
             Ok(streams) => {

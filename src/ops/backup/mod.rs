@@ -28,7 +28,7 @@ pub use crate::ops::backup::options::{BackupOptions, Comparison, ParentChoice, S
 pub use crate::ops::backup::series::GroupBy;
 use crate::ops::backup::streams::StoredStream;
 use crate::ops::backup::trees::TreeHistory;
-use crate::progress::{Monitor, Problem};
+use crate::progress::{Monitor, Problem, Problems, Tally};
 use crate::repository::Repository;
 use crate::repository::index::presence::ASKED_AT_START;
 use crate::repository::index::{Index, IndexError};
@@ -81,10 +81,23 @@ pub struct BackupReport {
     pub left_out: Vec<EntryPath>,
     /// Streams that failed while the others were kept.
     pub missing: Vec<MissingStream>,
+    /// What was told of: all of the above, and advice.
+    pub problems: Problems,
     /// Bytes read from the source.
     pub read_bytes: u64,
     /// How long it took.
     pub duration: Duration,
+}
+
+impl Ended for BackupReport {
+    fn outcome(&self) -> Outcome {
+        let is_whole = self.counts.unreadable == 0 && self.changed_while_read == 0 && self.suspicious.is_empty();
+        match (self.missing.is_empty(), is_whole) {
+            (false, _) => Outcome::FailedDump,
+            (true, false) => Outcome::Incomplete,
+            (true, true) => Outcome::Clean,
+        }
+    }
 }
 
 /// Why there is no snapshot.
@@ -195,6 +208,8 @@ pub async fn backup(
 ) -> Result<BackupReport, BackupError> {
     let begun = std::time::Instant::now();
     let mut attempts = 1;
+    let tally = Tally::over(monitor);
+    let monitor: Arc<dyn Monitor> = tally.clone();
     loop {
         let started = options.clock.now();
         let this =
@@ -203,9 +218,9 @@ pub async fn backup(
             Err(error @ BackupError::Vanished { .. }) if options.is_repeatable() && attempts < ATTEMPTS => {
                 attempts += 1;
                 let message = format!("{error}; it is made anew");
-                monitor.problem(Problem { subject: repository.store().location().to_owned(), message });
+                monitor.problem(Problem::advice(repository.store().location().to_owned(), message));
             }
-            outcome => return outcome,
+            ended => return ended.map(|report| BackupReport { problems: tally.take(), ..report }),
         }
     }
 }
@@ -251,7 +266,7 @@ impl Attempt<'_> {
         if now < Timestamp::PLAUSIBLE {
             let message =
                 format!("says {}, which cannot be: set it, or this snapshot is never the latest", now.local());
-            return vec![Problem { subject: "this machine's clock".into(), message }];
+            return vec![Problem::suspicious("this machine's clock", message)];
         }
         if let Some(newest) = snapshots.last().filter(|newest| newest.time().is_ahead_of(now)) {
             let dated = newest.time().local();
@@ -259,7 +274,7 @@ impl Attempt<'_> {
                 "is dated {dated}, ahead of this machine's clock ({}): one of the two clocks was wrong. Until then `latest` passes it over",
                 now.local()
             );
-            self.monitor.problem(Problem { subject: format!("snapshot {}", newest.short()), message });
+            self.monitor.problem(Problem::advice(format!("snapshot {}", newest.short()), message));
         }
         Vec::new()
     }
@@ -410,6 +425,7 @@ impl Attempt<'_> {
             suspicious,
             left_out: done.left_out,
             missing: done.missing,
+            problems: Problems::default(),
             read_bytes: done.read_bytes,
             duration: self.begun.elapsed(),
         })

@@ -274,7 +274,7 @@ fn start_walk(
             }
             Err(WalkError::Root { path, source }) if has_streams => {
                 let message = format!("cannot be backed up: {source}");
-                monitor.problem(Problem { subject: path.display().to_string(), message });
+                monitor.problem(Problem::missing(path.display().to_string(), message));
                 unreachable += 1;
                 files.roots.retain(|root| *root != path);
                 if files.roots.is_empty() {

@@ -46,7 +46,7 @@ impl StoredStream {
     pub(super) fn what_is_changed(&self) -> Option<Problem> {
         let changed = self.changed.as_ref()?;
         let message = format!("a dump of SQL does not carry these columns as they are: {changed}");
-        Some(Problem { subject: self.path.to_string(), message })
+        Some(Problem::suspicious(self.path.to_string(), message))
     }
 }
 
@@ -142,7 +142,7 @@ impl StreamReader<'_> {
 
     fn missing(&self, name: String, source: &SourceError) -> MissingStream {
         let why = chain(source);
-        self.monitor.problem(Problem { subject: name.clone(), message: format!("{why}; it is left out") });
+        self.monitor.problem(Problem::missing(name.clone(), format!("{why}; it is left out")));
         MissingStream { name, why }
     }
 
@@ -232,7 +232,7 @@ impl StreamReader<'_> {
                     is_told = true;
                     let minutes = SILENCE.as_secs() / 60;
                     let message = format!("has given nothing for {minutes} minutes; does somebody hold a lock?");
-                    self.monitor.problem(Problem { subject: path.to_string(), message });
+                    self.monitor.problem(Problem::advice(path.to_string(), message));
                 }
             }
             let count = match source.read(&mut buffer[end..]) {
@@ -262,7 +262,7 @@ impl StreamReader<'_> {
 
     /// Tells what is not wrong, but could be better.
     fn advise(&self, stored: &StoredStream, facts: &std::collections::BTreeMap<String, String>) {
-        let advise = |message| self.monitor.problem(Problem { subject: stored.path.to_string(), message });
+        let advise = |message| self.monitor.problem(Problem::advice(stored.path.to_string(), message));
         if let Some(compression) = facts.get(fact::COMPRESSED) {
             advise(format!(
                 "comes compressed ({compression}), so that every night is stored anew; let coffre compress it"

@@ -108,7 +108,7 @@ impl TreeHistory {
             let of_parent = || parent.iter().find(|other| other.path == tree.path).map(|it| vec![(it.files, it.bytes)]);
             let earlier = self.0.last(&name).map(<[_]>::to_vec).or_else(of_parent)?;
             let message = shrunk(tree, &earlier, shrink_limit)?;
-            Some(Problem { subject: name, message })
+            Some(Problem::suspicious(name, message))
         };
         trees.iter().filter_map(judge).collect()
     }

@@ -20,7 +20,7 @@ use crate::model::path::EntryPath;
 use crate::model::snapshot::Snapshot;
 use crate::model::time::Timestamp;
 use crate::ops::Cancel;
-use crate::progress::{Monitor, Problem, Totals};
+use crate::progress::{Monitor, Problem, Problems, Tally, Totals};
 use crate::repository::Repository;
 use crate::repository::index::{Index, IndexError};
 use crate::repository::reader::{ReadError, Reader};
@@ -112,8 +112,10 @@ pub struct RestoreReport {
     pub written_bytes: u64,
     /// Files that could not be restored whole: their paths in the snapshot.
     pub damaged: Vec<String>,
-    /// Entries that could not be put, and attributes that could not be set.
-    pub problems: u64,
+    /// What was amiss: entries that could not be put, attributes that could not be set, and damage.
+    pub problems: Problems,
+    /// Whether nothing was written.
+    pub dry_run: bool,
     /// Entries whose owner could not be set, for lack of rights.
     pub owners_missed: u64,
     /// Paths below the target that the snapshot does not have, when asked for.
@@ -141,10 +143,25 @@ impl RestoreReport {
         self.others += further.others;
         self.written_bytes += further.written_bytes;
         self.damaged.extend(further.damaged);
-        self.problems += further.problems;
+        self.problems.extend(further.problems);
         self.owners_missed += further.owners_missed;
         self.blocked = further.blocked;
         self.duration += further.duration;
+    }
+}
+
+impl Ended for RestoreReport {
+    fn outcome(&self) -> Outcome {
+        let is_left = self.failed_files > 0 || !self.blocked.is_empty();
+        if !self.damaged.is_empty() {
+            return Outcome::Damaged;
+        }
+        match self.problems.outcome() {
+            Outcome::Clean if is_left && !self.dry_run => Outcome::Incomplete,
+            Outcome::Clean => Outcome::Clean,
+            // What is damaged and none of the files needs.
+            _ => Outcome::Incomplete,
+        }
     }
 }
 
@@ -209,6 +226,8 @@ pub async fn restore(
     if !repository.keys().can_read() {
         return Err(RestoreError::WriterOnly);
     }
+    let tally = Tally::over(monitor);
+    let monitor: Arc<dyn Monitor> = tally.clone();
     let loading = cancel.or(Index::load(&repository, &*monitor)).await;
     let index = Arc::new(loading.ok_or(RestoreError::Cancelled)??);
     let reader = Arc::new(Reader::new(repository, index, options.memory_bytes, monitor.clone()));
@@ -221,12 +240,15 @@ pub async fn restore(
         let counts = &options.snapshot.counts;
         monitor.totals(Totals { entries: Some(counts.entries()), bytes: Some(counts.bytes) });
     }
+    let dry_run = options.dry_run;
     let run = walk::Run::new(reader, options, target.clone(), monitor, cancel);
     let mut report = run.all().await?;
     if let Some(target) = target {
         report.owners_missed = target.owners_missed();
         blocking(move || target.sync()).await?;
     }
+    report.dry_run = dry_run;
+    report.problems = tally.take();
     report.duration = begun.elapsed();
     Ok(report)
 }
@@ -260,5 +282,5 @@ pub fn count_extras(target: &std::path::Path, extras: &[Vec<u8>]) -> Result<u64,
 }
 
 fn problem(error: &TargetError) -> Problem {
-    Problem { subject: error.path.clone(), message: format!("could not {}: {}", error.action, error.source) }
+    Problem::missing(error.path.clone(), format!("could not {}: {}", error.action, error.source))
 }

@@ -102,8 +102,7 @@ impl Run {
         if self.has_gaps && !self.report.extras.is_empty() {
             let message =
                 "a part of the snapshot cannot be read, so nothing in the target counts as too much".to_owned();
-            self.monitor.problem(Problem { subject: self.options.snapshot.id.short(), message });
-            self.report.problems += 1;
+            self.monitor.problem(Problem::missing(self.options.snapshot.id.short(), message));
             self.report.extras.clear();
         }
         self.report.extras.sort_unstable();
@@ -125,7 +124,7 @@ impl Run {
                 Err(damaged) => {
                     self.has_gaps = true;
                     let subject = lost_part(&damaged);
-                    self.monitor.problem(Problem { subject: subject.clone(), message: chain(&damaged.error) });
+                    self.monitor.problem(Problem::damaged(subject.clone(), chain(&damaged.error)));
                     self.report.damaged.push(subject);
                 }
             }
@@ -178,8 +177,7 @@ impl Run {
         }
         if self.last_leaf.as_ref().is_some_and(|leaf| entry.path.is_within(leaf)) {
             let message = "it lies below something that is no directory".to_owned();
-            self.monitor.problem(Problem { subject: format!("/{}", entry.path), message });
-            self.report.problems += 1;
+            self.monitor.problem(Problem::missing(format!("/{}", entry.path), message));
             return Ok(());
         }
         let relative = entry.path.as_bytes().get(self.strip..).unwrap_or_default().to_vec();
@@ -347,13 +345,12 @@ impl Run {
             written: Mutex::default(),
             stopped: Mutex::default(),
         };
-        let Written { files, bytes, failed, no_room, problems, damaged, unplaced } =
+        let Written { files, bytes, failed, no_room, damaged, unplaced } =
             self.window.write(writer, &self.cancel).await?;
         self.report.written_files += files;
         self.report.written_bytes += bytes;
         self.report.failed_files += failed;
         self.report.no_room_files += no_room;
-        self.report.problems += problems;
         self.report.damaged.extend(damaged);
         for key in unplaced {
             self.first_names.remove(&key);
@@ -400,15 +397,13 @@ impl Run {
     }
 
     pub(super) fn problem(&mut self, error: &TargetError) {
-        self.report.problems += 1;
         self.monitor.problem(problem(error));
     }
 
     pub(super) fn attribute_problems(&mut self, relative: &[u8], problems: &[String]) {
         for message in problems {
-            self.report.problems += 1;
             let subject = crate::model::path::display_bytes(relative).to_string();
-            self.monitor.problem(Problem { subject, message: message.clone() });
+            self.monitor.problem(Problem::missing(subject, message.clone()));
         }
     }
 }

@@ -66,7 +66,6 @@ pub(super) struct Written {
     /// Files that could not be written, and those of them for which there was no room.
     pub(super) failed: u64,
     pub(super) no_room: u64,
-    pub(super) problems: u64,
     pub(super) damaged: Vec<String>,
     /// Files with several names that are not there, or not whole: nothing may be linked to them.
     pub(super) unplaced: HashSet<LinkKey>,
@@ -175,7 +174,6 @@ impl FileWriter {
             Err(error) => return self.failed(job, &error),
         };
         let mut written = self.written.lock().expect("no panic while held");
-        written.problems += messages.len() as u64;
         if lost.is_empty() {
             written.files += 1;
             written.bytes += job.stored_bytes();
@@ -185,11 +183,11 @@ impl FileWriter {
         }
         drop(written);
         for message in messages {
-            self.monitor.problem(Problem { subject: path.clone(), message });
+            self.monitor.problem(Problem::missing(path.clone(), message));
         }
         if !lost.is_empty() {
             let message = format!("restored as {path}{DAMAGED_SUFFIX} with zeros for {}", lost.join(", "));
-            self.monitor.problem(Problem { subject: path, message });
+            self.monitor.problem(Problem::damaged(path, message));
         }
     }
 
@@ -203,7 +201,6 @@ impl FileWriter {
         if is_full && self.told_full.swap(true, Ordering::AcqRel) {
             return;
         }
-        written.problems += 1;
         drop(written);
         self.monitor.problem(problem(error));
     }

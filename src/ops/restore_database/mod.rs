@@ -17,7 +17,7 @@ use crate::model::snapshot::Snapshot;
 use crate::ops::dump::DumpError;
 use crate::ops::{Cancel, LookError};
 use crate::process::said;
-use crate::progress::{Monitor, Problem};
+use crate::progress::{Monitor, Problem, Problems, Tally};
 use crate::repository::reader::{ReadError, Reader};
 
 mod feed;
@@ -88,8 +88,23 @@ pub struct RestoreDatabaseReport {
     pub failed: Vec<(String, RestoreDatabaseError)>,
     /// Those that were not begun after another had failed or ending was asked for.
     pub not_begun: Vec<String>,
+    /// What was amiss with those that were restored.
+    pub problems: Problems,
     /// How long it took.
     pub duration: Duration,
+}
+
+impl Ended for RestoreDatabaseReport {
+    /// What failed first decides; else whether something was amiss.
+    fn outcome(&self) -> Outcome {
+        match self.failed.first() {
+            Some((_, error)) => error.outcome(),
+            None => match self.problems.outcome() {
+                Outcome::Clean => Outcome::Clean,
+                _ => Outcome::Incomplete,
+            },
+        }
+    }
 }
 
 /// A database that was restored.
@@ -258,7 +273,8 @@ pub async fn apply(
     if !plan.obstacles.is_empty() {
         return Err(RestoreDatabaseError::Refused { reasons: plan.obstacles });
     }
-    let feeder = feed::Feeder { reader, snapshot: options.snapshot.clone(), monitor, cancel };
+    let tally = Tally::over(monitor);
+    let feeder = feed::Feeder { reader, snapshot: options.snapshot.clone(), monitor: tally.clone(), cancel };
     let mut report = RestoreDatabaseReport::default();
     let mut left: Vec<&DatabasePlan> = plan.databases.iter().collect();
     loop {
@@ -286,6 +302,7 @@ pub async fn apply(
         }
         left = failed.into_iter().map(|(database, _)| database).collect();
     }
+    report.problems = tally.take();
     report.duration = begun.elapsed();
     Ok(report)
 }
@@ -304,20 +321,20 @@ async fn restore_one(
     if restored.failed_statements > 0 {
         let what = if restored.failed_statements == 1 { "statement" } else { "statements" };
         let message = format!("{} {what} failed{}", restored.failed_statements, said(&restored.said));
-        feeder.monitor.problem(Problem { subject: restored.name.clone(), message });
+        feeder.monitor.problem(Problem::missing(restored.name.clone(), message));
     }
     if !restored.changes.is_empty() {
         let message = format!("the server changed what it was given{}", said(&restored.changes));
-        feeder.monitor.problem(Problem { subject: restored.name.clone(), message });
+        feeder.monitor.problem(Problem::suspicious(restored.name.clone(), message));
     }
     if !restored.not_carried.is_empty() {
         let message = format!("the dump did not carry these columns as they were: {}", restored.not_carried.join("; "));
-        feeder.monitor.problem(Problem { subject: restored.name.clone(), message });
+        feeder.monitor.problem(Problem::suspicious(restored.name.clone(), message));
     }
     if !restored.uses_original.is_empty() {
         let (what, original) = (restored.uses_original.join(", "), &database.source);
         let message = format!("these use {original}, from which it was dumped, and not the copy: {what}");
-        feeder.monitor.problem(Problem { subject: restored.name.clone(), message });
+        feeder.monitor.problem(Problem::suspicious(restored.name.clone(), message));
     }
     Ok(restored)
 }

@@ -129,14 +129,14 @@ pub(super) async fn restore(
         && let Err(error) = sql(&server, "asked to comment a database", set_comment(comment)).await
     {
         let message = format!("its comment could not be set to {comment:?}: {error}");
-        feeder.monitor.problem(Problem { subject: plan.name.clone(), message });
+        feeder.monitor.problem(Problem::missing(plan.name.clone(), message));
     }
     if plan.source != plan.name {
         match uses(&server, &plan.name, &plan.source).await {
             Ok(found) => restored.uses_original = found,
             Err(error) => {
                 let message = format!("whether it uses {} is not known: {error}", plan.source);
-                feeder.monitor.problem(Problem { subject: plan.name.clone(), message });
+                feeder.monitor.problem(Problem::missing(plan.name.clone(), message));
             }
         }
     }
@@ -145,7 +145,7 @@ pub(super) async fn restore(
         // The data is there, whatever becomes of this.
         if let Err(error) = analyze(&server, &plan.name).await {
             let message = format!("ANALYZE: {error}");
-            feeder.monitor.problem(Problem { subject: plan.name.clone(), message });
+            feeder.monitor.problem(Problem::missing(plan.name.clone(), message));
         }
     }
     Ok(restored)

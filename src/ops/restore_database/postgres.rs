@@ -133,7 +133,7 @@ impl Run<'_> {
             return Ok(format!(" TABLESPACE {}", identifier(&name)));
         }
         let message = format!("there is no tablespace {name}, in which it was; it is in the usual one");
-        self.feeder.monitor.problem(Problem { subject: self.plan.name.clone(), message });
+        self.feeder.monitor.problem(Problem::missing(self.plan.name.clone(), message));
         Ok(String::new())
     }
 
@@ -141,7 +141,7 @@ impl Run<'_> {
     fn tell(&self, outcome: Result<(), DatabaseError>, what: &str) {
         if let Err(error) = outcome {
             let message = format!("{what}: {error}");
-            self.feeder.monitor.problem(Problem { subject: self.plan.name.clone(), message });
+            self.feeder.monitor.problem(Problem::missing(self.plan.name.clone(), message));
         }
     }
 

@@ -55,7 +55,7 @@ pub(super) async fn restore(
         Ok(lost)
     });
     if let Some(message) = placed.await.expect("placing does not panic").map_err(failed)? {
-        feeder.monitor.problem(Problem { subject: plan.name.clone(), message });
+        feeder.monitor.problem(Problem::missing(plan.name.clone(), message));
     }
     Ok(RestoredDatabase { name: plan.name.clone(), bytes: stream.bytes, ..RestoredDatabase::default() })
 }

@@ -121,6 +121,12 @@ pub struct VerifyReport {
     pub duration: Duration,
 }
 
+impl Ended for VerifyReport {
+    fn outcome(&self) -> Outcome {
+        if self.findings.is_empty() { Outcome::Clean } else { Outcome::Damaged }
+    }
+}
+
 /// Why verifying could not be completed.
 #[derive(Debug, thiserror::Error)]
 pub enum VerifyError {

@@ -77,7 +77,7 @@ impl Cache {
             let message = format!(
                 "cannot be used as a cache ({reason}), so every run fetches the index again; name another directory with --cache-dir"
             );
-            monitor.note(Problem { subject: self.root.display().to_string(), message });
+            monitor.note(Problem::advice(self.root.display().to_string(), message));
         }
     }
 

@@ -132,7 +132,7 @@ impl Index {
 
     fn note_damaged(&mut self, id: SegmentId, source: FormatError, monitor: &dyn Monitor) {
         let key = ObjectKey::segment(id);
-        monitor.problem(Problem { subject: key.to_string(), message: source.to_string() });
+        monitor.problem(Problem::damaged(key.to_string(), source.to_string()));
         self.damaged.push((key, source));
     }
 

@@ -211,7 +211,7 @@ async fn doomed_packs(repository: &Repository, monitor: &dyn Monitor) -> Result<
         match get_sound(&**repository.store(), &object.key, |bytes| open_doomed(repository, id, bytes)).await {
             Ok(Ok(doomed)) => packs.extend(doomed.packs),
             Ok(Err(error)) => {
-                monitor.problem(Problem { subject: object.key.to_string(), message: error.to_string() });
+                monitor.problem(Problem::damaged(object.key.to_string(), error.to_string()));
             }
             Err(error) if error.kind == StoreErrorKind::NotFound => {}
             Err(error) => return Err(error.into()),

@@ -120,7 +120,7 @@ impl Place {
 
 fn problem(path: &[u8], what: &str, error: Errno) -> Problem {
     let shown = crate::model::path::display_bytes(path).to_string();
-    Problem { subject: format!("/{shown}"), message: format!("{what}: {error}") }
+    Problem::missing(format!("/{shown}"), format!("{what}: {error}"))
 }
 
 impl Job {
@@ -357,10 +357,10 @@ fn push_entry(
             let entry = FoundEntry { path, kind, stat, is_foreign, base: Arc::clone(base) };
             items.push(Item::Entry(entry, job));
         }
-        Err(error) => items.push(Item::Problem(Problem {
-            subject: format!("a path of {shown} bytes"),
-            message: format!("cannot be kept: {error}"),
-        })),
+        Err(error) => items.push(Item::Problem(Problem::missing(
+            format!("a path of {shown} bytes"),
+            format!("cannot be kept: {error}"),
+        ))),
     }
 }
 

@@ -138,7 +138,7 @@ fn add(
 ) -> Result<(), WalkError> {
     if let Some(why) = why_vain(line) {
         let message = format!("can never match: {why}");
-        vain.push(Problem { subject: format!("exclude pattern {line}"), message });
+        vain.push(Problem::advice(format!("exclude pattern {line}"), message));
     }
     let unusable = |message: String| WalkError::Pattern { pattern: line.to_owned(), message };
     builder.add_line(file.cloned(), &at_any_depth(line)).map_err(|error| unusable(error.to_string()))?;

@@ -108,7 +108,7 @@ impl From<EntryError> for Problem {
             EntryError::Replaced { path } => (path, "was replaced by another file before it was read".to_owned()),
             EntryError::Io { path, source } => (path, format!("could not be read: {source}")),
         };
-        Problem { subject, message }
+        Problem::missing(subject, message)
     }
 }
 

@@ -80,10 +80,9 @@ pub(super) fn plan(roots: &[PathBuf]) -> Result<Roots, WalkError> {
             None => WalkError::NoRoots,
         });
     }
-    let missing = missing.into_iter().map(|(path, error)| Problem {
-        subject: path.display().to_string(),
-        message: format!("cannot be backed up: {error}"),
-    });
+    let missing = missing
+        .into_iter()
+        .map(|(path, error)| Problem::missing(path.display().to_string(), format!("cannot be backed up: {error}")));
     Ok(Roots {
         missing: missing.collect(),
         links: links.iter().filter_map(|link| about(link, &found)).collect(),
@@ -116,7 +115,7 @@ fn about(link: &[u8], roots: &[Vec<u8>]) -> Option<Problem> {
         }
         Err(_) => format!("is a symbolic link to {target}, which cannot be reached: only the link is stored"),
     };
-    Some(Problem { subject: shown, message })
+    Some(Problem::suspicious(shown, message))
 }
 
 fn path_of(names: &[Vec<u8>]) -> Vec<u8> {

@@ -373,7 +373,7 @@ impl Shared {
     fn run(&self, job: Job) -> Frame {
         let block = catch_unwind(AssertUnwindSafe(|| job.run(&self.rules))).unwrap_or_else(|_| {
             let message = "reading a directory failed for an internal reason".to_owned();
-            Block { items: vec![Item::Problem(Problem { subject: "walk".to_owned(), message })], more: Vec::new() }
+            Block { items: vec![Item::Problem(Problem::missing("walk".to_owned(), message))], more: Vec::new() }
         });
         let mut offered = Vec::new();
         let mut offer = |job: Job| {
