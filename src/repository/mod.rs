@@ -286,15 +286,19 @@ async fn open_any_slot(store: &dyn Store, passphrase: &Passphrase) -> Result<Slo
     let mut listed = store.list(ObjectKind::Key.prefix()).await.map_err(at)?;
     listed.retain(|object| object.key.slot_id().is_some());
     let mut slots = Vec::new();
+    let mut failed = None;
     for object in &listed {
         match store.get(&object.key).await {
             Ok(bytes) => slots.push((object.key.clone(), bytes)),
-            Err(error) if error.kind.is_damage() => {}
+            Err(error) if error.kind == StoreErrorKind::NotFound => {}
+            Err(error) if error.kind.is_damage() => {
+                let source = FormatError::Invalid { what: "a key slot", why: error.clause() };
+                failed = Some(OpenError::Damaged { key: object.key.clone(), source });
+            }
             Err(error) => return Err(at(error)),
         }
     }
     slots.sort_by_key(|(_, bytes)| scrypt_work(bytes));
-    let mut failed = None;
     for (key, bytes) in &slots {
         match try_slot(passphrase, key, bytes.clone()).await {
             Ok(Some(slot)) => return Ok(slot),
@@ -362,6 +366,7 @@ async fn newest<T>(
         let decoded = match get_sound(store, &object.key, |bytes| decode(bytes)).await {
             Ok(decoded) => decoded,
             Err(error) if error.kind == StoreErrorKind::NotFound => continue,
+            Err(error) if error.kind.is_damage() => Err(FormatError::Invalid { what, why: error.clause() }),
             Err(error) => return Err(at(error)),
         };
         match decoded {

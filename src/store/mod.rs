@@ -94,6 +94,8 @@ pub enum StoreErrorKind {
     Skewed,
     /// The store answered, whole and consistent, with fewer or more bytes than the object or range has.
     Truncated,
+    /// The disk gives others and not this object: a bad sector, or a checksum of its file system that does not fit.
+    Unreadable,
     /// The run is ending, so the request was dropped.
     Interrupted,
     /// Something else; trying again will not help.
@@ -105,7 +107,8 @@ pub enum StoreErrorKind {
 impl StoreErrorKind {
     /// Tells whether the same request may succeed a little later.
     pub fn is_transient(self) -> bool {
-        self.is_outage() || matches!(self, StoreErrorKind::Truncated | StoreErrorKind::Skewed)
+        use StoreErrorKind::*;
+        self.is_outage() || matches!(self, Truncated | Unreadable | Skewed)
     }
 
     /// Tells whether the store as a whole cannot be reached: the failure is the way's, not the object's.
@@ -113,8 +116,8 @@ impl StoreErrorKind {
         self.outcome() == Outcome::Unreachable
     }
 
-    /// Tells whether the store was reached and does not have what it should: the object is gone or has another length.
-    /// Anything else is the way or a prohibition and never damage.
+    /// Tells whether the store was reached and does not have what it should: the object is gone, has another length or
+    /// cannot be read. Anything else is the way or a prohibition and never damage.
     pub fn is_damage(self) -> bool {
         self.outcome() == Outcome::Damaged
     }
@@ -123,7 +126,7 @@ impl StoreErrorKind {
     pub fn outcome(self) -> Outcome {
         use StoreErrorKind::*;
         match self {
-            NotFound | Truncated => Outcome::Damaged,
+            NotFound | Truncated | Unreadable => Outcome::Damaged,
             Throttled | Unavailable | TimedOut | UnknownHost => Outcome::Unreachable,
             NoSuchPlace => Outcome::Missing,
             NoCredentials => Outcome::Usage,

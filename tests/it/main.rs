@@ -2,6 +2,7 @@
 
 mod backup_cli;
 mod backup_run;
+mod bad_sectors;
 mod cache;
 mod ceph;
 mod cli;

@@ -24,6 +24,7 @@ impl Advice for StoreError {
             StoreErrorKind::Unavailable | StoreErrorKind::TimedOut => {
                 "check the network and the endpoint; the same command goes on where this one ended"
             }
+            StoreErrorKind::Unreadable => "copy the repository with ddrescue to a sound disk, and use the copy",
             StoreErrorKind::Throttled => "try fewer --connections, or --limit-upload",
             StoreErrorKind::NotFound
             | StoreErrorKind::Skewed

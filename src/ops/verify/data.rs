@@ -19,7 +19,10 @@ use crate::progress::{Counter, Monitor, Totals};
 use crate::repository::index::table::PackInfo;
 use crate::repository::ledger::Reading;
 use crate::repository::reader::Reader;
-use crate::store::{StoreError, StoreErrorKind};
+use crate::store::{Store, StoreError, StoreErrorKind};
+
+/// Bytes of a pack that cannot be read whole which are asked for at once.
+const READABLE_PART: usize = 64 << 10;
 
 /// Reads the packs that are due: in parts those behind `reading`'s cursor. What was read is in `reading`, however it ends.
 pub(super) async fn check(
@@ -68,6 +71,7 @@ pub(super) async fn check(
                     match part {
                         Part::Pack => drop(damage.packs.insert(pack.id)),
                         Part::Frame(frame) => drop(damage.frames.insert((pack.id, frame))),
+                        Part::Unused => {}
                         Part::Places(places) => {
                             damage.places.extend(places.iter().map(|(frame, offset)| (pack.id, *frame, *offset)));
                         }
@@ -106,7 +110,15 @@ async fn fetch_and_check(
             (bad, *blake3::hash(&bytes).as_bytes())
         })
     };
-    let (bad, first) = check(store.get(&key).await?).await;
+    let (bad, first) = match store.get(&key).await {
+        Ok(bytes) => check(bytes).await,
+        Err(error) if error.kind == StoreErrorKind::Unreadable => {
+            let (mut bad, _) = check(readable_parts(&**store, &key, pack.size).await?).await;
+            bad.push((Part::Unused, format!("cannot be read whole: {}", error.clause())));
+            return Ok(bad);
+        }
+        Err(error) => return Err(error),
+    };
     if bad.is_empty() {
         return Ok(bad);
     }
@@ -115,6 +127,20 @@ async fn fetch_and_check(
         return Ok(bad);
     }
     Ok(check(again).await.0)
+}
+
+/// Fetches what can be read of an object; the rest is zero, so that checking it tells what is hit.
+async fn readable_parts(store: &dyn Store, key: &ObjectKey, size: u32) -> Result<Bytes, StoreError> {
+    let mut bytes = Vec::new();
+    while bytes.len() < size as usize {
+        let (start, end) = (bytes.len(), (bytes.len() + READABLE_PART).min(size as usize));
+        match store.get_range(key, start as u64..end as u64).await {
+            Ok(part) => bytes.extend_from_slice(&part),
+            Err(error) if error.kind == StoreErrorKind::Unreadable => bytes.resize(end, 0),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(bytes.into())
 }
 
 /// The packs to be read, and whether they bring a cycle to its end.
@@ -159,6 +185,8 @@ fn choose(packs: Vec<PackInfo>, read_data: ReadData, cursor: Option<PackId>) -> 
 enum Part {
     Pack,
     Frame(u32),
+    /// Bytes of which the other parts tell what they hit.
+    Unused,
     /// Places where the index names chunks that are not there: frame and offset.
     Places(Vec<(u32, u32)>),
 }

@@ -12,6 +12,7 @@ use crate::ops::verify::foreign::Foreign;
 use crate::ops::verify::{Damage, VerifyError, VerifyReport};
 use crate::repository::Repository;
 use crate::repository::sound::get_sound;
+use crate::store::StoreErrorKind;
 
 /// Compares the key slots that are there with those that there must be.
 pub(super) async fn check(
@@ -34,7 +35,12 @@ pub(super) async fn check(
                 damage.add(&key, problem);
             }
             Err(error) if error.kind.is_damage() => {
-                let problem = "is missing: the passphrase or recovery identity of this key slot opens nothing";
+                let problem = match error.kind {
+                    StoreErrorKind::NotFound => {
+                        "is missing: the passphrase or recovery identity of this key slot opens nothing"
+                    }
+                    _ => "cannot be read: the passphrase or recovery identity of this key slot opens nothing",
+                };
                 damage.add(&key, problem);
             }
             Err(error) => return Err(error.into()),

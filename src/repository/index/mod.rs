@@ -153,6 +153,10 @@ impl Index {
                 match get_sound(&**repository.store(), &key, open).await {
                     Ok(opened) => Ok((id, Some(opened))),
                     Err(error) if error.kind == StoreErrorKind::NotFound => Ok((id, None)),
+                    Err(error) if error.kind.is_damage() => {
+                        let damaged = FormatError::Invalid { what: "an index segment", why: error.clause() };
+                        Ok((id, Some(Err(damaged))))
+                    }
                     Err(error) => Err(error),
                 }
             })

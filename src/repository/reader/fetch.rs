@@ -69,7 +69,8 @@ impl Reader {
             Err(error) => Arc::new(error),
         };
         let failed = |source| Err(ReadError::Fetch { pack, source });
-        if !error.kind.is_damage() {
+        // What the disk cannot read was asked for twice below, and says nothing about the rest of the pack.
+        if !error.kind.is_damage() || error.kind == StoreErrorKind::Unreadable {
             return failed(error);
         }
         match store.head(&key).await {

@@ -294,7 +294,12 @@ impl Reader {
         }
         let start = u64::from(location.frame_offset);
         let range = start..start + u64::from(location.sealed_len);
-        let first = self.fetch(location.pack, range.clone()).await?;
+        let fetched = self.fetch(location.pack, range.clone()).await;
+        let first = fetched.inspect_err(|error| {
+            if error.is_damage() {
+                self.lost.note_frame(key, error);
+            }
+        })?;
         let error = match self.decoded(location, first.clone()).await {
             Err(error @ (ReadError::Damaged { .. } | ReadError::Undecodable { .. })) => error,
             other => return other,

@@ -472,12 +472,16 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_object_that_stays_short_is_not_asked_for_all_night() {
-        let (store, _, monitor) =
-            stores(vec![Fault::on(Operation::GetRange).always().fail_before(StoreErrorKind::Truncated)]);
-        let error = store.get_range(&key(), 0..1).await.expect_err("short");
-        assert_eq!(error.kind, StoreErrorKind::Truncated);
-        assert_eq!(monitor.counters.get(Counter::Retries), 1);
+    async fn an_object_that_stays_short_or_unreadable_is_asked_for_twice_and_not_all_night() {
+        for kind in [StoreErrorKind::Truncated, StoreErrorKind::Unreadable] {
+            let (store, _, monitor) = stores(vec![Fault::on(Operation::GetRange).always().fail_before(kind)]);
+            let error = store.get_range(&key(), 0..1).await.expect_err("for good");
+            assert_eq!(error.kind, kind);
+            assert_eq!(monitor.counters.get(Counter::Retries), 1);
+            let (store, ..) = stores(vec![Fault::on(Operation::GetRange).fail_before(kind)]);
+            store.put(&key(), Bytes::from_static(b"x")).await.expect("stored");
+            store.get_range(&key(), 0..1).await.expect("there at the second try");
+        }
     }
 
     #[test]

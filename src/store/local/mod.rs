@@ -1,7 +1,8 @@
 //! A store in a directory, on a disk or a mounted file system.
 //!
 //! An object is a file of its name. It is written under `tmp/`, made durable, and renamed into place, so a name is
-//! either absent or whole, whatever crashes. The directories are made durable too, before `put` returns.
+//! either absent or whole, whatever crashes. The directories are made durable too, before `put` returns. What the disk cannot
+//! read of one object, while it gives others, is that object's damage; any other failure is the way ([`device`]).
 
 use std::collections::HashSet;
 use std::fs::{self, File};
@@ -19,6 +20,8 @@ use crate::blocking::blocking;
 use crate::model::id::hex;
 use crate::model::key::ObjectKey;
 use crate::store::{ObjectInfo, OpenMode, Store, StoreError, StoreErrorKind};
+
+mod device;
 
 /// Where files are written before they get their name.
 const TEMPORARY: &str = "tmp";
@@ -304,8 +307,16 @@ impl Inner {
         }
     }
 
-    /// Makes the error of an operation on an object. It is not there only where the directory is.
+    /// Makes the error of an operation on an object. It is not there only where the directory is, and is unreadable only where
+    /// the disk reads others.
     fn object_error(&self, operation: &'static str, key: &ObjectKey, source: io::Error) -> StoreError {
+        if operation == "get" && device::may_be_the_objects(&source) {
+            let object = self.root.join(key.as_str());
+            if self.check_root(operation, key).is_ok() && device::gives_others(&self.root, &object) {
+                let message = "the disk cannot read it, and reads others";
+                return StoreError::new(operation, key, StoreErrorKind::Unreadable, message).with_source(source);
+            }
+        }
         if let Some(elsewhere) = is_absent(&source).then(|| self.check_root(operation, key).err()).flatten() {
             return elsewhere;
         }
@@ -498,6 +509,20 @@ mod tests {
         fs::remove_dir(&root).expect("removed");
         fs::rename(&away, &root).expect("mounted again");
         assert_eq!(&store.get(&key).await.expect("there")[..], b"x");
+    }
+
+    /// What it gives is an I/O error, and it is on no disk.
+    #[tokio::test]
+    async fn an_error_about_which_nothing_more_can_be_known_is_the_way() {
+        let (directory, store) = store(OpenMode::Write);
+        let key = ObjectKey::from_listed("packs/00/a");
+        store.put(&ObjectKey::from_listed("packs/00/b"), Bytes::from_static(&[1; 9000])).await.expect("stored");
+        std::os::unix::fs::symlink("/proc/self/mem", directory.path().join("repo/packs/00/a")).expect("linked");
+        let error = store.get(&key).await.expect_err("no memory is at 0");
+        assert_eq!(
+            (error.kind, error.message.as_str()),
+            (StoreErrorKind::Unavailable, "the disk or its file system failed")
+        );
     }
 
     #[test]
