@@ -10,12 +10,13 @@ use coffre::model::id::SegmentId;
 use coffre::model::key::{ObjectKey, ObjectKind};
 use coffre::ops::Cancel;
 use coffre::ops::backup::{ParentChoice, backup};
-use coffre::ops::verify::ReadData;
+use coffre::ops::verify::{ReadData, VerifyError, VerifyOptions, verify};
 use coffre::progress::{Collected, Counter, Monitor, Problem, Totals};
 use coffre::repository::index::{Index, open_segment, seal_segment};
 use coffre::store::layer::Operation;
+use coffre::store::layer::fault::{Fault, FaultStore};
 use coffre::store::layer::record::RecordStore;
-use coffre::store::{ObjectInfo, Store, StoreError};
+use coffre::store::{ObjectInfo, Store, StoreError, StoreErrorKind};
 
 use crate::support::{Bench, command, files_in, open, options, random_bytes, run_backup, run_verify};
 
@@ -214,6 +215,43 @@ async fn a_listing_that_lags_ends_no_backup_and_makes_nothing_be_stored_twice() 
     assert_eq!(report.findings.iter().map(|finding| finding.problem.as_str()).collect::<Vec<_>>(), ["is missing"]);
 }
 
+/// Of a pack that is not listed and may not be asked for, nothing is known: verifying ends, a backup does not rely on it, and
+/// what it stored itself is there.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pack_that_may_not_be_asked_for_is_never_called_gone() {
+    let bench = Bench::new().await;
+    let lagging = Lagging::over(bench.store());
+    let refusing = || {
+        let store = FaultStore::new(lagging.clone());
+        store.plan(Fault::on(Operation::Head).matching("packs/").always().fail_before(StoreErrorKind::Denied));
+        Arc::new(store)
+    };
+    for run in 0..2 {
+        std::fs::write(bench.source.path().join("a/new"), random_bytes(40 + run, 5000)).expect("writable");
+        let repository = open(refusing(), bench.cache.path()).await.expect("opens");
+        let monitor = Arc::new(Collected::default());
+        let report = backup(repository, options(bench.source.path()), monitor.clone(), Cancel::default()).await;
+        let report = report.expect("backed up");
+        assert_eq!(monitor.problems(), [], "run {run}");
+        assert_eq!(bench.read(&report.snapshot.expect("made")).await, Ok(files_in(bench.source.path())));
+    }
+    let repository = open(refusing(), bench.cache.path()).await.expect("opens");
+    let error = verify(repository, VerifyOptions::default(), Arc::new(Collected::default()), Cancel::default()).await;
+    match error.expect_err("nothing is known of what is not listed") {
+        VerifyError::Store(source) => assert_eq!(source.kind, StoreErrorKind::Denied),
+        other => panic!("{other}"),
+    }
+
+    // What this run did not store itself, and relies on, leaves the question open, whoever asks.
+    let repository = open(refusing(), bench.cache.path()).await.expect("opens");
+    let index = Index::load(&repository, &Collected::default()).await.expect("loaded");
+    index.rely_on_all();
+    let lost = index.lost_packs(&repository, false, &Collected::default()).await.expect("checked");
+    let (unknown, refused) = lost.unknown.expect("some");
+    assert_eq!((lost.gone.len(), refused.kind), (0, StoreErrorKind::Denied));
+    assert_eq!(unknown, index.packs().len());
+}
+
 /// The other order would miss a pack that is deleted between the two.
 #[tokio::test(flavor = "multi_thread")]
 async fn doomed_lists_are_read_before_packs_are_listed() {
@@ -234,7 +272,8 @@ async fn doomed_lists_are_read_before_packs_are_listed() {
     index.check_packs(&repository, 0, &Collected::default()).await.expect("checked");
     index.rely_on_all();
     recorded.take();
-    assert!(index.lost_packs(&repository, true, &Collected::default()).await.expect("checked").is_empty());
+    let lost = index.lost_packs(&repository, true, &Collected::default()).await.expect("checked");
+    assert!(lost.gone.is_empty() && lost.unknown.is_none(), "{lost:?}");
     let calls = recorded.take();
     assert_eq!((places(&calls, "doomed/"), places(&calls, "packs/")), (vec![0], vec![1]), "{calls:?}");
 }

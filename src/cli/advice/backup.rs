@@ -19,6 +19,7 @@ impl Advice for BackupError {
             BackupError::Parent(error) => error.hint(),
             BackupError::Upload(error) => error.hint(),
             BackupError::Lease(error) | BackupError::Commit(error) => error.hint(),
+            BackupError::Unknown { source, .. } => source.hint(),
             BackupError::Nothing
             | BackupError::StreamName { .. }
             | BackupError::AllFailed { .. }

@@ -164,6 +164,17 @@ pub enum BackupError {
         /// How many.
         packs: usize,
     },
+    /// Packs that the run relied on are not listed any more, and may not be asked for.
+    #[error(
+        "{packs} packs that this backup relies on are not listed, and may not be asked for, so no snapshot was made"
+    )]
+    Unknown {
+        /// How many.
+        packs: usize,
+        /// How the store refuses.
+        #[source]
+        source: StoreError,
+    },
     /// Everything is stored but the snapshot.
     #[error("the snapshot could not be stored")]
     Commit(#[source] StoreError),
@@ -215,7 +226,9 @@ pub async fn backup(
         let this =
             Attempt { repository: &repository, options: &options, monitor: &monitor, cancel: &cancel, begun, started };
         match this.run().await {
-            Err(error @ BackupError::Vanished { .. }) if options.is_repeatable() && attempts < ATTEMPTS => {
+            Err(error @ (BackupError::Vanished { .. } | BackupError::Unknown { .. }))
+                if options.is_repeatable() && attempts < ATTEMPTS =>
+            {
                 attempts += 1;
                 let message = format!("{error}; it is made anew");
                 monitor.problem(Problem::advice(repository.store().location().to_owned(), message));
@@ -386,8 +399,11 @@ impl Attempt<'_> {
         if let Some(lease) = lease.filter(|_| !is_skipped) {
             monitor.phase("checking that nothing vanished");
             let lost = index.lost_packs(repository, !lease.was_kept(), &**monitor).await?;
-            if !lost.is_empty() {
-                return Err(BackupError::Vanished { packs: lost.len() });
+            if !lost.gone.is_empty() {
+                return Err(BackupError::Vanished { packs: lost.gone.len() });
+            }
+            if let Some((packs, source)) = lost.unknown {
+                return Err(BackupError::Unknown { packs, source });
             }
             let dated = options.date.unwrap_or(self.started);
             let manifest = Snapshot {

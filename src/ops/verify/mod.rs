@@ -185,7 +185,10 @@ pub async fn verify(
     slots::check(&repository, &mut report, &mut damage, &mut foreign).await?;
     objects::check(&repository, &mut report, &mut damage, &mut foreign).await?;
     let mut index = Index::load(&repository, &*monitor).await?;
-    let listed = index.check_packs(&repository, usize::MAX, &*monitor).await?;
+    let mut listed = index.check_packs(&repository, usize::MAX, &*monitor).await?;
+    if let Some(refused) = listed.refused.take() {
+        return Err(refused.into());
+    }
     objects::compare_packs(&index, listed, &mut report, &mut damage, &mut foreign);
     let index = Arc::new(index);
     let reader = Reader::new(repository.clone(), index, options.memory_bytes, monitor.clone());

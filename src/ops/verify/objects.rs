@@ -74,7 +74,7 @@ pub(super) fn compare_packs(
     damage: &mut Damage,
     foreign: &mut Foreign,
 ) {
-    let ListedPacks { mut sizes, foreign: others } = listed;
+    let ListedPacks { mut sizes, foreign: others, .. } = listed;
     others.iter().for_each(|key| foreign.add(key));
     for pack in index.packs() {
         report.packs += 1;

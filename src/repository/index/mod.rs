@@ -284,7 +284,7 @@ impl Index {
     /// # Errors
     /// [`IndexError::Cache`] when there is no room for its table anywhere.
     pub(crate) fn add_stored(&self, id: SegmentId, packs: &[PackEntry]) -> Result<(), IndexError> {
-        packs.iter().for_each(|pack| self.reliance.add(pack.id));
+        packs.iter().for_each(|pack| self.reliance.add_own(pack.id));
         self.add_segment(id, packs)
     }
 

@@ -1,13 +1,13 @@
 //! Which packs may be relied on, and whether they are still there at the end.
 //!
 //! A pack counts as stored when the store lists it with the length that the index tells. What a listing lacks is asked for
-//! by itself before it is called gone, because listings may lag behind. Doomed lists are always read before packs are
+//! by itself before it is called gone, because listings may lag behind; where asking is refused, nothing is known of it. Doomed lists are always read before packs are
 //! listed: a pack that a clean-up deletes between the two is then known from one of them (`docs/format.md`, section 14).
 
 use std::collections::{HashMap, HashSet};
 use std::sync::RwLock;
 
-use futures::stream::{self, StreamExt, TryStreamExt};
+use futures::stream::{self, StreamExt};
 
 use crate::model::id::{ChunkId, PackId};
 use crate::model::key::{ObjectKey, ObjectKind};
@@ -34,6 +34,8 @@ pub(super) struct Reliance(RwLock<Relied>);
 #[derive(Debug, Default)]
 struct Relied {
     packs: HashSet<PackId>,
+    /// Those of them that this run stored: the store said that they are durable.
+    own: HashSet<PackId>,
     /// Chunk lists were taken over unread, so any pack may be needed.
     all: bool,
 }
@@ -44,6 +46,16 @@ impl Reliance {
         if !self.0.read().expect("no panic while held").packs.contains(&pack) {
             self.0.write().expect("no panic while held").packs.insert(pack);
         }
+    }
+
+    pub(super) fn add_own(&self, pack: PackId) {
+        let mut relied = self.0.write().expect("no panic while held");
+        relied.packs.insert(pack);
+        relied.own.insert(pack);
+    }
+
+    fn is_own(&self, pack: PackId) -> bool {
+        self.0.read().expect("no panic while held").own.contains(&pack)
     }
 
     fn add_all(&self) {
@@ -64,6 +76,17 @@ pub struct ListedPacks {
     pub sizes: HashMap<PackId, u64>,
     /// Objects with other names.
     pub foreign: Vec<ObjectKey>,
+    /// Why packs that the listing lacks could not be asked for, so that nothing is known of them.
+    pub refused: Option<StoreError>,
+}
+
+/// What has become of the packs that a run relies on.
+#[derive(Debug, Default)]
+pub struct LostPacks {
+    /// Those that are not there any more.
+    pub gone: HashSet<PackId>,
+    /// Those that the store does not list and may not be asked for, with how it refuses.
+    pub unknown: Option<(usize, StoreError)>,
 }
 
 impl ListedPacks {
@@ -83,7 +106,8 @@ impl Index {
     /// Compares the index with the packs that the store lists, and with those that are to be deleted: chunks in packs that
     /// are gone, have another length, or are doomed count as not stored.
     ///
-    /// Returns the listing, with what it lacked and is there all the same; at most `ask_for` packs are asked for singly.
+    /// Returns the listing, with what it lacked and is there all the same; at most `ask_for` packs are asked for singly. Of
+    /// which that is refused, nothing is relied on either.
     ///
     /// # Errors
     /// [`IndexError::Store`] when the packs cannot be listed.
@@ -98,7 +122,9 @@ impl Index {
         let known = self.pack_sizes();
         let mut unlisted: Vec<PackId> = ids(&known).filter(|pack| !listed.sizes.contains_key(pack)).collect();
         unlisted.truncate(ask_for);
-        listed.sizes.extend(heads(repository, unlisted).await?);
+        let asked = Asked::of(repository, unlisted).await?;
+        listed.sizes.extend(asked.sizes);
+        listed.refused = asked.refused.into_values().next();
         self.unreliable = ids(&not_stored(known, &listed.sizes)).chain(doomed).collect();
         self.listed_packs = listed.sizes.len();
         Ok(listed)
@@ -130,39 +156,42 @@ impl Index {
         repository: &Repository,
         with_doomed: bool,
         monitor: &dyn Monitor,
-    ) -> Result<HashSet<PackId>, IndexError> {
+    ) -> Result<LostPacks, IndexError> {
         let mut needed = self.pack_sizes();
         match self.reliance.packs() {
             Some(relied) => needed.retain(|(pack, _)| relied.contains(pack)),
             None => needed.retain(|(pack, _)| !self.unreliable.contains(pack)),
         }
-        let mut lost = HashSet::new();
+        let mut lost = LostPacks::default();
         if with_doomed {
             let doomed = doomed_packs(repository, monitor).await?;
-            lost.extend(ids(&needed).filter(|pack| doomed.contains(pack)));
+            lost.gone.extend(ids(&needed).filter(|pack| doomed.contains(pack)));
         }
         // A few are asked for, which is cheaper than a listing.
         let are_few = needed.len() <= self.listed_packs / LISTED_AT_ONCE + 1;
+        let mut refused = HashMap::new();
         if are_few {
-            let there = heads(repository, ids(&needed).collect()).await?;
-            needed = not_stored(needed, &there);
+            let asked = Asked::of(repository, ids(&needed).collect()).await?;
+            needed = not_stored(needed, &asked.sizes);
+            refused = asked.refused;
         }
         if !needed.is_empty() {
             needed = not_stored(needed, &ListedPacks::fetch(repository).await?.sizes);
         }
-        if are_few {
-            lost.extend(ids(&needed));
-            return Ok(lost);
-        }
-        let missing: Vec<PackId> = ids(&needed).collect();
-        for asked in missing.chunks(ASKED_AT_ONCE) {
-            let there = heads(repository, asked.to_vec()).await?;
-            needed = not_stored(needed, &there);
-            if ids(&needed).any(|pack| asked.contains(&pack)) {
+        let unlisted: Vec<PackId> = ids(&needed).collect();
+        for some in unlisted.chunks(ASKED_AT_ONCE).filter(|_| !are_few) {
+            let asked = Asked::of(repository, some.to_vec()).await?;
+            needed = not_stored(needed, &asked.sizes);
+            refused.extend(asked.refused);
+            if ids(&needed).any(|pack| some.contains(&pack) && !refused.contains_key(&pack)) {
                 break;
             }
         }
-        lost.extend(ids(&needed));
+        // Being refused says nothing: of what this run stored, the store said that it is there.
+        let (unknown, gone): (Vec<PackId>, Vec<PackId>) = ids(&needed).partition(|pack| refused.contains_key(pack));
+        lost.gone.extend(gone);
+        let unknown: Vec<PackId> = unknown.into_iter().filter(|pack| !self.reliance.is_own(*pack)).collect();
+        lost.unknown = unknown.first().and_then(|pack| Some((unknown.len(), refused.remove(pack)?)));
         Ok(lost)
     }
 
@@ -189,17 +218,33 @@ fn not_stored(packs: Vec<(PackId, u32)>, sizes: &HashMap<PackId, u64>) -> Vec<(P
     packs.chunk_by(|one, next| one.0 == next.0).filter(|records| !is_stored(records)).flatten().copied().collect()
 }
 
-/// Asks for packs one by one; returns the length of those that are there.
-async fn heads(repository: &Repository, packs: Vec<PackId>) -> Result<HashMap<PackId, u64>, StoreError> {
-    let answers = stream::iter(packs).map(|pack| async move {
-        match repository.store().head(&ObjectKey::pack(pack)).await {
-            Ok(object) => Ok(Some((pack, object.size))),
-            // Whoever may not ask goes by the listing.
-            Err(error) if matches!(error.kind, StoreErrorKind::NotFound | StoreErrorKind::Denied) => Ok(None),
-            Err(error) => Err(error),
+/// What packs that were asked for one by one said.
+#[derive(Debug, Default)]
+struct Asked {
+    /// The length of those that are there.
+    sizes: HashMap<PackId, u64>,
+    /// Those that may not be asked for, which is never the same as not being there.
+    refused: HashMap<PackId, StoreError>,
+}
+
+impl Asked {
+    async fn of(repository: &Repository, packs: Vec<PackId>) -> Result<Self, StoreError> {
+        let heads = stream::iter(packs).map(|pack| async move {
+            let answer = repository.store().head(&ObjectKey::pack(pack)).await;
+            (pack, answer)
+        });
+        let mut heads = heads.buffer_unordered(HEADS);
+        let mut asked = Self::default();
+        while let Some((pack, answer)) = heads.next().await {
+            match answer {
+                Ok(object) => drop(asked.sizes.insert(pack, object.size)),
+                Err(error) if error.kind == StoreErrorKind::NotFound => {}
+                Err(error) if error.kind.is_forbidden() => drop(asked.refused.insert(pack, error)),
+                Err(error) => return Err(error),
+            }
         }
-    });
-    answers.buffer_unordered(HEADS).try_filter_map(|answer| async move { Ok(answer) }).try_collect().await
+        Ok(asked)
+    }
 }
 
 /// Returns the packs that some clean-up run intends to delete. A list that cannot be read is a problem and no more: what
@@ -214,6 +259,9 @@ async fn doomed_packs(repository: &Repository, monitor: &dyn Monitor) -> Result<
                 monitor.problem(Problem::damaged(object.key.to_string(), error.to_string()));
             }
             Err(error) if error.kind == StoreErrorKind::NotFound => {}
+            Err(error) if error.kind.is_damage() => {
+                monitor.problem(Problem::damaged(object.key.to_string(), error.clause()));
+            }
             Err(error) => return Err(error.into()),
         }
     }
