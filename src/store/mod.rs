@@ -78,6 +78,8 @@ pub enum StoreErrorKind {
     Denied,
     /// There are no credentials, or they cannot be read: nothing was asked of the store.
     NoCredentials,
+    /// The file of certificates to trust cannot be read, or holds none: nothing was asked of the store.
+    NoCertificates,
     /// The place has no room left, or a quota is used up.
     Full,
     /// The store asks to slow down.
@@ -129,7 +131,7 @@ impl StoreErrorKind {
             NotFound | Truncated | Unreadable => Outcome::Damaged,
             Throttled | Unavailable | TimedOut | UnknownHost => Outcome::Unreachable,
             NoSuchPlace => Outcome::Missing,
-            NoCredentials => Outcome::Usage,
+            NoCredentials | NoCertificates => Outcome::Usage,
             Denied => Outcome::Refused,
             Full => Outcome::Full,
             Interrupted => Outcome::Interrupted,

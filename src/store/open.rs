@@ -64,7 +64,7 @@ impl Default for OpenOptions {
 /// limits, the limits see each answer that asks to slow down, and an operation that waits to try again holds no place.
 ///
 /// # Errors
-/// `NoSuchPlace` when a directory is missing, `NoCredentials` when there are none, `Other` for a CA file that is none.
+/// `NoSuchPlace` when a directory is missing, `NoCredentials` when there are none, `NoCertificates` for a CA file that is none.
 pub fn open(
     location: &Location,
     options: &OpenOptions,

@@ -27,6 +27,7 @@ impl Advice for StoreError {
             StoreErrorKind::Unreadable => "copy the repository with ddrescue to a sound disk, and use the copy",
             StoreErrorKind::Throttled => "try fewer --connections, or --limit-upload",
             StoreErrorKind::NotFound
+            | StoreErrorKind::NoCertificates
             | StoreErrorKind::Skewed
             | StoreErrorKind::Truncated
             | StoreErrorKind::Interrupted

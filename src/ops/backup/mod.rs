@@ -194,6 +194,7 @@ impl Ended for BackupError {
             BackupError::Parent(error) => error.outcome(),
             BackupError::Upload(error) => error.outcome(),
             BackupError::Lease(error) | BackupError::Commit(error) => error.outcome(),
+            BackupError::Unknown { source, .. } => source.outcome(),
         }
     }
 }

@@ -89,7 +89,7 @@ fn http_client(location: &S3Location, options: &S3Options) -> Result<SharedHttpC
             StoreError::new(
                 "open",
                 location,
-                StoreErrorKind::Other,
+                StoreErrorKind::NoCertificates,
                 format!("the CA file {} {message}", path.display()),
             )
         })?),

@@ -73,6 +73,7 @@ fn find_in(
     }
     let none = "no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or name a profile";
     let shared = env("AWS_SHARED_CREDENTIALS_FILE").map(PathBuf::from);
+    let is_asked_for = named.is_some() || shared.is_some();
     let Some(path) = shared.or_else(|| Some(home()?.join(".aws/credentials"))) else {
         return Err(format!(
             "{none} (this user has no home directory: AWS_SHARED_CREDENTIALS_FILE tells where the file is)"
@@ -80,7 +81,7 @@ fn find_in(
     };
     let text = match std::fs::read_to_string(&path) {
         Ok(text) => Zeroizing::new(text),
-        Err(_) if named.is_none() => return Err(none.into()),
+        Err(error) if !is_asked_for && error.kind() == std::io::ErrorKind::NotFound => return Err(none.into()),
         Err(error) => return Err(format!("the credentials file {} could not be read: {error}", path.display())),
     };
     let name = named.as_deref().unwrap_or("default");
@@ -199,11 +200,15 @@ aws_access_key_id=x
             (
                 None,
                 vec![("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent")],
-                "no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or name a profile",
+                "the credentials file /nonexistent could not be read: No such file or directory (os error 2)",
             ),
         ] {
             assert_eq!(found(profile, &variables).expect_err(message), message);
         }
+        assert_eq!(
+            find_in(None, |_| None, || Some("/nonexistent".into())).expect_err("nothing is there"),
+            "no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or name a profile"
+        );
     }
 
     #[test]

@@ -98,7 +98,7 @@ impl S3Store {
     /// Makes a store for `location`. Nothing is sent yet.
     ///
     /// # Errors
-    /// [`StoreErrorKind::NoCredentials`] when there are no credentials, `Other` when the CA file is not one.
+    /// [`StoreErrorKind::NoCredentials`] when there are no credentials, `NoCertificates` when the CA file is not one.
     pub fn open(location: &S3Location, options: &S3Options) -> Result<Self, StoreError> {
         let mut options = options.clone();
         if options.ca_file.is_none() {

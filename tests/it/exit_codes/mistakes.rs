@@ -68,6 +68,50 @@ fn every_mistake_of_the_first_hours_has_its_code() {
     assert_eq!(run.code, 7, "{run:?}");
 }
 
+/// A file that an option or a variable names and that is missing, or is none, is a mistake like any other: exit code 2, and its name.
+#[test]
+fn every_file_that_is_not_what_it_should_be_is_named() {
+    let desk = Desk::with_repository();
+    desk.backup();
+    fs::create_dir(desk.at("folder")).expect("made");
+    fs::write(desk.at("empty"), "").expect("written");
+    fs::write(desk.at("text"), "[other]\nno certificate\n").expect("written");
+    let bucket = ["--repo", "s3://hetzner-fsn1/bucket/prefix", "snapshots"];
+    let backup = ["backup", "source"];
+    let restore = ["restore", "latest", "--target", "target"];
+    let table: [(&str, &[&str], &[&str]); 11] = [
+        ("--password-file", &["snapshots"], &["absent", "folder", "empty"]),
+        ("COFFRE_PASSWORD_FILE", &["snapshots"], &["absent", "folder", "empty"]),
+        ("--ca-file", &bucket, &["absent", "folder", "empty", "text"]),
+        ("COFFRE_CA_FILE", &bucket, &["absent", "folder", "empty", "text"]),
+        ("AWS_CA_BUNDLE", &bucket, &["absent", "folder", "empty", "text"]),
+        ("AWS_SHARED_CREDENTIALS_FILE", &bucket, &["absent", "folder"]),
+        ("--exclude-file", &backup, &["absent", "folder"]),
+        ("--iexclude-file", &backup, &["absent", "folder"]),
+        ("--files-from", &["backup"], &["absent", "folder"]),
+        ("--include-file", &restore, &["absent", "folder"]),
+        ("--exclude-file", &restore, &["absent", "folder"]),
+    ];
+    for (name, arguments, files) in table {
+        for file in files {
+            let mut command = desk.command(arguments);
+            if !name.contains("CREDENTIALS") {
+                command.env("AWS_ACCESS_KEY_ID", "x").env("AWS_SECRET_ACCESS_KEY", "y");
+            }
+            if name == "--password-file" {
+                command.env_remove("COFFRE_PASSWORD_FILE");
+            }
+            match name.starts_with("--") {
+                true => command.arg(name).arg(file),
+                false => command.env(name, file),
+            };
+            let run: Run = command.output().expect("runs").into();
+            assert!(run.code == 2 && run.err.contains(file), "{name} {file}: {run:?}");
+            assert_eq!(run.out, "", "{name} {file}");
+        }
+    }
+}
+
 #[test]
 fn a_limited_upload_ends_when_it_is_asked_to() {
     let desk = Desk::with_repository();
