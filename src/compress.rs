@@ -65,6 +65,11 @@ impl Compressor {
         }
     }
 
+    /// Lends the memory of what was compressed last, when that is not needed any more.
+    pub(crate) fn memory(&mut self) -> &mut Vec<u8> {
+        &mut self.out
+    }
+
     /// Guesses from a sample: bytes as evenly spread as random ones, which zstd's fastest level cannot shorten either.
     fn looks_incompressible(&mut self, plain: &[u8]) -> bool {
         if plain.len() < 4096 {
@@ -109,19 +114,39 @@ thread_local! {
 /// # Errors
 /// [`DecompressError`] when the bytes give another length or are not zstd.
 pub fn decompress(codec: Codec, encoded: &[u8], plain_len: u32) -> Result<Vec<u8>, DecompressError> {
+    let mut plain = Vec::new();
+    match codec {
+        Codec::Stored => decompress_into(codec, encoded, plain_len, &mut plain).map(<[u8]>::to_vec),
+        Codec::Zstd => decompress_into(codec, encoded, plain_len, &mut plain).map(drop).map(|()| plain),
+    }
+}
+
+/// Recovers a frame's plaintext as [`decompress`] does, in memory that is used again: `memory` holds it afterwards, unless
+/// the frame is its own plaintext.
+///
+/// # Errors
+/// As for [`decompress`].
+pub(crate) fn decompress_into<'a>(
+    codec: Codec,
+    encoded: &'a [u8],
+    plain_len: u32,
+    memory: &'a mut Vec<u8>,
+) -> Result<&'a [u8], DecompressError> {
     if plain_len > FRAME_PLAIN_MAX {
         return Err(DecompressError::Length);
     }
-    match codec {
-        Codec::Stored if encoded.len() == plain_len as usize => Ok(encoded.to_vec()),
-        Codec::Stored => Err(DecompressError::Length),
+    let plain = match codec {
+        Codec::Stored => encoded,
         Codec::Zstd => {
-            let plain = DECOMPRESSOR
-                .with_borrow_mut(|zstd| zstd.decompress(encoded, plain_len as usize))
+            memory.clear();
+            memory.reserve_exact(plain_len as usize);
+            DECOMPRESSOR
+                .with_borrow_mut(|zstd| zstd.decompress_to_buffer(encoded, memory))
                 .map_err(|error| DecompressError::Zstd(error.to_string()))?;
-            if plain.len() == plain_len as usize { Ok(plain) } else { Err(DecompressError::Length) }
+            memory
         }
-    }
+    };
+    if plain.len() == plain_len as usize { Ok(plain) } else { Err(DecompressError::Length) }
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use crate::chunker::Chunker;
-use crate::compress::decompress;
+use crate::compress::{Compressor, decompress};
 use crate::crypto::chunk_id::ChunkHasher;
 use crate::crypto::derive::{DedupSecret, ReaderKey, derive_into};
 use crate::crypto::pack::PackOpener;
@@ -39,6 +39,7 @@ use crate::model::path::EntryPath;
 use crate::model::snapshot::{MissingStream, Snapshot, SnapshotCounts, SnapshotId, TreeRoot};
 use crate::model::time::Timestamp;
 use crate::model::verified::{Verified, VerifiedId};
+use crate::repository::frame::Frame;
 use crate::repository::packer::PackBuilder;
 
 /// What a vector leads to: a value, or the class of an error.
@@ -493,18 +494,20 @@ fn packs() -> Vec<Value> {
     let (session, header) = new_session(REPOSITORY, DOMAIN, 1, &public).expect("a good key");
     let mut builder = PackBuilder::new(&session, Arc::new(header), REPOSITORY, PackKind::Data, 4096);
     let text = b"the same words again and again, ".repeat(20);
-    let encoded = zstd::bulk::compress(&text, 3).expect("compressed");
-    let key = |byte: u8| ChunkKey([byte; 16]);
-    builder.push_frame(Codec::Zstd, &encoded, text.len(), vec![(key(1), 400), (key(2), 240)]);
-    builder.push_frame(Codec::Stored, b"stored as it is", 15, vec![(key(3), 15)]);
+    let mut compressor = Compressor::new(3);
+    for chunks in [&[(1, &text[..400]), (2, &text[400..])][..], &[(3, b"stored as it is")]] {
+        let mut frame = Frame::default();
+        chunks.iter().for_each(|(id, plaintext)| frame.push(&ChunkId([*id; 32]), plaintext));
+        builder.push_frame(frame.encode(&mut compressor));
+    }
     let image = builder.finish();
     let whole = vector(
         "two frames",
-        json!({ "object": hex(&image.bytes), "pack": hex(&image.entry.id.0), "repository": hex(&REPOSITORY.0),
+        json!({ "object": hex(image.bytes()), "pack": hex(&image.entry().id.0), "repository": hex(&REPOSITORY.0),
                 "session_secret": hex(session.0.expose()) }),
     );
-    let len = image.bytes.len();
-    let directory: usize = image.entry.directory.frames_len() as usize;
+    let len = image.bytes().len();
+    let directory: usize = image.entry().directory.frames_len() as usize;
     vec![
         flipped(&whole, "a changed frame", "object", 3),
         flipped(&whole, "a changed directory", "object", directory),
@@ -514,7 +517,7 @@ fn packs() -> Vec<Value> {
         changed(&whole, "under another name", "pack", hex(&[0x99; 16])),
         changed(&whole, "another repository", "repository", hex(&[0x12; 16])),
         changed(&whole, "another session", "session_secret", hex(&[0x99; 32])),
-        changed(&whole, "its first byte is missing", "object", hex(&image.bytes[1..])),
+        changed(&whole, "its first byte is missing", "object", hex(&image.bytes()[1..])),
         whole,
     ]
 }

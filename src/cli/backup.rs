@@ -114,6 +114,9 @@ pub struct Args {
     /// Do everything but store
     #[arg(long, short = 'n')]
     dry_run: bool,
+    /// Do not open and check again what was sealed before it is uploaded, which finds faulty memory
+    #[arg(long)]
+    no_extra_check: bool,
     /// Compression level of zstd
     #[arg(long, value_name = "LEVEL", default_value_t = 3, value_parser = clap::value_parser!(i32).range(1..=19))]
     compression: i32,
@@ -200,6 +203,7 @@ fn options(args: Args, commands: Vec<streams::Command>, memory_bytes: u64) -> Fa
     options.date = args.time;
     options.scan = !args.no_scan;
     options.dry_run = args.dry_run;
+    options.extra_check = !args.no_extra_check;
     options.level = args.compression;
     options.memory_bytes = memory_bytes;
     options.threads = args.threads;

@@ -85,6 +85,21 @@ impl CommittedKey {
         }
         self.key.open_in_place(nonce(counter), Aad::from(aad), data).map_err(|_| CryptoError::Forged)
     }
+
+    /// Opens `sealed` (ciphertext and tag) into `out`, which holds the plaintext alone afterwards.
+    pub(crate) fn open_into(
+        &self,
+        counter: u32,
+        aad: &[u8],
+        sealed: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<(), CryptoError> {
+        let (ciphertext, tag) = sealed.split_last_chunk::<TAG_LEN>().ok_or(CryptoError::Malformed)?;
+        out.resize(ciphertext.len(), 0);
+        self.key
+            .open_separate_gather(nonce(counter), Aad::from(aad), ciphertext, tag, out)
+            .map_err(|_| CryptoError::Forged)
+    }
 }
 
 /// The nonce for the `counter`th use of a key: eight zero bytes and the counter, big-endian.

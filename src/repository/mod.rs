@@ -30,6 +30,7 @@ use crate::repository::sound::get_sound;
 use crate::store::{Store, StoreError, StoreErrorKind};
 
 pub mod cache;
+pub mod frame;
 pub mod index;
 pub mod keys;
 pub mod lease;
@@ -37,6 +38,7 @@ pub mod ledger;
 pub mod newest_first;
 pub mod packer;
 pub mod reader;
+pub mod recheck;
 mod sessions;
 mod snapshot_cache;
 pub mod snapshots;

@@ -1,4 +1,6 @@
 //! Packs in the making: frames are sealed into memory, never into a network.
+//!
+//! Only [`PackBuilder::finish`] makes a [`PackImage`], and only what a [`Frame`](crate::repository::frame::Frame) gathered gets into it.
 
 use std::sync::Arc;
 
@@ -6,13 +8,11 @@ use bytes::Bytes;
 
 use crate::crypto::pack::PackSealer;
 use crate::crypto::random;
-use crate::crypto::seal::TAG_LEN;
 use crate::crypto::session::{SessionHeader, SessionSecret};
 use crate::format::index::PackEntry;
-use crate::format::pack::{
-    Codec, FrameRecord, PackDirectory, PackKind, TRAILER_LEN, Tail, append_trailer, padded_pack_len,
-};
-use crate::model::id::{ChunkKey, PackId, RepositoryId};
+use crate::format::pack::{FrameRecord, PackDirectory, PackKind, TRAILER_LEN, Tail, append_trailer, padded_pack_len};
+use crate::model::id::{PackId, RepositoryId};
+use crate::repository::frame::EncodedFrame;
 
 /// A pack that is being filled.
 pub struct PackBuilder {
@@ -24,12 +24,35 @@ pub struct PackBuilder {
 }
 
 /// A complete pack in memory, sealed, with its index entry.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct PackImage {
-    /// What the index will say about it.
-    pub entry: PackEntry,
-    /// The whole object.
-    pub bytes: Bytes,
+    entry: PackEntry,
+    bytes: Bytes,
+}
+
+impl PackImage {
+    /// Returns what the index will say about it.
+    pub fn entry(&self) -> &PackEntry {
+        &self.entry
+    }
+
+    /// Returns the whole object.
+    pub fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    /// Takes it apart: what the index will say about it, and the whole object.
+    pub(super) fn into_parts(self) -> (PackEntry, Bytes) {
+        (self.entry, self.bytes)
+    }
+
+    /// Returns the same pack after a fault of the memory.
+    #[cfg(test)]
+    pub(super) fn with_flipped_bit(&self, at: usize) -> Self {
+        let mut bytes = self.bytes.to_vec();
+        bytes[at] ^= 1;
+        Self { entry: self.entry.clone(), bytes: bytes.into() }
+    }
 }
 
 impl PackBuilder {
@@ -50,8 +73,9 @@ impl PackBuilder {
         }
     }
 
-    /// Seals a frame into the pack. `encoded` is the frame's plaintext after `codec`.
-    pub fn push_frame(&mut self, codec: Codec, encoded: &[u8], plain_len: usize, chunks: Vec<(ChunkKey, u32)>) {
+    /// Seals a frame into the pack.
+    pub fn push_frame(&mut self, frame: EncodedFrame<'_>) {
+        let (codec, encoded, plain_len, chunks) = frame.into_parts();
         let start = self.bytes.len();
         self.bytes.extend_from_slice(encoded);
         self.sealer.seal_frame(&mut self.bytes, start);
@@ -79,7 +103,7 @@ impl PackBuilder {
         let commitment = self.sealer.commitment();
         let directory_offset = self.bytes.len();
         self.directory.encode_into(&mut self.bytes);
-        self.sealer.seal_directory(&mut self.bytes, directory_offset);
+        let tail_sealer = self.sealer.seal_directory(&mut self.bytes, directory_offset);
         let directory_len = self.bytes.len() - directory_offset;
 
         let object_len = padded_pack_len((self.bytes.len() + TRAILER_LEN) as u64) as usize;
@@ -94,7 +118,7 @@ impl PackBuilder {
         };
         let tail_offset = self.bytes.len();
         self.bytes.extend_from_slice(&tail.encode());
-        self.sealer.finish(&mut self.bytes, tail_offset);
+        tail_sealer.finish(&mut self.bytes, tail_offset);
         append_trailer(&commitment, &self.header.to_bytes(), &mut self.bytes);
         debug_assert_eq!(self.bytes.len(), object_len);
         let entry = PackEntry {
@@ -107,11 +131,6 @@ impl PackBuilder {
         };
         PackImage { entry, bytes: self.bytes.into() }
     }
-}
-
-/// Returns the sealed size of a frame of `encoded` bytes.
-pub fn sealed_len(encoded: usize) -> usize {
-    encoded + TAG_LEN
 }
 
 /// Appends bytes that cannot be told from sealed ones: the output of BLAKE3 under a random key.

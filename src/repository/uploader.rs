@@ -1,26 +1,28 @@
 //! Uploading: complete packs go to the store, several at once; what is durable goes into index segments.
 //!
-//! Sealing threads hand packs over through a bounded channel, so at most [`UploadLimits::packs_in_flight`] packs and the
-//! ones being filled are in memory. Segments are flushed during a long run, so a run that is cut off leaves chunks that
-//! the next one finds.
+//! A sealing thread takes a [`Room`] before it completes a pack, and the pack keeps it until it is durable, so at most
+//! [`UploadLimits::packs_in_flight`] packs, one that is checked or waits, and the ones being filled are in memory. Segments
+//! are flushed during a long run, so a run that is cut off leaves chunks that the next one finds.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::mpsc;
+use tokio::runtime::Handle;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::blocking::blocking;
 use crate::crypto::random;
 use crate::format::index::{IndexSegment, PackEntry};
 use crate::format::pack::PackKind;
-use crate::model::id::SegmentId;
+use crate::model::id::{PackId, SegmentId};
 use crate::model::key::ObjectKey;
 use crate::model::outcome::{Ended, Outcome};
 use crate::progress::{Counter, Monitor};
 use crate::repository::Repository;
 use crate::repository::index::{Index, IndexError, seal_segment};
 use crate::repository::packer::PackImage;
+use crate::repository::recheck::Altered;
 use crate::repository::writer::Claims;
 use crate::store::StoreError;
 
@@ -52,6 +54,15 @@ pub enum UploadError {
         #[source]
         source: StoreError,
     },
+    /// A pack does not give back what was read. It was not uploaded.
+    #[error("pack {pack} does not give back what was read: the memory or the processor of this machine is faulty")]
+    Altered {
+        /// The pack.
+        pack: String,
+        /// What is wrong with it.
+        #[source]
+        source: Altered,
+    },
     /// The local index could not take in what was stored.
     #[error("the index could not be extended")]
     Index(#[from] IndexError),
@@ -62,6 +73,7 @@ impl Ended for UploadError {
         match self {
             UploadError::Pack { source, .. } | UploadError::Segment { source, .. } => source.outcome(),
             UploadError::Index(error) => error.outcome(),
+            UploadError::Altered { .. } => Outcome::Failed,
         }
     }
 }
@@ -93,8 +105,38 @@ pub struct Uploaded {
 /// The running upload of one session.
 #[derive(Debug)]
 pub struct Uploader {
-    sender: mpsc::Sender<PackImage>,
+    /// Bounded by the rooms that packs have.
+    sender: mpsc::UnboundedSender<Handed>,
+    rooms: Rooms,
+    runtime: Handle,
     task: JoinHandle<Result<Uploaded, UploadError>>,
+}
+
+/// What a sealing thread gives.
+#[derive(Debug)]
+enum Handed {
+    Pack(PackImage, Room),
+    /// The upload ends with this.
+    Refused(UploadError),
+}
+
+/// Room in memory for one pack that is complete and not yet durable.
+#[derive(Debug)]
+pub struct Room(#[expect(dead_code, reason = "held until it is dropped")] OwnedSemaphorePermit);
+
+/// The rooms of an upload.
+#[derive(Debug, Clone)]
+struct Rooms(Arc<Semaphore>);
+
+impl Rooms {
+    /// One pack is checked or waits while all others are under way.
+    fn new(limits: UploadLimits) -> Self {
+        Self(Arc::new(Semaphore::new(limits.packs_in_flight.max(1) + 1)))
+    }
+
+    async fn take(&self) -> Result<Room, UploadStopped> {
+        self.0.clone().acquire_owned().await.map(Room).map_err(|_| UploadStopped)
+    }
 }
 
 impl Uploader {
@@ -106,28 +148,44 @@ impl Uploader {
         limits: UploadLimits,
         monitor: Arc<dyn Monitor>,
     ) -> Self {
-        // One pack may wait while all others are under way.
-        let (sender, receiver) = mpsc::channel(1);
+        let (sender, receiver) = mpsc::unbounded_channel();
+        let rooms = Rooms::new(limits);
         let run = Run {
             repository,
             index,
             claims,
             monitor,
+            rooms: rooms.clone(),
             uploaded: Uploaded::default(),
             waiting: Vec::new(),
             waiting_chunks: 0,
             waiting_bytes: 0,
             flushed: Instant::now(),
         };
-        Self { sender, task: tokio::spawn(run.all(receiver, limits)) }
+        Self { sender, rooms, runtime: Handle::current(), task: tokio::spawn(run.all(receiver, limits)) }
     }
 
-    /// Hands a pack over from a thread outside the runtime; waits while too many are under way.
+    /// Takes room for a pack from a thread outside the runtime; waits while too many are under way.
     ///
     /// # Errors
     /// When uploading has ended with an error, which [`Uploader::finish`] returns.
-    pub fn send(&self, image: PackImage) -> Result<(), UploadStopped> {
-        self.sender.blocking_send(image).map_err(|_| UploadStopped)
+    pub fn room(&self) -> Result<Room, UploadStopped> {
+        self.runtime.block_on(self.rooms.take())
+    }
+
+    /// Hands a pack over.
+    ///
+    /// # Errors
+    /// As for [`Uploader::room`].
+    pub fn send(&self, image: PackImage, room: Room) -> Result<(), UploadStopped> {
+        self.sender.send(Handed::Pack(image, room)).map_err(|_| UploadStopped)
+    }
+
+    /// Ends the upload, because a pack is not what it should be: [`Uploader::finish`] will say so.
+    pub(super) fn refuse(&self, pack: PackId, source: Altered) -> UploadStopped {
+        // Where uploading has ended already there is another reason.
+        let _ = self.sender.send(Handed::Refused(UploadError::Altered { pack: pack.short(), source }));
+        UploadStopped
     }
 
     /// Waits until everything handed over is durable and indexed.
@@ -150,6 +208,7 @@ struct Run {
     index: Arc<Index>,
     claims: Arc<Claims>,
     monitor: Arc<dyn Monitor>,
+    rooms: Rooms,
     uploaded: Uploaded,
     waiting: Vec<UploadedPack>,
     waiting_chunks: usize,
@@ -160,7 +219,7 @@ struct Run {
 impl Run {
     async fn all(
         mut self,
-        mut receiver: mpsc::Receiver<PackImage>,
+        mut receiver: mpsc::UnboundedReceiver<Handed>,
         limits: UploadLimits,
     ) -> Result<Uploaded, UploadError> {
         let mut puts = JoinSet::new();
@@ -170,10 +229,16 @@ impl Run {
                 Some(stored) = puts.join_next(), if !puts.is_empty() => {
                     self.stored(stored.expect("a put does not panic")?).await?;
                 }
-                image = receiver.recv(), if room => match image {
-                    Some(image) => {
-                        puts.spawn(put(self.repository.clone(), image));
+                handed = receiver.recv(), if room => match handed {
+                    Some(Handed::Pack(image, room)) => {
+                        let repository = self.repository.clone();
+                        puts.spawn(async move {
+                            let stored = put(repository, image).await;
+                            drop(room);
+                            stored
+                        });
                     }
+                    Some(Handed::Refused(error)) => return Err(error),
                     None => break,
                 },
             }
@@ -234,12 +299,38 @@ impl Run {
     }
 }
 
+impl Drop for Run {
+    /// Whoever waits for room finds that nothing is uploaded any more.
+    fn drop(&mut self) {
+        self.rooms.0.close();
+    }
+}
+
 async fn put(repository: Arc<Repository>, image: PackImage) -> Result<UploadedPack, UploadError> {
-    let key = ObjectKey::pack(image.entry.id);
+    let (entry, bytes) = image.into_parts();
     repository
         .store()
-        .put(&key, image.bytes)
+        .put(&ObjectKey::pack(entry.id), bytes)
         .await
-        .map_err(|source| UploadError::Pack { pack: image.entry.id.short(), source })?;
-    Ok(UploadedPack(image.entry))
+        .map_err(|source| UploadError::Pack { pack: entry.id.short(), source })?;
+    Ok(UploadedPack(entry))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn one_pack_waits_while_the_others_are_on_their_way() {
+        let rooms = Rooms::new(UploadLimits { packs_in_flight: 2 });
+        let mut taken = Vec::new();
+        for _ in 0..3 {
+            taken.push(rooms.take().await.expect("there is room"));
+        }
+        assert_eq!(rooms.0.available_permits(), 0);
+        drop(taken.pop());
+        assert_eq!(rooms.0.available_permits(), 1);
+        rooms.0.close();
+        assert_eq!(rooms.take().await.map(drop), Err(UploadStopped));
+    }
 }

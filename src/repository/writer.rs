@@ -1,6 +1,7 @@
 //! Writing: chunks are claimed, gathered into frames, compressed, sealed into packs and uploaded.
 //!
-//! A chunk is claimed before it is compressed, so threads working at the same time cannot store it twice. Everything here
+//! A chunk is claimed before it is compressed, so threads working at the same time cannot store it twice. A finished pack is
+//! opened again before it is uploaded ([`recheck`](crate::repository::recheck)). Everything here
 //! is called from ordinary threads; only [`Writer::finish`] and [`Committer::commit`] are async.
 
 use std::collections::HashSet;
@@ -21,16 +22,13 @@ use crate::model::key::ObjectKey;
 use crate::model::snapshot::Snapshot;
 use crate::progress::Monitor;
 use crate::repository::Repository;
+use crate::repository::frame::{FRAME_TARGET_BYTES, Frame};
 use crate::repository::index::Index;
-use crate::repository::packer::{PackBuilder, sealed_len};
-use crate::repository::uploader::{UploadError, UploadLimits, UploadStopped, Uploaded, Uploader};
+use crate::repository::packer::PackBuilder;
+use crate::repository::recheck::{Scratch, check_pack};
+use crate::repository::uploader::{Room, UploadError, UploadLimits, UploadStopped, Uploaded, Uploader};
 use crate::store::StoreError;
 
-/// Plaintext after which a frame of a stream or of tree nodes is complete.
-pub const FRAME_TARGET_BYTES: usize = 1 << 20;
-/// Plaintext after which a frame of files is complete. Small files of one directory resemble each other: 2 MiB make a
-/// source tree 1.7 % smaller than 1 MiB, where database dumps gain nothing (`docs/performance.md`).
-pub const FILE_FRAME_BYTES: usize = 2 << 20;
 /// Room kept in a pack beyond its target, so that filling it does not move it.
 const PACK_SLACK: usize = 2 << 20;
 
@@ -50,36 +48,6 @@ impl Claims {
         for (key, _) in segment.packs.iter().flat_map(|pack| &pack.directory.frames).flat_map(|frame| &frame.chunks) {
             claims.remove(key);
         }
-    }
-}
-
-/// Chunks gathered to be compressed and sealed together.
-#[derive(Debug, Default)]
-pub struct Frame {
-    plain: Vec<u8>,
-    chunks: Vec<(ChunkKey, u32)>,
-}
-
-impl Frame {
-    /// Appends a chunk that was claimed.
-    pub fn push(&mut self, id: &ChunkId, plaintext: &[u8]) {
-        self.plain.extend_from_slice(plaintext);
-        self.chunks.push((id.key(), u32::try_from(plaintext.len()).expect("chunks are a few MiB at most")));
-    }
-
-    /// Returns the length of the plaintext so far.
-    pub fn len(&self) -> usize {
-        self.plain.len()
-    }
-
-    /// Tells whether no chunk was appended.
-    pub fn is_empty(&self) -> bool {
-        self.chunks.is_empty()
-    }
-
-    fn clear(&mut self) {
-        self.plain.clear();
-        self.chunks = Vec::new();
     }
 }
 
@@ -126,10 +94,7 @@ pub struct Writer {
     trees: Mutex<Option<PackBuilder>>,
     nodes: Mutex<NodeFrame>,
     uploader: Uploader,
-    /// Nothing is stored; chunks are only counted.
-    dry_run: bool,
-    level: i32,
-    pack_target_bytes: u32,
+    options: WriterOptions,
 }
 
 struct NodeFrame {
@@ -152,8 +117,10 @@ pub struct WriterOptions {
     pub packs_in_flight: usize,
     /// zstd's level.
     pub level: i32,
-    /// Do everything but store.
+    /// Do everything but store; chunks are only counted.
     pub dry_run: bool,
+    /// Open every finished pack again before it is uploaded.
+    pub extra_check: bool,
 }
 
 impl Writer {
@@ -180,9 +147,7 @@ impl Writer {
             trees: Mutex::new(None),
             nodes: Mutex::new(nodes),
             uploader,
-            dry_run: options.dry_run,
-            level: options.level,
-            pack_target_bytes: options.pack_target_bytes,
+            options,
         }
     }
 
@@ -198,7 +163,7 @@ impl Writer {
 
     /// Returns a compressor for one thread's frames.
     pub fn compressor(&self) -> Compressor {
-        Compressor::new(self.level)
+        Compressor::new(self.options.level)
     }
 
     /// Returns a chunk's id.
@@ -246,28 +211,52 @@ impl Writer {
         if frame.is_empty() {
             return Ok(());
         }
-        if self.dry_run {
+        if self.options.dry_run {
             frame.clear();
             return Ok(());
         }
-        let target = self.pack_target_bytes as usize;
-        let (codec, encoded) = compressor.compress(&frame.plain);
+        let target = self.options.pack_target_bytes as usize;
+        let encoded = frame.encode(compressor);
         let full = {
             let mut lane = lane.lock().expect("no panic while held");
             // A frame that would overfill a pack goes into the next one; a pack always takes its first.
-            let full = lane.take_if(|pack| pack.len() + sealed_len(encoded.len()) > target);
+            let is_full = lane.as_ref().is_some_and(|pack| pack.len() + encoded.sealed_len() > target);
+            // Nobody begins another pack before there is room for the full one beside those on their way.
+            let room = is_full.then(|| self.uploader.room()).transpose()?;
+            let full = room.and_then(|room| Some((lane.take()?, room)));
             let pack = lane.get_or_insert_with(|| {
                 let Session { secret, header } = &self.session;
                 PackBuilder::new(secret, header.clone(), self.repository.id(), kind, target + PACK_SLACK)
             });
-            pack.push_frame(codec, encoded, frame.plain.len(), std::mem::take(&mut frame.chunks));
+            pack.push_frame(encoded);
             full
         };
         frame.clear();
         match full {
-            Some(pack) => self.uploader.send(pack.finish()),
+            Some((pack, room)) => self.hand_over(pack, room, frame, compressor),
             None => Ok(()),
         }
+    }
+
+    /// Completes a pack, checks it in the memory of an empty frame and of the compressor, and gives it to the uploader.
+    fn hand_over(
+        &self,
+        pack: PackBuilder,
+        room: Room,
+        frame: &mut Frame,
+        compressor: &mut Compressor,
+    ) -> Result<(), UploadStopped> {
+        let image = pack.finish();
+        if self.options.extra_check {
+            let (secret, repository) = (&self.session.secret, self.repository.id());
+            let mut scratch = Scratch { opened: compressor.memory(), plain: frame.memory() };
+            let checked = check_pack(&image, secret, repository, &self.hasher, &mut scratch);
+            frame.clear();
+            if let Err(altered) = checked {
+                return Err(self.uploader.refuse(image.entry().id, altered));
+            }
+        }
+        self.uploader.send(image, room)
     }
 
     /// Seals what is left and hands it to the uploader; call from a thread outside the runtime, then [`Writer::finish`].
@@ -275,15 +264,14 @@ impl Writer {
     /// # Errors
     /// When uploading has stopped.
     pub fn flush(&self) -> Result<(), UploadStopped> {
-        {
-            let mut nodes = self.nodes.lock().expect("no panic while held");
-            let NodeFrame { frame, compressor } = &mut *nodes;
-            self.seal_into(&self.trees, PackKind::Tree, frame, compressor)?;
-        }
+        let mut nodes = self.nodes.lock().expect("no panic while held");
+        let NodeFrame { frame, compressor } = &mut *nodes;
+        self.seal_into(&self.trees, PackKind::Tree, frame, compressor)?;
         for lane in [&self.data, &self.trees] {
             let pack = lane.lock().expect("no panic while held").take();
             if let Some(pack) = pack {
-                self.uploader.send(pack.finish())?;
+                let room = self.uploader.room()?;
+                self.hand_over(pack, room, frame, compressor)?;
             }
         }
         Ok(())

@@ -239,7 +239,8 @@ async fn make_tree(repository: &Arc<Repository>, directories: u32, files: u32) -
     let monitor = Arc::new(Collected::default());
     let index = Arc::new(Index::load(repository, &*monitor).await.expect("loaded"));
     let session = Session::start(repository).expect("a good key");
-    let writer_options = WriterOptions { pack_target_bytes: 32 << 20, packs_in_flight: 2, level: 3, dry_run: false };
+    let writer_options =
+        WriterOptions { pack_target_bytes: 32 << 20, packs_in_flight: 2, level: 3, dry_run: false, extra_check: true };
     let writer = Writer::start(repository.clone(), session, index, writer_options, monitor);
     let made = tokio::task::spawn_blocking(move || {
         let mut tree = TreeBuilder::new(&writer);

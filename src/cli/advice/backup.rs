@@ -72,6 +72,11 @@ impl Advice for UploadError {
     fn hint(&self) -> Option<String> {
         match self {
             UploadError::Pack { source, .. } | UploadError::Segment { source, .. } => source.hint(),
+            UploadError::Altered { .. } => Some(
+                "nothing wrong was uploaded; test the memory of this machine (memtest86+) before it backs up again, and let another one \
+                 run `coffre verify --read-data`"
+                    .into(),
+            ),
             UploadError::Index(error) => error.hint(),
         }
     }

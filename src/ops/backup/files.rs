@@ -11,9 +11,10 @@ use crate::ops::backup::jobs::Jobs;
 use crate::ops::backup::plan::{Batch, Planned};
 use crate::ops::backup::reading::Reading;
 use crate::progress::{Counter, EntryEvent, Monitor, Problem};
+use crate::repository::frame::{FILE_FRAME_BYTES, Frame};
 use crate::repository::tree::ListBuilder;
 use crate::repository::uploader::UploadStopped;
-use crate::repository::writer::{FILE_FRAME_BYTES, Frame, Writer};
+use crate::repository::writer::Writer;
 use crate::source::files::{EntryError, FileReader, FoundEntry, FoundKind};
 
 /// Read ahead of the cut, in bytes, beyond the longest chunk.

@@ -6,8 +6,8 @@
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex};
 
+use crate::repository::frame::Frame;
 use crate::repository::uploader::UploadStopped;
-use crate::repository::writer::Frame;
 
 /// Batches waiting for a worker.
 const BATCHES_WAITING: usize = 8;

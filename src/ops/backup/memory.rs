@@ -6,7 +6,8 @@ const MIB: u64 = 1 << 20;
 const PROGRAM: u64 = 10 * MIB;
 /// Claims and index entries of chunks stored since the last index flush.
 const CLAIMS: u64 = 26 * MIB;
-/// A thread that reads, compresses and seals: compressors, buffers, a frame and a file being read.
+/// A thread that reads, compresses and seals: compressors, buffers, a frame and a file being read. The check of a pack takes none
+/// of its own.
 const EACH_THREAD: u64 = 8 * MIB;
 /// A stream that is read at the same time as another.
 const EACH_STREAM: u64 = 5 * MIB;
@@ -16,7 +17,8 @@ const PACK_SLACK: u64 = 2 * MIB;
 const PACK_SHARE: u64 = 8;
 /// And no smaller than this, because every pack is a request.
 const PACK_LEAST: u64 = 8 * MIB;
-/// Packs in memory besides those on their way: one of data and one of trees being filled, one waiting.
+/// Packs in memory besides those on their way: one of data and one of trees being filled, one being
+/// checked or waiting.
 const PACKS_HELD: u64 = 3;
 /// Packs on their way at once, at most.
 const IN_FLIGHT_MAX: u64 = 16;

@@ -41,6 +41,8 @@ use crate::source::files::{WalkError, root_names};
 use crate::store::StoreError;
 
 mod assemble;
+#[cfg(test)]
+mod faults;
 mod files;
 mod history;
 mod jobs;
@@ -359,6 +361,7 @@ impl Attempt<'_> {
             packs_in_flight: shares.packs_in_flight,
             level: options.level,
             dry_run: options.dry_run,
+            extra_check: options.extra_check,
         };
         let writer = Writer::start(repository.clone(), session, index.clone(), writer_options, monitor.clone());
         let reading = reading::Reading::default();

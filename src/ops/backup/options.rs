@@ -42,6 +42,8 @@ pub struct BackupOptions {
     pub scan: bool,
     /// Do everything but store.
     pub dry_run: bool,
+    /// Open, decompress and hash again what was sealed before it is uploaded: finds faulty memory.
+    pub extra_check: bool,
     /// zstd's level.
     pub level: i32,
     /// Memory to stay within, in bytes.
@@ -69,6 +71,7 @@ impl Default for BackupOptions {
             date: None,
             scan: true,
             dry_run: false,
+            extra_check: true,
             level: DEFAULT_LEVEL,
             memory_bytes: 256 << 20,
             threads: 0,

@@ -16,8 +16,9 @@ use crate::ops::backup::members::{Member, MemberStream};
 use crate::ops::backup::pipeline::Stopped;
 use crate::ops::backup::plan::Batch;
 use crate::progress::{Counter, Monitor, Problem, chain};
+use crate::repository::frame::{FRAME_TARGET_BYTES, Frame};
 use crate::repository::tree::ListBuilder;
-use crate::repository::writer::{FRAME_TARGET_BYTES, Frame, Writer};
+use crate::repository::writer::Writer;
 use crate::source::SourceError;
 
 /// Bytes asked for at once.

@@ -86,7 +86,13 @@ impl Place {
         entries.sort_by(|left, right| left.path.cmp(&right.path));
         let session = Session::start(&repository).expect("a key");
         let id = session.id();
-        let settings = WriterOptions { pack_target_bytes: 1 << 20, packs_in_flight: 1, level: 3, dry_run: false };
+        let settings = WriterOptions {
+            pack_target_bytes: 1 << 20,
+            packs_in_flight: 1,
+            level: 3,
+            dry_run: false,
+            extra_check: true,
+        };
         let writer = Writer::start(repository, session, index, settings, monitor);
         let (writer, root) = tokio::task::spawn_blocking(move || {
             let mut builder = TreeBuilder::new(&writer);
