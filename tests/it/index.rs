@@ -215,6 +215,33 @@ async fn a_listing_that_lags_ends_no_backup_and_makes_nothing_be_stored_twice() 
     assert_eq!(report.findings.iter().map(|finding| finding.problem.as_str()).collect::<Vec<_>>(), ["is missing"]);
 }
 
+/// A host that may only write takes the chunk lists of large files over unread. What it needs of them, its last run knew.
+#[tokio::test(flavor = "multi_thread")]
+async fn lists_that_are_taken_over_unread_rely_on_the_packs_that_their_run_needed() {
+    let bench = Bench::new().await;
+    bench.backup().await;
+    let needed = bench.data_packs().await;
+    let (others, cache) = (tempfile::tempdir().expect("made"), tempfile::tempdir().expect("made"));
+    std::fs::write(others.path().join("more"), random_bytes(5, 3_000_000)).expect("writable");
+    let mut other = options(others.path());
+    other.host = "other".into();
+    run_backup(bench.store(), cache.path(), other).await.expect("backed up");
+    let all = bench.data_packs().await;
+    let foreign: Vec<_> = all.into_iter().filter(|pack| !needed.contains(pack)).collect();
+    assert!(!foreign.is_empty());
+
+    for (packs, is_needed) in [(foreign, false), (needed[..1].to_vec(), true)] {
+        let vandal = Vandal { memory: bench.memory.clone(), packs: Mutex::new(packs), heard: Collected::default() };
+        let vandal = Arc::new(vandal);
+        let repository = open(bench.store(), bench.cache.path()).await.expect("opens");
+        let report = backup(repository, options(bench.source.path()), vandal.clone(), Cancel::default()).await;
+        let report = report.expect("backed up");
+        let anew = vandal.heard.problems().iter().filter(|problem| problem.message.contains("made anew")).count();
+        assert_eq!((anew, report.read_bytes == 0), (usize::from(is_needed), !is_needed));
+        assert_eq!(bench.read(&report.snapshot.expect("made")).await, Ok(files_in(bench.source.path())));
+    }
+}
+
 /// Of a pack that is not listed and may not be asked for, nothing is known: verifying ends, a backup does not rely on it, and
 /// what it stored itself is there.
 #[tokio::test(flavor = "multi_thread")]
@@ -245,7 +272,7 @@ async fn a_pack_that_may_not_be_asked_for_is_never_called_gone() {
     // What this run did not store itself, and relies on, leaves the question open, whoever asks.
     let repository = open(refusing(), bench.cache.path()).await.expect("opens");
     let index = Index::load(&repository, &Collected::default()).await.expect("loaded");
-    index.rely_on_all();
+    index.rely_on_packs(&index.packs().iter().map(|pack| pack.id).collect::<Vec<_>>());
     let lost = index.lost_packs(&repository, false, &Collected::default()).await.expect("checked");
     let (unknown, refused) = lost.unknown.expect("some");
     assert_eq!((lost.gone.len(), refused.kind), (0, StoreErrorKind::Denied));
@@ -270,7 +297,7 @@ async fn doomed_lists_are_read_before_packs_are_listed() {
     bench.backup().await;
     let mut index = Index::load(&repository, &Collected::default()).await.expect("loaded");
     index.check_packs(&repository, 0, &Collected::default()).await.expect("checked");
-    index.rely_on_all();
+    index.rely_on_packs(&index.packs().iter().map(|pack| pack.id).collect::<Vec<_>>());
     recorded.take();
     let lost = index.lost_packs(&repository, true, &Collected::default()).await.expect("checked");
     assert!(lost.gone.is_empty() && lost.unknown.is_none(), "{lost:?}");

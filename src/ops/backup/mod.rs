@@ -429,7 +429,8 @@ impl Attempt<'_> {
             };
             monitor.phase("writing the snapshot");
             committer.commit(&manifest).await.map_err(BackupError::Commit)?;
-            done.last_tree.keep(&manifest, self.started, &index.segments());
+            let known = parent::Known { segments: index.segments(), packs: index.relied_packs() };
+            done.last_tree.keep(&manifest, self.started, &known);
             history.keep(&done.streams);
             trees.keep(&done.held.trees);
             snapshot = Some(manifest);

@@ -8,15 +8,15 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{BufReader, BufWriter, Read, Seek, SeekFrom, Take, Write};
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::{Arc, Once};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
 
 use crate::format::tree::Node;
 use crate::model::entry::{ChunkList, Entry};
-use crate::model::id::{ChunkId, SegmentId};
+use crate::model::id::{ChunkId, PackId, SegmentId};
 use crate::model::path::EntryPath;
 use crate::model::snapshot::{Snapshot, SnapshotId, TreeRoot};
 use crate::model::time::Timestamp;
@@ -35,9 +35,10 @@ use crate::repository::tree::NodeSink;
 use crate::repository::uploader::UploadStopped;
 use crate::repository::writer::Writer;
 
-const MARK: &[u8; 8] = b"coffreA\x03";
+const MARK: &[u8; 8] = b"coffreA\x04";
 /// Mark, snapshot name (33 bytes), its start (seconds and nanoseconds), entries, bytes, length of all leaves; then a checksum
-/// of these and of what stands behind the leaves: the ids of the index segments that the snapshot was made with.
+/// of these and of what stands behind the leaves: the number of index segments that the snapshot was made with, their ids, and
+/// those of the packs that its run relied on.
 const HEADER_LEN: usize = 8 + 33 + 5 * 8 + SUM_LEN;
 const SUM_LEN: usize = 16;
 /// The kernel's clock for files moves in steps of up to 10 ms: a file that was read and one that was changed again right
@@ -48,8 +49,8 @@ const CLOCK_STEP: Duration = Duration::from_millis(10);
 const COARSE_CLOCK_STEP: Duration = Duration::from_secs(2);
 /// Leaves decoded ahead of the walk.
 const LEAVES_AHEAD: usize = 8;
-/// The most segment ids that are read: those of four million runs.
-const SEGMENT_BYTES_MAX: u64 = 64 << 20;
+/// The most ids that are read: those of four million segments and packs.
+const KNOWN_BYTES_MAX: u64 = 64 << 20;
 /// The part of the memory that the reader of a parent's tree shares out.
 pub(super) const READER_SHARE: u64 = 4;
 /// The longest leaf believed.
@@ -72,7 +73,8 @@ enum Found {
         snapshot: SnapshotId,
         started: Timestamp,
         leaves: Take<BufReader<File>>,
-        trusts_lists: bool,
+        /// The packs that lists are taken over with, where they are trusted.
+        trusted: Option<Vec<PackId>>,
         /// Looks into lists that are not trusted, where this host may.
         reader: Option<Arc<Reader>>,
     },
@@ -117,7 +119,7 @@ impl Parent {
             parent.found = remote(&snapshot);
             return Ok(parent);
         }
-        if let Some((header, segments, leaves)) = open_local(&path)
+        if let Some((header, known, leaves)) = open_local(&path)
             && ids.contains(&header.snapshot)
         {
             parent.totals = Some(Totals { entries: Some(header.entries), bytes: Some(header.bytes) });
@@ -125,10 +127,12 @@ impl Parent {
             let reader = repository.keys().can_read().then(reader);
             // Lists are trusted while every segment that the parent was made with is there, whatever others added, and
             // every pack. (One that was merged into another is not there: its lists are looked into, or files read, once.)
-            let is_known = index.is_whole() && segments.is_subset(&index.segments());
-            // Trusting relies on every pack there is, and what can be read but once must not be lost for any but its own.
+            let is_known = index.is_whole() && known.segments.is_subset(&index.segments());
+            // Trusting relies on every pack that the parent needed, and what can be read but once must not be lost for one that this
+            // run does not need.
             let trusts_lists = is_known && (options.is_repeatable() || reader.is_none());
-            parent.found = Found::Local { snapshot, started, leaves, trusts_lists, reader };
+            let trusted = trusts_lists.then_some(known.packs);
+            parent.found = Found::Local { snapshot, started, leaves, trusted, reader };
             return Ok(parent);
         }
         if !repository.keys().can_read() {
@@ -175,12 +179,12 @@ impl Parent {
     /// They are counted for each of `roots` as they pass, and hashed if `has_digest`.
     pub(super) fn start(self, runtime: &Handle, roots: &[Vec<u8>], has_digest: bool) -> (LastTree, ParentEntries) {
         let (sender, receiver) = sync_channel(LEAVES_AHEAD);
-        let (mut trusts_lists, mut walker, mut parent_started) = (false, None, Timestamp::default());
+        let (mut trusted, mut walker, mut parent_started) = (None, None, Timestamp::default());
         match self.found {
             Found::Nothing => {}
-            Found::Local { mut leaves, trusts_lists: trusted, reader, started, .. } => {
+            Found::Local { mut leaves, trusted: packs, reader, started, .. } => {
                 parent_started = started;
-                trusts_lists = trusted;
+                trusted = packs;
                 walker = reader.map(|reader| (runtime.clone(), reader));
                 std::thread::spawn(move || {
                     while let Some(leaf) = read_leaf(&mut leaves) {
@@ -218,7 +222,7 @@ impl Parent {
             next: None,
             index: self.index,
             parent_started,
-            trusts_lists,
+            trusted: trusted.map(|packs| (packs, Once::new())),
             walker,
             counter: TreeCounter::new(roots, has_digest && !self.overlaps),
         };
@@ -242,7 +246,8 @@ pub(super) struct ParentEntries {
     next: Option<Entry>,
     index: Arc<Index>,
     parent_started: Timestamp,
-    trusts_lists: bool,
+    /// The packs that the parent needed, where its chunk lists are taken over unread; noted when the first one is.
+    trusted: Option<(Vec<PackId>, Once)>,
     walker: Option<(Handle, Arc<Reader>)>,
     counter: TreeCounter,
 }
@@ -295,13 +300,13 @@ impl ParentEntries {
     /// Tells whether every chunk of an entry is still stored, so that it may be referred to again.
     pub(super) fn still_has(&self, entry: &Entry) -> bool {
         let Some(content) = entry.content() else { return true };
-        match &content.chunks {
-            ChunkList::Inline(chunks) => chunks.iter().all(|chunk| self.index.rely_on(&chunk.id)),
-            ChunkList::Indirect { root, .. } if self.trusts_lists => {
-                self.index.rely_on_all();
+        match (&content.chunks, &self.trusted) {
+            (ChunkList::Inline(chunks), _) => chunks.iter().all(|chunk| self.index.rely_on(&chunk.id)),
+            (ChunkList::Indirect { root, .. }, Some((packs, noted))) => {
+                noted.call_once(|| self.index.rely_on_packs(packs));
                 self.index.rely_on(root)
             }
-            list @ ChunkList::Indirect { .. } => match &self.walker {
+            (list @ ChunkList::Indirect { .. }, None) => match &self.walker {
                 None => false,
                 Some((runtime, reader)) => runtime.block_on(async {
                     let mut chunks = reader.chunks(list, content.stored_length());
@@ -351,7 +356,7 @@ impl LastTree {
     }
 
     /// Makes the file valid, now that the snapshot is stored; `started` is when its run began, whatever it is dated. Failing only costs the next run time.
-    pub(super) fn keep(mut self, snapshot: &Snapshot, started: Timestamp, segments: &BTreeSet<SegmentId>) {
+    pub(super) fn keep(mut self, snapshot: &Snapshot, started: Timestamp, known: &Known) {
         let Some((temporary, mut file)) = self.file.take() else { return };
         let mut header = Vec::with_capacity(HEADER_LEN);
         header.extend_from_slice(MARK);
@@ -361,12 +366,12 @@ impl LastTree {
         for number in [snapshot.counts.entries(), snapshot.counts.bytes, self.leaves_len] {
             header.extend_from_slice(&number.to_le_bytes());
         }
-        let segments: Vec<u8> = segments.iter().flat_map(|segment| segment.0).collect();
-        let sum = header_sum(&header, &segments);
+        let known = known.encode();
+        let sum = header_sum(&header, &known);
         header.extend_from_slice(&sum);
         debug_assert_eq!(header.len(), HEADER_LEN);
         let written = file
-            .write_all(&segments)
+            .write_all(&known)
             .and_then(|()| file.flush())
             .and_then(|()| std::os::unix::fs::FileExt::write_all_at(file.get_ref(), &header, 0));
         if written.is_ok() {
@@ -375,8 +380,35 @@ impl LastTree {
     }
 }
 
-fn header_sum(header: &[u8], segments: &[u8]) -> [u8; SUM_LEN] {
-    checksum(&[header, segments].concat())
+fn header_sum(header: &[u8], known: &[u8]) -> [u8; SUM_LEN] {
+    checksum(&[header, known].concat())
+}
+
+/// What a run knew of the store when it made its snapshot.
+pub(super) struct Known {
+    /// The index segments.
+    pub(super) segments: BTreeSet<SegmentId>,
+    /// The packs that the snapshot needs, and perhaps some more.
+    pub(super) packs: Vec<PackId>,
+}
+
+impl Known {
+    fn encode(&self) -> Vec<u8> {
+        let count = (self.segments.len() as u64).to_le_bytes();
+        let ids = self.segments.iter().map(|id| id.0).chain(self.packs.iter().map(|id| id.0));
+        count.into_iter().chain(ids.flatten()).collect()
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let (count, ids) = bytes.split_first_chunk::<8>()?;
+        let segments_len = usize::try_from(u64::from_le_bytes(*count)).ok()?.checked_mul(SegmentId::LEN)?;
+        let (segments, packs) = ids.split_at_checked(segments_len)?;
+        let id = |id: &[u8]| <[u8; 16]>::try_from(id).expect("16 bytes");
+        Some(Self {
+            segments: segments.chunks_exact(16).map(|bytes| SegmentId(id(bytes))).collect(),
+            packs: packs.chunks_exact(16).map(|bytes| PackId(id(bytes))).collect(),
+        })
+    }
 }
 
 /// Stores nodes with the writer, and leaves also in the file for the next run.
@@ -415,9 +447,9 @@ struct LocalHeader {
     bytes: u64,
 }
 
-/// Opens the file of a last tree: what it is of, the index segments known then, and its leaves. One that is not as it was
+/// Opens the file of a last tree: what it is of, what was known of the store then, and its leaves. One that is not as it was
 /// written gives `None`.
-fn open_local(path: &std::path::Path) -> Option<(LocalHeader, BTreeSet<SegmentId>, Take<BufReader<File>>)> {
+fn open_local(path: &std::path::Path) -> Option<(LocalHeader, Known, Take<BufReader<File>>)> {
     let mut file = File::open(path).ok()?;
     let mut header = [0; HEADER_LEN];
     file.read_exact(&mut header).ok()?;
@@ -426,19 +458,18 @@ fn open_local(path: &std::path::Path) -> Option<(LocalHeader, BTreeSet<SegmentId
     }
     let number = |at: usize| u64::from_le_bytes(header[at..at + 8].try_into().expect("8 bytes"));
     let leaves_len = number(73);
-    let mut segments = Vec::new();
+    let mut known = Vec::new();
     file.seek(SeekFrom::Start(leaves_len.checked_add(HEADER_LEN as u64)?)).ok()?;
-    (&mut file).take(SEGMENT_BYTES_MAX).read_to_end(&mut segments).ok()?;
-    if header_sum(&header[..HEADER_LEN - SUM_LEN], &segments) != header[HEADER_LEN - SUM_LEN..] {
+    (&mut file).take(KNOWN_BYTES_MAX).read_to_end(&mut known).ok()?;
+    if header_sum(&header[..HEADER_LEN - SUM_LEN], &known) != header[HEADER_LEN - SUM_LEN..] {
         return None;
     }
     let snapshot = SnapshotId::from_object_name(std::str::from_utf8(&header[8..41]).ok()?)?;
     let started = Timestamp { seconds: number(41).cast_signed(), nanos: u32::try_from(number(49)).ok()? };
     let header = LocalHeader { snapshot, started, entries: number(57), bytes: number(65) };
-    let segments = segments.chunks_exact(SegmentId::LEN).map(|id| SegmentId(id.try_into().expect("16 bytes")));
-    let segments = segments.collect();
+    let known = Known::decode(&known)?;
     file.seek(SeekFrom::Start(HEADER_LEN as u64)).ok()?;
-    Some((header, segments, BufReader::with_capacity(1 << 18, file).take(leaves_len)))
+    Some((header, known, BufReader::with_capacity(1 << 18, file).take(leaves_len)))
 }
 
 /// Reads the next leaf; `None` at the end and at the first damage, after which everything counts as changed.

@@ -36,8 +36,6 @@ struct Relied {
     packs: HashSet<PackId>,
     /// Those of them that this run stored: the store said that they are durable.
     own: HashSet<PackId>,
-    /// Chunk lists were taken over unread, so any pack may be needed.
-    all: bool,
 }
 
 impl Reliance {
@@ -58,14 +56,8 @@ impl Reliance {
         self.0.read().expect("no panic while held").own.contains(&pack)
     }
 
-    fn add_all(&self) {
-        self.0.write().expect("no panic while held").all = true;
-    }
-
-    /// Returns the packs relied upon; `None` stands for all.
-    fn packs(&self) -> Option<HashSet<PackId>> {
-        let relied = self.0.read().expect("no panic while held");
-        (!relied.all).then(|| relied.packs.clone())
+    fn packs(&self) -> HashSet<PackId> {
+        self.0.read().expect("no panic while held").packs.clone()
     }
 }
 
@@ -139,9 +131,16 @@ impl Index {
         })
     }
 
-    /// Notes that any pack may be needed, because chunk lists are taken over unread.
-    pub fn rely_on_all(&self) {
-        self.reliance.add_all();
+    /// Notes that the snapshot may need any of `packs`, because chunk lists that lie in them are taken over unread.
+    pub fn rely_on_packs(&self, packs: &[PackId]) {
+        packs.iter().for_each(|pack| self.reliance.add(*pack));
+    }
+
+    /// Returns the packs relied upon, those that this run stored among them, in order.
+    pub fn relied_packs(&self) -> Vec<PackId> {
+        let mut packs: Vec<_> = self.reliance.packs().into_iter().collect();
+        packs.sort_unstable();
+        packs
     }
 
     /// Returns the packs relied upon, those that this run stored among them, that are not there any more.
@@ -157,11 +156,9 @@ impl Index {
         with_doomed: bool,
         monitor: &dyn Monitor,
     ) -> Result<LostPacks, IndexError> {
+        let relied = self.reliance.packs();
         let mut needed = self.pack_sizes();
-        match self.reliance.packs() {
-            Some(relied) => needed.retain(|(pack, _)| relied.contains(pack)),
-            None => needed.retain(|(pack, _)| !self.unreliable.contains(pack)),
-        }
+        needed.retain(|(pack, _)| relied.contains(pack));
         let mut lost = LostPacks::default();
         if with_doomed {
             let doomed = doomed_packs(repository, monitor).await?;
