@@ -210,6 +210,11 @@ pub trait Monitor: Send + Sync {
     /// Reports something wrong with one entry or object.
     fn problem(&self, problem: Problem);
 
+    /// Reports something wrong that may be wrong with many entries, for the same `cause`, which says so of any of them.
+    fn problem_of_many(&self, problem: Problem, _cause: &str) {
+        self.problem(problem);
+    }
+
     /// Says what becomes of an entry of the source. Who does not list entries leaves it out.
     fn entry(&self, _path: &[u8], _what: EntryEvent) {}
 
@@ -335,6 +340,11 @@ impl Monitor for Tally {
     fn problem(&self, problem: Problem) {
         self.problems.lock().expect("no panic while held").add(problem.clone());
         self.monitor.problem(problem);
+    }
+
+    fn problem_of_many(&self, problem: Problem, cause: &str) {
+        self.problems.lock().expect("no panic while held").add(problem.clone());
+        self.monitor.problem_of_many(problem, cause);
     }
 
     fn entry(&self, path: &[u8], what: EntryEvent) {

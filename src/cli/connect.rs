@@ -1,7 +1,7 @@
 //! Global flags, and opening what they name: the store, the repository, the monitor.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crate::cli::exit::usage;
@@ -39,7 +39,7 @@ pub struct GlobalArgs {
     /// Print nothing but errors
     #[arg(long, short, global = true, conflicts_with_all = ["verbose", "progress"])]
     pub quiet: bool,
-    /// Print each step; twice: each entry that is backed up, as new, changed or unchanged
+    /// Print each step, and each problem when it comes; twice: each entry that is backed up, as new, changed or unchanged
     #[arg(long, short, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
     /// How progress is shown, on standard error
@@ -63,6 +63,8 @@ pub struct GlobalArgs {
     /// Certificates (PEM) to trust for the store instead of the system's
     #[arg(long, global = true, env = "COFFRE_CA_FILE", value_name = "FILE")]
     pub ca_file: Option<PathBuf>,
+    #[arg(skip)]
+    monitor: OnceLock<Arc<ConsoleMonitor>>,
 }
 
 impl GlobalArgs {
@@ -81,15 +83,25 @@ impl GlobalArgs {
         Ok(text.parse::<Location>()?)
     }
 
-    /// Makes the monitor that fits the output wanted and the terminal at hand.
+    /// Returns the monitor that fits the output wanted and the terminal at hand; there is one for all that a command does.
     pub fn monitor(&self) -> Arc<ConsoleMonitor> {
-        Arc::new(ConsoleMonitor::start(Shown {
-            style: Style::choose(self.progress, self.quiet),
-            quiet: self.quiet,
-            steps: self.verbose > 0,
-            entries: self.verbose > 1,
-            json: self.json,
-        }))
+        let start = || {
+            Arc::new(ConsoleMonitor::start(Shown {
+                style: Style::choose(self.progress, self.quiet),
+                quiet: self.quiet,
+                steps: self.verbose > 0,
+                entries: self.verbose > 1,
+                json: self.json,
+            }))
+        };
+        self.monitor.get_or_init(start).clone()
+    }
+
+    /// Shows nothing more, and tells what problems were not told yet; however a command ended.
+    pub fn end_showing(&self) {
+        if let Some(monitor) = self.monitor.get() {
+            monitor.finish();
+        }
     }
 
     /// Opens the store.

@@ -9,7 +9,7 @@ use crate::cli::{output, topics};
 /// Name of the argument that is a command or a topic.
 pub const ARGUMENT: &str = "about";
 /// Widest line of a page.
-const WIDEST: u16 = 100;
+const WIDEST: usize = 100;
 
 /// Flags of `help`.
 #[derive(Debug, clap::Args)]
@@ -32,7 +32,7 @@ pub fn run(mut program: Command, args: &Args) -> Fallible<Exit> {
         return output::print(program.render_help().to_string().as_bytes());
     };
     if let Some(page) = topics::page(about, &program) {
-        return output::print(page.text(usize::from(output::width().min(WIDEST))).as_bytes());
+        return output::print(page.text(output::width().min(WIDEST)).as_bytes());
     }
     match program.find_subcommand_mut(about).filter(|verb| !verb.is_hide_set()) {
         Some(verb) => output::print(verb.render_help().to_string().as_bytes()),

@@ -1,5 +1,7 @@
-//! A command line that cannot be understood: clap's words, as an object where that is wanted, and for commands that other
-//! programs have, what they are called here.
+//! A command line that cannot be understood: what is wrong with it and what to try, in the form of every other error.
+//!
+//! The words are clap's, but where it would only name a placeholder: what a command needs, and what commands of other programs
+//! are called here.
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
@@ -40,27 +42,65 @@ const ELSEWHERE: [(&[&str], &str); 18] = [
     ),
 ];
 
+/// Commands that need something: the command, what it asks for, and how it is typed.
+const NEEDED: [(&str, &str, &str); 6] = [
+    (
+        "restore",
+        "what is to be restored? Name a snapshot, and where to",
+        "`coffre restore latest --target DIR`, or `coffre restore latest --into-postgres URL`; `coffre snapshots` lists what \
+         there is",
+    ),
+    ("ls", "of which snapshot?", "`coffre ls latest`; `coffre snapshots` lists what there is"),
+    (
+        "dump",
+        "which file, stream or directory is to be written?",
+        "`coffre dump latest:PATH`; `coffre ls -R latest` lists what there is",
+    ),
+    ("find", "what is to be found?", "`coffre find NAME`, or a pattern such as `coffre find '*.conf'`"),
+    ("diff", "which two snapshots are to be compared?", "`coffre diff EARLIER LATER`; `coffre snapshots` lists what there is"),
+    ("completions", "for which shell?", "`coffre completions bash`, `coffre completions zsh` or `coffre completions fish`"),
+];
+
 /// Prints why a command line cannot be understood, or the help that it asked for.
 pub fn print(error: &clap::Error, json: bool) -> Exit {
-    if !error.use_stderr() {
-        // Help and version are output like any other.
+    if !error.use_stderr() || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
         let _ = error.print();
-        return Exit::Done;
+        // Help and version are output like any other.
+        return if error.use_stderr() { Exit::Usage } else { Exit::Done };
     }
-    let known = unknown_command(error).and_then(|name| Some((name, in_place_of(name)?)));
-    match known {
-        Some((name, instead)) => {
-            report::print_parts(&[format!("there is no command `{name}`")], Some(instead), Exit::Usage, json)
-        }
-        None if json => {
-            let (message, hint) = in_words(&error.render().to_string());
-            report::print_parts(&[message], hint.as_deref(), Exit::Usage, json);
-        }
-        None => {
-            let _ = error.print();
-        }
-    }
+    let (message, hint) = told(error);
+    report::print_parts(&[message], hint.as_deref(), Exit::Usage, json);
     Exit::Usage
+}
+
+/// Says what is wrong and what to try.
+fn told(error: &clap::Error) -> (String, Option<String>) {
+    if let Some((name, instead)) = unknown_command(error).and_then(|name| Some((name, in_place_of(name)?))) {
+        return (format!("there is no command `{name}`"), Some(instead.to_owned()));
+    }
+    if error.kind() == ErrorKind::MissingSubcommand {
+        return ("which command?".into(), Some("`coffre help` lists them".into()));
+    }
+    let command = command_meant(error);
+    if let Some(ContextValue::Strings(missing)) = error.get(ContextKind::InvalidArg)
+        && error.kind() == ErrorKind::MissingRequiredArgument
+    {
+        let needed = NEEDED.iter().find(|(name, ..)| Some(*name) == command.as_deref());
+        match needed.filter(|_| missing.iter().all(|argument| argument.starts_with('<'))) {
+            Some((_, question, typed)) => return ((*question).to_owned(), Some((*typed).to_owned())),
+            None => return (format!("what is given needs {} as well", missing.join(" and ")), None),
+        }
+    }
+    let (message, tips) = in_words(&error.render().to_string());
+    (message, tips.or_else(|| command.map(|command| format!("`coffre {command} --help` tells what it takes"))))
+}
+
+/// Returns the command that the usage line of an error is about.
+fn command_meant(error: &clap::Error) -> Option<String> {
+    let Some(ContextValue::StyledStr(usage)) = error.get(ContextKind::Usage) else { return None };
+    let usage = usage.to_string();
+    let word = usage.split_whitespace().nth(2)?;
+    word.starts_with(|first: char| first.is_ascii_lowercase()).then(|| word.to_owned())
 }
 
 fn unknown_command(error: &clap::Error) -> Option<&str> {
@@ -97,6 +137,22 @@ mod tests {
         assert_eq!(said.1.as_deref(), Some("a similar argument exists: '--path'"));
         let several = "error: the following arguments were not provided:\n  --a\n  --b\n\nUsage: x\n";
         assert_eq!(in_words(several), ("the following arguments were not provided: --a --b".into(), None));
+    }
+
+    #[test]
+    fn every_command_that_needs_something_asks_for_it() {
+        use clap::CommandFactory;
+        let command = crate::cli::Cli::command();
+        for verb in command.get_subcommands().filter(|verb| verb.get_arguments().any(clap::Arg::is_required_set)) {
+            let error = command.clone().try_get_matches_from(["coffre", verb.get_name()]).expect_err("it lacks something");
+            let (message, hint) = told(&error);
+            assert!(message.contains('?'), "{message}");
+            assert!(hint.is_some_and(|hint| hint.starts_with(&format!("`coffre {} ", verb.get_name()))), "{message}");
+        }
+        let error = command.clone().try_get_matches_from(["coffre", "restore", "x", "--yes"]).expect_err("not alone");
+        assert_eq!(told(&error), ("what is given needs --delete as well".into(), None));
+        let error = command.clone().try_get_matches_from(["coffre", "ls", "--wat"]).expect_err("unknown");
+        assert_eq!(told(&error).1.as_deref(), Some("`coffre ls --help` tells what it takes"));
     }
 
     #[test]

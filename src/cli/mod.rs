@@ -12,6 +12,7 @@ use crate::cli::failure::Fallible;
 mod advice;
 pub mod allocator;
 mod backup;
+mod causes;
 mod complete;
 mod completions;
 mod connect;
@@ -21,6 +22,7 @@ mod dump;
 mod exit;
 mod failure;
 mod find;
+mod findings;
 mod help;
 mod init;
 mod kit;
@@ -123,7 +125,10 @@ pub async fn run(arguments: Vec<OsString>) -> Exit {
         Err(error) => return mistakes::print(&error, json),
     };
     let only_shows = cli.verb.only_shows();
-    let exit = match dispatch(cli, commands).await {
+    let Cli { global, verb } = cli;
+    let done = dispatch(&global, verb, commands).await;
+    global.end_showing();
+    let exit = match done {
         Ok(exit) => exit,
         Err(failure) => report::print(&failure, json),
     };
@@ -141,9 +146,8 @@ impl Verb {
     }
 }
 
-async fn dispatch(cli: Cli, commands: Vec<streams::Command>) -> Fallible<Exit> {
-    let global = &cli.global;
-    match cli.verb {
+async fn dispatch(global: &GlobalArgs, verb: Verb, commands: Vec<streams::Command>) -> Fallible<Exit> {
+    match verb {
         Verb::Init(args) => init::run(global, args).await,
         Verb::Backup(args) => backup::run(global, args, commands).await,
         Verb::Restore(args) => restore::run(global, args).await,

@@ -1,9 +1,8 @@
 //! Standard output: tables, JSON lines, and a pipe that closes early. Standard error: lines that nobody may be there to read.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
+use std::os::fd::AsFd;
 use std::sync::OnceLock;
-
-use comfy_table::{CellAlignment, ContentArrangement, Table};
 
 use crate::cli::exit::Exit;
 use crate::cli::failure::Fallible;
@@ -78,42 +77,29 @@ pub fn line(text: &str) {
     write(format!("{text}\n").as_bytes());
 }
 
-/// Makes a table without lines; the columns numbered in `right` are aligned right.
-pub fn table(headings: &[&str], right: &[usize]) -> Table {
-    let mut table = Table::new();
-    table.load_style(comfy_table::presets::NOTHING);
-    // In a pipe nothing is wrapped.
-    let arrangement =
-        if io::stdout().is_terminal() { ContentArrangement::Dynamic } else { ContentArrangement::Disabled };
-    table.set_content_arrangement(arrangement);
-    table.set_header(headings.iter().map(|heading| heading.to_uppercase()));
-    for (at, column) in table.column_iter_mut().enumerate() {
-        column.set_padding((0, 2));
-        if right.contains(&at) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-    }
-    table
-}
-
-/// Returns the columns of the terminal, or 80.
-pub fn width() -> u16 {
-    Table::new().width().unwrap_or(80)
+/// Returns the columns of the terminal that standard output is, or 80.
+pub fn width() -> usize {
+    columns(io::stdout()).unwrap_or(80)
 }
 
 /// Returns the columns that a table may take: those of the terminal, or of COLUMNS; in a pipe as many as it needs.
 pub fn wanted_width() -> Option<usize> {
-    if io::stdout().is_terminal() {
-        return Some(usize::from(width()));
-    }
-    std::env::var("COLUMNS").ok()?.parse().ok().filter(|&columns| columns > 0)
+    wanted(io::stdout())
 }
 
-/// Writes a table, without spaces at the ends of its lines.
-pub fn print_table(table: &Table) {
-    for row in table.lines() {
-        line(row.trim_end());
-    }
+
+/// Returns the columns that a line on standard error may take, in the same way.
+pub fn wanted_error_width() -> Option<usize> {
+    wanted(io::stderr())
+}
+
+fn wanted(stream: impl AsFd) -> Option<usize> {
+    columns(stream).or_else(|| std::env::var("COLUMNS").ok()?.parse().ok()).filter(|&columns| columns > 0)
+}
+
+fn columns(terminal: impl AsFd) -> Option<usize> {
+    let size = rustix::termios::tcgetwinsize(terminal).ok()?;
+    (size.ws_col > 0).then_some(usize::from(size.ws_col))
 }
 
 /// Returns the type letter and permissions of an entry as `ls -l` shows them.

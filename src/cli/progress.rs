@@ -1,6 +1,7 @@
 //! Showing what an operation does, on standard error: a bar on a terminal, a line a minute elsewhere, objects, or nothing.
 //!
-//! Problems with single entries are results: with `--json` they go to standard output with the others. Whatever cannot be
+//! Problems with single entries are results: with `--json` they go to standard output with the others, one object each; a person
+//! is told them at the end, cause by cause, or with `-v` one by one as they come. Whatever cannot be
 //! written is dropped: a full or closed standard error ends no operation.
 
 use std::io::IsTerminal;
@@ -13,6 +14,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
 
 use crate::cancel::Cancel;
+use crate::cli::causes::{self, Causes};
 use crate::cli::output;
 use crate::model::path::display_bytes;
 use crate::model::units::ByteSize;
@@ -80,7 +82,7 @@ pub struct Shown {
     pub style: Style,
     /// Whether notes are left out.
     pub quiet: bool,
-    /// Whether each step is named.
+    /// Whether each step is named, and each problem when it comes.
     pub steps: bool,
     /// Whether each entry of a source is listed, with what became of it.
     pub entries: bool,
@@ -105,6 +107,8 @@ struct State {
     reading: String,
     totals: Totals,
     problems: u64,
+    /// Problems that are not told yet.
+    untold: Causes,
     /// Bytes and time a moment ago, and the smoothed rate in bytes a second.
     rate_from: Option<(Instant, u64)>,
     rate: f64,
@@ -163,6 +167,11 @@ impl ConsoleMonitor {
         &self.shared.counters
     }
 
+    /// Tells whether notes are told at all.
+    pub fn hears_notes(&self) -> bool {
+        !self.shared.shown.quiet
+    }
+
     /// Says something to the user, beside the bar.
     pub fn note(&self, text: &str) {
         match (self.shared.shown.quiet, self.shared.shown.style) {
@@ -196,7 +205,8 @@ impl ConsoleMonitor {
         Asking(&self.shared)
     }
 
-    /// Stops showing and removes the bar, before a result is printed. Doing so twice is harmless.
+    /// Stops showing, removes the bar and tells what problems there were, before a result is printed. Doing so again tells those
+    /// that came since.
     pub fn finish(&self) {
         self.shared.ended.store(true, Ordering::Relaxed);
         self.shared.wake.notify_all();
@@ -205,6 +215,8 @@ impl ConsoleMonitor {
             let _ = ticker.join();
         }
         self.shared.bar.finish_and_clear();
+        let untold = self.shared.state().untold.take(output::wanted_error_width());
+        untold.iter().for_each(|line| output::say(line));
     }
 }
 
@@ -221,6 +233,12 @@ impl Drop for Asking<'_> {
         if !self.0.ended.load(Ordering::Relaxed) {
             self.0.bar.reset();
         }
+    }
+}
+
+impl std::fmt::Debug for ConsoleMonitor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ConsoleMonitor").field("shown", &self.shared.shown).finish_non_exhaustive()
     }
 }
 
@@ -395,12 +413,23 @@ impl Monitor for ConsoleMonitor {
     }
 
     fn problem(&self, problem: Problem) {
+        let cause = problem.message.clone();
+        self.problem_of_many(problem, &cause);
+    }
+
+    fn problem_of_many(&self, problem: Problem, cause: &str) {
         self.shared.state().problems += 1;
         if self.shared.shown.json {
             let problem = json!({ "event": "problem", "kind": problem.kind.name(), "subject": problem.subject, "message": problem.message });
             return self.shared.beside(|| output::json(&problem));
         }
-        self.shared.above(&problem.to_string());
+        let at_once = match self.shared.shown.steps {
+            true => Some(problem),
+            false => self.shared.state().untold.add(problem, cause),
+        };
+        if let Some(problem) = at_once {
+            self.shared.above(&causes::one(&problem, output::wanted_error_width()).join("\n"));
+        }
     }
 
     fn waiting(&self, waiting: Option<Waiting<'_>>) {

@@ -171,6 +171,7 @@ pub async fn run(global: &GlobalArgs, args: Args) -> Fallible<Exit> {
         let further = RestoreOptions { only, find_extras: false, ..options };
         report.add(restore(repository, further, monitor.clone(), cancel).await?);
     }
+    monitor.finish();
     if global.json {
         output::json(&restore_report::json(&report, removed, args.dry_run, monitor.elapsed()));
     } else if !global.quiet {

@@ -13,6 +13,7 @@ use crate::cli::failure::{Context, Fallible};
 use crate::cli::progress::ConsoleMonitor;
 use crate::cli::select::{self, FilterArgs};
 use crate::cli::signals::cancel_on_signals;
+use crate::cli::table::{self, Column};
 use crate::cli::{output, question, report};
 use crate::database::postgres::MAINTENANCE;
 use crate::database::url::Engine;
@@ -21,7 +22,7 @@ use crate::model::path::EntryPath;
 use crate::model::units::ByteSize;
 use crate::ops::open_reader;
 use crate::ops::restore_database::{
-    Choice, DatabaseTarget, Plan, RestoreDatabaseError, RestoreDatabaseOptions, RestoreDatabaseReport, apply, plan,
+    Choice, DatabasePlan, DatabaseTarget, Plan, RestoreDatabaseError, RestoreDatabaseOptions, RestoreDatabaseReport, apply, plan,
 };
 use crate::progress::{Monitor, chain};
 use crate::store::OpenMode;
@@ -248,22 +249,28 @@ fn show(plan: &Plan, json: bool) {
         }));
         return;
     }
-    let mut table = output::table(&["database", "becomes", "dump", "streams", "dumped from"], &[2, 3]);
-    for database in &plan.databases {
+    const COLUMNS: [Column; 5] = [
+        Column::text("DATABASE"),
+        Column::text("BECOMES"),
+        Column::right("DUMP"),
+        Column::right("STREAMS"),
+        Column::text("DUMPED FROM"),
+    ];
+    let row = |database: &DatabasePlan| {
         let exists = match (database.exists, database.is_untouched) {
             (false, _) => "",
             (true, false) => " (exists)",
             (true, true) => " (exists, empty)",
         };
-        table.add_row([
+        vec![
             database.source.clone(),
             format!("{}{exists}", database.name),
             ByteSize(database.stream_bytes()).to_string(),
             database.streams.len().to_string(),
             database.fact(crate::database::fact::SERVER_VERSION).unwrap_or("-").to_owned(),
-        ]);
-    }
-    output::print_table(&table);
+        ]
+    };
+    table::print(&COLUMNS, &plan.databases.iter().map(row).collect::<Vec<_>>());
     output::line(&format!("server     version {}", plan.server_version));
     let free = plan.free_bytes.map_or_else(|| "unknown".to_owned(), |free| ByteSize(free).to_string());
     output::line(&format!("room       about {} needed, {free} free", ByteSize(plan.needed_bytes)));

@@ -112,8 +112,7 @@ fn lines(report: &RestoreReport, removed: u64, dry_run: bool, elapsed: Duration)
         });
     }
     if !report.damaged.is_empty() {
-        lines.push(format!("{} could NOT be restored whole:", output::count(report.damaged.len() as u64, "file")));
-        lines.extend(report.damaged.iter().map(|path| format!("  {path}")));
+        lines.push(format!("{} could NOT be restored whole", output::count(report.damaged.len() as u64, "file")));
     }
     lines.push(format!("duration {}", output::duration(elapsed)));
     lines

@@ -1,6 +1,9 @@
 //! Naming snapshots and paths in them: `ID[:PATH]`, `latest`, and what narrows it; finding the snapshot that is meant.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+
+use futures::stream::StreamExt;
 
 use crate::cli::exit::usage;
 use crate::cli::failure::Fallible;
@@ -42,7 +45,13 @@ impl FilterArgs {
     }
 }
 
-/// Finds the snapshot that `text` means, and says when `latest` is not what it seems because a clock is or was wrong.
+/// Snapshots that are looked at for other hosts and jobs when `latest` was chosen. They come from the cache where it has them.
+const LOOKED_AT: usize = 32;
+/// Other hosts and jobs that are named; beyond them their number.
+const OTHERS_NAMED: usize = 3;
+
+/// Finds the snapshot that `text` means, and says when `latest` is not what it seems: because a clock is or was wrong, or
+/// because other hosts and jobs have snapshots as well.
 pub async fn find(
     repository: &Arc<Repository>,
     text: &str,
@@ -50,11 +59,54 @@ pub async fn find(
     monitor: &ConsoleMonitor,
 ) -> Result<Snapshot, SnapshotError> {
     let now = Clock::System.now();
-    let Choice { snapshot, ahead } = repository.choose_snapshot(text, filter, now).await?;
+    let Choice { snapshot, ahead, mut besides } = repository.choose_snapshot(text, filter, now).await?;
     if let Some(warning) = about_clocks(&snapshot, &ahead, now) {
         monitor.warn(&warning);
     }
+    if monitor.hears_notes() && !filter.names_one_series() {
+        let recent = besides.split_off(besides.len().saturating_sub(LOOKED_AT));
+        let seen: Vec<_> = repository.listed_snapshots(recent).collect().await;
+        // One that cannot be opened is told by those that need it.
+        let fitting = seen.into_iter().filter_map(|(_, seen)| seen.ok()).filter(|seen| filter.accepts(seen));
+        if let Some(note) = about_others(&snapshot, &fitting.collect::<Vec<_>>()) {
+            monitor.note(&note);
+        }
+    }
     Ok(snapshot)
+}
+
+/// Says which snapshot `latest` is and what else there is, if others than its host and job have any.
+fn about_others(chosen: &Snapshot, seen: &[Snapshot]) -> Option<String> {
+    let series = |it: &Snapshot| (it.host.clone(), it.job.clone());
+    let mut others: BTreeMap<(String, String), Timestamp> = BTreeMap::new();
+    for other in seen.iter().filter(|other| series(other) != series(chosen)) {
+        let newest = others.entry(series(other)).or_insert(other.started);
+        *newest = (*newest).max(other.started);
+    }
+    if others.is_empty() {
+        return None;
+    }
+    let name = |host: &str, job: &str| match job {
+        "" => format!("host {host} without a job"),
+        job => format!("host {host}, job {job}"),
+    };
+    let count = others.len();
+    let mut others: Vec<_> = others.into_iter().collect();
+    // The newest first.
+    others.sort_by_key(|(_, newest)| std::cmp::Reverse(*newest));
+    let named = others.iter().take(OTHERS_NAMED);
+    let mut told: Vec<String> =
+        named.map(|((host, job), newest)| format!("{}, {}", name(host, job), newest.local_minute())).collect();
+    if count > OTHERS_NAMED {
+        told.push(format!("and {} more", count - OTHERS_NAMED));
+    }
+    Some(format!(
+        "`latest` is {} of {}, {}; others fit as well: {} (--host and --job choose)",
+        chosen.id.short(),
+        name(&chosen.host, &chosen.job),
+        chosen.started.local_minute(),
+        told.join("; ")
+    ))
 }
 
 /// Returns the snapshots that `filter` accepts, the oldest first, and what is told of those that are damaged.

@@ -215,7 +215,7 @@ fn print(snapshots: &[Snapshot], is_compact: bool) {
         ]
     };
     let rows: Vec<Vec<String>> = snapshots.iter().map(row).collect();
-    table::lines(&COLUMNS, &rows, output::wanted_width()).iter().for_each(|line| output::line(line));
+    table::print(&COLUMNS, &rows);
     let zones: BTreeSet<String> = snapshots.iter().map(|snapshot| snapshot.started.local_zone()).collect();
     let zones = zones.into_iter().collect::<Vec<_>>().join(" and ");
     output::line(&format!("{}; times in {zones}", output::count(snapshots.len() as u64, "snapshot")));

@@ -6,10 +6,13 @@ use crate::cli::connect::GlobalArgs;
 use crate::cli::exit::Exit;
 use crate::cli::failure::Fallible;
 use crate::cli::output;
+use crate::cli::table::{self, Column};
 use crate::model::outcome::Ended;
 use crate::model::units::ByteSize;
-use crate::ops::stats::stats;
+use crate::ops::stats::{KindStats, stats};
 use crate::store::OpenMode;
+
+const COLUMNS: [Column; 3] = [Column::left("OBJECTS"), Column::right("NUMBER"), Column::right("BYTES")];
 
 pub async fn run(global: &GlobalArgs) -> Fallible<Exit> {
     let monitor = global.monitor();
@@ -53,13 +56,11 @@ pub async fn run(global: &GlobalArgs) -> Fallible<Exit> {
     output::line(&format!("deduplicated   {unique} in {}{saved}", output::count(report.chunks, "chunk")));
     let saved = times(report.unique_bytes, report.stored_bytes);
     output::line(&format!("stored         {}{saved}", ByteSize(report.stored_bytes)));
-    let mut table = output::table(&["objects", "number", "bytes"], &[1, 2]);
-    for kind in &report.kinds {
-        let name = kind_name(kind.kind).to_owned();
-        table.add_row([name, output::grouped(kind.objects), ByteSize(kind.bytes).to_string()]);
-    }
     output::line("");
-    output::print_table(&table);
+    let row = |kind: &KindStats| {
+        vec![kind_name(kind.kind).to_owned(), output::grouped(kind.objects), ByteSize(kind.bytes).to_string()]
+    };
+    table::print(&COLUMNS, &report.kinds.iter().map(row).collect::<Vec<_>>());
     report.unreadable.iter().for_each(|why| output::say(why));
     Ok(report.outcome().into())
 }

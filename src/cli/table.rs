@@ -3,6 +3,8 @@
 
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
+use crate::cli::output;
+
 /// Columns between two cells.
 const GAP: usize = 2;
 /// What a cell that may be cut keeps at least, with its `…`.
@@ -33,8 +35,13 @@ impl Column {
     }
 }
 
+/// Writes a table to standard output, as wide as may be.
+pub fn print(columns: &[Column], rows: &[Vec<String>]) {
+    lines(columns, rows, output::wanted_width()).iter().for_each(|line| output::line(line));
+}
+
 /// Returns the lines of a table, the first of which is the headings; without `width` nothing is cut.
-pub fn lines(columns: &[Column], rows: &[Vec<String>], width: Option<usize>) -> Vec<String> {
+fn lines(columns: &[Column], rows: &[Vec<String>], width: Option<usize>) -> Vec<String> {
     let longest = |at: usize| rows.iter().map(|row| row[at].width()).max().unwrap_or(0);
     let kept: Vec<usize> = (0..columns.len()).filter(|&at| longest(at) > 0).collect();
     let mut widths: Vec<usize> = kept.iter().map(|&at| longest(at).max(columns[at].heading.width())).collect();

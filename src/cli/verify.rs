@@ -1,6 +1,5 @@
 //! `coffre verify`
 
-use std::collections::{BTreeSet, HashSet};
 use std::time::Duration;
 
 use serde_json::json;
@@ -8,7 +7,7 @@ use serde_json::json;
 use crate::cli::connect::GlobalArgs;
 use crate::cli::exit::Exit;
 use crate::cli::failure::{Failure, Fallible};
-use crate::cli::output;
+use crate::cli::{findings, output};
 use crate::cli::signals::cancel_on_signals;
 use crate::model::outcome::Ended;
 use crate::model::time::Clock;
@@ -54,7 +53,7 @@ pub async fn run(global: &GlobalArgs, args: Args) -> Fallible<Exit> {
         }
         output::json(&summary_json(&about, &report, monitor.elapsed()));
     } else {
-        print_findings(&report.findings);
+        findings::print(&report.findings, global.verbose > 0);
         if !global.quiet {
             print_summary(&about, &report, read_data, monitor.elapsed());
         }
@@ -112,28 +111,6 @@ fn finding_json(finding: &Finding) -> serde_json::Value {
         "paths": finding.paths,
         "path_count": finding.path_count,
     })
-}
-
-/// Prints what is damaged object by object: what is wrong with it first, then once what that hits.
-fn print_findings(findings: &[Finding]) {
-    for group in findings.chunk_by(|one, next| one.object == next.object) {
-        for finding in group {
-            output::line(&format!("DAMAGED  {}: {}", finding.object, finding.problem));
-        }
-        let snapshots: BTreeSet<_> = group.iter().flat_map(|finding| &finding.snapshots).collect();
-        if !snapshots.is_empty() {
-            let ids: Vec<String> = snapshots.iter().map(|id| id.short()).collect();
-            output::line(&format!("  snapshots: {}", ids.join(" ")));
-        }
-        let mut told = HashSet::new();
-        let paths = group.iter().flat_map(|finding| &finding.paths).filter(|path| told.insert(*path));
-        paths.for_each(|path| output::line(&format!("  {path}")));
-        let listed = |finding: &Finding| finding.path_count.saturating_sub(finding.paths.len() as u64);
-        let more: u64 = group.iter().map(listed).sum();
-        if more > 0 {
-            output::line(&format!("  and {}", output::count(more, "more time")));
-        }
-    }
 }
 
 /// Says since when the data was read, over all runs.

@@ -101,6 +101,8 @@ pub struct Choice {
     /// For `latest`: those that fit, too, and are dated ahead of the present, the newest first. The chosen one is among them
     /// where there is no other.
     pub ahead: Vec<SnapshotId>,
+    /// For `latest`: those listed besides, which the conditions may or may not accept, the oldest first.
+    pub besides: Vec<SnapshotId>,
 }
 
 /// Narrows a choice of snapshots; empty conditions let everything pass.
@@ -117,6 +119,11 @@ pub struct SnapshotFilter {
 }
 
 impl SnapshotFilter {
+    /// Tells whether all that it accepts is of one host and one job.
+    pub fn names_one_series(&self) -> bool {
+        self.hosts.len() == 1 && self.jobs.len() == 1
+    }
+
     /// Tells whether a snapshot passes.
     pub fn accepts(&self, snapshot: &Snapshot) -> bool {
         let covers = |source: &[u8], path: &[u8]| {
@@ -280,7 +287,11 @@ impl Repository {
             |id: &&SnapshotId| !text.is_empty() && (id.to_string().starts_with(text) || id.object_name() == text);
         let fitting: Vec<SnapshotId> = ids.iter().filter(fitting).copied().collect();
         match fitting.as_slice() {
-            [id] => Ok(Choice { snapshot: self.listed_snapshot(*id).await?, ahead: Vec::new() }),
+            [id] => Ok(Choice {
+                snapshot: self.listed_snapshot(*id).await?,
+                ahead: Vec::new(),
+                besides: Vec::new(),
+            }),
             [] => Err(SnapshotError::Unknown(text.to_owned())),
             several => Err(SnapshotError::Ambiguous {
                 prefix: text.to_owned(),
@@ -296,6 +307,7 @@ impl Repository {
         now: Timestamp,
     ) -> Result<Choice, SnapshotError> {
         let (mut latest, mut ahead): (Option<Snapshot>, Vec<Snapshot>) = (None, Vec::new());
+        let mut besides = ids.clone();
         let mut newest = NewestFirst::of(self, ids);
         while latest.is_none()
             && let Some((id, snapshot)) = newest.next().await
@@ -315,6 +327,8 @@ impl Repository {
             }
         }
         let snapshot = latest.or_else(|| ahead.first().cloned()).ok_or(SnapshotError::NoneFits)?;
-        Ok(Choice { snapshot, ahead: ahead.iter().map(|snapshot| snapshot.id).collect() })
+        let ahead: Vec<SnapshotId> = ahead.iter().map(|snapshot| snapshot.id).collect();
+        besides.retain(|id| *id != snapshot.id && !ahead.contains(id));
+        Ok(Choice { snapshot, ahead, besides })
     }
 }

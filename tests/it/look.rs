@@ -95,3 +95,45 @@ fn snapshots_shows_those_named_and_the_newest_of_each_group() {
     let unknown = desk.run(&["snapshots", "ffffffffffff"]);
     assert!(unknown.code == 1 && unknown.err.contains("there is no snapshot"), "{unknown:?}");
 }
+
+#[test]
+fn latest_says_which_it_is_where_other_hosts_or_jobs_have_snapshots() {
+    let desk = Desk::with_repository();
+    let latest = format!("latest:{}/a.txt", desk.at("source").display());
+    let verbs: [&[&str]; 5] = [
+        &["ls", "latest"],
+        &["dump", &latest],
+        &["restore", "latest", "--target", "out", "--dry-run"],
+        &["diff", "latest", "latest"],
+        &["find", "a.txt", "--snapshot", "latest"],
+    ];
+    let done = |arguments: &[&str]| assert_eq!(desk.run(arguments).code, 0, "{arguments:?}");
+    done(&["backup", "source", "--host", "web6"]);
+    for arguments in verbs {
+        assert!(!desk.run(arguments).err.contains("others fit"), "{arguments:?}: there is one series");
+    }
+    done(&["backup", "source", "--host", "db1", "--job", "nightly"]);
+    for arguments in verbs {
+        let run = desk.run(arguments);
+        assert_eq!(run.code, 0, "{arguments:?}: {run:?}");
+        assert!(run.err.contains(" of host db1, job nightly, 20"), "{arguments:?}: {run:?}");
+        assert!(run.err.contains("others fit as well: host web6 without a job, 20"), "{arguments:?}: {run:?}");
+        assert!(run.err.contains("--host and --job choose"), "{arguments:?}: {run:?}");
+        assert!(!run.out.contains("others fit"), "{arguments:?}: {run:?}");
+        assert!(!desk.run(&[&["-q"], arguments].concat()).err.contains("others fit"), "{arguments:?}: -q");
+        for narrowed in [&["--host", "db1"][..], &["--job", "nightly"], &["--host", "web6"]] {
+            let run = desk.run(&[arguments, narrowed].concat());
+            assert!(run.code == 0 && !run.err.contains("others fit"), "{arguments:?} {narrowed:?}: {run:?}");
+        }
+    }
+    for job in ["one", "two", "three"] {
+        done(&["backup", "source", "--host", "db1", "--job", job]);
+    }
+    let run = desk.run(&["ls", "latest"]);
+    assert!(run.err.contains(" of host db1, job three, ") && run.err.contains("; and 1 more (--host"), "{run:?}");
+    let run = desk.run(&["ls", "latest", "--host", "db1"]);
+    assert!(run.err.contains("others fit as well: host db1, job ") && !run.err.contains("web6"), "{run:?}");
+    // By its id no other is meant.
+    let id = desk.json(&["snapshots", "--latest"])[0]["id"].as_str().expect("an id").to_owned();
+    assert!(!desk.run(&["ls", &id]).err.contains("others fit"));
+}

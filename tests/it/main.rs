@@ -45,6 +45,7 @@ mod store_contract;
 mod store_waits;
 mod support;
 mod systemd;
+mod told;
 mod verified;
 
 /// Runs `test` without the rights of root: on Linux each thread has credentials of its own and hands them on to those

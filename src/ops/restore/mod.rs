@@ -28,6 +28,7 @@ use crate::target::files::{FileTarget, TargetError, TargetOptions};
 
 mod compare;
 mod directories;
+mod lost;
 mod places;
 mod select;
 mod walk;

@@ -14,9 +14,9 @@ use crate::model::entry::ChunkRef;
 use crate::model::id::ChunkId;
 use crate::ops::Cancel;
 use crate::ops::restore::RestoreError;
+use crate::ops::restore::lost::Why;
 use crate::ops::restore::places::{Piece, Places};
 use crate::ops::restore::writer::{FileJob, FileWriter, Written};
-use crate::progress::chain;
 use crate::repository::index::table::Location;
 use crate::repository::reader::chunks::ChunkWalk;
 use crate::repository::reader::{ReadError, Reader};
@@ -108,7 +108,7 @@ impl Window {
                             adding.job.left.fetch_add(1, Ordering::AcqRel);
                             continue;
                         }
-                        None => (pieces, format!("chunk {} is not in the index", id.short())),
+                        None => (pieces, Why::unknown(&id)),
                     }
                 }
                 Some(Err(lost)) if !lost.error.is_damage() => return Err(RestoreError::Read(lost.error)),
@@ -120,7 +120,7 @@ impl Window {
                         pieces.extend(adding.places.take(step));
                         bytes -= u64::from(step);
                     }
-                    (pieces, chain(&lost.error))
+                    (pieces, Why::of(&lost.error))
                 }
             };
             adding.job.note_lost(&pieces, &why);

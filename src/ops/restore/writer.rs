@@ -9,10 +9,11 @@ use std::sync::{Arc, Mutex};
 
 use crate::model::entry::{Entry, LinkKey};
 use crate::model::path::display_bytes;
+use crate::ops::restore::lost::{Lost, Why};
 use crate::ops::restore::places::Piece;
 use crate::ops::restore::window::Placement;
 use crate::ops::restore::{DAMAGED_SUFFIX, RestoreError, problem};
-use crate::progress::{Counter, Monitor, Problem, chain};
+use crate::progress::{Counter, Monitor, Problem};
 use crate::repository::reader::{ReadError, Reader};
 use crate::target::files::{Cause, FileTarget, TargetError};
 use crate::target::partial::{IfTaken, PartialFile};
@@ -32,8 +33,7 @@ pub(super) struct FileJob {
 struct State {
     partial: Option<PartialFile>,
     failed: bool,
-    /// What is lost, for people.
-    lost: Vec<String>,
+    lost: Lost,
 }
 
 impl FileJob {
@@ -42,9 +42,9 @@ impl FileJob {
     }
 
     /// Notes that bytes cannot be had.
-    pub(super) fn note_lost(&self, pieces: &[Piece], why: &str) {
-        let lost = pieces.iter().map(|piece| format!("{} bytes at {} ({why})", piece.length, piece.file_offset));
-        self.state().lost.extend(lost);
+    pub(super) fn note_lost(&self, pieces: &[Piece], why: &Why) {
+        let lost = &mut self.state().lost;
+        pieces.iter().for_each(|piece| lost.add(piece.file_offset, u64::from(piece.length), why));
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
@@ -186,8 +186,9 @@ impl FileWriter {
             self.monitor.problem(Problem::missing(path.clone(), message));
         }
         if !lost.is_empty() {
-            let message = format!("restored as {path}{DAMAGED_SUFFIX} with zeros for {}", lost.join(", "));
-            self.monitor.problem(Problem::damaged(path, message));
+            let message = format!("restored as {path}{DAMAGED_SUFFIX} with zeros for {}", lost.in_full());
+            let cause = format!("restored as NAME{DAMAGED_SUFFIX} with zeros for what is lost: {}", lost.causes());
+            self.monitor.problem_of_many(Problem::damaged(path, message), &cause);
         }
     }
 
@@ -224,8 +225,8 @@ impl FileWriter {
             Err(error) if !error.is_damage() => self.stop(error),
             lost => {
                 let why = match lost {
-                    Err(error) => chain(&error),
-                    Ok(_) => format!("chunk {} has another length than its file says", placement.id.short()),
+                    Err(error) => Why::of(&error),
+                    Ok(_) => Why::told(format!("chunk {} has another length than its file says", placement.id.short())),
                 };
                 self.files[placement.file as usize].note_lost(&placement.pieces, &why);
                 self.place(placement.file, &[(Vec::new(), &[], placement.file)]);

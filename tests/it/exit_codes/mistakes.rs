@@ -113,6 +113,35 @@ fn every_file_that_is_not_what_it_should_be_is_named() {
 }
 
 #[test]
+fn a_command_that_lacks_something_asks_for_it_in_the_form_of_every_error() {
+    let desk = Desk::new();
+    for (arguments, asks) in [
+        (&["restore"][..], "what is to be restored?"),
+        (&["restore", "latest"], "where to?"),
+        (&["backup"], "what is to be backed up?"),
+        (&["ls"], "of which snapshot?"),
+        (&["dump"], "which file, stream or directory"),
+        (&["find"], "what is to be found?"),
+        (&["diff"], "which two snapshots"),
+        (&["diff", "latest"], "which two snapshots"),
+        (&["completions"], "for which shell?"),
+        (&["--repo", "x"], "which command?"),
+        (&["--repo", "", "snapshots"], "which repository?"),
+        (&["restore", "latest", "--target", "x", "--yes"], "what is given needs --delete as well"),
+        (&["snapshotz"], "unrecognized subcommand 'snapshotz'\nhint: a similar subcommand exists: 'snapshots'"),
+        (&["ls", "--wat", "latest"], "unexpected argument '--wat' found"),
+    ] {
+        let run = desk.run(arguments);
+        assert!(run.code == 2 && run.err.starts_with(&format!("error: {asks}")), "{arguments:?}: {run:?}");
+        assert!(!run.err.contains("Usage:") && run.err.lines().count() <= 2 && run.out.is_empty(), "{run:?}");
+        let objects = desk.run(&[&["--json"], arguments].concat());
+        let error: serde_json::Value = serde_json::from_str(&objects.out).expect("one object");
+        assert!(run.err.starts_with(&format!("error: {}", error["message"].as_str().expect("said"))), "{error}");
+        assert_eq!((error["exit_code"].as_i64(), objects.err.as_str()), (Some(2), ""), "{arguments:?}");
+    }
+}
+
+#[test]
 fn a_limited_upload_ends_when_it_is_asked_to() {
     let desk = Desk::with_repository();
     fs::write(desk.at("source/large"), crate::support::random_bytes(3, 8 << 20)).expect("written");
