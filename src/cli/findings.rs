@@ -154,12 +154,7 @@ mod tests {
         let told = lines(&findings, false, None);
         assert_eq!(
             told,
-            [
-                "DAMAGED  2 objects: is missing",
-                "  packs/1",
-                "  packs/3",
-                "DAMAGED  packs/2: has 3 bytes instead of 4",
-            ]
+            ["DAMAGED  2 objects: is missing", "  packs/1", "  packs/3", "DAMAGED  packs/2: has 3 bytes instead of 4",]
         );
     }
 }

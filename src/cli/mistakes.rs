@@ -57,8 +57,16 @@ const NEEDED: [(&str, &str, &str); 6] = [
         "`coffre dump latest:PATH`; `coffre ls -R latest` lists what there is",
     ),
     ("find", "what is to be found?", "`coffre find NAME`, or a pattern such as `coffre find '*.conf'`"),
-    ("diff", "which two snapshots are to be compared?", "`coffre diff EARLIER LATER`; `coffre snapshots` lists what there is"),
-    ("completions", "for which shell?", "`coffre completions bash`, `coffre completions zsh` or `coffre completions fish`"),
+    (
+        "diff",
+        "which two snapshots are to be compared?",
+        "`coffre diff EARLIER LATER`; `coffre snapshots` lists what there is",
+    ),
+    (
+        "completions",
+        "for which shell?",
+        "`coffre completions bash`, `coffre completions zsh` or `coffre completions fish`",
+    ),
 ];
 
 /// Prints why a command line cannot be understood, or the help that it asked for.
@@ -144,7 +152,8 @@ mod tests {
         use clap::CommandFactory;
         let command = crate::cli::Cli::command();
         for verb in command.get_subcommands().filter(|verb| verb.get_arguments().any(clap::Arg::is_required_set)) {
-            let error = command.clone().try_get_matches_from(["coffre", verb.get_name()]).expect_err("it lacks something");
+            let error =
+                command.clone().try_get_matches_from(["coffre", verb.get_name()]).expect_err("it lacks something");
             let (message, hint) = told(&error);
             assert!(message.contains('?'), "{message}");
             assert!(hint.is_some_and(|hint| hint.starts_with(&format!("`coffre {} ", verb.get_name()))), "{message}");

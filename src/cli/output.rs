@@ -87,7 +87,6 @@ pub fn wanted_width() -> Option<usize> {
     wanted(io::stdout())
 }
 
-
 /// Returns the columns that a line on standard error may take, in the same way.
 pub fn wanted_error_width() -> Option<usize> {
     wanted(io::stderr())

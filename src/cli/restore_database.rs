@@ -22,7 +22,8 @@ use crate::model::path::EntryPath;
 use crate::model::units::ByteSize;
 use crate::ops::open_reader;
 use crate::ops::restore_database::{
-    Choice, DatabasePlan, DatabaseTarget, Plan, RestoreDatabaseError, RestoreDatabaseOptions, RestoreDatabaseReport, apply, plan,
+    Choice, DatabasePlan, DatabaseTarget, Plan, RestoreDatabaseError, RestoreDatabaseOptions, RestoreDatabaseReport,
+    apply, plan,
 };
 use crate::progress::{Monitor, chain};
 use crate::store::OpenMode;

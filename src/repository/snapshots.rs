@@ -287,11 +287,7 @@ impl Repository {
             |id: &&SnapshotId| !text.is_empty() && (id.to_string().starts_with(text) || id.object_name() == text);
         let fitting: Vec<SnapshotId> = ids.iter().filter(fitting).copied().collect();
         match fitting.as_slice() {
-            [id] => Ok(Choice {
-                snapshot: self.listed_snapshot(*id).await?,
-                ahead: Vec::new(),
-                besides: Vec::new(),
-            }),
+            [id] => Ok(Choice { snapshot: self.listed_snapshot(*id).await?, ahead: Vec::new(), besides: Vec::new() }),
             [] => Err(SnapshotError::Unknown(text.to_owned())),
             several => Err(SnapshotError::Ambiguous {
                 prefix: text.to_owned(),

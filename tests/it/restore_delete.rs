@@ -140,7 +140,10 @@ fn a_filled_directory_in_the_place_of_a_file_goes_only_with_delete() {
     }
     let run = desk.run(&["restore", &spot, "--target", "out"]);
     assert_eq!(run.code, 3, "{run:?}");
-    assert!(run.err.contains("could not restore it: a directory with something in it has this name, 2 times:\n  a.txt\n"), "{run:?}");
+    assert!(
+        run.err.contains("could not restore it: a directory with something in it has this name, 2 times:\n  a.txt\n"),
+        "{run:?}"
+    );
     assert!(run.out.contains("1 file could NOT be restored\n"), "{run:?}");
     let precious = |name: &str| desk.at("out").join(name).join("sub/precious").exists();
     assert!(precious("a.txt") && precious("other link"));

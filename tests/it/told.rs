@@ -92,7 +92,11 @@ fn files_that_may_not_be_read_are_one_line_at_a_backup() {
     assert_eq!(run.err.matches("Permission denied").count(), 1, "{run:?}");
     assert!(run.err.contains(", 40 times:\n  /") && run.err.contains("\n  and 35 more; -v names each\n"), "{run:?}");
     let objects = as_nobody(&desk, &["--json", "backup", "/proc/self/cwd/many", "--force"]);
-    assert_eq!((objects.code, problems(&objects).iter().filter(|of| of.contains("/many/f")).count()), (3, FILES), "{objects:?}");
+    assert_eq!(
+        (objects.code, problems(&objects).iter().filter(|of| of.contains("/many/f")).count()),
+        (3, FILES),
+        "{objects:?}"
+    );
 }
 
 /// Runs the program as somebody who is not root and to whom everything on the desk but the files belongs.
