@@ -70,7 +70,7 @@ struct About {
 
 impl About {
     fn of(repository: &Repository, host: String) -> Self {
-        Self { repository: repository.id().to_string(), location: repository.store().location().to_owned(), host }
+        Self { repository: repository.id().to_string(), location: repository.location(), host }
     }
 }
 

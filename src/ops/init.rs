@@ -1,13 +1,11 @@
 //! Init: a new repository with a passphrase slot and a recovery identity.
 
 use std::path::Path;
-use std::sync::Arc;
 
-use crate::crypto::secret::Passphrase;
-use crate::crypto::slot::{SlotLock, new_recovery_identity};
 use crate::model::time::Clock;
+use crate::repository::replicas::Replicas;
+use crate::repository::slots::{Passphrase, SlotLock, new_recovery_identity};
 use crate::repository::{InitOptions, OpenError, Repository};
-use crate::store::Store;
 
 /// A new repository.
 #[derive(Debug)]
@@ -23,7 +21,7 @@ pub struct InitReport {
 /// # Errors
 /// [`OpenError::Exists`] when there is one; otherwise what the store or the cache reports.
 pub async fn init(
-    store: Arc<dyn Store>,
+    replicas: impl Into<Replicas>,
     passphrase: Passphrase,
     options: &InitOptions,
     clock: Clock,
@@ -34,6 +32,6 @@ pub async fn init(
         (SlotLock::Passphrase(passphrase), "passphrase"),
         (SlotLock::Recovery(recovery_identity.clone()), "recovery identity"),
     ];
-    let repository = Repository::init(store, &locks, options, clock.now(), cache_root).await?;
+    let repository = Repository::init(replicas, &locks, options, clock.now(), cache_root).await?;
     Ok(InitReport { repository, recovery_identity })
 }

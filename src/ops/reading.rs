@@ -4,12 +4,11 @@ use std::sync::Arc;
 
 use crate::model::outcome::{Ended, Outcome};
 use crate::progress::Monitor;
-use crate::repository::Repository;
 use crate::repository::index::{Index, IndexError};
 use crate::repository::reader::walk::DamagedTree;
 use crate::repository::reader::{ReadError, Reader};
 use crate::repository::snapshots::SnapshotError;
-use crate::store::StoreError;
+use crate::repository::{Repository, StoreError};
 
 /// Why something could not be looked up.
 #[derive(Debug, thiserror::Error)]

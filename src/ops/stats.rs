@@ -61,11 +61,8 @@ pub async fn stats(repository: &Arc<Repository>, monitor: &dyn Monitor) -> Resul
     let mut report = StatsReport::default();
     monitor.phase("listing objects");
     for kind in ObjectKind::ALL {
-        let mut stats = KindStats { kind, objects: 0, bytes: 0 };
-        for object in repository.store().list(kind.prefix()).await? {
-            stats.objects += 1;
-            stats.bytes += object.size;
-        }
+        let census = repository.census(kind).await?;
+        let stats = KindStats { kind, objects: census.objects, bytes: census.bytes };
         report.stored_bytes += stats.bytes;
         if stats.objects > 0 {
             report.kinds.push(stats);

@@ -8,9 +8,9 @@ use tokio::task::JoinHandle;
 
 use crate::crypto::seal::Purpose;
 use crate::format::FormatError;
-use crate::format::lease::{Lease, join_lease_object, split_lease_object};
+pub use crate::format::lease::Lease;
+use crate::format::lease::{join_lease_object, split_lease_object};
 use crate::model::id::SessionId;
-use crate::model::key::ObjectKey;
 use crate::model::time::{Clock, Timestamp};
 use crate::repository::Repository;
 use crate::store::StoreError;
@@ -79,8 +79,7 @@ impl HeldLease {
     /// for.
     pub async fn release(self) {
         self.renewing.abort();
-        let key = ObjectKey::session(self.session);
-        let _ = tokio::time::timeout(RELEASE, self.repository.store().delete(&key)).await;
+        let _ = tokio::time::timeout(RELEASE, self.repository.objects().remove_lease(self.session)).await;
     }
 }
 
@@ -95,7 +94,7 @@ async fn put(repository: &Repository, session: SessionId, lease: &mut Lease, now
     lease.expires = Timestamp::from_seconds(now.seconds + LEASE_SECONDS);
     let (domain, epoch, envelope) = repository.keys().seal_for_writers(Purpose::Lease, &session.0, &lease.encode());
     let object = join_lease_object(domain, epoch, &envelope);
-    repository.store().put(&ObjectKey::session(session), object.into()).await
+    repository.objects().put_lease(session, object).await
 }
 
 /// Opens a lease object.

@@ -1,5 +1,5 @@
-//! The ledger of verifications: which packs were read whole, and when, kept in the repository itself, so that it outlives
-//! every cache and any host goes on where another ended.
+//! The ledger of verifications: which packs of a replica were read whole, and when, kept in the replica itself, so that it
+//! outlives every cache and any host goes on where another ended.
 //!
 //! Each run puts one small record and never changes one: putting, getting and listing are all the rights that it takes. A
 //! record has what its run read; one in sixteen is complete, so whoever looks back needs the newest few. What could not be put
@@ -13,11 +13,10 @@ use crate::crypto::derive::ReaderKey;
 use crate::crypto::random;
 use crate::format::verified::{open_verified, seal_verified};
 use crate::model::id::PackId;
-use crate::model::key::{ObjectKey, ObjectKind};
+use crate::model::key::ObjectKey;
 use crate::model::time::Timestamp;
 use crate::model::verified::{Verified, VerifiedId};
 use crate::repository::Repository;
-use crate::repository::sound::get_sound;
 use crate::store::StoreError;
 
 /// Records after a complete one; the next is complete again.
@@ -99,31 +98,28 @@ pub struct Reading {
 }
 
 impl Repository {
-    /// Reads the ledger: the newest records back to a complete one, and what is kept in the cache.
+    /// Reads the ledger of a repository that is open over one replica: the newest records back to a complete one, and what is kept in the cache.
     ///
     /// # Errors
     /// When the store cannot be read. Without a reader key there is nothing to read.
     pub async fn ledger(&self) -> Result<Ledger, StoreError> {
         let mut ledger = Ledger::default();
         let Some(reader) = self.keys().reader_key() else { return Ok(ledger) };
-        let listed = self.store().list(ObjectKind::Verified.prefix()).await?;
-        let mut ids: Vec<VerifiedId> = listed.iter().filter_map(|object| object.key.verified_id()).collect();
-        ids.sort();
+        let ids = self.objects().verified_records().await?;
         ledger.newest = ids.last().copied();
         let mut records = stream::iter(ids.into_iter().rev().take(LOOKED_AT))
             .map(|id| async move {
-                let key = ObjectKey::verified(id);
                 let open = |object: &bytes::Bytes| open_verified(reader, self.id(), id, object);
-                match get_sound(&**self.store(), &key, open).await {
-                    Ok(record) => Ok((key, record.ok())),
-                    Err(error) if error.kind.is_damage() => Ok((key, None)),
+                match self.objects().verified(id, open).await {
+                    Ok(record) => Ok((id, record.ok())),
+                    Err(error) if error.kind.is_damage() => Ok((id, None)),
                     Err(error) => Err(error),
                 }
             })
             .buffered(FETCHES);
-        while let Some((key, record)) = records.try_next().await? {
+        while let Some((id, record)) = records.try_next().await? {
             let Some(record) = record else {
-                ledger.damaged.push(key);
+                ledger.damaged.push(ObjectKey::verified(id));
                 continue;
             };
             ledger.cursor = ledger.cursor.or(record.cursor);
@@ -156,14 +152,14 @@ impl Repository {
         let id = VerifiedId::new(Timestamp::from_seconds(run.finished.seconds.max(after_newest)), random());
         let is_complete = !ledger.has_complete || ledger.is_kept_locally || ledger.increments >= INCREMENTS_MAX;
         let object = seal_verified(reader, self.id(), id, &ledger.record(run, packs, is_complete));
-        match self.store().put(&ObjectKey::verified(id), object.into()).await {
+        match self.objects().put_verified(id, object).await {
             Ok(()) => {
-                self.cache().forget_verified();
+                self.cache().forget_verified(self.first_replica());
                 Ok(())
             }
             Err(error) => {
                 let object = seal_verified(reader, self.id(), id, &ledger.record(run, packs, true));
-                self.cache().keep_verified(&id.object_name(), &object);
+                self.cache().keep_verified(self.first_replica(), &id.object_name(), &object);
                 Err(error)
             }
         }
@@ -171,7 +167,7 @@ impl Repository {
 
     /// Opens the record that the cache keeps because it could not be put.
     fn local_record(&self, reader: &ReaderKey) -> Option<(VerifiedId, Verified)> {
-        let (name, object) = self.cache().kept_verified()?;
+        let (name, object) = self.cache().kept_verified(self.first_replica())?;
         let id = VerifiedId::from_object_name(&name)?;
         Some((id, open_verified(reader, self.id(), id, &object).ok()?))
     }

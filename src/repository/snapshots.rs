@@ -11,7 +11,6 @@ use crate::blocking::blocking;
 use crate::crypto::seal::{Purpose, open_envelope};
 use crate::format::FormatError;
 use crate::format::snapshot::{decode_snapshot, split_snapshot_object};
-use crate::model::key::{ObjectKey, ObjectKind};
 use crate::model::outcome::{Ended, Outcome};
 use crate::model::path::EntryPath;
 use crate::model::snapshot::{Snapshot, SnapshotId};
@@ -20,7 +19,6 @@ use crate::repository::Repository;
 use crate::repository::keys::SessionKeyError;
 use crate::repository::newest_first::NewestFirst;
 use crate::repository::snapshot_cache::SnapshotCache;
-use crate::repository::sound::get_sound;
 use crate::store::StoreError;
 
 /// Snapshots fetched at the same time.
@@ -164,9 +162,7 @@ impl Repository {
     /// # Errors
     /// [`SnapshotError::List`].
     pub async fn snapshot_ids(&self) -> Result<Vec<SnapshotId>, SnapshotError> {
-        let listed = self.store().list(ObjectKind::Snapshot.prefix()).await.map_err(SnapshotError::List)?;
-        let mut ids: Vec<SnapshotId> = listed.iter().filter_map(|object| object.key.snapshot_id()).collect();
-        ids.sort();
+        let ids = self.objects().snapshots().await.map_err(SnapshotError::List)?.ids;
         self.snapshot_cache().keep_only(&ids);
         Ok(ids)
     }
@@ -181,9 +177,7 @@ impl Repository {
             self.snapshot_cache().keep(id, object);
             Ok(snapshot)
         };
-        get_sound(&**self.store(), &ObjectKey::snapshot(id), open)
-            .await
-            .map_err(|source| SnapshotError::Fetch { id: id.to_string(), source })?
+        self.objects().snapshot(id, open).await.map_err(|source| SnapshotError::Fetch { id: id.to_string(), source })?
     }
 
     /// Opens a snapshot that the store lists, from the cache if it has it.

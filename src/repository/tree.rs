@@ -4,7 +4,8 @@
 //! every node between which nothing changed, and a difference costs what differs. Chunk lists of large files are cut at
 //! chunks whose id says so.
 
-use crate::format::tree::{LeafBuilder, ListChild, TreeChild, encode_children, encode_chunks, encode_lists};
+pub use crate::format::tree::{DEPTH_MAX, LeafBuilder, Node};
+use crate::format::tree::{ListChild, TreeChild, encode_children, encode_chunks, encode_lists};
 use crate::model::entry::{ChunkList, ChunkRef, Entry};
 use crate::model::id::ChunkId;
 use crate::model::snapshot::TreeRoot;

@@ -13,14 +13,14 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use crate::blocking::blocking;
 use crate::crypto::random;
-use crate::format::index::{IndexSegment, PackEntry};
+use crate::format::index::IndexSegment;
 use crate::format::pack::PackKind;
 use crate::model::id::{PackId, SegmentId};
-use crate::model::key::ObjectKey;
 use crate::model::outcome::{Ended, Outcome};
 use crate::progress::{Counter, Monitor};
 use crate::repository::Repository;
 use crate::repository::index::{Index, IndexError, seal_segment};
+use crate::repository::objects::UploadedPack;
 use crate::repository::packer::PackImage;
 use crate::repository::recheck::Altered;
 use crate::repository::writer::Claims;
@@ -77,10 +77,6 @@ impl Ended for UploadError {
         }
     }
 }
-
-/// A pack that the store has reported durable.
-#[derive(Debug)]
-pub struct UploadedPack(PackEntry);
 
 /// How much may be under way.
 #[derive(Debug, Clone, Copy)]
@@ -251,14 +247,14 @@ impl Run {
     }
 
     async fn stored(&mut self, pack: UploadedPack) -> Result<(), UploadError> {
-        let size = u64::from(pack.0.size);
+        let size = u64::from(pack.entry().size);
         self.uploaded.packs += 1;
         self.uploaded.bytes += size;
-        if pack.0.kind == PackKind::Tree {
+        if pack.entry().kind == PackKind::Tree {
             self.uploaded.tree_bytes += size;
         }
         self.monitor.add(Counter::StoredBytes, size);
-        self.waiting_chunks += pack.0.directory.frames.iter().map(|frame| frame.chunks.len()).sum::<usize>();
+        self.waiting_chunks += pack.entry().directory.frames.iter().map(|frame| frame.chunks.len()).sum::<usize>();
         self.waiting_bytes += size;
         self.waiting.push(pack);
         let due = self.waiting_chunks >= FLUSH_CHUNKS
@@ -273,20 +269,17 @@ impl Run {
         if self.waiting.is_empty() {
             return Ok(());
         }
-        let segment = IndexSegment { packs: self.waiting.drain(..).map(|UploadedPack(entry)| entry).collect() };
+        let segment = IndexSegment { packs: self.waiting.drain(..).map(UploadedPack::into_entry).collect() };
         (self.waiting_chunks, self.waiting_bytes) = (0, 0);
         let id = SegmentId(random());
         let repository = self.repository.clone();
         let (object, segment) = blocking(move || (seal_segment(&repository, id, &segment), segment)).await;
         let bytes = object.len() as u64;
-        self.repository
-            .store()
-            .put(&ObjectKey::segment(id), object.into())
-            .await
-            .map_err(|source| UploadError::Segment { segment: id.to_string(), source })?;
+        let put = self.repository.objects().put_segment(id, object).await;
+        let stored = put.map_err(|source| UploadError::Segment { segment: id.to_string(), source })?;
         let (index, claims) = (self.index.clone(), self.claims.clone());
         blocking(move || {
-            index.add_stored(id, &segment.packs)?;
+            index.add_stored(stored, &segment.packs)?;
             claims.forget(&segment);
             Ok::<_, IndexError>(())
         })
@@ -307,13 +300,8 @@ impl Drop for Run {
 }
 
 async fn put(repository: Arc<Repository>, image: PackImage) -> Result<UploadedPack, UploadError> {
-    let (entry, bytes) = image.into_parts();
-    repository
-        .store()
-        .put(&ObjectKey::pack(entry.id), bytes)
-        .await
-        .map_err(|source| UploadError::Pack { pack: entry.id.short(), source })?;
-    Ok(UploadedPack(entry))
+    let pack = image.entry().id.short();
+    repository.objects().put_pack(image).await.map_err(|source| UploadError::Pack { pack, source })
 }
 
 #[cfg(test)]

@@ -12,18 +12,20 @@ use bytes::Bytes;
 use crate::chunker::Chunker;
 use crate::compress::Compressor;
 use crate::crypto::chunk_id::ChunkHasher;
+use crate::crypto::random;
 use crate::crypto::seal::{Purpose, seal_envelope};
 use crate::crypto::session::{SessionHeader, SessionSecret, new_session};
 use crate::format::index::IndexSegment;
 use crate::format::pack::PackKind;
 use crate::format::snapshot::{encode_snapshot, join_snapshot_object};
 use crate::model::id::{ChunkId, ChunkKey, RepositoryId, SessionId};
-use crate::model::key::ObjectKey;
-use crate::model::snapshot::Snapshot;
+use crate::model::snapshot::{Snapshot, SnapshotId};
+use crate::model::time::Timestamp;
 use crate::progress::Monitor;
 use crate::repository::Repository;
 use crate::repository::frame::{FRAME_TARGET_BYTES, Frame};
 use crate::repository::index::Index;
+use crate::repository::objects::Stored;
 use crate::repository::packer::PackBuilder;
 use crate::repository::recheck::{Scratch, check_pack};
 use crate::repository::uploader::{Room, UploadError, UploadLimits, UploadStopped, Uploaded, Uploader};
@@ -301,14 +303,19 @@ impl Committer {
         self.uploaded
     }
 
+    /// Names a snapshot that is dated `dated`, as nobody else can name one.
+    pub fn new_snapshot_id(&self, dated: Timestamp) -> SnapshotId {
+        SnapshotId::new(dated, random())
+    }
+
     /// Makes the run visible: the last object that is written.
     ///
     /// # Errors
     /// When the store refuses the snapshot; nothing is visible then.
-    pub async fn commit(&self, snapshot: &Snapshot) -> Result<(), StoreError> {
+    pub async fn commit(&self, snapshot: &Snapshot) -> Result<Stored<SnapshotId>, StoreError> {
         let object = Bytes::from(self.session.seal_snapshot(self.repository.id(), snapshot));
-        self.repository.store().put(&ObjectKey::snapshot(snapshot.id), object.clone()).await?;
-        self.repository.snapshot_cache().keep(snapshot.id, &object);
-        Ok(())
+        let stored = self.repository.objects().put_snapshot(snapshot.id, object.clone()).await?;
+        self.repository.snapshot_cache().keep(stored.id(), &object);
+        Ok(stored)
     }
 }

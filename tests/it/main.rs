@@ -29,6 +29,7 @@ mod passphrases;
 mod pipes;
 mod pty;
 mod python_reader;
+mod replicas;
 mod repository;
 mod requests;
 mod restore;

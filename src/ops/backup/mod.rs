@@ -13,9 +13,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::blocking::blocking;
-use crate::crypto::{CryptoError, random};
-use crate::format::FormatError;
-use crate::format::lease::Lease;
 use crate::model::entry::{Entry, EntryKind};
 use crate::model::outcome::{Ended, Outcome};
 use crate::model::path::EntryPath;
@@ -29,16 +26,15 @@ pub use crate::ops::backup::series::GroupBy;
 use crate::ops::backup::streams::StoredStream;
 use crate::ops::backup::trees::TreeHistory;
 use crate::progress::{Monitor, Problem, Problems, Tally};
-use crate::repository::Repository;
 use crate::repository::index::presence::ASKED_AT_START;
 use crate::repository::index::{Index, IndexError};
-use crate::repository::lease::HeldLease;
+use crate::repository::lease::{HeldLease, Lease};
 use crate::repository::snapshots::SnapshotError;
 use crate::repository::uploader::UploadError;
 use crate::repository::writer::{Session, Writer, WriterOptions};
+use crate::repository::{CryptoError, FormatError, Repository, StoreError};
 use crate::source::SourceError;
 use crate::source::files::{WalkError, root_names};
-use crate::store::StoreError;
 
 mod assemble;
 #[cfg(test)]
@@ -234,7 +230,7 @@ pub async fn backup(
             {
                 attempts += 1;
                 let message = format!("{error}; it is made anew");
-                monitor.problem(Problem::advice(repository.store().location().to_owned(), message));
+                monitor.problem(Problem::advice(repository.location(), message));
             }
             ended => return ended.map(|report| BackupReport { problems: tally.take(), ..report }),
         }
@@ -411,7 +407,7 @@ impl Attempt<'_> {
             }
             let dated = options.date.unwrap_or(self.started);
             let manifest = Snapshot {
-                id: SnapshotId::new(dated, random()),
+                id: committer.new_snapshot_id(dated),
                 session: session_id,
                 domain: repository.keys().current_dedup().domain,
                 started: dated,

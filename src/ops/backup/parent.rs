@@ -14,7 +14,6 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 
-use crate::format::tree::Node;
 use crate::model::entry::{ChunkList, Entry};
 use crate::model::id::{ChunkId, PackId, SegmentId};
 use crate::model::path::EntryPath;
@@ -31,7 +30,7 @@ use crate::repository::index::Index;
 use crate::repository::newest_first::NewestFirst;
 use crate::repository::reader::Reader;
 use crate::repository::snapshots::SnapshotFilter;
-use crate::repository::tree::NodeSink;
+use crate::repository::tree::{Node, NodeSink};
 use crate::repository::uploader::UploadStopped;
 use crate::repository::writer::Writer;
 

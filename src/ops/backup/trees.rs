@@ -3,7 +3,6 @@
 //! Counts of earlier runs are kept in a local file, like the sizes of streams. Where it is missing, the parent's tree, which
 //! is read anyway, gives those of one run.
 
-use crate::format::tree::LeafBuilder;
 use crate::model::entry::{Entry, EntryKind};
 use crate::model::path::{compare_paths, display_bytes};
 use crate::model::units::ByteSize;
@@ -13,6 +12,7 @@ use crate::ops::backup::remembered::Remembered;
 use crate::ops::backup::series::is_within;
 use crate::progress::Problem;
 use crate::repository::Repository;
+use crate::repository::tree::LeafBuilder;
 
 /// What is in a root.
 #[derive(Debug, Clone, PartialEq, Eq)]

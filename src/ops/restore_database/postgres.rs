@@ -4,11 +4,11 @@
 //! must seek. A split dump needs no spool: the main archive makes the tables, the archives of single tables fill them, several
 //! at once, and the main archive is read once more for indexes and constraints.
 
+use std::hash::{BuildHasher, RandomState};
 use std::time::{Duration, Instant};
 
 use futures::stream::{StreamExt, TryStreamExt};
 
-use crate::crypto::random;
 use crate::database::postgres::{MAINTENANCE, Postgres, TEMPLATE, identifier, literal};
 use crate::database::spool::SpoolFile;
 use crate::database::url::DatabaseUrl;
@@ -57,7 +57,7 @@ pub(super) async fn restore(
         return run.globals().await.map_err(|failure| failure.left("roles that were made before it stay".to_owned()));
     }
     // Unique, and telling where it comes from, should it ever be left over.
-    let suffix = hex(&random::<4>());
+    let suffix = hex(&RandomState::new().hash_one(&plan.name).to_be_bytes()[..4]);
     let scratch = format!("{}_coffre_{suffix}", cut(&plan.name, 46));
     let outcome = run.through_scratch(&scratch).await;
     let (heard, replaced) = match outcome {

@@ -7,10 +7,6 @@ use bytes::Bytes;
 use futures::stream::{self, StreamExt};
 
 use crate::blocking::blocking;
-use crate::compress::decompress;
-use crate::crypto::chunk_id::ChunkHasher;
-use crate::crypto::pack::PackOpener;
-use crate::format::pack::{PackDirectory, TRAILER_LEN, Tail, Trailer};
 use crate::model::id::PackId;
 use crate::model::key::ObjectKey;
 use crate::ops::Cancel;
@@ -18,8 +14,9 @@ use crate::ops::verify::{Damage, ReadData, VerifyError, VerifyOptions, VerifyRep
 use crate::progress::{Counter, Monitor, Totals};
 use crate::repository::index::table::PackInfo;
 use crate::repository::ledger::Reading;
+use crate::repository::objects::Objects;
 use crate::repository::reader::Reader;
-use crate::store::{Store, StoreError, StoreErrorKind};
+use crate::repository::{StoreError, StoreErrorKind};
 
 /// Bytes of a pack that cannot be read whole which are asked for at once.
 const READABLE_PART: usize = 64 << 10;
@@ -102,7 +99,7 @@ async fn fetch_and_check(
     pack: &PackInfo,
     chunks_in_packs: Arc<HashMap<PackId, u64>>,
 ) -> Result<Vec<(Part, String)>, StoreError> {
-    let (store, key) = (reader.repository().store(), ObjectKey::pack(pack.id));
+    let objects = reader.repository().objects();
     let check = |bytes: Bytes| {
         let (reader, pack, chunks_in_packs) = (reader.clone(), pack.clone(), chunks_in_packs.clone());
         blocking(move || {
@@ -110,10 +107,10 @@ async fn fetch_and_check(
             (bad, *blake3::hash(&bytes).as_bytes())
         })
     };
-    let (bad, first) = match store.get(&key).await {
+    let (bad, first) = match objects.pack(pack.id).await {
         Ok(bytes) => check(bytes).await,
         Err(error) if error.kind == StoreErrorKind::Unreadable => {
-            let (mut bad, _) = check(readable_parts(&**store, &key, pack.size).await?).await;
+            let (mut bad, _) = check(readable_parts(objects, pack).await?).await;
             bad.push((Part::Unused, format!("cannot be read whole: {}", error.clause())));
             return Ok(bad);
         }
@@ -122,7 +119,7 @@ async fn fetch_and_check(
     if bad.is_empty() {
         return Ok(bad);
     }
-    let again = store.get(&key).await?;
+    let again = objects.pack(pack.id).await?;
     if *blake3::hash(&again).as_bytes() == first {
         return Ok(bad);
     }
@@ -130,11 +127,11 @@ async fn fetch_and_check(
 }
 
 /// Fetches what can be read of an object; the rest is zero, so that checking it tells what is hit.
-async fn readable_parts(store: &dyn Store, key: &ObjectKey, size: u32) -> Result<Bytes, StoreError> {
-    let mut bytes = Vec::new();
+async fn readable_parts(objects: &Objects, pack: &PackInfo) -> Result<Bytes, StoreError> {
+    let (size, mut bytes) = (pack.size, Vec::new());
     while bytes.len() < size as usize {
         let (start, end) = (bytes.len(), (bytes.len() + READABLE_PART).min(size as usize));
-        match store.get_range(key, start as u64..end as u64).await {
+        match objects.pack_part(pack.id, start as u64..end as u64).await {
             Ok(part) => bytes.extend_from_slice(&part),
             Err(error) if error.kind == StoreErrorKind::Unreadable => bytes.resize(end, 0),
             Err(error) => return Err(error),
@@ -198,85 +195,16 @@ fn check_pack(
     bytes: &[u8],
     chunks_in_packs: &HashMap<PackId, u64>,
 ) -> Vec<(Part, String)> {
-    let (opener, directory, hasher) = match open_pack(reader, info, bytes) {
+    let opened = match reader.open_pack(info, bytes) {
         Ok(opened) => opened,
         Err(problem) => return vec![(Part::Pack, problem)],
     };
-    let mut bad = check_frames(&opener, &directory, &hasher, bytes);
-    let misplaced = reader.index().misplaced(info.id, &directory, chunks_in_packs);
+    let mut bad: Vec<_> =
+        opened.damaged_frames().into_iter().map(|(frame, problem)| (Part::Frame(frame), problem)).collect();
+    let misplaced = reader.index().misplaced(info.id, opened.directory(), chunks_in_packs);
     if !misplaced.is_empty() {
         let problem = format!("does not hold {} chunks that the index places in it", misplaced.len());
         bad.push((Part::Places(misplaced), problem));
-    }
-    bad
-}
-
-/// Opens a pack as if there were no index: trailer, session, commitment, tail, directory.
-fn open_pack(
-    reader: &Reader,
-    info: &PackInfo,
-    bytes: &[u8],
-) -> Result<(PackOpener, PackDirectory, ChunkHasher), String> {
-    let text = |error: &dyn std::error::Error| error.to_string();
-    if bytes.len() != info.size as usize {
-        return Err(format!("has {} bytes instead of {}", bytes.len(), info.size));
-    }
-    let trailer = bytes.len().checked_sub(TRAILER_LEN).ok_or("is too short to be a pack")?;
-    let trailer = Trailer::decode(&bytes[trailer..]).map_err(|error| format!("its trailer: {error}"))?;
-    if trailer.header != *info.header || trailer.commitment != info.commitment {
-        return Err("its trailer is not the one that the index knows".into());
-    }
-    let repository = reader.repository();
-    let secret = repository.keys().session_secret(&trailer.header).map_err(|error| text(&error))?;
-    let opener = PackOpener::new(&secret, repository.id(), info.id, &trailer.commitment)
-        .map_err(|error| format!("its trailer: {error}"))?;
-    let mut tail = trailer.sealed_tail;
-    let tail = opener.open_tail(&mut tail).map_err(|error| format!("its trailer: {error}"))?;
-    let tail = Tail::decode(tail).map_err(|error| text(&error))?;
-    if tail.object_len != info.size || tail.frames != info.frames || tail.kind != info.kind {
-        return Err("its trailer contradicts the index".into());
-    }
-    let start = tail.directory_offset as usize;
-    let mut directory = bytes[start..start + tail.directory_len as usize].to_vec();
-    let directory = opener.open_directory(&mut directory).map_err(|error| format!("its directory: {error}"))?;
-    let directory = PackDirectory::decode(directory).map_err(|error| text(&error))?;
-    if directory.frames_len() != u64::from(tail.directory_offset) || directory.frames.len() != tail.frames as usize {
-        return Err("its directory contradicts its trailer".into());
-    }
-    Ok((opener, directory, reader.hasher(info).map_err(|error| text(&error))?))
-}
-
-fn check_frames(
-    opener: &PackOpener,
-    directory: &PackDirectory,
-    hasher: &ChunkHasher,
-    bytes: &[u8],
-) -> Vec<(Part, String)> {
-    let mut bad = Vec::new();
-    let mut offset = 0;
-    for (number, frame) in (0u32..).zip(&directory.frames) {
-        let end = offset + frame.sealed_len as usize;
-        let mut sealed = bytes[offset..end].to_vec();
-        offset = end;
-        let plain = opener
-            .open_frame(number, &mut sealed)
-            .map_err(|error| error.to_string())
-            .and_then(|encoded| decompress(frame.codec, encoded, frame.plain_len).map_err(|error| error.to_string()));
-        let problem = match plain {
-            Err(error) => Some(format!("frame {number}: {error}")),
-            Ok(plain) => {
-                let mut at = 0;
-                frame.chunks.iter().find_map(|(key, length)| {
-                    let chunk = &plain[at..at + *length as usize];
-                    at += *length as usize;
-                    (hasher.id(chunk).key() != *key)
-                        .then(|| format!("frame {number}: a chunk is not the one it is named after"))
-                })
-            }
-        };
-        if let Some(problem) = problem {
-            bad.push((Part::Frame(number), problem));
-        }
     }
     bad
 }

@@ -4,24 +4,17 @@
 use std::collections::BTreeMap;
 
 use crate::model::key::{ObjectKey, ObjectKind};
-use crate::store::ObjectInfo;
-
 /// Foreign names found so far: their number and the first, by prefix.
 #[derive(Debug, Default)]
 pub(super) struct Foreign(BTreeMap<&'static str, (u64, String)>);
 
 impl Foreign {
-    /// Returns the objects with names of ours and notes the others.
-    pub(super) fn leave_out(&mut self, listed: Vec<ObjectInfo>) -> Vec<ObjectInfo> {
-        let (ours, foreign): (Vec<_>, Vec<_>) = listed.into_iter().partition(|object| object.key.is_ours());
-        foreign.iter().for_each(|object| self.add(&object.key));
-        ours
-    }
-
-    /// Notes a name that is not ours.
-    pub(super) fn add(&mut self, key: &ObjectKey) {
-        let prefix = key.kind().map_or("", ObjectKind::prefix);
-        self.0.entry(prefix).or_insert_with(|| (0, key.to_string())).0 += 1;
+    /// Notes names that are not ours.
+    pub(super) fn add_all(&mut self, foreign: &[ObjectKey]) {
+        for key in foreign {
+            let prefix = key.kind().map_or("", ObjectKind::prefix);
+            self.0.entry(prefix).or_insert_with(|| (0, key.to_string())).0 += 1;
+        }
     }
 
     /// Returns what there is to say.

@@ -16,12 +16,11 @@ use crate::model::time::{Clock, Timestamp};
 use crate::ops::Cancel;
 use crate::ops::verify::foreign::Foreign;
 use crate::progress::Monitor;
-use crate::repository::Repository;
 use crate::repository::index::{Index, IndexError};
 use crate::repository::ledger::Reading;
 use crate::repository::reader::{ReadError, Reader};
 use crate::repository::snapshots::SnapshotError;
-use crate::store::StoreError;
+use crate::repository::{Repository, StoreError};
 
 mod coverage;
 mod data;
@@ -163,7 +162,7 @@ impl Ended for VerifyError {
     }
 }
 
-/// Verifies a repository.
+/// Verifies a repository: the replica that is asked first, without help from the others. [`Repository::alone`] gives another.
 ///
 /// # Errors
 /// [`VerifyError`] when it could not be done; damage is no error but in the report.
@@ -177,6 +176,8 @@ pub async fn verify(
     if !repository.keys().can_read() {
         return Err(VerifyError::WriterOnly);
     }
+    let alone = repository.alone(repository.first_replica()).expect("the first replica has its own name");
+    let repository = Arc::new(alone);
     let mut report = VerifyReport::default();
     let mut damage = Damage::default();
 

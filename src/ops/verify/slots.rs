@@ -4,15 +4,12 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use bytes::Bytes;
-
 use crate::model::id::SlotId;
 use crate::model::key::{ObjectKey, ObjectKind};
 use crate::ops::verify::foreign::Foreign;
 use crate::ops::verify::{Damage, VerifyError, VerifyReport};
 use crate::repository::Repository;
-use crate::repository::sound::get_sound;
-use crate::store::StoreErrorKind;
+use crate::repository::inspect::Inspected;
 
 /// Compares the key slots that are there with those that there must be.
 pub(super) async fn check(
@@ -21,30 +18,19 @@ pub(super) async fn check(
     damage: &mut Damage,
     foreign: &mut Foreign,
 ) -> Result<(), VerifyError> {
-    let listed = foreign.leave_out(repository.store().list(ObjectKind::Key.prefix()).await?);
-    let mut surplus: BTreeSet<SlotId> = listed.iter().filter_map(|object| object.key.slot_id()).collect();
+    let listed = repository.names(ObjectKind::Key).await?;
+    foreign.add_all(&listed.foreign);
+    let mut surplus: BTreeSet<SlotId> = listed.ids.iter().filter_map(ObjectKey::slot_id).collect();
     for slot in repository.keys().slots() {
         surplus.remove(&slot.id);
-        let key = ObjectKey::slot(slot.id);
-        let compare = |bytes: &Bytes| if slot.is(bytes) { Ok(()) } else { Err(()) };
-        match get_sound(&**repository.store(), &key, compare).await {
-            Ok(Ok(())) => {}
-            Ok(Err(())) => {
-                let problem =
-                    "is not what was written: the passphrase or recovery identity of this key slot opens nothing";
-                damage.add(&key, problem);
-            }
-            Err(error) if error.kind.is_damage() => {
-                let problem = match error.kind {
-                    StoreErrorKind::NotFound => {
-                        "is missing: the passphrase or recovery identity of this key slot opens nothing"
-                    }
-                    _ => "cannot be read: the passphrase or recovery identity of this key slot opens nothing",
-                };
-                damage.add(&key, problem);
-            }
-            Err(error) => return Err(error.into()),
-        }
+        let problem = match repository.inspect_slot(slot).await? {
+            Inspected::Whole => continue,
+            Inspected::Damaged(_) => "is not what was written",
+            Inspected::Unreadable(_) => "cannot be read",
+            Inspected::Missing => "is missing",
+        };
+        let problem = format!("{problem}: the passphrase or recovery identity of this key slot opens nothing");
+        damage.add(&ObjectKey::slot(slot.id), problem);
     }
     report.notes.extend(surplus.into_iter().map(|id| {
         format!(

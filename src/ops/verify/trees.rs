@@ -9,16 +9,16 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 use futures::stream::{self, StreamExt};
 
-use crate::format::tree::{DEPTH_MAX, Node};
 use crate::model::entry::{ChunkList, ChunkRef, Entry};
 use crate::model::id::ChunkId;
-use crate::model::key::{ObjectKey, ObjectKind};
+use crate::model::key::ObjectKey;
 use crate::model::snapshot::SnapshotId;
 use crate::ops::Cancel;
 use crate::ops::verify::foreign::Foreign;
 use crate::ops::verify::{Damage, VerifyError, VerifyReport};
 use crate::progress::{Counter, Monitor};
 use crate::repository::reader::{ReadError, Reader};
+use crate::repository::tree::{DEPTH_MAX, Node};
 
 /// Nodes read ahead in the same parent.
 const NODES_AHEAD: usize = 16;
@@ -34,9 +34,9 @@ pub(super) async fn check(
 ) -> Result<(), VerifyError> {
     let mut walk = Walk { reader, monitor, cancel, report, damage, whole: HashSet::new(), snapshot: None };
     let repository = reader.repository();
-    let listed = foreign.leave_out(repository.store().list(ObjectKind::Snapshot.prefix()).await?);
-    let ids = listed.iter().filter_map(|object| object.key.snapshot_id()).collect();
-    let mut snapshots = repository.stored_snapshots(ids);
+    let listed = repository.objects().snapshots().await?;
+    foreign.add_all(&listed.foreign);
+    let mut snapshots = repository.stored_snapshots(listed.ids);
     while let Some((id, snapshot)) = snapshots.next().await {
         walk.report.snapshots += 1;
         let snapshot = match snapshot {

@@ -1,4 +1,4 @@
-//! The local cache: index tables, last trees and the counters that a roll-back would lower.
+//! The local cache: index tables, last trees and, for each replica, the counters that a roll-back would lower.
 //!
 //! Everything here can be deleted at any time at the price of being fetched again, and nothing here is believed over the
 //! store: every file carries a checksum, and one whose checksum fails counts as not there. A cache that cannot be used at
@@ -81,34 +81,34 @@ impl Cache {
         }
     }
 
-    /// Returns the highest counter seen for configurations or keyrings, zero when none was.
-    pub fn highest_counter(&self, kind: ObjectKind) -> u64 {
-        let text = record::read_text(&self.counter_file(kind));
+    /// Returns the highest counter of configurations or keyrings that a replica showed, zero when it showed none.
+    pub(super) fn highest_counter(&self, kind: ObjectKind, replica: &str) -> u64 {
+        let text = record::read_text(&self.counter_file(kind, replica));
         text.and_then(|text| text.parse().ok()).unwrap_or(0)
     }
 
     /// Remembers a counter. Failing to is no error: the cache is a help against roll-back, not its only one.
-    pub(crate) fn remember_counter(&self, kind: ObjectKind, counter: u64) {
-        if counter > self.highest_counter(kind) {
-            let _ = record::write_text(&self.counter_file(kind), &counter.to_string());
+    pub(super) fn remember_counter(&self, kind: ObjectKind, replica: &str, counter: u64) {
+        if counter > self.highest_counter(kind, replica) {
+            let _ = record::write_text(&self.counter_file(kind, replica), &counter.to_string());
         }
     }
 
-    /// Returns the record of verifications that could not be put into the repository: the name it would have, and its object.
-    pub(super) fn kept_verified(&self) -> Option<(String, Vec<u8>)> {
-        let text = record::read_text(&self.verified_file())?;
+    /// Returns the record of verifications that could not be put into a replica: the name it would have, and its object.
+    pub(super) fn kept_verified(&self, replica: &str) -> Option<(String, Vec<u8>)> {
+        let text = record::read_text(&self.verified_file(replica))?;
         let (name, object) = text.split_once(' ')?;
         Some((name.to_owned(), unhex(object)?))
     }
 
     /// Keeps a record of verifications that could not be put; failing to only repeats work.
-    pub(super) fn keep_verified(&self, name: &str, object: &[u8]) {
-        let _ = record::write_text(&self.verified_file(), &format!("{name} {}", hex(object)));
+    pub(super) fn keep_verified(&self, replica: &str, name: &str, object: &[u8]) {
+        let _ = record::write_text(&self.verified_file(replica), &format!("{name} {}", hex(object)));
     }
 
-    /// Forgets the record that was kept, now that the repository has what it tells.
-    pub(super) fn forget_verified(&self) {
-        let _ = fs::remove_file(self.verified_file());
+    /// Forgets the record that was kept, now that the replica has what it tells.
+    pub(super) fn forget_verified(&self, replica: &str) {
+        let _ = fs::remove_file(self.verified_file(replica));
     }
 
     /// Remembers where a recovery kit was written, so that no backup takes along what opens it. Failing to is no error.
@@ -132,13 +132,18 @@ impl Cache {
         self.root.join("kits")
     }
 
-    fn verified_file(&self) -> PathBuf {
-        self.root.join("verified")
+    fn verified_file(&self, replica: &str) -> PathBuf {
+        self.root.join(format!("verified-{}", digits(replica)))
     }
 
-    fn counter_file(&self, kind: ObjectKind) -> PathBuf {
-        self.root.join(format!("{}.counter", kind.prefix().trim_end_matches('/')))
+    fn counter_file(&self, kind: ObjectKind, replica: &str) -> PathBuf {
+        self.root.join(format!("{}-{}.counter", kind.prefix().trim_end_matches('/'), digits(replica)))
     }
+}
+
+/// Stands for a replica's name in names of files: it may be a location with slashes.
+fn digits(replica: &str) -> String {
+    hex(&blake3::hash(replica.as_bytes()).as_bytes()[..8])
 }
 
 fn default_root() -> PathBuf {
@@ -174,8 +179,8 @@ mod tests {
     fn a_cache_that_cannot_be_made_remembers_nothing_and_says_so_once() {
         let cache = Cache::open(RepositoryId([1; 16]), Some(Path::new("/dev/null/nowhere")));
         assert_eq!(cache.index(), None);
-        cache.remember_counter(ObjectKind::Config, 3);
-        assert_eq!(cache.highest_counter(ObjectKind::Config), 0);
+        cache.remember_counter(ObjectKind::Config, "nas", 3);
+        assert_eq!(cache.highest_counter(ObjectKind::Config, "nas"), 0);
         let monitor = crate::progress::Collected::default();
         for clone in [cache.clone(), cache] {
             clone.tell_unusable(&io::Error::other("full"), &monitor);
@@ -185,12 +190,14 @@ mod tests {
     }
 
     #[test]
-    fn a_cache_is_marked_as_one_and_keeps_its_counters() {
+    fn a_cache_is_marked_as_one_and_keeps_the_counters_of_each_replica() {
         let directory = tempfile::tempdir().expect("made");
         let cache = Cache::open(RepositoryId([1; 16]), Some(directory.path()));
-        cache.remember_counter(ObjectKind::Keyring, 7);
-        cache.remember_counter(ObjectKind::Keyring, 6);
-        assert_eq!(cache.highest_counter(ObjectKind::Keyring), 7);
+        cache.remember_counter(ObjectKind::Keyring, "nas", 7);
+        cache.remember_counter(ObjectKind::Keyring, "nas", 6);
+        cache.remember_counter(ObjectKind::Keyring, "s3://bucket/prefix", 5);
+        let seen = |replica| cache.highest_counter(ObjectKind::Keyring, replica);
+        assert_eq!((seen("nas"), seen("s3://bucket/prefix"), seen("elsewhere")), (7, 5, 0));
         let tag = fs::read(directory.path().join(RepositoryId([1; 16]).to_string()).join("CACHEDIR.TAG"));
         assert!(tag.expect("there").starts_with(b"Signature: 8a477f597d28d172789f06886806bc55\n"));
     }

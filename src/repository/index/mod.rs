@@ -18,14 +18,14 @@ use crate::format::doomed::{Doomed, join_doomed_object, split_doomed_object};
 use crate::format::index::{IndexSegment, PackEntry, join_index_object, split_index_object};
 use crate::format::pack::PackDirectory;
 use crate::model::id::{ChunkId, ChunkKey, PackId, SegmentId, SessionId};
-use crate::model::key::{ObjectKey, ObjectKind};
+use crate::model::key::ObjectKey;
 use crate::model::outcome::{Ended, Outcome};
 use crate::progress::{Monitor, Problem};
 use crate::repository::Repository;
 use crate::repository::index::presence::Reliance;
 use crate::repository::index::shelf::Shelf;
 use crate::repository::index::table::{Location, PackInfo, Table, merge_tables, write_table};
-use crate::repository::sound::get_sound;
+use crate::repository::objects::Stored;
 use crate::store::{StoreError, StoreErrorKind};
 
 pub mod presence;
@@ -87,6 +87,8 @@ pub struct Index {
     /// Packs that the store listed when that was found out.
     listed_packs: usize,
     reliance: Reliance,
+    /// Segments that some required replica lacks: what they alone know would be lost with the others.
+    lacking: BTreeSet<SegmentId>,
     /// Segments that could not be read; reading goes on without them, deleting must not.
     damaged: Vec<(ObjectKey, FormatError)>,
 }
@@ -108,12 +110,13 @@ impl Index {
             unreliable: HashSet::new(),
             listed_packs: 0,
             reliance: Reliance::default(),
+            lacking: BTreeSet::new(),
             damaged: Vec::new(),
         };
         let mut lost = Vec::new();
         for listing in 0..LISTINGS {
-            let listed = repository.store().list(ObjectKind::Index.prefix()).await?;
-            let wanted: BTreeSet<SegmentId> = listed.iter().filter_map(|object| object.key.segment_id()).collect();
+            let (wanted, lacking) = repository.objects().segments().await?;
+            index.lacking = lacking;
             if listing == 0 {
                 index.tables = RwLock::new(index.shelf.tables(&wanted));
             }
@@ -127,6 +130,7 @@ impl Index {
             index.note_damaged(id, FormatError::Invalid { what: "an index segment", why }, monitor);
         }
         index.shelf.tell(monitor);
+        repository.objects().replicas().take_concerns().into_iter().for_each(|concern| monitor.note(concern));
         Ok(index)
     }
 
@@ -148,9 +152,8 @@ impl Index {
         let missing: Vec<SegmentId> = wanted.into_iter().filter(|id| !known.contains(id) && !is_damaged(id)).collect();
         let mut fetches = stream::iter(missing)
             .map(|id| async move {
-                let key = ObjectKey::segment(id);
                 let open = |bytes: &Bytes| open_segment(repository, id, bytes);
-                match get_sound(&**repository.store(), &key, open).await {
+                match repository.objects().segment(id, open).await {
                     Ok(opened) => Ok((id, Some(opened))),
                     Err(error) if error.kind == StoreErrorKind::NotFound => Ok((id, None)),
                     Err(error) if error.kind.is_damage() => {
@@ -283,9 +286,9 @@ impl Index {
     ///
     /// # Errors
     /// [`IndexError::Cache`] when there is no room for its table anywhere.
-    pub(crate) fn add_stored(&self, id: SegmentId, packs: &[PackEntry]) -> Result<(), IndexError> {
+    pub(crate) fn add_stored(&self, segment: Stored<SegmentId>, packs: &[PackEntry]) -> Result<(), IndexError> {
         packs.iter().for_each(|pack| self.reliance.add_own(pack.id));
-        self.add_segment(id, packs)
+        self.add_segment(segment.id(), packs)
     }
 
     fn add_segment(&self, id: SegmentId, packs: &[PackEntry]) -> Result<(), IndexError> {

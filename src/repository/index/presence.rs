@@ -5,16 +5,17 @@
 //! listed: a pack that a clean-up deletes between the two is then known from one of them (`docs/format.md`, section 14).
 
 use std::collections::{HashMap, HashSet};
-use std::sync::RwLock;
+use std::sync::{Arc, RwLock};
 
 use futures::stream::{self, StreamExt};
 
 use crate::model::id::{ChunkId, PackId};
-use crate::model::key::{ObjectKey, ObjectKind};
+use crate::model::key::ObjectKey;
 use crate::progress::{Monitor, Problem};
 use crate::repository::Repository;
+use crate::repository::index::table::Table;
 use crate::repository::index::{Index, IndexError, open_doomed};
-use crate::repository::sound::get_sound;
+use crate::repository::objects::ListedPacks;
 use crate::store::{StoreError, StoreErrorKind};
 
 /// Packs asked for at the same time.
@@ -61,17 +62,6 @@ impl Reliance {
     }
 }
 
-/// What the store lists below `packs/`.
-#[derive(Debug, Default)]
-pub struct ListedPacks {
-    /// The length of each pack.
-    pub sizes: HashMap<PackId, u64>,
-    /// Objects with other names.
-    pub foreign: Vec<ObjectKey>,
-    /// Why packs that the listing lacks could not be asked for, so that nothing is known of them.
-    pub refused: Option<StoreError>,
-}
-
 /// What has become of the packs that a run relies on.
 #[derive(Debug, Default)]
 pub struct LostPacks {
@@ -79,19 +69,6 @@ pub struct LostPacks {
     pub gone: HashSet<PackId>,
     /// Those that the store does not list and may not be asked for, with how it refuses.
     pub unknown: Option<(usize, StoreError)>,
-}
-
-impl ListedPacks {
-    async fn fetch(repository: &Repository) -> Result<Self, StoreError> {
-        let mut listed = Self::default();
-        for object in repository.store().list(ObjectKind::Pack.prefix()).await? {
-            match object.key.pack_id() {
-                Some(id) => drop(listed.sizes.insert(id, object.size)),
-                None => listed.foreign.push(object.key),
-            }
-        }
-        Ok(listed)
-    }
 }
 
 impl Index {
@@ -110,7 +87,7 @@ impl Index {
         monitor: &dyn Monitor,
     ) -> Result<ListedPacks, IndexError> {
         let doomed = doomed_packs(repository, monitor).await?;
-        let mut listed = ListedPacks::fetch(repository).await?;
+        let mut listed = repository.objects().packs().await?;
         let known = self.pack_sizes();
         let mut unlisted: Vec<PackId> = ids(&known).filter(|pack| !listed.sizes.contains_key(pack)).collect();
         unlisted.truncate(ask_for);
@@ -118,8 +95,18 @@ impl Index {
         listed.sizes.extend(asked.sizes);
         listed.refused = asked.refused.into_values().next();
         self.unreliable = ids(&not_stored(known, &listed.sizes)).chain(doomed).collect();
+        self.distrust_lacking();
         self.listed_packs = listed.sizes.len();
         Ok(listed)
+    }
+
+    /// Counts as not stored what a table may know only from a segment that some required replica lacks.
+    fn distrust_lacking(&mut self) {
+        let tables = self.tables();
+        let lacks = |table: &&Arc<Table>| table.segments().iter().any(|segment| self.lacking.contains(segment));
+        let packs = tables.iter().filter(lacks).flat_map(|table| table.pack_sizes().map(|(pack, _)| pack));
+        let packs: Vec<PackId> = packs.collect();
+        self.unreliable.extend(packs);
     }
 
     /// Tells whether a chunk is stored in a pack that may be relied on, and notes that it is: the snapshot will need it.
@@ -173,7 +160,7 @@ impl Index {
             refused = asked.refused;
         }
         if !needed.is_empty() {
-            needed = not_stored(needed, &ListedPacks::fetch(repository).await?.sizes);
+            needed = not_stored(needed, &repository.objects().packs().await?.sizes);
         }
         let unlisted: Vec<PackId> = ids(&needed).collect();
         for some in unlisted.chunks(ASKED_AT_ONCE).filter(|_| !are_few) {
@@ -227,15 +214,15 @@ struct Asked {
 impl Asked {
     async fn of(repository: &Repository, packs: Vec<PackId>) -> Result<Self, StoreError> {
         let heads = stream::iter(packs).map(|pack| async move {
-            let answer = repository.store().head(&ObjectKey::pack(pack)).await;
+            let answer = repository.objects().pack_size(pack).await;
             (pack, answer)
         });
         let mut heads = heads.buffer_unordered(HEADS);
         let mut asked = Self::default();
         while let Some((pack, answer)) = heads.next().await {
             match answer {
-                Ok(object) => drop(asked.sizes.insert(pack, object.size)),
-                Err(error) if error.kind == StoreErrorKind::NotFound => {}
+                Ok(Some(size)) => drop(asked.sizes.insert(pack, size)),
+                Ok(None) => {}
                 Err(error) if error.kind.is_forbidden() => drop(asked.refused.insert(pack, error)),
                 Err(error) => return Err(error),
             }
@@ -248,16 +235,15 @@ impl Asked {
 /// is deleted in the end is only what no snapshot refers to.
 async fn doomed_packs(repository: &Repository, monitor: &dyn Monitor) -> Result<HashSet<PackId>, IndexError> {
     let mut packs = HashSet::new();
-    for object in repository.store().list(ObjectKind::Doomed.prefix()).await? {
-        let Some(id) = object.key.doomed_by() else { continue };
-        match get_sound(&**repository.store(), &object.key, |bytes| open_doomed(repository, id, bytes)).await {
+    for id in repository.objects().doomed_lists().await? {
+        match repository.objects().doomed(id, |bytes| open_doomed(repository, id, bytes)).await {
             Ok(Ok(doomed)) => packs.extend(doomed.packs),
             Ok(Err(error)) => {
-                monitor.problem(Problem::damaged(object.key.to_string(), error.to_string()));
+                monitor.problem(Problem::damaged(ObjectKey::doomed(id).to_string(), error.to_string()));
             }
             Err(error) if error.kind == StoreErrorKind::NotFound => {}
             Err(error) if error.kind.is_damage() => {
-                monitor.problem(Problem::damaged(object.key.to_string(), error.clause()));
+                monitor.problem(Problem::damaged(ObjectKey::doomed(id).to_string(), error.clause()));
             }
             Err(error) => return Err(error.into()),
         }

@@ -3,7 +3,7 @@
 //! A pack that is gone or ends early is found once and decides for everything in it: what lies behind its end is not asked
 //! for again, chunk by chunk. The same holds for a frame that came wrong twice.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
@@ -11,31 +11,37 @@ use bytes::Bytes;
 
 use crate::model::id::PackId;
 use crate::model::key::ObjectKey;
-use crate::progress::Counter;
+use crate::progress::{Counter, Problem, chain};
 use crate::repository::reader::{FrameKey, ReadError, Reader};
 use crate::store::{StoreError, StoreErrorKind};
 
 /// Damaged frames remembered, 200 bytes each; beyond them one is asked for again.
 const FRAMES_REMEMBERED: usize = 1 << 16;
 
+/// A pack in one of the replicas, given by its number.
+type PackAt = (usize, PackId);
+
 /// What this run has found to be lost.
 #[derive(Debug, Default)]
 pub(super) struct Lost {
-    /// Packs that end early, with the bytes that each still has, and how that showed; of one that is gone, none.
-    packs: Mutex<HashMap<PackId, (u64, Arc<StoreError>)>>,
+    /// Packs that end early at a replica, with the bytes that each still has there, and how that showed; of one that is gone,
+    /// none.
+    packs: Mutex<HashMap<PackAt, (u64, Arc<StoreError>)>>,
     frames: Mutex<HashMap<FrameKey, ReadError>>,
+    /// Packs of which it was told that one replica stood in for another.
+    told: Mutex<HashSet<PackId>>,
 }
 
 impl Lost {
     /// Returns why the bytes up to `end` of a pack cannot be had, where that is known.
-    fn pack(&self, pack: PackId, end: u64) -> Option<ReadError> {
+    fn pack(&self, nth: usize, pack: PackId, end: u64) -> Option<ReadError> {
         let packs = self.packs.lock().expect("no panic while held");
-        let (length, source) = packs.get(&pack)?;
+        let (length, source) = packs.get(&(nth, pack))?;
         (end > *length).then(|| ReadError::Fetch { pack, source: source.clone() })
     }
 
-    fn note_pack(&self, pack: PackId, length: u64, source: &Arc<StoreError>) {
-        self.packs.lock().expect("no panic while held").insert(pack, (length, source.clone()));
+    fn note_pack(&self, nth: usize, pack: PackId, length: u64, source: &Arc<StoreError>) {
+        self.packs.lock().expect("no panic while held").insert((nth, pack), (length, source.clone()));
     }
 
     /// Returns what is wrong with a frame, where that is known.
@@ -53,18 +59,40 @@ impl Lost {
 }
 
 impl Reader {
-    /// Returns the bytes of `range` of a pack as the store has them, unchecked.
-    ///
-    /// Where the pack is gone or too short, that is asked twice, in two ways, and then remembered for the whole pack.
+    /// Returns the bytes of `range` of a pack from the first replica that has them, unchecked.
     ///
     /// # Errors
     /// [`ReadError::Fetch`]; [`ReadError::is_damage`] tells whether the bytes are lost or only out of reach.
     pub async fn fetch(&self, pack: PackId, range: Range<u64>) -> Result<Bytes, ReadError> {
-        if let Some(known) = self.lost.pack(pack, range.end) {
+        let mut asking = Asking::over(self);
+        while let Some(nth) = asking.next() {
+            match self.fetch_at(nth, pack, range.clone()).await {
+                Ok(bytes) => return Ok(asking.told(bytes)),
+                Err(error) => asking.failed(error),
+            }
+        }
+        Err(asking.error())
+    }
+
+    /// Tells, once for each pack, that what replicas before the `nth` did not give came from it.
+    fn tell_passed_over(&self, nth: usize, error: &ReadError) {
+        let Some(pack) = error.pack() else { return };
+        if self.lost.told.lock().expect("no panic while held").insert(pack) {
+            let giver = self.repository.objects().replicas().all()[nth].name();
+            let message = format!("{}; it was read from replica {giver}", chain(error));
+            self.monitor.note(Problem::advice(ObjectKey::pack(pack).to_string(), message));
+        }
+    }
+
+    /// Returns the bytes of `range` of a pack as the `nth` replica has them, unchecked.
+    ///
+    /// Where the pack is gone or too short, that is asked twice, in two ways, and then remembered for the whole pack.
+    pub(super) async fn fetch_at(&self, nth: usize, pack: PackId, range: Range<u64>) -> Result<Bytes, ReadError> {
+        if let Some(known) = self.lost.pack(nth, pack, range.end) {
             return Err(known);
         }
-        let (store, key) = (self.repository.store(), ObjectKey::pack(pack));
-        let error = match store.get_range(&key, range.clone()).await {
+        let objects = self.repository.objects();
+        let error = match objects.pack_range(nth, pack, range.clone()).await {
             Ok(bytes) => return Ok(self.counted(bytes)),
             Err(error) => Arc::new(error),
         };
@@ -73,14 +101,14 @@ impl Reader {
         if !error.kind.is_damage() || error.kind == StoreErrorKind::Unreadable {
             return failed(error);
         }
-        match store.head(&key).await {
-            Ok(info) if info.size < range.end => self.lost.note_pack(pack, info.size, &error),
+        match objects.pack_size_at(nth, pack).await {
+            Ok(size) if size < range.end => self.lost.note_pack(nth, pack, size, &error),
             // It is all there: the first answer was not about what is stored.
-            Ok(_) => match store.get_range(&key, range).await {
+            Ok(_) => match objects.pack_range(nth, pack, range).await {
                 Ok(bytes) => return Ok(self.counted(bytes)),
                 Err(again) => return failed(Arc::new(again)),
             },
-            Err(gone) if gone.kind == StoreErrorKind::NotFound => self.lost.note_pack(pack, 0, &error),
+            Err(gone) if gone.kind == StoreErrorKind::NotFound => self.lost.note_pack(nth, pack, 0, &error),
             Err(other) => return failed(Arc::new(other)),
         }
         failed(error)
@@ -89,5 +117,46 @@ impl Reader {
     fn counted(&self, bytes: Bytes) -> Bytes {
         self.monitor.add(Counter::FetchedBytes, bytes.len() as u64);
         bytes
+    }
+}
+
+/// The replicas asked in turn for a part of a pack, and how those failed that were asked so far.
+pub(super) struct Asking<'a> {
+    reader: &'a Reader,
+    asked: usize,
+    failed: Option<ReadError>,
+}
+
+impl<'a> Asking<'a> {
+    pub(super) fn over(reader: &'a Reader) -> Self {
+        Self { reader, asked: 0, failed: None }
+    }
+
+    /// Returns the number of the next replica to be asked.
+    pub(super) fn next(&mut self) -> Option<usize> {
+        let nth = self.asked;
+        self.asked += 1;
+        (nth < self.reader.repository.objects().replicas().all().len()).then_some(nth)
+    }
+
+    /// Notes how the replica failed. The first failure counts; one that is not damage comes before, since it leaves the
+    /// answer open.
+    pub(super) fn failed(&mut self, error: ReadError) {
+        if self.failed.as_ref().is_none_or(|first| first.is_damage() && !error.is_damage()) {
+            self.failed = Some(error);
+        }
+    }
+
+    /// Hands on what the replica gave, and tells where it stood in for another.
+    pub(super) fn told<T>(self, given: T) -> T {
+        if let Some(error) = self.failed {
+            self.reader.tell_passed_over(self.asked - 1, &error);
+        }
+        given
+    }
+
+    /// Returns why no replica gave it.
+    pub(super) fn error(self) -> ReadError {
+        self.failed.expect("there is a replica, and it failed")
     }
 }

@@ -1,10 +1,11 @@
 //! Reading: chunks are located, their frames fetched, opened, decompressed and checked against their ids.
 //!
 //! Every step is authenticated: the pack's key commitment, the frame's tag, and the keyed hash of the chunk. A frame that
-//! fails is fetched once more and looked for in other packs before an error names it. [`ReadError::is_damage`] tells what is
+//! fails is fetched once more, then from the next replica, and looked for in other packs before an error names it. [`ReadError::is_damage`] tells what is
 //! wrong with stored data from what is wrong with the way to it.
 
 use std::collections::{HashMap, VecDeque};
+use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -30,6 +31,7 @@ pub mod chunks;
 pub mod content;
 pub mod differing;
 pub mod fetch;
+pub mod pack;
 pub mod walk;
 
 /// The part of the memory given in which decoded frames are kept for chunks that are asked for soon after.
@@ -286,7 +288,7 @@ impl Reader {
         cell
     }
 
-    /// Fetches and decodes a frame. One that comes wrong is asked for once more before it counts as damaged.
+    /// Fetches and decodes a frame. One that comes wrong is asked for once more, then at the next replica.
     async fn fetch_frame(self: &Arc<Self>, location: Location) -> Result<Arc<Vec<u8>>, ReadError> {
         let key = (location.pack, location.frame);
         if let Some(known) = self.lost.frame(key) {
@@ -294,24 +296,36 @@ impl Reader {
         }
         let start = u64::from(location.frame_offset);
         let range = start..start + u64::from(location.sealed_len);
-        let fetched = self.fetch(location.pack, range.clone()).await;
-        let first = fetched.inspect_err(|error| {
-            if error.is_damage() {
-                self.lost.note_frame(key, error);
+        let mut asking = fetch::Asking::over(self);
+        while let Some(nth) = asking.next() {
+            match self.fetch_frame_at(nth, location, range.clone()).await {
+                Ok(frame) => return Ok(asking.told(frame)),
+                Err(error) => asking.failed(error),
             }
-        })?;
+        }
+        let error = asking.error();
+        if error.is_damage() {
+            self.lost.note_frame(key, &error);
+        }
+        Err(error)
+    }
+
+    async fn fetch_frame_at(
+        self: &Arc<Self>,
+        nth: usize,
+        location: Location,
+        range: Range<u64>,
+    ) -> Result<Arc<Vec<u8>>, ReadError> {
+        let first = self.fetch_at(nth, location.pack, range.clone()).await?;
         let error = match self.decoded(location, first.clone()).await {
             Err(error @ (ReadError::Damaged { .. } | ReadError::Undecodable { .. })) => error,
             other => return other,
         };
-        let second = self.fetch(location.pack, range).await?;
-        if second != first
-            && let Ok(frame) = self.decoded(location, second).await
-        {
-            return Ok(frame);
+        let second = self.fetch_at(nth, location.pack, range).await?;
+        if second == first {
+            return Err(error);
         }
-        self.lost.note_frame(key, &error);
-        Err(error)
+        self.decoded(location, second).await.map_err(|_| error)
     }
 
     async fn decoded(self: &Arc<Self>, location: Location, sealed: Bytes) -> Result<Arc<Vec<u8>>, ReadError> {

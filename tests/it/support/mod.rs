@@ -126,7 +126,11 @@ pub async fn read_back(
     cache: &Path,
     snapshot: &Snapshot,
 ) -> Result<Vec<(Entry, Vec<u8>)>, String> {
-    let repository = open(store, cache).await.map_err(|error| error.to_string())?;
+    read_all(open(store, cache).await.map_err(|error| error.to_string())?, snapshot).await
+}
+
+/// Reads everything in a snapshot of an open repository.
+pub async fn read_all(repository: Arc<Repository>, snapshot: &Snapshot) -> Result<Vec<(Entry, Vec<u8>)>, String> {
     let monitor = Arc::new(Collected::default());
     let index = Index::load(&repository, &*monitor).await.map_err(|error| error.to_string())?;
     let reader = Arc::new(Reader::new(repository, Arc::new(index), 256 << 20, monitor));

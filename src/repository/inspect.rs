@@ -1,0 +1,93 @@
+//! Looking at stored objects for their own sake: what whoever verifies or counts asks, name by name.
+
+use bytes::Bytes;
+
+use crate::format::config::Config;
+use crate::format::keyring::{Keyring, SlotRecord};
+use crate::model::key::{ObjectKey, ObjectKind};
+use crate::repository::Repository;
+use crate::repository::index::open_segment;
+use crate::repository::objects::Listed;
+use crate::store::{StoreError, StoreErrorKind};
+
+/// How many objects of one kind there are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Census {
+    /// Their number.
+    pub objects: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+/// What an object that should be there turned out to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Inspected {
+    /// It is what was written.
+    Whole,
+    /// It is not there.
+    Missing,
+    /// It came wrong twice: what is wrong with it.
+    Damaged(String),
+    /// It is there, and the store cannot give it whole: how it says so.
+    Unreadable(String),
+}
+
+impl Repository {
+    /// Counts the objects of a kind, foreign ones among them.
+    ///
+    /// # Errors
+    /// When they cannot be listed.
+    pub async fn census(&self, kind: ObjectKind) -> Result<Census, StoreError> {
+        let listed = self.objects().list(kind).await?;
+        let bytes = listed.iter().map(|object| object.size).sum();
+        Ok(Census { objects: listed.len() as u64, bytes })
+    }
+
+    /// Lists the names of a kind, those that are not ours apart.
+    ///
+    /// # Errors
+    /// When they cannot be listed.
+    pub async fn names(&self, kind: ObjectKind) -> Result<Listed<ObjectKey>, StoreError> {
+        let ours = |key: &ObjectKey| key.is_ours().then(|| key.clone());
+        Ok(Listed::of(self.objects().list(kind).await?, ours))
+    }
+
+    /// Opens a configuration, a keyring or an index segment by itself.
+    ///
+    /// # Errors
+    /// When it is out of reach, which says nothing about it.
+    pub async fn inspect(&self, key: &ObjectKey) -> Result<Inspected, StoreError> {
+        inspected(self.objects().get(key, |bytes| self.open_by_itself(key, bytes)).await)
+    }
+
+    /// Compares a key slot with what the keyring says of it.
+    ///
+    /// # Errors
+    /// When it is out of reach, which says nothing about it.
+    pub async fn inspect_slot(&self, slot: &SlotRecord) -> Result<Inspected, StoreError> {
+        let compare =
+            |bytes: &Bytes| if slot.is(bytes) { Ok(()) } else { Err("it is not what was written".to_owned()) };
+        inspected(self.objects().get(&ObjectKey::slot(slot.id), compare).await)
+    }
+
+    fn open_by_itself(&self, key: &ObjectKey, bytes: &[u8]) -> Result<(), String> {
+        let verifying_key = self.keys().verifying_key();
+        let opened = match (key.kind(), key.segment_id()) {
+            (Some(ObjectKind::Config), _) => Config::decode(bytes, self.id(), &verifying_key).map(drop),
+            (Some(ObjectKind::Keyring), _) => Keyring::decode(bytes, self.id(), &verifying_key).map(drop),
+            (_, Some(id)) => open_segment(self, id, bytes).map(drop),
+            (_, None) => Ok(()),
+        };
+        opened.map_err(|error| error.to_string())
+    }
+}
+
+fn inspected(answer: Result<Result<(), String>, StoreError>) -> Result<Inspected, StoreError> {
+    match answer {
+        Ok(Ok(())) => Ok(Inspected::Whole),
+        Ok(Err(problem)) => Ok(Inspected::Damaged(problem)),
+        Err(error) if error.kind == StoreErrorKind::NotFound => Ok(Inspected::Missing),
+        Err(error) if error.kind.is_damage() => Ok(Inspected::Unreadable(error.message)),
+        Err(error) => Err(error),
+    }
+}

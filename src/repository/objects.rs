@@ -1,0 +1,321 @@
+//! The one door to what is stored: put, get and list for every kind of object, whatever replicas there are.
+//!
+//! A get takes what makes bytes believable and gives nothing else. A put returns a proof that only it can make: an index
+//! segment is made of [`UploadedPack`]s, and the index takes in a segment for a [`Stored`] name alone.
+
+use std::collections::{BTreeSet, HashMap};
+use std::convert::Infallible;
+use std::ops::Range;
+
+use bytes::Bytes;
+
+use crate::crypto::random;
+use crate::format::index::PackEntry;
+use crate::model::id::{PackId, SegmentId, SessionId, SlotId};
+use crate::model::key::{ObjectKey, ObjectKind};
+use crate::model::snapshot::SnapshotId;
+use crate::model::verified::VerifiedId;
+use crate::repository::packer::PackImage;
+use crate::repository::replicas::{Replica, Replicas, Role};
+use crate::store::{ObjectInfo, StoreError};
+
+/// A pack that every required replica has reported durable.
+#[derive(Debug)]
+pub struct UploadedPack(PackEntry);
+
+impl UploadedPack {
+    /// Returns what the index will say about it.
+    pub fn entry(&self) -> &PackEntry {
+        &self.0
+    }
+
+    /// Takes what the index will say about it.
+    pub fn into_entry(self) -> PackEntry {
+        self.0
+    }
+}
+
+/// The name of an object that every required replica has reported durable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stored<I>(I);
+
+impl<I: Copy> Stored<I> {
+    /// Returns the name.
+    pub fn id(&self) -> I {
+        self.0
+    }
+}
+
+/// What is stored of one kind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed<I> {
+    /// Objects of this repository, in order of their names.
+    pub ids: Vec<I>,
+    /// What a NAS, a desktop or another repository left there.
+    pub foreign: Vec<ObjectKey>,
+}
+
+impl<I> Listed<I> {
+    pub(super) fn of(objects: Vec<ObjectInfo>, id: impl Fn(&ObjectKey) -> Option<I>) -> Self {
+        let (mut ids, mut foreign) = (Vec::new(), Vec::new());
+        for object in objects {
+            match id(&object.key) {
+                Some(id) => ids.push(id),
+                None => foreign.push(object.key),
+            }
+        }
+        Self { ids, foreign }
+    }
+}
+
+/// The packs that every required replica lists alike.
+#[derive(Debug, Default)]
+pub struct ListedPacks {
+    /// The length of each pack.
+    pub sizes: HashMap<PackId, u64>,
+    /// Objects with other names.
+    pub foreign: Vec<ObjectKey>,
+    /// Why packs that the listing lacks could not be asked for, so that nothing is known of them.
+    pub refused: Option<StoreError>,
+}
+
+/// Every object of a repository, by kind.
+#[derive(Debug, Clone)]
+pub struct Objects {
+    replicas: Replicas,
+}
+
+impl Objects {
+    pub(super) fn new(replicas: Replicas) -> Self {
+        Self { replicas }
+    }
+
+    /// Returns where they are.
+    pub fn replicas(&self) -> &Replicas {
+        &self.replicas
+    }
+
+    pub(super) async fn put_config(&self, counter: u64, object: Vec<u8>) -> Result<(), StoreError> {
+        self.replicas.put(&ObjectKey::config(counter, random()), object.into()).await
+    }
+
+    pub(super) async fn put_keyring(&self, counter: u64, object: Vec<u8>) -> Result<(), StoreError> {
+        self.replicas.put(&ObjectKey::keyring(counter, random()), object.into()).await
+    }
+
+    /// Lists configurations or keyrings, for each replica that answers.
+    pub(super) async fn signed(&self, kind: ObjectKind) -> Result<Vec<(&Replica, Vec<ObjectKey>)>, StoreError> {
+        let listed = self.replicas.list_each(kind.prefix()).await?;
+        let ours = |objects: Vec<ObjectInfo>| objects.into_iter().map(|object| object.key);
+        Ok(listed
+            .into_iter()
+            .map(|(replica, objects)| (replica, ours(objects).filter(|key| key.counter().is_some()).collect()))
+            .collect())
+    }
+
+    /// Fetches an object of any kind: what `decode` believes.
+    ///
+    /// # Errors
+    /// The store's where it cannot be had; inside, what `decode` says of bytes that came wrong twice from everywhere.
+    pub(super) async fn get<T, E>(
+        &self,
+        key: &ObjectKey,
+        decode: impl FnMut(&Bytes) -> Result<T, E>,
+    ) -> Result<Result<T, E>, StoreError> {
+        self.replicas.get(key, decode).await
+    }
+
+    /// Lists the names of any kind with their lengths, foreign ones among them.
+    pub(super) async fn list(&self, kind: ObjectKind) -> Result<Vec<ObjectInfo>, StoreError> {
+        self.replicas.list(kind.prefix()).await
+    }
+
+    /// Tells whether some replica that is written to has an object of this kind.
+    pub(super) async fn has_any(&self, kind: ObjectKind) -> Result<bool, StoreError> {
+        Ok(self.replicas.list_required(kind.prefix()).await?.iter().any(|objects| !objects.is_empty()))
+    }
+
+    pub(super) async fn put_slot(&self, id: SlotId, object: Vec<u8>) -> Result<(), StoreError> {
+        self.replicas.put(&ObjectKey::slot(id), object.into()).await
+    }
+
+    /// Returns a key slot, unchecked, from the first replica that gives one.
+    pub(super) async fn slot(&self, id: SlotId) -> Result<Bytes, StoreError> {
+        let any = |bytes: &Bytes| Ok::<_, Infallible>(bytes.clone());
+        let Ok(bytes) = self.get(&ObjectKey::slot(id), any).await?;
+        Ok(bytes)
+    }
+
+    /// Returns a key slot as each replica gives it; those that do not have it are left out.
+    ///
+    /// # Errors
+    /// When none can be asked.
+    pub(super) async fn slot_everywhere(&self, id: SlotId) -> Result<Vec<Bytes>, StoreError> {
+        let (mut copies, mut failed) = (Vec::new(), None);
+        for replica in self.replicas.all() {
+            match replica.store().get(&ObjectKey::slot(id)).await {
+                Ok(bytes) => copies.push(bytes),
+                Err(error) if error.kind.is_damage() => {}
+                Err(error) => failed = Some(error),
+            }
+        }
+        failed.filter(|_| copies.is_empty()).map_or(Ok(copies), Err)
+    }
+
+    pub(super) async fn slots(&self) -> Result<Listed<SlotId>, StoreError> {
+        Ok(Listed::of(self.list(ObjectKind::Key).await?, ObjectKey::slot_id))
+    }
+
+    pub(super) async fn put_lease(&self, session: SessionId, object: Vec<u8>) -> Result<(), StoreError> {
+        self.replicas.put(&ObjectKey::session(session), object.into()).await
+    }
+
+    pub(super) async fn remove_lease(&self, session: SessionId) -> Result<(), StoreError> {
+        self.replicas.delete(&ObjectKey::session(session)).await
+    }
+
+    /// Stores a pack under its id.
+    ///
+    /// # Errors
+    /// When a required replica did not take it.
+    pub(super) async fn put_pack(&self, image: PackImage) -> Result<UploadedPack, StoreError> {
+        let (entry, bytes) = image.into_parts();
+        self.replicas.put(&ObjectKey::pack(entry.id), bytes).await?;
+        Ok(UploadedPack(entry))
+    }
+
+    /// Returns bytes of a pack as the `nth` replica has them, unchecked.
+    pub(super) async fn pack_range(&self, nth: usize, pack: PackId, range: Range<u64>) -> Result<Bytes, StoreError> {
+        self.replicas.all()[nth].store().get_range(&ObjectKey::pack(pack), range).await
+    }
+
+    /// Returns the length of a pack in the `nth` replica.
+    pub(super) async fn pack_size_at(&self, nth: usize, pack: PackId) -> Result<u64, StoreError> {
+        Ok(self.replicas.all()[nth].store().head(&ObjectKey::pack(pack)).await?.size)
+    }
+
+    /// Returns a whole pack as the first replica has it, unchecked: what whoever verifies a replica looks at.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn pack(&self, pack: PackId) -> Result<Bytes, StoreError> {
+        self.replicas.all()[0].store().get(&ObjectKey::pack(pack)).await
+    }
+
+    /// Returns bytes of a pack as the first replica has them, unchecked.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn pack_part(&self, pack: PackId, range: Range<u64>) -> Result<Bytes, StoreError> {
+        self.pack_range(0, pack, range).await
+    }
+
+    /// Returns the length of a pack that every required replica has alike; `None` when one of them lacks it.
+    pub(super) async fn pack_size(&self, pack: PackId) -> Result<Option<u64>, StoreError> {
+        self.replicas.required_size(&ObjectKey::pack(pack)).await
+    }
+
+    /// Lists the packs that every required replica has alike.
+    pub(super) async fn packs(&self) -> Result<ListedPacks, StoreError> {
+        let mut all: Option<ListedPacks> = None;
+        for objects in self.replicas.list_required(ObjectKind::Pack.prefix()).await? {
+            let mut listed = ListedPacks::default();
+            for object in objects {
+                match object.key.pack_id() {
+                    Some(id) => drop(listed.sizes.insert(id, object.size)),
+                    None => listed.foreign.push(object.key),
+                }
+            }
+            match &mut all {
+                None => all = Some(listed),
+                Some(all) => {
+                    all.sizes.retain(|id, size| listed.sizes.get(id) == Some(size));
+                    all.foreign.append(&mut listed.foreign);
+                }
+            }
+        }
+        Ok(all.unwrap_or_default())
+    }
+
+    pub(super) async fn put_segment(&self, id: SegmentId, object: Vec<u8>) -> Result<Stored<SegmentId>, StoreError> {
+        self.replicas.put(&ObjectKey::segment(id), object.into()).await?;
+        Ok(Stored(id))
+    }
+
+    pub(super) async fn segment<T, E>(
+        &self,
+        id: SegmentId,
+        open: impl FnMut(&Bytes) -> Result<T, E>,
+    ) -> Result<Result<T, E>, StoreError> {
+        self.get(&ObjectKey::segment(id), open).await
+    }
+
+    /// Lists the index segments of all replicas, and of these the ones that some required replica lacks.
+    pub(super) async fn segments(&self) -> Result<(BTreeSet<SegmentId>, BTreeSet<SegmentId>), StoreError> {
+        let (mut all, mut common) = (BTreeSet::new(), None);
+        for (replica, objects) in self.replicas.list_each(ObjectKind::Index.prefix()).await? {
+            let ids: BTreeSet<SegmentId> = objects.iter().filter_map(|object| object.key.segment_id()).collect();
+            all.extend(ids.iter().copied());
+            if replica.role() == Role::Required {
+                common = Some(common.map_or_else(|| ids.clone(), |common: BTreeSet<_>| &common & &ids));
+            }
+        }
+        let lacking = common.map_or_else(BTreeSet::new, |common| &all - &common);
+        Ok((all, lacking))
+    }
+
+    pub(super) async fn put_snapshot(&self, id: SnapshotId, object: Bytes) -> Result<Stored<SnapshotId>, StoreError> {
+        self.replicas.put(&ObjectKey::snapshot(id), object).await?;
+        Ok(Stored(id))
+    }
+
+    pub(super) async fn snapshot<T, E>(
+        &self,
+        id: SnapshotId,
+        open: impl FnMut(&Bytes) -> Result<T, E>,
+    ) -> Result<Result<T, E>, StoreError> {
+        self.get(&ObjectKey::snapshot(id), open).await
+    }
+
+    /// Lists the snapshots, the oldest first.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn snapshots(&self) -> Result<Listed<SnapshotId>, StoreError> {
+        let mut listed = Listed::of(self.list(ObjectKind::Snapshot).await?, ObjectKey::snapshot_id);
+        listed.ids.sort();
+        Ok(listed)
+    }
+
+    pub(super) async fn doomed<T, E>(
+        &self,
+        id: SessionId,
+        open: impl FnMut(&Bytes) -> Result<T, E>,
+    ) -> Result<Result<T, E>, StoreError> {
+        self.get(&ObjectKey::doomed(id), open).await
+    }
+
+    /// Lists the lists of doomed packs, those of every required replica.
+    pub(super) async fn doomed_lists(&self) -> Result<BTreeSet<SessionId>, StoreError> {
+        let listed = self.replicas.list_required(ObjectKind::Doomed.prefix()).await?;
+        Ok(listed.iter().flatten().filter_map(|object| object.key.doomed_by()).collect())
+    }
+
+    pub(super) async fn put_verified(&self, id: VerifiedId, object: Vec<u8>) -> Result<(), StoreError> {
+        self.replicas.put(&ObjectKey::verified(id), object.into()).await
+    }
+
+    pub(super) async fn verified<T, E>(
+        &self,
+        id: VerifiedId,
+        open: impl FnMut(&Bytes) -> Result<T, E>,
+    ) -> Result<Result<T, E>, StoreError> {
+        self.get(&ObjectKey::verified(id), open).await
+    }
+
+    pub(super) async fn verified_records(&self) -> Result<Vec<VerifiedId>, StoreError> {
+        let mut listed = Listed::of(self.list(ObjectKind::Verified).await?, ObjectKey::verified_id);
+        listed.ids.sort();
+        Ok(listed.ids)
+    }
+}

@@ -1,0 +1,134 @@
+//! Opening a repository: a key slot, the configuration that counts, the keyring that counts.
+//!
+//! Counters only ever rise. What each replica showed is remembered for it alone, so one that lags behind the others is not
+//! taken for one that was rolled back, nor is a rolled back one excused by them.
+
+use std::cmp::Reverse;
+use std::path::Path;
+
+use crate::crypto::secret::Passphrase;
+use crate::format::FormatError;
+use crate::format::config::Config;
+use crate::format::keyring::Keyring;
+use crate::model::key::{ObjectKey, ObjectKind};
+use crate::repository::cache::Cache;
+use crate::repository::keys::Keys;
+use crate::repository::objects::Objects;
+use crate::repository::replicas::{Replica, Replicas};
+use crate::repository::slots::open_any_slot;
+use crate::repository::{OpenError, Repository};
+use crate::store::StoreErrorKind;
+
+impl Repository {
+    /// Opens a repository with a passphrase or recovery identity.
+    ///
+    /// # Errors
+    /// [`OpenError`] tells apart: no repository, wrong key, damage, roll-back, and an unreachable store.
+    pub async fn open(
+        replicas: impl Into<Replicas>,
+        passphrase: &Passphrase,
+        cache_root: Option<&Path>,
+    ) -> Result<Self, OpenError> {
+        let objects = Objects::new(replicas.into());
+        let slot = open_any_slot(&objects, passphrase).await?;
+        let cache = Cache::open(slot.repository, cache_root);
+        let (config_key, config) = newest(&objects, ObjectKind::Config, "configuration", &cache, |bytes| {
+            let config = Config::decode(bytes, slot.repository, &slot.verifying_key)?;
+            Ok((config.counter, config))
+        })
+        .await?;
+        config
+            .check_features(&config.required.read)
+            .map_err(|source| OpenError::Damaged { key: config_key, source })?;
+        let (keyring_key, keyring) = newest(&objects, ObjectKind::Keyring, "keyring", &cache, |bytes| {
+            let keyring = Keyring::decode(bytes, slot.repository, &slot.verifying_key)?;
+            Ok((keyring.counter, keyring))
+        })
+        .await?;
+        let keys = Keys::open(slot.root, slot.verifying_key, keyring)
+            .map_err(|source| OpenError::Damaged { key: keyring_key, source })?;
+        Ok(Self { objects, config: config.into(), keys: keys.into(), cache })
+    }
+}
+
+/// Returns the object of `kind` with the highest counter that `decode` accepts, and refuses a roll-back.
+async fn newest<T>(
+    objects: &Objects,
+    kind: ObjectKind,
+    what: &'static str,
+    cache: &Cache,
+    decode: impl Fn(&[u8]) -> Result<(u64, T), FormatError>,
+) -> Result<(ObjectKey, T), OpenError> {
+    let at = |source| OpenError::Store { location: objects.replicas().location(), source };
+    let listed = objects.signed(kind).await.map_err(at)?;
+    let mut keys: Vec<&ObjectKey> = listed.iter().flat_map(|(_, keys)| keys).collect();
+    keys.sort_by_key(|key| (Reverse(key.counter()), *key));
+    keys.dedup();
+    let mut damaged = None;
+    for key in keys {
+        let decoded = match objects.get(key, |bytes| decode(bytes)).await {
+            Ok(decoded) => decoded,
+            Err(error) if error.kind == StoreErrorKind::NotFound => continue,
+            Err(error) if error.kind.is_damage() => Err(FormatError::Invalid { what, why: error.clause() }),
+            Err(error) => return Err(at(error)),
+        };
+        match decoded {
+            Ok((counter, _)) if key.counter() != Some(counter) => {
+                let why = format!("it is number {counter} under another name");
+                damaged = damaged.or(Some((key.clone(), FormatError::Invalid { what, why })));
+            }
+            Ok((counter, value)) => {
+                let shown = Shown { kind, what, counter, listed: &listed };
+                shown.compare(objects.replicas(), cache).map_err(|rolled_back| match damaged {
+                    Some((key, source)) => OpenError::Damaged { key, source },
+                    None => rolled_back,
+                })?;
+                return Ok((key.clone(), value));
+            }
+            // It is signed and counts; falling back on an older one would undo what it says.
+            Err(source @ FormatError::Newer { .. }) => return Err(OpenError::Damaged { key: key.clone(), source }),
+            Err(source) => damaged = damaged.or(Some((key.clone(), source))),
+        }
+    }
+    Err(match damaged {
+        Some((key, source)) => OpenError::Damaged { key, source },
+        None => OpenError::Damaged {
+            key: ObjectKey::from_listed(kind.prefix()),
+            source: FormatError::Invalid { what, why: "there is none".into() },
+        },
+    })
+}
+
+/// The counter that counts, and what each replica that answered lists.
+struct Shown<'a> {
+    kind: ObjectKind,
+    what: &'static str,
+    counter: u64,
+    listed: &'a [(&'a Replica, Vec<ObjectKey>)],
+}
+
+impl Shown<'_> {
+    /// Compares with what each replica showed before, and remembers what it shows now.
+    ///
+    /// A replica that shows less than it did was rolled back. Where another still shows as much, that is a concern and no
+    /// more; where none does, what counts now is not what counted.
+    fn compare(&self, replicas: &Replicas, cache: &Cache) -> Result<(), OpenError> {
+        let seen = |replica: &Replica| cache.highest_counter(self.kind, replica.name());
+        let highest = self.listed.iter().map(|(replica, _)| seen(replica)).max().unwrap_or(0);
+        if self.counter < highest {
+            return Err(OpenError::RolledBack { what: self.what, found: self.counter, seen: highest });
+        }
+        for (replica, keys) in self.listed {
+            let counters = keys.iter().filter_map(ObjectKey::counter);
+            let shows = counters.filter(|counter| *counter <= self.counter).max().unwrap_or(0);
+            let seen = seen(replica);
+            if shows < seen {
+                let what = self.what;
+                let message = format!("shows {what} {shows}, where it has shown {seen} before: it was rolled back");
+                replicas.note_concern(replica, message);
+            }
+            cache.remember_counter(self.kind, replica.name(), shows);
+        }
+        Ok(())
+    }
+}
