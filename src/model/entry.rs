@@ -192,7 +192,13 @@ impl Hasher for Digest {
 impl FileContent {
     /// Returns the number of bytes that chunks hold: the size without the holes.
     pub fn stored_length(&self) -> u64 {
-        self.size - self.holes.iter().map(|hole| hole.length).sum::<u64>()
+        self.stored_before(self.size)
+    }
+
+    /// Returns the number of bytes before `offset` that chunks hold.
+    pub fn stored_before(&self, offset: u64) -> u64 {
+        let of_hole = |hole: &Hole| offset.saturating_sub(hole.offset).min(hole.length);
+        offset - self.holes.iter().map(of_hole).sum::<u64>()
     }
 }
 

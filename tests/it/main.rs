@@ -29,6 +29,7 @@ mod passphrases;
 mod pipes;
 mod pty;
 mod python_reader;
+mod reading;
 mod replicas;
 mod repository;
 mod requests;

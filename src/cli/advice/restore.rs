@@ -102,6 +102,7 @@ impl Advice for ReadError {
         match self {
             ReadError::Fetch { source, .. } => source.hint(),
             ReadError::Unknown { .. }
+            | ReadError::OtherLength { .. }
             | ReadError::NoPack { .. }
             | ReadError::Key { .. }
             | ReadError::Damaged { .. }

@@ -1,6 +1,5 @@
 //! What a file lacks: which bytes, and why. A cause is told once, however many chunks and files it hits.
 
-use crate::model::id::ChunkId;
 use crate::progress::chain;
 use crate::repository::reader::ReadError;
 
@@ -25,23 +24,11 @@ impl Why {
                 format!("pack {pack} is damaged: {source}")
             }
             (ReadError::WrongChunk { pack, .. }, _) => format!("pack {pack} does not hold what the index places in it"),
-            (ReadError::Unknown { .. }, _) => Self::NOT_INDEXED.to_owned(),
+            (ReadError::Unknown { .. }, _) => "chunks that it needs are not in the index".to_owned(),
             _ => full.clone(),
         };
         Self { full, cause }
     }
-
-    /// The index does not know the chunk.
-    pub(super) fn unknown(id: &ChunkId) -> Self {
-        Self { full: format!("chunk {} is not in the index", id.short()), cause: Self::NOT_INDEXED.to_owned() }
-    }
-
-    /// Something that no other chunk has in common with it.
-    pub(super) fn told(full: String) -> Self {
-        Self { cause: full.clone(), full }
-    }
-
-    const NOT_INDEXED: &str = "chunks that it needs are not in the index";
 }
 
 /// What a file lacks.
@@ -118,7 +105,7 @@ mod tests {
     fn of_many_causes_the_rest_is_counted() {
         let mut lost = Lost::default();
         for at in 0..5 {
-            lost.add(at * 10, 1, &Why::told(format!("cause {at}")));
+            lost.add(at * 10, 1, &why(&format!("cause {at}"), &format!("cause {at}")));
         }
         assert_eq!(lost.causes(), "cause 0; cause 1; cause 2; and 2 more");
     }

@@ -340,7 +340,6 @@ impl Run {
             reader: self.reader.clone(),
             target: target.clone(),
             monitor: self.monitor.clone(),
-            memory_bytes: self.options.memory_bytes,
             told_full: self.told_full.clone(),
             written: Mutex::default(),
             stopped: Mutex::default(),

@@ -14,6 +14,7 @@ use crate::ops::restore::places::Piece;
 use crate::ops::restore::window::Placement;
 use crate::ops::restore::{DAMAGED_SUFFIX, RestoreError, problem};
 use crate::progress::{Counter, Monitor, Problem};
+use crate::repository::reader::gather::Found;
 use crate::repository::reader::{ReadError, Reader};
 use crate::target::files::{Cause, FileTarget, TargetError};
 use crate::target::partial::{IfTaken, PartialFile};
@@ -77,7 +78,6 @@ pub(super) struct FileWriter {
     pub(super) reader: Arc<Reader>,
     pub(super) target: Arc<FileTarget>,
     pub(super) monitor: Arc<dyn Monitor>,
-    pub(super) memory_bytes: u64,
     /// The target was told to be full; in this window or before.
     pub(super) told_full: Arc<AtomicBool>,
     pub(super) written: Mutex<Written>,
@@ -122,7 +122,7 @@ impl FileWriter {
         if self.target.is_sparse() { 0 } else { job.stored_bytes() }
     }
 
-    /// Leaves a chunk out that is wanted by a file that failed.
+    /// Leaves a chunk out that is lost, or wanted by a file that failed.
     pub(super) fn skip(&self, placement: &Placement) {
         self.place(placement.file, &[(Vec::new(), &[], placement.file)]);
     }
@@ -216,20 +216,20 @@ impl FileWriter {
         }
     }
 
-    /// Places a chunk that was tried again, or notes that it is lost.
-    pub(super) fn retried(&self, placement: &Placement, chunk: Result<Vec<u8>, ReadError>) {
-        match chunk {
-            Ok(chunk) if chunk.len() == placement.location.length as usize => {
-                self.place(placement.file, &[(placement.pieces.clone(), &chunk, placement.file)]);
+    /// Writes what was found, one file after the other, and notes what is lost.
+    pub(super) fn take(&self, found: Found<Placement>) {
+        match found {
+            Found::Chunks(bytes, chunks) => {
+                let chunks: Vec<_> =
+                    chunks.into_iter().map(|(at, range)| (at.pieces, &bytes[range], at.file)).collect();
+                for of_one_file in chunks.chunk_by(|one, next| one.2 == next.2) {
+                    self.place(of_one_file[0].2, of_one_file);
+                }
             }
-            Err(error) if !error.is_damage() => self.stop(error),
-            lost => {
-                let why = match lost {
-                    Err(error) => Why::of(&error),
-                    Ok(_) => Why::told(format!("chunk {} has another length than its file says", placement.id.short())),
-                };
-                self.files[placement.file as usize].note_lost(&placement.pieces, &why);
-                self.place(placement.file, &[(Vec::new(), &[], placement.file)]);
+            Found::Lost(_, error) if !error.is_damage() => self.stop(error),
+            Found::Lost(placement, error) => {
+                self.files[placement.file as usize].note_lost(&placement.pieces, &Why::of(&error));
+                self.skip(&placement);
             }
         }
     }

@@ -1,8 +1,11 @@
-//! Walking the chunks of a content in order, list nodes read ahead.
+//! Walking the chunks of a content in order, from its beginning or from an offset on.
+//!
+//! List nodes tell how many bytes are below each child, so what lies before the offset is stepped over unread.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use crate::format::FormatError;
 use crate::format::tree::Node;
 use crate::model::entry::{ChunkList, ChunkRef};
 use crate::model::id::ChunkId;
@@ -16,6 +19,10 @@ pub struct ChunkWalk {
     /// List nodes still to visit with their depth and bytes below, the next one last.
     stack: Vec<(ChunkId, u8, u64)>,
     chunks: VecDeque<ChunkRef>,
+    /// Bytes still to be stepped over before the first chunk is given.
+    skip: u64,
+    /// Bytes of the first chunk that lie before where the walk begins.
+    cut: u64,
 }
 
 /// A part of a chunk list that cannot be read.
@@ -38,11 +45,18 @@ impl Ended for DamagedList {
 impl Reader {
     /// Walks the chunks of a content that stores `stored_length` bytes.
     pub fn chunks(self: &Arc<Self>, list: &ChunkList, stored_length: u64) -> ChunkWalk {
+        self.chunks_from(list, stored_length, 0)
+    }
+
+    /// Walks the chunks of a content that stores `stored_length` bytes, from the one on that holds byte `from` of these.
+    ///
+    /// On the way there one list node of each level is read.
+    pub fn chunks_from(self: &Arc<Self>, list: &ChunkList, stored_length: u64, from: u64) -> ChunkWalk {
         let (stack, chunks) = match list {
             ChunkList::Inline(chunks) => (Vec::new(), chunks.iter().copied().collect()),
             ChunkList::Indirect { root, depth, .. } => (vec![(*root, *depth, stored_length)], VecDeque::new()),
         };
-        ChunkWalk { reader: self.clone(), stack, chunks }
+        ChunkWalk { reader: self.clone(), stack, chunks, skip: from, cut: 0 }
     }
 }
 
@@ -50,21 +64,56 @@ impl ChunkWalk {
     /// Returns the next chunk, a part that cannot be read, or `None` at the end.
     pub async fn next(&mut self) -> Option<Result<ChunkRef, DamagedList>> {
         loop {
-            if let Some(chunk) = self.chunks.pop_front() {
-                return Some(Ok(chunk));
+            while let Some(chunk) = self.chunks.pop_front() {
+                if !self.steps_over(u64::from(chunk.length)) {
+                    self.cut = std::mem::take(&mut self.skip);
+                    return Some(Ok(chunk));
+                }
             }
             let (id, depth, bytes) = self.stack.pop()?;
-            match (self.reader.node(&id).await, depth) {
-                (Ok(Node::Chunks(chunks)), 1) => self.chunks = chunks.into(),
-                (Ok(Node::Lists(children)), 2..) => {
-                    self.stack.extend(children.iter().rev().map(|child| (child.id, depth - 1, child.bytes)));
-                }
-                (Ok(_), _) => {
-                    let source = crate::format::FormatError::WrongMark("a list node of this level");
-                    return Some(Err(DamagedList { bytes, error: ReadError::Node { id: id.short(), source } }));
-                }
-                (Err(error), _) => return Some(Err(DamagedList { bytes, error })),
+            if self.steps_over(bytes) {
+                continue;
+            }
+            if let Err(error) = self.descend(&id, depth, bytes).await {
+                return Some(Err(DamagedList { bytes, error }));
             }
         }
+    }
+
+    /// Returns how many bytes of the chunk that was given last lie before where the walk begins: none but of the first.
+    pub fn take_cut(&mut self) -> u64 {
+        std::mem::take(&mut self.cut)
+    }
+
+    /// Steps over `bytes` that lie before where the walk begins, if they do.
+    fn steps_over(&mut self, bytes: u64) -> bool {
+        let before = self.skip > 0 && self.skip >= bytes;
+        if before {
+            self.skip -= bytes;
+        }
+        before
+    }
+
+    async fn descend(&mut self, id: &ChunkId, depth: u8, bytes: u64) -> Result<(), ReadError> {
+        let wrong = |source| Err(ReadError::Node { id: id.short(), source });
+        let below: u64 = match (self.reader.node(id).await?, depth) {
+            (Node::Chunks(chunks), 1) => {
+                self.chunks = chunks.into();
+                self.chunks.iter().map(|chunk| u64::from(chunk.length)).sum()
+            }
+            (Node::Lists(children), 2..) => {
+                self.stack.extend(children.iter().rev().map(|child| (child.id, depth - 1, child.bytes)));
+                children.iter().fold(0, |sum, child| sum.saturating_add(child.bytes))
+            }
+            _ => return wrong(FormatError::WrongMark("a list node of this level")),
+        };
+        // Whoever reads on from the beginning sees where the bytes end; here that would shift what is read.
+        if self.skip > 0 && below != bytes {
+            return wrong(FormatError::Invalid {
+                what: "a list node",
+                why: format!("it holds {below} bytes, not {bytes}"),
+            });
+        }
+        Ok(())
     }
 }

@@ -1,18 +1,17 @@
-//! Reading the bytes of a file or stream in order, with frames fetched and decoded ahead.
+//! Reading the bytes of a file or stream in order, with ranges of frames fetched and decoded ahead.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
-use crate::blocking::{blocking, finished};
-use crate::model::entry::{ChunkRef, FileContent, Hole};
-use crate::model::id::PackId;
+use crate::blocking::finished;
+use crate::model::entry::{FileContent, Hole};
 use crate::model::outcome::{Ended, Outcome};
-use crate::repository::index::table::Location;
 use crate::repository::reader::chunks::{ChunkWalk, DamagedList};
+use crate::repository::reader::gather::{Found, JoinedRange, Keep, RANGE_BYTES, Wanted, join};
 use crate::repository::reader::{ReadError, Reader};
 
 /// The part of the memory given whose size in plaintext is planned together, 32 MiB of 256. The chunks of a dump that is
@@ -21,10 +20,8 @@ use crate::repository::reader::{ReadError, Reader};
 const WINDOW_SHARE: u64 = 8;
 /// Windows under way: the one that is given out, and the next.
 const WINDOWS: usize = 2;
-/// Memory given for each frame that is being fetched and decoded: such a frame needs up to 4 MiB.
-const FRAME_SHARE: u64 = 16 << 20;
-/// Frames being fetched and decoded at the same time, at most.
-const FRAMES_MAX: usize = 16;
+/// The most that comes out of a range: a window of what compresses well is still decoded by several threads.
+const RANGE_PLAIN_BYTES: u64 = 2 * RANGE_BYTES;
 
 /// Some bytes of a content.
 #[derive(Debug, Clone)]
@@ -95,9 +92,16 @@ pub struct ContentStream {
     windows: VecDeque<Window>,
     permits: Arc<Semaphore>,
     part: Option<FramePart>,
+    /// Holes of what is read.
     holes: VecDeque<Hole>,
     position: u64,
     size: u64,
+    /// Where reading ends and stored bytes up to there that are not planned yet; at the end of the content, no limit, so
+    /// that whatever comes too much is noticed.
+    limit: u64,
+    unplanned: u64,
+    /// Bytes that stand in the first chunk before the first that is wanted.
+    cut: u64,
     ended: bool,
 }
 
@@ -106,28 +110,33 @@ enum Failure {
     List(DamagedList),
 }
 
-impl Reader {
-    /// Reads a content from its beginning to its end.
-    ///
-    /// A quarter of the reader's memory is decoded ahead; every chunk is checked against its id before it is given out.
-    pub fn content(self: &Arc<Self>, content: &FileContent) -> ContentStream {
-        let in_flight = usize::try_from(self.memory_bytes / FRAME_SHARE).unwrap_or(FRAMES_MAX).clamp(2, FRAMES_MAX);
-        ContentStream {
-            reader: self.clone(),
-            walk: self.chunks(&content.chunks, content.stored_length()),
+impl ContentStream {
+    /// Begins to read the bytes of `range`, as far as they are there.
+    pub(super) fn new(reader: &Arc<Reader>, content: &FileContent, range: Range<u64>) -> Self {
+        let end = range.end.min(content.size);
+        let start = range.start.min(end);
+        let stored = |offset| content.stored_before(offset);
+        let holes = content.holes.iter().filter_map(|hole| {
+            let (offset, hole_end) = (hole.offset.max(start), (hole.offset + hole.length).min(end));
+            (offset < hole_end).then(|| Hole { offset, length: hole_end - offset })
+        });
+        Self {
+            reader: reader.clone(),
+            walk: reader.chunks_from(&content.chunks, content.stored_length(), stored(start)),
             failed: None,
             windows: VecDeque::new(),
-            permits: Arc::new(Semaphore::new(in_flight)),
+            permits: Arc::new(Semaphore::new(reader.ranges_in_flight())),
             part: None,
-            holes: content.holes.iter().copied().collect(),
-            position: 0,
+            holes: holes.collect(),
+            position: start,
             size: content.size,
+            limit: if end < content.size { end } else { u64::MAX },
+            unplanned: if end < content.size { stored(end) - stored(start) } else { u64::MAX },
+            cut: 0,
             ended: false,
         }
     }
-}
 
-impl ContentStream {
     /// Returns the next bytes, or `None` at the end; after an error nothing more comes.
     ///
     /// # Errors
@@ -139,11 +148,11 @@ impl ContentStream {
                 self.position += hole.length;
                 return Some(Ok(Part::Zeros(hole.length)));
             }
+            if self.ended || self.position >= self.limit {
+                return None;
+            }
             if let Some((frame, range)) = self.part.take() {
                 return Some(Ok(self.up_to_hole(frame, range)));
-            }
-            if self.ended {
-                return None;
             }
             self.plan_ahead().await;
             let Some(window) = self.windows.front_mut() else {
@@ -151,7 +160,10 @@ impl ContentStream {
                 return self.end().map(Err);
             };
             match window.next().await {
-                Some(Ok(part)) => self.part = Some(part),
+                Some(Ok((frame, range))) => {
+                    let cut = std::mem::take(&mut self.cut) as usize;
+                    self.part = Some((frame, range.start + cut..range.end));
+                }
                 Some(Err(source)) => {
                     self.ended = true;
                     return Some(Err(ContentError::Chunk { offset: self.position, source }));
@@ -171,15 +183,14 @@ impl ContentStream {
         }
     }
 
-    /// Gives out a range of a frame, only as far as the next hole.
+    /// Gives out a range of a frame, only as far as the next hole or the end of what is wanted.
     fn up_to_hole(&mut self, frame: Arc<Vec<u8>>, range: Range<usize>) -> Part {
         let mut now = range.clone();
-        if let Some(hole) = self.holes.front() {
-            let room = usize::try_from(hole.offset - self.position).unwrap_or(usize::MAX);
-            if now.len() > room {
-                now.end = now.start + room;
-                self.part = Some((frame.clone(), now.end..range.end));
-            }
+        let stop = self.holes.front().map_or(self.limit, |hole| hole.offset);
+        let room = usize::try_from(stop - self.position).unwrap_or(usize::MAX);
+        if now.len() > room {
+            now.end = now.start + room;
+            self.part = Some((frame.clone(), now.end..range.end));
         }
         self.position += now.len() as u64;
         Part::Bytes(frame, now)
@@ -187,28 +198,34 @@ impl ContentStream {
 
     async fn plan_ahead(&mut self) {
         while self.windows.len() < WINDOWS {
-            let (mut plan, mut bytes) = (Plan::default(), 0);
-            while bytes < self.reader.memory_bytes / WINDOW_SHARE
-                && let Some((chunk, location)) = self.next_chunk().await
+            let (mut wanted, mut bytes) = (Vec::new(), 0);
+            while self.unplanned > 0
+                && bytes < self.reader.memory_bytes / WINDOW_SHARE
+                && let Some(next) = self.next_wanted(wanted.len()).await
             {
-                bytes += u64::from(chunk.length);
-                plan.push(chunk, location);
+                bytes += u64::from(next.chunk.length);
+                wanted.push(next);
             }
-            if bytes == 0 {
+            if wanted.is_empty() {
                 return;
             }
-            self.windows.push_back(plan.start(&self.reader, &self.permits));
+            self.windows.push_back(Window::start(wanted, &self.reader, &self.permits));
         }
     }
 
-    async fn next_chunk(&mut self) -> Option<(ChunkRef, Location)> {
+    async fn next_wanted(&mut self, by: usize) -> Option<Wanted<usize>> {
         if self.failed.is_some() {
             return None;
         }
         match self.walk.next().await? {
-            Ok(chunk) => match self.reader.index().locate(&chunk.id) {
-                Some(location) => return Some((chunk, location)),
-                None => self.failed = Some(Failure::Chunk(ReadError::Unknown { id: chunk.id.short() })),
+            Ok(chunk) => match self.reader.locate(&chunk) {
+                Ok(location) => {
+                    let cut = self.walk.take_cut();
+                    self.cut += cut;
+                    self.unplanned = self.unplanned.saturating_sub(u64::from(chunk.length) - cut);
+                    return Some(Wanted { chunk, location, by });
+                }
+                Err(error) => self.failed = Some(Failure::Chunk(error)),
             },
             Err(damaged) => self.failed = Some(Failure::List(damaged)),
         }
@@ -216,62 +233,50 @@ impl ContentStream {
     }
 }
 
-/// Which chunks of a window are wanted of which frame.
-#[derive(Default)]
-struct Plan {
-    /// For each chunk, in order, the number of its frame.
-    order: VecDeque<usize>,
-    frames: Vec<Vec<(ChunkRef, Location)>>,
-    numbers: HashMap<(PackId, u32), usize>,
-}
-
-impl Plan {
-    fn push(&mut self, chunk: ChunkRef, location: Location) {
-        let number = *self.numbers.entry((location.pack, location.frame)).or_insert(self.frames.len());
-        if number == self.frames.len() {
-            self.frames.push(Vec::new());
-        }
-        self.frames[number].push((chunk, location));
-        self.order.push_back(number);
-    }
-
-    /// Starts fetching the frames, those that are wanted first coming first.
-    fn start(self, reader: &Arc<Reader>, permits: &Arc<Semaphore>) -> Window {
-        let start = |wanted| Frame::Coming(tokio::spawn(read(reader.clone(), permits.clone(), wanted)));
-        Window { order: self.order, frames: self.frames.into_iter().map(start).collect() }
-    }
-}
-
-/// A window whose frames are on their way.
+/// A window whose chunks are on their way.
 struct Window {
+    /// For each chunk, in order, which range it comes with.
     order: VecDeque<usize>,
-    frames: Vec<Frame>,
+    ranges: Vec<Coming>,
 }
 
-enum Frame {
-    Coming(JoinHandle<VecDeque<Result<FramePart, ReadError>>>),
-    /// What is left of the chunks wanted of it, in order.
+/// What is wanted of a range.
+enum Coming {
+    Task(JoinHandle<VecDeque<Result<FramePart, ReadError>>>),
+    /// What is left of its chunks, in the window's order.
     There(VecDeque<Result<FramePart, ReadError>>),
 }
 
-impl Drop for Frame {
+impl Drop for Coming {
     fn drop(&mut self) {
-        if let Frame::Coming(task) = self {
+        if let Coming::Task(task) = self {
             task.abort();
         }
     }
 }
 
 impl Window {
+    /// Starts fetching what is wanted, each by its number in the window; the ranges that are needed first come first.
+    fn start(wanted: Vec<Wanted<usize>>, reader: &Arc<Reader>, permits: &Arc<Semaphore>) -> Self {
+        let mut order = vec![0; wanted.len()];
+        let mut ranges = join(wanted, RANGE_PLAIN_BYTES);
+        ranges.sort_by_cached_key(|range| range.wanted().map(|wanted| wanted.by).min());
+        for (number, range) in ranges.iter().enumerate() {
+            range.wanted().for_each(|wanted| order[wanted.by] = number);
+        }
+        let start = |range| Coming::Task(tokio::spawn(read(reader.clone(), permits.clone(), range)));
+        Self { order: order.into(), ranges: ranges.into_iter().map(start).collect() }
+    }
+
     /// Returns the next chunk, joined with those behind it that stand beside it in its frame; `None` at the end.
     async fn next(&mut self) -> Option<Result<FramePart, ReadError>> {
         let number = self.order.pop_front()?;
-        if let Frame::Coming(task) = &mut self.frames[number] {
+        if let Coming::Task(task) = &mut self.ranges[number] {
             let there = finished(task).await;
-            self.frames[number] = Frame::There(there);
+            self.ranges[number] = Coming::There(there);
         }
-        let Frame::There(parts) = &mut self.frames[number] else { unreachable!("awaited above") };
-        let (bytes, mut range) = match parts.pop_front().expect("a part for each chunk planned") {
+        let Coming::There(parts) = &mut self.ranges[number] else { unreachable!("awaited above") };
+        let (bytes, mut range) = match parts.pop_front().expect("an answer for each chunk wanted") {
             Ok(part) => part,
             Err(error) => return Some(Err(error)),
         };
@@ -288,58 +293,41 @@ impl Window {
     }
 }
 
-/// Fetches one frame and takes the wanted chunks out of it; one that is not there is looked for by itself, in every pack
-/// that holds it. Where the frame is out of reach, so is the rest: nothing more is asked.
+/// Gathers what is wanted of a range, in the window's order.
 async fn read(
     reader: Arc<Reader>,
     permits: Arc<Semaphore>,
-    wanted: Vec<(ChunkRef, Location)>,
+    range: JoinedRange<usize>,
 ) -> VecDeque<Result<FramePart, ReadError>> {
     let _permit = permits.acquire().await.expect("never closed");
-    let parts = match reader.frame(&wanted[0].1).await {
-        Ok(frame) => {
-            let (reader, wanted) = (reader.clone(), wanted.clone());
-            blocking(move || take(&reader, frame, &wanted)).await
+    let mut gathering = reader.gather(range, Keep::Frames);
+    let mut answers = Vec::new();
+    while let Some(found) = gathering.next().await {
+        match found {
+            Found::Chunks(frame, chunks) => answers.extend(without_rest(frame, chunks)),
+            Found::Lost(by, error) => answers.push((by, Err(error))),
         }
-        Err(error) if !error.is_damage() => return wanted.iter().map(|_| Err(error.clone())).collect(),
-        Err(_) => vec![None; wanted.len()],
-    };
-    let mut answers = VecDeque::with_capacity(parts.len());
-    for (part, (chunk, location)) in parts.into_iter().zip(wanted) {
-        answers.push_back(match part {
-            Some(part) => Ok(part),
-            None => reader.chunk(&chunk.id).await.and_then(|bytes| match bytes.len() {
-                length if length == chunk.length as usize => Ok((Arc::new(bytes), 0..length)),
-                _ => Err(ReadError::WrongChunk { pack: location.pack, frame: location.frame, id: chunk.id.short() }),
-            }),
-        });
     }
-    answers
+    answers.sort_unstable_by_key(|(by, _)| *by);
+    answers.into_iter().map(|(_, answer)| answer).collect()
 }
 
-/// Checks the wanted chunks of a frame; `None` stands for one that is not there. A frame of which little is wanted is not
-/// kept for it.
-fn take(reader: &Reader, frame: Arc<Vec<u8>>, wanted: &[(ChunkRef, Location)]) -> Vec<Option<FramePart>> {
-    let right = |(chunk, location): &(ChunkRef, Location)| {
-        let bytes = reader.verified(location, &chunk.id, &frame).ok()?;
-        (bytes.len() == chunk.length as usize).then(|| location.offset as usize..location.offset as usize + bytes.len())
-    };
-    let ranges: Vec<Option<Range<usize>>> = wanted.iter().map(right).collect();
-    let bytes: usize = ranges.iter().flatten().map(Range::len).sum();
-    if bytes * 2 >= frame.len() {
-        return ranges.into_iter().map(|range| range.map(|range| (frame.clone(), range))).collect();
+/// Moves chunks out of a frame of which little else is wanted, so that it is not kept for them.
+fn without_rest(
+    frame: Arc<Vec<u8>>,
+    chunks: Vec<(usize, Range<usize>)>,
+) -> impl Iterator<Item = (usize, Result<FramePart, ReadError>)> {
+    let bytes: usize = chunks.iter().map(|(_, range)| range.len()).sum();
+    let is_little = bytes * 2 < frame.len();
+    let mut taken = Vec::with_capacity(if is_little { bytes } else { 0 });
+    let mut ranges = Vec::with_capacity(chunks.len());
+    for (by, range) in chunks {
+        let start = taken.len();
+        if is_little {
+            taken.extend_from_slice(&frame[range.clone()]);
+        }
+        ranges.push((by, if is_little { start..taken.len() } else { range }));
     }
-    let mut taken = Vec::with_capacity(bytes);
-    let moved: Vec<Option<Range<usize>>> = ranges
-        .into_iter()
-        .map(|range| {
-            let start = taken.len();
-            range.map(|range| {
-                taken.extend_from_slice(&frame[range]);
-                start..taken.len()
-            })
-        })
-        .collect();
-    let taken = Arc::new(taken);
-    moved.into_iter().map(|range| range.map(|range| (taken.clone(), range))).collect()
+    let bytes = if is_little { Arc::new(taken) } else { frame };
+    ranges.into_iter().map(move |(by, range)| (by, Ok((bytes.clone(), range))))
 }

@@ -12,7 +12,8 @@ use bytes::Bytes;
 use crate::model::id::PackId;
 use crate::model::key::ObjectKey;
 use crate::progress::{Counter, Problem, chain};
-use crate::repository::reader::{FrameKey, ReadError, Reader};
+use crate::repository::reader::frame::FrameKey;
+use crate::repository::reader::{ReadError, Reader};
 use crate::store::{StoreError, StoreErrorKind};
 
 /// Damaged frames remembered, 200 bytes each; beyond them one is asked for again.
@@ -63,11 +64,11 @@ impl Reader {
     ///
     /// # Errors
     /// [`ReadError::Fetch`]; [`ReadError::is_damage`] tells whether the bytes are lost or only out of reach.
-    pub async fn fetch(&self, pack: PackId, range: Range<u64>) -> Result<Bytes, ReadError> {
+    pub(super) async fn fetch(&self, pack: PackId, range: Range<u64>) -> Result<FromReplica, ReadError> {
         let mut asking = Asking::over(self);
         while let Some(nth) = asking.next() {
             match self.fetch_at(nth, pack, range.clone()).await {
-                Ok(bytes) => return Ok(asking.told(bytes)),
+                Ok(bytes) => return Ok(asking.told(FromReplica { nth, bytes })),
                 Err(error) => asking.failed(error),
             }
         }
@@ -118,6 +119,13 @@ impl Reader {
         self.monitor.add(Counter::FetchedBytes, bytes.len() as u64);
         bytes
     }
+}
+
+/// Bytes, unchecked, and the number of the replica that gave them.
+#[derive(Debug, Clone)]
+pub(super) struct FromReplica {
+    pub(super) nth: usize,
+    pub(super) bytes: Bytes,
 }
 
 /// The replicas asked in turn for a part of a pack, and how those failed that were asked so far.
