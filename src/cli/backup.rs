@@ -6,8 +6,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::json;
-
 use crate::cli::advice::database::client_hint;
 use crate::cli::connect::GlobalArgs;
 use crate::cli::databases::DatabaseArgs;
@@ -15,12 +13,14 @@ use crate::cli::exit::{Exit, usage};
 use crate::cli::failure::Fallible;
 use crate::cli::paths_from::PathsFromArgs;
 use crate::cli::signals::cancel_on_signals;
-use crate::cli::{output, streams};
+use crate::cli::{events, output, streams};
 use crate::model::outcome::Ended;
 use crate::model::path::display_bytes;
+use crate::model::snapshot::MissingStream;
 use crate::model::time::{Clock, Timestamp};
 use crate::model::units::ByteSize;
 use crate::ops::backup::{BackupError, BackupOptions, BackupReport, Comparison, GroupBy, ParentChoice, backup};
+use crate::progress::Problem;
 use crate::repository::Repository;
 use crate::source::Source;
 use crate::source::files::WalkOptions;
@@ -144,7 +144,7 @@ pub async fn run(global: &GlobalArgs, args: Args, commands: Vec<streams::Command
     monitor.finish();
     let report = report?;
     if global.json {
-        output::json(&summary_json(&report, dry_run, monitor.elapsed()));
+        output::json(&summary(&report, dry_run, monitor.elapsed()));
     } else if !global.quiet {
         print_summary(&report, dry_run, monitor.elapsed());
         if lacks_globals {
@@ -244,33 +244,43 @@ fn own_places(global: &GlobalArgs, repository: &Repository) -> Vec<PathBuf> {
     [directory, cache, password].into_iter().flatten().chain(repository.cache().kits()).collect()
 }
 
-fn summary_json(report: &BackupReport, dry_run: bool, elapsed: Duration) -> serde_json::Value {
+fn summary<'a>(report: &'a BackupReport, dry_run: bool, elapsed: Duration) -> events::BackedUp<'a> {
     let counts = &report.counts;
-    json!({
-        "event": "summary",
-        "snapshot": report.snapshot.as_ref().map(|snapshot| snapshot.id.to_string()),
-        "parent": report.parent.map(|id| id.to_string()),
-        "skipped": report.is_skipped,
-        "dry_run": dry_run,
-        "files": counts.files,
-        "directories": counts.directories,
-        "streams": counts.streams,
-        "others": counts.others,
-        "unchanged_files": report.unchanged_files,
-        "changed_while_read": report.changed_while_read,
-        "unreadable": counts.unreadable,
-        "suspicious": report.suspicious.iter().map(|it| json!({ "subject": it.subject, "stream": it.subject, "why": it.message })).collect::<Vec<_>>(),
-        "missing": report.missing.iter().map(|it| json!({ "stream": it.name, "why": it.why })).collect::<Vec<_>>(),
-        "left_out": report.left_out.iter().map(|path| format!("/{path}")).collect::<Vec<_>>(),
-        "problems": report.problems.count(),
-        "bytes": counts.bytes,
-        "read_bytes": report.read_bytes,
-        "new_bytes": counts.new_bytes,
-        "stored_bytes": counts.stored_bytes,
-        "tree_bytes": report.tree_bytes,
-        "seconds": elapsed.as_secs_f64(),
-        "sources": report.snapshot.as_ref().map(|s| s.sources.iter().map(|s| display_bytes(s).to_string()).collect::<Vec<_>>()),
-    })
+    let suspicious =
+        |it: &'a Problem| events::Suspicious { stream: &it.subject, subject: &it.subject, why: &it.message };
+    events::BackedUp {
+        bytes: counts.bytes,
+        changed_while_read: report.changed_while_read,
+        directories: counts.directories,
+        dry_run,
+        files: counts.files,
+        left_out: report.left_out.iter().map(|path| format!("/{path}")).collect(),
+        missing: report.missing.iter().map(missing_stream).collect(),
+        new_bytes: counts.new_bytes,
+        others: counts.others,
+        outcome: report.outcome().name(),
+        parent: report.parent.map(|id| id.to_string()),
+        problems: report.problems.count(),
+        read_bytes: report.read_bytes,
+        seconds: elapsed.as_secs_f64(),
+        skipped: report.is_skipped,
+        snapshot: report.snapshot.as_ref().map(|snapshot| snapshot.id.to_string()),
+        sources: report
+            .snapshot
+            .as_ref()
+            .map(|snapshot| snapshot.sources.iter().map(|it| display_bytes(it).to_string()).collect()),
+        stored_bytes: counts.stored_bytes,
+        streams: counts.streams,
+        suspicious: report.suspicious.iter().map(suspicious).collect(),
+        tree_bytes: report.tree_bytes,
+        unchanged_files: report.unchanged_files,
+        unreadable: counts.unreadable,
+    }
+}
+
+/// A stream that failed, for programs.
+pub fn missing_stream(missing: &MissingStream) -> events::MissingStream<'_> {
+    events::MissingStream { stream: &missing.name, why: &missing.why }
 }
 
 fn print_summary(report: &BackupReport, dry_run: bool, elapsed: Duration) {

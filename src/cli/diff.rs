@@ -1,8 +1,7 @@
 //! `coffre diff`
 
-use serde_json::json;
-
 use crate::cli::connect::GlobalArgs;
+use crate::cli::events;
 use crate::cli::exit::{Exit, usage};
 use crate::cli::failure::Fallible;
 use crate::cli::lines::Lines;
@@ -55,7 +54,7 @@ pub async fn run(global: &GlobalArgs, args: Args) -> Fallible<Exit> {
         }
         let Some(entry) = new.or(old) else { return };
         match global.json {
-            true => lines.push(&output::object(&to_json(change, entry, old, new))),
+            true => lines.push(&output::object(&event(change, entry, old, new))),
             false => lines.push(&format!("{} {}", sign(change), path_line(entry))),
         }
     });
@@ -63,17 +62,16 @@ pub async fn run(global: &GlobalArgs, args: Args) -> Fallible<Exit> {
     let report = report?;
     lines.flush();
     if global.json {
-        output::json(&json!({
-            "event": "summary",
-            "earlier": earlier.id.to_string(),
-            "later": later.id.to_string(),
-            "added": report.added,
-            "removed": report.removed,
-            "changed": report.changed,
-            "metadata": report.metadata,
-            "added_bytes": report.added_bytes,
-            "removed_bytes": report.removed_bytes,
-        }));
+        output::json(&events::Compared {
+            added: report.added,
+            added_bytes: report.added_bytes,
+            changed: report.changed,
+            earlier: earlier.id.to_string(),
+            later: later.id.to_string(),
+            metadata: report.metadata,
+            removed: report.removed,
+            removed_bytes: report.removed_bytes,
+        });
     } else if !global.quiet {
         output::line(&format!(
             "{} added, {} removed, {} changed, {} with other metadata; {} came, {} went",
@@ -98,19 +96,18 @@ fn sign(change: Change) -> char {
     }
 }
 
-fn to_json(change: Change, entry: &Entry, old: Option<&Entry>, new: Option<&Entry>) -> serde_json::Value {
-    json!({
-        "event": "change",
-        "change": match change {
+fn event(change: Change, entry: &Entry, old: Option<&Entry>, new: Option<&Entry>) -> events::Change {
+    events::Change {
+        change: match change {
             Change::Added => "added",
             Change::Removed => "removed",
             Change::Content => "content",
             Change::Metadata => "metadata",
             Change::Kind => "kind",
         },
-        "path": format!("/{}", entry.path),
-        "kind": output::kind_name(entry),
-        "old_size": old.map(Entry::size),
-        "new_size": new.map(Entry::size),
-    })
+        kind: output::kind_name(entry),
+        new_size: new.map(Entry::size),
+        old_size: old.map(Entry::size),
+        path: format!("/{}", entry.path),
+    }
 }

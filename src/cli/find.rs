@@ -1,10 +1,11 @@
 //! `coffre find`
 
 use crate::cli::connect::GlobalArgs;
+use crate::cli::events;
 use crate::cli::exit::Exit;
 use crate::cli::failure::Fallible;
 use crate::cli::lines::Lines;
-use crate::cli::ls::{long_line, path_line, to_json};
+use crate::cli::ls::{event, long_line, path_line};
 use crate::cli::output;
 use crate::cli::select::{self, FilterArgs};
 use crate::model::entry::Entry;
@@ -86,9 +87,8 @@ pub async fn run(global: &GlobalArgs, args: Args) -> Fallible<Exit> {
         }
         found += 1;
         if global.json {
-            let mut object = to_json(entry);
-            object["snapshot"] = snapshot.id.to_string().into();
-            return lines.push(&output::object(&object));
+            let found = events::Entry { snapshot: Some(snapshot.id.to_string()), ..event(entry) };
+            return lines.push(&output::object(&found));
         }
         if shown != Some(snapshot.id) {
             shown = Some(snapshot.id);

@@ -7,7 +7,7 @@ use crate::cli::connect::GlobalArgs;
 use crate::cli::exit::{Exit, usage};
 use crate::cli::failure::Fallible;
 use crate::cli::progress::ConsoleMonitor;
-use crate::cli::{kit, output, password, recovery_kit};
+use crate::cli::{events, kit, output, password, recovery_kit};
 use crate::model::key::ObjectKind;
 use crate::model::path::display_bytes;
 use crate::model::time::Clock;
@@ -80,13 +80,12 @@ pub async fn run(global: &GlobalArgs, args: Args) -> Fallible<Exit> {
         Err(error) => (None, Some(error)),
     };
     if global.json {
-        output::json(&serde_json::json!({
-            "event": "summary",
-            "repository": made.repository.id().to_string(),
-            "location": location.to_string(),
-            "recovery_kit": kit,
-            "recovery_identity": shown.then(|| identity.expose()),
-        }));
+        output::json(&events::Made {
+            location: location.to_string(),
+            recovery_identity: shown.then(|| identity.expose()),
+            recovery_kit: kit,
+            repository: made.repository.id().to_string(),
+        });
     } else {
         if !global.quiet {
             output::line(&format!("repository {} made at {location}", made.repository.id()));

@@ -4,14 +4,12 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use serde_json::json;
-
 use crate::cli::connect::GlobalArgs;
 use crate::cli::exit::Exit;
 use crate::cli::failure::Fallible;
 use crate::cli::progress::ConsoleMonitor;
 use crate::cli::recovery_kit::{Kit, fill, reserve};
-use crate::cli::{output, password};
+use crate::cli::{events, output, password};
 use crate::crypto::digest::sha256;
 use crate::crypto::secret::Passphrase;
 use crate::crypto::slot::check_recovery_identity;
@@ -85,14 +83,13 @@ async fn print(
         output::print(page.as_bytes())?;
     }
     if global.json {
-        output::json(&json!({
-            "event": "summary",
-            "repository": repository.id().to_string(),
-            "location": location.to_string(),
-            "recovery_kit": args.output.as_ref().map(|path| path.display().to_string()),
-            "page": args.output.is_none().then_some(page),
-            "has_identity": identity.is_some(),
-        }));
+        output::json(&events::KitPage {
+            has_identity: identity.is_some(),
+            location: location.to_string(),
+            page: args.output.is_none().then_some(page),
+            recovery_kit: args.output.as_ref().map(|path| path.display().to_string()),
+            repository: repository.id().to_string(),
+        });
     } else if !global.quiet {
         if let Some(path) = &args.output {
             output::line(&format!("recovery kit written to {}: print it, then delete the file", path.display()));
@@ -116,13 +113,12 @@ async fn check(
     monitor.finish();
     let newest = held.first().map(|holding| &holding.snapshot);
     if global.json {
-        output::json(&json!({
-            "event": "summary",
-            "repository": repository.id().to_string(),
-            "location": location.to_string(),
-            "opens": true,
-            "newest": newest.map(|snapshot| snapshot.id.to_string()),
-        }));
+        output::json(&events::KitChecked {
+            location: location.to_string(),
+            newest: newest.map(|snapshot| snapshot.id.to_string()),
+            opens: true,
+            repository: repository.id().to_string(),
+        });
         return Ok(Exit::Done);
     }
     output::line(&format!("the recovery identity opens repository {} at {location}", repository.id()));

@@ -1,8 +1,7 @@
 //! `coffre ls`
 
-use serde_json::json;
-
 use crate::cli::connect::GlobalArgs;
+use crate::cli::events;
 use crate::cli::exit::Exit;
 use crate::cli::failure::Fallible;
 use crate::cli::lines::Lines;
@@ -91,7 +90,7 @@ pub async fn run(global: &GlobalArgs, args: Args) -> Fallible<Exit> {
     let mut gathered = Vec::new();
     let listing = ls(&reader, &snapshot, within.as_ref(), args.recursive, &*monitor, |entry| {
         let line = match json {
-            true => output::object(&to_json(entry)),
+            true => output::object(&event(entry)),
             false if long => long_line(entry),
             false => path_line(entry),
         };
@@ -143,29 +142,31 @@ pub fn long_line(entry: &Entry) -> String {
     )
 }
 
-/// Returns an entry as a JSON object.
-pub fn to_json(entry: &Entry) -> serde_json::Value {
+/// Returns an entry for programs.
+pub fn event(entry: &Entry) -> events::Entry {
     let m = &entry.metadata;
     let text = |bytes: &Vec<u8>| display_bytes(bytes).to_string();
-    let mut object = json!({
-        "event": "entry",
-        "path": format!("/{}", entry.path),
-        "kind": output::kind_name(entry),
-        "size": entry.size(),
-        "mode": format!("{:04o}", m.mode),
-        "uid": m.uid,
-        "gid": m.gid,
-        "user": m.user.as_ref().map(text),
-        "group": m.group.as_ref().map(text),
-        "mtime": m.mtime.to_string(),
-    });
-    if let EntryKind::Symlink(to) = &entry.kind {
-        object["target"] = text(to).into();
+    let detail = match &entry.kind {
+        EntryKind::Stream(_, detail) => Some(detail),
+        _ => None,
+    };
+    let fact = |(name, value): (&String, &String)| (name.clone(), fact_to_json(name, value));
+    events::Entry {
+        command: detail.map(|detail| detail.command.iter().map(text).collect()),
+        facts: detail.map(|detail| detail.facts.iter().map(fact).collect()),
+        gid: m.gid,
+        group: m.group.as_ref().map(text),
+        kind: output::kind_name(entry),
+        mode: format!("{:04o}", m.mode),
+        mtime: m.mtime.to_string(),
+        path: format!("/{}", entry.path),
+        size: entry.size(),
+        snapshot: None,
+        target: match &entry.kind {
+            EntryKind::Symlink(to) => Some(text(to)),
+            _ => None,
+        },
+        uid: m.uid,
+        user: m.user.as_ref().map(text),
     }
-    if let EntryKind::Stream(_, detail) = &entry.kind {
-        object["command"] = detail.command.iter().map(text).collect::<Vec<_>>().into();
-        let facts = detail.facts.iter().map(|(name, value)| (name.clone(), fact_to_json(name, value)));
-        object["facts"] = facts.collect::<serde_json::Map<_, _>>().into();
-    }
-    object
 }

@@ -7,6 +7,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use crate::cli::exit::Exit;
 use crate::cli::report;
+use crate::model::outcome::Outcome;
 
 /// Commands of other programs: their name, and what there is in place of them.
 const ELSEWHERE: [(&[&str], &str); 18] = [
@@ -77,8 +78,7 @@ pub fn print(error: &clap::Error, json: bool) -> Exit {
         return if error.use_stderr() { Exit::Usage } else { Exit::Done };
     }
     let (message, hint) = told(error);
-    report::print_parts(&[message], hint.as_deref(), Exit::Usage, json);
-    Exit::Usage
+    report::print_parts(&[message], hint.as_deref(), Outcome::Usage, json)
 }
 
 /// Says what is wrong and what to try.

@@ -4,6 +4,8 @@ use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::sync::OnceLock;
 
+use serde::Serialize;
+
 use crate::cli::exit::Exit;
 use crate::cli::failure::Fallible;
 use crate::model::entry::{Entry, EntryKind};
@@ -57,19 +59,13 @@ pub fn say(text: &str) {
 }
 
 /// Writes one object on a line of its own.
-pub fn json(value: &serde_json::Value) {
-    line(&object(value));
+pub fn json(event: &impl Serialize) {
+    line(&object(event));
 }
 
-/// Returns an object as text in one line, its `event` first and the other keys in alphabetical order.
-pub fn object(value: &serde_json::Value) -> String {
-    let Some(event) = value.get("event") else { return value.to_string() };
-    let mut text = format!("{{\"event\":{event}");
-    for (key, value) in value.as_object().into_iter().flatten().filter(|(key, _)| *key != "event") {
-        text.push_str(&format!(",{}:{value}", serde_json::Value::from(key.as_str())));
-    }
-    text.push('}');
-    text
+/// Returns one of [`events`](crate::cli::events) as text in one line.
+pub fn object(event: &impl Serialize) -> String {
+    serde_json::to_string(event).expect("its keys are text, and it fails nowhere")
 }
 
 /// Writes a line.
@@ -195,9 +191,9 @@ mod tests {
 
     #[test]
     fn an_object_begins_with_what_it_is() {
-        let value = serde_json::json!({ "bytes": 1, "event": "entry", "path": "/a\"b", "to": { "z": [] } });
-        assert_eq!(object(&value), r#"{"event":"entry","bytes":1,"path":"/a\"b","to":{"z":[]}}"#);
-        assert_eq!(serde_json::from_str::<serde_json::Value>(&object(&value)).expect("JSON"), value);
+        let note = |subject| object(&crate::cli::events::Note { message: "said", subject });
+        assert_eq!(note(Some("/a\"b")), r#"{"event":"note","message":"said","subject":"/a\"b"}"#);
+        assert_eq!(note(None), r#"{"event":"note","message":"said"}"#);
     }
 
     #[test]

@@ -11,11 +11,10 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use serde_json::json;
 
 use crate::cancel::Cancel;
 use crate::cli::causes::{self, Causes};
-use crate::cli::output;
+use crate::cli::{events, output};
 use crate::model::path::display_bytes;
 use crate::model::units::ByteSize;
 use crate::progress::{Counter, Counters, EntryEvent, Monitor, Problem, Totals, Waiting};
@@ -176,7 +175,7 @@ impl ConsoleMonitor {
     pub fn note(&self, text: &str) {
         match (self.shared.shown.quiet, self.shared.shown.style) {
             (true, _) => {}
-            (false, Style::Objects) => output::say(&output::object(&json!({ "event": "note", "message": text }))),
+            (false, Style::Objects) => output::say(&output::object(&events::Note { message: text, subject: None })),
             (false, _) => self.shared.above(text),
         }
     }
@@ -184,7 +183,7 @@ impl ConsoleMonitor {
     /// Says something that everybody must hear, `-q` or not, and that is no problem of what is being done.
     pub fn warn(&self, warning: &Problem) {
         if self.shared.shown.json {
-            let warning = json!({ "event": "warning", "subject": warning.subject, "message": warning.message });
+            let warning = events::Warning { message: &warning.message, subject: &warning.subject };
             return self.shared.beside(|| output::json(&warning));
         }
         self.shared.above(&warning.to_string());
@@ -325,27 +324,26 @@ impl Shared {
         parts.join("  ")
     }
 
-    fn event(&self, state: &State) -> serde_json::Value {
+    fn event<'a>(&self, state: &'a State) -> events::Progress<'a> {
         let get = |counter| self.counters.get(counter);
-        json!({
-            "event": "progress",
-            "phase": state.phase,
-            "seconds": self.begun.elapsed().as_secs_f64(),
-            "entries": get(Counter::Entries),
-            "total_entries": state.totals.entries,
-            "bytes": get(Counter::Bytes),
-            "total_bytes": state.totals.bytes,
-            "read_bytes": get(Counter::ReadBytes),
-            "new_bytes": get(Counter::NewBytes),
-            "stored_bytes": get(Counter::StoredBytes),
-            "fetched_bytes": get(Counter::FetchedBytes),
-            "bytes_per_second": state.rate as u64,
-            "seconds_left": state.time_left(get(Counter::Bytes)).map(|left| left.as_secs()),
-            "retries": get(Counter::Retries),
-            "problems": state.problems,
-            "waiting_for_store": state.waiting.as_ref().map(|(cause, _)| cause),
-            "waiting_seconds": state.waiting.as_ref().map(|(_, since)| since.elapsed().as_secs()),
-        })
+        events::Progress {
+            bytes: get(Counter::Bytes),
+            bytes_per_second: state.rate as u64,
+            entries: get(Counter::Entries),
+            fetched_bytes: get(Counter::FetchedBytes),
+            new_bytes: get(Counter::NewBytes),
+            phase: &state.phase,
+            problems: state.problems,
+            read_bytes: get(Counter::ReadBytes),
+            retries: get(Counter::Retries),
+            seconds: self.begun.elapsed().as_secs_f64(),
+            seconds_left: state.time_left(get(Counter::Bytes)).map(|left| left.as_secs()),
+            stored_bytes: get(Counter::StoredBytes),
+            total_bytes: state.totals.bytes,
+            total_entries: state.totals.entries,
+            waiting_for_store: state.waiting.as_ref().map(|(cause, _)| cause.as_str()),
+            waiting_seconds: state.waiting.as_ref().map(|(_, since)| since.elapsed().as_secs()),
+        }
     }
 }
 
@@ -402,7 +400,7 @@ impl Monitor for ConsoleMonitor {
         }
         let path = format!("/{}", display_bytes(path));
         if shown.json {
-            let entry = json!({ "event": "entry", "path": path, "change": word });
+            let entry = events::BackedUpEntry { change: word, path };
             return self.shared.beside(|| output::json(&entry));
         }
         self.shared.above(&format!("{word:<9}  {path}"));
@@ -420,7 +418,8 @@ impl Monitor for ConsoleMonitor {
     fn problem_of_many(&self, problem: Problem, cause: &str) {
         self.shared.state().problems += 1;
         if self.shared.shown.json {
-            let problem = json!({ "event": "problem", "kind": problem.kind.name(), "subject": problem.subject, "message": problem.message });
+            let problem =
+                events::Problem { kind: problem.kind.name(), message: &problem.message, subject: &problem.subject };
             return self.shared.beside(|| output::json(&problem));
         }
         let at_once = match self.shared.shown.steps {
@@ -460,7 +459,7 @@ impl Monitor for ConsoleMonitor {
     fn note(&self, note: Problem) {
         let shown = self.shared.shown;
         if shown.json {
-            let note = json!({ "event": "note", "subject": note.subject, "message": note.message });
+            let note = events::Note { message: &note.message, subject: Some(&note.subject) };
             self.shared.beside(|| output::json(&note));
         } else if !shown.quiet {
             self.shared.above(&note.to_string());

@@ -7,26 +7,22 @@ use clap::builder::styling::Style;
 
 use crate::cli::exit::Exit;
 use crate::cli::failure::Failure;
-use crate::cli::output;
+use crate::cli::{events, output};
+use crate::model::outcome::Outcome;
 
 /// Prints an error to standard error; with `json`, as an object on standard output instead. Returns how the program ends by it.
 pub fn print(failure: &Failure, json: bool) -> Exit {
-    let exit = Exit::from(failure.outcome());
-    print_parts(failure.told(), failure.hint(), exit, json);
-    exit
+    print_parts(failure.told(), failure.hint(), failure.outcome(), json)
 }
 
-/// Prints what went wrong, link by link, and what to try.
-pub fn print_parts(told: &[String], hint: Option<&str>, exit: Exit, json: bool) {
+/// Prints what went wrong, link by link, and what to try. Returns how the program ends by it.
+pub fn print_parts(told: &[String], hint: Option<&str>, outcome: Outcome, json: bool) -> Exit {
+    let exit = Exit::from(outcome);
     let (message, causes) = told.split_first().expect("an error says something");
     if json {
-        return output::json(&serde_json::json!({
-            "event": "error",
-            "message": message,
-            "causes": causes,
-            "hint": hint,
-            "exit_code": exit as u8,
-        }));
+        let exit_code = exit as u8;
+        output::json(&events::Error { causes, exit_code, hint, message, outcome: outcome.name() });
+        return exit;
     }
     let styles = Styles::default();
     output::say(&format!("{} {message}", coloured(styles.get_error(), "error:")));
@@ -36,6 +32,7 @@ pub fn print_parts(told: &[String], hint: Option<&str>, exit: Exit, json: bool) 
     if let Some(hint) = hint {
         output::say(&format!("{} {hint}", coloured(styles.get_valid(), "hint:")));
     }
+    exit
 }
 
 /// Returns text in the colours that clap gives its own errors, where standard error takes any.

@@ -173,7 +173,7 @@ pub async fn run(global: &GlobalArgs, args: Args) -> Fallible<Exit> {
     }
     monitor.finish();
     if global.json {
-        output::json(&restore_report::json(&report, removed, args.dry_run, monitor.elapsed()));
+        output::json(&restore_report::summary(&report, removed, monitor.elapsed()));
     } else if !global.quiet {
         restore_report::print(&report, removed, args.dry_run, monitor.elapsed());
     }

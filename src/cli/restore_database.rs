@@ -4,8 +4,6 @@ use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use serde_json::json;
-
 use crate::cli::connect::GlobalArgs;
 use crate::cli::databases;
 use crate::cli::exit::{Exit, usage};
@@ -14,7 +12,7 @@ use crate::cli::progress::ConsoleMonitor;
 use crate::cli::select::{self, FilterArgs};
 use crate::cli::signals::cancel_on_signals;
 use crate::cli::table::{self, Column};
-use crate::cli::{output, question, report};
+use crate::cli::{events, output, question, report};
 use crate::database::postgres::MAINTENANCE;
 use crate::database::url::Engine;
 use crate::model::outcome::Ended;
@@ -23,7 +21,7 @@ use crate::model::units::ByteSize;
 use crate::ops::open_reader;
 use crate::ops::restore_database::{
     Choice, DatabasePlan, DatabaseTarget, Plan, RestoreDatabaseError, RestoreDatabaseOptions, RestoreDatabaseReport,
-    apply, plan,
+    RestoredDatabase, apply, plan,
 };
 use crate::progress::{Monitor, chain};
 use crate::store::OpenMode;
@@ -176,7 +174,7 @@ pub async fn run(
         return Err(report.failed.remove(0).1.into());
     }
     if global.json {
-        output::json(&summary_json(&report, monitor.elapsed()));
+        output::json(&summary(&report, monitor.elapsed()));
     } else if !global.quiet || !report.failed.is_empty() {
         print_summary(&report, monitor.elapsed());
     }
@@ -221,34 +219,26 @@ async fn confirm(monitor: &ConsoleMonitor, plan: &Plan, confirmed: &[String]) ->
     Ok(())
 }
 
-fn show(plan: &Plan, json: bool) {
+fn show<'a>(plan: &'a Plan, json: bool) {
     if json {
-        let databases: Vec<_> = plan
-            .databases
-            .iter()
-            .map(|database| {
-                json!({
-                    "source": database.source,
-                    "name": database.name,
-                    "exists": database.exists,
-                    "untouched": database.is_untouched,
-                    "connections": database.connections,
-                    "streams": database.streams.len(),
-                    "bytes": database.stream_bytes(),
-                    "dumped_from": database.fact(crate::database::fact::SERVER_VERSION),
-                })
-            })
-            .collect();
-        output::json(&json!({
-            "event": "plan",
-            "server_version": plan.server_version,
-            "databases": databases,
-            "needed_bytes": plan.needed_bytes,
-            "free_bytes": plan.free_bytes,
-            "obstacles": plan.obstacles,
-            "notes": plan.notes,
-        }));
-        return;
+        let planned = |database: &'a DatabasePlan| events::PlannedDatabase {
+            bytes: database.stream_bytes(),
+            connections: database.connections,
+            dumped_from: database.fact(crate::database::fact::SERVER_VERSION),
+            exists: database.exists,
+            name: &database.name,
+            source: &database.source,
+            streams: database.streams.len() as u64,
+            untouched: database.is_untouched,
+        };
+        return output::json(&events::DatabasePlan {
+            databases: plan.databases.iter().map(planned).collect(),
+            free_bytes: plan.free_bytes,
+            needed_bytes: plan.needed_bytes,
+            notes: &plan.notes,
+            obstacles: &plan.obstacles,
+            server_version: &plan.server_version,
+        });
     }
     const COLUMNS: [Column; 5] = [
         Column::text("DATABASE"),
@@ -282,31 +272,29 @@ fn show(plan: &Plan, json: bool) {
     }
 }
 
-fn summary_json(report: &RestoreDatabaseReport, elapsed: Duration) -> serde_json::Value {
-    let databases: Vec<_> = report
-        .databases
-        .iter()
-        .map(|database| {
-            json!({
-                "name": database.name,
-                "bytes": database.bytes,
-                "failed_statements": database.failed_statements,
-                "replaced": database.replaced,
-                "drop_replaced": database.drop_replaced(),
-                "changes": database.changes,
-                "not_carried": database.not_carried,
-                "uses_original": database.uses_original,
-            })
-        })
-        .collect();
-    let failed = report.failed.iter().map(|(name, error)| json!({ "name": name, "why": chain(error) }));
-    json!({
-        "event": "summary",
-        "databases": databases,
-        "failed": failed.collect::<Vec<_>>(),
-        "not_begun": report.not_begun,
-        "seconds": elapsed.as_secs_f64(),
-    })
+fn summary<'a>(report: &'a RestoreDatabaseReport, elapsed: Duration) -> events::DatabasesRestored<'a> {
+    let restored = |database: &'a RestoredDatabase| {
+        let RestoredDatabase { name, bytes, failed_statements, changes, not_carried, uses_original, replaced, .. } =
+            database;
+        events::RestoredDatabase {
+            bytes: *bytes,
+            changes,
+            drop_replaced: database.drop_replaced(),
+            failed_statements: *failed_statements,
+            name,
+            not_carried,
+            replaced: replaced.as_deref(),
+            uses_original,
+        }
+    };
+    let failed = |(name, error): &'a (String, RestoreDatabaseError)| events::FailedDatabase { name, why: chain(error) };
+    events::DatabasesRestored {
+        databases: report.databases.iter().map(restored).collect(),
+        failed: report.failed.iter().map(failed).collect(),
+        not_begun: &report.not_begun,
+        outcome: report.outcome().name(),
+        seconds: elapsed.as_secs_f64(),
+    }
 }
 
 fn print_summary(report: &RestoreDatabaseReport, elapsed: Duration) {

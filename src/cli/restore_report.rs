@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
-use serde_json::json;
-
 use crate::cli::failure::{Context, Fallible};
 use crate::cli::progress::ConsoleMonitor;
-use crate::cli::{output, question};
+use crate::cli::{events, output, question};
+use crate::model::outcome::Ended;
 use crate::model::path::display_bytes;
 use crate::model::units::ByteSize;
 use crate::ops::restore::RestoreReport;
@@ -19,7 +18,7 @@ pub(super) fn show_extras(report: &RestoreReport, dry_run: bool, json: bool) {
     for extra in report.extras.iter().take(if json { usize::MAX } else { EXTRAS_SHOWN }) {
         let path = display_bytes(extra).to_string();
         if json {
-            output::json(&json!({ "event": "extra", "path": path, "dry_run": dry_run }));
+            output::json(&events::Extra { dry_run, path });
         } else {
             output::say(&format!("not in the snapshot: {path}"));
         }
@@ -45,26 +44,26 @@ fn what_to_remove(extras: u64, files: u64) -> String {
 }
 
 /// Returns the summary for programs.
-pub(super) fn json(report: &RestoreReport, removed: u64, dry_run: bool, elapsed: Duration) -> serde_json::Value {
-    json!({
-        "event": "summary",
-        "dry_run": dry_run,
-        "written_files": report.written_files,
-        "linked_files": report.linked_files,
-        "unchanged_files": report.unchanged_files,
-        "failed_files": report.failed_files,
-        "no_room_files": report.no_room_files,
-        "left": report.left,
-        "others": report.others + report.linked_files,
-        "written_bytes": report.written_bytes,
-        "damaged": report.damaged,
-        "problems": report.problems.missing,
-        "owners_missed": report.owners_missed,
-        "extras": report.extras.len(),
-        "blocked": report.blocked.len(),
-        "removed": removed,
-        "seconds": elapsed.as_secs_f64(),
-    })
+pub(super) fn summary(report: &RestoreReport, removed: u64, elapsed: Duration) -> events::Restored<'_> {
+    events::Restored {
+        blocked: report.blocked.len() as u64,
+        damaged: &report.damaged,
+        dry_run: report.dry_run,
+        extras: report.extras.len() as u64,
+        failed_files: report.failed_files,
+        left: report.left,
+        linked_files: report.linked_files,
+        no_room_files: report.no_room_files,
+        others: report.others + report.linked_files,
+        outcome: report.outcome().name(),
+        owners_missed: report.owners_missed,
+        problems: report.problems.missing,
+        removed,
+        seconds: elapsed.as_secs_f64(),
+        unchanged_files: report.unchanged_files,
+        written_bytes: report.written_bytes,
+        written_files: report.written_files,
+    }
 }
 
 /// Prints the summary for people.

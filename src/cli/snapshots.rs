@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
 
-use serde_json::json;
-
+use crate::cli::backup::missing_stream;
 use crate::cli::connect::GlobalArgs;
+use crate::cli::events;
 use crate::cli::exit::Exit;
 use crate::cli::failure::Fallible;
 use crate::cli::output;
@@ -86,7 +86,7 @@ pub async fn run(global: &GlobalArgs, args: Args) -> Fallible<Exit> {
         shown = newest_of_each(shown, by, count.get());
     }
     match (global.json, args.group_by.is_empty()) {
-        (true, _) => shown.iter().for_each(|snapshot| output::json(&to_json(snapshot))),
+        (true, _) => shown.iter().for_each(|snapshot| output::json(&event(snapshot))),
         (false, true) => print(&shown, args.compact),
         (false, false) => print_groups(&shown, &args.group_by, args.compact),
     }
@@ -156,32 +156,31 @@ fn sources(snapshot: &Snapshot) -> String {
     sources.collect::<Vec<_>>().join(", ")
 }
 
-fn to_json(snapshot: &Snapshot) -> serde_json::Value {
+fn event(snapshot: &Snapshot) -> events::Snapshot<'_> {
     let counts = &snapshot.counts;
-    json!({
-        "event": "snapshot",
-        "id": snapshot.id.to_string(),
-        "started": snapshot.started.to_string(),
-        "finished": snapshot.finished.to_string(),
-        "host": snapshot.host,
-        "user": snapshot.user,
-        "job": snapshot.job,
-        "tags": snapshot.tags,
-        "sources": snapshot.sources.iter().map(|source| display_bytes(source).to_string()).collect::<Vec<_>>(),
-        "program": snapshot.program,
-        "parent": snapshot.parent.map(|parent| parent.to_string()),
-        "files": counts.files,
-        "directories": counts.directories,
-        "streams": counts.streams,
-        "others": counts.others,
-        "bytes": counts.bytes,
-        "new_bytes": counts.new_bytes,
-        "stored_bytes": counts.stored_bytes,
-        "unreadable": counts.unreadable,
-        "ahead": snapshot.started.is_ahead_of(Clock::System.now()),
-        "complete": snapshot.is_complete(),
-        "missing": snapshot.missing.iter().map(|it| json!({ "stream": it.name, "why": it.why })).collect::<Vec<_>>(),
-    })
+    events::Snapshot {
+        ahead: snapshot.started.is_ahead_of(Clock::System.now()),
+        bytes: counts.bytes,
+        complete: snapshot.is_complete(),
+        directories: counts.directories,
+        files: counts.files,
+        finished: snapshot.finished.to_string(),
+        host: &snapshot.host,
+        id: snapshot.id.to_string(),
+        job: &snapshot.job,
+        missing: snapshot.missing.iter().map(missing_stream).collect(),
+        new_bytes: counts.new_bytes,
+        others: counts.others,
+        parent: snapshot.parent.map(|parent| parent.to_string()),
+        program: &snapshot.program,
+        sources: snapshot.sources.iter().map(|source| display_bytes(source).to_string()).collect(),
+        started: snapshot.started.to_string(),
+        stored_bytes: counts.stored_bytes,
+        streams: counts.streams,
+        tags: &snapshot.tags,
+        unreadable: counts.unreadable,
+        user: &snapshot.user,
+    }
 }
 
 fn print(snapshots: &[Snapshot], is_compact: bool) {

@@ -1,8 +1,7 @@
 //! `coffre stats`
 
-use serde_json::json;
-
 use crate::cli::connect::GlobalArgs;
+use crate::cli::events;
 use crate::cli::exit::Exit;
 use crate::cli::failure::Fallible;
 use crate::cli::output;
@@ -21,22 +20,20 @@ pub async fn run(global: &GlobalArgs) -> Fallible<Exit> {
     monitor.finish();
     let kind_name = |kind: crate::model::key::ObjectKind| kind.prefix().trim_end_matches('/');
     if global.json {
-        let kinds = report
-            .kinds
-            .iter()
-            .map(|k| (kind_name(k.kind).to_owned(), json!({ "objects": k.objects, "bytes": k.bytes })));
-        output::json(&json!({
-            "event": "summary",
-            "repository": repository.id().to_string(),
-            "snapshots": report.snapshots,
-            "unreadable_snapshots": report.unreadable,
-            "entries": report.entries,
-            "restored_bytes": report.restored_bytes,
-            "chunks": report.chunks,
-            "unique_bytes": report.unique_bytes,
-            "stored_bytes": report.stored_bytes,
-            "objects": kinds.collect::<serde_json::Map<_, _>>(),
-        }));
+        let kinds = report.kinds.iter();
+        output::json(&events::Stats {
+            chunks: report.chunks,
+            entries: report.entries,
+            objects: kinds
+                .map(|k| (kind_name(k.kind), events::Objects { bytes: k.bytes, objects: k.objects }))
+                .collect(),
+            repository: repository.id().to_string(),
+            restored_bytes: report.restored_bytes,
+            snapshots: report.snapshots,
+            stored_bytes: report.stored_bytes,
+            unique_bytes: report.unique_bytes,
+            unreadable_snapshots: &report.unreadable,
+        });
         return Ok(report.outcome().into());
     }
     let times = |large: u64, small: u64| match small {

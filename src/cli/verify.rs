@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use serde_json::json;
-
 use crate::cli::connect::GlobalArgs;
+use crate::cli::events;
 use crate::cli::exit::Exit;
 use crate::cli::failure::{Failure, Fallible};
 use crate::cli::signals::cancel_on_signals;
@@ -49,9 +48,9 @@ pub async fn run(global: &GlobalArgs, args: Args) -> Fallible<Exit> {
     let report = report?;
     if global.json {
         for finding in &report.findings {
-            output::json(&finding_json(finding));
+            output::json(&event(finding));
         }
-        output::json(&summary_json(&about, &report, monitor.elapsed()));
+        output::json(&summary(&about, &report, monitor.elapsed()));
     } else {
         findings::print(&report.findings, global.verbose > 0);
         if !global.quiet {
@@ -102,15 +101,14 @@ fn wrong_part(text: &str) -> Failure {
     ))
 }
 
-fn finding_json(finding: &Finding) -> serde_json::Value {
-    json!({
-        "event": "finding",
-        "object": finding.object,
-        "problem": finding.problem,
-        "snapshots": finding.snapshots.iter().map(ToString::to_string).collect::<Vec<_>>(),
-        "paths": finding.paths,
-        "path_count": finding.path_count,
-    })
+fn event(finding: &Finding) -> events::Finding<'_> {
+    events::Finding {
+        object: finding.object.to_string(),
+        path_count: finding.path_count,
+        paths: &finding.paths,
+        problem: finding.problem.to_string(),
+        snapshots: finding.snapshots.iter().map(ToString::to_string).collect(),
+    }
 }
 
 /// Says since when the data was read, over all runs.
@@ -134,30 +132,30 @@ fn coverage_line(report: &VerifyReport) -> String {
     }
 }
 
-fn summary_json(about: &About, report: &VerifyReport, elapsed: Duration) -> serde_json::Value {
-    json!({
-        "event": "summary",
-        "time": report.finished.to_string(),
-        "repository": about.repository,
-        "location": about.location,
-        "host": about.host,
-        "program": PROGRAM,
-        "clean": report.findings.is_empty(),
-        "findings": report.findings.len(),
-        "notes": report.notes,
-        "snapshots": report.snapshots,
-        "index_segments": report.segments,
-        "packs": report.packs,
-        "chunks": report.chunks,
-        "entries": report.entries,
-        "packs_read": report.packs_read,
-        "bytes_read": report.bytes_read,
-        "cycle_completed": report.cycle_completed,
-        "packs_never_read": report.coverage.never_read,
-        "oldest_read": report.coverage.oldest.map(|oldest| oldest.to_string()),
-        "coverage_not_noted": report.coverage.not_noted,
-        "seconds": elapsed.as_secs_f64(),
-    })
+fn summary<'a>(about: &'a About, report: &'a VerifyReport, elapsed: Duration) -> events::Verified<'a> {
+    events::Verified {
+        bytes_read: report.bytes_read,
+        chunks: report.chunks,
+        clean: report.findings.is_empty(),
+        coverage_not_noted: report.coverage.not_noted.as_deref(),
+        cycle_completed: report.cycle_completed,
+        entries: report.entries,
+        findings: report.findings.len() as u64,
+        host: &about.host,
+        index_segments: report.segments,
+        location: &about.location,
+        notes: &report.notes,
+        oldest_read: report.coverage.oldest.map(|oldest| oldest.to_string()),
+        outcome: report.outcome().name(),
+        packs: report.packs,
+        packs_never_read: report.coverage.never_read,
+        packs_read: report.packs_read,
+        program: PROGRAM,
+        repository: &about.repository,
+        seconds: elapsed.as_secs_f64(),
+        snapshots: report.snapshots,
+        time: report.finished.to_string(),
+    }
 }
 
 fn print_summary(about: &About, report: &VerifyReport, read_data: ReadData, elapsed: Duration) {

@@ -172,6 +172,27 @@ fn a_directory_that_may_not_be_written_is_no_matter_of_keys() {
     assert!(!run.err.contains("AWS_") && run.err.matches("ermission denied").count() == 1, "{run:?}");
 }
 
+/// The help of every verb and topic, whole. Whoever changes a flag sees here what it looks like.
+#[test]
+fn help_is_what_it_was() {
+    let desk = Desk::new();
+    let help = desk.run(&["--help"]).out;
+    let verbs: Vec<&str> = help
+        .lines()
+        .skip_while(|line| !line.starts_with("Commands:"))
+        .skip(1)
+        .take_while(|line| !line.is_empty())
+        .filter_map(|line| line.split_whitespace().next())
+        .collect();
+    assert!(verbs.len() > 10, "{help}");
+    let mut page = shown(&desk, &["--help"], &desk.run(&["--help"]));
+    for verb in verbs {
+        page += "\n";
+        page += &shown(&desk, &[verb, "--help"], &desk.run(&[verb, "--help"]));
+    }
+    compare("help.txt", &page);
+}
+
 #[test]
 fn look_verbs_have_examples_and_what_their_letters_mean() {
     let desk = Desk::new();

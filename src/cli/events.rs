@@ -1,0 +1,374 @@
+//! What `--json` prints: every object there is, each a struct.
+//!
+//! Fields are only ever added; none is renamed, removed or given another type. `docs/json.md` says what they mean, and
+//! `tests/data/json/fields.txt` keeps what was once promised: a test compares all three. An object is a line; `event`, which names its
+//! kind, comes first, and the other fields stand in alphabetical order. What is `None` is `null`, but for fields that only some have.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use serde_json::Value;
+
+/// A file or entry that something is wrong with, or a note about it.
+#[derive(Debug, Serialize)]
+#[serde(tag = "event", rename = "problem")]
+pub struct Problem<'a> {
+    pub kind: &'static str,
+    pub message: &'a str,
+    pub subject: &'a str,
+}
+
+/// What is worth knowing and makes nothing wrong. Notes of the command line itself have no subject.
+#[derive(Debug, Serialize)]
+#[serde(tag = "event", rename = "note")]
+pub struct Note<'a> {
+    pub message: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subject: Option<&'a str>,
+}
+
+/// What everybody should hear.
+#[derive(Debug, Serialize)]
+#[serde(tag = "event", rename = "warning")]
+pub struct Warning<'a> {
+    pub message: &'a str,
+    pub subject: &'a str,
+}
+
+/// Why a command could not do what was asked.
+#[derive(Debug, Serialize)]
+#[serde(tag = "event", rename = "error")]
+pub struct Error<'a> {
+    pub causes: &'a [String],
+    pub exit_code: u8,
+    pub hint: Option<&'a str>,
+    pub message: &'a str,
+    pub outcome: &'static str,
+}
+
+/// What is done now, once a second.
+#[derive(Debug, Serialize)]
+#[serde(tag = "event", rename = "progress")]
+pub struct Progress<'a> {
+    pub bytes: u64,
+    pub bytes_per_second: u64,
+    pub entries: u64,
+    pub fetched_bytes: u64,
+    pub new_bytes: u64,
+    pub phase: &'a str,
+    pub problems: u64,
+    pub read_bytes: u64,
+    pub retries: u64,
+    pub seconds: f64,
+    pub seconds_left: Option<u64>,
+    pub stored_bytes: u64,
+    pub total_bytes: Option<u64>,
+    pub total_entries: Option<u64>,
+    pub waiting_for_store: Option<&'a str>,
+    pub waiting_seconds: Option<u64>,
+}
+
+/// `init`: the new repository.
+#[derive(Debug, Serialize)]
+#[serde(tag = "event", rename = "summary")]
+pub struct Made<'a> {
+    pub location: String,
+    pub recovery_identity: Option<&'a str>,
+    pub recovery_kit: Option<String>,
+    pub repository: String,
+}
+
+/// `kit`: the page.
+#[derive(Debug, Serialize)]
+#[serde(tag = "event", rename = "summary")]
+pub struct KitPage {
+    pub has_identity: bool,
+    pub location: String,
+    pub page: Option<String>,
+    pub recovery_kit: Option<String>,
+    pub repository: String,
+}
+
+/// `kit --check`: the identity opens the repository.
+#[derive(Debug, Serialize)]
+#[serde(tag = "event", rename = "summary")]
+pub struct KitChecked {
+    pub location: String,
+    pub newest: Option<String>,
+    pub opens: bool,
+    pub repository: String,
+}
+
+/// `backup -vv`: what became of an entry.
+#[derive(Debug, Serialize)]
+#[serde(tag = "event", rename = "entry")]
+pub struct BackedUpEntry {
+    pub change: &'static str,
+    pub path: String,
+}
+
+/// A stream that failed, and why.
+#[derive(Debug, Serialize)]
+pub struct MissingStream<'a> {
+    pub stream: &'a str,
+    pub why: &'a str,
+}
+
+/// What looks odd. `stream` is `subject` under its first name.
+#[derive(Debug, Serialize)]
+pub struct Suspicious<'a> {
+    pub stream: &'a str,
+    pub subject: &'a str,
+    pub why: &'a str,
+}
+
+/// `backup`: what it did.
+#[derive(Debug, Serialize)]
+#[serde(tag = "event", rename = "summary")]
+pub struct BackedUp<'a> {
+    pub bytes: u64,
+    pub changed_while_read: u64,
+    pub directories: u64,
+    pub dry_run: bool,
+    pub files: u64,
+    pub left_out: Vec<String>,
+    pub missing: Vec<MissingStream<'a>>,
+    pub new_bytes: u64,
+    pub others: u64,
+    pub outcome: &'static str,
+    pub parent: Option<String>,
+    pub problems: u64,
+    pub read_bytes: u64,
+    pub seconds: f64,
+    pub skipped: bool,
+    pub snapshot: Option<String>,
+    pub sources: Option<Vec<String>>,
+    pub stored_bytes: u64,
+    pub streams: u64,
+    pub suspicious: Vec<Suspicious<'a>>,
+    pub tree_bytes: u64,
+    pub unchanged_files: u64,
+    pub unreadable: u64,
+}
+
+/// `snapshots`: one of them.
+#[derive(Debug, Serialize)]
+#[serde(tag = "event", rename = "snapshot")]
+pub struct Snapshot<'a> {
+    pub ahead: bool,
+    pub bytes: u64,
+    pub complete: bool,
+    pub directories: u64,
+    pub files: u64,
+    pub finished: String,
+    pub host: &'a str,
+    pub id: String,
+    pub job: &'a str,
+    pub missing: Vec<MissingStream<'a>>,
+    pub new_bytes: u64,
+    pub others: u64,
+    pub parent: Option<String>,
+    pub program: &'a str,
+    pub sources: Vec<String>,
+    pub started: String,
+    pub stored_bytes: u64,
+    pub streams: u64,
+    pub tags: &'a [String],
+    pub unreadable: u64,
+    pub user: &'a str,
+}
+
+/// `ls` and `find`: an entry. The first two are of streams, `snapshot` of `find`, `target` of links.
+#[derive(Debug, Serialize)]
+#[serde(tag = "event", rename = "entry")]
+pub struct Entry {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub command: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub facts: Option<BTreeMap<String, Value>>,
+    pub gid: u32,
+    pub group: Option<String>,
+    pub kind: &'static str,
+    pub mode: String,
+    pub mtime: String,
+    pub path: String,
+    pub size: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub snapshot: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
+    pub uid: u32,
+    pub user: Option<String>,
+}
+
+/// `diff`: an entry that differs.
+#[derive(Debug, Serialize)]
+#[serde(tag = "event", rename = "change")]
+pub struct Change {
+    pub change: &'static str,
+    pub kind: &'static str,
+    pub new_size: Option<u64>,
+    pub old_size: Option<u64>,
+    pub path: String,
+}
+
+/// `diff`: how much differs.
+#[derive(Debug, Serialize)]
+#[serde(tag = "event", rename = "summary")]
+pub struct Compared {
+    pub added: u64,
+    pub added_bytes: u64,
+    pub changed: u64,
+    pub earlier: String,
+    pub later: String,
+    pub metadata: u64,
+    pub removed: u64,
+    pub removed_bytes: u64,
+}
+
+/// Objects of a kind: how many and how much.
+#[derive(Debug, Serialize)]
+pub struct Objects {
+    pub bytes: u64,
+    pub objects: u64,
+}
+
+/// `stats`: how much there is.
+#[derive(Debug, Serialize)]
+#[serde(tag = "event", rename = "summary")]
+pub struct Stats<'a> {
+    pub chunks: u64,
+    pub entries: u64,
+    pub objects: BTreeMap<&'static str, Objects>,
+    pub repository: String,
+    pub restored_bytes: u64,
+    pub snapshots: u64,
+    pub stored_bytes: u64,
+    pub unique_bytes: u64,
+    pub unreadable_snapshots: &'a [String],
+}
+
+/// `verify`: something damaged.
+#[derive(Debug, Serialize)]
+#[serde(tag = "event", rename = "finding")]
+pub struct Finding<'a> {
+    pub object: String,
+    pub path_count: u64,
+    pub paths: &'a [String],
+    pub problem: String,
+    pub snapshots: Vec<String>,
+}
+
+/// `verify`: what was looked at, where and by what.
+#[derive(Debug, Serialize)]
+#[serde(tag = "event", rename = "summary")]
+pub struct Verified<'a> {
+    pub bytes_read: u64,
+    pub chunks: u64,
+    pub clean: bool,
+    pub coverage_not_noted: Option<&'a str>,
+    pub cycle_completed: bool,
+    pub entries: u64,
+    pub findings: u64,
+    pub host: &'a str,
+    pub index_segments: u64,
+    pub location: &'a str,
+    pub notes: &'a [String],
+    pub oldest_read: Option<String>,
+    pub outcome: &'static str,
+    pub packs: u64,
+    pub packs_never_read: u64,
+    pub packs_read: u64,
+    pub program: &'static str,
+    pub repository: &'a str,
+    pub seconds: f64,
+    pub snapshots: u64,
+    pub time: String,
+}
+
+/// `restore --delete`: what the snapshot does not have.
+#[derive(Debug, Serialize)]
+#[serde(tag = "event", rename = "extra")]
+pub struct Extra {
+    pub dry_run: bool,
+    pub path: String,
+}
+
+/// `restore`: what it did.
+#[derive(Debug, Serialize)]
+#[serde(tag = "event", rename = "summary")]
+pub struct Restored<'a> {
+    pub blocked: u64,
+    pub damaged: &'a [String],
+    pub dry_run: bool,
+    pub extras: u64,
+    pub failed_files: u64,
+    pub left: u64,
+    pub linked_files: u64,
+    pub no_room_files: u64,
+    pub others: u64,
+    pub outcome: &'static str,
+    pub owners_missed: u64,
+    pub problems: u64,
+    pub removed: u64,
+    pub seconds: f64,
+    pub unchanged_files: u64,
+    pub written_bytes: u64,
+    pub written_files: u64,
+}
+
+/// A database that would be restored.
+#[derive(Debug, Serialize)]
+pub struct PlannedDatabase<'a> {
+    pub bytes: u64,
+    pub connections: u64,
+    pub dumped_from: Option<&'a str>,
+    pub exists: bool,
+    pub name: &'a str,
+    pub source: &'a str,
+    pub streams: u64,
+    pub untouched: bool,
+}
+
+/// `restore --into-… --plan`: what would be done.
+#[derive(Debug, Serialize)]
+#[serde(tag = "event", rename = "plan")]
+pub struct DatabasePlan<'a> {
+    pub databases: Vec<PlannedDatabase<'a>>,
+    pub free_bytes: Option<u64>,
+    pub needed_bytes: u64,
+    pub notes: &'a [String],
+    pub obstacles: &'a [String],
+    pub server_version: &'a str,
+}
+
+/// A database that was restored.
+#[derive(Debug, Serialize)]
+pub struct RestoredDatabase<'a> {
+    pub bytes: u64,
+    pub changes: &'a [String],
+    pub drop_replaced: Option<String>,
+    pub failed_statements: u64,
+    pub name: &'a str,
+    pub not_carried: &'a [String],
+    pub replaced: Option<&'a str>,
+    pub uses_original: &'a [String],
+}
+
+/// A database that was not.
+#[derive(Debug, Serialize)]
+pub struct FailedDatabase<'a> {
+    pub name: &'a str,
+    pub why: String,
+}
+
+/// `restore --into-…`: what became of each database.
+#[derive(Debug, Serialize)]
+#[serde(tag = "event", rename = "summary")]
+pub struct DatabasesRestored<'a> {
+    pub databases: Vec<RestoredDatabase<'a>>,
+    pub failed: Vec<FailedDatabase<'a>>,
+    pub not_begun: &'a [String],
+    pub outcome: &'static str,
+    pub seconds: f64,
+}
