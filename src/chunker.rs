@@ -4,6 +4,7 @@
 //! 2020. The gear table is derived from the domain's dedup secret, so where a content is cut tells a provider nothing.
 
 use fastcdc::v2020::{Normalization, cut_gear, select_masks};
+use zeroize::Zeroizing;
 
 use crate::format::config::ChunkerProfile;
 
@@ -11,8 +12,8 @@ use crate::format::config::ChunkerProfile;
 #[derive(Clone)]
 pub struct Chunker {
     profile: ChunkerProfile,
-    gear: Box<[u64; 256]>,
-    gear_shifted: Box<[u64; 256]>,
+    gear: Box<Zeroizing<[u64; 256]>>,
+    gear_shifted: Box<Zeroizing<[u64; 256]>>,
     mask_small: u64,
     mask_large: u64,
 }
@@ -35,8 +36,8 @@ impl Chunker {
         let (mask_small, mask_large) = select_masks(profile.avg as usize, level);
         Self {
             profile,
-            gear: Box::new(*gear),
-            gear_shifted: Box::new(gear.map(|entry| entry << 1)),
+            gear: Box::new(Zeroizing::new(*gear)),
+            gear_shifted: Box::new(Zeroizing::new(gear.map(|entry| entry << 1))),
             mask_small,
             mask_large,
         }
@@ -59,8 +60,8 @@ impl Chunker {
             self.mask_large,
             self.mask_small << 1,
             self.mask_large << 1,
-            &*self.gear,
-            &*self.gear_shifted,
+            &**self.gear,
+            &**self.gear_shifted,
         );
         Some(length)
     }

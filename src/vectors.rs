@@ -347,7 +347,9 @@ fn recoveries() -> Vec<Value> {
 }
 
 fn recovery(input: &Value) -> Outcome {
-    normalise_recovery(input["typed"].as_str().expect("text")).map(Value::from).ok_or("mistyped")
+    normalise_recovery(input["typed"].as_str().expect("text"))
+        .map(|identity| identity.as_str().into())
+        .ok_or("mistyped")
 }
 
 fn profile(numbers: [u32; 4]) -> ChunkerProfile {

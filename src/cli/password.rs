@@ -61,7 +61,7 @@ impl PasswordArgs {
 enum Source {
     File(PathBuf),
     Command(String),
-    Text(String),
+    Text(Passphrase),
 }
 
 /// Everything that was given, before one of it is chosen.
@@ -90,7 +90,7 @@ impl Given {
         }
         if let Some(value) = std::env::var_os(VARIABLE) {
             let value = value.into_string().map_err(|_| usage(format!("{VARIABLE} is not UTF-8")))?;
-            given.variables.push((VARIABLE, Source::Text(value)));
+            given.variables.push((VARIABLE, Source::Text(Passphrase::new(value))));
         }
         Ok(given)
     }
@@ -137,7 +137,7 @@ pub async fn get_new(args: &PasswordArgs, monitor: &ConsoleMonitor) -> Fallible<
         None => {
             let first = prompt(monitor, "new passphrase: ").await?;
             let again = prompt(monitor, "the same again: ").await?;
-            if first.expose() != again.expose() {
+            if first != again {
                 return Err(usage("the two passphrases differ"));
             }
             first
@@ -170,7 +170,7 @@ pub fn weakness(passphrase: &Passphrase) -> Option<String> {
 /// Returns the passphrase if a file, a variable or a credential has it: asks nobody and runs nothing.
 pub fn at_hand() -> Option<Passphrase> {
     let file = std::env::var_os("COFFRE_PASSWORD_FILE").map(PathBuf::from).or_else(|| credential(CREDENTIAL));
-    match (std::env::var(VARIABLE), file) {
+    match (std::env::var(VARIABLE).map(Zeroizing::new), file) {
         (Ok(text), None) => checked(&text, VARIABLE).ok(),
         (Err(_), Some(file)) => from_file(&file).ok(),
         _ => None,
@@ -181,7 +181,7 @@ fn given(args: &PasswordArgs) -> Fallible<Option<Passphrase>> {
     match Given::find(args)?.choose().map_err(usage)? {
         Some(Source::File(path)) => from_file(&path).map(Some),
         Some(Source::Command(command)) => from_command(&command).map(Some),
-        Some(Source::Text(text)) => checked(&Zeroizing::new(text), VARIABLE).map(Some),
+        Some(Source::Text(text)) => checked(text.expose(), VARIABLE).map(Some),
         None => Ok(None),
     }
 }
@@ -254,7 +254,7 @@ mod tests {
     use super::*;
 
     fn source(name: &str) -> Source {
-        Source::Text(name.to_owned())
+        Source::Text(Passphrase::new(name.to_owned()))
     }
 
     #[test]
@@ -276,6 +276,13 @@ mod tests {
         assert_eq!(refused, "--password-file and --password-command are both given; keep the one that is meant");
         let refused = choose(&[], &[&vfile, &vtext], None).expect_err("two variables");
         assert!(refused.starts_with("COFFRE_PASSWORD_FILE and COFFRE_PASSWORD are"), "{refused}");
+    }
+
+    #[test]
+    fn a_passphrase_is_not_shown_with_where_it_comes_from() {
+        let given = Given { variables: vec![(VARIABLE, source("hunter2"))], ..Given::default() };
+        let shown = format!("{given:?}");
+        assert!(shown.contains(VARIABLE) && !shown.contains("hunter"), "{shown}");
     }
 
     #[test]

@@ -1,29 +1,22 @@
 //! Chunk ids: keyed BLAKE3, so that equal plaintext is recognised inside a domain and by nobody else.
 
-use zeroize::Zeroize;
-
 use crate::crypto::derive::DedupSecret;
+use crate::crypto::secret::Secret;
 use crate::model::id::ChunkId;
 
 /// Computes the ids of a domain's chunks.
 #[derive(Clone)]
-pub struct ChunkHasher(Box<[u8; 32]>);
+pub struct ChunkHasher(Secret);
 
 impl ChunkHasher {
     /// Derives the domain's id key.
     pub fn new(dedup: &DedupSecret) -> Self {
-        Self(Box::new(*dedup.chunk_id_key().expose()))
+        Self(dedup.chunk_id_key())
     }
 
     /// Returns the id of `plaintext`.
     pub fn id(&self, plaintext: &[u8]) -> ChunkId {
-        ChunkId(*blake3::keyed_hash(&self.0, plaintext).as_bytes())
-    }
-}
-
-impl Drop for ChunkHasher {
-    fn drop(&mut self) {
-        self.0.zeroize();
+        ChunkId(*blake3::keyed_hash(self.0.expose(), plaintext).as_bytes())
     }
 }
 

@@ -2,6 +2,7 @@
 
 use hkdf::Hkdf;
 use sha2::Sha256;
+use zeroize::Zeroizing;
 
 use crate::crypto::secret::Secret;
 use crate::model::id::{DomainId, RepositoryId, hex};
@@ -84,17 +85,17 @@ impl DedupSecret {
 
     /// Derives the key that plain dumps of PostgreSQL are protected with (`pg_dump --restrict-key`), as letters and digits:
     /// always the same, so that dumps of the same data are, and unknown to whoever could write into the database.
-    pub fn restrict_key(&self) -> String {
-        let mut bytes = [0; 24];
-        derive_into(&self.secret, &self.domain.0, "restrict key", &mut bytes);
-        hex(&bytes)
+    pub fn restrict_key(&self) -> Zeroizing<String> {
+        let mut bytes = Zeroizing::new([0; 24]);
+        derive_into(&self.secret, &self.domain.0, "restrict key", &mut *bytes);
+        Zeroizing::new(hex(&*bytes))
     }
 
     /// Derives the chunker's gear table: 256 numbers, little-endian.
-    pub fn gear_table(&self) -> Box<[u64; 256]> {
-        let mut bytes = [0; 2048];
-        derive_into(&self.secret, &self.domain.0, "gear table", &mut bytes);
-        let mut table = Box::new([0; 256]);
+    pub fn gear_table(&self) -> Box<Zeroizing<[u64; 256]>> {
+        let mut bytes = Zeroizing::new([0; 2048]);
+        derive_into(&self.secret, &self.domain.0, "gear table", &mut *bytes);
+        let mut table = Box::new(Zeroizing::new([0; 256]));
         for (entry, word) in table.iter_mut().zip(bytes.chunks_exact(8)) {
             *entry = u64::from_le_bytes(word.try_into().expect("8 bytes"));
         }

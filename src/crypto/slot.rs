@@ -43,10 +43,10 @@ pub enum SlotLock {
 /// [`CryptoError::BadKey`] when age refuses, which it does for an empty passphrase.
 pub fn seal_slot(lock: &SlotLock, content: &[u8]) -> Result<Vec<u8>, CryptoError> {
     let (passphrase, log_n) = match lock {
-        SlotLock::Passphrase(text) => (text.expose().to_owned(), PASSPHRASE_LOG_N),
-        SlotLock::Recovery(text) => (text.expose().to_owned(), RECOVERY_LOG_N),
+        SlotLock::Passphrase(text) => (text, PASSPHRASE_LOG_N),
+        SlotLock::Recovery(text) => (text, RECOVERY_LOG_N),
     };
-    let mut recipient = age::scrypt::Recipient::new(SecretString::from(passphrase));
+    let mut recipient = age::scrypt::Recipient::new(SecretString::from(passphrase.expose()));
     recipient.set_work_factor(log_n);
     age::encrypt(&recipient, content).map_err(|_| CryptoError::BadKey)
 }
@@ -56,7 +56,8 @@ pub fn seal_slot(lock: &SlotLock, content: &[u8]) -> Result<Vec<u8>, CryptoError
 /// # Errors
 /// [`CryptoError::Malformed`] when the slot is not an age file that a passphrase opens, or asks for excessive work.
 pub fn open_slot(passphrase: &Passphrase, slot: &[u8]) -> Result<Option<Zeroizing<Vec<u8>>>, CryptoError> {
-    let text = normalise_recovery(passphrase.expose()).unwrap_or_else(|| passphrase.expose().to_owned());
+    let recovery = normalise_recovery(passphrase.expose());
+    let text = recovery.as_ref().map_or(passphrase.expose(), |identity| identity.as_str());
     let mut identity = age::scrypt::Identity::new(SecretString::from(text));
     identity.set_max_work_factor(MAX_LOG_N);
     let decryptor = age::Decryptor::new(slot).map_err(|_| CryptoError::Malformed)?;
@@ -69,14 +70,16 @@ pub fn open_slot(passphrase: &Passphrase, slot: &[u8]) -> Result<Option<Zeroizin
         ) => return Ok(None),
         Err(_) => return Err(CryptoError::Malformed),
     };
-    let mut content = Zeroizing::new(Vec::new());
+    // As long as the content can be, so that no copy of the key is left behind by growing.
+    let mut content = Zeroizing::new(Vec::with_capacity(slot.len()));
     reader.take(MAX_SLOT_LEN).read_to_end(&mut content).map_err(|_| CryptoError::Forged)?;
     Ok(Some(content))
 }
 
 /// Makes a recovery identity: `COFFRE-RECOVERY-` and nine groups of four letters and digits (160 random bits, 20 check bits).
 pub fn new_recovery_identity() -> Passphrase {
-    Passphrase::new(encode_recovery(&crate::crypto::random()))
+    let entropy = Zeroizing::new(crate::crypto::random());
+    Passphrase::new(std::mem::take(&mut *encode_recovery(&entropy)))
 }
 
 /// Tells whether `text` looks like a recovery identity, and if so whether its check digits fit.
@@ -95,16 +98,20 @@ pub fn resembles_recovery_identity(text: &str) -> bool {
     recovery_symbols(text).is_some_and(|symbols| decode_recovery(&symbols).is_none())
 }
 
-fn encode_recovery(entropy: &[u8; 20]) -> String {
-    let mut symbols: Vec<u8> = Vec::with_capacity(36);
+fn encode_recovery(entropy: &[u8; 20]) -> Zeroizing<String> {
+    let mut symbols = Zeroizing::new(Vec::with_capacity(SYMBOLS));
     for group in entropy.chunks_exact(5) {
         let bits = group.iter().fold(0u64, |bits, &byte| bits << 8 | u64::from(byte));
         symbols.extend((0..8).rev().map(|i| ALPHABET[(bits >> (5 * i)) as usize & 31]));
     }
     symbols.extend(check_symbols(entropy));
-    let groups: Vec<&str> =
-        symbols.chunks(4).map(|group| std::str::from_utf8(group).expect("the alphabet is ASCII")).collect();
-    format!("{RECOVERY_PREFIX}-{}", groups.join("-"))
+    let mut text = Zeroizing::new(String::with_capacity(RECOVERY_PREFIX.len() + SYMBOLS + SYMBOLS / 4));
+    text.push_str(RECOVERY_PREFIX);
+    for group in symbols.chunks(4) {
+        text.push('-');
+        text.push_str(std::str::from_utf8(group).expect("the alphabet is ASCII"));
+    }
+    text
 }
 
 /// Four symbols of 20 bits from BLAKE3 of the entropy: a mistyped identity is found before scrypt runs.
@@ -113,8 +120,10 @@ fn check_symbols(entropy: &[u8; 20]) -> [u8; 4] {
     std::array::from_fn(|i| ALPHABET[usize::from(hash[i] & 31)])
 }
 
-fn even_out(text: &str) -> String {
-    text.trim().to_ascii_uppercase().replace(' ', "-")
+fn even_out(text: &str) -> Zeroizing<String> {
+    let mut upper = Zeroizing::new(String::with_capacity(text.len()));
+    upper.extend(text.trim().chars().map(|letter| if letter == ' ' { '-' } else { letter.to_ascii_uppercase() }));
+    upper
 }
 
 fn has_prefix(text: &str) -> bool {
@@ -123,28 +132,24 @@ fn has_prefix(text: &str) -> bool {
 
 /// Returns the symbols, with spaces, hyphens and case evened out and look-alikes read as meant, of what begins with the
 /// prefix, or is nothing but as many symbols as an identity has.
-fn recovery_symbols(text: &str) -> Option<Vec<u8>> {
+fn recovery_symbols(text: &str) -> Option<Zeroizing<Vec<u8>>> {
     let upper = even_out(text);
     let rest = upper.strip_prefix(RECOVERY_PREFIX);
-    let symbols: Vec<u8> = rest
-        .unwrap_or(&upper)
-        .bytes()
-        .filter(|&b| b != b'-')
-        .map(|b| match b {
-            b'O' => b'0',
-            b'I' | b'L' => b'1',
-            other => other,
-        })
-        .collect();
+    let mut symbols = Zeroizing::new(Vec::with_capacity(upper.len()));
+    symbols.extend(rest.unwrap_or(&upper).bytes().filter(|&b| b != b'-').map(|b| match b {
+        b'O' => b'0',
+        b'I' | b'L' => b'1',
+        other => other,
+    }));
     let is_bare = || symbols.len() == SYMBOLS && symbols.iter().all(|symbol| ALPHABET.contains(symbol));
     (rest.is_some() || is_bare()).then_some(symbols)
 }
 
-fn decode_recovery(symbols: &[u8]) -> Option<[u8; 20]> {
+fn decode_recovery(symbols: &[u8]) -> Option<Zeroizing<[u8; 20]>> {
     if symbols.len() != SYMBOLS {
         return None;
     }
-    let mut entropy = [0; 20];
+    let mut entropy = Zeroizing::new([0; 20]);
     for (bytes, group) in entropy.chunks_exact_mut(5).zip(symbols.chunks_exact(8)) {
         let mut bits = 0u64;
         for symbol in group {
@@ -155,8 +160,8 @@ fn decode_recovery(symbols: &[u8]) -> Option<[u8; 20]> {
     (check_symbols(&entropy) == symbols[32..]).then_some(entropy)
 }
 
-pub(crate) fn normalise_recovery(text: &str) -> Option<String> {
-    Some(encode_recovery(&decode_recovery(&recovery_symbols(text)?)?))
+pub(crate) fn normalise_recovery(text: &str) -> Option<Zeroizing<String>> {
+    Some(encode_recovery(&*decode_recovery(&recovery_symbols(text)?)?))
 }
 
 #[cfg(test)]
@@ -192,7 +197,7 @@ mod tests {
         for typed in [bare.clone(), bare.to_lowercase().replace('-', " "), bare.replace('-', ""), format!(" {bare}\n")]
         {
             assert_eq!(check_recovery_identity(&typed), Some(true), "{typed}");
-            assert_eq!(normalise_recovery(&typed).as_deref(), Some(whole.as_str()));
+            assert_eq!(normalise_recovery(&typed).as_deref(), Some(&*whole));
             assert!(!resembles_recovery_identity(&typed));
         }
         // One wrong letter: a passphrase may look like that, so it is tried as one, and told only when nothing opens.

@@ -86,9 +86,10 @@ impl FromStr for DatabaseUrl {
             _ => (None, place),
         };
         let (hosts, database) = place.split_once('/').unwrap_or((place, ""));
+        let secret = |text| decoded(text, "password").map(Zeroizing::new);
         let (user, mut password) = match login.map(|login| login.split_once(':').ok_or(login)) {
             None => (None, None),
-            Some(Ok((user, password))) => (Some(user), Some(decoded(password, "password")?)),
+            Some(Ok((user, password))) => (Some(user), Some(secret(password)?)),
             Some(Err(user)) => (Some(user), None),
         };
         let mut database = decoded(database, "database")?;
@@ -96,7 +97,7 @@ impl FromStr for DatabaseUrl {
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').ok_or_else(|| UrlError::Parameter(pair.to_owned()))?;
             match name {
-                "password" => password = Some(decoded(value, "password")?),
+                "password" => password = Some(secret(value)?),
                 "dbname" if engine == Engine::Postgres => database = decoded(value, "database")?,
                 _ => parameters.push((name.to_owned(), value.to_owned())),
             }
@@ -105,7 +106,7 @@ impl FromStr for DatabaseUrl {
             engine,
             scheme: scheme.to_owned(),
             user: user.filter(|user| !user.is_empty()).map(str::to_owned),
-            password: password.filter(|password| !password.is_empty()).map(Zeroizing::new),
+            password: password.filter(|password| !password.is_empty()),
             hosts: hosts.to_owned(),
             database: Some(database).filter(|database| !database.is_empty()),
             parameters,

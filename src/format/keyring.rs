@@ -10,11 +10,13 @@ use crate::crypto::sign::{SIGNATURE_LEN, Signed, VerifyingKey};
 use crate::format::FormatError;
 use crate::format::config::{seal_signed, split_signed};
 use crate::format::slot::Role;
-use crate::format::wire::{encode, expect_array, read_array, read_bytes, read_map};
+use crate::format::wire::{encode, encode_secret, expect_array, read_array, read_bytes, read_map, read_secret};
 use crate::model::id::{DomainId, RepositoryId, SlotId};
 
 const WHAT: &str = "a keyring";
 const MARK: &[u8; 8] = b"coffreK\x01";
+/// Bytes of an encoded dedup secret besides the domain's name.
+const ROOM: usize = 64;
 
 /// The list of domains, signed as a whole.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,7 +82,7 @@ impl DomainRecord {
         public_key: DomainPublicKey,
     ) -> Self {
         let id = dedup.domain;
-        let named = encode(|e| {
+        let named = encode_secret(name.len() + ROOM, |e| {
             e.map(2)?.u8(0)?.str(name)?.u8(1)?.bytes(dedup.secret.expose())?;
             Ok(())
         });
@@ -111,7 +113,7 @@ impl DomainRecord {
         read_map(WHAT, &mut Decoder::new(&plain), |key, d| {
             match key {
                 0 => name = d.str()?.to_owned(),
-                1 => secret = Some(Secret::take(&mut read_bytes::<32>(d)?)),
+                1 => secret = Some(read_secret(d)?),
                 _ => return Ok(false),
             }
             Ok(true)

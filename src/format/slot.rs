@@ -4,13 +4,14 @@ use minicbor::Decoder;
 use zeroize::Zeroizing;
 
 use crate::crypto::derive::{ReaderKey, WriterKey};
-use crate::crypto::secret::Secret;
 use crate::crypto::sign::VerifyingKey;
 use crate::format::FormatError;
-use crate::format::wire::{encode, read_bytes, read_map};
+use crate::format::wire::{encode_secret, read_bytes, read_map, read_secret};
 use crate::model::id::RepositoryId;
 
 const WHAT: &str = "a key slot";
+/// Bytes of an encoded slot besides its label.
+const ROOM: usize = 160;
 
 /// The root secret that a slot gives.
 #[derive(Debug, Clone)]
@@ -58,11 +59,11 @@ impl Slot {
             RootKey::Reader(key) => (Role::Reader, &key.0),
             RootKey::Writer(key) => (Role::Writer, &key.0),
         };
-        Zeroizing::new(encode(|e| {
+        encode_secret(self.label.len() + ROOM, |e| {
             e.map(6)?.u8(0)?.u64(1)?.u8(1)?.u8(role as u8)?.u8(2)?.bytes(secret.expose())?;
             e.u8(3)?.bytes(&self.repository.0)?.u8(4)?.bytes(&self.verifying_key.0)?.u8(5)?.str(&self.label)?;
             Ok(())
-        }))
+        })
     }
 
     /// Decodes a slot's content.
@@ -76,7 +77,7 @@ impl Slot {
             match key {
                 0 => version = d.u64()?,
                 1 => role = d.u64()?,
-                2 => secret = Some(Secret::take(&mut read_bytes::<32>(d)?)),
+                2 => secret = Some(read_secret(d)?),
                 3 => repository = Some(RepositoryId(read_bytes(d)?)),
                 4 => verifying_key = Some(VerifyingKey(read_bytes(d)?)),
                 5 => label = d.str()?.to_owned(),

@@ -2,7 +2,9 @@
 
 use minicbor::Decoder;
 use minicbor::data::Type;
+use zeroize::Zeroizing;
 
+use crate::crypto::secret::Secret;
 use crate::format::FormatError;
 
 /// Reads fixed-size values from the front of a slice; never past its end.
@@ -136,6 +138,11 @@ pub(crate) fn read_bytes<const N: usize>(decoder: &mut Decoder<'_>) -> Result<[u
     decoder.bytes()?.try_into().map_err(|_| minicbor::decode::Error::message("a byte string has the wrong length"))
 }
 
+/// Reads a byte string that is a key, straight into memory that is wiped.
+pub(super) fn read_secret(decoder: &mut Decoder<'_>) -> Result<Secret, minicbor::decode::Error> {
+    Secret::from_slice(decoder.bytes()?).ok_or_else(|| minicbor::decode::Error::message("a key has the wrong length"))
+}
+
 /// Encodes into a vector, which cannot fail.
 pub(crate) fn encode(
     write: impl FnOnce(
@@ -144,6 +151,24 @@ pub(crate) fn encode(
 ) -> Vec<u8> {
     let mut bytes = Vec::new();
     write(&mut minicbor::Encoder::new(&mut bytes)).expect("writing to memory does not fail");
+    bytes
+}
+
+/// Encodes a secret of at most `len` bytes, framing included, into memory that is wiped. It is reserved ahead, because
+/// a vector that grows leaves copies behind.
+///
+/// # Panics
+/// When it is longer.
+pub(crate) fn encode_secret(
+    len: usize,
+    write: impl FnOnce(
+        &mut minicbor::Encoder<&mut Vec<u8>>,
+    ) -> Result<(), minicbor::encode::Error<std::convert::Infallible>>,
+) -> Zeroizing<Vec<u8>> {
+    let mut bytes = Zeroizing::new(Vec::with_capacity(len));
+    let reserved = bytes.capacity();
+    write(&mut minicbor::Encoder::new(&mut *bytes)).expect("writing to memory does not fail");
+    assert_eq!(bytes.capacity(), reserved, "a secret fits the memory reserved for it");
     bytes
 }
 
@@ -166,5 +191,13 @@ mod tests {
         }
         assert!(Cursor::new("test", &[0xff; 11]).varint().is_err());
         assert!(Cursor::new("test", &[0x80]).varint().is_err());
+    }
+
+    #[test]
+    #[should_panic(expected = "fits the memory reserved")]
+    fn a_secret_never_leaves_a_copy_behind_by_growing() {
+        let write = |e: &mut minicbor::Encoder<&mut Vec<u8>>| e.bytes(&[1; 32]).map(drop);
+        assert_eq!(encode_secret(64, write).len(), 34);
+        encode_secret(8, write);
     }
 }

@@ -9,6 +9,8 @@ use std::io::{self, Read};
 use std::sync::Arc;
 use std::time::Duration;
 
+use zeroize::Zeroizing;
+
 use crate::database::DatabaseError;
 use crate::model::entry::StreamDetail;
 use crate::model::outcome::{Ended, Outcome};
@@ -51,15 +53,21 @@ pub trait Source: fmt::Debug + Send + Sync {
     }
 }
 
-/// What a source may need to know to plan.
-#[derive(Debug, Clone, Default)]
+/// What a source may need to know to plan. Its `Debug` does not show the secret.
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct Planning {
     /// Store streams of the caller's that look like a dump without asking that they end like one.
     pub skips_dump_check: bool,
     /// Letters and digits that are the same in every run, and that nobody knows who writes into what is stored. A source can
     /// mark with it what must not be taken for its own commands.
-    pub stable_secret: String,
+    pub stable_secret: Zeroizing<String>,
+}
+
+impl fmt::Debug for Planning {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Planning").field("skips_dump_check", &self.skips_dump_check).finish_non_exhaustive()
+    }
 }
 
 impl Planning {

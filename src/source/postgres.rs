@@ -12,6 +12,8 @@ use std::process::ChildStdin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use zeroize::Zeroizing;
+
 use crate::database::postgres::{DatabaseFacts, Postgres, SAFE_SESSION, TEMPLATE, Table};
 use crate::database::url::{DatabaseUrl, Engine};
 use crate::database::{DatabaseError, Format, fact, mysql};
@@ -106,7 +108,7 @@ fn left_out(server: &Postgres, closed: &[String]) -> Vec<String> {
 /// What is wanted, as every stream needs to know it.
 struct Wanted {
     source: PostgresSource,
-    restrict_key: String,
+    restrict_key: Zeroizing<String>,
 }
 
 impl std::ops::Deref for Wanted {
