@@ -10,11 +10,11 @@ use coffre::crypto::chunk_id::ChunkHasher;
 use coffre::crypto::derive::{DedupSecret, ReaderKey};
 use coffre::crypto::pack::{PackOpener, PackSealer};
 use coffre::crypto::session::{new_domain_key, new_session};
-use coffre::format::keyring::{DomainRecord, Keyring};
+use coffre::format::keyring::DomainRecord;
 use coffre::format::pack::Codec;
 use coffre::format::tree::{LeafBuilder, Node};
 use coffre::model::entry::{ChunkList, ChunkRef, Entry, EntryKind, FileContent, Metadata};
-use coffre::model::id::{ChunkId, DomainId, PackId, RepositoryId};
+use coffre::model::id::{ChunkId, DomainEpoch, DomainId, PackId, RepositoryId};
 use coffre::model::path::EntryPath;
 use coffre::repository::InitOptions;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
@@ -55,10 +55,9 @@ fn dump_text(len: usize) -> Vec<u8> {
 fn dedup() -> DedupSecret {
     let (repository, reader) = (RepositoryId([1; 16]), ReaderKey::random());
     let (secret, public) = new_domain_key();
-    let dedup = DedupSecret::random(DomainId([2; 16]), 1);
+    let dedup = DedupSecret::random(DomainEpoch { domain: DomainId([2; 16]), epoch: 1 });
     let record = DomainRecord::seal(repository, &reader, "main", &dedup, &secret, public);
-    let keyring = Keyring { repository, counter: 1, domains: vec![record], slots: Vec::new() };
-    keyring.current("main", &reader.writer_key(repository)).expect("just made").1
+    record.open_dedup(repository, &reader.writer_key(repository)).expect("just made").1
 }
 
 fn stages(c: &mut Criterion) {
@@ -106,7 +105,8 @@ fn stages(c: &mut Criterion) {
     group.throughput(Throughput::Bytes(MIB as u64));
     let (_, public) = new_domain_key();
     let (repository, pack) = (RepositoryId([1; 16]), PackId([3; 16]));
-    let (secret, header) = new_session(repository, DomainId([2; 16]), 1, &public).expect("a good key");
+    let (secret, header) =
+        new_session(repository, DomainEpoch { domain: DomainId([2; 16]), epoch: 1 }, &public).expect("a good key");
     black_box(header);
     let mut buffer = Vec::with_capacity(2 * MIB);
     group.bench_function("frame", |b| {

@@ -34,7 +34,9 @@ use crate::format::snapshot::{decode_snapshot, encode_snapshot};
 use crate::format::tree::{LeafBuilder, ListChild, Node, TreeChild, encode_children, encode_chunks, encode_lists};
 use crate::format::verified::{encode_verified, open_verified, seal_verified};
 use crate::model::entry::{ChunkList, ChunkRef, Entry, EntryKind, FileContent, Hole, Metadata, StreamDetail};
-use crate::model::id::{ChunkId, ChunkKey, DomainId, PackId, RepositoryId, SessionId, SlotId, hex, parse_hex};
+use crate::model::id::{
+    ChunkId, ChunkKey, DomainEpoch, DomainId, PackId, RepositoryId, SessionId, SlotId, hex, parse_hex,
+};
 use crate::model::path::EntryPath;
 use crate::model::snapshot::{MissingStream, Snapshot, SnapshotCounts, SnapshotId, TreeRoot};
 use crate::model::time::Timestamp;
@@ -199,6 +201,7 @@ fn crypto_class(error: CryptoError) -> &'static str {
 
 const REPOSITORY: RepositoryId = RepositoryId([0x11; 16]);
 const DOMAIN: DomainId = DomainId([0x22; 16]);
+const AT: DomainEpoch = DomainEpoch { domain: DOMAIN, epoch: 1 };
 
 fn reader_key() -> ReaderKey {
     ReaderKey(Secret::take(&mut [0x33; 32]))
@@ -400,7 +403,7 @@ fn config(input: &Value) -> Outcome {
 
 fn keyrings() -> Vec<Value> {
     let (secret_key, public_key) = new_domain_key();
-    let dedup = DedupSecret { secret: Secret::take(&mut [0x77; 32]), domain: DOMAIN, epoch: 1 };
+    let dedup = DedupSecret { secret: Secret::take(&mut [0x77; 32]), at: AT };
     let record = DomainRecord::seal(REPOSITORY, &reader_key(), "main", &dedup, &secret_key, public_key);
     let slots = vec![
         SlotRecord::of(SlotId([1; 8]), Role::Reader, b"the bytes of a slot"),
@@ -428,7 +431,7 @@ fn keyring(input: &Value) -> Outcome {
     let domain = |record: &DomainRecord| -> Outcome {
         let (name, dedup) = record.open_dedup(repository, &reader.writer_key(repository)).map_err(format_class)?;
         let seed = record.open_secret(repository, &reader).map_err(format_class)?;
-        Ok(json!({ "id": hex(&record.id.0), "epoch": record.epoch, "name": name,
+        Ok(json!({ "id": hex(&record.at.domain.0), "epoch": record.at.epoch, "name": name,
                    "dedup_secret": hex(dedup.secret.expose()), "seed": hex(seed.0.expose()),
                    "public_key": hex(record.public_key.as_bytes()) }))
     };
@@ -440,7 +443,7 @@ fn keyring(input: &Value) -> Outcome {
 
 fn sessions() -> Vec<Value> {
     let (seed, public) = new_domain_key();
-    let (_, header) = new_session(REPOSITORY, DOMAIN, 1, &public).expect("a good key");
+    let (_, header) = new_session(REPOSITORY, AT, &public).expect("a good key");
     let input =
         json!({ "header": hex(&header.to_bytes()), "repository": hex(&REPOSITORY.0), "seed": hex(seed.0.expose()) });
     let whole = vector("a session", input);
@@ -477,8 +480,8 @@ fn cuttings() -> Vec<Value> {
 }
 
 fn cutting(input: &Value) -> Outcome {
-    let dedup =
-        DedupSecret { secret: secret(&input["dedup_secret"]), domain: DomainId(array(&input["domain"])), epoch: 1 };
+    let at = DomainEpoch { domain: DomainId(array(&input["domain"])), epoch: 1 };
+    let dedup = DedupSecret { secret: secret(&input["dedup_secret"]), at };
     let numbers: Vec<u32> = input["profile"].as_array().expect("four").iter().map(|n| number(n) as u32).collect();
     let chunker = Chunker::new(profile(numbers.try_into().expect("four")), &dedup.gear_table());
     let mut content = vec![0; number(&input["length"]) as usize];
@@ -493,7 +496,7 @@ fn cutting(input: &Value) -> Outcome {
 
 fn packs() -> Vec<Value> {
     let (_, public) = new_domain_key();
-    let (session, header) = new_session(REPOSITORY, DOMAIN, 1, &public).expect("a good key");
+    let (session, header) = new_session(REPOSITORY, AT, &public).expect("a good key");
     let mut builder = PackBuilder::new(&session, Arc::new(header), REPOSITORY, PackKind::Data, 4096);
     let text = b"the same words again and again, ".repeat(20);
     let mut compressor = Compressor::new(3);
@@ -736,7 +739,7 @@ fn example_snapshot(header: &SessionHeader) -> Snapshot {
     Snapshot {
         id: SnapshotId::new(Timestamp::from_seconds(1_790_000_000), [5; 8]),
         session: header.session,
-        domain: header.domain,
+        domain: header.at.domain,
         started: Timestamp { seconds: 1_790_000_000, nanos: 17 },
         finished: Timestamp { seconds: 1_790_000_060, nanos: 0 },
         host: "db1".into(),

@@ -5,7 +5,7 @@ use sha2::Sha256;
 use zeroize::Zeroizing;
 
 use crate::crypto::secret::Secret;
-use crate::model::id::{DomainId, RepositoryId, hex};
+use crate::model::id::{DomainEpoch, RepositoryId, hex};
 
 /// Fills `out` with HKDF-SHA256 (RFC 5869) of `key` with `salt`; `label` is prefixed with `coffre/1 ` as the info.
 pub(crate) fn derive_into(key: &Secret, salt: &[u8], label: &str, out: &mut [u8]) {
@@ -61,40 +61,38 @@ impl WriterKey {
 #[derive(Debug, Clone)]
 pub struct DedupSecret {
     pub(crate) secret: Secret,
-    /// The domain it belongs to.
-    pub domain: DomainId,
-    /// The key epoch inside the domain.
-    pub epoch: u32,
+    /// The domain and epoch it belongs to.
+    pub at: DomainEpoch,
 }
 
 impl DedupSecret {
     /// Makes the secret of a new domain or epoch.
-    pub fn random(domain: DomainId, epoch: u32) -> Self {
-        Self { secret: Secret::random(), domain, epoch }
+    pub fn random(at: DomainEpoch) -> Self {
+        Self { secret: Secret::random(), at }
     }
 
     /// Derives the key of chunk ids.
     pub(crate) fn chunk_id_key(&self) -> Secret {
-        derive(&self.secret, &self.domain.0, "chunk id")
+        derive(&self.secret, &self.at.domain.0, "chunk id")
     }
 
     /// Derives the key that seals index segments and leases.
     pub(crate) fn index_key(&self) -> Secret {
-        derive(&self.secret, &self.domain.0, "index")
+        derive(&self.secret, &self.at.domain.0, "index")
     }
 
     /// Derives the key that plain dumps of PostgreSQL are protected with (`pg_dump --restrict-key`), as letters and digits:
     /// always the same, so that dumps of the same data are, and unknown to whoever could write into the database.
     pub fn restrict_key(&self) -> Zeroizing<String> {
         let mut bytes = Zeroizing::new([0; 24]);
-        derive_into(&self.secret, &self.domain.0, "restrict key", &mut *bytes);
+        derive_into(&self.secret, &self.at.domain.0, "restrict key", &mut *bytes);
         Zeroizing::new(hex(&*bytes))
     }
 
     /// Derives the chunker's gear table: 256 numbers, little-endian.
     pub fn gear_table(&self) -> Box<Zeroizing<[u64; 256]>> {
         let mut bytes = Zeroizing::new([0; 2048]);
-        derive_into(&self.secret, &self.domain.0, "gear table", &mut *bytes);
+        derive_into(&self.secret, &self.at.domain.0, "gear table", &mut *bytes);
         let mut table = Box::new(Zeroizing::new([0; 256]));
         for (entry, word) in table.iter_mut().zip(bytes.chunks_exact(8)) {
             *entry = u64::from_le_bytes(word.try_into().expect("8 bytes"));

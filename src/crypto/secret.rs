@@ -80,7 +80,7 @@ mod tests {
     use crate::crypto::derive::{DedupSecret, ReaderKey, WriterKey};
     use crate::crypto::session::{DomainSecretKey, SessionSecret};
     use crate::crypto::slot::SlotLock;
-    use crate::model::id::DomainId;
+    use crate::model::id::{DomainEpoch, DomainId};
 
     #[test]
     fn secrets_do_not_show_in_debug_output() {
@@ -92,7 +92,8 @@ mod tests {
     #[test]
     fn nothing_that_holds_a_secret_shows_it() {
         let secret = || Secret::take(&mut [0xa7; 32]);
-        let dedup = || DedupSecret { secret: secret(), domain: DomainId([1; 16]), epoch: 1 };
+        let at = DomainEpoch { domain: DomainId([1; 16]), epoch: 1 };
+        let dedup = || DedupSecret { secret: secret(), at };
         let words = || Passphrase::new("COFFRE-RECOVERY-A7A7".into());
         let held: [&dyn fmt::Debug; 9] = [
             &ReaderKey(secret()),

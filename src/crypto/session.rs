@@ -7,7 +7,7 @@ use hpke::{Deserializable, OpModeR, OpModeS, Serializable, aead::AesGcm256, kdf:
 
 use crate::crypto::CryptoError;
 use crate::crypto::secret::Secret;
-use crate::model::id::{DomainId, RepositoryId, SessionId};
+use crate::model::id::{DomainEpoch, DomainId, RepositoryId, SessionId};
 
 /// Length of an X-Wing public key.
 pub const PUBLIC_KEY_LEN: usize = 1216;
@@ -59,17 +59,15 @@ pub fn new_domain_key() -> (DomainSecretKey, DomainPublicKey) {
 pub struct SessionHeader {
     /// The session.
     pub session: SessionId,
-    /// The domain whose key opens it.
-    pub domain: DomainId,
-    /// The domain's key epoch.
-    pub epoch: u32,
+    /// The domain and epoch whose key opens it.
+    pub at: DomainEpoch,
     encapsulation: Box<[u8; ENCAPSULATION_LEN]>,
     sealed: [u8; SEALED_SECRET_LEN],
 }
 
 impl std::fmt::Debug for SessionHeader {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "SessionHeader({}, {}, epoch {})", self.session.short(), self.domain.short(), self.epoch)
+        write!(f, "SessionHeader({}, {}, epoch {})", self.session.short(), self.at.domain.short(), self.at.epoch)
     }
 }
 
@@ -78,8 +76,8 @@ impl SessionHeader {
     pub fn to_bytes(&self) -> [u8; SESSION_HEADER_LEN] {
         let mut bytes = [0; SESSION_HEADER_LEN];
         bytes[..16].copy_from_slice(&self.session.0);
-        bytes[16..32].copy_from_slice(&self.domain.0);
-        bytes[32..36].copy_from_slice(&self.epoch.to_le_bytes());
+        bytes[16..32].copy_from_slice(&self.at.domain.0);
+        bytes[32..36].copy_from_slice(&self.at.epoch.to_le_bytes());
         bytes[36..36 + ENCAPSULATION_LEN].copy_from_slice(&*self.encapsulation);
         bytes[36 + ENCAPSULATION_LEN..].copy_from_slice(&self.sealed);
         bytes
@@ -89,8 +87,10 @@ impl SessionHeader {
     pub fn from_bytes(bytes: &[u8; SESSION_HEADER_LEN]) -> Self {
         Self {
             session: SessionId(bytes[..16].try_into().expect("16 bytes")),
-            domain: DomainId(bytes[16..32].try_into().expect("16 bytes")),
-            epoch: u32::from_le_bytes(bytes[32..36].try_into().expect("4 bytes")),
+            at: DomainEpoch {
+                domain: DomainId(bytes[16..32].try_into().expect("16 bytes")),
+                epoch: u32::from_le_bytes(bytes[32..36].try_into().expect("4 bytes")),
+            },
             encapsulation: Box::new(bytes[36..36 + ENCAPSULATION_LEN].try_into().expect("1120 bytes")),
             sealed: bytes[36 + ENCAPSULATION_LEN..].try_into().expect("48 bytes"),
         }
@@ -104,7 +104,7 @@ impl SessionHeader {
         let private = <Kem as hpke::Kem>::PrivateKey::from_bytes(key.0.expose()).map_err(|_| CryptoError::BadKey)?;
         let encapsulated =
             <Kem as hpke::Kem>::EncappedKey::from_bytes(&*self.encapsulation).map_err(|_| CryptoError::Malformed)?;
-        let info = info(repository, self.domain, self.epoch, self.session);
+        let info = info(repository, self.at, self.session);
         let mut context =
             hpke::setup_receiver::<AesGcm256, HkdfSha256, Kem>(&OpModeR::Base, &private, &encapsulated, &info)
                 .map_err(|_| CryptoError::Forged)?;
@@ -123,29 +123,27 @@ pub struct SessionSecret(pub(crate) Secret);
 /// [`CryptoError::BadKey`] when the public key is not one.
 pub fn new_session(
     repository: RepositoryId,
-    domain: DomainId,
-    epoch: u32,
+    at: DomainEpoch,
     public: &DomainPublicKey,
 ) -> Result<(SessionSecret, SessionHeader), CryptoError> {
     let session = SessionId(crate::crypto::random());
     let secret = Secret::random();
     let public = <Kem as hpke::Kem>::PublicKey::from_bytes(&*public.0).map_err(|_| CryptoError::BadKey)?;
-    let info = info(repository, domain, epoch, session);
+    let info = info(repository, at, session);
     let (encapsulated, mut context) = hpke::setup_sender::<AesGcm256, HkdfSha256, Kem>(&OpModeS::Base, &public, &info)
         .map_err(|_| CryptoError::BadKey)?;
     let sealed = context.seal(secret.expose(), b"").map_err(|_| CryptoError::BadKey)?;
     let header = SessionHeader {
         session,
-        domain,
-        epoch,
+        at,
         encapsulation: Box::new(encapsulated.to_bytes().as_slice().try_into().expect("X-Wing's length")),
         sealed: sealed.try_into().expect("32 bytes and a tag"),
     };
     Ok((SessionSecret(secret), header))
 }
 
-fn info(repository: RepositoryId, domain: DomainId, epoch: u32, session: SessionId) -> Vec<u8> {
-    [b"coffre/1 session".as_slice(), &repository.0, &domain.0, &epoch.to_le_bytes(), &session.0].concat()
+fn info(repository: RepositoryId, at: DomainEpoch, session: SessionId) -> Vec<u8> {
+    [b"coffre/1 session".as_slice(), &repository.0, &at.domain.0, &at.epoch.to_le_bytes(), &session.0].concat()
 }
 
 #[cfg(test)]
@@ -153,19 +151,19 @@ mod tests {
     use super::*;
 
     const REPOSITORY: RepositoryId = RepositoryId([1; 16]);
-    const DOMAIN: DomainId = DomainId([2; 16]);
+    const AT: DomainEpoch = DomainEpoch { domain: DomainId([2; 16]), epoch: 1 };
 
     #[test]
     fn only_the_domain_key_recovers_a_session_secret() {
         let (private, public) = new_domain_key();
-        let (secret, header) = new_session(REPOSITORY, DOMAIN, 1, &public).expect("a good key");
+        let (secret, header) = new_session(REPOSITORY, AT, &public).expect("a good key");
         let again = SessionHeader::from_bytes(&header.to_bytes());
         assert_eq!(again, header);
         assert_eq!(again.open(REPOSITORY, &private).expect("ours").0.expose(), secret.0.expose());
         let (other, _) = new_domain_key();
         assert!(header.open(REPOSITORY, &other).is_err());
         assert!(header.open(RepositoryId([9; 16]), &private).is_err());
-        let moved = SessionHeader { domain: DomainId([3; 16]), ..header };
+        let moved = SessionHeader { at: DomainEpoch { domain: DomainId([3; 16]), epoch: 1 }, ..header };
         assert!(moved.open(REPOSITORY, &private).is_err());
     }
 }

@@ -5,7 +5,7 @@ use minicbor::Decoder;
 use crate::format::FormatError;
 use crate::format::lease::{join_domain_object, split_domain_object};
 use crate::format::wire::{encode, read_map};
-use crate::model::id::{DomainId, PackId};
+use crate::model::id::{DomainEpoch, PackId};
 use crate::model::time::Timestamp;
 
 const WHAT: &str = "a list of doomed packs";
@@ -55,15 +55,15 @@ impl Doomed {
 }
 
 /// Puts the mark and the domain's key epoch before a sealed list.
-pub fn join_doomed_object(domain: DomainId, epoch: u32, envelope: &[u8]) -> Vec<u8> {
-    join_domain_object(MARK, domain, epoch, envelope)
+pub fn join_doomed_object(at: DomainEpoch, envelope: &[u8]) -> Vec<u8> {
+    join_domain_object(MARK, at, envelope)
 }
 
 /// Splits an object into the domain's key epoch and the sealed list.
 ///
 /// # Errors
 /// [`FormatError`] when it is not a list of doomed packs.
-pub fn split_doomed_object(bytes: &[u8]) -> Result<(DomainId, u32, &[u8]), FormatError> {
+pub fn split_doomed_object(bytes: &[u8]) -> Result<(DomainEpoch, &[u8]), FormatError> {
     split_domain_object(WHAT, MARK, bytes)
 }
 

@@ -12,7 +12,7 @@ use crate::format::lease::{join_domain_object, split_domain_object};
 use crate::format::pack::{PackDirectory, PackKind};
 use crate::format::wire::Cursor;
 use crate::format::{FormatError, write_varint};
-use crate::model::id::{DomainId, PackId};
+use crate::model::id::{DomainEpoch, PackId};
 
 const WHAT: &str = "an index segment";
 const MARK: &[u8; 8] = b"coffreI\x01";
@@ -109,14 +109,14 @@ impl IndexSegment {
 }
 
 /// Puts the mark and the domain's key epoch before a sealed segment.
-pub fn join_index_object(domain: DomainId, epoch: u32, envelope: &[u8]) -> Vec<u8> {
-    join_domain_object(MARK, domain, epoch, envelope)
+pub fn join_index_object(at: DomainEpoch, envelope: &[u8]) -> Vec<u8> {
+    join_domain_object(MARK, at, envelope)
 }
 
 /// Splits an index object into the domain's key epoch and the sealed segment.
 ///
 /// # Errors
 /// [`FormatError`] when it is not an index object.
-pub fn split_index_object(bytes: &[u8]) -> Result<(DomainId, u32, &[u8]), FormatError> {
+pub fn split_index_object(bytes: &[u8]) -> Result<(DomainEpoch, &[u8]), FormatError> {
     split_domain_object(WHAT, MARK, bytes)
 }

@@ -11,7 +11,7 @@ use crate::format::FormatError;
 use crate::format::config::{seal_signed, split_signed};
 use crate::format::slot::Role;
 use crate::format::wire::{encode, encode_secret, expect_array, read_array, read_bytes, read_map, read_secret};
-use crate::model::id::{DomainId, RepositoryId, SlotId};
+use crate::model::id::{DomainEpoch, DomainId, RepositoryId, SlotId};
 
 const WHAT: &str = "a keyring";
 const MARK: &[u8; 8] = b"coffreK\x01";
@@ -61,10 +61,8 @@ impl SlotRecord {
 /// One key epoch of one domain, its secrets wrapped.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DomainRecord {
-    /// The domain.
-    pub id: DomainId,
-    /// Counts the domain's keys; new sessions use the highest.
-    pub epoch: u32,
+    /// The domain and its epoch, which counts the domain's keys; new sessions use the highest.
+    pub at: DomainEpoch,
     /// The X-Wing public key to which sessions are sealed.
     pub public_key: DomainPublicKey,
     sealed_secret: Vec<u8>,
@@ -81,7 +79,7 @@ impl DomainRecord {
         secret_key: &DomainSecretKey,
         public_key: DomainPublicKey,
     ) -> Self {
-        let id = dedup.domain;
+        let id = dedup.at.domain;
         let named = encode_secret(name.len() + ROOM, |e| {
             e.map(2)?.u8(0)?.str(name)?.u8(1)?.bytes(dedup.secret.expose())?;
             Ok(())
@@ -89,8 +87,7 @@ impl DomainRecord {
         let reader_wrap = reader.wrapping_key(repository);
         let writer_wrap = reader.writer_key(repository).wrapping_key(repository);
         Self {
-            id,
-            epoch: dedup.epoch,
+            at: dedup.at,
             public_key,
             sealed_secret: seal_envelope(&reader_wrap, repository, Purpose::DomainKey, &id.0, secret_key.0.expose()),
             sealed_dedup: seal_envelope(&writer_wrap, repository, Purpose::DomainDedup, &id.0, &named),
@@ -107,7 +104,7 @@ impl DomainRecord {
         writer: &WriterKey,
     ) -> Result<(String, DedupSecret), FormatError> {
         let wrap = writer.wrapping_key(repository);
-        let plain = open_envelope(&wrap, repository, Purpose::DomainDedup, &self.id.0, &self.sealed_dedup)
+        let plain = open_envelope(&wrap, repository, Purpose::DomainDedup, &self.at.domain.0, &self.sealed_dedup)
             .map_err(|e| FormatError::invalid(WHAT, e))?;
         let (mut name, mut secret) = (String::new(), None);
         read_map(WHAT, &mut Decoder::new(&plain), |key, d| {
@@ -119,7 +116,7 @@ impl DomainRecord {
             Ok(true)
         })?;
         let secret = secret.ok_or_else(|| FormatError::invalid(WHAT, "a domain without dedup secret"))?;
-        Ok((name, DedupSecret { secret, domain: self.id, epoch: self.epoch }))
+        Ok((name, DedupSecret { secret, at: self.at }))
     }
 
     /// Recovers the secret half of the domain's key with the reader key.
@@ -128,7 +125,7 @@ impl DomainRecord {
     /// When the record was not sealed for this reader key.
     pub fn open_secret(&self, repository: RepositoryId, reader: &ReaderKey) -> Result<DomainSecretKey, FormatError> {
         let wrap = reader.wrapping_key(repository);
-        let plain = open_envelope(&wrap, repository, Purpose::DomainKey, &self.id.0, &self.sealed_secret)
+        let plain = open_envelope(&wrap, repository, Purpose::DomainKey, &self.at.domain.0, &self.sealed_secret)
             .map_err(|e| FormatError::invalid(WHAT, e))?;
         let secret = Secret::from_slice(&plain).ok_or_else(|| FormatError::invalid(WHAT, "a key of wrong length"))?;
         Ok(DomainSecretKey(secret))
@@ -142,7 +139,7 @@ impl Keyring {
             e.map(4)?.u8(0)?.bytes(&self.repository.0)?.u8(1)?.u64(self.counter)?;
             e.u8(2)?.array(self.domains.len() as u64)?;
             for domain in &self.domains {
-                e.map(5)?.u8(0)?.bytes(&domain.id.0)?.u8(1)?.u32(domain.epoch)?;
+                e.map(5)?.u8(0)?.bytes(&domain.at.domain.0)?.u8(1)?.u32(domain.at.epoch)?;
                 e.u8(2)?.bytes(domain.public_key.as_bytes())?;
                 e.u8(3)?.bytes(&domain.sealed_secret)?.u8(4)?.bytes(&domain.sealed_dedup)?;
             }
@@ -180,21 +177,6 @@ impl Keyring {
         }
         Ok(keyring)
     }
-
-    /// Returns the newest key epoch of the domain called `name`, opened with the writer key.
-    ///
-    /// # Errors
-    /// When a record cannot be opened or no domain has that name.
-    pub fn current(&self, name: &str, writer: &WriterKey) -> Result<(&DomainRecord, DedupSecret), FormatError> {
-        let mut newest: Option<(&DomainRecord, DedupSecret)> = None;
-        for record in &self.domains {
-            let (found, dedup) = record.open_dedup(self.repository, writer)?;
-            if found == name && newest.as_ref().is_none_or(|(old, _)| old.epoch < record.epoch) {
-                newest = Some((record, dedup));
-            }
-        }
-        newest.ok_or_else(|| FormatError::invalid(WHAT, format!("there is no domain {name:?}")))
-    }
 }
 
 fn read_domain(d: &mut Decoder<'_>) -> Result<DomainRecord, minicbor::decode::Error> {
@@ -211,7 +193,10 @@ fn read_domain(d: &mut Decoder<'_>) -> Result<DomainRecord, minicbor::decode::Er
         }
     }
     match (id, public_key) {
-        (Some(id), Some(public_key)) => Ok(DomainRecord { id, epoch, public_key, sealed_secret, sealed_dedup }),
+        (Some(id), Some(public_key)) => {
+            let at = DomainEpoch { domain: id, epoch };
+            Ok(DomainRecord { at, public_key, sealed_secret, sealed_dedup })
+        }
         _ => Err(minicbor::decode::Error::message("a domain lacks its id or public key")),
     }
 }

@@ -4,7 +4,7 @@ use minicbor::Decoder;
 
 use crate::format::FormatError;
 use crate::format::wire::{Cursor, encode, read_map};
-use crate::model::id::DomainId;
+use crate::model::id::{DomainEpoch, DomainId};
 use crate::model::time::Timestamp;
 
 const WHAT: &str = "a lease";
@@ -60,29 +60,30 @@ impl Lease {
 }
 
 /// Puts the mark and the domain's key epoch before a sealed lease.
-pub fn join_lease_object(domain: DomainId, epoch: u32, envelope: &[u8]) -> Vec<u8> {
-    join_domain_object(MARK, domain, epoch, envelope)
+pub fn join_lease_object(at: DomainEpoch, envelope: &[u8]) -> Vec<u8> {
+    join_domain_object(MARK, at, envelope)
 }
 
 /// Splits a lease object into the domain's key epoch and the sealed lease.
 ///
 /// # Errors
 /// [`FormatError`] when it is not a lease object.
-pub fn split_lease_object(bytes: &[u8]) -> Result<(DomainId, u32, &[u8]), FormatError> {
+pub fn split_lease_object(bytes: &[u8]) -> Result<(DomainEpoch, &[u8]), FormatError> {
     split_domain_object(WHAT, MARK, bytes)
 }
 
 /// Mark, domain, epoch, envelope: the form of objects that are sealed under a domain's index key.
-pub(crate) fn join_domain_object(mark: &[u8; 8], domain: DomainId, epoch: u32, envelope: &[u8]) -> Vec<u8> {
-    [mark.as_slice(), &domain.0, &epoch.to_le_bytes(), envelope].concat()
+pub(crate) fn join_domain_object(mark: &[u8; 8], at: DomainEpoch, envelope: &[u8]) -> Vec<u8> {
+    [mark.as_slice(), &at.domain.0, &at.epoch.to_le_bytes(), envelope].concat()
 }
 
 pub(crate) fn split_domain_object<'a>(
     what: &'static str,
     mark: &[u8; 8],
     bytes: &'a [u8],
-) -> Result<(DomainId, u32, &'a [u8]), FormatError> {
+) -> Result<(DomainEpoch, &'a [u8]), FormatError> {
     let mut cursor = Cursor::new(what, bytes);
     cursor.mark(mark)?;
-    Ok((DomainId(cursor.array()?), cursor.u32()?, cursor.rest()))
+    let at = DomainEpoch { domain: DomainId(cursor.array()?), epoch: cursor.u32()? };
+    Ok((at, cursor.rest()))
 }

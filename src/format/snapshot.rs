@@ -73,7 +73,7 @@ pub fn decode_snapshot(id: SnapshotId, header: &SessionHeader, bytes: &[u8]) -> 
     let mut snapshot = Snapshot {
         id,
         session: header.session,
-        domain: header.domain,
+        domain: header.at.domain,
         started: Timestamp::default(),
         finished: Timestamp::default(),
         host: String::new(),

@@ -143,6 +143,21 @@ impl ChunkId {
     }
 }
 
+/// One epoch of a domain: what keys, chunk ids and everything sealed belong to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DomainEpoch {
+    /// The domain.
+    pub domain: DomainId,
+    /// Counts the domain's keys.
+    pub epoch: u32,
+}
+
+impl fmt::Display for DomainEpoch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "domain {} epoch {}", self.domain, self.epoch)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

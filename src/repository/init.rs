@@ -12,7 +12,7 @@ use crate::format::FORMAT_VERSION;
 use crate::format::config::{ChunkerProfile, Config, RequiredFeatures};
 use crate::format::keyring::{DomainRecord, Keyring, SlotRecord};
 use crate::format::slot::{Role, RootKey, Slot};
-use crate::model::id::{DomainId, RepositoryId, SlotId};
+use crate::model::id::{DomainEpoch, DomainId, RepositoryId, SlotId};
 use crate::model::key::{ObjectKey, ObjectKind};
 use crate::model::time::Timestamp;
 use crate::repository::cache::Cache;
@@ -71,7 +71,7 @@ impl Repository {
         let verifying_key = reader.verifying_key(repository);
 
         let (secret_key, public_key) = new_domain_key();
-        let dedup = DedupSecret::random(DomainId(random()), 1);
+        let dedup = DedupSecret::random(DomainEpoch { domain: DomainId(random()), epoch: 1 });
         let domain = DomainRecord::seal(repository, &reader, MAIN_DOMAIN, &dedup, &secret_key, public_key);
         let mut slots = Vec::new();
         for (lock, label) in locks {

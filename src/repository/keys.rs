@@ -7,15 +7,14 @@ use zeroize::Zeroizing;
 
 use crate::crypto::CryptoError;
 use crate::crypto::derive::{DedupSecret, ReaderKey, WriterKey};
-use crate::crypto::seal::{Purpose, open_envelope, seal_envelope};
+use crate::crypto::seal::{Purpose, open_envelope};
 use crate::crypto::session::{DomainPublicKey, DomainSecretKey, SessionHeader, SessionSecret};
 use crate::crypto::sign::VerifyingKey;
 use crate::format::FormatError;
 use crate::format::keyring::{Keyring, SlotRecord};
 use crate::format::slot::RootKey;
-use crate::model::id::{DomainId, RepositoryId};
+use crate::model::id::{DomainEpoch, RepositoryId};
 use crate::model::outcome::{Ended, Outcome};
-use crate::repository::MAIN_DOMAIN;
 use crate::repository::sessions::Sessions;
 
 /// Why a session's secret cannot be recovered.
@@ -25,13 +24,8 @@ pub enum SessionKeyError {
     #[error("this key can back up but not read")]
     WriterOnly,
     /// The keyring has no such domain (any more): its data was erased.
-    #[error("the key of domain {domain} epoch {epoch} is not in the keyring")]
-    NoDomain {
-        /// The domain.
-        domain: DomainId,
-        /// Its epoch.
-        epoch: u32,
-    },
+    #[error("the key of {0} is not in the keyring")]
+    NoDomain(DomainEpoch),
     /// The header was changed or made up.
     #[error("the session header is not valid: {0}")]
     Invalid(#[from] CryptoError),
@@ -41,7 +35,7 @@ impl Ended for SessionKeyError {
     fn outcome(&self) -> Outcome {
         match self {
             SessionKeyError::WriterOnly => Outcome::WrongKey,
-            SessionKeyError::NoDomain { .. } | SessionKeyError::Invalid(_) => Outcome::Damaged,
+            SessionKeyError::NoDomain(_) | SessionKeyError::Invalid(_) => Outcome::Damaged,
         }
     }
 }
@@ -49,6 +43,8 @@ impl Ended for SessionKeyError {
 /// One domain's keys as this client holds them.
 #[derive(Debug)]
 struct DomainKeys {
+    name: String,
+    public: DomainPublicKey,
     dedup: DedupSecret,
     /// Present for readers.
     secret: Option<DomainSecretKey>,
@@ -60,8 +56,7 @@ pub struct Keys {
     root: RootKey,
     verifying_key: VerifyingKey,
     keyring: Keyring,
-    domains: HashMap<(DomainId, u32), DomainKeys>,
-    current: (DomainId, u32),
+    domains: HashMap<DomainEpoch, DomainKeys>,
     sessions: Sessions,
 }
 
@@ -75,13 +70,12 @@ impl Keys {
         };
         let mut domains = HashMap::new();
         for record in &keyring.domains {
-            let (_, dedup) = record.open_dedup(repository, &writer)?;
+            let (name, dedup) = record.open_dedup(repository, &writer)?;
             let secret = reader.map(|reader| record.open_secret(repository, reader)).transpose()?;
-            domains.insert((record.id, record.epoch), DomainKeys { dedup, secret });
+            let public = record.public_key.clone();
+            domains.insert(record.at, DomainKeys { name, public, dedup, secret });
         }
-        let (record, _) = keyring.current(MAIN_DOMAIN, &writer)?;
-        let current = (record.id, record.epoch);
-        Ok(Self { root, verifying_key, keyring, domains, current, sessions: Sessions::default() })
+        Ok(Self { root, verifying_key, keyring, domains, sessions: Sessions::default() })
     }
 
     /// Returns the repository's id.
@@ -120,46 +114,28 @@ impl Keys {
         &self.keyring.slots
     }
 
-    /// Returns the dedup secret of the domain that new sessions write to.
-    pub fn current_dedup(&self) -> &DedupSecret {
-        &self.domains[&self.current].dedup
-    }
-
-    /// Returns the public key to which new sessions are sealed.
-    pub fn current_public_key(&self) -> &DomainPublicKey {
-        let record = self.keyring.domains.iter().find(|record| (record.id, record.epoch) == self.current);
-        &record.expect("the current domain is in the keyring").public_key
+    /// Returns the newest epoch of the domain called `name`, which new sessions write to, with the public key to which they
+    /// are sealed.
+    pub(super) fn newest_epoch(&self, name: &str) -> Option<(&DedupSecret, &DomainPublicKey)> {
+        let named = self.domains.values().filter(|keys| keys.name == name);
+        named.max_by_key(|keys| keys.dedup.at.epoch).map(|keys| (&keys.dedup, &keys.public))
     }
 
     /// Returns the dedup secret of a domain's epoch, if the keyring has it.
-    pub fn dedup(&self, domain: DomainId, epoch: u32) -> Option<&DedupSecret> {
-        self.domains.get(&(domain, epoch)).map(|keys| &keys.dedup)
+    pub fn dedup(&self, at: DomainEpoch) -> Option<&DedupSecret> {
+        self.domains.get(&at).map(|keys| &keys.dedup)
     }
 
-    /// Seals a value that every writer must be able to read: under the index key of the domain that new sessions write to.
-    /// Returns the domain and epoch with the envelope, as objects carry them.
-    pub(crate) fn seal_for_writers(
-        &self,
-        purpose: Purpose,
-        object: &[u8; 16],
-        value: &[u8],
-    ) -> (DomainId, u32, Vec<u8>) {
-        let dedup = self.current_dedup();
-        let envelope = seal_envelope(&dedup.index_key(), self.repository(), purpose, object, value);
-        (dedup.domain, dedup.epoch, envelope)
-    }
-
-    /// Opens what [`Keys::seal_for_writers`] made, of any domain and epoch in the keyring; `what` names it in errors.
-    pub(crate) fn open_for_writers(
+    /// Opens what a session sealed for every writer, of any domain and epoch in the keyring; `what` names it in errors.
+    pub(super) fn open_for_writers(
         &self,
         what: &'static str,
         purpose: Purpose,
         object: &[u8; 16],
-        (domain, epoch, envelope): (DomainId, u32, &[u8]),
+        (at, envelope): (DomainEpoch, &[u8]),
     ) -> Result<Zeroizing<Vec<u8>>, FormatError> {
         let invalid = |why: String| FormatError::Invalid { what, why };
-        let missing = || invalid(format!("the key of domain {domain} epoch {epoch} is not in the keyring"));
-        let dedup = self.dedup(domain, epoch).ok_or_else(missing)?;
+        let dedup = self.dedup(at).ok_or_else(|| invalid(SessionKeyError::NoDomain(at).to_string()))?;
         open_envelope(&dedup.index_key(), self.repository(), purpose, object, envelope)
             .map_err(|error| invalid(error.to_string()))
     }
@@ -172,8 +148,7 @@ impl Keys {
         if let Some(secret) = self.sessions.get(header) {
             return Ok(secret);
         }
-        let missing = SessionKeyError::NoDomain { domain: header.domain, epoch: header.epoch };
-        let keys = self.domains.get(&(header.domain, header.epoch)).ok_or(missing)?;
+        let keys = self.domains.get(&header.at).ok_or(SessionKeyError::NoDomain(header.at))?;
         let private = keys.secret.as_ref().ok_or(SessionKeyError::WriterOnly)?;
         let secret = Arc::new(header.open(self.repository(), private)?);
         self.sessions.remember(header, secret.clone());

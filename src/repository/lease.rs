@@ -9,10 +9,11 @@ use tokio::task::JoinHandle;
 use crate::crypto::seal::Purpose;
 use crate::format::FormatError;
 pub use crate::format::lease::Lease;
-use crate::format::lease::{join_lease_object, split_lease_object};
+use crate::format::lease::split_lease_object;
 use crate::model::id::SessionId;
 use crate::model::time::{Clock, Timestamp};
 use crate::repository::Repository;
+use crate::repository::session::Session;
 use crate::store::StoreError;
 
 /// How long a lease is believed after its last renewal.
@@ -42,11 +43,12 @@ impl HeldLease {
     /// When the first put fails; later ones are tried again at the next renewal.
     pub async fn take(
         repository: Arc<Repository>,
-        session: SessionId,
+        session: Arc<Session>,
         mut lease: Lease,
         clock: Clock,
     ) -> Result<Self, StoreError> {
-        put(&repository, session, &mut lease, clock.now()).await?;
+        put(&repository, &session, &mut lease, clock.now()).await?;
+        let id = session.id();
         let (held, expires) = (repository.clone(), Arc::new(AtomicI64::new(lease.expires.seconds)));
         let (renewed, index_segments) = (expires.clone(), Arc::new(AtomicU64::new(lease.index_segments)));
         let noted = index_segments.clone();
@@ -56,13 +58,13 @@ impl HeldLease {
                 let now = clock.now();
                 lease.index_segments = noted.load(Ordering::Relaxed);
                 // A failed renewal leaves the lease valid for several more; the next one tries again.
-                if put(&held, session, &mut lease, now).await.is_ok() {
+                if put(&held, &session, &mut lease, now).await.is_ok() {
                     let lapsed = renewed.load(Ordering::Relaxed) < now.seconds;
                     renewed.store(if lapsed { i64::MIN } else { lease.expires.seconds }, Ordering::Relaxed);
                 }
             }
         });
-        Ok(Self { repository, session, clock, expires, index_segments, renewing })
+        Ok(Self { repository, session: id, clock, expires, index_segments, renewing })
     }
 
     /// Notes how many index segments the session saw, for the next renewal to tell.
@@ -89,12 +91,10 @@ impl Drop for HeldLease {
     }
 }
 
-async fn put(repository: &Repository, session: SessionId, lease: &mut Lease, now: Timestamp) -> Result<(), StoreError> {
+async fn put(repository: &Repository, session: &Session, lease: &mut Lease, now: Timestamp) -> Result<(), StoreError> {
     lease.renewed = now;
     lease.expires = Timestamp::from_seconds(now.seconds + LEASE_SECONDS);
-    let (domain, epoch, envelope) = repository.keys().seal_for_writers(Purpose::Lease, &session.0, &lease.encode());
-    let object = join_lease_object(domain, epoch, &envelope);
-    repository.objects().put_lease(session, object).await
+    repository.objects().put_lease(session.id(), session.seal_lease(lease)).await
 }
 
 /// Opens a lease object.

@@ -36,6 +36,7 @@ pub mod packer;
 pub mod reader;
 pub mod recheck;
 pub mod replicas;
+pub mod session;
 mod sessions;
 pub mod slots;
 mod snapshot_cache;

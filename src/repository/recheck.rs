@@ -120,12 +120,12 @@ mod tests {
     use crate::crypto::seal::TAG_LEN;
     use crate::crypto::session::{new_domain_key, new_session};
     use crate::format::pack::PackKind;
-    use crate::model::id::DomainId;
+    use crate::model::id::{DomainEpoch, DomainId};
     use crate::repository::frame::Frame;
     use crate::repository::packer::PackBuilder;
 
     const REPOSITORY: RepositoryId = RepositoryId([1; 16]);
-    const DOMAIN: DomainId = DomainId([2; 16]);
+    const AT: DomainEpoch = DomainEpoch { domain: DomainId([2; 16]), epoch: 1 };
 
     struct Maker {
         secret: SessionSecret,
@@ -137,9 +137,9 @@ mod tests {
     impl Maker {
         fn new() -> Self {
             let (_, public) = new_domain_key();
-            let (secret, header) = new_session(REPOSITORY, DOMAIN, 1, &public).expect("a good key");
+            let (secret, header) = new_session(REPOSITORY, AT, &public).expect("a good key");
             let builder = PackBuilder::new(&secret, Arc::new(header), REPOSITORY, PackKind::Data, 4096);
-            let hasher = ChunkHasher::new(&DedupSecret::random(DOMAIN, 1));
+            let hasher = ChunkHasher::new(&DedupSecret::random(AT));
             Self { secret, hasher, builder, compressor: Compressor::new(3) }
         }
 

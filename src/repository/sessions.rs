@@ -63,11 +63,13 @@ fn hash_of(header: &SessionHeader) -> [u8; 32] {
 mod tests {
     use super::*;
     use crate::crypto::session::{new_domain_key, new_session};
-    use crate::model::id::{DomainId, RepositoryId};
+    use crate::model::id::{DomainEpoch, DomainId, RepositoryId};
 
     fn secret() -> Known {
         let (_, public) = new_domain_key();
-        let (secret, _) = new_session(RepositoryId([1; 16]), DomainId([2; 16]), 1, &public).expect("a good key");
+        let (secret, _) =
+            new_session(RepositoryId([1; 16]), DomainEpoch { domain: DomainId([2; 16]), epoch: 1 }, &public)
+                .expect("a good key");
         ([0; 32], Arc::new(secret))
     }
 
@@ -92,7 +94,9 @@ mod tests {
     #[test]
     fn another_header_of_the_same_session_is_not_known() {
         let (_, public) = new_domain_key();
-        let (secret, header) = new_session(RepositoryId([1; 16]), DomainId([2; 16]), 1, &public).expect("a good key");
+        let (secret, header) =
+            new_session(RepositoryId([1; 16]), DomainEpoch { domain: DomainId([2; 16]), epoch: 1 }, &public)
+                .expect("a good key");
         let sessions = Sessions::default();
         assert!(sessions.get(&header).is_none());
         sessions.remember(&header, Arc::new(secret));

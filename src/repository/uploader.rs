@@ -19,10 +19,11 @@ use crate::model::id::{PackId, SegmentId};
 use crate::model::outcome::{Ended, Outcome};
 use crate::progress::{Counter, Monitor};
 use crate::repository::Repository;
-use crate::repository::index::{Index, IndexError, seal_segment};
+use crate::repository::index::{Index, IndexError};
 use crate::repository::objects::UploadedPack;
 use crate::repository::packer::PackImage;
 use crate::repository::recheck::Altered;
+use crate::repository::session::Session;
 use crate::repository::writer::Claims;
 use crate::store::StoreError;
 
@@ -139,6 +140,7 @@ impl Uploader {
     /// Starts uploading in the background.
     pub fn start(
         repository: Arc<Repository>,
+        session: Arc<Session>,
         index: Arc<Index>,
         claims: Arc<Claims>,
         limits: UploadLimits,
@@ -148,6 +150,7 @@ impl Uploader {
         let rooms = Rooms::new(limits);
         let run = Run {
             repository,
+            session,
             index,
             claims,
             monitor,
@@ -201,6 +204,7 @@ pub struct UploadStopped;
 
 struct Run {
     repository: Arc<Repository>,
+    session: Arc<Session>,
     index: Arc<Index>,
     claims: Arc<Claims>,
     monitor: Arc<dyn Monitor>,
@@ -272,8 +276,8 @@ impl Run {
         let segment = IndexSegment { packs: self.waiting.drain(..).map(UploadedPack::into_entry).collect() };
         (self.waiting_chunks, self.waiting_bytes) = (0, 0);
         let id = SegmentId(random());
-        let repository = self.repository.clone();
-        let (object, segment) = blocking(move || (seal_segment(&repository, id, &segment), segment)).await;
+        let session = self.session.clone();
+        let (object, segment) = blocking(move || (session.seal_segment(id, &segment), segment)).await;
         let bytes = object.len() as u64;
         let put = self.repository.objects().put_segment(id, object).await;
         let stored = put.map_err(|source| UploadError::Segment { segment: id.to_string(), source })?;

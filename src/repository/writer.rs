@@ -13,12 +13,9 @@ use crate::chunker::Chunker;
 use crate::compress::Compressor;
 use crate::crypto::chunk_id::ChunkHasher;
 use crate::crypto::random;
-use crate::crypto::seal::{Purpose, seal_envelope};
-use crate::crypto::session::{SessionHeader, SessionSecret, new_session};
 use crate::format::index::IndexSegment;
 use crate::format::pack::PackKind;
-use crate::format::snapshot::{encode_snapshot, join_snapshot_object};
-use crate::model::id::{ChunkId, ChunkKey, RepositoryId, SessionId};
+use crate::model::id::{ChunkId, ChunkKey};
 use crate::model::snapshot::{Snapshot, SnapshotId};
 use crate::model::time::Timestamp;
 use crate::progress::Monitor;
@@ -28,6 +25,7 @@ use crate::repository::index::Index;
 use crate::repository::objects::Stored;
 use crate::repository::packer::PackBuilder;
 use crate::repository::recheck::{Scratch, check_pack};
+use crate::repository::session::Session;
 use crate::repository::uploader::{Room, UploadError, UploadLimits, UploadStopped, Uploaded, Uploader};
 use crate::store::StoreError;
 
@@ -53,42 +51,10 @@ impl Claims {
     }
 }
 
-/// A new session: its secret, and the header from which the domain's reader recovers it.
-#[derive(Debug)]
-pub struct Session {
-    secret: SessionSecret,
-    header: Arc<SessionHeader>,
-}
-
-impl Session {
-    /// Makes a session's secret and seals it to the domain that is written to.
-    ///
-    /// # Errors
-    /// When the domain's public key is not valid.
-    pub fn start(repository: &Repository) -> Result<Self, crate::crypto::CryptoError> {
-        let dedup = repository.keys().current_dedup();
-        let public_key = repository.keys().current_public_key();
-        let (secret, header) = new_session(repository.id(), dedup.domain, dedup.epoch, public_key)?;
-        Ok(Self { secret, header: Arc::new(header) })
-    }
-
-    /// Returns the session's id.
-    pub fn id(&self) -> SessionId {
-        self.header.session
-    }
-
-    /// Seals a snapshot of this session into its object.
-    pub fn seal_snapshot(&self, repository: RepositoryId, snapshot: &Snapshot) -> Vec<u8> {
-        let (object, value) = (snapshot.id.to_bytes(), encode_snapshot(snapshot));
-        let envelope = seal_envelope(&self.secret.0, repository, Purpose::Snapshot, &object, &value);
-        join_snapshot_object(&self.header, &envelope)
-    }
-}
-
 /// One session's way into the repository.
 pub struct Writer {
     repository: Arc<Repository>,
-    session: Session,
+    session: Arc<Session>,
     index: Arc<Index>,
     claims: Arc<Claims>,
     hasher: ChunkHasher,
@@ -106,7 +72,7 @@ struct NodeFrame {
 
 impl std::fmt::Debug for Writer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Writer({:?})", self.session.header)
+        write!(f, "Writer({:?})", self.session)
     }
 }
 
@@ -129,15 +95,16 @@ impl Writer {
     /// Starts writing for a session; what `index` knows is not stored again.
     pub fn start(
         repository: Arc<Repository>,
-        session: Session,
+        session: Arc<Session>,
         index: Arc<Index>,
         options: WriterOptions,
         monitor: Arc<dyn Monitor>,
     ) -> Self {
-        let hasher = ChunkHasher::new(repository.keys().current_dedup());
+        let hasher = session.hasher();
         let claims = Arc::new(Claims::default());
         let limits = UploadLimits { packs_in_flight: options.packs_in_flight };
-        let uploader = Uploader::start(repository.clone(), index.clone(), claims.clone(), limits, monitor);
+        let uploader =
+            Uploader::start(repository.clone(), session.clone(), index.clone(), claims.clone(), limits, monitor);
         let nodes = NodeFrame { frame: Frame::default(), compressor: Compressor::new(options.level) };
         Self {
             repository,
@@ -155,12 +122,12 @@ impl Writer {
 
     /// Returns the chunker for file contents.
     pub fn file_chunker(&self) -> Chunker {
-        Chunker::new(self.repository.config().files, &self.repository.keys().current_dedup().gear_table())
+        self.session.chunker(self.repository.config().files)
     }
 
     /// Returns the chunker for streams.
     pub fn stream_chunker(&self) -> Chunker {
-        Chunker::new(self.repository.config().streams, &self.repository.keys().current_dedup().gear_table())
+        self.session.chunker(self.repository.config().streams)
     }
 
     /// Returns a compressor for one thread's frames.
@@ -226,10 +193,7 @@ impl Writer {
             // Nobody begins another pack before there is room for the full one beside those on their way.
             let room = is_full.then(|| self.uploader.room()).transpose()?;
             let full = room.and_then(|room| Some((lane.take()?, room)));
-            let pack = lane.get_or_insert_with(|| {
-                let Session { secret, header } = &self.session;
-                PackBuilder::new(secret, header.clone(), self.repository.id(), kind, target + PACK_SLACK)
-            });
+            let pack = lane.get_or_insert_with(|| self.session.new_pack(kind, target + PACK_SLACK));
             pack.push_frame(encoded);
             full
         };
@@ -250,7 +214,7 @@ impl Writer {
     ) -> Result<(), UploadStopped> {
         let image = pack.finish();
         if self.options.extra_check {
-            let (secret, repository) = (&self.session.secret, self.repository.id());
+            let (secret, repository) = (self.session.secret(), self.repository.id());
             let mut scratch = Scratch { opened: compressor.memory(), plain: frame.memory() };
             let checked = check_pack(&image, secret, repository, &self.hasher, &mut scratch);
             frame.clear();
@@ -293,7 +257,7 @@ impl Writer {
 #[derive(Debug)]
 pub struct Committer {
     repository: Arc<Repository>,
-    session: Session,
+    session: Arc<Session>,
     uploaded: Uploaded,
 }
 
@@ -313,7 +277,7 @@ impl Committer {
     /// # Errors
     /// When the store refuses the snapshot; nothing is visible then.
     pub async fn commit(&self, snapshot: &Snapshot) -> Result<Stored<SnapshotId>, StoreError> {
-        let object = Bytes::from(self.session.seal_snapshot(self.repository.id(), snapshot));
+        let object = Bytes::from(self.session.seal_snapshot(snapshot));
         let stored = self.repository.objects().put_snapshot(snapshot.id, object.clone()).await?;
         self.repository.snapshot_cache().keep(stored.id(), &object);
         Ok(stored)

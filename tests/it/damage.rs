@@ -14,7 +14,8 @@ use coffre::ops::Cancel;
 use coffre::ops::restore::{Overwrite, RestoreOptions, Selection, restore};
 use coffre::ops::verify::ReadData;
 use coffre::progress::Collected;
-use coffre::repository::index::{open_segment, seal_segment};
+use coffre::repository::MAIN_DOMAIN;
+use coffre::repository::index::open_segment;
 use coffre::target::files::TargetOptions;
 
 use crate::support::{Bench, files_in, open, options, random_bytes, run_backup};
@@ -290,7 +291,8 @@ async fn an_index_that_names_chunks_which_a_pack_does_not_hold_is_found() {
     let [one, two] = &mut twins[..] else { panic!("the twins are two chunks") };
     std::mem::swap(*one, *two);
     let id = SegmentId([9; 16]);
-    bench.store().put(&ObjectKey::segment(id), seal_segment(&repository, id, &segment).into()).await.expect("put");
+    let session = repository.begin_session(MAIN_DOMAIN).expect("a good key");
+    bench.store().put(&ObjectKey::segment(id), session.seal_segment(id, &segment).into()).await.expect("put");
     bench.store().delete(&key).await.expect("deleted");
 
     assert_eq!(bench.verify(ReadData::No).await.findings, []);

@@ -12,7 +12,8 @@ use coffre::ops::Cancel;
 use coffre::ops::backup::{ParentChoice, backup};
 use coffre::ops::verify::{ReadData, VerifyError, VerifyOptions, verify};
 use coffre::progress::{Collected, Counter, Monitor, Problem, Totals};
-use coffre::repository::index::{Index, open_segment, seal_segment};
+use coffre::repository::MAIN_DOMAIN;
+use coffre::repository::index::{Index, open_segment};
 use coffre::store::layer::Operation;
 use coffre::store::layer::fault::{Fault, FaultStore};
 use coffre::store::layer::record::RecordStore;
@@ -30,7 +31,8 @@ async fn split_segments(bench: &Bench) -> SegmentId {
     let whole = open_segment(&repository, object.key.segment_id().expect("ours"), &bytes).expect("ours");
     for (kind, id) in [(PackKind::Data, SegmentId([1; 16])), (PackKind::Tree, SegmentId([2; 16]))] {
         let packs: Vec<PackEntry> = whole.packs.iter().filter(|pack| pack.kind == kind).cloned().collect();
-        let sealed = seal_segment(&repository, id, &IndexSegment { packs });
+        let session = repository.begin_session(MAIN_DOMAIN).expect("a good key");
+        let sealed = session.seal_segment(id, &IndexSegment { packs });
         store.put(&ObjectKey::segment(id), sealed.into()).await.expect("put");
     }
     store.delete(&object.key).await.expect("deleted");

@@ -12,6 +12,7 @@ mod damage;
 mod damage_or_way;
 mod databases;
 mod decoders;
+mod domains;
 mod environment;
 mod exit_codes;
 mod index;

@@ -13,9 +13,7 @@ use coffre::model::id::SegmentId;
 use coffre::model::key::ObjectKey;
 use coffre::model::snapshot::{Snapshot, SnapshotId};
 use coffre::model::time::Timestamp;
-use coffre::repository::index::seal_segment;
-use coffre::repository::writer::Session;
-use coffre::repository::{InitOptions, Repository};
+use coffre::repository::{InitOptions, MAIN_DOMAIN, Repository};
 use coffre::store::Store;
 use coffre::store::local::LocalStore;
 use coffre::store::open::OpenMode;
@@ -152,13 +150,13 @@ async fn a_thousand_snapshots_fit() {
         all.into_iter().next().expect("one").1.expect("whole")
     };
     for i in 0..1000u64 {
-        let session = Session::start(&repository).expect("a good key");
+        let session = repository.begin_session(MAIN_DOMAIN).expect("a good key");
         let id = SnapshotId::new(Timestamp::from_seconds(1_700_000_000 + i as i64), i.to_be_bytes());
         let snapshot = Snapshot { id, session: session.id(), started: id.time(), ..last.clone() };
-        let object = session.seal_snapshot(repository.id(), &snapshot);
+        let object = session.seal_snapshot(&snapshot);
         store.put(&ObjectKey::snapshot(id), object.into()).await.expect("put");
         let segment = SegmentId(blake3::hash(&i.to_le_bytes()).as_bytes()[..16].try_into().expect("16 bytes"));
-        let object = seal_segment(&repository, segment, &IndexSegment::default());
+        let object = session.seal_segment(segment, &IndexSegment::default());
         store.put(&ObjectKey::segment(segment), object.into()).await.expect("put");
     }
     for verb in [&["snapshots"][..], &["find", "b.txt"], &["ls", "latest"], &["stats"], &["verify"]] {

@@ -7,13 +7,13 @@ use std::sync::Arc;
 use coffre::format::tree::Node;
 use coffre::model::entry::{ChunkList, ChunkRef, FileContent, Hole};
 use coffre::progress::Collected;
-use coffre::repository::Repository;
 use coffre::repository::frame::Frame;
 use coffre::repository::index::Index;
 use coffre::repository::reader::Reader;
 use coffre::repository::reader::content::{ContentError, ContentStream, Part};
 use coffre::repository::tree::ListBuilder;
-use coffre::repository::writer::{Session, Writer, WriterOptions};
+use coffre::repository::writer::{Writer, WriterOptions};
+use coffre::repository::{MAIN_DOMAIN, Repository};
 use coffre::store::Store;
 use coffre::store::layer::Operation;
 use coffre::store::layer::fault::{Fault, FaultStore};
@@ -32,7 +32,7 @@ async fn store(
     order: impl Iterator<Item = usize> + Send + 'static,
 ) -> FileContent {
     let monitor = Arc::new(Collected::default());
-    let session = Session::start(repository).expect("a good key");
+    let session = repository.begin_session(MAIN_DOMAIN).expect("a good key");
     let index = Arc::new(Index::load(repository, &*monitor).await.expect("loaded"));
     let options =
         WriterOptions { pack_target_bytes: 32 << 20, packs_in_flight: 2, level: 1, dry_run: false, extra_check: true };

@@ -5,14 +5,13 @@ use std::sync::Arc;
 
 use coffre::format::doomed::Doomed;
 use coffre::model::entry::EntryKind;
-use coffre::model::id::SessionId;
 use coffre::model::key::{ObjectKey, ObjectKind};
 use coffre::model::time::{Clock, Timestamp};
 use coffre::ops::Cancel;
 use coffre::ops::backup::{BackupError, ParentChoice, backup};
 use coffre::ops::verify::ReadData;
 use coffre::progress::{Collected, Counter, Monitor};
-use coffre::repository::index::seal_doomed;
+use coffre::repository::MAIN_DOMAIN;
 use coffre::repository::newest_first::NewestFirst;
 use coffre::repository::snapshots::SnapshotFilter;
 use coffre::store::Store;
@@ -288,8 +287,9 @@ async fn nothing_new_relies_on_packs_that_are_to_be_deleted() {
     let packs: Vec<_> = bench.store().list(ObjectKind::Pack.prefix()).await.expect("listed");
     let doomed =
         Doomed { listed: Clock::System.now(), packs: packs.iter().filter_map(|object| object.key.pack_id()).collect() };
-    let id = SessionId([5; 16]);
-    bench.store().put(&ObjectKey::doomed(id), seal_doomed(&repository, id, &doomed).into()).await.expect("put");
+    let cleaning = repository.begin_session(MAIN_DOMAIN).expect("a good key");
+    let object = cleaning.seal_doomed(&doomed).into();
+    bench.store().put(&ObjectKey::doomed(cleaning.id()), object).await.expect("put");
 
     let report = bench.backup().await;
     assert!(report.counts.new_bytes > 3_000_000, "{:?}", report.counts);
@@ -300,7 +300,7 @@ async fn nothing_new_relies_on_packs_that_are_to_be_deleted() {
     assert_eq!(bench.read(&snapshot).await, Ok(crate::support::files_in(bench.source.path())));
 
     // A list that cannot be read is told, and does not stop the backup.
-    bench.memory.tamper(&ObjectKey::doomed(id), |bytes| bytes[40] ^= 1);
+    bench.memory.tamper(&ObjectKey::doomed(cleaning.id()), |bytes| bytes[40] ^= 1);
     let monitor = Arc::new(Collected::default());
     let repository = open(bench.store(), bench.cache.path()).await.expect("opens");
     backup(repository, options(bench.source.path()), monitor.clone(), Cancel::default()).await.expect("backed up");

@@ -23,12 +23,12 @@ use coffre::ops::restore::Selection;
 use coffre::ops::stats::stats;
 use coffre::ops::verify::{ReadData, VerifyOptions, verify};
 use coffre::progress::Collected;
-use coffre::repository::Repository;
-use coffre::repository::index::{Index, seal_segment};
+use coffre::repository::index::Index;
 use coffre::repository::reader::Reader;
 use coffre::repository::snapshots::SnapshotFilter;
 use coffre::repository::tree::TreeBuilder;
-use coffre::repository::writer::{Session, Writer, WriterOptions};
+use coffre::repository::writer::{Writer, WriterOptions};
+use coffre::repository::{MAIN_DOMAIN, Repository};
 use coffre::store::layer::Operation;
 use coffre::store::layer::record::RecordStore;
 
@@ -40,15 +40,15 @@ const MEMORY: u64 = 256 << 20;
 async fn grow(bench: &Bench, last: &Snapshot, runs: u64) {
     let repository = open(bench.store(), bench.cache.path()).await.expect("opens");
     for i in 1..runs {
-        let session = Session::start(&repository).expect("a good key");
+        let session = repository.begin_session(MAIN_DOMAIN).expect("a good key");
         let started = Timestamp::from_seconds(1_600_000_000 + 3600 * i64::try_from(i).expect("few"));
         let id = SnapshotId::new(started, i.to_be_bytes());
         let (host, job) = ("elsewhere".to_owned(), "nightly".to_owned());
         let snapshot = Snapshot { id, session: session.id(), started, host, job, ..last.clone() };
-        let object = session.seal_snapshot(repository.id(), &snapshot);
+        let object = session.seal_snapshot(&snapshot);
         bench.store().put(&ObjectKey::snapshot(id), object.into()).await.expect("put");
         let segment = SegmentId(blake3::hash(&i.to_le_bytes()).as_bytes()[..16].try_into().expect("16 bytes"));
-        let object = seal_segment(&repository, segment, &IndexSegment::default());
+        let object = session.seal_segment(segment, &IndexSegment::default());
         bench.store().put(&ObjectKey::segment(segment), object.into()).await.expect("put");
     }
 }
@@ -238,7 +238,7 @@ async fn a_cached_snapshot_is_never_believed_over_the_store() {
 async fn make_tree(repository: &Arc<Repository>, directories: u32, files: u32) -> TreeRoot {
     let monitor = Arc::new(Collected::default());
     let index = Arc::new(Index::load(repository, &*monitor).await.expect("loaded"));
-    let session = Session::start(repository).expect("a good key");
+    let session = repository.begin_session(MAIN_DOMAIN).expect("a good key");
     let writer_options =
         WriterOptions { pack_target_bytes: 32 << 20, packs_in_flight: 2, level: 3, dry_run: false, extra_check: true };
     let writer = Writer::start(repository.clone(), session, index, writer_options, monitor);

@@ -26,7 +26,7 @@ impl Advice for BackupError {
             | BackupError::Features(_)
             | BackupError::Internal
             | BackupError::Cancelled
-            | BackupError::Crypto(_) => None,
+            | BackupError::Session(_) => None,
         }
     }
 }

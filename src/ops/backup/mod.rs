@@ -29,10 +29,11 @@ use crate::progress::{Monitor, Problem, Problems, Tally};
 use crate::repository::index::presence::ASKED_AT_START;
 use crate::repository::index::{Index, IndexError};
 use crate::repository::lease::{HeldLease, Lease};
+use crate::repository::session::{Session, SessionError};
 use crate::repository::snapshots::SnapshotError;
 use crate::repository::uploader::UploadError;
-use crate::repository::writer::{Session, Writer, WriterOptions};
-use crate::repository::{CryptoError, FormatError, Repository, StoreError};
+use crate::repository::writer::{Writer, WriterOptions};
+use crate::repository::{FormatError, MAIN_DOMAIN, Repository, StoreError};
 use crate::source::SourceError;
 use crate::source::files::{WalkError, root_names};
 
@@ -145,8 +146,8 @@ pub enum BackupError {
     #[error("the index cannot be used")]
     Index(#[from] IndexError),
     /// The session could not be started.
-    #[error("the session cannot be sealed")]
-    Crypto(#[from] CryptoError),
+    #[error(transparent)]
+    Session(#[from] SessionError),
     /// The lease could not be put.
     #[error("the lease could not be stored")]
     Lease(#[source] StoreError),
@@ -188,7 +189,7 @@ impl Ended for BackupError {
             BackupError::Cancelled => Outcome::Interrupted,
             BackupError::Internal | BackupError::Vanished { .. } => Outcome::Failed,
             BackupError::Index(error) => error.outcome(),
-            BackupError::Crypto(error) => error.outcome(),
+            BackupError::Session(error) => error.outcome(),
             BackupError::Parent(error) => error.outcome(),
             BackupError::Upload(error) => error.outcome(),
             BackupError::Lease(error) | BackupError::Commit(error) => error.outcome(),
@@ -255,13 +256,13 @@ impl Attempt<'_> {
         if self.options.is_empty() {
             return Err(BackupError::Nothing);
         }
-        let session = Session::start(self.repository)?;
+        let session = self.repository.begin_session(MAIN_DOMAIN)?;
         let lease = if self.options.dry_run {
             None
         } else {
             let (host, operation) = (self.options.host.clone(), "backup".to_owned());
             let lease = Lease { host, operation, started: self.started, ..Lease::default() };
-            let held = HeldLease::take(self.repository.clone(), session.id(), lease, self.options.clock).await;
+            let held = HeldLease::take(self.repository.clone(), session.clone(), lease, self.options.clock).await;
             Some(held.map_err(BackupError::Lease)?)
         };
         let outcome = self.store(session, lease.as_ref()).await;
@@ -307,17 +308,17 @@ impl Attempt<'_> {
     }
 
     /// Asks the sources what streams there are, outside the runtime, because clients are waited for.
-    async fn members(&self) -> Result<Vec<Member>, BackupError> {
+    async fn members(&self, session: &Session) -> Result<Vec<Member>, BackupError> {
         if let Some(asking) = self.options.sources.iter().find_map(|source| source.asking()) {
             self.monitor.phase(asking);
         }
         let options = self.options.clone();
-        let stable_secret = self.repository.keys().current_dedup().restrict_key();
+        let stable_secret = session.stable_secret();
         blocking(move || members::plan(&options, stable_secret)).await
     }
 
     /// Stores everything and commits the snapshot; without a lease it is a dry run.
-    async fn store(&self, session: Session, lease: Option<&HeldLease>) -> Result<BackupReport, BackupError> {
+    async fn store(&self, session: Arc<Session>, lease: Option<&HeldLease>) -> Result<BackupReport, BackupError> {
         let (repository, options, monitor) = (self.repository, self.options, self.monitor);
         let mut index = self.unless_cancelled(Index::load(repository, &**monitor)).await??;
         self.unless_cancelled(index.check_packs(repository, ASKED_AT_START, &**monitor)).await??;
@@ -331,21 +332,22 @@ impl Attempt<'_> {
         let sources = source_names(options, &roots);
         let snapshots = self.unless_cancelled(repository.snapshot_ids()).await??;
         let mut suspicious = self.judge_clocks(&snapshots);
-        let found = parent::Parent::find(repository, &index, options, &roots, &snapshots, monitor.clone());
+        let found =
+            parent::Parent::find(repository, &index, options, &roots, &snapshots, session.at().domain, monitor.clone());
         let parent = self.unless_cancelled(found).await??;
         let parent_id = parent.snapshot();
         if let Some(totals) = parent.totals() {
             monitor.totals(totals);
         }
 
-        let members = self.members().await?;
+        let members = self.members(&session).await?;
         let paths = members.iter().flat_map(|member| &member.streams).map(|stream| &stream.path);
         let trees = TreeHistory::load(repository, options, &sources);
         let known = History::load(repository, &index, options, &sources, paths, snapshots, monitor);
         let history = self.unless_cancelled(known).await??;
 
         monitor.phase("backing up");
-        let session_id = session.id();
+        let (session_id, at) = (session.id(), session.at());
         let threads = match options.threads {
             0 => std::thread::available_parallelism().map_or(2, usize::from),
             threads => threads,
@@ -409,7 +411,7 @@ impl Attempt<'_> {
             let manifest = Snapshot {
                 id: committer.new_snapshot_id(dated),
                 session: session_id,
-                domain: repository.keys().current_dedup().domain,
+                domain: at.domain,
                 started: dated,
                 finished: options.clock.now(),
                 host: options.host.clone(),

@@ -15,14 +15,14 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 
 use crate::model::entry::{ChunkList, Entry};
-use crate::model::id::{ChunkId, PackId, SegmentId};
+use crate::model::id::{ChunkId, DomainId, PackId, SegmentId};
 use crate::model::path::EntryPath;
 use crate::model::snapshot::{Snapshot, SnapshotId, TreeRoot};
 use crate::model::time::Timestamp;
 use crate::ops::backup::series::{Kinship, kinship, tree_name};
 use crate::ops::backup::trees::{Held, TreeCounter};
 use crate::ops::backup::{BackupError, BackupOptions, ParentChoice};
-use crate::progress::{Monitor, Totals};
+use crate::progress::{Monitor, Problem, Totals};
 use crate::repository::Repository;
 use crate::repository::cache::record::checksum;
 use crate::repository::cache::temporary::Temporary;
@@ -94,6 +94,7 @@ impl Parent {
         options: &BackupOptions,
         roots: &[Vec<u8>],
         ids: &[SnapshotId],
+        domain: DomainId,
         monitor: Arc<dyn Monitor>,
     ) -> Result<Self, BackupError> {
         let path = repository.cache().trees().join(tree_name(options, roots));
@@ -114,6 +115,11 @@ impl Parent {
         };
         if let ParentChoice::Snapshot(text) = &options.parent {
             let snapshot = repository.find_snapshot(text, &SnapshotFilter::default()).await?;
+            if snapshot.domain != domain {
+                let message = "belongs to another domain, so nothing is taken over from it";
+                monitor.problem(Problem::advice(format!("snapshot {}", snapshot.id.short()), message));
+                return Ok(parent);
+            }
             parent.totals = Some(totals(&snapshot));
             parent.found = remote(&snapshot);
             return Ok(parent);
@@ -142,6 +148,10 @@ impl Parent {
         while let Some((_, snapshot)) = newest.next().await {
             // One that cannot be opened is no reason not to back up; verifying tells about it.
             let Ok(snapshot) = snapshot else { continue };
+            // What is taken over would be erased with its domain.
+            if snapshot.domain != domain {
+                continue;
+            }
             match kinship(&snapshot, options, roots) {
                 Some(Kinship::Same) => {
                     parent.totals = Some(totals(&snapshot));

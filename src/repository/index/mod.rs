@@ -14,8 +14,8 @@ use futures::stream::{self, StreamExt, TryStreamExt};
 use crate::crypto::random;
 use crate::crypto::seal::Purpose;
 use crate::format::FormatError;
-use crate::format::doomed::{Doomed, join_doomed_object, split_doomed_object};
-use crate::format::index::{IndexSegment, PackEntry, join_index_object, split_index_object};
+use crate::format::doomed::{Doomed, split_doomed_object};
+use crate::format::index::{IndexSegment, PackEntry, split_index_object};
 use crate::format::pack::PackDirectory;
 use crate::model::id::{ChunkId, ChunkKey, PackId, SegmentId, SessionId};
 use crate::model::key::ObjectKey;
@@ -327,18 +327,6 @@ fn merge_small(shelf: &Shelf, tables: &mut Vec<Arc<Table>>) -> Result<(), IndexE
     tables.drain(from..).filter(|_| is_kept).for_each(|table| Shelf::discard(&table));
     tables.push(merged);
     Ok(())
-}
-
-/// Seals a segment, for the domain that new sessions write to.
-pub fn seal_segment(repository: &Repository, id: SegmentId, segment: &IndexSegment) -> Vec<u8> {
-    let (domain, epoch, envelope) = repository.keys().seal_for_writers(Purpose::Index, &id.0, &segment.encode());
-    join_index_object(domain, epoch, &envelope)
-}
-
-/// Seals a list of doomed packs, for the clean-up run `id`.
-pub fn seal_doomed(repository: &Repository, id: SessionId, doomed: &Doomed) -> Vec<u8> {
-    let (domain, epoch, envelope) = repository.keys().seal_for_writers(Purpose::Doomed, &id.0, &doomed.encode());
-    join_doomed_object(domain, epoch, &envelope)
 }
 
 /// Opens an index segment's object.

@@ -13,7 +13,7 @@ use crate::crypto::CryptoError;
 use crate::crypto::chunk_id::ChunkHasher;
 use crate::format::FormatError;
 use crate::format::tree::Node;
-use crate::model::id::{ChunkId, DomainId, PackId};
+use crate::model::id::{ChunkId, DomainEpoch, PackId};
 use crate::model::outcome::{Ended, Outcome};
 use crate::progress::Monitor;
 use crate::repository::Repository;
@@ -151,15 +151,6 @@ impl ReadError {
     }
 }
 
-/// Which chunk ids a reader checks: those of one domain and key epoch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct DomainEpoch {
-    /// The domain.
-    pub domain: DomainId,
-    /// Its key epoch.
-    pub epoch: u32,
-}
-
 /// Reads chunks of a repository.
 pub struct Reader {
     repository: Arc<Repository>,
@@ -235,16 +226,15 @@ impl Reader {
     /// # Errors
     /// When the keyring has no such domain.
     pub fn hasher(&self, info: &PackInfo) -> Result<ChunkHasher, ReadError> {
-        let domain = DomainEpoch { domain: info.header.domain, epoch: info.header.epoch };
+        let at = info.header.at;
         let mut hashers = self.hashers.lock().expect("no panic while held");
-        if let Some(hasher) = hashers.get(&domain) {
+        if let Some(hasher) = hashers.get(&at) {
             return Ok(hasher.clone());
         }
-        let missing = SessionKeyError::NoDomain { domain: domain.domain, epoch: domain.epoch };
-        let dedup = self.repository.keys().dedup(domain.domain, domain.epoch);
-        let dedup = dedup.ok_or(ReadError::Key { pack: info.id, source: missing })?;
+        let missing = ReadError::Key { pack: info.id, source: SessionKeyError::NoDomain(at) };
+        let dedup = self.repository.keys().dedup(at).ok_or(missing)?;
         let hasher = ChunkHasher::new(dedup);
-        hashers.insert(domain, hasher.clone());
+        hashers.insert(at, hasher.clone());
         Ok(hasher)
     }
 

@@ -11,10 +11,11 @@ use coffre::model::snapshot::Snapshot;
 use coffre::ops::Cancel;
 use coffre::ops::restore::{Overwrite, RestoreOptions, RestoreReport, Selection, restore};
 use coffre::progress::{Collected, Monitor, Problem};
+use coffre::repository::MAIN_DOMAIN;
 use coffre::repository::index::Index;
 use coffre::repository::reader::Reader;
 use coffre::repository::tree::TreeBuilder;
-use coffre::repository::writer::{Session, Writer, WriterOptions};
+use coffre::repository::writer::{Writer, WriterOptions};
 use coffre::store::Store;
 use coffre::store::memory::MemoryStore;
 use coffre::target::files::TargetOptions;
@@ -84,7 +85,7 @@ impl Place {
         }
         change(&mut entries);
         entries.sort_by(|left, right| left.path.cmp(&right.path));
-        let session = Session::start(&repository).expect("a key");
+        let session = repository.begin_session(MAIN_DOMAIN).expect("a key");
         let id = session.id();
         let settings = WriterOptions {
             pack_target_bytes: 1 << 20,

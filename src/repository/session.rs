@@ -1,0 +1,138 @@
+//! A session: one writing run, in one domain and epoch from its beginning to its end.
+//!
+//! Whatever a run names, cuts or seals, it does with the keys that its session took when it began. Nothing else knows which
+//! domain is written to, so chunks cannot be named under one and sealed to another.
+
+use std::sync::Arc;
+
+use zeroize::Zeroizing;
+
+use crate::chunker::Chunker;
+use crate::crypto::CryptoError;
+use crate::crypto::chunk_id::ChunkHasher;
+use crate::crypto::derive::DedupSecret;
+use crate::crypto::seal::{Purpose, seal_envelope};
+use crate::crypto::session::{SessionHeader, SessionSecret, new_session};
+use crate::format::config::ChunkerProfile;
+use crate::format::doomed::{Doomed, join_doomed_object};
+use crate::format::index::{IndexSegment, join_index_object};
+use crate::format::lease::{Lease, join_lease_object};
+use crate::format::pack::PackKind;
+use crate::format::snapshot::{encode_snapshot, join_snapshot_object};
+use crate::model::id::{DomainEpoch, RepositoryId, SegmentId, SessionId};
+use crate::model::outcome::{Ended, Outcome};
+use crate::model::snapshot::Snapshot;
+use crate::repository::Repository;
+use crate::repository::packer::PackBuilder;
+
+/// Why a session could not begin.
+#[derive(Debug, thiserror::Error)]
+pub enum SessionError {
+    /// The keyring has no domain of that name.
+    #[error("there is no domain {0:?}")]
+    NoDomain(String),
+    /// The domain's public key is not valid.
+    #[error("the session cannot be sealed")]
+    Seal(#[from] CryptoError),
+}
+
+impl Ended for SessionError {
+    fn outcome(&self) -> Outcome {
+        match self {
+            SessionError::NoDomain(_) => Outcome::Missing,
+            SessionError::Seal(error) => error.outcome(),
+        }
+    }
+}
+
+/// A session: its secret, the header from which the domain's reader recovers it, and what all writers of the domain share.
+pub struct Session {
+    repository: RepositoryId,
+    secret: SessionSecret,
+    header: Arc<SessionHeader>,
+    dedup: DedupSecret,
+}
+
+impl std::fmt::Debug for Session {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Session({:?})", self.header)
+    }
+}
+
+impl Repository {
+    /// Begins a session in the newest epoch of the domain called `domain`. Nothing is stored by that.
+    ///
+    /// # Errors
+    /// [`SessionError`] when there is no such domain, or its key is not valid.
+    pub fn begin_session(&self, domain: &str) -> Result<Arc<Session>, SessionError> {
+        let newest = self.keys().newest_epoch(domain);
+        let (dedup, public_key) = newest.ok_or_else(|| SessionError::NoDomain(domain.to_owned()))?;
+        let (secret, header) = new_session(self.id(), dedup.at, public_key)?;
+        Ok(Arc::new(Session { repository: self.id(), secret, header: header.into(), dedup: dedup.clone() }))
+    }
+}
+
+impl Session {
+    /// Returns the session's id.
+    pub fn id(&self) -> SessionId {
+        self.header.session
+    }
+
+    /// Returns the domain and epoch that it writes to.
+    pub fn at(&self) -> DomainEpoch {
+        self.header.at
+    }
+
+    /// Returns what names chunks.
+    pub(super) fn hasher(&self) -> ChunkHasher {
+        ChunkHasher::new(&self.dedup)
+    }
+
+    /// Returns what cuts content.
+    pub(super) fn chunker(&self, profile: ChunkerProfile) -> Chunker {
+        Chunker::new(profile, &self.dedup.gear_table())
+    }
+
+    /// Returns a secret that is the same in every session of the domain's epoch, as letters and digits, for programs that
+    /// need one to give the same dump of the same data.
+    pub fn stable_secret(&self) -> Zeroizing<String> {
+        self.dedup.restrict_key()
+    }
+
+    /// Starts a pack of this session. `capacity` is reserved for its bytes.
+    pub(super) fn new_pack(&self, kind: PackKind, capacity: usize) -> PackBuilder {
+        PackBuilder::new(&self.secret, self.header.clone(), self.repository, kind, capacity)
+    }
+
+    /// Returns the secret from which keys of its packs come.
+    pub(super) fn secret(&self) -> &SessionSecret {
+        &self.secret
+    }
+
+    /// Seals a snapshot of this session into its object.
+    pub fn seal_snapshot(&self, snapshot: &Snapshot) -> Vec<u8> {
+        let (object, value) = (snapshot.id.to_bytes(), encode_snapshot(snapshot));
+        let envelope = seal_envelope(&self.secret.0, self.repository, Purpose::Snapshot, &object, &value);
+        join_snapshot_object(&self.header, &envelope)
+    }
+
+    /// Seals an index segment into its object.
+    pub fn seal_segment(&self, id: SegmentId, segment: &IndexSegment) -> Vec<u8> {
+        join_index_object(self.at(), &self.seal_for_writers(Purpose::Index, &id.0, &segment.encode()))
+    }
+
+    /// Seals this session's lease into its object.
+    pub(super) fn seal_lease(&self, lease: &Lease) -> Vec<u8> {
+        join_lease_object(self.at(), &self.seal_for_writers(Purpose::Lease, &self.id().0, &lease.encode()))
+    }
+
+    /// Seals the list of packs that this session, a clean-up, intends to delete into its object.
+    pub fn seal_doomed(&self, doomed: &Doomed) -> Vec<u8> {
+        join_doomed_object(self.at(), &self.seal_for_writers(Purpose::Doomed, &self.id().0, &doomed.encode()))
+    }
+
+    /// Seals a value that every writer of the domain must be able to read.
+    fn seal_for_writers(&self, purpose: Purpose, object: &[u8; 16], value: &[u8]) -> Vec<u8> {
+        seal_envelope(&self.dedup.index_key(), self.repository, purpose, object, value)
+    }
+}
