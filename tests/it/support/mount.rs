@@ -24,6 +24,30 @@ impl Mount {
         None
     }
 
+    /// Mounts a file system in which names differ by more than the size of their letters, of so many MiB.
+    pub fn exfat(path: &Path, mib: u64) -> Option<Self> {
+        std::fs::create_dir_all(path).expect("made");
+        let image = path.with_extension("image");
+        std::fs::File::create(&image).expect("made").set_len(mib << 20).expect("set");
+        let done = |command: &mut Command| {
+            let output = command.output().ok().filter(|output| output.status.success())?;
+            Some(String::from_utf8(output.stdout).expect("plain").trim().to_owned())
+        };
+        let mounted = || {
+            done(Command::new("mkfs.exfat").arg(&image))?;
+            let device = done(Command::new("losetup").args(["--find", "--show"]).arg(&image))?;
+            let mounted = done(Command::new("mount.exfat-fuse").arg(&device).arg(path));
+            // It goes with the last who uses it.
+            done(Command::new("losetup").args(["--detach", &device]));
+            mounted
+        };
+        if mounted().is_some() {
+            return Some(Self(path.to_path_buf()));
+        }
+        skip("exfat-fuse, and what mounts file systems");
+        None
+    }
+
     /// Changes its options.
     pub fn remount(&self, options: &str) {
         let options = format!("remount,{options}");
