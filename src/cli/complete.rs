@@ -175,7 +175,7 @@ fn values(argument: &Arg) -> Wanted {
         return Wanted::Words(words.collect());
     }
     match argument.get_id().as_str() {
-        "snapshot" | "earlier" | "later" | "parent" => Wanted::Snapshot,
+        "snapshot" | "snapshots" | "earlier" | "later" | "parent" => Wanted::Snapshot,
         "host" => Wanted::Label("host"),
         "job" => Wanted::Label("job"),
         "tag" => Wanted::Label("tag"),

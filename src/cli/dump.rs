@@ -3,18 +3,28 @@
 use std::fs::File;
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use crate::blocking::blocking;
 use crate::cli::connect::GlobalArgs;
+use crate::cli::events;
 use crate::cli::exit::{Exit, usage};
 use crate::cli::failure::Fallible;
+use crate::cli::output;
 use crate::cli::select::{self, FilterArgs};
 use crate::cli::signals::cancel_on_signals;
 use crate::model::outcome::Ended;
-use crate::ops::dump::{DumpError, dump};
+use crate::model::path::display_bytes;
+use crate::model::units::ByteSize;
+use crate::ops::dump::{DumpError, DumpReport, dump};
 use crate::ops::open_reader;
 use crate::process::widen_pipe;
 use crate::progress::Monitor;
 use crate::store::OpenMode;
+use crate::target::one_file::OneFile;
+use crate::target::partial::IfTaken;
 
 /// Flags of `dump`.
 #[derive(Debug, clap::Args)]
@@ -22,38 +32,108 @@ use crate::store::OpenMode;
 Examples:
   coffre dump latest:shop.sql | psql shop
   coffre dump latest:/srv/www | tar -x -C /srv/www
+  coffre dump latest:postgres/shop.dump --target shop.dump
 
 A snapshot of one single stream needs no path. If anything is damaged, dump ends with an error before the first wrong \
-byte: check its exit code (`set -o pipefail` in a shell).")]
+byte: check its exit code (`set -o pipefail` in a shell). With --target the file has its name only when it is whole, \
+and only you can read it.")]
 pub struct Args {
     /// ID:PATH; `latest` is the newest
     snapshot: String,
+    /// Write into this file, which is not there before it is whole
+    #[arg(long, short, value_name = "FILE")]
+    target: Option<PathBuf>,
+    /// Replace the file that is there
+    #[arg(long, requires = "target")]
+    force: bool,
     #[command(flatten)]
     filter: FilterArgs,
 }
 
+impl Args {
+    /// Tells whether what is dumped goes into a file, and not to standard output.
+    pub fn has_target(&self) -> bool {
+        self.target.is_some()
+    }
+}
+
 pub async fn run(global: &GlobalArgs, args: Args) -> Fallible<Exit> {
     let (wanted, path) = select::parse(&args.snapshot)?;
-    if global.json {
-        return Err(usage("dump writes data to standard output, so it has no --json"));
+    if global.json && args.target.is_none() {
+        return Err(usage("dump writes data to standard output, so it has no --json without --target"));
     }
+    let file = args.target.as_deref().map(|target| begin(target, args.force)).transpose()?;
     let monitor = global.monitor();
     let cancel = cancel_on_signals(&monitor)?;
     let repository = global.repository(OpenMode::Read, &monitor).await?;
     let snapshot = select::find(&repository, &wanted, &args.filter.filter(), &monitor).await?;
     let reader = open_reader(repository, global.memory_bytes()?, monitor.clone()).await?;
-    if io::stdout().is_terminal() {
+    if file.is_none() && io::stdout().is_terminal() {
         // A bar would tear what is shown; and what is binary should not be.
         monitor.finish();
     }
     monitor.phase("dumping");
-    let report = dump(reader, &snapshot, path, Box::new(unbuffered_stdout()?), monitor.clone(), cancel).await;
+    let output: Box<dyn Write + Send> = match &file {
+        Some(file) => Box::new(file.writer()?),
+        None => Box::new(unbuffered_stdout()?),
+    };
+    let report = dump(reader, &snapshot, path, output, monitor.clone(), cancel).await;
+    let report = match (report, file) {
+        (Ok(report), Some(file)) => {
+            let if_taken = if args.force { IfTaken::Replace } else { IfTaken::Refuse };
+            blocking(move || file.finish(if_taken)).await?;
+            Ok(report)
+        }
+        (Err(error), Some(file)) => {
+            drop(file);
+            monitor.note("what was written is removed again, because it is not whole");
+            Err(error)
+        }
+        (report, None) => report,
+    };
     monitor.finish();
+    if let (Ok(report), Some(target)) = (&report, &args.target) {
+        tell(global, report, target, monitor.elapsed());
+    }
     match report {
         // The next program had enough, or failed, which its own exit code tells.
         Err(DumpError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Exit::ReaderGone),
         Err(error) => Err(error.into()),
         Ok(report) => Ok(report.outcome().into()),
+    }
+}
+
+/// Makes the file that becomes `target`, before anything is asked of the store.
+fn begin(target: &Path, force: bool) -> Fallible<OneFile> {
+    match target.symlink_metadata() {
+        Ok(there) if !there.is_file() => {
+            return Err(usage(format!("{} is there and is no regular file", target.display())));
+        }
+        Ok(_) if !force => {
+            return Err(usage(format!("{} is there already; --force replaces it", target.display())));
+        }
+        _ => {}
+    }
+    OneFile::create(target).map_err(|error| usage(format!("{} cannot be written: {}", target.display(), error.source)))
+}
+
+/// Says what is in the file now.
+fn tell(global: &GlobalArgs, report: &DumpReport, target: &Path, elapsed: Duration) {
+    let name = display_bytes(target.as_os_str().as_bytes()).to_string();
+    if global.json {
+        output::json(&events::Dumped {
+            bytes: report.bytes,
+            entries: report.entries,
+            seconds: elapsed.as_secs_f64(),
+            skipped: report.skipped,
+            target: &name,
+        });
+    } else if !global.quiet {
+        output::line(&format!(
+            "{name} written: {}, {}",
+            output::count(report.entries, "entry"),
+            ByteSize(report.bytes)
+        ));
     }
 }
 

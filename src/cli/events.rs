@@ -233,6 +233,32 @@ pub struct Objects {
     pub objects: u64,
 }
 
+/// `dump --target`: what was written.
+#[derive(Debug, Serialize)]
+#[serde(tag = "event", rename = "summary")]
+pub struct Dumped<'a> {
+    pub bytes: u64,
+    pub entries: u64,
+    pub seconds: f64,
+    pub skipped: u64,
+    pub target: &'a str,
+}
+
+/// `stats SNAPSHOT`: what the chosen snapshots hold.
+#[derive(Debug, Serialize)]
+#[serde(tag = "event", rename = "summary")]
+pub struct ChosenStats {
+    pub added_bytes: u64,
+    pub directories: u64,
+    pub entries: u64,
+    pub files: u64,
+    pub others: u64,
+    pub repository: String,
+    pub restored_bytes: u64,
+    pub snapshots: usize,
+    pub streams: u64,
+}
+
 /// `stats`: how much there is.
 #[derive(Debug, Serialize)]
 #[serde(tag = "event", rename = "summary")]

@@ -9,7 +9,7 @@ use crate::cli::output;
 /// Gathered lines.
 #[derive(Default)]
 pub struct Lines {
-    gathered: RefCell<String>,
+    gathered: RefCell<Vec<u8>>,
     is_unread: Cell<bool>,
     unread: Notify,
 }
@@ -17,12 +17,17 @@ pub struct Lines {
 impl Lines {
     /// Adds a line.
     pub fn push(&self, line: &str) {
+        self.add(line.as_bytes());
+        self.add(b"\n");
+    }
+
+    /// Adds bytes that need be neither a whole line nor text.
+    pub fn add(&self, bytes: &[u8]) {
         if self.is_unread.get() {
             return;
         }
         let mut gathered = self.gathered.borrow_mut();
-        gathered.push_str(line);
-        gathered.push('\n');
+        gathered.extend_from_slice(bytes);
         if gathered.len() > 1 << 16 {
             drop(gathered);
             self.flush();
@@ -31,7 +36,7 @@ impl Lines {
 
     /// Writes what is gathered.
     pub fn flush(&self) {
-        if !output::write(self.gathered.take().as_bytes()) {
+        if !output::write(&self.gathered.take()) {
             self.is_unread.set(true);
             self.unread.notify_one();
         }

@@ -2,9 +2,10 @@
 
 use crate::cli::connect::GlobalArgs;
 use crate::cli::events;
-use crate::cli::exit::Exit;
+use crate::cli::exit::{Exit, usage};
 use crate::cli::failure::Fallible;
 use crate::cli::lines::Lines;
+use crate::cli::ncdu::Export;
 use crate::cli::output;
 use crate::cli::select::{self, FilterArgs};
 use crate::database::fact_to_json;
@@ -24,6 +25,7 @@ Examples:
   coffre ls -l latest:/etc/nginx
   coffre ls -R -l --sort size --reverse 3f9c21d0:/srv
   coffre ls --json latest:postgres        # what is known of dumps
+  coffre ls --ncdu latest:/srv | ncdu -f-
 
 Times are those of this machine's zone. Sorting keeps the list in memory.")]
 pub struct Args {
@@ -43,6 +45,9 @@ pub struct Args {
     reverse: bool,
     #[command(flatten)]
     filter: FilterArgs,
+    /// Write everything below in the format of `ncdu`, to look for what is large
+    #[arg(long, conflicts_with_all = ["recursive", "long", "sort", "reverse"])]
+    ncdu: bool,
 }
 
 /// What a list is sorted by.
@@ -79,13 +84,25 @@ impl SortBy {
 
 pub async fn run(global: &GlobalArgs, args: Args) -> Fallible<Exit> {
     let (wanted, within) = select::parse(&args.snapshot)?;
+    if global.json && args.ncdu {
+        return Err(usage("--ncdu has a format of its own: leave --json away"));
+    }
     let monitor = global.monitor();
     let repository = global.repository(OpenMode::Read, &monitor).await?;
     let snapshot = select::find(&repository, &wanted, &args.filter.filter(), &monitor).await?;
     let reader = open_reader(repository, global.memory_bytes()?, monitor.clone()).await?;
     monitor.finish();
-    let (json, long) = (global.json, args.long);
     let lines = Lines::default();
+    if args.ncdu {
+        let mut export = Export::new(within.as_ref(), snapshot.started);
+        let listing = ls(&reader, &snapshot, within.as_ref(), true, &*monitor, |entry| lines.add(&export.entry(entry)));
+        let Some(lost) = lines.while_read(listing).await else { return Ok(Exit::ReaderGone) };
+        let lost = lost?;
+        lines.add(&export.end());
+        lines.flush();
+        return Ok(lost.outcome().into());
+    }
+    let (json, long) = (global.json, args.long);
     let is_sorted = args.sort != SortBy::Name || args.reverse;
     let mut gathered = Vec::new();
     let listing = ls(&reader, &snapshot, within.as_ref(), args.recursive, &*monitor, |entry| {

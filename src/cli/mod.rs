@@ -32,6 +32,7 @@ mod lines;
 mod ls;
 mod manual;
 mod mistakes;
+mod ncdu;
 mod output;
 mod page;
 mod password;
@@ -85,12 +86,8 @@ enum Verb {
     Find(find::Args),
     /// Show what differs between two snapshots
     Diff(diff::Args),
-    /// Show how much the repository holds and what it saves
-    #[command(after_help = "\
-Examples:
-  coffre stats
-  coffre stats --json | jq .stored_bytes")]
-    Stats,
+    /// Show how much the repository holds and what it saves, or what snapshots hold
+    Stats(stats::Args),
     /// Print a recovery kit with the commands for what is stored, or try one
     Kit(kit::Args),
     /// Print a completion script for a shell
@@ -141,7 +138,8 @@ impl Verb {
     fn only_shows(&self) -> bool {
         match self {
             Verb::Init(_) | Verb::Backup(_) | Verb::Restore(_) | Verb::Verify(_) => false,
-            Verb::Snapshots(_) | Verb::Ls(_) | Verb::Dump(_) | Verb::Find(_) | Verb::Diff(_) | Verb::Stats => true,
+            Verb::Dump(args) => !args.has_target(),
+            Verb::Snapshots(_) | Verb::Ls(_) | Verb::Find(_) | Verb::Diff(_) | Verb::Stats(_) => true,
             Verb::Kit(_) | Verb::Completions(_) | Verb::Man(_) | Verb::Help(_) | Verb::Complete(_) => true,
         }
     }
@@ -158,7 +156,7 @@ async fn dispatch(global: &GlobalArgs, verb: Verb, commands: Vec<streams::Comman
         Verb::Dump(args) => dump::run(global, args).await,
         Verb::Find(args) => find::run(global, args).await,
         Verb::Diff(args) => diff::run(global, args).await,
-        Verb::Stats => stats::run(global).await,
+        Verb::Stats(args) => stats::run(global, args).await,
         Verb::Kit(args) => kit::run(global, args).await,
         Verb::Completions(args) => completions::run(Cli::command(), &args),
         Verb::Man(args) => manual::run(Cli::command(), &args),

@@ -130,6 +130,27 @@ pub async fn all(
     Ok((accepted, damaged))
 }
 
+/// Returns the snapshots that `texts` mean, each once, or all where there are none; of them those that `filter` accepts, with
+/// the problems of those that are damaged, which are told.
+pub async fn named_or_all(
+    repository: &Arc<Repository>,
+    texts: &[String],
+    filter: &SnapshotFilter,
+    monitor: &ConsoleMonitor,
+) -> Result<(Vec<Snapshot>, Problems), SnapshotError> {
+    if texts.is_empty() {
+        return all(repository, filter, monitor).await;
+    }
+    let mut named: Vec<Snapshot> = Vec::new();
+    for text in texts {
+        let snapshot = find(repository, text, filter, monitor).await?;
+        if filter.accepts(&snapshot) && named.iter().all(|other| other.id != snapshot.id) {
+            named.push(snapshot);
+        }
+    }
+    Ok((named, Problems::default()))
+}
+
 fn about_clocks(chosen: &Snapshot, ahead: &[SnapshotId], now: Timestamp) -> Option<Problem> {
     let newest = ahead.first()?;
     let and_more = match ahead.len() {

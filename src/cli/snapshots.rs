@@ -17,7 +17,7 @@ use crate::model::snapshot::Snapshot;
 use crate::model::time::Clock;
 use crate::model::units::ByteSize;
 use crate::ops::LookError;
-use crate::progress::{Monitor, Problems};
+use crate::progress::Monitor;
 use crate::store::OpenMode;
 
 /// Flags of `snapshots`.
@@ -49,7 +49,7 @@ pub struct Args {
 
 /// What snapshots of a group have in common.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum GroupBy {
+pub(super) enum GroupBy {
     /// The host
     Host,
     /// The job
@@ -69,21 +69,10 @@ pub async fn run(global: &GlobalArgs, args: Args) -> Fallible<Exit> {
     }
     monitor.phase("reading snapshots");
     let filter = args.filter.filter();
-    let mut shown: Vec<Snapshot> = Vec::new();
-    let mut damaged = Problems::default();
-    for text in &args.snapshots {
-        let snapshot = select::find(&repository, text, &filter, &monitor).await?;
-        if filter.accepts(&snapshot) && shown.iter().all(|other| other.id != snapshot.id) {
-            shown.push(snapshot);
-        }
-    }
-    if args.snapshots.is_empty() {
-        (shown, damaged) = select::all(&repository, &filter, &monitor).await?;
-    }
+    let (mut shown, damaged) = select::named_or_all(&repository, &args.snapshots, &filter, &monitor).await?;
     monitor.finish();
     if let Some(count) = args.latest {
-        let by = if args.group_by.is_empty() { &GroupBy::DEFAULT[..] } else { &args.group_by };
-        shown = newest_of_each(shown, by, count.get());
+        shown = newest_of_each(shown, &args.group_by, count);
     }
     match (global.json, args.group_by.is_empty()) {
         (true, _) => shown.iter().for_each(|snapshot| output::json(&event(snapshot))),
@@ -115,14 +104,15 @@ fn group(snapshot: &Snapshot, by: &[GroupBy]) -> Vec<(&'static str, String)> {
     by.iter().map(|by| by.of(snapshot)).collect()
 }
 
-/// Keeps the last `count` of each group; the order stays.
-fn newest_of_each(snapshots: Vec<Snapshot>, by: &[GroupBy], count: usize) -> Vec<Snapshot> {
+/// Keeps the last `count` of each group, or of each series of snapshots that follow each other; the order stays.
+pub(super) fn newest_of_each(snapshots: Vec<Snapshot>, by: &[GroupBy], count: NonZeroUsize) -> Vec<Snapshot> {
+    let by = if by.is_empty() { &GroupBy::DEFAULT[..] } else { by };
     let mut seen: BTreeMap<Vec<(&str, String)>, usize> = BTreeMap::new();
     let mut kept: Vec<Snapshot> = Vec::new();
     for snapshot in snapshots.into_iter().rev() {
         let of_group = seen.entry(group(&snapshot, by)).or_default();
         *of_group += 1;
-        if *of_group <= count {
+        if *of_group <= count.get() {
             kept.push(snapshot);
         }
     }

@@ -1,24 +1,121 @@
 //! `coffre stats`
 
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
 use crate::cli::connect::GlobalArgs;
 use crate::cli::events;
 use crate::cli::exit::Exit;
 use crate::cli::failure::Fallible;
 use crate::cli::output;
+use crate::cli::progress::ConsoleMonitor;
+use crate::cli::select::{self, FilterArgs};
+use crate::cli::snapshots::newest_of_each;
 use crate::cli::table::{self, Column};
+use crate::model::key::ObjectKind;
 use crate::model::outcome::Ended;
 use crate::model::units::ByteSize;
-use crate::ops::stats::{KindStats, stats};
+use crate::ops::LookError;
+use crate::ops::stats::{KindStats, stats, sum};
+use crate::progress::Monitor;
+use crate::repository::Repository;
+use crate::repository::snapshots::SnapshotFilter;
 use crate::store::OpenMode;
 
 const COLUMNS: [Column; 3] = [Column::left("OBJECTS"), Column::right("NUMBER"), Column::right("BYTES")];
 
-pub async fn run(global: &GlobalArgs) -> Fallible<Exit> {
+/// Flags of `stats`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  coffre stats
+  coffre stats latest
+  coffre stats --host db1 --latest 7
+  coffre stats --json | jq .stored_bytes
+
+With snapshots, or a flag that chooses some: what restoring them gives, and what they added to the store when they \
+were made. Without: the whole repository.")]
+pub struct Args {
+    /// Only these: ids, which may be cut short, or `latest`
+    snapshots: Vec<String>,
+    #[command(flatten)]
+    filter: FilterArgs,
+    /// Only the newest N of each host, job and sources [default of N: 1]
+    #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "1")]
+    latest: Option<NonZeroUsize>,
+}
+
+impl Args {
+    fn is_whole(&self) -> bool {
+        self.snapshots.is_empty() && self.latest.is_none() && self.filter.filter() == SnapshotFilter::default()
+    }
+}
+
+pub async fn run(global: &GlobalArgs, args: Args) -> Fallible<Exit> {
     let monitor = global.monitor();
     let repository = global.repository(OpenMode::Read, &monitor).await?;
-    let report = stats(&repository, &*monitor).await?;
+    match args.is_whole() {
+        true => of_repository(global, &repository, &monitor).await,
+        false => of_snapshots(global, args, &repository, &monitor).await,
+    }
+}
+
+/// Tells what the chosen snapshots hold.
+async fn of_snapshots(
+    global: &GlobalArgs,
+    args: Args,
+    repository: &Arc<Repository>,
+    monitor: &ConsoleMonitor,
+) -> Fallible<Exit> {
+    if !repository.keys().can_read() {
+        return Err(LookError::WriterOnly.into());
+    }
+    monitor.phase("reading snapshots");
+    let filter = args.filter.filter();
+    let (mut chosen, damaged) = select::named_or_all(repository, &args.snapshots, &filter, monitor).await?;
+    if let Some(count) = args.latest {
+        chosen = newest_of_each(chosen, &[], count);
+    }
     monitor.finish();
-    let kind_name = |kind: crate::model::key::ObjectKind| kind.prefix().trim_end_matches('/');
+    let counts = sum(&chosen);
+    if global.json {
+        output::json(&events::ChosenStats {
+            added_bytes: counts.stored_bytes,
+            directories: counts.directories,
+            entries: counts.entries(),
+            files: counts.files,
+            others: counts.others,
+            repository: repository.id().to_string(),
+            restored_bytes: counts.bytes,
+            snapshots: chosen.len(),
+            streams: counts.streams,
+        });
+    } else {
+        let kinds = [
+            (counts.files, "file"),
+            (counts.directories, "directory"),
+            (counts.streams, "stream"),
+            (counts.others, "other entry"),
+        ];
+        let kinds = kinds.iter().filter(|(count, _)| *count > 0).map(|(count, noun)| output::count(*count, noun));
+        let contents = kinds.collect::<Vec<_>>().join(", ");
+        output::line(&format!("chosen    {}", output::count(chosen.len() as u64, "snapshot")));
+        output::line(&format!("contents  {}", if contents.is_empty() { "nothing" } else { &contents }));
+        output::line(&format!("restored  {}", ByteSize(counts.bytes)));
+        output::line(&format!("added     {} to the store when they were made", ByteSize(counts.stored_bytes)));
+    }
+    Ok(damaged.outcome().into())
+}
+
+/// Tells what the whole repository holds.
+async fn of_repository(
+    global: &GlobalArgs,
+    repository: &Arc<Repository>,
+    monitor: &Arc<ConsoleMonitor>,
+) -> Fallible<Exit> {
+    let report = stats(repository, &**monitor).await?;
+    monitor.finish();
+    let kind_name = |kind: ObjectKind| kind.prefix().trim_end_matches('/');
     if global.json {
         let kinds = report.kinds.iter();
         output::json(&events::Stats {

@@ -7,6 +7,7 @@ use futures::stream::StreamExt;
 use crate::blocking::blocking;
 use crate::model::key::ObjectKind;
 use crate::model::outcome::{Ended, Outcome};
+use crate::model::snapshot::{Snapshot, SnapshotCounts};
 use crate::ops::LookError;
 use crate::progress::Monitor;
 use crate::repository::Repository;
@@ -48,6 +49,20 @@ impl Ended for StatsReport {
     fn outcome(&self) -> Outcome {
         if self.unreadable.is_empty() { Outcome::Clean } else { Outcome::Damaged }
     }
+}
+
+/// Adds up what snapshots hold and what each added when it was made; nothing is asked of the store.
+pub fn sum(snapshots: &[Snapshot]) -> SnapshotCounts {
+    snapshots.iter().map(|snapshot| snapshot.counts).fold(SnapshotCounts::default(), |sum, counts| SnapshotCounts {
+        files: sum.files.saturating_add(counts.files),
+        directories: sum.directories.saturating_add(counts.directories),
+        streams: sum.streams.saturating_add(counts.streams),
+        others: sum.others.saturating_add(counts.others),
+        bytes: sum.bytes.saturating_add(counts.bytes),
+        new_bytes: sum.new_bytes.saturating_add(counts.new_bytes),
+        stored_bytes: sum.stored_bytes.saturating_add(counts.stored_bytes),
+        unreadable: sum.unreadable.saturating_add(counts.unreadable),
+    })
 }
 
 /// Counts what is there: names are listed, the index and the manifests read, no data.

@@ -1,4 +1,4 @@
-//! Where entries go to: a directory, or a tar stream.
+//! Where entries go to: a directory, one file, or a tar stream.
 //!
 //! Everything here blocks and is called from threads.
 
@@ -6,6 +6,7 @@ mod attributes;
 pub mod command;
 pub mod files;
 pub mod names;
+pub mod one_file;
 pub mod partial;
 pub mod tar;
 mod temporary;

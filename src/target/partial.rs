@@ -231,7 +231,7 @@ impl FileTarget {
 
 /// Renames a temporary name to its own. Where that replaces something, `durable` comes first, so that a crash leaves the
 /// old content or the new.
-fn give_name(
+pub(super) fn give_name(
     parent: &OwnedFd,
     temporary: &[u8],
     name: &[u8],

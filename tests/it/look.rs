@@ -137,3 +137,90 @@ fn latest_says_which_it_is_where_other_hosts_or_jobs_have_snapshots() {
     let id = desk.json(&["snapshots", "--latest"])[0]["id"].as_str().expect("an id").to_owned();
     assert!(!desk.run(&["ls", &id]).err.contains("others fit"));
 }
+
+#[test]
+fn stats_of_snapshots_are_the_sums_of_what_they_hold() {
+    let desk = Desk::quick();
+    let backup = |host: &str, name: &str| {
+        fs::write(desk.at("source").join(name), name.repeat(1000)).expect("written");
+        let events = desk.json(&["backup", "source", "--host", host, "--command", "x.txt", "--", "echo", name]);
+        events.last().expect("a summary")["snapshot"].as_str().expect("an id").to_owned()
+    };
+    let ids = [("web", "one"), ("db", "two"), ("web", "three")].map(|(host, name)| backup(host, name));
+    let listed = desk.json(&["snapshots"]);
+    let of = |flags: &[&str]| desk.json(&[&["stats"], flags].concat()).remove(0);
+    let check = |flags: &[&str], chosen: &[usize]| {
+        let stats = of(flags);
+        assert_eq!(stats["snapshots"], chosen.len(), "{flags:?}");
+        for (sum, field) in [
+            ("files", "files"),
+            ("directories", "directories"),
+            ("streams", "streams"),
+            ("others", "others"),
+            ("restored_bytes", "bytes"),
+            ("added_bytes", "stored_bytes"),
+        ] {
+            let wanted: u64 = chosen.iter().map(|&at| listed[at][field].as_u64().expect("a number")).sum();
+            assert_eq!(stats[sum], wanted, "{sum} of {flags:?}");
+        }
+    };
+    check(&["latest"], &[2]);
+    check(&[&ids[1][..10], &ids[0], &ids[1]], &[0, 1]);
+    check(&["--host", "web"], &[0, 2]);
+    check(&["--latest"], &[1, 2]);
+    check(&["--latest", "1", "--host", "db"], &[1]);
+    check(&["--host", "nobody"], &[]);
+    let whole = of(&[]);
+    let all: u64 = listed.iter().map(|snapshot| snapshot["bytes"].as_u64().expect("a number")).sum();
+    assert_eq!((&whole["snapshots"], &whole["restored_bytes"]), (&3.into(), &all.into()));
+    assert!(whole["unique_bytes"].is_number() && of(&["latest"])["unique_bytes"].is_null());
+
+    let shown = desk.run(&["stats", &ids[0]]);
+    let lines: Vec<&str> = shown.out.lines().collect();
+    assert_eq!(lines[0], "chosen    1 snapshot", "{shown:?}");
+    assert!(
+        lines[1].starts_with("contents  3 files, ") && lines[1].ends_with(", 1 stream, 1 other entry"),
+        "{shown:?}"
+    );
+    assert_eq!(desk.run(&["stats", "ffffffffffff"]).code, 1);
+}
+
+#[test]
+fn ncdu_reads_what_ls_writes_for_it() {
+    let desk = Desk::quick();
+    fs::remove_file(desk.at("source/link")).expect("there");
+    crate::support::tree::plant_awkward(&desk.at("source"));
+    // Deeper than programs like to recurse, and from before the epoch.
+    fs::create_dir_all(desk.at("source").join("d/".repeat(200))).expect("made");
+    let early = SystemTime::UNIX_EPOCH - Duration::from_secs(7);
+    fs::File::open(desk.at("source/a.txt")).expect("there").set_modified(early).expect("set");
+    assert_eq!(desk.run(&["backup", "source", "--command", "db/x.sql", "--", "echo", "select 1;"]).code, 0);
+    for spot in ["latest".to_owned(), format!("latest:{}", desk.at("source/deep").display())] {
+        let export = desk.command(&["ls", "--ncdu", &spot]).output().expect("runs");
+        assert!(export.status.success(), "{export:?}");
+        fs::write(desk.at("export"), &export.stdout).expect("written");
+        let mut ncdu = std::process::Command::new("ncdu");
+        ncdu.args(["-0", "-e", "-f", "export", "-o", "again"]).current_dir(desk.directory.path());
+        let Ok(read) = ncdu.output() else { return crate::support::daemon::skip("ncdu") };
+        assert!(read.status.success(), "{}", String::from_utf8_lossy(&read.stderr));
+        // What it understood is what it writes: as many names, and as many bytes of every file.
+        let again = fs::read(desk.at("again")).expect("written");
+        for field in ["\"name\":", "\"mtime\":", "\"notreg\":true", "\"hlnkc\":true"] {
+            let count = |text: &[u8]| memchr::memmem::find_iter(text, field).count();
+            assert_eq!(count(&again), count(&export.stdout), "{field} of {spot}");
+        }
+        // It leaves away what is zero.
+        let sizes = |text: &[u8]| {
+            let text = String::from_utf8_lossy(text).into_owned();
+            let sizes = text.split("\"asize\":").skip(1).filter_map(|rest| rest.split([',', '}']).next()?.parse().ok());
+            sizes.filter(|size| *size > 0).collect::<Vec<u64>>()
+        };
+        assert_eq!(sizes(&again), sizes(&export.stdout), "{spot}");
+        for part in [&b"\"name\":\"not utf-8 \xff\xfe\""[..], b"\"asize\":20000000,\"dsize\":8192"] {
+            let is_in = |text: &[u8]| memchr::memmem::find(text, part).is_some();
+            assert!(spot != "latest" || is_in(&again), "{}", String::from_utf8_lossy(&again));
+        }
+    }
+    assert_eq!(desk.run(&["ls", "--ncdu", "-l", "latest"]).code, 2);
+    assert_eq!(desk.run(&["ls", "--ncdu", "--json", "latest"]).code, 2);
+}

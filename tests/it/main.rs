@@ -13,6 +13,7 @@ mod damage_or_way;
 mod databases;
 mod decoders;
 mod domains;
+mod dump_target;
 mod environment;
 mod exit_codes;
 mod index;
