@@ -15,6 +15,7 @@ use crate::model::outcome::Ended;
 use crate::ops::restore::{Overwrite, PatternError, RestoreOptions, Selection, count_extras, remove_extras, restore};
 use crate::progress::Tally;
 use crate::store::OpenMode;
+use crate::target::choice::AttributeChoice;
 use crate::target::files::TargetOptions;
 
 /// Flags of `restore`.
@@ -53,10 +54,16 @@ pub struct Args {
     /// Read such patterns from a file (repeatable)
     #[arg(long, value_name = "FILE")]
     exclude_file: Vec<PathBuf>,
+    /// Restore only extended attributes that match, such as 'user.*' (repeatable)
+    #[arg(long, value_name = "PATTERN")]
+    include_xattr: Vec<String>,
+    /// Leave out extended attributes that match; the target keeps what it has of them (repeatable)
+    #[arg(long, value_name = "PATTERN")]
+    exclude_xattr: Vec<String>,
     /// When what is in the target is replaced
     #[arg(long, value_name = "WHEN", value_enum, default_value_t = When::IfChanged)]
     overwrite: When,
-    /// Remove what is in the target and not in the snapshot, after showing it
+    /// Remove what is in the target and not in the snapshot, after showing it; what --exclude names stays
     #[arg(long)]
     delete: bool,
     /// Do not ask before removing
@@ -127,6 +134,8 @@ pub async fn run(global: &GlobalArgs, args: Args) -> Fallible<Exit> {
         return restore_database::run(global, args.database, (&wanted, within), &args.filter).await;
     };
     let selection = selection?;
+    let attributes = AttributeChoice::new(&args.include_xattr, &args.exclude_xattr);
+    let attributes = attributes.map_err(|error| usage(error.to_string()))?;
     if args.delete && selection.has_includes() {
         return Err(usage("--delete does not go with --include: what it leaves out would be removed"));
     }
@@ -146,7 +155,7 @@ pub async fn run(global: &GlobalArgs, args: Args) -> Fallible<Exit> {
         only: None,
         overwrite: args.overwrite.into(),
         target: target.clone(),
-        target_options: TargetOptions { numeric_ids: args.numeric_ids, sparse: args.sparse },
+        target_options: TargetOptions { numeric_ids: args.numeric_ids, sparse: args.sparse, attributes },
         trust_times: args.trust_times,
         find_extras: args.delete,
         dry_run: args.dry_run,
@@ -158,6 +167,7 @@ pub async fn run(global: &GlobalArgs, args: Args) -> Fallible<Exit> {
     let mut removed = 0;
     if !report.extras.is_empty() {
         restore_report::show_extras(&report, args.dry_run, global.json);
+        restore_report::tell_of_excludes(global.json);
         let files = count_extras(&target, &report.extras)?;
         if !args.dry_run && (args.yes || restore_report::confirmed(&monitor, report.extras.len(), files).await?) {
             let tally = Tally::over(monitor.clone());

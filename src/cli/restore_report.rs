@@ -28,6 +28,16 @@ pub(super) fn show_extras(report: &RestoreReport, dry_run: bool, json: bool) {
     }
 }
 
+/// Says before anything is removed what a snapshot cannot tell.
+pub(super) fn tell_of_excludes(json: bool) {
+    if !json {
+        output::say(
+            "what a backup was told to exclude is not in its snapshot and may be among these: give its patterns to --exclude, \
+             and it stays",
+        );
+    }
+}
+
 /// Asks whether so many extras, with so many files in them, may go.
 pub(super) async fn confirmed(monitor: &ConsoleMonitor, extras: usize, files: u64) -> Fallible<bool> {
     let question = what_to_remove(extras as u64, files);

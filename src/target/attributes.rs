@@ -3,7 +3,8 @@
 //! A directory of the target may hand down access control lists, and a file that is kept may have attributes of its own:
 //! what the snapshot does not have is taken away, within the kinds that a backup keeps. The owner comes first, because
 //! changing it clears set-user-id and capabilities; where the owner cannot be set, those bits are left out, so that no
-//! program runs with the rights of somebody it never belonged to. What is right already is not touched.
+//! program runs with the rights of somebody it never belonged to. Nor does a file's group get what an access control list
+//! gave to others, where that list is not restored. What is right already is not touched.
 
 use std::io;
 use std::sync::atomic::Ordering;
@@ -21,6 +22,8 @@ use crate::model::path::display_bytes;
 use crate::model::time::Timestamp;
 use crate::target::files::FileTarget;
 
+/// The attribute that holds the access control list of a file.
+const ACCESS_LIST: &[u8] = b"system.posix_acl_access";
 const SET_USER_ID: u32 = 0o4000;
 const SET_GROUP_ID: u32 = 0o2000;
 
@@ -36,7 +39,7 @@ impl FileTarget {
         self.remove_foreign(subject, m, &mut problems);
         let mut mode_was_set = false;
         if now.file_type() != FileType::Symlink {
-            let mut mode = m.mode & 0o7777;
+            let mut mode = self.mode(subject, m);
             for (bit, has_it, what) in
                 [(SET_USER_ID, has_user, "set-user-id bit"), (SET_GROUP_ID, has_group, "set-group-id bit")]
             {
@@ -56,6 +59,22 @@ impl FileTarget {
             note(set_times(subject, m.mtime), "times", &mut problems);
         }
         problems
+    }
+
+    /// Returns the mode for what a handle is of. With an access control list the bits of the group are the most that
+    /// anybody named in it gets; before that list is there, the group gets no more than the list gives it. Setting the
+    /// list sets those bits.
+    fn mode(&self, subject: Subject<'_>, m: &Metadata) -> u32 {
+        let mode = m.mode & 0o7777;
+        let Some(list) = m.xattrs.get(ACCESS_LIST) else { return mode };
+        let is_there = || self.is_right(subject, ACCESS_LIST, list);
+        let group = group_in(list).filter(|_| !self.options.attributes.takes(ACCESS_LIST) || !is_there());
+        group.map_or(mode, |group| mode & !(0o070 & !(group << 3)))
+    }
+
+    fn is_right(&self, subject: Subject<'_>, name: &[u8], value: &[u8]) -> bool {
+        let name = std::ffi::CString::new(name);
+        name.is_ok_and(|name| subject.get(&name).is_ok_and(|now| now == value))
     }
 
     /// Sets user and group where they differ, the group alone where the user may not be set. Returns which are right.
@@ -92,7 +111,8 @@ impl FileTarget {
     /// Removes attributes that the snapshot does not have, of the kinds that give rights or belong to users.
     fn remove_foreign(&self, subject: Subject<'_>, m: &Metadata, problems: &mut Vec<String>) {
         let Ok(names) = subject.names() else { return };
-        for name in names.into_iter().filter(|name| is_restored(name.to_bytes())) {
+        let is_ours = |name: &[u8]| is_restored(name) && self.options.attributes.takes(name);
+        for name in names.into_iter().filter(|name| is_ours(name.to_bytes())) {
             if m.xattrs.contains_key(name.to_bytes()) {
                 continue;
             }
@@ -105,10 +125,8 @@ impl FileTarget {
 
     /// Sets attributes that differ. Setting the mode may have changed an access control list.
     fn set_xattrs(&self, subject: Subject<'_>, m: &Metadata, mode_was_set: bool, problems: &mut Vec<String>) {
-        for (name, value) in &m.xattrs {
-            let c_name = std::ffi::CString::new(name.as_slice());
-            let is_right = c_name.is_ok_and(|name| subject.get(&name).is_ok_and(|now| now == *value));
-            if is_right && !(mode_was_set && name == b"system.posix_acl_access") {
+        for (name, value) in m.xattrs.iter().filter(|(name, _)| self.options.attributes.takes(name)) {
+            if self.is_right(subject, name, value) && !(mode_was_set && name == ACCESS_LIST) {
                 continue;
             }
             if let Err(errno) = subject.set(name, value) {
@@ -116,6 +134,14 @@ impl FileTarget {
             }
         }
     }
+}
+
+/// Returns what an access control list, as the kernel keeps it, gives to the group of the file.
+fn group_in(list: &[u8]) -> Option<u32> {
+    const GROUP: [u8; 2] = [4, 0];
+    let entries = list.get(4..)?.chunks_exact(8);
+    let group = entries.into_iter().find(|entry| entry[..2] == GROUP)?;
+    Some(u32::from(group[2] & 7))
 }
 
 /// Tells whether an attribute is taken away where the snapshot lacks it. Labels of security modules are not: the system
@@ -171,5 +197,22 @@ pub(super) fn set_times(subject: Subject<'_>, mtime: Timestamp) -> Result<(), Er
                 answer => answer,
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_group_is_found_in_a_list() {
+        let list = |entries: &[(u16, u16)]| {
+            let entry =
+                |(tag, rights): &(u16, u16)| [&tag.to_le_bytes()[..], &rights.to_le_bytes(), &[255; 4]].concat();
+            [&2u32.to_le_bytes()[..], &entries.iter().flat_map(entry).collect::<Vec<u8>>()].concat()
+        };
+        assert_eq!(group_in(&list(&[(1, 7), (2, 7), (4, 4), (16, 7), (32, 0)])), Some(4));
+        assert_eq!(group_in(&list(&[(1, 7)])), None);
+        assert_eq!(group_in(&[2, 0]), None);
     }
 }

@@ -28,6 +28,7 @@ use crate::model::outcome::{Ended, Outcome};
 use crate::model::path::display_bytes;
 use crate::model::time::{Clock, Timestamp};
 use crate::target::attributes::{set_mode, set_times};
+use crate::target::choice::AttributeChoice;
 use crate::target::names::Names;
 use crate::target::partial::{IfTaken, is_full, is_what_was_made};
 use crate::target::temporary::{self, InUse};
@@ -38,12 +39,14 @@ const DIRECTORIES_KEPT: usize = 32;
 const CLOCK_STEP_NANOS: i64 = 20_000_000;
 
 /// How entries are put.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct TargetOptions {
     /// Restore owners by number and not by name.
     pub numeric_ids: bool,
     /// Leave runs of zeros out, so that they take no space.
     pub sparse: bool,
+    /// Which extended attributes are restored; the target keeps what it has of the others.
+    pub attributes: AttributeChoice,
 }
 
 /// Why an entry could not be put.

@@ -3,6 +3,7 @@
 //! Everything here blocks and is called from threads.
 
 mod attributes;
+pub mod choice;
 pub mod command;
 pub mod files;
 pub mod names;

@@ -10,6 +10,7 @@ use coffre::ops::restore::{RestoreOptions, Selection};
 use rustix::fs::{CWD, FileType, Mode, XattrFlags, mknodat};
 
 use crate::support::daemon::skip;
+use crate::support::desk::Desk;
 use crate::support::place::{Place, assert_same};
 use crate::support::tree::{describe, set_mtime};
 
@@ -155,4 +156,43 @@ async fn what_stands_below_a_file_is_refused_and_told() {
     let (_, problems) = place.restore(place.options(&forged)).await;
     assert!(problems.iter().any(|problem| problem.subject.ends_with("/b/c")), "{problems:?}");
     assert_eq!(fs::read_link(place.target().join("b")).expect("a link"), Path::new("/etc"));
+}
+
+#[test]
+fn attributes_are_chosen_by_patterns_and_a_list_that_is_left_out_gives_the_group_nothing() {
+    let desk = Desk::with_repository();
+    let file = desk.at("source/a.txt");
+    let set = |path: &Path, name: &str, value: &[u8]| rustix::fs::setxattr(path, name, value, XattrFlags::empty());
+    let listed = Command::new("setfacl").args(["-m", "g::r,u:4711:rwx"]).arg(&file).status();
+    if set(&file, "user.kept", b"new").is_err() || !listed.is_ok_and(|status| status.success()) {
+        return skip("a file system with attributes and access control lists");
+    }
+    set(&file, "user.other", b"new").expect("set");
+    assert_eq!(mode(&file), 0o674, "the list's mask stands in the place of the group");
+    desk.backup();
+    let spot = format!("latest:{}", desk.at("source").display());
+    let restored = |flags: &[&str]| {
+        let _ = fs::remove_dir_all(desk.at("out"));
+        fs::create_dir(desk.at("out")).expect("made");
+        fs::write(desk.at("out/a.txt"), "first file\n").expect("written");
+        for name in ["user.kept", "user.other", "user.foreign"] {
+            set(&desk.at("out/a.txt"), name, b"old").expect("set");
+        }
+        let run = desk.run(&[&["restore", &spot, "--target", "out"], flags].concat());
+        assert_eq!(run.code, 0, "{run:?}");
+        let found = describe(&desk.at("out")).remove(b"a.txt".as_slice()).expect("there");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let users = found.attributes.iter().filter(|(name, _)| name.starts_with(b"user."));
+        let users: Vec<String> = users.map(|(name, value)| format!("{}={}", text(&name[5..]), text(value))).collect();
+        (found.mode & 0o777, found.attributes.contains_key(b"system.posix_acl_access".as_slice()), users.join(" "))
+    };
+    assert_eq!(restored(&[]), (0o674, true, "kept=new other=new".into()));
+    let without_other = restored(&["--exclude-xattr", "user.o*"]);
+    assert_eq!(without_other, (0o674, true, "kept=new other=old".into()));
+    let without_lists = restored(&["--exclude-xattr", "system.posix_acl_*", "--exclude-xattr", "user.?????"]);
+    assert_eq!(without_lists, (0o644, false, "kept=new other=old".into()));
+    let only_kept = restored(&["--include-xattr", "user.k*"]);
+    assert_eq!(only_kept, (0o644, false, "foreign=old kept=new other=old".into()));
+    let none = desk.run(&["restore", &spot, "--target", "out", "--exclude-xattr", "user.["]);
+    assert!(none.code == 2 && none.err.contains("is not a pattern of attributes"), "{none:?}");
 }

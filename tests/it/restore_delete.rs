@@ -149,7 +149,9 @@ fn a_filled_directory_in_the_place_of_a_file_goes_only_with_delete() {
     assert!(precious("a.txt") && precious("other link"));
 
     let run = desk.run(&["restore", &spot, "--target", "out", "--delete", "--dry-run"]);
-    assert!(run.err.contains("not in the snapshot: a.txt\nnot in the snapshot: other link\n"), "{run:?}");
+    let told = "not in the snapshot: a.txt\nnot in the snapshot: other link\nwhat a backup was told to exclude is not in its \
+                snapshot and may be among these: give its patterns to --exclude, and it stays\n";
+    assert!(run.err.contains(told), "{run:?}");
     assert!(run.out.contains("2 entries would take the place of directories with something in them\n"), "{run:?}");
     assert!(precious("a.txt") && precious("other link"));
 
@@ -157,4 +159,23 @@ fn a_filled_directory_in_the_place_of_a_file_goes_only_with_delete() {
     assert_eq!(run.code, 0, "{run:?}");
     assert!(run.out.contains("2 extra entries removed\n"), "{run:?}");
     assert_eq!(crate::support::tree::describe(&desk.at("out")), crate::support::tree::describe(&desk.at("source")));
+}
+
+#[test]
+fn what_the_backup_excluded_is_told_before_it_would_go_and_stays_when_named() {
+    let desk = Desk::quick();
+    fs::create_dir(desk.at("source/cache")).expect("made");
+    fs::write(desk.at("source/cache/x"), "x").expect("written");
+    assert_eq!(desk.run(&["backup", "source", "--exclude", "cache/"]).code, 0);
+    let (source, spot) = (desk.at("source").display().to_string(), format!("latest:{}", desk.at("source").display()));
+    let restore = |flags: &[&str]| desk.run(&[&["restore", &spot, "--target", &source, "--delete"], flags].concat());
+    let run = restore(&["--dry-run"]);
+    assert!(
+        run.err.contains("not in the snapshot: cache\n") && run.err.contains("give its patterns to --exclude"),
+        "{run:?}"
+    );
+    let run = restore(&["--yes", "--exclude", "cache/"]);
+    assert!(run.code == 0 && !run.err.contains("--exclude") && desk.at("source/cache/x").exists(), "{run:?}");
+    let run = restore(&["--yes"]);
+    assert!(run.code == 0 && !desk.at("source/cache").exists(), "{run:?}");
 }

@@ -234,7 +234,7 @@ pub async fn restore(
     let reader = Arc::new(Reader::new(repository, index, options.memory_bytes, monitor.clone()));
     let target = match options.dry_run && !options.target.exists() {
         true => None,
-        false => Some(Arc::new(FileTarget::open(&options.target, options.target_options)?)),
+        false => Some(Arc::new(FileTarget::open(&options.target, options.target_options.clone())?)),
     };
     monitor.phase(if options.dry_run { "comparing" } else { "restoring" });
     if options.within.is_none() && options.selection.is_everything() {
