@@ -145,7 +145,7 @@ fn every_field_of_every_verb_is_documented_and_there() {
         ("coffre find", &["find", "sub"], 0, &["entry"]),
         ("coffre find", &["find", "nothing-of-this-name"], 1, &[]),
         ("coffre stats", &["stats"], 0, &["summary"]),
-        ("coffre stats", &["stats", "latest"], 0, &["summary"]),
+        ("coffre stats SNAPSHOT", &["stats", "latest"], 0, &["summary"]),
         ("coffre dump", &["dump", "latest", "--target", "dump.tar"], 0, &["summary"]),
         ("coffre verify", &["verify", "--read-data"], 0, &["summary"]),
         ("coffre restore", &["restore", &spot, "--target", "out", "--delete", "--yes"], 0, &["extra", "summary"]),
