@@ -30,6 +30,7 @@ pub mod crypto;
 pub mod database;
 #[doc = include_str!("design.md")]
 pub mod design {}
+pub mod engine;
 pub mod format;
 pub mod fs;
 pub mod model;

@@ -4,6 +4,7 @@
 //! never edited: a changed outcome is a changed format. `COFFRE_WRITE_VECTORS=1 cargo test vectors` makes files that are
 //! missing. `tests/tools/check-vectors` checks the same files with the independent reader in Python.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -620,7 +621,7 @@ fn nodes() -> Vec<Value> {
     let detail = StreamDetail {
         command: vec![b"pg_dump".to_vec(), b"shop".to_vec()],
         duration_ms: 1500,
-        facts: [("engine".to_owned(), "postgresql".to_owned())].into(),
+        facts: BTreeMap::from([("engine".to_owned(), "postgresql".to_owned())]).into(),
     };
     let content = |size, list| FileContent { size, chunks: list, holes: vec![] };
     let indirect = ChunkList::Indirect { root: ChunkId([8; 32]), depth: 2, chunks: 5000 };
@@ -716,7 +717,7 @@ fn describe(entry: &Entry) -> Value {
         EntryKind::Stream(_, detail) => (
             7,
             json!({ "command": detail.command.iter().map(|word| hex(word)).collect::<Vec<_>>(),
-                    "duration_ms": detail.duration_ms, "facts": detail.facts }),
+                    "duration_ms": detail.duration_ms, "facts": detail.facts.texts() }),
         ),
     };
     let content = entry.content().map(|content| {

@@ -7,46 +7,32 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::cli::engines::{DumpPlaces, EngineFlags, Written, or};
 use crate::cli::exit::usage;
 use crate::cli::failure::Fallible;
 use crate::cli::password;
-use crate::database::url::{DatabaseUrl, Engine};
-use crate::model::units::ByteSize;
+use crate::database::url::DatabaseUrl;
+use crate::engine::dump::DumpRequest;
+use crate::engine::place::{Place, Places};
+use crate::engine::{Engine, Engines};
 use crate::ops::backup::StreamOptions;
 use crate::process::environment;
 use crate::source::Source;
-use crate::source::mysql::MysqlSource;
-use crate::source::postgres::PostgresSource;
-use crate::source::sqlite::SqliteSource;
 
 /// Flags of `backup` about databases.
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Databases and streams")]
 pub struct DatabaseArgs {
-    /// Dump a PostgreSQL database: postgresql://USER@HOST:PORT/DATABASE, or env:NAME for a variable with the URL (repeatable)
-    #[arg(long, value_name = "URL")]
-    postgres: Vec<String>,
-    /// Dump a MariaDB or MySQL database: mysql://USER@HOST:PORT/DATABASE?option-file=FILE, or env:NAME (repeatable)
-    #[arg(long, value_name = "URL")]
-    mysql: Vec<String>,
-    /// Copy a SQLite database while it is in use, and check it (repeatable)
-    #[arg(long, value_name = "FILE")]
-    sqlite: Vec<PathBuf>,
+    #[command(flatten)]
+    places: DumpPlaces,
     /// Dump every database of the servers named, and their roles or users
     #[arg(long)]
     all_databases: bool,
     /// Streams to read at the same time
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=32))]
     jobs: u16,
-    /// With several jobs, dump PostgreSQL's tables of this size or more as streams of their own
-    #[arg(long, value_name = "SIZE", default_value = "1GiB")]
-    split_over: ByteSize,
-    /// Dump PostgreSQL as SQL instead of as an archive for pg_restore
-    #[arg(long)]
-    postgres_plain: bool,
-    /// Leave the passwords of PostgreSQL's roles out, for users who may not read them
-    #[arg(long)]
-    no_role_passwords: bool,
+    #[command(flatten)]
+    flags: EngineFlags,
     /// When a database or command fails, keep the others in a snapshot marked as incomplete
     #[arg(long)]
     keep_partial: bool,
@@ -64,47 +50,39 @@ pub struct DatabaseArgs {
 impl DatabaseArgs {
     /// Returns what is to be dumped.
     pub fn sources(&self) -> Fallible<Vec<Arc<dyn Source>>> {
-        if self.all_databases && self.postgres.is_empty() && self.mysql.is_empty() {
-            return Err(usage("--all-databases of which server? Give --postgres or --mysql"));
+        if self.all_databases && !self.names_a_server() {
+            let servers = Engines::default();
+            let servers = servers.iter().filter(|engine| matches!(engine.places(), Places::Urls(_)));
+            let flags: Vec<String> = servers.map(|engine| format!("--{}", engine.name())).collect();
+            return Err(usage(format!("--all-databases of which server? Give {}", or(&flags))));
         }
-        let urls = |texts: &[String], engine| -> Fallible<Vec<(DatabaseUrl, String)>> {
-            let urls = texts.iter().map(|text| url(text, engine)).collect::<Fallible<Vec<_>>>()?;
-            for url in &urls {
+        let mut sources = Vec::new();
+        for (engine, written) in self.places.iter() {
+            let places = written.iter().map(|written| place(written, engine)).collect::<Fallible<Vec<_>>>()?;
+            for url in places.iter().filter_map(Place::url) {
                 if url.database.is_none() && !self.all_databases {
                     return Err(usage(format!("{url} names no database; add one, or --all-databases")));
                 }
             }
-            let several = urls.iter().any(|url| url.host_label() != urls[0].host_label());
-            let directory = |url: &DatabaseUrl| match several {
-                true => format!("{}/{}", engine.name(), url.host_label().replace('/', "_")),
-                false => engine.name().to_owned(),
-            };
-            Ok(urls.into_iter().map(|url| (url.clone(), directory(&url))).collect())
-        };
-        let mut sources: Vec<Arc<dyn Source>> = Vec::new();
-        for (url, directory) in urls(&self.postgres, Engine::Postgres)? {
-            sources.push(Arc::new(PostgresSource {
-                url,
-                all_databases: self.all_databases,
-                plain: self.postgres_plain,
-                no_role_passwords: self.no_role_passwords,
-                split_over_bytes: (self.jobs > 1).then_some(self.split_over.0),
-                directory,
-            }));
-        }
-        for (url, directory) in urls(&self.mysql, Engine::Mysql)? {
-            sources.push(Arc::new(MysqlSource { url, all_databases: self.all_databases, directory }));
-        }
-        let spool = spool_directory(self.spool_dir.as_deref());
-        for file in &self.sqlite {
-            sources.push(Arc::new(SqliteSource { file: file.clone(), spool: spool.clone() }));
+            for place in &places {
+                let mut request = DumpRequest::new(place.clone(), directory(&**engine, place, &places));
+                request.all_databases = self.all_databases;
+                request.jobs = usize::from(self.jobs);
+                request.spool = spool_directory(self.spool_dir.as_deref());
+                request.flags = self.flags.0.clone();
+                sources.push(engine.source(request)?);
+            }
         }
         Ok(sources)
     }
 
+    fn names_a_server(&self) -> bool {
+        self.places.iter().any(|(_, written)| written.iter().any(|written| matches!(written, Written::Url(_))))
+    }
+
     /// Tells whether a server with roles or users is named, and they are not stored.
     pub fn lacks_globals(&self) -> bool {
-        !self.all_databases && (!self.postgres.is_empty() || !self.mysql.is_empty())
+        !self.all_databases && self.names_a_server()
     }
 
     /// Returns how streams are read.
@@ -118,14 +96,33 @@ impl DatabaseArgs {
     }
 }
 
+/// Returns the directory of the streams of a place: the engine's own, or one below it where there are several servers.
+fn directory(engine: &dyn Engine, place: &Place, all: &[Place]) -> String {
+    let label = |place: &Place| place.url().map(|url| url.host_label().to_owned());
+    match label(place) {
+        Some(host) if all.iter().any(|other| label(other) != label(&all[0])) => {
+            format!("{}/{}", engine.name(), host.replace('/', "_"))
+        }
+        _ => engine.name().to_owned(),
+    }
+}
+
 /// Returns the directory for spool files: the one given, the system's temporary one, or one on disk.
 pub fn spool_directory(given: Option<&Path>) -> PathBuf {
     let named = || std::env::var_os("TMPDIR").filter(|value| !value.is_empty()).map(PathBuf::from);
     given.map(Path::to_path_buf).or_else(named).unwrap_or_else(|| "/var/tmp".into())
 }
 
+/// Reads what was written after a flag that names a place.
+pub fn place(written: &Written, engine: &Arc<dyn Engine>) -> Fallible<Place> {
+    match written {
+        Written::Url(text) => Ok(Place::Url(url(text, &**engine)?)),
+        Written::File(file) => Ok(Place::File(file.clone())),
+    }
+}
+
 /// Reads a URL, or the variable that `env:NAME` names, and adds the password that a systemd credential has.
-pub fn url(text: &str, engine: Engine) -> Fallible<DatabaseUrl> {
+fn url(text: &str, engine: &dyn Engine) -> Fallible<DatabaseUrl> {
     let flag = format!("--{}", engine.name());
     let (written, is_argument) = match text.strip_prefix("env:") {
         None => (text.to_owned(), true),
@@ -136,18 +133,16 @@ pub fn url(text: &str, engine: Engine) -> Fallible<DatabaseUrl> {
         }
     };
     // What cannot be read may hold a password: it is not shown.
-    let url: DatabaseUrl = written.parse().map_err(|error| usage(format!("{flag}: {error}")))?;
-    if url.engine != engine {
+    let engines = Engines::default();
+    let (found, url) = engines.parse_url(&written).map_err(|error| usage(format!("{flag}: {error}")))?;
+    if found.name() != engine.name() {
         return Err(usage(format!("{flag} {url}: this is a URL of another kind of server")));
     }
     if url.password().is_some() && is_argument {
         return Err(usage(format!(
             "{flag} {url}: every user of this machine can read a password on the command line; put the URL into a variable \
              and write {flag} env:NAME, or use {}",
-            match engine {
-                Engine::Postgres => "PGPASSFILE",
-                Engine::Mysql => "?option-file=FILE",
-            }
+            engine.words().server.as_ref().map_or("another way", |words| words.password)
         )));
     }
     if url.password().is_some() {

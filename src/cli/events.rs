@@ -373,7 +373,7 @@ pub struct DatabasePlan<'a> {
 pub struct RestoredDatabase<'a> {
     pub bytes: u64,
     pub changes: &'a [String],
-    pub drop_replaced: Option<String>,
+    pub drop_replaced: Option<&'a str>,
     pub failed_statements: u64,
     pub name: &'a str,
     pub not_carried: &'a [String],

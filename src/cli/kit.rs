@@ -13,6 +13,7 @@ use crate::cli::{events, output, password};
 use crate::crypto::digest::sha256;
 use crate::crypto::secret::Passphrase;
 use crate::crypto::slot::check_recovery_identity;
+use crate::engine::Engines;
 use crate::model::time::{Clock, Timestamp};
 use crate::ops::holdings::{Holding, holdings};
 use crate::ops::open_reader;
@@ -142,7 +143,7 @@ async fn look(
     let repository = Arc::new(Repository::open(store, secret, global.cache_dir.as_deref()).await?);
     let reader = open_reader(repository.clone(), global.memory_bytes()?, monitor.clone()).await?;
     monitor.phase("reading snapshots");
-    let held = holdings(&repository, &reader).await?;
+    let held = holdings(&repository, &reader, &Engines::default()).await?;
     Ok((repository, held))
 }
 

@@ -5,7 +5,9 @@ use std::fmt::Write as _;
 
 use crate::cli::page::continued;
 use crate::cli::recovery_kit::{Kit, SHOWN};
-use crate::database::{Format, fact};
+use crate::engine::plan::StreamKind;
+use crate::engine::{Engines, ServerWords, Words};
+use crate::model::facts::fact;
 use crate::model::path::display_bytes;
 use crate::ops::holdings::{HeldStream, Holding};
 
@@ -104,7 +106,7 @@ fn trees(text: &mut String, holding: &Holding, choice: &str) {
 
 /// The streams of one engine.
 #[derive(Default)]
-struct Engine<'a> {
+struct Dumped<'a> {
     databases: BTreeMap<String, &'a HeldStream>,
     globals: bool,
     servers: BTreeSet<String>,
@@ -112,38 +114,35 @@ struct Engine<'a> {
 }
 
 fn databases(text: &mut String, holding: &Holding, choice: &str) {
-    let mut engines: BTreeMap<&str, Engine<'_>> = BTreeMap::new();
+    let engines = Engines::default();
+    let mut dumped: BTreeMap<&str, (&Words, Dumped<'_>)> = BTreeMap::new();
     for stream in &holding.streams {
-        let fact = |name: &str| stream.facts.get(name).cloned();
-        let (Some(name), Some(format)) = (stream.facts.get(fact::ENGINE), fact(fact::FORMAT)) else { continue };
-        let engine = engines.entry(name.as_str()).or_default();
-        engine.servers.extend(fact(fact::SERVER_VERSION));
-        engine.clients.extend(fact(fact::CLIENT_VERSION));
-        match Format::from_name(&format) {
-            Some(Format::PostgresGlobals | Format::MysqlUsers) => engine.globals = true,
-            // The main stream, not those of single tables.
-            Some(_) if !stream.facts.contains_key(fact::TABLE) => {
-                let database = fact(fact::DATABASE).or_else(|| fact(fact::FILE)).unwrap_or_default();
-                engine.databases.insert(database, stream);
+        let facts = &stream.facts;
+        let Some(engine) = engines.of(facts) else { continue };
+        let (_, of_engine) = dumped.entry(engine.name()).or_insert_with(|| (engine.words(), Dumped::default()));
+        of_engine.servers.extend(facts.get(fact::SERVER_VERSION));
+        of_engine.clients.extend(facts.get(fact::CLIENT_VERSION));
+        match engine.kind(facts) {
+            Some(StreamKind::Globals) => of_engine.globals = true,
+            Some(StreamKind::Database) => {
+                let database = facts.get(fact::DATABASE).or_else(|| facts.get(fact::FILE)).unwrap_or_default();
+                of_engine.databases.insert(database, stream);
             }
-            _ => {}
+            Some(StreamKind::Table) | None => {}
         }
     }
-    for (name, engine) in engines {
-        match name {
-            "sqlite" => sqlite(text, &engine, choice),
-            _ => server(text, name, &engine, choice),
+    for (name, (words, of_engine)) in dumped {
+        match &words.server {
+            Some(words_of_server) => server(text, name, words.label, words_of_server, &of_engine, choice),
+            None => files(text, name, words.label, &of_engine, choice),
         }
     }
 }
 
-fn server(text: &mut String, name: &str, engine: &Engine<'_>, choice: &str) {
-    let (label, package, url, people) = match name {
-        "postgres" => ("PostgreSQL", "postgresql-client", "postgresql://postgres@localhost/", "roles"),
-        _ => ("MariaDB or MySQL", "mariadb-client", "mysql://root@localhost/", "users"),
-    };
+fn server(text: &mut String, name: &str, label: &str, words: &ServerWords, engine: &Dumped<'_>, choice: &str) {
+    let ServerWords { example, package, people, .. } = words;
     let list = |versions: &BTreeSet<String>| versions.iter().cloned().collect::<Vec<_>>().join(", ");
-    let into = format!("coffre restore latest{choice} --into-{name} {url}");
+    let into = format!("coffre restore latest{choice} --into-{name} {example}");
     let _ = writeln!(text, "   {label}: a server, and the client programs (package {package}) of the same");
     let _ = writeln!(text, "   version or newer.\n   It was dumped from {}", list(&engine.servers));
     if !engine.clients.is_empty() {
@@ -180,19 +179,19 @@ fn server(text: &mut String, name: &str, engine: &Engine<'_>, choice: &str) {
     let _ = writeln!(text, "   Passwords: `coffre help environment`.\n");
 }
 
-fn sqlite(text: &mut String, engine: &Engine<'_>, choice: &str) {
-    text.push_str("   SQLite, into the directory where you are:\n\n");
+fn files(text: &mut String, name: &str, label: &str, engine: &Dumped<'_>, choice: &str) {
+    let _ = writeln!(text, "   {label}, into the directory where you are:\n");
     for (file, stream) in engine.databases.iter().take(COMMANDS_EACH) {
-        let name = file.rsplit('/').next().unwrap_or_default();
-        let from = shell(&format!("latest:{}", stream.path));
-        command(text, &format!("coffre restore {from}{choice} --into-sqlite {}", shell(&format!("restored-{name}"))));
+        let file_name = file.rsplit('/').next().unwrap_or_default();
+        let (from, to) = (shell(&format!("latest:{}", stream.path)), shell(&format!("restored-{file_name}")));
+        command(text, &format!("coffre restore {from}{choice} --into-{name} {to}"));
     }
     text.push('\n');
 }
 
 fn streams(text: &mut String, holding: &Holding, choice: &str) {
-    let plain: Vec<&HeldStream> =
-        holding.streams.iter().filter(|stream| !stream.facts.contains_key(fact::ENGINE)).collect();
+    let engines = Engines::default();
+    let plain: Vec<&HeldStream> = holding.streams.iter().filter(|stream| engines.of(&stream.facts).is_none()).collect();
     for stream in plain.iter().take(COMMANDS_EACH) {
         let path = stream.path.to_string();
         let name = path.rsplit('/').next().unwrap_or_default();

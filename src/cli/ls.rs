@@ -1,5 +1,7 @@
 //! `coffre ls`
 
+use std::collections::BTreeMap;
+
 use crate::cli::connect::GlobalArgs;
 use crate::cli::events;
 use crate::cli::exit::{Exit, usage};
@@ -8,8 +10,9 @@ use crate::cli::lines::Lines;
 use crate::cli::ncdu::Export;
 use crate::cli::output;
 use crate::cli::select::{self, FilterArgs};
-use crate::database::fact_to_json;
+use crate::engine::Engines;
 use crate::model::entry::{Entry, EntryKind};
+use crate::model::facts::StreamFacts;
 use crate::model::outcome::Ended;
 use crate::model::path::display_bytes;
 use crate::model::units::ByteSize;
@@ -167,10 +170,9 @@ pub fn event(entry: &Entry) -> events::Entry {
         EntryKind::Stream(_, detail) => Some(detail),
         _ => None,
     };
-    let fact = |(name, value): (&String, &String)| (name.clone(), fact_to_json(name, value));
     events::Entry {
         command: detail.map(|detail| detail.command.iter().map(text).collect()),
-        facts: detail.map(|detail| detail.facts.iter().map(fact).collect()),
+        facts: detail.map(|detail| facts(&detail.facts)),
         gid: m.gid,
         group: m.group.as_ref().map(text),
         kind: output::kind_name(entry),
@@ -186,4 +188,14 @@ pub fn event(entry: &Entry) -> events::Entry {
         uid: m.uid,
         user: m.user.as_ref().map(text),
     }
+}
+
+/// Returns facts as JSON: those that are numbers as numbers, the others as text.
+fn facts(facts: &StreamFacts) -> BTreeMap<String, serde_json::Value> {
+    let engines = Engines::default();
+    let value = |(name, text): (&String, &String)| {
+        let number = text.parse::<u64>().ok().filter(|_| engines.is_number(facts, name));
+        (name.clone(), number.map_or_else(|| text.as_str().into(), Into::into))
+    };
+    facts.texts().iter().map(value).collect()
 }

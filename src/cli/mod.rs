@@ -19,6 +19,7 @@ mod connect;
 mod databases;
 mod diff;
 mod dump;
+mod engines;
 mod events;
 mod exit;
 mod failure;

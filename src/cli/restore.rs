@@ -4,6 +4,7 @@ use std::io::IsTerminal;
 use std::path::PathBuf;
 
 use crate::cli::connect::GlobalArgs;
+use crate::cli::engines::{self, or};
 use crate::cli::exit::{Exit, usage};
 use crate::cli::failure::Fallible;
 use crate::cli::output;
@@ -126,10 +127,8 @@ pub async fn run(global: &GlobalArgs, args: Args) -> Fallible<Exit> {
     let selection = args.selection();
     let Some(target) = args.target else {
         if !args.database.names_a_target() {
-            return Err(usage(
-                "where to? Name a directory with --target DIR, or a database with --into-postgres URL, --into-mysql URL or \
-                 --into-sqlite FILE",
-            ));
+            let flags = or(&engines::into_flags());
+            return Err(usage(format!("where to? Name a directory with --target DIR, or a database with {flags}")));
         }
         return restore_database::run(global, args.database, (&wanted, within), &args.filter).await;
     };

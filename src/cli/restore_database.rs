@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::cli::connect::GlobalArgs;
 use crate::cli::databases;
+use crate::cli::engines::{IntoPlace, into_flags, or};
 use crate::cli::exit::{Exit, usage};
 use crate::cli::failure::{Context, Fallible};
 use crate::cli::progress::ConsoleMonitor;
@@ -13,15 +14,14 @@ use crate::cli::select::{self, FilterArgs};
 use crate::cli::signals::cancel_on_signals;
 use crate::cli::table::{self, Column};
 use crate::cli::{events, output, question, report};
-use crate::database::postgres::MAINTENANCE;
-use crate::database::url::Engine;
+use crate::model::facts::fact;
 use crate::model::outcome::Ended;
 use crate::model::path::EntryPath;
 use crate::model::units::ByteSize;
 use crate::ops::open_reader;
 use crate::ops::restore_database::{
-    Choice, DatabasePlan, DatabaseTarget, Plan, RestoreDatabaseError, RestoreDatabaseOptions, RestoreDatabaseReport,
-    RestoredDatabase, apply, plan,
+    Choice, DatabasePlan, DatabaseTarget, Plan, Replaced, RestoreDatabaseError, RestoreDatabaseOptions,
+    RestoreDatabaseReport, RestoredDatabase, apply, plan,
 };
 use crate::progress::{Monitor, chain};
 use crate::store::OpenMode;
@@ -30,15 +30,8 @@ use crate::store::OpenMode;
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Into a database server")]
 pub struct IntoDatabaseArgs {
-    /// Restore PostgreSQL databases into this server; a database in the URL is the name the restored one gets
-    #[arg(long, value_name = "URL", conflicts_with_all = FILE_FLAGS)]
-    into_postgres: Option<String>,
-    /// Restore MariaDB or MySQL databases into this server
-    #[arg(long, value_name = "URL", conflicts_with = "into_postgres", conflicts_with_all = FILE_FLAGS)]
-    into_mysql: Option<String>,
-    /// Restore a SQLite database into this file
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["into_postgres", "into_mysql"], conflicts_with_all = FILE_FLAGS)]
-    into_sqlite: Option<PathBuf>,
+    #[command(flatten)]
+    into: IntoPlace,
     /// Restore this database, under another name if one is given (repeatable) [default: the only one there is]
     #[arg(long, value_name = "OLD[=NEW]", conflicts_with_all = ["globals", "all_databases"])]
     database: Vec<String>,
@@ -74,28 +67,10 @@ pub struct IntoDatabaseArgs {
     spool_dir: Option<PathBuf>,
 }
 
-/// Flags that only mean something for files.
-const FILE_FLAGS: [&str; 14] = [
-    "target",
-    "include",
-    "exclude",
-    "delete",
-    "yes",
-    "dry_run",
-    "numeric_ids",
-    "sparse",
-    "trust_times",
-    "iinclude",
-    "include_file",
-    "iexclude",
-    "exclude_file",
-    "overwrite",
-];
-
 impl IntoDatabaseArgs {
     /// Tells whether a database is named to restore into.
     pub fn names_a_target(&self) -> bool {
-        self.into_postgres.is_some() || self.into_mysql.is_some() || self.into_sqlite.is_some()
+        self.into.0.is_some()
     }
 }
 
@@ -105,28 +80,21 @@ pub async fn run(
     (wanted, within): (&str, Option<EntryPath>),
     filter: &FilterArgs,
 ) -> Fallible<Exit> {
-    let target = match (&args.into_postgres, &args.into_mysql, &args.into_sqlite) {
-        (Some(url), ..) => DatabaseTarget::Postgres(databases::url(url, Engine::Postgres)?),
-        (_, Some(url), _) => DatabaseTarget::Mysql(databases::url(url, Engine::Mysql)?),
-        (_, _, Some(file)) => DatabaseTarget::Sqlite(file.clone()),
-        _ => return Err(usage("where to? Give --target, --into-postgres, --into-mysql or --into-sqlite")),
+    let Some((engine, written)) = &args.into.0 else {
+        return Err(usage(format!("where to? Give --target DIR, or {}", or(&into_flags()))));
     };
+    let target = DatabaseTarget { engine: engine.clone(), place: databases::place(written, engine)? };
     if args.database.iter().any(|text| text.starts_with('=') || text.ends_with('=') || text.is_empty()) {
         return Err(usage("--database wants a name, or OLD=NEW"));
     }
     let choice = choice(&args);
-    match &target {
-        // Connecting through it is what they mean.
-        DatabaseTarget::Postgres(url) if url.database.as_deref() == Some(MAINTENANCE) => {}
-        DatabaseTarget::Postgres(url) | DatabaseTarget::Mysql(url) if choice != Choice::Only => {
-            if let Some(name) = &url.database {
-                return Err(usage(format!(
-                    "{url}: a database in the URL is the name for the only one that is restored; leave {name} away, or write \
-                     --database OLD={name}"
-                )));
-            }
-        }
-        _ => {}
+    if let (Some(name), Some(url)) = (target.new_name(), target.place.url())
+        && choice != Choice::Only
+    {
+        return Err(usage(format!(
+            "{url}: a database in the URL is the name for the only one that is restored; leave {name} away, or write \
+             --database OLD={name}"
+        )));
     }
     let monitor = global.monitor();
     let cancel = cancel_on_signals(&monitor)?;
@@ -224,7 +192,7 @@ fn show<'a>(plan: &'a Plan, json: bool) {
         let planned = |database: &'a DatabasePlan| events::PlannedDatabase {
             bytes: database.stream_bytes(),
             connections: database.connections,
-            dumped_from: database.fact(crate::database::fact::SERVER_VERSION),
+            dumped_from: database.text(fact::SERVER_VERSION),
             exists: database.exists,
             name: &database.name,
             source: &database.source,
@@ -258,7 +226,7 @@ fn show<'a>(plan: &'a Plan, json: bool) {
             format!("{}{exists}", database.name),
             ByteSize(database.stream_bytes()).to_string(),
             database.streams.len().to_string(),
-            database.fact(crate::database::fact::SERVER_VERSION).unwrap_or("-").to_owned(),
+            database.text(fact::SERVER_VERSION).unwrap_or("-").to_owned(),
         ]
     };
     table::print(&COLUMNS, &plan.databases.iter().map(row).collect::<Vec<_>>());
@@ -279,11 +247,11 @@ fn summary<'a>(report: &'a RestoreDatabaseReport, elapsed: Duration) -> events::
         events::RestoredDatabase {
             bytes: *bytes,
             changes,
-            drop_replaced: database.drop_replaced(),
+            drop_replaced: replaced.as_ref().map(|replaced| replaced.drop.as_str()),
             failed_statements: *failed_statements,
             name,
             not_carried,
-            replaced: replaced.as_deref(),
+            replaced: replaced.as_ref().map(|replaced| replaced.name.as_str()),
             uses_original,
         }
     };
@@ -313,9 +281,8 @@ fn print_summary(report: &RestoreDatabaseReport, elapsed: Duration) {
             }
         }
         output::line(&format!("{} restored, {} of dump{amiss}", database.name, ByteSize(database.bytes)));
-        if let Some(replaced) = &database.replaced {
-            let drop = database.drop_replaced().unwrap_or_default();
-            output::line(&format!("  what was there before is called {replaced} now; when it is not needed: {drop}"));
+        if let Some(Replaced { name, drop }) = &database.replaced {
+            output::line(&format!("  what was there before is called {name} now; when it is not needed: {drop}"));
         }
     }
     report.failed.iter().for_each(|(name, _)| output::line(&format!("{name} NOT RESTORED, see below")));

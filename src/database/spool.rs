@@ -9,8 +9,9 @@ use std::time::Duration;
 use rustix::fs::{FlockOperation, flock};
 
 use crate::database::DatabaseError;
-use crate::database::sqlite::beside;
 
+/// Endings of the files that SQLite makes beside one.
+const BESIDE: [&str; 3] = ["-wal", "-shm", "-journal"];
 /// How names of spool files begin.
 const PREFIX: &str = "coffre-spool-";
 /// A spool file that nobody holds is left over when it is older than this.
@@ -78,6 +79,16 @@ impl Drop for SpoolFile {
     fn drop(&mut self) {
         remove(&self.path);
     }
+}
+
+/// Returns the files that SQLite would take for a part of the database in `file`, if they are there.
+pub fn beside(file: &Path) -> impl Iterator<Item = PathBuf> {
+    let name = |ending| {
+        let mut name = file.as_os_str().to_owned();
+        name.push(ending);
+        PathBuf::from(name)
+    };
+    BESIDE.map(name).into_iter().filter(|path| path.symlink_metadata().is_ok())
 }
 
 /// Removes a spool file. It may have been removed while it was open; SQLite leaves others when it could only read.

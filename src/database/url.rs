@@ -4,37 +4,28 @@
 //! lists of hosts, sockets (`%2Frun%2Fpostgresql`) and services included.
 
 use std::fmt;
-use std::str::FromStr;
 
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use zeroize::Zeroizing;
 
 use crate::model::outcome::{Ended, Outcome};
 
-/// A kind of database server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Engine {
-    /// PostgreSQL.
-    Postgres,
-    /// MariaDB or MySQL.
-    Mysql,
-}
-
-impl Engine {
-    /// Returns its name, as facts and the names of streams have it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Engine::Postgres => "postgres",
-            Engine::Mysql => "mysql",
-        }
-    }
+/// What the URLs of an engine look like.
+#[derive(Debug, PartialEq, Eq)]
+pub struct UrlKind {
+    /// The engine's name, as facts and the names of streams have it.
+    pub engine: &'static str,
+    /// How its URLs may begin; the first is the one that messages name.
+    pub schemes: &'static [&'static str],
+    /// The parameter that names the database as well, if there is one.
+    pub database_parameter: Option<&'static str>,
 }
 
 /// A server, and perhaps a database on it. It may hold a password, which it never shows.
 #[derive(Clone, PartialEq, Eq)]
 pub struct DatabaseUrl {
-    /// The kind of server.
-    pub engine: Engine,
+    /// What its URLs look like.
+    pub kind: &'static UrlKind,
     /// The database, decoded.
     pub database: Option<String>,
     scheme: String,
@@ -51,8 +42,11 @@ pub struct DatabaseUrl {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UrlError {
     /// It does not begin as one.
-    #[error("a database URL begins with postgresql:// or mysql://")]
-    Scheme,
+    #[error("a database URL begins with {}", begin_with(known))]
+    Scheme {
+        /// How it could begin.
+        known: Vec<&'static str>,
+    },
     /// A part is not percent-encoded UTF-8.
     #[error("the {0} in the database URL is not percent-encoded UTF-8")]
     Encoding(&'static str),
@@ -67,16 +61,22 @@ impl Ended for UrlError {
     }
 }
 
-impl FromStr for DatabaseUrl {
-    type Err = UrlError;
+/// Writes how URLs can begin.
+fn begin_with(schemes: &[&str]) -> String {
+    schemes.iter().map(|scheme| format!("{scheme}://")).collect::<Vec<_>>().join(" or ")
+}
 
-    fn from_str(text: &str) -> Result<Self, UrlError> {
-        let (scheme, rest) = text.split_once("://").ok_or(UrlError::Scheme)?;
-        let engine = match scheme {
-            "postgres" | "postgresql" => Engine::Postgres,
-            "mysql" | "mariadb" => Engine::Mysql,
-            _ => return Err(UrlError::Scheme),
-        };
+impl DatabaseUrl {
+    /// Reads a URL of this kind.
+    ///
+    /// # Errors
+    /// [`UrlError`], which never shows what was written: that may hold a password.
+    pub fn parse(text: &str, kind: &'static UrlKind) -> Result<Self, UrlError> {
+        let of_another = || UrlError::Scheme { known: kind.schemes.first().copied().into_iter().collect() };
+        let (scheme, rest) = text.split_once("://").ok_or_else(of_another)?;
+        if !kind.schemes.contains(&scheme) {
+            return Err(of_another());
+        }
         let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
         // A password may hold a slash that nobody encoded, a database name an @: the login has a colon before any slash.
         let is_login =
@@ -98,12 +98,12 @@ impl FromStr for DatabaseUrl {
             let (name, value) = pair.split_once('=').ok_or_else(|| UrlError::Parameter(pair.to_owned()))?;
             match name {
                 "password" => password = Some(secret(value)?),
-                "dbname" if engine == Engine::Postgres => database = decoded(value, "database")?,
+                name if kind.database_parameter == Some(name) => database = decoded(value, "database")?,
                 _ => parameters.push((name.to_owned(), value.to_owned())),
             }
         }
         Ok(Self {
-            engine,
+            kind,
             scheme: scheme.to_owned(),
             user: user.filter(|user| !user.is_empty()).map(str::to_owned),
             password: password.filter(|password| !password.is_empty()),
@@ -112,9 +112,7 @@ impl FromStr for DatabaseUrl {
             parameters,
         })
     }
-}
 
-impl DatabaseUrl {
     /// Returns the password, if the URL has one.
     pub fn password(&self) -> Option<&str> {
         self.password.as_deref().map(String::as_str)
@@ -145,6 +143,14 @@ impl DatabaseUrl {
         (decoded(host, "host").ok().filter(|host| !host.is_empty()), port)
     }
 
+    /// Tells whether the server is on this machine, so that its directories are ours.
+    pub fn is_local(&self) -> bool {
+        match self.host_and_port().0 {
+            None => true,
+            Some(host) => host == "localhost" || host == "::1" || host.starts_with("127.") || host.starts_with('/'),
+        }
+    }
+
     /// Returns the parameters, decoded.
     pub fn parameters(&self) -> impl Iterator<Item = (&str, String)> {
         self.parameters.iter().map(|(name, value)| (name.as_str(), decoded(value, "parameter").unwrap_or_default()))
@@ -173,7 +179,7 @@ impl DatabaseUrl {
     /// databases.
     pub fn source_name(&self, all_databases: bool) -> String {
         let database = self.database.as_deref().filter(|_| !all_databases).unwrap_or("*");
-        format!("{}://{}/{database}", self.engine.name(), self.host_label())
+        format!("{}://{}/{database}", self.kind.engine, self.host_label())
     }
 }
 
@@ -199,8 +205,16 @@ fn decoded(text: &str, what: &'static str) -> Result<String, UrlError> {
 mod tests {
     use super::*;
 
+    const POSTGRES: UrlKind =
+        UrlKind { engine: "postgres", schemes: &["postgresql", "postgres"], database_parameter: Some("dbname") };
+    const MYSQL: UrlKind = UrlKind { engine: "mysql", schemes: &["mysql", "mariadb"], database_parameter: None };
+
+    fn parse(text: &str) -> Result<DatabaseUrl, UrlError> {
+        DatabaseUrl::parse(text, if text.starts_with("postgres") { &POSTGRES } else { &MYSQL })
+    }
+
     fn url(text: &str) -> DatabaseUrl {
-        text.parse().expect("a database URL")
+        parse(text).expect("a database URL")
     }
 
     #[test]
@@ -238,9 +252,24 @@ mod tests {
 
     #[test]
     fn what_is_no_database_url_is_refused() {
-        assert_eq!("http://h/db".parse::<DatabaseUrl>(), Err(UrlError::Scheme));
-        assert_eq!("shop".parse::<DatabaseUrl>(), Err(UrlError::Scheme));
-        assert!(matches!("mysql://h/%ff".parse::<DatabaseUrl>(), Err(UrlError::Encoding("database"))));
-        assert!(matches!("mysql://h/x?ssl".parse::<DatabaseUrl>(), Err(UrlError::Parameter(_))));
+        for other in ["http://h/db", "shop"] {
+            assert_eq!(parse(other), Err(UrlError::Scheme { known: vec!["mysql"] }));
+            assert_eq!(parse(other).expect_err("no scheme of ours").to_string(), "a database URL begins with mysql://");
+        }
+        assert!(matches!(parse("mysql://h/%ff"), Err(UrlError::Encoding("database"))));
+        assert!(matches!(parse("mysql://h/x?ssl"), Err(UrlError::Parameter(_))));
+    }
+
+    #[test]
+    fn a_parameter_names_the_database_only_where_clients_understand_it() {
+        assert_eq!(url("postgresql://h/?dbname=shop").database.as_deref(), Some("shop"));
+        assert_eq!(url("mysql://h/?dbname=shop").database, None);
+    }
+
+    #[test]
+    fn a_server_elsewhere_has_other_disks() {
+        let local = |text: &str| url(text).is_local();
+        assert!(local("mysql:///x") && local("postgresql://%2Frun%2Fpostgresql/x") && local("mysql://u@127.0.0.1:1/x"));
+        assert!(!local("postgresql://db1/x"));
     }
 }

@@ -4,6 +4,8 @@
 //! what is below it. Chunk lists of large files are built the same way. Nodes are chunks like any other; where they are
 //! cut is `repository::tree`'s business and does not matter to a reader.
 
+use std::collections::BTreeMap;
+
 use minicbor::{Decoder, Encoder};
 
 use crate::format::wire::{Cursor, EncodeResult, read_array, read_bytes, read_map};
@@ -348,8 +350,8 @@ fn write_record(entry: &Entry, e: &mut Encoder<&mut Vec<u8>>) -> EncodeResult {
     if let Some(detail) = detail {
         e.u8(21)?.map(3)?.u8(0)?.array(detail.command.len() as u64)?;
         detail.command.iter().try_for_each(|word| e.bytes(word).map(|_| ()))?;
-        e.u8(1)?.u64(detail.duration_ms)?.u8(2)?.map(detail.facts.len() as u64)?;
-        detail.facts.iter().try_for_each(|(name, value)| e.str(name)?.str(value).map(|_| ()))?;
+        e.u8(1)?.u64(detail.duration_ms)?.u8(2)?.map(detail.facts.texts().len() as u64)?;
+        detail.facts.texts().iter().try_for_each(|(name, value)| e.str(name)?.str(value).map(|_| ()))?;
     }
     Ok(())
 }
@@ -462,10 +464,12 @@ fn read_detail(d: &mut Decoder<'_>) -> Result<StreamDetail, minicbor::decode::Er
             0 => detail.command = read_array(d, |d| d.bytes().map(<[u8]>::to_vec))?,
             1 => detail.duration_ms = d.u64()?,
             2 => {
+                let mut texts = BTreeMap::new();
                 for _ in 0..d.map()?.unwrap_or(0) {
                     let name = d.str()?.to_owned();
-                    detail.facts.insert(name, d.str()?.to_owned());
+                    texts.insert(name, d.str()?.to_owned());
                 }
+                detail.facts = texts.into();
             }
             _ => d.skip()?,
         }
@@ -475,8 +479,6 @@ fn read_detail(d: &mut Decoder<'_>) -> Result<StreamDetail, minicbor::decode::Er
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
     use crate::model::time::Timestamp;
 
@@ -503,7 +505,7 @@ mod tests {
         let detail = StreamDetail {
             command: vec![b"pg_dump".to_vec()],
             duration_ms: 12,
-            facts: BTreeMap::from([("engine".into(), "postgresql".into())]),
+            facts: BTreeMap::from([("engine".into(), "postgresql".into())]).into(),
         };
         let entries = vec![
             entry("a", EntryKind::Directory),

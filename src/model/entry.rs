@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::hash::{Hash, Hasher};
 
+use crate::model::facts::StreamFacts;
 use crate::model::id::ChunkId;
 use crate::model::path::EntryPath;
 use crate::model::time::Timestamp;
@@ -130,7 +131,7 @@ pub struct StreamDetail {
     /// How long it ran, in milliseconds.
     pub duration_ms: u64,
     /// Facts for people and programs, such as engine and version, by name.
-    pub facts: BTreeMap<String, String>,
+    pub facts: StreamFacts,
 }
 
 impl Entry {

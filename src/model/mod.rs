@@ -4,6 +4,7 @@
 //! [`crate::format`].
 
 pub mod entry;
+pub mod facts;
 pub mod id;
 pub mod key;
 pub mod outcome;

@@ -5,15 +5,14 @@ use std::sync::Arc;
 
 use futures::stream::StreamExt;
 
+use crate::engine::{Engine, Engines};
 use crate::model::entry::EntryKind;
+use crate::model::facts::StreamFacts;
 use crate::model::path::EntryPath;
 use crate::model::snapshot::Snapshot;
 use crate::ops::LookError;
 use crate::repository::Repository;
 use crate::repository::reader::Reader;
-
-/// The engines of databases; streams of each are below a directory of this name.
-const ENGINES: [&str; 3] = ["postgres", "mysql", "sqlite"];
 
 /// The newest whole snapshot of a host and job, or of a host and sources where no job was named.
 #[derive(Debug, Clone)]
@@ -34,14 +33,18 @@ pub struct HeldStream {
     /// Its length.
     pub bytes: u64,
     /// What was kept about it.
-    pub facts: BTreeMap<String, String>,
+    pub facts: StreamFacts,
 }
 
 /// Lists them, the newest first. Reads every manifest and those parts of trees that hold streams, no contents.
 ///
 /// # Errors
 /// [`LookError`] when snapshots, index or trees cannot be read.
-pub async fn holdings(repository: &Arc<Repository>, reader: &Arc<Reader>) -> Result<Vec<Holding>, LookError> {
+pub async fn holdings(
+    repository: &Arc<Repository>,
+    reader: &Arc<Reader>,
+    engines: &Engines,
+) -> Result<Vec<Holding>, LookError> {
     let mut newest: BTreeMap<(String, String, Vec<Vec<u8>>), Snapshot> = BTreeMap::new();
     let mut snapshots = repository.listed_snapshots(repository.snapshot_ids().await?);
     while let Some((_, snapshot)) = snapshots.next().await {
@@ -59,7 +62,7 @@ pub async fn holdings(repository: &Arc<Repository>, reader: &Arc<Reader>) -> Res
     let mut holdings = Vec::new();
     for snapshot in newest.into_values() {
         let trees = snapshot.sources.iter().filter(|source| source.starts_with(b"/")).cloned().collect();
-        let streams = streams(reader, &snapshot).await?;
+        let streams = streams(reader, &snapshot, engines).await?;
         holdings.push(Holding { snapshot, trees, streams });
     }
     holdings.sort_by_key(|holding| std::cmp::Reverse(holding.snapshot.started));
@@ -67,11 +70,13 @@ pub async fn holdings(repository: &Arc<Repository>, reader: &Arc<Reader>) -> Res
 }
 
 /// Finds the streams where the sources say that there are some.
-async fn streams(reader: &Arc<Reader>, snapshot: &Snapshot) -> Result<Vec<HeldStream>, LookError> {
+async fn streams(reader: &Arc<Reader>, snapshot: &Snapshot, engines: &Engines) -> Result<Vec<HeldStream>, LookError> {
     let mut places: BTreeSet<Vec<u8>> = BTreeSet::new();
     for source in snapshot.sources.iter().filter(|source| !source.starts_with(b"/")) {
-        let engine = ENGINES.iter().find(|engine| source.starts_with(format!("{engine}:").as_bytes()));
-        places.insert(engine.map_or_else(|| source.clone(), |engine| engine.as_bytes().to_vec()));
+        // Streams of an engine are below a directory of its name.
+        let is_of = |engine: &&Arc<dyn Engine>| source.starts_with(format!("{}:", engine.name()).as_bytes());
+        let engine = engines.iter().find(is_of);
+        places.insert(engine.map_or_else(|| source.clone(), |engine| engine.name().as_bytes().to_vec()));
     }
     let mut streams = Vec::new();
     for place in places.into_iter().filter_map(|place| EntryPath::new(place).ok()) {

@@ -5,8 +5,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::process::ChildStdout;
 use std::time::{Duration, Instant};
 
-use crate::database::fact;
 use crate::model::entry::StreamDetail;
+use crate::model::facts::fact;
 use crate::process::{CommandOptions, Ended, Piped, Process, Stopper, wait_readable};
 use crate::source::{SourceError, StreamSource, secrets};
 
@@ -83,7 +83,7 @@ impl StreamSource for CommandSource {
         match self.process.wait() {
             Ok((Ended::Status(0), stderr)) if self.received => {
                 let said = Some(stderr.join("\n")).filter(|said| !said.is_empty());
-                self.detail.facts.extend(said.map(|said| (fact::SAID.to_owned(), said)));
+                self.detail.facts.set_some(fact::SAID, said);
             }
             Ok((Ended::Status(0), stderr)) => return Err(SourceError::Empty { name, stderr }),
             Ok((Ended::Status(status), stderr)) => return Err(SourceError::Failed { command, status, stderr }),

@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 
 use crate::database::DatabaseError;
 use crate::model::entry::StreamDetail;
+use crate::model::facts::StreamFacts;
 use crate::model::outcome::{Ended, Outcome};
 use crate::process::said;
 
@@ -20,12 +21,8 @@ pub mod check;
 pub mod command;
 pub mod files;
 pub mod given;
-pub mod mysql;
 pub mod names;
-pub mod postgres;
 mod secrets;
-mod sql_dump;
-pub mod sqlite;
 pub mod stdin;
 
 /// Something that a backup stores besides files, as one stream or many.
@@ -57,8 +54,8 @@ pub trait Source: fmt::Debug + Send + Sync {
 #[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct Planning {
-    /// Store streams of the caller's that look like a dump without asking that they end like one.
-    pub skips_dump_check: bool,
+    /// How dumps begin, and what each of these must end with: what is asked of streams of the caller's that look like one.
+    pub known_dumps: Vec<(&'static str, &'static str)>,
     /// Letters and digits that are the same in every run, and that nobody knows who writes into what is stored. A source can
     /// mark with it what must not be taken for its own commands.
     pub stable_secret: Zeroizing<String>,
@@ -66,14 +63,7 @@ pub struct Planning {
 
 impl fmt::Debug for Planning {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Planning").field("skips_dump_check", &self.skips_dump_check).finish_non_exhaustive()
-    }
-}
-
-impl Planning {
-    /// Returns what is asked of a stream of the caller's.
-    fn check(&self) -> check::Check {
-        if self.skips_dump_check { check::Check::Nothing } else { check::Check::Recognise }
+        f.debug_struct("Planning").field("known_dumps", &self.known_dumps).finish_non_exhaustive()
     }
 }
 
@@ -100,6 +90,11 @@ pub trait OpenStream: Send + Sync {
     /// # Errors
     /// [`SourceError`].
     fn open(&self, is_cancelled: &dyn Fn() -> bool) -> Result<Box<dyn StreamSource>, SourceError>;
+
+    /// Says what is not wrong with a stream that was stored with these facts, but could be better.
+    fn advise(&self, _facts: &StreamFacts) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 /// A stream to come.
@@ -184,25 +179,12 @@ pub enum SourceError {
         /// What is missing.
         mark: &'static str,
     },
-    /// A dump says of a table how it is made and has no rows of it.
-    #[error("{name} has no rows of table {table}: its definition was changed meanwhile")]
-    RowsMissing {
-        /// The program.
-        name: String,
-        /// The table, quoted.
-        table: String,
-    },
-    /// `pg_restore` does not understand an archive.
-    #[error("what {name} wrote cannot be listed by pg_restore{}", said(stderr))]
-    NotListed {
-        /// The program.
-        name: String,
-        /// The last lines that `pg_restore` wrote to its standard error.
-        stderr: Vec<String>,
-    },
     /// A database server could not be asked, or does not have what is wanted.
     #[error(transparent)]
     Database(#[from] DatabaseError),
+    /// A source of the caller's own failed.
+    #[error(transparent)]
+    Own(Box<dyn std::error::Error + Send + Sync>),
     /// The system failed while the stream was read or its producer awaited.
     #[error("{name} could not be read")]
     Io {

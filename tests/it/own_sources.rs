@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use coffre::model::entry::{EntryKind, StreamDetail};
+use coffre::model::facts::Fact;
 use coffre::model::path::EntryPath;
 use coffre::model::snapshot::Snapshot;
 use coffre::ops::backup::{BackupError, BackupOptions};
@@ -81,6 +82,9 @@ async fn a_reader_that_breaks_or_is_empty_makes_no_snapshot() {
     assert_eq!(repository.snapshot_ids().await.expect("listed"), []);
 }
 
+/// A fact that only this source keeps.
+const LENGTH: Fact<u64> = Fact::new("queue_length");
+
 /// A queue of messages: a member for each topic, of as many streams as it has parts.
 #[derive(Debug)]
 struct Queue {
@@ -135,8 +139,9 @@ impl StreamSource for Text {
     }
 
     fn finish(self: Box<Self>) -> Result<StreamDetail, SourceError> {
-        let facts = [("parts_of".to_owned(), "queue".to_owned())].into();
-        Ok(StreamDetail { facts, ..StreamDetail::default() })
+        let mut detail = StreamDetail::default();
+        detail.facts.set(LENGTH, 3);
+        Ok(detail)
     }
 }
 
@@ -155,10 +160,10 @@ async fn a_source_of_a_program_has_members_like_a_database() {
     assert_eq!(restored(&bench, "queue/orders/1").await, b"two");
     let entries = read_back(bench.store(), bench.cache.path(), &newest(&bench).await).await;
     let kept = entries.expect("readable").into_iter().find_map(|(entry, _)| match entry.kind {
-        EntryKind::Stream(_, detail) => detail.facts.get("parts_of").cloned(),
+        EntryKind::Stream(_, detail) => detail.facts.get(LENGTH),
         _ => None,
     });
-    assert_eq!(kept.as_deref(), Some("queue"));
+    assert_eq!(kept, Some(3));
 
     // A member that has nothing ends the run, or is left out when that is asked for.
     let partly = || queue(&[("orders", &["one"]), ("mails", &[])]);

@@ -35,9 +35,6 @@ impl Advice for SourceError {
     fn hint(&self) -> Option<String> {
         let hint = match self {
             SourceError::Database(error) => return error.hint(),
-            SourceError::RowsMissing { .. } => {
-                "run it again when nobody changes tables or triggers; nothing of this run is in a snapshot"
-            }
             SourceError::CutOff { .. } => {
                 "look at its error output; --no-dump-check stores a stream that only looks like a dump"
             }
@@ -46,16 +43,14 @@ impl Advice for SourceError {
             }
             SourceError::Spawn { .. } => "is the program installed, and in PATH for this user?",
             SourceError::Empty { .. } => "an empty dump is never stored; does the command work by itself?",
-            SourceError::Killed { .. }
-            | SourceError::Unfinished { .. }
-            | SourceError::NotListed { .. }
-            | SourceError::Io { .. } => BY_ITSELF,
+            SourceError::Own(_) => return None,
+            SourceError::Killed { .. } | SourceError::Unfinished { .. } | SourceError::Io { .. } => BY_ITSELF,
         };
         Some(hint.into())
     }
 }
 
-const BY_ITSELF: &str = "run the command by itself to see why; earlier snapshots are untouched";
+pub const BY_ITSELF: &str = "run the command by itself to see why; earlier snapshots are untouched";
 
 impl Advice for WalkError {
     fn hint(&self) -> Option<String> {

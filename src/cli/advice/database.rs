@@ -1,8 +1,8 @@
 //! Databases: rights that are missing, clients that are, and what their programs say.
 
-use crate::cli::advice::Advice;
 use crate::cli::advice::restore::ANOTHER_SNAPSHOT;
-use crate::database::{DatabaseError, sqlite};
+use crate::cli::advice::{Advice, backup};
+use crate::database::DatabaseError;
 use crate::model::outcome::{Ended, Outcome};
 use crate::ops::restore_database::RestoreDatabaseError;
 
@@ -85,13 +85,17 @@ impl Advice for DatabaseError {
                  a restore"
             }
             DatabaseError::Spool { .. } => "name a directory with room by --spool-dir or COFFRE_SPOOL_DIR",
-            DatabaseError::Sqlite { source, .. } if sqlite::is_of_the_file(source) => {
+            DatabaseError::Sqlite { .. } if self.is_of_the_file() => {
                 "is it there, is it a database, and may this user read it and its directory?"
             }
             DatabaseError::Sqlite { .. } => return None,
             DatabaseError::SqliteDamaged { .. } => {
                 "repair it (`sqlite3 FILE .recover`), or restore it; earlier snapshots are untouched"
             }
+            DatabaseError::RowsMissing { .. } => {
+                "run it again when nobody changes tables or triggers; nothing of this run is in a snapshot"
+            }
+            DatabaseError::NotListed { .. } => backup::BY_ITSELF,
             DatabaseError::Answer { .. } | DatabaseError::Refused { .. } => BY_ITSELF,
         };
         Some(hint.into())

@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::database::fact;
 use crate::model::entry::{Entry, EntryKind};
+use crate::model::facts::fact;
 use crate::model::path::EntryPath;
 use crate::model::snapshot::{Snapshot, SnapshotId};
 use crate::ops::backup::parent::READER_SHARE;
@@ -131,7 +131,7 @@ async fn from_snapshots(
 
 /// Returns the bytes of the streams of single tables that belong to the main stream of a database.
 async fn size_of_parts(reader: &Arc<Reader>, snapshot: &Snapshot, main: &Entry) -> u64 {
-    let has_parts = matches!(&main.kind, EntryKind::Stream(_, detail) if detail.facts.contains_key(fact::PARTS));
+    let has_parts = matches!(&main.kind, EntryKind::Stream(_, detail) if detail.facts.has(fact::PARTS));
     let Some(directory) = parts_of(&main.path).filter(|_| has_parts) else { return 0 };
     let mut walk = reader.walk(snapshot.root, Some(directory));
     let mut size = 0;

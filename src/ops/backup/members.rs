@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
+use crate::engine::Engines;
 use crate::model::path::{EntryPath, display_bytes};
 use crate::ops::backup::{BackupError, BackupOptions};
 use crate::progress::Problem;
@@ -29,7 +30,11 @@ pub(super) struct MemberStream {
 
 /// Finds all members, asking the sources, and checks the names of their streams: each a safe path, none given twice. Blocks.
 pub(super) fn plan(options: &BackupOptions, stable_secret: Zeroizing<String>) -> Result<Vec<Member>, BackupError> {
-    let planning = Planning { skips_dump_check: !options.stream_options.check_dumps, stable_secret };
+    let known_dumps = match options.stream_options.check_dumps {
+        true => Engines::default().known_dumps(),
+        false => Vec::new(),
+    };
+    let planning = Planning { known_dumps, stable_secret };
     let mut places = Places::default();
     let mut members = Vec::new();
     for source in &options.sources {

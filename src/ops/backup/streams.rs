@@ -5,8 +5,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::database::fact;
 use crate::model::entry::{ChunkRef, Entry, EntryKind, FileContent, Metadata};
+use crate::model::facts::{StreamFacts, fact};
 use crate::model::path::EntryPath;
 use crate::model::snapshot::MissingStream;
 use crate::ops::Cancel;
@@ -63,7 +63,7 @@ pub(super) struct StoredStreams {
 impl Entry {
     /// Tells whether this is the stream of a single table of a database.
     fn is_table(&self) -> bool {
-        matches!(&self.kind, EntryKind::Stream(_, detail) if detail.facts.contains_key(fact::TABLE))
+        matches!(&self.kind, EntryKind::Stream(_, detail) if detail.facts.has(fact::TABLE))
     }
 }
 
@@ -252,9 +252,9 @@ impl StreamReader<'_> {
         }
         let mut detail = source.finish().map_err(failed)?;
         detail.duration_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let changed = detail.facts.get(fact::CHANGED).cloned();
+        let changed = detail.facts.get(fact::CHANGED);
         let stored = StoredStream { path: path.clone(), size, judged_size: size, new_bytes, changed };
-        self.advise(&stored, &detail.facts);
+        self.advise(stream, &detail.facts);
         let content = FileContent { size, chunks: list.finish(self.writer)?, holes: Vec::new() };
         self.monitor.add(Counter::Entries, 1);
         let metadata = Metadata { mode: 0o600, mtime: self.now, ctime: self.now, ..Metadata::default() };
@@ -262,38 +262,15 @@ impl StreamReader<'_> {
     }
 
     /// Tells what is not wrong, but could be better.
-    fn advise(&self, stored: &StoredStream, facts: &std::collections::BTreeMap<String, String>) {
-        let advise = |message| self.monitor.problem(Problem::advice(stored.path.to_string(), message));
-        if let Some(compression) = facts.get(fact::COMPRESSED) {
-            advise(format!(
-                "comes compressed ({compression}), so that every night is stored anew; let coffre compress it"
-            ));
-        }
+    fn advise(&self, stream: &MemberStream, facts: &StreamFacts) {
+        let compressed = facts.text(fact::COMPRESSED).map(|compression| {
+            format!("comes compressed ({compression}), so that every night is stored anew; let coffre compress it")
+        });
         // What a command of the user's own says may be anything.
-        if let Some(said) = facts.get(fact::SAID).filter(|_| facts.contains_key(fact::ENGINE)) {
-            advise(format!("was dumped, but the program said: {}", said.replace('\n', "\n    ")));
-        }
-        let number = |name| facts.get(name).and_then(|text| text.parse::<u64>().ok());
-        if let (Some(longest), Some(most)) = (number(fact::LONGEST_LINE), number(fact::MAX_PACKET))
-            && longest > most
-        {
-            advise(format!(
-                "a row takes {longest} bytes as SQL: it can only be restored where max_allowed_packet is larger than that, and \
-                 here it is {most}"
-            ));
-        }
-        if let Some(count) = number(fact::HIDDEN_MAPPINGS) {
-            advise(format!(
-                "passwords and options of {count} user mappings of foreign servers may be missing: only a superuser may read them"
-            ));
-        }
-        if let Some(columns) = facts.get(fact::ROUNDED) {
-            advise(format!("the server gives FLOAT with six digits only, as DOUBLE it would give all: {columns}"));
-        }
-        if let Some(tables) = facts.get(fact::NOT_TRANSACTIONAL) {
-            advise(format!(
-                "these tables may have changed while they were dumped, their engine has no transactions: {tables}"
-            ));
+        let said = facts.text(fact::SAID).filter(|_| facts.has(fact::ENGINE));
+        let said = said.map(|said| format!("was dumped, but the program said: {}", said.replace('\n', "\n    ")));
+        for message in compressed.into_iter().chain(said).chain(stream.opener.advise(facts)) {
+            self.monitor.problem(Problem::advice(stream.path.to_string(), message));
         }
     }
 

@@ -5,40 +5,48 @@
 //! the end, an existing one is renamed away and kept. MariaDB cannot rename databases; there a new one that could not be
 //! completed is dropped again, and one that is replaced is first read through once, so that it is not dropped for nothing.
 
+use std::hash::{BuildHasher, RandomState};
+use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::BoxFuture;
+
 use crate::database::DatabaseError;
-use crate::database::url::DatabaseUrl;
+use crate::engine::Engine;
+use crate::engine::place::Place;
+use crate::engine::restore::{Cause, Restoring, Stored, StoredError, Unrestored, Wishes};
+use crate::model::id::hex;
 use crate::model::outcome::{Ended, Outcome};
 use crate::model::path::EntryPath;
 use crate::model::snapshot::Snapshot;
-use crate::ops::dump::DumpError;
+use crate::ops::dump::{DumpError, dump};
 use crate::ops::{Cancel, LookError};
 use crate::process::said;
 use crate::progress::{Monitor, Problem, Problems, Tally};
 use crate::repository::reader::{ReadError, Reader};
 
-mod feed;
-mod lines;
-mod mysql;
 mod plan;
-mod postgres;
-mod rename;
-mod sqlite;
 
-pub use plan::{DatabasePlan, Plan, PlannedStream, plan};
+pub use crate::engine::plan::{DatabasePlan, PlannedStream};
+pub use crate::engine::restore::{Replaced, RestoredDatabase};
+pub use plan::{Plan, plan};
 
 /// Where databases are restored into.
 #[derive(Debug, Clone)]
-pub enum DatabaseTarget {
-    /// A PostgreSQL server.
-    Postgres(DatabaseUrl),
-    /// A MariaDB or MySQL server.
-    Mysql(DatabaseUrl),
-    /// A SQLite file.
-    Sqlite(PathBuf),
+pub struct DatabaseTarget {
+    /// Whose databases.
+    pub engine: Arc<dyn Engine>,
+    /// The server, or the file.
+    pub place: Place,
+}
+
+impl DatabaseTarget {
+    /// Returns the name that the place gives to the only database which is restored there.
+    pub fn new_name(&self) -> Option<String> {
+        self.engine.new_name(&self.place)
+    }
 }
 
 /// Which databases of a snapshot are meant.
@@ -104,34 +112,6 @@ impl Ended for RestoreDatabaseReport {
                 _ => Outcome::Incomplete,
             },
         }
-    }
-}
-
-/// A database that was restored.
-#[derive(Debug, Clone, Default)]
-pub struct RestoredDatabase {
-    /// Its name, or the file; `globals` for roles and users.
-    pub name: String,
-    /// Bytes of dump that were restored.
-    pub bytes: u64,
-    /// Statements that failed.
-    pub failed_statements: u64,
-    /// The last lines that the client said about those.
-    pub said: Vec<String>,
-    /// Columns and tables that the server changed with a warning, and what it said.
-    pub changes: Vec<String>,
-    /// Columns that the dump did not carry as they were, and what became of them.
-    pub not_carried: Vec<String>,
-    /// What in the copy uses the database that it was dumped from.
-    pub uses_original: Vec<String>,
-    /// What the database that was there before is called now.
-    pub replaced: Option<String>,
-}
-
-impl RestoredDatabase {
-    /// Returns the statement that drops the database which was there before.
-    pub fn drop_replaced(&self) -> Option<String> {
-        self.replaced.as_deref().map(plan::drop)
     }
 }
 
@@ -274,7 +254,7 @@ pub async fn apply(
         return Err(RestoreDatabaseError::Refused { reasons: plan.obstacles });
     }
     let tally = Tally::over(monitor);
-    let feeder = feed::Feeder { reader, snapshot: options.snapshot.clone(), monitor: tally.clone(), cancel };
+    let restorer = Restorer { options, wishes: options.wishes(), reader, monitor: tally.clone(), cancel };
     let mut report = RestoreDatabaseReport::default();
     let mut left: Vec<&DatabasePlan> = plan.databases.iter().collect();
     loop {
@@ -288,13 +268,12 @@ pub async fn apply(
                 report.not_begun.push(database.name.clone());
                 continue;
             }
-            match restore_one(&feeder, options, database).await {
+            match restorer.restore(database).await {
                 Ok(restored) => report.databases.push(restored),
                 Err(error) => failed.push((database, error)),
             }
         }
-        // A view of MariaDB can need a database that was restored after it.
-        let may_help = matches!(options.target, DatabaseTarget::Mysql(_)) && failed.len() < begun;
+        let may_help = options.target.engine.may_need_others() && failed.len() < begun;
         let is_client = |(_, error): &(_, _)| matches!(error, RestoreDatabaseError::Client { .. });
         if !may_help || failed.is_empty() || !failed.iter().all(is_client) || !report.not_begun.is_empty() {
             report.failed = failed.into_iter().map(|(database, error)| (database.name.clone(), error)).collect();
@@ -307,34 +286,117 @@ pub async fn apply(
     Ok(report)
 }
 
-async fn restore_one(
-    feeder: &feed::Feeder,
-    options: &RestoreDatabaseOptions,
-    database: &DatabasePlan,
-) -> Result<RestoredDatabase, RestoreDatabaseError> {
-    feeder.monitor.phase(&format!("restoring {}", database.name));
-    let restored = match &options.target {
-        DatabaseTarget::Postgres(url) => postgres::restore(feeder, options, url, database).await?,
-        DatabaseTarget::Mysql(url) => mysql::restore(feeder, options, url, database).await?,
-        DatabaseTarget::Sqlite(file) => sqlite::restore(feeder, options, file, database).await?,
-    };
+impl RestoreDatabaseOptions {
+    /// Returns what an engine needs to know of them.
+    fn wishes(&self) -> Wishes {
+        Wishes {
+            are_globals: self.choice == Choice::Globals,
+            exit_on_error: self.exit_on_error,
+            no_owner: self.no_owner,
+            analyze: self.analyze,
+            jobs: self.jobs,
+            spool: self.spool.clone(),
+        }
+    }
+}
+
+/// What all databases of a restore share.
+struct Restorer<'a> {
+    options: &'a RestoreDatabaseOptions,
+    wishes: Wishes,
+    reader: Arc<Reader>,
+    monitor: Arc<dyn Monitor>,
+    cancel: Cancel,
+}
+
+impl Restorer<'_> {
+    async fn restore(&self, database: &DatabasePlan) -> Result<RestoredDatabase, RestoreDatabaseError> {
+        self.monitor.phase(&format!("restoring {}", database.name));
+        let stored = StoredInSnapshot {
+            reader: self.reader.clone(),
+            snapshot: self.options.snapshot.clone(),
+            monitor: self.monitor.clone(),
+            cancel: self.cancel.clone(),
+        };
+        let restoring = Restoring {
+            place: &self.options.target.place,
+            database,
+            wishes: &self.wishes,
+            unique: hex(&RandomState::new().hash_one(&database.name).to_be_bytes()[..4]),
+            stored: Arc::new(stored),
+            monitor: self.monitor.clone(),
+            cancel: self.cancel.clone(),
+        };
+        let restored = self.options.target.engine.restore(&restoring).await?;
+        amiss(&restored, &database.source).into_iter().for_each(|problem| self.monitor.problem(problem));
+        Ok(restored)
+    }
+}
+
+/// Tells what is not as it was in a database that was restored.
+fn amiss(restored: &RestoredDatabase, original: &str) -> Vec<Problem> {
+    let mut told = Vec::new();
+    let name = || restored.name.clone();
     if restored.failed_statements > 0 {
         let what = if restored.failed_statements == 1 { "statement" } else { "statements" };
         let message = format!("{} {what} failed{}", restored.failed_statements, said(&restored.said));
-        feeder.monitor.problem(Problem::missing(restored.name.clone(), message));
+        told.push(Problem::missing(name(), message));
     }
     if !restored.changes.is_empty() {
         let message = format!("the server changed what it was given{}", said(&restored.changes));
-        feeder.monitor.problem(Problem::suspicious(restored.name.clone(), message));
+        told.push(Problem::suspicious(name(), message));
     }
     if !restored.not_carried.is_empty() {
         let message = format!("the dump did not carry these columns as they were: {}", restored.not_carried.join("; "));
-        feeder.monitor.problem(Problem::suspicious(restored.name.clone(), message));
+        told.push(Problem::suspicious(name(), message));
     }
     if !restored.uses_original.is_empty() {
-        let (what, original) = (restored.uses_original.join(", "), &database.source);
+        let what = restored.uses_original.join(", ");
         let message = format!("these use {original}, from which it was dumped, and not the copy: {what}");
-        feeder.monitor.problem(Problem::suspicious(restored.name.clone(), message));
+        told.push(Problem::suspicious(name(), message));
     }
-    Ok(restored)
+    told
+}
+
+/// The streams of a snapshot, as an engine gets them.
+struct StoredInSnapshot {
+    reader: Arc<Reader>,
+    snapshot: Snapshot,
+    monitor: Arc<dyn Monitor>,
+    cancel: Cancel,
+}
+
+impl Stored for StoredInSnapshot {
+    fn write<'a>(
+        &'a self,
+        path: &'a EntryPath,
+        output: Box<dyn Write + Send>,
+    ) -> BoxFuture<'a, Result<(), StoredError>> {
+        let (monitor, cancel) = (self.monitor.clone(), self.cancel.clone());
+        let dumped = dump(self.reader.clone(), &self.snapshot, Some(path.clone()), output, monitor, cancel);
+        Box::pin(async {
+            match dumped.await {
+                Ok(_) => Ok(()),
+                Err(DumpError::Output(error)) => Err(StoredError::Output(error)),
+                Err(DumpError::Cancelled) => Err(StoredError::Cancelled),
+                Err(other) => Err(StoredError::Unread(Box::new(other))),
+            }
+        })
+    }
+}
+
+impl From<Unrestored> for RestoreDatabaseError {
+    fn from(Unrestored { step, left, cause }: Unrestored) -> Self {
+        match cause {
+            Cause::Client { program, status, stderr } => Self::Client { step, program, status, stderr, left },
+            Cause::Stored(error) => match error.downcast::<DumpError>() {
+                Ok(source) => Self::Stored { step, left, source: *source },
+                // Of an engine that reads from somewhere else.
+                Err(error) => Self::Io { step, left, source: std::io::Error::other(error) },
+            },
+            Cause::Server(source) => Self::Server { step, left, source },
+            Cause::Io(source) => Self::Io { step, left, source },
+            Cause::Cancelled => Self::Cancelled { left },
+        }
+    }
 }

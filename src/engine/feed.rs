@@ -5,52 +5,42 @@ use std::io::Write;
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use crate::blocking::blocking;
+use crate::engine::restore::{Cause, Restoring, StoredError, Unrestored};
 use crate::model::path::EntryPath;
-use crate::model::snapshot::Snapshot;
-use crate::ops::Cancel;
-use crate::ops::dump::{DumpError, dump};
-use crate::ops::restore_database::RestoreDatabaseError;
-use crate::ops::restore_database::lines::marked_table;
 use crate::process::{CommandOptions, Ended, Stopper, readable};
-use crate::progress::Monitor;
-use crate::repository::reader::Reader;
 use crate::target::command::CommandTarget;
 
-/// What feeding needs besides the program.
-pub(super) struct Feeder {
-    pub(super) reader: Arc<Reader>,
-    pub(super) snapshot: Snapshot,
-    pub(super) monitor: Arc<dyn Monitor>,
-    pub(super) cancel: Cancel,
-}
-
 /// What a line says that a client wrote to its standard error.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Said {
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Said {
     /// So many statements failed, and those after them were done.
     Failed(u64),
     /// Rows are missing for what failed, or the rest will not be done either. More is said about it.
     Lost,
     /// The same, and that was all: the client can be ended.
     Over,
-    /// Which table comes next.
-    Table,
-    /// Something was changed on the way in.
-    Changed,
+    /// This table comes next.
+    Table(String),
+    /// Something was changed on the way in: this.
+    Changed(String),
     /// Anything else.
     Other,
 }
 
 /// What a client said in all; its last lines for people.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Heard {
-    pub(super) failed_statements: u64,
-    pub(super) has_lost_rows: bool,
-    pub(super) last: Vec<String>,
+pub struct Heard {
+    /// Statements that failed.
+    pub failed_statements: u64,
+    /// Rows are missing.
+    pub has_lost_rows: bool,
+    /// Its last lines.
+    pub last: Vec<String>,
     /// The first lines that told of failed statements.
-    pub(super) failures: Vec<String>,
+    pub failures: Vec<String>,
     /// What was changed, each with the table, once for all its rows.
-    pub(super) changes: BTreeSet<String>,
+    pub changes: BTreeSet<String>,
     /// The table that the client is at.
     table: String,
 }
@@ -60,13 +50,13 @@ const KEPT_FAILURES: usize = 20;
 
 impl Heard {
     /// Adds what another client said after it.
-    pub(super) fn extend(&mut self, other: Heard) {
+    pub fn extend(&mut self, other: Heard) {
         self.failed_statements += other.failed_statements;
         self.has_lost_rows |= other.has_lost_rows;
         self.last.extend(other.last);
     }
 
-    fn note(&mut self, said: Said, line: &[u8]) {
+    fn note(&mut self, said: &Said, line: &[u8]) {
         match said {
             Said::Failed(count) => {
                 self.failed_statements += count;
@@ -79,53 +69,56 @@ impl Heard {
                 self.has_lost_rows = true;
                 self.last.push(readable(line));
             }
-            Said::Table => self.table = marked_table(line).unwrap_or_default(),
-            Said::Changed => {
-                let what = readable(line);
-                // `Warning (Code 1265): Data truncated for column 'e' at row 1`
-                let what = what.split_once("): ").map_or(what.as_str(), |(_, what)| what);
-                let what = what.rsplit_once(" at row ").map_or(what, |(what, _)| what);
-                if self.changes.len() < KEPT_FAILURES {
-                    self.changes.insert(format!("{}: {what}", self.table));
-                }
+            Said::Table(table) => self.table.clone_from(table),
+            Said::Changed(what) if self.changes.len() < KEPT_FAILURES => {
+                self.changes.insert(format!("{}: {what}", self.table));
             }
-            Said::Lost | Said::Over | Said::Other => {}
+            Said::Changed(_) | Said::Lost | Said::Over | Said::Other => {}
         }
     }
 }
 
 /// Why a stream did not arrive. The caller knows in what state that leaves everything.
-pub(super) enum FeedError {
+#[derive(Debug)]
+pub enum FeedError {
     /// The program failed.
-    Client { program: String, status: i32, heard: Heard },
-    /// The stream could not be had whole.
-    Stored(DumpError),
-    /// The system failed.
-    Io(std::io::Error),
-    /// Ending was asked for.
-    Cancelled,
+    Client {
+        /// The program.
+        program: String,
+        /// Its status; negative for a signal.
+        status: i32,
+        /// What it said.
+        heard: Heard,
+    },
+    /// The stream could not be had whole, or the system failed.
+    Stored(StoredError),
 }
 
-impl From<DumpError> for FeedError {
-    fn from(error: DumpError) -> Self {
-        match error {
-            DumpError::Cancelled => FeedError::Cancelled,
-            other => FeedError::Stored(other),
-        }
+impl From<StoredError> for FeedError {
+    fn from(error: StoredError) -> Self {
+        FeedError::Stored(error)
+    }
+}
+
+impl From<std::io::Error> for FeedError {
+    fn from(error: std::io::Error) -> Self {
+        FeedError::Stored(StoredError::Output(error))
     }
 }
 
 impl FeedError {
+    /// Says that ending was asked for.
+    pub fn cancelled() -> Self {
+        FeedError::Stored(StoredError::Cancelled)
+    }
+
     /// Makes the error that says what was being done, and in what state everything is now.
-    pub(super) fn left(self, step: String, left: String) -> RestoreDatabaseError {
-        match self {
-            FeedError::Client { program, status, heard } => {
-                RestoreDatabaseError::Client { step, program, status, stderr: heard.last, left }
-            }
-            FeedError::Stored(source) => RestoreDatabaseError::Stored { step, left, source },
-            FeedError::Io(source) => RestoreDatabaseError::Io { step, left, source },
-            FeedError::Cancelled => RestoreDatabaseError::Cancelled { left },
-        }
+    pub fn left(self, step: impl Into<String>, left: impl Into<String>) -> Unrestored {
+        let cause = match self {
+            FeedError::Client { program, status, heard } => Cause::Client { program, status, stderr: heard.last },
+            FeedError::Stored(error) => error.into(),
+        };
+        Unrestored { step: step.into(), left: left.into(), cause }
     }
 }
 
@@ -145,7 +138,7 @@ impl Heeded {
             let (heard, stopper) = (heard.clone(), stopper.clone());
             move |line: &[u8]| {
                 let said = judge(line);
-                heard.lock().unwrap_or_else(PoisonError::into_inner).note(said, line);
+                heard.lock().unwrap_or_else(PoisonError::into_inner).note(&said, line);
                 // All that it would still do is for nothing. One that is not known yet has hardly begun.
                 if let (Said::Over, Some(stopper)) = (said, stopper.get()) {
                     stopper.terminate();
@@ -153,15 +146,18 @@ impl Heeded {
             }
         };
         let command = CommandOptions { listener: Some(Arc::new(listener)), ..command.clone() };
-        let target = CommandTarget::spawn(&command).map_err(FeedError::Io)?;
+        let target = CommandTarget::spawn(&command)?;
         let _ = stopper.set(target.stopper());
         Ok(Self { target, program: command.name(), heard, judge })
     }
 }
 
-impl Feeder {
+impl Restoring<'_> {
     /// Feeds the stream at `path` to a program and returns what it said on its standard error, each line judged.
-    pub(super) async fn feed(
+    ///
+    /// # Errors
+    /// [`FeedError`].
+    pub async fn feed(
         &self,
         path: &EntryPath,
         command: &CommandOptions,
@@ -171,7 +167,10 @@ impl Feeder {
     }
 
     /// The same with something between the stream and the program.
-    pub(super) async fn feed_adapted(
+    ///
+    /// # Errors
+    /// [`FeedError`].
+    pub async fn feed_adapted(
         &self,
         path: &EntryPath,
         command: &CommandOptions,
@@ -180,21 +179,27 @@ impl Feeder {
     ) -> Result<Heard, FeedError> {
         let mut client = Heeded::spawn(command, judge)?;
         let input = adapt(Box::new(client.target.take_input()));
-        match self.dump(path, input).await {
+        match self.stored.write(path, input).await {
             // It had enough, or failed; its status tells.
-            Err(DumpError::Output(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => {}
+            Err(StoredError::Output(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => {}
             other => other?,
         }
         self.wait(client).await
     }
 
     /// Runs a program that reads nothing and returns what it said on its standard error, each line judged.
-    pub(super) async fn run(&self, command: &CommandOptions, judge: fn(&[u8]) -> Said) -> Result<Heard, FeedError> {
+    ///
+    /// # Errors
+    /// [`FeedError`].
+    pub async fn run(&self, command: &CommandOptions, judge: fn(&[u8]) -> Said) -> Result<Heard, FeedError> {
         self.wait(Heeded::spawn(command, judge)?).await
     }
 
     /// Runs a program on a few statements and returns what it said on its standard error, each line judged.
-    pub(super) async fn say(
+    ///
+    /// # Errors
+    /// [`FeedError`].
+    pub async fn say(
         &self,
         statements: &str,
         command: &CommandOptions,
@@ -209,38 +214,33 @@ impl Feeder {
     async fn wait(&self, client: Heeded) -> Result<Heard, FeedError> {
         let cancel = self.cancel.clone();
         let Heeded { target, program, heard, judge } = client;
-        let waited = tokio::task::spawn_blocking(move || target.wait(&|| cancel.is_cancelled())).await;
-        let Some((ended, last)) = waited.expect("waiting does not panic").map_err(FeedError::Io)? else {
-            return Err(FeedError::Cancelled);
-        };
+        let waited = blocking(move || target.wait(&|| cancel.is_cancelled())).await;
+        let Some((ended, last)) = waited? else { return Err(FeedError::cancelled()) };
         let mut heard = std::mem::take(&mut *heard.lock().unwrap_or_else(PoisonError::into_inner));
         // What it lost rows for comes first, if it is not among the last lines anyway.
         heard.last.retain(|line| !last.contains(line));
-        heard
-            .last
-            .extend(last.into_iter().filter(|line| !matches!(judge(line.as_bytes()), Said::Table | Said::Changed)));
+        let is_for_us = |line: &String| matches!(judge(line.as_bytes()), Said::Table(_) | Said::Changed(_));
+        heard.last.extend(last.into_iter().filter(|line| !is_for_us(line)));
         match ended {
             Ended::Status(0) => Ok(heard),
             ended => Err(FeedError::Client { program, status: ended.status(), heard }),
         }
     }
 
-    /// Writes the stream at `path` into a file.
-    pub(super) async fn spool(&self, path: &EntryPath, file: &Path) -> Result<(), FeedError> {
-        let file = std::fs::OpenOptions::new().write(true).truncate(true).open(file).map_err(FeedError::Io)?;
-        match self.dump(path, Box::new(file)).await {
-            Err(DumpError::Output(error)) => Err(FeedError::Io(error)),
-            other => Ok(other?),
-        }
+    /// Writes the stream at `path` into a file that is there.
+    ///
+    /// # Errors
+    /// [`FeedError`].
+    pub async fn spool(&self, path: &EntryPath, file: &Path) -> Result<(), FeedError> {
+        let file = std::fs::OpenOptions::new().write(true).truncate(true).open(file)?;
+        Ok(self.stored.write(path, Box::new(file)).await?)
     }
 
     /// Reads the stream at `path` through, so that what cannot be had is known before anything is given up for it.
-    pub(super) async fn read_through(&self, path: &EntryPath) -> Result<(), FeedError> {
-        Ok(self.dump(path, Box::new(std::io::sink())).await?)
-    }
-
-    async fn dump(&self, path: &EntryPath, output: Box<dyn Write + Send>) -> Result<(), DumpError> {
-        let (monitor, cancel) = (self.monitor.clone(), self.cancel.clone());
-        dump(self.reader.clone(), &self.snapshot, Some(path.clone()), output, monitor, cancel).await.map(|_| ())
+    ///
+    /// # Errors
+    /// [`FeedError`].
+    pub async fn read_through(&self, path: &EntryPath) -> Result<(), FeedError> {
+        Ok(self.stored.write(path, Box::new(std::io::sink())).await?)
     }
 }

@@ -1,6 +1,5 @@
 //! A SQLite database as a source: copied into a spool file, checked there, and read from it.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
@@ -9,10 +8,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::database::DatabaseError;
 use crate::database::spool::SpoolFile;
-use crate::database::sqlite::{check, copy, library_version};
-use crate::database::{DatabaseError, Format, fact};
+use crate::engine::sqlite::copy::{check, copy, library_version};
+use crate::engine::sqlite::{NAME, facts};
 use crate::model::entry::StreamDetail;
+use crate::model::facts::{StreamFacts, fact};
 use crate::model::path::display_bytes;
 use crate::source::{Member, OpenStream, PlannedStream, Planning, Source, SourceError, StreamSource};
 
@@ -65,20 +66,18 @@ impl OpenStream for Copy {
         check(spool.path()).map_err(|error| name_source(error, &self.file))?;
         let file = File::open(spool.path())
             .map_err(|source| DatabaseError::Spool { path: spool.path().to_owned(), source })?;
-        let facts = [
-            (fact::ENGINE, "sqlite".to_owned()),
-            (fact::FORMAT, Format::SqliteFile.name().to_owned()),
-            (fact::CLIENT_VERSION, library_version().to_owned()),
-            (fact::FILE, self.file.display().to_string()),
-            (fact::FILE_MODE, format!("{:o}", metadata.mode() & 0o777)),
-            (fact::FILE_OWNER, owner(&metadata)),
-            (fact::DATABASE_BYTES, known.bytes.to_string()),
-            (fact::CHECKED, "integrity check of SQLite".to_owned()),
-            ("journal_mode", known.journal_mode),
-            ("user_version", known.user_version.to_string()),
-            ("tables", known.tables.to_string()),
-        ];
-        let facts = BTreeMap::from(facts.map(|(name, value)| (name.to_owned(), value)));
+        let mut facts = StreamFacts::default();
+        facts.set(fact::ENGINE, NAME.to_owned());
+        facts.set(fact::FORMAT, facts::FILE_FORMAT.to_owned());
+        facts.set(fact::CLIENT_VERSION, library_version().to_owned());
+        facts.set(fact::FILE, self.file.display().to_string());
+        facts.set(facts::FILE_MODE, format!("{:o}", metadata.mode() & 0o777));
+        facts.set(facts::FILE_OWNER, owner(&metadata));
+        facts.set(fact::DATABASE_BYTES, known.bytes);
+        facts.set(fact::CHECKED, "integrity check of SQLite".to_owned());
+        facts.set(facts::JOURNAL_MODE, known.journal_mode);
+        facts.set(facts::USER_VERSION, known.user_version);
+        facts.set(facts::TABLES, known.tables);
         Ok(Box::new(SpooledSource { file, facts, at_end: false, _spool: spool }))
     }
 }
@@ -105,7 +104,7 @@ fn name_source(error: DatabaseError, file: &std::path::Path) -> DatabaseError {
 /// A complete file, read from a spool.
 struct SpooledSource {
     file: File,
-    facts: BTreeMap<String, String>,
+    facts: StreamFacts,
     at_end: bool,
     _spool: SpoolFile,
 }
@@ -125,7 +124,8 @@ impl StreamSource for SpooledSource {
 
     fn finish(self: Box<Self>) -> Result<StreamDetail, SourceError> {
         if !self.at_end {
-            return Err(SourceError::Unfinished { name: self.facts[fact::FILE].clone(), stderr: Vec::new() });
+            let name = self.facts.get(fact::FILE).unwrap_or_default();
+            return Err(SourceError::Unfinished { name, stderr: Vec::new() });
         }
         Ok(StreamDetail { facts: self.facts, ..StreamDetail::default() })
     }

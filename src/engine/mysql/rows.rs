@@ -4,6 +4,12 @@
 //! table is made and goes on with the next one: no rows, no message, status 0, and the mark at the end. Before rows it
 //! writes a comment, also for a table without any; so the comments tell.
 
+use crate::database::DatabaseError;
+use crate::engine::mysql::facts;
+use crate::model::entry::StreamDetail;
+use crate::source::SourceError;
+use crate::source::check::Check;
+
 /// Before how a table is made.
 const STRUCTURE: &[u8] = b"-- Table structure for table ";
 /// Before its rows.
@@ -17,7 +23,7 @@ const HEAD_BYTES: usize = 512;
 
 /// Looks at a dump while it passes.
 #[derive(Debug, Default)]
-pub struct SqlDump {
+pub struct AllRows {
     /// The beginning of the line that is passing.
     head: Vec<u8>,
     length: u64,
@@ -28,9 +34,8 @@ pub struct SqlDump {
     missing: Option<Vec<u8>>,
 }
 
-impl SqlDump {
-    /// Looks at more of it.
-    pub fn feed(&mut self, bytes: &[u8]) {
+impl AllRows {
+    fn look(&mut self, bytes: &[u8]) {
         let mut rest = bytes;
         while let Some(at) = memchr::memchr(b'\n', rest) {
             self.push(&rest[..at]);
@@ -41,7 +46,7 @@ impl SqlDump {
     }
 
     /// Returns the length of the longest line in bytes, or the name of a table whose rows are missing.
-    pub fn finish(mut self) -> Result<u64, String> {
+    fn found(mut self) -> Result<u64, String> {
         self.end_line();
         match self.missing.or(self.awaited) {
             None => Ok(self.longest),
@@ -72,15 +77,27 @@ impl SqlDump {
     }
 }
 
+impl Check for AllRows {
+    fn feed(&mut self, bytes: &[u8]) {
+        self.look(bytes);
+    }
+
+    fn finish(self: Box<Self>, name: &str, detail: &mut StreamDetail) -> Result<(), SourceError> {
+        let longest = self.found().map_err(|table| DatabaseError::RowsMissing { name: name.to_owned(), table })?;
+        detail.facts.set(facts::LONGEST_LINE, longest);
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn found(dump: &str) -> Result<u64, String> {
         let all = |piece: usize| {
-            let mut scan = SqlDump::default();
-            dump.as_bytes().chunks(piece).for_each(|bytes| scan.feed(bytes));
-            scan.finish()
+            let mut scan = AllRows::default();
+            dump.as_bytes().chunks(piece).for_each(|bytes| scan.look(bytes));
+            scan.found()
         };
         let (one, seven, whole) = (all(1), all(7), all(dump.len()));
         assert!(one == seven && seven == whole, "{one:?} {seven:?} {whole:?}");

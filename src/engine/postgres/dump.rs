@@ -5,41 +5,30 @@
 //! a session of ours that has locked the tables before it took the snapshot, so they fit together to the row. No disk is
 //! needed for it. (`pg_dump --jobs` does the same, but only into a directory.)
 
-use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::io::{BufRead, BufReader, Write};
-use std::process::ChildStdin;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
-use crate::database::postgres::{DatabaseFacts, Postgres, SAFE_SESSION, TEMPLATE, Table};
-use crate::database::url::{DatabaseUrl, Engine};
-use crate::database::{DatabaseError, Format, fact, mysql};
-use crate::process::{self, CommandOptions, Piped, Process, wait_readable};
-use crate::source::check::{Check, CheckedSource, POSTGRES_CLUSTER_MARK, POSTGRES_MARK};
+use crate::database::DatabaseError;
+use crate::database::url::DatabaseUrl;
+use crate::engine::postgres::archive::{Listed, WithoutCircles};
+use crate::engine::postgres::facts::{self, Format, Statements};
+use crate::engine::postgres::server::{DatabaseFacts, Postgres, TEMPLATE, Table};
+use crate::engine::postgres::shared::SharedSnapshot;
+use crate::engine::postgres::{CLUSTER_MARK, MARK, NAME};
+use crate::engine::withholding_passwords;
+use crate::model::facts::{StreamFacts, fact};
+use crate::process::{self, CommandOptions};
+use crate::source::check::{Check, CheckedSource, EndsWith};
 use crate::source::command::CommandSource;
 use crate::source::names::{file_name_unlike, part_name};
 use crate::source::{Member, OpenStream, PlannedStream, Planning, Source, SourceError, StreamSource};
 
-/// How often it is asked whether waiting is to end.
-const CANCEL_CHECK: Duration = Duration::from_millis(200);
 /// How long a dump waits for a table that somebody else has locked.
 const LOCK_WAIT: &str = "--lock-wait-timeout=10min";
 /// The same for tables that our own session has locked already: only somebody who waits for it can be in between.
 const LOCK_WAIT_SPLIT: &str = "--lock-wait-timeout=1min";
-
-/// Facts that the stream of a single table does not repeat.
-const OF_THE_WHOLE: [&str; 7] = [
-    fact::SETTINGS,
-    fact::ROLES,
-    fact::CREATE,
-    fact::TABLESPACE,
-    fact::HIDDEN_MAPPINGS,
-    fact::ROWS_ESTIMATE,
-    fact::DATABASE_BYTES,
-];
 
 /// What to dump of a server, and how.
 #[derive(Debug, Clone)]
@@ -67,7 +56,6 @@ impl Source for PostgresSource {
     ///
     /// The secret protects plain dumps against a server that slips commands of `psql` into them (`pg_dump --restrict-key`).
     fn plan(&self, planning: &Planning) -> Result<Vec<Member>, SourceError> {
-        debug_assert_eq!(self.url.engine, Engine::Postgres);
         let server = Arc::new(Postgres::new(self.url.clone()));
         let wanted = Arc::new(Wanted { source: self.clone(), restrict_key: planning.stable_secret.clone() });
         if !self.all_databases {
@@ -167,17 +155,15 @@ impl OpenStream for Dump {
         let (pg_dump, client) = self.server.program("pg_dump", &known.server_version)?;
         let (pg_restore, _) = self.server.program("pg_restore", &known.server_version)?;
         let mut arguments: Vec<String> = Vec::new();
-        let check = if self.options.plain {
+        let (format, mut checks): (_, Vec<Box<dyn Check>>) = if self.options.plain {
             arguments.push("--format=plain".into());
             arguments.extend(restrict_argument(&pg_dump, &self.options.restrict_key));
-            Check::Mark(POSTGRES_MARK)
+            (Format::Plain, vec![Box::new(EndsWith::new(MARK))])
         } else {
             // Compressed data neither deduplicates nor compresses again.
             arguments.extend(["--format=custom".into(), "--compress=0".into()]);
-            Check::Archive(pg_restore)
+            (Format::Custom, vec![Box::new(Listed::start(&pg_restore)?)])
         };
-        let format = if self.options.plain { Format::PostgresPlain } else { Format::PostgresCustom };
-        let mut facts = known_facts(&known, format, &client);
         let share = match &self.part {
             Part::Main { without } if without.is_empty() => None,
             _ => Some(self.shared.share(is_cancelled)?),
@@ -189,17 +175,20 @@ impl OpenStream for Dump {
                 arguments.extend([format!("--snapshot={}", share.snapshot), wait.into()]);
             }
         }
+        let mut facts = server_facts(&known.server_version, format, &client);
+        keep_always(&mut facts, &known);
         match &self.part {
             Part::Main { without } => {
                 arguments.extend(without.iter().map(|table| format!("--exclude-table-data={}", table.name)));
+                keep_of_the_whole(&mut facts, &known);
                 if !without.is_empty() {
-                    facts.insert(fact::PARTS.into(), without.len().to_string());
+                    facts.set(fact::PARTS, without.len() as u64);
                 }
             }
             Part::Table(table) => {
                 arguments.extend(["--data-only".into(), "--strict-names".into(), format!("--table={}", table.name)]);
-                facts.insert(fact::TABLE.into(), table.name.clone());
-                facts.retain(|name, _| !OF_THE_WHOLE.contains(&name.as_str()));
+                facts.set(fact::TABLE, table.name.clone());
+                checks.push(Box::new(WithoutCircles));
             }
         }
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
@@ -207,49 +196,50 @@ impl OpenStream for Dump {
         let name = format!("{} of {}", command.name(), self.database);
         let inner = Box::new(CommandSource::spawn(&command)?);
         let kept = share.map(|share| Box::new(share) as Box<dyn Send>);
-        Ok(Box::new(CheckedSource::new(inner, name, check, facts, kept)?))
+        Ok(Box::new(CheckedSource::new(inner, name, checks).with_facts(facts).keeping(kept)))
+    }
+
+    fn advise(&self, facts: &StreamFacts) -> Vec<String> {
+        let hidden = facts.get(facts::HIDDEN_MAPPINGS).map(|count| {
+            format!(
+                "passwords and options of {count} user mappings of foreign servers may be missing: only a superuser may read them"
+            )
+        });
+        hidden.into_iter().collect()
     }
 }
 
-fn known_facts(known: &DatabaseFacts, format: Format, client: &str) -> BTreeMap<String, String> {
-    let array = |texts: &[String]| serde_json::to_string(texts).expect("texts are JSON");
-    let mut facts = server_facts(&known.server_version, format, client);
-    facts.extend(
-        [
-            (fact::DATABASE, known.database.clone()),
-            (fact::DATABASE_BYTES, known.bytes.to_string()),
-            (fact::ROWS_ESTIMATE, known.rows.to_string()),
-            (fact::ENCODING, known.encoding.clone()),
-            (fact::CREATE, known.create.clone()),
-            (fact::SETTINGS, array(&known.settings)),
-            (fact::ROLES, array(&known.roles)),
-        ]
-        .map(|(name, value)| (name.to_owned(), value)),
-    );
-    facts.extend(known.tablespace.iter().map(|name| (fact::TABLESPACE.to_owned(), name.clone())));
-    if known.hidden_mappings > 0 {
-        facts.insert(fact::HIDDEN_MAPPINGS.to_owned(), known.hidden_mappings.to_string());
-    }
-    facts.extend(known.lsn.iter().map(|lsn| (fact::WAL_LSN.to_owned(), lsn.clone())));
+/// Keeps what every stream of a database says.
+fn keep_always(facts: &mut StreamFacts, known: &DatabaseFacts) {
+    facts.set(fact::DATABASE, known.database.clone());
+    facts.set(facts::ENCODING, known.encoding.clone());
+    facts.set_some(facts::WAL_LSN, known.lsn.clone());
+}
+
+/// Keeps what the stream of a single table does not repeat.
+fn keep_of_the_whole(facts: &mut StreamFacts, known: &DatabaseFacts) {
+    facts.set(fact::DATABASE_BYTES, known.bytes);
+    facts.set(fact::ROWS_ESTIMATE, known.rows);
+    facts.set(facts::CREATE, known.create.clone());
+    facts.set(facts::SETTINGS, Statements(known.settings.clone()));
+    facts.set(facts::ROLES, Statements(known.roles.clone()));
+    facts.set_some(facts::TABLESPACE, known.tablespace.clone());
+    facts.set_some(facts::HIDDEN_MAPPINGS, Some(known.hidden_mappings).filter(|count| *count > 0));
+}
+
+fn server_facts(server_version: &str, format: Format, client: &str) -> StreamFacts {
+    let mut facts = StreamFacts::default();
+    facts.set(fact::ENGINE, NAME.to_owned());
+    facts.set(fact::SERVER_VERSION, server_version.to_owned());
+    facts.set(fact::CLIENT_VERSION, client.to_owned());
+    facts.set(facts::FORMAT, format);
     facts
-}
-
-fn server_facts(server_version: &str, format: Format, client: &str) -> BTreeMap<String, String> {
-    BTreeMap::from(
-        [
-            (fact::ENGINE, Engine::Postgres.name()),
-            (fact::SERVER_VERSION, server_version),
-            (fact::CLIENT_VERSION, client),
-            (fact::FORMAT, format.name()),
-        ]
-        .map(|(name, value)| (name.to_owned(), value.to_owned())),
-    )
 }
 
 /// Returns `--restrict-key=…` where the program knows it (since the fixes of August 2025, CVE-2025-8714).
 fn restrict_argument(program: &OsString, key: &str) -> Option<String> {
-    let help = process::run(&CommandOptions::new(program, ["--help"]).withholding(mysql::PASSWORD_VARIABLE), b"")
-        .unwrap_or_default();
+    let command = withholding_passwords(CommandOptions::new(program, ["--help"]), None);
+    let help = process::run(&command, b"").unwrap_or_default();
     String::from_utf8_lossy(&help).contains("--restrict-key").then(|| format!("--restrict-key={key}"))
 }
 
@@ -274,123 +264,10 @@ impl OpenStream for Globals {
         arguments.extend(restrict_argument(&pg_dumpall, &self.options.restrict_key));
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         let command = self.server.command(pg_dumpall, database, &arguments);
-        let mut facts = server_facts(&known.server_version, Format::PostgresGlobals, &client);
-        facts.extend(known.lsn.map(|lsn| (fact::WAL_LSN.to_owned(), lsn)));
+        let mut facts = server_facts(&known.server_version, Format::Globals, &client);
+        facts.set_some(facts::WAL_LSN, known.lsn);
         let inner = Box::new(CommandSource::spawn(&command)?);
-        Ok(Box::new(CheckedSource::new(inner, command.name(), Check::Mark(POSTGRES_CLUSTER_MARK), facts, None)?))
-    }
-}
-
-/// The snapshot that the streams of one database share: taken when the first is opened, given up when the last has ended.
-struct SharedSnapshot {
-    server: Arc<Postgres>,
-    database: String,
-    tables: Vec<Table>,
-    state: Mutex<SharedState>,
-}
-
-struct SharedState {
-    held: Option<ExportedSnapshot>,
-    /// Streams that have not ended.
-    left: usize,
-}
-
-/// One stream's share in it.
-struct Share {
-    shared: Arc<SharedSnapshot>,
-    snapshot: String,
-}
-
-impl SharedSnapshot {
-    fn new(server: Arc<Postgres>, database: &str, tables: &[Table]) -> Self {
-        let state = Mutex::new(SharedState { held: None, left: tables.len() + 1 });
-        Self { server, database: database.to_owned(), tables: tables.to_vec(), state }
-    }
-
-    fn share(self: &Arc<Self>, is_cancelled: &dyn Fn() -> bool) -> Result<Share, DatabaseError> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let held = match state.held.take() {
-            Some(held) => held,
-            None => ExportedSnapshot::take(&self.server, &self.database, &self.tables, is_cancelled)?,
-        };
-        let snapshot = held.id.clone();
-        state.held = Some(held);
-        Ok(Share { shared: self.clone(), snapshot })
-    }
-}
-
-impl Drop for Share {
-    fn drop(&mut self) {
-        let mut state = self.shared.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.left = state.left.saturating_sub(1);
-        if state.left == 0 {
-            drop(state.held.take());
-        }
-    }
-}
-
-/// A session that holds a snapshot open for others to use. Dropping it ends the session, and with it the locks.
-struct ExportedSnapshot {
-    id: String,
-    /// Closing it ends `psql`.
-    input: Option<ChildStdin>,
-    _process: Process,
-}
-
-impl ExportedSnapshot {
-    /// Locks the tables against being changed in shape or emptied, then takes the snapshot: truncating a table is seen by
-    /// older snapshots too, so the other order would not be safe.
-    ///
-    /// A table that somebody has locked is waited for, unless `is_cancelled` says otherwise.
-    fn take(
-        server: &Postgres,
-        database: &str,
-        tables: &[Table],
-        is_cancelled: &dyn Fn() -> bool,
-    ) -> Result<Self, DatabaseError> {
-        let names: Vec<&str> = tables.iter().map(|table| table.name.as_str()).collect();
-        let statements = format!(
-            "{SAFE_SESSION}
-             BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY;
-             SET LOCAL idle_in_transaction_session_timeout = 0;
-             SET LOCAL statement_timeout = 0;
-             SET LOCAL lock_timeout = '10min';
-             LOCK TABLE {} IN ACCESS SHARE MODE;
-             SELECT pg_export_snapshot();\n",
-            names.join(", ")
-        );
-        let command = server.psql(database);
-        let spawn = |source| DatabaseError::Spawn { program: command.name(), source };
-        let (mut process, pipes) = Process::spawn(&command, Piped { input: true, output: true }).map_err(spawn)?;
-        let mut input = pipes.input;
-        if let Some(input) = &mut input {
-            // If it has ended, what it printed is missing, and its status tells why.
-            let _ = input.write_all(statements.as_bytes()).and_then(|()| input.flush());
-        }
-        let mut id = String::new();
-        if let Some(output) = pipes.output {
-            while !wait_readable(&output, CANCEL_CHECK).map_err(spawn)? {
-                if is_cancelled() {
-                    let why = "ending was asked for while its tables were waited for".to_owned();
-                    return Err(DatabaseError::Refused { server: server.url().server(), why });
-                }
-            }
-            BufReader::new(output).read_line(&mut id).map_err(spawn)?;
-        }
-        let id = id.trim().to_owned();
-        if id.is_empty() {
-            drop(input);
-            let (ended, stderr) = process.wait().map_err(spawn)?;
-            let failure = process::CommandFailed::ended(ended, stderr);
-            return Err(DatabaseError::failed(&server.url().server(), "asked for a snapshot", &command, failure));
-        }
-        Ok(Self { id, input, _process: process })
-    }
-}
-
-impl Drop for ExportedSnapshot {
-    fn drop(&mut self) {
-        // `psql` meets the end of its input and logs out before it would be told to end.
-        drop(self.input.take());
+        let check: Box<dyn Check> = Box::new(EndsWith::new(CLUSTER_MARK));
+        Ok(Box::new(CheckedSource::new(inner, command.name(), vec![check]).with_facts(facts)))
     }
 }

@@ -7,37 +7,35 @@ use std::fs::Permissions;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::Path;
 
-use crate::database::spool::SpoolFile;
-use crate::database::sqlite::{beside, check, copy};
-use crate::database::{DatabaseError, fact};
-use crate::ops::restore_database::feed::Feeder;
-use crate::ops::restore_database::plan::DatabasePlan;
-use crate::ops::restore_database::{RestoreDatabaseError, RestoreDatabaseOptions, RestoredDatabase};
-use crate::progress::Problem;
+use crate::blocking::blocking;
+use crate::database::DatabaseError;
+use crate::database::spool::{SpoolFile, beside};
+use crate::engine::restore::{Cause, RestoredDatabase, Restoring, Unrestored};
+use crate::engine::sqlite::copy::{check, copy};
+use crate::engine::sqlite::facts;
 
-/// Restores one database into `file`.
-pub(super) async fn restore(
-    feeder: &Feeder,
-    options: &RestoreDatabaseOptions,
-    file: &Path,
-    plan: &DatabasePlan,
-) -> Result<RestoredDatabase, RestoreDatabaseError> {
+/// Restores one database into the file.
+///
+/// # Errors
+/// [`Unrestored`].
+pub async fn restore(restoring: &Restoring<'_>) -> Result<RestoredDatabase, Unrestored> {
+    let plan = restoring.database;
     let step = || format!("restoring {}", plan.name);
     let left = || match plan.exists {
         true => format!("{} is untouched", plan.name),
         false => format!("there is no {}, nothing was left behind", plan.name),
     };
-    let stream = plan.streams.first().expect("a plan has a main stream");
+    let failed = |source| Unrestored { step: step(), left: left(), cause: Cause::Server(source) };
+    let (file, stream) = (restoring.place.file().map_err(failed)?, plan.main());
     let directory = std::path::absolute(file).ok().and_then(|file| file.parent().map(Path::to_path_buf));
-    let directory = directory.unwrap_or_else(|| options.spool.clone());
-    let failed = |source| RestoreDatabaseError::Server { step: step(), left: left(), source };
+    let directory = directory.unwrap_or_else(|| restoring.wishes.spool.clone());
     // Beside the wanted file, so that renaming is enough.
     let spool = SpoolFile::create(&directory, stream.bytes).map_err(failed)?;
-    feeder.spool(&stream.path, spool.path()).await.map_err(|error| error.left(step(), left()))?;
-    let (target, exists, cancel) = (file.to_owned(), plan.exists, feeder.cancel.clone());
-    let (mode, owner) = (plan.fact(fact::FILE_MODE).map(str::to_owned), plan.fact(fact::FILE_OWNER).map(str::to_owned));
-    feeder.monitor.phase(&format!("checking {}", plan.name));
-    let placed = tokio::task::spawn_blocking(move || {
+    restoring.spool(&stream.path, spool.path()).await.map_err(|error| error.left(step(), left()))?;
+    let (target, exists, cancel) = (file.to_owned(), plan.exists, restoring.cancel.clone());
+    let (mode, owner) = (plan.fact(facts::FILE_MODE), plan.fact(facts::FILE_OWNER));
+    restoring.phase("checking");
+    let placed = blocking(move || {
         check(spool.path())?;
         if exists {
             copy(spool.path(), &target, &|| cancel.is_cancelled()).map_err(|error| match error {
@@ -54,8 +52,8 @@ pub(super) async fn restore(
         spool.become_file(&target)?;
         Ok(lost)
     });
-    if let Some(message) = placed.await.expect("placing does not panic").map_err(failed)? {
-        feeder.monitor.problem(Problem::missing(plan.name.clone(), message));
+    if let Some(message) = placed.await.map_err(failed)? {
+        restoring.problem(message);
     }
     Ok(RestoredDatabase { name: plan.name.clone(), bytes: stream.bytes, ..RestoredDatabase::default() })
 }

@@ -5,7 +5,7 @@
 //! journal is copied in steps, each of which holds a lock for a few milliseconds; when a writer comes between, SQLite begins
 //! anew, and after three times the rest is copied in one go, because otherwise it might never end.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use rusqlite::backup::{Backup, StepResult};
@@ -21,8 +21,6 @@ const RESTARTS: u32 = 3;
 const BUSY: Duration = Duration::from_secs(60);
 /// How often a lock is tried.
 const BUSY_STEP: Duration = Duration::from_millis(20);
-/// Endings of the files that SQLite makes beside one.
-const BESIDE: [&str; 3] = ["-wal", "-shm", "-journal"];
 /// Findings of an integrity check that are shown.
 const FINDINGS: usize = 10;
 
@@ -124,25 +122,9 @@ pub fn check(file: &Path) -> Result<(), DatabaseError> {
     if found == ["ok"] { Ok(()) } else { Err(DatabaseError::SqliteDamaged { file: file.to_owned(), findings: found }) }
 }
 
-/// Returns the files that SQLite would take for a part of the database in `file`, if they are there.
-pub fn beside(file: &Path) -> impl Iterator<Item = PathBuf> {
-    let name = |ending| {
-        let mut name = file.as_os_str().to_owned();
-        name.push(ending);
-        PathBuf::from(name)
-    };
-    BESIDE.map(name).into_iter().filter(|path| path.symlink_metadata().is_ok())
-}
-
 /// Returns the version of the SQLite library in use.
 pub fn library_version() -> &'static str {
     rusqlite::version()
-}
-
-/// Tells whether an error is about the file itself: it is not there, is no database, or may not be read.
-pub fn is_of_the_file(error: &rusqlite::Error) -> bool {
-    use ErrorCode::*;
-    matches!(error.sqlite_error_code(), Some(CannotOpen | NotADatabase | PermissionDenied | ReadOnly))
 }
 
 fn open(file: &Path, access: OpenFlags) -> Result<Connection, DatabaseError> {

@@ -5,7 +5,7 @@
 
 use std::io::{self, Write};
 
-use crate::database::mysql::identifier;
+use crate::engine::mysql::server::identifier;
 
 /// Passes a dump on and gives those statements another name.
 pub(super) struct Renamed<W: Write> {

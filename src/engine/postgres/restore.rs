@@ -4,22 +4,22 @@
 //! must seek. A split dump needs no spool: the main archive makes the tables, the archives of single tables fill them, several
 //! at once, and the main archive is read once more for indexes and constraints.
 
-use std::hash::{BuildHasher, RandomState};
 use std::time::{Duration, Instant};
 
 use futures::stream::{StreamExt, TryStreamExt};
 
-use crate::database::postgres::{MAINTENANCE, Postgres, TEMPLATE, identifier, literal};
+use crate::blocking::blocking;
+use crate::database::DatabaseError;
 use crate::database::spool::SpoolFile;
-use crate::database::url::DatabaseUrl;
-use crate::database::{DatabaseError, Format, fact};
-use crate::model::id::hex;
-use crate::ops::restore_database::feed::{FeedError, Feeder, Heard, Said};
-use crate::ops::restore_database::lines::without_role;
-use crate::ops::restore_database::plan::{DatabasePlan, PlannedStream, SET_OWNER, postgres_server};
-use crate::ops::restore_database::{Choice, RestoreDatabaseError, RestoreDatabaseOptions, RestoredDatabase};
+use crate::engine::feed::{FeedError, Heard, Said};
+use crate::engine::plan::{DatabasePlan, PlannedStream};
+use crate::engine::postgres::facts::{self, Format, Statements};
+use crate::engine::postgres::roles::{SET_OWNER, without_role};
+use crate::engine::postgres::server::{MAINTENANCE, Postgres, TEMPLATE, identifier, literal};
+use crate::engine::postgres::{drop_statement, server_of};
+use crate::engine::restore::{Cause, Replaced, RestoredDatabase, Restoring, Unrestored};
+use crate::model::facts::fact;
 use crate::process::CommandOptions;
-use crate::progress::Problem;
 
 /// How long connections are ended to rename a database away from them.
 const RENAME_LIMIT: Duration = Duration::from_secs(10);
@@ -44,55 +44,37 @@ enum Scratch {
     Complete,
 }
 
-/// Restores one database.
-pub(super) async fn restore(
-    feeder: &Feeder,
-    options: &RestoreDatabaseOptions,
-    url: &DatabaseUrl,
-    plan: &DatabasePlan,
-) -> Result<RestoredDatabase, RestoreDatabaseError> {
-    let server = postgres_server(url);
-    let run = Run { feeder, options, server: &server, plan };
-    if options.choice == Choice::Globals {
+/// Restores one database, or what belongs to the server.
+///
+/// # Errors
+/// [`Unrestored`].
+pub async fn restore(restoring: &Restoring<'_>) -> Result<RestoredDatabase, Unrestored> {
+    let plan = restoring.database;
+    let server = server_of(restoring.place).map_err(|error| Unrestored {
+        step: format!("restoring {}", plan.name),
+        left: "nothing was changed".into(),
+        cause: Cause::Server(error),
+    })?;
+    let run = Run { restoring, server: &server, plan };
+    if restoring.wishes.are_globals {
         return run.globals().await.map_err(|failure| failure.left("roles that were made before it stay".to_owned()));
     }
     // Unique, and telling where it comes from, should it ever be left over.
-    let suffix = hex(&RandomState::new().hash_one(&plan.name).to_be_bytes()[..4]);
-    let scratch = format!("{}_coffre_{suffix}", cut(&plan.name, 46));
+    let scratch = format!("{}_coffre_{}", cut(&plan.name, 46), restoring.unique);
     let outcome = run.through_scratch(&scratch).await;
     let (heard, replaced) = match outcome {
         Ok(done) => done,
-        Err(Unfinished { failure, scratch: state }) => {
-            let unchanged =
-                if plan.exists { format!("{} is untouched", plan.name) } else { "nothing was changed".into() };
-            let left = match state {
-                Scratch::Missing => unchanged,
-                Scratch::Complete => {
-                    format!("{unchanged}, and all that was restored is in {scratch}, which can be renamed or dropped")
-                }
-                Scratch::Half => {
-                    let statement = format!("DROP DATABASE IF EXISTS {};\n", identifier(&scratch));
-                    match run.sql("asked to drop what is half restored", run.elsewhere(), statement).await {
-                        Ok(()) if plan.exists => unchanged,
-                        Ok(()) => format!("there is no database {}, nothing was left behind", plan.name),
-                        Err(error) => {
-                            format!("database {scratch} is half restored and may be dropped, which failed: {error}")
-                        }
-                    }
-                }
-            };
-            return Err(failure.left(left));
-        }
+        Err(Unfinished { failure, scratch: state }) => return Err(failure.left(run.state(&scratch, state).await)),
     };
     let failed_statements = heard.failed_statements;
     let said = if failed_statements > 0 { heard.last } else { Vec::new() };
     let (name, bytes) = (plan.name.clone(), plan.stream_bytes());
+    let replaced = replaced.map(|name| Replaced { drop: drop_statement(&name), name });
     Ok(RestoredDatabase { name, bytes, failed_statements, said, replaced, ..RestoredDatabase::default() })
 }
 
 struct Run<'a> {
-    feeder: &'a Feeder,
-    options: &'a RestoreDatabaseOptions,
+    restoring: &'a Restoring<'a>,
     server: &'a Postgres,
     plan: &'a DatabasePlan,
 }
@@ -103,18 +85,40 @@ impl Run<'_> {
         if self.plan.name == MAINTENANCE { TEMPLATE } else { MAINTENANCE }
     }
 
+    /// Tells in what state everything is after a restore that failed; drops what is half restored.
+    async fn state(&self, scratch: &str, state: Scratch) -> String {
+        let plan = self.plan;
+        let unchanged = if plan.exists { format!("{} is untouched", plan.name) } else { "nothing was changed".into() };
+        match state {
+            Scratch::Missing => unchanged,
+            Scratch::Complete => {
+                format!("{unchanged}, and all that was restored is in {scratch}, which can be renamed or dropped")
+            }
+            Scratch::Half => {
+                let statement = format!("DROP DATABASE IF EXISTS {};\n", identifier(scratch));
+                match self.sql("asked to drop what is half restored", self.elsewhere(), statement).await {
+                    Ok(()) if plan.exists => unchanged,
+                    Ok(()) => format!("there is no database {}, nothing was left behind", plan.name),
+                    Err(error) => {
+                        format!("database {scratch} is half restored and may be dropped, which failed: {error}")
+                    }
+                }
+            }
+        }
+    }
+
     /// Restores into the database `scratch`, which is made, and gives it its name. Returns what the clients said, and the
     /// name that an existing database has now.
     async fn through_scratch(&self, scratch: &str) -> Result<(Heard, Option<String>), Unfinished> {
-        let clauses = self.plan.fact(fact::CREATE).unwrap_or_default();
+        let clauses = self.plan.fact(facts::CREATE).unwrap_or_default();
         let unfinished = |scratch| move |error| Unfinished { failure: self.failure(error), scratch };
         let tablespace = self.tablespace().await.map_err(unfinished(Scratch::Missing))?;
         let create = format!("CREATE DATABASE {} TEMPLATE template0 {clauses}{tablespace};\n", identifier(scratch));
         let made = self.sql("asked to create a database", self.elsewhere(), create).await;
         made.map_err(unfinished(Scratch::Missing))?;
         let heard = self.data(scratch).await.map_err(|failure| Unfinished { failure, scratch: Scratch::Half })?;
-        if self.options.analyze {
-            self.feeder.monitor.phase(&format!("gathering statistics of {}", self.plan.name));
+        if self.restoring.wishes.analyze {
+            self.restoring.phase("gathering statistics of");
             let analyzed = self.sql("asked for statistics", scratch, "ANALYZE;\n".to_owned()).await;
             self.tell(analyzed, "ANALYZE");
         }
@@ -126,41 +130,42 @@ impl Run<'_> {
 
     /// Returns the clause for the tablespace that the database was in, if there is one of this name.
     async fn tablespace(&self) -> Result<String, DatabaseError> {
-        let Some(name) = self.plan.fact(fact::TABLESPACE).map(str::to_owned) else { return Ok(String::new()) };
+        let Some(name) = self.plan.fact(facts::TABLESPACE) else { return Ok(String::new()) };
         let (server, asked) = (self.server.clone(), name.clone());
-        let there = tokio::task::spawn_blocking(move || server.has_tablespace(&asked)).await;
-        if there.expect("asking does not panic")? {
+        if blocking(move || server.has_tablespace(&asked)).await? {
             return Ok(format!(" TABLESPACE {}", identifier(&name)));
         }
-        let message = format!("there is no tablespace {name}, in which it was; it is in the usual one");
-        self.feeder.monitor.problem(Problem::missing(self.plan.name.clone(), message));
+        self.restoring.problem(format!("there is no tablespace {name}, in which it was; it is in the usual one"));
         Ok(String::new())
     }
 
     /// Tells what failed when it is no reason to give up: the data is there.
     fn tell(&self, outcome: Result<(), DatabaseError>, what: &str) {
         if let Err(error) = outcome {
-            let message = format!("{what}: {error}");
-            self.feeder.monitor.problem(Problem::missing(self.plan.name.clone(), message));
+            self.restoring.problem(format!("{what}: {error}"));
         }
     }
 
     async fn data(&self, scratch: &str) -> Result<Heard, Failure> {
         let (main, tables) = self.plan.streams.split_first().expect("a plan has a main stream");
-        match main.format {
-            Format::PostgresPlain => {
+        match main.facts.get(facts::FORMAT) {
+            Some(Format::Plain) => {
                 // It always ends at the first failure: after a `COPY` that failed, rows would be run as statements.
                 self.feed(main, &self.server.psql(scratch)).await
             }
-            _ if tables.is_empty() && self.options.jobs > 1 => {
-                let spool = SpoolFile::create(&self.options.spool, main.bytes)
+            _ if tables.is_empty() && self.restoring.wishes.jobs > 1 => {
+                let spool = SpoolFile::create(&self.restoring.wishes.spool, main.bytes)
                     .map_err(|error| Failure::Server("spooling".into(), error))?;
-                self.feeder.monitor.phase(&format!("spooling {}", self.plan.name));
-                self.feeder.spool(&main.path, spool.path()).await.map_err(|e| Failure::Feed("spooling".into(), e))?;
-                self.feeder.monitor.phase(&format!("restoring {}", self.plan.name));
-                let mut command = self.pg_restore(scratch, main, &[&format!("--jobs={}", self.options.jobs)])?;
+                self.restoring.phase("spooling");
+                self.restoring
+                    .spool(&main.path, spool.path())
+                    .await
+                    .map_err(|e| Failure::Feed("spooling".into(), e))?;
+                self.restoring.phase("restoring");
+                let mut command =
+                    self.pg_restore(scratch, main, &[&format!("--jobs={}", self.restoring.wishes.jobs)])?;
                 command.arguments.push(spool.path().into());
-                let ran = self.feeder.run(&command, judge).await;
+                let ran = self.restoring.run(&command, judge).await;
                 ran.or_else(|error| self.tolerate(error)).map_err(|error| self.at(main, error))
             }
             _ if tables.is_empty() => self.feed(main, &self.pg_restore(scratch, main, &[])?).await,
@@ -183,11 +188,9 @@ impl Run<'_> {
             .iter()
             .map(|table| Ok((table, self.pg_restore(scratch, table, &["--section=data"])?)))
             .collect::<Result<_, Failure>>()?;
-        let fed: Vec<Heard> = futures::stream::iter(&commands)
-            .map(|(table, command)| self.feed(table, command))
-            .buffered(self.options.jobs.max(1))
-            .try_collect()
-            .await?;
+        let feeding: Vec<_> = commands.iter().map(|(table, command)| self.feed(table, command)).collect();
+        let fed: Vec<Heard> =
+            futures::stream::iter(feeding).buffered(self.restoring.wishes.jobs.max(1)).try_collect().await?;
         fed.into_iter().for_each(|heard| said.extend(heard));
         said.extend(self.feed(main, &self.pg_restore(scratch, main, &["--section=post-data"])?).await?);
         Ok(said)
@@ -195,7 +198,7 @@ impl Run<'_> {
 
     /// Feeds a stream; statements that failed are an error only when that is wanted.
     async fn feed(&self, stream: &PlannedStream, command: &CommandOptions) -> Result<Heard, Failure> {
-        self.heard(stream, command, self.feeder.feed(&stream.path, command, judge).await)
+        self.heard(stream, command, self.restoring.feed(&stream.path, command, judge).await)
     }
 
     /// Judges what a client said that was fed.
@@ -218,7 +221,7 @@ impl Run<'_> {
     fn tolerate(&self, error: FeedError) -> Result<Heard, FeedError> {
         match error {
             FeedError::Client { status: 1, heard, .. }
-                if !self.options.exit_on_error && heard.failed_statements > 0 && !heard.has_lost_rows =>
+                if !self.restoring.wishes.exit_on_error && heard.failed_statements > 0 && !heard.has_lost_rows =>
             {
                 Ok(heard)
             }
@@ -232,7 +235,7 @@ impl Run<'_> {
 
     /// Describes `pg_restore`, of a version that understands the archive.
     fn pg_restore(&self, database: &str, stream: &PlannedStream, more: &[&str]) -> Result<CommandOptions, Failure> {
-        let archived = stream.facts.get(fact::CLIENT_VERSION).map_or("0", String::as_str);
+        let archived = stream.facts.text(fact::CLIENT_VERSION).unwrap_or("0");
         let (program, _) = self.server.program("pg_restore", archived).map_err(|error| match error {
             DatabaseError::ClientOlder { program, client, server_version, .. } => {
                 let server = format!("the pg_dump that wrote /{}", stream.path);
@@ -244,10 +247,10 @@ impl Run<'_> {
             other => Failure::Server("looking for pg_restore".into(), other),
         })?;
         let mut arguments = more.to_vec();
-        if self.options.exit_on_error {
+        if self.restoring.wishes.exit_on_error {
             arguments.push("--exit-on-error");
         }
-        if self.options.no_owner {
+        if self.restoring.wishes.no_owner {
             arguments.extend(["--no-owner", "--no-privileges"]);
         }
         Ok(self.server.command(program, database, &arguments))
@@ -255,18 +258,19 @@ impl Run<'_> {
 
     /// Sets owner, settings and rights of the database itself. What fails is a problem, not the end: the data is there.
     async fn settings(&self, scratch: &str) {
-        let statements = self.plan.fact(fact::SETTINGS).and_then(|text| serde_json::from_str::<Vec<String>>(text).ok());
-        for statement in statements.unwrap_or_default() {
+        let Statements(statements) = self.plan.fact(facts::SETTINGS).unwrap_or_default();
+        for statement in statements {
             let is_rights = ["GRANT ", "REVOKE "].iter().any(|start| statement.starts_with(start));
             let is_owner = statement.starts_with(SET_OWNER);
             let is_of_role = statement.starts_with("ALTER ROLE ");
-            if self.options.no_owner && (is_rights || is_owner || is_of_role) {
+            if self.restoring.wishes.no_owner && (is_rights || is_owner || is_of_role) {
                 continue;
             }
             let sql = format!("SELECT format({}, {}) \\gexec\n", literal(&statement), literal(scratch));
             // Texts and names that all databases share are kept in the encoding of the one that sets them. Otherwise
             // statements do not depend on each other where the database is not connected to.
-            let is_text = statement.starts_with("COMMENT ") || self.plan.fact(fact::ENCODING) != Some("UTF8");
+            let is_text =
+                statement.starts_with("COMMENT ") || self.plan.fact(facts::ENCODING).as_deref() != Some("UTF8");
             let from = if is_text { scratch } else { self.elsewhere() };
             let shown = statement.replace("%I", &identifier(&self.plan.name)).replace("%%", "%");
             self.tell(self.sql("asked to set a property", from, sql).await, &shown);
@@ -313,15 +317,14 @@ impl Run<'_> {
     async fn globals(&self) -> Result<RestoredDatabase, Failure> {
         let mut restored = RestoredDatabase { name: "globals".into(), ..RestoredDatabase::default() };
         let server = self.server.clone();
-        let user = tokio::task::spawn_blocking(move || server.user()).await.expect("asking does not panic");
-        let user = user.map_err(|error| self.failure(error))?;
+        let user = blocking(move || server.user()).await.map_err(|error| self.failure(error))?;
         for stream in &self.plan.streams {
             let mut command = self.server.psql(MAINTENANCE);
-            if !self.options.exit_on_error {
+            if !self.restoring.wishes.exit_on_error {
                 command.arguments.push("--set=ON_ERROR_STOP=0".into());
             }
             let adapt = |input| without_role(input, &user.name);
-            let fed = self.feeder.feed_adapted(&stream.path, &command, judge, adapt).await;
+            let fed = self.restoring.feed_adapted(&stream.path, &command, judge, adapt).await;
             let said = self.heard(stream, &command, fed)?;
             restored.bytes += stream.bytes;
             restored.failed_statements += said.failed_statements;
@@ -332,8 +335,7 @@ impl Run<'_> {
 
     async fn sql(&self, asked: &str, database: &str, statements: String) -> Result<(), DatabaseError> {
         let (server, database, asked) = (self.server.clone(), database.to_owned(), asked.to_owned());
-        let ran = tokio::task::spawn_blocking(move || server.run(&database, &asked, &statements)).await;
-        ran.expect("asking does not panic").map(|_| ())
+        blocking(move || server.run(&database, &asked, &statements)).await.map(|_| ())
     }
 
     /// Says what a question to the server failed for.
@@ -343,9 +345,9 @@ impl Run<'_> {
 }
 
 impl Failure {
-    fn left(self, left: String) -> RestoreDatabaseError {
+    fn left(self, left: String) -> Unrestored {
         match self {
-            Failure::Server(step, source) => RestoreDatabaseError::Server { step, left, source },
+            Failure::Server(step, source) => Unrestored { step, left, cause: Cause::Server(source) },
             Failure::Feed(step, error) => error.left(step, left),
         }
     }

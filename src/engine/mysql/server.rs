@@ -5,17 +5,16 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::sync::{Arc, OnceLock};
 
-use crate::database::mysql::grants::Grants;
-use crate::database::url::DatabaseUrl;
-use crate::database::{DatabaseError, find_program, major, postgres};
+use crate::database::url::{DatabaseUrl, UrlKind};
+use crate::database::{DatabaseError, find_program, major};
+use crate::engine::mysql::grants::Grants;
+use crate::engine::mysql::{NAME, session};
+use crate::engine::withholding_passwords;
 use crate::model::id::{hex, unhex};
 use crate::process::{self, CommandOptions};
 
-mod grants;
-mod losses;
-mod references;
-mod session;
-
+/// What URLs of MariaDB and MySQL look like.
+pub const URLS: UrlKind = UrlKind { engine: NAME, schemes: &["mysql", "mariadb"], database_parameter: None };
 /// Where clients look for a password.
 pub const PASSWORD_VARIABLE: &str = "MYSQL_PWD";
 /// Names the directory of the client programs, where they are not found by themselves.
@@ -171,7 +170,7 @@ impl Mysql {
                 .map(|(name, value)| format!("--{name}={value}")),
         );
         line.extend(arguments.iter().map(|&argument| argument.to_owned()));
-        let mut options = CommandOptions::new(program, line).withholding(postgres::PASSWORD_VARIABLE);
+        let mut options = withholding_passwords(CommandOptions::new(program, line), Some(PASSWORD_VARIABLE));
         if let Some(password) = self.url.password() {
             options.environment.push((PASSWORD_VARIABLE.into(), password.into()));
         }
@@ -243,7 +242,7 @@ impl Mysql {
     }
 
     /// The same, ended when `is_cancelled` says so.
-    fn run_unless(
+    pub(super) fn run_unless(
         &self,
         asked: &str,
         statements: &str,
@@ -253,7 +252,7 @@ impl Mysql {
     }
 
     /// The same in a session in which nothing is set.
-    fn run_bare(&self, asked: &str, statements: &str) -> Result<Vec<String>, DatabaseError> {
+    pub(super) fn run_bare(&self, asked: &str, statements: &str) -> Result<Vec<String>, DatabaseError> {
         self.ask(asked, statements, self.bare_client(None), &|| false)
     }
 
@@ -450,7 +449,7 @@ pub fn with_defaults(statements: &str) -> String {
 
 /// Writes the condition that a column is the name of a database. Names are equal when their bytes are, unless the server says
 /// otherwise; comparing them as texts alone would find those that differ in case or accents.
-fn is_database(column: &str, database: &str) -> String {
+pub(super) fn is_database(column: &str, database: &str) -> String {
     let name = literal(database);
     format!("{column} = {name} AND (@@lower_case_table_names <> 0 OR BINARY {column} = BINARY {name})")
 }
@@ -469,8 +468,7 @@ fn harmful_options(printed: &str) -> Vec<String> {
 
 /// Describes a program that is asked about itself, and connects to nothing.
 fn alone(program: impl Into<OsString>, arguments: impl IntoIterator<Item = impl Into<OsString>>) -> CommandOptions {
-    let options = CommandOptions::new(program, arguments).withholding(PASSWORD_VARIABLE);
-    options.withholding(postgres::PASSWORD_VARIABLE)
+    withholding_passwords(CommandOptions::new(program, arguments), None)
 }
 
 /// A dump program, and what it can do.
@@ -499,7 +497,7 @@ impl DumpProgram {
         self.sets_its_session().then(|| session::init_command(""))
     }
 
-    fn sets_its_session(&self) -> bool {
+    pub(super) fn sets_its_session(&self) -> bool {
         self.knows("--init-command")
     }
 }
@@ -535,10 +533,14 @@ pub fn identifier(name: &str) -> String {
 mod tests {
     use super::*;
 
+    fn server(url: &str) -> Mysql {
+        Mysql::new(DatabaseUrl::parse(url, &URLS).expect("a URL"))
+    }
+
     #[test]
     fn a_url_becomes_options_of_the_client() {
         let url = "mysql://joe:geheim@localhost:3307/shop?option-file=/etc/coffre.cnf&ssl-ca=/etc/ca.pem";
-        let command = Mysql::new(url.parse().expect("a URL")).client(Some("shop"));
+        let command = server(url).client(Some("shop"));
         let line: Vec<_> = command.arguments.iter().map(|argument| argument.to_string_lossy()).collect();
         let expected = [
             "--defaults-file=/etc/coffre.cnf",
@@ -551,7 +553,7 @@ mod tests {
         assert_eq!(line[..6], expected);
         assert_eq!(line.last().expect("some"), "--database=shop");
         assert!(command.environment.contains(&("MYSQL_PWD".into(), "geheim".into())));
-        let first = |url: &str| Mysql::new(url.parse().expect("a URL")).client(None).arguments[0].clone();
+        let first = |url: &str| server(url).client(None).arguments[0].clone();
         assert_eq!(first("mysql://joe:geheim@h/shop"), "--no-defaults");
         assert_eq!(first("mysql://joe@h/shop"), "--host=h");
     }

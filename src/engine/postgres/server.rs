@@ -5,10 +5,15 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
-use crate::database::url::DatabaseUrl;
-use crate::database::{DatabaseError, find_program, major, mysql};
+use crate::database::url::{DatabaseUrl, UrlKind};
+use crate::database::{DatabaseError, find_program, major};
+use crate::engine::postgres::NAME;
+use crate::engine::withholding_passwords;
 use crate::process::{self, CommandOptions};
 
+/// What URLs of PostgreSQL look like.
+pub const URLS: UrlKind =
+    UrlKind { engine: NAME, schemes: &["postgresql", "postgres"], database_parameter: Some("dbname") };
 /// Where clients look for a password.
 pub const PASSWORD_VARIABLE: &str = "PGPASSWORD";
 /// Names the directory of PostgreSQL's client programs, where they are not found by themselves.
@@ -44,7 +49,7 @@ pub struct DatabaseFacts {
     /// Its size on the server.
     pub bytes: u64,
     /// Rows that its statistics tell of.
-    pub rows: i64,
+    pub rows: u64,
     /// Position in the write-ahead log.
     pub lsn: Option<String>,
     /// Its encoding.
@@ -130,7 +135,7 @@ impl Postgres {
         let url = self.url.with_database(database);
         let connection = ["--no-password".to_owned(), format!("--dbname={}", url.for_command_line())];
         let arguments = arguments.iter().map(|&a| a.to_owned()).chain(connection);
-        let mut options = CommandOptions::new(program, arguments).withholding(mysql::PASSWORD_VARIABLE);
+        let mut options = withholding_passwords(CommandOptions::new(program, arguments), Some(PASSWORD_VARIABLE));
         if let Some(password) = url.password() {
             options.environment.push((PASSWORD_VARIABLE.into(), password.into()));
         }
@@ -345,7 +350,7 @@ impl Postgres {
     /// [`DatabaseError::ClientOlder`], or when the program is missing.
     pub fn program(&self, name: &str, server_version: &str) -> Result<(OsString, String), DatabaseError> {
         let found = program(name, major(server_version));
-        let command = CommandOptions::new(&found, ["--version"]).withholding(mysql::PASSWORD_VARIABLE);
+        let command = withholding_passwords(CommandOptions::new(&found, ["--version"]), Some(PASSWORD_VARIABLE));
         let printed = process::run(&command, b"")
             .map_err(|failure| DatabaseError::failed(name, "asked for its version", &command, failure))?;
         let printed = String::from_utf8_lossy(&printed);
@@ -468,7 +473,7 @@ mod tests {
 
     #[test]
     fn a_password_goes_into_the_environment_only() {
-        let url: DatabaseUrl = "postgresql://joe:geheim@h/shop".parse().expect("a URL");
+        let url = DatabaseUrl::parse("postgresql://joe:geheim@h/shop", &URLS).expect("a URL");
         let command = Postgres::new(url).psql("other");
         assert!(command.arguments.iter().all(|argument| !argument.to_string_lossy().contains("geheim")));
         assert!(command.environment.contains(&("PGPASSWORD".into(), "geheim".into())));

@@ -1,0 +1,234 @@
+//! MariaDB and MySQL as a source: every database a stream of SQL; users, grants and what else belongs to the server one more.
+//!
+//! A dump is one transaction (`--single-transaction`), so what is in tables of InnoDB is consistent and nobody is stopped;
+//! tables of other engines are named in the facts. A stream has one database and no `USE`, so it can be loaded into any.
+
+use std::sync::Arc;
+
+use crate::database::DatabaseError;
+use crate::database::url::DatabaseUrl;
+use crate::engine::mysql::facts::{self, Format};
+use crate::engine::mysql::rows::AllRows;
+use crate::engine::mysql::server::{DatabaseFacts, DumpProgram, Mysql, ServerFacts};
+use crate::engine::mysql::{MARK, NAME};
+use crate::model::facts::{StreamFacts, fact};
+use crate::source::check::{Check, CheckedSource, EndsWith};
+use crate::source::command::CommandSource;
+use crate::source::names::file_name_unlike;
+use crate::source::{Member, OpenStream, PlannedStream, Planning, Source, SourceError, StreamSource};
+
+/// Options of every dump: consistent without locks, row by row, complete, free of encodings that could be lost, and the same
+/// for the same data.
+const DUMP_OPTIONS: [&str; 11] = [
+    "--single-transaction",
+    "--quick",
+    "--routines",
+    "--triggers",
+    "--events",
+    "--hex-blob",
+    "--skip-dump-date",
+    "--default-character-set=utf8mb4",
+    "--max-allowed-packet=1G",
+    // A table locked while it is filled cannot use a sequence for its defaults, and nobody else is in a new database.
+    "--skip-add-locks",
+    // Tablespaces need a right that backup users rarely have, and no database needs them.
+    "--no-tablespaces",
+];
+/// Options that only some programs know.
+const OPTIONS_OF_SOME: [(&str, &str); 2] = [("--set-gtid-purged", "=OFF"), ("--column-statistics", "=0")];
+
+/// What to dump of a server.
+#[derive(Debug, Clone)]
+pub struct MysqlSource {
+    /// The server, and the database unless all are wanted.
+    pub url: DatabaseUrl,
+    /// Every database but the server's own, and users with their grants.
+    pub all_databases: bool,
+    /// Directory of the streams in the snapshot: `mysql`, or more when there are several servers.
+    pub directory: String,
+}
+
+impl Source for MysqlSource {
+    fn name(&self) -> Vec<u8> {
+        self.url.source_name(self.all_databases).into_bytes()
+    }
+
+    /// Asks the server what there is, and returns a member for each database and one for the users.
+    fn plan(&self, _: &Planning) -> Result<Vec<Member>, SourceError> {
+        let server = Arc::new(Mysql::new(self.url.clone()));
+        let member = |label: String, name: String, what: What| {
+            let opener = Arc::new(Dump { server: server.clone(), what });
+            Member { label, streams: Ok(vec![PlannedStream { name: name.into_bytes(), opener }]), notes: Vec::new() }
+        };
+        let database = |name: &str| {
+            let label = format!("{}/{name}", self.url.server());
+            let file = file_name_unlike(name, self.all_databases.then_some("users"));
+            member(label, format!("{}/{file}.sql", self.directory), What::Database(name.to_owned()))
+        };
+        if !self.all_databases {
+            let name = self.url.database.as_deref();
+            let name = name.ok_or_else(|| DatabaseError::NoDatabase { server: self.url.server() })?;
+            return Ok(vec![database(name)]);
+        }
+        let mut members: Vec<Member> = server.databases()?.iter().map(|name| database(name)).collect();
+        let label = format!("{}, users", self.url.server());
+        let users = member(label, format!("{}/users.sql", self.directory), What::Users);
+        let left_out = |grant: &String| format!("the program leaves out what is granted to everybody: {grant}");
+        members.push(Member { notes: server.grants_to_public().iter().map(left_out).collect(), ..users });
+        Ok(members)
+    }
+
+    fn asking(&self) -> Option<&'static str> {
+        Some("asking the databases")
+    }
+}
+
+enum What {
+    Database(String),
+    Users,
+}
+
+/// A stream of one server.
+struct Dump {
+    server: Arc<Mysql>,
+    what: What,
+}
+
+impl OpenStream for Dump {
+    fn open(&self, is_cancelled: &dyn Fn() -> bool) -> Result<Box<dyn StreamSource>, SourceError> {
+        let server = self.server.server()?;
+        let program = self.server.dump_program(&server)?;
+        self.server.check_session(&program)?;
+        let mut arguments: Vec<String> = DUMP_OPTIONS.map(str::to_owned).to_vec();
+        let of_some = OPTIONS_OF_SOME.iter().filter(|(name, _)| program.knows(name));
+        arguments.extend(of_some.map(|(name, value)| format!("{name}{value}")));
+        arguments.extend(program.session_option());
+        let (name, part) = match &self.what {
+            What::Database(database) => (&**database, self.database(&server, &program, database, is_cancelled)?),
+            What::Users => ("users", self.users(&server, &program)?),
+        };
+        let mut facts = server_facts(&server, part.format, &program.version);
+        facts.extend(part.facts);
+        arguments.extend(part.arguments);
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let command = self.server.command(program.program, &arguments);
+        let inner = Box::new(CommandSource::spawn(&command)?);
+        let name = format!("{} of {name}", command.name());
+        Ok(Box::new(CheckedSource::new(inner, name, part.checks).with_facts(facts)))
+    }
+
+    fn advise(&self, facts: &StreamFacts) -> Vec<String> {
+        let too_long = match (facts.get(facts::LONGEST_LINE), facts.get(facts::MAX_PACKET)) {
+            (Some(longest), Some(most)) if longest > most => Some(format!(
+                "a row takes {longest} bytes as SQL: it can only be restored where max_allowed_packet is larger than that, and \
+                 here it is {most}"
+            )),
+            _ => None,
+        };
+        let rounded = facts.text(facts::ROUNDED).map(|columns| {
+            format!("the server gives FLOAT with six digits only, as DOUBLE it would give all: {columns}")
+        });
+        let not_transactional = facts.text(facts::NOT_TRANSACTIONAL).map(|tables| {
+            format!("these tables may have changed while they were dumped, their engine has no transactions: {tables}")
+        });
+        too_long.into_iter().chain(rounded).chain(not_transactional).collect()
+    }
+}
+
+/// What is different in the dump of a database and that of the users.
+struct Asked {
+    format: Format,
+    arguments: Vec<String>,
+    facts: StreamFacts,
+    checks: Vec<Box<dyn Check>>,
+}
+
+impl Dump {
+    fn database(
+        &self,
+        server: &ServerFacts,
+        program: &DumpProgram,
+        database: &str,
+        is_cancelled: &dyn Fn() -> bool,
+    ) -> Result<Asked, DatabaseError> {
+        let known = self.server.facts(database)?.ok_or_else(|| DatabaseError::Missing {
+            server: self.server.url().server(),
+            database: database.to_owned(),
+        })?;
+        self.server.check_rights(server, database)?;
+        if is_foreign(server, program) && !known.foreign.is_empty() {
+            return Err(self.foreign(program, format!("generated columns and vectors ({})", known.foreign.join(", "))));
+        }
+        let changed = self.server.losses(server, database, is_cancelled)?;
+        if known.has_history && !program.knows("--dump-history") {
+            let why = "it has system-versioned tables, whose history needs a mariadb-dump of 10.11 or later";
+            return Err(self.refused(why));
+        }
+        let mut arguments: Vec<String> = known.has_history.then(|| "--dump-history".to_owned()).into_iter().collect();
+        // Behind `--`, so that no name is an option.
+        arguments.extend(["--".to_owned(), database.to_owned()]);
+        let mut facts = database_facts(database, known);
+        facts.set_some(fact::CHANGED, Some(changed.join("; ")).filter(|_| !changed.is_empty()));
+        let checks: Vec<Box<dyn Check>> = vec![Box::new(EndsWith::new(MARK)), Box::<AllRows>::default()];
+        Ok(Asked { format: Format::Sql, arguments, facts, checks })
+    }
+
+    fn users(&self, server: &ServerFacts, program: &DumpProgram) -> Result<Asked, DatabaseError> {
+        if is_foreign(server, program) {
+            return Err(self.foreign(program, "users and grants".into()));
+        }
+        if !program.knows("--system") {
+            let why = "users and grants can only be dumped by mariadb-dump; name the databases one by one";
+            return Err(self.refused(why));
+        }
+        // Users may need the plugins that let them in.
+        let arguments = vec!["--system=plugins,users,udfs,servers".to_owned()];
+        let checks: Vec<Box<dyn Check>> = vec![Box::new(EndsWith::new(MARK))];
+        Ok(Asked { format: Format::Users, arguments, facts: StreamFacts::default(), checks })
+    }
+
+    fn foreign(&self, program: &DumpProgram, what: String) -> DatabaseError {
+        DatabaseError::ForeignProgram {
+            server: self.server.url().server(),
+            program: program.program.to_string_lossy().into_owned(),
+            what,
+        }
+    }
+
+    fn refused(&self, why: &str) -> DatabaseError {
+        DatabaseError::Refused { server: self.server.url().server(), why: why.to_owned() }
+    }
+}
+
+/// Tells whether a server of MySQL is dumped by a program of MariaDB's.
+fn is_foreign(server: &ServerFacts, program: &DumpProgram) -> bool {
+    program.is_mariadb() && !server.is_mariadb()
+}
+
+fn database_facts(database: &str, known: DatabaseFacts) -> StreamFacts {
+    let mut facts = StreamFacts::default();
+    facts.set(fact::DATABASE, database.to_owned());
+    facts.set(fact::DATABASE_BYTES, known.bytes);
+    facts.set(fact::ROWS_ESTIMATE, known.rows);
+    facts.set(facts::CREATE, known.create);
+    facts.set_some(facts::COMMENT, known.comment);
+    let listed = |names: Vec<String>| Some(names.join(", ")).filter(|_| !names.is_empty());
+    facts.set_some(facts::NOT_TRANSACTIONAL, listed(known.not_transactional));
+    facts.set_some(facts::ROUNDED, listed(known.rounded));
+    facts.set_some(facts::HISTORY, known.has_history.then(|| "system-versioned tables".to_owned()));
+    facts
+}
+
+fn server_facts(server: &ServerFacts, format: Format, client: &str) -> StreamFacts {
+    let mut facts = StreamFacts::default();
+    facts.set(fact::ENGINE, NAME.to_owned());
+    facts.set(fact::SERVER_VERSION, server.version.clone());
+    facts.set(fact::CLIENT_VERSION, client.to_owned());
+    facts.set(facts::FORMAT, format);
+    facts.set_some(facts::MAX_PACKET, server.max_packet);
+    if let Some((file, position)) = &server.binlog {
+        facts.set(facts::BINLOG_FILE, file.clone());
+        facts.set_some(facts::BINLOG_POSITION, position.parse().ok());
+    }
+    facts
+}

@@ -1,0 +1,38 @@
+//! What stands against a restore into MariaDB or MySQL.
+
+use crate::database::DatabaseError;
+use crate::engine::mysql::facts;
+use crate::engine::mysql::restore::UNDER_WAY;
+use crate::engine::mysql::server::Mysql;
+use crate::engine::plan::{Asked, DatabasePlan, Judgement};
+
+/// Asks the server what is there.
+///
+/// # Errors
+/// [`DatabaseError`].
+pub fn judge(asked: &Asked<'_>, databases: &mut [DatabasePlan]) -> Result<Judgement, DatabaseError> {
+    let url = asked.place.server()?;
+    let server = Mysql::new(url.clone());
+    let known = server.server()?;
+    let mut found = Judgement {
+        server_version: known.version,
+        data_directory: known.data_directory.filter(|_| url.is_local()),
+        ..Judgement::default()
+    };
+    for database in databases.iter_mut().filter(|_| !asked.are_globals) {
+        let there = server.facts(&database.name)?;
+        database.exists = there.is_some();
+        let name = &database.name;
+        if there.is_some_and(|facts| facts.comment.as_deref() == Some(UNDER_WAY)) {
+            found.notes.push(format!("{name} is not complete: a restore into it was killed, or is under way"));
+        }
+        if let (Some(longest), Some(most)) = (database.fact(facts::LONGEST_LINE), known.max_packet)
+            && longest > most
+        {
+            found.obstacles.push(format!(
+                "a row of {name} takes {longest} bytes as SQL, and the server takes {most}: raise max_allowed_packet"
+            ));
+        }
+    }
+    Ok(found)
+}

@@ -1,0 +1,60 @@
+//! Marks in a dump on its way into the client, by which what the client says next is known to be about one table.
+
+use std::io::Write;
+
+use crate::engine::lines::EditedLines;
+use crate::model::id::{hex, unhex};
+
+/// Begins what the client prints before the statements about a table.
+const MARK: &str = "coffre restores table ";
+
+/// Lets the client of MariaDB or MySQL print which table comes, so that what it says next is about that one.
+///
+/// A comment with the name stands before a table's structure and before its rows, behind a line of two dashes. Routines,
+/// which may have any lines, stand where another delimiter counts.
+pub fn with_marks(input: impl Write + Send + 'static) -> Box<dyn Write + Send> {
+    const STARTS: [&[u8]; 2] = [b"-- Table structure for table `", b"-- Dumping data for table `"];
+    let (mut is_behind_dashes, mut is_code) = (false, false);
+    Box::new(EditedLines::new(input, move |line: &[u8], out: &mut dyn Write| {
+        out.write_all(line)?;
+        let text = line.trim_ascii_end();
+        if let Some(delimiter) = text.strip_prefix(b"DELIMITER ") {
+            is_code = delimiter != b";";
+        }
+        let name = STARTS.iter().find_map(|start| text.strip_prefix(*start)).and_then(|rest| rest.strip_suffix(b"`"));
+        if let Some(name) = name.filter(|_| is_behind_dashes && !is_code) {
+            writeln!(out, "SELECT '{MARK}{}';", hex(name))?;
+        }
+        is_behind_dashes = text == b"--";
+        Ok(())
+    }))
+}
+
+/// Returns the table that such a line names.
+pub fn marked_table(line: &[u8]) -> Option<String> {
+    let name = unhex(std::str::from_utf8(line.strip_prefix(MARK.as_bytes())?).ok()?)?;
+    Some(String::from_utf8_lossy(&name).replace("``", "`"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::lines::tests::passed;
+
+    #[test]
+    fn tables_are_marked_and_nothing_within_a_routine() {
+        let long = "x".repeat(3000);
+        let routine = "DELIMITER ;;\nBEGIN\n--\n-- Dumping data for table `no`\n--\nEND ;;\nDELIMITER ;\n";
+        let dump = format!(
+            "--\n-- Table structure for table `a``b`\n--\nCREATE TABLE\n{routine}--\n-- Dumping data for table `ü`\n--\n\
+             INSERT {long};\n-- Dumping data for table `no`\nend"
+        );
+        let marks = |name: &str| format!("SELECT '{MARK}{}';\n", hex(name.as_bytes()));
+        let expected = dump
+            .replace("`a``b`\n", &format!("`a``b`\n{}", marks("a``b")))
+            .replace("table `ü`\n", &format!("table `ü`\n{}", marks("ü")));
+        assert_eq!(passed(&dump, with_marks), expected);
+        assert_eq!(marked_table(format!("{MARK}{}", hex(b"a``b")).as_bytes()).as_deref(), Some("a`b"));
+        assert_eq!(marked_table(b"coffre restores nothing"), None);
+    }
+}

@@ -1,0 +1,102 @@
+//! MariaDB and MySQL: asked by `mariadb` or `mysql`, dumped by `mariadb-dump` or `mysqldump`, restored by the client again.
+
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+
+use crate::database::DatabaseError;
+use crate::engine::dump::DumpRequest;
+use crate::engine::mysql::facts::Format;
+use crate::engine::place::Places;
+use crate::engine::plan::{Asked, DatabasePlan, Judgement, StreamKind};
+use crate::engine::restore::{RestoredDatabase, Restoring, Unrestored};
+use crate::engine::{Engine, ServerWords, Words};
+use crate::model::facts::StreamFacts;
+use crate::source::Source;
+
+pub mod dump;
+pub mod facts;
+mod grants;
+mod judge;
+mod losses;
+mod marks;
+mod references;
+mod rename;
+mod restore;
+mod rows;
+pub mod server;
+mod session;
+
+/// Its name.
+pub const NAME: &str = "mysql";
+/// What ends the output of `mariadb-dump` and `mysqldump`.
+const MARK: &str = "-- Dump completed";
+/// How dumps begin, and what they end with.
+const KNOWN_DUMPS: [(&str, &str); 2] = [("-- MariaDB dump ", MARK), ("-- MySQL dump ", MARK)];
+
+const WORDS: Words = Words {
+    label: "MariaDB or MySQL",
+    dump_help: "Dump a MariaDB or MySQL database: mysql://USER@HOST:PORT/DATABASE?option-file=FILE, or env:NAME (repeatable)",
+    restore_help: "Restore MariaDB or MySQL databases into this server",
+    server: Some(ServerWords {
+        example: "mysql://root@localhost/",
+        package: "mariadb-client",
+        people: "users",
+        password: "?option-file=FILE",
+    }),
+};
+
+/// MariaDB and MySQL as an engine.
+#[derive(Debug, Clone, Copy)]
+pub struct MySql;
+
+impl Engine for MySql {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn places(&self) -> Places {
+        Places::Urls(&server::URLS)
+    }
+
+    fn words(&self) -> &'static Words {
+        &WORDS
+    }
+
+    fn number_facts(&self) -> &'static [&'static str] {
+        &facts::NUMBERS
+    }
+
+    fn known_dumps(&self) -> &'static [(&'static str, &'static str)] {
+        &KNOWN_DUMPS
+    }
+
+    fn password_variable(&self) -> Option<&'static str> {
+        Some(server::PASSWORD_VARIABLE)
+    }
+
+    fn source(&self, request: DumpRequest) -> Result<Arc<dyn Source>, DatabaseError> {
+        let DumpRequest { place, all_databases, directory, .. } = request;
+        Ok(Arc::new(dump::MysqlSource { url: place.server()?.clone(), all_databases, directory }))
+    }
+
+    fn kind(&self, facts: &StreamFacts) -> Option<StreamKind> {
+        Some(match facts.get(facts::FORMAT)? {
+            Format::Sql => StreamKind::Database,
+            Format::Users => StreamKind::Globals,
+        })
+    }
+
+    /// A view can need a database that was restored after it.
+    fn may_need_others(&self) -> bool {
+        true
+    }
+
+    fn judge(&self, asked: &Asked<'_>, databases: &mut [DatabasePlan]) -> Result<Judgement, DatabaseError> {
+        judge::judge(asked, databases)
+    }
+
+    fn restore<'a>(&'a self, restoring: &'a Restoring<'a>) -> BoxFuture<'a, Result<RestoredDatabase, Unrestored>> {
+        Box::pin(restore::restore(restoring))
+    }
+}

@@ -1,0 +1,346 @@
+//! Restoring into MariaDB or MySQL: a new database is made and filled, and dropped again when that fails.
+
+use std::io::Write;
+
+use crate::blocking::blocking;
+use crate::database::DatabaseError;
+use crate::engine::feed::{FeedError, Heard, Said};
+use crate::engine::mysql::facts;
+use crate::engine::mysql::marks::{marked_table, with_marks};
+use crate::engine::mysql::rename::Renamed;
+use crate::engine::mysql::server::{Mysql, escaped, identifier, literal, with_defaults};
+use crate::engine::restore::{Cause, RestoredDatabase, Restoring, Unrestored};
+use crate::model::facts::fact;
+use crate::process::readable;
+
+/// How long a database is waited for that is in use.
+const LOCK_SECONDS: u32 = 60;
+/// The comment of a database that is being restored.
+pub const UNDER_WAY: &str = "coffre is restoring this database";
+/// What must be allowed before rows of the history of system-versioned tables can be put back.
+const HISTORY: &str = ", system_versioning_insert_history=1";
+/// Numbers of warnings by which a server says that it did not take what it was given: values that do not fit, or have no
+/// meaning in their type, and tables that became others. (Dumps switch off the mode in which these are errors.)
+const CHANGES: [u32; 20] = [
+    1048, // a column cannot be null
+    1071, // a key is too long, and was cut
+    1246, // a column became one of another type
+    1263, // null became the default of a column
+    1264, // out of range
+    1265, // truncated
+    1266, // another engine
+    1286, // an engine that is not known
+    1292, // a value of another type that is wrong
+    1299, // no valid TIMESTAMP
+    1300, // no valid text
+    1364, // no default
+    1366, // a wrong value
+    1367, // a value that is not understood
+    1406, // too long
+    1411, // a wrong value for a function
+    1441, // a date out of range
+    1916, // MariaDB: overflow
+    1918, // MariaDB: a value that cannot be converted
+    1977, // MariaDB: a character that cannot be converted
+];
+
+/// Restores one database, or the users.
+///
+/// # Errors
+/// [`Unrestored`].
+pub async fn restore(restoring: &Restoring<'_>) -> Result<RestoredDatabase, Unrestored> {
+    let step = format!("restoring {}", restoring.database.name);
+    let url = restoring.place.server().map_err(|error| Unrestored {
+        step: step.clone(),
+        left: "nothing was changed".into(),
+        cause: Cause::Server(error),
+    })?;
+    let run = Run { restoring, server: Mysql::new(url.clone()), step };
+    if restoring.wishes.are_globals { run.users().await } else { run.database().await }
+}
+
+/// One restore into a server.
+struct Run<'a> {
+    restoring: &'a Restoring<'a>,
+    server: Mysql,
+    step: String,
+}
+
+impl Run<'_> {
+    /// Returns the name that the database is to have.
+    fn name(&self) -> &str {
+        &self.restoring.database.name
+    }
+
+    /// Says in what state everything is after the server failed.
+    fn failed(&self, source: DatabaseError, left: impl Into<String>) -> Unrestored {
+        Unrestored { step: self.step.clone(), left: left.into(), cause: Cause::Server(source) }
+    }
+
+    fn begin(&self) -> RestoredDatabase {
+        let plan = self.restoring.database;
+        RestoredDatabase { name: plan.name.clone(), bytes: plan.stream_bytes(), ..RestoredDatabase::default() }
+    }
+
+    async fn users(&self) -> Result<RestoredDatabase, Unrestored> {
+        let mut restored = self.begin();
+        for stream in &self.restoring.database.streams {
+            let mut command = self.server.client(None);
+            if !self.restoring.wishes.exit_on_error {
+                command.arguments.push("--force".into());
+            }
+            let fed = match self.restoring.feed(&stream.path, &command, judge).await {
+                // With `--force` the client ends with status 0 whatever failed, even when the server went away.
+                Ok(heard) if heard.has_lost_rows => {
+                    Err(FeedError::Client { program: command.name(), status: 0, heard })
+                }
+                fed => fed,
+            };
+            let heard = fed.map_err(|error| error.left(&self.step, "users that were made before it stay"))?;
+            restored.failed_statements += heard.failed_statements;
+            restored.said.extend(heard.failures);
+        }
+        Ok(restored)
+    }
+
+    async fn database(&self) -> Result<RestoredDatabase, Unrestored> {
+        let plan = self.restoring.database;
+        if plan.exists {
+            self.make_room().await?;
+        }
+        let is_marked = self.create().await?;
+        let heard = match self.fill().await {
+            Ok(heard) => heard,
+            Err(error) => return Err(without_rows(error).left(&self.step, self.clean_up().await)),
+        };
+        self.set_comment(is_marked).await;
+        let not_carried = plan.fact(fact::CHANGED).unwrap_or_default();
+        let restored = RestoredDatabase {
+            changes: heard.changes.into_iter().collect(),
+            not_carried: not_carried.split("; ").filter(|it| !it.is_empty()).map(str::to_owned).collect(),
+            uses_original: self.uses_original().await,
+            ..self.begin()
+        };
+        if self.restoring.wishes.analyze {
+            self.restoring.phase("gathering statistics of");
+            // The data is there, whatever becomes of this.
+            if let Err(error) = analyze(&self.server, self.name()).await {
+                self.restoring.problem(format!("ANALYZE: {error}"));
+            }
+        }
+        Ok(restored)
+    }
+
+    /// Drops the database that is to be replaced, once it is known that what replaces it can be had.
+    async fn make_room(&self) -> Result<(), Unrestored> {
+        let untouched = || format!("{} is untouched", self.name());
+        self.restoring.monitor.phase(&format!("reading {} through before it is replaced", self.name()));
+        let read = self.restoring.read_through(&self.restoring.database.main().path).await;
+        read.map_err(|error| error.left(&self.step, untouched()))?;
+        if self.restoring.cancel.is_cancelled() {
+            return Err(FeedError::cancelled().left(&self.step, untouched()));
+        }
+        self.restoring.phase("dropping");
+        self.drop_existing().await?;
+        self.restoring.phase("restoring");
+        Ok(())
+    }
+
+    /// Drops it. Somebody who uses it is waited for, but not for long, and not when ending is asked for.
+    async fn drop_existing(&self) -> Result<(), Unrestored> {
+        let statement = format!("DROP DATABASE IF EXISTS {}", identifier(self.name()));
+        let statements = with_defaults(&format!("SET SESSION lock_wait_timeout = {LOCK_SECONDS};\n{statement};\n"));
+        let said = self.restoring.say(&statements, &self.server.client(None), judge).await;
+        let Err(error) = said else { return Ok(()) };
+        let (asking, name) = (self.server.clone(), self.name().to_owned());
+        let asked = blocking(move || {
+            // The server goes on waiting for the lock when the client is gone.
+            let sessions =
+                format!("SELECT id FROM information_schema.processlist WHERE info = {};", literal(&statement));
+            for id in asking.run("asked who drops", &sessions)? {
+                // It may have ended meanwhile.
+                let _ = asking.run("asked to end a session", &format!("KILL {id};"));
+            }
+            asking.facts(&name).map(|facts| facts.is_some())
+        });
+        let left = match asked.await {
+            Ok(true) => format!("{} is untouched", self.name()),
+            Ok(false) => format!("{} is dropped; the same command restores it", self.name()),
+            Err(_) => "it may be dropped".to_owned(),
+        };
+        Err(error.left(&self.step, left))
+    }
+
+    /// Makes the database, and tells whether its comment says that it is being restored.
+    async fn create(&self) -> Result<bool, Unrestored> {
+        let plan = self.restoring.database;
+        let (name, clauses) = (identifier(&plan.name), plan.fact(facts::CREATE).unwrap_or_default());
+        let create = format!("CREATE DATABASE {name} {clauses};\n");
+        sql(&self.server, "asked to create a database", create).await.map_err(|source| {
+            let left = if plan.exists { format!("{} is dropped", plan.name) } else { "nothing was changed".into() };
+            self.failed(source, left)
+        })?;
+        // MariaDB since 10.5 has comments. One that is left there by a restore that was killed says so.
+        Ok(sql(&self.server, "asked to mark a database", self.comment(UNDER_WAY)).await.is_ok())
+    }
+
+    /// Writes the statement that gives the database a comment.
+    fn comment(&self, text: &str) -> String {
+        format!("ALTER DATABASE {} COMMENT = {};\n", identifier(self.name()), escaped(text))
+    }
+
+    /// Feeds the dump to the client. Never with `--force`: it would end with status 0 after rows were lost, even when the
+    /// server went away.
+    async fn fill(&self) -> Result<Heard, FeedError> {
+        let plan = self.restoring.database;
+        let settings = if plan.fact(facts::HISTORY).is_some() { HISTORY } else { "" };
+        let mut command = self.server.client_setting(Some(&plan.name), settings);
+        command.arguments.extend(["--show-warnings".into(), "--unbuffered".into()]);
+        command.joins_output = true;
+        let (old, new) = (plan.source.clone(), plan.name.clone());
+        let adapt = |input: Box<dyn Write + Send>| -> Box<dyn Write + Send> {
+            let input = with_marks(input);
+            if old == new { input } else { Box::new(Renamed::new(input, &old, &new)) }
+        };
+        self.restoring.feed_adapted(&plan.main().path, &command, judge, adapt).await
+    }
+
+    /// Drops what is half restored, unless it replaced something, and tells in what state everything is then.
+    async fn clean_up(&self) -> String {
+        let plan = self.restoring.database;
+        if plan.exists {
+            return format!(
+                "{} is incomplete, and what it was is gone; once the cause is removed, the same command restores it",
+                plan.name
+            );
+        }
+        let drop = format!("DROP DATABASE {};\n", identifier(&plan.name));
+        match sql(&self.server, "asked to drop what is half restored", drop).await {
+            Ok(()) => format!("there is no database {}, nothing was left behind", plan.name),
+            Err(_) => format!("database {} is half restored and may be dropped", plan.name),
+        }
+    }
+
+    /// Gives the database the comment that it had.
+    async fn set_comment(&self, is_marked: bool) {
+        let comment = self.restoring.database.fact(facts::COMMENT).unwrap_or_default();
+        if (is_marked || !comment.is_empty())
+            && let Err(error) = sql(&self.server, "asked to comment a database", self.comment(&comment)).await
+        {
+            self.restoring.problem(format!("its comment could not be set to {comment:?}: {error}"));
+        }
+    }
+
+    /// Lists what in a copy uses the database that it was dumped from.
+    async fn uses_original(&self) -> Vec<String> {
+        let plan = self.restoring.database;
+        if plan.source == plan.name {
+            return Vec::new();
+        }
+        let (server, copy, original) = (self.server.clone(), plan.name.clone(), plan.source.clone());
+        match blocking(move || server.references(&copy, &original)).await {
+            Ok(found) => found,
+            Err(error) => {
+                self.restoring.problem(format!("whether it uses {} is not known: {error}", plan.source));
+                Vec::new()
+            }
+        }
+    }
+}
+
+/// Leaves rows out of what the client said: it repeats the statement that failed.
+fn without_rows(error: FeedError) -> FeedError {
+    match error {
+        FeedError::Client { program, status, mut heard } => {
+            if heard.last.iter().any(|line| line.starts_with("ERROR ")) {
+                heard.last.retain(|line| line.starts_with("ERROR "));
+            }
+            FeedError::Client { program, status, heard }
+        }
+        other => other,
+    }
+}
+
+/// Judges a line of the client: statements that failed were skipped by `--force`, unless rows were among them, nobody may
+/// come in, the connection is lost or the disk is full.
+fn judge(line: &[u8]) -> Said {
+    if line.starts_with(b"INSERT INTO ") {
+        return Said::Lost;
+    }
+    if let Some(table) = marked_table(line) {
+        return Said::Table(table);
+    }
+    if let Some(rest) = [&b"Warning (Code "[..], b"Error (Code "].iter().find_map(|start| line.strip_prefix(*start)) {
+        return if CHANGES.contains(&number(rest)) { Said::Changed(what_changed(line)) } else { Said::Other };
+    }
+    let Some(rest) = line.strip_prefix(b"ERROR ") else { return Said::Other };
+    let number = number(rest);
+    // Those that say that nobody may come in, and those of a full disk.
+    const FINAL: [u32; 7] = [1040, 1044, 1045, 1049, 1021, 1026, 1114];
+    // The client's own begin at 2000; one without a number is about what it reads.
+    match number == 0 || (2000..3000).contains(&number) || FINAL.contains(&number) {
+        true => Said::Lost,
+        false => Said::Failed(1),
+    }
+}
+
+/// Cuts a warning to what is the same for all rows: `Warning (Code 1265): Data truncated for column 'e' at row 1`.
+fn what_changed(line: &[u8]) -> String {
+    let what = readable(line);
+    let what = what.split_once("): ").map_or(what.as_str(), |(_, what)| what);
+    what.rsplit_once(" at row ").map_or(what, |(what, _)| what).to_owned()
+}
+
+/// Reads the number at the start of a text, `0` when there is none.
+fn number(text: &[u8]) -> u32 {
+    let digits = text.iter().take_while(|byte| byte.is_ascii_digit());
+    digits.fold(0u32, |number, byte| number.saturating_mul(10).saturating_add(u32::from(byte - b'0')))
+}
+
+async fn analyze(server: &Mysql, database: &str) -> Result<(), DatabaseError> {
+    let literal = literal(database);
+    let list = format!(
+        "SELECT table_name FROM information_schema.tables WHERE table_schema = {literal}
+         AND table_type IN ('BASE TABLE', 'SYSTEM VERSIONED');"
+    );
+    let (asking, name) = (server.clone(), database.to_owned());
+    let tables = blocking(move || asking.run("asked for its tables", &list)).await?;
+    let named: Vec<String> =
+        tables.iter().map(|table| format!("{}.{}", identifier(&name), identifier(table))).collect();
+    match named.is_empty() {
+        true => Ok(()),
+        false => sql(server, "asked for statistics", format!("ANALYZE TABLE {};\n", named.join(", "))).await,
+    }
+}
+
+async fn sql(server: &Mysql, asked: &str, statements: String) -> Result<(), DatabaseError> {
+    let (server, asked) = (server.clone(), asked.to_owned());
+    blocking(move || server.run(&asked, &statements)).await.map(|_| ())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lost_connection_is_never_a_failed_statement() {
+        let cases: [(&[u8], Said); 10] = [
+            (b"ERROR 1146 (42S02) at line 5: Table 'a.b' doesn't exist", Said::Failed(1)),
+            (b"ERROR 2013 (HY000) at line 9: Lost connection", Said::Lost),
+            (b"ERROR 1045 (28000): Access denied", Said::Lost),
+            (b"INSERT INTO `t` VALUES (1)", Said::Lost),
+            (b"ERROR 1114 (HY000) at line 9: The table 't' is full", Said::Lost),
+            (b"ERROR at line 3: Unknown command '\\!'.", Said::Lost),
+            (b"--------------", Said::Other),
+            (
+                b"Warning (Code 1265): Data truncated for column 'e' at row 1",
+                Said::Changed("Data truncated for column 'e'".into()),
+            ),
+            (b"Warning (Code 1681): Integer display width is deprecated", Said::Other),
+            (b"coffre restores table 74", Said::Table("t".into())),
+        ];
+        for (line, said) in cases {
+            assert_eq!(judge(line), said, "{}", String::from_utf8_lossy(line));
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! What is kept about a dump of PostgreSQL, besides what is kept about every stream.
+
+use crate::model::facts::{Fact, FactValue, fact};
+
+/// What the stream is.
+pub const FORMAT: Fact<Format> = Fact::new(fact::FORMAT.name());
+/// Position in the write-ahead log right before the dump.
+pub const WAL_LSN: Fact<String> = Fact::new("wal_lsn");
+/// Encoding of the database.
+pub const ENCODING: Fact<String> = Fact::new("encoding");
+/// Clauses of `CREATE DATABASE` that give a new database the properties of the dumped one.
+pub const CREATE: Fact<String> = Fact::new("create_clauses");
+/// The tablespace.
+pub const TABLESPACE: Fact<String> = Fact::new("tablespace");
+/// How many user mappings of foreign servers may lack options in the dump, which the user may not see.
+pub const HIDDEN_MAPPINGS: Fact<u64> = Fact::new("hidden_user_mappings");
+/// Statements that set the database's owner, settings and rights, `%I` in place of its name.
+pub const SETTINGS: Fact<Statements> = Fact::new("database_settings");
+/// Statements that make the roles which the database uses, without passwords and rights.
+pub const ROLES: Fact<Statements> = Fact::new("roles");
+/// Entries in the table of contents of a custom archive.
+pub const ARCHIVE_ENTRIES: Fact<u64> = Fact::new("archive_entries");
+
+/// Names of those that are numbers.
+pub const NUMBERS: [&str; 2] = [HIDDEN_MAPPINGS.name(), ARCHIVE_ENTRIES.name()];
+
+/// What a stream of PostgreSQL is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// An archive of `pg_dump --format=custom`.
+    Custom,
+    /// SQL of `pg_dump`.
+    Plain,
+    /// Roles and tablespaces, SQL of `pg_dumpall --globals-only`.
+    Globals,
+}
+
+impl FactValue for Format {
+    fn to_text(&self) -> String {
+        match self {
+            Format::Custom => "postgres custom",
+            Format::Plain => "postgres plain",
+            Format::Globals => "postgres globals",
+        }
+        .to_owned()
+    }
+
+    fn from_text(text: &str) -> Option<Self> {
+        [Format::Custom, Format::Plain, Format::Globals].into_iter().find(|format| format.to_text() == text)
+    }
+}
+
+/// Statements, kept as a JSON array.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Statements(pub Vec<String>);
+
+impl FactValue for Statements {
+    fn to_text(&self) -> String {
+        serde_json::to_string(&self.0).expect("texts are JSON")
+    }
+
+    fn from_text(text: &str) -> Option<Self> {
+        serde_json::from_str(text).ok().map(Self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_is_read_again() {
+        for format in [Format::Custom, Format::Plain, Format::Globals] {
+            assert_eq!(Format::from_text(&format.to_text()), Some(format));
+        }
+        assert_eq!(Format::from_text("tar"), None);
+        let statements = Statements(vec!["ALTER DATABASE %I OWNER TO \"a b\"".into()]);
+        assert_eq!(Statements::from_text(&statements.to_text()), Some(statements));
+        assert_eq!(Statements::from_text("none"), None);
+    }
+}

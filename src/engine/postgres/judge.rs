@@ -1,0 +1,98 @@
+//! What stands against a restore into PostgreSQL.
+
+use crate::database::DatabaseError;
+use crate::engine::plan::{Asked, DatabasePlan, Judgement};
+use crate::engine::postgres::facts::{self, Format};
+use crate::engine::postgres::roles::{missing_roles_note, roles};
+use crate::engine::postgres::server::{Existing, MAINTENANCE, Postgres, User};
+use crate::engine::postgres::{drop_statement, server_of};
+
+/// Bytes of the longest name.
+const LONGEST_NAME: usize = 63;
+
+/// Asks the server what is there.
+///
+/// # Errors
+/// [`DatabaseError`].
+pub fn judge(asked: &Asked<'_>, databases: &mut [DatabasePlan]) -> Result<Judgement, DatabaseError> {
+    let is_local = asked.place.server()?.is_local();
+    let server = server_of(asked.place)?;
+    let (server_version, data_directory) = server.version()?;
+    let mut found =
+        Judgement { server_version, data_directory: data_directory.filter(|_| is_local), ..Judgement::default() };
+    if asked.are_globals {
+        return Ok(found);
+    }
+    let user = server.user()?;
+    found.obstacles.extend(obstacles_of_user(&user));
+    found.notes.extend(notes_of_user(&user));
+    for database in databases.iter_mut() {
+        let existing = server.existing(&database.name)?;
+        database.exists = existing.is_some();
+        database.connections = existing.as_ref().map_or(0, |existing| existing.connections);
+        database.is_untouched = database.name == MAINTENANCE && server.is_untouched(&database.name)?;
+        found.obstacles.extend(obstacles_of(&database.name, existing.as_ref()));
+        if !asked.no_owner {
+            found.notes.extend(roles_note(&server, database, asked.has_globals)?);
+        }
+    }
+    let is_plain = |database: &DatabasePlan| {
+        database.streams.iter().any(|stream| stream.facts.get(facts::FORMAT) == Some(Format::Plain))
+    };
+    if let Some(database) = databases.iter().find(|it| is_plain(it)).filter(|_| asked.no_owner) {
+        found.obstacles.push(format!("{} is a dump of SQL, which --no-owner cannot change", database.name));
+    }
+    Ok(found)
+}
+
+/// Tells what earlier restores left on the server.
+fn notes_of_user(user: &User) -> Vec<String> {
+    let left_over = user
+        .left_over
+        .iter()
+        .map(|name| format!("database {name} was left behind by a restore that was killed: {}", drop_statement(name)));
+    let replaced = user.replaced.iter().map(|name| {
+        format!("database {name} is what a restore replaced; when it is not needed: {}", drop_statement(name))
+    });
+    left_over.chain(replaced).collect()
+}
+
+/// Tells which roles a database uses that are not there. Names of one without an encoding cannot be compared.
+fn roles_note(server: &Postgres, database: &DatabasePlan, has_globals: bool) -> Result<Option<String>, DatabaseError> {
+    if database.fact(facts::ENCODING).as_deref() != Some("UTF8") {
+        return Ok(None);
+    }
+    let roles = roles(database);
+    let names: Vec<String> = roles.keys().cloned().collect();
+    let missing = if names.is_empty() { names } else { server.missing_roles(&names)? };
+    Ok(missing_roles_note(database, &missing, &roles, has_globals))
+}
+
+/// Tells why PostgreSQL would refuse this user every restore.
+fn obstacles_of_user(user: &User) -> Vec<String> {
+    let mut found = Vec::new();
+    if !user.creates_databases {
+        found.push("the user may not create databases (CREATEDB)".to_owned());
+    }
+    if user.is_read_only {
+        found.push(
+            "sessions of the user are read-only (default_transaction_read_only, or the server is a standby)".to_owned(),
+        );
+    }
+    found
+}
+
+/// Tells why PostgreSQL would refuse at the end of a restore to give a database its name.
+fn obstacles_of(name: &str, existing: Option<&Existing>) -> Vec<String> {
+    let mut found = Vec::new();
+    if existing.is_some_and(|existing| !existing.is_owned) {
+        found.push(format!("the user does not own {name}, and may not rename it"));
+    }
+    if let Some(prepared) = existing.map(|existing| existing.prepared).filter(|prepared| *prepared > 0) {
+        found.push(format!("{name} has {prepared} prepared transactions: end them (pg_prepared_xacts)"));
+    }
+    if name.len() > LONGEST_NAME {
+        found.push(format!("{name:?} is longer than the {LONGEST_NAME} bytes that PostgreSQL has for names"));
+    }
+    found
+}

@@ -1,0 +1,149 @@
+//! PostgreSQL: asked by `psql`, dumped by `pg_dump` and `pg_dumpall`, restored by `pg_restore` and `psql`.
+
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+
+use crate::database::DatabaseError;
+use crate::engine::dump::{DumpRequest, Flag, FlagKind};
+use crate::engine::place::{Place, Places};
+use crate::engine::plan::{Asked, DatabasePlan, Judgement, StreamKind};
+use crate::engine::postgres::facts::{Format, Statements};
+use crate::engine::restore::{RestoredDatabase, Restoring, Unrestored};
+use crate::engine::{Engine, ServerWords, Words};
+use crate::model::facts::{StreamFacts, fact};
+use crate::source::Source;
+
+mod archive;
+pub mod dump;
+pub mod facts;
+mod judge;
+mod restore;
+mod roles;
+pub mod server;
+mod shared;
+
+/// Its name.
+pub const NAME: &str = "postgres";
+/// What ends the plain output of `pg_dump`.
+const MARK: &str = "-- PostgreSQL database dump complete";
+/// What ends the output of `pg_dumpall`.
+const CLUSTER_MARK: &str = "-- PostgreSQL database cluster dump complete";
+/// How plain dumps begin, and what they end with.
+const KNOWN_DUMPS: [(&str, &str); 2] =
+    [("-- PostgreSQL database dump\n", MARK), ("-- PostgreSQL database cluster dump\n", CLUSTER_MARK)];
+
+const SPLIT_OVER: &str = "split-over";
+const PLAIN: &str = "postgres-plain";
+const NO_ROLE_PASSWORDS: &str = "no-role-passwords";
+const FLAGS: [Flag; 3] = [
+    Flag {
+        name: SPLIT_OVER,
+        help: "With several jobs, dump PostgreSQL's tables of this size or more as streams of their own",
+        kind: FlagKind::Size { default: "1GiB" },
+    },
+    Flag {
+        name: PLAIN,
+        help: "Dump PostgreSQL as SQL instead of as an archive for pg_restore",
+        kind: FlagKind::Switch,
+    },
+    Flag {
+        name: NO_ROLE_PASSWORDS,
+        help: "Leave the passwords of PostgreSQL's roles out, for users who may not read them",
+        kind: FlagKind::Switch,
+    },
+];
+
+const WORDS: Words = Words {
+    label: "PostgreSQL",
+    dump_help: "Dump a PostgreSQL database: postgresql://USER@HOST:PORT/DATABASE, or env:NAME for a variable with the URL (repeatable)",
+    restore_help: "Restore PostgreSQL databases into this server; a database in the URL is the name the restored one gets",
+    server: Some(ServerWords {
+        example: "postgresql://postgres@localhost/",
+        package: "postgresql-client",
+        people: "roles",
+        password: "PGPASSFILE",
+    }),
+};
+
+/// PostgreSQL as an engine.
+#[derive(Debug, Clone, Copy)]
+pub struct PostgreSql;
+
+impl Engine for PostgreSql {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn places(&self) -> Places {
+        Places::Urls(&server::URLS)
+    }
+
+    fn words(&self) -> &'static Words {
+        &WORDS
+    }
+
+    fn flags(&self) -> &'static [Flag] {
+        &FLAGS
+    }
+
+    fn number_facts(&self) -> &'static [&'static str] {
+        &facts::NUMBERS
+    }
+
+    fn known_dumps(&self) -> &'static [(&'static str, &'static str)] {
+        &KNOWN_DUMPS
+    }
+
+    fn password_variable(&self) -> Option<&'static str> {
+        Some(server::PASSWORD_VARIABLE)
+    }
+
+    fn source(&self, request: DumpRequest) -> Result<Arc<dyn Source>, DatabaseError> {
+        let DumpRequest { place, all_databases, directory, jobs, flags, .. } = request;
+        Ok(Arc::new(dump::PostgresSource {
+            url: place.server()?.clone(),
+            all_databases,
+            plain: flags.is_on(PLAIN),
+            no_role_passwords: flags.is_on(NO_ROLE_PASSWORDS),
+            split_over_bytes: flags.size(SPLIT_OVER).filter(|_| jobs > 1),
+            directory,
+        }))
+    }
+
+    fn kind(&self, facts: &StreamFacts) -> Option<StreamKind> {
+        Some(match facts.get(facts::FORMAT)? {
+            Format::Globals => StreamKind::Globals,
+            Format::Custom | Format::Plain if facts.has(fact::TABLE) => StreamKind::Table,
+            Format::Custom | Format::Plain => StreamKind::Database,
+        })
+    }
+
+    /// Whoever writes `postgres` in the URL means what to connect to.
+    fn new_name(&self, place: &Place) -> Option<String> {
+        place.url().and_then(|url| url.database.clone()).filter(|name| name != server::MAINTENANCE)
+    }
+
+    fn needed_globals(&self, database: &DatabasePlan) -> Vec<String> {
+        let Statements(roles) = database.fact(facts::ROLES).unwrap_or_default();
+        roles
+    }
+
+    fn judge(&self, asked: &Asked<'_>, databases: &mut [DatabasePlan]) -> Result<Judgement, DatabaseError> {
+        judge::judge(asked, databases)
+    }
+
+    fn restore<'a>(&'a self, restoring: &'a Restoring<'a>) -> BoxFuture<'a, Result<RestoredDatabase, Unrestored>> {
+        Box::pin(restore::restore(restoring))
+    }
+}
+
+/// The server without the database that the URL names: that one may be what is to be made or replaced.
+fn server_of(place: &Place) -> Result<server::Postgres, DatabaseError> {
+    Ok(server::Postgres::new(place.server()?.with_database(server::MAINTENANCE)))
+}
+
+/// Writes the statement that drops a database.
+fn drop_statement(name: &str) -> String {
+    format!("DROP DATABASE {};", server::identifier(name))
+}
