@@ -25,6 +25,7 @@ mod look;
 mod manual;
 mod memory;
 mod old_repositories;
+mod own_engine;
 mod own_sources;
 mod package;
 mod passphrases;
