@@ -100,7 +100,23 @@ fn told(error: &clap::Error) -> (String, Option<String>) {
         }
     }
     let (message, tips) = in_words(&error.render().to_string());
+    let tips = tips.filter(|_| !is_far_fetched(error));
     (message, tips.or_else(|| command.map(|command| format!("`coffre {command} --help` tells what it takes"))))
+}
+
+/// Returns whether the flag that an error suggests is not what a slip of the fingers makes of the one that was typed.
+fn is_far_fetched(error: &clap::Error) -> bool {
+    let one = |kind| match error.get(kind) {
+        Some(ContextValue::String(flag)) => Some(flag.trim_start_matches('-').to_owned()),
+        _ => None,
+    };
+    match (one(ContextKind::InvalidArg), one(ContextKind::SuggestedArg)) {
+        (Some(typed), Some(suggested)) => {
+            let is_begun = !typed.is_empty() && suggested.starts_with(&typed);
+            !is_begun && strsim::osa_distance(&typed, &suggested) > (typed.chars().count() / 3).max(1)
+        }
+        _ => false,
+    }
 }
 
 /// Returns the command that the usage line of an error is about.
@@ -162,6 +178,8 @@ mod tests {
         assert_eq!(told(&error), ("what is given needs --delete as well".into(), None));
         let error = command.clone().try_get_matches_from(["coffre", "ls", "--wat"]).expect_err("unknown");
         assert_eq!(told(&error).1.as_deref(), Some("`coffre ls --help` tells what it takes"));
+        let error = command.clone().try_get_matches_from(["coffre", "ls", "--hots=db1"]).expect_err("mistyped");
+        assert_eq!(told(&error).1.as_deref(), Some("a similar argument exists: '--host'"));
     }
 
     #[test]
