@@ -2,13 +2,13 @@
 //!
 //! A sealing thread takes a [`Room`] before it completes a pack, and the pack keeps it until it is durable, so at most
 //! [`UploadLimits::packs_in_flight`] packs, one that is checked or waits, and the ones being filled are in memory. Segments
-//! are flushed during a long run, so a run that is cut off leaves chunks that the next one finds.
+//! are flushed during a long run, and when it fails or is ended, so what was stored is found by the next one.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::blocking::blocking;
@@ -115,6 +115,23 @@ enum Handed {
     Pack(PackImage, Room),
     /// The upload ends with this.
     Refused(UploadError),
+    /// The upload ends, and lets this go when it has ended.
+    End(oneshot::Sender<()>),
+}
+
+/// Ends an upload although the threads that hand packs over may never come back.
+#[derive(Debug)]
+pub struct UploadEnd(mpsc::WeakUnboundedSender<Handed>);
+
+impl UploadEnd {
+    /// Lets nothing more be handed over, and returns when all that was is durable and indexed, or has failed.
+    pub async fn end(self) {
+        let (sender, ended) = oneshot::channel();
+        if self.0.upgrade().is_some_and(|handing| handing.send(Handed::End(sender)).is_ok()) {
+            // It is never sent on, only let go.
+            let _ = ended.await;
+        }
+    }
 }
 
 /// Room in memory for one pack that is complete and not yet durable.
@@ -187,10 +204,15 @@ impl Uploader {
         UploadStopped
     }
 
+    /// Returns what ends the upload without [`Uploader::finish`].
+    pub(super) fn end(&self) -> UploadEnd {
+        UploadEnd(self.sender.downgrade())
+    }
+
     /// Waits until everything handed over is durable and indexed.
     ///
     /// # Errors
-    /// The first [`UploadError`].
+    /// The first [`UploadError`]. What was durable by then is indexed all the same, unless the machine is faulty.
     pub async fn finish(self) -> Result<Uploaded, UploadError> {
         drop(self.sender);
         self.task.await.expect("the uploading task does not panic")
@@ -223,6 +245,27 @@ impl Run {
         limits: UploadLimits,
     ) -> Result<Uploaded, UploadError> {
         let mut puts = JoinSet::new();
+        let taken = self.take_in(&mut receiver, &mut puts, limits).await;
+        // Whoever waits for room finds that nothing more is uploaded.
+        receiver.close();
+        self.rooms.0.close();
+        if matches!(taken, Err(UploadError::Altered { .. })) {
+            // What this machine would write into an index cannot be trusted either.
+            return taken.map(|_| self.uploaded);
+        }
+        let indexed = self.complete(puts).await;
+        // An end that was asked for is over when its sender goes.
+        let _end = taken?;
+        indexed.map(|()| self.uploaded)
+    }
+
+    /// Takes packs in and stores them until there are no more, or one fails. Returns who asked to end, if anybody did.
+    async fn take_in(
+        &mut self,
+        receiver: &mut mpsc::UnboundedReceiver<Handed>,
+        puts: &mut JoinSet<Result<UploadedPack, UploadError>>,
+        limits: UploadLimits,
+    ) -> Result<Option<oneshot::Sender<()>>, UploadError> {
         loop {
             let room = puts.len() < limits.packs_in_flight.max(1);
             tokio::select! {
@@ -239,15 +282,24 @@ impl Run {
                         });
                     }
                     Some(Handed::Refused(error)) => return Err(error),
-                    None => break,
+                    Some(Handed::End(asked)) => return Ok(Some(asked)),
+                    None => return Ok(None),
                 },
             }
         }
+    }
+
+    /// Waits for all packs on their way and indexes those that became durable, whatever became of the others. Returns the
+    /// first error.
+    async fn complete(&mut self, mut puts: JoinSet<Result<UploadedPack, UploadError>>) -> Result<(), UploadError> {
+        let mut ended = Ok(());
         while let Some(stored) = puts.join_next().await {
-            self.stored(stored.expect("a put does not panic")?).await?;
+            ended = ended.and(match stored.expect("a put does not panic") {
+                Ok(pack) => self.stored(pack).await,
+                Err(error) => Err(error),
+            });
         }
-        self.flush().await?;
-        Ok(self.uploaded)
+        ended.and(self.flush().await)
     }
 
     async fn stored(&mut self, pack: UploadedPack) -> Result<(), UploadError> {

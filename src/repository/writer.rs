@@ -26,7 +26,7 @@ use crate::repository::objects::Stored;
 use crate::repository::packer::PackBuilder;
 use crate::repository::recheck::{Scratch, check_pack};
 use crate::repository::session::Session;
-use crate::repository::uploader::{Room, UploadError, UploadLimits, UploadStopped, Uploaded, Uploader};
+use crate::repository::uploader::{Room, UploadEnd, UploadError, UploadLimits, UploadStopped, Uploaded, Uploader};
 use crate::store::StoreError;
 
 /// Room kept in a pack beyond its target, so that filling it does not move it.
@@ -241,6 +241,11 @@ impl Writer {
             }
         }
         Ok(())
+    }
+
+    /// Returns what ends the upload while a thread may keep the writer for ever.
+    pub fn end(&self) -> UploadEnd {
+        self.uploader.end()
     }
 
     /// Waits until every pack and the index segments are durable; only then a snapshot may be committed.

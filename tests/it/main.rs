@@ -53,6 +53,7 @@ mod store_waits;
 mod support;
 mod systemd;
 mod told;
+mod unfinished;
 mod verified;
 
 /// Runs `test` without the rights of root: on Linux each thread has credentials of its own and hands them on to those

@@ -374,6 +374,7 @@ impl Attempt<'_> {
             reading: reading.clone(),
         };
         let runtime = tokio::runtime::Handle::current();
+        let upload_end = writer.end();
         let running = tokio::task::spawn_blocking(move || {
             let outcome = pipeline::run(&writer, work, &runtime);
             // Whatever happened, what was read is stored and indexed, for the next run to find.
@@ -382,7 +383,10 @@ impl Attempt<'_> {
         });
         let (writer, outcome) = tokio::select! {
             ended = running => ended.map_err(|_| BackupError::Internal)?,
-            () = reading.is_stuck(self.cancel) => return Err(BackupError::Cancelled),
+            () = reading.is_stuck(self.cancel) => {
+                upload_end.end().await;
+                return Err(BackupError::Cancelled);
+            }
         };
 
         monitor.phase("completing the index");

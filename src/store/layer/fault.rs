@@ -27,6 +27,7 @@ use crate::store::{ObjectInfo, Store, StoreError, StoreErrorKind};
 enum Effect {
     FailBefore(StoreErrorKind),
     FailAfter(StoreErrorKind),
+    Hang,
     Corrupt(usize),
     Truncate(usize),
 }
@@ -91,6 +92,12 @@ impl Fault {
     /// Lets the call take effect, and fails it then: the answer is lost.
     pub fn fail_after(mut self, kind: StoreErrorKind) -> Self {
         self.effect = Effect::FailAfter(kind);
+        self
+    }
+
+    /// Gives the call no effect and no answer, for ever.
+    pub fn hang(mut self) -> Self {
+        self.effect = Effect::Hang;
         self
     }
 
@@ -209,7 +216,8 @@ impl FaultStore {
         {
             return Err(fault.error(kind, subject));
         }
-        if operation.is_mutation() {
+        let is_hanging = hit.as_ref().is_some_and(|fault| fault.effect == Effect::Hang);
+        if operation.is_mutation() && !is_hanging {
             if plan.mutations_left == Some(0) {
                 plan.dead = true;
                 return Err(dead());
@@ -228,6 +236,9 @@ impl FaultStore {
         damage: impl FnOnce(T, Effect) -> T + Send,
     ) -> Result<T, StoreError> {
         let hit = self.begin(operation, subject)?;
+        if hit.as_ref().is_some_and(|fault| fault.effect == Effect::Hang) {
+            return std::future::pending().await;
+        }
         let outcome = call.await;
         match hit {
             None => outcome,
@@ -265,7 +276,7 @@ fn damage_bytes(body: Bytes, effect: Effect) -> Bytes {
             }
         }
         Effect::Truncate(length) => bytes.truncate(length),
-        Effect::FailBefore(_) | Effect::FailAfter(_) => {}
+        Effect::FailBefore(_) | Effect::FailAfter(_) | Effect::Hang => {}
     }
     bytes.into()
 }

@@ -16,14 +16,17 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use crate::cancel::Cancel;
-use crate::model::key::ObjectKey;
+use crate::model::key::{ObjectKey, ObjectKind};
 use crate::progress::{Counter, Monitor, Waiting};
 use crate::store::layer::Operation;
 use crate::store::layer::outage::Outage;
 use crate::store::{ObjectInfo, Store, StoreError, StoreErrorKind};
 
-/// What writes may still take once ending was asked for: what is nearly stored need not be stored again.
-const LAST_WRITES: Duration = Duration::from_secs(5);
+/// What storing packs may still take once ending was asked for: what is nearly stored need not be stored again.
+const LAST_PACKS: Duration = Duration::from_secs(5);
+/// The same for all other writes, which are small and come after the last pack: the index of those that were stored, so that the
+/// next run finds them, and the end of the lease.
+const LAST_WRITES: Duration = Duration::from_secs(8);
 /// As long as the store has never answered, people are told after this long that no answer has come yet.
 const SILENCE: Duration = Duration::from_secs(3);
 
@@ -133,7 +136,8 @@ impl RetryStore {
             if operation.is_mutation()
                 && let Some(since) = self.cancel.since()
             {
-                tokio::time::sleep_until(since + LAST_WRITES).await;
+                let is_pack = subject.starts_with(ObjectKind::Pack.prefix());
+                tokio::time::sleep_until(since + if is_pack { LAST_PACKS } else { LAST_WRITES }).await;
             }
         };
         let silent = async {
@@ -457,7 +461,7 @@ mod tests {
         });
         assert_eq!(ends_within(get).await, Duration::ZERO);
         let put = tokio::spawn(async move { store.put(&key(), Bytes::new()).await });
-        assert!(ends_within(put).await <= LAST_WRITES);
+        assert!(ends_within(put).await <= LAST_PACKS);
     }
 
     #[tokio::test(start_paused = true)]
