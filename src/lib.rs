@@ -8,7 +8,7 @@
 //! ops::backup  files     cut         id, claim, frame        seal into packs        packs, then index       put
 //!              streams               (crypto, compress)      (format::pack)         then the snapshot
 //!
-//!            target ◀── repository::reader ◀───────────────── repository::index ◀──────────────────────── store
+//!            sink   ◀── repository::reader ◀───────────────── repository::index ◀──────────────────────── store
 //! ops::restore place     open, decompress, check id            locate                                       get range
 //! ```
 //!
@@ -38,8 +38,8 @@ pub mod ops;
 pub mod process;
 pub mod progress;
 pub mod repository;
+pub mod sink;
 pub mod source;
 pub mod store;
-pub mod target;
 #[cfg(test)]
 mod vectors;

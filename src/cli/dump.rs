@@ -23,8 +23,8 @@ use crate::ops::open_reader;
 use crate::process::widen_pipe;
 use crate::progress::Monitor;
 use crate::store::OpenMode;
-use crate::target::one_file::OneFile;
-use crate::target::partial::IfTaken;
+use crate::sink::one_file::OneFile;
+use crate::sink::partial::IfTaken;
 
 /// Flags of `dump`.
 #[derive(Debug, clap::Args)]

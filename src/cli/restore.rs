@@ -16,8 +16,8 @@ use crate::model::outcome::Ended;
 use crate::ops::restore::{Overwrite, PatternError, RestoreOptions, Selection, count_extras, remove_extras, restore};
 use crate::progress::Tally;
 use crate::store::OpenMode;
-use crate::target::choice::AttributeChoice;
-use crate::target::files::TargetOptions;
+use crate::sink::choice::AttributeChoice;
+use crate::sink::files::TargetOptions;
 
 /// Flags of `restore`.
 #[derive(Debug, clap::Args)]

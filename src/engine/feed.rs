@@ -9,7 +9,7 @@ use crate::blocking::blocking;
 use crate::engine::restore::{Cause, Restoring, StoredError, Unrestored};
 use crate::model::path::EntryPath;
 use crate::process::{CommandOptions, Ended, Stopper, readable};
-use crate::target::command::CommandTarget;
+use crate::sink::command::CommandTarget;
 
 /// What a line says that a client wrote to its standard error.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -16,7 +16,7 @@ use crate::progress::{Counter, Monitor, Problem, Totals, chain};
 use crate::repository::reader::Reader;
 use crate::repository::reader::content::{ContentError, ContentStream, Part};
 use crate::repository::reader::walk::TreeWalk;
-use crate::target::tar::{Put, TarTarget};
+use crate::sink::tar::{Put, TarTarget};
 
 /// What was written.
 #[derive(Debug, Clone, Default)]

@@ -16,7 +16,7 @@ use coffre::ops::verify::ReadData;
 use coffre::progress::Collected;
 use coffre::repository::MAIN_DOMAIN;
 use coffre::repository::index::open_segment;
-use coffre::target::files::TargetOptions;
+use coffre::sink::files::TargetOptions;
 
 use crate::support::{Bench, files_in, open, options, random_bytes, run_backup};
 

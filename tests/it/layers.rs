@@ -19,8 +19,8 @@ fn allowed() -> BTreeMap<&'static str, &'static [&'static str]> {
         ("compress", &["model", "format"][..]),
         ("store", &["model", "progress", "blocking", "cancel"][..]),
         ("source", &["model", "progress", "fs", "process", "database"][..]),
-        ("target", &["model", "progress", "fs", "process"][..]),
-        ("engine", &["model", "progress", "cancel", "blocking", "process", "database", "source", "target"][..]),
+        ("sink", &["model", "progress", "fs", "process"][..]),
+        ("engine", &["model", "progress", "cancel", "blocking", "process", "database", "source", "sink"][..]),
         ("repository", &["model", "progress", "blocking", "crypto", "format", "chunker", "compress", "store"][..]),
         (
             "ops",
@@ -34,7 +34,7 @@ fn allowed() -> BTreeMap<&'static str, &'static [&'static str]> {
                 "chunker",
                 "compress",
                 "source",
-                "target",
+                "sink",
                 "engine",
                 "repository",
             ][..],
@@ -52,7 +52,7 @@ fn allowed() -> BTreeMap<&'static str, &'static [&'static str]> {
                 "format",
                 "store",
                 "source",
-                "target",
+                "sink",
                 "engine",
                 "repository",
                 "ops",
@@ -70,7 +70,7 @@ const CONFINED: [(&str, &[&str]); 10] = [
     ("hpke", &["crypto/"]),
     ("age", &["crypto/slot.rs"]),
     ("fastcdc", &["chunker.rs"]),
-    ("tar", &["target/tar.rs"]),
+    ("tar", &["sink/tar.rs"]),
     ("rusqlite", &["database/mod.rs", "engine/sqlite/"]),
     // What is printed, what servers are asked, and the figures that one run leaves the next.
     ("serde_json", &["cli/", "engine/", "ops/backup/remembered.rs"]),
@@ -202,7 +202,7 @@ fn names_are_found_however_they_are_imported() {
     for code in ["use tar::Builder;", "use tar;", "let x = tar::Header::new_gnu();", "use tar as archive;"] {
         assert!(names_crate(code, "tar"), "{code}");
     }
-    for code in ["use crate::target::tar::Put;", "mod tar;", "start::now()", "let tar = 1;", "avatar::new()"] {
+    for code in ["use crate::sink::tar::Put;", "mod tar;", "start::now()", "let tar = 1;", "avatar::new()"] {
         assert!(!names_crate(code, "tar"), "{code}");
     }
 }

@@ -15,7 +15,7 @@ use coffre::progress::{Collected, Counter, Monitor, Problem, Totals};
 use coffre::store::StoreErrorKind;
 use coffre::store::layer::Operation;
 use coffre::store::layer::fault::{Fault, FaultStore};
-use coffre::target::files::TargetOptions;
+use coffre::sink::files::TargetOptions;
 
 use crate::support::desk::Desk;
 use crate::support::mount::{Immutable, Mount};

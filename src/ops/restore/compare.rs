@@ -15,8 +15,8 @@ use crate::ops::Cancel;
 use crate::ops::restore::places::{Piece, Places};
 use crate::ops::restore::{Overwrite, RestoreError};
 use crate::repository::reader::Reader;
-use crate::target::files::{Cause, FileTarget, TargetError};
-use crate::target::partial::IfTaken;
+use crate::sink::files::{Cause, FileTarget, TargetError};
+use crate::sink::partial::IfTaken;
 
 /// What to do about a file.
 #[derive(Debug)]

@@ -10,8 +10,8 @@ use crate::model::entry::Metadata;
 use crate::model::path::EntryPath;
 use crate::ops::restore::Overwrite;
 use crate::ops::restore::walk::Run;
-use crate::target::names::Names;
-use crate::target::partial::IfTaken;
+use crate::sink::names::Names;
+use crate::sink::partial::IfTaken;
 
 /// A directory of the snapshot that the walk is inside of.
 pub(super) struct OpenDirectory {

@@ -24,7 +24,7 @@ use crate::progress::{Monitor, Problem, Problems, Tally, Totals};
 use crate::repository::Repository;
 use crate::repository::index::{Index, IndexError};
 use crate::repository::reader::{ReadError, Reader};
-use crate::target::files::{FileTarget, TargetError, TargetOptions};
+use crate::sink::files::{FileTarget, TargetError, TargetOptions};
 
 mod compare;
 mod directories;

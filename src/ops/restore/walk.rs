@@ -17,8 +17,8 @@ use crate::ops::restore::writer::{FileJob, FileWriter, Written};
 use crate::ops::restore::{RestoreError, RestoreOptions, RestoreReport, problem};
 use crate::progress::{Counter, Monitor, Problem, chain};
 use crate::repository::reader::Reader;
-use crate::target::files::{Cause, FileTarget, TargetError};
-use crate::target::partial::IfTaken;
+use crate::sink::files::{Cause, FileTarget, TargetError};
+use crate::sink::partial::IfTaken;
 
 /// Directories that wait for their attributes: about 300 bytes each.
 const DIRECTORIES_WAITING: usize = 16_384;

@@ -16,8 +16,8 @@ use crate::ops::restore::{DAMAGED_SUFFIX, RestoreError, problem};
 use crate::progress::{Counter, Monitor, Problem};
 use crate::repository::reader::gather::Found;
 use crate::repository::reader::{ReadError, Reader};
-use crate::target::files::{Cause, FileTarget, TargetError};
-use crate::target::partial::{IfTaken, PartialFile};
+use crate::sink::files::{Cause, FileTarget, TargetError};
+use crate::sink::partial::{IfTaken, PartialFile};
 
 /// A file that is being restored.
 #[derive(Debug)]

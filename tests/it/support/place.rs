@@ -18,7 +18,7 @@ use coffre::repository::tree::TreeBuilder;
 use coffre::repository::writer::{Writer, WriterOptions};
 use coffre::store::Store;
 use coffre::store::memory::MemoryStore;
-use coffre::target::files::TargetOptions;
+use coffre::sink::files::TargetOptions;
 
 use crate::support::tree::describe;
 use crate::support::{init, open, options, run_backup};

@@ -18,9 +18,9 @@ use rustix::io::Errno;
 use crate::fs::stat::FileStat;
 use crate::fs::xattrs::Subject;
 use crate::model::entry::{Entry, EntryKind};
-use crate::target::attributes::stat;
-use crate::target::files::{Cause, FileTarget, TargetError, failed, split};
-use crate::target::temporary;
+use crate::sink::attributes::stat;
+use crate::sink::files::{Cause, FileTarget, TargetError, failed, split};
+use crate::sink::temporary;
 
 /// What to do when a name is taken at the moment it is to be given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -10,9 +10,9 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, fsync, openat, unlinkat};
 
-use crate::target::files::{TargetError, failed};
-use crate::target::partial::{IfTaken, give_name};
-use crate::target::temporary;
+use crate::sink::files::{TargetError, failed};
+use crate::sink::partial::{IfTaken, give_name};
+use crate::sink::temporary;
 
 /// A file that is being written; dropping it removes it.
 #[derive(Debug)]
@@ -84,7 +84,7 @@ mod tests {
     use std::os::unix::fs::MetadataExt;
 
     use super::*;
-    use crate::target::files::Cause;
+    use crate::sink::files::Cause;
 
     fn names(directory: &Path) -> Vec<String> {
         let names = std::fs::read_dir(directory).expect("there").map(|item| item.expect("there").file_name());

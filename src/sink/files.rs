@@ -1,7 +1,7 @@
 //! Putting entries into a directory, never outside it, whatever their paths and whatever is there already.
 //!
 //! Every path is resolved below the target's handle without following symbolic links. A file is written under a temporary
-//! name and renamed when it is complete with its attributes ([`partial`](crate::target::partial)), so a name holds the old
+//! name and renamed when it is complete with its attributes ([`partial`](crate::sink::partial)), so a name holds the old
 //! content or the new, never half of one. Where a rename replaces something, the new content is made durable first;
 //! everything else is made durable by [`FileTarget::sync`] before a restore reports success. (One `fsync` for each of
 //! 300 000 new files would take minutes and protect nothing: before the end, an interrupted restore has replaced nothing
@@ -27,11 +27,11 @@ use crate::model::entry::{Entry, Metadata};
 use crate::model::outcome::{Ended, Outcome};
 use crate::model::path::display_bytes;
 use crate::model::time::{Clock, Timestamp};
-use crate::target::attributes::{set_mode, set_times};
-use crate::target::choice::AttributeChoice;
-use crate::target::names::Names;
-use crate::target::partial::{IfTaken, is_full, is_what_was_made};
-use crate::target::temporary::{self, InUse};
+use crate::sink::attributes::{set_mode, set_times};
+use crate::sink::choice::AttributeChoice;
+use crate::sink::names::Names;
+use crate::sink::partial::{IfTaken, is_full, is_what_was_made};
+use crate::sink::temporary::{self, InUse};
 
 /// Handles of directories kept for the entries that follow.
 const DIRECTORIES_KEPT: usize = 32;
