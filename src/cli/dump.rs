@@ -22,9 +22,9 @@ use crate::ops::dump::{DumpError, DumpReport, dump};
 use crate::ops::open_reader;
 use crate::process::widen_pipe;
 use crate::progress::Monitor;
-use crate::store::OpenMode;
 use crate::sink::one_file::OneFile;
 use crate::sink::partial::IfTaken;
+use crate::store::OpenMode;
 
 /// Flags of `dump`.
 #[derive(Debug, clap::Args)]

@@ -15,9 +15,9 @@ use crate::cli::signals::cancel_on_signals;
 use crate::model::outcome::Ended;
 use crate::ops::restore::{Overwrite, PatternError, RestoreOptions, Selection, count_extras, remove_extras, restore};
 use crate::progress::Tally;
-use crate::store::OpenMode;
 use crate::sink::choice::AttributeChoice;
 use crate::sink::files::TargetOptions;
+use crate::store::OpenMode;
 
 /// Flags of `restore`.
 #[derive(Debug, clap::Args)]

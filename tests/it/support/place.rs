@@ -16,9 +16,9 @@ use coffre::repository::index::Index;
 use coffre::repository::reader::Reader;
 use coffre::repository::tree::TreeBuilder;
 use coffre::repository::writer::{Writer, WriterOptions};
+use coffre::sink::files::TargetOptions;
 use coffre::store::Store;
 use coffre::store::memory::MemoryStore;
-use coffre::sink::files::TargetOptions;
 
 use crate::support::tree::describe;
 use crate::support::{init, open, options, run_backup};
