@@ -10,11 +10,12 @@ use crate::model::entry::{Entry, EntryKind};
 use crate::model::facts::fact;
 use crate::model::path::EntryPath;
 use crate::model::snapshot::{Snapshot, SnapshotId};
+use crate::ops::backup::error::BackupError;
+use crate::ops::backup::options::BackupOptions;
 use crate::ops::backup::parent::READER_SHARE;
-use crate::ops::backup::remembered::{COMPARED, Remembered};
+use crate::ops::backup::remembered::{COMPARED, Remembered, median};
 use crate::ops::backup::series::is_of_series;
 use crate::ops::backup::streams::StoredStream;
-use crate::ops::backup::{BackupError, BackupOptions};
 use crate::progress::{Monitor, Problem};
 use crate::repository::Repository;
 use crate::repository::index::Index;
@@ -139,12 +140,6 @@ async fn size_of_parts(reader: &Arc<Reader>, snapshot: &Snapshot, main: &Entry) 
         size += entry.size();
     }
     size
-}
-
-pub(super) fn median(sizes: &[u64]) -> u64 {
-    let mut sorted = sizes.to_vec();
-    sorted.sort_unstable();
-    sorted.get(sorted.len() / 2).copied().unwrap_or(0)
 }
 
 #[cfg(test)]

@@ -6,8 +6,9 @@
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex};
 
+use crate::ops::backup::batch::Batch;
+use crate::ops::backup::stopped::Stopped;
 use crate::repository::frame::Frame;
-use crate::repository::uploader::UploadStopped;
 
 /// Batches waiting for a worker.
 const BATCHES_WAITING: usize = 8;
@@ -17,15 +18,16 @@ const FRAMES_WAITING: usize = 4;
 const FRAMES_SPARE: usize = 6;
 
 /// Something for a worker to do.
-pub(super) enum Job<B> {
+pub(super) enum Job {
     /// Read these entries.
-    Batch(B),
+    Batch(Batch),
     /// Compress and seal this frame.
     Frame(Frame),
 }
 
-struct State<B> {
-    batches: VecDeque<B>,
+#[derive(Default)]
+struct State {
+    batches: VecDeque<Batch>,
     frames: VecDeque<Frame>,
     spare: Vec<Frame>,
     idle: usize,
@@ -33,20 +35,15 @@ struct State<B> {
 }
 
 /// A bounded queue of jobs.
-pub(super) struct Jobs<B> {
-    state: Mutex<State<B>>,
+#[derive(Default)]
+pub(super) struct Jobs {
+    state: Mutex<State>,
     changed: Condvar,
 }
 
-impl<B> Jobs<B> {
-    pub(super) fn new() -> Self {
-        let state =
-            State { batches: VecDeque::new(), frames: VecDeque::new(), spare: Vec::new(), idle: 0, closed: false };
-        Self { state: Mutex::new(state), changed: Condvar::new() }
-    }
-
+impl Jobs {
     /// Queues a batch; waits while too many wait. Returns `false` when the queue was closed.
-    pub(super) fn push_batch(&self, batch: B) -> bool {
+    pub(super) fn push_batch(&self, batch: Batch) -> bool {
         let mut state = self.state.lock().expect("no panic while held");
         while state.batches.len() >= BATCHES_WAITING && !state.closed {
             state = self.changed.wait(state).expect("no panic while held");
@@ -63,13 +60,13 @@ impl<B> Jobs<B> {
     ///
     /// # Errors
     /// When the queue was closed because the workers have stopped: nobody would take the frame.
-    pub(super) fn push_frame(&self, frame: Frame) -> Result<Frame, UploadStopped> {
+    pub(super) fn push_frame(&self, frame: Frame) -> Result<Frame, Stopped> {
         let mut state = self.state.lock().expect("no panic while held");
         while state.frames.len() >= FRAMES_WAITING && !state.closed {
             state = self.changed.wait(state).expect("no panic while held");
         }
         if state.closed {
-            return Err(UploadStopped);
+            return Err(Stopped::Elsewhere);
         }
         state.frames.push_back(frame);
         self.changed.notify_all();
@@ -96,7 +93,7 @@ impl<B> Jobs<B> {
     }
 
     /// Takes the next job; waits for one. `None` when the queue is closed and empty.
-    pub(super) fn next(&self) -> Option<Job<B>> {
+    pub(super) fn next(&self) -> Option<Job> {
         let mut state = self.state.lock().expect("no panic while held");
         loop {
             let job = match state.frames.pop_front() {

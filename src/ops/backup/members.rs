@@ -9,7 +9,8 @@ use zeroize::Zeroizing;
 
 use crate::engine::Engines;
 use crate::model::path::{EntryPath, display_bytes};
-use crate::ops::backup::{BackupError, BackupOptions};
+use crate::ops::backup::error::BackupError;
+use crate::ops::backup::options::BackupOptions;
 use crate::progress::Problem;
 use crate::source::{OpenStream, PlannedStream, Planning, SourceError};
 

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use crate::compress::DEFAULT_LEVEL;
 use crate::model::time::{Clock, Timestamp};
-use crate::ops::backup::series::GroupBy;
 use crate::source::Source;
 use crate::source::files::WalkOptions;
 
@@ -102,6 +101,23 @@ pub enum ParentChoice {
     None,
     /// This snapshot.
     Snapshot(String),
+}
+
+/// What a parent must have in common with a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GroupBy {
+    /// The host.
+    pub host: bool,
+    /// The job.
+    pub job: bool,
+    /// The paths, or at least some that overlap.
+    pub paths: bool,
+}
+
+impl Default for GroupBy {
+    fn default() -> Self {
+        Self { host: true, job: true, paths: true }
+    }
 }
 
 /// What is compared, besides kind, size and mtime, to tell whether the content of a file changed.

@@ -3,26 +3,30 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::sync_channel;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::thread::{Scope, ScopedJoinHandle};
 
 use tokio::runtime::Handle;
 
+use crate::model::path::EntryPath;
+use crate::model::snapshot::{MissingStream, SnapshotCounts, TreeRoot};
 use crate::ops::Cancel;
-use crate::ops::backup::assemble::{AssembleError, Assembled, Window, assemble};
-use crate::ops::backup::files::FileWorker;
-use crate::ops::backup::jobs::{Job, Jobs};
+use crate::ops::backup::assemble::{Assembled, assemble};
+use crate::ops::backup::batch::Finished;
+use crate::ops::backup::jobs::Jobs;
 use crate::ops::backup::members::Member;
-use crate::ops::backup::parent::Parent;
-use crate::ops::backup::plan::{Batch, Planner};
+use crate::ops::backup::options::BackupOptions;
+use crate::ops::backup::parent::{LastTree, Parent, ParentEntries};
+use crate::ops::backup::plan::{Passed, Planner};
 use crate::ops::backup::reading::Reading;
 use crate::ops::backup::scan::scan;
-use crate::ops::backup::streams::StreamReader;
-use crate::ops::backup::trees::TreeCounter;
-use crate::ops::backup::{BackupError, BackupOptions};
+use crate::ops::backup::stopped::Stopped;
+use crate::ops::backup::streams::{StoredStream, StoredStreams, StreamReader};
+use crate::ops::backup::trees::{Held, TreeCounter};
+use crate::ops::backup::window::Window;
+use crate::ops::backup::worker::Worker;
 use crate::progress::{Monitor, Problem, Totals};
-use crate::repository::uploader::UploadStopped;
 use crate::repository::writer::Writer;
-use crate::source::SourceError;
 use crate::source::files::{Walk, WalkError};
 
 /// Finished batches waiting for the assembler.
@@ -40,57 +44,215 @@ pub(super) struct Work {
     pub(super) reading: Reading,
 }
 
-/// Why the pipeline ended early.
-pub(super) enum Stopped {
-    /// Ending was asked for.
-    Cancelled,
-    /// Uploading has stopped; the writer knows why.
-    Upload,
-    /// A stream failed.
-    Stream { name: String, source: SourceError },
-    /// No stream could be kept; why the first could not.
-    AllFailed { name: String, why: String },
-    /// The walk could not begin.
-    Walk(WalkError),
-    /// A path is taken twice.
-    Name(BackupError),
-    /// A thread panicked.
-    Panicked,
+/// What a run stored, whole, and what it came upon.
+pub(super) struct Done {
+    pub(super) root: TreeRoot,
+    pub(super) counts: SnapshotCounts,
+    pub(super) last_tree: LastTree,
+    /// The streams in it, and those that failed.
+    pub(super) streams: Vec<StoredStream>,
+    pub(super) missing: Vec<MissingStream>,
+    /// What each root holds, and what it held in the parent.
+    pub(super) held: Held,
+    pub(super) parent_held: Held,
+    /// Roots of which only the symbolic link is kept.
+    pub(super) links: Vec<Problem>,
+    /// What was left out although nobody excluded it.
+    pub(super) left_out: Vec<EntryPath>,
+    pub(super) unchanged_files: u64,
+    pub(super) changed_while_read: u64,
+    /// Bytes read, of files and streams.
+    pub(super) read_bytes: u64,
 }
 
-impl From<UploadStopped> for Stopped {
-    fn from(_: UploadStopped) -> Self {
-        Stopped::Upload
-    }
-}
-
-impl Stopped {
-    /// The error for the caller, when uploading itself ended well.
-    pub(super) fn into_error(self) -> BackupError {
-        match self {
-            // A worker stops like this when ending was asked for in the middle of a file.
-            Stopped::Cancelled | Stopped::Upload => BackupError::Cancelled,
-            Stopped::Stream { name, source } => BackupError::Stream { name, source },
-            Stopped::AllFailed { name, why } => BackupError::AllFailed { name, why },
-            Stopped::Walk(error) => BackupError::Walk(error),
-            Stopped::Name(error) => error,
-            Stopped::Panicked => BackupError::Internal,
+impl Done {
+    /// Joins the tree with the streams that are in it and with what the walk passed.
+    fn join(tree: Assembled, streams: StoredStreams, passed: Passed, begun: Begun) -> Self {
+        let mut counts = tree.counts;
+        counts.new_bytes += streams.streams.iter().map(|stream| stream.new_bytes).sum::<u64>();
+        counts.unreadable += passed.problems + begun.unreachable;
+        Self {
+            root: tree.root,
+            counts,
+            last_tree: tree.last_tree,
+            read_bytes: tree.read_bytes + streams.size(),
+            streams: streams.streams,
+            missing: streams.missing,
+            held: tree.held,
+            parent_held: passed.parent_held,
+            links: begun.links,
+            left_out: passed.left_out,
+            unchanged_files: tree.unchanged_files,
+            changed_while_read: tree.changed_while_read,
         }
     }
 }
 
-/// Held by each thread: when it panics, everybody who could wait for it is let go.
-struct EndOnPanic<'a> {
-    jobs: &'a Jobs<Batch>,
-    window: &'a Window,
-    stopped: &'a AtomicBool,
+/// Runs streams and files through the workers and returns what came of it.
+pub(super) fn run(writer: &Writer, work: Work, runtime: &Handle) -> Result<Done, Stopped> {
+    let Work { options, members, parent, roots, monitor, cancel, reading } = work;
+    let (walk, begun) = start_walk(&options, !members.is_empty(), &*monitor).map_err(Stopped::Walk)?;
+    let needs_scan = options.scan && parent.totals().is_none();
+    let (last_tree, entries) = parent.start(runtime, &roots, options.skip_if_unchanged);
+    let counter = TreeCounter::new(&roots, options.skip_if_unchanged);
+    let (sender, finished) = sync_channel(FINISHED_WAITING);
+    let line = Line::new(writer, &options, &*monitor, &cancel, &reading);
+
+    std::thread::scope(|scope| {
+        let whole = line.guard();
+        let workers: Vec<_> = (0..options.threads).map(|_| line.spawn_worker(scope, sender.clone())).collect();
+        let streams = line.store_streams(members, walk.is_none());
+        let planning = match (&streams, walk) {
+            (Ok(streams), Some(walk)) => {
+                if needs_scan {
+                    line.spawn_scan(scope, streams);
+                }
+                Some(line.spawn_planner(scope, walk, entries, sender))
+            }
+            (_, walk) => {
+                drop(sender);
+                reading.during(|| drop(walk));
+                None
+            }
+        };
+        let closing = line.spawn_closing(scope, planning);
+        let assembled = streams.and_then(|mut streams| {
+            let entries = std::mem::take(&mut streams.entries);
+            let tree = assemble(writer, last_tree, entries, &finished, &line.window, counter)?;
+            Ok((tree, streams))
+        });
+        // Whoever still sends finds nobody listening and ends.
+        drop(finished);
+        if assembled.is_err() {
+            whole.end();
+        }
+        let passed = closing.join().unwrap_or(Err(Stopped::Panicked));
+        let mut stopped = cancel.is_cancelled().then_some(Stopped::Cancelled).into_iter().collect::<Vec<_>>();
+        stopped.extend(workers.into_iter().filter_map(|worker| worker.join().unwrap_or(Err(Stopped::Panicked)).err()));
+        match (assembled, passed) {
+            (Ok((tree, streams)), Ok(passed)) if stopped.is_empty() => Ok(Done::join(tree, streams, passed, begun)),
+            (assembled, passed) => {
+                stopped.extend(assembled.err().into_iter().chain(passed.err()));
+                Err(Stopped::choose(stopped).expect("something is amiss"))
+            }
+        }
+    })
 }
+
+/// What the threads share.
+struct Line<'a> {
+    writer: &'a Writer,
+    options: &'a BackupOptions,
+    monitor: &'a dyn Monitor,
+    cancel: &'a Cancel,
+    reading: &'a Reading,
+    jobs: Jobs,
+    window: Window,
+    /// The run ends early.
+    stopped: AtomicBool,
+    /// The totals that a scan would find are of no use any more.
+    scan_over: AtomicBool,
+}
+
+impl<'a> Line<'a> {
+    fn new(
+        writer: &'a Writer,
+        options: &'a BackupOptions,
+        monitor: &'a dyn Monitor,
+        cancel: &'a Cancel,
+        reading: &'a Reading,
+    ) -> Self {
+        let (stopped, scan_over) = (AtomicBool::new(false), AtomicBool::new(false));
+        let (jobs, window) = (Jobs::default(), Window::default());
+        Self { writer, options, monitor, cancel, reading, jobs, window, stopped, scan_over }
+    }
+
+    fn guard(&self) -> EndOnPanic<'_> {
+        EndOnPanic(self)
+    }
+
+    fn spawn_worker<'scope>(
+        &'scope self,
+        scope: &'scope Scope<'scope, '_>,
+        finished: SyncSender<Finished>,
+    ) -> ScopedJoinHandle<'scope, Result<(), Stopped>> {
+        scope.spawn(move || {
+            let guard = self.guard();
+            let worker = Worker::new(self.writer, &self.jobs, self.monitor, self.cancel, self.reading);
+            let done = worker.run(&finished);
+            if done.is_err() {
+                guard.end();
+            }
+            done
+        })
+    }
+
+    /// Stores the streams; when the backup is `all` streams, one of them at least must be kept.
+    fn store_streams(&self, members: Vec<Member>, is_all: bool) -> Result<StoredStreams, Stopped> {
+        let reader = StreamReader {
+            writer: self.writer,
+            jobs: &self.jobs,
+            monitor: self.monitor,
+            cancel: self.cancel,
+            now: self.options.clock.now(),
+            is_all,
+            failed: AtomicBool::new(false),
+        };
+        reader.store_all(members, &self.options.stream_options)
+    }
+
+    fn spawn_scan<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>, streams: &StoredStreams) {
+        let Some(files) = &self.options.files else { return };
+        let done = Totals { entries: Some(streams.streams.len() as u64), bytes: Some(streams.size()) };
+        scope.spawn(move || scan(files, done, self.monitor, &self.scan_over, self.reading));
+    }
+
+    fn spawn_planner<'scope>(
+        &'scope self,
+        scope: &'scope Scope<'scope, '_>,
+        walk: Walk,
+        parent: ParentEntries,
+        finished: SyncSender<Finished>,
+    ) -> ScopedJoinHandle<'scope, Passed> {
+        let planner = Planner {
+            jobs: &self.jobs,
+            finished,
+            window: &self.window,
+            monitor: self.monitor,
+            cancel: self.cancel,
+            stopped: &self.stopped,
+            reading: self.reading,
+            comparison: self.options.comparison,
+        };
+        scope.spawn(move || {
+            let (_guard, _is_over) = (self.guard(), OnDrop(&self.scan_over));
+            planner.run(walk, parent)
+        })
+    }
+
+    /// Waits for the planner; after it no more jobs come.
+    fn spawn_closing<'scope>(
+        &'scope self,
+        scope: &'scope Scope<'scope, '_>,
+        planning: Option<ScopedJoinHandle<'scope, Passed>>,
+    ) -> ScopedJoinHandle<'scope, Result<Passed, Stopped>> {
+        scope.spawn(move || {
+            let passed =
+                planning.map_or(Ok(Passed::default()), |planning| planning.join().map_err(|_| Stopped::Panicked));
+            self.jobs.close();
+            passed
+        })
+    }
+}
+
+/// Held by each thread: when it panics, everybody who could wait for it is let go.
+struct EndOnPanic<'a>(&'a Line<'a>);
 
 impl EndOnPanic<'_> {
     fn end(&self) {
-        self.stopped.store(true, Ordering::Relaxed);
-        self.jobs.close();
-        self.window.close();
+        self.0.stopped.store(true, Ordering::Relaxed);
+        self.0.jobs.close();
+        self.0.window.close();
     }
 }
 
@@ -111,174 +273,40 @@ impl Drop for OnDrop<'_> {
     }
 }
 
-/// Runs streams and files through the workers and returns the tree.
-pub(super) fn run(writer: &Writer, work: Work, runtime: &Handle) -> Result<Assembled, Stopped> {
-    let Work { options, members, parent, roots, monitor, cancel, reading } = work;
-    let (walk, unreachable) = start_walk(&options, !members.is_empty(), &*monitor).map_err(Stopped::Walk)?;
-    let links = walk.as_ref().map_or_else(Vec::new, |walk| walk.links().to_vec());
-    let jobs: Jobs<Batch> = Jobs::new();
-    let window = Window::default();
-    let stopped = AtomicBool::new(false);
-    let (sender, finished) = sync_channel(FINISHED_WAITING);
-    let needs_scan = options.scan && parent.totals().is_none();
-    let (last_tree, entries) = parent.start(runtime, &roots, options.skip_if_unchanged);
-    let scan_over = AtomicBool::new(false);
-    let scanned = options.files.as_ref().filter(|_| needs_scan);
-    let guard = || EndOnPanic { jobs: &jobs, window: &window, stopped: &stopped };
-
-    std::thread::scope(|scope| {
-        let whole = guard();
-        let workers: Vec<_> = (0..options.threads)
-            .map(|_| {
-                let (sender, monitor) = (sender.clone(), monitor.clone());
-                let (jobs, cancel, reading, guard) = (&jobs, &cancel, &reading, guard());
-                scope.spawn(move || {
-                    let mut worker = FileWorker::new(writer, jobs, &*monitor, cancel, reading);
-                    let done = (|| {
-                        while let Some(job) = jobs.next() {
-                            match job {
-                                Job::Frame(frame) => worker.seal(frame)?,
-                                // A failed send means that the assembler has given up, which it tells itself.
-                                Job::Batch(batch) => drop(sender.send(worker.read(batch)?)),
-                            }
-                        }
-                        worker.finish()
-                    })();
-                    if done.is_err() {
-                        guard.end();
-                    }
-                    done
-                })
-            })
-            .collect();
-
-        let reader = StreamReader {
-            writer,
-            jobs: &jobs,
-            monitor: &*monitor,
-            cancel: &cancel,
-            now: options.clock.now(),
-            is_all: walk.is_none(),
-            failed: AtomicBool::new(false),
-        };
-        let streams = reader.store_all(members, &options.stream_options);
-        let planner = Planner {
-            jobs: &jobs,
-            finished: sender,
-            window: &window,
-            monitor: &*monitor,
-            cancel: &cancel,
-            stopped: &stopped,
-            reading: &reading,
-            comparison: options.comparison,
-        };
-        let (streams, planning) = match (streams, walk) {
-            (Ok(streams), Some(walk)) => {
-                if let Some(files) = scanned {
-                    let bytes = streams.streams.iter().map(|stream| stream.size).sum();
-                    let done = Totals { entries: Some(streams.streams.len() as u64), bytes: Some(bytes) };
-                    let (monitor, is_over, reading) = (&*monitor, &scan_over, &reading);
-                    scope.spawn(move || scan(files, done, monitor, is_over, reading));
-                }
-                let (guard, is_over) = (guard(), OnDrop(&scan_over));
-                let plan = move || {
-                    let (_guard, _is_over) = (guard, is_over);
-                    planner.run(walk, entries)
-                };
-                (Ok(streams), Some(scope.spawn(plan)))
-            }
-            (streams, walk) => {
-                drop(planner);
-                reading.during(|| drop(walk));
-                (streams, None)
-            }
-        };
-        let closing = scope.spawn({
-            let jobs = &jobs;
-            move || {
-                let passed = planning.map(|planning| planning.join().map_err(|_| Stopped::Panicked)).transpose();
-                jobs.close();
-                passed
-            }
-        });
-        let assembled = match streams {
-            Ok(stored) => assemble(
-                writer,
-                last_tree,
-                stored.entries,
-                &finished,
-                &window,
-                TreeCounter::new(&roots, options.skip_if_unchanged),
-            )
-            .map(|mut assembled| {
-                assembled.read_bytes += stored.streams.iter().map(|stream| stream.size).sum::<u64>();
-                assembled.counts.new_bytes += stored.streams.iter().map(|stream| stream.new_bytes).sum::<u64>();
-                assembled.streams = stored.streams;
-                assembled.missing = stored.missing;
-                assembled
-            })
-            .map_err(|error| match error {
-                AssembleError::Upload => Stopped::Upload,
-                AssembleError::Name(error) => Stopped::Name(error),
-            }),
-            Err(error) => Err(error),
-        };
-        // Whoever still sends finds nobody listening and ends.
-        drop(finished);
-        if assembled.is_err() {
-            whole.end();
-        }
-        let passed = closing.join().unwrap_or(Err(Stopped::Panicked));
-        let (mut failed, mut panicked) = (false, false);
-        for worker in workers {
-            match worker.join() {
-                Ok(done) => failed |= done.is_err(),
-                Err(_) => panicked = true,
-            }
-        }
-        if panicked {
-            return Err(Stopped::Panicked);
-        }
-        let passed = passed?;
-        let mut assembled = assembled?;
-        if cancel.is_cancelled() {
-            return Err(Stopped::Cancelled);
-        }
-        if failed {
-            return Err(Stopped::Upload);
-        }
-        if let Some(passed) = passed {
-            assembled.counts.unreadable += passed.problems;
-            (assembled.parent_held, assembled.left_out) = (passed.parent_held, passed.left_out);
-        }
-        assembled.counts.unreadable += unreachable;
-        assembled.links = links;
-        Ok(assembled)
-    })
+/// What was found when the walk began.
+#[derive(Default)]
+struct Begun {
+    /// Roots of which only the symbolic link is kept.
+    links: Vec<Problem>,
+    /// Roots that could not be reached and were told.
+    unreachable: u64,
 }
 
 /// Starts the walk. When there are streams, too, files of which none can be reached are a problem and no error: a dump must
-/// not wait for a volume to be mounted. Returns how many roots were told.
+/// not wait for a volume to be mounted.
 fn start_walk(
     options: &BackupOptions,
     has_streams: bool,
     monitor: &dyn Monitor,
-) -> Result<(Option<Walk>, u64), WalkError> {
-    let Some(mut files) = options.files.clone().filter(|files| !files.roots.is_empty()) else { return Ok((None, 0)) };
-    let mut unreachable = 0;
+) -> Result<(Option<Walk>, Begun), WalkError> {
+    let mut begun = Begun::default();
+    let Some(mut files) = options.files.clone().filter(|files| !files.roots.is_empty()) else {
+        return Ok((None, begun));
+    };
     loop {
         match Walk::new(&files) {
             Ok(walk) => {
                 walk.vain_patterns().iter().for_each(|vain| monitor.problem(vain.clone()));
-                return Ok((Some(walk), unreachable));
+                begun.links = walk.links().to_vec();
+                return Ok((Some(walk), begun));
             }
             Err(WalkError::Root { path, source }) if has_streams => {
                 let message = format!("cannot be backed up: {source}");
                 monitor.problem(Problem::missing(path.display().to_string(), message));
-                unreachable += 1;
+                begun.unreachable += 1;
                 files.roots.retain(|root| *root != path);
                 if files.roots.is_empty() {
-                    return Ok((None, unreachable));
+                    return Ok((None, begun));
                 }
             }
             Err(error) => return Err(error),

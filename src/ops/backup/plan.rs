@@ -4,15 +4,16 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::SyncSender;
 
-use crate::model::entry::{Entry, EntryKind, FileContent, Metadata};
+use crate::model::entry::{Entry, EntryKind, Metadata};
 use crate::model::path::EntryPath;
 use crate::ops::Cancel;
-use crate::ops::backup::Comparison;
-use crate::ops::backup::assemble::Finished;
+use crate::ops::backup::batch::{Batch, Finished, Planned};
 use crate::ops::backup::jobs::Jobs;
+use crate::ops::backup::options::Comparison;
 use crate::ops::backup::parent::ParentEntries;
 use crate::ops::backup::reading::Reading;
 use crate::ops::backup::trees::Held;
+use crate::ops::backup::window::Window;
 use crate::progress::{Counter, EntryEvent, Monitor};
 use crate::source::files::{FoundEntry, FoundKind, Walk, Walked};
 
@@ -21,27 +22,8 @@ const BATCH_ENTRIES: usize = 128;
 /// Bytes to be read in a batch, unless one file has more.
 const BATCH_BYTES: u64 = 2 << 20;
 
-/// An entry of the source, and what to do about it.
-#[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "most entries are unchanged ones, which need no allocation this way")]
-pub(super) enum Planned {
-    /// The parent's entry is still true.
-    Unchanged(Entry),
-    /// A file with other metadata and the parent's content.
-    SameContent(Box<FoundEntry>, FileContent),
-    /// To be looked at, and read if it is a file; the parent has it, or not.
-    Changed(Box<FoundEntry>, EntryEvent),
-}
-
-/// Some consecutive entries; the number tells their place.
-#[derive(Debug)]
-pub(super) struct Batch {
-    pub(super) number: u64,
-    pub(super) entries: Vec<Planned>,
-}
-
 /// What the walk passed besides what it gave to the workers.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Passed {
     /// What could not be read.
     pub(super) problems: u64,
@@ -53,9 +35,9 @@ pub(super) struct Passed {
 
 /// What planning needs.
 pub(super) struct Planner<'a> {
-    pub(super) jobs: &'a Jobs<Batch>,
+    pub(super) jobs: &'a Jobs,
     pub(super) finished: SyncSender<Finished>,
-    pub(super) window: &'a crate::ops::backup::assemble::Window,
+    pub(super) window: &'a Window,
     pub(super) monitor: &'a dyn Monitor,
     pub(super) cancel: &'a Cancel,
     pub(super) stopped: &'a AtomicBool,
@@ -66,7 +48,7 @@ pub(super) struct Planner<'a> {
 impl Planner<'_> {
     /// Walks to the end, queueing batches in order. Batches without anything to read go straight to the assembler.
     pub(super) fn run(self, mut walk: Walk, mut parent: ParentEntries) -> Passed {
-        let mut passed = Passed { problems: 0, left_out: Vec::new(), parent_held: Held::default() };
+        let mut passed = Passed::default();
         if self.all(&mut walk, &mut parent, &mut passed) {
             passed.parent_held = parent.held(|| self.is_stopped());
         }
@@ -149,7 +131,7 @@ impl Planner<'_> {
         if reads {
             return self.jobs.push_batch(batch);
         }
-        let mut finished = Finished::new(batch.number);
+        let mut finished = Finished { number: batch.number, ..Finished::default() };
         for planned in batch.entries {
             if let Planned::Unchanged(entry) = planned {
                 finished.unchanged_files += u64::from(matches!(entry.kind, EntryKind::File(_)));

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::ops::backup::BackupOptions;
+use crate::ops::backup::options::BackupOptions;
 use crate::ops::backup::series::cache_name;
 use crate::repository::Repository;
 use crate::repository::cache::record;
@@ -60,6 +60,13 @@ impl<T: Clone> Remembered<T> {
         let by_name = BTreeMap::from([(name.to_owned(), figures.to_vec())]);
         Self { file: PathBuf::new(), is_known: true, by_name }
     }
+}
+
+/// Returns the median of sizes, 0 of none.
+pub(super) fn median(sizes: &[u64]) -> u64 {
+    let mut sorted = sizes.to_vec();
+    sorted.sort_unstable();
+    sorted.get(sorted.len() / 2).copied().unwrap_or(0)
 }
 
 #[cfg(test)]

@@ -4,24 +4,7 @@
 //! says what need not be read: a database that joins a job, or a path more, must not cost a night of reading.
 
 use crate::model::snapshot::Snapshot;
-use crate::ops::backup::BackupOptions;
-
-/// What a parent must have in common with a run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct GroupBy {
-    /// The host.
-    pub host: bool,
-    /// The job.
-    pub job: bool,
-    /// The paths, or at least some that overlap.
-    pub paths: bool,
-}
-
-impl Default for GroupBy {
-    fn default() -> Self {
-        Self { host: true, job: true, paths: true }
-    }
-}
+use crate::ops::backup::options::{BackupOptions, GroupBy};
 
 /// How near a snapshot's files are to those of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,24 +5,21 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::model::entry::{ChunkRef, Entry, EntryKind, FileContent, Metadata};
+use crate::model::entry::{Entry, EntryKind, FileContent, Metadata};
 use crate::model::facts::{StreamFacts, fact};
 use crate::model::path::EntryPath;
 use crate::model::snapshot::MissingStream;
 use crate::ops::Cancel;
-use crate::ops::backup::StreamOptions;
+use crate::ops::backup::batch::CutBytes;
+use crate::ops::backup::cut::{Cutter, Filled, NextBytes};
 use crate::ops::backup::jobs::Jobs;
 use crate::ops::backup::members::{Member, MemberStream};
-use crate::ops::backup::pipeline::Stopped;
-use crate::ops::backup::plan::Batch;
+use crate::ops::backup::options::StreamOptions;
+use crate::ops::backup::stopped::Stopped;
 use crate::progress::{Counter, Monitor, Problem, chain};
-use crate::repository::frame::{FRAME_TARGET_BYTES, Frame};
-use crate::repository::tree::ListBuilder;
 use crate::repository::writer::Writer;
-use crate::source::SourceError;
+use crate::source::{SourceError, StreamSource};
 
-/// Bytes asked for at once.
-const READ_BYTES: usize = 1 << 20;
 /// A producer that is silent is asked this often whether the run is to end.
 const CANCEL_CHECK: Duration = Duration::from_millis(200);
 /// A producer that is silent for this long is told of. `mariadb-dump` would wait a day for a table that somebody has locked.
@@ -60,6 +57,13 @@ pub(super) struct StoredStreams {
     pub(super) missing: Vec<MissingStream>,
 }
 
+impl StoredStreams {
+    /// Returns the bytes of all of them.
+    pub(super) fn size(&self) -> u64 {
+        self.streams.iter().map(|stream| stream.size).sum()
+    }
+}
+
 impl Entry {
     /// Tells whether this is the stream of a single table of a database.
     fn is_table(&self) -> bool {
@@ -70,7 +74,7 @@ impl Entry {
 /// Stores streams; the workers compress and seal.
 pub(super) struct StreamReader<'a> {
     pub(super) writer: &'a Writer,
-    pub(super) jobs: &'a Jobs<Batch>,
+    pub(super) jobs: &'a Jobs,
     pub(super) monitor: &'a dyn Monitor,
     pub(super) cancel: &'a Cancel,
     pub(super) now: crate::model::time::Timestamp,
@@ -127,15 +131,13 @@ impl StreamReader<'_> {
                 }
             }
         };
-        // The error that came first is the cause; those that it stopped say only that they were.
-        let mut ended: Vec<Stopped> = std::thread::scope(|scope| {
+        let ended: Vec<Stopped> = std::thread::scope(|scope| {
             let others: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
             let first = work();
             let others = others.into_iter().map(|thread| thread.join().expect("reading a stream does not panic"));
             std::iter::once(first).chain(others).filter_map(Result::err).collect()
         });
-        ended.sort_by_key(|error| matches!(error, Stopped::Cancelled));
-        match ended.into_iter().next() {
+        match Stopped::choose(ended) {
             Some(error) => Err(error),
             None => self.gather(outcomes.into_iter().map(|it| it.into_inner().expect("no panic while held")).collect()),
         }
@@ -177,8 +179,13 @@ impl StreamReader<'_> {
         Ok(all)
     }
 
-    fn is_stopped(&self) -> bool {
-        self.cancel.is_cancelled() || self.failed.load(Ordering::Relaxed)
+    /// Tells whether the run goes on.
+    fn check(&self) -> Result<(), Stopped> {
+        match (self.cancel.is_cancelled(), self.failed.load(Ordering::Relaxed)) {
+            (true, _) => Err(Stopped::Cancelled),
+            (false, true) => Err(Stopped::Elsewhere),
+            (false, false) => Ok(()),
+        }
     }
 
     /// Stores one stream and returns its entry.
@@ -188,71 +195,20 @@ impl StreamReader<'_> {
         let path = &stream.path;
         let failed = |source| Stopped::Stream { name: path.to_string(), source };
         let begun = Instant::now();
-        let opened = stream.opener.open(&|| self.is_stopped());
-        if self.is_stopped() {
-            return Err(Stopped::Cancelled);
-        }
+        let opened = stream.opener.open(&|| self.check().is_err());
+        self.check()?;
         let mut source = opened.map_err(failed)?;
-        let chunker = self.writer.stream_chunker();
-        let mut buffer = vec![0; chunker.max() + READ_BYTES];
-        let (mut start, mut end, mut at_end, mut size, mut new_bytes) = (0, 0, false, 0u64, 0u64);
-        let (mut frame, mut list) = (Frame::default(), ListBuilder::default());
-        loop {
-            while let Some(length) = chunker.cut(&buffer[start..end], at_end) {
-                let chunk = &buffer[start..start + length];
-                let id = self.writer.id(chunk);
-                if self.writer.claim(&id) {
-                    new_bytes += length as u64;
-                    self.monitor.add(Counter::NewBytes, length as u64);
-                    frame.push(&id, chunk);
-                    if frame.len() >= FRAME_TARGET_BYTES {
-                        frame = self.jobs.push_frame(frame)?;
-                    }
-                }
-                list.push(ChunkRef { id, length: length as u32 }, self.writer)?;
-                start += length;
-            }
-            if at_end {
-                break;
-            }
-            if self.is_stopped() {
-                return Err(Stopped::Cancelled);
-            }
-            buffer.copy_within(start..end, 0);
-            (start, end) = (0, end - start);
-            let silent_since = Instant::now();
-            let mut is_told = false;
-            while !source
-                .wait_readable(CANCEL_CHECK)
-                .map_err(|source| failed(SourceError::Io { name: path.to_string(), source }))?
-            {
-                if self.is_stopped() {
-                    return Err(Stopped::Cancelled);
-                }
-                if !is_told && silent_since.elapsed() >= SILENCE {
-                    is_told = true;
-                    let minutes = SILENCE.as_secs() / 60;
-                    let message = format!("has given nothing for {minutes} minutes; does somebody hold a lock?");
-                    self.monitor.problem(Problem::advice(path.to_string(), message));
-                }
-            }
-            let count = match source.read(&mut buffer[end..]) {
-                Ok(count) => count,
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
-                Err(source) => return Err(failed(SourceError::Io { name: path.to_string(), source })),
-            };
-            at_end = count == 0;
-            end += count;
-            size += count as u64;
-            self.monitor.add(Counter::ReadBytes, count as u64);
-            self.monitor.add(Counter::Bytes, count as u64);
-        }
-        if !frame.is_empty() {
-            self.jobs.push_frame(frame)?;
+        let (mut cutter, mut bytes) = (Cutter::for_stream(self.writer, self.monitor), CutBytes::default());
+        let mut incoming = StreamBytes { source: &mut *source, reader: self, path };
+        let list = cutter.cut(&mut incoming, &mut bytes, |full| self.jobs.push_frame(full))?;
+        let last = cutter.take_frame();
+        if !last.is_empty() {
+            self.jobs.push_frame(last)?;
         }
         let mut detail = source.finish().map_err(failed)?;
         detail.duration_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
         let changed = detail.facts.get(fact::CHANGED);
+        let (size, new_bytes) = (bytes.read, bytes.new);
         let stored = StoredStream { path: path.clone(), size, judged_size: size, new_bytes, changed };
         self.advise(stream, &detail.facts);
         let content = FileContent { size, chunks: list.finish(self.writer)?, holes: Vec::new() };
@@ -278,5 +234,51 @@ impl StreamReader<'_> {
     fn directory(&self, path: EntryPath) -> Entry {
         let metadata = Metadata { mode: 0o700, mtime: self.now, ctime: self.now, ..Metadata::default() };
         Entry { path, kind: EntryKind::Directory, metadata }
+    }
+}
+
+/// The bytes of a stream, for which it may be waited long.
+struct StreamBytes<'a> {
+    source: &'a mut dyn StreamSource,
+    reader: &'a StreamReader<'a>,
+    path: &'a EntryPath,
+}
+
+impl StreamBytes<'_> {
+    fn failed(&self, source: std::io::Error) -> Stopped {
+        let name = self.path.to_string();
+        Stopped::Stream { name: name.clone(), source: SourceError::Io { name, source } }
+    }
+
+    /// Waits until there is something to read, and tells of a producer that is silent for long.
+    fn wait(&mut self) -> Result<(), Stopped> {
+        let silent_since = Instant::now();
+        let mut is_told = false;
+        while !self.source.wait_readable(CANCEL_CHECK).map_err(|error| self.failed(error))? {
+            self.reader.check()?;
+            if !is_told && silent_since.elapsed() >= SILENCE {
+                is_told = true;
+                let minutes = SILENCE.as_secs() / 60;
+                let message = format!("has given nothing for {minutes} minutes; does somebody hold a lock?");
+                self.reader.monitor.problem(Problem::advice(self.path.to_string(), message));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl NextBytes for StreamBytes<'_> {
+    type Error = Stopped;
+
+    fn next(&mut self, space: &mut [u8]) -> Result<Filled, Stopped> {
+        loop {
+            self.reader.check()?;
+            self.wait()?;
+            match self.source.read(space) {
+                Ok(count) => return Ok(Filled { count, is_end: count == 0 }),
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(self.failed(error)),
+            }
+        }
     }
 }

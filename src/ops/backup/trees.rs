@@ -6,9 +6,8 @@
 use crate::model::entry::{Entry, EntryKind};
 use crate::model::path::{compare_paths, display_bytes};
 use crate::model::units::ByteSize;
-use crate::ops::backup::BackupOptions;
-use crate::ops::backup::history::median;
-use crate::ops::backup::remembered::Remembered;
+use crate::ops::backup::options::BackupOptions;
+use crate::ops::backup::remembered::{Remembered, median};
 use crate::ops::backup::series::is_within;
 use crate::progress::Problem;
 use crate::repository::Repository;

@@ -1,86 +1,92 @@
-//! A worker: reads the files of a batch, cuts them, claims their chunks and gathers new ones into its frame.
+//! A worker: completes the entries of batches, reading the files among them, and compresses and seals full frames, of streams
+//! as well.
 
 use std::io;
+use std::sync::mpsc::SyncSender;
 
-use crate::chunker::Chunker;
 use crate::compress::Compressor;
-use crate::model::entry::{ChunkRef, Entry, EntryKind, FileContent, Metadata};
+use crate::model::entry::{Entry, EntryKind, FileContent, Metadata};
 use crate::ops::Cancel;
-use crate::ops::backup::assemble::Finished;
-use crate::ops::backup::jobs::Jobs;
-use crate::ops::backup::plan::{Batch, Planned};
+use crate::ops::backup::batch::{Batch, Finished, Planned};
+use crate::ops::backup::cut::{Cutter, Filled, NextBytes};
+use crate::ops::backup::jobs::{Job, Jobs};
 use crate::ops::backup::reading::Reading;
+use crate::ops::backup::stopped::Stopped;
 use crate::progress::{Counter, EntryEvent, Monitor, Problem};
-use crate::repository::frame::{FILE_FRAME_BYTES, Frame};
-use crate::repository::tree::ListBuilder;
 use crate::repository::uploader::UploadStopped;
 use crate::repository::writer::Writer;
 use crate::source::files::{EntryError, FileReader, FoundEntry, FoundKind};
 
-/// Read ahead of the cut, in bytes, beyond the longest chunk.
-const READ_BYTES: usize = 1 << 20;
-
 /// Why a worker gave an entry up.
-pub(super) enum Failed {
+enum Failed {
     /// The entry cannot be read; the run goes on without it.
     Entry(Problem),
     /// The entry is gone; nothing is missing.
     Vanished,
     /// The whole run ends.
-    Stopped,
+    Stopped(Stopped),
+}
+
+impl From<Stopped> for Failed {
+    fn from(stopped: Stopped) -> Self {
+        Failed::Stopped(stopped)
+    }
 }
 
 impl From<UploadStopped> for Failed {
-    fn from(_: UploadStopped) -> Self {
-        Failed::Stopped
+    fn from(stopped: UploadStopped) -> Self {
+        Failed::Stopped(stopped.into())
     }
 }
 
 /// One worker's tools.
-pub(super) struct FileWorker<'a> {
+pub(super) struct Worker<'a> {
     writer: &'a Writer,
-    jobs: &'a Jobs<Batch>,
+    jobs: &'a Jobs,
     monitor: &'a dyn Monitor,
     cancel: &'a Cancel,
     reading: &'a Reading,
-    chunker: Chunker,
+    cutter: Cutter<'a>,
     compressor: Compressor,
-    frame: Frame,
-    buffer: Vec<u8>,
 }
 
-impl<'a> FileWorker<'a> {
+impl<'a> Worker<'a> {
     pub(super) fn new(
         writer: &'a Writer,
-        jobs: &'a Jobs<Batch>,
+        jobs: &'a Jobs,
         monitor: &'a dyn Monitor,
         cancel: &'a Cancel,
         reading: &'a Reading,
     ) -> Self {
-        let chunker = writer.file_chunker();
-        let buffer = vec![0; chunker.max() + READ_BYTES];
-        let (compressor, frame) = (writer.compressor(), Frame::default());
-        Self { writer, jobs, monitor, cancel, reading, chunker, compressor, frame, buffer }
+        let (cutter, compressor) = (Cutter::for_files(writer, monitor), writer.compressor());
+        Self { writer, jobs, monitor, cancel, reading, cutter, compressor }
     }
 
-    /// Compresses and seals a frame that someone else filled.
-    pub(super) fn seal(&mut self, mut frame: Frame) -> Result<(), UploadStopped> {
-        self.writer.store_frame(&mut frame, &mut self.compressor)?;
-        self.jobs.recycle(frame);
-        Ok(())
-    }
-
-    /// Seals what is left of this worker's frame.
-    pub(super) fn finish(&mut self) -> Result<(), UploadStopped> {
-        self.writer.store_frame(&mut self.frame, &mut self.compressor)
+    /// Does jobs until there are no more.
+    ///
+    /// # Errors
+    /// When the run has ended.
+    pub(super) fn run(mut self, finished: &SyncSender<Finished>) -> Result<(), Stopped> {
+        while let Some(job) = self.jobs.next() {
+            match job {
+                Job::Frame(mut frame) => {
+                    self.writer.store_frame(&mut frame, &mut self.compressor)?;
+                    self.jobs.recycle(frame);
+                }
+                // A failed send means that the assembler has given up, which it tells itself.
+                Job::Batch(batch) => drop(finished.send(self.complete(batch)?)),
+            }
+        }
+        let mut last = self.cutter.take_frame();
+        Ok(self.writer.store_frame(&mut last, &mut self.compressor)?)
     }
 
     /// Completes the entries of a batch.
-    pub(super) fn read(&mut self, batch: Batch) -> Result<Finished, UploadStopped> {
-        let mut finished = Finished::new(batch.number);
+    fn complete(&mut self, batch: Batch) -> Result<Finished, Stopped> {
+        let mut finished = Finished { number: batch.number, ..Finished::default() };
         for planned in batch.entries {
             if self.cancel.is_cancelled() {
-                return Err(UploadStopped);
+                return Err(Stopped::Cancelled);
             }
             let (completed, event) = match planned {
                 Planned::Unchanged(entry) => {
@@ -106,7 +112,7 @@ impl<'a> FileWorker<'a> {
                     finished.unreadable += 1;
                     self.monitor.problem(problem);
                 }
-                Err(Failed::Stopped) => return Err(UploadStopped),
+                Err(Failed::Stopped(stopped)) => return Err(stopped),
             }
         }
         Ok(finished)
@@ -143,13 +149,10 @@ impl<'a> FileWorker<'a> {
 
     fn file(&mut self, found: &FoundEntry, finished: &mut Finished) -> Result<Entry, Failed> {
         self.monitor.entry(found.path.as_bytes(), EntryEvent::Begun);
-        let mut reader = match self.reading.during(|| found.open()) {
+        let reader = match self.reading.during(|| found.open()) {
             Ok(reader) => reader,
             Err(EntryError::Vanished { .. }) => return Err(Failed::Vanished),
             Err(error) => return Err(Failed::Entry(error.into())),
-        };
-        let failed = |error: io::Error| {
-            Failed::Entry(Problem::missing(format!("/{}", found.path), format!("could not be read: {error}")))
         };
         let mut metadata = reader.metadata();
         match self.reading.during(|| reader.read_xattrs()) {
@@ -160,68 +163,44 @@ impl<'a> FileWorker<'a> {
                 self.monitor.problem(Problem::missing(format!("/{}", found.path), message));
             }
         }
-        let list = self.content(&mut reader, finished, &failed)?;
-        let summary = reader.finish().map_err(failed)?;
+        let mut source = FileBytes { reader, found, cancel: self.cancel, reading: self.reading };
+        let (jobs, writer, compressor) = (self.jobs, self.writer, &mut self.compressor);
+        let list = self.cutter.cut(&mut source, &mut finished.bytes, |full| match jobs.offer_frame(full) {
+            Ok(empty) => Ok(empty),
+            Err(mut full) => {
+                writer.store_frame(&mut full, compressor)?;
+                Ok(full)
+            }
+        })?;
+        let summary = source.reader.finish().map_err(|error| unreadable(found, &error))?;
         finished.changed_while_read += u64::from(summary.changed_while_read);
         let chunks = list.finish(self.writer)?;
         let content = FileContent { size: summary.size, chunks, holes: summary.holes };
         Ok(Entry { path: found.path.clone(), kind: EntryKind::File(content), metadata })
     }
+}
 
-    /// Reads to the end, cutting as it goes; the buffer holds the longest chunk and what was read ahead.
-    fn content(
-        &mut self,
-        reader: &mut FileReader,
-        finished: &mut Finished,
-        failed: &impl Fn(io::Error) -> Failed,
-    ) -> Result<ListBuilder, Failed> {
-        let mut list = ListBuilder::default();
-        let (mut start, mut end, mut at_end) = (0, 0, false);
-        loop {
-            while let Some(length) = self.chunker.cut(&self.buffer[start..end], at_end) {
-                self.chunk(start, length, &mut list, finished)?;
-                start += length;
-            }
-            if at_end {
-                return Ok(list);
-            }
-            if self.cancel.is_cancelled() {
-                return Err(Failed::Stopped);
-            }
-            self.buffer.copy_within(start..end, 0);
-            (start, end) = (0, end - start);
-            let count = self.reading.during(|| reader.fill(&mut self.buffer[end..])).map_err(failed)?;
-            at_end = end + count < self.buffer.len();
-            end += count;
-            finished.read_bytes += count as u64;
-            self.monitor.add(Counter::ReadBytes, count as u64);
-            self.monitor.add(Counter::Bytes, count as u64);
-        }
-    }
+/// The bytes of a file.
+struct FileBytes<'a> {
+    reader: FileReader,
+    found: &'a FoundEntry,
+    cancel: &'a Cancel,
+    reading: &'a Reading,
+}
 
-    fn chunk(
-        &mut self,
-        start: usize,
-        length: usize,
-        list: &mut ListBuilder,
-        finished: &mut Finished,
-    ) -> Result<(), UploadStopped> {
-        let chunk = &self.buffer[start..start + length];
-        let id = self.writer.id(chunk);
-        if self.writer.claim(&id) {
-            finished.new_bytes += length as u64;
-            self.monitor.add(Counter::NewBytes, length as u64);
-            self.frame.push(&id, chunk);
-            if self.frame.len() >= FILE_FRAME_BYTES {
-                match self.jobs.offer_frame(std::mem::take(&mut self.frame)) {
-                    Ok(empty) => self.frame = empty,
-                    Err(mut full) => {
-                        self.writer.store_frame(&mut full, &mut self.compressor)?;
-                        self.frame = full;
-                    }
-                }
-            }
+impl NextBytes for FileBytes<'_> {
+    type Error = Failed;
+
+    fn next(&mut self, space: &mut [u8]) -> Result<Filled, Failed> {
+        if self.cancel.is_cancelled() {
+            return Err(Stopped::Cancelled.into());
         }
-        list.push(ChunkRef { id, length: length as u32 }, self.writer)
+        let filled = self.reading.during(|| self.reader.fill(space));
+        let count = filled.map_err(|error| unreadable(self.found, &error))?;
+        Ok(Filled { count, is_end: count < space.len() })
     }
+}
+
+fn unreadable(found: &FoundEntry, error: &io::Error) -> Failed {
+    Failed::Entry(Problem::missing(format!("/{}", found.path), format!("could not be read: {error}")))
 }

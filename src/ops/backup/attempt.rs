@@ -1,0 +1,312 @@
+//! One attempt at a backup: a session of its own, under a lease of its own, from the index to the snapshot.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::blocking::blocking;
+use crate::model::snapshot::{Snapshot, SnapshotId};
+use crate::model::time::Timestamp;
+use crate::ops::Cancel;
+use crate::ops::backup::error::BackupError;
+use crate::ops::backup::history::History;
+use crate::ops::backup::members::{self, Member};
+use crate::ops::backup::memory;
+use crate::ops::backup::options::{BackupOptions, StreamOptions};
+use crate::ops::backup::parent::{Known, Parent};
+use crate::ops::backup::pipeline::{self, Done, Work};
+use crate::ops::backup::reading::Reading;
+use crate::ops::backup::report::BackupReport;
+use crate::ops::backup::stopped::Stopped;
+use crate::ops::backup::streams::StoredStream;
+use crate::ops::backup::trees::TreeHistory;
+use crate::progress::{Monitor, Problem, Problems};
+use crate::repository::index::Index;
+use crate::repository::index::presence::ASKED_AT_START;
+use crate::repository::lease::{HeldLease, Lease};
+use crate::repository::session::Session;
+use crate::repository::writer::{Committer, Writer, WriterOptions};
+use crate::repository::{MAIN_DOMAIN, Repository};
+use crate::source::files::root_names;
+
+/// One attempt at a backup: a session of its own, under a lease of its own.
+pub(super) struct Attempt<'a> {
+    pub(super) repository: &'a Arc<Repository>,
+    pub(super) options: &'a BackupOptions,
+    pub(super) monitor: &'a Arc<dyn Monitor>,
+    pub(super) cancel: &'a Cancel,
+    pub(super) begun: Instant,
+    pub(super) started: Timestamp,
+}
+
+impl Attempt<'_> {
+    /// Takes the lease before anything is looked at, so that nothing seen from now on is deleted under the run.
+    pub(super) async fn run(self) -> Result<BackupReport, BackupError> {
+        let config = self.repository.config();
+        config.check_features(&config.required.write).map_err(BackupError::Features)?;
+        if self.options.is_empty() {
+            return Err(BackupError::Nothing);
+        }
+        let session = self.repository.begin_session(MAIN_DOMAIN)?;
+        let lease = if self.options.dry_run {
+            None
+        } else {
+            let (host, operation) = (self.options.host.clone(), "backup".to_owned());
+            let lease = Lease { host, operation, started: self.started, ..Lease::default() };
+            let held = HeldLease::take(self.repository.clone(), session.clone(), lease, self.options.clock).await;
+            Some(held.map_err(BackupError::Lease)?)
+        };
+        let outcome = self.store(session, lease.as_ref()).await;
+        if let Some(lease) = lease {
+            lease.release().await;
+        }
+        outcome
+    }
+
+    /// Tells of a snapshot that is dated ahead of this run, and returns what is to be looked at: a clock here that cannot be
+    /// right, because what this run makes would never be the latest.
+    fn judge_clocks(&self, snapshots: &[SnapshotId]) -> Vec<Problem> {
+        let now = self.started;
+        if now < Timestamp::PLAUSIBLE {
+            let message =
+                format!("says {}, which cannot be: set it, or this snapshot is never the latest", now.local());
+            return vec![Problem::suspicious("this machine's clock", message)];
+        }
+        if let Some(newest) = snapshots.last().filter(|newest| newest.time().is_ahead_of(now)) {
+            let dated = newest.time().local();
+            let message = format!(
+                "is dated {dated}, ahead of this machine's clock ({}): one of the two clocks was wrong. Until then `latest` passes it over",
+                now.local()
+            );
+            self.monitor.problem(Problem::advice(format!("snapshot {}", newest.short()), message));
+        }
+        Vec::new()
+    }
+
+    /// Tells whether no snapshot is wanted because there is nothing in this run that its parent does not have.
+    fn is_skipped(&self, done: &Done) -> bool {
+        let has_streams = !done.streams.is_empty() || !done.missing.is_empty();
+        let is_same = done.held.digest.is_some() && done.held.digest == done.parent_held.digest;
+        self.options.skip_if_unchanged && !self.options.dry_run && !has_streams && is_same
+    }
+
+    /// Waits for something that has left nothing behind until it is complete, unless ending is asked for first.
+    async fn unless_cancelled<T>(&self, task: impl Future<Output = T>) -> Result<T, BackupError> {
+        tokio::select! {
+            done = task => Ok(done),
+            () = self.cancel.asked() => Err(BackupError::Cancelled),
+        }
+    }
+
+    /// Asks the sources what streams there are, outside the runtime, because clients are waited for.
+    async fn members(&self, session: &Session) -> Result<Vec<Member>, BackupError> {
+        if let Some(asking) = self.options.sources.iter().find_map(|source| source.asking()) {
+            self.monitor.phase(asking);
+        }
+        let options = self.options.clone();
+        let stable_secret = session.stable_secret();
+        blocking(move || members::plan(&options, stable_secret)).await
+    }
+
+    /// Stores everything and commits the snapshot; without a lease it is a dry run.
+    async fn store(&self, session: Arc<Session>, lease: Option<&HeldLease>) -> Result<BackupReport, BackupError> {
+        let index = self.index(lease).await?;
+        let Before { roots, sources, parent, members, history, trees, mut suspicious } =
+            self.look_back(&index, &session).await?;
+        let parent_id = parent.snapshot();
+        let (committer, mut done) = self.run_threads(session.clone(), &index, members, parent, roots).await?;
+        done.counts.stored_bytes = committer.uploaded().bytes;
+        suspicious.extend(self.judge(&done, &history, &trees));
+        let not_shared = done.streams.iter().filter_map(|stream| history.stopped_deduplicating(stream));
+        suspicious.iter().cloned().chain(not_shared).for_each(|problem| self.monitor.problem(problem));
+        let (mut snapshot, is_skipped) = (None, self.is_skipped(&done));
+        if let Some(lease) = lease.filter(|_| !is_skipped) {
+            self.check_that_nothing_vanished(&index, lease).await?;
+            let manifest = self.manifest(&committer, &session, parent_id, sources, &done);
+            self.monitor.phase("writing the snapshot");
+            committer.commit(&manifest).await.map_err(BackupError::Commit)?;
+            let known = Known { segments: index.segments(), packs: index.relied_packs() };
+            done.last_tree.keep(&manifest, self.started, &known);
+            history.keep(&done.streams);
+            trees.keep(&done.held.trees);
+            snapshot = Some(manifest);
+        }
+        Ok(BackupReport {
+            snapshot,
+            parent: parent_id,
+            is_skipped,
+            tree_bytes: committer.uploaded().tree_bytes,
+            counts: done.counts,
+            unchanged_files: done.unchanged_files,
+            changed_while_read: done.changed_while_read,
+            suspicious,
+            left_out: done.left_out,
+            missing: done.missing,
+            problems: Problems::default(),
+            read_bytes: done.read_bytes,
+            duration: self.begun.elapsed(),
+        })
+    }
+
+    /// Loads the index and finds out which packs may be relied on.
+    async fn index(&self, lease: Option<&HeldLease>) -> Result<Arc<Index>, BackupError> {
+        let (repository, monitor) = (self.repository, &**self.monitor);
+        let mut index = self.unless_cancelled(Index::load(repository, monitor)).await??;
+        self.unless_cancelled(index.check_packs(repository, ASKED_AT_START, monitor)).await??;
+        if let Some(lease) = lease {
+            lease.note_index_segments(index.segments().len() as u64);
+        }
+        Ok(Arc::new(index))
+    }
+
+    /// Looks at what earlier runs stored, and asks the sources what there is.
+    async fn look_back(&self, index: &Arc<Index>, session: &Session) -> Result<Before, BackupError> {
+        let (repository, options, monitor) = (self.repository, self.options, self.monitor);
+        monitor.phase("looking for the last snapshot");
+        let roots = options.files.as_ref().map_or_else(Vec::new, |files| root_names(&files.roots));
+        let sources = source_names(options, &roots);
+        let snapshots = self.unless_cancelled(repository.snapshot_ids()).await??;
+        let suspicious = self.judge_clocks(&snapshots);
+        let found = Parent::find(repository, index, options, &roots, &snapshots, session.at().domain, monitor.clone());
+        let parent = self.unless_cancelled(found).await??;
+        if let Some(totals) = parent.totals() {
+            monitor.totals(totals);
+        }
+        let members = self.members(session).await?;
+        let paths = members.iter().flat_map(|member| &member.streams).map(|stream| &stream.path);
+        let trees = TreeHistory::load(repository, options, &sources);
+        let known = History::load(repository, index, options, &sources, paths, snapshots, monitor);
+        let history = self.unless_cancelled(known).await??;
+        Ok(Before { roots, sources, parent, members, history, trees, suspicious })
+    }
+
+    /// Reads and stores everything in threads, and waits until all of it is durable and indexed.
+    async fn run_threads(
+        &self,
+        session: Arc<Session>,
+        index: &Arc<Index>,
+        members: Vec<Member>,
+        parent: Parent,
+        roots: Vec<Vec<u8>>,
+    ) -> Result<(Committer, Done), BackupError> {
+        let (repository, options, monitor) = (self.repository, self.options, self.monitor);
+        monitor.phase("backing up");
+        let threads = match options.threads {
+            0 => std::thread::available_parallelism().map_or(2, usize::from),
+            threads => threads,
+        };
+        let pack_target_bytes = repository.config().pack_target_bytes;
+        let shares = memory::share(options.memory_bytes, pack_target_bytes, threads, options.stream_options.jobs);
+        let writer_options = WriterOptions {
+            pack_target_bytes: shares.pack_target_bytes,
+            packs_in_flight: shares.packs_in_flight,
+            level: options.level,
+            dry_run: options.dry_run,
+            extra_check: options.extra_check,
+        };
+        let writer = Writer::start(repository.clone(), session, index.clone(), writer_options, monitor.clone());
+        let reading = Reading::default();
+        let stream_options = StreamOptions { jobs: shares.jobs, ..options.stream_options.clone() };
+        let work = Work {
+            options: BackupOptions { threads: shares.threads, stream_options, ..options.clone() },
+            members,
+            parent,
+            roots,
+            monitor: monitor.clone(),
+            cancel: self.cancel.clone(),
+            reading: reading.clone(),
+        };
+        let runtime = tokio::runtime::Handle::current();
+        let upload_end = writer.end();
+        let running = tokio::task::spawn_blocking(move || {
+            let outcome = pipeline::run(&writer, work, &runtime);
+            // Whatever happened, what was read is stored and indexed, for the next run to find.
+            let flushed = writer.flush();
+            (writer, outcome.and_then(|done| Ok(flushed.map(|()| done)?)))
+        });
+        let (writer, outcome) = tokio::select! {
+            ended = running => ended.map_err(|_| BackupError::Internal)?,
+            () = reading.is_stuck(self.cancel) => {
+                upload_end.end().await;
+                return Err(BackupError::Cancelled);
+            }
+        };
+        monitor.phase("completing the index");
+        let committer = writer.finish().await?;
+        Ok((committer, outcome.map_err(Stopped::into_error)?))
+    }
+
+    /// Finds what is to be looked at in what was stored.
+    fn judge(&self, done: &Done, history: &History, trees: &TreeHistory) -> Vec<Problem> {
+        let shrink_limit = self.options.stream_options.shrink_limit;
+        let mut suspicious = history.judge(&done.streams, shrink_limit);
+        suspicious.extend(done.streams.iter().filter_map(StoredStream::what_is_changed));
+        suspicious.extend(done.links.iter().cloned());
+        suspicious.extend(trees.judge(&done.held.trees, &done.parent_held.trees, shrink_limit));
+        suspicious
+    }
+
+    /// Makes sure that every pack which the run relied on is still there.
+    async fn check_that_nothing_vanished(&self, index: &Index, lease: &HeldLease) -> Result<(), BackupError> {
+        self.monitor.phase("checking that nothing vanished");
+        let lost = index.lost_packs(self.repository, !lease.was_kept(), &**self.monitor).await?;
+        if !lost.gone.is_empty() {
+            return Err(BackupError::Vanished { packs: lost.gone.len() });
+        }
+        match lost.unknown {
+            Some((packs, source)) => Err(BackupError::Unknown { packs, source }),
+            None => Ok(()),
+        }
+    }
+
+    fn manifest(
+        &self,
+        committer: &Committer,
+        session: &Session,
+        parent: Option<SnapshotId>,
+        sources: Vec<Vec<u8>>,
+        done: &Done,
+    ) -> Snapshot {
+        let options = self.options;
+        let dated = options.date.unwrap_or(self.started);
+        Snapshot {
+            id: committer.new_snapshot_id(dated),
+            session: session.id(),
+            domain: session.at().domain,
+            started: dated,
+            finished: options.clock.now(),
+            host: options.host.clone(),
+            user: options.user.clone(),
+            job: options.job.clone(),
+            tags: options.tags.clone(),
+            sources,
+            program: concat!("coffre ", env!("CARGO_PKG_VERSION")).to_owned(),
+            parent,
+            root: done.root,
+            counts: done.counts,
+            missing: done.missing.clone(),
+        }
+    }
+}
+
+/// What is known before anything is read.
+struct Before {
+    /// The absolute paths of the roots, sorted.
+    roots: Vec<Vec<u8>>,
+    /// What the snapshot says was asked for.
+    sources: Vec<Vec<u8>>,
+    parent: Parent,
+    members: Vec<Member>,
+    history: History,
+    trees: TreeHistory,
+    /// What is to be looked at.
+    suspicious: Vec<Problem>,
+}
+
+/// What the snapshot says was asked for: absolute paths and stream names, sorted.
+fn source_names(options: &BackupOptions, roots: &[Vec<u8>]) -> Vec<Vec<u8>> {
+    let mut names = roots.to_vec();
+    names.extend(options.sources.iter().map(|source| source.name()));
+    names.sort();
+    names.dedup();
+    names
+}

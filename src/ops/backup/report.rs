@@ -1,0 +1,51 @@
+//! What a backup did, as its caller gets it.
+
+use std::time::Duration;
+
+use crate::model::outcome::{Ended, Outcome};
+use crate::model::path::EntryPath;
+use crate::model::snapshot::{MissingStream, Snapshot, SnapshotCounts, SnapshotId};
+use crate::progress::{Problem, Problems};
+
+/// What a backup did.
+#[derive(Debug, Clone)]
+pub struct BackupReport {
+    /// The snapshot; `None` in a dry run and when nothing changed.
+    pub snapshot: Option<Snapshot>,
+    /// The parent, which is the snapshot to use when no other was made because nothing changed.
+    pub parent: Option<SnapshotId>,
+    /// Whether no snapshot was made because nothing changed.
+    pub is_skipped: bool,
+    /// Of what was stored, directory trees and index.
+    pub tree_bytes: u64,
+    /// What the run counted.
+    pub counts: SnapshotCounts,
+    /// Regular files that were taken over unread.
+    pub unchanged_files: u64,
+    /// Regular files that changed while they were read; what was read is kept, and the next run reads them again.
+    pub changed_while_read: u64,
+    /// Streams and roots that hold much less than they used to, streams that do not carry all values as they are, roots of
+    /// which only the symbolic link was stored, and a clock that is wrong.
+    pub suspicious: Vec<Problem>,
+    /// What was left out because of [`WalkOptions::left_out`](crate::source::files::WalkOptions::left_out).
+    pub left_out: Vec<EntryPath>,
+    /// Streams that failed while the others were kept.
+    pub missing: Vec<MissingStream>,
+    /// What was told of: all of the above, and advice.
+    pub problems: Problems,
+    /// Bytes read from the source.
+    pub read_bytes: u64,
+    /// How long it took.
+    pub duration: Duration,
+}
+
+impl Ended for BackupReport {
+    fn outcome(&self) -> Outcome {
+        let is_whole = self.counts.unreadable == 0 && self.changed_while_read == 0 && self.suspicious.is_empty();
+        match (self.missing.is_empty(), is_whole) {
+            (false, _) => Outcome::FailedDump,
+            (true, false) => Outcome::Incomplete,
+            (true, true) => Outcome::Clean,
+        }
+    }
+}
