@@ -1,5 +1,6 @@
 //! SIGINT, SIGTERM and SIGHUP: they end a question at once, an operation cleanly, and the second one anything at once.
 //!
+//! A second SIGHUP is no second wish: a terminal that goes away tells the shell and its children, and the shell tells them again.
 //! Who never asks to hear them keeps the system's own handling. A SIGHUP that is ignored, as under `nohup`, stays so.
 
 use std::sync::{Arc, Mutex, OnceLock};
@@ -19,9 +20,11 @@ struct Listening {
     question: Option<oneshot::Sender<()>>,
     /// Asks this operation to end; without one the program ends.
     operation: Option<(Cancel, Arc<ConsoleMonitor>)>,
+    /// An operation was asked to end.
+    is_ending: bool,
 }
 
-static LISTENING: Mutex<Listening> = Mutex::new(Listening { question: None, operation: None });
+static LISTENING: Mutex<Listening> = Mutex::new(Listening { question: None, operation: None, is_ending: false });
 
 /// Turns the first signal into a request to end cleanly; a second one ends the program at once.
 ///
@@ -75,8 +78,12 @@ fn listen() -> Fallible<()> {
                         None => std::future::pending().await,
                     }
                 };
-                tokio::select! { () = received(&mut interrupt) => {}, () = received(&mut terminate) => {}, () = hung_up => {} }
-                heard();
+                let is_hang_up = tokio::select! {
+                    () = received(&mut interrupt) => false,
+                    () = received(&mut terminate) => false,
+                    () = hung_up => true,
+                };
+                heard(is_hang_up);
             }
         });
     }
@@ -89,8 +96,11 @@ async fn received(signal: &mut Signal) {
     }
 }
 
-fn heard() {
+fn heard(is_hang_up: bool) {
     let mut listening = listening();
+    if is_hang_up && listening.is_ending {
+        return;
+    }
     if let Some(question) = listening.question.take() {
         // One that has its answer has let go of the other end.
         if question.send(()).is_ok() {
@@ -100,6 +110,7 @@ fn heard() {
     }
     match listening.operation.take() {
         Some((cancel, monitor)) => {
+            listening.is_ending = true;
             drop(listening);
             cancel.cancel();
             monitor.note("ending cleanly; once more to end at once");

@@ -1,8 +1,9 @@
 //! What a person at a terminal meets: questions that are seen, answered or left, and colours.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use crate::support::desk::{Desk, PASSWORD};
 use crate::support::terminal::Terminal;
@@ -201,6 +202,26 @@ fn errors_have_the_colours_of_every_other_error_unless_none_are_wanted() {
             assert!(!line.contains("\x1b[1m") && !line.contains("\x1b[9"), "{name}: {seen:?}");
         }
     }
+}
+
+#[test]
+fn a_second_hang_up_is_no_second_wish() {
+    let desk = Desk::with_repository();
+    // The command does not hear SIGTERM, so ending it takes a while, in which the second one comes.
+    let script = "trap '' TERM; echo begun; echo $$ > child; while :; do sleep 1; done";
+    let mut command = desk.command(&["backup", "--command", "slow", "--", "sh", "-c", script]);
+    crate::support::terminal::hears_hang_ups(&mut command);
+    let mut running = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("runs");
+    let child =
+        crate::pipes::eventually(|| fs::read_to_string(desk.at("child")).ok().filter(|text| text.ends_with('\n')));
+    let program = rustix::process::Pid::from_child(&running);
+    let hang_up = || rustix::process::kill_process(program, rustix::process::Signal::HUP).expect("sent");
+    hang_up();
+    let mut told = BufReader::new(running.stderr.take().expect("piped")).lines();
+    assert!(told.by_ref().any(|line| line.expect("read").contains("ending cleanly")));
+    hang_up();
+    assert_eq!(running.wait().expect("ends").code(), Some(130));
+    assert!(!std::path::Path::new(&format!("/proc/{}", child.trim())).join("exe").exists(), "the command has ended");
 }
 
 #[test]

@@ -228,12 +228,9 @@ async fn the_holes_of_a_terabyte_are_not_read_again() {
 
 /// The program with a slow line, restoring into `out`; returns when something is unfinished there.
 fn slow_restore(desk: &Desk) -> std::process::Child {
-    let mut restoring = desk
-        .command(&["--limit-download", "300KB", "restore", "latest", "--target", "out"])
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("runs");
+    let mut command = desk.command(&["--limit-download", "300KB", "restore", "latest", "--target", "out"]);
+    crate::support::terminal::hears_hang_ups(&mut command);
+    let mut restoring = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("runs");
     let begun = Instant::now();
     while !desk.at("out").exists() || unfinished(&desk.at("out")).is_empty() {
         assert!(begun.elapsed() < Duration::from_secs(120), "nothing is being restored");

@@ -23,12 +23,24 @@ pub struct Terminal {
     pub child: Child,
 }
 
+/// Lets a program be ended by SIGHUP even where the tests themselves were started by `nohup`, which children inherit.
+pub fn hears_hang_ups(command: &mut Command) {
+    // SAFETY: the call is allowed between fork and exec, and the default handler needs nothing.
+    unsafe {
+        command.pre_exec(|| {
+            libc::signal(libc::SIGHUP, libc::SIG_DFL);
+            Ok(())
+        });
+    }
+}
+
 impl Terminal {
     /// Starts a program at a terminal of so many columns, which is the one that the program belongs to.
     pub fn start(mut command: Command, columns: u16) -> Self {
         let (master, slave) = open(columns);
         let end = || Stdio::from(slave.try_clone().expect("cloned"));
         command.stdin(end()).stdout(end()).stderr(end()).env("TERM", "xterm");
+        hears_hang_ups(&mut command);
         // SAFETY: both calls are allowed between fork and exec.
         unsafe {
             command.pre_exec(|| {
