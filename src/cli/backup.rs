@@ -7,11 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::cli::advice::database::client_hint;
-use crate::cli::connect::GlobalArgs;
 use crate::cli::databases::DatabaseArgs;
 use crate::cli::exit::{Exit, usage};
 use crate::cli::failure::Fallible;
 use crate::cli::paths_from::PathsFromArgs;
+use crate::cli::settings::Settings;
 use crate::cli::signals::cancel_on_signals;
 use crate::cli::{events, output, streams};
 use crate::model::outcome::Ended;
@@ -127,10 +127,10 @@ pub struct Args {
     databases: DatabaseArgs,
 }
 
-pub async fn run(global: &GlobalArgs, args: Args, commands: Vec<streams::Command>) -> Fallible<Exit> {
+pub async fn run(global: &Settings, args: Args, commands: Vec<streams::Command>) -> Fallible<Exit> {
     let dry_run = args.dry_run;
     let lacks_globals = args.databases.lacks_globals();
-    let mut options = options(args, commands, global.memory_bytes()?)?;
+    let mut options = options(args, commands, global.memory_bytes)?;
     let monitor = global.monitor();
     let cancel = cancel_on_signals(&monitor)?;
     let repository = tokio::select! {
@@ -234,7 +234,7 @@ fn parse_group_by(text: &str) -> Result<GroupBy, String> {
 
 /// The repository, its cache, the passphrase and the recovery kits that were written from here: a backup of these grows by itself every night, and helps nobody who has lost
 /// them.
-fn own_places(global: &GlobalArgs, repository: &Repository) -> Vec<PathBuf> {
+fn own_places(global: &Settings, repository: &Repository) -> Vec<PathBuf> {
     let directory = match global.location() {
         Ok(Location::Directory(directory)) => Some(directory),
         _ => None,

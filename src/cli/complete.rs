@@ -12,6 +12,7 @@ use clap::{Arg, Command};
 
 use crate::cli::exit::Exit;
 use crate::cli::failure::Fallible;
+use crate::cli::settings::Settings;
 use crate::cli::{help, output, password, topics};
 use crate::model::key::ObjectKind;
 use crate::progress::Collected;
@@ -23,8 +24,8 @@ use crate::store::{OpenMode, OpenOptions, Store};
 const PATIENCE: u64 = 3;
 
 /// Returns how long to wait: the usual time, or what the variable says.
-fn patience() -> Duration {
-    let seconds = std::env::var("COFFRE_COMPLETION_SECONDS").ok().and_then(|text| text.parse().ok());
+fn patience(settings: &Settings) -> Duration {
+    let seconds = settings.environment.var("COFFRE_COMPLETION_SECONDS").and_then(|text| text.parse().ok());
     Duration::from_secs(seconds.unwrap_or(PATIENCE))
 }
 
@@ -53,7 +54,7 @@ enum Wanted {
 }
 
 /// Prints the candidates.
-pub async fn run(mut program: Command, args: Args) -> Fallible<Exit> {
+pub async fn run(settings: &Settings, mut program: Command, args: Args) -> Fallible<Exit> {
     program.build();
     let words = match args.line {
         Some(line) => split_line(&line),
@@ -66,12 +67,16 @@ pub async fn run(mut program: Command, args: Args) -> Fallible<Exit> {
     };
     let found = match wanted(&program, &words) {
         Wanted::Words(found) => found,
-        Wanted::Snapshot => {
-            tokio::time::timeout(patience(), snapshots(&words)).await.ok().flatten().unwrap_or_default()
-        }
-        Wanted::Label(kind) => {
-            tokio::time::timeout(patience(), labels(&words, kind)).await.ok().flatten().unwrap_or_default()
-        }
+        Wanted::Snapshot => tokio::time::timeout(patience(settings), snapshots(settings, &words))
+            .await
+            .ok()
+            .flatten()
+            .unwrap_or_default(),
+        Wanted::Label(kind) => tokio::time::timeout(patience(settings), labels(settings, &words, kind))
+            .await
+            .ok()
+            .flatten()
+            .unwrap_or_default(),
         Wanted::Other => Vec::new(),
     };
     let fitting = found.into_iter().filter(|(value, _)| value.starts_with(start));
@@ -194,21 +199,27 @@ fn commands(program: &Command, argument: &Arg) -> Wanted {
 }
 
 /// Opens the store that the line or the environment names.
-fn store(words: &[String]) -> Option<Arc<dyn Store>> {
+fn store(settings: &Settings, words: &[String]) -> Option<Arc<dyn Store>> {
     let after = |at: usize, word: &String| match word.strip_prefix("--repo=") {
         Some(location) => Some(location.to_owned()),
         None if word == "--repo" || word == "-r" => words.get(at + 1).cloned(),
         None => None,
     };
     let typed = words.iter().enumerate().find_map(|(at, word)| after(at, word));
-    let location = typed.or_else(|| std::env::var("COFFRE_REPO").ok())?;
-    let options = OpenOptions { mode: OpenMode::Read, ..OpenOptions::default() };
-    crate::store::open(&location.parse::<Location>().ok()?, &options, Arc::new(Collected::default())).ok()
+    let location = match typed {
+        Some(text) => text.parse().ok()?,
+        None => settings.location().ok()?,
+    };
+    let mut options = OpenOptions { mode: OpenMode::Read, ..OpenOptions::default() };
+    if let Location::S3(bucket) = &location {
+        options.s3 = settings.s3(bucket).ok()?;
+    }
+    crate::store::open(&location, &options, Arc::new(Collected::default())).ok()
 }
 
 /// Lists snapshots by the names of their objects, the newest first, without opening one: that takes no passphrase.
-async fn snapshots(words: &[String]) -> Option<Vec<(String, String)>> {
-    let listed = store(words)?.list(ObjectKind::Snapshot.prefix()).await.ok()?;
+async fn snapshots(settings: &Settings, words: &[String]) -> Option<Vec<(String, String)>> {
+    let listed = store(settings, words)?.list(ObjectKind::Snapshot.prefix()).await.ok()?;
     let mut ids: Vec<_> = listed.iter().filter_map(|object| object.key.snapshot_id()).collect();
     ids.sort();
     let latest = ("latest".to_owned(), "the newest".to_owned());
@@ -217,9 +228,9 @@ async fn snapshots(words: &[String]) -> Option<Vec<(String, String)>> {
 }
 
 /// Lists the hosts, jobs or tags of all snapshots, where a passphrase is at hand.
-async fn labels(words: &[String], kind: &str) -> Option<Vec<(String, String)>> {
-    let passphrase = password::at_hand()?;
-    let repository = Arc::new(Repository::open(store(words)?, &passphrase, None).await.ok()?);
+async fn labels(settings: &Settings, words: &[String], kind: &str) -> Option<Vec<(String, String)>> {
+    let passphrase = password::at_hand(&settings.password)?;
+    let repository = Arc::new(Repository::open(store(settings, words)?, &passphrase, &settings.cache).await.ok()?);
     let mut found = BTreeSet::new();
     for (_, snapshot) in repository.snapshots().await.ok()? {
         let Ok(snapshot) = snapshot else { continue };

@@ -1,6 +1,5 @@
 //! `coffre diff`
 
-use crate::cli::connect::GlobalArgs;
 use crate::cli::events;
 use crate::cli::exit::{Exit, usage};
 use crate::cli::failure::Fallible;
@@ -8,6 +7,7 @@ use crate::cli::lines::Lines;
 use crate::cli::ls::path_line;
 use crate::cli::output;
 use crate::cli::select::{self, FilterArgs};
+use crate::cli::settings::Settings;
 use crate::model::entry::Entry;
 use crate::model::units::ByteSize;
 use crate::ops::diff::{Change, diff};
@@ -34,7 +34,7 @@ pub struct Args {
     filter: FilterArgs,
 }
 
-pub async fn run(global: &GlobalArgs, args: Args) -> Fallible<Exit> {
+pub async fn run(global: &Settings, args: Args) -> Fallible<Exit> {
     let (earlier, within) = select::parse(&args.earlier)?;
     let (later, other_path) = select::parse(&args.later)?;
     if other_path.is_some() && other_path != within {
@@ -45,7 +45,7 @@ pub async fn run(global: &GlobalArgs, args: Args) -> Fallible<Exit> {
     let filter = args.filter.filter();
     let earlier = select::find(&repository, &earlier, &filter, &monitor).await?;
     let later = select::find(&repository, &later, &filter, &monitor).await?;
-    let reader = open_reader(repository, global.memory_bytes()?, monitor.clone()).await?;
+    let reader = open_reader(repository, global.memory_bytes, monitor.clone()).await?;
     monitor.finish();
     let lines = Lines::default();
     let comparing = diff(&reader, &earlier, &later, within.as_ref(), |change, old, new| {

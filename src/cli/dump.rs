@@ -8,12 +8,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::blocking::blocking;
-use crate::cli::connect::GlobalArgs;
 use crate::cli::events;
 use crate::cli::exit::{Exit, usage};
 use crate::cli::failure::Fallible;
 use crate::cli::output;
 use crate::cli::select::{self, FilterArgs};
+use crate::cli::settings::Settings;
 use crate::cli::signals::cancel_on_signals;
 use crate::model::outcome::Ended;
 use crate::model::path::display_bytes;
@@ -57,7 +57,7 @@ impl Args {
     }
 }
 
-pub async fn run(global: &GlobalArgs, args: Args) -> Fallible<Exit> {
+pub async fn run(global: &Settings, args: Args) -> Fallible<Exit> {
     let (wanted, path) = select::parse(&args.snapshot)?;
     if global.json && args.target.is_none() {
         return Err(usage("dump writes data to standard output, so it has no --json without --target"));
@@ -67,7 +67,7 @@ pub async fn run(global: &GlobalArgs, args: Args) -> Fallible<Exit> {
     let cancel = cancel_on_signals(&monitor)?;
     let repository = global.repository(OpenMode::Read, &monitor).await?;
     let snapshot = select::find(&repository, &wanted, &args.filter.filter(), &monitor).await?;
-    let reader = open_reader(repository, global.memory_bytes()?, monitor.clone()).await?;
+    let reader = open_reader(repository, global.memory_bytes, monitor.clone()).await?;
     if file.is_none() && io::stdout().is_terminal() {
         // A bar would tear what is shown; and what is binary should not be.
         monitor.finish();
@@ -118,7 +118,7 @@ fn begin(target: &Path, force: bool) -> Fallible<OneFile> {
 }
 
 /// Says what is in the file now.
-fn tell(global: &GlobalArgs, report: &DumpReport, target: &Path, elapsed: Duration) {
+fn tell(global: &Settings, report: &DumpReport, target: &Path, elapsed: Duration) {
     let name = display_bytes(target.as_os_str().as_bytes()).to_string();
     if global.json {
         output::json(&events::Dumped {

@@ -1,6 +1,5 @@
 //! `coffre find`
 
-use crate::cli::connect::GlobalArgs;
 use crate::cli::events;
 use crate::cli::exit::Exit;
 use crate::cli::failure::Fallible;
@@ -8,6 +7,7 @@ use crate::cli::lines::Lines;
 use crate::cli::ls::{event, long_line, path_line};
 use crate::cli::output;
 use crate::cli::select::{self, FilterArgs};
+use crate::cli::settings::Settings;
 use crate::model::entry::Entry;
 use crate::model::outcome::{Ended, Outcome};
 use crate::model::snapshot::Snapshot;
@@ -55,7 +55,7 @@ fn time(text: &str) -> Result<Timestamp, String> {
     Timestamp::parse_local(text).ok_or_else(|| "write for example 2026-11-24 or '2026-11-24 02:15'".into())
 }
 
-pub async fn run(global: &GlobalArgs, args: Args) -> Fallible<Exit> {
+pub async fn run(global: &Settings, args: Args) -> Fallible<Exit> {
     let wanted = match args.ignore_case {
         true => Selection::of_any_case(&args.pattern)?,
         false => Selection::new(&args.pattern, &[])?,
@@ -76,7 +76,7 @@ pub async fn run(global: &GlobalArgs, args: Args) -> Fallible<Exit> {
     for text in &args.snapshot {
         snapshots.push(select::find(&repository, text, &filter, &monitor).await?);
     }
-    let reader = open_reader(repository, global.memory_bytes()?, monitor.clone()).await?;
+    let reader = open_reader(repository, global.memory_bytes, monitor.clone()).await?;
     monitor.finish();
     let lines = Lines::default();
     let mut shown = None;

@@ -3,10 +3,10 @@
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
-use crate::cli::connect::GlobalArgs;
 use crate::cli::exit::{Exit, usage};
 use crate::cli::failure::Fallible;
 use crate::cli::progress::ConsoleMonitor;
+use crate::cli::settings::Settings;
 use crate::cli::{events, kit, output, password, recovery_kit};
 use crate::model::key::ObjectKind;
 use crate::model::path::display_bytes;
@@ -35,7 +35,7 @@ pub struct Args {
     show_identity: bool,
 }
 
-pub async fn run(global: &GlobalArgs, args: Args) -> Fallible<Exit> {
+pub async fn run(global: &Settings, args: Args) -> Fallible<Exit> {
     let location = global.location()?;
     let is_seen = std::io::stdout().is_terminal() && !global.quiet && !global.json;
     if args.recovery_kit.is_none() && !args.show_identity && !is_seen {
@@ -57,7 +57,7 @@ pub async fn run(global: &GlobalArgs, args: Args) -> Fallible<Exit> {
     tell_neighbours(&location, &monitor);
     monitor.phase("making the repository");
     let clock = Clock::System;
-    let made = ops::init::init(store, passphrase, &InitOptions::default(), clock, global.cache_dir.as_deref()).await;
+    let made = ops::init::init(store, passphrase, &InitOptions::default(), clock, &global.cache).await;
     monitor.finish();
     let made = match made {
         Ok(made) => made,

@@ -4,11 +4,11 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::cli::connect::GlobalArgs;
 use crate::cli::exit::Exit;
 use crate::cli::failure::Fallible;
 use crate::cli::progress::ConsoleMonitor;
 use crate::cli::recovery_kit::{Kit, fill, reserve};
+use crate::cli::settings::Settings;
 use crate::cli::{events, output, password};
 use crate::crypto::digest::sha256;
 use crate::crypto::secret::Passphrase;
@@ -21,7 +21,6 @@ use crate::progress::Monitor;
 use crate::repository::Repository;
 use crate::store::OpenMode;
 use crate::store::location::Location;
-use crate::store::s3::provider::OTHER;
 
 /// Flags of `kit`.
 #[derive(Debug, clap::Args)]
@@ -45,7 +44,7 @@ pub struct Args {
     check: bool,
 }
 
-pub async fn run(global: &GlobalArgs, args: Args) -> Fallible<Exit> {
+pub async fn run(global: &Settings, args: Args) -> Fallible<Exit> {
     let location = global.location()?;
     let monitor = global.monitor();
     let secret = match args.check {
@@ -65,7 +64,7 @@ pub async fn run(global: &GlobalArgs, args: Args) -> Fallible<Exit> {
 }
 
 async fn print(
-    global: &GlobalArgs,
+    global: &Settings,
     monitor: &Arc<ConsoleMonitor>,
     args: &Args,
     location: &Location,
@@ -105,7 +104,7 @@ async fn print(
 }
 
 async fn check(
-    global: &GlobalArgs,
+    global: &Settings,
     monitor: &Arc<ConsoleMonitor>,
     location: &Location,
     identity: &Passphrase,
@@ -134,35 +133,36 @@ async fn check(
 
 /// Opens the repository and finds out what it holds.
 async fn look(
-    global: &GlobalArgs,
+    global: &Settings,
     secret: &Passphrase,
     monitor: &Arc<ConsoleMonitor>,
 ) -> Fallible<(Arc<Repository>, Vec<Holding>)> {
     let store = global.store(OpenMode::Read, monitor)?;
     monitor.phase("opening the repository");
-    let repository = Arc::new(Repository::open(store, secret, global.cache_dir.as_deref()).await?);
-    let reader = open_reader(repository.clone(), global.memory_bytes()?, monitor.clone()).await?;
+    let repository = Arc::new(Repository::open(store, secret, &global.cache).await?);
+    let reader = open_reader(repository.clone(), global.memory_bytes, monitor.clone()).await?;
     monitor.phase("reading snapshots");
     let held = holdings(&repository, &reader, &Engines::default()).await?;
     Ok((repository, held))
 }
 
 /// Returns the first page of a new repository.
-pub fn first_page(global: &GlobalArgs, repository: &Repository, location: &Location, identity: &Passphrase) -> String {
+pub fn first_page(global: &Settings, repository: &Repository, location: &Location, identity: &Passphrase) -> String {
     make(global, repository, location, Some(identity), &[], &[]).page()
 }
 
 fn make<'a>(
-    global: &GlobalArgs,
+    global: &Settings,
     repository: &Repository,
     location: &'a Location,
     identity: Option<&'a Passphrase>,
     holdings: &'a [Holding],
     notes: &'a [String],
 ) -> Kit<'a> {
-    let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-    let ca_file = global.ca_file.clone().or_else(|| variable("AWS_CA_BUNDLE").map(PathBuf::from));
-    let is_stranger = matches!(location, Location::S3(s3) if s3.provider == &OTHER);
+    let region = match location {
+        Location::S3(bucket) => global.region(bucket),
+        _ => None,
+    };
     let digest = |path: &Path| File::open(path).and_then(sha256).ok();
     Kit {
         repository: repository.id(),
@@ -170,8 +170,8 @@ fn make<'a>(
         identity,
         made: Timestamp::from_seconds(Clock::System.now().seconds),
         holdings,
-        ca_file: ca_file.and_then(|path| Some((path.display().to_string(), digest(&path)?))),
-        region: variable("AWS_REGION").or_else(|| variable("AWS_DEFAULT_REGION")).filter(|_| is_stranger),
+        ca_file: global.ca_file.as_ref().and_then(|path| Some((path.display().to_string(), digest(path)?))),
+        region,
         program: std::env::current_exe().ok().and_then(|path| digest(&path)),
         notes,
     }

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use crate::cli::connect::GlobalArgs;
 use crate::cli::events;
 use crate::cli::exit::{Exit, usage};
 use crate::cli::failure::Fallible;
@@ -10,6 +9,7 @@ use crate::cli::lines::Lines;
 use crate::cli::ncdu::Export;
 use crate::cli::output;
 use crate::cli::select::{self, FilterArgs};
+use crate::cli::settings::Settings;
 use crate::engine::Engines;
 use crate::model::entry::{Entry, EntryKind};
 use crate::model::facts::StreamFacts;
@@ -85,7 +85,7 @@ impl SortBy {
     }
 }
 
-pub async fn run(global: &GlobalArgs, args: Args) -> Fallible<Exit> {
+pub async fn run(global: &Settings, args: Args) -> Fallible<Exit> {
     let (wanted, within) = select::parse(&args.snapshot)?;
     if global.json && args.ncdu {
         return Err(usage("--ncdu has a format of its own: leave --json away"));
@@ -93,7 +93,7 @@ pub async fn run(global: &GlobalArgs, args: Args) -> Fallible<Exit> {
     let monitor = global.monitor();
     let repository = global.repository(OpenMode::Read, &monitor).await?;
     let snapshot = select::find(&repository, &wanted, &args.filter.filter(), &monitor).await?;
-    let reader = open_reader(repository, global.memory_bytes()?, monitor.clone()).await?;
+    let reader = open_reader(repository, global.memory_bytes, monitor.clone()).await?;
     monitor.finish();
     let lines = Lines::default();
     if args.ncdu {

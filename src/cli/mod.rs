@@ -8,6 +8,7 @@ use std::ffi::OsString;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::cli::failure::Fallible;
+use crate::cli::settings::{Environment, Settings};
 
 mod advice;
 pub mod allocator;
@@ -25,6 +26,7 @@ mod exit;
 mod failure;
 mod find;
 mod findings;
+mod flags;
 mod help;
 mod init;
 mod kit;
@@ -46,6 +48,7 @@ mod restore;
 mod restore_database;
 mod restore_report;
 mod select;
+mod settings;
 mod signals;
 mod snapshots;
 mod stats;
@@ -54,8 +57,8 @@ mod table;
 mod topics;
 mod verify;
 
-pub use connect::GlobalArgs;
 pub use exit::Exit;
+pub use flags::GlobalArgs;
 
 /// Encrypted, deduplicated backups into S3 buckets or a directory
 #[derive(Debug, Parser)]
@@ -116,7 +119,7 @@ pub async fn run(arguments: Vec<OsString>) -> Exit {
     };
     let parsed = Cli::command().try_get_matches_from(arguments).and_then(|matches| {
         let mut cli = Cli::from_arg_matches(&matches)?;
-        cli.global.password.note_sources(&matches);
+        cli.global.note_sources(&matches);
         Ok(cli)
     });
     let cli = match parsed {
@@ -125,8 +128,14 @@ pub async fn run(arguments: Vec<OsString>) -> Exit {
     };
     let only_shows = cli.verb.only_shows();
     let Cli { global, verb } = cli;
-    let done = dispatch(&global, verb, commands).await;
-    global.end_showing();
+    let done = match Settings::resolve(global, Environment::of_process()) {
+        Ok(settings) => {
+            let done = dispatch(&settings, verb, commands).await;
+            settings.end_showing();
+            done
+        }
+        Err(failure) => Err(failure),
+    };
     let exit = match done {
         Ok(exit) => exit,
         Err(failure) => report::print(&failure, json),
@@ -146,7 +155,7 @@ impl Verb {
     }
 }
 
-async fn dispatch(global: &GlobalArgs, verb: Verb, commands: Vec<streams::Command>) -> Fallible<Exit> {
+async fn dispatch(global: &Settings, verb: Verb, commands: Vec<streams::Command>) -> Fallible<Exit> {
     match verb {
         Verb::Init(args) => init::run(global, args).await,
         Verb::Backup(args) => backup::run(global, args, commands).await,
@@ -162,7 +171,7 @@ async fn dispatch(global: &GlobalArgs, verb: Verb, commands: Vec<streams::Comman
         Verb::Completions(args) => completions::run(Cli::command(), &args),
         Verb::Man(args) => manual::run(Cli::command(), &args),
         Verb::Help(args) => help::run(Cli::command(), &args),
-        Verb::Complete(args) => complete::run(Cli::command(), args).await,
+        Verb::Complete(args) => complete::run(global, Cli::command(), args).await,
     }
 }
 

@@ -16,6 +16,7 @@ use crate::cli::exit::usage;
 use crate::cli::failure::Fallible;
 use crate::cli::progress::ConsoleMonitor;
 use crate::cli::question;
+use crate::cli::settings::Environment;
 use crate::crypto::secret::Passphrase;
 use crate::crypto::slot::check_recovery_identity;
 use crate::process::environment::withhold_secrets;
@@ -44,11 +45,6 @@ pub struct PasswordArgs {
 }
 
 impl PasswordArgs {
-    /// Returns the file that holds the passphrase, if one was named.
-    pub fn file(&self) -> Option<&Path> {
-        self.password_file.as_deref()
-    }
-
     /// Notes which of the two were typed and which come from variables.
     pub fn note_sources(&mut self, matches: &ArgMatches) {
         let typed = |id| matches.value_source(id) == Some(ValueSource::CommandLine);
@@ -62,11 +58,13 @@ enum Source {
     File(PathBuf),
     Command(String),
     Text(Passphrase),
+    /// A variable that holds something else than text.
+    NotText,
 }
 
-/// Everything that was given, before one of it is chosen.
-#[derive(Debug, Default)]
-struct Given {
+/// Everything that was given, before one of it is chosen. No secret was read yet but one that a variable holds.
+#[derive(Default)]
+pub struct Given {
     /// Options, as they were typed.
     options: Vec<(&'static str, Source)>,
     /// Variables that are set.
@@ -75,11 +73,18 @@ struct Given {
     credential: Option<PathBuf>,
 }
 
+impl std::fmt::Debug for Given {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let names = |named: &[(&'static str, Source)]| named.iter().map(|(name, _)| *name).collect::<Vec<_>>();
+        write!(f, "Given({:?}, {:?})", names(&self.options), names(&self.variables))
+    }
+}
+
 impl Given {
-    fn find(args: &PasswordArgs) -> Fallible<Self> {
-        let mut given = Self { credential: credential(CREDENTIAL), ..Self::default() };
-        let file = args.password_file.clone().map(Source::File);
-        let command = args.password_command.clone().map(Source::Command);
+    /// Gathers what flags and environment say.
+    pub fn of(args: PasswordArgs, environment: &Environment) -> Self {
+        let mut given = Self { credential: environment.credential(CREDENTIAL), ..Self::default() };
+        let (file, command) = (args.password_file.map(Source::File), args.password_command.map(Source::Command));
         let names = [("--password-file", "COFFRE_PASSWORD_FILE"), ("--password-command", "COFFRE_PASSWORD_COMMAND")];
         for ((source, (option, variable)), typed) in [file, command].into_iter().zip(names).zip(args.typed) {
             match (source, typed) {
@@ -88,16 +93,24 @@ impl Given {
                 (None, _) => {}
             }
         }
-        if let Some(value) = std::env::var_os(VARIABLE) {
-            let value = value.into_string().map_err(|_| usage(format!("{VARIABLE} is not UTF-8")))?;
-            given.variables.push((VARIABLE, Source::Text(Passphrase::new(value))));
+        if let Some(value) = environment.var_os(VARIABLE) {
+            let text = value.into_string().map(Passphrase::new);
+            given.variables.push((VARIABLE, text.map_or(Source::NotText, Source::Text)));
         }
-        Ok(given)
+        given
+    }
+
+    /// Returns the file that holds the passphrase, if one was named.
+    pub fn file(&self) -> Option<&Path> {
+        self.options.iter().chain(&self.variables).find_map(|(_, source)| match source {
+            Source::File(path) => Some(path.as_path()),
+            Source::Command(_) | Source::Text(_) | Source::NotText => None,
+        })
     }
 
     /// Chooses the source that counts, or says which two contradict each other.
-    fn choose(self) -> Result<Option<Source>, String> {
-        for named in [self.options, self.variables] {
+    fn choose(&self) -> Result<Option<Source>, String> {
+        for named in [&self.options, &self.variables] {
             match named.as_slice() {
                 [] => {}
                 [(_, source)] => return Ok(Some(source.clone())),
@@ -106,13 +119,13 @@ impl Given {
                 }
             }
         }
-        Ok(self.credential.map(Source::File))
+        Ok(self.credential.clone().map(Source::File))
     }
 }
 
 /// Returns the passphrase of an existing repository.
-pub async fn get(args: &PasswordArgs, monitor: &ConsoleMonitor) -> Fallible<Passphrase> {
-    match given(args)? {
+pub async fn get(given: &Given, monitor: &ConsoleMonitor) -> Fallible<Passphrase> {
+    match read(given)? {
         Some(passphrase) => Ok(passphrase),
         None => prompt(monitor, "passphrase or recovery identity: ").await,
     }
@@ -120,8 +133,8 @@ pub async fn get(args: &PasswordArgs, monitor: &ConsoleMonitor) -> Fallible<Pass
 
 /// Returns the recovery identity that somebody holds: from the sources of a passphrase if that is what they have, else
 /// asked for.
-pub async fn get_identity(args: &PasswordArgs, monitor: &ConsoleMonitor) -> Fallible<Passphrase> {
-    match given(args) {
+pub async fn get_identity(given: &Given, monitor: &ConsoleMonitor) -> Fallible<Passphrase> {
+    match read(given) {
         Ok(Some(found)) if check_recovery_identity(found.expose()).is_some() => Ok(found),
         _ if !can_ask() => {
             Err(usage("no recovery identity: use a terminal, or put it into the file of COFFRE_PASSWORD_FILE"))
@@ -131,8 +144,8 @@ pub async fn get_identity(args: &PasswordArgs, monitor: &ConsoleMonitor) -> Fall
 }
 
 /// Returns the passphrase for a new repository; one that is typed is asked for twice.
-pub async fn get_new(args: &PasswordArgs, monitor: &ConsoleMonitor) -> Fallible<Passphrase> {
-    let passphrase = match given(args)? {
+pub async fn get_new(given: &Given, monitor: &ConsoleMonitor) -> Fallible<Passphrase> {
+    let passphrase = match read(given)? {
         Some(passphrase) => passphrase,
         None => {
             let first = prompt(monitor, "new passphrase: ").await?;
@@ -168,28 +181,29 @@ pub fn weakness(passphrase: &Passphrase) -> Option<String> {
 }
 
 /// Returns the passphrase if a file, a variable or a credential has it: asks nobody and runs nothing.
-pub fn at_hand() -> Option<Passphrase> {
-    let file = std::env::var_os("COFFRE_PASSWORD_FILE").map(PathBuf::from).or_else(|| credential(CREDENTIAL));
-    match (std::env::var(VARIABLE).map(Zeroizing::new), file) {
-        (Ok(text), None) => checked(&text, VARIABLE).ok(),
-        (Err(_), Some(file)) => from_file(&file).ok(),
-        _ => None,
+pub fn at_hand(given: &Given) -> Option<Passphrase> {
+    match given.choose().ok()?? {
+        Source::Command(_) => None,
+        source => from(source).ok(),
     }
 }
 
-fn given(args: &PasswordArgs) -> Fallible<Option<Passphrase>> {
-    match Given::find(args)?.choose().map_err(usage)? {
-        Some(Source::File(path)) => from_file(&path).map(Some),
-        Some(Source::Command(command)) => from_command(&command).map(Some),
-        Some(Source::Text(text)) => checked(text.expose(), VARIABLE).map(Some),
-        None => Ok(None),
+fn read(given: &Given) -> Fallible<Option<Passphrase>> {
+    given.choose().map_err(usage)?.map(from).transpose()
+}
+
+fn from(source: Source) -> Fallible<Passphrase> {
+    match source {
+        Source::File(path) => from_file(&path),
+        Source::Command(command) => from_command(&command),
+        Source::Text(text) => checked(text.expose(), VARIABLE),
+        Source::NotText => Err(usage(format!("{VARIABLE} is not UTF-8"))),
     }
 }
 
 /// Returns the file of a systemd credential, if there is one of this name.
 pub fn credential(name: &str) -> Option<PathBuf> {
-    let directory = std::env::var_os("CREDENTIALS_DIRECTORY")?;
-    Some(Path::new(&directory).join(name)).filter(|path| path.exists())
+    Environment::of_process().credential(name)
 }
 
 /// Reads the first line of a file that holds a secret.

@@ -161,11 +161,6 @@ impl ConsoleMonitor {
         &self.cancel
     }
 
-    /// Returns the counters.
-    pub fn counters(&self) -> &Counters {
-        &self.shared.counters
-    }
-
     /// Tells whether notes are told at all.
     pub fn hears_notes(&self) -> bool {
         !self.shared.shown.quiet

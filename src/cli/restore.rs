@@ -3,7 +3,6 @@
 use std::io::IsTerminal;
 use std::path::PathBuf;
 
-use crate::cli::connect::GlobalArgs;
 use crate::cli::engines::{self, or};
 use crate::cli::exit::{Exit, usage};
 use crate::cli::failure::Fallible;
@@ -11,6 +10,7 @@ use crate::cli::output;
 use crate::cli::restore_database::{self, IntoDatabaseArgs};
 use crate::cli::restore_report;
 use crate::cli::select::{self, FilterArgs};
+use crate::cli::settings::Settings;
 use crate::cli::signals::cancel_on_signals;
 use crate::model::outcome::Ended;
 use crate::ops::restore::{Overwrite, PatternError, RestoreOptions, Selection, count_extras, remove_extras, restore};
@@ -122,7 +122,7 @@ impl Args {
     }
 }
 
-pub async fn run(global: &GlobalArgs, args: Args) -> Fallible<Exit> {
+pub async fn run(global: &Settings, args: Args) -> Fallible<Exit> {
     let (wanted, within) = select::parse(&args.snapshot)?;
     let selection = args.selection();
     let Some(target) = args.target else {
@@ -141,7 +141,7 @@ pub async fn run(global: &GlobalArgs, args: Args) -> Fallible<Exit> {
     if args.delete && !args.yes && !args.dry_run && !std::io::stdin().is_terminal() {
         return Err(usage("--delete asks before it removes anything; without a terminal add --yes, or try --dry-run"));
     }
-    let memory_bytes = global.memory_bytes()?;
+    let memory_bytes = global.memory_bytes;
     let monitor = global.monitor();
     let cancel = cancel_on_signals(&monitor)?;
     let repository = global.repository(OpenMode::Read, &monitor).await?;

@@ -4,13 +4,13 @@ use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::cli::connect::GlobalArgs;
 use crate::cli::databases;
 use crate::cli::engines::{IntoPlace, into_flags, or};
 use crate::cli::exit::{Exit, usage};
 use crate::cli::failure::{Context, Fallible};
 use crate::cli::progress::ConsoleMonitor;
 use crate::cli::select::{self, FilterArgs};
+use crate::cli::settings::Settings;
 use crate::cli::signals::cancel_on_signals;
 use crate::cli::table::{self, Column};
 use crate::cli::{events, output, question, report};
@@ -75,7 +75,7 @@ impl IntoDatabaseArgs {
 }
 
 pub async fn run(
-    global: &GlobalArgs,
+    global: &Settings,
     args: IntoDatabaseArgs,
     (wanted, within): (&str, Option<EntryPath>),
     filter: &FilterArgs,
@@ -113,7 +113,7 @@ pub async fn run(
         jobs: usize::from(args.jobs),
         spool: databases::spool_directory(args.spool_dir.as_deref()),
     };
-    let reader = open_reader(repository, global.memory_bytes()?, monitor.clone()).await?;
+    let reader = open_reader(repository, global.memory_bytes, monitor.clone()).await?;
     monitor.phase("asking the server");
     let planned = match plan(&reader, &options).await {
         // A plan changes nothing: it can show them all.

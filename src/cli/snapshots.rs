@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
 
 use crate::cli::backup::missing_stream;
-use crate::cli::connect::GlobalArgs;
 use crate::cli::events;
 use crate::cli::exit::Exit;
 use crate::cli::failure::Fallible;
 use crate::cli::output;
 use crate::cli::select::{self, FilterArgs};
+use crate::cli::settings::Settings;
 use crate::cli::table::{self, Column};
 use crate::model::outcome::Ended;
 use crate::model::path::display_bytes;
@@ -61,7 +61,7 @@ pub(super) enum GroupBy {
     Tags,
 }
 
-pub async fn run(global: &GlobalArgs, args: Args) -> Fallible<Exit> {
+pub async fn run(global: &Settings, args: Args) -> Fallible<Exit> {
     let monitor = global.monitor();
     let repository = global.repository(OpenMode::Read, &monitor).await?;
     if !repository.keys().can_read() {

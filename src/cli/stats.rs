@@ -3,13 +3,13 @@
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-use crate::cli::connect::GlobalArgs;
 use crate::cli::events;
 use crate::cli::exit::Exit;
 use crate::cli::failure::Fallible;
 use crate::cli::output;
 use crate::cli::progress::ConsoleMonitor;
 use crate::cli::select::{self, FilterArgs};
+use crate::cli::settings::Settings;
 use crate::cli::snapshots::newest_of_each;
 use crate::cli::table::{self, Column};
 use crate::model::key::ObjectKind;
@@ -51,7 +51,7 @@ impl Args {
     }
 }
 
-pub async fn run(global: &GlobalArgs, args: Args) -> Fallible<Exit> {
+pub async fn run(global: &Settings, args: Args) -> Fallible<Exit> {
     let monitor = global.monitor();
     let repository = global.repository(OpenMode::Read, &monitor).await?;
     match args.is_whole() {
@@ -62,7 +62,7 @@ pub async fn run(global: &GlobalArgs, args: Args) -> Fallible<Exit> {
 
 /// Tells what the chosen snapshots hold.
 async fn of_snapshots(
-    global: &GlobalArgs,
+    global: &Settings,
     args: Args,
     repository: &Arc<Repository>,
     monitor: &ConsoleMonitor,
@@ -109,7 +109,7 @@ async fn of_snapshots(
 
 /// Tells what the whole repository holds.
 async fn of_repository(
-    global: &GlobalArgs,
+    global: &Settings,
     repository: &Arc<Repository>,
     monitor: &Arc<ConsoleMonitor>,
 ) -> Fallible<Exit> {

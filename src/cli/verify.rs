@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use crate::cli::connect::GlobalArgs;
 use crate::cli::events;
 use crate::cli::exit::Exit;
 use crate::cli::failure::{Failure, Fallible};
+use crate::cli::settings::Settings;
 use crate::cli::signals::cancel_on_signals;
 use crate::cli::{findings, output};
 use crate::model::outcome::Ended;
@@ -35,10 +35,10 @@ pub struct Args {
     read_data: Option<String>,
 }
 
-pub async fn run(global: &GlobalArgs, args: Args) -> Fallible<Exit> {
+pub async fn run(global: &Settings, args: Args) -> Fallible<Exit> {
     let read_data = args.read_data.as_deref().map_or(Ok(ReadData::No), part)?;
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    let options = VerifyOptions { read_data, memory_bytes: global.memory_bytes()?, host, clock: Clock::System };
+    let options = VerifyOptions { read_data, memory_bytes: global.memory_bytes, host, clock: Clock::System };
     let monitor = global.monitor();
     let cancel = cancel_on_signals(&monitor)?;
     let repository = global.repository(OpenMode::Read, &monitor).await?;

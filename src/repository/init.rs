@@ -1,7 +1,5 @@
 //! Making a repository: root secrets, one domain, the configuration and a key slot for each lock.
 
-use std::path::Path;
-
 use crate::blocking::blocking;
 use crate::crypto::derive::{DedupSecret, ReaderKey};
 use crate::crypto::random;
@@ -15,7 +13,7 @@ use crate::format::slot::{Role, RootKey, Slot};
 use crate::model::id::{DomainEpoch, DomainId, RepositoryId, SlotId};
 use crate::model::key::{ObjectKey, ObjectKind};
 use crate::model::time::Timestamp;
-use crate::repository::cache::Cache;
+use crate::repository::cache::{Cache, CachePlaces};
 use crate::repository::keys::Keys;
 use crate::repository::objects::Objects;
 use crate::repository::replicas::Replicas;
@@ -57,7 +55,7 @@ impl Repository {
         locks: &[(SlotLock, &str)],
         options: &InitOptions,
         now: Timestamp,
-        cache_root: Option<&Path>,
+        cache: impl Into<CachePlaces>,
     ) -> Result<Self, OpenError> {
         let objects = Objects::new(replicas.into());
         let at = |source| OpenError::Store { location: objects.replicas().location(), source };
@@ -99,7 +97,7 @@ impl Repository {
         let config_bytes = config.encode(|payload| reader.sign(Signed::Config, repository, payload));
         objects.put_config(config.counter, config_bytes).await.map_err(at)?;
 
-        let cache = Cache::open(repository, cache_root);
+        let cache = Cache::open(repository, cache);
         let keys = Keys::open(RootKey::Reader(reader), verifying_key, keyring)
             .map_err(|source| OpenError::Damaged { key: ObjectKey::from_listed("keyring/"), source })?;
         Ok(Self { objects, config: config.into(), keys: keys.into(), cache })

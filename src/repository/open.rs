@@ -4,14 +4,13 @@
 //! taken for one that was rolled back, nor is a rolled back one excused by them.
 
 use std::cmp::Reverse;
-use std::path::Path;
 
 use crate::crypto::secret::Passphrase;
 use crate::format::FormatError;
 use crate::format::config::Config;
 use crate::format::keyring::Keyring;
 use crate::model::key::{ObjectKey, ObjectKind};
-use crate::repository::cache::Cache;
+use crate::repository::cache::{Cache, CachePlaces};
 use crate::repository::keys::Keys;
 use crate::repository::objects::Objects;
 use crate::repository::replicas::{Replica, Replicas};
@@ -27,11 +26,11 @@ impl Repository {
     pub async fn open(
         replicas: impl Into<Replicas>,
         passphrase: &Passphrase,
-        cache_root: Option<&Path>,
+        cache: impl Into<CachePlaces>,
     ) -> Result<Self, OpenError> {
         let objects = Objects::new(replicas.into());
         let slot = open_any_slot(&objects, passphrase).await?;
-        let cache = Cache::open(slot.repository, cache_root);
+        let cache = Cache::open(slot.repository, cache);
         let (config_key, config) = newest(&objects, ObjectKind::Config, "configuration", &cache, |bytes| {
             let config = Config::decode(bytes, slot.repository, &slot.verifying_key)?;
             Ok((config.counter, config))

@@ -77,11 +77,8 @@ const CONFINED: [(&str, &[&str]); 10] = [
 ];
 
 /// Names that a layer may take from another and no more: of stores, the command line opens them and tells their errors.
-const NARROW: [(&str, &str, &[&str]); 1] = [(
-    "cli",
-    "store",
-    &["open", "location", "OpenMode", "OpenOptions", "Store", "StoreError", "StoreErrorKind", "s3::provider"],
-)];
+const NARROW: [(&str, &str, &[&str]); 1] =
+    [("cli", "store", &["open", "location", "OpenMode", "OpenOptions", "Store", "StoreError", "StoreErrorKind", "s3"])];
 
 fn sources(directory: &Path, found: &mut Vec<(String, String)>) {
     for item in std::fs::read_dir(directory).expect("src is readable") {
@@ -231,4 +228,29 @@ fn an_engine_is_named_in_its_folder_and_registered_once() {
         let lines: Vec<&str> = registry.lines().filter(|line| line.contains(engine)).collect();
         assert_eq!(lines.len(), 2, "{lines:?}");
     }
+}
+
+/// Files that may look into the environment of the process besides the command line, and what for.
+const LOOK_INTO_THE_ENVIRONMENT: [(&str, &str); 3] = [
+    ("process/environment.rs", "what programs that are run inherit"),
+    ("engine/", "which client programs there are, and what they inherit"),
+    ("vectors.rs", "a test that writes files"),
+];
+
+/// Settings are made before anything is opened: the command line reads the environment, and whoever uses the library says what
+/// it should do. So two jobs in one process can differ.
+#[test]
+fn no_library_module_reads_its_settings_from_the_environment() {
+    let mut files = Vec::new();
+    sources(Path::new("src"), &mut files);
+    let looks = ["env::var", "env::vars", "temp_dir(", "home_dir(", "from_env("];
+    let mut wrong = Vec::new();
+    for (name, text) in files.iter().filter(|(name, _)| !name.starts_with("cli/")) {
+        if LOOK_INTO_THE_ENVIRONMENT.iter().any(|(file, _)| name.starts_with(file)) {
+            continue;
+        }
+        let code = code(text);
+        wrong.extend(looks.iter().filter(|look| code.contains(**look)).map(|look| format!("{name}: {look}")));
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }

@@ -113,6 +113,7 @@ fn variables_in(directory: &Path, found: &mut BTreeSet<String>) {
             "var_os(\"",
             "var(\"",
             "env(\"",
+            "path(\"",
             "named(\"",
             "env = \"",
             "\"COFFRE_",

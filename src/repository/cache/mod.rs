@@ -4,7 +4,7 @@
 //! store: every file carries a checksum, and one whose checksum fails counts as not there. A cache that cannot be used at
 //! all slows a run down and never ends it.
 //!
-//! It lies in `$XDG_CACHE_HOME/coffre/<repository>` with access for the user alone.
+//! It lies in `<root>/<repository>` with access for the user alone; the command line takes `$XDG_CACHE_HOME/coffre` as root.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -28,21 +28,47 @@ const CACHEDIR_TAG: &[u8] = b"Signature: 8a477f597d28d172789f06886806bc55
 # Fetched again from the repository whenever it is missing; made by coffre.
 ";
 
+/// The directories for caches of all repositories. Who opens a repository says where they are: nothing is asked of the environment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CachePlaces {
+    /// Where each repository has a directory of its own.
+    pub root: PathBuf,
+    /// Where tables lie for the time of a run when there cannot be a cache.
+    pub scratch: PathBuf,
+}
+
+/// The root alone; without one, a directory in `/tmp`.
+impl<P: AsRef<Path> + ?Sized> From<Option<&P>> for CachePlaces {
+    fn from(root: Option<&P>) -> Self {
+        let scratch = PathBuf::from("/tmp");
+        let root = root.map_or_else(|| scratch.join("coffre-cache"), |root| root.as_ref().to_path_buf());
+        Self { root, scratch }
+    }
+}
+
+impl From<&CachePlaces> for CachePlaces {
+    fn from(places: &CachePlaces) -> Self {
+        places.clone()
+    }
+}
+
 /// The cache directory of one repository. Clones share what was told.
 #[derive(Debug, Clone)]
 pub struct Cache {
     root: PathBuf,
+    scratch: PathBuf,
     /// Whether the directory is there; what is in it may still be refused file by file.
     is_there: bool,
     told: Arc<AtomicBool>,
 }
 
 impl Cache {
-    /// Opens the cache below `root`, or below the user's cache directory, and removes what killed runs left in it.
+    /// Opens the cache below the root, and removes what killed runs left in it.
     ///
     /// Where there can be no directory, nothing is remembered: see [`Cache::index`].
-    pub(crate) fn open(repository: RepositoryId, root: Option<&Path>) -> Self {
-        let root = root.map_or_else(default_root, Path::to_path_buf).join(repository.to_string());
+    pub(crate) fn open(repository: RepositoryId, places: impl Into<CachePlaces>) -> Self {
+        let CachePlaces { root, scratch } = places.into();
+        let root = root.join(repository.to_string());
         let mut is_there = true;
         for directory in [root.clone(), root.join("index"), root.join("trees")] {
             is_there &= fs::DirBuilder::new().recursive(true).mode(0o700).create(&directory).is_ok();
@@ -53,12 +79,17 @@ impl Cache {
         if !tag.exists() {
             let _ = fs::write(tag, CACHEDIR_TAG);
         }
-        Self { root, is_there, told: Arc::default() }
+        Self { root, scratch, is_there, told: Arc::default() }
     }
 
     /// Returns the directory of index tables, or `None` when there is no cache.
     pub fn index(&self) -> Option<PathBuf> {
         self.is_there.then(|| self.root.join("index"))
+    }
+
+    /// Returns the directory for files of the time of a run.
+    pub(super) fn scratch(&self) -> &Path {
+        &self.scratch
     }
 
     /// Returns the directory of last trees. Files in it may be impossible to make.
@@ -146,34 +177,9 @@ fn digits(replica: &str) -> String {
     hex(&blake3::hash(replica.as_bytes()).as_bytes()[..8])
 }
 
-fn default_root() -> PathBuf {
-    let named = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    named("COFFRE_CACHE_DIR")
-        .or_else(|| named("CACHE_DIRECTORY").map(first_directory))
-        .or_else(|| named("XDG_CACHE_HOME").map(|home| home.join("coffre")))
-        // Of the password file, where a system service has no HOME.
-        .or_else(|| Some(std::env::home_dir()?.join(".cache/coffre")).filter(|path| path.is_absolute()))
-        .unwrap_or_else(|| std::env::temp_dir().join("coffre-cache"))
-}
-
-/// systemd names all directories of `CacheDirectory=` in one variable, with colons between them.
-fn first_directory(directories: PathBuf) -> PathBuf {
-    let bytes = directories.as_os_str().as_bytes();
-    let first = bytes.split(|&byte| byte == b':').find(|part| !part.is_empty()).unwrap_or(bytes);
-    PathBuf::from(OsStr::from_bytes(first))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn of_several_directories_that_systemd_names_the_first_is_taken() {
-        let cases = [("/a:/b", "/a"), ("/a", "/a"), (":/b", "/b"), (":", ":")];
-        for (named, taken) in cases {
-            assert_eq!(first_directory(PathBuf::from(named)), Path::new(taken), "{named}");
-        }
-    }
 
     #[test]
     fn a_cache_that_cannot_be_made_remembers_nothing_and_says_so_once() {

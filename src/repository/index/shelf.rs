@@ -74,7 +74,7 @@ impl Shelf {
                 Err(error) => *self.directory.lock().expect("no panic while held") = Err(error),
             }
         }
-        let scratch = std::env::temp_dir();
+        let scratch = self.cache.scratch().to_path_buf();
         let unnamed =
             |file: io::Result<File>| file.and_then(|file| write(&file).and_then(|()| Table::map(&file, None)));
         unnamed(Temporary::unnamed(&scratch))

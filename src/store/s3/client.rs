@@ -19,9 +19,8 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
 use crate::store::location::S3Location;
-use crate::store::s3::S3Options;
 use crate::store::s3::credentials::S3Credentials;
-use crate::store::s3::provider::OTHER;
+use crate::store::s3::{Proxy, S3Options};
 use crate::store::{StoreError, StoreErrorKind};
 
 /// How long an unused connection is kept. A slow dump leaves connections idle between packs, and gateways close them
@@ -62,21 +61,31 @@ pub(super) fn build(
     Ok(Client::from_conf(config))
 }
 
-/// Returns the region to sign for: what was asked for, else the provider's, else the environment's for a stranger.
+/// Returns the region to sign for: what was asked for, else the provider's.
 fn region(location: &S3Location, options: &S3Options) -> String {
-    let environment = || {
-        let stranger = location.provider == &OTHER;
-        ["AWS_REGION", "AWS_DEFAULT_REGION"]
-            .into_iter()
-            .filter(|_| stranger)
-            .find_map(|name| std::env::var(name).ok().filter(|value| !value.is_empty()))
-    };
-    options.region.clone().or_else(environment).unwrap_or_else(|| location.provider.region.to_owned())
+    options.region.clone().unwrap_or_else(|| location.provider.region.to_owned())
 }
 
-/// Makes the HTTP client. Proxies are those of the environment (`HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY`, `NO_PROXY`).
+/// Returns what the client is told of a proxy.
+fn proxy(location: &S3Location, options: &S3Options) -> Result<ProxyConfig, StoreError> {
+    let Some(Proxy { url, except }) = &options.proxy else { return Ok(ProxyConfig::disabled()) };
+    let url = if url.contains("://") { url.clone() } else { format!("http://{url}") };
+    // What cannot be read may hold a password: it is not shown.
+    let unusable = |_| {
+        StoreError::new(
+            "open",
+            location,
+            StoreErrorKind::Other,
+            "the proxy cannot be used: its URL is not http://HOST:PORT",
+        )
+    };
+    Ok(ProxyConfig::all(url).map_err(unusable)?.no_proxy(except))
+}
+
+/// Makes the HTTP client.
 fn http_client(location: &S3Location, options: &S3Options) -> Result<SharedHttpClient, StoreError> {
-    let base = || Connector::builder().proxy_config(ProxyConfig::from_env()).pool_idle_timeout(IDLE_CONNECTION);
+    let proxy = proxy(location, options)?;
+    let base = move || Connector::builder().proxy_config(proxy.clone()).pool_idle_timeout(IDLE_CONNECTION);
     if !location.tls {
         return Ok(Builder::new().build_with_connector_fn(move |settings, _| {
             let mut builder = base();

@@ -33,20 +33,22 @@ impl fmt::Debug for S3Credentials {
     }
 }
 
-/// Finds credentials in the environment of the process, or in the profile of that name, or in the default one.
+/// Finds credentials by the variables that `env` tells, or in the profile of that name, or in the default one, below `home`.
 ///
-/// A profile that was asked for by name comes before keys in the environment.
+/// A profile that was asked for by name comes before keys in variables. Files are read now.
 ///
 /// # Errors
 /// [`StoreErrorKind::NoCredentials`] with a message that tells what to set.
-pub fn find(profile: Option<&str>, subject: impl fmt::Display) -> Result<S3Credentials, StoreError> {
-    // Of the password file, where a system service has no HOME.
-    let home = || std::env::home_dir().filter(|home| home.is_absolute());
-    find_in(profile, |name| std::env::var(name).ok().filter(|value| !value.is_empty()), home)
+pub fn find(
+    profile: Option<&str>,
+    subject: impl fmt::Display,
+    env: impl Fn(&str) -> Option<String>,
+    home: impl Fn() -> Option<PathBuf>,
+) -> Result<S3Credentials, StoreError> {
+    find_in(profile, env, home)
         .map_err(|message| StoreError::new("open", subject, StoreErrorKind::NoCredentials, message))
 }
 
-/// As [`find`], with the environment and the user's home directory as arguments.
 fn find_in(
     profile: Option<&str>,
     env: impl Fn(&str) -> Option<String>,

@@ -62,17 +62,33 @@ impl Default for Timeouts {
     }
 }
 
+/// A proxy.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Proxy {
+    /// Its URL, with a user and password where it wants them; HOST:PORT means http.
+    pub url: String,
+    /// Hosts that are reached without it, with commas between: names with all below them, addresses, networks.
+    pub except: String,
+}
+
+impl fmt::Debug for Proxy {
+    /// Without the URL, which may hold a password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Proxy(except {})", self.except)
+    }
+}
+
 /// How a bucket is reached.
 #[derive(Debug, Clone, Default)]
 pub struct S3Options {
-    /// The keys; without them [`credentials::find`] looks for some.
+    /// The keys, without which there is no store; [`credentials::find`] looks where they usually are.
     pub credentials: Option<S3Credentials>,
-    /// The profile of the shared credentials file to use.
-    pub profile: Option<String>,
     /// The region to sign for, instead of the provider's.
     pub region: Option<String>,
-    /// A file of certificates (PEM) to trust instead of the system's. Without it `AWS_CA_BUNDLE` counts.
+    /// A file of certificates (PEM) to trust instead of the system's.
     pub ca_file: Option<PathBuf>,
+    /// The proxy that requests go through.
+    pub proxy: Option<Proxy>,
     /// How long one attempt may go without anything happening.
     pub timeouts: Timeouts,
 }
@@ -100,15 +116,9 @@ impl S3Store {
     /// # Errors
     /// [`StoreErrorKind::NoCredentials`] when there are no credentials, `NoCertificates` when the CA file is not one.
     pub fn open(location: &S3Location, options: &S3Options) -> Result<Self, StoreError> {
-        let mut options = options.clone();
-        if options.ca_file.is_none() {
-            options.ca_file = std::env::var_os("AWS_CA_BUNDLE").filter(|path| !path.is_empty()).map(PathBuf::from);
-        }
-        let credentials = match &options.credentials {
-            Some(credentials) => credentials.clone(),
-            None => credentials::find(options.profile.as_deref(), location)?,
-        };
-        let client = client::build(location, &options, &credentials)?;
+        let missing = || StoreError::new("open", location, StoreErrorKind::NoCredentials, "no credentials were given");
+        let credentials = options.credentials.as_ref().ok_or_else(missing)?;
+        let client = client::build(location, options, credentials)?;
         let prefix = if location.prefix.is_empty() { String::new() } else { format!("{}/", location.prefix) };
         Ok(Self {
             client,

@@ -1,0 +1,89 @@
+//! Flags of every command, as they were typed or set in variables. Nothing is opened here:
+//! [`Settings`](crate::cli::settings::Settings) are made of them first.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::ArgMatches;
+use clap::parser::ValueSource;
+
+use crate::cli::password::PasswordArgs;
+use crate::cli::progress::Wanted;
+use crate::model::units::ByteSize;
+
+/// Flags of every command.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Global options")]
+pub struct GlobalArgs {
+    /// Repository: /path, s3://ENDPOINT/BUCKET/PREFIX, or s3+http://… without TLS
+    #[arg(long, short, global = true, env = "COFFRE_REPO", value_name = "LOCATION")]
+    pub repo: Option<String>,
+    /// Where the passphrase is.
+    #[command(flatten)]
+    pub password: PasswordArgs,
+    /// Directory for the index cache [default: ~/.cache/coffre]
+    #[arg(long, global = true, env = "COFFRE_CACHE_DIR", value_name = "DIR")]
+    pub cache_dir: Option<PathBuf>,
+    /// Print results as JSON, one object on a line; docs/json.md has the fields
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Print nothing but errors
+    #[arg(long, short, global = true, conflicts_with_all = ["verbose", "progress"])]
+    pub quiet: bool,
+    /// Print each step, and each problem when it comes; twice: each entry that is backed up, as new, changed or unchanged
+    #[arg(long, short, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+    /// How progress is shown, on standard error
+    #[arg(long, global = true, value_name = "HOW", value_enum, default_value = "auto")]
+    pub progress: Wanted,
+    /// Memory to stay within, at least 128MiB; allow a service 32MiB more
+    #[arg(long, global = true, value_name = "SIZE", default_value = "256MiB")]
+    pub memory: ByteSize,
+    /// Requests to the store at once, at most
+    #[arg(long, global = true, value_name = "N", default_value_t = 16)]
+    pub connections: u16,
+    /// Bytes a second to send at most, such as 20MB
+    #[arg(long, global = true, value_name = "RATE")]
+    pub limit_upload: Option<ByteSize>,
+    /// Bytes a second to fetch at most
+    #[arg(long, global = true, value_name = "RATE")]
+    pub limit_download: Option<ByteSize>,
+    /// End with exit code 7 when the store has not answered for this long, such as 30s or 2h
+    #[arg(long, global = true, value_name = "DURATION", default_value = "10min", value_parser = duration)]
+    pub give_up_after: Duration,
+    /// Certificates (PEM) to trust for the store instead of the system's
+    #[arg(long, global = true, env = "COFFRE_CA_FILE", value_name = "FILE")]
+    pub ca_file: Option<PathBuf>,
+    /// Whether the repository was typed, and not taken from its variable.
+    #[arg(skip)]
+    pub is_repo_typed: bool,
+}
+
+impl GlobalArgs {
+    /// Notes what was typed and what comes from variables.
+    pub fn note_sources(&mut self, matches: &ArgMatches) {
+        self.is_repo_typed = matches.value_source("repo") == Some(ValueSource::CommandLine);
+        self.password.note_sources(matches);
+    }
+}
+
+/// Reads a length of time such as `90s`, `10min` or `1h 30min`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let parsed = text.parse::<jiff::SignedDuration>().ok().and_then(|duration| Duration::try_from(duration).ok());
+    parsed.ok_or_else(|| "write for example 30s, 10min or 2h".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lengths_of_time_have_units() {
+        for (text, seconds) in [("30s", 30), ("10min", 600), ("1h 30min", 5400), ("2 hours", 7200), ("0s", 0)] {
+            assert_eq!(duration(text), Ok(Duration::from_secs(seconds)), "{text}");
+        }
+        for wrong in ["", "10", "min", "-5s", "soon"] {
+            assert!(duration(wrong).is_err(), "{wrong}");
+        }
+    }
+}
