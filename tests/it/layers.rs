@@ -231,8 +231,9 @@ fn an_engine_is_named_in_its_folder_and_registered_once() {
 }
 
 /// Files that may look into the environment of the process besides the command line, and what for.
-const LOOK_INTO_THE_ENVIRONMENT: [(&str, &str); 3] = [
+const LOOK_INTO_THE_ENVIRONMENT: [(&str, &str); 4] = [
     ("process/environment.rs", "what programs that are run inherit"),
+    ("database/", "where client programs are"),
     ("engine/", "which client programs there are, and what they inherit"),
     ("vectors.rs", "a test that writes files"),
 ];
