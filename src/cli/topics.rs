@@ -1,10 +1,13 @@
 //! What belongs to no single command: variables, credentials, files, locations, words. Shown by `coffre help TOPIC` and on
 //! the manual page coffre(1).
 
+use std::sync::Arc;
+
 use clap::Command;
 
 use crate::cli::exit;
 use crate::cli::page::{Block, Page, Section, variables};
+use crate::engine::{Engine, Engines, ServerWords};
 use crate::store::s3::provider::PROVIDERS;
 
 /// What the page of the program says first.
@@ -50,6 +53,12 @@ pub fn program_sections(program: &Command) -> Vec<Section> {
     vec![words(), locations(), environment(program), credentials(), files()]
 }
 
+/// Returns the engines that have servers: name, label and what is told of their servers.
+fn servers() -> impl Iterator<Item = (&'static str, &'static str, &'static ServerWords)> {
+    let words = |engine: &Arc<dyn Engine>| Some((engine.name(), engine.words().label, engine.words().server.as_ref()?));
+    Engines::default().iter().filter_map(words).collect::<Vec<_>>().into_iter()
+}
+
 fn entries(texts: &[(&str, &str)]) -> Vec<Block> {
     texts.iter().map(|(term, meaning)| Block::Entry((*term).to_owned(), (*meaning).to_owned())).collect()
 }
@@ -64,11 +73,10 @@ fn environment(program: &Command) -> Section {
             "The passphrase itself. A file is better: other processes of the same user can read an environment.",
         ),
         ("COFFRE_COMPLETION_SECONDS", "Seconds that completion in a shell waits for the store, in place of 3."),
-        (
-            "COFFRE_POSTGRES_BIN, COFFRE_MYSQL_BIN",
-            "Directory of the client programs of PostgreSQL, or of MariaDB and MySQL.",
-        ),
     ]));
+    named.extend(servers().map(|(_, label, words)| {
+        Block::Entry(words.programs.into(), format!("Directory of the client programs of {label}."))
+    }));
     for verb in program.get_subcommands() {
         for block in variables(verb, false) {
             let name = |block: &Block| match block {
@@ -104,9 +112,9 @@ fn environment(program: &Command) -> Section {
         ("COLUMNS", "How wide tables are where standard output is no terminal; else they are as wide as they get."),
         ("TMPDIR", "Where files are spooled, in place of /var/tmp; --spool-dir comes before it."),
         ("PATH", "Where client programs of databases and the programs of --command are looked for."),
-        ("PGPASSFILE, PGPASSWORD, PGCONNECT_TIMEOUT and others of PostgreSQL", "Heard by its clients."),
-        ("LC_ALL", "Set for clients of databases, whose messages are read."),
     ]));
+    blocks.extend(servers().flat_map(|(_, _, words)| entries(words.variables)));
+    blocks.extend(entries(&[("LC_ALL", "Set for clients of databases, whose messages are read.")]));
     blocks.push(Block::Text(
         "The passphrase comes from the first of these that is there: --password-file or --password-command; COFFRE_PASSWORD_FILE, \
          COFFRE_PASSWORD_COMMAND or COFFRE_PASSWORD; the credential coffre-password; the terminal. Two options, or two variables, \
@@ -123,8 +131,9 @@ fn credentials() -> Section {
     blocks.extend(entries(&[
         ("coffre-password", "The passphrase of the repository, or its recovery identity."),
         ("coffre-s3", "Keys to the bucket: the lines aws_access_key_id = … and aws_secret_access_key = …"),
-        ("coffre-postgres-password, coffre-mysql-password", "The password of the user in the URL of a database."),
     ]));
+    let passwords: Vec<String> = servers().map(|(name, ..)| format!("coffre-{name}-password")).collect();
+    blocks.push(Block::Entry(passwords.join(", "), "The password of the user in the URL of a database.".into()));
     Section::new("CREDENTIALS", blocks)
 }
 

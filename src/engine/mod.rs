@@ -125,6 +125,10 @@ pub struct ServerWords {
     pub people: &'static str,
     /// Where a password can be that must not stand on a command line.
     pub password: &'static str,
+    /// The variable that names the directory of its client programs.
+    pub programs: &'static str,
+    /// Other variables that its client programs hear, each or several with what they mean.
+    pub variables: &'static [(&'static str, &'static str)],
 }
 
 /// The engines that are known. A program may add its own to those that come with this library.

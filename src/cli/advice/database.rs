@@ -2,7 +2,9 @@
 
 use crate::cli::advice::restore::ANOTHER_SNAPSHOT;
 use crate::cli::advice::{Advice, backup};
+use crate::cli::engines::or;
 use crate::database::DatabaseError;
+use crate::engine::{Engines, ServerWords};
 use crate::model::outcome::{Ended, Outcome};
 use crate::ops::restore_database::RestoreDatabaseError;
 
@@ -43,15 +45,22 @@ impl Advice for RestoreDatabaseError {
     }
 }
 
+/// Says which packages have the client programs of databases, and which variables name their directories.
+fn where_programs_are() -> String {
+    let engines = Engines::default();
+    let servers: Vec<&ServerWords> = engines.iter().filter_map(|engine| engine.words().server.as_ref()).collect();
+    let packages: Vec<&str> = servers.iter().map(|words| words.package).collect();
+    let variables: Vec<String> = servers.iter().map(|words| words.programs.to_owned()).collect();
+    let (packages, variables) = (packages.join(", "), or(&variables));
+    format!("install the client programs ({packages}), or name their directory in {variables}")
+}
+
 const BY_ITSELF: &str = "run the client by itself to see why";
 
 impl Advice for DatabaseError {
     fn hint(&self) -> Option<String> {
         let hint = match self {
-            DatabaseError::Spawn { .. } => {
-                "install the client programs (postgresql-client, mariadb-client), or name their directory in COFFRE_POSTGRES_BIN or \
-                 COFFRE_MYSQL_BIN"
-            }
+            DatabaseError::Spawn { .. } => return Some(where_programs_are()),
             DatabaseError::ClientOlder { .. } => {
                 "install the client programs of that version, or name their directory in COFFRE_POSTGRES_BIN"
             }

@@ -7,7 +7,8 @@
 
 use crate::database::DatabaseError;
 use crate::database::major;
-use crate::engine::mysql::server::{Mysql, ServerFacts, identifier, is_database, literal};
+use crate::engine::mysql::server::{Mysql, ServerFacts};
+use crate::engine::mysql::sql::{identifier, is_database, literal};
 use crate::model::id::unhex;
 
 /// Questions in one run of the client.

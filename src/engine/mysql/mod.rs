@@ -20,12 +20,14 @@ mod grants;
 mod judge;
 mod losses;
 mod marks;
+pub mod programs;
 mod references;
 mod rename;
 mod restore;
 mod rows;
 pub mod server;
 mod session;
+mod sql;
 
 /// Its name.
 pub const NAME: &str = "mysql";
@@ -43,6 +45,8 @@ const WORDS: Words = Words {
         package: "mariadb-client",
         people: "users",
         password: "?option-file=FILE",
+        programs: programs::PROGRAMS_VARIABLE,
+        variables: &[],
     }),
 };
 

@@ -4,7 +4,8 @@
 use std::collections::BTreeSet;
 
 use crate::database::DatabaseError;
-use crate::engine::mysql::server::{Mysql, is_database};
+use crate::engine::mysql::server::Mysql;
+use crate::engine::mysql::sql::is_database;
 use crate::model::id::unhex;
 
 /// What may name another database: what messages call it, the table of `information_schema`, and its columns for the name and

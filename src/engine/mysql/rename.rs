@@ -5,7 +5,7 @@
 
 use std::io::{self, Write};
 
-use crate::engine::mysql::server::identifier;
+use crate::engine::mysql::sql::identifier;
 
 /// Passes a dump on and gives those statements another name.
 pub(super) struct Renamed<W: Write> {

@@ -6,19 +6,19 @@ use std::ffi::{OsStr, OsString};
 use std::sync::{Arc, OnceLock};
 
 use crate::database::url::{DatabaseUrl, UrlKind};
-use crate::database::{DatabaseError, find_program, major};
+use crate::database::{DatabaseError, major};
 use crate::engine::mysql::grants::Grants;
+use crate::engine::mysql::programs::{DumpProgram, alone, find, harmful_options};
+use crate::engine::mysql::sql::{identifier, is_database, with_defaults};
 use crate::engine::mysql::{NAME, session};
 use crate::engine::withholding_passwords;
-use crate::model::id::{hex, unhex};
+use crate::model::id::unhex;
 use crate::process::{self, CommandOptions};
 
 /// What URLs of MariaDB and MySQL look like.
 pub const URLS: UrlKind = UrlKind { engine: NAME, schemes: &["mysql", "mariadb"], database_parameter: None };
 /// Where clients look for a password.
 pub const PASSWORD_VARIABLE: &str = "MYSQL_PWD";
-/// Names the directory of the client programs, where they are not found by themselves.
-pub const PROGRAMS_VARIABLE: &str = "COFFRE_MYSQL_BIN";
 /// Seconds that connecting may take.
 const CONNECT_SECONDS: &str = "--connect-timeout=20";
 /// The longest statement or row that clients take.
@@ -26,55 +26,6 @@ const PACKET: &str = "--max-allowed-packet=1G";
 
 /// Databases that belong to the server itself.
 pub const SYSTEM_DATABASES: [&str; 4] = ["information_schema", "performance_schema", "mysql", "sys"];
-
-/// What option files may say to the clients: how to connect, and what changes neither a dump nor what the client makes of
-/// its input. (A line such as `where=…` or `force` would.)
-const HARMLESS_OPTIONS: [&str; 40] = [
-    "host",
-    "port",
-    "socket",
-    "user",
-    "password",
-    "protocol",
-    "bind-address",
-    "connect-timeout",
-    "compress",
-    "compression-algorithms",
-    "ssl",
-    "skip-ssl",
-    "disable-ssl",
-    "skip-ssl-verify-server-cert",
-    "tls-version",
-    "tls-ciphersuites",
-    "default-auth",
-    "plugin-dir",
-    "enable-cleartext-plugin",
-    "get-server-public-key",
-    "server-public-key-path",
-    "secure-auth",
-    "character-sets-dir",
-    "default-character-set",
-    "max-allowed-packet",
-    "net-buffer-length",
-    // Of the dump programs, what is asked of them anyway.
-    "single-transaction",
-    "quick",
-    "quote-names",
-    "opt",
-    "routines",
-    "triggers",
-    "events",
-    "hex-blob",
-    "skip-lock-tables",
-    "column-statistics",
-    "set-gtid-purged",
-    // Of the client, what is for people at a terminal.
-    "prompt",
-    "auto-rehash",
-    "no-auto-rehash",
-];
-/// Options of this kind are as harmless.
-const HARMLESS_PREFIX: &str = "ssl-";
 
 /// Rights without which a part of a database is missing from a dump, and what that is.
 const NEEDED_RIGHTS: [(&str, &str); 3] = [("SELECT", "tables and views"), ("TRIGGER", "triggers"), ("EVENT", "events")];
@@ -221,7 +172,7 @@ impl Mysql {
     /// Describes the client with a session as the server begins it.
     fn bare_client(&self, database: Option<&str>) -> CommandOptions {
         let database = database.map(|database| format!("--database={database}"));
-        let program = program(&["mariadb", "mysql"]);
+        let program = find(&["mariadb", "mysql"]);
         let has_sandbox = self.programs.client_has_sandbox.get_or_init(|| {
             // If it cannot even be started, the next that tries says so.
             let help = process::run(&alone(&program, ["--help"]), b"").unwrap_or_default();
@@ -424,7 +375,7 @@ impl Mysql {
             return Ok(known.clone());
         }
         let names = if server.is_mariadb() { ["mariadb-dump", "mysqldump"] } else { ["mysqldump", "mariadb-dump"] };
-        let program = program(&names);
+        let program = find(&names);
         let printed = |argument: &str| {
             let command = alone(&program, [argument]);
             process::run(&command, b"")
@@ -440,93 +391,6 @@ impl Mysql {
         let found = DumpProgram { program: program.clone(), version: short.trim_end_matches(',').to_owned(), help };
         Ok(self.programs.dump.get_or_init(|| found).clone())
     }
-}
-
-/// Puts in front of statements what makes them mean the same on all servers.
-pub fn with_defaults(statements: &str) -> String {
-    format!("SET SESSION sql_mode = '';\nSET NAMES utf8mb4;\n{statements}")
-}
-
-/// Writes the condition that a column is the name of a database. Names are equal when their bytes are, unless the server says
-/// otherwise; comparing them as texts alone would find those that differ in case or accents.
-pub(super) fn is_database(column: &str, database: &str) -> String {
-    let name = literal(database);
-    format!("{column} = {name} AND (@@lower_case_table_names <> 0 OR BINARY {column} = BINARY {name})")
-}
-
-/// Returns the options among those that `--print-defaults` printed that change what a client does, without their values.
-fn harmful_options(printed: &str) -> Vec<String> {
-    let is_harmless = |name: &str| HARMLESS_OPTIONS.contains(&name) || name.starts_with(HARMLESS_PREFIX);
-    let arguments = printed.split_once('\n').map_or("", |(_, arguments)| arguments);
-    // A value may have spaces.
-    let options = arguments.split_whitespace().filter_map(|word| word.strip_prefix("--"));
-    options
-        .map(|option| option.split('=').next().unwrap_or_default().replace('_', "-"))
-        .filter(|name| !is_harmless(name.strip_prefix("loose-").unwrap_or(name)))
-        .collect()
-}
-
-/// Describes a program that is asked about itself, and connects to nothing.
-fn alone(program: impl Into<OsString>, arguments: impl IntoIterator<Item = impl Into<OsString>>) -> CommandOptions {
-    withholding_passwords(CommandOptions::new(program, arguments), None)
-}
-
-/// A dump program, and what it can do.
-#[derive(Debug, Clone)]
-pub struct DumpProgram {
-    /// The program.
-    pub program: OsString,
-    /// Its version.
-    pub version: String,
-    help: String,
-}
-
-impl DumpProgram {
-    /// Tells whether it knows an option, written without a value.
-    pub fn knows(&self, option: &str) -> bool {
-        self.help.contains(option)
-    }
-
-    /// Tells MariaDB's from MySQL's.
-    pub fn is_mariadb(&self) -> bool {
-        self.version.contains("MariaDB")
-    }
-
-    /// Returns the option by which it sets what is relied on in its session, if it knows one.
-    pub fn session_option(&self) -> Option<String> {
-        self.sets_its_session().then(|| session::init_command(""))
-    }
-
-    pub(super) fn sets_its_session(&self) -> bool {
-        self.knows("--init-command")
-    }
-}
-
-/// Finds the first of these programs that is there; if none is, names the first.
-fn program(names: &[&str]) -> OsString {
-    let directories: Vec<_> = std::env::var_os("PATH").iter().flat_map(std::env::split_paths).collect();
-    let found = |name: &&&str| directories.iter().any(|directory| directory.join(name).is_file());
-    let chosen = std::env::var_os(PROGRAMS_VARIABLE).filter(|value| !value.is_empty());
-    let name = match chosen {
-        Some(directory) => names.iter().find(|name| std::path::Path::new(&directory).join(name).is_file()),
-        None => names.iter().find(found),
-    };
-    find_program(name.unwrap_or(&names[0]), PROGRAMS_VARIABLE, &[])
-}
-
-/// Writes a text as SQL's string literal where nothing else is allowed, for the `sql_mode` of [`with_defaults`].
-pub fn escaped(text: &str) -> String {
-    format!("'{}'", text.replace('\\', "\\\\").replace('\'', "''").replace('\n', "\\n"))
-}
-
-/// Writes a text as SQL's string literal, for the default `sql_mode` and for `NO_BACKSLASH_ESCAPES`.
-pub fn literal(text: &str) -> String {
-    if text.is_empty() { "''".to_owned() } else { format!("CONVERT(X'{}' USING utf8mb4)", hex(text.as_bytes())) }
-}
-
-/// Writes a name as SQL's quoted identifier.
-pub fn identifier(name: &str) -> String {
-    format!("`{}`", name.replace('`', "``"))
 }
 
 #[cfg(test)]
@@ -556,23 +420,5 @@ mod tests {
         let first = |url: &str| server(url).client(None).arguments[0].clone();
         assert_eq!(first("mysql://joe:geheim@h/shop"), "--no-defaults");
         assert_eq!(first("mysql://joe@h/shop"), "--host=h");
-    }
-
-    #[test]
-    fn option_files_may_only_say_how_to_connect() {
-        let printed = |arguments: &str| format!("mariadb-dump would have been started with …:\n{arguments} \n");
-        let harmless =
-            "--user=joe --password=x y --ssl_ca=/etc/ca.pem --loose-ssl-verify-server-cert --max_allowed_packet=16M";
-        assert_eq!(harmful_options(&printed(harmless)), Vec::<String>::new());
-        let harmful = "--user=joe --where=x > 1 --loose_ignore-table=a.b --force --skip-triggers --tab=/tmp";
-        let names = ["where", "loose-ignore-table", "force", "skip-triggers", "tab"];
-        assert_eq!(harmful_options(&printed(harmful)), names);
-    }
-
-    #[test]
-    fn names_and_texts_are_quoted() {
-        assert_eq!(literal("a'\\"), "CONVERT(X'61275c' USING utf8mb4)");
-        assert_eq!(identifier("my`shop"), "`my``shop`");
-        assert_eq!(escaped("it's\na \\"), r"'it''s\na \\'");
     }
 }

@@ -5,7 +5,8 @@
 //! (MariaDB's), a session is begun as it will begin its own, and what that session has is looked at.
 
 use crate::database::DatabaseError;
-use crate::engine::mysql::server::{DumpProgram, Mysql};
+use crate::engine::mysql::programs::DumpProgram;
+use crate::engine::mysql::server::Mysql;
 
 /// What sessions set: no limit on rows or time that is meant for those who use the databases, room for a store that is slow,
 /// hidden keys shown, warnings kept. (`0` is no limit of time; what stands in a comment of a version is for servers that know it.)

@@ -63,6 +63,8 @@ const WORDS: Words = Words {
         package: "postgresql-client",
         people: "roles",
         password: "PGPASSFILE",
+        programs: server::PROGRAMS_VARIABLE,
+        variables: &[("PGPASSFILE, PGPASSWORD, PGCONNECT_TIMEOUT and others of PostgreSQL", "Heard by its clients.")],
     }),
 };
 
