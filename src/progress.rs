@@ -15,6 +15,8 @@ pub enum Counter {
     Entries,
     /// Bytes of content handled, whether read or known to be unchanged.
     Bytes,
+    /// Packs read whole.
+    Packs,
     /// Bytes actually read from the source.
     ReadBytes,
     /// Bytes of content that are new after deduplication.
@@ -29,7 +31,7 @@ pub enum Counter {
 
 impl Counter {
     /// Number of counters.
-    pub const COUNT: usize = 7;
+    pub const COUNT: usize = 8;
 }
 
 /// How much work is ahead, where it is known.
@@ -39,6 +41,8 @@ pub struct Totals {
     pub entries: Option<u64>,
     /// Bytes of content in all.
     pub bytes: Option<u64>,
+    /// Packs in all.
+    pub packs: Option<u64>,
 }
 
 /// What a problem means for the result.

@@ -55,6 +55,7 @@ pub struct Progress<'a> {
     pub entries: u64,
     pub fetched_bytes: u64,
     pub new_bytes: u64,
+    pub packs: u64,
     pub phase: &'a str,
     pub problems: u64,
     pub read_bytes: u64,
@@ -64,6 +65,7 @@ pub struct Progress<'a> {
     pub stored_bytes: u64,
     pub total_bytes: Option<u64>,
     pub total_entries: Option<u64>,
+    pub total_packs: Option<u64>,
     pub waiting_for_store: Option<&'a str>,
     pub waiting_seconds: Option<u64>,
 }

@@ -296,6 +296,9 @@ impl Shared {
             let total = state.totals.bytes.map(|total| ByteSize(total.max(bytes)).to_string());
             parts.push(of(ByteSize(bytes).to_string(), total));
         }
+        if let Some(total) = state.totals.packs.filter(|&total| total > 0) {
+            parts.push(format!("{} of {}", output::grouped(get(Counter::Packs)), output::count(total, "pack")));
+        }
         if let Some(left) = state.time_left(bytes) {
             parts.push(format!("{} left", output::duration(left)));
         }
@@ -327,6 +330,7 @@ impl Shared {
             entries: get(Counter::Entries),
             fetched_bytes: get(Counter::FetchedBytes),
             new_bytes: get(Counter::NewBytes),
+            packs: get(Counter::Packs),
             phase: &state.phase,
             problems: state.problems,
             read_bytes: get(Counter::ReadBytes),
@@ -336,6 +340,7 @@ impl Shared {
             stored_bytes: get(Counter::StoredBytes),
             total_bytes: state.totals.bytes,
             total_entries: state.totals.entries,
+            total_packs: state.totals.packs,
             waiting_for_store: state.waiting.as_ref().map(|(cause, _)| cause.as_str()),
             waiting_seconds: state.waiting.as_ref().map(|(_, since)| since.elapsed().as_secs()),
         }
@@ -493,11 +498,21 @@ mod tests {
         monitor.add(Counter::Bytes, 5 << 20);
         let state = State {
             phase: "backing up".into(),
-            totals: Totals { entries: Some(24), bytes: Some(10 << 20) },
+            totals: Totals { entries: Some(24), bytes: Some(10 << 20), ..Totals::default() },
             rate: 1e6,
             ..State::default()
         };
         let line = monitor.shared.sentence(&state);
         assert_eq!(line, "backing up  5.00 MiB of 10.0 MiB  6.0 s left  12 of 24 entries  977 KiB/s");
+    }
+
+    #[test]
+    fn packs_are_told_as_packs() {
+        let monitor = silent();
+        monitor.add(Counter::Packs, 19);
+        monitor.add(Counter::Bytes, 600 << 20);
+        let totals = Totals { bytes: Some(2 << 30), packs: Some(1082), ..Totals::default() };
+        let state = State { phase: "reading data".into(), totals, ..State::default() };
+        assert_eq!(monitor.shared.sentence(&state), "reading data  600 MiB of 2.00 GiB  19 of 1 082 packs");
     }
 }

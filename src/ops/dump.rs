@@ -121,7 +121,7 @@ pub async fn dump(
     let single = (path.is_some() || is_only).then(|| first.content().cloned()).flatten();
     match single {
         Some(content) => {
-            dumper.monitor.totals(Totals { entries: Some(1), bytes: Some(content.size) });
+            dumper.monitor.totals(Totals { entries: Some(1), bytes: Some(content.size), ..Totals::default() });
             blocking(move || dumper.file(&first, &content)).await
         }
         None if path.is_some() && !first.is_directory() => {

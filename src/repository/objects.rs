@@ -17,6 +17,7 @@ use crate::model::snapshot::SnapshotId;
 use crate::model::verified::VerifiedId;
 use crate::repository::packer::PackImage;
 use crate::repository::replicas::{Replica, Replicas, Role};
+use crate::repository::sound::get_sound_large;
 use crate::store::{ObjectInfo, StoreError};
 
 /// A pack that every required replica has reported durable.
@@ -194,20 +195,16 @@ impl Objects {
         Ok(self.replicas.all()[nth].store().head(&ObjectKey::pack(pack)).await?.size)
     }
 
-    /// Returns a whole pack as the first replica has it, unchecked: what whoever verifies a replica looks at.
+    /// Fetches a whole pack from the first replica: what `check` believes of it. Whoever verifies a replica looks at that one.
     ///
     /// # Errors
-    /// The store's.
-    pub async fn pack(&self, pack: PackId) -> Result<Bytes, StoreError> {
-        self.replicas.all()[0].store().get(&ObjectKey::pack(pack)).await
-    }
-
-    /// Returns bytes of a pack as the first replica has them, unchecked.
-    ///
-    /// # Errors
-    /// The store's.
-    pub async fn pack_part(&self, pack: PackId, range: Range<u64>) -> Result<Bytes, StoreError> {
-        self.pack_range(0, pack, range).await
+    /// The store's where it cannot be had; inside, what `check` says of bytes that came wrong twice.
+    pub(super) async fn pack<T, E, F: Future<Output = Result<T, E>>>(
+        &self,
+        pack: PackId,
+        check: impl FnMut(Bytes) -> F,
+    ) -> Result<Result<T, E>, StoreError> {
+        get_sound_large(self.replicas.all()[0].store(), &ObjectKey::pack(pack), check).await
     }
 
     /// Returns the length of a pack that every required replica has alike; `None` when one of them lacks it.

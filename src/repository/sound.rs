@@ -1,7 +1,10 @@
 //! Fetching whole objects so that nothing is called damaged which only came wrong once.
 
+use std::future::ready;
+
 use bytes::Bytes;
 
+use crate::blocking::blocking;
 use crate::model::key::ObjectKey;
 use crate::store::{Store, StoreError};
 
@@ -16,13 +19,27 @@ pub async fn get_sound<T, E>(
     key: &ObjectKey,
     mut decode: impl FnMut(&Bytes) -> Result<T, E>,
 ) -> Result<Result<T, E>, StoreError> {
+    get_sound_large(store, key, |bytes| ready(decode(&bytes))).await
+}
+
+/// Does the same for objects that take their time to decode. One answer at a time is in memory.
+///
+/// # Errors
+/// As for [`get_sound`].
+pub async fn get_sound_large<T, E, F: Future<Output = Result<T, E>>>(
+    store: &dyn Store,
+    key: &ObjectKey,
+    mut decode: impl FnMut(Bytes) -> F,
+) -> Result<Result<T, E>, StoreError> {
     let first = store.get(key).await?;
-    let error = match decode(&first) {
+    let error = match decode(first.clone()).await {
         Ok(value) => return Ok(Ok(value)),
         Err(error) => error,
     };
+    let first = blocking(move || blake3::hash(&first)).await;
     let second = store.get(key).await?;
-    Ok(if second == first { Err(error) } else { decode(&second) })
+    let hashed = second.clone();
+    Ok(if blocking(move || blake3::hash(&hashed)).await == first { Err(error) } else { decode(second).await })
 }
 
 #[cfg(test)]

@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use coffre::format::tree::Node;
 use coffre::model::entry::{ChunkList, ChunkRef, FileContent, Hole};
-use coffre::progress::Collected;
+use coffre::ops::Cancel;
+use coffre::ops::verify::{ReadData, VerifyOptions, verify};
+use coffre::progress::{Collected, Counter};
 use coffre::repository::frame::Frame;
 use coffre::repository::index::Index;
 use coffre::repository::reader::Reader;
@@ -265,4 +267,18 @@ async fn reading_at_an_offset_fetches_a_node_of_each_level() {
     let (sparse, _) = with_holes(&content, &bytes, std::slice::from_ref(&(5..500_000)));
     assert_eq!(reader.read_at(&sparse, 5, 100).await.expect("zeros"), [0; 100]);
     assert_eq!(record.summary(), "nothing");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn packs_that_are_verified_are_counted_as_packs() {
+    let bench = Bench::new().await;
+    bench.backup().await;
+    let cache = tempfile::tempdir().expect("made");
+    let repository = open(bench.store(), cache.path()).await.expect("opens");
+    let monitor = Arc::new(Collected::default());
+    let options = VerifyOptions { read_data: ReadData::All, memory_bytes: MEMORY, ..VerifyOptions::default() };
+    let report = verify(repository, options, monitor.clone(), Cancel::default()).await.expect("verified");
+    assert!(report.packs_read >= 2, "{report:?}");
+    assert_eq!(monitor.counters.get(Counter::Packs), report.packs_read);
+    assert_eq!(monitor.counters.get(Counter::Bytes), report.bytes_read);
 }

@@ -128,7 +128,8 @@ impl Parent {
         if let Some((header, known, leaves)) = open_local(&path)
             && ids.contains(&header.snapshot)
         {
-            parent.totals = Some(Totals { entries: Some(header.entries), bytes: Some(header.bytes) });
+            parent.totals =
+                Some(Totals { entries: Some(header.entries), bytes: Some(header.bytes), ..Totals::default() });
             let LocalHeader { snapshot, started, .. } = header;
             let reader = repository.keys().can_read().then(reader);
             // Lists are trusted while every segment that the parent was made with is there, whatever others added, and
@@ -246,7 +247,7 @@ fn is_settled(started: Timestamp, ctime: Timestamp) -> bool {
 }
 
 fn totals(snapshot: &Snapshot) -> Totals {
-    Totals { entries: Some(snapshot.counts.entries()), bytes: Some(snapshot.counts.bytes) }
+    Totals { entries: Some(snapshot.counts.entries()), bytes: Some(snapshot.counts.bytes), ..Totals::default() }
 }
 
 /// The parent's entries in path order, taken as the walk of the source passes them.

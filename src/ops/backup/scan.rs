@@ -22,5 +22,5 @@ pub(super) fn scan(files: &WalkOptions, done: Totals, monitor: &dyn Monitor, is_
             bytes += entry.size();
         }
     }
-    monitor.totals(Totals { entries: Some(entries), bytes: Some(bytes) });
+    monitor.totals(Totals { entries: Some(entries), bytes: Some(bytes), ..Totals::default() });
 }

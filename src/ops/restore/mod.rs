@@ -239,7 +239,7 @@ pub async fn restore(
     monitor.phase(if options.dry_run { "comparing" } else { "restoring" });
     if options.within.is_none() && options.selection.is_everything() {
         let counts = &options.snapshot.counts;
-        monitor.totals(Totals { entries: Some(counts.entries()), bytes: Some(counts.bytes) });
+        monitor.totals(Totals { entries: Some(counts.entries()), bytes: Some(counts.bytes), ..Totals::default() });
     }
     let dry_run = options.dry_run;
     let run = walk::Run::new(reader, options, target.clone(), monitor, cancel);

@@ -1,9 +1,7 @@
-//! The second step: packs are fetched whole, opened from their own trailer, and every chunk id is checked.
+//! The second step: which packs are due to be read whole, and what it means for the snapshots that one is damaged.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use futures::stream::{self, StreamExt};
 
 use crate::blocking::blocking;
@@ -12,14 +10,11 @@ use crate::model::key::ObjectKey;
 use crate::ops::Cancel;
 use crate::ops::verify::{Damage, ReadData, VerifyError, VerifyOptions, VerifyReport};
 use crate::progress::{Counter, Monitor, Totals};
+use crate::repository::StoreErrorKind;
 use crate::repository::index::table::PackInfo;
 use crate::repository::ledger::Reading;
-use crate::repository::objects::Objects;
 use crate::repository::reader::Reader;
-use crate::repository::{StoreError, StoreErrorKind};
-
-/// Bytes of a pack that cannot be read whole which are asked for at once.
-const READABLE_PART: usize = 64 << 10;
+use crate::repository::reader::pack::PackPart;
 
 /// Reads the packs that are due: in parts those behind `reading`'s cursor. What was read is in `reading`, however it ends.
 pub(super) async fn check(
@@ -38,8 +33,7 @@ pub(super) async fn check(
     let due = choose(packs, options.read_data, reading.cursor);
     report.cycle_completed = due.completes;
     let bytes = due.packs.iter().map(|pack| u64::from(pack.size)).sum();
-    // Packs are no entries, and are told in bytes.
-    monitor.totals(Totals { entries: None, bytes: Some(bytes) });
+    monitor.totals(Totals { packs: Some(due.packs.len() as u64), bytes: Some(bytes), ..Totals::default() });
 
     let index = reader.index().clone();
     let chunks_in_packs = blocking(move || Arc::new(index.chunks_in_packs())).await;
@@ -49,7 +43,7 @@ pub(super) async fn check(
         .map(|pack| {
             let (reader, chunks_in_packs) = (reader.clone(), chunks_in_packs.clone());
             async move {
-                let answer = fetch_and_check(&reader, &pack, chunks_in_packs).await;
+                let answer = reader.check_pack(&pack, &chunks_in_packs).await;
                 (pack, answer)
             }
         })
@@ -66,10 +60,10 @@ pub(super) async fn check(
                 }
                 for (part, problem) in bad {
                     match part {
-                        Part::Pack => drop(damage.packs.insert(pack.id)),
-                        Part::Frame(frame) => drop(damage.frames.insert((pack.id, frame))),
-                        Part::Unused => {}
-                        Part::Places(places) => {
+                        PackPart::Whole => drop(damage.packs.insert(pack.id)),
+                        PackPart::Frame(frame) => drop(damage.frames.insert((pack.id, frame))),
+                        PackPart::Unreadable => {}
+                        PackPart::Places(places) => {
                             damage.places.extend(places.iter().map(|(frame, offset)| (pack.id, *frame, *offset)));
                         }
                     }
@@ -85,59 +79,13 @@ pub(super) async fn check(
         }
         report.packs_read += 1;
         report.bytes_read += u64::from(pack.size);
+        monitor.add(Counter::Packs, 1);
         monitor.add(Counter::Bytes, u64::from(pack.size));
         if matches!(options.read_data, ReadData::Percent(_) | ReadData::Bytes(_)) {
             reading.cursor = Some(pack.id);
         }
     }
     Ok(())
-}
-
-/// Fetches a pack and checks it; one that comes wrong is fetched a second time, and that answer counts.
-async fn fetch_and_check(
-    reader: &Arc<Reader>,
-    pack: &PackInfo,
-    chunks_in_packs: Arc<HashMap<PackId, u64>>,
-) -> Result<Vec<(Part, String)>, StoreError> {
-    let objects = reader.repository().objects();
-    let check = |bytes: Bytes| {
-        let (reader, pack, chunks_in_packs) = (reader.clone(), pack.clone(), chunks_in_packs.clone());
-        blocking(move || {
-            let bad = check_pack(&reader, &pack, &bytes, &chunks_in_packs);
-            (bad, *blake3::hash(&bytes).as_bytes())
-        })
-    };
-    let (bad, first) = match objects.pack(pack.id).await {
-        Ok(bytes) => check(bytes).await,
-        Err(error) if error.kind == StoreErrorKind::Unreadable => {
-            let (mut bad, _) = check(readable_parts(objects, pack).await?).await;
-            bad.push((Part::Unused, format!("cannot be read whole: {}", error.clause())));
-            return Ok(bad);
-        }
-        Err(error) => return Err(error),
-    };
-    if bad.is_empty() {
-        return Ok(bad);
-    }
-    let again = objects.pack(pack.id).await?;
-    if *blake3::hash(&again).as_bytes() == first {
-        return Ok(bad);
-    }
-    Ok(check(again).await.0)
-}
-
-/// Fetches what can be read of an object; the rest is zero, so that checking it tells what is hit.
-async fn readable_parts(objects: &Objects, pack: &PackInfo) -> Result<Bytes, StoreError> {
-    let (size, mut bytes) = (pack.size, Vec::new());
-    while bytes.len() < size as usize {
-        let (start, end) = (bytes.len(), (bytes.len() + READABLE_PART).min(size as usize));
-        match objects.pack_part(pack.id, start as u64..end as u64).await {
-            Ok(part) => bytes.extend_from_slice(&part),
-            Err(error) if error.kind == StoreErrorKind::Unreadable => bytes.resize(end, 0),
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(bytes.into())
 }
 
 /// The packs to be read, and whether they bring a cycle to its end.
@@ -175,38 +123,6 @@ fn choose(packs: Vec<PackInfo>, read_data: ReadData, cursor: Option<PackId>) -> 
     }
     let completes = first + chosen.len() >= count;
     Due { packs: chosen, completes }
-}
-
-/// What of a pack cannot be used.
-#[derive(Debug)]
-enum Part {
-    Pack,
-    Frame(u32),
-    /// Bytes of which the other parts tell what they hit.
-    Unused,
-    /// Places where the index names chunks that are not there: frame and offset.
-    Places(Vec<(u32, u32)>),
-}
-
-/// Checks a fetched pack against itself and against the index; returns what is wrong.
-fn check_pack(
-    reader: &Reader,
-    info: &PackInfo,
-    bytes: &[u8],
-    chunks_in_packs: &HashMap<PackId, u64>,
-) -> Vec<(Part, String)> {
-    let opened = match reader.open_pack(info, bytes) {
-        Ok(opened) => opened,
-        Err(problem) => return vec![(Part::Pack, problem)],
-    };
-    let mut bad: Vec<_> =
-        opened.damaged_frames().into_iter().map(|(frame, problem)| (Part::Frame(frame), problem)).collect();
-    let misplaced = reader.index().misplaced(info.id, opened.directory(), chunks_in_packs);
-    if !misplaced.is_empty() {
-        let problem = format!("does not hold {} chunks that the index places in it", misplaced.len());
-        bad.push((Part::Places(misplaced), problem));
-    }
-    bad
 }
 
 #[cfg(test)]

@@ -1,32 +1,112 @@
 //! A pack read as if there were no index: trailer, session, commitment, tail, directory, and every frame.
 
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::blocking::blocking;
 use crate::compress::decompress;
 use crate::crypto::chunk_id::ChunkHasher;
 use crate::crypto::pack::PackOpener;
 use crate::format::pack::{PackDirectory, TRAILER_LEN, Tail, Trailer};
+use crate::model::id::PackId;
 use crate::repository::index::table::PackInfo;
 use crate::repository::reader::Reader;
+use crate::store::{StoreError, StoreErrorKind};
+
+/// Bytes of a pack that cannot be read whole which are asked for at once.
+const READABLE_PART: usize = 64 << 10;
+
+/// What of a pack cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PackPart {
+    /// Nothing of it can.
+    Whole,
+    /// The frame of this number.
+    Frame(u32),
+    /// Places where the index names chunks that are not there: frame and offset in its plaintext.
+    Places(Vec<(u32, u32)>),
+    /// Bytes of which the other parts tell what they hit.
+    Unreadable,
+}
 
 /// A whole pack that opens from its own trailer.
-pub struct OpenPack<'a> {
+struct OpenPack<'a> {
     bytes: &'a [u8],
     opener: PackOpener,
     directory: PackDirectory,
     hasher: ChunkHasher,
 }
 
-impl std::fmt::Debug for OpenPack<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "OpenPack({} frames)", self.directory.frames.len())
-    }
-}
-
 impl Reader {
-    /// Opens a pack that was fetched whole from its own trailer, and compares it with what the index knows of it.
+    /// Fetches a pack whole from the first replica and checks every frame and chunk of it, against its own directory and
+    /// against the index; returns what cannot be used, with what is wrong as a clause about the pack.
+    ///
+    /// A pack that comes wrong is fetched a second time, and that answer counts. `chunks_in_packs` is
+    /// [`Index::chunks_in_packs`](crate::repository::index::Index::chunks_in_packs). Takes the pack's size in memory, and a frame.
     ///
     /// # Errors
-    /// What is wrong, as a clause about the pack.
-    pub fn open_pack<'a>(&self, info: &PackInfo, bytes: &'a [u8]) -> Result<OpenPack<'a>, String> {
+    /// The store's, where the pack cannot be had.
+    pub async fn check_pack(
+        self: &Arc<Self>,
+        pack: &PackInfo,
+        chunks_in_packs: &Arc<HashMap<PackId, u64>>,
+    ) -> Result<Vec<(PackPart, String)>, StoreError> {
+        let check = |bytes: Bytes| {
+            let (reader, pack, chunks_in_packs) = (self.clone(), pack.clone(), chunks_in_packs.clone());
+            blocking(move || {
+                let bad = reader.unusable_parts(&pack, &bytes, &chunks_in_packs);
+                if bad.is_empty() { Ok(()) } else { Err(bad) }
+            })
+        };
+        match self.repository.objects().pack(pack.id, check).await {
+            Ok(checked) => Ok(checked.err().unwrap_or_default()),
+            Err(error) if error.kind == StoreErrorKind::Unreadable => {
+                let mut bad = check(self.readable_parts(pack).await?).await.err().unwrap_or_default();
+                bad.push((PackPart::Unreadable, format!("cannot be read whole: {}", error.clause())));
+                Ok(bad)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Fetches what can be read of a pack; the rest is zero, so that checking it tells what is hit.
+    async fn readable_parts(&self, pack: &PackInfo) -> Result<Bytes, StoreError> {
+        let (size, mut bytes) = (pack.size as usize, Vec::new());
+        while bytes.len() < size {
+            let (start, end) = (bytes.len(), (bytes.len() + READABLE_PART).min(size));
+            match self.repository.objects().pack_range(0, pack.id, start as u64..end as u64).await {
+                Ok(part) => bytes.extend_from_slice(&part),
+                Err(error) if error.kind == StoreErrorKind::Unreadable => bytes.resize(end, 0),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(bytes.into())
+    }
+
+    fn unusable_parts(
+        &self,
+        info: &PackInfo,
+        bytes: &[u8],
+        chunks_in_packs: &HashMap<PackId, u64>,
+    ) -> Vec<(PackPart, String)> {
+        let opened = match self.open_pack(info, bytes) {
+            Ok(opened) => opened,
+            Err(problem) => return vec![(PackPart::Whole, problem)],
+        };
+        let mut bad: Vec<_> =
+            opened.damaged_frames().into_iter().map(|(frame, problem)| (PackPart::Frame(frame), problem)).collect();
+        let misplaced = self.index.misplaced(info.id, &opened.directory, chunks_in_packs);
+        if !misplaced.is_empty() {
+            let problem = format!("does not hold {} chunks that the index places in it", misplaced.len());
+            bad.push((PackPart::Places(misplaced), problem));
+        }
+        bad
+    }
+
+    /// Opens a pack from its own trailer, and compares it with what the index knows of it. What is wrong is a clause about it.
+    fn open_pack<'a>(&self, info: &PackInfo, bytes: &'a [u8]) -> Result<OpenPack<'a>, String> {
         let text = |error: &dyn std::error::Error| error.to_string();
         if bytes.len() != info.size as usize {
             return Err(format!("has {} bytes instead of {}", bytes.len(), info.size));
@@ -36,7 +116,7 @@ impl Reader {
         if trailer.header != *info.header || trailer.commitment != info.commitment {
             return Err("its trailer is not the one that the index knows".into());
         }
-        let repository = self.repository();
+        let repository = &self.repository;
         let secret = repository.keys().session_secret(&trailer.header).map_err(|error| text(&error))?;
         let opener = PackOpener::new(&secret, repository.id(), info.id, &trailer.commitment)
             .map_err(|error| format!("its trailer: {error}"))?;
@@ -60,13 +140,8 @@ impl Reader {
 }
 
 impl OpenPack<'_> {
-    /// Returns the pack's own directory.
-    pub fn directory(&self) -> &PackDirectory {
-        &self.directory
-    }
-
     /// Checks every chunk of every frame; returns the frames that cannot be used, with what is wrong.
-    pub fn damaged_frames(&self) -> Vec<(u32, String)> {
+    fn damaged_frames(&self) -> Vec<(u32, String)> {
         let mut bad = Vec::new();
         let mut offset = 0;
         for (number, frame) in (0u32..).zip(&self.directory.frames) {
