@@ -300,6 +300,17 @@ async fn listing_a_directory_reads_that_directory() {
         assert_eq!(found, expected, "{directory:?}");
         assert!(frames <= 5, "{directory:?}: {frames} frames of {whole}");
     }
+    // One entry takes a node of each level.
+    for path in [&all[0], &all[1], &all[100_000], &all[200_000], all.last().expect("many")] {
+        let monitor = Arc::new(Collected::default());
+        let reader = Arc::new(Reader::new(repository.clone(), index.clone(), MEMORY, monitor));
+        store.take();
+        let entry = reader.entry(root, path.clone()).await.expect("whole");
+        assert_eq!(entry.map(|entry| entry.path).as_ref(), Some(path));
+        assert!(store.count(Operation::GetRange) <= usize::from(root.depth), "{path}");
+        let missing = path.join(b"nothing").expect("safe");
+        assert!(reader.entry(root, missing).await.expect("whole").is_none());
+    }
     // In `top` itself stand only directories, one in each leaf or so.
     let (found, _, _) = look(Some("top"), false).await;
     assert_eq!(found.len(), 301);

@@ -118,10 +118,7 @@ async fn from_snapshots(
         }
         seen += 1;
         for &path in paths {
-            let entry = reader.walk(snapshot.root, Some(path.clone())).next().await;
-            if let Some(Ok(entry)) = entry
-                && entry.path == *path
-            {
+            if let Ok(Some(entry)) = reader.entry(snapshot.root, path.clone()).await {
                 let size = entry.size() + size_of_parts(reader, &snapshot, &entry).await;
                 sizes.entry(path.to_string()).or_default().insert(0, size);
             }

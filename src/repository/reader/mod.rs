@@ -26,6 +26,7 @@ pub mod at;
 pub mod chunks;
 pub mod content;
 pub mod differing;
+pub mod directory;
 pub mod fetch;
 pub mod frame;
 pub mod gather;

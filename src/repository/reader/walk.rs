@@ -12,6 +12,7 @@ use crate::model::entry::Entry;
 use crate::model::id::ChunkId;
 use crate::model::path::EntryPath;
 use crate::model::snapshot::TreeRoot;
+use crate::repository::reader::directory::Scope;
 use crate::repository::reader::{ReadError, Reader};
 
 /// Leaves being read ahead of the one in use: about 64 KiB each.
@@ -44,9 +45,7 @@ struct Pending {
 #[derive(Debug)]
 pub struct TreeWalk {
     reader: Arc<Reader>,
-    within: Option<EntryPath>,
-    /// Of what is within, only what is directly there is wanted.
-    directly: bool,
+    scope: Scope,
     /// Nodes still to visit, the next one last.
     stack: Vec<Pending>,
     leaves: FuturesOrdered<JoinHandle<(Pending, Result<Node, ReadError>)>>,
@@ -57,30 +56,27 @@ pub struct TreeWalk {
 impl Reader {
     /// Walks a tree, or only what is `within` a path and the entry at that path.
     pub fn walk(self: &Arc<Self>, root: TreeRoot, within: Option<EntryPath>) -> TreeWalk {
-        let root = Pending { id: root.id, depth: root.depth, first: None, end: None, entries: None };
-        TreeWalk { within, ..TreeWalk::over(self, vec![root]) }
-    }
-
-    /// Walks what is directly in the directory `directory`, or at the top, and the entry of that directory itself.
-    ///
-    /// Nodes that hold only what lies deeper are not read: the cost is that of the directory, not of what is below.
-    pub fn walk_directory(self: &Arc<Self>, root: TreeRoot, directory: Option<EntryPath>) -> TreeWalk {
-        TreeWalk { directly: true, ..self.walk(root, directory) }
+        TreeWalk::of(self, root, within.map_or(Scope::Everything, Scope::Within))
     }
 
     /// Walks the given leaves, which stand in path order.
     pub(super) fn walk_leaves(self: &Arc<Self>, leaves: Vec<ChunkId>) -> TreeWalk {
         let pending = |id| Pending { id, depth: 1, first: None, end: None, entries: None };
-        TreeWalk::over(self, leaves.into_iter().rev().map(pending).collect())
+        TreeWalk::over(self, leaves.into_iter().rev().map(pending).collect(), Scope::Everything)
     }
 }
 
 impl TreeWalk {
-    fn over(reader: &Arc<Reader>, stack: Vec<Pending>) -> Self {
+    /// Walks what of a tree is in the scope.
+    pub(super) fn of(reader: &Arc<Reader>, root: TreeRoot, scope: Scope) -> Self {
+        let root = Pending { id: root.id, depth: root.depth, first: None, end: None, entries: None };
+        Self::over(reader, vec![root], scope)
+    }
+
+    fn over(reader: &Arc<Reader>, stack: Vec<Pending>, scope: Scope) -> Self {
         Self {
             reader: reader.clone(),
-            within: None,
-            directly: false,
+            scope,
             stack,
             leaves: FuturesOrdered::new(),
             entries: VecDeque::new(),
@@ -137,7 +133,7 @@ impl TreeWalk {
         let wanted: Vec<Pending> = children
             .iter()
             .zip(ends)
-            .filter(|(child, end)| self.may_hold(&child.first, end.as_ref()))
+            .filter(|(child, end)| self.scope.may_hold(&child.first, end.as_ref()))
             .map(|(child, end)| Pending {
                 id: child.id,
                 depth: pending.depth - 1,
@@ -152,16 +148,11 @@ impl TreeWalk {
     fn take_leaf(&mut self, pending: Pending, node: Result<Node, ReadError>) {
         match node {
             Ok(Node::Entries(mut entries)) => {
-                entries.retain(|entry| self.wants(&entry.path));
+                entries.retain(|entry| self.scope.wants(&entry.path));
                 self.entries.extend(entries);
             }
             other => self.take_damaged(pending, other),
         }
-    }
-
-    fn wants(&self, path: &EntryPath) -> bool {
-        let Some(within) = &self.within else { return !self.directly || path.parent().is_none() };
-        path.is_within(within) && (!self.directly || path == within || path.parent().as_ref() == Some(within))
     }
 
     fn take_damaged(&mut self, pending: Pending, node: Result<Node, ReadError>) {
@@ -174,61 +165,5 @@ impl TreeWalk {
         };
         let Pending { id, first, entries, .. } = pending;
         self.damaged.push_back(DamagedTree { id, first, entries, error });
-    }
-
-    /// Tells whether a child that begins at `first`, before the child that begins at `end`, may hold what is wanted.
-    fn may_hold(&self, first: &EntryPath, end: Option<&EntryPath>) -> bool {
-        if let Some(within) = &self.within {
-            let begins_after = first > within && !first.is_within(within);
-            let ends_before = end.is_some_and(|end| end <= within);
-            if begins_after || ends_before {
-                return false;
-            }
-        }
-        !self.directly || !is_all_deeper(self.within.as_ref(), first, end)
-    }
-}
-
-/// Tells whether all paths from `first` up to `end` lie below one entry of `directory`, so that none is directly in it.
-fn is_all_deeper(directory: Option<&EntryPath>, first: &EntryPath, end: Option<&EntryPath>) -> bool {
-    let Some(end) = end else { return false };
-    // The ancestor of `first` that is directly in the directory, if there is one.
-    let mut below = first.parent();
-    while let Some(ancestor) = below {
-        let above = ancestor.parent();
-        if above.as_ref() == directory {
-            return end.is_within(&ancestor);
-        }
-        below = above;
-    }
-    false
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn nodes_below_one_entry_of_a_directory_hold_nothing_of_it() {
-        let path = |text: &str| EntryPath::new(text).expect("safe");
-        let cases = [
-            (None, "a/b/c", Some("a/b/d"), true),
-            (None, "a/b/c", Some("a/z"), true),
-            // Something may stand between what is below `a` and `b`: `a.b` does.
-            (None, "a/b/c", Some("b"), false),
-            (None, "a/b/c", None, false),
-            // The node begins with an entry at the top.
-            (None, "a", Some("a/b"), false),
-            (Some("a"), "a/b/c", Some("a/b/d"), true),
-            (Some("a"), "a/b", Some("a/b/d"), false),
-            (Some("a"), "a/b/c/d/e", Some("a/b/x"), true),
-            (Some("a"), "a/b/c", Some("a/c"), false),
-            (Some("a/b"), "a", Some("a/b/c"), false),
-            (Some("a/b"), "a/b/c/d", Some("a/c"), false),
-        ];
-        for (directory, first, end, deeper) in cases {
-            let found = is_all_deeper(directory.map(path).as_ref(), &path(first), end.map(path).as_ref());
-            assert_eq!(found, deeper, "{directory:?} {first} {end:?}");
-        }
     }
 }
