@@ -203,7 +203,8 @@ impl<'a> Line<'a> {
 
     fn spawn_scan<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>, streams: &StoredStreams) {
         let Some(files) = &self.options.files else { return };
-        let done = Totals { entries: Some(streams.streams.len() as u64), bytes: Some(streams.size()), ..Totals::default() };
+        let done =
+            Totals { entries: Some(streams.streams.len() as u64), bytes: Some(streams.size()), ..Totals::default() };
         scope.spawn(move || scan(files, done, self.monitor, &self.scan_over, self.reading));
     }
 
