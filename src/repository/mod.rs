@@ -22,6 +22,7 @@ use crate::repository::objects::Objects;
 pub use crate::store::{StoreError, StoreErrorKind};
 
 pub mod cache;
+pub mod claims;
 pub mod frame;
 pub mod index;
 mod init;

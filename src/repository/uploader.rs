@@ -19,12 +19,12 @@ use crate::model::id::{PackId, SegmentId};
 use crate::model::outcome::{Ended, Outcome};
 use crate::progress::{Counter, Monitor};
 use crate::repository::Repository;
+use crate::repository::claims::Claims;
 use crate::repository::index::{Index, IndexError};
 use crate::repository::objects::UploadedPack;
 use crate::repository::packer::PackImage;
 use crate::repository::recheck::Altered;
 use crate::repository::session::Session;
-use crate::repository::writer::Claims;
 use crate::store::StoreError;
 
 /// Chunks after which a segment is flushed: bounds the memory for claims and the work lost by a cut-off run.

@@ -4,7 +4,6 @@
 //! opened again before it is uploaded ([`recheck`](crate::repository::recheck)). Everything here
 //! is called from ordinary threads; only [`Writer::finish`] and [`Committer::commit`] are async.
 
-use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -13,13 +12,13 @@ use crate::chunker::Chunker;
 use crate::compress::Compressor;
 use crate::crypto::chunk_id::ChunkHasher;
 use crate::crypto::random;
-use crate::format::index::IndexSegment;
 use crate::format::pack::PackKind;
-use crate::model::id::{ChunkId, ChunkKey};
+use crate::model::id::ChunkId;
 use crate::model::snapshot::{Snapshot, SnapshotId};
 use crate::model::time::Timestamp;
 use crate::progress::Monitor;
 use crate::repository::Repository;
+use crate::repository::claims::Claims;
 use crate::repository::frame::{FRAME_TARGET_BYTES, Frame};
 use crate::repository::index::Index;
 use crate::repository::objects::Stored;
@@ -31,25 +30,6 @@ use crate::store::StoreError;
 
 /// Room kept in a pack beyond its target, so that filling it does not move it.
 const PACK_SLACK: usize = 2 << 20;
-
-/// The chunks that this run stores and that no index table holds yet.
-#[derive(Debug, Default)]
-pub struct Claims(Mutex<HashSet<ChunkKey>>);
-
-impl Claims {
-    /// Takes the right, and the duty, to store a chunk; `false` when another thread has it.
-    fn claim(&self, key: ChunkKey) -> bool {
-        self.0.lock().expect("no panic while held").insert(key)
-    }
-
-    /// Drops the claims of chunks that an index table holds now.
-    pub(crate) fn forget(&self, segment: &IndexSegment) {
-        let mut claims = self.0.lock().expect("no panic while held");
-        for (key, _) in segment.packs.iter().flat_map(|pack| &pack.directory.frames).flat_map(|frame| &frame.chunks) {
-            claims.remove(key);
-        }
-    }
-}
 
 /// One session's way into the repository.
 pub struct Writer {

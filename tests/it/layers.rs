@@ -1,6 +1,6 @@
 //! The architecture: which module may use which. Dependencies point left only.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// For each top-level module, the modules that it may use.
@@ -254,4 +254,130 @@ fn no_library_module_reads_its_settings_from_the_environment() {
         wrong.extend(looks.iter().filter(|look| code.contains(**look)).map(|look| format!("{name}: {look}")));
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Circles of imports that are there, each with the reason: whoever cuts one takes it out, and none comes in.
+const CIRCLES: [(&[&str], &str); 8] = [
+    (&["cli/advice/backup.rs", "cli/advice/database.rs"], "what a client said is advice for both"),
+    (
+        &["cli/flags.rs", "cli/password.rs", "cli/settings.rs"],
+        "settings are made of flags, some of which are of the password",
+    ),
+    (&["cli/kit_restore.rs", "cli/recovery_kit.rs"], "two halves of one page"),
+    (&["cli/page.rs", "cli/topics.rs"], "pages show topics, and topics are pages"),
+    (&["engine/mysql/server.rs", "engine/mysql/session.rs"], "a server sets up sessions and is asked in one"),
+    (&["ops/restore/directories.rs", "ops/restore/walk.rs"], "both have methods of the same run"),
+    (&["repository/newest_first.rs", "repository/snapshots.rs"], "`latest` looks back from the newest"),
+    (&["sink/attributes.rs", "sink/files.rs", "sink/partial.rs"], "all have methods of the same target"),
+];
+
+/// Within a layer no two files need each other, directly or through more.
+///
+/// A file needs another when its production code names something there by a path that begins with `crate`. A `mod.rs` is the face of
+/// its folder: what it imports and re-exports counts as named where it is defined, and what it defines itself ties nobody,
+/// because whoever is in a folder may know its face.
+#[test]
+fn no_new_circle_of_imports() {
+    let mut files = Vec::new();
+    sources(Path::new("src"), &mut files);
+    let found = circles(&needs(&files));
+    let known: BTreeSet<Vec<String>> =
+        CIRCLES.iter().map(|(circle, _)| circle.iter().map(|name| (*name).to_owned()).collect()).collect();
+    let new: Vec<_> = found.difference(&known).collect();
+    assert!(new.is_empty(), "these files need each other: {new:#?}");
+    let gone: Vec<_> = known.difference(&found).collect();
+    assert!(gone.is_empty(), "these are circles no more, take them out of CIRCLES: {gone:#?}");
+}
+
+/// Tells whether a file is the face of its folder.
+fn is_face(name: &str) -> bool {
+    name.ends_with("/mod.rs")
+}
+
+/// Returns the paths from `crate` that the production code of each file names. Those that a face names from its folder are
+/// completed.
+fn named(files: &[(String, String)]) -> BTreeMap<&str, Vec<String>> {
+    let of = |(name, text): &(String, String)| {
+        let code = code(text);
+        let mut named = own_paths(&code);
+        if let Some(folder) = name.strip_suffix("/mod.rs") {
+            let here = |path: &String| {
+                let child = format!("{folder}/{}", path.split("::").next().unwrap_or_default());
+                files.iter().any(|(other, _)| [format!("{child}.rs"), format!("{child}/mod.rs")].contains(other))
+            };
+            let imports = code.split("use ").skip(1).flat_map(paths).filter(here);
+            named.extend(imports.map(|path| format!("{}::{path}", folder.replace('/', "::"))));
+        }
+        named
+    };
+    files.iter().map(|file| (file.0.as_str(), of(file))).collect()
+}
+
+/// Returns the file in which a path leads to something, seen through faces.
+fn home<'a>(path: &str, named: &BTreeMap<&'a str, Vec<String>>, passed: usize) -> Option<&'a str> {
+    let parts: Vec<&str> = path.split("::").collect();
+    for length in (1..=parts.len()).rev() {
+        let place = parts[..length].join("/");
+        if let Some((file, _)) = named.get_key_value(format!("{place}.rs").as_str()) {
+            return Some(file);
+        }
+        let Some((face, behind)) = named.get_key_value(format!("{place}/mod.rs").as_str()) else { continue };
+        let behind = parts.get(length).and_then(|name| {
+            let is_it = |other: &&String| other.rsplit("::").next() == Some(name) && other.as_str() != path;
+            behind.iter().find(is_it).filter(|_| passed < 8)
+        });
+        return behind.and_then(|other| home(other, named, passed + 1)).or(Some(face));
+    }
+    None
+}
+
+/// Returns which files each file needs in its own layer.
+fn needs(files: &[(String, String)]) -> BTreeMap<&str, BTreeSet<&str>> {
+    let named = named(files);
+    let layer = |name: &str| name.split(['/', '.']).next().unwrap_or_default().to_owned();
+    let mut needs = BTreeMap::new();
+    for (name, paths) in named.iter().filter(|(name, _)| !is_face(name) && !is_of_tests(name, files)) {
+        let homes = paths.iter().filter_map(|path| home(path, &named, 0));
+        let others = homes.filter(|other| other != name && !is_face(other) && layer(other) == layer(name));
+        needs.insert(*name, others.collect());
+    }
+    needs
+}
+
+/// Returns the sets of files of which each needs all others, directly or through more.
+fn circles(needs: &BTreeMap<&str, BTreeSet<&str>>) -> BTreeSet<Vec<String>> {
+    let reach = |from: &str| {
+        let (mut seen, mut todo) = (BTreeSet::new(), vec![from]);
+        while let Some(at) = todo.pop() {
+            for &next in needs.get(at).into_iter().flatten() {
+                if seen.insert(next) {
+                    todo.push(next);
+                }
+            }
+        }
+        seen
+    };
+    let reached: BTreeMap<&str, BTreeSet<&str>> = needs.keys().map(|&name| (name, reach(name))).collect();
+    let circle = |name: &str| -> Vec<String> {
+        let back = |other: &&&str| reached.get(**other).is_some_and(|from| from.contains(name));
+        reached[name].iter().filter(back).map(|other| (*other).to_owned()).collect()
+    };
+    reached.keys().map(|name| circle(name)).filter(|circle| circle.len() > 1).collect()
+}
+
+#[test]
+fn circles_are_found_through_faces_and_only_in_production_code() {
+    let files: Vec<(String, String)> = [
+        ("a/mod.rs", "mod one; mod two; mod three;\npub use two::Two;\npub use crate::a::three::{Three, Other};"),
+        ("a/one.rs", "use crate::a::Two;\nuse crate::a::own_fact;"),
+        ("a/two.rs", "fn f(x: crate::a::Three) {}\n// crate::a::one::One"),
+        ("a/three.rs", "use crate::{a::one::{One, Else}, b::four::Four};"),
+        ("a/five.rs", "use crate::a::one::One;\n#[cfg(test)]\nmod tests { use crate::a::six::Six; }"),
+        ("a/six.rs", "use crate::a::five::Five;"),
+        ("b/four.rs", "use crate::a::one::One;"),
+    ]
+    .map(|(name, text)| (name.to_owned(), text.to_owned()))
+    .to_vec();
+    let expected = vec!["a/one.rs".to_owned(), "a/three.rs".to_owned(), "a/two.rs".to_owned()];
+    assert_eq!(circles(&needs(&files)), BTreeSet::from([expected]));
 }

@@ -12,8 +12,8 @@ use crate::blocking::blocking;
 use crate::ops::Cancel;
 use crate::ops::restore::RestoreError;
 use crate::ops::restore::lost::Why;
-use crate::ops::restore::places::{Piece, Places};
-use crate::ops::restore::writer::{FileJob, FileWriter, Written};
+use crate::ops::restore::places::Places;
+use crate::ops::restore::writer::{FileJob, FileWriter, Placement, Written};
 use crate::repository::reader::Reader;
 use crate::repository::reader::chunks::ChunkWalk;
 use crate::repository::reader::gather::{JoinedRange, Keep, Wanted, join};
@@ -26,14 +26,6 @@ const CHUNKS: usize = 131_072;
 const CHUNK_BYTES: u64 = 160;
 /// The part of the memory given that waiting chunks may take.
 const WAITING_SHARE: u64 = 8;
-
-/// Where a chunk goes.
-#[derive(Debug)]
-pub(super) struct Placement {
-    /// Which file of the window.
-    pub(super) file: u32,
-    pub(super) pieces: Vec<Piece>,
-}
 
 /// A file whose chunks are being added to windows.
 pub(super) struct Adding {

@@ -11,13 +11,20 @@ use crate::model::entry::{Entry, LinkKey};
 use crate::model::path::display_bytes;
 use crate::ops::restore::lost::{Lost, Why};
 use crate::ops::restore::places::Piece;
-use crate::ops::restore::window::Placement;
 use crate::ops::restore::{DAMAGED_SUFFIX, RestoreError, problem};
 use crate::progress::{Counter, Monitor, Problem};
 use crate::repository::reader::gather::Found;
 use crate::repository::reader::{ReadError, Reader};
 use crate::sink::files::{Cause, FileTarget, TargetError};
 use crate::sink::partial::{IfTaken, PartialFile};
+
+/// Where a chunk goes.
+#[derive(Debug)]
+pub(super) struct Placement {
+    /// Which file of the window.
+    pub(super) file: u32,
+    pub(super) pieces: Vec<Piece>,
+}
 
 /// A file that is being restored.
 #[derive(Debug)]

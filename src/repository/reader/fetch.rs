@@ -12,12 +12,14 @@ use bytes::Bytes;
 use crate::model::id::PackId;
 use crate::model::key::ObjectKey;
 use crate::progress::{Counter, Problem, chain};
-use crate::repository::reader::frame::FrameKey;
 use crate::repository::reader::{ReadError, Reader};
 use crate::store::{StoreError, StoreErrorKind};
 
 /// Damaged frames remembered, 200 bytes each; beyond them one is asked for again.
 const FRAMES_REMEMBERED: usize = 1 << 16;
+
+/// A pack, and the number of a frame in it.
+pub(super) type FrameKey = (PackId, u32);
 
 /// A pack in one of the replicas, given by its number.
 type PackAt = (usize, PackId);

@@ -11,14 +11,12 @@ use crate::compress::decompress;
 use crate::crypto::pack::PackOpener;
 use crate::model::id::PackId;
 use crate::repository::index::table::Location;
-use crate::repository::reader::fetch::{Asking, FromReplica};
+use crate::repository::reader::fetch::{Asking, FrameKey, FromReplica};
 use crate::repository::reader::{ReadError, Reader};
 
 /// The part of the memory given in which decoded frames are kept for chunks that are asked for soon after.
 const FRAMES_KEPT_SHARE: u64 = 8;
 
-/// A pack, and the number of a frame in it.
-pub(super) type FrameKey = (PackId, u32);
 /// A frame, once it is there. Whoever holds the lock of one that is not yet there is bringing it, and waits for nobody.
 pub(super) type FrameCell = Arc<Mutex<Option<Arc<Vec<u8>>>>>;
 /// The right to bring a frame. Dropped before it is there, it goes to whoever waits.

@@ -17,7 +17,7 @@ use rustix::fs::OFlags;
 
 use crate::fs::beneath::open_beneath;
 use crate::progress::Problem;
-use crate::source::files::walk::{WalkError, WalkOptions};
+use crate::source::files::options::{WalkError, WalkOptions};
 
 /// Name of the file that marks a cache directory (<https://bford.info/cachedir/>).
 const CACHE_TAG: &[u8] = b"CACHEDIR.TAG";

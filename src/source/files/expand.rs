@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
 
-use crate::source::files::walk::WalkError;
+use crate::source::files::options::WalkError;
 
 /// Returns the paths that `pattern` matches, sorted; `pattern` itself where it has nothing to match, or matches nothing, so that
 /// its being missing is told.

@@ -19,7 +19,6 @@ use crate::model::outcome::{Ended, Outcome};
 use crate::model::path::EntryPath;
 use crate::model::time::Timestamp;
 use crate::progress::Problem;
-use crate::source::files::read::FileReader;
 
 /// What a walk found: one name with its metadata, and a way to open it again.
 ///
@@ -189,7 +188,7 @@ impl FoundEntry {
 
     /// Returns all extended attributes: `user.*`, `security.*`, ACLs and whatever else the caller may see.
     ///
-    /// Costs three system calls. For a file that is opened anyway [`FileReader::read_xattrs`] costs one.
+    /// Costs three system calls. For a file that is opened anyway [`FileReader::read_xattrs`](crate::source::files::FileReader::read_xattrs) costs one.
     ///
     /// # Errors
     /// As for [`FoundEntry::open`]. A file system without attributes is no error.
@@ -209,14 +208,5 @@ impl FoundEntry {
             Err(Errno::NOENT) => Ok(Xattrs::new()),
             answer => answer.map_err(error),
         }
-    }
-
-    /// Opens a regular file for reading, without changing its access time where that is permitted.
-    ///
-    /// # Errors
-    /// [`EntryError::Vanished`] and [`EntryError::Replaced`] when the name no longer leads to a regular file;
-    /// [`EntryError::Io`] for the rest, permissions among them.
-    pub fn open(&self) -> Result<FileReader, EntryError> {
-        FileReader::open(self)
     }
 }

@@ -55,8 +55,19 @@ pub struct ReadSummary {
     pub changed_while_read: bool,
 }
 
+impl FoundEntry {
+    /// Opens a regular file for reading, without changing its access time where that is permitted.
+    ///
+    /// # Errors
+    /// [`EntryError::Vanished`] and [`EntryError::Replaced`] when the name no longer leads to a regular file;
+    /// [`EntryError::Io`] for the rest, permissions among them.
+    pub fn open(&self) -> Result<FileReader, EntryError> {
+        FileReader::open(self)
+    }
+}
+
 impl FileReader {
-    pub(super) fn open(entry: &FoundEntry) -> Result<Self, EntryError> {
+    fn open(entry: &FoundEntry) -> Result<Self, EntryError> {
         let file = open_quietly(entry).map_err(|error| EntryError::new(&entry.path, error))?;
         let opened: FileStat = fstat(&file).map_err(|error| EntryError::new(&entry.path, error))?.into();
         // Another regular file under this name (a rotated log, an editor that saves by renaming) is as good as the one

@@ -14,7 +14,7 @@ use rustix::fs::{AtFlags, CWD, FileType, statat};
 
 use crate::model::path::display_bytes;
 use crate::progress::Problem;
-use crate::source::files::walk::WalkError;
+use crate::source::files::options::WalkError;
 
 /// One place on the way to a root, or a root.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
