@@ -574,7 +574,7 @@ fn segments() -> Vec<Value> {
         },
     };
     let (one, two) = (header(0xa1), header(0xa2));
-    let segment = IndexSegment { packs: vec![pack(1, &one, &[300, 5]), pack(2, &two, &[7]), pack(3, &one, &[])] };
+    let segment = IndexSegment::of(vec![pack(1, &one, &[300, 5]), pack(2, &two, &[7]), pack(3, &one, &[])]);
     let whole = vector("three packs of two sessions", json!({ "value": hex(&segment.encode()) }));
     let value = segment.encode();
     vec![
@@ -595,7 +595,7 @@ fn segment(input: &Value) -> Outcome {
         json!({ "id": hex(&pack.id.0), "kind": pack.kind as u8, "size": pack.size, "commitment": hex(&pack.commitment),
                 "session": hex(&pack.header.session.0), "frames": pack.directory.frames.iter().map(frame).collect::<Vec<_>>() })
     };
-    Ok(segment.packs.iter().map(pack).collect::<Vec<_>>().into())
+    Ok(segment.packs().iter().map(pack).collect::<Vec<_>>().into())
 }
 
 fn entry(path: &[u8], kind: EntryKind) -> Entry {

@@ -123,6 +123,25 @@ pub fn padme(len: u64) -> u64 {
     (len + mask) & !mask
 }
 
+/// A value in its envelope: bytes that may leave this machine. Only [`seal_envelope`] makes one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sealed(Vec<u8>);
+
+impl Sealed {
+    /// Returns its bytes.
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.0
+    }
+}
+
+impl std::ops::Deref for Sealed {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
 /// Seals `value` for `purpose` under a key derived from `root` and a fresh salt.
 ///
 /// `object` names the place of the value (an id of 16 bytes); opening under another name fails.
@@ -132,7 +151,7 @@ pub fn seal_envelope(
     purpose: Purpose,
     object: &[u8; 16],
     value: &[u8],
-) -> Vec<u8> {
+) -> Sealed {
     let salt = random::<16>();
     let key = CommittedKey::derive(root, &salt, &label(purpose));
     let padded = usize::try_from(padme(value.len() as u64 + 4)).expect("a value fits memory");
@@ -145,7 +164,7 @@ pub fn seal_envelope(
     out.resize(start + padded, 0);
     let tag = key.seal(0, &associated_data(repository, purpose, object), &mut out[start..]);
     out.extend_from_slice(&tag);
-    out
+    Sealed(out)
 }
 
 /// Opens what [`seal_envelope`] made.
@@ -216,7 +235,7 @@ mod tests {
     fn every_changed_or_missing_byte_is_noticed() {
         let sealed = seal_envelope(&root(1), REPOSITORY, Purpose::Lease, &[2; 16], b"value");
         for position in 0..sealed.len() {
-            let mut changed = sealed.clone();
+            let mut changed = sealed.to_vec();
             changed[position] ^= 1;
             assert!(open_envelope(&root(1), REPOSITORY, Purpose::Lease, &[2; 16], &changed).is_err());
             let cut = &sealed[..position];

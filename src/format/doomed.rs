@@ -2,6 +2,7 @@
 
 use minicbor::Decoder;
 
+use crate::crypto::seal::Sealed;
 use crate::format::FormatError;
 use crate::format::lease::{join_domain_object, split_domain_object};
 use crate::format::wire::{encode, read_map};
@@ -55,7 +56,7 @@ impl Doomed {
 }
 
 /// Puts the mark and the domain's key epoch before a sealed list.
-pub fn join_doomed_object(at: DomainEpoch, envelope: &[u8]) -> Vec<u8> {
+pub fn join_doomed_object(at: DomainEpoch, envelope: &Sealed) -> Vec<u8> {
     join_domain_object(MARK, at, envelope)
 }
 

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use crate::crypto::seal::COMMITMENT_LEN;
+use crate::crypto::seal::{COMMITMENT_LEN, Sealed};
 use crate::crypto::session::{SESSION_HEADER_LEN, SessionHeader};
 use crate::format::lease::{join_domain_object, split_domain_object};
 use crate::format::pack::{PackDirectory, PackKind};
@@ -37,11 +37,25 @@ pub struct PackEntry {
 /// A segment of the index: some packs of one domain and key epoch.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct IndexSegment {
-    /// The packs.
-    pub packs: Vec<PackEntry>,
+    packs: Vec<PackEntry>,
 }
 
 impl IndexSegment {
+    /// Gathers packs. Who seals the segment has made sure that they are stored.
+    pub(crate) fn of(packs: Vec<PackEntry>) -> Self {
+        Self { packs }
+    }
+
+    /// Returns the packs.
+    pub fn packs(&self) -> &[PackEntry] {
+        &self.packs
+    }
+
+    /// Takes the packs out.
+    pub(crate) fn into_packs(self) -> Vec<PackEntry> {
+        self.packs
+    }
+
     /// Returns the number of chunks in the segment.
     pub fn chunk_count(&self) -> usize {
         self.packs.iter().flat_map(|pack| &pack.directory.frames).map(|frame| frame.chunks.len()).sum()
@@ -109,7 +123,7 @@ impl IndexSegment {
 }
 
 /// Puts the mark and the domain's key epoch before a sealed segment.
-pub fn join_index_object(at: DomainEpoch, envelope: &[u8]) -> Vec<u8> {
+pub fn join_index_object(at: DomainEpoch, envelope: &Sealed) -> Vec<u8> {
     join_domain_object(MARK, at, envelope)
 }
 

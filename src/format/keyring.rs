@@ -89,8 +89,9 @@ impl DomainRecord {
         Self {
             at: dedup.at,
             public_key,
-            sealed_secret: seal_envelope(&reader_wrap, repository, Purpose::DomainKey, &id.0, secret_key.0.expose()),
-            sealed_dedup: seal_envelope(&writer_wrap, repository, Purpose::DomainDedup, &id.0, &named),
+            sealed_secret: seal_envelope(&reader_wrap, repository, Purpose::DomainKey, &id.0, secret_key.0.expose())
+                .into_bytes(),
+            sealed_dedup: seal_envelope(&writer_wrap, repository, Purpose::DomainDedup, &id.0, &named).into_bytes(),
         }
     }
 

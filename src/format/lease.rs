@@ -2,6 +2,7 @@
 
 use minicbor::Decoder;
 
+use crate::crypto::seal::Sealed;
 use crate::format::FormatError;
 use crate::format::wire::{Cursor, encode, read_map};
 use crate::model::id::{DomainEpoch, DomainId};
@@ -60,7 +61,7 @@ impl Lease {
 }
 
 /// Puts the mark and the domain's key epoch before a sealed lease.
-pub fn join_lease_object(at: DomainEpoch, envelope: &[u8]) -> Vec<u8> {
+pub fn join_lease_object(at: DomainEpoch, envelope: &Sealed) -> Vec<u8> {
     join_domain_object(MARK, at, envelope)
 }
 
@@ -73,8 +74,8 @@ pub fn split_lease_object(bytes: &[u8]) -> Result<(DomainEpoch, &[u8]), FormatEr
 }
 
 /// Mark, domain, epoch, envelope: the form of objects that are sealed under a domain's index key.
-pub(crate) fn join_domain_object(mark: &[u8; 8], at: DomainEpoch, envelope: &[u8]) -> Vec<u8> {
-    [mark.as_slice(), &at.domain.0, &at.epoch.to_le_bytes(), envelope].concat()
+pub(crate) fn join_domain_object(mark: &[u8; 8], at: DomainEpoch, envelope: &Sealed) -> Vec<u8> {
+    [mark.as_slice(), &at.domain.0, &at.epoch.to_le_bytes(), &**envelope].concat()
 }
 
 pub(crate) fn split_domain_object<'a>(

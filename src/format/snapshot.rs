@@ -2,6 +2,7 @@
 
 use minicbor::Decoder;
 
+use crate::crypto::seal::Sealed;
 use crate::crypto::session::{SESSION_HEADER_LEN, SessionHeader};
 use crate::format::FormatError;
 use crate::format::wire::{Cursor, encode, expect_array, read_array, read_bytes, read_map};
@@ -13,8 +14,8 @@ const WHAT: &str = "a snapshot";
 const MARK: &[u8; 8] = b"coffreS\x01";
 
 /// Joins a snapshot object.
-pub fn join_snapshot_object(header: &SessionHeader, envelope: &[u8]) -> Vec<u8> {
-    [MARK.as_slice(), &header.to_bytes(), envelope].concat()
+pub fn join_snapshot_object(header: &SessionHeader, envelope: &Sealed) -> Vec<u8> {
+    [MARK.as_slice(), &header.to_bytes(), &**envelope].concat()
 }
 
 /// Splits a snapshot object into its session header and the sealed manifest.

@@ -17,7 +17,7 @@ const MARK: &[u8; 8] = b"coffreV\x01";
 pub fn seal_verified(reader: &ReaderKey, repository: RepositoryId, id: VerifiedId, record: &Verified) -> Vec<u8> {
     let root = reader.wrapping_key(repository);
     let envelope = seal_envelope(&root, repository, Purpose::Verified, &id.to_bytes(), &encode_verified(record));
-    [MARK.as_slice(), &envelope].concat()
+    [MARK.as_slice(), &*envelope].concat()
 }
 
 /// Opens the object of the record `id`.

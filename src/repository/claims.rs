@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Mutex;
 
-use crate::format::index::IndexSegment;
+use crate::format::index::PackEntry;
 use crate::model::id::ChunkKey;
 
 /// The chunks that this run stores and that no index table holds yet.
@@ -17,9 +17,9 @@ impl Claims {
     }
 
     /// Drops the claims of chunks that an index table holds now.
-    pub(crate) fn forget(&self, segment: &IndexSegment) {
+    pub(crate) fn forget(&self, packs: &[PackEntry]) {
         let mut claims = self.0.lock().expect("no panic while held");
-        for (key, _) in segment.packs.iter().flat_map(|pack| &pack.directory.frames).flat_map(|frame| &frame.chunks) {
+        for (key, _) in packs.iter().flat_map(|pack| &pack.directory.frames).flat_map(|frame| &frame.chunks) {
             claims.remove(key);
         }
     }

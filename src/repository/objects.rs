@@ -10,7 +10,7 @@ use std::ops::Range;
 use bytes::Bytes;
 
 use crate::crypto::random;
-use crate::format::index::PackEntry;
+use crate::format::index::{IndexSegment, PackEntry};
 use crate::model::id::{PackId, SegmentId, SessionId, SlotId};
 use crate::model::key::{ObjectKey, ObjectKind};
 use crate::model::snapshot::SnapshotId;
@@ -28,6 +28,11 @@ impl UploadedPack {
     /// Returns what the index will say about it.
     pub fn entry(&self) -> &PackEntry {
         &self.0
+    }
+
+    /// Returns the packs of an index segment that was opened: each was stored before the segment was.
+    pub fn indexed(segment: IndexSegment) -> Vec<Self> {
+        segment.into_packs().into_iter().map(Self).collect()
     }
 
     /// Takes what the index will say about it.

@@ -11,7 +11,7 @@ use crate::chunker::Chunker;
 use crate::crypto::CryptoError;
 use crate::crypto::chunk_id::ChunkHasher;
 use crate::crypto::derive::DedupSecret;
-use crate::crypto::seal::{Purpose, seal_envelope};
+use crate::crypto::seal::{Purpose, Sealed, seal_envelope};
 use crate::crypto::session::{SessionHeader, SessionSecret, new_session};
 use crate::format::config::ChunkerProfile;
 use crate::format::doomed::{Doomed, join_doomed_object};
@@ -23,6 +23,7 @@ use crate::model::id::{DomainEpoch, RepositoryId, SegmentId, SessionId};
 use crate::model::outcome::{Ended, Outcome};
 use crate::model::snapshot::Snapshot;
 use crate::repository::Repository;
+use crate::repository::objects::UploadedPack;
 use crate::repository::packer::PackBuilder;
 
 /// Why a session could not begin.
@@ -116,8 +117,9 @@ impl Session {
         join_snapshot_object(&self.header, &envelope)
     }
 
-    /// Seals an index segment into its object.
-    pub fn seal_segment(&self, id: SegmentId, segment: &IndexSegment) -> Vec<u8> {
+    /// Seals an index segment of packs that are stored into its object.
+    pub fn seal_segment(&self, id: SegmentId, packs: &[UploadedPack]) -> Vec<u8> {
+        let segment = IndexSegment::of(packs.iter().map(|pack| pack.entry().clone()).collect());
         join_index_object(self.at(), &self.seal_for_writers(Purpose::Index, &id.0, &segment.encode()))
     }
 
@@ -132,7 +134,7 @@ impl Session {
     }
 
     /// Seals a value that every writer of the domain must be able to read.
-    fn seal_for_writers(&self, purpose: Purpose, object: &[u8; 16], value: &[u8]) -> Vec<u8> {
+    fn seal_for_writers(&self, purpose: Purpose, object: &[u8; 16], value: &[u8]) -> Sealed {
         seal_envelope(&self.dedup.index_key(), self.repository, purpose, object, value)
     }
 }

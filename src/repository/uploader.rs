@@ -13,7 +13,7 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use crate::blocking::blocking;
 use crate::crypto::random;
-use crate::format::index::IndexSegment;
+use crate::format::index::PackEntry;
 use crate::format::pack::PackKind;
 use crate::model::id::{PackId, SegmentId};
 use crate::model::outcome::{Ended, Outcome};
@@ -325,18 +325,19 @@ impl Run {
         if self.waiting.is_empty() {
             return Ok(());
         }
-        let segment = IndexSegment { packs: self.waiting.drain(..).map(UploadedPack::into_entry).collect() };
+        let packs = std::mem::take(&mut self.waiting);
         (self.waiting_chunks, self.waiting_bytes) = (0, 0);
         let id = SegmentId(random());
         let session = self.session.clone();
-        let (object, segment) = blocking(move || (session.seal_segment(id, &segment), segment)).await;
+        let (object, packs) = blocking(move || (session.seal_segment(id, &packs), packs)).await;
         let bytes = object.len() as u64;
         let put = self.repository.objects().put_segment(id, object).await;
         let stored = put.map_err(|source| UploadError::Segment { segment: id.to_string(), source })?;
         let (index, claims) = (self.index.clone(), self.claims.clone());
         blocking(move || {
-            index.add_stored(stored, &segment.packs)?;
-            claims.forget(&segment);
+            let entries: Vec<PackEntry> = packs.into_iter().map(UploadedPack::into_entry).collect();
+            index.add_stored(stored, &entries)?;
+            claims.forget(&entries);
             Ok::<_, IndexError>(())
         })
         .await?;

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use coffre::format::index::IndexSegment;
 use coffre::model::id::SegmentId;
 use coffre::model::key::{ObjectKey, ObjectKind};
 use coffre::model::path::EntryPath;
@@ -16,6 +17,7 @@ use coffre::ops::verify::ReadData;
 use coffre::progress::Collected;
 use coffre::repository::MAIN_DOMAIN;
 use coffre::repository::index::open_segment;
+use coffre::repository::objects::UploadedPack;
 use coffre::sink::files::TargetOptions;
 
 use crate::support::{Bench, files_in, open, options, random_bytes, run_backup};
@@ -269,6 +271,16 @@ async fn a_finding_names_the_snapshots_and_files_that_it_hits() {
     );
 }
 
+/// Returns `bytes` with two parts of equal length exchanged, each of which is in them once.
+fn swapped(bytes: &[u8], one: &[u8], two: &[u8]) -> Vec<u8> {
+    let find = |part: &[u8]| bytes.windows(part.len()).position(|window| window == part).expect("it is there");
+    let (at_one, at_two) = (find(one), find(two));
+    let mut swapped = bytes.to_vec();
+    swapped[at_one..at_one + one.len()].copy_from_slice(two);
+    swapped[at_two..at_two + two.len()].copy_from_slice(one);
+    swapped
+}
+
 /// A host with the writer key lies about where chunks are: only whoever reads the data can tell, and does.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_index_that_names_chunks_which_a_pack_does_not_hold_is_found() {
@@ -284,15 +296,15 @@ async fn an_index_that_names_chunks_which_a_pack_does_not_hold_is_found() {
     let repository = open(bench.store(), bench.cache.path()).await.expect("opens");
     let key = objects(&bench, ObjectKind::Index).await.remove(0);
     let object = bench.store().get(&key).await.expect("there");
-    let mut segment = open_segment(&repository, key.segment_id().expect("a segment"), &object).expect("ours");
-    let chunks =
-        segment.packs.iter_mut().flat_map(|pack| &mut pack.directory.frames).flat_map(|frame| &mut frame.chunks);
-    let mut twins: Vec<_> = chunks.filter(|(_, length)| *length == 901).map(|(key, _)| key).collect();
-    let [one, two] = &mut twins[..] else { panic!("the twins are two chunks") };
-    std::mem::swap(*one, *two);
+    let segment = open_segment(&repository, key.segment_id().expect("a segment"), &object).expect("ours");
+    let chunks = segment.packs().iter().flat_map(|pack| &pack.directory.frames).flat_map(|frame| &frame.chunks);
+    let twins: Vec<_> = chunks.filter(|(_, length)| *length == 901).map(|(key, _)| key.0).collect();
+    let [one, two] = &twins[..] else { panic!("the twins are two chunks") };
+    let lie = swapped(&segment.encode(), one, two);
+    let packs = UploadedPack::indexed(IndexSegment::decode(&lie).expect("a segment"));
     let id = SegmentId([9; 16]);
     let session = repository.begin_session(MAIN_DOMAIN).expect("a good key");
-    bench.store().put(&ObjectKey::segment(id), session.seal_segment(id, &segment).into()).await.expect("put");
+    bench.store().put(&ObjectKey::segment(id), session.seal_segment(id, &packs).into()).await.expect("put");
     bench.store().delete(&key).await.expect("deleted");
 
     assert_eq!(bench.verify(ReadData::No).await.findings, []);

@@ -146,7 +146,7 @@ async fn seeds() -> Vec<Vec<u8>> {
         let id = object.key.segment_id().expect("a segment");
         let segment = coffre::repository::index::open_segment(&repository, id, &bytes).expect("opened");
         seeds.push(segment.encode());
-        seeds.extend(segment.packs.iter().map(|pack| pack.directory.encode()));
+        seeds.extend(segment.packs().iter().map(|pack| pack.directory.encode()));
     }
     let index = coffre::repository::index::Index::load(&repository, &coffre::progress::Collected::default()).await;
     let index = std::sync::Arc::new(index.expect("loaded"));

@@ -150,9 +150,9 @@ async fn what_is_written_in_one_domain_is_named_sealed_and_indexed_there_alone()
         let bytes = bench.store().get(&object.key).await.expect("there");
         let (sealed_for, _) = split_index_object(&bytes).expect("a segment");
         let segment = open_segment(&repository, object.key.segment_id().expect("ours"), &bytes).expect("opened");
-        assert!(segment.packs.iter().all(|pack| pack.header.at == sealed_for), "{sealed_for}");
+        assert!(segment.packs().iter().all(|pack| pack.header.at == sealed_for), "{sealed_for}");
         let written = if sealed_for == main.at { &main } else { &other };
-        let keys = segment.packs.iter().flat_map(|pack| &pack.directory.frames).flat_map(|frame| &frame.chunks);
+        let keys = segment.packs().iter().flat_map(|pack| &pack.directory.frames).flat_map(|frame| &frame.chunks);
         seen.extend(keys.filter(|(key, _)| *key == written.chunk.key()).map(|_| sealed_for));
     }
     seen.sort();

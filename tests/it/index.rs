@@ -4,7 +4,6 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use coffre::format::index::{IndexSegment, PackEntry};
 use coffre::format::pack::PackKind;
 use coffre::model::id::SegmentId;
 use coffre::model::key::{ObjectKey, ObjectKind};
@@ -14,6 +13,7 @@ use coffre::ops::verify::{ReadData, VerifyError, VerifyOptions, verify};
 use coffre::progress::{Collected, Counter, Monitor, Problem, Totals};
 use coffre::repository::MAIN_DOMAIN;
 use coffre::repository::index::{Index, open_segment};
+use coffre::repository::objects::UploadedPack;
 use coffre::store::layer::Operation;
 use coffre::store::layer::fault::{Fault, FaultStore};
 use coffre::store::layer::record::RecordStore;
@@ -30,9 +30,10 @@ async fn split_segments(bench: &Bench) -> SegmentId {
     let bytes = store.get(&object.key).await.expect("there");
     let whole = open_segment(&repository, object.key.segment_id().expect("ours"), &bytes).expect("ours");
     for (kind, id) in [(PackKind::Data, SegmentId([1; 16])), (PackKind::Tree, SegmentId([2; 16]))] {
-        let packs: Vec<PackEntry> = whole.packs.iter().filter(|pack| pack.kind == kind).cloned().collect();
+        let mut packs = UploadedPack::indexed(whole.clone());
+        packs.retain(|pack| pack.entry().kind == kind);
         let session = repository.begin_session(MAIN_DOMAIN).expect("a good key");
-        let sealed = session.seal_segment(id, &IndexSegment { packs });
+        let sealed = session.seal_segment(id, &packs);
         store.put(&ObjectKey::segment(id), sealed.into()).await.expect("put");
     }
     store.delete(&object.key).await.expect("deleted");

@@ -7,7 +7,6 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use coffre::format::index::IndexSegment;
 use coffre::model::entry::{Entry, EntryKind, Metadata};
 use coffre::model::id::SegmentId;
 use coffre::model::key::ObjectKey;
@@ -48,7 +47,7 @@ async fn grow(bench: &Bench, last: &Snapshot, runs: u64) {
         let object = session.seal_snapshot(&snapshot);
         bench.store().put(&ObjectKey::snapshot(id), object.into()).await.expect("put");
         let segment = SegmentId(blake3::hash(&i.to_le_bytes()).as_bytes()[..16].try_into().expect("16 bytes"));
-        let object = session.seal_segment(segment, &IndexSegment::default());
+        let object = session.seal_segment(segment, &[]);
         bench.store().put(&ObjectKey::segment(segment), object.into()).await.expect("put");
     }
 }

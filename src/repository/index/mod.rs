@@ -168,7 +168,7 @@ impl Index {
         // One segment at a time becomes a table, so that memory does not grow with their number.
         while let Some((id, opened)) = fetches.try_next().await? {
             match opened {
-                Some(Ok(segment)) => self.add_segment(id, &segment.packs)?,
+                Some(Ok(segment)) => self.add_segment(id, segment.packs())?,
                 Some(Err(source)) => self.note_damaged(id, source, monitor),
                 None => lost.push(id),
             }

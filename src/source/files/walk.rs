@@ -5,7 +5,6 @@
 //! arrives is read by the consumer itself; so the walk never stands still, whatever the threads are busy with.
 
 use std::collections::VecDeque;
-use std::io;
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
