@@ -9,6 +9,7 @@ use crate::cli::exit::usage;
 use crate::cli::failure::Fallible;
 use crate::cli::progress::ConsoleMonitor;
 use crate::model::path::EntryPath;
+use crate::model::series::Series;
 use crate::model::snapshot::{Snapshot, SnapshotId};
 use crate::model::time::{Clock, Timestamp};
 use crate::progress::{Monitor, Problem, Problems, chain};
@@ -77,8 +78,8 @@ pub async fn find(
 
 /// Says which snapshot `latest` is and what else there is, if others than its host and job have any.
 fn about_others(chosen: &Snapshot, seen: &[Snapshot]) -> Option<String> {
-    let series = |it: &Snapshot| (it.host.clone(), it.job.clone());
-    let mut others: BTreeMap<(String, String), Timestamp> = BTreeMap::new();
+    let series = |it: &Snapshot| Series::of(it).of_any_sources();
+    let mut others: BTreeMap<Series, Timestamp> = BTreeMap::new();
     for other in seen.iter().filter(|other| series(other) != series(chosen)) {
         let newest = others.entry(series(other)).or_insert(other.started);
         *newest = (*newest).max(other.started);
@@ -96,7 +97,7 @@ fn about_others(chosen: &Snapshot, seen: &[Snapshot]) -> Option<String> {
     others.sort_by_key(|(_, newest)| std::cmp::Reverse(*newest));
     let named = others.iter().take(OTHERS_NAMED);
     let mut told: Vec<String> =
-        named.map(|((host, job), newest)| format!("{}, {}", name(host, job), newest.local_minute())).collect();
+        named.map(|(it, newest)| format!("{}, {}", name(&it.host, &it.job), newest.local_minute())).collect();
     if count > OTHERS_NAMED {
         told.push(format!("and {} more", count - OTHERS_NAMED));
     }

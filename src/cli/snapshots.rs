@@ -13,6 +13,7 @@ use crate::cli::settings::Settings;
 use crate::cli::table::{self, Column};
 use crate::model::outcome::Ended;
 use crate::model::path::display_bytes;
+use crate::model::series::Series;
 use crate::model::snapshot::Snapshot;
 use crate::model::time::Clock;
 use crate::model::units::ByteSize;
@@ -41,7 +42,7 @@ pub struct Args {
     latest: Option<NonZeroUsize>,
     /// What makes a group: of host, job, sources and tags [default for --latest: host,job,sources]
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_enum)]
-    group_by: Vec<GroupBy>,
+    group_by: Vec<GroupField>,
     /// Show fewer columns
     #[arg(long, short)]
     compact: bool,
@@ -49,7 +50,7 @@ pub struct Args {
 
 /// What snapshots of a group have in common.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub(super) enum GroupBy {
+enum GroupField {
     /// The host
     Host,
     /// The job
@@ -72,7 +73,10 @@ pub async fn run(global: &Settings, args: Args) -> Fallible<Exit> {
     let (mut shown, damaged) = select::named_or_all(&repository, &args.snapshots, &filter, &monitor).await?;
     monitor.finish();
     if let Some(count) = args.latest {
-        shown = newest_of_each(shown, &args.group_by, count);
+        shown = match args.group_by.is_empty() {
+            true => newest_of_each(shown, Series::of, count),
+            false => newest_of_each(shown, |it| group(it, &args.group_by), count),
+        };
     }
     match (global.json, args.group_by.is_empty()) {
         (true, _) => shown.iter().for_each(|snapshot| output::json(&event(snapshot))),
@@ -82,16 +86,13 @@ pub async fn run(global: &Settings, args: Args) -> Fallible<Exit> {
     Ok(damaged.outcome().into())
 }
 
-impl GroupBy {
-    /// What makes a series of snapshots that follow each other.
-    const DEFAULT: [GroupBy; 3] = [GroupBy::Host, GroupBy::Job, GroupBy::Sources];
-
+impl GroupField {
     fn of(self, snapshot: &Snapshot) -> (&'static str, String) {
         match self {
-            GroupBy::Host => ("host", snapshot.host.clone()),
-            GroupBy::Job => ("job", snapshot.job.clone()),
-            GroupBy::Sources => ("sources", sources(snapshot)),
-            GroupBy::Tags => {
+            GroupField::Host => ("host", snapshot.host.clone()),
+            GroupField::Job => ("job", snapshot.job.clone()),
+            GroupField::Sources => ("sources", sources(snapshot)),
+            GroupField::Tags => {
                 let mut tags = snapshot.tags.clone();
                 tags.sort();
                 ("tags", tags.join(", "))
@@ -100,17 +101,20 @@ impl GroupBy {
     }
 }
 
-fn group(snapshot: &Snapshot, by: &[GroupBy]) -> Vec<(&'static str, String)> {
+fn group(snapshot: &Snapshot, by: &[GroupField]) -> Vec<(&'static str, String)> {
     by.iter().map(|by| by.of(snapshot)).collect()
 }
 
-/// Keeps the last `count` of each group, or of each series of snapshots that follow each other; the order stays.
-pub(super) fn newest_of_each(snapshots: Vec<Snapshot>, by: &[GroupBy], count: NonZeroUsize) -> Vec<Snapshot> {
-    let by = if by.is_empty() { &GroupBy::DEFAULT[..] } else { by };
-    let mut seen: BTreeMap<Vec<(&str, String)>, usize> = BTreeMap::new();
+/// Keeps the last `count` of each group, which is named by what its snapshots have in common; the order stays.
+pub(super) fn newest_of_each<G: Ord>(
+    snapshots: Vec<Snapshot>,
+    group: impl Fn(&Snapshot) -> G,
+    count: NonZeroUsize,
+) -> Vec<Snapshot> {
+    let mut seen: BTreeMap<G, usize> = BTreeMap::new();
     let mut kept: Vec<Snapshot> = Vec::new();
     for snapshot in snapshots.into_iter().rev() {
-        let of_group = seen.entry(group(&snapshot, by)).or_default();
+        let of_group = seen.entry(group(&snapshot)).or_default();
         *of_group += 1;
         if *of_group <= count.get() {
             kept.push(snapshot);
@@ -120,7 +124,7 @@ pub(super) fn newest_of_each(snapshots: Vec<Snapshot>, by: &[GroupBy], count: No
     kept
 }
 
-fn print_groups(snapshots: &[Snapshot], by: &[GroupBy], is_compact: bool) {
+fn print_groups(snapshots: &[Snapshot], by: &[GroupField], is_compact: bool) {
     let mut groups: BTreeMap<Vec<(&str, String)>, Vec<Snapshot>> = BTreeMap::new();
     for snapshot in snapshots {
         groups.entry(group(snapshot, by)).or_default().push(snapshot.clone());

@@ -14,6 +14,7 @@ use crate::cli::snapshots::newest_of_each;
 use crate::cli::table::{self, Column};
 use crate::model::key::ObjectKind;
 use crate::model::outcome::Ended;
+use crate::model::series::Series;
 use crate::model::units::ByteSize;
 use crate::ops::LookError;
 use crate::ops::stats::{KindStats, stats, sum};
@@ -74,7 +75,7 @@ async fn of_snapshots(
     let filter = args.filter.filter();
     let (mut chosen, damaged) = select::named_or_all(repository, &args.snapshots, &filter, monitor).await?;
     if let Some(count) = args.latest {
-        chosen = newest_of_each(chosen, &[], count);
+        chosen = newest_of_each(chosen, Series::of, count);
     }
     monitor.finish();
     let counts = sum(&chosen);

@@ -9,6 +9,7 @@ pub mod id;
 pub mod key;
 pub mod outcome;
 pub mod path;
+pub mod series;
 pub mod snapshot;
 pub mod time;
 pub mod units;

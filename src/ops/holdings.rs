@@ -9,6 +9,7 @@ use crate::engine::{Engine, Engines};
 use crate::model::entry::EntryKind;
 use crate::model::facts::StreamFacts;
 use crate::model::path::EntryPath;
+use crate::model::series::Series;
 use crate::model::snapshot::Snapshot;
 use crate::ops::LookError;
 use crate::repository::Repository;
@@ -45,7 +46,7 @@ pub async fn holdings(
     reader: &Arc<Reader>,
     engines: &Engines,
 ) -> Result<Vec<Holding>, LookError> {
-    let mut newest: BTreeMap<(String, String, Vec<Vec<u8>>), Snapshot> = BTreeMap::new();
+    let mut newest: BTreeMap<Series, Snapshot> = BTreeMap::new();
     let mut snapshots = repository.listed_snapshots(repository.snapshot_ids().await?);
     while let Some((_, snapshot)) = snapshots.next().await {
         // One that is damaged is `verify`'s business; an older one may be whole.
@@ -53,8 +54,9 @@ pub async fn holdings(
         if !snapshot.is_complete() {
             continue;
         }
-        let sources = if snapshot.job.is_empty() { snapshot.sources.clone() } else { Vec::new() };
-        let series = (snapshot.host.clone(), snapshot.job.clone(), sources);
+        let series = Series::of(&snapshot);
+        // A job's newest snapshot tells what it backs up, even if that was something else before.
+        let series = if series.job.is_empty() { series } else { series.of_any_sources() };
         if newest.get(&series).is_none_or(|known| known.started < snapshot.started) {
             newest.insert(series, snapshot);
         }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::blocking::blocking;
+use crate::model::series::Series;
 use crate::model::snapshot::{Snapshot, SnapshotId};
 use crate::model::time::Timestamp;
 use crate::ops::Cancel;
@@ -110,7 +111,7 @@ impl Attempt<'_> {
     /// Stores everything and commits the snapshot; without a lease it is a dry run.
     async fn store(&self, session: Arc<Session>, lease: Option<&HeldLease>) -> Result<BackupReport, BackupError> {
         let index = self.index(lease).await?;
-        let Before { roots, sources, parent, members, history, trees, mut suspicious } =
+        let Before { roots, series, parent, members, history, trees, mut suspicious } =
             self.look_back(&index, &session).await?;
         let parent_id = parent.snapshot();
         let (committer, mut done) = self.run_threads(session.clone(), &index, members, parent, roots).await?;
@@ -121,7 +122,7 @@ impl Attempt<'_> {
         let (mut snapshot, is_skipped) = (None, self.is_skipped(&done));
         if let Some(lease) = lease.filter(|_| !is_skipped) {
             self.check_that_nothing_vanished(&index, lease).await?;
-            let manifest = self.manifest(&committer, &session, parent_id, sources, &done);
+            let manifest = self.manifest(&committer, &session, parent_id, series, &done);
             self.monitor.phase("writing the snapshot");
             committer.commit(&manifest).await.map_err(BackupError::Commit)?;
             let known = Known { segments: index.segments(), packs: index.relied_packs() };
@@ -164,6 +165,7 @@ impl Attempt<'_> {
         monitor.phase("looking for the last snapshot");
         let roots = options.files.as_ref().map_or_else(Vec::new, |files| root_names(&files.roots));
         let sources = source_names(options, &roots);
+        let series = Series { host: options.host.clone(), job: options.job.clone(), sources };
         let snapshots = self.unless_cancelled(repository.snapshot_ids()).await??;
         let suspicious = self.judge_clocks(&snapshots);
         let found = Parent::find(repository, index, options, &roots, &snapshots, session.at().domain, monitor.clone());
@@ -173,10 +175,10 @@ impl Attempt<'_> {
         }
         let members = self.members(session).await?;
         let paths = members.iter().flat_map(|member| &member.streams).map(|stream| &stream.path);
-        let trees = TreeHistory::load(repository, options, &sources);
-        let known = History::load(repository, index, options, &sources, paths, snapshots, monitor);
+        let trees = TreeHistory::load(repository, &series);
+        let known = History::load(repository, index, options, &series, paths, snapshots, monitor);
         let history = self.unless_cancelled(known).await??;
-        Ok(Before { roots, sources, parent, members, history, trees, suspicious })
+        Ok(Before { roots, series, parent, members, history, trees, suspicious })
     }
 
     /// Reads and stores everything in threads, and waits until all of it is durable and indexed.
@@ -263,7 +265,7 @@ impl Attempt<'_> {
         committer: &Committer,
         session: &Session,
         parent: Option<SnapshotId>,
-        sources: Vec<Vec<u8>>,
+        series: Series,
         done: &Done,
     ) -> Snapshot {
         let options = self.options;
@@ -274,11 +276,11 @@ impl Attempt<'_> {
             domain: session.at().domain,
             started: dated,
             finished: options.clock.now(),
-            host: options.host.clone(),
+            host: series.host,
             user: options.user.clone(),
-            job: options.job.clone(),
+            job: series.job,
             tags: options.tags.clone(),
-            sources,
+            sources: series.sources,
             program: concat!("coffre ", env!("CARGO_PKG_VERSION")).to_owned(),
             parent,
             root: done.root,
@@ -292,8 +294,8 @@ impl Attempt<'_> {
 struct Before {
     /// The absolute paths of the roots, sorted.
     roots: Vec<Vec<u8>>,
-    /// What the snapshot says was asked for.
-    sources: Vec<Vec<u8>>,
+    /// What the snapshot has in common with earlier ones.
+    series: Series,
     parent: Parent,
     members: Vec<Member>,
     history: History,

@@ -9,12 +9,12 @@ use std::sync::Arc;
 use crate::model::entry::{Entry, EntryKind};
 use crate::model::facts::fact;
 use crate::model::path::EntryPath;
+use crate::model::series::Series;
 use crate::model::snapshot::{Snapshot, SnapshotId};
 use crate::ops::backup::error::BackupError;
 use crate::ops::backup::options::BackupOptions;
 use crate::ops::backup::parent::READER_SHARE;
 use crate::ops::backup::remembered::{COMPARED, Remembered, median};
-use crate::ops::backup::series::is_of_series;
 use crate::ops::backup::streams::StoredStream;
 use crate::progress::{Monitor, Problem};
 use crate::repository::Repository;
@@ -37,17 +37,17 @@ impl History {
         repository: &Arc<Repository>,
         index: &Arc<Index>,
         options: &BackupOptions,
-        sources: &[Vec<u8>],
+        series: &Series,
         paths: impl Iterator<Item = &EntryPath>,
         snapshots: Vec<SnapshotId>,
         monitor: &Arc<dyn Monitor>,
     ) -> Result<Self, BackupError> {
-        let mut sizes = Remembered::load(repository, options, sources, "sizes");
+        let mut sizes = Remembered::load(repository, series, "sizes");
         let paths: Vec<&EntryPath> = paths.collect();
         if !paths.is_empty() && !sizes.is_known && repository.keys().can_read() {
             let memory_bytes = options.memory_bytes / READER_SHARE;
             let reader = Arc::new(Reader::new(repository.clone(), index.clone(), memory_bytes, monitor.clone()));
-            sizes.by_name = from_snapshots(repository, &reader, options, sources, &paths, snapshots).await?;
+            sizes.by_name = from_snapshots(repository, &reader, series, &paths, snapshots).await?;
         }
         Ok(Self(sizes))
     }
@@ -96,12 +96,11 @@ impl History {
     }
 }
 
-/// Looks up the sizes in the last snapshots of the same host, job and sources.
+/// Looks up the sizes in the last snapshots of the series.
 async fn from_snapshots(
     repository: &Arc<Repository>,
     reader: &Arc<Reader>,
-    options: &BackupOptions,
-    sources: &[Vec<u8>],
+    series: &Series,
     paths: &[&EntryPath],
     snapshots: Vec<SnapshotId>,
 ) -> Result<BTreeMap<String, Vec<u64>>, BackupError> {
@@ -113,7 +112,7 @@ async fn from_snapshots(
     {
         // One that cannot be opened is no reason not to back up; verifying tells about it.
         let Ok(snapshot) = snapshot else { continue };
-        if !is_of_series(&snapshot, options, sources) {
+        if !series.has(&snapshot) {
             continue;
         }
         seen += 1;

@@ -1,4 +1,4 @@
-//! Figures of earlier runs of the same host, job and sources, in a local file: what a run is compared with.
+//! Figures of earlier runs of the same series, in a local file: what a run is compared with.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -6,8 +6,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::ops::backup::options::BackupOptions;
-use crate::ops::backup::series::cache_name;
+use crate::model::series::Series;
 use crate::repository::Repository;
 use crate::repository::cache::record;
 
@@ -24,9 +23,9 @@ pub(super) struct Remembered<T> {
 }
 
 impl<T: Serialize + DeserializeOwned> Remembered<T> {
-    /// Loads the file with this extension.
-    pub(super) fn load(repository: &Repository, options: &BackupOptions, sources: &[Vec<u8>], extension: &str) -> Self {
-        let file = repository.cache().trees().join(cache_name(options, sources)).with_extension(extension);
+    /// Loads the file of this series and extension.
+    pub(super) fn load(repository: &Repository, series: &Series, extension: &str) -> Self {
+        let file = repository.cache().trees().join(series.file_name()).with_extension(extension);
         let known = record::read(&file).and_then(|text| serde_json::from_slice(&text).ok());
         Self { file, is_known: known.is_some(), by_name: known.unwrap_or_default() }
     }

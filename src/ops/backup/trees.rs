@@ -5,10 +5,10 @@
 
 use crate::model::entry::{Entry, EntryKind};
 use crate::model::path::{compare_paths, display_bytes};
+use crate::model::series::Series;
 use crate::model::units::ByteSize;
-use crate::ops::backup::options::BackupOptions;
+use crate::ops::backup::kinship::is_within;
 use crate::ops::backup::remembered::{Remembered, median};
-use crate::ops::backup::series::is_within;
 use crate::progress::Problem;
 use crate::repository::Repository;
 use crate::repository::tree::LeafBuilder;
@@ -94,9 +94,9 @@ impl HeldTree {
 pub(super) struct TreeHistory(Remembered<(u64, u64)>);
 
 impl TreeHistory {
-    /// Loads what is known of earlier runs of the same host, job and sources.
-    pub(super) fn load(repository: &Repository, options: &BackupOptions, sources: &[Vec<u8>]) -> Self {
-        Self(Remembered::load(repository, options, sources, "held"))
+    /// Loads what is known of earlier runs of the same series.
+    pub(super) fn load(repository: &Repository, series: &Series) -> Self {
+        Self(Remembered::load(repository, series, "held"))
     }
 
     /// Compares what the roots hold with what they used to hold, by the median of earlier runs or, where none is known, by

@@ -1,8 +1,9 @@
-//! Series: which snapshots are earlier ones of the same backup, and under which names its local files are kept.
+//! Kinship: in which snapshots a run looks for its parent, and under which name it keeps its tree for the next one.
 //!
-//! Streams are compared with earlier ones of exactly the same sources. Files are looked for more widely, because a parent only
-//! says what need not be read: a database that joins a job, or a path more, must not cost a night of reading.
+//! Figures are compared with those of exactly the same [`Series`]. A parent is looked for more widely, because it only says
+//! what need not be read: a database that joins a job, or a path more, must not cost a night of reading.
 
+use crate::model::series::Series;
 use crate::model::snapshot::Snapshot;
 use crate::ops::backup::options::{BackupOptions, GroupBy};
 
@@ -13,11 +14,6 @@ pub(super) enum Kinship {
     Same,
     /// Some paths are the same, or inside others.
     Overlapping,
-}
-
-/// Tells whether a snapshot is an earlier one of the same backup: of the same host, job and sources.
-pub(super) fn is_of_series(snapshot: &Snapshot, options: &BackupOptions, sources: &[Vec<u8>]) -> bool {
-    snapshot.host == options.host && snapshot.job == options.job && snapshot.sources == sources
 }
 
 /// Tells whether the files of a snapshot can be a parent of a run over `roots`, which are absolute and sorted.
@@ -43,11 +39,6 @@ pub(super) fn is_within(path: &[u8], root: &[u8]) -> bool {
     root.is_empty() || path.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
 }
 
-/// Names the local files about the streams and roots of a run: the same host, job and sources find the same.
-pub(super) fn cache_name(options: &BackupOptions, sources: &[Vec<u8>]) -> String {
-    hash(&[options.host.as_bytes(), options.job.as_bytes()], sources)
-}
-
 /// Names the file of the last tree of a run over `roots`: what a parent must have in common finds the same.
 pub(super) fn tree_name(options: &BackupOptions, roots: &[Vec<u8>]) -> String {
     let GroupBy { host, job, paths } = options.group_by;
@@ -55,16 +46,9 @@ pub(super) fn tree_name(options: &BackupOptions, roots: &[Vec<u8>]) -> String {
     let field =
         |matters: bool, text: &'static str, value: &str| if matters { value.to_owned() } else { text.to_owned() };
     let (host, job) = (field(host, "\0", &options.host), field(job, "\0", &options.job));
-    hash(&[host.as_bytes(), job.as_bytes(), b"tree"], if paths { roots } else { &[] })
-}
-
-fn hash(fields: &[&[u8]], sources: &[Vec<u8>]) -> String {
-    let mut hasher = blake3::Hasher::new();
-    for field in fields.iter().copied().chain(sources.iter().map(Vec::as_slice)) {
-        hasher.update(&(field.len() as u64).to_le_bytes());
-        hasher.update(field);
-    }
-    hasher.finalize().to_hex()[..32].to_owned()
+    let roots = if paths { roots } else { &[] };
+    let sources = std::iter::once(b"tree".to_vec()).chain(roots.iter().cloned()).collect();
+    Series { host, job, sources }.file_name()
 }
 
 #[cfg(test)]
