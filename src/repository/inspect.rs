@@ -6,6 +6,7 @@ use crate::format::config::Config;
 use crate::format::keyring::{Keyring, SlotRecord};
 use crate::model::key::{ObjectKey, ObjectKind};
 use crate::repository::Repository;
+use crate::repository::index::anew::Sum;
 use crate::repository::index::open_segment;
 use crate::repository::objects::Listed;
 use crate::store::{StoreError, StoreErrorKind};
@@ -24,6 +25,8 @@ pub struct Census {
 pub enum Inspected {
     /// It is what was written.
     Whole,
+    /// It is an index segment that is what was written; its sum.
+    Segment(Sum),
     /// It is not there.
     Missing,
     /// It came wrong twice: what is wrong with it.
@@ -65,26 +68,30 @@ impl Repository {
     /// # Errors
     /// When it is out of reach, which says nothing about it.
     pub async fn inspect_slot(&self, slot: &SlotRecord) -> Result<Inspected, StoreError> {
-        let compare =
-            |bytes: &Bytes| if slot.is(bytes) { Ok(()) } else { Err("it is not what was written".to_owned()) };
+        let compare = |bytes: &Bytes| {
+            if slot.is(bytes) { Ok(Inspected::Whole) } else { Err("it is not what was written".to_owned()) }
+        };
         inspected(self.objects().get(&ObjectKey::slot(slot.id), compare).await)
     }
 
-    fn open_by_itself(&self, key: &ObjectKey, bytes: &[u8]) -> Result<(), String> {
+    fn open_by_itself(&self, key: &ObjectKey, bytes: &[u8]) -> Result<Inspected, String> {
         let verifying_key = self.keys().verifying_key();
+        let whole = |()| Inspected::Whole;
         let opened = match (key.kind(), key.segment_id()) {
-            (Some(ObjectKind::Config), _) => Config::decode(bytes, self.id(), &verifying_key).map(drop),
-            (Some(ObjectKind::Keyring), _) => Keyring::decode(bytes, self.id(), &verifying_key).map(drop),
-            (_, Some(id)) => open_segment(self, id, bytes).map(drop),
-            (_, None) => Ok(()),
+            (Some(ObjectKind::Config), _) => Config::decode(bytes, self.id(), &verifying_key).map(drop).map(whole),
+            (Some(ObjectKind::Keyring), _) => Keyring::decode(bytes, self.id(), &verifying_key).map(drop).map(whole),
+            (_, Some(id)) => {
+                open_segment(self, id, bytes).map(|segment| Inspected::Segment(Sum::of_segment(&segment.packs)))
+            }
+            (_, None) => Ok(Inspected::Whole),
         };
         opened.map_err(|error| error.to_string())
     }
 }
 
-fn inspected(answer: Result<Result<(), String>, StoreError>) -> Result<Inspected, StoreError> {
+fn inspected(answer: Result<Result<Inspected, String>, StoreError>) -> Result<Inspected, StoreError> {
     match answer {
-        Ok(Ok(())) => Ok(Inspected::Whole),
+        Ok(Ok(inspected)) => Ok(inspected),
         Ok(Err(problem)) => Ok(Inspected::Damaged(problem)),
         Err(error) if error.kind == StoreErrorKind::NotFound => Ok(Inspected::Missing),
         Err(error) if error.kind.is_damage() => Ok(Inspected::Unreadable(error.message)),

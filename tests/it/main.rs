@@ -1,5 +1,6 @@
 //! The integration tests, one binary.
 
+mod anew;
 mod backup_cli;
 mod backup_run;
 mod bad_sectors;

@@ -101,6 +101,7 @@ impl Advice for ReadError {
     fn hint(&self) -> Option<String> {
         match self {
             ReadError::Fetch { source, .. } => source.hint(),
+            ReadError::Index(source) => source.hint(),
             ReadError::Unknown { .. }
             | ReadError::OtherLength { .. }
             | ReadError::NoPack { .. }

@@ -83,12 +83,13 @@ impl Window {
                 }
                 Some(Ok(chunk)) => {
                     let pieces = adding.places.take(chunk.length);
-                    match reader.locate(&chunk) {
+                    match cancel.or(reader.locate(&chunk)).await.ok_or(RestoreError::Cancelled)? {
                         Ok(location) => {
                             self.wanted.push(Wanted { chunk, location, by: Placement { file, pieces } });
                             adding.job.left.fetch_add(1, Ordering::AcqRel);
                             continue;
                         }
+                        Err(error) if !error.is_damage() => return Err(RestoreError::Read(error)),
                         Err(error) => (pieces, Why::of(&error)),
                     }
                 }

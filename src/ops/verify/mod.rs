@@ -184,8 +184,10 @@ pub async fn verify(
     monitor.phase("checking objects");
     let mut foreign = Foreign::default();
     slots::check(&repository, &mut report, &mut damage, &mut foreign).await?;
-    objects::check(&repository, &mut report, &mut damage, &mut foreign).await?;
+    let sums = objects::check(&repository, &mut report, &mut damage, &mut foreign).await?;
     let mut index = Index::load(&repository, &*monitor).await?;
+    // All segments were just opened, so what the cache made of them need not be taken on trust.
+    index.compare(&repository, &sums, &*monitor).await?;
     let mut listed = index.check_packs(&repository, usize::MAX, &*monitor).await?;
     if let Some(refused) = listed.refused.take() {
         return Err(refused.into());

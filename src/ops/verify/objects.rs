@@ -1,27 +1,31 @@
 //! The first step: every object is listed, every small one opened, every pack compared with what the index says.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use futures::stream::{self, StreamExt};
 
+use crate::model::id::SegmentId;
 use crate::model::key::{ObjectKey, ObjectKind};
 use crate::ops::verify::foreign::Foreign;
 use crate::ops::verify::{Damage, VerifyError, VerifyReport};
 use crate::repository::Repository;
 use crate::repository::index::Index;
+use crate::repository::index::anew::Sum;
 use crate::repository::inspect::Inspected;
 use crate::repository::objects::ListedPacks;
 
 /// Objects fetched at the same time.
 const FETCHES: usize = 8;
 
-/// Lists configurations, keyrings and index segments and opens each of them.
+/// Lists configurations, keyrings and index segments and opens each of them. Returns the sums of the segments.
 pub(super) async fn check(
     repository: &Arc<Repository>,
     report: &mut VerifyReport,
     damage: &mut Damage,
     foreign: &mut Foreign,
-) -> Result<(), VerifyError> {
+) -> Result<HashMap<SegmentId, Sum>, VerifyError> {
+    let mut sums = HashMap::new();
     for kind in [ObjectKind::Config, ObjectKind::Keyring, ObjectKind::Index] {
         let listed = repository.names(kind).await?;
         foreign.add_all(&listed.foreign);
@@ -33,13 +37,16 @@ pub(super) async fn check(
             .buffered(FETCHES);
         while let Some((key, inspected)) = answers.next().await {
             match inspected? {
-                Inspected::Whole if kind == ObjectKind::Index => report.segments += 1,
+                Inspected::Segment(sum) => {
+                    report.segments += 1;
+                    sums.extend(key.segment_id().map(|id| (id, sum)));
+                }
                 Inspected::Whole | Inspected::Missing => {}
                 Inspected::Damaged(problem) | Inspected::Unreadable(problem) => drop(damage.add(&key, problem)),
             }
         }
     }
-    Ok(())
+    Ok(sums)
 }
 
 /// Compares the packs that the store lists with those that the index knows.

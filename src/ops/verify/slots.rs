@@ -24,7 +24,7 @@ pub(super) async fn check(
     for slot in repository.keys().slots() {
         surplus.remove(&slot.id);
         let problem = match repository.inspect_slot(slot).await? {
-            Inspected::Whole => continue,
+            Inspected::Whole | Inspected::Segment(_) => continue,
             Inspected::Damaged(_) => "is not what was written",
             Inspected::Unreadable(_) => "cannot be read",
             Inspected::Missing => "is missing",

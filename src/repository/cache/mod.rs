@@ -92,6 +92,11 @@ impl Cache {
         &self.scratch
     }
 
+    /// Returns the directory of all of it.
+    pub(super) fn root(&self) -> &Path {
+        &self.root
+    }
+
     /// Returns the directory of last trees. Files in it may be impossible to make.
     pub fn trees(&self) -> PathBuf {
         self.root.join("trees")

@@ -2,14 +2,17 @@
 //!
 //! Segments are fetched once, turned into sorted tables in the cache and searched there through memory maps, so lookups
 //! need a fixed amount of memory however many chunks there are. Small tables are merged as an LSM tree does.
-//! [`presence`] decides which packs may be relied on, `shelf` where tables lie.
+//! [`presence`] decides which packs may be relied on, [`anew`] whether a table is what its segments say, `shelf` where tables
+//! lie.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, RwLock};
 
 use bytes::Bytes;
-use futures::stream::{self, StreamExt, TryStreamExt};
+use futures::stream::{self, Stream, StreamExt, TryStreamExt};
+use tokio::sync::OnceCell;
 
 use crate::crypto::random;
 use crate::crypto::seal::Purpose;
@@ -28,6 +31,7 @@ use crate::repository::index::table::{Location, PackInfo, Table, merge_tables, w
 use crate::repository::objects::Stored;
 use crate::store::{StoreError, StoreErrorKind};
 
+pub mod anew;
 pub mod presence;
 mod shelf;
 pub mod table;
@@ -91,6 +95,12 @@ pub struct Index {
     lacking: BTreeSet<SegmentId>,
     /// Segments that could not be read; reading goes on without them, deleting must not.
     damaged: Vec<(ObjectKey, FormatError)>,
+    /// Segments that tables of the cache covered, when it was opened.
+    from_cache: BTreeSet<SegmentId>,
+    /// Whether comparing what came from the cache with the store made anything anew, once that was done.
+    made_anew: OnceCell<bool>,
+    /// Whether tables are not to be merged now.
+    kept_apart: AtomicBool,
 }
 
 impl Index {
@@ -112,6 +122,9 @@ impl Index {
             reliance: Reliance::default(),
             lacking: BTreeSet::new(),
             damaged: Vec::new(),
+            from_cache: BTreeSet::new(),
+            made_anew: OnceCell::new(),
+            kept_apart: AtomicBool::new(false),
         };
         let mut lost = Vec::new();
         for listing in 0..LISTINGS {
@@ -119,6 +132,7 @@ impl Index {
             index.lacking = lacking;
             if listing == 0 {
                 index.tables = RwLock::new(index.shelf.tables(&wanted));
+                index.from_cache = index.segments();
             }
             lost = index.fetch(repository, wanted, monitor).await?;
             if lost.is_empty() {
@@ -149,21 +163,8 @@ impl Index {
     ) -> Result<Vec<SegmentId>, IndexError> {
         let known = self.segments();
         let is_damaged = |id: &SegmentId| self.damaged.iter().any(|(key, _)| *key == ObjectKey::segment(*id));
-        let missing: Vec<SegmentId> = wanted.into_iter().filter(|id| !known.contains(id) && !is_damaged(id)).collect();
-        let mut fetches = stream::iter(missing)
-            .map(|id| async move {
-                let open = |bytes: &Bytes| open_segment(repository, id, bytes);
-                match repository.objects().segment(id, open).await {
-                    Ok(opened) => Ok((id, Some(opened))),
-                    Err(error) if error.kind == StoreErrorKind::NotFound => Ok((id, None)),
-                    Err(error) if error.kind.is_damage() => {
-                        let damaged = FormatError::Invalid { what: "an index segment", why: error.clause() };
-                        Ok((id, Some(Err(damaged))))
-                    }
-                    Err(error) => Err(error),
-                }
-            })
-            .buffer_unordered(FETCHES);
+        let missing = wanted.into_iter().filter(|id| !known.contains(id) && !is_damaged(id)).collect();
+        let mut fetches = opened_segments(repository, missing);
         let mut lost = Vec::new();
         // One segment at a time becomes a table, so that memory does not grow with their number.
         while let Some((id, opened)) = fetches.try_next().await? {
@@ -295,7 +296,7 @@ impl Index {
         let table = self.shelf.put(id, |file| write_table(file, &[id], packs))?;
         let mut tables = self.tables.write().expect("no panic while held");
         tables.push(table);
-        merge_small(&self.shelf, &mut tables)
+        if self.kept_apart.load(Ordering::Relaxed) { Ok(()) } else { merge_small(&self.shelf, &mut tables) }
     }
 
     fn find_where(&self, key: &ChunkKey, accept: impl Fn(&Location) -> bool) -> Option<Location> {
@@ -307,6 +308,31 @@ impl Index {
             None => None,
         })
     }
+}
+
+/// A segment that was asked for: opened, damaged, or `None` where it is not there.
+type Opened = Option<Result<IndexSegment, FormatError>>;
+
+/// Fetches and opens segments, several at a time.
+fn opened_segments(
+    repository: &Repository,
+    wanted: Vec<SegmentId>,
+) -> impl Stream<Item = Result<(SegmentId, Opened), StoreError>> + Unpin {
+    let fetches = stream::iter(wanted)
+        .map(move |id| async move {
+            let open = |bytes: &Bytes| open_segment(repository, id, bytes);
+            match repository.objects().segment(id, open).await {
+                Ok(opened) => Ok((id, Some(opened))),
+                Err(error) if error.kind == StoreErrorKind::NotFound => Ok((id, None)),
+                Err(error) if error.kind.is_damage() => {
+                    let damaged = FormatError::Invalid { what: "an index segment", why: error.clause() };
+                    Ok((id, Some(Err(damaged))))
+                }
+                Err(error) => Err(error),
+            }
+        })
+        .buffer_unordered(FETCHES);
+    Box::pin(fetches)
 }
 
 /// Merges the smallest tables while there are too many, so that a lookup asks few and each chunk is merged O(log n) times.

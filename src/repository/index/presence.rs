@@ -73,7 +73,8 @@ pub struct LostPacks {
 
 impl Index {
     /// Compares the index with the packs that the store lists, and with those that are to be deleted: chunks in packs that
-    /// are gone, have another length, or are doomed count as not stored.
+    /// are gone, have another length, or are doomed count as not stored. Before that is believed of any, the index is made
+    /// anew.
     ///
     /// Returns the listing, with what it lacked and is there all the same; at most `ask_for` packs are asked for singly. Of
     /// which that is refused, nothing is relied on either.
@@ -88,16 +89,30 @@ impl Index {
     ) -> Result<ListedPacks, IndexError> {
         let doomed = doomed_packs(repository, monitor).await?;
         let mut listed = repository.objects().packs().await?;
+        let mut unstored = self.unstored(repository, &mut listed, ask_for).await?;
+        if !unstored.is_empty() && listed.refused.is_none() && self.make_anew(repository, monitor).await? {
+            unstored = self.unstored(repository, &mut listed, ask_for).await?;
+        }
+        self.unreliable = ids(&unstored).chain(doomed).collect();
+        self.distrust_lacking();
+        self.listed_packs = listed.sizes.len();
+        Ok(listed)
+    }
+
+    /// Returns the packs that are not `listed` as the index knows them, and completes the listing by asking for single ones.
+    async fn unstored(
+        &self,
+        repository: &Repository,
+        listed: &mut ListedPacks,
+        ask_for: usize,
+    ) -> Result<Vec<(PackId, u32)>, StoreError> {
         let known = self.pack_sizes();
         let mut unlisted: Vec<PackId> = ids(&known).filter(|pack| !listed.sizes.contains_key(pack)).collect();
         unlisted.truncate(ask_for);
         let asked = Asked::of(repository, unlisted).await?;
         listed.sizes.extend(asked.sizes);
         listed.refused = asked.refused.into_values().next();
-        self.unreliable = ids(&not_stored(known, &listed.sizes)).chain(doomed).collect();
-        self.distrust_lacking();
-        self.listed_packs = listed.sizes.len();
-        Ok(listed)
+        Ok(not_stored(known, &listed.sizes))
     }
 
     /// Counts as not stored what a table may know only from a segment that some required replica lacks.

@@ -218,7 +218,7 @@ impl ContentStream {
             return None;
         }
         match self.walk.next().await? {
-            Ok(chunk) => match self.reader.locate(&chunk) {
+            Ok(chunk) => match self.reader.locate(&chunk).await {
                 Ok(location) => {
                     let cut = self.walk.take_cut();
                     self.cut += cut;

@@ -5,7 +5,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use bytes::Bytes;
 
@@ -33,6 +33,7 @@ pub(super) struct Lost {
     frames: Mutex<HashMap<FrameKey, ReadError>>,
     /// Packs of which it was told that one replica stood in for another.
     told: Mutex<HashSet<PackId>>,
+    forgotten: OnceLock<()>,
 }
 
 impl Lost {
@@ -50,6 +51,11 @@ impl Lost {
     /// Returns what is wrong with a frame, where that is known.
     pub(super) fn frame(&self, key: FrameKey) -> Option<ReadError> {
         self.frames.lock().expect("no panic while held").get(&key).cloned()
+    }
+
+    /// Forgets frames that came wrong because the index did not know their place; what is noted later stays.
+    pub(super) fn forget_frames(&self) {
+        self.forgotten.get_or_init(|| self.frames.lock().expect("no panic while held").clear());
     }
 
     /// Remembers that a frame came wrong twice.

@@ -143,11 +143,19 @@ impl Reader {
         usize::try_from(self.memory_bytes / RANGE_SHARE).unwrap_or(RANGES_MAX).clamp(2, RANGES_MAX)
     }
 
-    /// Tells where a chunk lies.
+    /// Tells where a chunk lies. Before it is said that the index does not know, the index is made anew.
     ///
     /// # Errors
-    /// [`ReadError::Unknown`], and [`ReadError::OtherLength`] when the index knows it with other lengths alone.
-    pub fn locate(&self, chunk: &ChunkRef) -> Result<Location, ReadError> {
+    /// [`ReadError::Unknown`], [`ReadError::OtherLength`] when the index knows it with other lengths alone, and
+    /// [`ReadError::Index`].
+    pub async fn locate(&self, chunk: &ChunkRef) -> Result<Location, ReadError> {
+        match self.locate_as_indexed(chunk) {
+            Err(_) if self.made_anew().await? => self.locate_as_indexed(chunk),
+            found => found,
+        }
+    }
+
+    fn locate_as_indexed(&self, chunk: &ChunkRef) -> Result<Location, ReadError> {
         let location = self.index.locate(&chunk.id).ok_or_else(|| ReadError::Unknown { id: chunk.id.short() })?;
         if location.length == chunk.length {
             return Ok(location);

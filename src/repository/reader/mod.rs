@@ -17,8 +17,8 @@ use crate::model::id::{ChunkId, DomainEpoch, PackId};
 use crate::model::outcome::{Ended, Outcome};
 use crate::progress::Monitor;
 use crate::repository::Repository;
-use crate::repository::index::Index;
 use crate::repository::index::table::{Location, PackInfo};
+use crate::repository::index::{Index, IndexError};
 use crate::repository::keys::SessionKeyError;
 use crate::store::StoreError;
 
@@ -95,6 +95,9 @@ pub enum ReadError {
         /// The chunk.
         id: String,
     },
+    /// The index does not know where something is, and could not be made anew to be sure of it.
+    #[error("the index cannot be made anew")]
+    Index(#[source] Arc<IndexError>),
     /// A frame could not be fetched.
     #[error("pack {pack} could not be fetched")]
     Fetch {
@@ -120,6 +123,7 @@ impl Ended for ReadError {
         match self {
             ReadError::Fetch { source, .. } => source.outcome(),
             ReadError::Key { source, .. } => source.outcome(),
+            ReadError::Index(source) => source.outcome(),
             ReadError::Unknown { .. }
             | ReadError::OtherLength { .. }
             | ReadError::NoPack { .. }
@@ -135,7 +139,10 @@ impl ReadError {
     /// Returns the pack concerned, if the error names one.
     pub fn pack(&self) -> Option<PackId> {
         match self {
-            ReadError::Unknown { .. } | ReadError::OtherLength { .. } | ReadError::Node { .. } => None,
+            ReadError::Index(_)
+            | ReadError::Unknown { .. }
+            | ReadError::OtherLength { .. }
+            | ReadError::Node { .. } => None,
             ReadError::NoPack { pack }
             | ReadError::Key { pack, .. }
             | ReadError::Damaged { pack, .. }
@@ -193,11 +200,28 @@ impl Reader {
         &self.index
     }
 
-    /// Returns the plaintext of a chunk, trying every pack that holds it.
+    /// Returns the plaintext of a chunk, trying every pack that holds it. Before none is believed to, the index is made anew.
     ///
     /// # Errors
     /// The [`ReadError`] of the last place tried; one that is not damage comes first, since it leaves the answer open.
     pub async fn chunk(self: &Arc<Self>, id: &ChunkId) -> Result<Vec<u8>, ReadError> {
+        match self.chunk_where_indexed(id).await {
+            Err(error) if error.is_damage() && self.made_anew().await? => self.chunk_where_indexed(id).await,
+            answer => answer,
+        }
+    }
+
+    /// Makes the index anew, unless this run has; tells whether there is reason to look again.
+    async fn made_anew(&self) -> Result<bool, ReadError> {
+        let made = self.index.make_anew(&self.repository, &*self.monitor).await;
+        let made = made.map_err(|error| ReadError::Index(Arc::new(error)))?;
+        if made {
+            self.lost.forget_frames();
+        }
+        Ok(made)
+    }
+
+    async fn chunk_where_indexed(self: &Arc<Self>, id: &ChunkId) -> Result<Vec<u8>, ReadError> {
         let mut last = ReadError::Unknown { id: id.short() };
         for location in self.index.locate_all(id) {
             let frame = self.frame(&location).await;
