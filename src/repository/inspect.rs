@@ -81,7 +81,7 @@ impl Repository {
             (Some(ObjectKind::Config), _) => Config::decode(bytes, self.id(), &verifying_key).map(drop).map(whole),
             (Some(ObjectKind::Keyring), _) => Keyring::decode(bytes, self.id(), &verifying_key).map(drop).map(whole),
             (_, Some(id)) => {
-                open_segment(self, id, bytes).map(|segment| Inspected::Segment(Sum::of_segment(&segment.packs)))
+                open_segment(self, id, bytes).map(|segment| Inspected::Segment(Sum::of_segment(segment.packs())))
             }
             (_, None) => Ok(Inspected::Whole),
         };

@@ -89,7 +89,7 @@ impl Wronged {
         for object in self.store.list(ObjectKind::Index.prefix()).await.expect("listed") {
             let id = object.key.segment_id().expect("ours");
             let bytes = self.store.get(&object.key).await.expect("there");
-            packs.extend(open_segment(&self.repository, id, &bytes).expect("whole").packs);
+            packs.extend(open_segment(&self.repository, id, &bytes).expect("whole").packs().to_vec());
             segments.push(id);
         }
         assert!(data(&mut packs).count() > 1 && data(&mut packs).all(|pack| pack.directory.frames.len() > 1));

@@ -142,7 +142,7 @@ impl Index {
             let mut segments = opened_segments(repository, wanted);
             while let Some((id, opened)) = segments.try_next().await? {
                 if let Some(Ok(segment)) = opened {
-                    let sum = blocking(move || Sum::of_segment(&segment.packs)).await;
+                    let sum = blocking(move || Sum::of_segment(segment.packs())).await;
                     sums.insert(id, sum);
                 }
             }
@@ -200,7 +200,7 @@ impl Index {
         while let Some((id, opened)) = segments.try_next().await? {
             // One that has gone since leaves this run with what it has.
             let Some(Ok(segment)) = opened else { return Ok(false) };
-            made.push(self.shelf.put(id, |file| write_table(file, &[id], &segment.packs))?);
+            made.push(self.shelf.put(id, |file| write_table(file, &[id], segment.packs()))?);
             merge_small(&self.shelf, &mut made)?;
         }
         let mut tables = self.tables.write().expect("no panic while held");
