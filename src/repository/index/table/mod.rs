@@ -1,0 +1,373 @@
+//! A sorted table of chunks in the local cache, searched through a memory map.
+//!
+//! A table is made once from index segments and never changed. It is the client's own file, not part of the repository
+//! format, and is not believed over it: a checksum is compared when it is opened, and a damaged one is made again.
+//!
+//! ```text
+//! header 96 | segment ids 16 each | session headers 1204 each | packs 72 each | frames 20 each
+//!           | filter 64 a block | chunk keys 16 each, ascending | places 12 each
+//! ```
+//!
+//! The filter is a blocked Bloom filter of about 1.3 bytes a chunk, whose hash functions are the key's own random bits.
+//! Keys are evenly spread, so interpolation finds one in a few steps however large the table.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Mutex};
+
+use memmap2::{Advice, Mmap};
+
+use crate::crypto::seal::COMMITMENT_LEN;
+use crate::crypto::session::{SESSION_HEADER_LEN, SessionHeader};
+use crate::format::pack::{Codec, PackKind};
+use crate::model::id::{ChunkKey, PackId, SegmentId};
+use crate::repository::index::table::layout::{
+    FRAME_LEN, KEY_LEN, Layout, PACK_LEN, PLACE_LEN, is_whole, not_a_table, u32_at,
+};
+pub use crate::repository::index::table::write::{TableWriter, merge_tables, write_table};
+
+mod layout;
+mod search;
+mod write;
+
+/// Rows read one after the other, of 28 bytes each, after which the pages of a large table are given back.
+const ROWS_BEFORE_RELEASE: usize = 1 << 20;
+/// Session headers kept decoded; there is one of 1204 bytes for each run.
+const HEADERS_KEPT: usize = 256;
+
+/// Where a chunk lies: a pack, a frame in it, a place in the frame's plaintext.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Location {
+    /// The pack.
+    pub pack: PackId,
+    /// What the pack holds.
+    pub kind: PackKind,
+    /// Number of the frame in its pack.
+    pub frame: u32,
+    /// Offset of the sealed frame in the pack.
+    pub frame_offset: u32,
+    /// Length of the sealed frame.
+    pub sealed_len: u32,
+    /// Length of the frame's plaintext.
+    pub plain_len: u32,
+    /// How the plaintext was encoded.
+    pub codec: Codec,
+    /// Offset of the chunk in the plaintext.
+    pub offset: u32,
+    /// Length of the chunk.
+    pub length: u32,
+}
+
+/// What opening frames of a pack needs to know besides their places.
+#[derive(Debug, Clone)]
+pub struct PackInfo {
+    /// The pack.
+    pub id: PackId,
+    /// What it holds.
+    pub kind: PackKind,
+    /// Length of the object.
+    pub size: u32,
+    /// Number of frames.
+    pub frames: u32,
+    /// The commitment to its key.
+    pub commitment: [u8; COMMITMENT_LEN],
+    /// The session that wrote it.
+    pub header: Arc<SessionHeader>,
+}
+
+/// A table, mapped into memory.
+pub struct Table {
+    /// `None` for one that has no name, and goes with this value.
+    path: Option<PathBuf>,
+    map: Mmap,
+    layout: Layout,
+    /// Decoded headers by their place, at most [`HEADERS_KEPT`].
+    sessions: Mutex<HashMap<usize, Arc<SessionHeader>>>,
+    segments: Vec<SegmentId>,
+    /// Pack ids with their rows, sorted, to find a pack by its id.
+    packs: Vec<(PackId, u32)>,
+    searches: AtomicUsize,
+}
+
+impl std::fmt::Debug for Table {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Table({} segments, {} packs, {} chunks)", self.segments.len(), self.layout.packs, self.layout.chunks)
+    }
+}
+
+/// One chunk on its way into a table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Row {
+    /// The chunk.
+    pub key: ChunkKey,
+    /// Number of its frame among all frames of the table.
+    pub frame: u32,
+    /// Offset in the frame's plaintext.
+    pub offset: u32,
+    /// Length.
+    pub length: u32,
+}
+
+impl Table {
+    /// Opens a table that lies under a name. One that is not as it was written gives an error of kind `InvalidData`.
+    ///
+    /// Reads the whole file once, for its checksum.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        let file = File::open(path)?;
+        if !is_whole(&file)? {
+            return Err(not_a_table());
+        }
+        Self::map(&file, Some(path.to_path_buf()))
+    }
+
+    /// Maps a table that this process has just written, or whose checksum was compared.
+    pub(crate) fn map(file: &File, path: Option<PathBuf>) -> io::Result<Self> {
+        // SAFETY: tables are written under a temporary name, renamed and never changed; only this user may write there.
+        let map = unsafe { Mmap::map(file)? };
+        let layout = Layout::decode(&map, map.len()).ok_or_else(not_a_table)?;
+        // Not fatal where the system cannot be advised.
+        let _ = map.advise(Advice::Random);
+        let segments = map[layout.segments_at()..layout.sessions_at()]
+            .chunks_exact(SegmentId::LEN)
+            .map(|id| SegmentId(id.try_into().expect("16 bytes")))
+            .collect();
+        let mut table = Self {
+            path,
+            map,
+            layout,
+            sessions: Mutex::default(),
+            segments,
+            packs: Vec::with_capacity(layout.packs),
+            searches: AtomicUsize::new(0),
+        };
+        for row in 0..layout.packs {
+            let record = table.pack_record(row);
+            if u32_at(record, 52) as usize >= layout.sessions || PackKind::from_byte(record[60]).is_none() {
+                return Err(not_a_table());
+            }
+            table.packs.push((PackId(record[..16].try_into().expect("16 bytes")), row as u32));
+        }
+        table.packs.sort_unstable();
+        Ok(table)
+    }
+
+    /// Returns where the table's file was when it was opened, if it had a name.
+    pub fn path(&self) -> Option<&Path> {
+        self.path.as_deref()
+    }
+
+    /// Returns the index segments that the table covers.
+    pub fn segments(&self) -> &[SegmentId] {
+        &self.segments
+    }
+
+    /// Returns the number of chunks.
+    pub fn chunk_count(&self) -> usize {
+        self.layout.chunks
+    }
+
+    /// Returns the packs.
+    pub fn packs(&self) -> impl Iterator<Item = PackInfo> + '_ {
+        (0..self.layout.packs).map(|row| self.pack_at(row))
+    }
+
+    /// Returns the id and the length of every pack.
+    pub fn pack_sizes(&self) -> impl Iterator<Item = (PackId, u32)> + '_ {
+        self.packs.iter().map(|&(id, row)| (id, u32_at(self.pack_record(row as usize), 48)))
+    }
+
+    /// Finds a pack by its id.
+    pub fn pack(&self, id: PackId) -> Option<PackInfo> {
+        let at = self.packs.binary_search_by_key(&id, |&(id, _)| id).ok()?;
+        Some(self.pack_at(self.packs[at].1 as usize))
+    }
+
+    /// Returns how many chunks the table places in each pack, in the order of [`Table::packs`]. Reads the whole table.
+    pub fn chunks_in_packs(&self) -> Vec<u32> {
+        let mut counts = vec![0; self.layout.packs];
+        let start = self.layout.frames_at();
+        for row in self.rows().filter(|row| (row.frame as usize) < self.layout.frames) {
+            let pack = u32_at(&self.map, start + row.frame as usize * FRAME_LEN) as usize;
+            if let Some(count) = counts.get_mut(pack) {
+                *count += 1;
+            }
+        }
+        counts
+    }
+
+    /// Returns the plaintext bytes of all frames, which is those of all chunks.
+    pub fn plain_bytes(&self) -> u64 {
+        let start = self.layout.frames_at();
+        let frames = self.map[start..start + self.layout.frames * FRAME_LEN].chunks_exact(FRAME_LEN);
+        frames.map(|frame| u64::from(u32_at(frame, 16) & 0x0fff_ffff)).sum()
+    }
+
+    /// Returns all rows in order of their keys.
+    pub fn rows(&self) -> impl Iterator<Item = Row> + '_ {
+        (0..self.layout.chunks).map(|i| {
+            if i % ROWS_BEFORE_RELEASE == 0 {
+                self.release();
+            }
+            self.row(i)
+        })
+    }
+
+    /// Tells where a row's chunk lies; `None` when the table is damaged.
+    pub fn location(&self, row: &Row) -> Option<Location> {
+        let at = self.layout.frames_at() + row.frame as usize * FRAME_LEN;
+        let frame = self.map.get(at..at + FRAME_LEN).filter(|_| (row.frame as usize) < self.layout.frames)?;
+        let pack = u32_at(frame, 0) as usize;
+        if pack >= self.layout.packs {
+            return None;
+        }
+        let record = self.pack_record(pack);
+        let coded = u32_at(frame, 16);
+        let plain_len = coded & 0x0fff_ffff;
+        if row.offset.checked_add(row.length)? > plain_len {
+            return None;
+        }
+        Some(Location {
+            pack: PackId(record[..16].try_into().expect("16 bytes")),
+            kind: PackKind::from_byte(record[60])?,
+            frame: u32_at(frame, 4),
+            frame_offset: u32_at(frame, 8),
+            sealed_len: u32_at(frame, 12),
+            plain_len,
+            codec: Codec::from_byte((coded >> 28) as u8)?,
+            offset: row.offset,
+            length: row.length,
+        })
+    }
+
+    fn key(&self, row: usize) -> &[u8; KEY_LEN] {
+        let at = self.layout.keys_at() + row * KEY_LEN;
+        self.map[at..at + KEY_LEN].try_into().expect("16 bytes")
+    }
+
+    fn row(&self, i: usize) -> Row {
+        let at = self.layout.places_at() + i * PLACE_LEN;
+        let place = &self.map[at..at + PLACE_LEN];
+        Row { key: ChunkKey(*self.key(i)), frame: u32_at(place, 0), offset: u32_at(place, 4), length: u32_at(place, 8) }
+    }
+
+    fn pack_record(&self, row: usize) -> &[u8] {
+        &self.map[self.layout.packs_at() + row * PACK_LEN..][..PACK_LEN]
+    }
+
+    fn session(&self, place: usize) -> Arc<SessionHeader> {
+        let mut kept = self.sessions.lock().expect("no panic while held");
+        if let Some(header) = kept.get(&place) {
+            return header.clone();
+        }
+        let bytes = &self.map[self.layout.sessions_at() + place * SESSION_HEADER_LEN..][..SESSION_HEADER_LEN];
+        let header = Arc::new(SessionHeader::from_bytes(bytes.try_into().expect("a header's length")));
+        if kept.len() >= HEADERS_KEPT {
+            kept.clear();
+        }
+        kept.insert(place, header.clone());
+        header
+    }
+
+    fn pack_at(&self, row: usize) -> PackInfo {
+        let record = self.pack_record(row);
+        PackInfo {
+            id: PackId(record[..16].try_into().expect("16 bytes")),
+            commitment: record[16..48].try_into().expect("32 bytes"),
+            size: u32_at(record, 48),
+            header: self.session(u32_at(record, 52) as usize),
+            frames: u32_at(record, 56),
+            kind: PackKind::from_byte(record[60]).expect("checked when opened"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::index::PackEntry;
+    use crate::format::pack::{FrameRecord, PackDirectory};
+    use crate::repository::index::table::layout::HEADER_LEN;
+
+    fn pack(id: u8, keys: &[u8]) -> PackEntry {
+        let chunks: Vec<_> = keys.iter().map(|key| (ChunkKey([*key; 16]), 10)).collect();
+        let plain_len = 10 * chunks.len() as u32;
+        PackEntry {
+            id: PackId([id; 16]),
+            kind: PackKind::Data,
+            size: 5000,
+            commitment: [id; 32],
+            header: Arc::new(SessionHeader::from_bytes(&[id; SESSION_HEADER_LEN])),
+            directory: PackDirectory {
+                frames: vec![FrameRecord { sealed_len: 100, plain_len, codec: Codec::Stored, chunks }],
+            },
+        }
+    }
+
+    #[test]
+    fn a_merged_table_has_every_place_of_a_chunk_that_was_stored_twice() {
+        let directory = tempfile::tempdir().expect("made");
+        let table = |name: &str, packs: &[PackEntry]| {
+            let path = directory.path().join(name);
+            let file = File::create(&path).expect("made");
+            write_table(&file, &[SegmentId([packs[0].id.0[0]; 16])], packs).expect("written");
+            Arc::new(Table::open(&path).expect("a table"))
+        };
+        let (one, two) = (table("one", &[pack(1, &[7, 8, 9])]), table("two", &[pack(2, &[8]), pack(3, &[9, 8])]));
+        let path = directory.path().join("merged");
+        merge_tables(&File::create(&path).expect("made"), &[one, two]).expect("merged");
+        let merged = Table::open(&path).expect("a table");
+
+        let places = |key: u8| {
+            let mut found: Vec<_> =
+                merged.find_all(&ChunkKey([key; 16])).iter().map(|at| (at.pack.0[0], at.offset)).collect();
+            found.sort_unstable();
+            found
+        };
+        assert_eq!(places(7), [(1, 0)]);
+        assert_eq!(places(8), [(1, 10), (2, 0), (3, 10)]);
+        assert_eq!(places(9), [(1, 20), (3, 0)]);
+        assert_eq!(places(6), []);
+        let counts: Vec<_> = merged.packs().zip(merged.chunks_in_packs()).map(|(pack, n)| (pack.id.0[0], n)).collect();
+        assert_eq!(counts, [(1, 3), (2, 1), (3, 2)]);
+    }
+
+    #[test]
+    fn a_table_with_any_byte_changed_is_none() {
+        let directory = tempfile::tempdir().expect("made");
+        let path = directory.path().join("one.table");
+        let file = File::create(&path).expect("made");
+        write_table(&file, &[SegmentId([1; 16])], &[pack(1, &[7, 8, 9]), pack(2, &[10])]).expect("written");
+        let whole = std::fs::read(&path).expect("there");
+        Table::open(&path).expect("a table");
+        for at in 0..whole.len() {
+            let mut changed = whole.clone();
+            changed[at] ^= 1 << (at % 8);
+            std::fs::write(&path, changed).expect("writable");
+            let error = Table::open(&path).expect_err("changed");
+            assert_eq!(error.kind(), io::ErrorKind::InvalidData, "byte {at} of {}", whole.len());
+        }
+        for len in [0, HEADER_LEN - 1, HEADER_LEN, whole.len() - 1, whole.len() + 1] {
+            let mut changed = whole.clone();
+            changed.resize(len, 0);
+            std::fs::write(&path, changed).expect("writable");
+            assert!(Table::open(&path).is_err(), "{len} bytes");
+        }
+    }
+
+    #[test]
+    fn each_session_is_kept_once_and_two_that_claim_one_id_stay_apart() {
+        let mut writer = TableWriter::default();
+        let header = |session: u8, rest: u8| {
+            let mut bytes = [rest; SESSION_HEADER_LEN];
+            bytes[..16].fill(session);
+            Arc::new(SessionHeader::from_bytes(&bytes))
+        };
+        let headers = [(1, 1), (2, 2), (1, 1), (1, 9), (2, 2), (1, 9)].map(|(session, rest)| header(session, rest));
+        let places: Vec<_> = headers.iter().map(|header| writer.session_place(header)).collect();
+        assert_eq!(places, [0, 1, 0, 2, 1, 2]);
+        assert_eq!(writer.sessions.len(), 3);
+    }
+}
