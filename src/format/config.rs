@@ -3,13 +3,13 @@
 use minicbor::Decoder;
 
 use crate::crypto::sign::{SIGNATURE_LEN, Signed, VerifyingKey};
-use crate::format::wire::{Cursor, encode, read_array, read_bytes, read_map};
+use crate::format::object::CONFIG;
+use crate::format::wire::{encode, read_array, read_bytes, read_map};
 use crate::format::{FORMAT_VERSION, FormatError};
 use crate::model::id::RepositoryId;
 use crate::model::time::Timestamp;
 
-const WHAT: &str = "a configuration";
-const MARK: &[u8; 8] = b"coffreC\x01";
+const WHAT: &str = CONFIG.0.what;
 
 /// The settings that are fixed at `init` or by an upgrade.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -105,7 +105,7 @@ impl Config {
             e.u8(7)?.u32(self.pack_target_bytes)?;
             Ok(())
         });
-        seal_signed(MARK, &sign(&payload), &payload)
+        CONFIG.join(&sign(&payload), &payload)
     }
 
     /// Decodes a configuration without checking its signature; enough to learn the repository's id and version.
@@ -113,7 +113,7 @@ impl Config {
     /// # Errors
     /// [`FormatError`] for anything that is not a configuration this program can understand.
     pub fn decode_unverified(bytes: &[u8]) -> Result<Self, FormatError> {
-        let (_, payload) = split_signed(WHAT, MARK, bytes)?;
+        let (_, payload) = CONFIG.split(bytes)?;
         let mut config = Config {
             repository: RepositoryId([0; 16]),
             counter: 0,
@@ -158,7 +158,7 @@ impl Config {
     /// # Errors
     /// As for [`Config::decode_unverified`], and when the signature is not valid.
     pub fn decode(bytes: &[u8], repository: RepositoryId, key: &VerifyingKey) -> Result<Self, FormatError> {
-        let (signature, payload) = split_signed(WHAT, MARK, bytes)?;
+        let (signature, payload) = CONFIG.split(bytes)?;
         key.verify(Signed::Config, repository, payload, signature).map_err(|e| FormatError::invalid(WHAT, e))?;
         let config = Self::decode_unverified(bytes)?;
         if config.repository != repository {
@@ -189,21 +189,4 @@ fn read_profile(d: &mut Decoder<'_>) -> Result<ChunkerProfile, minicbor::decode:
         return Err(minicbor::decode::Error::message("a chunker profile has five numbers"));
     }
     Ok(ChunkerProfile { algorithm: d.u32()?, min: d.u32()?, avg: d.u32()?, max: d.u32()?, normalization: d.u8()? })
-}
-
-/// Joins mark, signature and payload.
-pub(crate) fn seal_signed(mark: &[u8; 8], signature: &[u8; SIGNATURE_LEN], payload: &[u8]) -> Vec<u8> {
-    [mark.as_slice(), signature, payload].concat()
-}
-
-/// Splits what [`seal_signed`] joined.
-pub(crate) fn split_signed<'a>(
-    what: &'static str,
-    mark: &[u8; 8],
-    bytes: &'a [u8],
-) -> Result<(&'a [u8; SIGNATURE_LEN], &'a [u8]), FormatError> {
-    let mut cursor = Cursor::new(what, bytes);
-    cursor.mark(mark)?;
-    let signature = cursor.bytes(SIGNATURE_LEN)?.try_into().expect("as many as asked for");
-    Ok((signature, cursor.rest()))
 }

@@ -2,15 +2,13 @@
 
 use minicbor::Decoder;
 
-use crate::crypto::seal::Sealed;
 use crate::format::FormatError;
-use crate::format::lease::{join_domain_object, split_domain_object};
-use crate::format::wire::{encode, read_map};
-use crate::model::id::{DomainEpoch, PackId};
+use crate::format::object::DOOMED;
+use crate::format::wire::{encode_record, read_map};
+use crate::model::id::PackId;
 use crate::model::time::Timestamp;
 
-const WHAT: &str = "a list of doomed packs";
-const MARK: &[u8; 8] = b"coffreD\x01";
+const WHAT: &str = DOOMED.0.what;
 
 /// Packs that a clean-up run intends to delete. Its object is named after that run's session.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -24,10 +22,9 @@ pub struct Doomed {
 impl Doomed {
     /// Encodes the value that is sealed under the index key.
     pub fn encode(&self) -> Vec<u8> {
-        encode(|e| {
-            let packs: Vec<u8> = self.packs.iter().flat_map(|pack| pack.0).collect();
-            e.map(2)?.u8(0)?.i64(self.listed.seconds)?.u8(1)?.bytes(&packs)?;
-            Ok(())
+        let packs: Vec<u8> = self.packs.iter().flat_map(|pack| pack.0).collect();
+        encode_record(|r| {
+            r.field(0, |e| e.i64(self.listed.seconds)).field(1, |e| e.bytes(&packs));
         })
     }
 
@@ -55,19 +52,6 @@ impl Doomed {
     }
 }
 
-/// Puts the mark and the domain's key epoch before a sealed list.
-pub fn join_doomed_object(at: DomainEpoch, envelope: &Sealed) -> Vec<u8> {
-    join_domain_object(MARK, at, envelope)
-}
-
-/// Splits an object into the domain's key epoch and the sealed list.
-///
-/// # Errors
-/// [`FormatError`] when it is not a list of doomed packs.
-pub fn split_doomed_object(bytes: &[u8]) -> Result<(DomainEpoch, &[u8]), FormatError> {
-    split_domain_object(WHAT, MARK, bytes)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -76,9 +60,8 @@ mod tests {
     fn a_list_round_trips_and_a_cut_id_is_refused() {
         let doomed = Doomed { listed: Timestamp::from_seconds(7), packs: vec![PackId([1; 16]), PackId([2; 16])] };
         assert_eq!(Doomed::decode(&doomed.encode()), Ok(doomed));
-        let cut = encode(|e| {
-            e.map(1)?.u8(1)?.bytes(&[1; 17])?;
-            Ok(())
+        let cut = encode_record(|r| {
+            r.field(1, |e| e.bytes(&[1; 17]));
         });
         assert!(Doomed::decode(&cut).is_err());
     }

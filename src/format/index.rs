@@ -6,16 +6,15 @@
 
 use std::sync::Arc;
 
-use crate::crypto::seal::{COMMITMENT_LEN, Sealed};
+use crate::crypto::seal::COMMITMENT_LEN;
 use crate::crypto::session::{SESSION_HEADER_LEN, SessionHeader};
-use crate::format::lease::{join_domain_object, split_domain_object};
+use crate::format::object::INDEX;
 use crate::format::pack::{PackDirectory, PackKind};
 use crate::format::wire::Cursor;
 use crate::format::{FormatError, write_varint};
-use crate::model::id::{DomainEpoch, PackId};
+use crate::model::id::PackId;
 
-const WHAT: &str = "an index segment";
-const MARK: &[u8; 8] = b"coffreI\x01";
+const WHAT: &str = INDEX.0.what;
 
 /// One pack, as the index knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -120,17 +119,4 @@ impl IndexSegment {
         cursor.finish()?;
         Ok(Self { packs })
     }
-}
-
-/// Puts the mark and the domain's key epoch before a sealed segment.
-pub fn join_index_object(at: DomainEpoch, envelope: &Sealed) -> Vec<u8> {
-    join_domain_object(MARK, at, envelope)
-}
-
-/// Splits an index object into the domain's key epoch and the sealed segment.
-///
-/// # Errors
-/// [`FormatError`] when it is not an index object.
-pub fn split_index_object(bytes: &[u8]) -> Result<(DomainEpoch, &[u8]), FormatError> {
-    split_domain_object(WHAT, MARK, bytes)
 }

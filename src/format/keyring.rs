@@ -8,13 +8,12 @@ use crate::crypto::secret::Secret;
 use crate::crypto::session::{DomainPublicKey, DomainSecretKey};
 use crate::crypto::sign::{SIGNATURE_LEN, Signed, VerifyingKey};
 use crate::format::FormatError;
-use crate::format::config::{seal_signed, split_signed};
+use crate::format::object::KEYRING;
 use crate::format::slot::Role;
 use crate::format::wire::{encode, encode_secret, expect_array, read_array, read_bytes, read_map, read_secret};
 use crate::model::id::{DomainEpoch, DomainId, RepositoryId, SlotId};
 
-const WHAT: &str = "a keyring";
-const MARK: &[u8; 8] = b"coffreK\x01";
+const WHAT: &str = KEYRING.0.what;
 /// Bytes of an encoded dedup secret besides the domain's name.
 const ROOM: usize = 64;
 
@@ -151,7 +150,7 @@ impl Keyring {
             Ok(())
         });
         let signature: [u8; SIGNATURE_LEN] = reader.sign(Signed::Keyring, self.repository, &payload);
-        seal_signed(MARK, &signature, &payload)
+        KEYRING.join(&signature, &payload)
     }
 
     /// Decodes a keyring and checks its signature.
@@ -159,7 +158,7 @@ impl Keyring {
     /// # Errors
     /// [`FormatError`] when it is not one, is another repository's, or was not signed by the repository's reader.
     pub fn decode(bytes: &[u8], repository: RepositoryId, key: &VerifyingKey) -> Result<Self, FormatError> {
-        let (signature, payload) = split_signed(WHAT, MARK, bytes)?;
+        let (signature, payload) = KEYRING.split(bytes)?;
         key.verify(Signed::Keyring, repository, payload, signature).map_err(|e| FormatError::invalid(WHAT, e))?;
         let mut keyring = Keyring { repository, counter: 0, domains: Vec::new(), slots: Vec::new() };
         let mut stated = None;

@@ -2,14 +2,12 @@
 
 use minicbor::Decoder;
 
-use crate::crypto::seal::Sealed;
 use crate::format::FormatError;
-use crate::format::wire::{Cursor, encode, read_map};
-use crate::model::id::{DomainEpoch, DomainId};
+use crate::format::object::LEASE;
+use crate::format::wire::{encode_record, read_map};
 use crate::model::time::Timestamp;
 
-const WHAT: &str = "a lease";
-const MARK: &[u8; 8] = b"coffreL\x01";
+const WHAT: &str = LEASE.0.what;
 
 /// A running operation's claim to be alive.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -31,10 +29,10 @@ pub struct Lease {
 impl Lease {
     /// Encodes the value that is sealed under the index key.
     pub fn encode(&self) -> Vec<u8> {
-        encode(|e| {
-            e.map(6)?.u8(0)?.str(&self.host)?.u8(1)?.str(&self.operation)?.u8(2)?.i64(self.started.seconds)?;
-            e.u8(3)?.i64(self.renewed.seconds)?.u8(4)?.i64(self.expires.seconds)?.u8(5)?.u64(self.index_segments)?;
-            Ok(())
+        encode_record(|r| {
+            r.field(0, |e| e.str(&self.host)).field(1, |e| e.str(&self.operation));
+            r.field(2, |e| e.i64(self.started.seconds)).field(3, |e| e.i64(self.renewed.seconds));
+            r.field(4, |e| e.i64(self.expires.seconds)).field(5, |e| e.u64(self.index_segments));
         })
     }
 
@@ -58,33 +56,4 @@ impl Lease {
         })?;
         Ok(lease)
     }
-}
-
-/// Puts the mark and the domain's key epoch before a sealed lease.
-pub fn join_lease_object(at: DomainEpoch, envelope: &Sealed) -> Vec<u8> {
-    join_domain_object(MARK, at, envelope)
-}
-
-/// Splits a lease object into the domain's key epoch and the sealed lease.
-///
-/// # Errors
-/// [`FormatError`] when it is not a lease object.
-pub fn split_lease_object(bytes: &[u8]) -> Result<(DomainEpoch, &[u8]), FormatError> {
-    split_domain_object(WHAT, MARK, bytes)
-}
-
-/// Mark, domain, epoch, envelope: the form of objects that are sealed under a domain's index key.
-pub(crate) fn join_domain_object(mark: &[u8; 8], at: DomainEpoch, envelope: &Sealed) -> Vec<u8> {
-    [mark.as_slice(), &at.domain.0, &at.epoch.to_le_bytes(), &**envelope].concat()
-}
-
-pub(crate) fn split_domain_object<'a>(
-    what: &'static str,
-    mark: &[u8; 8],
-    bytes: &'a [u8],
-) -> Result<(DomainEpoch, &'a [u8]), FormatError> {
-    let mut cursor = Cursor::new(what, bytes);
-    cursor.mark(mark)?;
-    let at = DomainEpoch { domain: DomainId(cursor.array()?), epoch: cursor.u32()? };
-    Ok((at, cursor.rest()))
 }

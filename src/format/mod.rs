@@ -10,6 +10,7 @@ pub mod doomed;
 pub mod index;
 pub mod keyring;
 pub mod lease;
+pub mod object;
 pub mod pack;
 pub mod slot;
 pub mod snapshot;

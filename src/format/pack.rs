@@ -8,13 +8,13 @@
 
 use crate::crypto::seal::{COMMITMENT_LEN, TAG_LEN, padme};
 use crate::crypto::session::{SESSION_HEADER_LEN, SessionHeader};
+use crate::format::object::PACK;
 use crate::format::wire::Cursor;
 use crate::format::{FormatError, write_varint};
 use crate::model::id::ChunkKey;
 
-const WHAT: &str = "a pack";
+const WHAT: &str = PACK.what;
 const DIRECTORY: &str = "a pack's directory";
-const MARK: &[u8; 8] = b"coffreP\x01";
 const TAIL_LEN: usize = 24;
 
 /// Length of a pack's trailer.
@@ -221,7 +221,7 @@ impl Tail {
 pub fn append_trailer(commitment: &[u8; COMMITMENT_LEN], header: &[u8; SESSION_HEADER_LEN], out: &mut Vec<u8>) {
     out.extend_from_slice(commitment);
     out.extend_from_slice(header);
-    out.extend_from_slice(MARK);
+    out.extend_from_slice(&PACK.mark);
 }
 
 /// A pack's trailer, taken apart but not opened.
@@ -245,7 +245,7 @@ impl Trailer {
         let sealed_tail = cursor.array()?;
         let commitment = cursor.array()?;
         let header = SessionHeader::from_bytes(&cursor.array::<SESSION_HEADER_LEN>()?);
-        cursor.mark(MARK)?;
+        cursor.mark(&PACK.mark)?;
         cursor.finish()?;
         Ok(Self { sealed_tail, commitment, header })
     }

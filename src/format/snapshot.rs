@@ -2,66 +2,42 @@
 
 use minicbor::Decoder;
 
-use crate::crypto::seal::Sealed;
-use crate::crypto::session::{SESSION_HEADER_LEN, SessionHeader};
+use crate::crypto::session::SessionHeader;
 use crate::format::FormatError;
-use crate::format::wire::{Cursor, encode, expect_array, read_array, read_bytes, read_map};
+use crate::format::object::SNAPSHOT;
+use crate::format::wire::{encode_record, expect_array, read_array, read_bytes, read_map, write_array};
 use crate::model::id::ChunkId;
 use crate::model::snapshot::{MissingStream, Snapshot, SnapshotCounts, SnapshotId, TreeRoot};
 use crate::model::time::Timestamp;
 
-const WHAT: &str = "a snapshot";
-const MARK: &[u8; 8] = b"coffreS\x01";
-
-/// Joins a snapshot object.
-pub fn join_snapshot_object(header: &SessionHeader, envelope: &Sealed) -> Vec<u8> {
-    [MARK.as_slice(), &header.to_bytes(), &**envelope].concat()
-}
-
-/// Splits a snapshot object into its session header and the sealed manifest.
-///
-/// # Errors
-/// [`FormatError`] when it is not a snapshot object.
-pub fn split_snapshot_object(bytes: &[u8]) -> Result<(SessionHeader, &[u8]), FormatError> {
-    let mut cursor = Cursor::new(WHAT, bytes);
-    cursor.mark(MARK)?;
-    let header = SessionHeader::from_bytes(&cursor.array::<SESSION_HEADER_LEN>()?);
-    Ok((header, cursor.rest()))
-}
+const WHAT: &str = SNAPSHOT.0.what;
 
 /// Encodes the manifest's value.
 pub fn encode_snapshot(snapshot: &Snapshot) -> Vec<u8> {
-    encode(|e| {
-        e.map(13 + u64::from(!snapshot.missing.is_empty()))?
-            .u8(0)?
-            .u64(1)?
-            .u8(1)?
-            .array(2)?
-            .i64(snapshot.started.seconds)?
-            .u32(snapshot.started.nanos)?;
-        e.u8(2)?.array(2)?.i64(snapshot.finished.seconds)?.u32(snapshot.finished.nanos)?;
-        e.u8(3)?.str(&snapshot.host)?.u8(4)?.str(&snapshot.user)?.u8(5)?.str(&snapshot.job)?;
-        e.u8(6)?.array(snapshot.tags.len() as u64)?;
-        snapshot.tags.iter().try_for_each(|tag| e.str(tag).map(|_| ()))?;
-        e.u8(7)?.array(snapshot.sources.len() as u64)?;
-        snapshot.sources.iter().try_for_each(|source| e.bytes(source).map(|_| ()))?;
-        e.u8(8)?.str(&snapshot.program)?.u8(9)?.array(2)?.bytes(&snapshot.root.id.0)?.u8(snapshot.root.depth)?;
-        let c = &snapshot.counts;
-        e.u8(10)?.array(8)?;
-        for count in [c.files, c.directories, c.streams, c.others, c.bytes, c.new_bytes, c.stored_bytes, c.unreadable] {
-            e.u64(count)?;
+    let c = &snapshot.counts;
+    let counts = [c.files, c.directories, c.streams, c.others, c.bytes, c.new_bytes, c.stored_bytes, c.unreadable];
+    let missing = Some(&snapshot.missing).filter(|missing| !missing.is_empty());
+    encode_record(|r| {
+        r.field(0, |e| e.u64(1));
+        for (key, time) in [(1, snapshot.started), (2, snapshot.finished)] {
+            r.field(key, |e| e.array(2)?.i64(time.seconds)?.u32(time.nanos));
         }
-        e.u8(11)?;
-        match snapshot.parent {
-            Some(parent) => e.str(&parent.object_name())?,
-            None => e.null()?,
-        };
-        e.u8(12)?.bytes(&snapshot.session.0)?;
-        if !snapshot.missing.is_empty() {
-            e.u8(13)?.array(snapshot.missing.len() as u64)?;
-            snapshot.missing.iter().try_for_each(|it| e.array(2)?.str(&it.name)?.str(&it.why).map(|_| ()))?;
+        for (key, text) in [(3, &snapshot.host), (4, &snapshot.user), (5, &snapshot.job)] {
+            r.field(key, |e| e.str(text));
         }
-        Ok(())
+        r.field(6, |e| write_array(e, &snapshot.tags, |e, tag| e.str(tag).map(drop)));
+        r.field(7, |e| write_array(e, &snapshot.sources, |e, source| e.bytes(source).map(drop)));
+        r.field(8, |e| e.str(&snapshot.program));
+        r.field(9, |e| e.array(2)?.bytes(&snapshot.root.id.0)?.u8(snapshot.root.depth));
+        r.field(10, |e| write_array(e, &counts, |e, count| e.u64(*count).map(drop)));
+        r.field(11, |e| match snapshot.parent {
+            Some(parent) => e.str(&parent.object_name()),
+            None => e.null(),
+        });
+        r.field(12, |e| e.bytes(&snapshot.session.0));
+        r.field_if(13, missing, |e, missing| {
+            write_array(e, missing, |e, it| e.array(2)?.str(&it.name)?.str(&it.why).map(drop))
+        });
     })
 }
 

@@ -6,9 +6,9 @@
 
 use std::collections::BTreeMap;
 
-use minicbor::{Decoder, Encoder};
+use minicbor::Decoder;
 
-use crate::format::wire::{Cursor, EncodeResult, read_array, read_bytes, read_map};
+use crate::format::wire::{Cursor, Record, read_array, read_bytes, read_map, write_array};
 use crate::format::{FormatError, write_varint};
 use crate::model::entry::{ChunkList, ChunkRef, Entry, EntryKind, FileContent, Hole, Metadata, StreamDetail};
 use crate::model::id::ChunkId;
@@ -79,7 +79,7 @@ impl LeafBuilder {
         let path = entry.path.as_bytes();
         let shared = self.last.iter().zip(path).take_while(|(a, b)| a == b).count();
         self.record.clear();
-        write_record(entry, &mut Encoder::new(&mut self.record)).expect("writing to memory does not fail");
+        write_record(entry, &mut self.record);
         write_front_coded(shared, path, &mut self.body);
         write_varint(self.record.len() as u64, &mut self.body);
         self.body.extend_from_slice(&self.record);
@@ -257,23 +257,17 @@ fn kind_number(kind: &EntryKind) -> u8 {
 }
 
 /// Writes an entry's record: a map from which every field with its usual value is left out.
-fn write_record(entry: &Entry, e: &mut Encoder<&mut Vec<u8>>) -> EncodeResult {
+fn write_record(entry: &Entry, out: &mut Vec<u8>) {
     let m = &entry.metadata;
-    let content = entry.content();
-    let size = entry.size();
-    let (inline, indirect) = match content.map(|content| &content.chunks) {
-        Some(ChunkList::Inline(chunks)) => (Some(chunks).filter(|chunks| !chunks.is_empty()), None),
-        Some(ChunkList::Indirect { root, depth, chunks }) => (None, Some((root, depth, chunks))),
-        None => (None, None),
-    };
-    // One chunk is as long as what the entry stores, so its length is left out.
-    let lengths = inline.filter(|chunks| chunks.len() > 1);
-    let holes = content.map_or(&[][..], |content| &content.holes);
-    let detail = match &entry.kind {
-        EntryKind::Stream(_, detail) => Some(detail),
-        _ => None,
-    };
-    let numbers: [(u8, u64); 9] = [
+    let (mut number, mut target, mut detail) = (0, None, None);
+    match &entry.kind {
+        EntryKind::CharDevice(device) | EntryKind::BlockDevice(device) => number = *device,
+        EntryKind::Symlink(to) => target = Some(to),
+        EntryKind::Stream(_, facts) => detail = Some(facts),
+        _ => {}
+    }
+    let mut record = Record::begin(out);
+    let numbers = [
         (0, u64::from(kind_number(&entry.kind))),
         (1, u64::from(m.mode)),
         (2, u64::from(m.uid)),
@@ -281,79 +275,66 @@ fn write_record(entry: &Entry, e: &mut Encoder<&mut Vec<u8>>) -> EncodeResult {
         (10, m.inode),
         (11, m.device),
         (12, m.links),
-        (14, size),
-        (
-            20,
-            match entry.kind {
-                EntryKind::CharDevice(number) | EntryKind::BlockDevice(number) => number,
-                _ => 0,
-            },
-        ),
+        (14, entry.size()),
+        (20, number),
     ];
-    let times = [(6u8, m.mtime), (8, m.ctime)];
-    let target = match &entry.kind {
-        EntryKind::Symlink(target) => Some(target),
-        _ => None,
-    };
-    let fields = numbers.iter().filter(|(_, value)| *value != 0).count()
-        + times.iter().map(|(_, t)| usize::from(t.seconds != 0) + usize::from(t.nanos != 0)).sum::<usize>()
-        + usize::from(m.user.is_some())
-        + usize::from(m.group.is_some())
-        + usize::from(!m.xattrs.is_empty())
-        + usize::from(inline.is_some())
-        + usize::from(lengths.is_some())
-        + usize::from(indirect.is_some())
-        + usize::from(!holes.is_empty())
-        + usize::from(target.is_some())
-        + usize::from(detail.is_some());
-    e.map(fields as u64)?;
-    for (key, value) in numbers.into_iter().filter(|(_, value)| *value != 0) {
-        e.u8(key)?.u64(value)?;
+    for (key, value) in numbers {
+        record.field_if(key, Some(value).filter(|value| *value != 0), |e, value| e.u64(value));
     }
-    for (key, name) in [(4u8, &m.user), (5, &m.group)] {
-        if let Some(name) = name {
-            e.u8(key)?.bytes(name)?;
-        }
+    for (key, name) in [(4, &m.user), (5, &m.group)] {
+        record.field_if(key, name.as_ref(), |e, name| e.bytes(name));
     }
-    for (key, time) in times {
-        if time.seconds != 0 {
-            e.u8(key)?.i64(time.seconds)?;
-        }
-        if time.nanos != 0 {
-            e.u8(key + 1)?.u32(time.nanos)?;
-        }
+    for (key, time) in [(6, m.mtime), (8, m.ctime)] {
+        record.field_if(key, Some(time.seconds).filter(|seconds| *seconds != 0), |e, seconds| e.i64(seconds));
+        record.field_if(key + 1, Some(time.nanos).filter(|nanos| *nanos != 0), |e, nanos| e.u32(nanos));
     }
-    if !m.xattrs.is_empty() {
-        e.u8(13)?.map(m.xattrs.len() as u64)?;
-        for (name, value) in &m.xattrs {
+    record.field_if(13, Some(&m.xattrs).filter(|xattrs| !xattrs.is_empty()), |e, xattrs| {
+        e.map(xattrs.len() as u64)?;
+        for (name, value) in xattrs {
             e.bytes(name)?.bytes(value)?;
         }
+        Ok(e)
+    });
+    if let Some(content) = entry.content() {
+        write_content(content, &mut record);
     }
-    if let Some(chunks) = inline {
-        let ids: Vec<u8> = chunks.iter().flat_map(|chunk| chunk.id.0).collect();
-        e.u8(15)?.bytes(&ids)?;
-    }
-    if let Some(chunks) = lengths {
-        e.u8(16)?.array(chunks.len() as u64)?;
-        chunks.iter().try_for_each(|chunk| e.u32(chunk.length).map(|_| ()))?;
-    }
-    if let Some((root, depth, chunks)) = indirect {
-        e.u8(17)?.array(3)?.bytes(&root.0)?.u8(*depth)?.u64(*chunks)?;
-    }
-    if !holes.is_empty() {
-        e.u8(18)?.array(holes.len() as u64 * 2)?;
-        holes.iter().try_for_each(|hole| e.u64(hole.offset)?.u64(hole.length).map(|_| ()))?;
-    }
-    if let Some(target) = target {
-        e.u8(19)?.bytes(target)?;
-    }
-    if let Some(detail) = detail {
-        e.u8(21)?.map(3)?.u8(0)?.array(detail.command.len() as u64)?;
-        detail.command.iter().try_for_each(|word| e.bytes(word).map(|_| ()))?;
+    record.field_if(19, target, |e, target| e.bytes(target));
+    record.field_if(21, detail, |e, detail| {
+        e.map(3)?.u8(0)?;
+        write_array(e, &detail.command, |e, word| e.bytes(word).map(drop))?;
         e.u8(1)?.u64(detail.duration_ms)?.u8(2)?.map(detail.facts.texts().len() as u64)?;
-        detail.facts.texts().iter().try_for_each(|(name, value)| e.str(name)?.str(value).map(|_| ()))?;
+        for (name, value) in detail.facts.texts() {
+            e.str(name)?.str(value)?;
+        }
+        Ok(e)
+    });
+    record.finish();
+}
+
+/// Writes where a content's bytes are.
+fn write_content(content: &FileContent, record: &mut Record<'_>) {
+    match &content.chunks {
+        ChunkList::Inline(chunks) => {
+            record.field_if(15, Some(chunks).filter(|chunks| !chunks.is_empty()), |e, chunks| {
+                let ids: Vec<u8> = chunks.iter().flat_map(|chunk| chunk.id.0).collect();
+                e.bytes(&ids)
+            });
+            // One chunk is as long as what the entry stores, so its length is left out.
+            record.field_if(16, Some(chunks).filter(|chunks| chunks.len() > 1), |e, chunks| {
+                write_array(e, chunks, |e, chunk| e.u32(chunk.length).map(drop))
+            });
+        }
+        ChunkList::Indirect { root, depth, chunks } => {
+            record.field(17, |e| e.array(3)?.bytes(&root.0)?.u8(*depth)?.u64(*chunks));
+        }
     }
-    Ok(())
+    record.field_if(18, Some(&content.holes).filter(|holes| !holes.is_empty()), |e, holes| {
+        e.array(holes.len() as u64 * 2)?;
+        for hole in holes {
+            e.u64(hole.offset)?.u64(hole.length)?;
+        }
+        Ok(e)
+    });
 }
 
 fn read_record(path: EntryPath, bytes: &[u8]) -> Result<Entry, FormatError> {

@@ -5,19 +5,19 @@ use minicbor::Decoder;
 use crate::crypto::derive::ReaderKey;
 use crate::crypto::seal::{Purpose, open_envelope, seal_envelope};
 use crate::format::FormatError;
-use crate::format::wire::{Cursor, encode, expect_array, read_array, read_bytes, read_map};
+use crate::format::object::VERIFIED;
+use crate::format::wire::{encode_record, expect_array, read_array, read_bytes, read_map};
 use crate::model::id::{PackId, RepositoryId};
 use crate::model::time::Timestamp;
 use crate::model::verified::{Verified, VerifiedId};
 
-const WHAT: &str = "a record of a verification";
-const MARK: &[u8; 8] = b"coffreV\x01";
+const WHAT: &str = VERIFIED.0.what;
 
 /// Seals a record into its object.
 pub fn seal_verified(reader: &ReaderKey, repository: RepositoryId, id: VerifiedId, record: &Verified) -> Vec<u8> {
     let root = reader.wrapping_key(repository);
     let envelope = seal_envelope(&root, repository, Purpose::Verified, &id.to_bytes(), &encode_verified(record));
-    [MARK.as_slice(), &*envelope].concat()
+    VERIFIED.join(&envelope)
 }
 
 /// Opens the object of the record `id`.
@@ -30,28 +30,28 @@ pub fn open_verified(
     id: VerifiedId,
     object: &[u8],
 ) -> Result<Verified, FormatError> {
-    let mut cursor = Cursor::new(WHAT, object);
-    cursor.mark(MARK)?;
+    let envelope = VERIFIED.split(object)?;
     let root = reader.wrapping_key(repository);
-    let value = open_envelope(&root, repository, Purpose::Verified, &id.to_bytes(), cursor.rest())
+    let value = open_envelope(&root, repository, Purpose::Verified, &id.to_bytes(), envelope)
         .map_err(|error| FormatError::invalid(WHAT, error))?;
     decode_verified(&value)
 }
 
 /// Encodes a record's value.
 pub fn encode_verified(record: &Verified) -> Vec<u8> {
-    encode(|e| {
-        e.map(5 + u64::from(record.cursor.is_some()))?.u8(0)?.i64(record.finished.seconds)?;
-        e.u8(1)?.str(&record.host)?.u8(2)?.str(&record.program)?;
-        if let Some(cursor) = record.cursor {
-            e.u8(3)?.bytes(&cursor.0)?;
-        }
-        e.u8(4)?.u8(u8::from(record.is_complete))?.u8(5)?.array(record.read.len() as u64)?;
-        for (when, packs) in &record.read {
-            let ids: Vec<u8> = packs.iter().flat_map(|pack| pack.0).collect();
-            e.array(2)?.i64(when.seconds)?.bytes(&ids)?;
-        }
-        Ok(())
+    encode_record(|r| {
+        r.field(0, |e| e.i64(record.finished.seconds));
+        r.field(1, |e| e.str(&record.host)).field(2, |e| e.str(&record.program));
+        r.field_if(3, record.cursor, |e, cursor| e.bytes(&cursor.0));
+        r.field(4, |e| e.u8(u8::from(record.is_complete)));
+        r.field(5, |e| {
+            e.array(record.read.len() as u64)?;
+            for (when, packs) in &record.read {
+                let ids: Vec<u8> = packs.iter().flat_map(|pack| pack.0).collect();
+                e.array(2)?.i64(when.seconds)?.bytes(&ids)?;
+            }
+            Ok(e)
+        });
     })
 }
 

@@ -1,11 +1,14 @@
 //! Reading helpers shared by the decoders: a bounds-checked cursor for tables, field loops for CBOR records.
 
-use minicbor::Decoder;
 use minicbor::data::Type;
+use minicbor::{Decoder, Encoder};
 use zeroize::Zeroizing;
 
 use crate::crypto::secret::Secret;
 use crate::format::FormatError;
+
+/// A CBOR map without fields; the number of up to 23 fields is added to it.
+const EMPTY_MAP: u8 = 0xa0;
 
 /// Reads fixed-size values from the front of a slice; never past its end.
 pub(crate) struct Cursor<'a> {
@@ -154,6 +157,80 @@ pub(crate) fn encode(
     bytes
 }
 
+/// An encoder that wrote a field's value, or why it could not.
+pub(crate) type Written<'e, 'v> =
+    Result<&'e mut Encoder<&'v mut Vec<u8>>, minicbor::encode::Error<std::convert::Infallible>>;
+
+/// A CBOR map with integer keys, written field by field; its length is written last, so it is what was written.
+pub(crate) struct Record<'a> {
+    out: &'a mut Vec<u8>,
+    start: usize,
+    fields: u8,
+}
+
+impl<'a> Record<'a> {
+    /// Begins a record at the end of `out`.
+    pub(crate) fn begin(out: &'a mut Vec<u8>) -> Self {
+        let start = out.len();
+        out.push(EMPTY_MAP);
+        Self { out, start, fields: 0 }
+    }
+
+    /// Appends a field; `write` writes exactly one value.
+    pub(crate) fn field(
+        &mut self,
+        key: u8,
+        write: impl for<'e, 'v> FnOnce(&'e mut Encoder<&'v mut Vec<u8>>) -> Written<'e, 'v>,
+    ) -> &mut Self {
+        let mut encoder = Encoder::new(&mut *self.out);
+        encoder.u8(key).and_then(write).expect("writing to memory does not fail");
+        self.fields += 1;
+        self
+    }
+
+    /// Appends a field that is there for `Some` alone.
+    pub(crate) fn field_if<T>(
+        &mut self,
+        key: u8,
+        value: Option<T>,
+        write: impl for<'e, 'v> FnOnce(&'e mut Encoder<&'v mut Vec<u8>>, T) -> Written<'e, 'v>,
+    ) -> &mut Self {
+        match value {
+            Some(value) => self.field(key, |e| write(e, value)),
+            None => self,
+        }
+    }
+
+    /// Completes the record.
+    ///
+    /// # Panics
+    /// With more than 23 fields, whose number would not fit into the one byte kept for it.
+    pub(crate) fn finish(&mut self) {
+        assert!(self.fields < 24, "a record has at most 23 fields");
+        self.out[self.start] = EMPTY_MAP + self.fields;
+    }
+}
+
+/// Encodes a record into a vector of its own.
+pub(crate) fn encode_record(write: impl FnOnce(&mut Record<'_>)) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut record = Record::begin(&mut bytes);
+    write(&mut record);
+    record.finish();
+    bytes
+}
+
+/// Writes an array of items.
+pub(crate) fn write_array<'e, 'v, T>(
+    e: &'e mut Encoder<&'v mut Vec<u8>>,
+    items: &[T],
+    mut item: impl FnMut(&mut Encoder<&'v mut Vec<u8>>, &T) -> EncodeResult,
+) -> Written<'e, 'v> {
+    e.array(items.len() as u64)?;
+    items.iter().try_for_each(|it| item(e, it))?;
+    Ok(e)
+}
+
 /// Encodes a secret of at most `len` bytes, framing included, into memory that is wiped. It is reserved ahead, because
 /// a vector that grows leaves copies behind.
 ///
@@ -191,6 +268,20 @@ mod tests {
         }
         assert!(Cursor::new("test", &[0xff; 11]).varint().is_err());
         assert!(Cursor::new("test", &[0x80]).varint().is_err());
+    }
+
+    #[test]
+    fn a_record_counts_the_fields_that_were_written() {
+        let mut bytes = vec![7];
+        let mut record = Record::begin(&mut bytes);
+        record.field(0, |e| e.u64(300)).field_if(1, None::<u8>, |e, value| e.u8(value));
+        record.field_if(2, Some("x"), |e, value| e.str(value)).finish();
+        assert_eq!(bytes, [7, 0xa2, 0, 0x19, 1, 44, 2, 0x61, b'x']);
+        let (mut seen, mut decoder) = (Vec::new(), Decoder::new(&bytes[1..]));
+        let field = |key, d: &mut Decoder<'_>| d.skip().map(|()| seen.push(key)).map(|()| true);
+        assert_eq!(read_map("test", &mut decoder, field), Ok(()));
+        assert_eq!((seen, decoder.position()), (vec![0, 2], 8));
+        assert_eq!(encode_record(|_| {}), [0xa0]);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use tokio::task::JoinHandle;
 use crate::crypto::seal::Purpose;
 use crate::format::FormatError;
 pub use crate::format::lease::Lease;
-use crate::format::lease::split_lease_object;
+use crate::format::object::LEASE;
 use crate::model::id::SessionId;
 use crate::model::time::{Clock, Timestamp};
 use crate::repository::Repository;
@@ -102,6 +102,6 @@ async fn put(repository: &Repository, session: &Session, lease: &mut Lease, now:
 /// # Errors
 /// [`FormatError`] says what is wrong with it.
 pub fn open_lease(repository: &Repository, session: SessionId, object: &[u8]) -> Result<Lease, FormatError> {
-    let sealed = split_lease_object(object)?;
+    let sealed = LEASE.split(object)?;
     Lease::decode(&repository.keys().open_for_writers("a lease", Purpose::Lease, &session.0, sealed)?)
 }

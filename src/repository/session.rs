@@ -14,11 +14,12 @@ use crate::crypto::derive::DedupSecret;
 use crate::crypto::seal::{Purpose, Sealed, seal_envelope};
 use crate::crypto::session::{SessionHeader, SessionSecret, new_session};
 use crate::format::config::ChunkerProfile;
-use crate::format::doomed::{Doomed, join_doomed_object};
-use crate::format::index::{IndexSegment, join_index_object};
-use crate::format::lease::{Lease, join_lease_object};
+use crate::format::doomed::Doomed;
+use crate::format::index::IndexSegment;
+use crate::format::lease::Lease;
+use crate::format::object::{DOOMED, INDEX, LEASE, SNAPSHOT};
 use crate::format::pack::PackKind;
-use crate::format::snapshot::{encode_snapshot, join_snapshot_object};
+use crate::format::snapshot::encode_snapshot;
 use crate::model::id::{DomainEpoch, RepositoryId, SegmentId, SessionId};
 use crate::model::outcome::{Ended, Outcome};
 use crate::model::snapshot::Snapshot;
@@ -114,23 +115,23 @@ impl Session {
     pub fn seal_snapshot(&self, snapshot: &Snapshot) -> Vec<u8> {
         let (object, value) = (snapshot.id.to_bytes(), encode_snapshot(snapshot));
         let envelope = seal_envelope(&self.secret.0, self.repository, Purpose::Snapshot, &object, &value);
-        join_snapshot_object(&self.header, &envelope)
+        SNAPSHOT.join(&self.header, &envelope)
     }
 
     /// Seals an index segment of packs that are stored into its object.
     pub fn seal_segment(&self, id: SegmentId, packs: &[UploadedPack]) -> Vec<u8> {
         let segment = IndexSegment::of(packs.iter().map(|pack| pack.entry().clone()).collect());
-        join_index_object(self.at(), &self.seal_for_writers(Purpose::Index, &id.0, &segment.encode()))
+        INDEX.join(self.at(), &self.seal_for_writers(Purpose::Index, &id.0, &segment.encode()))
     }
 
     /// Seals this session's lease into its object.
     pub(super) fn seal_lease(&self, lease: &Lease) -> Vec<u8> {
-        join_lease_object(self.at(), &self.seal_for_writers(Purpose::Lease, &self.id().0, &lease.encode()))
+        LEASE.join(self.at(), &self.seal_for_writers(Purpose::Lease, &self.id().0, &lease.encode()))
     }
 
     /// Seals the list of packs that this session, a clean-up, intends to delete into its object.
     pub fn seal_doomed(&self, doomed: &Doomed) -> Vec<u8> {
-        join_doomed_object(self.at(), &self.seal_for_writers(Purpose::Doomed, &self.id().0, &doomed.encode()))
+        DOOMED.join(self.at(), &self.seal_for_writers(Purpose::Doomed, &self.id().0, &doomed.encode()))
     }
 
     /// Seals a value that every writer of the domain must be able to read.

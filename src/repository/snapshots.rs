@@ -10,7 +10,8 @@ use futures::stream::{self, Stream, StreamExt};
 use crate::blocking::blocking;
 use crate::crypto::seal::{Purpose, open_envelope};
 use crate::format::FormatError;
-use crate::format::snapshot::{decode_snapshot, split_snapshot_object};
+use crate::format::object::SNAPSHOT;
+use crate::format::snapshot::decode_snapshot;
 use crate::model::outcome::{Ended, Outcome};
 use crate::model::path::EntryPath;
 use crate::model::snapshot::{Snapshot, SnapshotId};
@@ -197,7 +198,7 @@ impl Repository {
     fn open_snapshot(&self, id: SnapshotId, object: &[u8]) -> Result<Snapshot, SnapshotError> {
         let name = || id.to_string();
         let damaged = |source| SnapshotError::Damaged { id: name(), source };
-        let (header, envelope) = split_snapshot_object(object).map_err(damaged)?;
+        let (header, envelope) = SNAPSHOT.split(object).map_err(damaged)?;
         let secret = self.keys().session_secret(&header).map_err(|source| SnapshotError::Key { id: name(), source })?;
         let plain = open_envelope(&secret.0, self.id(), Purpose::Snapshot, &id.to_bytes(), envelope)
             .map_err(|error| damaged(FormatError::Invalid { what: "a snapshot", why: error.to_string() }))?;

@@ -10,12 +10,13 @@ use coffre::compress::decompress;
 use coffre::crypto::secret::Passphrase;
 use coffre::crypto::slot::{SlotLock, check_recovery_identity, open_slot, seal_slot};
 use coffre::format::config::{ChunkerProfile, Config};
-use coffre::format::doomed::{Doomed, split_doomed_object};
-use coffre::format::index::{IndexSegment, split_index_object};
-use coffre::format::lease::{Lease, split_lease_object};
+use coffre::format::doomed::Doomed;
+use coffre::format::index::IndexSegment;
+use coffre::format::lease::Lease;
+use coffre::format::object::{DOOMED, INDEX, LEASE, SNAPSHOT};
 use coffre::format::pack::{Codec, PackDirectory, Tail, Trailer};
 use coffre::format::slot::Slot;
-use coffre::format::snapshot::{decode_snapshot, split_snapshot_object};
+use coffre::format::snapshot::decode_snapshot;
 use coffre::format::tree::Node;
 use coffre::model::key::{ObjectKey, ObjectKind};
 use coffre::model::path::EntryPath;
@@ -36,9 +37,9 @@ const TARGETS: [Target; 18] = [
     ("config", |bytes| seen(Config::decode_unverified(bytes))),
     ("slot", |bytes| seen(Slot::decode(bytes))),
     ("age file", |bytes| seen(open_slot(&Passphrase::new("x".into()), bytes))),
-    ("lease", |bytes| seen((Lease::decode(bytes), split_lease_object(bytes).is_ok()))),
-    ("doomed", |bytes| seen((Doomed::decode(bytes), split_doomed_object(bytes).is_ok()))),
-    ("index object", |bytes| seen(split_index_object(bytes).is_ok())),
+    ("lease", |bytes| seen((Lease::decode(bytes), LEASE.split(bytes).is_ok()))),
+    ("doomed", |bytes| seen((Doomed::decode(bytes), DOOMED.split(bytes).is_ok()))),
+    ("index object", |bytes| seen(INDEX.split(bytes).is_ok())),
     ("index segment", |bytes| seen(IndexSegment::decode(bytes))),
     ("pack directory", |bytes| seen(PackDirectory::decode(bytes))),
     ("pack tail", |bytes| seen(Tail::decode(bytes))),
@@ -76,7 +77,7 @@ const TARGETS: [Target; 18] = [
 
 fn snapshot(bytes: &[u8]) {
     let id = SnapshotId::new(Timestamp::from_seconds(1_800_000_000), [7; 8]);
-    if let Ok((header, rest)) = split_snapshot_object(bytes) {
+    if let Ok((header, rest)) = SNAPSHOT.split(bytes) {
         seen(decode_snapshot(id, &header, rest));
         seen(decode_snapshot(id, &header, bytes));
     }

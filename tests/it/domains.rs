@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use coffre::crypto::derive::DedupSecret;
 use coffre::crypto::session::new_domain_key;
-use coffre::format::index::split_index_object;
 use coffre::format::keyring::{DomainRecord, Keyring};
-use coffre::format::lease::{Lease, split_lease_object};
+use coffre::format::lease::Lease;
+use coffre::format::object::{INDEX, LEASE};
 use coffre::model::entry::{ChunkList, ChunkRef, Entry, EntryKind, FileContent, Metadata};
 use coffre::model::id::{ChunkId, DomainEpoch, DomainId};
 use coffre::model::key::{ObjectKey, ObjectKind};
@@ -141,14 +141,14 @@ async fn what_is_written_in_one_domain_is_named_sealed_and_indexed_there_alone()
     assert_ne!(main.chunk, other.chunk, "equal content has other names");
     assert_eq!((main.snapshot.domain, other.snapshot.domain), (main.at.domain, at.domain));
     for written in [&main, &other] {
-        assert_eq!(split_lease_object(&written.lease).expect("a lease").0, written.at);
+        assert_eq!(LEASE.split(&written.lease).expect("a lease").0, written.at);
         open_lease(&repository, written.snapshot.session, &written.lease).expect("sealed for the domain's writers");
         assert_eq!(content(&repository, written).await.as_ref(), Ok(&plain));
     }
     let mut seen = Vec::new();
     for object in bench.store().list(ObjectKind::Index.prefix()).await.expect("listed") {
         let bytes = bench.store().get(&object.key).await.expect("there");
-        let (sealed_for, _) = split_index_object(&bytes).expect("a segment");
+        let (sealed_for, _) = INDEX.split(&bytes).expect("a segment");
         let segment = open_segment(&repository, object.key.segment_id().expect("ours"), &bytes).expect("opened");
         assert!(segment.packs().iter().all(|pack| pack.header.at == sealed_for), "{sealed_for}");
         let written = if sealed_for == main.at { &main } else { &other };

@@ -17,8 +17,9 @@ use tokio::sync::OnceCell;
 use crate::crypto::random;
 use crate::crypto::seal::Purpose;
 use crate::format::FormatError;
-use crate::format::doomed::{Doomed, split_doomed_object};
-use crate::format::index::{IndexSegment, PackEntry, split_index_object};
+use crate::format::doomed::Doomed;
+use crate::format::index::{IndexSegment, PackEntry};
+use crate::format::object::{DOOMED, INDEX};
 use crate::format::pack::PackDirectory;
 use crate::model::id::{ChunkId, ChunkKey, PackId, SegmentId, SessionId};
 use crate::model::key::ObjectKey;
@@ -360,7 +361,7 @@ fn merge_small(shelf: &Shelf, tables: &mut Vec<Arc<Table>>) -> Result<(), IndexE
 /// # Errors
 /// [`FormatError`] says what is wrong with it.
 pub fn open_segment(repository: &Repository, id: SegmentId, object: &[u8]) -> Result<IndexSegment, FormatError> {
-    let sealed = split_index_object(object)?;
+    let sealed = INDEX.split(object)?;
     IndexSegment::decode(&repository.keys().open_for_writers("an index segment", Purpose::Index, &id.0, sealed)?)
 }
 
@@ -369,6 +370,6 @@ pub fn open_segment(repository: &Repository, id: SegmentId, object: &[u8]) -> Re
 /// # Errors
 /// [`FormatError`] says what is wrong with it.
 pub fn open_doomed(repository: &Repository, id: SessionId, object: &[u8]) -> Result<Doomed, FormatError> {
-    let sealed = split_doomed_object(object)?;
+    let sealed = DOOMED.split(object)?;
     Doomed::decode(&repository.keys().open_for_writers("a list of doomed packs", Purpose::Doomed, &id.0, sealed)?)
 }
