@@ -70,11 +70,6 @@ impl Chunker {
     pub fn max(&self) -> usize {
         self.profile.max as usize
     }
-
-    /// Returns the shortest content that can be cut at all, in bytes: anything up to it is one chunk.
-    pub fn min(&self) -> usize {
-        self.profile.min as usize
-    }
 }
 
 #[cfg(test)]

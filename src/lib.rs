@@ -12,34 +12,186 @@
 //! ops::restore place     open, decompress, check id            locate                                       get range
 //! ```
 //!
-//! A program uses it as the command line does: [`store::open::open`] a location, [`repository::Repository::init`] or
-//! [`repository::Repository::open`] it, then call a verb in [`ops`]. `examples/quickstart.rs` is such a program.
+//! A program uses it as the command line does: [`open`] a location, [`init`] a repository there or [`Repository::open`] it,
+//! then call an operation. What an operation needs and tells is named here at the root; everything else is private.
 //!
-//! [`design`] has the words, the invariants, the threat model and the memory formula; `docs/format.md` specifies every
-//! stored byte.
+//! ```
+//! use std::{fs, io::Cursor, sync::Arc};
+//!
+//! use coffre::{BackupOptions, Cancel, Collected, Ended, Given, Location, OpenMode, OpenOptions, Outcome, Passphrase};
+//! use coffre::{ReadData, Repository, RestoreOptions, SnapshotFilter, VerifyOptions, WalkOptions};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # tokio::runtime::Runtime::new()?.block_on(async {
+//! let place = tempfile::tempdir()?;
+//! let shop = place.path().canonicalize()?.join("shop");
+//! fs::create_dir(&shop)?;
+//! fs::write(shop.join("prices"), "bread 3.20\n")?;
+//!
+//! // A repository in a directory; a bucket is "s3://ENDPOINT/BUCKET/PREFIX".
+//! let location: Location = place.path().join("backups").to_str().expect("plain").parse()?;
+//! let mut opening = OpenOptions::default();
+//! opening.mode = OpenMode::Create;
+//! let monitor = Arc::new(Collected::default());
+//! let store = coffre::open(&location, &opening, monitor.clone())?;
+//! let passphrase = Passphrase::new("correct horse battery staple".into());
+//! let made = coffre::init(store.clone(), passphrase.clone(), &Default::default(), Default::default(), None).await?;
+//! drop(made.repository); // Its recovery identity opens it, too, and is shown only now.
+//!
+//! // One run: a directory, and bytes that this program has or can make.
+//! let repository = Arc::new(Repository::open(store, &passphrase, None).await?);
+//! let mut files = WalkOptions::default();
+//! files.roots.push(shop.clone());
+//! let mut options = BackupOptions::default();
+//! options.files = Some(files);
+//! options.sources.push(Arc::new(Given::reader("orders.csv", Cursor::new("bread;2\n"))));
+//! let report = coffre::backup(repository.clone(), options, monitor.clone(), Cancel::default()).await?;
+//! assert_eq!(report.outcome(), Outcome::Clean);
+//!
+//! // Both come back, byte for byte.
+//! let snapshot = repository.find_snapshot("latest", &SnapshotFilter::default()).await?;
+//! assert_eq!(Some(&snapshot), report.snapshot.as_ref());
+//! let restored = place.path().join("restored");
+//! let options = RestoreOptions::new(snapshot, &restored);
+//! let report = coffre::restore(repository.clone(), options, monitor.clone(), Cancel::default()).await?;
+//! assert_eq!(report.outcome(), Outcome::Clean);
+//! let prices = restored.join(shop.strip_prefix("/")?).join("prices");
+//! assert_eq!(fs::read_to_string(prices)?, "bread 3.20\n");
+//! assert_eq!(fs::read_to_string(restored.join("orders.csv"))?, "bread;2\n");
+//!
+//! // And whatever is stored is what it was.
+//! let mut options = VerifyOptions::default();
+//! options.read_data = ReadData::All;
+//! let report = coffre::verify(repository, options, monitor, Cancel::default()).await?;
+//! assert_eq!(report.outcome(), Outcome::Clean);
+//! # Ok(())
+//! # })
+//! # }
+//! ```
+//!
+//! [`Given`] stores standard input, commands and readers; [`Source`] is for sources of one's own, [`Store`] for places,
+//! [`databases`] for databases. `examples/quickstart.rs` shows the main job from end to end.
+//!
+//! [`design`] has the words, the invariants, the threat model and the memory formula; [`specification`] is `docs/format.md`,
+//! which specifies every stored byte.
 
 // What cannot be written to a terminal or a pipe that has gone is dropped; these would panic.
+// Such a link stands as a name in the documentation, and whoever reads the code can follow it.
+#![allow(rustdoc::private_intra_doc_links)]
 #![cfg_attr(not(test), deny(clippy::print_stderr, clippy::print_stdout))]
 
-pub mod blocking;
-pub mod cancel;
-pub mod chunker;
+pub use cancel::Cancel;
+pub use format::config::ChunkerProfile;
+pub use model::entry::{Entry, EntryKind, FileContent, Metadata, StreamDetail};
+pub use model::id::RepositoryId;
+pub use model::key::{ObjectKey, ObjectKind};
+pub use model::outcome::{Ended, Outcome};
+pub use model::path::EntryPath;
+pub use model::snapshot::{MissingStream, Snapshot, SnapshotCounts, SnapshotId};
+pub use model::time::{Clock, Timestamp};
+pub use ops::backup::{
+    BackupError, BackupOptions, BackupReport, Comparison, GroupBy, ParentChoice, StreamOptions, backup,
+};
+pub use ops::diff::{Change, DiffReport, diff};
+pub use ops::dump::{DumpError, DumpReport, dump};
+pub use ops::find::find;
+pub use ops::init::{InitReport, init};
+pub use ops::ls::ls;
+pub use ops::restore::{
+    Overwrite, PatternError, RestoreError, RestoreOptions, RestoreReport, Selection, count_extras, remove_extras,
+    restore,
+};
+pub use ops::stats::{KindStats, StatsReport, stats};
+pub use ops::verify::{Coverage, Finding, ReadData, VerifyError, VerifyOptions, VerifyReport, verify};
+pub use ops::{LookError, open_reader};
+pub use progress::{Collected, Counter, EntryEvent, Monitor, Problem, ProblemKind, Problems, Totals, Waiting};
+pub use repository::reader::Reader;
+pub use repository::replicas::{Replica, Replicas};
+pub use repository::slots::Passphrase;
+pub use repository::snapshots::{SnapshotError, SnapshotFilter};
+pub use repository::{InitOptions, OpenError, Repository};
+pub use sink::choice::AttributeChoice;
+pub use sink::files::TargetOptions;
+pub use source::files::WalkOptions;
+pub use source::given::Given;
+pub use source::{Member, OpenStream, PlannedStream, Planning, Source, SourceError, StreamSource};
+pub use store::layer::retry::RetryOptions;
+pub use store::location::{Location, S3Location};
+pub use store::memory::MemoryStore;
+pub use store::s3::credentials::S3Credentials;
+pub use store::s3::{S3Options, Timeouts};
+pub use store::{ObjectInfo, OpenMode, OpenOptions, Store, StoreError, StoreErrorKind, open};
+
+/// Databases: what knows how to dump and restore them, and the operation that restores.
+pub mod databases {
+    pub use crate::database::DatabaseError;
+    pub use crate::database::url::{DatabaseUrl, UrlError, UrlKind};
+    pub use crate::engine::dump::{DumpRequest, Flag, FlagKind, FlagValues};
+    pub use crate::engine::feed::{FeedError, Heard, Said};
+    pub use crate::engine::place::{Place, Places};
+    pub use crate::engine::plan::{Asked, Judgement, StreamKind};
+    pub use crate::engine::restore::{Cause, Restoring, Stored, StoredError, Unrestored, Wishes};
+    pub use crate::engine::{Engine, Engines, ServerWords, Words};
+    pub use crate::model::facts::{Fact, FactValue, StreamFacts, fact};
+    pub use crate::ops::restore_database::{
+        Choice, DatabasePlan, DatabaseTarget, Plan, PlannedStream, Replaced, RestoreDatabaseError,
+        RestoreDatabaseOptions, RestoreDatabaseReport, RestoredDatabase, apply, plan,
+    };
+    pub use crate::process::CommandOptions;
+}
+
+/// Errors that are the cause of others.
+pub mod errors {
+    pub use crate::model::id::ParseIdError;
+    pub use crate::model::path::PathError;
+    pub use crate::repository::index::IndexError;
+    pub use crate::repository::reader::ReadError;
+    pub use crate::repository::reader::content::ContentError;
+    pub use crate::repository::replicas::NoneRequired;
+    pub use crate::repository::uploader::UploadError;
+    pub use crate::repository::{CryptoError, FormatError};
+    pub use crate::sink::choice::ChoiceError;
+    pub use crate::sink::files::TargetError;
+    pub use crate::source::files::WalkError;
+    pub use crate::store::location::ParseLocationError;
+}
+
+#[cfg(feature = "internals")]
+pub use inside::*;
+#[cfg(not(feature = "internals"))]
+use inside::*;
+
+/// What the crate is made of. Nobody outside sees it, but for what is named above; the feature `internals` opens it to the
+/// crate's own tests and benchmarks, and promises nothing.
+#[path = "."]
+mod inside {
+    pub mod blocking;
+    pub mod cancel;
+    pub mod chunker;
+    pub mod compress;
+    pub mod crypto;
+    pub mod database;
+    pub mod engine;
+    pub mod format;
+    pub mod fs;
+    pub mod model;
+    pub mod ops;
+    pub mod process;
+    pub mod progress;
+    pub mod repository;
+    pub mod sink;
+    pub mod source;
+    pub mod store;
+    #[cfg(test)]
+    mod vectors;
+}
+
+/// The command line, for `main.rs`. It prints, and only its behaviour is stable.
+#[doc(hidden)]
 pub mod cli;
-pub mod compress;
-pub mod crypto;
-pub mod database;
+
 #[doc = include_str!("design.md")]
 pub mod design {}
-pub mod engine;
-pub mod format;
-pub mod fs;
-pub mod model;
-pub mod ops;
-pub mod process;
-pub mod progress;
-pub mod repository;
-pub mod sink;
-pub mod source;
-pub mod store;
-#[cfg(test)]
-mod vectors;
+
+#[doc = include_str!("../docs/format.md")]
+pub mod specification {}

@@ -42,6 +42,7 @@ pub enum Purpose {
     /// A record of a verification.
     Verified = b'V',
     /// A record of a run.
+    #[cfg_attr(not(feature = "internals"), expect(dead_code, reason = "the format reserves it"))]
     Evidence = b'E',
 }
 

@@ -31,8 +31,6 @@ pub struct Holding {
 pub struct HeldStream {
     /// Where it is in the snapshot.
     pub path: EntryPath,
-    /// Its length.
-    pub bytes: u64,
     /// What was kept about it.
     pub facts: StreamFacts,
 }
@@ -85,8 +83,8 @@ async fn streams(reader: &Arc<Reader>, snapshot: &Snapshot, engines: &Engines) -
         let mut walk = reader.walk(snapshot.root, Some(place));
         while let Some(entry) = walk.next().await {
             let entry = entry.map_err(|damaged| LookError::Tree(damaged.error))?;
-            if let EntryKind::Stream(content, detail) = entry.kind {
-                streams.push(HeldStream { path: entry.path, bytes: content.size, facts: detail.facts });
+            if let EntryKind::Stream(_, detail) = entry.kind {
+                streams.push(HeldStream { path: entry.path, facts: detail.facts });
             }
         }
     }

@@ -1,7 +1,8 @@
 //! What happens: one file for each verb of the command line, callable from any program.
 //!
-//! An operation takes an open repository, its options and a [`Monitor`](crate::progress::Monitor), and returns a report.
-//! It prints nothing. Where data would be deleted or overwritten, deciding (`plan`) and doing (`apply`) are apart.
+//! Backing up, restoring and verifying take an open repository, options, a [`Monitor`](crate::progress::Monitor) and a [`Cancel`],
+//! and return a report. Those that look into snapshots take a reader instead ([`open_reader`]), what to look at, and a monitor.
+//! None of them prints anything. Where data would be deleted or overwritten, deciding (`plan`) and doing (`apply`) are apart.
 
 pub mod backup;
 pub mod diff;

@@ -157,11 +157,6 @@ impl Stopper {
     pub fn terminate(&self) {
         self.0.signal(Signal::TERM);
     }
-
-    /// Ends the program at once.
-    pub fn kill(&self) {
-        self.0.signal(Signal::KILL);
-    }
 }
 
 /// The program's process group. The leader is waited for without being reaped, and reaped only under the lock, so that

@@ -21,6 +21,7 @@ use crate::repository::{MAIN_DOMAIN, OpenError, Repository};
 
 /// What `init` may be told.
 #[derive(Debug, Clone)]
+#[cfg_attr(not(feature = "internals"), non_exhaustive)]
 pub struct InitOptions {
     /// How file contents are cut.
     pub files: ChunkerProfile,

@@ -101,6 +101,7 @@ async fn put(repository: &Repository, session: &Session, lease: &mut Lease, now:
 ///
 /// # Errors
 /// [`FormatError`] says what is wrong with it.
+#[cfg_attr(not(feature = "internals"), expect(dead_code, reason = "whoever deletes will read the leases of others"))]
 pub fn open_lease(repository: &Repository, session: SessionId, object: &[u8]) -> Result<Lease, FormatError> {
     let sealed = LEASE.split(object)?;
     Lease::decode(&repository.keys().open_for_writers("a lease", Purpose::Lease, &session.0, sealed)?)

@@ -88,13 +88,8 @@ impl PackBuilder {
     }
 
     /// Returns the number of sealed bytes so far.
-    pub fn len(&self) -> usize {
+    pub fn sealed_len(&self) -> usize {
         self.bytes.len()
-    }
-
-    /// Tells whether no frame was added.
-    pub fn is_empty(&self) -> bool {
-        self.bytes.is_empty()
     }
 
     /// Seals the directory, pads, and completes the pack.

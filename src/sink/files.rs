@@ -10,7 +10,7 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -40,6 +40,7 @@ const CLOCK_STEP_NANOS: i64 = 20_000_000;
 
 /// How entries are put.
 #[derive(Debug, Clone, Default)]
+#[cfg_attr(not(feature = "internals"), non_exhaustive)]
 pub struct TargetOptions {
     /// Restore owners by number and not by name.
     pub numeric_ids: bool,
@@ -111,7 +112,6 @@ pub(super) fn failed<'a>(path: &'a [u8], action: &'static str) -> impl Fn(Errno)
 #[derive(Debug)]
 pub struct FileTarget {
     root: OwnedFd,
-    path: PathBuf,
     pub(super) options: TargetOptions,
     pub(super) owners: Owners,
     pub(super) is_root: bool,
@@ -150,7 +150,6 @@ impl FileTarget {
         let is_alone = flock(&root, FlockOperation::NonBlockingLockExclusive).is_ok();
         Ok(Self {
             root,
-            path: path.to_path_buf(),
             options,
             owners: Owners::default(),
             is_root: rustix::process::geteuid().is_root(),
@@ -159,11 +158,6 @@ impl FileTarget {
             in_use: InUse::default(),
             leftovers_before: is_alone.then(|| before(Clock::System.now(), CLOCK_STEP_NANOS)),
         })
-    }
-
-    /// Returns the target's path.
-    pub fn path(&self) -> &Path {
-        &self.path
     }
 
     /// Tells whether runs of zeros are left out.

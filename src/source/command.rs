@@ -44,11 +44,13 @@ impl CommandSource {
     }
 
     /// Returns a handle with which another thread can end the command.
+    #[cfg_attr(not(feature = "internals"), expect(dead_code, reason = "tests look at it"))]
     pub fn stopper(&self) -> Stopper {
         self.process.stopper()
     }
 
     /// Ends the command and everything in its process group, and returns when all of it is gone.
+    #[cfg_attr(not(feature = "internals"), expect(dead_code, reason = "tests look at it"))]
     pub fn abort(mut self) {
         self.end();
     }

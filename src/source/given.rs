@@ -22,7 +22,7 @@ type MakeInput = Arc<dyn Fn() -> io::Result<Input> + Send + Sync>;
 /// One stream whose bytes the caller has, or knows where to get.
 ///
 /// ```
-/// use coffre::source::given::Given;
+/// use coffre::Given;
 ///
 /// let exported = Given::opener("report.csv", || Ok(std::io::Cursor::new("a;b\n1;2\n")));
 /// # let _ = exported;

@@ -26,6 +26,7 @@ pub enum OpenMode {
 
 /// How a store is opened.
 #[derive(Debug, Clone)]
+#[cfg_attr(not(feature = "internals"), non_exhaustive)]
 pub struct OpenOptions {
     /// What for.
     pub mode: OpenMode,

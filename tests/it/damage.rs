@@ -12,13 +12,12 @@ use coffre::model::key::{ObjectKey, ObjectKind};
 use coffre::model::path::EntryPath;
 use coffre::model::snapshot::Snapshot;
 use coffre::ops::Cancel;
-use coffre::ops::restore::{Overwrite, RestoreOptions, Selection, restore};
+use coffre::ops::restore::{RestoreOptions, restore};
 use coffre::ops::verify::ReadData;
 use coffre::progress::Collected;
 use coffre::repository::MAIN_DOMAIN;
 use coffre::repository::index::open_segment;
 use coffre::repository::objects::UploadedPack;
-use coffre::sink::files::TargetOptions;
 
 use crate::support::{Bench, files_in, open, options, random_bytes, run_backup};
 
@@ -193,19 +192,9 @@ async fn check_restore(
 
 fn restore_options(source: &Path, snapshot: Snapshot, target: &Path) -> RestoreOptions {
     let within = source.to_str().expect("plain").trim_start_matches('/').to_owned();
-    RestoreOptions {
-        snapshot,
-        within: Some(EntryPath::new(within).expect("safe")),
-        selection: Selection::default(),
-        only: None,
-        overwrite: Overwrite::default(),
-        target: target.to_path_buf(),
-        target_options: TargetOptions::default(),
-        trust_times: false,
-        find_extras: false,
-        dry_run: false,
-        memory_bytes: 256 << 20,
-    }
+    let mut options = RestoreOptions::new(snapshot, target);
+    options.within = Some(EntryPath::new(within).expect("safe"));
+    options
 }
 
 /// The provider puts back an older state of the store while this host remembers a newer one: index, last tree, packs.

@@ -211,18 +211,10 @@ async fn restored_into(
     let monitor = Arc::new(Collected::default());
     let reader = open_reader(repository, 256 << 20, monitor.clone()).await.expect("a reader");
     let engine = engines().named(NAME).expect("it was added").clone();
-    let options = RestoreDatabaseOptions {
-        snapshot: snapshot.expect("whole"),
-        within: None,
-        target: DatabaseTarget { engine, place: Place::File(file.to_owned()) },
-        choice: Choice::Only,
-        in_place,
-        exit_on_error: false,
-        no_owner: false,
-        analyze: false,
-        jobs: 1,
-        spool: bench.source.path().to_owned(),
-    };
+    let target = DatabaseTarget { engine, place: Place::File(file.to_owned()) };
+    let mut options = RestoreDatabaseOptions::new(snapshot.expect("whole"), target);
+    (options.choice, options.in_place) = (Choice::Only, in_place);
+    options.spool = bench.source.path().to_owned();
     let planned = plan(&reader, &options).await?;
     let report = apply(reader, &options, planned.clone(), monitor, Cancel::default()).await?;
     Ok((planned, report))

@@ -137,6 +137,7 @@ impl Default for Comparison {
 
 /// How streams are read and judged.
 #[derive(Debug, Clone)]
+#[cfg_attr(not(feature = "internals"), non_exhaustive)]
 pub struct StreamOptions {
     /// Streams read at the same time.
     pub jobs: usize,

@@ -67,6 +67,7 @@ impl Overwrite {
 
 /// What to restore and how.
 #[derive(Debug, Clone)]
+#[cfg_attr(not(feature = "internals"), non_exhaustive)]
 pub struct RestoreOptions {
     /// The snapshot.
     pub snapshot: Snapshot,
@@ -90,6 +91,25 @@ pub struct RestoreOptions {
     pub dry_run: bool,
     /// Memory to stay within, in bytes.
     pub memory_bytes: u64,
+}
+
+impl RestoreOptions {
+    /// Restores everything in `snapshot` into the directory `target`: what differs is written, within 256 MiB of memory.
+    pub fn new(snapshot: Snapshot, target: impl Into<PathBuf>) -> Self {
+        Self {
+            snapshot,
+            within: None,
+            selection: Selection::default(),
+            only: None,
+            target: target.into(),
+            target_options: TargetOptions::default(),
+            trust_times: false,
+            overwrite: Overwrite::default(),
+            find_extras: false,
+            dry_run: false,
+            memory_bytes: 256 << 20,
+        }
+    }
 }
 
 /// What a restore did.

@@ -65,6 +65,7 @@ pub enum Choice {
 
 /// What to restore and how.
 #[derive(Debug, Clone)]
+#[cfg_attr(not(feature = "internals"), non_exhaustive)]
 pub struct RestoreDatabaseOptions {
     /// The snapshot.
     pub snapshot: Snapshot,
@@ -86,6 +87,24 @@ pub struct RestoreDatabaseOptions {
     pub jobs: usize,
     /// Directory for spool files.
     pub spool: PathBuf,
+}
+
+impl RestoreDatabaseOptions {
+    /// Restores all databases in `snapshot` to `target`, one connection each, without replacing any that is there.
+    pub fn new(snapshot: Snapshot, target: DatabaseTarget) -> Self {
+        Self {
+            snapshot,
+            within: None,
+            target,
+            choice: Choice::All,
+            in_place: false,
+            exit_on_error: false,
+            no_owner: false,
+            analyze: true,
+            jobs: 1,
+            spool: std::env::temp_dir(),
+        }
+    }
 }
 
 /// What a restore did.

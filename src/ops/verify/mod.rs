@@ -56,6 +56,7 @@ pub enum ReadData {
 
 /// How to verify.
 #[derive(Debug, Clone)]
+#[cfg_attr(not(feature = "internals"), non_exhaustive)]
 pub struct VerifyOptions {
     /// How much of the data is read.
     pub read_data: ReadData,

@@ -139,6 +139,7 @@ impl Base {
 
 impl FoundEntry {
     /// Returns the absolute path in the file system.
+    #[cfg_attr(not(feature = "internals"), expect(dead_code, reason = "tests look at it"))]
     pub fn fs_path(&self) -> PathBuf {
         let mut bytes = Vec::with_capacity(1 + self.path.as_bytes().len());
         bytes.push(b'/');
@@ -175,6 +176,7 @@ impl FoundEntry {
     }
 
     /// Tells whether this is a directory.
+    #[cfg_attr(not(feature = "internals"), expect(dead_code, reason = "tests look at it"))]
     pub fn is_directory(&self) -> bool {
         self.kind == FoundKind::Directory
     }

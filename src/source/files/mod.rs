@@ -17,6 +17,6 @@ pub(crate) use exclude::{argument, at_any_depth};
 pub use expand::expand;
 pub use found::{EntryError, FoundEntry, FoundKind};
 pub use options::{WalkError, WalkOptions};
-pub use read::{FileReader, ReadSummary};
+pub use read::FileReader;
 pub use roots::root_names;
 pub use walk::{Walk, Walked};

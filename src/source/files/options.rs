@@ -7,6 +7,7 @@ use crate::model::outcome::{Ended, Outcome};
 
 /// What to walk and what to leave out.
 #[derive(Debug, Clone, Default)]
+#[cfg_attr(not(feature = "internals"), non_exhaustive)]
 pub struct WalkOptions {
     /// Where to begin. They need not be absolute and may overlap. A root that is a symbolic link is kept as a link
     /// unless it is written with a slash at its end.

@@ -90,6 +90,7 @@ impl FileReader {
     }
 
     /// Returns the size when the file was opened, which may be later than when it was found.
+    #[cfg_attr(not(feature = "internals"), expect(dead_code, reason = "tests look at it"))]
     pub fn opened_size(&self) -> u64 {
         self.opened.size
     }

@@ -59,6 +59,7 @@ impl LimitStore {
     }
 
     /// Returns how many requests may be under way at present.
+    #[cfg(test)]
     pub fn concurrency(&self) -> usize {
         self.gate.state.lock().expect("no panic while held").limit as usize
     }

@@ -4,9 +4,11 @@
 //! where they want to look or to break something. Each decorator writes out every method of the port, so that a new
 //! method cannot slip past one of them.
 
+#[cfg(any(test, feature = "internals"))]
 pub mod fault;
 pub mod limit;
 mod outage;
+#[cfg(any(test, feature = "internals"))]
 pub mod record;
 pub mod retry;
 
@@ -29,6 +31,7 @@ pub enum Operation {
 
 impl Operation {
     /// All of them, in the order in which they are listed to people.
+    #[cfg_attr(not(feature = "internals"), expect(dead_code, reason = "tests look at it"))]
     pub const ALL: [Operation; 6] =
         [Operation::Put, Operation::Get, Operation::GetRange, Operation::Head, Operation::List, Operation::Delete];
 

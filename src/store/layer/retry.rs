@@ -32,6 +32,7 @@ const SILENCE: Duration = Duration::from_secs(3);
 
 /// How often and how long to try again.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[cfg_attr(not(feature = "internals"), non_exhaustive)]
 pub struct RetryOptions {
     /// The longest wait before the second try; it doubles with each further one.
     pub first_delay: Duration,

@@ -46,7 +46,7 @@ mod linux {
     const LOOKED_AT: usize = 4096;
 
     /// Tells whether the disk that failed to give `object` gives something else now, of it or of another object below `root`.
-    pub(in crate::store::local) fn gives_others(root: &Path, object: &Path) -> bool {
+    pub(in super::super) fn gives_others(root: &Path, object: &Path) -> bool {
         let Some(device) = disk_of(object) else { return false };
         let beside = object.ancestors().skip(1).take_while(|directory| directory.starts_with(root));
         let mut tried = 0;

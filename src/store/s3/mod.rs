@@ -80,6 +80,7 @@ impl fmt::Debug for Proxy {
 
 /// How a bucket is reached.
 #[derive(Debug, Clone, Default)]
+#[cfg_attr(not(feature = "internals"), non_exhaustive)]
 pub struct S3Options {
     /// The keys, without which there is no store; [`credentials::find`] looks where they usually are.
     pub credentials: Option<S3Credentials>,

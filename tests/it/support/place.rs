@@ -9,14 +9,13 @@ use coffre::model::entry::Entry;
 use coffre::model::path::EntryPath;
 use coffre::model::snapshot::Snapshot;
 use coffre::ops::Cancel;
-use coffre::ops::restore::{Overwrite, RestoreOptions, RestoreReport, Selection, restore};
+use coffre::ops::restore::{RestoreOptions, RestoreReport, restore};
 use coffre::progress::{Collected, Monitor, Problem};
 use coffre::repository::MAIN_DOMAIN;
 use coffre::repository::index::Index;
 use coffre::repository::reader::Reader;
 use coffre::repository::tree::TreeBuilder;
 use coffre::repository::writer::{Writer, WriterOptions};
-use coffre::sink::files::TargetOptions;
 use coffre::store::Store;
 use coffre::store::memory::MemoryStore;
 
@@ -118,19 +117,9 @@ impl Place {
 
     /// What to restore to get the source's contents directly in the target.
     pub fn options(&self, snapshot: &Snapshot) -> RestoreOptions {
-        RestoreOptions {
-            snapshot: snapshot.clone(),
-            within: Some(self.source_path()),
-            selection: Selection::default(),
-            only: None,
-            overwrite: Overwrite::default(),
-            target: self.target(),
-            target_options: TargetOptions::default(),
-            trust_times: false,
-            find_extras: false,
-            dry_run: false,
-            memory_bytes: 256 << 20,
-        }
+        let mut options = RestoreOptions::new(snapshot.clone(), self.target());
+        options.within = Some(self.source_path());
+        options
     }
 
     pub async fn restore(&self, options: RestoreOptions) -> (RestoreReport, Vec<Problem>) {
