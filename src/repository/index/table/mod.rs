@@ -27,7 +27,9 @@ use crate::model::id::{ChunkKey, PackId, SegmentId};
 use crate::repository::index::table::layout::{
     FRAME_LEN, KEY_LEN, Layout, PACK_LEN, PLACE_LEN, is_whole, not_a_table, u32_at,
 };
-pub use crate::repository::index::table::write::{TableWriter, merge_tables, write_table};
+#[cfg(any(test, feature = "internals"))]
+pub use crate::repository::index::table::write::TableWriter;
+pub use crate::repository::index::table::write::{merge_tables, write_table};
 
 mod layout;
 mod search;
