@@ -65,9 +65,7 @@ enum GroupField {
 pub async fn run(global: &Settings, args: Args) -> Fallible<Exit> {
     let monitor = global.monitor();
     let repository = global.repository(OpenMode::Read, &monitor).await?;
-    if !repository.keys().can_read() {
-        return Err(LookError::WriterOnly.into());
-    }
+    repository.reading().map_err(LookError::Access)?;
     monitor.phase("reading snapshots");
     let filter = args.filter.filter();
     let (mut shown, damaged) = select::named_or_all(&repository, &args.snapshots, &filter, &monitor).await?;

@@ -68,9 +68,7 @@ async fn of_snapshots(
     repository: &Arc<Repository>,
     monitor: &ConsoleMonitor,
 ) -> Fallible<Exit> {
-    if !repository.keys().can_read() {
-        return Err(LookError::WriterOnly.into());
-    }
+    repository.reading().map_err(LookError::Access)?;
     monitor.phase("reading snapshots");
     let filter = args.filter.filter();
     let (mut chosen, damaged) = select::named_or_all(repository, &args.snapshots, &filter, monitor).await?;

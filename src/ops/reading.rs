@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::model::outcome::{Ended, Outcome};
 use crate::progress::Monitor;
+use crate::repository::access::AccessError;
 use crate::repository::index::{Index, IndexError};
 use crate::repository::reader::walk::DamagedTree;
 use crate::repository::reader::{ReadError, Reader};
@@ -13,9 +14,9 @@ use crate::repository::{Repository, StoreError};
 /// Why something could not be looked up.
 #[derive(Debug, thiserror::Error)]
 pub enum LookError {
-    /// The key at hand cannot read.
-    #[error("this key can back up but not read")]
-    WriterOnly,
+    /// The repository may not be read.
+    #[error(transparent)]
+    Access(#[from] AccessError),
     /// The index could not be had.
     #[error("the index cannot be used")]
     Index(#[from] IndexError),
@@ -41,7 +42,7 @@ pub enum LookError {
 impl Ended for LookError {
     fn outcome(&self) -> Outcome {
         match self {
-            LookError::WriterOnly => Outcome::WrongKey,
+            LookError::Access(error) => error.outcome(),
             LookError::Index(error) => error.outcome(),
             LookError::Snapshots(error) => error.outcome(),
             LookError::Tree(error) => error.outcome(),
@@ -54,17 +55,15 @@ impl Ended for LookError {
 /// Loads the index and makes a reader over it that stays within `memory_bytes`.
 ///
 /// # Errors
-/// [`LookError::WriterOnly`] and [`LookError::Index`].
+/// [`LookError::Access`] and [`LookError::Index`].
 pub async fn open_reader(
     repository: Arc<Repository>,
     memory_bytes: u64,
     monitor: Arc<dyn Monitor>,
 ) -> Result<Arc<Reader>, LookError> {
-    if !repository.keys().can_read() {
-        return Err(LookError::WriterOnly);
-    }
+    let reading = repository.reading()?;
     let index = Arc::new(Index::load(&repository, &*monitor).await?);
-    Ok(Arc::new(Reader::new(repository, index, memory_bytes, monitor)))
+    Ok(Arc::new(Reader::new(reading, index, memory_bytes, monitor)))
 }
 
 /// Says which part of a tree is lost, for people.

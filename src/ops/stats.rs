@@ -70,9 +70,7 @@ pub fn sum(snapshots: &[Snapshot]) -> SnapshotCounts {
 /// # Errors
 /// [`LookError`] when the store cannot be listed or the index not be had.
 pub async fn stats(repository: &Arc<Repository>, monitor: &dyn Monitor) -> Result<StatsReport, LookError> {
-    if !repository.keys().can_read() {
-        return Err(LookError::WriterOnly);
-    }
+    repository.reading()?;
     let mut report = StatsReport::default();
     monitor.phase("listing objects");
     for kind in ObjectKind::ALL {

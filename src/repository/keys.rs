@@ -15,14 +15,15 @@ use crate::format::keyring::{Keyring, SlotRecord};
 use crate::format::slot::RootKey;
 use crate::model::id::{DomainEpoch, RepositoryId};
 use crate::model::outcome::{Ended, Outcome};
+use crate::repository::access::AccessError;
 use crate::repository::sessions::Sessions;
 
 /// Why a session's secret cannot be recovered.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SessionKeyError {
-    /// The key at hand can only write.
-    #[error("this key can back up but not read")]
-    WriterOnly,
+    /// The key at hand does not open it.
+    #[error(transparent)]
+    Access(#[from] AccessError),
     /// The keyring has no such domain (any more): its data was erased.
     #[error("the key of {0} is not in the keyring")]
     NoDomain(DomainEpoch),
@@ -34,7 +35,7 @@ pub enum SessionKeyError {
 impl Ended for SessionKeyError {
     fn outcome(&self) -> Outcome {
         match self {
-            SessionKeyError::WriterOnly => Outcome::WrongKey,
+            SessionKeyError::Access(error) => error.outcome(),
             SessionKeyError::NoDomain(_) | SessionKeyError::Invalid(_) => Outcome::Damaged,
         }
     }
@@ -149,7 +150,7 @@ impl Keys {
             return Ok(secret);
         }
         let keys = self.domains.get(&header.at).ok_or(SessionKeyError::NoDomain(header.at))?;
-        let private = keys.secret.as_ref().ok_or(SessionKeyError::WriterOnly)?;
+        let private = keys.secret.as_ref().ok_or(AccessError::WriterOnly)?;
         let secret = Arc::new(header.open(self.repository(), private)?);
         self.sessions.remember(header, secret.clone());
         Ok(secret)

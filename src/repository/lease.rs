@@ -27,8 +27,7 @@ const RELEASE: Duration = Duration::from_secs(10);
 /// A lease that is renewed in the background until it is released.
 #[derive(Debug)]
 pub struct HeldLease {
-    repository: Arc<Repository>,
-    session: SessionId,
+    session: Arc<Session>,
     clock: Clock,
     /// Second at which the lease ends as of its last renewal; `i64::MIN` once it ended before it was renewed.
     expires: Arc<AtomicI64>,
@@ -41,15 +40,10 @@ impl HeldLease {
     ///
     /// # Errors
     /// When the first put fails; later ones are tried again at the next renewal.
-    pub async fn take(
-        repository: Arc<Repository>,
-        session: Arc<Session>,
-        mut lease: Lease,
-        clock: Clock,
-    ) -> Result<Self, StoreError> {
-        put(&repository, &session, &mut lease, clock.now()).await?;
-        let id = session.id();
-        let (held, expires) = (repository.clone(), Arc::new(AtomicI64::new(lease.expires.seconds)));
+    pub async fn take(session: Arc<Session>, mut lease: Lease, clock: Clock) -> Result<Self, StoreError> {
+        put(&session, &mut lease, clock.now()).await?;
+        let held = session.clone();
+        let expires = Arc::new(AtomicI64::new(lease.expires.seconds));
         let (renewed, index_segments) = (expires.clone(), Arc::new(AtomicU64::new(lease.index_segments)));
         let noted = index_segments.clone();
         let renewing = tokio::spawn(async move {
@@ -58,13 +52,13 @@ impl HeldLease {
                 let now = clock.now();
                 lease.index_segments = noted.load(Ordering::Relaxed);
                 // A failed renewal leaves the lease valid for several more; the next one tries again.
-                if put(&held, &session, &mut lease, now).await.is_ok() {
+                if put(&session, &mut lease, now).await.is_ok() {
                     let lapsed = renewed.load(Ordering::Relaxed) < now.seconds;
                     renewed.store(if lapsed { i64::MIN } else { lease.expires.seconds }, Ordering::Relaxed);
                 }
             }
         });
-        Ok(Self { repository, session: id, clock, expires, index_segments, renewing })
+        Ok(Self { session: held, clock, expires, index_segments, renewing })
     }
 
     /// Notes how many index segments the session saw, for the next renewal to tell.
@@ -81,7 +75,8 @@ impl HeldLease {
     /// for.
     pub async fn release(self) {
         self.renewing.abort();
-        let _ = tokio::time::timeout(RELEASE, self.repository.objects().remove_lease(self.session)).await;
+        let _ =
+            tokio::time::timeout(RELEASE, self.session.repository().objects().remove_lease(self.session.id())).await;
     }
 }
 
@@ -91,10 +86,10 @@ impl Drop for HeldLease {
     }
 }
 
-async fn put(repository: &Repository, session: &Session, lease: &mut Lease, now: Timestamp) -> Result<(), StoreError> {
+async fn put(session: &Session, lease: &mut Lease, now: Timestamp) -> Result<(), StoreError> {
     lease.renewed = now;
     lease.expires = Timestamp::from_seconds(now.seconds + LEASE_SECONDS);
-    repository.objects().put_lease(session.id(), session.seal_lease(lease)).await
+    session.repository().objects().put_lease(session.id(), session.seal_lease(lease)).await
 }
 
 /// Opens a lease object.

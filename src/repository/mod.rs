@@ -21,6 +21,7 @@ use crate::repository::keys::Keys;
 use crate::repository::objects::Objects;
 pub use crate::store::{StoreError, StoreErrorKind};
 
+pub mod access;
 pub mod cache;
 pub mod claims;
 pub mod frame;

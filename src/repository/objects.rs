@@ -289,6 +289,19 @@ impl Objects {
         Ok(listed)
     }
 
+    /// Lists the snapshots that any replica has, each of which must answer.
+    pub(super) async fn every_snapshot(&self) -> Result<Vec<SnapshotId>, StoreError> {
+        let listed = self.replicas.list_every(ObjectKind::Snapshot.prefix()).await?;
+        let ids: BTreeSet<SnapshotId> = listed.iter().filter_map(|object| object.key.snapshot_id()).collect();
+        Ok(ids.into_iter().collect())
+    }
+
+    /// Lists the index segments that any replica has, each of which must answer.
+    pub(super) async fn every_segment(&self) -> Result<BTreeSet<SegmentId>, StoreError> {
+        let listed = self.replicas.list_every(ObjectKind::Index.prefix()).await?;
+        Ok(listed.iter().filter_map(|object| object.key.segment_id()).collect())
+    }
+
     pub(super) async fn doomed<T, E>(
         &self,
         id: SessionId,

@@ -245,6 +245,18 @@ impl Replicas {
         try_join_all(listing).await
     }
 
+    /// Lists in every replica, whatever its role: what whoever deletes must know of.
+    ///
+    /// # Errors
+    /// When one of them does not answer.
+    pub(super) async fn list_every(&self, prefix: &str) -> Result<Vec<ObjectInfo>, StoreError> {
+        let listing = self
+            .all
+            .iter()
+            .map(|replica| async move { replica.store.list(prefix).await.map_err(|error| self.at(replica, error)) });
+        Ok(try_join_all(listing).await?.concat())
+    }
+
     /// Returns the length of an object that every required replica has alike; `None` when one of them does not.
     ///
     /// # Errors

@@ -20,10 +20,11 @@ use crate::format::lease::Lease;
 use crate::format::object::{DOOMED, INDEX, LEASE, SNAPSHOT};
 use crate::format::pack::PackKind;
 use crate::format::snapshot::encode_snapshot;
-use crate::model::id::{DomainEpoch, RepositoryId, SegmentId, SessionId};
+use crate::model::id::{DomainEpoch, SegmentId, SessionId};
 use crate::model::outcome::{Ended, Outcome};
 use crate::model::snapshot::Snapshot;
 use crate::repository::Repository;
+use crate::repository::access::Writing;
 use crate::repository::objects::UploadedPack;
 use crate::repository::packer::PackBuilder;
 
@@ -49,7 +50,7 @@ impl Ended for SessionError {
 
 /// A session: its secret, the header from which the domain's reader recovers it, and what all writers of the domain share.
 pub struct Session {
-    repository: RepositoryId,
+    repository: Arc<Repository>,
     secret: SessionSecret,
     header: Arc<SessionHeader>,
     dedup: DedupSecret,
@@ -61,16 +62,18 @@ impl std::fmt::Debug for Session {
     }
 }
 
-impl Repository {
+impl Writing {
     /// Begins a session in the newest epoch of the domain called `domain`. Nothing is stored by that.
     ///
     /// # Errors
     /// [`SessionError`] when there is no such domain, or its key is not valid.
     pub fn begin_session(&self, domain: &str) -> Result<Arc<Session>, SessionError> {
-        let newest = self.keys().newest_epoch(domain);
+        let repository = self.repository().clone();
+        let newest = repository.keys().newest_epoch(domain);
         let (dedup, public_key) = newest.ok_or_else(|| SessionError::NoDomain(domain.to_owned()))?;
-        let (secret, header) = new_session(self.id(), dedup.at, public_key)?;
-        Ok(Arc::new(Session { repository: self.id(), secret, header: header.into(), dedup: dedup.clone() }))
+        let (secret, header) = new_session(repository.id(), dedup.at, public_key)?;
+        let dedup = dedup.clone();
+        Ok(Arc::new(Session { repository, secret, header: header.into(), dedup }))
     }
 }
 
@@ -78,6 +81,11 @@ impl Session {
     /// Returns the session's id.
     pub fn id(&self) -> SessionId {
         self.header.session
+    }
+
+    /// Returns the repository that it writes to.
+    pub fn repository(&self) -> &Arc<Repository> {
+        &self.repository
     }
 
     /// Returns the domain and epoch that it writes to.
@@ -103,7 +111,7 @@ impl Session {
 
     /// Starts a pack of this session. `capacity` is reserved for its bytes.
     pub(super) fn new_pack(&self, kind: PackKind, capacity: usize) -> PackBuilder {
-        PackBuilder::new(&self.secret, self.header.clone(), self.repository, kind, capacity)
+        PackBuilder::new(&self.secret, self.header.clone(), self.repository.id(), kind, capacity)
     }
 
     /// Returns the secret from which keys of its packs come.
@@ -114,7 +122,7 @@ impl Session {
     /// Seals a snapshot of this session into its object.
     pub fn seal_snapshot(&self, snapshot: &Snapshot) -> Vec<u8> {
         let (object, value) = (snapshot.id.to_bytes(), encode_snapshot(snapshot));
-        let envelope = seal_envelope(&self.secret.0, self.repository, Purpose::Snapshot, &object, &value);
+        let envelope = seal_envelope(&self.secret.0, self.repository.id(), Purpose::Snapshot, &object, &value);
         SNAPSHOT.join(&self.header, &envelope)
     }
 
@@ -136,6 +144,6 @@ impl Session {
 
     /// Seals a value that every writer of the domain must be able to read.
     fn seal_for_writers(&self, purpose: Purpose, object: &[u8; 16], value: &[u8]) -> Sealed {
-        seal_envelope(&self.dedup.index_key(), self.repository, purpose, object, value)
+        seal_envelope(&self.dedup.index_key(), self.repository.id(), purpose, object, value)
     }
 }

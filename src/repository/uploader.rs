@@ -20,7 +20,8 @@ use crate::model::outcome::{Ended, Outcome};
 use crate::progress::{Counter, Monitor};
 use crate::repository::Repository;
 use crate::repository::claims::Claims;
-use crate::repository::index::{Index, IndexError};
+use crate::repository::index::IndexError;
+use crate::repository::index::checked::CheckedIndex;
 use crate::repository::objects::UploadedPack;
 use crate::repository::packer::PackImage;
 use crate::repository::recheck::Altered;
@@ -156,9 +157,7 @@ impl Rooms {
 impl Uploader {
     /// Starts uploading in the background.
     pub fn start(
-        repository: Arc<Repository>,
-        session: Arc<Session>,
-        index: Arc<Index>,
+        index: Arc<CheckedIndex>,
         claims: Arc<Claims>,
         limits: UploadLimits,
         monitor: Arc<dyn Monitor>,
@@ -166,8 +165,7 @@ impl Uploader {
         let (sender, receiver) = mpsc::unbounded_channel();
         let rooms = Rooms::new(limits);
         let run = Run {
-            repository,
-            session,
+            session: index.session().clone(),
             index,
             claims,
             monitor,
@@ -225,9 +223,8 @@ impl Uploader {
 pub struct UploadStopped;
 
 struct Run {
-    repository: Arc<Repository>,
     session: Arc<Session>,
-    index: Arc<Index>,
+    index: Arc<CheckedIndex>,
     claims: Arc<Claims>,
     monitor: Arc<dyn Monitor>,
     rooms: Rooms,
@@ -274,7 +271,7 @@ impl Run {
                 }
                 handed = receiver.recv(), if room => match handed {
                     Some(Handed::Pack(image, room)) => {
-                        let repository = self.repository.clone();
+                        let repository = self.session.repository().clone();
                         puts.spawn(async move {
                             let stored = put(repository, image).await;
                             drop(room);
@@ -331,7 +328,7 @@ impl Run {
         let session = self.session.clone();
         let (object, packs) = blocking(move || (session.seal_segment(id, &packs), packs)).await;
         let bytes = object.len() as u64;
-        let put = self.repository.objects().put_segment(id, object).await;
+        let put = self.session.repository().objects().put_segment(id, object).await;
         let stored = put.map_err(|source| UploadError::Segment { segment: id.to_string(), source })?;
         let (index, claims) = (self.index.clone(), self.claims.clone());
         blocking(move || {

@@ -17,10 +17,9 @@ use crate::model::id::ChunkId;
 use crate::model::snapshot::{Snapshot, SnapshotId};
 use crate::model::time::Timestamp;
 use crate::progress::Monitor;
-use crate::repository::Repository;
 use crate::repository::claims::Claims;
 use crate::repository::frame::{FRAME_TARGET_BYTES, Frame};
-use crate::repository::index::Index;
+use crate::repository::index::checked::CheckedIndex;
 use crate::repository::objects::Stored;
 use crate::repository::packer::PackBuilder;
 use crate::repository::recheck::{Scratch, check_pack};
@@ -33,9 +32,8 @@ const PACK_SLACK: usize = 2 << 20;
 
 /// One session's way into the repository.
 pub struct Writer {
-    repository: Arc<Repository>,
     session: Arc<Session>,
-    index: Arc<Index>,
+    index: Arc<CheckedIndex>,
     claims: Arc<Claims>,
     hasher: ChunkHasher,
     data: Mutex<Option<PackBuilder>>,
@@ -72,22 +70,15 @@ pub struct WriterOptions {
 }
 
 impl Writer {
-    /// Starts writing for a session; what `index` knows is not stored again.
-    pub fn start(
-        repository: Arc<Repository>,
-        session: Arc<Session>,
-        index: Arc<Index>,
-        options: WriterOptions,
-        monitor: Arc<dyn Monitor>,
-    ) -> Self {
+    /// Starts writing for the session that `index` was checked for; what it knows is not stored again.
+    pub fn start(index: Arc<CheckedIndex>, options: WriterOptions, monitor: Arc<dyn Monitor>) -> Self {
+        let session = index.session().clone();
         let hasher = session.hasher();
         let claims = Arc::new(Claims::default());
         let limits = UploadLimits { packs_in_flight: options.packs_in_flight };
-        let uploader =
-            Uploader::start(repository.clone(), session.clone(), index.clone(), claims.clone(), limits, monitor);
+        let uploader = Uploader::start(index.clone(), claims.clone(), limits, monitor);
         let nodes = NodeFrame { frame: Frame::default(), compressor: Compressor::new(options.level) };
         Self {
-            repository,
             session,
             index,
             claims,
@@ -102,12 +93,12 @@ impl Writer {
 
     /// Returns the chunker for file contents.
     pub fn file_chunker(&self) -> Chunker {
-        self.session.chunker(self.repository.config().files)
+        self.session.chunker(self.session.repository().config().files)
     }
 
     /// Returns the chunker for streams.
     pub fn stream_chunker(&self) -> Chunker {
-        self.session.chunker(self.repository.config().streams)
+        self.session.chunker(self.session.repository().config().streams)
     }
 
     /// Returns a compressor for one thread's frames.
@@ -194,7 +185,7 @@ impl Writer {
     ) -> Result<(), UploadStopped> {
         let image = pack.finish();
         if self.options.extra_check {
-            let (secret, repository) = (self.session.secret(), self.repository.id());
+            let (secret, repository) = (self.session.secret(), self.session.repository().id());
             let mut scratch = Scratch { opened: compressor.memory(), plain: frame.memory() };
             let checked = check_pack(&image, secret, repository, &self.hasher, &mut scratch);
             frame.clear();
@@ -234,14 +225,13 @@ impl Writer {
     /// The error that stopped the upload.
     pub async fn finish(self) -> Result<Committer, UploadError> {
         let uploaded = self.uploader.finish().await?;
-        Ok(Committer { repository: self.repository, session: self.session, uploaded })
+        Ok(Committer { session: self.session, uploaded })
     }
 }
 
 /// A session whose packs and index segments are all durable; the only thing that can commit a snapshot.
 #[derive(Debug)]
 pub struct Committer {
-    repository: Arc<Repository>,
     session: Arc<Session>,
     uploaded: Uploaded,
 }
@@ -263,8 +253,8 @@ impl Committer {
     /// When the store refuses the snapshot; nothing is visible then.
     pub async fn commit(&self, snapshot: &Snapshot) -> Result<Stored<SnapshotId>, StoreError> {
         let object = Bytes::from(self.session.seal_snapshot(snapshot));
-        let stored = self.repository.objects().put_snapshot(snapshot.id, object.clone()).await?;
-        self.repository.snapshot_cache().keep(stored.id(), &object);
+        let stored = self.session.repository().objects().put_snapshot(snapshot.id, object.clone()).await?;
+        self.session.repository().snapshot_cache().keep(stored.id(), &object);
         Ok(stored)
     }
 }

@@ -292,7 +292,7 @@ async fn an_index_that_names_chunks_which_a_pack_does_not_hold_is_found() {
     let lie = swapped(&segment.encode(), one, two);
     let packs = UploadedPack::indexed(IndexSegment::decode(&lie).expect("a segment"));
     let id = SegmentId([9; 16]);
-    let session = repository.begin_session(MAIN_DOMAIN).expect("a good key");
+    let session = repository.writing().expect("may be written").begin_session(MAIN_DOMAIN).expect("a good key");
     bench.store().put(&ObjectKey::segment(id), session.seal_segment(id, &packs).into()).await.expect("put");
     bench.store().delete(&key).await.expect("deleted");
 

@@ -155,7 +155,12 @@ async fn seeds() -> Vec<Vec<u8>> {
         seeds.push(std::fs::read(file.expect("there").path()).expect("readable"));
     }
     let monitor = std::sync::Arc::new(coffre::progress::Collected::default());
-    let reader = std::sync::Arc::new(coffre::repository::reader::Reader::new(repository, index, 256 << 20, monitor));
+    let reader = std::sync::Arc::new(coffre::repository::reader::Reader::new(
+        repository.reading().expect("may be read"),
+        index,
+        256 << 20,
+        monitor,
+    ));
     seeds.push(reader.chunk(&snapshot.root.id).await.expect("the top node"));
     let lock = SlotLock::Recovery(Passphrase::new("x".into()));
     seeds.push(seal_slot(&lock, b"content").expect("sealed"));

@@ -16,7 +16,8 @@ use coffre::model::snapshot::{Snapshot, SnapshotCounts};
 use coffre::model::time::{Clock, Timestamp};
 use coffre::progress::Collected;
 use coffre::repository::frame::Frame;
-use coffre::repository::index::{Index, open_segment};
+use coffre::repository::index::checked::CheckedIndex;
+use coffre::repository::index::open_segment;
 use coffre::repository::lease::{HeldLease, open_lease};
 use coffre::repository::session::SessionError;
 use coffre::repository::tree::TreeBuilder;
@@ -66,16 +67,14 @@ async fn write(
     sources: &[Vec<u8>],
 ) -> Written {
     let monitor = Arc::new(Collected::default());
-    let session = repository.begin_session(domain).expect("there is such a domain");
+    let session = repository.writing().expect("may be written").begin_session(domain).expect("there is such a domain");
     let (at, id) = (session.at(), session.id());
-    let held =
-        HeldLease::take(repository.clone(), session.clone(), Lease::default(), Clock::System).await.expect("taken");
+    let held = HeldLease::take(session.clone(), Lease::default(), Clock::System).await.expect("taken");
     let lease = bench.store().get(&ObjectKey::session(id)).await.expect("put").to_vec();
-    let mut index = Index::load(repository, &*monitor).await.expect("loaded");
-    index.check_packs(repository, 0, &*monitor).await.expect("checked");
+    let index = CheckedIndex::load(&session, 0, &*monitor).await.expect("checked");
     let settings =
         WriterOptions { pack_target_bytes: 1 << 20, packs_in_flight: 1, level: 3, dry_run: false, extra_check: true };
-    let writer = Writer::start(repository.clone(), session, Arc::new(index), settings, monitor);
+    let writer = Writer::start(Arc::new(index), settings, monitor);
     let plain = plain.to_vec();
     let (writer, chunk, root) = tokio::task::spawn_blocking(move || {
         let (chunk, length) = (writer.id(&plain), plain.len());
@@ -128,7 +127,7 @@ async fn content(repository: &Arc<Repository>, written: &Written) -> Result<Vec<
 async fn what_is_written_in_one_domain_is_named_sealed_and_indexed_there_alone() {
     let bench = Bench::new().await;
     let repository = open(bench.store(), bench.cache.path()).await.expect("opens");
-    let error = repository.begin_session(OTHER).expect_err("it is not there yet");
+    let error = repository.writing().expect("may be written").begin_session(OTHER).expect_err("it is not there yet");
     assert!(matches!(error, SessionError::NoDomain(name) if name == OTHER));
     let at = DomainEpoch { domain: DomainId([9; 16]), epoch: 1 };
     renew_keyring(&bench, &repository, |_| true, Some((OTHER, at))).await;
@@ -166,7 +165,10 @@ async fn what_is_written_in_one_domain_is_named_sealed_and_indexed_there_alone()
     let repository = open(bench.store(), fresh.path()).await.expect("opens");
     assert_eq!(content(&repository, &other).await, Ok(plain));
     content(&repository, &main).await.expect_err("its keys are gone");
-    assert!(matches!(repository.begin_session(MAIN_DOMAIN), Err(SessionError::NoDomain(_))));
+    assert!(matches!(
+        repository.writing().expect("may be written").begin_session(MAIN_DOMAIN),
+        Err(SessionError::NoDomain(_))
+    ));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -19,7 +19,7 @@ use coffre::store::layer::fault::{Fault, FaultStore};
 use coffre::store::layer::record::RecordStore;
 use coffre::store::{ObjectInfo, Store, StoreError, StoreErrorKind};
 
-use crate::support::{Bench, command, files_in, open, options, random_bytes, run_backup, run_verify};
+use crate::support::{Bench, begin, command, files_in, open, options, random_bytes, run_backup, run_verify};
 
 /// Puts one segment for data and one for trees in place of the one there is, as a long run leaves them.
 async fn split_segments(bench: &Bench) -> SegmentId {
@@ -32,7 +32,7 @@ async fn split_segments(bench: &Bench) -> SegmentId {
     for (kind, id) in [(PackKind::Data, SegmentId([1; 16])), (PackKind::Tree, SegmentId([2; 16]))] {
         let mut packs = UploadedPack::indexed(whole.clone());
         packs.retain(|pack| pack.entry().kind == kind);
-        let session = repository.begin_session(MAIN_DOMAIN).expect("a good key");
+        let session = repository.writing().expect("may be written").begin_session(MAIN_DOMAIN).expect("a good key");
         let sealed = session.seal_segment(id, &packs);
         store.put(&ObjectKey::segment(id), sealed.into()).await.expect("put");
     }
@@ -274,9 +274,9 @@ async fn a_pack_that_may_not_be_asked_for_is_never_called_gone() {
 
     // What this run did not store itself, and relies on, leaves the question open, whoever asks.
     let repository = open(refusing(), bench.cache.path()).await.expect("opens");
-    let index = Index::load(&repository, &Collected::default()).await.expect("loaded");
+    let index = begin(&repository).await;
     index.rely_on_packs(&index.packs().iter().map(|pack| pack.id).collect::<Vec<_>>());
-    let lost = index.lost_packs(&repository, false, &Collected::default()).await.expect("checked");
+    let lost = index.lost_packs(false, &Collected::default()).await.expect("checked");
     let (unknown, refused) = lost.unknown.expect("some");
     assert_eq!((lost.gone.len(), refused.kind), (0, StoreErrorKind::Denied));
     assert_eq!(unknown, index.packs().len());
@@ -292,17 +292,15 @@ async fn doomed_lists_are_read_before_packs_are_listed() {
         lists.filter(|(_, call)| call.subject == prefix).map(|(at, _)| at).collect()
     };
     let repository = open(Arc::new(recorded.clone()), bench.cache.path()).await.expect("opens");
-    let mut index = Index::load(&repository, &Collected::default()).await.expect("loaded");
-    index.check_packs(&repository, 0, &Collected::default()).await.expect("checked");
+    begin(&repository).await;
     let calls = recorded.take();
     assert!(places(&calls, "doomed/") < places(&calls, "packs/"), "{calls:?}");
 
     bench.backup().await;
-    let mut index = Index::load(&repository, &Collected::default()).await.expect("loaded");
-    index.check_packs(&repository, 0, &Collected::default()).await.expect("checked");
+    let index = begin(&repository).await;
     index.rely_on_packs(&index.packs().iter().map(|pack| pack.id).collect::<Vec<_>>());
     recorded.take();
-    let lost = index.lost_packs(&repository, true, &Collected::default()).await.expect("checked");
+    let lost = index.lost_packs(true, &Collected::default()).await.expect("checked");
     assert!(lost.gone.is_empty() && lost.unknown.is_none(), "{lost:?}");
     let calls = recorded.take();
     assert_eq!((places(&calls, "doomed/"), places(&calls, "packs/")), (vec![0], vec![1]), "{calls:?}");

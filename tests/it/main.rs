@@ -1,5 +1,6 @@
 //! The integration tests, one binary.
 
+mod access;
 mod anew;
 mod backup_cli;
 mod backup_run;

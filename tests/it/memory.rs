@@ -149,7 +149,7 @@ async fn a_thousand_snapshots_fit() {
         all.into_iter().next().expect("one").1.expect("whole")
     };
     for i in 0..1000u64 {
-        let session = repository.begin_session(MAIN_DOMAIN).expect("a good key");
+        let session = repository.writing().expect("may be written").begin_session(MAIN_DOMAIN).expect("a good key");
         let id = SnapshotId::new(Timestamp::from_seconds(1_700_000_000 + i as i64), i.to_be_bytes());
         let snapshot = Snapshot { id, session: session.id(), started: id.time(), ..last.clone() };
         let object = session.seal_snapshot(&snapshot);

@@ -9,19 +9,19 @@ use coffre::model::entry::{ChunkList, ChunkRef, FileContent, Hole};
 use coffre::ops::Cancel;
 use coffre::ops::verify::{ReadData, VerifyOptions, verify};
 use coffre::progress::{Collected, Counter};
+use coffre::repository::Repository;
 use coffre::repository::frame::Frame;
 use coffre::repository::index::Index;
 use coffre::repository::reader::Reader;
 use coffre::repository::reader::content::{ContentError, ContentStream, Part};
 use coffre::repository::tree::ListBuilder;
 use coffre::repository::writer::{Writer, WriterOptions};
-use coffre::repository::{MAIN_DOMAIN, Repository};
 use coffre::store::Store;
 use coffre::store::layer::Operation;
 use coffre::store::layer::fault::{Fault, FaultStore};
 use coffre::store::layer::record::RecordStore;
 
-use crate::support::{Bench, open, random_bytes};
+use crate::support::{Bench, begin, open, random_bytes};
 
 const MEMORY: u64 = 256 << 20;
 
@@ -34,11 +34,10 @@ async fn store(
     order: impl Iterator<Item = usize> + Send + 'static,
 ) -> FileContent {
     let monitor = Arc::new(Collected::default());
-    let session = repository.begin_session(MAIN_DOMAIN).expect("a good key");
-    let index = Arc::new(Index::load(repository, &*monitor).await.expect("loaded"));
+    let index = begin(repository).await;
     let options =
         WriterOptions { pack_target_bytes: 32 << 20, packs_in_flight: 2, level: 1, dry_run: false, extra_check: true };
-    let writer = Writer::start(repository.clone(), session, index, options, monitor);
+    let writer = Writer::start(index, options, monitor);
     let stored = tokio::task::spawn_blocking(move || {
         let mut compressor = writer.compressor();
         let mut refs = Vec::new();
@@ -69,7 +68,7 @@ async fn store(
 async fn reader(repository: &Arc<Repository>) -> Arc<Reader> {
     let monitor = Arc::new(Collected::default());
     let index = Arc::new(Index::load(repository, &*monitor).await.expect("loaded"));
-    Arc::new(Reader::new(repository.clone(), index, MEMORY, monitor))
+    Arc::new(Reader::new(repository.reading().expect("may be read"), index, MEMORY, monitor))
 }
 
 async fn all(mut stream: ContentStream) -> Result<Vec<u8>, ContentError> {

@@ -287,7 +287,7 @@ async fn nothing_new_relies_on_packs_that_are_to_be_deleted() {
     let packs: Vec<_> = bench.store().list(ObjectKind::Pack.prefix()).await.expect("listed");
     let doomed =
         Doomed { listed: Clock::System.now(), packs: packs.iter().filter_map(|object| object.key.pack_id()).collect() };
-    let cleaning = repository.begin_session(MAIN_DOMAIN).expect("a good key");
+    let cleaning = repository.writing().expect("may be written").begin_session(MAIN_DOMAIN).expect("a good key");
     let object = cleaning.seal_doomed(&doomed).into();
     bench.store().put(&ObjectKey::doomed(cleaning.id()), object).await.expect("put");
 

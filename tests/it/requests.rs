@@ -31,7 +31,7 @@ use coffre::repository::{MAIN_DOMAIN, Repository};
 use coffre::store::layer::Operation;
 use coffre::store::layer::record::RecordStore;
 
-use crate::support::{Bench, command, open, options};
+use crate::support::{Bench, begin, command, open, options};
 
 const MEMORY: u64 = 256 << 20;
 
@@ -39,7 +39,7 @@ const MEMORY: u64 = 256 << 20;
 async fn grow(bench: &Bench, last: &Snapshot, runs: u64) {
     let repository = open(bench.store(), bench.cache.path()).await.expect("opens");
     for i in 1..runs {
-        let session = repository.begin_session(MAIN_DOMAIN).expect("a good key");
+        let session = repository.writing().expect("may be written").begin_session(MAIN_DOMAIN).expect("a good key");
         let started = Timestamp::from_seconds(1_600_000_000 + 3600 * i64::try_from(i).expect("few"));
         let id = SnapshotId::new(started, i.to_be_bytes());
         let (host, job) = ("elsewhere".to_owned(), "nightly".to_owned());
@@ -236,11 +236,10 @@ async fn a_cached_snapshot_is_never_believed_over_the_store() {
 /// Stores a tree of `directories` in `top`, each with `files` entries of long names that share nothing.
 async fn make_tree(repository: &Arc<Repository>, directories: u32, files: u32) -> TreeRoot {
     let monitor = Arc::new(Collected::default());
-    let index = Arc::new(Index::load(repository, &*monitor).await.expect("loaded"));
-    let session = repository.begin_session(MAIN_DOMAIN).expect("a good key");
+    let index = begin(repository).await;
     let writer_options =
         WriterOptions { pack_target_bytes: 32 << 20, packs_in_flight: 2, level: 3, dry_run: false, extra_check: true };
-    let writer = Writer::start(repository.clone(), session, index, writer_options, monitor);
+    let writer = Writer::start(index, writer_options, monitor);
     let made = tokio::task::spawn_blocking(move || {
         let mut tree = TreeBuilder::new(&writer);
         let mut push = |path: String, kind| {
@@ -275,7 +274,8 @@ async fn listing_a_directory_reads_that_directory() {
     let look = async |within: Option<&str>, recursive: bool| {
         // A reader of its own, so that nothing is remembered from the look before.
         let monitor = Arc::new(Collected::default());
-        let reader = Arc::new(Reader::new(repository.clone(), index.clone(), MEMORY, monitor.clone()));
+        let reader =
+            Arc::new(Reader::new(repository.reading().expect("may be read"), index.clone(), MEMORY, monitor.clone()));
         store.take();
         let within = within.map(|path| EntryPath::new(path).expect("safe"));
         let mut walk = match recursive {
@@ -302,7 +302,7 @@ async fn listing_a_directory_reads_that_directory() {
     // One entry takes a node of each level.
     for path in [&all[0], &all[1], &all[100_000], &all[200_000], all.last().expect("many")] {
         let monitor = Arc::new(Collected::default());
-        let reader = Arc::new(Reader::new(repository.clone(), index.clone(), MEMORY, monitor));
+        let reader = Arc::new(Reader::new(repository.reading().expect("may be read"), index.clone(), MEMORY, monitor));
         store.take();
         let entry = reader.entry(root, path.clone()).await.expect("whole");
         assert_eq!(entry.map(|entry| entry.path).as_ref(), Some(path));

@@ -145,10 +145,11 @@ async fn the_lease_of_a_run_is_no_reason_to_wait_at_its_end() {
     let retry = RetryStore::new(Arc::new(faulty.clone()), options, monitor, Cancel::default());
     let cache = tempfile::tempdir().expect("made");
     let repository = open(Arc::new(retry), cache.path()).await.expect("opens");
-    let session = repository.begin_session(coffre::repository::MAIN_DOMAIN).expect("started");
+    let session =
+        repository.writing().expect("may be written").begin_session(coffre::repository::MAIN_DOMAIN).expect("started");
     let lease = coffre::format::lease::Lease::default();
     let clock = Clock::Fixed(Timestamp::from_seconds(1_800_000_000));
-    let held = coffre::repository::lease::HeldLease::take(repository, session, lease, clock).await;
+    let held = coffre::repository::lease::HeldLease::take(session, lease, clock).await;
     faulty.plan(Fault::on(Operation::Delete).always().fail_before(StoreErrorKind::Unavailable));
     let ending = tokio::time::Instant::now();
     held.expect("taken").release().await;

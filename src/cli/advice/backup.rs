@@ -23,7 +23,7 @@ impl Advice for BackupError {
             BackupError::Nothing
             | BackupError::StreamName { .. }
             | BackupError::AllFailed { .. }
-            | BackupError::Features(_)
+            | BackupError::Access(_)
             | BackupError::Internal
             | BackupError::Cancelled
             | BackupError::Session(_) => None,

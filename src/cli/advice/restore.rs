@@ -24,7 +24,7 @@ impl Advice for RestoreError {
             }
             RestoreError::Index(error) => error.hint(),
             RestoreError::Read(error) => error.hint(),
-            RestoreError::WriterOnly | RestoreError::Cancelled => None,
+            RestoreError::Access(_) | RestoreError::Cancelled => None,
         }
     }
 }
@@ -66,7 +66,7 @@ impl Advice for LookError {
             LookError::Snapshots(error) => error.hint(),
             LookError::Tree(error) => error.hint(),
             LookError::Store(error) => error.hint(),
-            LookError::WriterOnly | LookError::NoSuchPath { .. } => None,
+            LookError::Access(_) | LookError::NoSuchPath { .. } => None,
         }
     }
 }
@@ -92,7 +92,7 @@ impl Advice for VerifyError {
             VerifyError::Read(error) => error.hint(),
             VerifyError::Index(error) => error.hint(),
             VerifyError::Snapshots(error) => error.hint(),
-            VerifyError::WriterOnly | VerifyError::Cancelled => None,
+            VerifyError::Access(_) | VerifyError::Cancelled => None,
         }
     }
 }

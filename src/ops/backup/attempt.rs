@@ -21,8 +21,7 @@ use crate::ops::backup::stopped::Stopped;
 use crate::ops::backup::streams::StoredStream;
 use crate::ops::backup::trees::TreeHistory;
 use crate::progress::{Monitor, Problem, Problems};
-use crate::repository::index::Index;
-use crate::repository::index::presence::ASKED_AT_START;
+use crate::repository::index::checked::{ASKED_AT_START, CheckedIndex};
 use crate::repository::lease::{HeldLease, Lease};
 use crate::repository::session::Session;
 use crate::repository::writer::{Committer, Writer, WriterOptions};
@@ -42,18 +41,17 @@ pub(super) struct Attempt<'a> {
 impl Attempt<'_> {
     /// Takes the lease before anything is looked at, so that nothing seen from now on is deleted under the run.
     pub(super) async fn run(self) -> Result<BackupReport, BackupError> {
-        let config = self.repository.config();
-        config.check_features(&config.required.write).map_err(BackupError::Features)?;
+        let writing = self.repository.writing()?;
         if self.options.is_empty() {
             return Err(BackupError::Nothing);
         }
-        let session = self.repository.begin_session(MAIN_DOMAIN)?;
+        let session = writing.begin_session(MAIN_DOMAIN)?;
         let lease = if self.options.dry_run {
             None
         } else {
             let (host, operation) = (self.options.host.clone(), "backup".to_owned());
             let lease = Lease { host, operation, started: self.started, ..Lease::default() };
-            let held = HeldLease::take(self.repository.clone(), session.clone(), lease, self.options.clock).await;
+            let held = HeldLease::take(session.clone(), lease, self.options.clock).await;
             Some(held.map_err(BackupError::Lease)?)
         };
         let outcome = self.store(session, lease.as_ref()).await;
@@ -110,11 +108,10 @@ impl Attempt<'_> {
 
     /// Stores everything and commits the snapshot; without a lease it is a dry run.
     async fn store(&self, session: Arc<Session>, lease: Option<&HeldLease>) -> Result<BackupReport, BackupError> {
-        let index = self.index(lease).await?;
-        let Before { roots, series, parent, members, history, trees, mut suspicious } =
-            self.look_back(&index, &session).await?;
+        let index = self.index(&session, lease).await?;
+        let Before { roots, series, parent, members, history, trees, mut suspicious } = self.look_back(&index).await?;
         let parent_id = parent.snapshot();
-        let (committer, mut done) = self.run_threads(session.clone(), &index, members, parent, roots).await?;
+        let (committer, mut done) = self.run_threads(&index, members, parent, roots).await?;
         done.counts.stored_bytes = committer.uploaded().bytes;
         suspicious.extend(self.judge(&done, &history, &trees));
         let not_shared = done.streams.iter().filter_map(|stream| history.stopped_deduplicating(stream));
@@ -149,10 +146,9 @@ impl Attempt<'_> {
     }
 
     /// Loads the index and finds out which packs may be relied on.
-    async fn index(&self, lease: Option<&HeldLease>) -> Result<Arc<Index>, BackupError> {
-        let (repository, monitor) = (self.repository, &**self.monitor);
-        let mut index = self.unless_cancelled(Index::load(repository, monitor)).await??;
-        self.unless_cancelled(index.check_packs(repository, ASKED_AT_START, monitor)).await??;
+    async fn index(&self, session: &Arc<Session>, lease: Option<&HeldLease>) -> Result<Arc<CheckedIndex>, BackupError> {
+        let loading = CheckedIndex::load(session, ASKED_AT_START, &**self.monitor);
+        let index = self.unless_cancelled(loading).await??;
         if let Some(lease) = lease {
             lease.note_index_segments(index.segments().len() as u64);
         }
@@ -160,8 +156,9 @@ impl Attempt<'_> {
     }
 
     /// Looks at what earlier runs stored, and asks the sources what there is.
-    async fn look_back(&self, index: &Arc<Index>, session: &Session) -> Result<Before, BackupError> {
+    async fn look_back(&self, index: &Arc<CheckedIndex>) -> Result<Before, BackupError> {
         let (repository, options, monitor) = (self.repository, self.options, self.monitor);
+        let session = index.session();
         monitor.phase("looking for the last snapshot");
         let roots = options.files.as_ref().map_or_else(Vec::new, |files| root_names(&files.roots));
         let sources = source_names(options, &roots);
@@ -176,7 +173,7 @@ impl Attempt<'_> {
         let members = self.members(session).await?;
         let paths = members.iter().flat_map(|member| &member.streams).map(|stream| &stream.path);
         let trees = TreeHistory::load(repository, &series);
-        let known = History::load(repository, index, options, &series, paths, snapshots, monitor);
+        let known = History::load(repository, index.index(), options, &series, paths, snapshots, monitor);
         let history = self.unless_cancelled(known).await??;
         Ok(Before { roots, series, parent, members, history, trees, suspicious })
     }
@@ -184,8 +181,7 @@ impl Attempt<'_> {
     /// Reads and stores everything in threads, and waits until all of it is durable and indexed.
     async fn run_threads(
         &self,
-        session: Arc<Session>,
-        index: &Arc<Index>,
+        index: &Arc<CheckedIndex>,
         members: Vec<Member>,
         parent: Parent,
         roots: Vec<Vec<u8>>,
@@ -205,7 +201,7 @@ impl Attempt<'_> {
             dry_run: options.dry_run,
             extra_check: options.extra_check,
         };
-        let writer = Writer::start(repository.clone(), session, index.clone(), writer_options, monitor.clone());
+        let writer = Writer::start(index.clone(), writer_options, monitor.clone());
         let reading = Reading::default();
         let stream_options = StreamOptions { jobs: shares.jobs, ..options.stream_options.clone() };
         let work = Work {
@@ -248,9 +244,9 @@ impl Attempt<'_> {
     }
 
     /// Makes sure that every pack which the run relied on is still there.
-    async fn check_that_nothing_vanished(&self, index: &Index, lease: &HeldLease) -> Result<(), BackupError> {
+    async fn check_that_nothing_vanished(&self, index: &CheckedIndex, lease: &HeldLease) -> Result<(), BackupError> {
         self.monitor.phase("checking that nothing vanished");
-        let lost = index.lost_packs(self.repository, !lease.was_kept(), &**self.monitor).await?;
+        let lost = index.lost_packs(!lease.was_kept(), &**self.monitor).await?;
         if !lost.gone.is_empty() {
             return Err(BackupError::Vanished { packs: lost.gone.len() });
         }

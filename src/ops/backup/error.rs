@@ -1,11 +1,12 @@
 //! Why there is no snapshot.
 
 use crate::model::outcome::{Ended, Outcome};
+use crate::repository::StoreError;
+use crate::repository::access::AccessError;
 use crate::repository::index::IndexError;
 use crate::repository::session::SessionError;
 use crate::repository::snapshots::SnapshotError;
 use crate::repository::uploader::UploadError;
-use crate::repository::{FormatError, StoreError};
 use crate::source::SourceError;
 use crate::source::files::WalkError;
 
@@ -43,9 +44,9 @@ pub enum BackupError {
         /// Why it failed.
         why: String,
     },
-    /// A newer program asks of writers what this one does not know.
-    #[error("this repository cannot be written by this version")]
-    Features(#[source] FormatError),
+    /// The repository may not be written.
+    #[error(transparent)]
+    Access(#[from] AccessError),
     /// A thread of the run panicked, and has said why.
     #[error("the run failed for an internal reason, told above; no snapshot was made")]
     Internal,
@@ -95,7 +96,7 @@ impl Ended for BackupError {
             BackupError::Nothing | BackupError::StreamName { .. } => Outcome::Usage,
             BackupError::Walk(error) => error.outcome(),
             BackupError::Stream { .. } | BackupError::AllFailed { .. } => Outcome::FailedDump,
-            BackupError::Features(_) => Outcome::Refused,
+            BackupError::Access(error) => error.outcome(),
             BackupError::Cancelled => Outcome::Interrupted,
             BackupError::Internal | BackupError::Vanished { .. } => Outcome::Failed,
             BackupError::Index(error) => error.outcome(),

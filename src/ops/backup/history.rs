@@ -44,9 +44,12 @@ impl History {
     ) -> Result<Self, BackupError> {
         let mut sizes = Remembered::load(repository, series, "sizes");
         let paths: Vec<&EntryPath> = paths.collect();
-        if !paths.is_empty() && !sizes.is_known && repository.keys().can_read() {
+        if !paths.is_empty()
+            && !sizes.is_known
+            && let Ok(reading) = repository.reading()
+        {
             let memory_bytes = options.memory_bytes / READER_SHARE;
-            let reader = Arc::new(Reader::new(repository.clone(), index.clone(), memory_bytes, monitor.clone()));
+            let reader = Arc::new(Reader::new(reading, index.clone(), memory_bytes, monitor.clone()));
             sizes.by_name = from_snapshots(repository, &reader, series, &paths, snapshots).await?;
         }
         Ok(Self(sizes))

@@ -27,7 +27,7 @@ use crate::progress::{Monitor, Problem, Totals};
 use crate::repository::Repository;
 use crate::repository::cache::record::checksum;
 use crate::repository::cache::temporary::Temporary;
-use crate::repository::index::Index;
+use crate::repository::index::checked::CheckedIndex;
 use crate::repository::newest_first::NewestFirst;
 use crate::repository::reader::Reader;
 use crate::repository::snapshots::SnapshotFilter;
@@ -59,7 +59,7 @@ const LEAF_MAX: usize = 16 << 20;
 /// Where unchanged entries are taken from.
 pub(super) struct Parent {
     found: Found,
-    index: Arc<Index>,
+    index: Arc<CheckedIndex>,
     totals: Option<Totals>,
     /// It was made from other paths.
     overlaps: bool,
@@ -91,7 +91,7 @@ impl Parent {
     /// Looks for the parent that `options` ask for.
     pub(super) async fn find(
         repository: &Arc<Repository>,
-        index: &Arc<Index>,
+        index: &Arc<CheckedIndex>,
         options: &BackupOptions,
         roots: &[Vec<u8>],
         ids: &[SnapshotId],
@@ -107,12 +107,12 @@ impl Parent {
         }
         // It reads ahead a little, beside everything else.
         let memory_bytes = options.memory_bytes / READER_SHARE;
-        let reader = || Arc::new(Reader::new(repository.clone(), index.clone(), memory_bytes, monitor.clone()));
-        let remote = |snapshot: &Snapshot| Found::Remote {
+        let reader = |reading| Arc::new(Reader::new(reading, index.index().clone(), memory_bytes, monitor.clone()));
+        let remote = |snapshot: &Snapshot, reading| Found::Remote {
             snapshot: snapshot.id,
             started: snapshot.started,
             root: snapshot.root,
-            reader: reader(),
+            reader: reader(reading),
         };
         if let ParentChoice::Snapshot(text) = &options.parent {
             let snapshot = repository.find_snapshot(text, &SnapshotFilter::default()).await?;
@@ -122,7 +122,7 @@ impl Parent {
                 return Ok(parent);
             }
             parent.totals = Some(totals(&snapshot));
-            parent.found = remote(&snapshot);
+            parent.found = remote(&snapshot, repository.reading()?);
             return Ok(parent);
         }
         if let Some((header, known, leaves)) = open_local(&path)
@@ -131,7 +131,7 @@ impl Parent {
             parent.totals =
                 Some(Totals { entries: Some(header.entries), bytes: Some(header.bytes), ..Totals::default() });
             let LocalHeader { snapshot, started, .. } = header;
-            let reader = repository.keys().can_read().then(reader);
+            let reader = repository.reading().ok().map(reader);
             // Lists are trusted while every segment that the parent was made with is there, whatever others added, and
             // every pack. (One that was merged into another is not there: its lists are looked into, or files read, once.)
             let is_known = index.is_whole() && known.segments.is_subset(&index.segments());
@@ -142,9 +142,7 @@ impl Parent {
             parent.found = Found::Local { snapshot, started, leaves, trusted, reader };
             return Ok(parent);
         }
-        if !repository.keys().can_read() {
-            return Ok(parent);
-        }
+        let Ok(reading) = repository.reading() else { return Ok(parent) };
         let mut overlapping = None;
         let mut newest = NewestFirst::recent(repository, ids.to_vec());
         while let Some((_, snapshot)) = newest.next().await {
@@ -157,7 +155,7 @@ impl Parent {
             match kinship(&snapshot, options, roots) {
                 Some(Kinship::Same) => {
                     parent.totals = Some(totals(&snapshot));
-                    parent.found = remote(&snapshot);
+                    parent.found = remote(&snapshot, reading);
                     return Ok(parent);
                 }
                 Some(Kinship::Overlapping) if overlapping.is_none() => overlapping = Some(snapshot),
@@ -167,7 +165,7 @@ impl Parent {
         if let Some(snapshot) = overlapping {
             // What it counted is not what lies ahead.
             parent.overlaps = true;
-            parent.found = remote(&snapshot);
+            parent.found = remote(&snapshot, reading);
         }
         Ok(parent)
     }
@@ -255,7 +253,7 @@ pub(super) struct ParentEntries {
     receiver: Receiver<Vec<Entry>>,
     leaf: std::vec::IntoIter<Entry>,
     next: Option<Entry>,
-    index: Arc<Index>,
+    index: Arc<CheckedIndex>,
     parent_started: Timestamp,
     /// The packs that the parent needed, where its chunk lists are taken over unread; noted when the first one is.
     trusted: Option<(Vec<PackId>, Once)>,

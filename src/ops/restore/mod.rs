@@ -22,6 +22,7 @@ use crate::model::time::Timestamp;
 use crate::ops::Cancel;
 use crate::progress::{Monitor, Problem, Problems, Tally, Totals};
 use crate::repository::Repository;
+use crate::repository::access::AccessError;
 use crate::repository::index::{Index, IndexError};
 use crate::repository::reader::{ReadError, Reader};
 use crate::sink::files::{FileTarget, TargetError, TargetOptions};
@@ -189,9 +190,9 @@ impl Ended for RestoreReport {
 /// Why nothing more could be restored.
 #[derive(Debug, thiserror::Error)]
 pub enum RestoreError {
-    /// The key at hand cannot read.
-    #[error("this key can back up but not read, so it cannot restore")]
-    WriterOnly,
+    /// The repository may not be read.
+    #[error(transparent)]
+    Access(#[from] AccessError),
     /// The index could not be had.
     #[error("the index cannot be used")]
     Index(#[from] IndexError),
@@ -223,7 +224,7 @@ pub enum RestoreError {
 impl Ended for RestoreError {
     fn outcome(&self) -> Outcome {
         match self {
-            RestoreError::WriterOnly => Outcome::WrongKey,
+            RestoreError::Access(error) => error.outcome(),
             RestoreError::Index(error) => error.outcome(),
             RestoreError::Target(error) => error.outcome(),
             RestoreError::NoSuchPath { .. } | RestoreError::NothingMatches { .. } => Outcome::Missing,
@@ -244,14 +245,12 @@ pub async fn restore(
     cancel: Cancel,
 ) -> Result<RestoreReport, RestoreError> {
     let begun = std::time::Instant::now();
-    if !repository.keys().can_read() {
-        return Err(RestoreError::WriterOnly);
-    }
+    let reading = repository.reading()?;
     let tally = Tally::over(monitor);
     let monitor: Arc<dyn Monitor> = tally.clone();
     let loading = cancel.or(Index::load(&repository, &*monitor)).await;
     let index = Arc::new(loading.ok_or(RestoreError::Cancelled)??);
-    let reader = Arc::new(Reader::new(repository, index, options.memory_bytes, monitor.clone()));
+    let reader = Arc::new(Reader::new(reading, index, options.memory_bytes, monitor.clone()));
     let target = match options.dry_run && !options.target.exists() {
         true => None,
         false => Some(Arc::new(FileTarget::open(&options.target, options.target_options.clone())?)),

@@ -16,6 +16,7 @@ use crate::model::time::{Clock, Timestamp};
 use crate::ops::Cancel;
 use crate::ops::verify::foreign::Foreign;
 use crate::progress::Monitor;
+use crate::repository::access::AccessError;
 use crate::repository::index::{Index, IndexError};
 use crate::repository::ledger::Reading;
 use crate::repository::reader::{ReadError, Reader};
@@ -130,9 +131,9 @@ impl Ended for VerifyReport {
 /// Why verifying could not be completed.
 #[derive(Debug, thiserror::Error)]
 pub enum VerifyError {
-    /// The key at hand cannot read.
-    #[error("this key can back up but not read, so it cannot verify")]
-    WriterOnly,
+    /// The repository may not be read.
+    #[error(transparent)]
+    Access(#[from] AccessError),
     /// The store failed.
     #[error("the repository could not be read")]
     Store(#[from] StoreError),
@@ -153,7 +154,7 @@ pub enum VerifyError {
 impl Ended for VerifyError {
     fn outcome(&self) -> Outcome {
         match self {
-            VerifyError::WriterOnly => Outcome::WrongKey,
+            VerifyError::Access(error) => error.outcome(),
             VerifyError::Store(error) => error.outcome(),
             VerifyError::Read(error) => error.outcome(),
             VerifyError::Index(error) => error.outcome(),
@@ -174,9 +175,7 @@ pub async fn verify(
     cancel: Cancel,
 ) -> Result<VerifyReport, VerifyError> {
     let begun = std::time::Instant::now();
-    if !repository.keys().can_read() {
-        return Err(VerifyError::WriterOnly);
-    }
+    repository.reading()?;
     let alone = repository.alone(repository.first_replica()).expect("the first replica has its own name");
     let repository = Arc::new(alone);
     let mut report = VerifyReport::default();
@@ -195,7 +194,7 @@ pub async fn verify(
     }
     objects::compare_packs(&index, listed, &mut report, &mut damage, &mut foreign);
     let index = Arc::new(index);
-    let reader = Reader::new(repository.clone(), index, options.memory_bytes, monitor.clone());
+    let reader = Reader::new(repository.reading()?, index, options.memory_bytes, monitor.clone());
     let reader = Arc::new(reader);
 
     let mut ledger = repository.ledger().await?;

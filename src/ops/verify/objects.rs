@@ -77,10 +77,11 @@ pub(super) fn compare_packs(
     report.chunks = index.chunk_count() as u64;
     if !sizes.is_empty() {
         let bytes: u64 = sizes.values().sum();
-        report.notes.push(format!(
-            "{} packs ({}) are in no index segment: left by interrupted runs, or their segment is lost",
-            sizes.len(),
-            crate::model::units::ByteSize(bytes)
-        ));
+        // What only a damaged segment knows is no rubbish.
+        let why = match index.require_all_segments() {
+            Ok(()) => "are in no index segment: left by interrupted runs, or their segment is lost",
+            Err(_) => "are in no index segment that can be read",
+        };
+        report.notes.push(format!("{} packs ({}) {why}", sizes.len(), crate::model::units::ByteSize(bytes)));
     }
 }

@@ -4,6 +4,11 @@
 //! need a fixed amount of memory however many chunks there are. Small tables are merged as an LSM tree does.
 //! [`presence`] decides which packs may be relied on, [`anew`] whether a table is what its segments say, `shelf` where tables
 //! lie.
+//!
+//! It has three faces. An [`Index`] is what is available, for reading: what cannot be had is told and left out. A
+//! [`CheckedIndex`](checked::CheckedIndex) was compared with what is stored, for writing. A
+//! [`CompleteIndex`](complete::CompleteIndex) lacks nothing, for deleting. The latter two can be read like the first; nothing
+//! makes one of them from it.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::PathBuf;
@@ -11,7 +16,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, RwLock};
 
 use bytes::Bytes;
-use futures::stream::{self, Stream, StreamExt, TryStreamExt};
+use futures::stream::{self, Stream, StreamExt};
 use tokio::sync::OnceCell;
 
 use crate::crypto::random;
@@ -24,15 +29,15 @@ use crate::format::pack::PackDirectory;
 use crate::model::id::{ChunkId, ChunkKey, PackId, SegmentId, SessionId};
 use crate::model::key::ObjectKey;
 use crate::model::outcome::{Ended, Outcome};
-use crate::progress::{Monitor, Problem};
 use crate::repository::Repository;
-use crate::repository::index::presence::Reliance;
 use crate::repository::index::shelf::Shelf;
 use crate::repository::index::table::{Location, PackInfo, Table, merge_tables, write_table};
-use crate::repository::objects::Stored;
 use crate::store::{StoreError, StoreErrorKind};
 
 pub mod anew;
+mod available;
+pub mod checked;
+pub mod complete;
 pub mod presence;
 mod shelf;
 pub mod table;
@@ -41,9 +46,6 @@ pub mod table;
 const FETCHES: usize = 8;
 /// With more tables than this, the small ones are merged.
 const TABLES_MAX: usize = 8;
-/// Times that segments are listed before one that is listed and cannot be found counts as lost: whoever merges segments
-/// puts the new one before the old ones go.
-const LISTINGS: usize = 3;
 
 /// Why the index could not be used.
 #[derive(Debug, thiserror::Error)]
@@ -89,9 +91,6 @@ pub struct Index {
     /// Packs that the index knows and that no new snapshot may rely on: the store does not have them whole, or they are
     /// doomed.
     unreliable: HashSet<PackId>,
-    /// Packs that the store listed when that was found out.
-    listed_packs: usize,
-    reliance: Reliance,
     /// Segments that some required replica lacks: what they alone know would be lost with the others.
     lacking: BTreeSet<SegmentId>,
     /// Segments that could not be read; reading goes on without them, deleting must not.
@@ -105,99 +104,20 @@ pub struct Index {
 }
 
 impl Index {
-    /// Brings the local tables up to date with the store and maps them.
-    ///
-    /// A damaged segment is reported to `monitor` and left out: what it alone knows is read as missing, and a backup
-    /// stores it again. A cache that cannot be used is told and costs fetching everything.
-    ///
-    /// # Errors
-    /// [`IndexError`] when the store fails, or there is no room for tables anywhere.
-    pub async fn load(repository: &Repository, monitor: &dyn Monitor) -> Result<Self, IndexError> {
-        monitor.phase("reading the index");
-        let shelf = Shelf::new(repository.cache());
-        let mut index = Self {
-            shelf,
-            tables: RwLock::default(),
-            unreliable: HashSet::new(),
-            listed_packs: 0,
-            reliance: Reliance::default(),
-            lacking: BTreeSet::new(),
-            damaged: Vec::new(),
-            from_cache: BTreeSet::new(),
-            made_anew: OnceCell::new(),
-            kept_apart: AtomicBool::new(false),
-        };
-        let mut lost = Vec::new();
-        for listing in 0..LISTINGS {
-            let (wanted, lacking) = repository.objects().segments().await?;
-            index.lacking = lacking;
-            if listing == 0 {
-                index.tables = RwLock::new(index.shelf.tables(&wanted));
-                index.from_cache = index.segments();
-            }
-            lost = index.fetch(repository, wanted, monitor).await?;
-            if lost.is_empty() {
-                break;
-            }
-        }
-        for id in lost {
-            let why = "it is listed and cannot be found".into();
-            index.note_damaged(id, FormatError::Invalid { what: "an index segment", why }, monitor);
-        }
-        index.shelf.tell(monitor);
-        repository.objects().replicas().take_concerns().into_iter().for_each(|concern| monitor.note(concern));
-        Ok(index)
-    }
-
-    fn note_damaged(&mut self, id: SegmentId, source: FormatError, monitor: &dyn Monitor) {
-        let key = ObjectKey::segment(id);
-        monitor.problem(Problem::damaged(key.to_string(), source.to_string()));
-        self.damaged.push((key, source));
-    }
-
-    /// Fetches the segments that no table covers yet; returns those that are not there.
-    async fn fetch(
-        &mut self,
-        repository: &Repository,
-        wanted: BTreeSet<SegmentId>,
-        monitor: &dyn Monitor,
-    ) -> Result<Vec<SegmentId>, IndexError> {
-        let known = self.segments();
-        let is_damaged = |id: &SegmentId| self.damaged.iter().any(|(key, _)| *key == ObjectKey::segment(*id));
-        let missing = wanted.into_iter().filter(|id| !known.contains(id) && !is_damaged(id)).collect();
-        let mut fetches = opened_segments(repository, missing);
-        let mut lost = Vec::new();
-        // One segment at a time becomes a table, so that memory does not grow with their number.
-        while let Some((id, opened)) = fetches.try_next().await? {
-            match opened {
-                Some(Ok(segment)) => self.add_segment(id, segment.packs())?,
-                Some(Err(source)) => self.note_damaged(id, source, monitor),
-                None => lost.push(id),
-            }
-        }
-        Ok(lost)
-    }
-
     /// Tells whether the index knows all that the store has, and the store has all that the index knows.
     pub fn is_whole(&self) -> bool {
         self.unreliable.is_empty() && self.damaged.is_empty()
     }
 
-    /// Returns the segments that could not be read.
-    pub fn damaged(&self) -> &[(ObjectKey, FormatError)] {
-        &self.damaged
-    }
-
     /// Tells whether a chunk is stored in a pack that may be relied on.
     pub fn contains(&self, id: &ChunkId) -> bool {
-        self.find_where(&id.key(), |location| !self.unreliable.contains(&location.pack)).is_some()
+        self.find_reliable(&id.key()).is_some()
     }
 
     /// Tells where a chunk lies, preferring a pack that may be relied on.
     pub fn locate(&self, id: &ChunkId) -> Option<Location> {
         let key = id.key();
-        self.find_where(&key, |location| !self.unreliable.contains(&location.pack))
-            .or_else(|| self.find_where(&key, |_| true))
+        self.find_reliable(&key).or_else(|| self.find_where(&key, |_| true))
     }
 
     /// Returns every place where a chunk lies; hosts that ran at the same time may have stored it twice.
@@ -284,20 +204,15 @@ impl Index {
         self.tables.read().expect("no panic while held").clone()
     }
 
-    /// Adds a segment that this run stored, and relies on its packs.
-    ///
-    /// # Errors
-    /// [`IndexError::Cache`] when there is no room for its table anywhere.
-    pub(crate) fn add_stored(&self, segment: Stored<SegmentId>, packs: &[PackEntry]) -> Result<(), IndexError> {
-        packs.iter().for_each(|pack| self.reliance.add_own(pack.id));
-        self.add_segment(segment.id(), packs)
-    }
-
     fn add_segment(&self, id: SegmentId, packs: &[PackEntry]) -> Result<(), IndexError> {
         let table = self.shelf.put(id, |file| write_table(file, &[id], packs))?;
         let mut tables = self.tables.write().expect("no panic while held");
         tables.push(table);
         if self.kept_apart.load(Ordering::Relaxed) { Ok(()) } else { merge_small(&self.shelf, &mut tables) }
+    }
+
+    fn find_reliable(&self, key: &ChunkKey) -> Option<Location> {
+        self.find_where(key, |location| !self.unreliable.contains(&location.pack))
     }
 
     fn find_where(&self, key: &ChunkKey, accept: impl Fn(&Location) -> bool) -> Option<Location> {

@@ -17,6 +17,7 @@ use crate::model::id::{ChunkId, DomainEpoch, PackId};
 use crate::model::outcome::{Ended, Outcome};
 use crate::progress::Monitor;
 use crate::repository::Repository;
+use crate::repository::access::Reading;
 use crate::repository::index::table::{Location, PackInfo};
 use crate::repository::index::{Index, IndexError};
 use crate::repository::keys::SessionKeyError;
@@ -178,9 +179,9 @@ impl std::fmt::Debug for Reader {
 
 impl Reader {
     /// Makes a reader over a loaded index. What it keeps and reads ahead stays within `memory_bytes`.
-    pub fn new(repository: Arc<Repository>, index: Arc<Index>, memory_bytes: u64, monitor: Arc<dyn Monitor>) -> Self {
+    pub fn new(reading: Reading, index: Arc<Index>, memory_bytes: u64, monitor: Arc<dyn Monitor>) -> Self {
         Self {
-            repository,
+            repository: reading.repository().clone(),
             index,
             memory_bytes,
             monitor,

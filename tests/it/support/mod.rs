@@ -31,8 +31,9 @@ use coffre::ops::backup::{BackupError, BackupOptions, BackupReport, backup};
 use coffre::ops::verify::{ReadData, VerifyOptions, VerifyReport, verify};
 use coffre::progress::Collected;
 use coffre::repository::index::Index;
+use coffre::repository::index::checked::CheckedIndex;
 use coffre::repository::reader::Reader;
-use coffre::repository::{InitOptions, OpenError, Repository};
+use coffre::repository::{InitOptions, MAIN_DOMAIN, OpenError, Repository};
 use coffre::source::Source;
 use coffre::source::files::WalkOptions;
 use coffre::source::given::Given;
@@ -133,7 +134,7 @@ pub async fn read_back(
 pub async fn read_all(repository: Arc<Repository>, snapshot: &Snapshot) -> Result<Vec<(Entry, Vec<u8>)>, String> {
     let monitor = Arc::new(Collected::default());
     let index = Index::load(&repository, &*monitor).await.map_err(|error| error.to_string())?;
-    let reader = Arc::new(Reader::new(repository, Arc::new(index), 256 << 20, monitor));
+    let reader = Arc::new(Reader::new(repository.reading().expect("may be read"), Arc::new(index), 256 << 20, monitor));
     let mut walk = reader.walk(snapshot.root, None);
     let mut found = Vec::new();
     while let Some(entry) = walk.next().await {
@@ -160,6 +161,12 @@ pub async fn read_all(repository: Arc<Repository>, snapshot: &Snapshot) -> Resul
         found.push((entry, bytes));
     }
     Ok(found)
+}
+
+/// Begins a session of the main domain, with the index as it may rely on it.
+pub async fn begin(repository: &Arc<Repository>) -> Arc<CheckedIndex> {
+    let session = repository.writing().expect("may be written").begin_session(MAIN_DOMAIN).expect("a good key");
+    Arc::new(CheckedIndex::load(&session, 0, &Collected::default()).await.expect("loaded"))
 }
 
 /// Counts the chunks that the index locates, and how many of them are different.

@@ -11,8 +11,6 @@ use coffre::model::snapshot::Snapshot;
 use coffre::ops::Cancel;
 use coffre::ops::restore::{RestoreOptions, RestoreReport, restore};
 use coffre::progress::{Collected, Monitor, Problem};
-use coffre::repository::MAIN_DOMAIN;
-use coffre::repository::index::Index;
 use coffre::repository::reader::Reader;
 use coffre::repository::tree::TreeBuilder;
 use coffre::repository::writer::{Writer, WriterOptions};
@@ -20,7 +18,7 @@ use coffre::store::Store;
 use coffre::store::memory::MemoryStore;
 
 use crate::support::tree::describe;
-use crate::support::{init, open, options, run_backup};
+use crate::support::{begin, init, open, options, run_backup};
 
 /// A repository with a cache, a source, and a place to restore to.
 pub struct Place {
@@ -75,8 +73,9 @@ impl Place {
     pub async fn changed(&self, snapshot: &Snapshot, change: impl FnOnce(&mut Vec<Entry>)) -> Snapshot {
         let repository = open(self.store(), &self.cache()).await.expect("opened");
         let monitor: Arc<dyn Monitor> = Arc::new(Collected::default());
-        let index = Arc::new(Index::load(&repository, &*monitor).await.expect("loaded"));
-        let reader = Arc::new(Reader::new(repository.clone(), index.clone(), 64 << 20, monitor.clone()));
+        let index = begin(&repository).await;
+        let reading = repository.reading().expect("may be read");
+        let reader = Arc::new(Reader::new(reading, index.index().clone(), 64 << 20, monitor.clone()));
         let mut walk = reader.walk(snapshot.root, None);
         let mut entries = Vec::new();
         while let Some(entry) = walk.next().await {
@@ -84,8 +83,7 @@ impl Place {
         }
         change(&mut entries);
         entries.sort_by(|left, right| left.path.cmp(&right.path));
-        let session = repository.begin_session(MAIN_DOMAIN).expect("a key");
-        let id = session.id();
+        let id = index.session().id();
         let settings = WriterOptions {
             pack_target_bytes: 1 << 20,
             packs_in_flight: 1,
@@ -93,7 +91,7 @@ impl Place {
             dry_run: false,
             extra_check: true,
         };
-        let writer = Writer::start(repository, session, index, settings, monitor);
+        let writer = Writer::start(index, settings, monitor);
         let (writer, root) = tokio::task::spawn_blocking(move || {
             let mut builder = TreeBuilder::new(&writer);
             entries.iter().for_each(|entry| builder.push(entry).expect("stored"));

@@ -1,0 +1,186 @@
+//! The checked face: compared with the packs that the store has, for a session that writes to the same repository. Only from
+//! one can a writer be started, so nothing new ever relies on packs that nobody looked for.
+//!
+//! At the end of a run it tells whether the packs that the run relied on are still there.
+
+use std::collections::{HashMap, HashSet};
+use std::ops::Deref;
+use std::sync::{Arc, RwLock};
+
+use crate::format::index::PackEntry;
+use crate::model::id::{ChunkId, PackId, SegmentId};
+use crate::progress::Monitor;
+use crate::repository::index::presence::{Asked, doomed_packs, ids, not_stored};
+use crate::repository::index::{Index, IndexError};
+use crate::repository::objects::Stored;
+use crate::repository::session::Session;
+use crate::store::StoreError;
+
+/// Packs missing in the listing that a backup asks for one by one when it begins; if there are more, the rest counts as
+/// gone, which costs storing their chunks again.
+pub const ASKED_AT_START: usize = 256;
+/// Packs asked for at the end before one of them being gone is believed of the rest.
+const ASKED_AT_ONCE: usize = 1000;
+/// Objects that a store lists in one answer.
+const LISTED_AT_ONCE: usize = 1000;
+
+/// The packs that this run's snapshot will need.
+#[derive(Debug, Default)]
+struct Reliance(RwLock<Relied>);
+
+#[derive(Debug, Default)]
+struct Relied {
+    packs: HashSet<PackId>,
+    /// Those of them that this run stored: the store said that they are durable.
+    own: HashSet<PackId>,
+}
+
+impl Reliance {
+    fn add(&self, pack: PackId) {
+        // Nearly always it is known.
+        if !self.0.read().expect("no panic while held").packs.contains(&pack) {
+            self.0.write().expect("no panic while held").packs.insert(pack);
+        }
+    }
+
+    fn add_own(&self, pack: PackId) {
+        let mut relied = self.0.write().expect("no panic while held");
+        relied.packs.insert(pack);
+        relied.own.insert(pack);
+    }
+
+    fn is_own(&self, pack: PackId) -> bool {
+        self.0.read().expect("no panic while held").own.contains(&pack)
+    }
+
+    fn packs(&self) -> HashSet<PackId> {
+        self.0.read().expect("no panic while held").packs.clone()
+    }
+}
+
+/// What has become of the packs that a run relies on.
+#[derive(Debug, Default)]
+pub struct LostPacks {
+    /// Those that are not there any more.
+    pub gone: HashSet<PackId>,
+    /// Those that the store does not list and may not be asked for, with how it refuses.
+    pub unknown: Option<(usize, StoreError)>,
+}
+
+/// The index as a session may rely on it. It is read like any [`Index`].
+#[derive(Debug)]
+pub struct CheckedIndex {
+    session: Arc<Session>,
+    index: Arc<Index>,
+    /// Packs that the store listed.
+    listed_packs: usize,
+    reliance: Reliance,
+}
+
+impl Deref for CheckedIndex {
+    type Target = Index;
+
+    fn deref(&self) -> &Index {
+        &self.index
+    }
+}
+
+impl CheckedIndex {
+    /// Loads the index of the repository that `session` writes to, and compares it with the packs that are there; at most
+    /// `ask_for` that the listing lacks are asked for singly.
+    ///
+    /// # Errors
+    /// [`IndexError`] when the store fails, or there is no room for tables anywhere.
+    pub async fn load(session: &Arc<Session>, ask_for: usize, monitor: &dyn Monitor) -> Result<Self, IndexError> {
+        let repository = session.repository();
+        let mut index = Index::load(repository, monitor).await?;
+        let listed = index.check_packs(repository, ask_for, monitor).await?;
+        let (session, listed_packs) = (session.clone(), listed.sizes.len());
+        Ok(Self { session, index: Arc::new(index), listed_packs, reliance: Reliance::default() })
+    }
+
+    /// Returns the session that it was checked for.
+    pub fn session(&self) -> &Arc<Session> {
+        &self.session
+    }
+
+    /// Returns the index for a reader.
+    pub fn index(&self) -> &Arc<Index> {
+        &self.index
+    }
+
+    /// Adds a segment that this run stored, and relies on its packs.
+    ///
+    /// # Errors
+    /// [`IndexError::Cache`] when there is no room for its table anywhere.
+    pub(crate) fn add_stored(&self, segment: Stored<SegmentId>, packs: &[PackEntry]) -> Result<(), IndexError> {
+        packs.iter().for_each(|pack| self.reliance.add_own(pack.id));
+        self.index.add_segment(segment.id(), packs)
+    }
+
+    /// Tells whether a chunk is stored in a pack that may be relied on, and notes that it is: the snapshot will need it.
+    pub fn rely_on(&self, id: &ChunkId) -> bool {
+        let location = self.index.find_reliable(&id.key());
+        location.is_some_and(|location| {
+            self.reliance.add(location.pack);
+            true
+        })
+    }
+
+    /// Notes that the snapshot may need any of `packs`, because chunk lists that lie in them are taken over unread.
+    pub fn rely_on_packs(&self, packs: &[PackId]) {
+        packs.iter().for_each(|pack| self.reliance.add(*pack));
+    }
+
+    /// Returns the packs relied upon, those that this run stored among them, in order.
+    pub fn relied_packs(&self) -> Vec<PackId> {
+        let mut packs: Vec<_> = self.reliance.packs().into_iter().collect();
+        packs.sort_unstable();
+        packs
+    }
+
+    /// Returns the packs relied upon, those that this run stored among them, that are not there any more.
+    ///
+    /// `with_doomed` counts those as well that are to be deleted by now: their deletion waits for every session whose
+    /// lease is alive, so it matters only to one whose lease was not.
+    ///
+    /// # Errors
+    /// [`IndexError::Store`] when the packs cannot be listed or asked for.
+    pub async fn lost_packs(&self, with_doomed: bool, monitor: &dyn Monitor) -> Result<LostPacks, IndexError> {
+        let repository = self.session.repository();
+        let relied = self.reliance.packs();
+        let mut needed = self.index.pack_sizes();
+        needed.retain(|(pack, _)| relied.contains(pack));
+        let mut lost = LostPacks::default();
+        if with_doomed {
+            let doomed = doomed_packs(repository, monitor).await?;
+            lost.gone.extend(ids(&needed).filter(|pack| doomed.contains(pack)));
+        }
+        // A few are asked for, which is cheaper than a listing.
+        let are_few = needed.len() <= self.listed_packs / LISTED_AT_ONCE + 1;
+        let mut refused = HashMap::new();
+        if are_few {
+            let asked = Asked::of(repository, ids(&needed).collect()).await?;
+            needed = not_stored(needed, &asked.sizes);
+            refused = asked.refused;
+        }
+        if !needed.is_empty() {
+            needed = not_stored(needed, &repository.objects().packs().await?.sizes);
+        }
+        let unlisted: Vec<PackId> = ids(&needed).collect();
+        for some in unlisted.chunks(ASKED_AT_ONCE).filter(|_| !are_few) {
+            let asked = Asked::of(repository, some.to_vec()).await?;
+            needed = not_stored(needed, &asked.sizes);
+            refused.extend(asked.refused);
+            if ids(&needed).any(|pack| some.contains(&pack) && !refused.contains_key(&pack)) {
+                break;
+            }
+        }
+        // Being refused says nothing: of what this run stored, the store said that it is there.
+        let (unknown, gone): (Vec<PackId>, Vec<PackId>) = ids(&needed).partition(|pack| refused.contains_key(pack));
+        lost.gone.extend(gone);
+        let unknown: Vec<PackId> = unknown.into_iter().filter(|pack| !self.reliance.is_own(*pack)).collect();
+        lost.unknown = unknown.first().and_then(|pack| Some((unknown.len(), refused.remove(pack)?)));
+        Ok(lost)
+    }
+}
