@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use crate::cli::causes::{self, NAMED};
 use crate::cli::output;
-use crate::ops::verify::Finding;
+use crate::ops::verify::{Damage, Finding};
 
 /// Frames named for one object; beyond them their number.
 const FRAMES_NAMED: usize = 8;
@@ -30,7 +30,7 @@ fn groups(findings: &[Finding], each: bool) -> Vec<Group<'_>> {
     let (mut groups, mut places) = (Vec::<Group>::new(), BTreeMap::new());
     for of_object in findings.chunk_by(|one, next| one.object == next.object) {
         let object = &of_object[0].object;
-        let causes: BTreeSet<&str> = of_object.iter().map(|finding| frame_and_cause(&finding.problem).1).collect();
+        let causes: BTreeSet<String> = of_object.iter().map(|finding| frame_and_cause(finding).1).collect();
         let at = *places.entry((causes, each.then_some(object))).or_insert(groups.len());
         if at == groups.len() {
             groups.push(Group { findings: Vec::new(), objects: Vec::new() });
@@ -41,10 +41,12 @@ fn groups(findings: &[Finding], each: bool) -> Vec<Group<'_>> {
     groups
 }
 
-/// Splits `frame 3: it cannot be read` into the number and what is wrong.
-fn frame_and_cause(problem: &str) -> (Option<&str>, &str) {
-    let split = problem.strip_prefix("frame ").and_then(|rest| rest.split_once(": "));
-    split.map_or((None, problem), |(frame, cause)| (Some(frame), cause))
+/// Returns the frame that is at fault, where it is one, and what is wrong.
+fn frame_and_cause(finding: &Finding) -> (Option<String>, String) {
+    match &finding.damage {
+        Damage::Frame { frame, why } => (Some(frame.to_string()), why.clone()),
+        other => (None, other.to_string()),
+    }
 }
 
 impl Group<'_> {
@@ -81,18 +83,18 @@ impl Group<'_> {
 
     /// What is wrong, with the frames where it is one object.
     fn causes(&self) -> Vec<String> {
-        let mut frames: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        let mut frames: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for finding in &self.findings {
-            let (frame, cause) = frame_and_cause(&finding.problem);
+            let (frame, cause) = frame_and_cause(finding);
             frames.entry(cause).or_default().extend(frame);
         }
         let is_one = self.objects.len() == 1;
         let told = frames.iter().map(|(cause, frames)| match frames.as_slice() {
             [frame] if is_one => format!("frame {frame}: {cause}"),
-            [] => (*cause).to_owned(),
+            [] => cause.clone(),
             several if is_one && several.len() <= FRAMES_NAMED => format!("frames {}: {cause}", several.join(", ")),
             several if is_one => format!("{}: {cause}", output::count(several.len() as u64, "frame")),
-            _ => (*cause).to_owned(),
+            _ => cause.clone(),
         });
         told.collect()
     }
@@ -105,7 +107,10 @@ mod tests {
     fn finding(object: &str, problem: &str, paths: &[&str]) -> Finding {
         Finding {
             object: object.to_owned(),
-            problem: problem.to_owned(),
+            damage: match problem.strip_prefix("frame ").and_then(|rest| rest.split_once(": ")) {
+                Some((frame, why)) => Damage::Frame { frame: frame.parse().expect("a number"), why: why.to_owned() },
+                None => Damage::Unusable(problem.to_owned()),
+            },
             snapshots: Vec::new(),
             paths: paths.iter().map(|path| (*path).to_owned()).collect(),
             path_count: paths.len() as u64,

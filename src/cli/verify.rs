@@ -106,7 +106,7 @@ fn event(finding: &Finding) -> events::Finding<'_> {
         object: finding.object.to_string(),
         path_count: finding.path_count,
         paths: &finding.paths,
-        problem: finding.problem.to_string(),
+        problem: finding.damage.to_string(),
         snapshots: finding.snapshots.iter().map(ToString::to_string).collect(),
     }
 }

@@ -252,7 +252,7 @@ async fn a_finding_names_the_snapshots_and_files_that_it_hits() {
     bench.store().delete(&largest).await.expect("deleted");
     let report = bench.verify(ReadData::No).await;
     let finding = report.findings.iter().find(|finding| finding.object == largest.to_string()).expect("found");
-    assert_eq!(finding.problem, "is missing");
+    assert_eq!(finding.damage, coffre::ops::verify::Damage::Missing);
     assert_eq!(finding.snapshots, [snapshot.id]);
     assert!(
         finding.paths.iter().any(|path| path.ends_with("/a/b/large") || path.ends_with("/a/b/copy")),
@@ -299,7 +299,7 @@ async fn an_index_that_names_chunks_which_a_pack_does_not_hold_is_found() {
     assert_eq!(bench.verify(ReadData::No).await.findings, []);
     let report = bench.verify(ReadData::All).await;
     let [finding] = &report.findings[..] else { panic!("{:?}", report.findings) };
-    assert_eq!(finding.problem, "does not hold 2 chunks that the index places in it");
+    assert_eq!(finding.damage.to_string(), "does not hold 2 chunks that the index places in it");
     assert_eq!(finding.snapshots, [snapshot.id]);
     assert_eq!((finding.paths.len(), finding.path_count), (2, 2));
     assert!(finding.paths.iter().all(|path| path.contains("/twin-")), "{finding:?}");

@@ -215,7 +215,7 @@ async fn a_listing_that_lags_ends_no_backup_and_makes_nothing_be_stored_twice() 
         run_backup(lagging.clone(), bench.cache.path(), options(bench.source.path())).await.expect("backed up");
     assert_eq!(bench.read(&report.snapshot.expect("made")).await, Ok(files_in(bench.source.path())));
     let report = run_verify(lagging, bench.cache.path(), ReadData::No).await;
-    assert_eq!(report.findings.iter().map(|finding| finding.problem.as_str()).collect::<Vec<_>>(), ["is missing"]);
+    assert_eq!(report.findings.iter().map(|finding| finding.damage.to_string()).collect::<Vec<_>>(), ["is missing"]);
 }
 
 /// A host that may only write takes the chunk lists of large files over unread. What it needs of them, its last run knew.

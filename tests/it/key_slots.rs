@@ -42,8 +42,8 @@ async fn two_slots(cache: &Path) -> (MemoryStore, ObjectKey) {
     panic!("one of the slots is not that of the tests");
 }
 
-fn findings(report: &VerifyReport) -> Vec<(&str, &str)> {
-    report.findings.iter().map(|finding| (finding.object.as_str(), finding.problem.as_str())).collect()
+fn findings(report: &VerifyReport) -> Vec<(String, String)> {
+    report.findings.iter().map(|finding| (finding.object.clone(), finding.damage.to_string())).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -67,14 +67,14 @@ async fn a_slot_that_nobody_opens_is_verified_with_the_others() {
         memory.tamper(&other, apply);
         let report = run_verify(Arc::new(memory), cache.path(), ReadData::No).await;
         let problem = "is not what was written: the passphrase or recovery identity of this key slot opens nothing";
-        assert_eq!(findings(&report), [(other.as_str(), problem)], "{harm}");
+        assert_eq!(findings(&report), [(other.to_string(), problem.to_owned())], "{harm}");
     }
 
     let memory = whole.fork();
     memory.delete(&other).await.expect("deleted");
     let report = run_verify(Arc::new(memory), cache.path(), ReadData::No).await;
     let problem = "is missing: the passphrase or recovery identity of this key slot opens nothing";
-    assert_eq!(findings(&report), [(other.as_str(), problem)]);
+    assert_eq!(findings(&report), [(other.to_string(), problem.to_owned())]);
 
     // One too many is odd and harms nothing.
     let memory = whole.fork();

@@ -58,7 +58,7 @@ impl Machine {
         let options = VerifyOptions { read_data, ..VerifyOptions::default() };
         let monitor = Arc::new(Collected::default());
         let report = verify(self.repository.clone(), options, monitor, Cancel::default()).await.expect("verified");
-        report.findings.iter().map(|finding| finding.problem.to_string()).collect()
+        report.findings.iter().map(|finding| finding.damage.to_string()).collect()
     }
 }
 

@@ -8,7 +8,8 @@ use crate::blocking::blocking;
 use crate::model::id::PackId;
 use crate::model::key::ObjectKey;
 use crate::ops::Cancel;
-use crate::ops::verify::{Damage, ReadData, VerifyError, VerifyOptions, VerifyReport};
+use crate::ops::verify::damage::{Damage, Found};
+use crate::ops::verify::{ReadData, VerifyError, VerifyOptions, VerifyReport};
 use crate::progress::{Counter, Monitor, Totals};
 use crate::repository::StoreErrorKind;
 use crate::repository::index::table::PackInfo;
@@ -23,7 +24,7 @@ pub(super) async fn check(
     monitor: &Arc<dyn Monitor>,
     cancel: &Cancel,
     report: &mut VerifyReport,
-    damage: &mut Damage,
+    damage: &mut Found,
     reading: &mut Reading,
 ) -> Result<(), VerifyError> {
     let repository = reader.repository().clone();
@@ -59,22 +60,29 @@ pub(super) async fn check(
                     reading.packs.push(pack.id);
                 }
                 for (part, problem) in bad {
-                    match part {
-                        PackPart::Whole => drop(damage.packs.insert(pack.id)),
-                        PackPart::Frame(frame) => drop(damage.frames.insert((pack.id, frame))),
-                        PackPart::Unreadable => {}
+                    let found = match part {
+                        PackPart::Whole => {
+                            damage.packs.insert(pack.id);
+                            Damage::Unusable(problem)
+                        }
+                        PackPart::Frame(frame) => {
+                            damage.frames.insert((pack.id, frame));
+                            Damage::Frame { frame, why: problem }
+                        }
+                        PackPart::Unreadable => Damage::Unusable(problem),
                         PackPart::Places(places) => {
                             damage.places.extend(places.iter().map(|(frame, offset)| (pack.id, *frame, *offset)));
+                            Damage::Misplaced { chunks: places.len() }
                         }
-                    }
-                    damage.add(&key, problem);
+                    };
+                    damage.add(&key, found);
                 }
             }
             Err(error) if !error.kind.is_damage() => return Err(error.into()),
             Err(error) => {
                 damage.packs.insert(pack.id);
                 let missing = error.kind == StoreErrorKind::NotFound;
-                damage.add(&key, if missing { "is missing".into() } else { error.message });
+                damage.add(&key, if missing { Damage::Missing } else { Damage::Unusable(error.message) });
             }
         }
         report.packs_read += 1;

@@ -4,12 +4,10 @@
 //! opened and every chunk id checked, when asked), trees (every node read, every referenced chunk located). What is damaged
 //! is named together with the snapshots and files that it hits.
 
-use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::model::id::PackId;
-use crate::model::key::ObjectKey;
 use crate::model::outcome::{Ended, Outcome};
 use crate::model::snapshot::SnapshotId;
 use crate::model::time::{Clock, Timestamp};
@@ -24,6 +22,7 @@ use crate::repository::snapshots::SnapshotError;
 use crate::repository::{Repository, StoreError};
 
 mod coverage;
+mod damage;
 mod data;
 mod foreign;
 mod objects;
@@ -31,6 +30,9 @@ mod slots;
 mod trees;
 
 pub use coverage::Coverage;
+pub use damage::Damage;
+
+use damage::Found;
 
 /// Paths listed for each finding; beyond them only their number is told.
 const PATHS_LISTED: usize = 50;
@@ -82,7 +84,7 @@ pub struct Finding {
     /// The object concerned.
     pub object: String,
     /// What is wrong with it.
-    pub problem: String,
+    pub damage: Damage,
     /// The snapshots that it hits.
     pub snapshots: Vec<SnapshotId>,
     /// Paths that cannot be restored whole, at most fifty.
@@ -179,7 +181,7 @@ pub async fn verify(
     let alone = repository.alone(repository.first_replica()).expect("the first replica has its own name");
     let repository = Arc::new(alone);
     let mut report = VerifyReport::default();
-    let mut damage = Damage::default();
+    let mut damage = Found::default();
 
     monitor.phase("checking objects");
     let mut foreign = Foreign::default();
@@ -227,33 +229,6 @@ pub async fn verify(
     report.finished = options.clock.now();
     report.duration = begun.elapsed();
     Ok(report)
-}
-
-/// What is known to be damaged, and what it hits.
-#[derive(Debug, Default)]
-struct Damage {
-    /// Findings by object and problem, in order of their objects.
-    findings: BTreeMap<(String, String), Finding>,
-    /// Frames that cannot be used.
-    frames: HashSet<(PackId, u32)>,
-    /// Places in frames, by offset, where the index names a chunk that the pack does not have there.
-    places: HashSet<(PackId, u32, u32)>,
-    /// Packs that cannot be used.
-    packs: HashSet<PackId>,
-}
-
-impl Damage {
-    /// Notes a damaged object.
-    fn add(&mut self, object: &ObjectKey, problem: impl Into<String>) -> &mut Finding {
-        let (object, problem) = (object.to_string(), problem.into());
-        self.findings.entry((object.clone(), problem.clone())).or_insert_with(|| Finding {
-            object,
-            problem,
-            snapshots: Vec::new(),
-            paths: Vec::new(),
-            path_count: 0,
-        })
-    }
 }
 
 impl Finding {

@@ -7,8 +7,9 @@ use futures::stream::{self, StreamExt};
 
 use crate::model::id::SegmentId;
 use crate::model::key::{ObjectKey, ObjectKind};
+use crate::ops::verify::damage::{Damage, Found};
 use crate::ops::verify::foreign::Foreign;
-use crate::ops::verify::{Damage, VerifyError, VerifyReport};
+use crate::ops::verify::{VerifyError, VerifyReport};
 use crate::repository::Repository;
 use crate::repository::index::Index;
 use crate::repository::index::anew::Sum;
@@ -22,7 +23,7 @@ const FETCHES: usize = 8;
 pub(super) async fn check(
     repository: &Arc<Repository>,
     report: &mut VerifyReport,
-    damage: &mut Damage,
+    damage: &mut Found,
     foreign: &mut Foreign,
 ) -> Result<HashMap<SegmentId, Sum>, VerifyError> {
     let mut sums = HashMap::new();
@@ -42,7 +43,9 @@ pub(super) async fn check(
                     sums.extend(key.segment_id().map(|id| (id, sum)));
                 }
                 Inspected::Whole | Inspected::Missing => {}
-                Inspected::Damaged(problem) | Inspected::Unreadable(problem) => drop(damage.add(&key, problem)),
+                Inspected::Damaged(problem) | Inspected::Unreadable(problem) => {
+                    damage.add(&key, Damage::Unusable(problem));
+                }
             }
         }
     }
@@ -54,7 +57,7 @@ pub(super) fn compare_packs(
     index: &Index,
     listed: ListedPacks,
     report: &mut VerifyReport,
-    damage: &mut Damage,
+    damage: &mut Found,
     foreign: &mut Foreign,
 ) {
     let ListedPacks { mut sizes, foreign: others, .. } = listed;
@@ -64,12 +67,12 @@ pub(super) fn compare_packs(
         match sizes.remove(&pack.id) {
             None => {
                 damage.packs.insert(pack.id);
-                damage.add(&ObjectKey::pack(pack.id), "is missing");
+                damage.add(&ObjectKey::pack(pack.id), Damage::Missing);
             }
             Some(size) if size != u64::from(pack.size) => {
                 damage.packs.insert(pack.id);
-                let problem = format!("has {size} bytes instead of {}", pack.size);
-                damage.add(&ObjectKey::pack(pack.id), problem);
+                let wanted = u64::from(pack.size);
+                damage.add(&ObjectKey::pack(pack.id), Damage::Length { bytes: size, wanted });
             }
             Some(_) => {}
         }

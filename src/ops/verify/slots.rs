@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use crate::model::id::SlotId;
 use crate::model::key::{ObjectKey, ObjectKind};
+use crate::ops::verify::damage::{Damage, Found};
 use crate::ops::verify::foreign::Foreign;
-use crate::ops::verify::{Damage, VerifyError, VerifyReport};
+use crate::ops::verify::{VerifyError, VerifyReport};
 use crate::repository::Repository;
 use crate::repository::inspect::Inspected;
 
@@ -15,7 +16,7 @@ use crate::repository::inspect::Inspected;
 pub(super) async fn check(
     repository: &Arc<Repository>,
     report: &mut VerifyReport,
-    damage: &mut Damage,
+    damage: &mut Found,
     foreign: &mut Foreign,
 ) -> Result<(), VerifyError> {
     let listed = repository.names(ObjectKind::Key).await?;
@@ -30,7 +31,7 @@ pub(super) async fn check(
             Inspected::Missing => "is missing",
         };
         let problem = format!("{problem}: the passphrase or recovery identity of this key slot opens nothing");
-        damage.add(&ObjectKey::slot(slot.id), problem);
+        damage.add(&ObjectKey::slot(slot.id), Damage::Unusable(problem));
     }
     report.notes.extend(surplus.into_iter().map(|id| {
         format!(

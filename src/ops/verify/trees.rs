@@ -14,8 +14,9 @@ use crate::model::id::ChunkId;
 use crate::model::key::ObjectKey;
 use crate::model::snapshot::SnapshotId;
 use crate::ops::Cancel;
+use crate::ops::verify::damage::{Damage, Found};
 use crate::ops::verify::foreign::Foreign;
-use crate::ops::verify::{Damage, VerifyError, VerifyReport};
+use crate::ops::verify::{VerifyError, VerifyReport};
 use crate::progress::{Counter, Monitor};
 use crate::repository::reader::{ReadError, Reader};
 use crate::repository::tree::{DEPTH_MAX, Node};
@@ -29,7 +30,7 @@ pub(super) async fn check(
     monitor: &Arc<dyn Monitor>,
     cancel: &Cancel,
     report: &mut VerifyReport,
-    damage: &mut Damage,
+    damage: &mut Found,
     foreign: &mut Foreign,
 ) -> Result<(), VerifyError> {
     let mut walk = Walk { reader, monitor, cancel, report, damage, whole: HashSet::new(), snapshot: None };
@@ -44,7 +45,7 @@ pub(super) async fn check(
             Err(error) if !error.is_damage() => return Err(error.into()),
             Err(error) => {
                 let cause = std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
-                let finding = walk.damage.add(&ObjectKey::snapshot(id), cause);
+                let finding = walk.damage.add(&ObjectKey::snapshot(id), Damage::Unusable(cause));
                 finding.snapshots.push(id);
                 continue;
             }
@@ -68,7 +69,7 @@ struct Walk<'a> {
     monitor: &'a Arc<dyn Monitor>,
     cancel: &'a Cancel,
     report: &'a mut VerifyReport,
-    damage: &'a mut Damage,
+    damage: &'a mut Found,
     /// Nodes below which everything is whole.
     whole: HashSet<ChunkId>,
     snapshot: Option<SnapshotId>,
@@ -168,29 +169,16 @@ impl Walk<'_> {
         let locations = self.reader.index().locate_all(id);
         if locations.is_empty() {
             let key = ObjectKey::from_listed("index");
-            let problem = "chunks that snapshots need are in no index segment";
-            self.damage.add(&key, problem).hit(snapshot, path);
+            self.damage.add(&key, Damage::NotIndexed).hit(snapshot, path);
         }
         for location in locations {
-            let key = ObjectKey::pack(location.pack);
-            let name = key.to_string();
-            let frame = format!("frame {}:", location.frame);
-            let known = problem.is_none().then(|| {
-                self.damage
-                    .findings
-                    .keys()
-                    .find(|(object, text)| *object == name && (!text.starts_with("frame ") || text.starts_with(&frame)))
+            let (key, frame) = (ObjectKey::pack(location.pack), location.frame);
+            let known = problem.is_none().then(|| self.damage.of_frame(&key, frame)).flatten();
+            let damage = known.unwrap_or_else(|| {
+                let why = format!("chunk {} {}", id.short(), problem.unwrap_or("has another length"));
+                Damage::Frame { frame, why }
             });
-            let text = match known.flatten() {
-                Some((_, text)) => text.clone(),
-                None => format!(
-                    "frame {}: chunk {} {}",
-                    location.frame,
-                    id.short(),
-                    problem.unwrap_or("has another length")
-                ),
-            };
-            self.damage.add(&key, text).hit(snapshot, path);
+            self.damage.add(&key, damage).hit(snapshot, path);
         }
         Ok(false)
     }
@@ -206,7 +194,9 @@ impl Walk<'_> {
             Some(pack) if self.damage.packs.contains(&pack) => self.bad_chunk(id, None, path),
             Some(pack) => {
                 let cause = std::error::Error::source(error).map_or_else(String::new, |cause| format!(": {cause}"));
-                self.damage.add(&ObjectKey::pack(pack), format!("{error}{cause}")).hit(snapshot, path);
+                self.damage
+                    .add(&ObjectKey::pack(pack), Damage::Unusable(format!("{error}{cause}")))
+                    .hit(snapshot, path);
                 Ok(false)
             }
             None => self.bad_chunk(id, Some("cannot be read"), path),

@@ -153,14 +153,14 @@ impl OpenPack<'_> {
                     decompress(frame.codec, encoded, frame.plain_len).map_err(|error| error.to_string())
                 });
             let problem = match plain {
-                Err(error) => Some(format!("frame {number}: {error}")),
+                Err(error) => Some(error),
                 Ok(plain) => {
                     let mut at = 0;
                     frame.chunks.iter().find_map(|(key, length)| {
                         let chunk = &plain[at..at + *length as usize];
                         at += *length as usize;
                         (self.hasher.id(chunk).key() != *key)
-                            .then(|| format!("frame {number}: a chunk is not the one it is named after"))
+                            .then(|| "a chunk is not the one it is named after".to_owned())
                     })
                 }
             };

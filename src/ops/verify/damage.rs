@@ -1,0 +1,112 @@
+//! What can be wrong with an object, and where that is kept while a verification goes on.
+
+use std::collections::{BTreeMap, HashSet};
+use std::fmt;
+
+use crate::model::id::PackId;
+use crate::model::key::ObjectKey;
+use crate::ops::verify::Finding;
+
+/// What is wrong with an object. Its `Display` is what people read.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Damage {
+    /// It is not there.
+    Missing,
+    /// It is longer or shorter than it was.
+    Length {
+        /// Its bytes.
+        bytes: u64,
+        /// What they were.
+        wanted: u64,
+    },
+    /// It cannot be opened: the clause says why.
+    Unusable(String),
+    /// Frames of the pack are at fault, of which this is one.
+    Frame {
+        /// Its number.
+        frame: u32,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The pack is whole and does not hold what the index places in it.
+    Misplaced {
+        /// How many chunks.
+        chunks: usize,
+    },
+    /// Chunks that snapshots need are in no index segment.
+    NotIndexed,
+}
+
+impl fmt::Display for Damage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Damage::Missing => f.write_str("is missing"),
+            Damage::Length { bytes, wanted } => write!(f, "has {bytes} bytes instead of {wanted}"),
+            Damage::Unusable(why) => f.write_str(why),
+            Damage::Frame { frame, why } => write!(f, "frame {frame}: {why}"),
+            Damage::Misplaced { chunks } => write!(f, "does not hold {chunks} chunks that the index places in it"),
+            Damage::NotIndexed => f.write_str("chunks that snapshots need are in no index segment"),
+        }
+    }
+}
+
+impl Damage {
+    /// Tells whether a chunk in this frame of the object is lost by it.
+    pub(super) fn hits_frame(&self, number: u32) -> bool {
+        !matches!(self, Damage::Frame { frame, .. } if *frame != number)
+    }
+}
+
+/// What was found so far, and what cannot be relied on because of it.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    /// Findings by object and damage, in order of their objects.
+    pub(super) findings: BTreeMap<(String, Damage), Finding>,
+    /// Frames that cannot be used.
+    pub(super) frames: HashSet<(PackId, u32)>,
+    /// Places in frames, by offset, where the index names a chunk that the pack does not have there.
+    pub(super) places: HashSet<(PackId, u32, u32)>,
+    /// Packs that cannot be used.
+    pub(super) packs: HashSet<PackId>,
+}
+
+impl Found {
+    /// Notes a damaged object.
+    pub(super) fn add(&mut self, object: &ObjectKey, damage: Damage) -> &mut Finding {
+        let object = object.to_string();
+        self.findings.entry((object.clone(), damage.clone())).or_insert_with(|| Finding {
+            object,
+            damage,
+            snapshots: Vec::new(),
+            paths: Vec::new(),
+            path_count: 0,
+        })
+    }
+
+    /// Returns what was found of an object that a chunk in this frame of it is lost by.
+    pub(super) fn of_frame(&self, object: &ObjectKey, frame: u32) -> Option<Damage> {
+        let object = object.to_string();
+        self.findings
+            .keys()
+            .find(|(name, damage)| *name == object && damage.hits_frame(frame))
+            .map(|(_, it)| it.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chunk_is_lost_by_its_own_frame_or_by_what_hits_the_whole_pack() {
+        let (pack, mut found) = (ObjectKey::pack(PackId([1; 16])), Found::default());
+        found.add(&pack, Damage::Frame { frame: 12, why: "authentication failed".into() });
+        assert_eq!(found.of_frame(&pack, 1), None);
+        assert_eq!(
+            found.of_frame(&pack, 12).map(|it| it.to_string()).as_deref(),
+            Some("frame 12: authentication failed")
+        );
+        found.add(&pack, Damage::Missing);
+        assert_eq!(found.of_frame(&pack, 1), Some(Damage::Missing));
+    }
+}
