@@ -30,7 +30,7 @@ impl VerifiedId {
     }
 
     /// Returns 16 bytes that stand for this id in key derivation: seconds (big-endian) and the random part.
-    pub fn to_bytes(&self) -> [u8; 16] {
+    pub fn to_bytes(self) -> [u8; 16] {
         self.0.to_bytes()
     }
 }

@@ -85,7 +85,7 @@ pub struct RestoreDatabaseOptions {
     pub analyze: bool,
     /// Connections that restore one database at the same time; more than one needs room in `spool`.
     pub jobs: usize,
-    /// Directory for spool files.
+    /// Directory for spool files; `/var/tmp` unless another is given.
     pub spool: PathBuf,
 }
 
@@ -102,7 +102,7 @@ impl RestoreDatabaseOptions {
             no_owner: false,
             analyze: true,
             jobs: 1,
-            spool: std::env::temp_dir(),
+            spool: "/var/tmp".into(),
         }
     }
 }

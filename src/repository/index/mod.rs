@@ -37,6 +37,7 @@ use crate::store::{StoreError, StoreErrorKind};
 pub mod anew;
 mod available;
 pub mod checked;
+#[cfg_attr(not(feature = "internals"), expect(dead_code, reason = "cleaning up will ask it"))]
 pub mod complete;
 pub mod presence;
 mod shelf;
