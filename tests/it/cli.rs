@@ -230,9 +230,11 @@ fn damage_is_found_named_and_exits_with_4() {
 #[test]
 fn a_run_that_is_interrupted_ends_cleanly_and_soon() {
     let desk = Desk::with_repository();
+    // No other run of the tests on this machine sleeps as long.
+    let sleep = format!("sleep 600.{}", std::process::id());
     for signal in [rustix::process::Signal::INT, rustix::process::Signal::TERM] {
         let marker = desk.at("alive");
-        let script = format!("echo begun; touch {}; sleep 600", marker.display());
+        let script = format!("echo begun; touch {}; {sleep}", marker.display());
         let mut command = desk.command(&["backup", "--command", "slow", "--", "sh", "-c", &script]);
         let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("runs");
         wait_until(|| marker.exists());
@@ -247,7 +249,7 @@ fn a_run_that_is_interrupted_ends_cleanly_and_soon() {
     }
     assert!(desk.json(&["snapshots"]).is_empty());
     assert_eq!(desk.run(&["verify", "--read-data"]).code, 0);
-    let sleepers = Command::new("pgrep").args(["-f", "sleep 600"]).output().expect("runs");
+    let sleepers = Command::new("pgrep").args(["-f", &sleep]).output().expect("runs");
     let text = String::from_utf8_lossy(&sleepers.stdout).into_owned();
     assert!(text.trim().is_empty(), "no orphan is left: {text}");
 }

@@ -234,7 +234,8 @@ async fn reading_at_an_offset_fetches_a_node_of_each_level() {
     let repository = open(Arc::new(record.clone()), bench.cache.path()).await.expect("opens");
     let (content, bytes, ends) = long_content(&repository, 600_000).await;
     let ChunkList::Indirect { depth, .. } = content.chunks else { panic!("a list of lists") };
-    assert!(depth >= 3, "{depth} levels");
+    // Where nodes end is drawn with the repository's key, so the number of levels differs.
+    assert!(depth >= 2, "{depth} levels");
     let whole = reader(&repository).await;
     record.take();
     let mut walk = whole.chunks(&content.chunks, content.size);
