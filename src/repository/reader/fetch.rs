@@ -12,14 +12,20 @@ use bytes::Bytes;
 use crate::model::id::PackId;
 use crate::model::key::ObjectKey;
 use crate::progress::{Counter, Problem, chain};
+use crate::repository::index::table::Location;
 use crate::repository::reader::{ReadError, Reader};
 use crate::store::{StoreError, StoreErrorKind};
 
 /// Damaged frames remembered, 200 bytes each; beyond them one is asked for again.
 const FRAMES_REMEMBERED: usize = 1 << 16;
 
-/// A pack, and the number of a frame in it.
-pub(super) type FrameKey = (PackId, u32);
+/// A frame as the index tells where it is: pack and number, then offset, length and length in plain. Of one that came wrong
+/// from a place that it is not at, nothing is known.
+type FramePlace = (PackId, u32, u32, u32, u32);
+
+fn place(frame: &Location) -> FramePlace {
+    (frame.pack, frame.frame, frame.frame_offset, frame.sealed_len, frame.plain_len)
+}
 
 /// A pack in one of the replicas, given by its number.
 type PackAt = (usize, PackId);
@@ -30,11 +36,15 @@ pub(super) struct Lost {
     /// Packs that end early at a replica, with the bytes that each still has there, and how that showed; of one that is gone,
     /// none.
     packs: Mutex<HashMap<PackAt, (u64, Arc<StoreError>)>>,
-    frames: Mutex<HashMap<FrameKey, ReadError>>,
+    frames: Mutex<HashMap<FramePlace, ReadError>>,
     /// Packs of which it was told that one replica stood in for another.
     told: Mutex<HashSet<PackId>>,
     forgotten: OnceLock<()>,
 }
+
+/// The time at which somebody began to ask for a frame: whether the index was made anew by then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Since(bool);
 
 impl Lost {
     /// Returns why the bytes up to `end` of a pack cannot be had, where that is known.
@@ -49,20 +59,28 @@ impl Lost {
     }
 
     /// Returns what is wrong with a frame, where that is known.
-    pub(super) fn frame(&self, key: FrameKey) -> Option<ReadError> {
-        self.frames.lock().expect("no panic while held").get(&key).cloned()
+    pub(super) fn frame(&self, frame: &Location) -> Option<ReadError> {
+        self.frames.lock().expect("no panic while held").get(&place(frame)).cloned()
     }
 
-    /// Forgets frames that came wrong because the index did not know their place; what is noted later stays.
+    /// Forgets frames that came wrong because the index did not know their place or key; what is found later stays.
     pub(super) fn forget_frames(&self) {
-        self.forgotten.get_or_init(|| self.frames.lock().expect("no panic while held").clear());
+        let mut frames = self.frames.lock().expect("no panic while held");
+        if self.forgotten.set(()).is_ok() {
+            frames.clear();
+        }
     }
 
-    /// Remembers that a frame came wrong twice.
-    pub(super) fn note_frame(&self, key: FrameKey, error: &ReadError) {
+    /// Returns what [`Lost::note_frame`] must be given by who begins to ask for a frame now.
+    pub(super) fn since(&self) -> Since {
+        Since(self.forgotten.get().is_some())
+    }
+
+    /// Remembers that a frame came wrong twice, unless the index was made anew meanwhile.
+    pub(super) fn note_frame(&self, frame: &Location, since: Since, error: &ReadError) {
         let mut frames = self.frames.lock().expect("no panic while held");
-        if frames.len() < FRAMES_REMEMBERED {
-            frames.insert(key, error.clone());
+        if since == self.since() && frames.len() < FRAMES_REMEMBERED {
+            frames.insert(place(frame), error.clone());
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::compress::decompress;
 use crate::crypto::pack::PackOpener;
 use crate::model::id::PackId;
 use crate::repository::index::table::Location;
-use crate::repository::reader::fetch::{Asking, FrameKey, FromReplica};
+use crate::repository::reader::fetch::{Asking, FromReplica};
 use crate::repository::reader::{ReadError, Reader};
 
 /// The part of the memory given in which decoded frames are kept for chunks that are asked for soon after.
@@ -21,6 +21,9 @@ const FRAMES_KEPT_SHARE: u64 = 8;
 pub(super) type FrameCell = Arc<Mutex<Option<Arc<Vec<u8>>>>>;
 /// The right to bring a frame. Dropped before it is there, it goes to whoever waits.
 pub(super) type FrameClaim = OwnedMutexGuard<Option<Arc<Vec<u8>>>>;
+
+/// A pack, and the number of a frame in it. What opens under a number is the frame of that number, wherever it was looked for.
+type FrameKey = (PackId, u32);
 
 /// Frames that are kept, or on their way to be.
 #[derive(Default)]
@@ -108,7 +111,7 @@ impl Reader {
 
     /// Fetches and decodes a frame. One that comes wrong is asked for once more, then at the next replica.
     pub(super) async fn fetch_frame(self: &Arc<Self>, location: Location) -> Result<Arc<Vec<u8>>, ReadError> {
-        match self.lost.frame((location.pack, location.frame)) {
+        match self.lost.frame(&location) {
             Some(known) => Err(known),
             None => self.frame_from_replicas(location, None).await,
         }
@@ -133,6 +136,7 @@ impl Reader {
         location: Location,
         came: Option<FromReplica>,
     ) -> Result<Arc<Vec<u8>>, ReadError> {
+        let since = self.lost.since();
         let mut asking = Asking::over(self);
         while let Some(nth) = asking.next() {
             let first = came.as_ref().filter(|came| came.nth == nth).map(|came| came.bytes.clone());
@@ -143,7 +147,7 @@ impl Reader {
         }
         let error = asking.error();
         if error.is_damage() {
-            self.lost.note_frame((location.pack, location.frame), &error);
+            self.lost.note_frame(&location, since, &error);
         }
         Err(error)
     }

@@ -179,8 +179,7 @@ impl Reader {
             elsewhere: VecDeque::new(),
             unreachable: None,
         };
-        let is_lost =
-            |frame: &Vec<Wanted<T>>| self.lost.frame((frame[0].location.pack, frame[0].location.frame)).is_some();
+        let is_lost = |frame: &Vec<Wanted<T>>| self.lost.frame(&frame[0].location).is_some();
         let (lost, frames): (Vec<_>, Vec<_>) = range.frames.into_iter().partition(is_lost);
         gathering.elsewhere.extend(lost.into_iter().flatten());
         let locations: Vec<Location> = frames.iter().map(|frame| frame[0].location).collect();
