@@ -117,7 +117,7 @@ async fn compare_stream(repository: &str, cache: &Path) -> Result<u64, String> {
     let store = coffre::store::open(&location, &Default::default(), monitor.clone()).map_err(|error| text(&error))?;
     let passphrase = std::env::var("COFFRE_PASSWORD").map_err(|error| text(&error))?;
     let passphrase = coffre::crypto::secret::Passphrase::new(passphrase);
-    let repository = Repository::open(store, &passphrase, Some(cache)).await.map_err(|error| text(&error))?;
+    let repository = Repository::open(store, &passphrase, cache).await.map_err(|error| text(&error))?;
     let repository = std::sync::Arc::new(repository);
     let snapshot = repository.find_snapshot("latest", &Default::default()).await.map_err(|error| text(&error))?;
     let reader = open_reader(repository, 256 << 20, monitor.clone()).await.map_err(|error| text(&error))?;

@@ -35,11 +35,12 @@
 //! let monitor = Arc::new(Collected::default());
 //! let store = coffre::open(&location, &opening, monitor.clone())?;
 //! let passphrase = Passphrase::new("correct horse battery staple".into());
-//! let made = coffre::init(store.clone(), passphrase.clone(), &Default::default(), Default::default(), None).await?;
+//! let cache = place.path().join("cache");
+//! let made = coffre::init(store.clone(), passphrase.clone(), &Default::default(), Default::default(), &cache).await?;
 //! drop(made.repository); // Its recovery identity opens it, too, and is shown only now.
 //!
 //! // One run: a directory, and bytes that this program has or can make.
-//! let repository = Arc::new(Repository::open(store, &passphrase, None).await?);
+//! let repository = Arc::new(Repository::open(store, &passphrase, &cache).await?);
 //! let mut files = WalkOptions::default();
 //! files.roots.push(shop.clone());
 //! let mut options = BackupOptions::default();

@@ -40,7 +40,7 @@ async fn as_writer(repository: &Repository, store: Arc<dyn Store>, cache: &std::
         Slot { repository: repository.id(), root, verifying_key: keys.verifying_key(), label: "a host".to_owned() };
     let sealed = seal_slot(&SlotLock::Recovery(words.clone()), &slot.encode()).expect("sealed");
     store.put(&ObjectKey::slot(SlotId([3; 8])), sealed.into()).await.expect("put");
-    Arc::new(Repository::open(store, &words, Some(cache)).await.expect("opens"))
+    Arc::new(Repository::open(store, &words, cache).await.expect("opens"))
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -160,7 +160,7 @@ async fn a_replica_that_cannot_be_asked_stops_deletion_and_nothing_else() {
         away.plan(Fault::on(Operation::List).matching(prefix).always().fail_before(StoreErrorKind::TimedOut));
         let here = Replica::required("here", bench.store());
         let replicas = Replicas::new(vec![here, Replica::lagging("away", Arc::new(away))]).expect("one is required");
-        let opened = Repository::open(replicas, &passphrase(), Some(bench.cache.path())).await;
+        let opened = Repository::open(replicas, &passphrase(), bench.cache.path()).await;
         let repository = Arc::new(opened.expect("opens"));
         let deleting = repository.deleting().expect("may be cleaned up");
         let error = CompleteIndex::load(&deleting, &*monitor()).await.expect_err("one does not answer");

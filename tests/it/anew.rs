@@ -79,7 +79,7 @@ impl Wronged {
         let store: Arc<dyn Store> = Arc::new(LocalStore::open(&desk.at("repository"), OpenMode::Write).expect("there"));
         let passphrase = Passphrase::new(std::fs::read_to_string(desk.at("password")).expect("there"));
         let other_cache = desk.at("other-cache");
-        let repository = Repository::open(store.clone(), &passphrase, Some(&other_cache)).await.expect("opens");
+        let repository = Repository::open(store.clone(), &passphrase, &other_cache).await.expect("opens");
         Self { desk, store, repository }
     }
 

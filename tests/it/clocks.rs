@@ -21,7 +21,7 @@ const YEAR: i64 = 365 * 86_400;
 async fn backup_at(desk: &Desk, seconds: i64) -> String {
     let store: Arc<dyn Store> = Arc::new(LocalStore::open(&desk.at("repository"), OpenMode::Write).expect("opens"));
     let cache = desk.at("other-cache");
-    let repository = Repository::open(store, &Passphrase::new(PASSWORD.into()), Some(&cache)).await.expect("opens");
+    let repository = Repository::open(store, &Passphrase::new(PASSWORD.into()), &cache).await.expect("opens");
     let now = Clock::System.now();
     let clock = Clock::Fixed(Timestamp { seconds: now.seconds + seconds, ..now });
     let options = options_at(&desk.at("source"), clock);

@@ -101,7 +101,7 @@ async fn a_slot_that_came_wrong_once_neither_damages_it_nor_makes_the_passphrase
         store.plan(Fault::on(Operation::Get).matching("keys/").corrupt(offset));
         let cache = tempfile::tempdir().expect("a temporary directory");
         let store: Arc<dyn Store> = Arc::new(store);
-        let opened = coffre::repository::Repository::open(store, &passphrase(), Some(cache.path())).await;
+        let opened = coffre::repository::Repository::open(store, &passphrase(), cache.path()).await;
         opened.unwrap_or_else(|error| panic!("{PASSPHRASE} at {offset}: {error}"));
     }
 }

@@ -26,7 +26,7 @@ async fn two_slots(cache: &Path) -> (MemoryStore, ObjectKey) {
         [(SlotLock::Recovery(passphrase()), "test"), (SlotLock::Recovery(Passphrase::new(OTHER.into())), "safe")];
     let now = Timestamp::from_seconds(1_800_000_000);
     let store: Arc<dyn Store> = Arc::new(memory.clone());
-    Repository::init(store, &locks, &small_options(), now, Some(cache)).await.expect("made");
+    Repository::init(store, &locks, &small_options(), now, cache).await.expect("made");
     for object in memory.list(ObjectKind::Key.prefix()).await.expect("listed") {
         let alone = MemoryStore::default();
         for kind in [ObjectKind::Config, ObjectKind::Keyring] {

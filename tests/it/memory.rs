@@ -87,7 +87,7 @@ async fn desk_of_small_chunks() -> Desk {
     let locks = [(SlotLock::Recovery(Passphrase::new(PASSWORD.into())), "test")];
     let cache = desk.at(".cache/coffre");
     let now = Timestamp::from_seconds(1_800_000_000);
-    Repository::init(store, &locks, &options, now, Some(&cache)).await.expect("made");
+    Repository::init(store, &locks, &options, now, &cache).await.expect("made");
     desk
 }
 
@@ -142,7 +142,7 @@ async fn a_thousand_snapshots_fit() {
     let store: Arc<dyn Store> = Arc::new(LocalStore::open(&desk.at("repository"), OpenMode::Write).expect("opened"));
     let identity = std::fs::read_to_string(desk.at("password")).expect("there");
     let cache = desk.at(".cache/coffre");
-    let repository = Repository::open(store.clone(), &Passphrase::new(identity), Some(&cache)).await;
+    let repository = Repository::open(store.clone(), &Passphrase::new(identity), &cache).await;
     let repository = Arc::new(repository.expect("opens"));
     let last: Snapshot = {
         let all = repository.snapshots().await.expect("listed");

@@ -63,7 +63,7 @@ fn describe(entry: &Entry, content: &[u8]) -> Value {
 }
 
 async fn describe_all(store: Arc<dyn Store>, cache: &Path) -> Value {
-    let repository = Repository::open(store.clone(), &passphrase(), Some(cache)).await.expect("opens");
+    let repository = Repository::open(store.clone(), &passphrase(), cache).await.expect("opens");
     let mut all = BTreeMap::new();
     for (id, snapshot) in Arc::new(repository).snapshots().await.expect("listed") {
         let snapshot = snapshot.expect("opened");
@@ -101,7 +101,7 @@ async fn write(repository: &Path) {
     let recovery = SlotLock::Recovery(Passphrase::new(RECOVERY.into()));
     let locks = [(SlotLock::Recovery(passphrase()), "test"), (recovery, "recovery identity")];
     let now = Timestamp::from_seconds(1_790_000_000);
-    Repository::init(store.clone(), &locks, &small_options(), now, Some(cache.path())).await.expect("made");
+    Repository::init(store.clone(), &locks, &small_options(), now, cache.path()).await.expect("made");
     let mut first = options(source);
     first.tags = vec!["first".into()];
     run_backup(store.clone(), cache.path(), first).await.expect("backed up");
@@ -125,7 +125,7 @@ async fn a_repository_of_version_1_opens_reads_verifies_and_goes_on() {
     copy(&kept, work.path());
     let store: Arc<dyn Store> = Arc::new(LocalStore::open(work.path(), OpenMode::Write).expect("opens"));
     let recovery = Passphrase::new(RECOVERY.to_lowercase());
-    Repository::open(store.clone(), &recovery, Some(cache.path())).await.expect("the recovery identity opens it");
+    Repository::open(store.clone(), &recovery, cache.path()).await.expect("the recovery identity opens it");
 
     let text = fs::read_to_string(kept.with_extension("json")).expect("stored beside it");
     let expected: Value = serde_json::from_str(&text).expect("JSON");

@@ -31,7 +31,7 @@ fn lagging(name: &str, store: impl Store + 'static) -> Replica {
 
 async fn open(replicas: Vec<Replica>, cache: &Path) -> Result<Arc<Repository>, OpenError> {
     let replicas = Replicas::new(replicas).expect("one is required");
-    Repository::open(replicas, &passphrase(), Some(cache)).await.map(Arc::new)
+    Repository::open(replicas, &passphrase(), cache).await.map(Arc::new)
 }
 
 async fn back_up(replicas: Vec<Replica>, bench: &Bench) -> Result<Snapshot, BackupError> {

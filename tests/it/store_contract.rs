@@ -377,7 +377,7 @@ async fn an_unknown_authority_is_refused_at_once_with_advice() {
         let store = open(&ceph.https(ceph::BUCKET, &fresh()), ceph::OWNER, ca_file);
         let started = std::time::Instant::now();
         let error = store.list("").await.expect_err("not trusted");
-        assert_eq!(error.kind, StoreErrorKind::Untrusted, "{error}");
+        assert_eq!(error.kind, StoreErrorKind::Untrusted, "{error:?}");
         assert!(error.message.contains("CA file"), "{error}");
         assert!(started.elapsed().as_secs() < 5, "not retried");
     }

@@ -30,7 +30,7 @@ impl Machine {
         let (store, cache) = (MemoryStore::default(), tempfile::tempdir().expect("made"));
         let locks = [(SlotLock::Recovery(Passphrase::new("for tests".into())), "test")];
         let (now, arc) = (Timestamp::from_seconds(1_800_000_000), Arc::new(store.clone()));
-        let made = Repository::init(arc, &locks, &InitOptions::default(), now, Some(cache.path())).await;
+        let made = Repository::init(arc, &locks, &InitOptions::default(), now, cache.path()).await;
         let source = tempfile::tempdir().expect("made");
         std::fs::write(source.path().join("good"), "what is whole").expect("written");
         Self { store, repository: Arc::new(made.expect("made")), source, _cache: cache }

@@ -37,12 +37,10 @@ pub struct CachePlaces {
     pub scratch: PathBuf,
 }
 
-/// The root alone; without one, a directory in `/tmp`.
-impl<P: AsRef<Path> + ?Sized> From<Option<&P>> for CachePlaces {
-    fn from(root: Option<&P>) -> Self {
-        let scratch = PathBuf::from("/tmp");
-        let root = root.map_or_else(|| scratch.join("coffre-cache"), |root| root.as_ref().to_path_buf());
-        Self { root, scratch }
+/// The root; what lies only for the time of a run is in `/tmp`, without a name.
+impl<P: AsRef<Path> + ?Sized> From<&P> for CachePlaces {
+    fn from(root: &P) -> Self {
+        Self { root: root.as_ref().to_path_buf(), scratch: "/tmp".into() }
     }
 }
 
@@ -188,7 +186,7 @@ mod tests {
 
     #[test]
     fn a_cache_that_cannot_be_made_remembers_nothing_and_says_so_once() {
-        let cache = Cache::open(RepositoryId([1; 16]), Some(Path::new("/dev/null/nowhere")));
+        let cache = Cache::open(RepositoryId([1; 16]), Path::new("/dev/null/nowhere"));
         assert_eq!(cache.index(), None);
         cache.remember_counter(ObjectKind::Config, "nas", 3);
         assert_eq!(cache.highest_counter(ObjectKind::Config, "nas"), 0);
@@ -203,7 +201,7 @@ mod tests {
     #[test]
     fn a_cache_is_marked_as_one_and_keeps_the_counters_of_each_replica() {
         let directory = tempfile::tempdir().expect("made");
-        let cache = Cache::open(RepositoryId([1; 16]), Some(directory.path()));
+        let cache = Cache::open(RepositoryId([1; 16]), directory.path());
         cache.remember_counter(ObjectKind::Keyring, "nas", 7);
         cache.remember_counter(ObjectKind::Keyring, "nas", 6);
         cache.remember_counter(ObjectKind::Keyring, "s3://bucket/prefix", 5);

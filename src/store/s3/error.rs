@@ -126,6 +126,10 @@ const NOBODY_KNOWS_THE_NAME: [&str; 4] = [
     "nodename nor servname provided",
 ];
 
+/// How a certificate is refused that no known authority signed. The latter two come where one of another key has the name of
+/// the signer, as the `CN=localhost` that Debian's package ssl-cert makes for every machine.
+const NOT_SIGNED_BY_WHO_IS_KNOWN: [&str; 3] = ["unknownissuer", "badsignature", "unsupportedsignaturealgorithm"];
+
 /// Decides what a connection that failed means, by the text of its cause: the TLS library's types are not ours.
 fn connection_meaning(cause: &str, timed_out: bool) -> (StoreErrorKind, &'static str) {
     let lower = cause.to_ascii_lowercase();
@@ -136,7 +140,7 @@ fn connection_meaning(cause: &str, timed_out: bool) -> (StoreErrorKind, &'static
             "the server's certificate is an authority's, which a server must not show; make it one with `openssl req -x509 \
              -addext basicConstraints=critical,CA:FALSE`, or one that is signed by an authority of your own",
         )
-    } else if lower.contains("unknownissuer") {
+    } else if NOT_SIGNED_BY_WHO_IS_KNOWN.iter().any(|known| lower.contains(known)) {
         (
             StoreErrorKind::Untrusted,
             "the server's certificate is not from an authority known here; name the certificate of a private one as CA \
@@ -223,6 +227,12 @@ mod tests {
     fn connections_that_fail_are_told_apart() {
         for (cause, kind, sentence) in [
             ("invalid peer certificate: UnknownIssuer", StoreErrorKind::Untrusted, "CA file"),
+            ("invalid peer certificate: BadSignature", StoreErrorKind::Untrusted, "CA file"),
+            (
+                "invalid peer certificate: UnsupportedSignatureAlgorithmForPublicKeyContext { signature_algorithm_id: [6] }",
+                StoreErrorKind::Untrusted,
+                "CA file",
+            ),
             ("invalid peer certificate: Other(OtherError(CaUsedAsEndEntity))", StoreErrorKind::Other, "CA:FALSE"),
             ("invalid peer certificate: Expired", StoreErrorKind::Other, "not valid"),
             ("received corrupt message of type InvalidContentType", StoreErrorKind::Other, "TLS"),

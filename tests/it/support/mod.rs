@@ -71,13 +71,13 @@ pub fn random_bytes(seed: u64, len: usize) -> Vec<u8> {
 
 pub async fn init(store: Arc<dyn Store>, cache: &Path) -> Repository {
     let locks = [(SlotLock::Recovery(passphrase()), "test")];
-    Repository::init(store, &locks, &small_options(), Timestamp::from_seconds(1_800_000_000), Some(cache))
+    Repository::init(store, &locks, &small_options(), Timestamp::from_seconds(1_800_000_000), cache)
         .await
         .expect("an empty store takes a repository")
 }
 
 pub async fn open(store: Arc<dyn Store>, cache: &Path) -> Result<Arc<Repository>, OpenError> {
-    Repository::open(store, &passphrase(), Some(cache)).await.map(Arc::new)
+    Repository::open(store, &passphrase(), cache).await.map(Arc::new)
 }
 
 pub fn options(source: &Path) -> BackupOptions {
