@@ -1,7 +1,12 @@
 //! Keeps to limits: requests at once, requests a second, bytes a second.
 //!
 //! The number of requests at once adapts: each answer that asks to slow down, and each upload that timed out, halves it, and
-//! every full round of successes raises it by one, up to the maximum: a slow line carries one pack better than none of sixteen. What is held back waits here, in order, and is not an error.
+//! every full round of successes raises it by one, up to the maximum: a slow line carries one pack better than none of sixteen. What is held back waits here,
+//! in order, and is not an error.
+//!
+//! Bytes of packs wait for their turn. Everything else that is put is small and goes at once, and the packs behind it wait for
+//! it: a lease that is renewed too late has lapsed, and packs that no index segment tells of when a run is ended are stored
+//! again by the next.
 
 use std::fmt;
 use std::ops::Range;
@@ -13,7 +18,7 @@ use bytes::Bytes;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::model::key::ObjectKey;
+use crate::model::key::{ObjectKey, ObjectKind};
 use crate::store::layer::Operation;
 use crate::store::{ObjectInfo, Store, StoreError, StoreErrorKind};
 
@@ -89,6 +94,13 @@ async fn take(rate: &Option<Rate>, amount: u64) {
         if !wait.is_zero() {
             tokio::time::sleep(wait).await;
         }
+    }
+}
+
+/// Spends without waiting: whoever comes next waits the longer.
+fn spend(rate: &Option<Rate>, amount: u64) {
+    if let Some(rate) = rate {
+        rate.take(amount, Instant::now());
     }
 }
 
@@ -217,7 +229,12 @@ impl Store for LimitStore {
     }
 
     async fn put(&self, key: &ObjectKey, body: Bytes) -> Result<(), StoreError> {
-        take(&self.upload, body.len() as u64).await;
+        let amount = body.len() as u64;
+        if key.kind().is_none_or(|kind| kind == ObjectKind::Pack) {
+            take(&self.upload, amount).await;
+        } else {
+            spend(&self.upload, amount);
+        }
         self.limited(Operation::Put, self.inner.put(key, body)).await
     }
 
@@ -249,6 +266,7 @@ impl Store for LimitStore {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::id::PackId;
     use crate::store::layer::fault::{Fault, FaultStore};
     use crate::store::memory::MemoryStore;
 
@@ -354,6 +372,26 @@ mod tests {
         assert!(tokio::time::timeout(Duration::from_secs(1), gate.enter()).await.is_err());
         drop(held);
         gate.enter().await.succeeded();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_tells_of_packs_waits_for_none_and_makes_them_wait() {
+        let limits = LimitOptions { upload_bytes_per_second: Some(1000), ..options(4) };
+        let store = LimitStore::new(Arc::new(MemoryStore::default()), limits);
+        let pack = |n| ObjectKey::pack(PackId([n; 16]));
+        let started = Instant::now();
+        store.put(&pack(1), vec![0; 5000].into()).await.expect("stored");
+        assert_eq!(started.elapsed().as_secs(), 4);
+        for kind in ObjectKind::ALL.into_iter().filter(|kind| *kind != ObjectKind::Pack) {
+            store
+                .put(&ObjectKey::from_listed(format!("{}x", kind.prefix())), vec![0; 500].into())
+                .await
+                .expect("stored");
+        }
+        assert_eq!(started.elapsed().as_secs(), 4, "nothing waited");
+        let others = ObjectKind::ALL.len() as u64 - 1;
+        store.put(&pack(2), vec![0; 1000].into()).await.expect("stored");
+        assert_eq!(started.elapsed().as_millis() as u64, 5000 + 500 * others, "what they took is made up for");
     }
 
     #[tokio::test(start_paused = true)]
