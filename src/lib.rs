@@ -12,7 +12,7 @@
 //! ops::restore place     open, decompress, check id            locate                                       get range
 //! ```
 //!
-//! A program uses it as the command line does: [`open`] a location, [`init`] a repository there or [`Repository::open`] it,
+//! A program uses it as the command line does: [`open`](open()) a location, [`init`](init()) a repository there or [`Repository::open`] it,
 //! then call an operation. What an operation needs and tells is named here at the root; everything else is private.
 //!
 //! ```

@@ -1,7 +1,7 @@
 //! The command line: one file per verb with its flags and its rendering. Terminal, JSON and exit codes live here only.
 //!
 //! A verb's function opens what it needs through `connect`, calls its operation in [`crate::ops`], renders the report
-//! and returns an [`Exit`]. Data goes to standard output, all else to standard error.
+//! and returns an `Exit`. Data goes to standard output, all else to standard error.
 
 use std::ffi::OsString;
 
