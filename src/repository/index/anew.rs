@@ -151,6 +151,11 @@ impl Index {
         self.made_anew.get_or_try_init(make).await.copied()
     }
 
+    /// Tells whether tables were wrong and are replaced: what was found to be where they said may not be so.
+    pub(crate) fn was_made_anew(&self) -> bool {
+        self.made_anew.get().copied().unwrap_or(false)
+    }
+
     /// Does the same with `sums` that the caller has taken of the segments. A table of which not all sums are there stays.
     ///
     /// # Errors

@@ -5,13 +5,14 @@
 
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 
 use crate::model::id::PackId;
 use crate::model::key::ObjectKey;
 use crate::progress::{Counter, Problem, chain};
+use crate::repository::index::Index;
 use crate::repository::index::table::Location;
 use crate::repository::reader::{ReadError, Reader};
 use crate::store::{StoreError, StoreErrorKind};
@@ -19,12 +20,30 @@ use crate::store::{StoreError, StoreErrorKind};
 /// Damaged frames remembered, 200 bytes each; beyond them one is asked for again.
 const FRAMES_REMEMBERED: usize = 1 << 16;
 
-/// A frame as the index tells where it is: pack and number, then offset, length and length in plain. Of one that came wrong
-/// from a place that it is not at, nothing is known.
-type FramePlace = (PackId, u32, u32, u32, u32);
+/// A frame as the index tells where it is, and whether that index was made anew by then. Of one that came wrong from a place
+/// that it is not at, or with a key that is not its own, nothing is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct FrameAsIndexed {
+    pack: PackId,
+    frame: u32,
+    offset: u32,
+    sealed_len: u32,
+    plain_len: u32,
+    made_anew: bool,
+}
 
-fn place(frame: &Location) -> FramePlace {
-    (frame.pack, frame.frame, frame.frame_offset, frame.sealed_len, frame.plain_len)
+impl FrameAsIndexed {
+    /// Tells of a frame as `index`, which gave its location, is now.
+    pub(super) fn now(frame: &Location, index: &Index) -> Self {
+        Self {
+            pack: frame.pack,
+            frame: frame.frame,
+            offset: frame.frame_offset,
+            sealed_len: frame.sealed_len,
+            plain_len: frame.plain_len,
+            made_anew: index.was_made_anew(),
+        }
+    }
 }
 
 /// A pack in one of the replicas, given by its number.
@@ -36,15 +55,10 @@ pub(super) struct Lost {
     /// Packs that end early at a replica, with the bytes that each still has there, and how that showed; of one that is gone,
     /// none.
     packs: Mutex<HashMap<PackAt, (u64, Arc<StoreError>)>>,
-    frames: Mutex<HashMap<FramePlace, ReadError>>,
+    frames: Mutex<HashMap<FrameAsIndexed, ReadError>>,
     /// Packs of which it was told that one replica stood in for another.
     told: Mutex<HashSet<PackId>>,
-    forgotten: OnceLock<()>,
 }
-
-/// The time at which somebody began to ask for a frame: whether the index was made anew by then.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Since(bool);
 
 impl Lost {
     /// Returns why the bytes up to `end` of a pack cannot be had, where that is known.
@@ -59,28 +73,15 @@ impl Lost {
     }
 
     /// Returns what is wrong with a frame, where that is known.
-    pub(super) fn frame(&self, frame: &Location) -> Option<ReadError> {
-        self.frames.lock().expect("no panic while held").get(&place(frame)).cloned()
+    pub(super) fn frame(&self, frame: FrameAsIndexed) -> Option<ReadError> {
+        self.frames.lock().expect("no panic while held").get(&frame).cloned()
     }
 
-    /// Forgets frames that came wrong because the index did not know their place or key; what is found later stays.
-    pub(super) fn forget_frames(&self) {
+    /// Remembers that a frame came wrong twice; `frame` is from before it was asked for.
+    pub(super) fn note_frame(&self, frame: FrameAsIndexed, error: &ReadError) {
         let mut frames = self.frames.lock().expect("no panic while held");
-        if self.forgotten.set(()).is_ok() {
-            frames.clear();
-        }
-    }
-
-    /// Returns what [`Lost::note_frame`] must be given by who begins to ask for a frame now.
-    pub(super) fn since(&self) -> Since {
-        Since(self.forgotten.get().is_some())
-    }
-
-    /// Remembers that a frame came wrong twice, unless the index was made anew meanwhile.
-    pub(super) fn note_frame(&self, frame: &Location, since: Since, error: &ReadError) {
-        let mut frames = self.frames.lock().expect("no panic while held");
-        if since == self.since() && frames.len() < FRAMES_REMEMBERED {
-            frames.insert(place(frame), error.clone());
+        if frames.len() < FRAMES_REMEMBERED {
+            frames.insert(frame, error.clone());
         }
     }
 }

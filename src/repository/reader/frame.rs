@@ -11,7 +11,7 @@ use crate::compress::decompress;
 use crate::crypto::pack::PackOpener;
 use crate::model::id::PackId;
 use crate::repository::index::table::Location;
-use crate::repository::reader::fetch::{Asking, FromReplica};
+use crate::repository::reader::fetch::{Asking, FrameAsIndexed, FromReplica};
 use crate::repository::reader::{ReadError, Reader};
 
 /// The part of the memory given in which decoded frames are kept for chunks that are asked for soon after.
@@ -111,7 +111,7 @@ impl Reader {
 
     /// Fetches and decodes a frame. One that comes wrong is asked for once more, then at the next replica.
     pub(super) async fn fetch_frame(self: &Arc<Self>, location: Location) -> Result<Arc<Vec<u8>>, ReadError> {
-        match self.lost.frame(&location) {
+        match self.lost.frame(FrameAsIndexed::now(&location, &self.index)) {
             Some(known) => Err(known),
             None => self.frame_from_replicas(location, None).await,
         }
@@ -136,7 +136,7 @@ impl Reader {
         location: Location,
         came: Option<FromReplica>,
     ) -> Result<Arc<Vec<u8>>, ReadError> {
-        let since = self.lost.since();
+        let asked = FrameAsIndexed::now(&location, &self.index);
         let mut asking = Asking::over(self);
         while let Some(nth) = asking.next() {
             let first = came.as_ref().filter(|came| came.nth == nth).map(|came| came.bytes.clone());
@@ -147,7 +147,7 @@ impl Reader {
         }
         let error = asking.error();
         if error.is_damage() {
-            self.lost.note_frame(&location, since, &error);
+            self.lost.note_frame(asked, &error);
         }
         Err(error)
     }

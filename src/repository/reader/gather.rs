@@ -12,7 +12,7 @@ use std::sync::Arc;
 use crate::blocking::blocking;
 use crate::model::entry::ChunkRef;
 use crate::repository::index::table::Location;
-use crate::repository::reader::fetch::FromReplica;
+use crate::repository::reader::fetch::{FrameAsIndexed, FromReplica};
 use crate::repository::reader::frame::{Claimed, FrameCell, FrameClaim};
 use crate::repository::reader::{ReadError, Reader};
 
@@ -179,7 +179,8 @@ impl Reader {
             elsewhere: VecDeque::new(),
             unreachable: None,
         };
-        let is_lost = |frame: &Vec<Wanted<T>>| self.lost.frame(&frame[0].location).is_some();
+        let is_lost =
+            |frame: &Vec<Wanted<T>>| self.lost.frame(FrameAsIndexed::now(&frame[0].location, &self.index)).is_some();
         let (lost, frames): (Vec<_>, Vec<_>) = range.frames.into_iter().partition(is_lost);
         gathering.elsewhere.extend(lost.into_iter().flatten());
         let locations: Vec<Location> = frames.iter().map(|frame| frame[0].location).collect();

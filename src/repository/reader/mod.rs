@@ -215,11 +215,7 @@ impl Reader {
     /// Makes the index anew, unless this run has; tells whether there is reason to look again.
     async fn made_anew(&self) -> Result<bool, ReadError> {
         let made = self.index.make_anew(&self.repository, &*self.monitor).await;
-        let made = made.map_err(|error| ReadError::Index(Arc::new(error)))?;
-        if made {
-            self.lost.forget_frames();
-        }
-        Ok(made)
+        made.map_err(|error| ReadError::Index(Arc::new(error)))
     }
 
     async fn chunk_where_indexed(self: &Arc<Self>, id: &ChunkId) -> Result<Vec<u8>, ReadError> {
