@@ -11,6 +11,7 @@ use crate::cli::engines::{DumpPlaces, EngineFlags, Written, or};
 use crate::cli::exit::usage;
 use crate::cli::failure::Fallible;
 use crate::cli::password;
+use crate::database::spool::SPOOL_DIRECTORY;
 use crate::database::url::DatabaseUrl;
 use crate::engine::dump::DumpRequest;
 use crate::engine::place::{Place, Places};
@@ -110,7 +111,7 @@ fn directory(engine: &dyn Engine, place: &Place, all: &[Place]) -> String {
 /// Returns the directory for spool files: the one given, the system's temporary one, or one on disk.
 pub fn spool_directory(given: Option<&Path>) -> PathBuf {
     let named = || std::env::var_os("TMPDIR").filter(|value| !value.is_empty()).map(PathBuf::from);
-    given.map(Path::to_path_buf).or_else(named).unwrap_or_else(|| "/var/tmp".into())
+    given.map(Path::to_path_buf).or_else(named).unwrap_or_else(|| SPOOL_DIRECTORY.into())
 }
 
 /// Reads what was written after a flag that names a place.

@@ -10,6 +10,9 @@ use rustix::fs::{FlockOperation, flock};
 
 use crate::database::DatabaseError;
 
+/// Where spool files are unless another directory is named: on disk, where `/tmp` may be memory.
+pub const SPOOL_DIRECTORY: &str = "/var/tmp";
+
 /// Endings of the files that SQLite makes beside one.
 const BESIDE: [&str; 3] = ["-wal", "-shm", "-journal"];
 /// How names of spool files begin.

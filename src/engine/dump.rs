@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use crate::database::spool::SPOOL_DIRECTORY;
 use crate::engine::place::Place;
 
 /// Which databases are to be dumped, and how.
@@ -31,7 +32,7 @@ impl DumpRequest {
             all_databases: false,
             directory: directory.into(),
             jobs: 1,
-            spool: "/var/tmp".into(),
+            spool: SPOOL_DIRECTORY.into(),
             flags: FlagValues::default(),
         }
     }

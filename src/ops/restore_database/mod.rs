@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 
+use crate::database::spool::SPOOL_DIRECTORY;
 use crate::engine::Engine;
 use crate::engine::place::Place;
 use crate::engine::restore::{Restoring, Stored, StoredError, Wishes};
@@ -102,7 +103,7 @@ impl RestoreDatabaseOptions {
             no_owner: false,
             analyze: true,
             jobs: 1,
-            spool: "/var/tmp".into(),
+            spool: SPOOL_DIRECTORY.into(),
         }
     }
 }
