@@ -70,7 +70,8 @@ impl Wronged {
     async fn new() -> Self {
         let desk = Desk::quick();
         for seed in 0..2 {
-            for i in 0..3 {
+            // More than any one frame takes, however few threads read it and wherever chunks end.
+            for i in 0..6 {
                 let bytes = random_bytes(10 * seed + i, 900_000);
                 std::fs::write(desk.at(&format!("source/{seed}-{i}")), bytes).expect("written");
             }
