@@ -105,8 +105,8 @@ fn stages(c: &mut Criterion) {
     group.throughput(Throughput::Bytes(MIB as u64));
     let (_, public) = new_domain_key();
     let (repository, pack) = (RepositoryId([1; 16]), PackId([3; 16]));
-    let (secret, header) =
-        new_session(repository, DomainEpoch { domain: DomainId([2; 16]), epoch: 1 }, &public).expect("a good key");
+    let dedup = DedupSecret::random(DomainEpoch { domain: DomainId([2; 16]), epoch: 1 });
+    let (secret, header) = new_session(repository, &dedup, &public).expect("a good key");
     black_box(header);
     let mut buffer = Vec::with_capacity(2 * MIB);
     group.bench_function("frame", |b| {

@@ -222,22 +222,23 @@ def open_age(header, body, passphrase, what):
     return b"".join(unseal(aead, nonce, row, None, what) for nonce, row in zip(nonces, rows))
 
 
-# ---- Section 7: X-Wing and HPKE in base mode ----
+# ---- Section 7: X-Wing and HPKE in PSK mode ----
 
 
 class DomainKey:
-    """The secret key of a domain and epoch, with the chunk id key that belongs to it."""
+    """The secret key of a domain and epoch, with what its dedup secret gives."""
 
     SUITE = b"HPKE\x64\x7a\x00\x01\x00\x02"
     LABEL = bytes.fromhex("5c2e2f2f5e5c")
 
-    def __init__(self, seed, chunk_id_key):
+    def __init__(self, seed, dedup_secret, domain, epoch):
         expanded = hashlib.shake_256(seed).digest(96)
         self.mlkem = MLKEM768PrivateKey.from_seed_bytes(expanded[:64])
         self.x25519 = X25519PrivateKey.from_private_bytes(expanded[64:])
         self.public_x = self.x25519.public_key().public_bytes_raw()
         self.public = self.mlkem.public_key().public_bytes_raw() + self.public_x
-        self.chunk_id_key = chunk_id_key
+        self.chunk_id_key = derive(dedup_secret, domain, "chunk id")
+        self.psk, self.psk_id = derive(dedup_secret, domain, "session psk"), domain + epoch.to_bytes(4, "little")
 
     def decapsulate(self, encapsulated):
         shared_m = self.mlkem.decapsulate(encapsulated[:1088])
@@ -254,9 +255,9 @@ class DomainKey:
             labeled = length.to_bytes(2, "big") + b"HPKE-v1" + self.SUITE + label + context
             return HKDFExpand(SHA256(), length, labeled).derive(secret)
 
-        context = b"\0" + extract(b"", b"psk_id_hash", b"") + extract(b"", b"info_hash", info)
+        context = b"\1" + extract(b"", b"psk_id_hash", self.psk_id) + extract(b"", b"info_hash", info)
         try:
-            secret = extract(self.decapsulate(encapsulated), b"secret", b"")
+            secret = extract(self.decapsulate(encapsulated), b"secret", self.psk)
         except ValueError:  # X25519 of a point of small order
             raise Damaged(f"{what}: its session header is no encapsulation") from None
         return unseal(AESGCM(expand(b"key", 32)), expand(b"base_nonce", 12), sealed, b"", f"{what}, session header")
@@ -390,7 +391,7 @@ class Repository:
         seed = open_envelope(record.get(3, bytes, b""), reader_wrap, self.id, "X", domain, what)
         named = Record(open_envelope(record.get(4, bytes, b""), writer_wrap, self.id, "W", domain, what), what)
         require(len(seed) == 32, what, "its secret key has the wrong length")
-        key = DomainKey(seed, derive(named.fixed(1, 32), domain, "chunk id"))
+        key = DomainKey(seed, named.fixed(1, 32), domain, epoch)
         require(key.public == record.fixed(2, 1216), what, "its public key is another's")
         self.domains[domain, epoch] = key
 

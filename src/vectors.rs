@@ -218,7 +218,7 @@ fn derivations() -> Vec<Value> {
         .iter()
         .map(|label| one(label, &REPOSITORY.0, 32))
         .collect();
-    all.extend(["chunk id", "index"].iter().map(|label| one(label, &DOMAIN.0, 32)));
+    all.extend(["chunk id", "index", "session psk"].iter().map(|label| one(label, &DOMAIN.0, 32)));
     all.push(one("gear table", &DOMAIN.0, 2048));
     all.extend(["pack", "envelope I", "envelope S"].iter().map(|label| one(label, &[0x44; 16], 64)));
     all
@@ -444,9 +444,10 @@ fn keyring(input: &Value) -> Outcome {
 
 fn sessions() -> Vec<Value> {
     let (seed, public) = new_domain_key();
-    let (_, header) = new_session(REPOSITORY, AT, &public).expect("a good key");
-    let input =
-        json!({ "header": hex(&header.to_bytes()), "repository": hex(&REPOSITORY.0), "seed": hex(seed.0.expose()) });
+    let dedup = DedupSecret { secret: Secret::take(&mut [0x77; 32]), at: AT };
+    let (_, header) = new_session(REPOSITORY, &dedup, &public).expect("a good key");
+    let input = json!({ "header": hex(&header.to_bytes()), "repository": hex(&REPOSITORY.0),
+                        "seed": hex(seed.0.expose()), "dedup_secret": hex(&[0x77; 32]) });
     let whole = vector("a session", input);
     vec![
         flipped(&whole, "another session id", "header", 0),
@@ -454,13 +455,16 @@ fn sessions() -> Vec<Value> {
         flipped(&whole, "a changed encapsulation", "header", 100),
         flipped(&whole, "a changed secret", "header", 1160),
         changed(&whole, "another repository", "repository", hex(&[0x12; 16])),
+        changed(&whole, "sealed by somebody with another dedup secret", "dedup_secret", hex(&[0x78; 32])),
         whole,
     ]
 }
 
 fn session(input: &Value) -> Outcome {
     let header = SessionHeader::from_bytes(&array::<SESSION_HEADER_LEN>(&input["header"]));
-    let secret = header.open(RepositoryId(array(&input["repository"])), &DomainSecretKey(secret(&input["seed"])));
+    let dedup = DedupSecret { secret: secret(&input["dedup_secret"]), at: header.at };
+    let key = DomainSecretKey(secret(&input["seed"]));
+    let secret = header.open(RepositoryId(array(&input["repository"])), &key, &dedup);
     secret.map(|secret| hex(secret.0.expose()).into()).map_err(crypto_class)
 }
 
@@ -497,7 +501,7 @@ fn cutting(input: &Value) -> Outcome {
 
 fn packs() -> Vec<Value> {
     let (_, public) = new_domain_key();
-    let (session, header) = new_session(REPOSITORY, AT, &public).expect("a good key");
+    let (session, header) = new_session(REPOSITORY, &DedupSecret::random(AT), &public).expect("a good key");
     let mut builder = PackBuilder::new(&session, Arc::new(header), REPOSITORY, PackKind::Data, 4096);
     let text = b"the same words again and again, ".repeat(20);
     let mut compressor = Compressor::new(3);

@@ -81,6 +81,11 @@ impl DedupSecret {
         derive(&self.secret, &self.at.domain.0, "index")
     }
 
+    /// Derives the key that the HPKE exchange of every session takes besides the domain's key pair.
+    pub(crate) fn session_psk(&self) -> Secret {
+        derive(&self.secret, &self.at.domain.0, "session psk")
+    }
+
     /// Derives the key that plain dumps of PostgreSQL are protected with (`pg_dump --restrict-key`), as letters and digits:
     /// always the same, so that dumps of the same data are, and unknown to whoever could write into the database.
     pub fn restrict_key(&self) -> Zeroizing<String> {

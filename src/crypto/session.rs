@@ -1,11 +1,15 @@
 //! Session secrets: made by each writing run, sealed to the domain's public key, unreadable for the writer afterwards.
 //!
-//! HPKE (RFC 9180) in base mode with X-Wing (ML-KEM-768 + X25519, draft-ietf-hpke-pq), HKDF-SHA256 and AES-256-GCM. What
-//! is harvested today stays closed when X25519 falls.
+//! HPKE (RFC 9180) with X-Wing (ML-KEM-768 + X25519, draft-ietf-hpke-pq), HKDF-SHA256 and AES-256-GCM. What is harvested
+//! today stays closed when X25519 falls.
+//!
+//! It is in PSK mode, with a key from the domain's dedup secret: the public key stands in the keyring in the clear, and whoever
+//! has no more than that can make no session that opens.
 
-use hpke::{Deserializable, OpModeR, OpModeS, Serializable, aead::AesGcm256, kdf::HkdfSha256, kem::XWing};
+use hpke::{Deserializable, OpModeR, OpModeS, PskBundle, Serializable, aead::AesGcm256, kdf::HkdfSha256, kem::XWing};
 
 use crate::crypto::CryptoError;
+use crate::crypto::derive::DedupSecret;
 use crate::crypto::secret::Secret;
 use crate::model::id::{DomainEpoch, DomainId, RepositoryId, SessionId};
 
@@ -96,18 +100,25 @@ impl SessionHeader {
         }
     }
 
-    /// Recovers the session's secret with the domain's secret key.
+    /// Recovers the session's secret with the domain's secret key and its dedup secret.
     ///
     /// # Errors
-    /// [`CryptoError::Forged`] when the header was changed or belongs to another domain or repository.
-    pub fn open(&self, repository: RepositoryId, key: &DomainSecretKey) -> Result<SessionSecret, CryptoError> {
+    /// [`CryptoError::Forged`] when the header was changed, belongs to another domain or repository, or was made by somebody
+    /// without the dedup secret.
+    pub fn open(
+        &self,
+        repository: RepositoryId,
+        key: &DomainSecretKey,
+        dedup: &DedupSecret,
+    ) -> Result<SessionSecret, CryptoError> {
         let private = <Kem as hpke::Kem>::PrivateKey::from_bytes(key.0.expose()).map_err(|_| CryptoError::BadKey)?;
         let encapsulated =
             <Kem as hpke::Kem>::EncappedKey::from_bytes(&*self.encapsulation).map_err(|_| CryptoError::Malformed)?;
         let info = info(repository, self.at, self.session);
-        let mut context =
-            hpke::setup_receiver::<AesGcm256, HkdfSha256, Kem>(&OpModeR::Base, &private, &encapsulated, &info)
-                .map_err(|_| CryptoError::Forged)?;
+        let (psk, psk_id) = (dedup.session_psk(), psk_id(self.at));
+        let mode = OpModeR::Psk(PskBundle::new(psk.expose(), &psk_id).expect("neither is empty"));
+        let mut context = hpke::setup_receiver::<AesGcm256, HkdfSha256, Kem>(&mode, &private, &encapsulated, &info)
+            .map_err(|_| CryptoError::Forged)?;
         let plain = zeroize::Zeroizing::new(context.open(&self.sealed, b"").map_err(|_| CryptoError::Forged)?);
         Ok(SessionSecret(Secret::from_slice(&plain).ok_or(CryptoError::Malformed)?))
     }
@@ -117,21 +128,23 @@ impl SessionHeader {
 #[derive(Debug, Clone)]
 pub struct SessionSecret(pub(crate) Secret);
 
-/// Makes a fresh session: its secret, and the header that lets the domain's reader recover it.
+/// Makes a fresh session in the domain and epoch of `dedup`: its secret, and the header that lets the domain's reader recover it.
 ///
 /// # Errors
 /// [`CryptoError::BadKey`] when the public key is not one.
 pub fn new_session(
     repository: RepositoryId,
-    at: DomainEpoch,
+    dedup: &DedupSecret,
     public: &DomainPublicKey,
 ) -> Result<(SessionSecret, SessionHeader), CryptoError> {
     let session = SessionId(crate::crypto::random());
     let secret = Secret::random();
     let public = <Kem as hpke::Kem>::PublicKey::from_bytes(&*public.0).map_err(|_| CryptoError::BadKey)?;
-    let info = info(repository, at, session);
-    let (encapsulated, mut context) = hpke::setup_sender::<AesGcm256, HkdfSha256, Kem>(&OpModeS::Base, &public, &info)
-        .map_err(|_| CryptoError::BadKey)?;
+    let at = dedup.at;
+    let (info, psk, psk_id) = (info(repository, at, session), dedup.session_psk(), psk_id(at));
+    let mode = OpModeS::Psk(PskBundle::new(psk.expose(), &psk_id).expect("neither is empty"));
+    let (encapsulated, mut context) =
+        hpke::setup_sender::<AesGcm256, HkdfSha256, Kem>(&mode, &public, &info).map_err(|_| CryptoError::BadKey)?;
     let sealed = context.seal(secret.expose(), b"").map_err(|_| CryptoError::BadKey)?;
     let header = SessionHeader {
         session,
@@ -146,6 +159,10 @@ fn info(repository: RepositoryId, at: DomainEpoch, session: SessionId) -> Vec<u8
     [b"coffre/1 session".as_slice(), &repository.0, &at.domain.0, &at.epoch.to_le_bytes(), &session.0].concat()
 }
 
+fn psk_id(at: DomainEpoch) -> Vec<u8> {
+    [&at.domain.0[..], &at.epoch.to_le_bytes()].concat()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -156,14 +173,45 @@ mod tests {
     #[test]
     fn only_the_domain_key_recovers_a_session_secret() {
         let (private, public) = new_domain_key();
-        let (secret, header) = new_session(REPOSITORY, AT, &public).expect("a good key");
+        let dedup = DedupSecret::random(AT);
+        let (secret, header) = new_session(REPOSITORY, &dedup, &public).expect("a good key");
         let again = SessionHeader::from_bytes(&header.to_bytes());
         assert_eq!(again, header);
-        assert_eq!(again.open(REPOSITORY, &private).expect("ours").0.expose(), secret.0.expose());
+        assert_eq!(again.open(REPOSITORY, &private, &dedup).expect("ours").0.expose(), secret.0.expose());
         let (other, _) = new_domain_key();
-        assert!(header.open(REPOSITORY, &other).is_err());
-        assert!(header.open(RepositoryId([9; 16]), &private).is_err());
+        assert!(header.open(REPOSITORY, &other, &dedup).is_err());
+        assert!(header.open(RepositoryId([9; 16]), &private, &dedup).is_err());
         let moved = SessionHeader { at: DomainEpoch { domain: DomainId([3; 16]), epoch: 1 }, ..header };
-        assert!(moved.open(REPOSITORY, &private).is_err());
+        assert!(moved.open(REPOSITORY, &private, &dedup).is_err());
+    }
+
+    /// The public key stands in the keyring in the clear: it alone, with HPKE of any mode, makes nothing that opens.
+    #[test]
+    fn nobody_without_the_dedup_secret_makes_a_session() {
+        let (private, public) = new_domain_key();
+        let dedup = DedupSecret::random(AT);
+        let key = <Kem as hpke::Kem>::PublicKey::from_bytes(public.as_bytes()).expect("a key");
+        let guessed = (DedupSecret::random(AT).session_psk(), psk_id(AT));
+        let modes = [
+            OpModeS::Base,
+            OpModeS::Psk(PskBundle::new(b"", b"").expect("both are empty")),
+            OpModeS::Psk(PskBundle::new(guessed.0.expose(), &guessed.1).expect("neither is empty")),
+        ];
+        for mode in modes {
+            let (encapsulated, mut context) = hpke::setup_sender::<AesGcm256, HkdfSha256, Kem>(
+                &mode,
+                &key,
+                &info(REPOSITORY, AT, SessionId([7; 16])),
+            )
+            .expect("a good key");
+            let sealed = context.seal(&[5; 32], b"").expect("sealed");
+            let forged = SessionHeader {
+                session: SessionId([7; 16]),
+                at: AT,
+                encapsulation: Box::new(encapsulated.to_bytes().as_slice().try_into().expect("X-Wing's length")),
+                sealed: sealed.try_into().expect("32 bytes and a tag"),
+            };
+            assert_eq!(forged.open(REPOSITORY, &private, &dedup).map(drop), Err(CryptoError::Forged));
+        }
     }
 }

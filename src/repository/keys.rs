@@ -151,7 +151,7 @@ impl Keys {
         }
         let keys = self.domains.get(&header.at).ok_or(SessionKeyError::NoDomain(header.at))?;
         let private = keys.secret.as_ref().ok_or(AccessError::WriterOnly)?;
-        let secret = Arc::new(header.open(self.repository(), private)?);
+        let secret = Arc::new(header.open(self.repository(), private, &keys.dedup)?);
         self.sessions.remember(header, secret.clone());
         Ok(secret)
     }

@@ -137,9 +137,10 @@ mod tests {
     impl Maker {
         fn new() -> Self {
             let (_, public) = new_domain_key();
-            let (secret, header) = new_session(REPOSITORY, AT, &public).expect("a good key");
+            let dedup = DedupSecret::random(AT);
+            let (secret, header) = new_session(REPOSITORY, &dedup, &public).expect("a good key");
             let builder = PackBuilder::new(&secret, Arc::new(header), REPOSITORY, PackKind::Data, 4096);
-            let hasher = ChunkHasher::new(&DedupSecret::random(AT));
+            let hasher = ChunkHasher::new(&dedup);
             Self { secret, hasher, builder, compressor: Compressor::new(3) }
         }
 

@@ -71,7 +71,7 @@ impl Writing {
         let repository = self.repository().clone();
         let newest = repository.keys().newest_epoch(domain);
         let (dedup, public_key) = newest.ok_or_else(|| SessionError::NoDomain(domain.to_owned()))?;
-        let (secret, header) = new_session(repository.id(), dedup.at, public_key)?;
+        let (secret, header) = new_session(repository.id(), dedup, public_key)?;
         let dedup = dedup.clone();
         Ok(Arc::new(Session { repository, secret, header: header.into(), dedup }))
     }

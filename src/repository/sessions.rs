@@ -62,15 +62,18 @@ fn hash_of(header: &SessionHeader) -> [u8; 32] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::crypto::derive::DedupSecret;
     use crate::crypto::session::{new_domain_key, new_session};
     use crate::model::id::{DomainEpoch, DomainId, RepositoryId};
 
     fn secret() -> Known {
+        ([0; 32], Arc::new(session().0))
+    }
+
+    fn session() -> (SessionSecret, SessionHeader) {
         let (_, public) = new_domain_key();
-        let (secret, _) =
-            new_session(RepositoryId([1; 16]), DomainEpoch { domain: DomainId([2; 16]), epoch: 1 }, &public)
-                .expect("a good key");
-        ([0; 32], Arc::new(secret))
+        let dedup = DedupSecret::random(DomainEpoch { domain: DomainId([2; 16]), epoch: 1 });
+        new_session(RepositoryId([1; 16]), &dedup, &public).expect("a good key")
     }
 
     #[test]
@@ -93,10 +96,7 @@ mod tests {
 
     #[test]
     fn another_header_of_the_same_session_is_not_known() {
-        let (_, public) = new_domain_key();
-        let (secret, header) =
-            new_session(RepositoryId([1; 16]), DomainEpoch { domain: DomainId([2; 16]), epoch: 1 }, &public)
-                .expect("a good key");
+        let (secret, header) = session();
         let sessions = Sessions::default();
         assert!(sessions.get(&header).is_none());
         sessions.remember(&header, Arc::new(secret));
