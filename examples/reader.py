@@ -4,6 +4,7 @@
     python examples/reader.py --repo DIR --password-file FILE list
     python examples/reader.py --repo DIR --password-file FILE restore SNAPSHOT TARGET
 
+With --fingerprint, as the recovery kit has it, a slot that leads to another repository is passed over.
 SNAPSHOT is an id, a name below snapshots/, or `latest`; TARGET must be empty or not there yet. Needs Python 3.11 and
 examples/requirements.txt.
 
@@ -206,6 +207,20 @@ def passphrase_of(typed):
     raise Damaged("the recovery identity is mistyped")
 
 
+def fingerprint_of(repository, verifying_key):
+    """Stands for a repository and the key that checks its signatures, for people to compare."""
+    bits = int.from_bytes(blake3(b"coffre/1 fingerprint" + repository + verifying_key).digest()[:10], "big")
+    symbols = "".join(SYMBOLS[bits >> 5 * (15 - i) & 31] for i in range(16))
+    return "-".join(symbols[i : i + 4] for i in range(0, 16, 4))
+
+
+def evened_out(fingerprint):
+    """A fingerprint as typed, in its one spelling."""
+    symbols = fingerprint.upper().replace("-", "").replace(" ", "").translate(str.maketrans("OIL", "011"))
+    require(len(symbols) == 16 and set(symbols) <= set(SYMBOLS), "the fingerprint", "it has 16 letters and digits")
+    return "-".join(symbols[i : i + 4] for i in range(0, 16, 4))
+
+
 def open_age(header, body, passphrase, what):
     """Opens an age file whose header matched AGE_HEADER; None if it has another passphrase."""
     salt, wrapped, mac = (base64.b64decode(header[i] + b"=" * (-len(header[i]) % 4)) for i in (2, 4, 5))
@@ -289,8 +304,9 @@ class Snapshot:
 class Repository:
     """An opened repository: keys, packs and trees. Everything it returns was checked."""
 
-    def __init__(self, directory, passphrase, remember=None):
+    def __init__(self, directory, passphrase, remember=None, fingerprint=None):
         self.directory = directory
+        self.expected = fingerprint and evened_out(fingerprint)
         self.problems = 0
         self.sessions = {}  # header → (session secret, chunk id key)
         self.places = None  # chunk key → [(pack, frame number, begin, end)]
@@ -349,7 +365,11 @@ class Repository:
         require(slot.uint(0) == 1, slot.what, "a newer version")
         role, key = slot.uint(1, 0), slot.fixed(2, 32)
         self.id, self.verifying_key = slot.fixed(3, 16), slot.fixed(4, 32)
+        self.fingerprint = fingerprint_of(self.id, self.verifying_key)
         require(role in (0, 1), slot.what, "an unknown role")
+        if self.expected and self.fingerprint != self.expected:
+            say(f"note: {slot.what} leads to another repository, with the fingerprint {self.fingerprint}: passed over")
+            return False
         if role == 1:
             say(f"note: {slot.what} opens, but its key can only write")
             return False
@@ -746,6 +766,7 @@ def main():
     parser = argparse.ArgumentParser(description="Reads a coffre repository without coffre.")
     parser.add_argument("--repo", required=True, metavar="DIR", help="the repository's directory")
     parser.add_argument("--password-file", required=True, metavar="FILE", help="passphrase or recovery identity")
+    parser.add_argument("--fingerprint", metavar="TEXT", help="the repository that is meant, as on its recovery kit")
     parser.add_argument("--remember", metavar="FILE", help="where to keep the counters seen, to notice a roll-back")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("list", help="show the snapshots, the oldest first")
@@ -756,7 +777,8 @@ def main():
     try:
         with open(arguments.password_file, encoding="utf-8", newline="") as file:
             passphrase = file.read().removesuffix("\n").removesuffix("\r")
-        repository = Repository(arguments.repo, passphrase, arguments.remember)
+        repository = Repository(arguments.repo, passphrase, arguments.remember, arguments.fingerprint)
+        say(f"note: repository {repository.id.hex()}, with the fingerprint {repository.fingerprint}")
         if arguments.command == "list":
             list_snapshots(repository)
         else:

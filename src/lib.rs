@@ -110,7 +110,7 @@ pub use repository::reader::Reader;
 pub use repository::replicas::{Replica, Replicas};
 pub use repository::slots::Passphrase;
 pub use repository::snapshots::{SnapshotError, SnapshotFilter};
-pub use repository::{InitOptions, OpenError, Repository};
+pub use repository::{Fingerprint, InitOptions, OpenError, Repository};
 pub use sink::choice::AttributeChoice;
 pub use sink::files::TargetOptions;
 pub use source::files::WalkOptions;

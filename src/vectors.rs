@@ -14,6 +14,7 @@ use crate::chunker::Chunker;
 use crate::compress::{Compressor, decompress};
 use crate::crypto::chunk_id::ChunkHasher;
 use crate::crypto::derive::{DedupSecret, ReaderKey, derive_into};
+use crate::crypto::fingerprint::Fingerprint;
 use crate::crypto::pack::PackOpener;
 use crate::crypto::seal::{Purpose, open_envelope, padme, seal_envelope};
 use crate::crypto::secret::{Passphrase, Secret};
@@ -56,7 +57,7 @@ struct Topic {
     check: fn(&Value) -> Outcome,
 }
 
-const TOPICS: [Topic; 16] = [
+const TOPICS: [Topic; 17] = [
     Topic {
         name: "derivation",
         section: 3,
@@ -68,6 +69,13 @@ const TOPICS: [Topic; 16] = [
     Topic { name: "envelope", section: 4, about: "one value under a key of its own", make: envelopes, check: envelope },
     Topic { name: "slot", section: 5, about: "key slots, opened by a passphrase", make: slots, check: slot },
     Topic { name: "recovery", section: 5, about: "recovery identities as typed", make: recoveries, check: recovery },
+    Topic {
+        name: "fingerprint",
+        section: 5,
+        about: "fingerprints of repositories",
+        make: fingerprints,
+        check: fingerprint,
+    },
     Topic { name: "config", section: 6, about: "signed configurations", make: configs, check: config },
     Topic { name: "keyring", section: 6, about: "signed keyrings and their domains", make: keyrings, check: keyring },
     Topic { name: "session", section: 7, about: "session headers (HPKE with X-Wing)", make: sessions, check: session },
@@ -328,6 +336,20 @@ fn slot(input: &Value) -> Outcome {
     };
     Ok(json!({ "role": role, "key": hex(key.expose()), "repository": hex(&slot.repository.0),
                "verifying_key": hex(&slot.verifying_key.0), "label": slot.label }))
+}
+
+fn fingerprints() -> Vec<Value> {
+    let own = reader_key().verifying_key(REPOSITORY);
+    let keys = [(REPOSITORY.0, own.0), ([0; 16], [0; 32]), ([0xff; 16], own.0), (REPOSITORY.0, [0xff; 32])];
+    let make = |(repository, key): ([u8; 16], [u8; 32])| {
+        vector("", json!({ "repository": hex(&repository), "verifying_key": hex(&key) }))
+    };
+    keys.map(make).to_vec()
+}
+
+fn fingerprint(input: &Value) -> Outcome {
+    let key = VerifyingKey(array(&input["verifying_key"]));
+    Ok(Fingerprint::of(RepositoryId(array(&input["repository"])), &key).to_string().into())
 }
 
 fn recoveries() -> Vec<Value> {

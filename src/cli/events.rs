@@ -74,6 +74,7 @@ pub struct Progress<'a> {
 #[derive(Debug, Serialize)]
 #[serde(tag = "event", rename = "summary")]
 pub struct Made<'a> {
+    pub fingerprint: String,
     pub location: String,
     pub recovery_identity: Option<&'a str>,
     pub recovery_kit: Option<String>,
@@ -84,6 +85,7 @@ pub struct Made<'a> {
 #[derive(Debug, Serialize)]
 #[serde(tag = "event", rename = "summary")]
 pub struct KitPage {
+    pub fingerprint: String,
     pub has_identity: bool,
     pub location: String,
     pub page: Option<String>,
@@ -95,6 +97,7 @@ pub struct KitPage {
 #[derive(Debug, Serialize)]
 #[serde(tag = "event", rename = "summary")]
 pub struct KitChecked {
+    pub fingerprint: String,
     pub location: String,
     pub newest: Option<String>,
     pub opens: bool,

@@ -81,6 +81,7 @@ pub async fn run(global: &Settings, args: Args) -> Fallible<Exit> {
     };
     if global.json {
         output::json(&events::Made {
+            fingerprint: made.repository.fingerprint().to_string(),
             location: location.to_string(),
             recovery_identity: shown.then(|| identity.expose()),
             recovery_kit: kit,
@@ -89,6 +90,7 @@ pub async fn run(global: &Settings, args: Args) -> Fallible<Exit> {
     } else {
         if !global.quiet {
             output::line(&format!("repository {} made at {location}", made.repository.id()));
+            output::line(&format!("its fingerprint is {}", made.repository.fingerprint()));
         }
         match &kit {
             Some(kit) if !global.quiet => {

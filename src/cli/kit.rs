@@ -84,6 +84,7 @@ async fn print(
     }
     if global.json {
         output::json(&events::KitPage {
+            fingerprint: repository.fingerprint().to_string(),
             has_identity: identity.is_some(),
             location: location.to_string(),
             page: args.output.is_none().then_some(page),
@@ -114,6 +115,7 @@ async fn check(
     let newest = held.first().map(|holding| &holding.snapshot);
     if global.json {
         output::json(&events::KitChecked {
+            fingerprint: repository.fingerprint().to_string(),
             location: location.to_string(),
             newest: newest.map(|snapshot| snapshot.id.to_string()),
             opens: true,
@@ -122,6 +124,7 @@ async fn check(
         return Ok(Exit::Done);
     }
     output::line(&format!("the recovery identity opens repository {} at {location}", repository.id()));
+    output::line(&format!("its fingerprint is {}", repository.fingerprint()));
     output::line(&match newest {
         Some(snapshot) => {
             format!("the newest snapshot is {} of {}, {}", snapshot.id.short(), snapshot.host, snapshot.started.local())
@@ -166,6 +169,7 @@ fn make<'a>(
     let digest = |path: &Path| File::open(path).and_then(sha256).ok();
     Kit {
         repository: repository.id(),
+        fingerprint: repository.fingerprint(),
         location,
         identity,
         made: Timestamp::from_seconds(Clock::System.now().seconds),

@@ -14,6 +14,7 @@ use crate::cli::exit::usage;
 use crate::cli::failure::{Context, Fallible};
 use crate::cli::kit_restore::{shell, steps};
 use crate::cli::page::wrap;
+use crate::crypto::fingerprint::Fingerprint;
 use crate::crypto::secret::Passphrase;
 use crate::format::FORMAT_VERSION;
 use crate::model::id::RepositoryId;
@@ -33,6 +34,8 @@ pub const SHOWN: usize = 8;
 pub struct Kit<'a> {
     /// The repository.
     pub repository: RepositoryId,
+    /// Its fingerprint.
+    pub fingerprint: Fingerprint,
     /// Where it is.
     pub location: &'a Location,
     /// The recovery identity, where it is known.
@@ -88,6 +91,7 @@ the servers, and delete the file. Whoever has it and can reach the store can
 read every backup. Nobody can make the identity again.
 
   Repository   {repository}
+  Fingerprint  {fingerprint}
   Location     {place}
   Made         {made}, by coffre {version}
   Format       version {FORMAT_VERSION}; coffre {version} or newer reads it
@@ -100,6 +104,7 @@ read every backup. Nobody can make the identity again.
 
 {notes}",
             repository = self.repository,
+            fingerprint = self.fingerprint,
             place = self.place(),
             made = Timestamp::from_seconds(self.made.seconds),
             notes = self.noted(),
@@ -227,6 +232,7 @@ mod tests {
         let identity = crate::crypto::slot::new_recovery_identity();
         let kit = Kit {
             repository: RepositoryId([7; 16]),
+            fingerprint: "0123-4567-89AB-CDEF".parse().expect("one"),
             location: &location,
             identity: Some(&identity),
             made: Timestamp { seconds: 1_795_485_300, nanos: 174_960_150 },

@@ -11,8 +11,10 @@
 use crate::model::outcome::{Ended, Outcome};
 
 pub mod chunk_id;
+mod crockford;
 pub mod derive;
 pub mod digest;
+pub mod fingerprint;
 pub mod pack;
 pub mod seal;
 pub mod secret;

@@ -10,6 +10,7 @@ use age::secrecy::SecretString;
 use zeroize::Zeroizing;
 
 use crate::crypto::CryptoError;
+use crate::crypto::crockford::{self, ALPHABET};
 use crate::crypto::secret::Passphrase;
 
 /// log2 of scrypt's work for a passphrase that a person chose: 128 MiB and a quarter of a second, what OWASP's Password
@@ -25,8 +26,6 @@ const MAX_SLOT_LEN: u64 = 64 * 1024;
 const RECOVERY_PREFIX: &str = "COFFRE-RECOVERY";
 /// Symbols of a recovery identity: 32 of the identity itself and four to check it.
 const SYMBOLS: usize = 36;
-/// Crockford's base 32: no I, L, O, U, which are misread on paper.
-const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 
 /// How a slot is locked.
 #[derive(Debug, Clone)]
@@ -100,10 +99,8 @@ pub fn resembles_recovery_identity(text: &str) -> bool {
 
 fn encode_recovery(entropy: &[u8; 20]) -> Zeroizing<String> {
     let mut symbols = Zeroizing::new(Vec::with_capacity(SYMBOLS));
-    for group in entropy.chunks_exact(5) {
-        let bits = group.iter().fold(0u64, |bits, &byte| bits << 8 | u64::from(byte));
-        symbols.extend((0..8).rev().map(|i| ALPHABET[(bits >> (5 * i)) as usize & 31]));
-    }
+    let (groups, _) = entropy.as_chunks::<5>();
+    symbols.extend(groups.iter().flat_map(crockford::symbols));
     symbols.extend(check_symbols(entropy));
     let mut text = Zeroizing::new(String::with_capacity(RECOVERY_PREFIX.len() + SYMBOLS + SYMBOLS / 4));
     text.push_str(RECOVERY_PREFIX);
@@ -136,11 +133,7 @@ fn recovery_symbols(text: &str) -> Option<Zeroizing<Vec<u8>>> {
     let upper = even_out(text);
     let rest = upper.strip_prefix(RECOVERY_PREFIX);
     let mut symbols = Zeroizing::new(Vec::with_capacity(upper.len()));
-    symbols.extend(rest.unwrap_or(&upper).bytes().filter(|&b| b != b'-').map(|b| match b {
-        b'O' => b'0',
-        b'I' | b'L' => b'1',
-        other => other,
-    }));
+    symbols.extend(rest.unwrap_or(&upper).bytes().filter(|&b| b != b'-').map(crockford::meant));
     let is_bare = || symbols.len() == SYMBOLS && symbols.iter().all(|symbol| ALPHABET.contains(symbol));
     (rest.is_some() || is_bare()).then_some(symbols)
 }
@@ -150,12 +143,9 @@ fn decode_recovery(symbols: &[u8]) -> Option<Zeroizing<[u8; 20]>> {
         return None;
     }
     let mut entropy = Zeroizing::new([0; 20]);
-    for (bytes, group) in entropy.chunks_exact_mut(5).zip(symbols.chunks_exact(8)) {
-        let mut bits = 0u64;
-        for symbol in group {
-            bits = bits << 5 | ALPHABET.iter().position(|a| a == symbol)? as u64;
-        }
-        bytes.copy_from_slice(&bits.to_be_bytes()[3..]);
+    let (groups, _) = symbols.as_chunks::<8>();
+    for (bytes, group) in entropy.as_chunks_mut::<5>().0.iter_mut().zip(groups) {
+        *bytes = crockford::bytes(group)?;
     }
     (check_symbols(&entropy) == symbols[32..]).then_some(entropy)
 }

@@ -7,6 +7,7 @@ use zeroize::Zeroizing;
 
 use crate::crypto::CryptoError;
 use crate::crypto::derive::{DedupSecret, ReaderKey, WriterKey};
+use crate::crypto::fingerprint::Fingerprint;
 use crate::crypto::seal::{Purpose, open_envelope};
 use crate::crypto::session::{DomainPublicKey, DomainSecretKey, SessionHeader, SessionSecret};
 use crate::crypto::sign::VerifyingKey;
@@ -108,6 +109,11 @@ impl Keys {
     /// Returns the key that checks the repository's signatures.
     pub fn verifying_key(&self) -> VerifyingKey {
         self.verifying_key
+    }
+
+    /// Returns the repository's fingerprint, which people compare.
+    pub fn fingerprint(&self) -> Fingerprint {
+        Fingerprint::of(self.repository(), &self.verifying_key)
     }
 
     /// Returns the key slots that there must be.

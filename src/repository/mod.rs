@@ -10,6 +10,7 @@
 use std::sync::Arc;
 
 pub use crate::crypto::CryptoError;
+pub use crate::crypto::fingerprint::Fingerprint;
 pub use crate::format::FormatError;
 use crate::format::config::Config;
 use crate::model::id::RepositoryId;
@@ -166,6 +167,11 @@ impl Repository {
     /// Returns the local cache.
     pub fn cache(&self) -> &Cache {
         &self.cache
+    }
+
+    /// Returns the repository's fingerprint, which people compare with their recovery kit.
+    pub fn fingerprint(&self) -> Fingerprint {
+        self.keys.fingerprint()
     }
 
     /// Returns the repository's id.

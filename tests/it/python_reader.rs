@@ -34,18 +34,19 @@ struct Backed {
     python: PathBuf,
     source: tempfile::TempDir,
     work: tempfile::TempDir,
+    fingerprint: String,
 }
 
 impl Backed {
     /// Backs up a tree with awkward entries and a stream.
     async fn new(python: PathBuf) -> Self {
         let temporary = || tempfile::tempdir().expect("a temporary directory");
-        let backed = Self { python, source: temporary(), work: temporary() };
+        let mut backed = Self { python, source: temporary(), work: temporary(), fingerprint: String::new() };
         make_source(backed.source.path());
         let cache = temporary();
         let store = LocalStore::open(&backed.repository(), OpenMode::Create).expect("made");
         let store: Arc<dyn Store> = Arc::new(store);
-        init(store.clone(), cache.path()).await;
+        backed.fingerprint = init(store.clone(), cache.path()).await.fingerprint().to_string();
         let mut options = options(backed.source.path());
         options.sources = vec![command("db/numbers.sql", &["sh", "-c", "seq 1 200000"])];
         run_backup(store, cache.path(), options).await.expect("backed up");
@@ -161,6 +162,12 @@ async fn a_reader_written_from_the_specification_gets_everything_back() {
     let listed = backed.read(&[OsStr::new("list")]);
     assert!(listed.status.success(), "{}", String::from_utf8_lossy(&listed.stderr));
     assert_eq!(String::from_utf8_lossy(&listed.stdout).lines().count(), 1);
+    let told = String::from_utf8_lossy(&listed.stderr).into_owned();
+    assert!(told.contains(&format!("with the fingerprint {}\n", backed.fingerprint)), "{told}");
+    let with = |fingerprint: &str| {
+        backed.read(&["--fingerprint".as_ref(), OsStr::new(fingerprint), "list".as_ref()]).status.success()
+    };
+    assert!(with(&backed.fingerprint.to_lowercase().replace('-', " ")) && !with("0123-4567-89AB-CDEF"));
 
     let output = backed.restore("target");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

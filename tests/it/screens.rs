@@ -41,7 +41,9 @@ fn steady(desk: &Desk, text: &str) -> String {
             && word.starts_with(|c: char| c.is_ascii_digit())
             && word.chars().all(|c| c.is_ascii_digit() || matches!(c, '-' | ':' | 'T' | 'Z'));
         let identity = word.strip_prefix("COFFRE-RECOVERY-").filter(|groups| !groups.is_empty());
+        let is_fingerprint = word.len() == 19 && word.parse::<coffre::Fingerprint>().is_ok();
         match (is_hex, is_time) {
+            _ if is_fingerprint => steady.extend(word.chars().map(|c| if c == '-' { c } else { 'X' })),
             _ if identity.is_some() => steady.extend(word.char_indices().map(|(at, c)| match at {
                 0..16 => c,
                 _ if c == '-' => c,

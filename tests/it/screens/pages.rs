@@ -96,7 +96,7 @@ fn the_kit_is_a_page_that_can_be_typed_from() {
 }
 
 #[test]
-fn a_new_repository_is_told_in_two_lines() {
+fn a_new_repository_is_told_in_a_few_lines() {
     let desk = Desk::new();
     let mut text = String::new();
     for width in WIDTHS {
