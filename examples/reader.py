@@ -44,7 +44,9 @@ from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
 HEADER_LEN, TRAILER_LEN = 1204, 1284
 FRAME_PLAIN_MAX, DEPTH_MAX, PATH_MAX = 16 << 20, 16, 65536
-NODE_PATHS_MAX = 64 << 20  # decoded paths of one node, bytes
+NODE_MAX, NODE_ITEMS_MAX, NODE_PATHS_MAX, NODE_PARTS_MAX = 8 << 20, 65536, 16 << 20, 1 << 19  # section 17
+PACK_MAX, DIRECTORY_MAX = 768 << 20, 48 << 20
+OBJECT_MAX = {"config": 16 << 20, "keyring": 16 << 20, "keys": 64 << 10, "snapshots": 4 << 20}
 FRAMES_KEPT = 12  # decoded frames kept in memory
 FILE, DIRECTORY, SYMLINK, FIFO, STREAM = 0, 1, 2, 3, 7
 LEFT_OUT = {4: "a socket", 5: "a character device", 6: "a block device"}
@@ -338,16 +340,23 @@ class Repository:
         return sorted(f"{prefix}/{name}" for name in found if re.fullmatch(pattern, name))
 
     def read(self, name):
+        most = OBJECT_MAX[name.split("/")[0]]
         with open(os.path.join(self.directory, name), "rb") as file:
-            return file.read()
+            data = file.read(most + 1)
+        require(len(data) <= most, name, "it is longer than such an object can be")
+        return data
 
     def unlock(self, passphrase):
         """Opens a key slot that has the reader key, those of low work factor first (section 5)."""
         slots, passphrase = [], passphrase_of(passphrase).encode()
         for name in self.names("keys", r"[0-9a-f]{16}\.age"):
-            data = self.read(name)
+            try:
+                data = self.read(name)
+            except Damaged as error:
+                self.report(error)
+                continue
             header = AGE_HEADER.match(data)
-            if len(data) > 65536 or not header or int(header[3]) > 20:
+            if not header or int(header[3]) > 20:
                 self.report(f"{name}: not a key slot that may be tried")
                 continue
             slots.append((int(header[3]), name, header, data[header.end() :]))
@@ -442,6 +451,7 @@ class Repository:
         require(record.fixed(12, 16) == header[:16], name, "its session is not that of its header")
         root, depth = record.array(9, [bytes, int])
         require(len(root) == 32 and 1 <= depth <= DEPTH_MAX, name, "its tree is out of range")
+        require(record.array(1, [int, int], [0, 0])[0] == second, name, "its start is not that of its name")
         return Snapshot(name, snapshot_id, record, root, depth)
 
     # -- Section 9
@@ -469,7 +479,7 @@ class Repository:
         pack = Pack(name, bytes.fromhex(name[9:]), None, None, [])
         with open(os.path.join(self.directory, name), "rb") as file:
             size = file.seek(0, os.SEEK_END)
-            require(size >= TRAILER_LEN, name, "it is cut short")
+            require(TRAILER_LEN <= size <= PACK_MAX, name, "its length is out of range")
             file.seek(size - TRAILER_LEN + 40)
             cursor = Cursor(file.read(TRAILER_LEN - 40), name)
             commitment, header = cursor.take(32), cursor.take(HEADER_LEN)
@@ -480,19 +490,21 @@ class Repository:
             offset, length, stated, count, kind = tail.u32(), tail.u32(), tail.u32(), tail.u32(), tail.u8()
             require(stated == size, name, f"it has {size} bytes and should have {stated}")
             require(offset + length + TRAILER_LEN <= size, name, "its directory lies outside")
+            require(length <= DIRECTORY_MAX, name, "its directory is too long")
             require(kind in (0, 1), name, "an unknown kind of pack")
             directory = self.pack_part(pack, file, offset, length, 1, 2**32 - 2)
         cursor, found, at = Cursor(directory, f"{name}, directory"), [], 0
         require(cursor.varint() == count, name, "its directory has another number of frames than its tail")
         for number in range(count):
             sealed_len, plain_len, codec, chunks = cursor.varint(), cursor.varint(), cursor.u8(), cursor.varint()
-            require(sealed_len >= 16 and plain_len <= FRAME_PLAIN_MAX, name, "the length of a frame is out of range")
+            right = plain_len <= FRAME_PLAIN_MAX and 16 <= sealed_len <= plain_len + 16
+            require(right, name, "the length of a frame is out of range")
             require(codec in (0, 1), name, "a frame is encoded in an unknown way")
-            require(chunks <= len(directory) // 17, name, "a frame has too many chunks")
+            require(0 < chunks <= len(directory) // 17, name, "the number of chunks of a frame is out of range")
             pack.frames.append((at, sealed_len, plain_len, codec))
             at, begin = at + sealed_len, 0
             lengths = [cursor.varint() for _ in range(chunks)]
-            require(sum(lengths) == plain_len, name, "the chunks of a frame do not add up")
+            require(sum(lengths) == plain_len and 0 not in lengths, name, "the chunks of a frame do not add up")
             for chunk_len in lengths:
                 found.append((cursor.take(16), (pack, number, begin, begin + chunk_len)))
                 begin += chunk_len
@@ -540,8 +552,11 @@ class Repository:
     def node(self, node_id, kind):
         """A cursor behind the kind and number of items of a node, and that number."""
         cursor = Cursor(self.chunk(node_id), f"node {node_id.hex()}")
+        require(len(cursor.data) <= NODE_MAX, cursor.what, "it is too long")
         require(cursor.u8() == kind, cursor.what, "a node of another kind")
-        return cursor, cursor.varint()
+        count = cursor.varint()
+        require(count <= NODE_ITEMS_MAX, cursor.what, "it has too many items")
+        return cursor, count
 
     def entries(self, node_id, depth, first=None, before=None):
         """Yields path and record of the entries below a node, in order; what is damaged is reported and left out.
@@ -563,7 +578,7 @@ class Repository:
         """The items of a tree node: pairs of path and Record in a leaf, of path and child's id in others."""
         cursor, count = self.node(node_id, 1 if depth == 1 else 2)
         require(count or (depth == 1 and first is None), cursor.what, "it is empty")
-        items, path, decoded = [], b"", 0
+        items, path, decoded, parts = [], b"", 0, 0
         for _ in range(count):
             last, shared = path, cursor.varint()
             require(shared <= len(last), cursor.what, "a path shares too much")
@@ -574,13 +589,21 @@ class Repository:
             require(safe, cursor.what, f"the path {shown(path)!r} is not allowed")
             require(not last or last.split(b"/") < path.split(b"/"), cursor.what, "its paths do not ascend")
             if depth == 1:
-                items.append((path, Record(cursor.take(cursor.varint()), shown(path))))
+                above = items[-1] if items else (b"", None)
+                below_leaf = above[1] and above[1].uint(0, 0) != DIRECTORY and path.startswith(above[0] + b"/")
+                require(not below_leaf, cursor.what, f"{shown(path)} lies below something that is no directory")
+                record = Record(cursor.take(cursor.varint()), shown(path))
+                parts += parts_of(record)
+                require(parts <= NODE_PARTS_MAX, cursor.what, "its entries hold too much")
+                items.append((path, record))
             else:
                 items.append((path, cursor.take(32)))
                 cursor.varint(), cursor.varint()  # entries and bytes below
         cursor.finish()
         require(first is None or items[0][0] == first, cursor.what, "it does not begin as its parent says")
         require(before is None or path.split(b"/") < before.split(b"/"), cursor.what, "it reaches into the next node")
+        goes_on = depth == 1 and items and before is not None and before.startswith(path + b"/")
+        require(not goes_on or items[-1][1].uint(0, 0) == DIRECTORY, cursor.what, "what follows lies below no directory")
         return items
 
     def content(self, record):
@@ -604,7 +627,7 @@ class Repository:
     def chunk_list(self, node_id, depth):
         """Yields (chunk id, length) of all chunks below a list node."""
         cursor, count = self.node(node_id, 3 if depth == 1 else 4)
-        require(0 < count <= FRAME_PLAIN_MAX // 33, cursor.what, "its number of items is out of range")
+        require(count > 0, cursor.what, "it is empty")
         if depth == 1:
             ids = [cursor.take(32) for _ in range(count)]
             items = [(chunk_id, cursor.varint()) for chunk_id in ids]
@@ -613,6 +636,13 @@ class Repository:
         cursor.finish()
         for item in items:
             yield from [item] if depth == 1 else self.chunk_list(item[0], depth - 1)
+
+
+def parts_of(record):
+    """How many items a record of an entry holds (section 17)."""
+    stream = record.get(21, dict, {})
+    held = [record.get(key, list, []) for key in (16, 18)] + [record.get(13, dict, {}), stream.get(0, []), stream.get(2, {})]
+    return sum(len(it) for it in held if isinstance(it, (list, dict)))
 
 
 def check_rollback(remember, what, counter, name):

@@ -592,20 +592,24 @@ fn segments() -> Vec<Value> {
         header: header.clone(),
         directory: PackDirectory {
             frames: vec![crate::format::pack::FrameRecord {
-                sealed_len: 1_000,
+                sealed_len: 16 + lengths.iter().sum::<u32>(),
                 plain_len: lengths.iter().sum(),
-                codec: Codec::Zstd,
+                codec: Codec::Stored,
                 chunks: lengths.iter().map(|length| (ChunkKey([*length as u8; 16]), *length)).collect(),
             }],
         },
     };
     let (one, two) = (header(0xa1), header(0xa2));
-    let segment = IndexSegment::of(vec![pack(1, &one, &[300, 5]), pack(2, &two, &[7]), pack(3, &one, &[])]);
+    let segment = IndexSegment::of(vec![pack(1, &one, &[300, 5]), pack(2, &two, &[7]), pack(3, &one, &[9; 3])]);
     let whole = vector("three packs of two sessions", json!({ "value": hex(&segment.encode()) }));
     let value = segment.encode();
+    let twice = IndexSegment::of(vec![pack(1, &one, &[300]), pack(1, &one, &[7])]);
+    let empty = IndexSegment::of(vec![pack(1, &one, &[300, 0])]);
     vec![
         changed(&whole, "cut short", "value", hex(&value[..value.len() - 1])),
         changed(&whole, "a byte too many", "value", hex(&[&value[..], &[0]].concat())),
+        changed(&whole, "a pack named twice", "value", hex(&twice.encode())),
+        changed(&whole, "a chunk of length zero", "value", hex(&empty.encode())),
         vector("no packs", json!({ "value": hex(&IndexSegment::default().encode()) })),
         whole,
     ]
@@ -812,7 +816,7 @@ fn incomplete_manifests() -> Vec<Value> {
 fn incomplete_manifest(input: &Value) -> Outcome {
     let mut out = manifest(input)?;
     let header = SessionHeader::from_bytes(&[0xb1; SESSION_HEADER_LEN]);
-    let id = SnapshotId::new(Timestamp::from_seconds(0), [0; 8]);
+    let id = example_snapshot(&header).id;
     let snapshot = decode_snapshot(id, &header, &bytes(&input["value"])).map_err(format_class)?;
     out["missing"] = snapshot.missing.iter().map(|it| json!([it.name, it.why])).collect();
     Ok(out)
@@ -822,11 +826,17 @@ fn manifests() -> Vec<Value> {
     let header = SessionHeader::from_bytes(&[0xb1; SESSION_HEADER_LEN]);
     let snapshot = example_snapshot(&header);
     let make = make_manifest;
+    let later = Snapshot { started: Timestamp::from_seconds(snapshot.started.seconds + 1), ..snapshot.clone() };
+    let deep = |depth| Snapshot { root: TreeRoot { depth, ..snapshot.root }, ..snapshot.clone() };
     let alone = Snapshot { parent: None, tags: vec![], ..snapshot.clone() };
     vec![
         make("all fields", &snapshot, header.session),
         make("without parent and labels", &alone, header.session),
         make("of another session than its header", &snapshot, SessionId([0; 16])),
+        make("of another second than its name", &later, header.session),
+        make("a tree without levels", &deep(0), header.session),
+        make("a tree of sixteen levels", &deep(16), header.session),
+        make("a tree of seventeen levels", &deep(17), header.session),
         changed(&make("", &snapshot, header.session), "not CBOR", "value", "ff"),
         changed(
             &make("", &snapshot, header.session),

@@ -4,6 +4,7 @@
 //! from the order and need no bytes: a chunk costs about 18 bytes, where a table sorted by id, with frame and offset beside
 //! each id, would cost 28. Clients sort once, into the local cache (`repository::index`), and search there.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use crate::crypto::seal::COMMITMENT_LEN;
@@ -13,6 +14,7 @@ use crate::format::pack::{PackDirectory, PackKind};
 use crate::format::wire::Cursor;
 use crate::format::{FormatError, write_varint};
 use crate::model::id::PackId;
+use crate::model::key::PACK_BYTES_MAX;
 
 const WHAT: &str = INDEX.0.what;
 
@@ -98,11 +100,18 @@ impl IndexSegment {
         }
         let count = cursor.length()?;
         let mut packs = Vec::with_capacity(count.min(4096));
+        let mut ids = HashSet::with_capacity(count.min(4096));
         for _ in 0..count {
             let id = PackId(cursor.array()?);
             let kind = PackKind::from_byte(cursor.u8()?)
                 .ok_or_else(|| FormatError::invalid(WHAT, "an unknown kind of pack"))?;
+            if !ids.insert(id) {
+                return Err(FormatError::invalid(WHAT, "it names a pack twice"));
+            }
             let size = cursor.u32()?;
+            if u64::from(size) > PACK_BYTES_MAX {
+                return Err(FormatError::invalid(WHAT, "a pack is longer than one can be"));
+            }
             let commitment = cursor.array()?;
             let session = cursor.varint()?;
             let header = usize::try_from(session)

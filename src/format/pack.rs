@@ -12,6 +12,7 @@ use crate::format::object::PACK;
 use crate::format::wire::Cursor;
 use crate::format::{FormatError, write_varint};
 use crate::model::id::ChunkKey;
+use crate::model::key::PACK_BYTES_MAX;
 
 const WHAT: &str = PACK.what;
 const DIRECTORY: &str = "a pack's directory";
@@ -21,6 +22,8 @@ const TAIL_LEN: usize = 24;
 pub const TRAILER_LEN: usize = TAIL_LEN + TAG_LEN + COMMITMENT_LEN + SESSION_HEADER_LEN + 8;
 /// The longest plaintext of a frame, in bytes; readers refuse more before they decompress.
 pub const FRAME_PLAIN_MAX: u32 = 16 << 20;
+/// The longest sealed directory, in bytes: an index segment has to hold it.
+pub const DIRECTORY_BYTES_MAX: u32 = 48 << 20;
 /// Granularity to which full packs are padded.
 const FULL_PACK_STEP: u64 = 64 << 10;
 
@@ -137,15 +140,23 @@ impl PackDirectory {
                 .ok_or_else(|| FormatError::invalid(DIRECTORY, "a frame is encoded in an unknown way"))?;
             let chunk_count = cursor.length()?;
             cursor.expect_items(chunk_count, 17)?;
-            if plain_len > FRAME_PLAIN_MAX || sealed_len < TAG_LEN as u32 {
+            // What compressing does not make shorter is stored as it is.
+            if plain_len > FRAME_PLAIN_MAX || sealed_len < TAG_LEN as u32 || sealed_len > plain_len + TAG_LEN as u32 {
                 return Err(FormatError::invalid(DIRECTORY, "a frame's length is out of range"));
+            }
+            if chunk_count == 0 {
+                return Err(FormatError::invalid(DIRECTORY, "a frame has no chunk"));
             }
             offset = offset
                 .checked_add(sealed_len)
                 .ok_or_else(|| FormatError::invalid(DIRECTORY, "the frames are longer than a pack can be"))?;
             let mut lengths = Vec::with_capacity(chunk_count);
             for _ in 0..chunk_count {
-                lengths.push(small(cursor.varint()?)?);
+                let length = small(cursor.varint()?)?;
+                if length == 0 {
+                    return Err(FormatError::invalid(DIRECTORY, "a chunk has no bytes"));
+                }
+                lengths.push(length);
             }
             if lengths.iter().map(|&length| u64::from(length)).sum::<u64>() != u64::from(plain_len) {
                 return Err(FormatError::invalid(DIRECTORY, "a frame's chunks do not add up to its length"));
@@ -212,6 +223,9 @@ impl Tail {
         let end = u64::from(tail.directory_offset) + u64::from(tail.directory_len) + TRAILER_LEN as u64;
         if end > u64::from(tail.object_len) {
             return Err(FormatError::invalid("a pack's tail", "the directory lies outside the pack"));
+        }
+        if u64::from(tail.object_len) > PACK_BYTES_MAX || tail.directory_len > DIRECTORY_BYTES_MAX {
+            return Err(FormatError::invalid("a pack's tail", "it is longer than a pack can be"));
         }
         Ok(tail)
     }
@@ -291,8 +305,18 @@ mod tests {
                 chunks: vec![(ChunkKey([1; 16]), 10)],
             }],
         };
-        directory.frames[0].chunks[0].1 = 11;
+        assert!(
+            PackDirectory::decode(&directory.encode()).is_err(),
+            "sealed it is longer than its plaintext and the tag"
+        );
+        directory.frames[0].sealed_len = 26;
+        assert!(PackDirectory::decode(&directory.encode()).is_ok());
+        directory.frames[0].chunks.push((ChunkKey([2; 16]), 0));
+        assert!(PackDirectory::decode(&directory.encode()).is_err(), "a chunk without bytes");
+        directory.frames[0].chunks = vec![(ChunkKey([1; 16]), 11)];
         assert!(PackDirectory::decode(&directory.encode()).is_err());
+        directory.frames[0] = FrameRecord { sealed_len: 16, plain_len: 0, codec: Codec::Stored, chunks: Vec::new() };
+        assert!(PackDirectory::decode(&directory.encode()).is_err(), "a frame without chunks");
     }
 
     #[test]
@@ -301,5 +325,7 @@ mod tests {
         assert_eq!(Tail::decode(&tail.encode()), Ok(tail));
         let outside = Tail { object_len: 1000, ..tail };
         assert!(Tail::decode(&outside.encode()).is_err());
+        let endless = Tail { object_len: (768 << 20) + 1, ..tail };
+        assert!(Tail::decode(&endless.encode()).is_err());
     }
 }

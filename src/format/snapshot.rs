@@ -5,6 +5,7 @@ use minicbor::Decoder;
 use crate::crypto::session::SessionHeader;
 use crate::format::FormatError;
 use crate::format::object::SNAPSHOT;
+use crate::format::tree::DEPTH_MAX;
 use crate::format::wire::{encode_record, expect_array, read_array, read_bytes, read_map, write_array};
 use crate::model::id::ChunkId;
 use crate::model::snapshot::{MissingStream, Snapshot, SnapshotCounts, SnapshotId, TreeRoot};
@@ -117,6 +118,12 @@ pub fn decode_snapshot(id: SnapshotId, header: &SessionHeader, bytes: &[u8]) -> 
         return Err(FormatError::invalid(WHAT, "its session is not that of its header"));
     }
     snapshot.root = root.ok_or_else(|| FormatError::invalid(WHAT, "it has no tree"))?;
+    if !(1..=DEPTH_MAX).contains(&snapshot.root.depth) {
+        return Err(FormatError::invalid(WHAT, "its tree is not from 1 to 16 levels deep"));
+    }
+    if snapshot.started.seconds != id.time().seconds {
+        return Err(FormatError::invalid(WHAT, "its start is not that of its name"));
+    }
     Ok(snapshot)
 }
 

@@ -25,6 +25,15 @@ const LISTS: u8 = 4;
 /// The deepest tree or list that is read; 100 children a node reach any size long before.
 pub const DEPTH_MAX: u8 = 16;
 
+/// The longest node, in bytes.
+pub const NODE_BYTES_MAX: usize = 8 << 20;
+/// Items of a node, at most.
+pub const NODE_ITEMS_MAX: usize = 1 << 16;
+/// Bytes of the decoded paths of a node, at most: front coding lets few bytes stand for many.
+pub const NODE_PATHS_MAX: usize = 16 << 20;
+/// What the entries of a node hold in number, at most: holes and lengths of chunks, attributes, words and facts, together.
+pub const NODE_PARTS_MAX: usize = 1 << 19;
+
 /// A child of an inner tree node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TreeChild {
@@ -71,6 +80,7 @@ pub struct LeafBuilder {
     first: Option<EntryPath>,
     entries: u64,
     bytes: u64,
+    paths: usize,
 }
 
 impl LeafBuilder {
@@ -88,11 +98,17 @@ impl LeafBuilder {
         self.first.get_or_insert_with(|| entry.path.clone());
         self.entries += 1;
         self.bytes += entry.size();
+        self.paths += path.len();
     }
 
     /// Returns the number of bytes so far.
     pub fn len(&self) -> usize {
         self.body.len()
+    }
+
+    /// Returns how long the paths of the entries are together.
+    pub fn paths_len(&self) -> usize {
+        self.paths
     }
 
     /// Tells whether no entry was appended.
@@ -113,7 +129,7 @@ impl LeafBuilder {
             bytes: self.bytes,
         });
         self.last.clear();
-        (self.entries, self.bytes) = (0, 0);
+        (self.entries, self.bytes, self.paths) = (0, 0, 0);
         (node, child)
     }
 }
@@ -158,22 +174,34 @@ pub fn encode_lists(children: &[ListChild]) -> Vec<u8> {
 }
 
 impl Node {
-    /// Decodes a node.
+    /// Decodes a node, in a few times [`NODE_PATHS_MAX`] of memory whatever is in it.
     ///
     /// # Errors
-    /// [`FormatError`] when it is not one, or its paths are unsafe or out of order.
+    /// [`FormatError`] when it is not one, is larger than one can be, or its paths are unsafe or out of order.
     pub fn decode(bytes: &[u8]) -> Result<Self, FormatError> {
+        if bytes.len() > NODE_BYTES_MAX {
+            return Err(FormatError::invalid(NODE, format!("it has {} bytes", bytes.len())));
+        }
         let mut cursor = Cursor::new(NODE, bytes);
         let kind = cursor.u8()?;
         let count = cursor.length()?;
+        if count > NODE_ITEMS_MAX {
+            return Err(FormatError::invalid(NODE, format!("it has {count} items")));
+        }
+        if count == 0 && kind != ENTRIES {
+            return Err(FormatError::invalid(NODE, "it has no items"));
+        }
         let node = match kind {
             ENTRIES => {
-                let mut paths = PathReader::default();
-                let mut entries = Vec::with_capacity(count.min(8192));
+                let (mut paths, mut parts) = (PathReader::default(), Parts(NODE_PARTS_MAX));
+                let mut entries: Vec<Entry> = Vec::with_capacity(count.min(8192));
                 for _ in 0..count {
                     let path = paths.next(&mut cursor)?;
                     let len = cursor.length()?;
-                    entries.push(read_record(path, cursor.bytes(len)?)?);
+                    if entries.last().is_some_and(|last| !last.is_directory() && path.is_within(&last.path)) {
+                        return Err(FormatError::invalid(NODE, "an entry lies below one that is no directory"));
+                    }
+                    entries.push(read_record(path, cursor.bytes(len)?, &mut parts)?);
                 }
                 Node::Entries(entries)
             }
@@ -195,7 +223,9 @@ impl Node {
                 }
                 for chunk in &mut chunks {
                     chunk.length = u32::try_from(cursor.varint()?)
-                        .map_err(|_| FormatError::invalid(NODE, "a chunk's length is too large"))?;
+                        .ok()
+                        .filter(|length| *length > 0)
+                        .ok_or_else(|| FormatError::invalid(NODE, "a chunk's length is out of range"))?;
                 }
                 Node::Chunks(chunks)
             }
@@ -221,10 +251,31 @@ fn write_front_coded(shared: usize, path: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(&path[shared..]);
 }
 
+/// What the entries of a node may still hold in number.
+struct Parts(usize);
+
+impl Parts {
+    /// Takes one.
+    fn take(&mut self) -> Result<(), minicbor::decode::Error> {
+        self.0 = self.0.checked_sub(1).ok_or_else(|| minicbor::decode::Error::message("a node holds too much"))?;
+        Ok(())
+    }
+
+    /// Reads an array whose items are counted.
+    fn array<'b, T>(
+        &mut self,
+        d: &mut Decoder<'b>,
+        mut item: impl FnMut(&mut Decoder<'b>) -> Result<T, minicbor::decode::Error>,
+    ) -> Result<Vec<T>, minicbor::decode::Error> {
+        read_array(d, |d| self.take().and_then(|()| item(d)))
+    }
+}
+
 /// Reads front-coded paths and holds them to tree order.
 #[derive(Default)]
 struct PathReader {
     last: Vec<u8>,
+    bytes: usize,
 }
 
 impl PathReader {
@@ -233,6 +284,10 @@ impl PathReader {
         let len = cursor.length()?;
         let suffix = cursor.bytes(len)?;
         let shared = self.last.get(..shared).ok_or_else(|| FormatError::invalid(NODE, "a path shares too much"))?;
+        self.bytes += shared.len() + suffix.len();
+        if self.bytes > NODE_PATHS_MAX {
+            return Err(FormatError::invalid(NODE, "its paths are too long together"));
+        }
         let bytes = [shared, suffix].concat();
         let path = EntryPath::new(bytes).map_err(|error| FormatError::invalid(NODE, error))?;
         if !self.last.is_empty() && compare_paths(&self.last, path.as_bytes()).is_ge() {
@@ -337,7 +392,7 @@ fn write_content(content: &FileContent, record: &mut Record<'_>) {
     });
 }
 
-fn read_record(path: EntryPath, bytes: &[u8]) -> Result<Entry, FormatError> {
+fn read_record(path: EntryPath, bytes: &[u8], parts: &mut Parts) -> Result<Entry, FormatError> {
     let invalid = |why: &str| FormatError::invalid(RECORD, why);
     let mut m = Metadata::default();
     let (mut kind, mut size, mut number) = (0u8, 0u64, 0u64);
@@ -361,6 +416,7 @@ fn read_record(path: EntryPath, bytes: &[u8]) -> Result<Entry, FormatError> {
             12 => m.links = d.u64()?,
             13 => {
                 for _ in 0..d.map()?.unwrap_or(0) {
+                    parts.take()?;
                     let name = d.bytes()?.to_vec();
                     m.xattrs.insert(name, d.bytes()?.to_vec());
                 }
@@ -373,17 +429,17 @@ fn read_record(path: EntryPath, bytes: &[u8]) -> Result<Entry, FormatError> {
                 }
                 ids = whole.iter().map(|id| ChunkId(*id)).collect();
             }
-            16 => lengths = read_array(d, |d| d.u32())?,
+            16 => lengths = parts.array(d, |d| d.u32())?,
             17 => {
                 if d.array()? != Some(3) {
                     return Err(minicbor::decode::Error::message("a list has three fields"));
                 }
                 indirect = Some((ChunkId(read_bytes(d)?), d.u8()?, d.u64()?));
             }
-            18 => holes = read_array(d, |d| d.u64())?,
+            18 => holes = parts.array(d, |d| d.u64())?,
             19 => target = Some(d.bytes()?.to_vec()),
             20 => number = d.u64()?,
-            21 => detail = read_detail(d)?,
+            21 => detail = read_detail(d, parts)?,
             _ => return Ok(false),
         }
         Ok(true)
@@ -401,7 +457,7 @@ fn read_record(path: EntryPath, bytes: &[u8]) -> Result<Entry, FormatError> {
             lengths = vec![u32::try_from(stored).map_err(|_| invalid("a chunk is too long"))?];
         }
         let total: u64 = lengths.iter().map(|&length| u64::from(length)).sum();
-        if lengths.len() != ids.len() || total != stored {
+        if lengths.len() != ids.len() || total != stored || lengths.contains(&0) {
             return Err(invalid("the chunks do not add up to the size"));
         }
         let chunks = ids.iter().zip(&lengths).map(|(&id, &length)| ChunkRef { id, length }).collect();
@@ -438,15 +494,16 @@ fn read_nanos(d: &mut Decoder<'_>) -> Result<u32, minicbor::decode::Error> {
     if nanos < 1_000_000_000 { Ok(nanos) } else { Err(minicbor::decode::Error::message("too many nanoseconds")) }
 }
 
-fn read_detail(d: &mut Decoder<'_>) -> Result<StreamDetail, minicbor::decode::Error> {
+fn read_detail(d: &mut Decoder<'_>, parts: &mut Parts) -> Result<StreamDetail, minicbor::decode::Error> {
     let mut detail = StreamDetail::default();
     for _ in 0..d.map()?.unwrap_or(0) {
         match d.u64()? {
-            0 => detail.command = read_array(d, |d| d.bytes().map(<[u8]>::to_vec))?,
+            0 => detail.command = parts.array(d, |d| d.bytes().map(<[u8]>::to_vec))?,
             1 => detail.duration_ms = d.u64()?,
             2 => {
                 let mut texts = BTreeMap::new();
                 for _ in 0..d.map()?.unwrap_or(0) {
+                    parts.take()?;
                     let name = d.str()?.to_owned();
                     texts.insert(name, d.str()?.to_owned());
                 }
@@ -529,6 +586,78 @@ mod tests {
         assert_eq!(Node::decode(&encode_chunks(&chunks)), Ok(Node::Chunks(chunks)));
         let lists = vec![ListChild { id: ChunkId([4; 32]), chunks: 1000, bytes: 1 << 35 }];
         assert_eq!(Node::decode(&encode_lists(&lists)), Ok(Node::Lists(lists)));
+    }
+
+    #[test]
+    fn a_node_beyond_its_limits_is_refused_before_memory_is_taken_for_it() {
+        let why = |node: &[u8]| Node::decode(node).expect_err("too large").to_string();
+        let leaf = |items: &[&[u8]]| {
+            let mut node = vec![ENTRIES];
+            write_varint(items.len() as u64, &mut node);
+            items.iter().for_each(|item| node.extend_from_slice(item));
+            node
+        };
+        // Few bytes that stand for many: each path shares 65 000 bytes with the one before.
+        let mut items = vec![Vec::new()];
+        write_front_coded(0, &[b'a'; 65_000], &mut items[0]);
+        items[0].extend_from_slice(b"\x03\xa1\x00\x03");
+        for number in 0..300u16 {
+            let mut item = Vec::new();
+            write_varint(65_000, &mut item);
+            item.extend_from_slice(&[4, b'b', b'a' + (number / 200) as u8, 1 + (number % 200) as u8 + 47, b'c']);
+            item.extend_from_slice(b"\x03\xa1\x00\x03");
+            items.push(item);
+        }
+        let items: Vec<&[u8]> = items.iter().map(Vec::as_slice).collect();
+        assert_eq!(why(&leaf(&items)), "a tree node is not valid: its paths are too long together");
+        assert!(Node::decode(&leaf(&items[..250])).is_ok());
+
+        let mut many = vec![CHUNKS];
+        write_varint(NODE_ITEMS_MAX as u64 + 1, &mut many);
+        many.resize(many.len() + 33 * (NODE_ITEMS_MAX + 1), 1);
+        assert_eq!(why(&many), "a tree node is not valid: it has 65537 items");
+        assert_eq!(why(&vec![ENTRIES; NODE_BYTES_MAX + 1]), "a tree node is not valid: it has 8388609 bytes");
+        for empty in [CHILDREN, CHUNKS, LISTS] {
+            assert_eq!(why(&[empty, 0]), "a tree node is not valid: it has no items");
+        }
+        // Words, facts, attributes, holes and lengths: many to the byte.
+        for (key, of) in [(13, 0xba), (16, 0x9a), (18, 0x9a)] {
+            let mut record = vec![0xa1, key, of];
+            record.extend_from_slice(&(NODE_PARTS_MAX as u32 + 1).to_be_bytes());
+            for number in 0..=NODE_PARTS_MAX as u32 {
+                match key {
+                    13 => record.extend([&[0x44][..], &number.to_be_bytes(), &[0x40]].concat()),
+                    _ => record.push(1),
+                }
+            }
+            let mut item = b"\x00\x01a".to_vec();
+            write_varint(record.len() as u64, &mut item);
+            item.extend(record);
+            let why = why(&leaf(&[&item]));
+            assert!(why.ends_with("a node holds too much"), "{key}: {why}");
+        }
+    }
+
+    #[test]
+    fn a_chunk_without_bytes_is_refused_wherever_it_stands() {
+        assert!(Node::decode(&encode_chunks(&[reference(1, 1), reference(2, 0)])).is_err());
+        let content = |chunks| FileContent { size: 5, chunks: ChunkList::Inline(chunks), holes: Vec::new() };
+        for (chunks, right) in [(vec![reference(1, 5)], true), (vec![reference(1, 5), reference(2, 0)], false)] {
+            let mut leaf = LeafBuilder::default();
+            leaf.push(&entry("a", EntryKind::File(content(chunks))));
+            assert_eq!(Node::decode(&leaf.finish().0).is_ok(), right);
+        }
+    }
+
+    #[test]
+    fn what_lies_below_anything_but_a_directory_is_refused() {
+        let link = EntryKind::Symlink(b"elsewhere".to_vec());
+        for (kind, right) in [(EntryKind::Directory, true), (EntryKind::Fifo, false), (link, false)] {
+            let mut leaf = LeafBuilder::default();
+            leaf.push(&entry("a", kind));
+            leaf.push(&entry("a/b", EntryKind::Fifo));
+            assert_eq!(Node::decode(&leaf.finish().0).is_ok(), right);
+        }
     }
 
     #[test]

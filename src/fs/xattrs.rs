@@ -13,6 +13,8 @@ pub type Xattrs = BTreeMap<Vec<u8>, Vec<u8>>;
 
 /// The kernel's limit of a value and of a list of names.
 const LIMIT: usize = 64 * 1024;
+/// The most that is read of one file. Some file systems keep more, which no node of a tree could hold.
+const TOGETHER_MAX: usize = 4 << 20;
 
 /// Something whose attributes can be read and written.
 #[derive(Debug, Clone, Copy)]
@@ -27,13 +29,19 @@ impl Subject<'_> {
     /// Returns all attributes; none where the file system has none.
     ///
     /// # Errors
-    /// What the kernel says, for example that the caller may not read a value. `ENOENT` from a [`Subject::Handle`]
+    /// What the kernel says, for example that the caller may not read a value; `E2BIG` for more than 4 MiB. `ENOENT` from a [`Subject::Handle`]
     /// means that `/proc` is not mounted.
     pub fn read_all(self) -> Result<Xattrs, Errno> {
-        let mut attributes = Xattrs::new();
+        let (mut attributes, mut bytes) = (Xattrs::new(), 0);
         for name in self.names()? {
             match self.get(&name) {
-                Ok(value) => drop(attributes.insert(name.to_bytes().to_vec(), value)),
+                Ok(value) => {
+                    bytes += name.count_bytes() + value.len();
+                    if bytes > TOGETHER_MAX {
+                        return Err(Errno::TOOBIG);
+                    }
+                    attributes.insert(name.to_bytes().to_vec(), value);
+                }
                 // Listed but gone by now, or listed without being readable in any way (some network file systems).
                 Err(Errno::NODATA | Errno::OPNOTSUPP) => {}
                 Err(error) => return Err(error),

@@ -9,6 +9,9 @@ use crate::model::id::{PackId, SegmentId, SessionId, SlotId};
 use crate::model::snapshot::SnapshotId;
 use crate::model::verified::VerifiedId;
 
+/// The longest pack, in bytes: the largest target, a frame that goes beyond it, and the directory.
+pub const PACK_BYTES_MAX: u64 = 768 << 20;
+
 /// The kinds of objects, each under a prefix of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ObjectKind {
@@ -62,6 +65,18 @@ impl ObjectKind {
             ObjectKind::Doomed => "doomed/",
             ObjectKind::Verified => "verified/",
             ObjectKind::Evidence => "evidence/",
+        }
+    }
+
+    /// Returns how long an object of this kind is at most, in bytes. A longer one is damaged, whatever is in it, and is not
+    /// fetched.
+    pub fn bytes_max(self) -> u64 {
+        match self {
+            ObjectKind::Key | ObjectKind::Session => 64 << 10,
+            ObjectKind::Snapshot => 4 << 20,
+            ObjectKind::Config | ObjectKind::Keyring => 16 << 20,
+            ObjectKind::Index | ObjectKind::Doomed | ObjectKind::Verified | ObjectKind::Evidence => 64 << 20,
+            ObjectKind::Pack => PACK_BYTES_MAX,
         }
     }
 }
@@ -134,6 +149,11 @@ impl ObjectKey {
     /// Returns the kind that the prefix tells, or `None` for a name that coffre does not use.
     pub fn kind(&self) -> Option<ObjectKind> {
         ObjectKind::ALL.into_iter().find(|kind| self.0.starts_with(kind.prefix()))
+    }
+
+    /// Returns how long the object may be, in bytes; one of a name that coffre does not use, as long as any.
+    pub fn bytes_max(&self) -> u64 {
+        self.kind().map_or(PACK_BYTES_MAX, ObjectKind::bytes_max)
     }
 
     /// Tells whether the name has the form of an object of this repository; anything else was left by other programs, and is

@@ -14,6 +14,8 @@ use crate::model::snapshot::TreeRoot;
 const LEAF_MIN: usize = 16 << 10;
 /// A leaf this long ends whatever its last path is.
 const LEAF_MAX: usize = 256 << 10;
+/// A leaf ends whose decoded paths are this long together, a fraction of what a reader takes.
+const LEAF_PATHS_MAX: usize = 4 << 20;
 /// Beyond the minimum, one path in this many ends a leaf: with entries of about 120 bytes leaves average 64 KiB.
 const LEAF_ODDS: u32 = 400;
 /// Limits for inner nodes and list nodes, in children.
@@ -73,7 +75,10 @@ impl<'a, S: NodeSink> TreeBuilder<'a, S> {
     pub fn push(&mut self, entry: &Entry) -> Result<(), S::Error> {
         self.leaf.push(entry);
         let len = self.leaf.len();
-        if len >= LEAF_MAX || (len >= LEAF_MIN && draws(entry.path.as_bytes(), LEAF_ODDS)) {
+        if len >= LEAF_MAX
+            || self.leaf.paths_len() >= LEAF_PATHS_MAX
+            || (len >= LEAF_MIN && draws(entry.path.as_bytes(), LEAF_ODDS))
+        {
             self.finish_leaf()?;
         }
         Ok(())
@@ -306,7 +311,7 @@ mod tests {
         for count in [0u32, 1, 32, 33, 5000, 300_000] {
             let sink = Nodes::default();
             let chunks: Vec<ChunkRef> = (0..count)
-                .map(|i| ChunkRef { id: ChunkId(*blake3::hash(&i.to_le_bytes()).as_bytes()), length: i })
+                .map(|i| ChunkRef { id: ChunkId(*blake3::hash(&i.to_le_bytes()).as_bytes()), length: i + 1 })
                 .collect();
             let mut builder = ListBuilder::default();
             chunks.iter().for_each(|chunk| builder.push(*chunk, &sink).expect("in memory"));

@@ -85,14 +85,19 @@ impl Store for MemoryStore {
 
     async fn get(&self, key: &ObjectKey) -> Result<Bytes, StoreError> {
         let objects = self.objects.read().expect("no panic while held");
-        objects.get(key.as_str()).cloned().ok_or_else(|| StoreError::not_found("get", key))
+        let body = objects.get(key.as_str()).ok_or_else(|| StoreError::not_found("get", key))?;
+        StoreError::check_length(key, body.len() as u64)?;
+        Ok(body.clone())
     }
 
     async fn get_range(&self, key: &ObjectKey, range: Range<u64>) -> Result<Bytes, StoreError> {
         if range.is_empty() {
             return Ok(Bytes::new());
         }
-        let body = self.get(key).await?;
+        let body = {
+            let objects = self.objects.read().expect("no panic while held");
+            objects.get(key.as_str()).cloned().ok_or_else(|| StoreError::not_found("get", key))?
+        };
         match (usize::try_from(range.start), usize::try_from(range.end)) {
             (Ok(start), Ok(end)) if end <= body.len() => Ok(body.slice(start..end)),
             _ => Err(StoreError::new(

@@ -32,6 +32,47 @@ pub struct ObjectInfo {
     pub size: u64,
 }
 
+/// Objects in one answer to a listing, at most: packs of 128 TiB at the usual size.
+pub const LISTED_MAX: usize = 1 << 22;
+/// Bytes of the names in one answer to a listing, at most.
+pub const LISTED_NAMES_BYTES_MAX: usize = 256 << 20;
+
+/// What a store lists, as it is gathered: never more than fits the bounds.
+#[derive(Debug)]
+pub struct Listing {
+    prefix: String,
+    found: Vec<ObjectInfo>,
+    names_bytes: usize,
+}
+
+impl Listing {
+    /// Begins an answer.
+    pub fn of(prefix: &str) -> Self {
+        Self { prefix: prefix.to_owned(), found: Vec::new(), names_bytes: 0 }
+    }
+
+    /// Adds an object.
+    ///
+    /// # Errors
+    /// When there are too many.
+    pub fn push(&mut self, name: &str, size: u64) -> Result<(), StoreError> {
+        self.names_bytes += name.len();
+        if self.found.len() >= LISTED_MAX || self.names_bytes > LISTED_NAMES_BYTES_MAX {
+            let message = format!("it goes on after {} names, more than can be held", self.found.len());
+            return Err(StoreError::new("list", &self.prefix, StoreErrorKind::Other, message));
+        }
+        self.found.push(ObjectInfo { key: ObjectKey::from_listed(name), size });
+        Ok(())
+    }
+
+    /// Returns the objects in bytewise order of their names, each once.
+    pub fn finish(mut self) -> Vec<ObjectInfo> {
+        self.found.sort_unstable_by(|a, b| a.key.cmp(&b.key));
+        self.found.dedup_by(|a, b| a.key == b.key);
+        self.found
+    }
+}
+
 /// A place that keeps objects.
 ///
 /// # Cancel safety
@@ -44,7 +85,8 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// Stores `body` under `key` and returns once the store reports it durable. An object of that name is replaced.
     async fn put(&self, key: &ObjectKey, body: Bytes) -> Result<(), StoreError>;
 
-    /// Returns a whole object.
+    /// Returns a whole object. One that is longer than its kind can be ([`ObjectKey::bytes_max`]) is
+    /// [`StoreErrorKind::TooLong`], which is known before memory is taken for it.
     async fn get(&self, key: &ObjectKey) -> Result<Bytes, StoreError>;
 
     /// Returns the bytes of `range`, exactly as many as asked for; a range past the end is [`StoreErrorKind::Truncated`].
@@ -60,7 +102,8 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// The prefix is plain text and need not end at a slash. Objects stored before the call are all there; those stored
     /// meanwhile may be.
     ///
-    /// The answer is held in memory (about 100 bytes an object): list packs by shard where there may be millions.
+    /// The answer is held in memory, about 100 bytes an object. One of more than [`LISTED_MAX`] objects, or of names that take
+    /// more than [`LISTED_NAMES_BYTES_MAX`], is an error: nobody can be made to hold a listing without end.
     async fn list(&self, prefix: &str) -> Result<Vec<ObjectInfo>, StoreError>;
 
     /// Removes an object; one that is not there counts as removed.
@@ -96,6 +139,8 @@ pub enum StoreErrorKind {
     Skewed,
     /// The store answered, whole and consistent, with fewer or more bytes than the object or range has.
     Truncated,
+    /// The object is longer than any of its kind can be.
+    TooLong,
     /// The disk gives others and not this object: a bad sector, or a checksum of its file system that does not fit.
     Unreadable,
     /// The run is ending, so the request was dropped.
@@ -128,7 +173,7 @@ impl StoreErrorKind {
     pub fn outcome(self) -> Outcome {
         use StoreErrorKind::*;
         match self {
-            NotFound | Truncated | Unreadable => Outcome::Damaged,
+            NotFound | Truncated | TooLong | Unreadable => Outcome::Damaged,
             Throttled | Unavailable | TimedOut | UnknownHost => Outcome::Unreachable,
             NoSuchPlace => Outcome::Missing,
             NoCredentials | NoCertificates => Outcome::Usage,
@@ -184,6 +229,19 @@ impl StoreError {
     /// Makes the error for an object that is not there.
     pub fn not_found(operation: &'static str, key: &ObjectKey) -> Self {
         Self::new(operation, key, StoreErrorKind::NotFound, "no such object")
+    }
+
+    /// Checks the length of an object that was asked for, or that came, against what its kind can have.
+    ///
+    /// # Errors
+    /// [`StoreErrorKind::TooLong`].
+    pub fn check_length(key: &ObjectKey, bytes: u64) -> Result<(), Self> {
+        let most = key.bytes_max();
+        if bytes <= most {
+            return Ok(());
+        }
+        let message = format!("it has {bytes} bytes, where {most} are the most that such an object can have");
+        Err(Self::new("get", key, StoreErrorKind::TooLong, message))
     }
 
     /// Returns what happened and the innermost cause in one clause, without what was tried.

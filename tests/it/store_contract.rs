@@ -120,6 +120,7 @@ contract!(memory, local, s3_in_process, ceph_http, ceph_https, ceph_locked_bucke
     odd_names_are_kept,
     many_put_at_once,
     racing_puts_leave_one_of_them_whole,
+    what_is_longer_than_its_kind_can_be_is_not_given,
 ]);
 
 async fn an_object_is_read_back_as_it_was_stored(store: Arc<dyn Store>) {
@@ -136,6 +137,15 @@ async fn an_object_is_replaced(store: Arc<dyn Store>) {
         store.put(&name, body.into()).await.expect("stored");
         assert_eq!(store.get(&name).await.expect("read"), body);
         assert_eq!(store.list("sessions/").await.expect("listed").len(), 1);
+    }
+}
+
+async fn what_is_longer_than_its_kind_can_be_is_not_given(store: Arc<dyn Store>) {
+    let name = key("keys/0000000000000000.age");
+    for (bytes, expected) in [(64 << 10, None), ((64 << 10) + 1, Some(StoreErrorKind::TooLong))] {
+        store.put(&name, vec![0; bytes].into()).await.expect("stored");
+        assert_eq!(store.get(&name).await.err().map(|error| error.kind), expected, "{bytes}");
+        assert_eq!(store.head(&name).await.expect("there").size, bytes as u64);
     }
 }
 
@@ -290,13 +300,13 @@ async fn racing_puts_leave_one_of_them_whole(store: Arc<dyn Store>) {
     let mut tasks = JoinSet::new();
     for n in 0..8_u8 {
         let store = store.clone();
-        tasks.spawn(async move { store.put(&key("sessions/x"), vec![n; 100_000 + usize::from(n)].into()).await });
+        tasks.spawn(async move { store.put(&key("sessions/x"), vec![n; 60_000 + usize::from(n)].into()).await });
     }
     while let Some(done) = tasks.join_next().await {
         done.expect("no panic").expect("stored");
     }
     let body = store.get(&key("sessions/x")).await.expect("read");
-    assert_eq!(body, vec![body[0]; 100_000 + usize::from(body[0])]);
+    assert_eq!(body, vec![body[0]; 60_000 + usize::from(body[0])]);
     assert_eq!(names(&*store, "").await, ["sessions/x"]);
 }
 

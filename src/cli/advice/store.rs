@@ -30,6 +30,7 @@ impl Advice for StoreError {
             | StoreErrorKind::NoCertificates
             | StoreErrorKind::Skewed
             | StoreErrorKind::Truncated
+            | StoreErrorKind::TooLong
             | StoreErrorKind::Interrupted
             | StoreErrorKind::Other => return None,
         };

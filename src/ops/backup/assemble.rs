@@ -87,7 +87,10 @@ fn push_streams_before(
 ) -> Result<(), Stopped> {
     while let Some(stream) = streams.peek() {
         if stream.is_directory() && stream.path == entry.path {
-            // A directory that was only made up for a stream in it.
+            // A directory that was only made up for a stream in it, unless something else is there.
+            if !entry.is_directory() {
+                return Err(Stopped::Taken { name: stream.path.to_string() });
+            }
             streams.next();
             continue;
         }

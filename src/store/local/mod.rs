@@ -19,7 +19,7 @@ use bytes::Bytes;
 use crate::blocking::blocking;
 use crate::model::id::hex;
 use crate::model::key::ObjectKey;
-use crate::store::{ObjectInfo, OpenMode, Store, StoreError, StoreErrorKind};
+use crate::store::{Listing, ObjectInfo, OpenMode, Store, StoreError, StoreErrorKind};
 
 mod device;
 
@@ -225,10 +225,13 @@ impl Inner {
 
     fn get(&self, key: &ObjectKey) -> Result<Bytes, StoreError> {
         let error = |source| self.object_error("get", key, source);
-        let mut file = File::open(self.path("get", key)?).map_err(error)?;
+        let file = File::open(self.path("get", key)?).map_err(error)?;
         let expected = file.metadata().map_err(error)?.len();
+        StoreError::check_length(key, expected)?;
         let mut body = Vec::with_capacity(usize::try_from(expected).unwrap_or(0));
-        file.read_to_end(&mut body).map_err(error)?;
+        // It may grow while it is read.
+        file.take(key.bytes_max() + 1).read_to_end(&mut body).map_err(error)?;
+        StoreError::check_length(key, body.len() as u64)?;
         Ok(body.into())
     }
 
@@ -258,7 +261,7 @@ impl Inner {
             return Ok(Vec::new());
         }
         self.check_root("list", prefix)?;
-        let mut found = Vec::new();
+        let mut found = Listing::of(prefix);
         let mut pending = vec![(start.to_owned(), 0)];
         while let Some((name, depth)) = pending.pop() {
             let entries = match fs::read_dir(self.root.join(&name)) {
@@ -282,12 +285,11 @@ impl Inner {
                 if metadata.is_dir() && depth < DEPTH_MAX {
                     pending.push((child, depth + 1));
                 } else if metadata.is_file() && child.starts_with(prefix) {
-                    found.push(ObjectInfo { key: ObjectKey::from_listed(child), size: metadata.len() });
+                    found.push(&child, metadata.len())?;
                 }
             }
         }
-        found.sort_unstable_by(|a, b| a.key.cmp(&b.key));
-        Ok(found)
+        Ok(found.finish())
     }
 
     /// Makes sure that the directory is still the one that was opened: in an empty one that an unmounted disk leaves, everything

@@ -23,7 +23,7 @@ use crate::model::key::{ObjectKey, ObjectKind};
 use crate::store::location::S3Location;
 use crate::store::s3::credentials::S3Credentials;
 use crate::store::s3::progress::{SendInPieces, Sent};
-use crate::store::{ObjectInfo, Store, StoreError, StoreErrorKind};
+use crate::store::{Listing, ObjectInfo, Store, StoreError, StoreErrorKind};
 
 mod client;
 pub mod credentials;
@@ -31,8 +31,8 @@ mod error;
 mod progress;
 pub mod provider;
 
-/// The largest object that is read whole. Bounds the memory that a lying provider can claim; packs are 32 MiB.
-const OBJECT_BYTES_MAX: u64 = 1 << 30;
+/// Pages of a listing on which nothing stands, one after the other, before it counts as one without end.
+const EMPTY_PAGES_MAX: usize = 1000;
 
 /// What an object says it is. An answer of another type that looks like an error is one.
 const CONTENT_TYPE: &str = "application/octet-stream";
@@ -209,10 +209,7 @@ impl S3Store {
             return Err(StoreError::new("get", key, StoreErrorKind::Truncated, message));
         }
         let expected = wanted.or(length);
-        if expected.is_some_and(|bytes| bytes > OBJECT_BYTES_MAX) {
-            let message = format!("the store offers {} bytes, no object is that large", expected.unwrap_or_default());
-            return Err(StoreError::new("get", key, StoreErrorKind::Other, message));
-        }
+        StoreError::check_length(key, expected.unwrap_or(0))?;
         let is_xml = answer.content_type().is_some_and(|kind| kind.contains("xml"));
         let body = receive(key, answer.body, expected, self.timeouts.stall).await?;
         if is_xml && body[..body.len().min(512)].windows(7).any(|window| window == b"<Error>") {
@@ -265,8 +262,8 @@ impl Store for S3Store {
     }
 
     async fn list(&self, prefix: &str) -> Result<Vec<ObjectInfo>, StoreError> {
-        let mut found = Vec::new();
-        let mut token: Option<String> = None;
+        let mut found = Listing::of(prefix);
+        let (mut token, mut empty_pages): (Option<String>, _) = (None, 0);
         loop {
             let request = self
                 .client
@@ -289,7 +286,7 @@ impl Store for S3Store {
                 if let (Some(name), Some(size)) = (name, size)
                     && name.starts_with(prefix)
                 {
-                    found.push(ObjectInfo { key: ObjectKey::from_listed(name), size });
+                    found.push(name, size)?;
                 }
             }
             if !page.is_truncated().unwrap_or(false) {
@@ -300,12 +297,15 @@ impl Store for S3Store {
                 let message = "the store said there is more to list, but not where it goes on";
                 return Err(StoreError::new("list", prefix, StoreErrorKind::Unavailable, message));
             }
+            empty_pages = if page.contents().is_empty() { empty_pages + 1 } else { 0 };
+            if empty_pages > EMPTY_PAGES_MAX {
+                let message = "the store said again and again that there is more to list, and listed nothing";
+                return Err(StoreError::new("list", prefix, StoreErrorKind::Other, message));
+            }
             token = next;
         }
         // In that order already, as S3 promises; not every gateway keeps it, nor is free of repetitions.
-        found.sort_unstable_by(|a, b| a.key.cmp(&b.key));
-        found.dedup_by(|a, b| a.key == b.key);
-        Ok(found)
+        Ok(found.finish())
     }
 
     async fn delete(&self, key: &ObjectKey) -> Result<(), StoreError> {
@@ -337,7 +337,7 @@ async fn receive(
     expected: Option<u64>,
     stall: Duration,
 ) -> Result<Bytes, StoreError> {
-    let limit = expected.unwrap_or(OBJECT_BYTES_MAX);
+    let limit = expected.unwrap_or(key.bytes_max());
     let failed = |kind, message| StoreError::new("get", key, kind, message);
     let mut body = BytesMut::with_capacity(usize::try_from(expected.unwrap_or(0)).unwrap_or(0));
     loop {
@@ -347,6 +347,9 @@ async fn receive(
             let message = format!("the answer broke off after {} of {limit} bytes", body.len());
             failed(StoreErrorKind::Unavailable, message).with_source(error::root_cause(&error))
         })?;
+        if expected.is_none() {
+            StoreError::check_length(key, (body.len() + piece.len()) as u64)?;
+        }
         if (body.len() + piece.len()) as u64 > limit {
             let message = format!("the answer is longer than the {limit} bytes it announced");
             return Err(failed(StoreErrorKind::Unavailable, message));
