@@ -57,7 +57,7 @@ fn dedup() -> DedupSecret {
     let (secret, public) = new_domain_key();
     let dedup = DedupSecret::random(DomainEpoch { domain: DomainId([2; 16]), epoch: 1 });
     let record = DomainRecord::seal(repository, &reader, "main", &dedup, &secret, public);
-    record.open_dedup(repository, &reader.writer_key(repository)).expect("just made").1
+    record.open_dedup(repository, &reader).expect("just made").1
 }
 
 fn stages(c: &mut Criterion) {

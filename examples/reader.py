@@ -295,6 +295,18 @@ class Pack:
 
 
 @dataclass
+class Writer:
+    """A host with a key of its own, as the keyring knows it."""
+
+    verifying_key: bytes
+    name: str
+    hosts: list  # that its snapshots may state; any if empty
+    granted: set  # domains and epochs that it may write to
+    revoked: bool
+    group: int | None
+
+
+@dataclass
 class Snapshot:
     name: str
     id: bytes
@@ -324,8 +336,13 @@ class Repository:
             config.array(key, [int] * 5)
         config.uint(7)
         self.domains = {}
-        for domain in self.newest("keyring", b"K", remember).get(2, list, []):
+        keyring = self.newest("keyring", b"K", remember)
+        for domain in keyring.get(2, list, []):
             self.add_domain(Record(domain, "a domain of the keyring"))
+        self.writers = {}
+        for writer in keyring.get(3, list, []):
+            self.add_writer(Record(writer, "a writer of the keyring"))
+        self.erased = {(domain, epoch) for domain, epoch, _ in keyring.get(4, list, [])}
 
     def report(self, error):
         self.problems += 1
@@ -370,7 +387,7 @@ class Repository:
         raise Damaged("no key slot gives the reader key for this passphrase")
 
     def take_slot(self, slot):
-        """Takes the keys of a slot's payload, unless it only has the writer key."""
+        """Takes the keys of a slot's payload, unless its key is that of a writer."""
         require(slot.uint(0) == 1, slot.what, "a newer version")
         role, key = slot.uint(1, 0), slot.fixed(2, 32)
         self.id, self.verifying_key = slot.fixed(3, 16), slot.fixed(4, 32)
@@ -416,20 +433,30 @@ class Repository:
         domain, epoch = record.fixed(0, 16), record.uint(1, 0)
         what = f"domain {domain.hex()} epoch {epoch}"
         reader_wrap = derive(self.reader_key, self.id, "reader wrap")
-        writer_wrap = derive(derive(self.reader_key, self.id, "writer key"), self.id, "writer wrap")
         seed = open_envelope(record.get(3, bytes, b""), reader_wrap, self.id, "X", domain, what)
-        named = Record(open_envelope(record.get(4, bytes, b""), writer_wrap, self.id, "W", domain, what), what)
+        named = Record(open_envelope(record.get(4, bytes, b""), reader_wrap, self.id, "W", domain, what), what)
         require(len(seed) == 32, what, "its secret key has the wrong length")
         key = DomainKey(seed, named.fixed(1, 32), domain, epoch)
         require(key.public == record.fixed(2, 1216), what, "its public key is another's")
         self.domains[domain, epoch] = key
+
+    def add_writer(self, record):
+        """Opens the name of a writer; what it may write to was sealed for it alone (section 6)."""
+        writer_id, wrap = record.fixed(0, 8), derive(self.reader_key, self.id, "reader wrap")
+        require(any(writer_id) and writer_id not in self.writers, record.what, "its id is zero or another's")
+        sealed = record.get(2, bytes, b"")
+        named = Record(open_envelope(sealed, wrap, self.id, "N", writer_id + bytes(8), record.what), record.what)
+        granted = {(domain, epoch) for domain, epoch, _ in record.get(3, list, [])}
+        self.writers[writer_id] = Writer(record.fixed(1, 32), named.get(0, str, ""), named.get(1, list, []), granted,
+                                         record.uint(4, 0) != 0, record.fields.get(5))
 
     def session(self, header, what):
         """The session secret in a header, and the chunk id key of its domain (section 7)."""
         if header not in self.sessions:
             domain, epoch = header[16:32], int.from_bytes(header[32:36], "little")
             key = self.domains.get((domain, epoch))
-            require(key, what, f"the key of domain {domain.hex()} epoch {epoch} is gone")
+            gone = "was erased" if (domain, epoch) in self.erased else "is not in the keyring"
+            require(key, what, f"the key of domain {domain.hex()} epoch {epoch} {gone}")
             info = b"coffre/1 session" + self.id + header[16:36] + header[:16]
             self.sessions[header] = key.open(header[36:1156], header[1156:], info, what), key.chunk_id_key
         return self.sessions[header]

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::chunker::Chunker;
 use crate::compress::{Compressor, decompress};
 use crate::crypto::chunk_id::ChunkHasher;
-use crate::crypto::derive::{DedupSecret, ReaderKey, derive_into};
+use crate::crypto::derive::{DedupSecret, ReaderKey, WriterKey, derive_into};
 use crate::crypto::fingerprint::Fingerprint;
 use crate::crypto::pack::PackOpener;
 use crate::crypto::seal::{Purpose, open_envelope, padme, seal_envelope};
@@ -28,16 +28,17 @@ use crate::format::FormatError;
 use crate::format::config::{ChunkerProfile, Config, RequiredFeatures};
 use crate::format::doomed::Doomed;
 use crate::format::index::{IndexSegment, PackEntry};
-use crate::format::keyring::{DomainRecord, Keyring, SlotRecord};
+use crate::format::keyring::{DomainRecord, Erased, Keyring, SlotRecord};
 use crate::format::lease::Lease;
 use crate::format::pack::{Codec, PackDirectory, PackKind, TRAILER_LEN, Tail, Trailer, padded_pack_len};
 use crate::format::slot::{Role, RootKey, Slot};
 use crate::format::snapshot::{decode_snapshot, encode_snapshot};
 use crate::format::tree::{LeafBuilder, ListChild, Node, TreeChild, encode_children, encode_chunks, encode_lists};
 use crate::format::verified::{encode_verified, open_verified, seal_verified};
+use crate::format::writer::{WriterName, WriterRecord};
 use crate::model::entry::{ChunkList, ChunkRef, Entry, EntryKind, FileContent, Hole, Metadata, StreamDetail};
 use crate::model::id::{
-    ChunkId, ChunkKey, DomainEpoch, DomainId, PackId, RepositoryId, SessionId, SlotId, hex, parse_hex,
+    ChunkId, ChunkKey, DomainEpoch, DomainId, PackId, RepositoryId, SessionId, SlotId, WriterId, hex, parse_hex,
 };
 use crate::model::path::EntryPath;
 use crate::model::snapshot::{MissingStream, Snapshot, SnapshotCounts, SnapshotId, TreeRoot};
@@ -216,13 +217,17 @@ fn reader_key() -> ReaderKey {
     ReaderKey(Secret::take(&mut [0x33; 32]))
 }
 
+fn writer_key() -> WriterKey {
+    WriterKey(Secret::take(&mut [0x88; 32]))
+}
+
 // The topics.
 
 fn derivations() -> Vec<Value> {
     let one = |label: &str, salt: &[u8], length: usize| {
         vector(label, json!({ "key": hex(&[0x33; 32]), "salt": hex(salt), "label": label, "length": length }))
     };
-    let mut all: Vec<Value> = ["writer key", "reader wrap", "signing", "writer wrap"]
+    let mut all: Vec<Value> = ["reader wrap", "signing", "writer wrap", "writer signing"]
         .iter()
         .map(|label| one(label, &REPOSITORY.0, 32))
         .collect();
@@ -255,6 +260,7 @@ fn purpose(letter: &Value) -> Purpose {
         "S" => Purpose::Snapshot,
         "X" => Purpose::DomainKey,
         "W" => Purpose::DomainDedup,
+        "N" => Purpose::WriterName,
         "D" => Purpose::Doomed,
         _ => Purpose::Evidence,
     }
@@ -303,7 +309,8 @@ fn envelope(input: &Value) -> Outcome {
 fn slots() -> Vec<Value> {
     let make = |about: &str, root: RootKey, lock: &SlotLock, passphrase: &str| {
         let verifying_key = reader_key().verifying_key(REPOSITORY);
-        let slot = Slot { repository: REPOSITORY, root, verifying_key, label: "test".into() };
+        let hosts = if matches!(root, RootKey::Writer(_)) { vec!["db1".into(), "db2".into()] } else { vec![] };
+        let slot = Slot { repository: REPOSITORY, root, verifying_key, label: "test".into(), hosts };
         let file = seal_slot(lock, &slot.encode()).expect("sealed");
         vector(about, json!({ "file": hex(&file), "passphrase": passphrase }))
     };
@@ -320,7 +327,7 @@ fn slots() -> Vec<Value> {
         changed(&whole, "another passphrase", "passphrase", "passphrase"),
         flipped(&whole, "a changed header", "file", 30),
         changed(&whole, "not an age file", "file", hex(b"age-encryption.org/v2\n")),
-        make("the writer key", RootKey::Writer(reader_key().writer_key(REPOSITORY)), &recovery, &identity),
+        make("the key of a writer, for two hosts", RootKey::Writer(writer_key()), &recovery, &identity),
         make("a recovery identity typed from paper", RootKey::Reader(reader_key()), &recovery, &typed),
         whole,
     ]
@@ -335,7 +342,7 @@ fn slot(input: &Value) -> Outcome {
         RootKey::Writer(key) => ("writer", &key.0),
     };
     Ok(json!({ "role": role, "key": hex(key.expose()), "repository": hex(&slot.repository.0),
-               "verifying_key": hex(&slot.verifying_key.0), "label": slot.label }))
+               "verifying_key": hex(&slot.verifying_key.0), "label": slot.label, "hosts": slot.hosts }))
 }
 
 fn fingerprints() -> Vec<Value> {
@@ -432,13 +439,30 @@ fn keyrings() -> Vec<Value> {
         SlotRecord::of(SlotId([1; 8]), Role::Reader, b"the bytes of a slot"),
         SlotRecord::of(SlotId([2; 8]), Role::Writer, b"the bytes of another"),
     ];
-    let object = Keyring { repository: REPOSITORY, counter: 2, domains: vec![record], slots }.encode(&reader_key());
-    let whole = vector(
-        "one domain and two slots",
-        json!({ "object": hex(&object), "repository": hex(&REPOSITORY.0), "reader_key": hex(&[0x33; 32]) }),
-    );
-    let end = object.len() - 1;
+    let writer = |id: u8, name: &str, hosts: &[&str], group| {
+        let name = WriterName { name: name.into(), hosts: hosts.iter().map(|host| (*host).to_owned()).collect() };
+        WriterRecord::new(REPOSITORY, &reader_key(), WriterId([id; 8]), &writer_key(), &name, group)
+    };
+    let mut writes = writer(1, "database hosts", &["db1", "db2"], Some(7));
+    writes.grant(REPOSITORY, &writer_key(), "main", &dedup);
+    let mut revoked = writer(2, "thrown out", &[], None);
+    revoked.is_revoked = true;
+    let twin = writer(1, "thrown out", &[], None);
+    let nobody = writer(0, "thrown out", &[], None);
+    let erased = vec![Erased { at: DomainEpoch { epoch: 4, ..AT }, when: Timestamp::from_seconds(1_790_000_000) }];
+    let make = |about: &str, writers: Vec<WriterRecord>| {
+        let (domains, erased, slots) = (vec![record.clone()], erased.clone(), slots.clone());
+        let object =
+            Keyring { repository: REPOSITORY, counter: 2, domains, writers, erased, slots }.encode(&reader_key());
+        let input = json!({ "object": hex(&object), "repository": hex(&REPOSITORY.0), "reader_key": hex(&[0x33; 32]),
+                            "writer_key": hex(&[0x88; 32]) });
+        vector(about, input)
+    };
+    let whole = make("one domain, two writers, an erased epoch and two slots", vec![writes.clone(), revoked]);
+    let end = bytes(&whole["in"]["object"]).len() - 1;
     vec![
+        make("a writer without id", vec![nobody]),
+        make("two writers of one id", vec![writes, twin]),
         flipped(&whole, "a changed envelope", "object", end),
         flipped(&whole, "a changed signature", "object", 8),
         changed(&whole, "another reader key", "reader_key", hex(&[0x34; 32])),
@@ -452,16 +476,31 @@ fn keyring(input: &Value) -> Outcome {
     let keyring = Keyring::decode(&bytes(&input["object"]), repository, &reader.verifying_key(repository));
     let keyring = keyring.map_err(format_class)?;
     let domain = |record: &DomainRecord| -> Outcome {
-        let (name, dedup) = record.open_dedup(repository, &reader.writer_key(repository)).map_err(format_class)?;
+        let (name, dedup) = record.open_dedup(repository, &reader).map_err(format_class)?;
         let seed = record.open_secret(repository, &reader).map_err(format_class)?;
         Ok(json!({ "id": hex(&record.at.domain.0), "epoch": record.at.epoch, "name": name,
                    "dedup_secret": hex(dedup.secret.expose()), "seed": hex(seed.0.expose()),
                    "public_key": hex(record.public_key.as_bytes()) }))
     };
     let domains = keyring.domains.iter().map(domain).collect::<Result<Vec<_>, _>>()?;
+    let own = WriterKey(secret(&input["writer_key"]));
+    let writer = |record: &WriterRecord| -> Outcome {
+        let WriterName { name, hosts } = record.open_name(repository, &reader).map_err(format_class)?;
+        let granted = record.open_dedups(repository, &own).map_err(format_class)?;
+        let granted = granted.iter().map(|(name, dedup)| {
+            json!({ "domain": hex(&dedup.at.domain.0), "epoch": dedup.at.epoch, "name": name,
+                    "dedup_secret": hex(dedup.secret.expose()) })
+        });
+        Ok(json!({ "id": record.id.to_string(), "verifying_key": hex(&record.verifying_key.0), "name": name,
+                   "hosts": hosts, "granted": granted.collect::<Vec<_>>(), "revoked": record.is_revoked,
+                   "group": record.group }))
+    };
+    let writers = keyring.writers.iter().map(writer).collect::<Result<Vec<_>, _>>()?;
+    let erased = |it: &Erased| json!([hex(&it.at.domain.0), it.at.epoch, it.when.seconds]);
+    let erased: Vec<Value> = keyring.erased.iter().map(erased).collect();
     let slot = |slot: &SlotRecord| json!({ "id": slot.id.to_string(), "role": slot.role, "hash": hex(slot.hash()) });
     let slots: Vec<Value> = keyring.slots.iter().map(slot).collect();
-    Ok(json!({ "counter": keyring.counter, "domains": domains, "slots": slots }))
+    Ok(json!({ "counter": keyring.counter, "domains": domains, "writers": writers, "erased": erased, "slots": slots }))
 }
 
 fn sessions() -> Vec<Value> {

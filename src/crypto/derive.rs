@@ -30,12 +30,8 @@ impl ReaderKey {
         Self(Secret::random())
     }
 
-    /// Derives the writer key, one way.
-    pub fn writer_key(&self, repository: RepositoryId) -> WriterKey {
-        WriterKey(derive(&self.0, &repository.0, "writer key"))
-    }
-
-    /// Derives the key under which the secret halves of domain keys are sealed.
+    /// Derives the key under which all that readers alone may know is sealed: the secret halves of domain keys, dedup secrets,
+    /// names of writers.
     pub(crate) fn wrapping_key(&self, repository: RepositoryId) -> Secret {
         derive(&self.0, &repository.0, "reader wrap")
     }
@@ -46,14 +42,24 @@ impl ReaderKey {
     }
 }
 
-/// The root secret of hosts that back up and cannot read.
+/// The root secret of a host that backs up and cannot read: its own, which nobody else has and nothing else leads to.
 #[derive(Debug, Clone)]
 pub struct WriterKey(pub(crate) Secret);
 
 impl WriterKey {
-    /// Derives the key under which dedup secrets are sealed.
+    /// Makes the key of a new writer.
+    pub fn random() -> Self {
+        Self(Secret::random())
+    }
+
+    /// Derives the key under which dedup secrets are sealed for this writer.
     pub(crate) fn wrapping_key(&self, repository: RepositoryId) -> Secret {
         derive(&self.0, &repository.0, "writer wrap")
+    }
+
+    /// Derives the seed of the key that signs what this writer writes.
+    pub(crate) fn signing_seed(&self, repository: RepositoryId) -> Secret {
+        derive(&self.0, &repository.0, "writer signing")
     }
 }
 
@@ -115,10 +121,10 @@ mod tests {
     fn labels_are_part_of_the_format() {
         let key = Secret::take(&mut [1; 32]);
         let mut out = [0; 4];
-        derive_into(&key, &[2; 16], "writer key", &mut out);
+        derive_into(&key, &[2; 16], "writer wrap", &mut out);
         let expected = {
             let mut bytes = [0; 4];
-            Hkdf::<Sha256>::new(Some(&[2; 16]), &[1; 32]).expand(b"coffre/1 writer key", &mut bytes).expect("short");
+            Hkdf::<Sha256>::new(Some(&[2; 16]), &[1; 32]).expand(b"coffre/1 writer wrap", &mut bytes).expect("short");
             bytes
         };
         assert_eq!(out, expected);

@@ -35,8 +35,10 @@ pub enum Purpose {
     Snapshot = b'S',
     /// The secret half of a domain's key, under the reader's wrapping key.
     DomainKey = b'X',
-    /// A domain's name and dedup secret, under the writer's wrapping key.
+    /// A domain's name and dedup secret, under the wrapping key of the readers or of one writer.
     DomainDedup = b'W',
+    /// A writer's name and the hosts that it may state, under the reader's wrapping key.
+    WriterName = b'N',
     /// A list of packs that are to be deleted.
     Doomed = b'D',
     /// A record of a verification.

@@ -3,7 +3,7 @@
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey as DalekKey};
 
 use crate::crypto::CryptoError;
-use crate::crypto::derive::ReaderKey;
+use crate::crypto::derive::{ReaderKey, WriterKey};
 use crate::model::id::RepositoryId;
 
 /// Length of a signature.
@@ -58,6 +58,17 @@ impl ReaderKey {
     /// Signs `payload` (Ed25519, RFC 8032).
     pub fn sign(&self, what: Signed, repository: RepositoryId, payload: &[u8]) -> [u8; SIGNATURE_LEN] {
         self.signing_key(repository).sign(&message(what, repository, payload)).to_bytes()
+    }
+
+    fn signing_key(&self, repository: RepositoryId) -> SigningKey {
+        SigningKey::from_bytes(self.signing_seed(repository).expose())
+    }
+}
+
+impl WriterKey {
+    /// Returns the key that checks this writer's signatures.
+    pub fn verifying_key(&self, repository: RepositoryId) -> VerifyingKey {
+        VerifyingKey(self.signing_key(repository).verifying_key().to_bytes())
     }
 
     fn signing_key(&self, repository: RepositoryId) -> SigningKey {

@@ -1,4 +1,4 @@
-//! Key slots: ordinary age files that hold the reader or the writer key.
+//! Key slots: ordinary age files that hold the reader key or that of a writer.
 //!
 //! A passphrase slot can be opened with the `age` program too. The recovery identity is a passphrase of 160 random bits,
 //! printed once at `init`: like every passphrase slot it is symmetric, so a quantum computer gains nothing from a harvested

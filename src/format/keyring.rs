@@ -1,23 +1,25 @@
-//! The keyring: domains, their key epochs and their wrapped keys, and the key slots that there must be.
+//! The keyring: domains, their key epochs and their wrapped keys, the writers, what was erased, and the key slots that there
+//! must be.
 
 use minicbor::Decoder;
 
-use crate::crypto::derive::{DedupSecret, ReaderKey, WriterKey};
+use crate::crypto::derive::{DedupSecret, ReaderKey};
 use crate::crypto::seal::{Purpose, open_envelope, seal_envelope};
 use crate::crypto::secret::Secret;
 use crate::crypto::session::{DomainPublicKey, DomainSecretKey};
 use crate::crypto::sign::{SIGNATURE_LEN, Signed, VerifyingKey};
 use crate::format::FormatError;
+use crate::format::dedup::{open_dedup, seal_dedup};
 use crate::format::object::KEYRING;
 use crate::format::slot::Role;
-use crate::format::wire::{encode, encode_secret, expect_array, read_array, read_bytes, read_map, read_secret};
-use crate::model::id::{DomainEpoch, DomainId, RepositoryId, SlotId};
+use crate::format::wire::{encode, expect_array, read_array, read_bytes, read_map, write_array};
+use crate::format::writer::{WriterRecord, read_writer, write_writer};
+use crate::model::id::{DomainEpoch, DomainId, RepositoryId, SlotId, WriterId};
+use crate::model::time::Timestamp;
 
 const WHAT: &str = KEYRING.0.what;
-/// Bytes of an encoded dedup secret besides the domain's name.
-const ROOM: usize = 64;
 
-/// The list of domains, signed as a whole.
+/// Who and what there is, signed as a whole.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Keyring {
     /// The repository it belongs to.
@@ -26,6 +28,10 @@ pub struct Keyring {
     pub counter: u64,
     /// The domains' keys, one record for each epoch.
     pub domains: Vec<DomainRecord>,
+    /// Those who write with keys of their own, thrown out ones among them.
+    pub writers: Vec<WriterRecord>,
+    /// The domains and epochs whose keys were destroyed.
+    pub erased: Vec<Erased>,
     /// The key slots that there must be.
     pub slots: Vec<SlotRecord>,
 }
@@ -57,7 +63,16 @@ impl SlotRecord {
     }
 }
 
-/// One key epoch of one domain, its secrets wrapped.
+/// A domain's epoch whose keys were destroyed, and its data with them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Erased {
+    /// What was erased.
+    pub at: DomainEpoch,
+    /// When.
+    pub when: Timestamp,
+}
+
+/// One key epoch of one domain, its secrets wrapped for readers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DomainRecord {
     /// The domain and its epoch, which counts the domain's keys; new sessions use the highest.
@@ -78,45 +93,22 @@ impl DomainRecord {
         secret_key: &DomainSecretKey,
         public_key: DomainPublicKey,
     ) -> Self {
-        let id = dedup.at.domain;
-        let named = encode_secret(name.len() + ROOM, |e| {
-            e.map(2)?.u8(0)?.str(name)?.u8(1)?.bytes(dedup.secret.expose())?;
-            Ok(())
-        });
-        let reader_wrap = reader.wrapping_key(repository);
-        let writer_wrap = reader.writer_key(repository).wrapping_key(repository);
-        Self {
-            at: dedup.at,
-            public_key,
-            sealed_secret: seal_envelope(&reader_wrap, repository, Purpose::DomainKey, &id.0, secret_key.0.expose())
-                .into_bytes(),
-            sealed_dedup: seal_envelope(&writer_wrap, repository, Purpose::DomainDedup, &id.0, &named).into_bytes(),
-        }
+        let (id, wrap) = (dedup.at.domain, reader.wrapping_key(repository));
+        let sealed_secret = seal_envelope(&wrap, repository, Purpose::DomainKey, &id.0, secret_key.0.expose());
+        let sealed_dedup = seal_dedup(&wrap, repository, name, dedup);
+        Self { at: dedup.at, public_key, sealed_secret: sealed_secret.into_bytes(), sealed_dedup }
     }
 
-    /// Recovers the domain's name and dedup secret with the writer key.
+    /// Recovers the domain's name and dedup secret with the reader key.
     ///
     /// # Errors
-    /// When the record was not sealed for this writer key.
+    /// When the record was not sealed for this reader key.
     pub fn open_dedup(
         &self,
         repository: RepositoryId,
-        writer: &WriterKey,
+        reader: &ReaderKey,
     ) -> Result<(String, DedupSecret), FormatError> {
-        let wrap = writer.wrapping_key(repository);
-        let plain = open_envelope(&wrap, repository, Purpose::DomainDedup, &self.at.domain.0, &self.sealed_dedup)
-            .map_err(|e| FormatError::invalid(WHAT, e))?;
-        let (mut name, mut secret) = (String::new(), None);
-        read_map(WHAT, &mut Decoder::new(&plain), |key, d| {
-            match key {
-                0 => name = d.str()?.to_owned(),
-                1 => secret = Some(read_secret(d)?),
-                _ => return Ok(false),
-            }
-            Ok(true)
-        })?;
-        let secret = secret.ok_or_else(|| FormatError::invalid(WHAT, "a domain without dedup secret"))?;
-        Ok((name, DedupSecret { secret, at: self.at }))
+        open_dedup(&reader.wrapping_key(repository), repository, self.at, &self.sealed_dedup)
     }
 
     /// Recovers the secret half of the domain's key with the reader key.
@@ -136,12 +128,17 @@ impl Keyring {
     /// Encodes the keyring, signed by the reader key.
     pub fn encode(&self, reader: &ReaderKey) -> Vec<u8> {
         let payload = encode(|e| {
-            e.map(4)?.u8(0)?.bytes(&self.repository.0)?.u8(1)?.u64(self.counter)?;
+            e.map(6)?.u8(0)?.bytes(&self.repository.0)?.u8(1)?.u64(self.counter)?;
             e.u8(2)?.array(self.domains.len() as u64)?;
             for domain in &self.domains {
                 e.map(5)?.u8(0)?.bytes(&domain.at.domain.0)?.u8(1)?.u32(domain.at.epoch)?;
                 e.u8(2)?.bytes(domain.public_key.as_bytes())?;
                 e.u8(3)?.bytes(&domain.sealed_secret)?.u8(4)?.bytes(&domain.sealed_dedup)?;
+            }
+            write_array(e.u8(3)?, &self.writers, write_writer)?;
+            e.u8(4)?.array(self.erased.len() as u64)?;
+            for erased in &self.erased {
+                e.array(3)?.bytes(&erased.at.domain.0)?.u32(erased.at.epoch)?.i64(erased.when.seconds)?;
             }
             e.u8(5)?.array(self.slots.len() as u64)?;
             for slot in &self.slots {
@@ -160,13 +157,16 @@ impl Keyring {
     pub fn decode(bytes: &[u8], repository: RepositoryId, key: &VerifyingKey) -> Result<Self, FormatError> {
         let (signature, payload) = KEYRING.split(bytes)?;
         key.verify(Signed::Keyring, repository, payload, signature).map_err(|e| FormatError::invalid(WHAT, e))?;
-        let mut keyring = Keyring { repository, counter: 0, domains: Vec::new(), slots: Vec::new() };
+        let (domains, writers, erased, slots) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let mut keyring = Keyring { repository, counter: 0, domains, writers, erased, slots };
         let mut stated = None;
         read_map(WHAT, &mut Decoder::new(payload), |key, d| {
             match key {
                 0 => stated = Some(RepositoryId(read_bytes(d)?)),
                 1 => keyring.counter = d.u64()?,
                 2 => keyring.domains = read_array(d, read_domain)?,
+                3 => keyring.writers = read_array(d, read_writer)?,
+                4 => keyring.erased = read_array(d, read_erased)?,
                 5 => keyring.slots = read_array(d, read_slot)?,
                 _ => return Ok(false),
             }
@@ -174,6 +174,11 @@ impl Keyring {
         })?;
         if stated != Some(repository) {
             return Err(FormatError::invalid(WHAT, "it is another repository's"));
+        }
+        let mut ids: Vec<WriterId> = keyring.writers.iter().map(|writer| writer.id).collect();
+        ids.sort_unstable();
+        if ids.windows(2).any(|two| two[0] == two[1]) {
+            return Err(FormatError::invalid(WHAT, "two writers have the same id"));
         }
         Ok(keyring)
     }
@@ -199,6 +204,12 @@ fn read_domain(d: &mut Decoder<'_>) -> Result<DomainRecord, minicbor::decode::Er
         }
         _ => Err(minicbor::decode::Error::message("a domain lacks its id or public key")),
     }
+}
+
+fn read_erased(d: &mut Decoder<'_>) -> Result<Erased, minicbor::decode::Error> {
+    expect_array(d, 3)?;
+    let at = DomainEpoch { domain: DomainId(read_bytes(d)?), epoch: d.u32()? };
+    Ok(Erased { at, when: Timestamp::from_seconds(d.i64()?) })
 }
 
 fn read_slot(d: &mut Decoder<'_>) -> Result<SlotRecord, minicbor::decode::Error> {

@@ -6,6 +6,7 @@
 use crate::model::outcome::{Ended, Outcome};
 
 pub mod config;
+mod dedup;
 pub mod doomed;
 pub mod index;
 pub mod keyring;
@@ -17,6 +18,7 @@ pub mod snapshot;
 pub mod tree;
 pub mod verified;
 mod wire;
+pub mod writer;
 
 /// The version of the repository format that this program writes.
 pub const FORMAT_VERSION: u64 = 1;

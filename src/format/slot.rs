@@ -6,19 +6,21 @@ use zeroize::Zeroizing;
 use crate::crypto::derive::{ReaderKey, WriterKey};
 use crate::crypto::sign::VerifyingKey;
 use crate::format::FormatError;
-use crate::format::wire::{encode_secret, read_bytes, read_map, read_secret};
+use crate::format::wire::{encode_secret, read_array, read_bytes, read_map, read_secret, write_array};
 use crate::model::id::RepositoryId;
 
 const WHAT: &str = "a key slot";
 /// Bytes of an encoded slot besides its label.
 const ROOM: usize = 160;
+/// Bytes that an encoded host takes besides its name.
+const HOST_ROOM: usize = 9;
 
 /// The root secret that a slot gives.
 #[derive(Debug, Clone)]
 pub enum RootKey {
     /// Can do everything.
     Reader(ReaderKey),
-    /// Can back up and read nothing.
+    /// Can back up and read nothing: the key of one writer.
     Writer(WriterKey),
 }
 
@@ -50,6 +52,9 @@ pub struct Slot {
     pub verifying_key: VerifyingKey,
     /// What the slot is for, chosen by its maker.
     pub label: String,
+    /// The hosts that a writer's snapshots may state, for it to know before it begins; any when there are none. What counts
+    /// is what the keyring says.
+    pub hosts: Vec<String>,
 }
 
 impl Slot {
@@ -59,9 +64,14 @@ impl Slot {
             RootKey::Reader(key) => (Role::Reader, &key.0),
             RootKey::Writer(key) => (Role::Writer, &key.0),
         };
-        encode_secret(self.label.len() + ROOM, |e| {
-            e.map(6)?.u8(0)?.u64(1)?.u8(1)?.u8(role as u8)?.u8(2)?.bytes(secret.expose())?;
+        let room = self.hosts.iter().map(|host| host.len() + HOST_ROOM).sum::<usize>() + self.label.len() + ROOM;
+        let fields = if self.hosts.is_empty() { 6 } else { 7 };
+        encode_secret(room, |e| {
+            e.map(fields)?.u8(0)?.u64(1)?.u8(1)?.u8(role as u8)?.u8(2)?.bytes(secret.expose())?;
             e.u8(3)?.bytes(&self.repository.0)?.u8(4)?.bytes(&self.verifying_key.0)?.u8(5)?.str(&self.label)?;
+            if !self.hosts.is_empty() {
+                write_array(e.u8(6)?, &self.hosts, |e, host| e.str(host).map(drop))?;
+            }
             Ok(())
         })
     }
@@ -72,7 +82,7 @@ impl Slot {
     /// [`FormatError`] when a field is missing or a newer program wrote it.
     pub fn decode(bytes: &[u8]) -> Result<Self, FormatError> {
         let (mut version, mut role, mut secret, mut repository, mut verifying_key) = (0, 0, None, None, None);
-        let mut label = String::new();
+        let (mut label, mut hosts) = (String::new(), Vec::new());
         read_map(WHAT, &mut Decoder::new(bytes), |key, d| {
             match key {
                 0 => version = d.u64()?,
@@ -81,6 +91,7 @@ impl Slot {
                 3 => repository = Some(RepositoryId(read_bytes(d)?)),
                 4 => verifying_key = Some(VerifyingKey(read_bytes(d)?)),
                 5 => label = d.str()?.to_owned(),
+                6 => hosts = read_array(d, |d| d.str().map(str::to_owned))?,
                 _ => return Ok(false),
             }
             Ok(true)
@@ -96,6 +107,6 @@ impl Slot {
             Some(Role::Writer) => RootKey::Writer(WriterKey(secret)),
             None => return Err(FormatError::invalid(WHAT, format!("role {role}"))),
         };
-        Ok(Self { repository, root, verifying_key, label })
+        Ok(Self { repository, root, verifying_key, label, hosts })
     }
 }

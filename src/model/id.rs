@@ -136,6 +136,11 @@ id_type!(
     SlotId, 8, "key slot"
 );
 
+id_type!(
+    /// Names a writer: a host with a key of its own; random, and not zero.
+    WriterId, 8, "writer"
+);
+
 impl ChunkId {
     /// Returns the part of the id that index segments and pack directories hold.
     pub fn key(&self) -> ChunkKey {

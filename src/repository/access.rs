@@ -16,6 +16,23 @@ pub enum AccessError {
     /// The key at hand can only write.
     #[error("this key can back up but not read")]
     WriterOnly,
+    /// The key at hand is that of a writer whom the repository does not have (any more).
+    #[error("the key of this host is not among those that may write to the repository")]
+    NotAWriter,
+    /// The key at hand is that of a writer who was thrown out.
+    #[error("the key of this host (writer {writer}) was revoked")]
+    Revoked {
+        /// Its id.
+        writer: String,
+    },
+    /// Snapshots of this host would not count.
+    #[error("the key of this host is for backups of {}, not of {host:?}", .allowed.join(", "))]
+    OtherHost {
+        /// The host that was to be stated.
+        host: String,
+        /// The hosts that may be.
+        allowed: Vec<String>,
+    },
     /// A newer program asks what this one does not know of whoever does this.
     #[error("this repository cannot be {operation} by this version")]
     Newer {
@@ -30,7 +47,8 @@ pub enum AccessError {
 impl Ended for AccessError {
     fn outcome(&self) -> Outcome {
         match self {
-            AccessError::WriterOnly => Outcome::WrongKey,
+            AccessError::WriterOnly | AccessError::NotAWriter | AccessError::Revoked { .. } => Outcome::WrongKey,
+            AccessError::OtherHost { .. } => Outcome::Refused,
             AccessError::Newer { .. } => Outcome::Refused,
         }
     }
@@ -60,8 +78,9 @@ impl Repository {
     /// Asks for writing.
     ///
     /// # Errors
-    /// [`AccessError::Newer`].
+    /// [`AccessError::Newer`], or why this key may not write (any more).
     pub fn writing(self: &Arc<Self>) -> Result<Writing, AccessError> {
+        self.keys().may_write()?;
         self.check_features("written", &self.config().required.write)?;
         Ok(Writing(self.clone()))
     }
@@ -91,6 +110,18 @@ impl Reading {
 }
 
 impl Writing {
+    /// Asks for snapshots of `host`.
+    ///
+    /// # Errors
+    /// [`AccessError::OtherHost`].
+    pub fn check_host(&self, host: &str) -> Result<(), AccessError> {
+        let allowed = self.0.keys().hosts();
+        if allowed.is_empty() || allowed.iter().any(|allowed| allowed == host) {
+            return Ok(());
+        }
+        Err(AccessError::OtherHost { host: host.to_owned(), allowed: allowed.to_vec() })
+    }
+
     /// Returns the repository that may be written.
     pub fn repository(&self) -> &Arc<Repository> {
         &self.0

@@ -67,22 +67,20 @@ impl Repository {
         }
         let repository = RepositoryId(random());
         let reader = ReaderKey::random();
-        let verifying_key = reader.verifying_key(repository);
 
         let (secret_key, public_key) = new_domain_key();
         let dedup = DedupSecret::random(DomainEpoch { domain: DomainId(random()), epoch: 1 });
         let domain = DomainRecord::seal(repository, &reader, MAIN_DOMAIN, &dedup, &secret_key, public_key);
         let mut slots = Vec::new();
         for (lock, label) in locks {
-            let slot =
-                Slot { repository, root: RootKey::Reader(reader.clone()), verifying_key, label: (*label).to_owned() };
-            let (lock, content) = (lock.clone(), slot.encode());
+            let (lock, content) = (lock.clone(), reader_slot(repository, &reader, label).encode());
             let sealed = blocking(move || seal_slot(&lock, &content)).await?;
             let id = SlotId(random());
             slots.push(SlotRecord::of(id, Role::Reader, &sealed));
             objects.put_slot(id, sealed).await.map_err(at)?;
         }
-        let keyring = Keyring { repository, counter: 1, domains: vec![domain], slots };
+        let keyring =
+            Keyring { repository, counter: 1, domains: vec![domain], writers: Vec::new(), erased: Vec::new(), slots };
         objects.put_keyring(keyring.counter, keyring.encode(&reader)).await.map_err(at)?;
 
         let config = Config {
@@ -99,8 +97,13 @@ impl Repository {
         objects.put_config(config.counter, config_bytes).await.map_err(at)?;
 
         let cache = Cache::open(repository, cache);
-        let keys = Keys::open(RootKey::Reader(reader), verifying_key, keyring)
+        let keys = Keys::open(reader_slot(repository, &reader, ""), keyring)
             .map_err(|source| OpenError::Damaged { key: ObjectKey::from_listed("keyring/"), source })?;
         Ok(Self { objects, config: config.into(), keys: keys.into(), cache })
     }
+}
+
+fn reader_slot(repository: RepositoryId, reader: &ReaderKey, label: &str) -> Slot {
+    let (root, verifying_key) = (RootKey::Reader(reader.clone()), reader.verifying_key(repository));
+    Slot { repository, root, verifying_key, label: label.to_owned(), hosts: Vec::new() }
 }

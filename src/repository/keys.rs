@@ -6,14 +6,15 @@ use std::sync::Arc;
 use zeroize::Zeroizing;
 
 use crate::crypto::CryptoError;
-use crate::crypto::derive::{DedupSecret, ReaderKey, WriterKey};
+use crate::crypto::derive::{DedupSecret, ReaderKey};
 use crate::crypto::fingerprint::Fingerprint;
 use crate::crypto::seal::{Purpose, open_envelope};
 use crate::crypto::session::{DomainPublicKey, DomainSecretKey, SessionHeader, SessionSecret};
 use crate::crypto::sign::VerifyingKey;
 use crate::format::FormatError;
-use crate::format::keyring::{Keyring, SlotRecord};
-use crate::format::slot::RootKey;
+use crate::format::keyring::{DomainRecord, Keyring, SlotRecord};
+use crate::format::slot::{RootKey, Slot};
+use crate::format::writer::WriterRecord;
 use crate::model::id::{DomainEpoch, RepositoryId};
 use crate::model::outcome::{Ended, Outcome};
 use crate::repository::access::AccessError;
@@ -59,25 +60,38 @@ pub struct Keys {
     verifying_key: VerifyingKey,
     keyring: Keyring,
     domains: HashMap<DomainEpoch, DomainKeys>,
+    /// The hosts that a writer's own slot lets it state; any when there are none.
+    hosts: Vec<String>,
     sessions: Sessions,
 }
 
 impl Keys {
-    /// Opens every domain that `root` can open.
-    pub(crate) fn open(root: RootKey, verifying_key: VerifyingKey, keyring: Keyring) -> Result<Self, FormatError> {
+    /// Opens every domain that the key of `slot` can open.
+    pub(crate) fn open(slot: Slot, keyring: Keyring) -> Result<Self, FormatError> {
         let repository = keyring.repository;
-        let (writer, reader) = match &root {
-            RootKey::Reader(reader) => (reader.writer_key(repository), Some(reader)),
-            RootKey::Writer(writer) => (writer.clone(), None),
-        };
+        let Slot { root, verifying_key, hosts, .. } = slot;
         let mut domains = HashMap::new();
-        for record in &keyring.domains {
-            let (name, dedup) = record.open_dedup(repository, &writer)?;
-            let secret = reader.map(|reader| record.open_secret(repository, reader)).transpose()?;
-            let public = record.public_key.clone();
-            domains.insert(record.at, DomainKeys { name, public, dedup, secret });
+        let mut opened = |record: &DomainRecord, (name, dedup), secret| {
+            domains.insert(record.at, DomainKeys { name, public: record.public_key.clone(), dedup, secret });
+        };
+        match &root {
+            RootKey::Reader(reader) => {
+                for record in &keyring.domains {
+                    let secret = record.open_secret(repository, reader)?;
+                    opened(record, record.open_dedup(repository, reader)?, Some(secret));
+                }
+            }
+            RootKey::Writer(writer) => {
+                let own = writer_of(&keyring, writer.verifying_key(repository));
+                let dedups = own.map(|own| own.open_dedups(repository, writer)).transpose()?.unwrap_or_default();
+                for named in dedups {
+                    if let Some(record) = keyring.domains.iter().find(|record| record.at == named.1.at) {
+                        opened(record, named, None);
+                    }
+                }
+            }
         }
-        Ok(Self { root, verifying_key, keyring, domains, sessions: Sessions::default() })
+        Ok(Self { root, verifying_key, keyring, domains, hosts, sessions: Sessions::default() })
     }
 
     /// Returns the repository's id.
@@ -90,7 +104,7 @@ impl Keys {
         matches!(self.root, RootKey::Reader(_))
     }
 
-    /// Returns the reader key, for making slots and signing.
+    /// Returns the reader key, for making slots, signing, and opening what readers alone may know.
     pub fn reader_key(&self) -> Option<&ReaderKey> {
         match &self.root {
             RootKey::Reader(reader) => Some(reader),
@@ -98,12 +112,27 @@ impl Keys {
         }
     }
 
-    /// Returns the writer key.
-    pub fn writer_key(&self) -> WriterKey {
-        match &self.root {
-            RootKey::Reader(reader) => reader.writer_key(self.repository()),
-            RootKey::Writer(writer) => writer.clone(),
+    /// Tells whether what this key writes counts: it is a reader's, or that of a writer who was not thrown out.
+    ///
+    /// # Errors
+    /// [`AccessError::NotAWriter`] or [`AccessError::Revoked`].
+    pub(super) fn may_write(&self) -> Result<(), AccessError> {
+        let RootKey::Writer(writer) = &self.root else { return Ok(()) };
+        match writer_of(&self.keyring, writer.verifying_key(self.repository())) {
+            None => Err(AccessError::NotAWriter),
+            Some(own) if own.is_revoked => Err(AccessError::Revoked { writer: own.id.to_string() }),
+            Some(_) => Ok(()),
         }
+    }
+
+    /// Returns the hosts that snapshots written with this key may state; any when there are none.
+    pub fn hosts(&self) -> &[String] {
+        &self.hosts
+    }
+
+    /// Returns the writers of the repository, thrown out ones among them.
+    pub fn writers(&self) -> &[WriterRecord] {
+        &self.keyring.writers
     }
 
     /// Returns the key that checks the repository's signatures.
@@ -161,4 +190,9 @@ impl Keys {
         self.sessions.remember(header, secret.clone());
         Ok(secret)
     }
+}
+
+/// Returns the writer whose signatures `key` checks.
+fn writer_of(keyring: &Keyring, key: VerifyingKey) -> Option<&WriterRecord> {
+    keyring.writers.iter().find(|writer| writer.verifying_key == key)
 }

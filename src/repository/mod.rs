@@ -48,6 +48,8 @@ mod sound;
 pub mod tree;
 pub mod uploader;
 pub mod writer;
+#[cfg_attr(not(feature = "internals"), expect(dead_code, reason = "the commands for keys will ask it"))]
+pub mod writers;
 
 /// The domain that is used unless another is configured.
 pub const MAIN_DOMAIN: &str = "main";

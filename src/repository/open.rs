@@ -6,9 +6,11 @@
 use std::cmp::Reverse;
 
 use crate::crypto::secret::Passphrase;
+use crate::crypto::sign::VerifyingKey;
 use crate::format::FormatError;
 use crate::format::config::Config;
 use crate::format::keyring::Keyring;
+use crate::model::id::RepositoryId;
 use crate::model::key::{ObjectKey, ObjectKind};
 use crate::repository::cache::{Cache, CachePlaces};
 use crate::repository::keys::Keys;
@@ -39,15 +41,26 @@ impl Repository {
         config
             .check_features(&config.required.read)
             .map_err(|source| OpenError::Damaged { key: config_key, source })?;
-        let (keyring_key, keyring) = newest(&objects, ObjectKind::Keyring, "keyring", &cache, |bytes| {
-            let keyring = Keyring::decode(bytes, slot.repository, &slot.verifying_key)?;
-            Ok((keyring.counter, keyring))
-        })
-        .await?;
-        let keys = Keys::open(slot.root, slot.verifying_key, keyring)
-            .map_err(|source| OpenError::Damaged { key: keyring_key, source })?;
+        let (keyring_key, keyring) = newest_keyring(&objects, &cache, slot.repository, &slot.verifying_key).await?;
+        let keys = Keys::open(slot, keyring).map_err(|source| OpenError::Damaged { key: keyring_key, source })?;
         Ok(Self { objects, config: config.into(), keys: keys.into(), cache })
     }
+
+    /// Returns the keyring that counts now.
+    pub(super) async fn newest_keyring(&self) -> Result<Keyring, OpenError> {
+        let newest = newest_keyring(self.objects(), self.cache(), self.id(), &self.keys().verifying_key()).await?;
+        Ok(newest.1)
+    }
+}
+
+async fn newest_keyring(
+    objects: &Objects,
+    cache: &Cache,
+    repository: RepositoryId,
+    key: &VerifyingKey,
+) -> Result<(ObjectKey, Keyring), OpenError> {
+    let decode = |bytes: &[u8]| Keyring::decode(bytes, repository, key).map(|keyring| (keyring.counter, keyring));
+    newest(objects, ObjectKind::Keyring, "keyring", cache, decode).await
 }
 
 /// Returns the object of `kind` with the highest counter that `decode` accepts, and refuses a roll-back.

@@ -4,10 +4,9 @@ use std::sync::Arc;
 
 use coffre::crypto::secret::Passphrase;
 use coffre::crypto::sign::Signed;
-use coffre::crypto::slot::{SlotLock, seal_slot};
+use coffre::crypto::slot::SlotLock;
 use coffre::format::config::{Config, RequiredFeatures};
-use coffre::format::slot::{RootKey, Slot};
-use coffre::model::id::SlotId;
+use coffre::format::writer::WriterName;
 use coffre::model::key::{ObjectKey, ObjectKind};
 use coffre::model::outcome::{Ended, Outcome};
 use coffre::ops::backup::{BackupError, backup};
@@ -20,7 +19,8 @@ use coffre::repository::access::AccessError;
 use coffre::repository::index::complete::{CompleteIndex, IncompleteError};
 use coffre::repository::index::{Index, IndexError};
 use coffre::repository::replicas::{Replica, Replicas};
-use coffre::repository::{OpenError, Repository};
+use coffre::repository::writers::{NewWriter, SlotPlace};
+use coffre::repository::{MAIN_DOMAIN, OpenError, Repository};
 use coffre::store::layer::Operation;
 use coffre::store::layer::fault::{Fault, FaultStore};
 use coffre::store::{Store, StoreErrorKind};
@@ -34,12 +34,10 @@ fn monitor() -> Arc<Collected> {
 
 /// Opens a repository with a new key slot that can only write.
 async fn as_writer(repository: &Repository, store: Arc<dyn Store>, cache: &std::path::Path) -> Arc<Repository> {
-    let (keys, words) = (repository.keys(), Passphrase::new("of the production host".into()));
-    let root = RootKey::Writer(keys.writer_key());
-    let slot =
-        Slot { repository: repository.id(), root, verifying_key: keys.verifying_key(), label: "a host".to_owned() };
-    let sealed = seal_slot(&SlotLock::Recovery(words.clone()), &slot.encode()).expect("sealed");
-    store.put(&ObjectKey::slot(SlotId([3; 8])), sealed.into()).await.expect("put");
+    let words = Passphrase::new("of the production host".into());
+    let name = WriterName { name: "a host".into(), hosts: vec![] };
+    let new = NewWriter { name, domains: vec![MAIN_DOMAIN.into()], group: None };
+    repository.add_writer(&new, &SlotLock::Recovery(words.clone()), SlotPlace::Repository).await.expect("added");
     Arc::new(Repository::open(store, &words, cache).await.expect("opens"))
 }
 

@@ -57,6 +57,7 @@ mod systemd;
 mod told;
 mod unfinished;
 mod verified;
+mod writers;
 
 /// Runs `test` without the rights of root: on Linux each thread has credentials of its own and hands them on to those
 /// it starts.

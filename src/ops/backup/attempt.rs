@@ -42,6 +42,7 @@ impl Attempt<'_> {
     /// Takes the lease before anything is looked at, so that nothing seen from now on is deleted under the run.
     pub(super) async fn run(self) -> Result<BackupReport, BackupError> {
         let writing = self.repository.writing()?;
+        writing.check_host(&self.options.host)?;
         if self.options.is_empty() {
             return Err(BackupError::Nothing);
         }
