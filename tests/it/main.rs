@@ -7,6 +7,7 @@ mod backup_run;
 mod bad_sectors;
 mod cache;
 mod ceph;
+mod cleanup_model;
 mod cli;
 mod clocks;
 mod crash;
