@@ -585,24 +585,25 @@ class Repository:
         require(count <= NODE_ITEMS_MAX, cursor.what, "it has too many items")
         return cursor, count
 
-    def entries(self, node_id, depth, first=None, before=None):
+    def entries(self, node_id, depth, first=None, before=None, sums=None):
         """Yields path and record of the entries below a node, in order; what is damaged is reported and left out.
 
-        `first` is the path with which the node must begin, and all its paths come before `before`.
+        `first` is the path with which the node must begin, all its paths come before `before`, and `sums` are the entries
+        and bytes below it.
         """
         try:
-            items = self.tree_node(node_id, depth, first, before)
+            items = self.tree_node(node_id, depth, first, before, sums)
         except Damaged as error:
             self.report(error)
             return
         if depth == 1:
             yield from items
             return
-        for (path, child), (end, _) in zip(items, items[1:] + [(before, None)]):
-            yield from self.entries(child, depth - 1, path, end)
+        for (path, child, below), end in zip(items, [item[0] for item in items[1:]] + [before]):
+            yield from self.entries(child, depth - 1, path, end, below)
 
-    def tree_node(self, node_id, depth, first, before):
-        """The items of a tree node: pairs of path and Record in a leaf, of path and child's id in others."""
+    def tree_node(self, node_id, depth, first, before, sums=None):
+        """The items of a tree node: path and Record in a leaf; path, child's id and its sums in others."""
         cursor, count = self.node(node_id, 1 if depth == 1 else 2)
         require(count or (depth == 1 and first is None), cursor.what, "it is empty")
         items, path, decoded, parts = [], b"", 0, 0
@@ -624,9 +625,13 @@ class Repository:
                 require(parts <= NODE_PARTS_MAX, cursor.what, "its entries hold too much")
                 items.append((path, record))
             else:
-                items.append((path, cursor.take(32)))
-                cursor.varint(), cursor.varint()  # entries and bytes below
+                items.append((path, cursor.take(32), (cursor.varint(), cursor.varint())))
         cursor.finish()
+        if depth == 1:
+            found = len(items), sum(record.uint(14, 0) for _, record in items if record.uint(0, 0) in (FILE, STREAM))
+        else:
+            found = sum(below[0] for _, _, below in items), sum(below[1] for _, _, below in items)
+        require(sums in (None, found), cursor.what, "it does not add up to what its parent says")
         require(first is None or items[0][0] == first, cursor.what, "it does not begin as its parent says")
         require(before is None or path.split(b"/") < before.split(b"/"), cursor.what, "it reaches into the next node")
         goes_on = depth == 1 and items and before is not None and before.startswith(path + b"/")
@@ -643,26 +648,30 @@ class Repository:
             end = offset + length
         require(end <= size, record.what, "its holes reach past its end")
         if 17 in record.fields:
-            node_id, depth, _ = record.array(17, [bytes, int, int])
+            node_id, depth, chunks = record.array(17, [bytes, int, int])
             require(len(node_id) == 32 and 1 <= depth <= DEPTH_MAX, record.what, "its chunk list is out of range")
-            return size, holes, self.chunk_list(node_id, depth)
+            return size, holes, self.chunk_list(node_id, depth, (chunks, size - sum(length for _, length in holes)))
         ids = record.get(15, bytes, b"")
         lengths = record.get(16, list, [size - sum(length for _, length in holes)] if len(ids) == 32 else [])
         require(len(ids) == 32 * len(lengths), record.what, "chunks and lengths are not as many")
         return size, holes, [(ids[32 * i : 32 * i + 32], length) for i, length in enumerate(lengths)]
 
-    def chunk_list(self, node_id, depth):
-        """Yields (chunk id, length) of all chunks below a list node."""
+    def chunk_list(self, node_id, depth, sums=None):
+        """Yields (chunk id, length) of all chunks below a list node; `sums` are their number and bytes."""
         cursor, count = self.node(node_id, 3 if depth == 1 else 4)
         require(count > 0, cursor.what, "it is empty")
         if depth == 1:
             ids = [cursor.take(32) for _ in range(count)]
             items = [(chunk_id, cursor.varint()) for chunk_id in ids]
+            found = count, sum(length for _, length in items)
+            require(all(length for _, length in items), cursor.what, "a chunk has no bytes")
         else:
             items = [(cursor.take(32), cursor.varint(), cursor.varint()) for _ in range(count)]
+            found = sum(item[1] for item in items), sum(item[2] for item in items)
         cursor.finish()
+        require(sums in (None, found), cursor.what, "it does not add up to what is told of it")
         for item in items:
-            yield from [item] if depth == 1 else self.chunk_list(item[0], depth - 1)
+            yield from [item] if depth == 1 else self.chunk_list(item[0], depth - 1, item[1:])
 
 
 def parts_of(record):

@@ -34,6 +34,15 @@ pub const NODE_PATHS_MAX: usize = 16 << 20;
 /// What the entries of a node hold in number, at most: holes and lengths of chunks, attributes, words and facts, together.
 pub const NODE_PARTS_MAX: usize = 1 << 19;
 
+/// What a node may hold when it is decoded.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct NodeLimits {
+    /// Bytes of its paths.
+    pub(crate) paths: usize,
+    /// What its entries hold in number.
+    pub(crate) parts: usize,
+}
+
 /// A child of an inner tree node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TreeChild {
@@ -179,6 +188,14 @@ impl Node {
     /// # Errors
     /// [`FormatError`] when it is not one, is larger than one can be, or its paths are unsafe or out of order.
     pub fn decode(bytes: &[u8]) -> Result<Self, FormatError> {
+        Self::decode_within(bytes, NodeLimits { paths: NODE_PATHS_MAX, parts: NODE_PARTS_MAX })
+    }
+
+    /// Decodes a node that takes no more memory than `limits` allow.
+    ///
+    /// # Errors
+    /// As for [`Node::decode`], and for one that takes more.
+    pub(crate) fn decode_within(bytes: &[u8], limits: NodeLimits) -> Result<Self, FormatError> {
         if bytes.len() > NODE_BYTES_MAX {
             return Err(FormatError::invalid(NODE, format!("it has {} bytes", bytes.len())));
         }
@@ -193,7 +210,7 @@ impl Node {
         }
         let node = match kind {
             ENTRIES => {
-                let (mut paths, mut parts) = (PathReader::default(), Parts(NODE_PARTS_MAX));
+                let (mut paths, mut parts) = (PathReader::new(limits), Parts(limits.parts));
                 let mut entries: Vec<Entry> = Vec::with_capacity(count.min(8192));
                 for _ in 0..count {
                     let path = paths.next(&mut cursor)?;
@@ -206,7 +223,7 @@ impl Node {
                 Node::Entries(entries)
             }
             CHILDREN => {
-                let mut paths = PathReader::default();
+                let mut paths = PathReader::new(limits);
                 let mut children = Vec::with_capacity(count.min(8192));
                 for _ in 0..count {
                     let first = paths.next(&mut cursor)?;
@@ -272,22 +289,27 @@ impl Parts {
 }
 
 /// Reads front-coded paths and holds them to tree order.
-#[derive(Default)]
 struct PathReader {
     last: Vec<u8>,
-    bytes: usize,
+    /// Bytes that the paths to come may have together.
+    room: usize,
 }
 
 impl PathReader {
+    fn new(limits: NodeLimits) -> Self {
+        Self { last: Vec::new(), room: limits.paths }
+    }
+
     fn next(&mut self, cursor: &mut Cursor<'_>) -> Result<EntryPath, FormatError> {
         let shared = usize::try_from(cursor.varint()?).unwrap_or(usize::MAX);
         let len = cursor.length()?;
         let suffix = cursor.bytes(len)?;
         let shared = self.last.get(..shared).ok_or_else(|| FormatError::invalid(NODE, "a path shares too much"))?;
-        self.bytes += shared.len() + suffix.len();
-        if self.bytes > NODE_PATHS_MAX {
-            return Err(FormatError::invalid(NODE, "its paths are too long together"));
-        }
+        let length = shared.len() + suffix.len();
+        self.room = self
+            .room
+            .checked_sub(length)
+            .ok_or_else(|| FormatError::invalid(NODE, "its paths are too long together"))?;
         let bytes = [shared, suffix].concat();
         let path = EntryPath::new(bytes).map_err(|error| FormatError::invalid(NODE, error))?;
         if !self.last.is_empty() && compare_paths(&self.last, path.as_bytes()).is_ge() {

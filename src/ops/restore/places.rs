@@ -30,20 +30,30 @@ impl Places {
 
     /// Returns the places of the next `length` stored bytes.
     pub(super) fn take(&mut self, length: u32) -> Vec<Piece> {
-        let mut pieces = Vec::with_capacity(1);
         let mut chunk_offset = 0;
-        while chunk_offset < length {
+        let piece = |(file_offset, length): (u64, u64)| {
+            // A part of what is 32 bits long.
+            let piece = Piece { chunk_offset, file_offset, length: length as u32 };
+            chunk_offset += piece.length;
+            piece
+        };
+        self.skip(u64::from(length)).into_iter().map(piece).collect()
+    }
+
+    /// Returns offsets and lengths in the file of the next `length` stored bytes, which may be any number.
+    pub(super) fn skip(&mut self, mut length: u64) -> Vec<(u64, u64)> {
+        let mut ranges = Vec::with_capacity(1);
+        while length > 0 {
             while let Some(hole) = self.next_hole.filter(|hole| hole.offset <= self.offset) {
                 self.offset = hole.offset + hole.length;
                 self.next_hole = self.holes.next();
             }
-            let rest = u64::from(length - chunk_offset);
-            let room = self.next_hole.map_or(rest, |hole| (hole.offset - self.offset).min(rest)) as u32;
-            pieces.push(Piece { chunk_offset, file_offset: self.offset, length: room });
-            chunk_offset += room;
-            self.offset += u64::from(room);
+            let room = self.next_hole.map_or(length, |hole| (hole.offset - self.offset).min(length));
+            ranges.push((self.offset, room));
+            length -= room;
+            self.offset += room;
         }
-        pieces
+        ranges
     }
 }
 
@@ -59,5 +69,12 @@ mod tests {
         let piece = |chunk_offset, file_offset, length| Piece { chunk_offset, file_offset, length };
         assert_eq!(places.take(8), [piece(0, 10, 5), piece(5, 20, 3)]);
         assert_eq!(places.take(7), [piece(0, 23, 7)]);
+
+        let mut places = Places::new(&FileContent {
+            size: 1 << 50,
+            holes: vec![Hole { offset: 1 << 40, length: 1 }],
+            ..FileContent::default()
+        });
+        assert_eq!(places.skip((1 << 50) - 1), [(0, 1 << 40), ((1 << 40) + 1, (1 << 50) - (1 << 40) - 1)]);
     }
 }

@@ -76,7 +76,12 @@ impl Window {
         let file = u32::try_from(self.files.len()).expect("a window is bounded");
         self.files.push(adding.job.clone());
         while self.wanted.len() < self.chunks_max {
-            let (pieces, why) = match cancel.or(adding.walk.next()).await.ok_or(RestoreError::Cancelled)? {
+            // However many chunks there are to come, nothing is written of them.
+            if adding.job.has_failed() {
+                adding.job.left.fetch_sub(1, Ordering::AcqRel);
+                return Ok(true);
+            }
+            match cancel.or(adding.walk.next()).await.ok_or(RestoreError::Cancelled)? {
                 None => {
                     adding.job.left.fetch_sub(1, Ordering::AcqRel);
                     return Ok(true);
@@ -90,22 +95,12 @@ impl Window {
                             continue;
                         }
                         Err(error) if !error.is_damage() => return Err(RestoreError::Read(error)),
-                        Err(error) => (pieces, Why::of(&error)),
+                        Err(error) => adding.job.note_lost_pieces(&pieces, &Why::of(&error)),
                     }
                 }
                 Some(Err(lost)) if !lost.error.is_damage() => return Err(RestoreError::Read(lost.error)),
-                Some(Err(lost)) => {
-                    let mut pieces = Vec::new();
-                    let mut bytes = lost.bytes;
-                    while bytes > 0 {
-                        let step = u32::try_from(bytes).unwrap_or(u32::MAX);
-                        pieces.extend(adding.places.take(step));
-                        bytes -= u64::from(step);
-                    }
-                    (pieces, Why::of(&lost.error))
-                }
-            };
-            adding.job.note_lost(&pieces, &why);
+                Some(Err(lost)) => adding.job.note_lost(adding.places.skip(lost.bytes), &Why::of(&lost.error)),
+            }
         }
         Ok(false)
     }

@@ -49,10 +49,20 @@ impl FileJob {
         Self { entry, relative, if_taken, left: AtomicUsize::new(1), state: Mutex::default() }
     }
 
-    /// Notes that bytes cannot be had.
-    pub(super) fn note_lost(&self, pieces: &[Piece], why: &Why) {
+    /// Notes that bytes cannot be had: offsets and lengths.
+    pub(super) fn note_lost(&self, ranges: impl IntoIterator<Item = (u64, u64)>, why: &Why) {
         let lost = &mut self.state().lost;
-        pieces.iter().for_each(|piece| lost.add(piece.file_offset, u64::from(piece.length), why));
+        ranges.into_iter().for_each(|(offset, length)| lost.add(offset, length, why));
+    }
+
+    /// Tells whether it was found that the file cannot be written.
+    pub(super) fn has_failed(&self) -> bool {
+        self.state().failed
+    }
+
+    /// Notes that a chunk cannot be had.
+    pub(super) fn note_lost_pieces(&self, pieces: &[Piece], why: &Why) {
+        self.note_lost(pieces.iter().map(|piece| (piece.file_offset, u64::from(piece.length))), why);
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
@@ -235,7 +245,7 @@ impl FileWriter {
             }
             Found::Lost(_, error) if !error.is_damage() => self.stop(error),
             Found::Lost(placement, error) => {
-                self.files[placement.file as usize].note_lost(&placement.pieces, &Why::of(&error));
+                self.files[placement.file as usize].note_lost_pieces(&placement.pieces, &Why::of(&error));
                 self.skip(&placement);
             }
         }

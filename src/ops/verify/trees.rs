@@ -3,7 +3,7 @@
 //! Nodes that are whole are looked at once, however many snapshots share them. Nodes with damage below them are visited
 //! for every snapshot, so that each finding tells all that it hits.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
@@ -18,8 +18,9 @@ use crate::ops::verify::damage::{Damage, Found};
 use crate::ops::verify::foreign::Foreign;
 use crate::ops::verify::{VerifyError, VerifyReport};
 use crate::progress::{Counter, Monitor};
+use crate::repository::reader::told::{ListNode, TreeNode};
 use crate::repository::reader::{ReadError, Reader};
-use crate::repository::tree::{DEPTH_MAX, Node};
+use crate::repository::tree::Node;
 
 /// Nodes read ahead in the same parent.
 const NODES_AHEAD: usize = 16;
@@ -33,7 +34,16 @@ pub(super) async fn check(
     damage: &mut Found,
     foreign: &mut Foreign,
 ) -> Result<(), VerifyError> {
-    let mut walk = Walk { reader, monitor, cancel, report, damage, whole: HashSet::new(), snapshot: None };
+    let mut walk = Walk {
+        reader,
+        monitor,
+        cancel,
+        report,
+        damage,
+        whole: HashMap::new(),
+        whole_lists: HashSet::new(),
+        snapshot: None,
+    };
     let repository = reader.repository();
     let listed = repository.objects().snapshots().await?;
     foreign.add_all(&listed.foreign);
@@ -51,16 +61,14 @@ pub(super) async fn check(
             }
         };
         walk.snapshot = Some(id);
-        let root = Place { id: snapshot.root.id, depth: snapshot.root.depth.min(DEPTH_MAX), within: "/".into() };
-        walk.tree(root).await?;
+        walk.tree(Place { told: TreeNode::root(snapshot.root), within: "/".into() }).await?;
     }
     Ok(())
 }
 
 /// A node to be visited, and where it stands, for messages.
 struct Place {
-    id: ChunkId,
-    depth: u8,
+    told: TreeNode,
     within: String,
 }
 
@@ -70,8 +78,10 @@ struct Walk<'a> {
     cancel: &'a Cancel,
     report: &'a mut VerifyReport,
     damage: &'a mut Found,
-    /// Nodes below which everything is whole.
-    whole: HashSet<ChunkId>,
+    /// Nodes below which everything is whole, with what was told of each when it was looked at.
+    whole: HashMap<ChunkId, [u8; 16]>,
+    /// List nodes below which everything is whole, as they were told of.
+    whole_lists: HashSet<ListNode>,
     snapshot: Option<SnapshotId>,
 }
 
@@ -79,29 +89,43 @@ impl Walk<'_> {
     /// Checks a node of a tree and all below it; tells whether everything was whole.
     fn tree(&mut self, place: Place) -> BoxFuture<'_, Result<bool, VerifyError>> {
         Box::pin(async move {
-            if self.whole.contains(&place.id) {
+            let Place { told, within } = &place;
+            // Of a node that another snapshot has in another place only what its parent tells is new: mostly where the next
+            // one begins, which concerns its last child alone.
+            let digest = told.digest();
+            let known = self.whole.get(&told.id);
+            if known == Some(&digest) {
                 return Ok(true);
             }
+            let is_new = known.is_none();
             if self.cancel.is_cancelled() {
                 return Err(VerifyError::Cancelled);
             }
-            let node = self.reader.node(&place.id).await;
+            let node = self.reader.node(&told.id).await;
+            let node = node.and_then(|node| match told.check(&node) {
+                Ok(()) => Ok(node),
+                Err(source) => Err(ReadError::Node { id: told.id.short(), source }),
+            });
             let whole = match node {
-                Ok(Node::Entries(entries)) if place.depth == 1 => self.entries(&entries).await?,
-                Ok(Node::Children(children)) if place.depth > 1 => {
-                    self.read_ahead(children.iter().map(|child| child.id)).await;
+                Ok(Node::Entries(_)) if !is_new => true,
+                Ok(Node::Entries(entries)) => self.entries(&entries).await?,
+                Ok(Node::Children(children)) => {
+                    self.read_ahead(children.iter().map(|child| child.id).filter(|id| !self.whole.contains_key(id)))
+                        .await;
                     let mut whole = true;
-                    for child in children {
-                        let within = format!("/{} and what follows ({} entries)", child.first, child.entries);
-                        whole &= self.tree(Place { id: child.id, depth: place.depth - 1, within }).await?;
+                    for child in told.children(&children) {
+                        let first = child.first.as_ref().expect("told of every child");
+                        let entries = child.sums.map_or(0, |(entries, _)| entries);
+                        let within = format!("/{first} and what follows ({entries} entries)");
+                        whole &= self.tree(Place { told: child, within }).await?;
                     }
                     whole
                 }
-                Ok(_) => self.bad_chunk(&place.id, Some("is not a tree node of its level"), &place.within)?,
-                Err(error) => self.bad_node(&place.id, &error, &place.within)?,
+                Ok(_) => unreachable!("checked to be of its level"),
+                Err(error) => self.bad_node(&told.id, &error, within)?,
             };
             if whole {
-                self.whole.insert(place.id);
+                self.whole.insert(told.id, digest);
             }
             Ok(whole)
         })
@@ -113,7 +137,10 @@ impl Walk<'_> {
             let Some(content) = entry.content() else { continue };
             whole &= match &content.chunks {
                 ChunkList::Inline(chunks) => self.chunks(chunks, entry)?,
-                ChunkList::Indirect { root, depth, .. } => self.list(*root, *depth, entry).await?,
+                ChunkList::Indirect { root, depth, chunks } => {
+                    let bytes = content.stored_length();
+                    self.list(ListNode { id: *root, depth: *depth, chunks: *chunks, bytes }, entry).await?
+                }
             };
         }
         self.report.entries += entries.len() as u64;
@@ -121,27 +148,34 @@ impl Walk<'_> {
         Ok(whole)
     }
 
-    fn list<'b>(&'b mut self, id: ChunkId, depth: u8, entry: &'b Entry) -> BoxFuture<'b, Result<bool, VerifyError>> {
+    fn list<'b>(&'b mut self, told: ListNode, entry: &'b Entry) -> BoxFuture<'b, Result<bool, VerifyError>> {
         Box::pin(async move {
-            if self.whole.contains(&id) {
+            if self.whole_lists.contains(&told) {
                 return Ok(true);
             }
-            let path = format!("/{}", entry.path);
-            let whole = match self.reader.node(&id).await {
-                Ok(Node::Chunks(chunks)) if depth == 1 => self.chunks(&chunks, entry)?,
-                Ok(Node::Lists(children)) if depth > 1 => {
+            if self.cancel.is_cancelled() {
+                return Err(VerifyError::Cancelled);
+            }
+            let node = self.reader.node(&told.id).await;
+            let node = node.and_then(|node| match told.check(&node) {
+                Ok(()) => Ok(node),
+                Err(source) => Err(ReadError::Node { id: told.id.short(), source }),
+            });
+            let whole = match node {
+                Ok(Node::Chunks(chunks)) => self.chunks(&chunks, entry)?,
+                Ok(Node::Lists(children)) => {
                     self.read_ahead(children.iter().map(|child| child.id)).await;
                     let mut whole = true;
-                    for child in children {
-                        whole &= self.list(child.id, depth - 1, entry).await?;
+                    for child in told.children(&children) {
+                        whole &= self.list(child, entry).await?;
                     }
                     whole
                 }
-                Ok(_) => self.bad_chunk(&id, Some("is not a list node of its level"), &path)?,
-                Err(error) => self.bad_node(&id, &error, &path)?,
+                Ok(_) => unreachable!("checked to be of its level"),
+                Err(error) => self.bad_node(&told.id, &error, &format!("/{}", entry.path))?,
             };
             if whole {
-                self.whole.insert(id);
+                self.whole_lists.insert(told);
             }
             Ok(whole)
         })
@@ -188,6 +222,12 @@ impl Walk<'_> {
         match error {
             error if !error.is_damage() => return Err(error.clone().into()),
             ReadError::Unknown { .. } => return self.bad_chunk(id, None, path),
+            // Its bytes are those that were stored: whoever made the snapshot made it wrong.
+            ReadError::Node { source, .. } => {
+                let why = format!("{error}: {source}");
+                self.damage.add(&ObjectKey::snapshot(snapshot), Damage::Unusable(why)).hit(snapshot, path);
+                return Ok(false);
+            }
             _ => {}
         }
         match error.pack() {
@@ -206,7 +246,6 @@ impl Walk<'_> {
     /// Fetches frames of nodes that come next, so that visiting them one by one need not wait for each.
     async fn read_ahead(&self, ids: impl Iterator<Item = ChunkId>) {
         let wanted: Vec<_> = ids
-            .filter(|id| !self.whole.contains(id))
             .filter_map(|id| self.reader.index().locate(&id))
             .scan(None, |last, location| {
                 let frame = (location.pack, location.frame);

@@ -1,23 +1,23 @@
 //! Walking the chunks of a content in order, from its beginning or from an offset on.
 //!
-//! List nodes tell how many bytes are below each child, so what lies before the offset is stepped over unread.
+//! List nodes tell how many bytes are below each child, so what lies before the offset is stepped over unread. Each node that
+//! is read must add up to what was told of it, so whoever follows the walk gets as many bytes as the content stores.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crate::format::FormatError;
 use crate::format::tree::Node;
 use crate::model::entry::{ChunkList, ChunkRef};
-use crate::model::id::ChunkId;
 use crate::model::outcome::{Ended, Outcome};
+use crate::repository::reader::told::ListNode;
 use crate::repository::reader::{ReadError, Reader};
 
 /// Chunks of a content in order.
 #[derive(Debug)]
 pub struct ChunkWalk {
     reader: Arc<Reader>,
-    /// List nodes still to visit with their depth and bytes below, the next one last.
-    stack: Vec<(ChunkId, u8, u64)>,
+    /// List nodes still to visit, the next one last.
+    stack: Vec<ListNode>,
     chunks: VecDeque<ChunkRef>,
     /// Bytes still to be stepped over before the first chunk is given.
     skip: u64,
@@ -54,7 +54,10 @@ impl Reader {
     pub fn chunks_from(self: &Arc<Self>, list: &ChunkList, stored_length: u64, from: u64) -> ChunkWalk {
         let (stack, chunks) = match list {
             ChunkList::Inline(chunks) => (Vec::new(), chunks.iter().copied().collect()),
-            ChunkList::Indirect { root, depth, .. } => (vec![(*root, *depth, stored_length)], VecDeque::new()),
+            ChunkList::Indirect { root, depth, chunks } => {
+                let root = ListNode { id: *root, depth: *depth, chunks: *chunks, bytes: stored_length };
+                (vec![root], VecDeque::new())
+            }
         };
         ChunkWalk { reader: self.clone(), stack, chunks, skip: from, cut: 0 }
     }
@@ -70,12 +73,12 @@ impl ChunkWalk {
                     return Some(Ok(chunk));
                 }
             }
-            let (id, depth, bytes) = self.stack.pop()?;
-            if self.steps_over(bytes) {
+            let node = self.stack.pop()?;
+            if self.steps_over(node.bytes) {
                 continue;
             }
-            if let Err(error) = self.descend(&id, depth, bytes).await {
-                return Some(Err(DamagedList { bytes, error }));
+            if let Err(error) = self.descend(node).await {
+                return Some(Err(DamagedList { bytes: node.bytes, error }));
             }
         }
     }
@@ -94,25 +97,13 @@ impl ChunkWalk {
         before
     }
 
-    async fn descend(&mut self, id: &ChunkId, depth: u8, bytes: u64) -> Result<(), ReadError> {
-        let wrong = |source| Err(ReadError::Node { id: id.short(), source });
-        let below: u64 = match (self.reader.node(id).await?, depth) {
-            (Node::Chunks(chunks), 1) => {
-                self.chunks = chunks.into();
-                self.chunks.iter().map(|chunk| u64::from(chunk.length)).sum()
-            }
-            (Node::Lists(children), 2..) => {
-                self.stack.extend(children.iter().rev().map(|child| (child.id, depth - 1, child.bytes)));
-                children.iter().fold(0, |sum, child| sum.saturating_add(child.bytes))
-            }
-            _ => return wrong(FormatError::WrongMark("a list node of this level")),
-        };
-        // Whoever reads on from the beginning sees where the bytes end; here that would shift what is read.
-        if self.skip > 0 && below != bytes {
-            return wrong(FormatError::Invalid {
-                what: "a list node",
-                why: format!("it holds {below} bytes, not {bytes}"),
-            });
+    async fn descend(&mut self, told: ListNode) -> Result<(), ReadError> {
+        let node = self.reader.node(&told.id).await?;
+        told.check(&node).map_err(|source| ReadError::Node { id: told.id.short(), source })?;
+        match node {
+            Node::Chunks(chunks) => self.chunks = chunks.into(),
+            Node::Lists(children) => self.stack.extend(told.children(&children).rev()),
+            Node::Entries(_) | Node::Children(_) => unreachable!("checked to be of a list"),
         }
         Ok(())
     }

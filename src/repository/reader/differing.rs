@@ -3,10 +3,10 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use crate::format::FormatError;
 use crate::format::tree::Node;
 use crate::model::id::ChunkId;
 use crate::model::snapshot::TreeRoot;
+use crate::repository::reader::told::TreeNode;
 use crate::repository::reader::walk::TreeWalk;
 use crate::repository::reader::{ReadError, Reader};
 
@@ -26,10 +26,11 @@ impl Reader {
         let (mut left, mut right) = (Level::top(left), Level::top(right));
         loop {
             if left.depth == right.depth {
-                let common: HashSet<ChunkId> = left.nodes.iter().copied().collect();
-                let common: HashSet<ChunkId> = right.nodes.iter().copied().filter(|id| common.contains(id)).collect();
-                left.nodes.retain(|id| !common.contains(id));
-                right.nodes.retain(|id| !common.contains(id));
+                let of_left: HashSet<ChunkId> = left.nodes.iter().map(|node| node.id).collect();
+                let common: HashSet<ChunkId> =
+                    right.nodes.iter().map(|node| node.id).filter(|id| of_left.contains(id)).collect();
+                left.nodes.retain(|node| !common.contains(&node.id));
+                right.nodes.retain(|node| !common.contains(&node.id));
             }
             if left.depth.max(right.depth) == 1 {
                 return Ok((self.walk_leaves(left.nodes), self.walk_leaves(right.nodes)));
@@ -47,24 +48,21 @@ impl Reader {
 /// The nodes of one depth that are still of interest, in path order.
 struct Level {
     depth: u8,
-    nodes: Vec<ChunkId>,
+    nodes: Vec<TreeNode>,
 }
 
 impl Level {
     fn top(root: TreeRoot) -> Self {
-        Self { depth: root.depth, nodes: vec![root.id] }
+        Self { depth: root.depth, nodes: vec![TreeNode::root(root)] }
     }
 
     async fn descend(&mut self, reader: &Arc<Reader>) -> Result<(), ReadError> {
         let mut below = Vec::new();
-        for id in &self.nodes {
-            match reader.node(id).await? {
-                Node::Children(children) => below.extend(children.iter().map(|child| child.id)),
-                _ => {
-                    let source = FormatError::WrongMark("a node of this level");
-                    return Err(ReadError::Node { id: id.short(), source });
-                }
-            }
+        for told in &self.nodes {
+            let node = reader.node(&told.id).await?;
+            told.check(&node).map_err(|source| ReadError::Node { id: told.id.short(), source })?;
+            let Node::Children(children) = node else { unreachable!("checked to be of this level") };
+            below.extend(told.children(&children));
         }
         self.nodes = below;
         self.depth -= 1;

@@ -32,6 +32,7 @@ pub mod fetch;
 pub mod frame;
 pub mod gather;
 pub mod pack;
+pub mod told;
 pub mod walk;
 
 /// Why a chunk could not be returned.

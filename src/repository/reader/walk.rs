@@ -1,4 +1,6 @@
 //! Walking a tree in path order, leaves read ahead.
+//!
+//! Every node must be what its parent tells, so a walk comes to an end, gives each path once and nothing below what is no directory.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -7,16 +9,21 @@ use futures::stream::{FuturesOrdered, StreamExt};
 use tokio::task::JoinHandle;
 
 use crate::blocking::finished;
-use crate::format::tree::Node;
+use crate::format::tree::{Node, NodeLimits};
 use crate::model::entry::Entry;
 use crate::model::id::ChunkId;
 use crate::model::path::EntryPath;
 use crate::model::snapshot::TreeRoot;
 use crate::repository::reader::directory::Scope;
+use crate::repository::reader::told::TreeNode;
 use crate::repository::reader::{ReadError, Reader};
 
 /// Leaves being read ahead of the one in use: about 64 KiB each.
 const LEAVES_AHEAD: usize = 16;
+/// The bytes that they have together, as the index tells, before no more are read ahead.
+const BYTES_AHEAD: usize = 4 << 20;
+/// A leaf whose paths are longer together, or whose entries hold more, is decoded when its turn comes.
+const AHEAD: NodeLimits = NodeLimits { paths: 1 << 20, parts: 1 << 16 };
 
 /// A part of a tree that cannot be read.
 #[derive(Debug, Clone)]
@@ -31,14 +38,12 @@ pub struct DamagedTree {
     pub error: ReadError,
 }
 
-#[derive(Debug, Clone)]
-struct Pending {
-    id: ChunkId,
-    depth: u8,
-    first: Option<EntryPath>,
-    /// The first path behind it, unless nothing is.
-    end: Option<EntryPath>,
-    entries: Option<u64>,
+/// A leaf that was read ahead.
+#[derive(Debug)]
+enum Leaf {
+    Decoded(Node),
+    /// One that takes more memory than the others.
+    Bytes(Vec<u8>),
 }
 
 /// Entries of a tree in path order; parts that cannot be read are told and stepped over.
@@ -47,8 +52,10 @@ pub struct TreeWalk {
     reader: Arc<Reader>,
     scope: Scope,
     /// Nodes still to visit, the next one last.
-    stack: Vec<Pending>,
-    leaves: FuturesOrdered<JoinHandle<(Pending, Result<Node, ReadError>)>>,
+    stack: Vec<TreeNode>,
+    leaves: FuturesOrdered<JoinHandle<(TreeNode, Result<Leaf, ReadError>)>>,
+    /// For each of them its length.
+    lengths: VecDeque<usize>,
     entries: VecDeque<Entry>,
     damaged: VecDeque<DamagedTree>,
 }
@@ -60,25 +67,24 @@ impl Reader {
     }
 
     /// Walks the given leaves, which stand in path order.
-    pub(super) fn walk_leaves(self: &Arc<Self>, leaves: Vec<ChunkId>) -> TreeWalk {
-        let pending = |id| Pending { id, depth: 1, first: None, end: None, entries: None };
-        TreeWalk::over(self, leaves.into_iter().rev().map(pending).collect(), Scope::Everything)
+    pub(super) fn walk_leaves(self: &Arc<Self>, leaves: Vec<TreeNode>) -> TreeWalk {
+        TreeWalk::over(self, leaves.into_iter().rev().collect(), Scope::Everything)
     }
 }
 
 impl TreeWalk {
     /// Walks what of a tree is in the scope.
     pub(super) fn of(reader: &Arc<Reader>, root: TreeRoot, scope: Scope) -> Self {
-        let root = Pending { id: root.id, depth: root.depth, first: None, end: None, entries: None };
-        Self::over(reader, vec![root], scope)
+        Self::over(reader, vec![TreeNode::root(root)], scope)
     }
 
-    fn over(reader: &Arc<Reader>, stack: Vec<Pending>, scope: Scope) -> Self {
+    fn over(reader: &Arc<Reader>, stack: Vec<TreeNode>, scope: Scope) -> Self {
         Self {
             reader: reader.clone(),
             scope,
             stack,
             leaves: FuturesOrdered::new(),
+            lengths: VecDeque::new(),
             entries: VecDeque::new(),
             damaged: VecDeque::new(),
         }
@@ -96,8 +102,9 @@ impl TreeWalk {
             self.read_ahead().await;
             match self.leaves.next().await {
                 Some(leaf) => {
-                    let (pending, node) = finished(std::future::ready(leaf)).await;
-                    self.take_leaf(pending, node);
+                    let (told, leaf) = finished(std::future::ready(leaf)).await;
+                    self.lengths.pop_front();
+                    self.take_leaf(told, leaf);
                 }
                 None if self.damaged.is_empty() => return None,
                 None => {}
@@ -108,62 +115,72 @@ impl TreeWalk {
     /// Starts reading leaves until enough are under way; inner nodes on the way are read and taken apart.
     async fn read_ahead(&mut self) {
         while self.leaves.len() < LEAVES_AHEAD
-            && let Some(pending) = self.stack.pop()
+            && self.lengths.iter().sum::<usize>() < BYTES_AHEAD
+            && let Some(told) = self.stack.pop()
         {
-            if pending.depth > 1 {
+            if told.depth > 1 {
                 // What is under way comes first in path order, so a damaged inner node is told after it.
-                let node = self.reader.node(&pending.id).await;
-                self.take_inner(pending, node);
+                let node = self.reader.node(&told.id).await;
+                self.take_inner(told, node);
                 continue;
             }
             let reader = self.reader.clone();
+            let length = reader.index().locate(&told.id).map_or(0, |location| location.length as usize);
+            self.lengths.push_back(length);
             self.leaves.push_back(tokio::spawn(async move {
-                let node = reader.node(&pending.id).await;
-                (pending, node)
+                let leaf = reader.chunk(&told.id).await.map(|bytes| match Node::decode_within(&bytes, AHEAD) {
+                    Ok(node) => Leaf::Decoded(node),
+                    Err(_) => Leaf::Bytes(bytes),
+                });
+                (told, leaf)
             }));
         }
     }
 
-    fn take_inner(&mut self, pending: Pending, node: Result<Node, ReadError>) {
-        let children = match node {
-            Ok(Node::Children(children)) => children,
-            other => return self.take_damaged(pending, other),
-        };
-        let ends = children.iter().skip(1).map(|child| Some(child.first.clone())).chain([pending.end]);
-        let wanted: Vec<Pending> = children
-            .iter()
-            .zip(ends)
-            .filter(|(child, end)| self.scope.may_hold(&child.first, end.as_ref()))
-            .map(|(child, end)| Pending {
-                id: child.id,
-                depth: pending.depth - 1,
-                first: Some(child.first.clone()),
-                end,
-                entries: Some(child.entries),
-            })
-            .collect();
-        self.stack.extend(wanted.into_iter().rev());
+    fn take_inner(&mut self, told: TreeNode, node: Result<Node, ReadError>) {
+        match checked(&told, node) {
+            Ok(Node::Children(children)) => {
+                let scope = &self.scope;
+                let may_hold = |child: &TreeNode| {
+                    let first = child.first.as_ref().expect("told of every child");
+                    scope.may_hold(first, child.end.as_ref())
+                };
+                let wanted: Vec<TreeNode> = told.children(&children).filter(may_hold).collect();
+                self.stack.extend(wanted.into_iter().rev());
+            }
+            Ok(_) => unreachable!("checked to be of this level"),
+            Err(error) => self.note_damaged(told, error),
+        }
     }
 
-    fn take_leaf(&mut self, pending: Pending, node: Result<Node, ReadError>) {
-        match node {
+    fn take_leaf(&mut self, told: TreeNode, leaf: Result<Leaf, ReadError>) {
+        let node = leaf.and_then(|leaf| match leaf {
+            Leaf::Decoded(node) => Ok(node),
+            Leaf::Bytes(bytes) => {
+                Node::decode(&bytes).map_err(|source| ReadError::Node { id: told.id.short(), source })
+            }
+        });
+        match checked(&told, node) {
             Ok(Node::Entries(mut entries)) => {
                 entries.retain(|entry| self.scope.wants(&entry.path));
                 self.entries.extend(entries);
             }
-            other => self.take_damaged(pending, other),
+            Ok(_) => unreachable!("checked to be of this level"),
+            Err(error) => self.note_damaged(told, error),
         }
     }
 
-    fn take_damaged(&mut self, pending: Pending, node: Result<Node, ReadError>) {
-        let error = match node {
-            Err(error) => error,
-            Ok(_) => ReadError::Node {
-                id: pending.id.short(),
-                source: crate::format::FormatError::WrongMark("a node of this level"),
-            },
-        };
-        let Pending { id, first, entries, .. } = pending;
-        self.damaged.push_back(DamagedTree { id, first, entries, error });
+    fn note_damaged(&mut self, told: TreeNode, error: ReadError) {
+        let TreeNode { id, first, sums, .. } = told;
+        self.damaged.push_back(DamagedTree { id, first, entries: sums.map(|(entries, _)| entries), error });
+    }
+}
+
+/// Holds a node that was read to what is told of it.
+fn checked(told: &TreeNode, node: Result<Node, ReadError>) -> Result<Node, ReadError> {
+    let node = node?;
+    match told.check(&node) {
+        Ok(()) => Ok(node),
+        Err(source) => Err(ReadError::Node { id: told.id.short(), source }),
     }
 }
