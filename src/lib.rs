@@ -121,6 +121,8 @@ pub use store::location::{Location, S3Location};
 pub use store::memory::MemoryStore;
 pub use store::s3::credentials::S3Credentials;
 pub use store::s3::{S3Options, Timeouts};
+pub use store::signs::{Request, Seen, Signs};
+pub use store::transfer::Transfer;
 pub use store::{ObjectInfo, OpenMode, OpenOptions, Store, StoreError, StoreErrorKind, open};
 
 /// Databases: what knows how to dump and restore them, and the operation that restores.

@@ -21,7 +21,9 @@ pub enum Counter {
     ReadBytes,
     /// Bytes of content that are new after deduplication.
     NewBytes,
-    /// Bytes written to the store, sealed.
+    /// Bytes that are sealed and handed on to be stored: they wait, are on their way or are stored.
+    SealedBytes,
+    /// Bytes written to the store, sealed; of an object on its way, what was sent by now.
     StoredBytes,
     /// Bytes fetched from the store.
     FetchedBytes,
@@ -31,7 +33,20 @@ pub enum Counter {
 
 impl Counter {
     /// Number of counters.
-    pub const COUNT: usize = 8;
+    pub const COUNT: usize = 9;
+
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Counter; Self::COUNT] = [
+        Counter::Entries,
+        Counter::Bytes,
+        Counter::Packs,
+        Counter::ReadBytes,
+        Counter::NewBytes,
+        Counter::SealedBytes,
+        Counter::StoredBytes,
+        Counter::FetchedBytes,
+        Counter::Retries,
+    ];
 }
 
 /// How much work is ahead, where it is known.
@@ -205,10 +220,10 @@ pub trait Monitor: Send + Sync {
     /// Adds `amount` to `counter`.
     fn add(&self, counter: Counter, amount: u64);
 
-    /// Says what the operation is doing now, as a short clause ("reading the index").
+    /// Says what the operation is doing now, as a short clause ("reading the index"). What is counted from now on belongs to that.
     fn phase(&self, what: &str);
 
-    /// Says how much there is to do; may be called again as more becomes known.
+    /// Says how much there is to do in this phase; may be called again as more becomes known.
     fn totals(&self, totals: Totals);
 
     /// Reports something wrong with one entry or object.

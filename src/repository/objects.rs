@@ -18,6 +18,7 @@ use crate::model::verified::VerifiedId;
 use crate::repository::packer::PackImage;
 use crate::repository::replicas::{Replica, Replicas, Role};
 use crate::repository::sound::get_sound_large;
+use crate::store::transfer::Transfer;
 use crate::store::{ObjectInfo, StoreError};
 
 /// A pack that every required replica has reported durable.
@@ -180,13 +181,13 @@ impl Objects {
         self.replicas.delete(&ObjectKey::session(session)).await
     }
 
-    /// Stores a pack under its id.
+    /// Stores a pack under its id, and tells `transfer` how far it is.
     ///
     /// # Errors
     /// When a required replica did not take it.
-    pub(super) async fn put_pack(&self, image: PackImage) -> Result<UploadedPack, StoreError> {
+    pub(super) async fn put_pack(&self, image: PackImage, transfer: &Transfer) -> Result<UploadedPack, StoreError> {
         let (entry, bytes) = image.into_parts();
-        self.replicas.put(&ObjectKey::pack(entry.id), bytes).await?;
+        self.replicas.put_telling(&ObjectKey::pack(entry.id), bytes, transfer).await?;
         Ok(UploadedPack(entry))
     }
 
@@ -200,16 +201,18 @@ impl Objects {
         Ok(self.replicas.all()[nth].store().head(&ObjectKey::pack(pack)).await?.size)
     }
 
-    /// Fetches a whole pack from the first replica: what `check` believes of it. Whoever verifies a replica looks at that one.
+    /// Fetches a whole pack from the first replica, telling `transfer` how far it is: what `check` believes of it. Whoever verifies
+    /// a replica looks at that one.
     ///
     /// # Errors
     /// The store's where it cannot be had; inside, what `check` says of bytes that came wrong twice.
     pub(super) async fn pack<T, E, F: Future<Output = Result<T, E>>>(
         &self,
         pack: PackId,
+        transfer: &Transfer,
         check: impl FnMut(Bytes) -> F,
     ) -> Result<Result<T, E>, StoreError> {
-        get_sound_large(self.replicas.all()[0].store(), &ObjectKey::pack(pack), check).await
+        get_sound_large(self.replicas.all()[0].store(), &ObjectKey::pack(pack), transfer, check).await
     }
 
     /// Returns the length of a pack that every required replica has alike; `None` when one of them lacks it.
@@ -239,8 +242,13 @@ impl Objects {
         Ok(all.unwrap_or_default())
     }
 
-    pub(super) async fn put_segment(&self, id: SegmentId, object: Vec<u8>) -> Result<Stored<SegmentId>, StoreError> {
-        self.replicas.put(&ObjectKey::segment(id), object.into()).await?;
+    pub(super) async fn put_segment(
+        &self,
+        id: SegmentId,
+        object: Vec<u8>,
+        transfer: &Transfer,
+    ) -> Result<Stored<SegmentId>, StoreError> {
+        self.replicas.put_telling(&ObjectKey::segment(id), object.into(), transfer).await?;
         Ok(Stored(id))
     }
 

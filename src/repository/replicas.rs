@@ -15,6 +15,7 @@ use futures::future::{join_all, try_join_all};
 use crate::model::key::ObjectKey;
 use crate::progress::Problem;
 use crate::repository::sound::get_sound;
+use crate::store::transfer::Transfer;
 use crate::store::{ObjectInfo, Store, StoreError, StoreErrorKind};
 
 /// Concerns kept until somebody tells them; more say nothing new.
@@ -143,9 +144,19 @@ impl Replicas {
     /// # Errors
     /// The first of a required replica. Others may have the object by then, which harms nothing.
     pub(super) async fn put(&self, key: &ObjectKey, body: Bytes) -> Result<(), StoreError> {
+        self.put_telling(key, body, &Transfer::unheard()).await
+    }
+
+    /// Does the same and tells `transfer` how far it is at the replica that has most of it.
+    pub(super) async fn put_telling(
+        &self,
+        key: &ObjectKey,
+        body: Bytes,
+        transfer: &Transfer,
+    ) -> Result<(), StoreError> {
         let puts = self.required().map(|replica| {
-            let body = body.clone();
-            async move { replica.store.put(key, body).await.map_err(|error| self.at(replica, error)) }
+            let put = replica.store.put_telling(key, body.clone(), transfer);
+            async move { put.await.map_err(|error| self.at(replica, error)) }
         });
         try_join_all(puts).await.map(drop)
     }

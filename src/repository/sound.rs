@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use crate::blocking::blocking;
 use crate::model::key::ObjectKey;
+use crate::store::transfer::Transfer;
 use crate::store::{Store, StoreError};
 
 /// Fetches an object and decodes it; what does not decode is fetched a second time before that counts.
@@ -19,32 +20,33 @@ pub async fn get_sound<T, E>(
     key: &ObjectKey,
     mut decode: impl FnMut(&Bytes) -> Result<T, E>,
 ) -> Result<Result<T, E>, StoreError> {
-    get_sound_large(store, key, |bytes| ready(decode(&bytes))).await
+    get_sound_large(store, key, &Transfer::unheard(), |bytes| ready(decode(&bytes))).await
 }
 
-/// Does the same for objects that take their time to decode. One answer at a time is in memory.
+/// Does the same for objects that take their time, and tells `transfer` how far it is. One answer at a time is in memory.
 ///
 /// # Errors
 /// As for [`get_sound`].
 pub async fn get_sound_large<T, E, F: Future<Output = Result<T, E>>>(
     store: &dyn Store,
     key: &ObjectKey,
+    transfer: &Transfer,
     mut decode: impl FnMut(Bytes) -> F,
 ) -> Result<Result<T, E>, StoreError> {
-    let first = bounded(store, key).await?;
+    let first = bounded(store, key, transfer).await?;
     let error = match decode(first.clone()).await {
         Ok(value) => return Ok(Ok(value)),
         Err(error) => error,
     };
     let first = blocking(move || blake3::hash(&first)).await;
-    let second = bounded(store, key).await?;
+    let second = bounded(store, key, transfer).await?;
     let hashed = second.clone();
     Ok(if blocking(move || blake3::hash(&hashed)).await == first { Err(error) } else { decode(second).await })
 }
 
 /// Fetches an object, which a store does not give longer than its kind can be; one that does is not believed.
-async fn bounded(store: &dyn Store, key: &ObjectKey) -> Result<Bytes, StoreError> {
-    let body = store.get(key).await?;
+async fn bounded(store: &dyn Store, key: &ObjectKey, transfer: &Transfer) -> Result<Bytes, StoreError> {
+    let body = store.get_telling(key, transfer).await?;
     StoreError::check_length(key, body.len() as u64)?;
     Ok(body)
 }

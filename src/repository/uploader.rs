@@ -4,6 +4,7 @@
 //! [`UploadLimits::packs_in_flight`] packs, one that is checked or waits, and the ones being filled are in memory. Segments
 //! are flushed during a long run, and when it fails or is ended, so what was stored is found by the next one.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -27,6 +28,7 @@ use crate::repository::packer::PackImage;
 use crate::repository::recheck::Altered;
 use crate::repository::session::Session;
 use crate::store::StoreError;
+use crate::store::transfer::Transfer;
 
 /// Chunks after which a segment is flushed: bounds the memory for claims and the work lost by a cut-off run.
 const FLUSH_CHUNKS: usize = 1 << 18;
@@ -101,13 +103,19 @@ pub struct Uploaded {
 }
 
 /// The running upload of one session.
-#[derive(Debug)]
 pub struct Uploader {
     /// Bounded by the rooms that packs have.
     sender: mpsc::UnboundedSender<Handed>,
     rooms: Rooms,
     runtime: Handle,
+    monitor: Arc<dyn Monitor>,
     task: JoinHandle<Result<Uploaded, UploadError>>,
+}
+
+impl fmt::Debug for Uploader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Uploader").field(&self.rooms).finish()
+    }
 }
 
 /// What a sealing thread gives.
@@ -168,7 +176,7 @@ impl Uploader {
             session: index.session().clone(),
             index,
             claims,
-            monitor,
+            monitor: monitor.clone(),
             rooms: rooms.clone(),
             uploaded: Uploaded::default(),
             waiting: Vec::new(),
@@ -176,7 +184,8 @@ impl Uploader {
             waiting_bytes: 0,
             flushed: Instant::now(),
         };
-        Self { sender, rooms, runtime: Handle::current(), task: tokio::spawn(run.all(receiver, limits)) }
+        let task = tokio::spawn(run.all(receiver, limits));
+        Self { sender, rooms, runtime: Handle::current(), monitor, task }
     }
 
     /// Takes room for a pack from a thread outside the runtime; waits while too many are under way.
@@ -192,6 +201,7 @@ impl Uploader {
     /// # Errors
     /// As for [`Uploader::room`].
     pub fn send(&self, image: PackImage, room: Room) -> Result<(), UploadStopped> {
+        self.monitor.add(Counter::SealedBytes, u64::from(image.entry().size));
         self.sender.send(Handed::Pack(image, room)).map_err(|_| UploadStopped)
     }
 
@@ -271,9 +281,9 @@ impl Run {
                 }
                 handed = receiver.recv(), if room => match handed {
                     Some(Handed::Pack(image, room)) => {
-                        let repository = self.session.repository().clone();
+                        let (repository, transfer) = (self.session.repository().clone(), self.transfer());
                         puts.spawn(async move {
-                            let stored = put(repository, image).await;
+                            let stored = put(repository, image, transfer).await;
                             drop(room);
                             stored
                         });
@@ -306,7 +316,6 @@ impl Run {
         if pack.entry().kind == PackKind::Tree {
             self.uploaded.tree_bytes += size;
         }
-        self.monitor.add(Counter::StoredBytes, size);
         self.waiting_chunks += pack.entry().directory.frames.iter().map(|frame| frame.chunks.len()).sum::<usize>();
         self.waiting_bytes += size;
         self.waiting.push(pack);
@@ -327,9 +336,11 @@ impl Run {
         let id = SegmentId(random());
         let session = self.session.clone();
         let (object, packs) = blocking(move || (session.seal_segment(id, &packs), packs)).await;
-        let bytes = object.len() as u64;
-        let put = self.session.repository().objects().put_segment(id, object).await;
+        let (bytes, transfer) = (object.len() as u64, self.transfer());
+        self.monitor.add(Counter::SealedBytes, bytes);
+        let put = self.session.repository().objects().put_segment(id, object, &transfer).await;
         let stored = put.map_err(|source| UploadError::Segment { segment: id.to_string(), source })?;
+        transfer.reach(bytes);
         let (index, claims) = (self.index.clone(), self.claims.clone());
         blocking(move || {
             let entries: Vec<PackEntry> = packs.into_iter().map(UploadedPack::into_entry).collect();
@@ -341,8 +352,13 @@ impl Run {
         self.uploaded.segments += 1;
         self.uploaded.bytes += bytes;
         self.uploaded.tree_bytes += bytes;
-        self.monitor.add(Counter::StoredBytes, bytes);
         Ok(())
+    }
+
+    /// Counts what is stored of one object while it is on its way.
+    fn transfer(&self) -> Transfer {
+        let monitor = self.monitor.clone();
+        Transfer::new(move |bytes| monitor.add(Counter::StoredBytes, bytes))
     }
 }
 
@@ -353,9 +369,13 @@ impl Drop for Run {
     }
 }
 
-async fn put(repository: Arc<Repository>, image: PackImage) -> Result<UploadedPack, UploadError> {
-    let pack = image.entry().id.short();
-    repository.objects().put_pack(image).await.map_err(|source| UploadError::Pack { pack, source })
+async fn put(repository: Arc<Repository>, image: PackImage, transfer: Transfer) -> Result<UploadedPack, UploadError> {
+    let (pack, size) = (image.entry().id.short(), u64::from(image.entry().size));
+    let put = repository.objects().put_pack(image, &transfer).await;
+    let uploaded = put.map_err(|source| UploadError::Pack { pack, source })?;
+    // Not every store tells while it stores.
+    transfer.reach(size);
+    Ok(uploaded)
 }
 
 #[cfg(test)]

@@ -13,6 +13,8 @@ use bytes::Bytes;
 
 use crate::model::key::ObjectKey;
 use crate::model::outcome::{Ended, Outcome};
+use crate::store::signs::Signs;
+use crate::store::transfer::Transfer;
 
 pub mod layer;
 pub mod local;
@@ -20,6 +22,8 @@ pub mod location;
 pub mod memory;
 pub mod open;
 pub mod s3;
+pub mod signs;
+pub mod transfer;
 
 pub use crate::store::open::{OpenMode, OpenOptions, open};
 
@@ -85,9 +89,21 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// Stores `body` under `key` and returns once the store reports it durable. An object of that name is replaced.
     async fn put(&self, key: &ObjectKey, body: Bytes) -> Result<(), StoreError>;
 
+    /// Does the same and tells `transfer` how far it is. A store that knows only when it is done leaves this out.
+    async fn put_telling(&self, key: &ObjectKey, body: Bytes, transfer: &Transfer) -> Result<(), StoreError> {
+        let _ = transfer;
+        self.put(key, body).await
+    }
+
     /// Returns a whole object. One that is longer than its kind can be ([`ObjectKey::bytes_max`]) is
     /// [`StoreErrorKind::TooLong`], which is known before memory is taken for it.
     async fn get(&self, key: &ObjectKey) -> Result<Bytes, StoreError>;
+
+    /// Does the same and tells `transfer` how far it is. A store that knows only when it is done leaves this out.
+    async fn get_telling(&self, key: &ObjectKey, transfer: &Transfer) -> Result<Bytes, StoreError> {
+        let _ = transfer;
+        self.get(key).await
+    }
 
     /// Returns the bytes of `range`, exactly as many as asked for; a range past the end is [`StoreErrorKind::Truncated`].
     ///
@@ -108,6 +124,11 @@ pub trait Store: fmt::Debug + Send + Sync {
 
     /// Removes an object; one that is not there counts as removed.
     async fn delete(&self, key: &ObjectKey) -> Result<(), StoreError>;
+
+    /// Returns the signs of life that it gives while it is asked for something. One that notes none is never called silent.
+    fn signs(&self) -> Signs {
+        Signs::default()
+    }
 }
 
 /// What kind of failure a store met; decides whether trying again can help and what to advise.

@@ -1,7 +1,7 @@
 //! What goes wrong between a store and its provider: each fault ends in success or in the right error, in bounded time,
 //! and never in an object that is not what was sent.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -11,6 +11,7 @@ use coffre::store::layer::retry::RetryOptions;
 use coffre::store::location::Location;
 use coffre::store::s3::credentials::S3Credentials;
 use coffre::store::s3::{S3Options, Timeouts};
+use coffre::store::transfer::Transfer;
 use coffre::store::{OpenOptions, Store, StoreErrorKind};
 
 use crate::support::proxy::{Proxy, Wire, answer, s3_error};
@@ -32,6 +33,11 @@ fn key() -> ObjectKey {
 
 impl Bench {
     async fn start() -> Self {
+        Self::with_silence(RetryOptions::default().silence).await
+    }
+
+    /// Tells of a store that gives no sign of life for that long.
+    async fn with_silence(silence: Duration) -> Self {
         let server = S3Server::start().await;
         let proxy = Proxy::start(server.address).await;
         let monitor = Arc::new(Collected::default());
@@ -51,6 +57,7 @@ impl Bench {
             first_delay: Duration::from_millis(5),
             delay_max: Duration::from_millis(20),
             give_up_after: Duration::from_secs(5),
+            silence,
             ..RetryOptions::default()
         };
         let options = OpenOptions {
@@ -239,6 +246,64 @@ async fn a_slow_line_stores_what_it_is_given() {
     bench.store.put(&key(), body.clone()).await.expect("stored");
     assert_eq!((bench.count("PUT"), bench.retries()), (1, 0), "at the first try, in two seconds");
     assert_eq!(bench.store.get(&key()).await.expect("there"), body);
+}
+
+/// A transfer, and the steps that it was told of.
+fn told_transfer() -> (Transfer, Arc<Mutex<Vec<u64>>>) {
+    let steps = Arc::<Mutex<Vec<u64>>>::default();
+    let told = steps.clone();
+    (Transfer::new(move |bytes| told.lock().expect("no panic while held").push(bytes)), steps)
+}
+
+fn sum(steps: &Mutex<Vec<u64>>) -> (u64, bool) {
+    let steps = steps.lock().expect("no panic while held");
+    (steps.iter().sum(), steps.len() > 1)
+}
+
+#[tokio::test]
+async fn bodies_are_told_while_they_move_and_what_is_sent_again_counts_once() {
+    let bench = Bench::start().await;
+    let body = Bytes::from(vec![5; 1 << 20]);
+    for wire in [Wire::Reset, Wire::LoseAnswer, s3_error("503 Service Unavailable", "SlowDown")] {
+        bench.proxy.plan("PUT", wire);
+        let (transfer, steps) = told_transfer();
+        bench.store.put_telling(&key(), body.clone(), &transfer).await.expect("stored");
+        assert_eq!(sum(&steps), (1 << 20, true));
+    }
+    bench.proxy.plan("GET", Wire::CutBody(700_000));
+    let (transfer, steps) = told_transfer();
+    assert_eq!(bench.store.get_telling(&key(), &transfer).await.expect("there"), body);
+    assert_eq!(sum(&steps), (1 << 20, true));
+}
+
+#[tokio::test]
+async fn a_directory_tells_what_it_has_written_and_read() {
+    let directory = tempfile::tempdir().expect("made");
+    let location = Location::Directory(directory.path().to_path_buf());
+    let monitor = Arc::new(Collected::default());
+    let store = coffre::store::open(&location, &OpenOptions::default(), monitor).expect("opened");
+    let body = Bytes::from(vec![5; 10 << 20]);
+    let ((writing, written), (reading, read)) = (told_transfer(), told_transfer());
+    store.put_telling(&key(), body.clone(), &writing).await.expect("stored");
+    assert_eq!(store.get_telling(&key(), &reading).await.expect("there"), body);
+    assert_eq!((sum(&written), sum(&read)), ((10 << 20, true), (10 << 20, true)));
+}
+
+/// In the middle of a transfer as well: what was taken is not answered, what is asked for ends in the middle.
+#[tokio::test]
+async fn a_store_that_falls_silent_is_told_and_so_is_that_it_is_over() {
+    let told = [Some("nothing moves".to_owned()), None];
+    for (method, wire) in [("PUT", Wire::Stall), ("GET", Wire::Slow(90_000, Duration::from_secs(3600)))] {
+        let bench = Bench::with_silence(Duration::from_millis(100)).await;
+        bench.put().await;
+        bench.proxy.plan(method, wire);
+        assert_eq!(bench.monitor.waits(), []);
+        match method {
+            "PUT" => bench.store.put(&key(), Bytes::from_static(BODY)).await.expect("stored"),
+            _ => assert_eq!(bench.store.get(&key()).await.expect("there"), BODY),
+        }
+        assert_eq!(bench.monitor.waits(), told, "{method}");
+    }
 }
 
 #[tokio::test]

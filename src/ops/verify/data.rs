@@ -33,6 +33,7 @@ pub(super) async fn check(
     packs.sort_by_key(|pack| pack.id);
     let due = choose(packs, options.read_data, reading.cursor);
     report.cycle_completed = due.completes;
+    monitor.phase("reading data");
     let bytes = due.packs.iter().map(|pack| u64::from(pack.size)).sum();
     monitor.totals(Totals { packs: Some(due.packs.len() as u64), bytes: Some(bytes), ..Totals::default() });
 
@@ -88,7 +89,6 @@ pub(super) async fn check(
         report.packs_read += 1;
         report.bytes_read += u64::from(pack.size);
         monitor.add(Counter::Packs, 1);
-        monitor.add(Counter::Bytes, u64::from(pack.size));
         if matches!(options.read_data, ReadData::Percent(_) | ReadData::Bytes(_)) {
             reading.cursor = Some(pack.id);
         }

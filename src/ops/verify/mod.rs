@@ -188,6 +188,7 @@ pub async fn verify(
     slots::check(&repository, &mut report, &mut damage, &mut foreign).await?;
     let sums = objects::check(&repository, &mut report, &mut damage, &mut foreign).await?;
     let mut index = Index::load(&repository, &*monitor).await?;
+    monitor.phase("comparing the index");
     // All segments were just opened, so what the cache made of them need not be taken on trust.
     index.compare(&repository, &sums, &*monitor).await?;
     let mut listed = index.check_packs(&repository, usize::MAX, &*monitor).await?;
@@ -199,6 +200,7 @@ pub async fn verify(
     let reader = Reader::new(repository.reading()?, index, options.memory_bytes, monitor.clone());
     let reader = Arc::new(reader);
 
+    monitor.phase("looking for earlier verifications");
     let mut ledger = repository.ledger().await?;
     report
         .notes
@@ -210,6 +212,7 @@ pub async fn verify(
         let outcome = data::check(&reader, &options, &monitor, &cancel, &mut report, &mut damage, &mut reading).await;
         // Whatever ended it, what was read was read.
         reading.finished = options.clock.now();
+        monitor.phase("noting what was read");
         let packs: Vec<PackId> = reader.index().packs().iter().map(|pack| pack.id).collect();
         let noted = match reading.packs.is_empty() {
             true => Ok(()),

@@ -37,6 +37,7 @@ impl Index {
         ask_for: usize,
         monitor: &dyn Monitor,
     ) -> Result<ListedPacks, IndexError> {
+        monitor.phase("listing packs");
         let doomed = doomed_packs(repository, monitor).await?;
         let mut listed = repository.objects().packs().await?;
         let mut unstored = self.unstored(repository, &mut listed, ask_for).await?;

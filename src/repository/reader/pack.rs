@@ -11,8 +11,10 @@ use crate::crypto::chunk_id::ChunkHasher;
 use crate::crypto::pack::PackOpener;
 use crate::format::pack::{PackDirectory, TRAILER_LEN, Tail, Trailer};
 use crate::model::id::PackId;
+use crate::progress::Counter;
 use crate::repository::index::table::PackInfo;
 use crate::repository::reader::Reader;
+use crate::store::transfer::Transfer;
 use crate::store::{StoreError, StoreErrorKind};
 
 /// Bytes of a pack that cannot be read whole which are asked for at once.
@@ -41,7 +43,8 @@ struct OpenPack<'a> {
 
 impl Reader {
     /// Fetches a pack whole from the first replica and checks every frame and chunk of it, against its own directory and
-    /// against the index; returns what cannot be used, with what is wrong as a clause about the pack.
+    /// against the index; returns what cannot be used, with what is wrong as a clause about the pack. Its bytes are counted as they
+    /// come.
     ///
     /// A pack that comes wrong is fetched a second time, and that answer counts. `chunks_in_packs` is
     /// [`Index::chunks_in_packs`](crate::repository::index::Index::chunks_in_packs). Takes the pack's size in memory, and a frame.
@@ -53,6 +56,22 @@ impl Reader {
         pack: &PackInfo,
         chunks_in_packs: &Arc<HashMap<PackId, u64>>,
     ) -> Result<Vec<(PackPart, String)>, StoreError> {
+        let transfer = {
+            let monitor = self.monitor.clone();
+            Transfer::new(move |bytes| monitor.add(Counter::Bytes, bytes))
+        };
+        let checked = self.checked_pack(pack, chunks_in_packs, &transfer).await;
+        // What is shorter or gone is done with as well.
+        transfer.reach(u64::from(pack.size));
+        checked
+    }
+
+    async fn checked_pack(
+        self: &Arc<Self>,
+        pack: &PackInfo,
+        chunks_in_packs: &Arc<HashMap<PackId, u64>>,
+        transfer: &Transfer,
+    ) -> Result<Vec<(PackPart, String)>, StoreError> {
         let check = |bytes: Bytes| {
             let (reader, pack, chunks_in_packs) = (self.clone(), pack.clone(), chunks_in_packs.clone());
             blocking(move || {
@@ -60,7 +79,7 @@ impl Reader {
                 if bad.is_empty() { Ok(()) } else { Err(bad) }
             })
         };
-        match self.repository.objects().pack(pack.id, check).await {
+        match self.repository.objects().pack(pack.id, transfer, check).await {
             Ok(checked) => Ok(checked.err().unwrap_or_default()),
             Err(error) if error.kind == StoreErrorKind::Unreadable => {
                 let mut bad = check(self.readable_parts(pack).await?).await.err().unwrap_or_default();

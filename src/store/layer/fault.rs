@@ -20,6 +20,8 @@ use bytes::Bytes;
 
 use crate::model::key::ObjectKey;
 use crate::store::layer::Operation;
+use crate::store::signs::Signs;
+use crate::store::transfer::Transfer;
 use crate::store::{ObjectInfo, Store, StoreError, StoreErrorKind};
 
 /// What happens to the call that a fault is planned for.
@@ -289,11 +291,19 @@ impl Store for FaultStore {
     }
 
     async fn put(&self, key: &ObjectKey, body: Bytes) -> Result<(), StoreError> {
-        self.faulty(Operation::Put, key.as_str(), self.inner.put(key, body), |done, _| done).await
+        self.put_telling(key, body, &Transfer::unheard()).await
+    }
+
+    async fn put_telling(&self, key: &ObjectKey, body: Bytes, transfer: &Transfer) -> Result<(), StoreError> {
+        self.faulty(Operation::Put, key.as_str(), self.inner.put_telling(key, body, transfer), |done, _| done).await
     }
 
     async fn get(&self, key: &ObjectKey) -> Result<Bytes, StoreError> {
-        self.faulty(Operation::Get, key.as_str(), self.inner.get(key), damage_bytes).await
+        self.get_telling(key, &Transfer::unheard()).await
+    }
+
+    async fn get_telling(&self, key: &ObjectKey, transfer: &Transfer) -> Result<Bytes, StoreError> {
+        self.faulty(Operation::Get, key.as_str(), self.inner.get_telling(key, transfer), damage_bytes).await
     }
 
     async fn get_range(&self, key: &ObjectKey, range: Range<u64>) -> Result<Bytes, StoreError> {
@@ -321,6 +331,10 @@ impl Store for FaultStore {
 
     async fn delete(&self, key: &ObjectKey) -> Result<(), StoreError> {
         self.faulty(Operation::Delete, key.as_str(), self.inner.delete(key), |done, _| done).await
+    }
+
+    fn signs(&self) -> Signs {
+        self.inner.signs()
     }
 }
 

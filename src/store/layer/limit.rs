@@ -20,6 +20,8 @@ use tokio::time::Instant;
 
 use crate::model::key::{ObjectKey, ObjectKind};
 use crate::store::layer::Operation;
+use crate::store::signs::Signs;
+use crate::store::transfer::Transfer;
 use crate::store::{ObjectInfo, Store, StoreError, StoreErrorKind};
 
 /// The limits to keep.
@@ -229,17 +231,25 @@ impl Store for LimitStore {
     }
 
     async fn put(&self, key: &ObjectKey, body: Bytes) -> Result<(), StoreError> {
+        self.put_telling(key, body, &Transfer::unheard()).await
+    }
+
+    async fn put_telling(&self, key: &ObjectKey, body: Bytes, transfer: &Transfer) -> Result<(), StoreError> {
         let amount = body.len() as u64;
         if key.kind().is_none_or(|kind| kind == ObjectKind::Pack) {
             take(&self.upload, amount).await;
         } else {
             spend(&self.upload, amount);
         }
-        self.limited(Operation::Put, self.inner.put(key, body)).await
+        self.limited(Operation::Put, self.inner.put_telling(key, body, transfer)).await
     }
 
     async fn get(&self, key: &ObjectKey) -> Result<Bytes, StoreError> {
-        let body = self.limited(Operation::Get, self.inner.get(key)).await?;
+        self.get_telling(key, &Transfer::unheard()).await
+    }
+
+    async fn get_telling(&self, key: &ObjectKey, transfer: &Transfer) -> Result<Bytes, StoreError> {
+        let body = self.limited(Operation::Get, self.inner.get_telling(key, transfer)).await?;
         // Afterwards, since the size is known only now; the next one waits for it.
         take(&self.download, body.len() as u64).await;
         Ok(body)
@@ -260,6 +270,10 @@ impl Store for LimitStore {
 
     async fn delete(&self, key: &ObjectKey) -> Result<(), StoreError> {
         self.limited(Operation::Delete, self.inner.delete(key)).await
+    }
+
+    fn signs(&self) -> Signs {
+        self.inner.signs()
     }
 }
 

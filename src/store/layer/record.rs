@@ -10,6 +10,8 @@ use bytes::Bytes;
 
 use crate::model::key::ObjectKey;
 use crate::store::layer::Operation;
+use crate::store::signs::Signs;
+use crate::store::transfer::Transfer;
 use crate::store::{ObjectInfo, Store, StoreError, StoreErrorKind};
 
 /// One call and how it went.
@@ -100,14 +102,22 @@ impl Store for RecordStore {
     }
 
     async fn put(&self, key: &ObjectKey, body: Bytes) -> Result<(), StoreError> {
+        self.put_telling(key, body, &Transfer::unheard()).await
+    }
+
+    async fn put_telling(&self, key: &ObjectKey, body: Bytes, transfer: &Transfer) -> Result<(), StoreError> {
         let bytes = body.len() as u64;
-        let outcome = self.inner.put(key, body).await;
+        let outcome = self.inner.put_telling(key, body, transfer).await;
         self.note(Operation::Put, key.as_str(), &outcome, |()| bytes);
         outcome
     }
 
     async fn get(&self, key: &ObjectKey) -> Result<Bytes, StoreError> {
-        let outcome = self.inner.get(key).await;
+        self.get_telling(key, &Transfer::unheard()).await
+    }
+
+    async fn get_telling(&self, key: &ObjectKey, transfer: &Transfer) -> Result<Bytes, StoreError> {
+        let outcome = self.inner.get_telling(key, transfer).await;
         self.note(Operation::Get, key.as_str(), &outcome, |body| body.len() as u64);
         outcome
     }
@@ -134,6 +144,10 @@ impl Store for RecordStore {
         let outcome = self.inner.delete(key).await;
         self.note(Operation::Delete, key.as_str(), &outcome, |()| 0);
         outcome
+    }
+
+    fn signs(&self) -> Signs {
+        self.inner.signs()
     }
 }
 

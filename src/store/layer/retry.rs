@@ -19,7 +19,9 @@ use crate::cancel::Cancel;
 use crate::model::key::{ObjectKey, ObjectKind};
 use crate::progress::{Counter, Monitor, Waiting};
 use crate::store::layer::Operation;
-use crate::store::layer::outage::Outage;
+use crate::store::layer::outage::{Outage, Silence};
+use crate::store::signs::Signs;
+use crate::store::transfer::Transfer;
 use crate::store::{ObjectInfo, Store, StoreError, StoreErrorKind};
 
 /// What storing packs may still take once ending was asked for: what is nearly stored need not be stored again.
@@ -28,7 +30,9 @@ const LAST_PACKS: Duration = Duration::from_secs(5);
 /// next run finds them, and the end of the lease.
 const LAST_WRITES: Duration = Duration::from_secs(8);
 /// As long as the store has never answered, people are told after this long that no answer has come yet.
-const SILENCE: Duration = Duration::from_secs(3);
+const NO_ANSWER: Duration = Duration::from_secs(3);
+/// How often it is looked whether the store still gives signs of life.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// How often and how long to try again.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -47,12 +51,15 @@ pub struct RetryOptions {
     pub budget: u32,
     /// Retries a second that the budget regains.
     pub budget_per_second: f64,
+    /// People are told of a store that neither answers nor moves anything for this long.
+    pub silence: Duration,
     /// How often an answer of the wrong length, or about the wrong time, is asked for: one that comes twice stays so.
     pub wrong_tries: u32,
 }
 
 impl Default for RetryOptions {
-    /// Ten minutes, as long as a provider's restart takes; ten seconds for a name that nobody knows.
+    /// Ten minutes, as long as a provider's restart takes; ten seconds for a name that nobody knows. Silence is told after
+    /// fifteen seconds.
     fn default() -> Self {
         Self {
             first_delay: Duration::from_millis(200),
@@ -61,6 +68,7 @@ impl Default for RetryOptions {
             give_up_unknown_host_after: Duration::from_secs(10),
             budget: 100,
             budget_per_second: 2.0,
+            silence: Duration::from_secs(15),
             wrong_tries: 2,
         }
     }
@@ -74,6 +82,7 @@ pub struct RetryStore {
     cancel: Cancel,
     budget: Mutex<Budget>,
     outage: Mutex<Outage>,
+    signs: Signs,
 }
 
 impl fmt::Debug for RetryStore {
@@ -89,7 +98,8 @@ impl RetryStore {
     /// left; what is dropped fails as [`StoreErrorKind::Interrupted`].
     pub fn new(inner: Arc<dyn Store>, options: RetryOptions, monitor: Arc<dyn Monitor>, cancel: Cancel) -> Self {
         let budget = Mutex::new(Budget { tokens: f64::from(options.budget), updated: Instant::now() });
-        Self { inner, options, monitor, cancel, budget, outage: Mutex::default() }
+        let signs = inner.signs();
+        Self { inner, options, monitor, cancel, budget, outage: Mutex::default(), signs }
     }
 
     async fn retrying<T, F>(
@@ -142,15 +152,20 @@ impl RetryStore {
             }
         };
         let silent = async {
-            tokio::time::sleep(SILENCE).await;
-            self.tell_silence();
-            std::future::pending::<()>().await;
+            let (begun, look_every) = (Instant::now(), LOOK_EVERY.min(self.options.silence));
+            loop {
+                tokio::time::sleep(look_every).await;
+                if begun.elapsed() >= NO_ANSWER {
+                    self.tell_no_answer();
+                }
+                self.tell_silence();
+            }
         };
         tokio::select! {
             biased;
             outcome = attempt => outcome,
             () = dropped => Err(interrupted(operation, subject)),
-            () = silent => unreachable!("it only tells"),
+            () = silent => unreachable!("it never ends"),
         }
     }
 
@@ -172,6 +187,7 @@ impl RetryStore {
         let mut outage = self.outage();
         let outage_since = outage.failed(&error, now);
         let since = outage_since.min(first);
+        let silent_since = outage.silent_since();
         let deadline = match error.kind {
             StoreErrorKind::UnknownHost if !outage.is_reached() => self.options.give_up_unknown_host_after,
             _ => self.options.give_up_after,
@@ -185,7 +201,8 @@ impl RetryStore {
             return Err(failing.given_up(error, since));
         }
         if is_told {
-            self.monitor.waiting(Some(Waiting { cause: &error.clause(), so_far: now.duration_since(since) }));
+            let so_far = now.duration_since(silent_since.map_or(since, |silent| silent.min(since)));
+            self.monitor.waiting(Some(Waiting { cause: &error.clause(), so_far }));
         }
         Ok(pause)
     }
@@ -198,11 +215,20 @@ impl RetryStore {
     }
 
     /// Says that no answer has come yet, where none has ever come: later on it may be a large object that takes its time.
-    fn tell_silence(&self) {
-        if !self.outage().is_silent() {
-            return;
+    fn tell_no_answer(&self) {
+        if self.outage().has_no_answer() {
+            self.monitor.waiting(Some(Waiting { cause: "no answer yet", so_far: NO_ANSWER }));
         }
-        self.monitor.waiting(Some(Waiting { cause: "no answer yet", so_far: SILENCE }));
+    }
+
+    /// Says that nothing moves any more, and once it does that it is over.
+    fn tell_silence(&self) {
+        let silence = self.outage().hears(self.signs.seen(), self.options.silence, Instant::now());
+        match silence {
+            Some(Silence::Begun(so_far)) => self.monitor.waiting(Some(Waiting { cause: "nothing moves", so_far })),
+            Some(Silence::Over) => self.monitor.waiting(None),
+            None => {}
+        }
     }
 
     fn outage(&self) -> MutexGuard<'_, Outage> {
@@ -275,11 +301,19 @@ impl Store for RetryStore {
     }
 
     async fn put(&self, key: &ObjectKey, body: Bytes) -> Result<(), StoreError> {
-        self.retrying(Operation::Put, key.as_str(), || self.inner.put(key, body.clone())).await
+        self.put_telling(key, body, &Transfer::unheard()).await
+    }
+
+    async fn put_telling(&self, key: &ObjectKey, body: Bytes, transfer: &Transfer) -> Result<(), StoreError> {
+        self.retrying(Operation::Put, key.as_str(), || self.inner.put_telling(key, body.clone(), transfer)).await
     }
 
     async fn get(&self, key: &ObjectKey) -> Result<Bytes, StoreError> {
-        self.retrying(Operation::Get, key.as_str(), || self.inner.get(key)).await
+        self.get_telling(key, &Transfer::unheard()).await
+    }
+
+    async fn get_telling(&self, key: &ObjectKey, transfer: &Transfer) -> Result<Bytes, StoreError> {
+        self.retrying(Operation::Get, key.as_str(), || self.inner.get_telling(key, transfer)).await
     }
 
     async fn get_range(&self, key: &ObjectKey, range: Range<u64>) -> Result<Bytes, StoreError> {
@@ -296,6 +330,10 @@ impl Store for RetryStore {
 
     async fn delete(&self, key: &ObjectKey) -> Result<(), StoreError> {
         self.retrying(Operation::Delete, key.as_str(), || self.inner.delete(key)).await
+    }
+
+    fn signs(&self) -> Signs {
+        self.signs.clone()
     }
 }
 

@@ -19,6 +19,8 @@ use bytes::Bytes;
 use crate::blocking::blocking;
 use crate::model::id::hex;
 use crate::model::key::ObjectKey;
+use crate::store::signs::Signs;
+use crate::store::transfer::Transfer;
 use crate::store::{Listing, ObjectInfo, OpenMode, Store, StoreError, StoreErrorKind};
 
 mod device;
@@ -32,6 +34,9 @@ const TEMPORARY_LIFETIME: Duration = Duration::from_secs(24 * 3600);
 /// Bytes handed to the kernel between two nudges to start writing them out. Large enough that the system calls cost
 /// nothing, small enough that the disk starts while most of a pack is still being copied.
 const WRITE_BLOCK_BYTES: usize = 4 << 20;
+
+/// Bytes read of a whole object between two times that it is told how far it is.
+const READ_BLOCK_BYTES: u64 = 4 << 20;
 
 /// Directories below the root that a listing enters, which bounds what a loop of symbolic links can cost.
 const DEPTH_MAX: usize = 16;
@@ -48,6 +53,7 @@ struct Inner {
     identity: u64,
     /// Directories known to exist durably.
     known: Mutex<HashSet<PathBuf>>,
+    signs: Signs,
 }
 
 impl LocalStore {
@@ -76,7 +82,8 @@ impl LocalStore {
         }
         let location = root.display().to_string();
         let identity = identity(root).map_err(error)?;
-        let store = Self(Arc::new(Inner { root: root.to_owned(), location, identity, known: Mutex::default() }));
+        let (root, known, signs) = (root.to_owned(), Mutex::default(), Signs::default());
+        let store = Self(Arc::new(Inner { root, location, identity, known, signs }));
         if mode != OpenMode::Read {
             store.0.remove_old_temporaries();
         }
@@ -88,8 +95,10 @@ impl LocalStore {
         &self,
         work: impl FnOnce(&Inner) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let inner = self.0.clone();
-        blocking(move || work(&inner)).await
+        let (inner, _asked) = (self.0.clone(), self.0.signs.request());
+        let answer = blocking(move || work(&inner)).await;
+        self.0.signs.note();
+        answer
     }
 }
 
@@ -100,13 +109,21 @@ impl Store for LocalStore {
     }
 
     async fn put(&self, key: &ObjectKey, body: Bytes) -> Result<(), StoreError> {
-        let key = key.clone();
-        self.blocking(move |inner| inner.put(&key, &body)).await
+        self.put_telling(key, body, &Transfer::unheard()).await
+    }
+
+    async fn put_telling(&self, key: &ObjectKey, body: Bytes, transfer: &Transfer) -> Result<(), StoreError> {
+        let (key, transfer) = (key.clone(), transfer.clone());
+        self.blocking(move |inner| inner.put(&key, &body, &transfer)).await
     }
 
     async fn get(&self, key: &ObjectKey) -> Result<Bytes, StoreError> {
-        let key = key.clone();
-        self.blocking(move |inner| inner.get(&key)).await
+        self.get_telling(key, &Transfer::unheard()).await
+    }
+
+    async fn get_telling(&self, key: &ObjectKey, transfer: &Transfer) -> Result<Bytes, StoreError> {
+        let (key, transfer) = (key.clone(), transfer.clone());
+        self.blocking(move |inner| inner.get(&key, &transfer)).await
     }
 
     async fn get_range(&self, key: &ObjectKey, range: Range<u64>) -> Result<Bytes, StoreError> {
@@ -144,6 +161,10 @@ impl Store for LocalStore {
         })
         .await
     }
+
+    fn signs(&self) -> Signs {
+        self.0.signs.clone()
+    }
 }
 
 impl Inner {
@@ -158,12 +179,12 @@ impl Inner {
         }
     }
 
-    fn put(&self, key: &ObjectKey, body: &[u8]) -> Result<(), StoreError> {
+    fn put(&self, key: &ObjectKey, body: &[u8], transfer: &Transfer) -> Result<(), StoreError> {
         let path = self.path("put", key)?;
         let directory = path.parent().expect("a key is below the root");
         self.check_root("put", key)?;
         let error = |source| self.object_error("put", key, source);
-        let temporary = self.write_temporary(body).map_err(error)?;
+        let temporary = self.write_temporary(body, |bytes| self.moved(bytes, transfer)).map_err(error)?;
         let renamed = self.ensure_directory(directory).and_then(|()| {
             fs::rename(&temporary, &path).or_else(|failed| {
                 // The directory may have been removed since we learnt of it.
@@ -182,8 +203,14 @@ impl Inner {
         sync_directory(directory).map_err(error)
     }
 
+    /// Notes that the first `bytes` of a body have moved.
+    fn moved(&self, bytes: u64, transfer: &Transfer) {
+        self.signs.note();
+        transfer.reach(bytes);
+    }
+
     /// Writes a temporary file durably and returns where it is.
-    fn write_temporary(&self, body: &[u8]) -> io::Result<PathBuf> {
+    fn write_temporary(&self, body: &[u8], written: impl Fn(u64)) -> io::Result<PathBuf> {
         let directory = self.root.join(TEMPORARY);
         let mut random = [0; 12];
         getrandom::fill(&mut random).map_err(io::Error::other)?;
@@ -198,8 +225,7 @@ impl Inner {
             }
             other => other?,
         };
-        let written = write_and_sync(&mut file, body);
-        if let Err(failed) = written {
+        if let Err(failed) = write_and_sync(&mut file, body, written) {
             let _ = fs::remove_file(&path);
             return Err(failed);
         }
@@ -223,14 +249,17 @@ impl Inner {
         Ok(())
     }
 
-    fn get(&self, key: &ObjectKey) -> Result<Bytes, StoreError> {
+    fn get(&self, key: &ObjectKey, transfer: &Transfer) -> Result<Bytes, StoreError> {
         let error = |source| self.object_error("get", key, source);
         let file = File::open(self.path("get", key)?).map_err(error)?;
         let expected = file.metadata().map_err(error)?.len();
         StoreError::check_length(key, expected)?;
         let mut body = Vec::with_capacity(usize::try_from(expected).unwrap_or(0));
         // It may grow while it is read.
-        file.take(key.bytes_max() + 1).read_to_end(&mut body).map_err(error)?;
+        let mut file = file.take(key.bytes_max() + 1);
+        while (&mut file).take(READ_BLOCK_BYTES).read_to_end(&mut body).map_err(error)? > 0 {
+            self.moved(body.len() as u64, transfer);
+        }
         StoreError::check_length(key, body.len() as u64)?;
         Ok(body.into())
     }
@@ -342,11 +371,13 @@ impl Inner {
     }
 }
 
-/// Writes `body` so that the disk is busy from the first block on, and returns when it is durable.
-fn write_and_sync(file: &mut File, body: &[u8]) -> io::Result<()> {
+/// Writes `body` so that the disk is busy from the first block on, telling `written` how far it is, and returns when it is
+/// durable.
+fn write_and_sync(file: &mut File, body: &[u8], written: impl Fn(u64)) -> io::Result<()> {
     for (block, bytes) in body.chunks(WRITE_BLOCK_BYTES).enumerate() {
         file.write_all(bytes)?;
         start_writeback(file, block * WRITE_BLOCK_BYTES, bytes.len());
+        written((block * WRITE_BLOCK_BYTES + bytes.len()) as u64);
     }
     file.sync_data()
 }

@@ -23,6 +23,8 @@ use crate::model::key::{ObjectKey, ObjectKind};
 use crate::store::location::S3Location;
 use crate::store::s3::credentials::S3Credentials;
 use crate::store::s3::progress::{SendInPieces, Sent};
+use crate::store::signs::Signs;
+use crate::store::transfer::Transfer;
 use crate::store::{Listing, ObjectInfo, Store, StoreError, StoreErrorKind};
 
 mod client;
@@ -103,6 +105,7 @@ pub struct S3Store {
     /// Empty, or ends with a slash.
     prefix: String,
     timeouts: Timeouts,
+    signs: Signs,
 }
 
 impl fmt::Debug for S3Store {
@@ -127,6 +130,7 @@ impl S3Store {
             bucket: location.bucket.clone(),
             prefix,
             timeouts: options.timeouts,
+            signs: Signs::default(),
         })
     }
 
@@ -141,13 +145,30 @@ impl S3Store {
         subject: impl fmt::Display,
         request: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
-        let limit = self.timeouts.answer;
-        tokio::time::timeout(limit, request).await.unwrap_or_else(|_| Err(timed_out(operation, subject, limit)))
+        let (limit, _asked) = (self.timeouts.answer, self.signs.request());
+        let answer = tokio::time::timeout(limit, request).await;
+        let answer = answer.unwrap_or_else(|_| Err(timed_out(operation, subject, limit)));
+        self.heard(&answer);
+        answer
+    }
+
+    /// Notes an answer as a sign of life, and no failure of the way to the store.
+    fn heard<T>(&self, answer: &Result<T, StoreError>) {
+        if answer.as_ref().err().is_none_or(|error| !error.kind.is_outage()) {
+            self.signs.note();
+        }
     }
 
     /// Sends an object once. `Ok(false)` is a success that does not look like one.
-    async fn put_once(&self, key: &ObjectKey, body: Bytes, md5: &[u8; 16]) -> Result<bool, StoreError> {
-        let (bytes, sent) = (body.len() as u64, Sent::nothing());
+    async fn put_once(
+        &self,
+        key: &ObjectKey,
+        body: Bytes,
+        md5: &[u8; 16],
+        transfer: &Transfer,
+    ) -> Result<bool, StoreError> {
+        let _asked = self.signs.request();
+        let (bytes, sent) = (body.len() as u64, Sent::nothing(transfer.clone(), self.signs.clone()));
         let request = self
             .client
             .put_object()
@@ -161,7 +182,9 @@ impl S3Store {
             .interceptor(SendInPieces { body, sent: sent.clone() });
         tokio::select! {
             answer = request.send() => {
-                let answer = answer.map_err(|error| error::from_sdk("put", key, error))?;
+                let answer = answer.map_err(|error| error::from_sdk("put", key, error));
+                self.heard(&answer);
+                let answer = answer?;
                 Ok(answer.e_tag().is_some_and(|tag| tag_agrees(tag, md5) != Some(false)))
             }
             silence = sent.stalls(bytes, self.timeouts) => Err(timed_out("put", key, silence)),
@@ -184,7 +207,12 @@ impl S3Store {
     }
 
     /// Gets an object, or the part of it that `range` names.
-    async fn fetch(&self, key: &ObjectKey, range: Option<Range<u64>>) -> Result<Bytes, StoreError> {
+    async fn fetch(
+        &self,
+        key: &ObjectKey,
+        range: Option<Range<u64>>,
+        transfer: &Transfer,
+    ) -> Result<Bytes, StoreError> {
         let mut request = self.client.get_object().bucket(&self.bucket).key(self.name(key));
         if let Some(range) = &range {
             request = request.range(format!("bytes={}-{}", range.start, range.end - 1));
@@ -211,7 +239,12 @@ impl S3Store {
         let expected = wanted.or(length);
         StoreError::check_length(key, expected.unwrap_or(0))?;
         let is_xml = answer.content_type().is_some_and(|kind| kind.contains("xml"));
-        let body = receive(key, answer.body, expected, self.timeouts.stall).await?;
+        let _asked = self.signs.request();
+        let piece_came = |bytes| {
+            self.signs.note();
+            transfer.reach(bytes);
+        };
+        let body = receive(key, answer.body, expected, self.timeouts.stall, piece_came).await?;
         if is_xml && body[..body.len().min(512)].windows(7).any(|window| window == b"<Error>") {
             return Err(error::false_success("get", key));
         }
@@ -225,12 +258,16 @@ impl Store for S3Store {
         &self.location
     }
 
+    async fn put(&self, key: &ObjectKey, body: Bytes) -> Result<(), StoreError> {
+        self.put_telling(key, body, &Transfer::unheard()).await
+    }
+
     /// Stores an object. When the outcome of the request is unclear (a time-out, a reset, a server error), looks whether
     /// the object is there before calling it a failure.
-    async fn put(&self, key: &ObjectKey, body: Bytes) -> Result<(), StoreError> {
+    async fn put_telling(&self, key: &ObjectKey, body: Bytes, transfer: &Transfer) -> Result<(), StoreError> {
         let size = body.len() as u64;
         let md5 = digest(body.clone()).await;
-        let failure = match self.put_once(key, body, &md5).await {
+        let failure = match self.put_once(key, body, &md5, transfer).await {
             Ok(true) => return Ok(()),
             Ok(false) => error::false_success("put", key),
             Err(failure) if failure.kind.is_outage() && failure.kind != StoreErrorKind::Throttled => failure,
@@ -243,11 +280,18 @@ impl Store for S3Store {
     }
 
     async fn get(&self, key: &ObjectKey) -> Result<Bytes, StoreError> {
-        self.fetch(key, None).await
+        self.get_telling(key, &Transfer::unheard()).await
+    }
+
+    async fn get_telling(&self, key: &ObjectKey, transfer: &Transfer) -> Result<Bytes, StoreError> {
+        self.fetch(key, None, transfer).await
     }
 
     async fn get_range(&self, key: &ObjectKey, range: Range<u64>) -> Result<Bytes, StoreError> {
-        if range.is_empty() { Ok(Bytes::new()) } else { self.fetch(key, Some(range)).await }
+        match range.is_empty() {
+            true => Ok(Bytes::new()),
+            false => self.fetch(key, Some(range), &Transfer::unheard()).await,
+        }
     }
 
     async fn head(&self, key: &ObjectKey) -> Result<ObjectInfo, StoreError> {
@@ -321,6 +365,10 @@ impl Store for S3Store {
             Err(error) => Err(error),
         }
     }
+
+    fn signs(&self) -> Signs {
+        self.signs.clone()
+    }
 }
 
 /// Makes the error for a request of which nothing was heard or taken for that long.
@@ -329,13 +377,14 @@ fn timed_out(operation: &'static str, subject: impl fmt::Display, silence: Durat
     StoreError::new(operation, subject, StoreErrorKind::TimedOut, message)
 }
 
-/// Reads a body of `expected` bytes, never more. One that ends early broke off on its way: that is the connection's fault
+/// Reads a body of `expected` bytes, never more, and tells `piece_came` how many there are. One that ends early broke off on its way: that is the connection's fault
 /// and says nothing about the object.
 async fn receive(
     key: &ObjectKey,
     mut stream: ByteStream,
     expected: Option<u64>,
     stall: Duration,
+    piece_came: impl Fn(u64),
 ) -> Result<Bytes, StoreError> {
     let limit = expected.unwrap_or(key.bytes_max());
     let failed = |kind, message| StoreError::new("get", key, kind, message);
@@ -355,6 +404,7 @@ async fn receive(
             return Err(failed(StoreErrorKind::Unavailable, message));
         }
         body.extend_from_slice(&piece);
+        piece_came(body.len() as u64);
     }
     match expected {
         Some(expected) if body.len() as u64 != expected => {

@@ -17,6 +17,8 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::time::Instant;
 
 use crate::store::s3::Timeouts;
+use crate::store::signs::Signs;
+use crate::store::transfer::Transfer;
 
 /// Bytes handed to the connection at once: at 16 KiB a second they still show every four seconds that it moves.
 const PIECE_BYTES: usize = 64 << 10;
@@ -25,7 +27,11 @@ const BUFFERED_BYTES: u64 = (4 << 20) + (512 << 10);
 
 /// How far a body has been taken by its connection.
 #[derive(Debug, Clone)]
-pub(super) struct Sent(Arc<Mutex<State>>);
+pub(super) struct Sent {
+    state: Arc<Mutex<State>>,
+    transfer: Transfer,
+    signs: Signs,
+}
 
 #[derive(Debug)]
 struct State {
@@ -34,21 +40,26 @@ struct State {
 }
 
 impl Sent {
-    /// Starts with nothing sent.
-    pub(super) fn nothing() -> Self {
-        Self(Arc::new(Mutex::new(State { bytes: 0, since: Instant::now() })))
+    /// Starts with nothing sent; what is sent is told to `transfer`, and is a sign of life.
+    pub(super) fn nothing(transfer: Transfer, signs: Signs) -> Self {
+        Self { state: Arc::new(Mutex::new(State { bytes: 0, since: Instant::now() })), transfer, signs }
     }
 
     fn add(&self, bytes: u64) {
-        let mut state = self.0.lock().expect("no panic while held");
-        *state = State { bytes: state.bytes + bytes, since: Instant::now() };
+        let sent = {
+            let mut state = self.state.lock().expect("no panic while held");
+            *state = State { bytes: state.bytes + bytes, since: Instant::now() };
+            state.bytes
+        };
+        self.signs.note();
+        self.transfer.reach(sent);
     }
 
     /// Returns, with how long nothing happened, once a body of `total` bytes is not being taken or not answered.
     pub(super) async fn stalls(&self, total: u64, timeouts: Timeouts) -> Duration {
         loop {
             let (bytes, since) = {
-                let state = self.0.lock().expect("no panic while held");
+                let state = self.state.lock().expect("no panic while held");
                 (state.bytes, state.since)
             };
             let patience = if bytes < total { timeouts.stall } else { timeouts.for_answer(total) };
@@ -137,10 +148,14 @@ mod tests {
         bytes_per_second_min: 16 << 10,
     };
 
+    fn nothing_sent() -> Sent {
+        Sent::nothing(Transfer::unheard(), Signs::default())
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_slow_upload_goes_on_for_as_long_as_it_moves() {
         let total: u64 = 32 << 20;
-        let sent = Sent::nothing();
+        let sent = nothing_sent();
         let mut body = Pieces { rest: Bytes::from(vec![0; total as usize]), sent: sent.clone() };
         let began = Instant::now();
         let sending = async {
@@ -158,7 +173,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_upload_that_does_not_move_and_an_answer_that_does_not_come_are_given_up() {
-        let sent = Sent::nothing();
+        let sent = nothing_sent();
         let began = Instant::now();
         assert_eq!(sent.stalls(100, TIMEOUTS).await, Duration::from_secs(60));
         sent.add(50);
@@ -166,7 +181,7 @@ mod tests {
         assert_eq!(began.elapsed(), Duration::from_secs(120));
         sent.add(50);
         assert_eq!(sent.stalls(100, TIMEOUTS).await.as_secs(), 30);
-        let all = Sent::nothing();
+        let all = nothing_sent();
         all.add(32 << 20);
         assert_eq!(
             all.stalls(32 << 20, TIMEOUTS).await,
