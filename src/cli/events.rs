@@ -60,6 +60,7 @@ pub struct Progress<'a> {
     pub problems: u64,
     pub read_bytes: u64,
     pub retries: u64,
+    pub sealed_bytes: u64,
     pub seconds: f64,
     pub seconds_left: Option<u64>,
     pub stored_bytes: u64,

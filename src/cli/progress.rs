@@ -4,6 +4,7 @@
 //! is told them at the end, cause by cause, or with `-v` one by one as they come. Whatever cannot be
 //! written is dropped: a full or closed standard error ends no operation.
 
+use std::collections::VecDeque;
 use std::io::IsTerminal;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
@@ -17,7 +18,7 @@ use crate::cli::causes::{self, Causes};
 use crate::cli::{events, output};
 use crate::model::path::display_bytes;
 use crate::model::units::ByteSize;
-use crate::progress::{Counter, Counters, EntryEvent, Monitor, Problem, Totals, Waiting};
+use crate::progress::{Counter, Counters, EntryEvent, Monitor, Problem, ProblemKind, Totals, Waiting};
 
 /// How progress is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,13 +105,18 @@ struct State {
     phase: String,
     /// The file that is being read.
     reading: String,
+    /// What the counters were when the phase began.
+    begun_with: [u64; Counter::COUNT],
     totals: Totals,
+    /// The totals are those of this phase.
+    has_totals: bool,
+    /// What was told that makes the result worse.
     problems: u64,
     /// Problems that are not told yet.
     untold: Causes,
-    /// Bytes and time a moment ago, and the smoothed rate in bytes a second.
-    rate_from: Option<(Instant, u64)>,
-    rate: f64,
+    /// How fast content is handled in this phase, and how fast sealed bytes are stored.
+    handling: Rate,
+    storing: Rate,
     /// Why the store is waited for, and since when.
     waiting: Option<(String, Instant)>,
     /// When a line last said so.
@@ -265,7 +271,9 @@ impl Shared {
         let mut state = self.state();
         while !self.ended.load(Ordering::Relaxed) {
             (state, _) = self.wake.wait_timeout(state, TICK).expect("no panic while held");
-            state.measure(self.counters.get(Counter::Bytes));
+            let now = Instant::now();
+            state.handling.note(self.counters.get(Counter::Bytes), now);
+            state.storing.note(self.counters.get(Counter::StoredBytes), now);
             let due = shown.elapsed() >= self.shown.style.interval() && state.asking.is_none();
             if !due || self.ended.load(Ordering::Relaxed) {
                 continue;
@@ -274,59 +282,114 @@ impl Shared {
             match self.shown.style {
                 Style::Quiet => {}
                 Style::Bar => {
-                    self.bar.set_message(format!("{}  {}", self.sentence(&state), state.reading));
+                    let width = output::wanted_error_width().map(|columns| columns.saturating_sub(BAR_COLUMNS));
+                    let sentence = self.sentence(&state, now, width);
+                    self.bar.set_message(with_name(sentence, &state.reading, width));
                     self.bar.tick();
                 }
-                Style::Lines => output::say(&self.sentence(&state)),
-                Style::Objects => output::say(&output::object(&self.event(&state))),
+                Style::Lines => output::say(&self.sentence(&state, now, output::wanted_error_width())),
+                Style::Objects => output::say(&output::object(&self.event(&state, now))),
             }
         }
     }
 
-    /// One line: what is done of what, how long still, and what is wrong; what a narrow terminal cuts off stands at the end.
-    fn sentence(&self, state: &State) -> String {
+    /// One line: what is done of what, how long still, and what is wrong. What does not fit into `width` columns is left out, the
+    /// least important first.
+    fn sentence(&self, state: &State, now: Instant, width: Option<usize>) -> String {
         let get = |counter| self.counters.get(counter);
-        let mut parts = vec![state.phase.clone()];
+        let mut begin = state.phase.clone();
         if let Some((cause, since)) = &state.waiting {
-            parts.push(waiting_for(since.elapsed(), cause));
+            begin = format!("{begin}  {}", waiting_for(now.saturating_duration_since(*since), cause));
         }
+        let mut parts = vec![begin];
+        let totals = state.phase_totals();
         let of = |done: String, total: Option<String>| total.map_or(done.clone(), |total| format!("{done} of {total}"));
-        let (entries, bytes) = (get(Counter::Entries), get(Counter::Bytes));
-        if bytes > 0 {
-            let total = state.totals.bytes.map(|total| ByteSize(total.max(bytes)).to_string());
-            parts.push(of(ByteSize(bytes).to_string(), total));
+        let done = self.done(state);
+        match done {
+            Done::Nothing => {}
+            Done::Content { bytes } => {
+                let total = totals.bytes.map(|total| ByteSize(total.max(bytes)).to_string());
+                parts.push(of(ByteSize(bytes).to_string(), total));
+            }
+            Done::Stored { bytes, sealed } => parts.push(format!("{} of {}", ByteSize(bytes), ByteSize(sealed))),
         }
-        if let Some(total) = state.totals.packs.filter(|&total| total > 0) {
-            parts.push(format!("{} of {}", output::grouped(get(Counter::Packs)), output::count(total, "pack")));
+        if let Some(total) = totals.packs.filter(|&total| total > 0) {
+            let packs = self.since_phase(state, Counter::Packs);
+            parts.push(format!("{} of {}", output::grouped(packs), output::count(total, "pack")));
         }
-        if let Some(left) = state.time_left(bytes) {
+        if let Some(left) = self.time_left(state, now) {
             parts.push(format!("{} left", output::duration(left)));
         }
         if state.problems > 0 {
             parts.push(output::count(state.problems, "problem"));
         }
+        let new = get(Counter::NewBytes);
+        if new > 0 && !matches!(done, Done::Stored { .. }) {
+            parts.push(format!("{} stored", ByteSize(get(Counter::StoredBytes))));
+        }
+        if let Some(rate) = self.rate(state, now).filter(|rate| *rate >= 1.0) {
+            parts.push(format!("{}/s", ByteSize(rate as u64)));
+        }
+        let entries = self.since_phase(state, Counter::Entries);
         if entries > 0 {
-            let total = state.totals.entries.map(|total| output::grouped(total.max(entries)));
+            let total = totals.entries.map(|total| output::grouped(total.max(entries)));
             parts.push(format!("{} entries", of(output::grouped(entries), total)));
         }
-        if state.rate >= 1.0 {
-            parts.push(format!("{}/s", ByteSize(state.rate as u64)));
-        }
-        if get(Counter::NewBytes) > 0 {
-            let (new, stored) = (ByteSize(get(Counter::NewBytes)), ByteSize(get(Counter::StoredBytes)));
-            parts.push(format!("{new} new, {stored} stored"));
+        if new > 0 && !matches!(done, Done::Stored { .. }) {
+            parts.push(format!("{} new", ByteSize(new)));
         }
         if get(Counter::Retries) > 0 {
             parts.push(output::count(get(Counter::Retries), "retry"));
         }
-        parts.join("  ")
+        fit(&parts, width)
     }
 
-    fn event<'a>(&self, state: &'a State) -> events::Progress<'a> {
+    fn since_phase(&self, state: &State, counter: Counter) -> u64 {
+        self.counters.get(counter).saturating_sub(state.begun_with[counter as usize])
+    }
+
+    /// Tells what this phase is about: content, or where none is handled what is still on its way to the store.
+    fn done(&self, state: &State) -> Done {
+        let bytes = self.since_phase(state, Counter::Bytes);
+        let (stored, sealed) = (self.counters.get(Counter::StoredBytes), self.counters.get(Counter::SealedBytes));
+        match (bytes, stored < sealed) {
+            (0, true) => Done::Stored { bytes: stored, sealed },
+            (0, false) => Done::Nothing,
+            (bytes, _) => Done::Content { bytes },
+        }
+    }
+
+    /// Returns the bytes a second of what this phase is about.
+    fn rate(&self, state: &State, now: Instant) -> Option<f64> {
+        match self.done(state) {
+            Done::Nothing => None,
+            Done::Content { .. } => state.handling.per_second(self.counters.get(Counter::Bytes), now),
+            Done::Stored { bytes, .. } => state.storing.per_second(bytes, now),
+        }
+    }
+
+    /// Returns how long it still takes: until everything is handled, or, where that takes longer, until what comes of it is stored.
+    fn time_left(&self, state: &State, now: Instant) -> Option<Duration> {
+        let done = self.done(state);
+        let (stored, sealed) = (self.counters.get(Counter::StoredBytes), self.counters.get(Counter::SealedBytes));
+        let (mut to_store, mut left) = (sealed.saturating_sub(stored) as f64, 0f64);
+        if let Done::Content { bytes } = done {
+            let to_handle = state.phase_totals().bytes?.checked_sub(bytes)? as f64;
+            left = to_handle / state.handling.per_second(self.counters.get(Counter::Bytes), now)?;
+            to_store += to_handle * sealed as f64 / self.counters.get(Counter::Bytes).max(1) as f64;
+        }
+        let is_stored_soon = to_store == 0.0 || (stored == 0 && matches!(done, Done::Content { .. }));
+        if !is_stored_soon {
+            left = left.max(to_store / state.storing.per_second(stored, now)?);
+        }
+        (left > 0.0 && left < 1e7).then(|| Duration::from_secs_f64(left.ceil()))
+    }
+
+    fn event<'a>(&self, state: &'a State, now: Instant) -> events::Progress<'a> {
         let get = |counter| self.counters.get(counter);
         events::Progress {
             bytes: get(Counter::Bytes),
-            bytes_per_second: state.rate as u64,
+            bytes_per_second: self.rate(state, now).unwrap_or(0.0) as u64,
             entries: get(Counter::Entries),
             fetched_bytes: get(Counter::FetchedBytes),
             new_bytes: get(Counter::NewBytes),
@@ -335,8 +398,9 @@ impl Shared {
             problems: state.problems,
             read_bytes: get(Counter::ReadBytes),
             retries: get(Counter::Retries),
+            sealed_bytes: get(Counter::SealedBytes),
             seconds: self.begun.elapsed().as_secs_f64(),
-            seconds_left: state.time_left(get(Counter::Bytes)).map(|left| left.as_secs()),
+            seconds_left: self.time_left(state, now).map(|left| left.as_secs()),
             stored_bytes: get(Counter::StoredBytes),
             total_bytes: state.totals.bytes,
             total_entries: state.totals.entries,
@@ -347,23 +411,89 @@ impl Shared {
     }
 }
 
+/// What a phase has done so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Done {
+    /// Nothing that is counted in bytes.
+    Nothing,
+    /// Content was handled.
+    Content { bytes: u64 },
+    /// What was sealed before is being stored.
+    Stored { bytes: u64, sealed: u64 },
+}
+
 impl State {
-    /// Follows the rate, smoothed over about five seconds.
-    fn measure(&mut self, bytes: u64) {
-        let now = Instant::now();
-        let Some((then, before)) = self.rate_from.replace((now, bytes)) else { return };
-        let seconds = now.duration_since(then).as_secs_f64();
-        if seconds > 0.0 && bytes >= before {
-            let momentary = (bytes - before) as f64 / seconds;
-            let weight = (seconds / 5.0).min(1.0);
-            self.rate += if self.rate == 0.0 { momentary } else { (momentary - self.rate) * weight };
+    /// Returns how much there is to do in this phase.
+    fn phase_totals(&self) -> Totals {
+        if self.has_totals { self.totals } else { Totals::default() }
+    }
+}
+
+/// The rate of a counter over the last half minute, long enough for packs that go out one after the other.
+#[derive(Debug, Default)]
+struct Rate(VecDeque<(Instant, u64)>);
+
+impl Rate {
+    const OVER: Duration = Duration::from_secs(30);
+    const SAMPLED_EVERY: Duration = Duration::from_millis(500);
+    /// What less time shows is not worth saying.
+    const KNOWN_AFTER: Duration = Duration::from_secs(1);
+
+    fn note(&mut self, count: u64, now: Instant) {
+        let is_due = |(at, _): &(Instant, u64)| now.duration_since(*at) >= Self::SAMPLED_EVERY;
+        if self.0.back().is_none_or(is_due) {
+            self.0.push_back((now, count));
+        }
+        while self.0.get(1).is_some_and(|(at, _)| now.duration_since(*at) >= Self::OVER) {
+            self.0.pop_front();
         }
     }
 
-    fn time_left(&self, bytes: u64) -> Option<Duration> {
-        let left = self.totals.bytes?.checked_sub(bytes).filter(|&left| left > 0)?;
-        let seconds = left as f64 / self.rate;
-        (self.rate >= 1.0 && seconds < 1e7).then(|| Duration::from_secs_f64(seconds.ceil()))
+    /// Returns it for a counter that is `count` now, once it is known and not zero.
+    fn per_second(&self, count: u64, now: Instant) -> Option<f64> {
+        let (at, before) = self.0.front()?;
+        let passed = now.duration_since(*at);
+        let rate = count.saturating_sub(*before) as f64 / passed.as_secs_f64();
+        (passed >= Self::KNOWN_AFTER && rate > 0.0).then_some(rate)
+    }
+}
+
+/// Columns of the bar before the line: the spinner and a space.
+const BAR_COLUMNS: usize = 2;
+/// A name of a file that gets fewer columns than this is left out.
+const NAME_COLUMNS: usize = 16;
+
+/// Joins as many of `parts` as fit into `width` columns, in their order, which is that of their importance. The first is always
+/// there.
+fn fit(parts: &[String], width: Option<usize>) -> String {
+    let width = width.unwrap_or(usize::MAX);
+    let mut line = String::new();
+    for part in parts {
+        let columns = line.chars().count() + 2 + part.chars().count();
+        match line.is_empty() {
+            true if part.chars().count() > width => {
+                line = part.chars().take(width.saturating_sub(1)).collect();
+                line.push('…');
+            }
+            true => line.clone_from(part),
+            false if columns <= width => line = format!("{line}  {part}"),
+            false => {}
+        }
+    }
+    line
+}
+
+/// Adds the file that is being read, or as much of its end as there is room for.
+fn with_name(line: String, name: &str, width: Option<usize>) -> String {
+    let room = width.unwrap_or(usize::MAX).saturating_sub(line.chars().count() + 2);
+    let columns = name.chars().count();
+    match (name.is_empty() || room < NAME_COLUMNS.min(columns), columns <= room) {
+        (true, _) => line,
+        (false, true) => format!("{line}  {name}"),
+        (false, false) => {
+            let end: String = name.chars().skip(columns + 1 - room).collect();
+            format!("{line}  …{end}")
+        }
     }
 }
 
@@ -373,12 +503,19 @@ impl Monitor for ConsoleMonitor {
     }
 
     fn phase(&self, what: &str) {
-        {
+        let is_another = {
             let mut state = self.shared.state();
+            let is_another = state.phase != what;
             what.clone_into(&mut state.phase);
             state.reading.clear();
-        }
-        if self.shared.shown.steps && self.shared.shown.style != Style::Objects {
+            for (begun_with, counter) in state.begun_with.iter_mut().zip(Counter::ALL) {
+                *begun_with = self.shared.counters.get(counter);
+            }
+            state.handling = Rate::default();
+            state.has_totals = false;
+            is_another
+        };
+        if is_another && self.shared.shown.steps && self.shared.shown.style != Style::Objects {
             self.shared.above(what);
         }
     }
@@ -407,7 +544,8 @@ impl Monitor for ConsoleMonitor {
     }
 
     fn totals(&self, totals: Totals) {
-        self.shared.state().totals = totals;
+        let mut state = self.shared.state();
+        (state.totals, state.has_totals) = (totals, true);
     }
 
     fn problem(&self, problem: Problem) {
@@ -416,7 +554,8 @@ impl Monitor for ConsoleMonitor {
     }
 
     fn problem_of_many(&self, problem: Problem, cause: &str) {
-        self.shared.state().problems += 1;
+        // Advice takes nothing from the result.
+        self.shared.state().problems += u64::from(problem.kind != ProblemKind::Advice);
         if self.shared.shown.json {
             let problem =
                 events::Problem { kind: problem.kind.name(), message: &problem.message, subject: &problem.subject };
@@ -476,43 +615,130 @@ mod tests {
         ConsoleMonitor::start(shown)
     }
 
+    /// What was told ten seconds ago began then, so that rates are a tenth of the counters.
+    fn ten_seconds_ago() -> Instant {
+        Instant::now().checked_sub(Duration::from_secs(10)).expect("this machine runs for longer")
+    }
+
+    fn state(phase: &str, totals: Totals) -> State {
+        let rate = || Rate(VecDeque::from([(ten_seconds_ago(), 0)]));
+        let (handling, storing) = (rate(), rate());
+        State { phase: phase.into(), totals, has_totals: true, handling, storing, ..State::default() }
+    }
+
+    /// Returns the line at the width of three terminals.
+    fn lines(monitor: &ConsoleMonitor, state: &State) -> Vec<String> {
+        let now = state.storing.0[0].0 + Duration::from_secs(10);
+        let at = |columns: usize| monitor.shared.sentence(state, now, Some(columns - BAR_COLUMNS));
+        let lines: Vec<String> = [80, 100, 120].map(at).into();
+        for (line, columns) in lines.iter().zip([80, 100, 120]) {
+            assert!(line.chars().count() + BAR_COLUMNS <= columns, "{line}");
+        }
+        lines
+    }
+
     #[test]
     fn the_line_says_what_is_waited_for() {
         let monitor = silent();
-        let told = Instant::now().checked_sub(Duration::from_secs(15)).expect("this machine runs for longer");
-        let state = State {
-            phase: "opening the repository".into(),
-            waiting: Some(("the connection to the store failed: Connection refused".into(), told)),
-            ..State::default()
-        };
-        let line = monitor.shared.sentence(&state);
-        assert!(line.starts_with("opening the repository  waiting for the store for 15."), "{line}");
-        assert!(line.ends_with(" s: the connection to the store failed: Connection refused"), "{line}");
+        let mut state = state("opening the repository", Totals::default());
+        let cause = "the connection to the store failed: Connection refused".to_owned();
+        state.waiting = Some((cause, state.storing.0[0].0));
+        assert_eq!(
+            lines(&monitor, &state),
+            [
+                "opening the repository  waiting for the store for 10.0 s: the connection to t…",
+                "opening the repository  waiting for the store for 10.0 s: the connection to the store failed: Con…",
+                "opening the repository  waiting for the store for 10.0 s: the connection to the store failed: Connection refused",
+            ]
+        );
     }
 
     #[test]
-    fn the_line_says_what_is_known() {
+    fn what_is_stored_and_how_long_it_takes_fit_the_narrowest_terminal() {
         let monitor = silent();
-        monitor.phase("backing up");
-        monitor.add(Counter::Entries, 12);
-        monitor.add(Counter::Bytes, 5 << 20);
-        let state = State {
-            phase: "backing up".into(),
-            totals: Totals { entries: Some(24), bytes: Some(10 << 20), ..Totals::default() },
-            rate: 1e6,
-            ..State::default()
-        };
-        let line = monitor.shared.sentence(&state);
-        assert_eq!(line, "backing up  5.00 MiB of 10.0 MiB  6.0 s left  12 of 24 entries  977 KiB/s");
+        let totals = Totals { entries: Some(137_885), bytes: Some(5 << 30), ..Totals::default() };
+        let mut state = state("backing up", totals);
+        state.problems = 2;
+        for (counter, amount) in [
+            (Counter::Entries, 2_660),
+            (Counter::Bytes, 414 << 20),
+            (Counter::NewBytes, 215 << 20),
+            (Counter::SealedBytes, 132 << 20),
+            (Counter::StoredBytes, 32 << 20),
+            (Counter::Retries, 1),
+        ] {
+            monitor.add(counter, amount);
+        }
+        assert_eq!(
+            lines(&monitor, &state),
+            [
+                "backing up  414 MiB of 5.00 GiB  8 min 21 s left  2 problems  32.0 MiB stored",
+                "backing up  414 MiB of 5.00 GiB  8 min 21 s left  2 problems  32.0 MiB stored  41.4 MiB/s  1 retry",
+                "backing up  414 MiB of 5.00 GiB  8 min 21 s left  2 problems  32.0 MiB stored  41.4 MiB/s  2 660 of 137 885 entries",
+            ]
+        );
+        let named = with_name(lines(&monitor, &state)[0].clone(), "/usr/share/doc/a-file", Some(98));
+        assert!(named.ends_with("stored  …re/doc/a-file") && named.chars().count() == 98, "{named}");
     }
 
     #[test]
-    fn packs_are_told_as_packs() {
+    fn once_everything_is_read_the_line_is_about_storing() {
         let monitor = silent();
+        for (counter, amount) in
+            [(Counter::Bytes, 300 << 20), (Counter::NewBytes, 300 << 20), (Counter::SealedBytes, 180 << 20)]
+        {
+            monitor.add(counter, amount);
+        }
+        monitor.phase("storing");
+        monitor.add(Counter::StoredBytes, 120 << 20);
+        let begun_with = monitor.shared.state().begun_with;
+        let state = State { begun_with, has_totals: false, ..state("storing", Totals::default()) };
+        assert_eq!(lines(&monitor, &state)[0], "storing  120 MiB of 180 MiB  5.0 s left  12.0 MiB/s");
+        let now = state.storing.0[0].0 + Duration::from_secs(10);
+        let event = monitor.shared.event(&state, now);
+        assert_eq!((event.seconds_left, event.bytes_per_second), (Some(5), 12 << 20));
+        monitor.add(Counter::StoredBytes, 60 << 20);
+        assert_eq!(
+            lines(&monitor, &state)[0],
+            "storing  180 MiB stored  300 MiB new",
+            "nothing is on its way any more"
+        );
+    }
+
+    #[test]
+    fn a_phase_tells_what_it_has_done_itself() {
+        let monitor = silent();
+        monitor.phase("reading data");
+        monitor.totals(Totals { bytes: Some(1 << 30), packs: Some(32), ..Totals::default() });
         monitor.add(Counter::Packs, 19);
         monitor.add(Counter::Bytes, 600 << 20);
-        let totals = Totals { bytes: Some(2 << 30), packs: Some(1082), ..Totals::default() };
-        let state = State { phase: "reading data".into(), totals, ..State::default() };
-        assert_eq!(monitor.shared.sentence(&state), "reading data  600 MiB of 2.00 GiB  19 of 1 082 packs");
+        let sentence = || monitor.shared.sentence(&monitor.shared.state(), Instant::now(), None);
+        assert_eq!(sentence(), "reading data  600 MiB of 1.00 GiB  19 of 32 packs");
+        monitor.phase("checking trees");
+        assert_eq!(sentence(), "checking trees");
+        monitor.add(Counter::Entries, 7);
+        assert_eq!(sentence(), "checking trees  7 entries");
+    }
+
+    #[test]
+    fn advice_is_no_problem() {
+        let monitor = silent();
+        monitor.problem(Problem::advice("snapshot 1", "is dated ahead of this machine's clock"));
+        assert_eq!(monitor.shared.state().problems, 0);
+        monitor.problem(Problem::suspicious("a", "shrank"));
+        assert_eq!(monitor.shared.state().problems, 1);
+    }
+
+    #[test]
+    fn the_rate_is_that_of_the_last_half_minute() {
+        let (begun, mut rate) = (Instant::now(), Rate::default());
+        let at = |seconds: u64| begun + Duration::from_secs(seconds);
+        rate.note(0, at(0));
+        assert_eq!(rate.per_second(100, at(0)), None, "it is not known yet");
+        for second in 1..=100 {
+            rate.note(if second < 50 { second * 1000 } else { 49_000 + second - 50 }, at(second));
+        }
+        assert_eq!(rate.per_second(49_050, at(100)), Some(1.0));
+        assert!(rate.0.len() < 70, "{}", rate.0.len());
     }
 }

@@ -59,6 +59,7 @@ pub async fn find(
     filter: &SnapshotFilter,
     monitor: &ConsoleMonitor,
 ) -> Result<Snapshot, SnapshotError> {
+    monitor.phase("reading snapshots");
     let now = Clock::System.now();
     let Choice { snapshot, ahead, mut besides } = repository.choose_snapshot(text, filter, now).await?;
     if let Some(warning) = about_clocks(&snapshot, &ahead, now) {
@@ -116,6 +117,7 @@ pub async fn all(
     filter: &SnapshotFilter,
     monitor: &ConsoleMonitor,
 ) -> Result<(Vec<Snapshot>, Problems), SnapshotError> {
+    monitor.phase("reading snapshots");
     let (mut accepted, mut damaged) = (Vec::new(), Problems::default());
     for (id, snapshot) in repository.snapshots().await? {
         match snapshot {

@@ -18,7 +18,6 @@ use crate::model::snapshot::Snapshot;
 use crate::model::time::Clock;
 use crate::model::units::ByteSize;
 use crate::ops::LookError;
-use crate::progress::Monitor;
 use crate::store::OpenMode;
 
 /// Flags of `snapshots`.
@@ -66,7 +65,6 @@ pub async fn run(global: &Settings, args: Args) -> Fallible<Exit> {
     let monitor = global.monitor();
     let repository = global.repository(OpenMode::Read, &monitor).await?;
     repository.reading().map_err(LookError::Access)?;
-    monitor.phase("reading snapshots");
     let filter = args.filter.filter();
     let (mut shown, damaged) = select::named_or_all(&repository, &args.snapshots, &filter, &monitor).await?;
     monitor.finish();

@@ -18,7 +18,6 @@ use crate::model::series::Series;
 use crate::model::units::ByteSize;
 use crate::ops::LookError;
 use crate::ops::stats::{KindStats, stats, sum};
-use crate::progress::Monitor;
 use crate::repository::Repository;
 use crate::repository::snapshots::SnapshotFilter;
 use crate::store::OpenMode;
@@ -69,7 +68,6 @@ async fn of_snapshots(
     monitor: &ConsoleMonitor,
 ) -> Fallible<Exit> {
     repository.reading().map_err(LookError::Access)?;
-    monitor.phase("reading snapshots");
     let filter = args.filter.filter();
     let (mut chosen, damaged) = select::named_or_all(repository, &args.snapshots, &filter, monitor).await?;
     if let Some(count) = args.latest {

@@ -12,7 +12,7 @@ use crate::database::DatabaseError;
 use crate::engine::place::Place;
 use crate::engine::plan::DatabasePlan;
 use crate::model::path::EntryPath;
-use crate::progress::{Monitor, Problem};
+use crate::progress::{Monitor, Problem, Totals};
 
 /// Where the bytes of streams come from.
 pub trait Stored: Send + Sync {
@@ -57,9 +57,10 @@ pub struct Restoring<'a> {
 }
 
 impl Restoring<'_> {
-    /// Says what is being done.
+    /// Says what is being done, and how much there is to come from the store.
     pub fn phase(&self, what: &str) {
         self.monitor.phase(&format!("{what} {}", self.database.name));
+        self.monitor.totals(Totals { bytes: Some(self.database.stream_bytes()), ..Totals::default() });
     }
 
     /// Tells what could not be done and is no reason to give up.

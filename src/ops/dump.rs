@@ -110,6 +110,33 @@ pub async fn dump(
     monitor: Arc<dyn Monitor>,
     cancel: Cancel,
 ) -> Result<DumpReport, DumpError> {
+    let totals_to = monitor.clone();
+    write_out(reader, snapshot, path, output, (monitor, cancel), |totals| totals_to.totals(totals)).await
+}
+
+/// Does the same for a caller to whom this is a part of its work, of which it tells the totals itself.
+///
+/// # Errors
+/// As for [`dump`].
+pub(super) async fn write(
+    reader: Arc<Reader>,
+    snapshot: &Snapshot,
+    path: Option<EntryPath>,
+    output: Box<dyn Write + Send>,
+    monitor: Arc<dyn Monitor>,
+    cancel: Cancel,
+) -> Result<DumpReport, DumpError> {
+    write_out(reader, snapshot, path, output, (monitor, cancel), |_| {}).await
+}
+
+async fn write_out(
+    reader: Arc<Reader>,
+    snapshot: &Snapshot,
+    path: Option<EntryPath>,
+    output: Box<dyn Write + Send>,
+    (monitor, cancel): (Arc<dyn Monitor>, Cancel),
+    tell: impl FnOnce(Totals),
+) -> Result<DumpReport, DumpError> {
     let mut walk = reader.walk(snapshot.root, path.clone());
     let missing = || LookError::NoSuchPath {
         snapshot: snapshot.id.short(),
@@ -121,13 +148,17 @@ pub async fn dump(
     let single = (path.is_some() || is_only).then(|| first.content().cloned()).flatten();
     match single {
         Some(content) => {
-            dumper.monitor.totals(Totals { entries: Some(1), bytes: Some(content.size), ..Totals::default() });
+            tell(Totals { entries: Some(1), bytes: Some(content.size), ..Totals::default() });
             blocking(move || dumper.file(&first, &content)).await
         }
         None if path.is_some() && !first.is_directory() => {
             Err(DumpError::NoContent { path: format!("/{}", first.path) })
         }
         None => {
+            let counts = &snapshot.counts;
+            if path.is_none() {
+                tell(Totals { entries: Some(counts.entries()), bytes: Some(counts.bytes), ..Totals::default() });
+            }
             let strip = path.map_or(0, |path| path.as_bytes().len());
             blocking(move || dumper.tar(first, walk, strip)).await
         }

@@ -81,6 +81,7 @@ pub async fn stats(repository: &Arc<Repository>, monitor: &dyn Monitor) -> Resul
             report.kinds.push(stats);
         }
     }
+    monitor.phase("reading snapshots");
     let mut snapshots = repository.listed_snapshots(repository.snapshot_ids().await?);
     while let Some((id, snapshot)) = snapshots.next().await {
         match snapshot {
@@ -94,6 +95,7 @@ pub async fn stats(repository: &Arc<Repository>, monitor: &dyn Monitor) -> Resul
         }
     }
     let index = Arc::new(Index::load(repository, monitor).await?);
+    monitor.phase("counting chunks");
     report.chunks = index.chunk_count() as u64;
     let tables = index.tables();
     let summing = move || tables.iter().map(|table| table.plain_bytes()).sum();

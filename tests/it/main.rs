@@ -32,6 +32,7 @@ mod own_engine;
 mod own_sources;
 mod package;
 mod passphrases;
+mod phases;
 mod pipes;
 mod pty;
 mod python_reader;

@@ -168,9 +168,6 @@ impl Attempt<'_> {
         let suspicious = self.judge_clocks(&snapshots);
         let found = Parent::find(repository, index, options, &roots, &snapshots, session.at().domain, monitor.clone());
         let parent = self.unless_cancelled(found).await??;
-        if let Some(totals) = parent.totals() {
-            monitor.totals(totals);
-        }
         let members = self.members(session).await?;
         let paths = members.iter().flat_map(|member| &member.streams).map(|stream| &stream.path);
         let trees = TreeHistory::load(repository, &series);
@@ -189,6 +186,9 @@ impl Attempt<'_> {
     ) -> Result<(Committer, Done), BackupError> {
         let (repository, options, monitor) = (self.repository, self.options, self.monitor);
         monitor.phase("backing up");
+        if let Some(totals) = parent.totals() {
+            monitor.totals(totals);
+        }
         let threads = match options.threads {
             0 => std::thread::available_parallelism().map_or(2, usize::from),
             threads => threads,
@@ -217,7 +217,9 @@ impl Attempt<'_> {
         let runtime = tokio::runtime::Handle::current();
         let upload_end = writer.end();
         let running = tokio::task::spawn_blocking(move || {
+            let told = work.monitor.clone();
             let outcome = pipeline::run(&writer, work, &runtime);
+            told.phase("storing");
             // Whatever happened, what was read is stored and indexed, for the next run to find.
             let flushed = writer.flush();
             (writer, outcome.and_then(|done| Ok(flushed.map(|()| done)?)))
@@ -229,7 +231,6 @@ impl Attempt<'_> {
                 return Err(BackupError::Cancelled);
             }
         };
-        monitor.phase("completing the index");
         let committer = writer.finish().await?;
         Ok((committer, outcome.map_err(Stopped::into_error)?))
     }

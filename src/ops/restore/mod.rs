@@ -260,11 +260,12 @@ pub async fn restore(
         let counts = &options.snapshot.counts;
         monitor.totals(Totals { entries: Some(counts.entries()), bytes: Some(counts.bytes), ..Totals::default() });
     }
-    let dry_run = options.dry_run;
+    let (dry_run, phases) = (options.dry_run, monitor.clone());
     let run = walk::Run::new(reader, options, target.clone(), monitor, cancel);
     let mut report = run.all().await?;
     if let Some(target) = target {
         report.owners_missed = target.owners_missed();
+        phases.phase("writing out to the disk");
         blocking(move || target.sync()).await?;
     }
     report.dry_run = dry_run;

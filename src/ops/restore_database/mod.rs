@@ -22,7 +22,7 @@ use crate::model::outcome::{Ended, Outcome};
 use crate::model::path::EntryPath;
 use crate::model::snapshot::Snapshot;
 use crate::ops::Cancel;
-use crate::ops::dump::{DumpError, dump};
+use crate::ops::dump::{DumpError, write};
 use crate::process::said;
 use crate::progress::{Monitor, Problem, Problems, Tally};
 use crate::repository::reader::Reader;
@@ -212,7 +212,6 @@ struct Restorer<'a> {
 
 impl Restorer<'_> {
     async fn restore(&self, database: &DatabasePlan) -> Result<RestoredDatabase, RestoreDatabaseError> {
-        self.monitor.phase(&format!("restoring {}", database.name));
         let stored = StoredInSnapshot {
             reader: self.reader.clone(),
             snapshot: self.options.snapshot.clone(),
@@ -228,6 +227,7 @@ impl Restorer<'_> {
             monitor: self.monitor.clone(),
             cancel: self.cancel.clone(),
         };
+        restoring.phase("restoring");
         let restored = self.options.target.engine.restore(&restoring).await?;
         amiss(&restored, &database.source).into_iter().for_each(|problem| self.monitor.problem(problem));
         Ok(restored)
@@ -274,7 +274,7 @@ impl Stored for StoredInSnapshot {
         output: Box<dyn Write + Send>,
     ) -> BoxFuture<'a, Result<(), StoredError>> {
         let (monitor, cancel) = (self.monitor.clone(), self.cancel.clone());
-        let dumped = dump(self.reader.clone(), &self.snapshot, Some(path.clone()), output, monitor, cancel);
+        let dumped = write(self.reader.clone(), &self.snapshot, Some(path.clone()), output, monitor, cancel);
         Box::pin(async {
             match dumped.await {
                 Ok(_) => Ok(()),
