@@ -116,8 +116,12 @@ thread_local! {
 pub fn decompress(codec: Codec, encoded: &[u8], plain_len: u32) -> Result<Vec<u8>, DecompressError> {
     let mut plain = Vec::new();
     match codec {
-        Codec::Stored => decompress_into(codec, encoded, plain_len, &mut plain).map(<[u8]>::to_vec),
-        Codec::Zstd => decompress_into(codec, encoded, plain_len, &mut plain).map(drop).map(|()| plain),
+        Codec::Stored | Codec::StoredRecipes => {
+            decompress_into(codec, encoded, plain_len, &mut plain).map(<[u8]>::to_vec)
+        }
+        Codec::Zstd | Codec::ZstdRecipes => {
+            decompress_into(codec, encoded, plain_len, &mut plain).map(drop).map(|()| plain)
+        }
     }
 }
 
@@ -136,8 +140,8 @@ pub(crate) fn decompress_into<'a>(
         return Err(DecompressError::Length);
     }
     let plain = match codec {
-        Codec::Stored => encoded,
-        Codec::Zstd => {
+        Codec::Stored | Codec::StoredRecipes => encoded,
+        Codec::Zstd | Codec::ZstdRecipes => {
             memory.clear();
             memory.reserve_exact(plain_len as usize);
             DECOMPRESSOR

@@ -13,6 +13,7 @@ pub mod keyring;
 pub mod lease;
 pub mod object;
 pub mod pack;
+pub mod recipe;
 pub mod slot;
 pub mod snapshot;
 pub mod tree;

@@ -56,6 +56,10 @@ pub enum Codec {
     Stored = 0,
     /// One zstd frame (RFC 8878) with its content size.
     Zstd = 1,
+    /// As it is; what it holds are recipes of the chunks, not the chunks.
+    StoredRecipes = 2,
+    /// One zstd frame of recipes.
+    ZstdRecipes = 3,
 }
 
 impl Codec {
@@ -64,7 +68,22 @@ impl Codec {
         match byte {
             0 => Some(Codec::Stored),
             1 => Some(Codec::Zstd),
+            2 => Some(Codec::StoredRecipes),
+            3 => Some(Codec::ZstdRecipes),
             _ => None,
+        }
+    }
+
+    /// Tells whether what it holds are recipes: lengths are those of the recipes, keys those of what they make.
+    pub fn holds_recipes(self) -> bool {
+        matches!(self, Codec::StoredRecipes | Codec::ZstdRecipes)
+    }
+
+    /// Returns the same codec for a frame of recipes.
+    pub fn of_recipes(self) -> Self {
+        match self {
+            Codec::Stored | Codec::StoredRecipes => Codec::StoredRecipes,
+            Codec::Zstd | Codec::ZstdRecipes => Codec::ZstdRecipes,
         }
     }
 }
@@ -78,7 +97,8 @@ pub struct FrameRecord {
     pub plain_len: u32,
     /// How the plaintext was encoded.
     pub codec: Codec,
-    /// The chunks in it, in order, by key and length; their lengths add up to `plain_len`.
+    /// The chunks in it, in order, by key and length; their lengths add up to `plain_len`. Where the codec says that these are
+    /// recipes, the lengths are those of the recipes.
     pub chunks: Vec<(ChunkKey, u32)>,
 }
 

@@ -16,6 +16,11 @@ impl Claims {
         self.0.lock().expect("no panic while held").insert(key)
     }
 
+    /// Tells whether this run stores a chunk.
+    pub(super) fn has(&self, key: &ChunkKey) -> bool {
+        self.0.lock().expect("no panic while held").contains(key)
+    }
+
     /// Drops the claims of chunks that an index table holds now.
     pub(crate) fn forget(&self, packs: &[PackEntry]) {
         let mut claims = self.0.lock().expect("no panic while held");

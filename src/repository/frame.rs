@@ -6,6 +6,7 @@
 use crate::compress::Compressor;
 use crate::crypto::seal::TAG_LEN;
 use crate::format::pack::Codec;
+use crate::format::recipe::Recipe;
 use crate::model::id::{ChunkId, ChunkKey};
 
 /// Plaintext after which a frame of a stream or of tree nodes is complete.
@@ -13,15 +14,30 @@ pub const FRAME_TARGET_BYTES: usize = 1 << 20;
 /// Plaintext after which a frame of files is complete. Small files of one directory resemble each other: 2 MiB make a
 /// source tree 1.7 % smaller than 1 MiB, where database dumps gain nothing (`docs/performance.md`).
 pub const FILE_FRAME_BYTES: usize = 2 << 20;
+/// Plaintext after which a frame of recipes is complete: those of some dozen windows, which are read together.
+pub const RECIPE_FRAME_BYTES: usize = 256 << 10;
 
 /// Chunks gathered to be compressed and sealed together.
 #[derive(Debug, Default)]
 pub struct Frame {
     plain: Vec<u8>,
     chunks: Vec<(ChunkKey, u32)>,
+    /// In a frame of recipes, the hash of all of them: what they make cannot be compared with its id by whoever may not read.
+    recipes: Option<Box<blake3::Hasher>>,
 }
 
 impl Frame {
+    /// Appends the recipe of a chunk that was claimed, to a frame of nothing but recipes.
+    ///
+    /// # Panics
+    /// When chunks were appended.
+    pub fn push_recipe(&mut self, id: &ChunkId, recipe: &Recipe) {
+        assert!(self.is_empty() || self.recipes.is_some(), "a frame holds chunks or recipes");
+        let encoded = recipe.encode();
+        self.recipes.get_or_insert_default().update(&encoded);
+        self.push(id, &encoded);
+    }
+
     /// Appends a chunk that was claimed.
     pub fn push(&mut self, id: &ChunkId, plaintext: &[u8]) {
         self.plain.extend_from_slice(plaintext);
@@ -43,13 +59,22 @@ impl Frame {
     /// Compresses what was gathered. The frame is to be cleared when the result has been sealed.
     pub(crate) fn encode<'a>(&'a mut self, compressor: &'a mut Compressor) -> EncodedFrame<'a> {
         let (codec, encoded) = compressor.compress(&self.plain);
-        EncodedFrame { codec, encoded, plain_len: self.plain.len(), chunks: std::mem::take(&mut self.chunks) }
+        let recipes = self.recipes.take().map(|hasher| hasher.finalize());
+        let codec = if recipes.is_some() { codec.of_recipes() } else { codec };
+        EncodedFrame { codec, encoded, plain_len: self.plain.len(), chunks: std::mem::take(&mut self.chunks), recipes }
     }
 
     /// Empties the frame; its memory is kept.
     pub(crate) fn clear(&mut self) {
         self.plain.clear();
         self.chunks = Vec::new();
+        self.recipes = None;
+    }
+
+    /// Lends what was gathered.
+    #[cfg(test)]
+    pub(super) fn memory_of_tests(&mut self) -> &mut [u8] {
+        &mut self.plain
     }
 
     /// Lends the memory of a frame that was cleared.
@@ -66,12 +91,18 @@ pub struct EncodedFrame<'a> {
     encoded: &'a [u8],
     plain_len: usize,
     chunks: Vec<(ChunkKey, u32)>,
+    recipes: Option<blake3::Hash>,
 }
 
 impl<'a> EncodedFrame<'a> {
     /// Returns the length that it will have when it is sealed.
     pub fn sealed_len(&self) -> usize {
         self.encoded.len() + TAG_LEN
+    }
+
+    /// Returns the hash of its plaintext, where that is of recipes.
+    pub(super) fn recipes(&self) -> Option<blake3::Hash> {
+        self.recipes
     }
 
     /// Takes it apart: codec, encoded bytes, length of the plaintext, chunks.

@@ -2,6 +2,7 @@
 //!
 //! Only [`PackBuilder::finish`] makes a [`PackImage`], and only what a [`Frame`](crate::repository::frame::Frame) gathered gets into it.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -20,6 +21,7 @@ pub struct PackBuilder {
     kind: PackKind,
     header: Arc<SessionHeader>,
     directory: PackDirectory,
+    recipes: HashMap<u32, blake3::Hash>,
     bytes: Vec<u8>,
 }
 
@@ -27,6 +29,8 @@ pub struct PackBuilder {
 #[derive(Debug)]
 pub struct PackImage {
     entry: PackEntry,
+    /// The hashes of frames of recipes, by their numbers.
+    recipes: HashMap<u32, blake3::Hash>,
     bytes: Bytes,
 }
 
@@ -41,6 +45,11 @@ impl PackImage {
         &self.bytes
     }
 
+    /// Returns the hash of what a frame of recipes was made of.
+    pub(super) fn recipes(&self, frame: u32) -> Option<blake3::Hash> {
+        self.recipes.get(&frame).copied()
+    }
+
     /// Takes it apart: what the index will say about it, and the whole object.
     pub(super) fn into_parts(self) -> (PackEntry, Bytes) {
         (self.entry, self.bytes)
@@ -51,7 +60,7 @@ impl PackImage {
     pub(super) fn with_flipped_bit(&self, at: usize) -> Self {
         let mut bytes = self.bytes.to_vec();
         bytes[at] ^= 1;
-        Self { entry: self.entry.clone(), bytes: bytes.into() }
+        Self { entry: self.entry.clone(), recipes: self.recipes.clone(), bytes: bytes.into() }
     }
 }
 
@@ -69,12 +78,15 @@ impl PackBuilder {
             kind,
             header,
             directory: PackDirectory::default(),
+            recipes: HashMap::new(),
             bytes: Vec::with_capacity(capacity),
         }
     }
 
     /// Seals a frame into the pack.
     pub fn push_frame(&mut self, frame: EncodedFrame<'_>) {
+        let number = narrow(self.directory.frames.len());
+        self.recipes.extend(frame.recipes().map(|hash| (number, hash)));
         let (codec, encoded, plain_len, chunks) = frame.into_parts();
         let start = self.bytes.len();
         self.bytes.extend_from_slice(encoded);
@@ -124,7 +136,7 @@ impl PackBuilder {
             header: self.header,
             directory: self.directory,
         };
-        PackImage { entry, bytes: self.bytes.into() }
+        PackImage { entry, recipes: self.recipes, bytes: self.bytes.into() }
     }
 }
 

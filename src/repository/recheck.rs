@@ -2,7 +2,8 @@
 //!
 //! A bit that flips in memory, or a processor that computes wrong, after the id of a chunk is known would leave a pack that
 //! nobody can restore from, found months later. So a finished pack is read as a reader reads it, from its trailer on, with
-//! a key derived anew, and must give exactly the chunks that the index will name.
+//! a key derived anew, and must give exactly the chunks that the index will name. Recipes are compared with those that were made:
+//! what a recipe makes, only readers can tell.
 
 use crate::compress::decompress_into;
 use crate::crypto::chunk_id::ChunkHasher;
@@ -30,6 +31,9 @@ pub enum Altered {
     /// A chunk has another id.
     #[error("a chunk in frame {0} has another id than when it was read")]
     Chunk(u32),
+    /// Recipes are not as they were made.
+    #[error("the recipes in frame {0} are not those that were made")]
+    Recipes(u32),
 }
 
 /// Memory that a check works in: what it holds is written over.
@@ -60,6 +64,12 @@ pub(super) fn check_pack(
         opener.open_frame_into(number, sealed, scratch.opened).map_err(|_| Altered::Frame(number))?;
         let mut rest = decompress_into(record.codec, scratch.opened, record.plain_len, scratch.plain)
             .map_err(|_| Altered::Compressed(number))?;
+        if record.codec.holds_recipes() {
+            if image.recipes(number) != Some(blake3::hash(rest)) {
+                return Err(Altered::Recipes(number));
+            }
+            continue;
+        }
         for &(key, length) in &record.chunks {
             let (chunk, after) = rest.split_at_checked(length as usize).ok_or(Altered::Chunk(number))?;
             rest = after;
@@ -120,7 +130,8 @@ mod tests {
     use crate::crypto::seal::TAG_LEN;
     use crate::crypto::session::{new_domain_key, new_session};
     use crate::format::pack::PackKind;
-    use crate::model::id::{DomainEpoch, DomainId};
+    use crate::format::recipe::Recipe;
+    use crate::model::id::{ChunkKey, DomainEpoch, DomainId};
     use crate::repository::frame::Frame;
     use crate::repository::packer::PackBuilder;
 
@@ -148,6 +159,16 @@ mod tests {
         fn frame(&mut self, chunks: &[(&[u8], &[u8])]) {
             let mut frame = Frame::default();
             chunks.iter().for_each(|(read, stored)| frame.push(&self.hasher.id(read), stored));
+            self.builder.push_frame(frame.encode(&mut self.compressor));
+        }
+
+        /// Seals a frame of one recipe, in which a bit flips before that if it is to.
+        fn recipe(&mut self, recipe: &Recipe, flips: bool) {
+            let mut frame = Frame::default();
+            frame.push_recipe(&self.hasher.id(b"what it makes"), recipe);
+            if flips {
+                frame.memory_of_tests()[30] ^= 1;
+            }
             self.builder.push_frame(frame.encode(&mut self.compressor));
         }
 
@@ -193,6 +214,25 @@ mod tests {
             maker.frame(&[(b"good, too", b"good, too"), (read, stored)]);
             let image = maker.finish();
             assert_eq!(maker.check(&image), Err(Altered::Chunk(1)));
+        }
+    }
+
+    #[test]
+    fn recipes_are_those_that_were_made() {
+        let parts: Vec<_> = (0..200u32).map(|i| (ChunkKey([i as u8 % 7; 16]), i * 3, 40 + i)).collect();
+        let recipe = Recipe::new(1, &parts).expect("a recipe");
+        for flips in [false, true] {
+            let mut maker = Maker::new();
+            maker.frame(&[(b"plain", b"plain")]);
+            maker.recipe(&recipe, flips);
+            maker.frame(&[(b"plain again", b"plain again")]);
+            let image = maker.finish();
+            let frames = &image.entry().directory.frames;
+            assert_eq!(
+                frames.iter().map(|frame| frame.codec.holds_recipes()).collect::<Vec<_>>(),
+                [false, true, false]
+            );
+            assert_eq!(maker.check(&image), if flips { Err(Altered::Recipes(1)) } else { Ok(()) });
         }
     }
 }

@@ -13,12 +13,13 @@ use crate::compress::Compressor;
 use crate::crypto::chunk_id::ChunkHasher;
 use crate::crypto::random;
 use crate::format::pack::PackKind;
-use crate::model::id::ChunkId;
+use crate::format::recipe::{RECIPE_DEPTH_WRITTEN, Recipe};
+use crate::model::id::{ChunkId, ChunkKey};
 use crate::model::snapshot::{Snapshot, SnapshotId};
 use crate::model::time::Timestamp;
 use crate::progress::Monitor;
 use crate::repository::claims::Claims;
-use crate::repository::frame::{FRAME_TARGET_BYTES, Frame};
+use crate::repository::frame::{FRAME_TARGET_BYTES, Frame, RECIPE_FRAME_BYTES};
 use crate::repository::index::checked::CheckedIndex;
 use crate::repository::objects::Stored;
 use crate::repository::packer::PackBuilder;
@@ -39,6 +40,7 @@ pub struct Writer {
     data: Mutex<Option<PackBuilder>>,
     trees: Mutex<Option<PackBuilder>>,
     nodes: Mutex<NodeFrame>,
+    recipes: Mutex<NodeFrame>,
     uploader: Uploader,
     options: WriterOptions,
 }
@@ -77,7 +79,7 @@ impl Writer {
         let claims = Arc::new(Claims::default());
         let limits = UploadLimits { packs_in_flight: options.packs_in_flight };
         let uploader = Uploader::start(index.clone(), claims.clone(), limits, monitor);
-        let nodes = NodeFrame { frame: Frame::default(), compressor: Compressor::new(options.level) };
+        let frame = || NodeFrame { frame: Frame::default(), compressor: Compressor::new(options.level) };
         Self {
             session,
             index,
@@ -85,7 +87,8 @@ impl Writer {
             hasher,
             data: Mutex::new(None),
             trees: Mutex::new(None),
-            nodes: Mutex::new(nodes),
+            nodes: Mutex::new(frame()),
+            recipes: Mutex::new(frame()),
             uploader,
             options,
         }
@@ -139,6 +142,34 @@ impl Writer {
             }
         }
         Ok(id)
+    }
+
+    /// Stores the recipe of a chunk instead of the chunk. Where an earlier run's recipes are among what it names, `through` has
+    /// all that these name, through all depths.
+    ///
+    /// Returns whether the chunk is stored now; it is not when something of it may not be relied on, or the recipe is deeper than
+    /// writers make them, and the caller stores it plain. That the recipe makes this chunk is the caller's word: readers compare.
+    ///
+    /// # Errors
+    /// When uploading has stopped.
+    #[cfg_attr(not(feature = "internals"), expect(dead_code, reason = "cutting dumps into windows will ask it"))]
+    pub fn store_recipe(&self, id: &ChunkId, recipe: &Recipe, through: &[ChunkKey]) -> Result<bool, UploadStopped> {
+        if recipe.depth() > RECIPE_DEPTH_WRITTEN {
+            return Ok(false);
+        }
+        let mut named = recipe.chunks().iter().chain(through);
+        if !named.all(|key| self.claims.has(key) || self.index.rely_on_named(key)) {
+            return Ok(false);
+        }
+        if self.claim(id) {
+            let mut recipes = self.recipes.lock().expect("no panic while held");
+            let NodeFrame { frame, compressor } = &mut *recipes;
+            frame.push_recipe(id, recipe);
+            if frame.len() >= RECIPE_FRAME_BYTES {
+                self.seal_into(&self.trees, PackKind::Tree, frame, compressor)?;
+            }
+        }
+        Ok(true)
     }
 
     fn seal_into(
@@ -204,6 +235,11 @@ impl Writer {
         let mut nodes = self.nodes.lock().expect("no panic while held");
         let NodeFrame { frame, compressor } = &mut *nodes;
         self.seal_into(&self.trees, PackKind::Tree, frame, compressor)?;
+        {
+            let mut recipes = self.recipes.lock().expect("no panic while held");
+            let NodeFrame { frame, compressor } = &mut *recipes;
+            self.seal_into(&self.trees, PackKind::Tree, frame, compressor)?;
+        }
         for lane in [&self.data, &self.trees] {
             let pack = lane.lock().expect("no panic while held").take();
             if let Some(pack) = pack {

@@ -15,9 +15,11 @@ use coffre::format::index::IndexSegment;
 use coffre::format::lease::Lease;
 use coffre::format::object::{DOOMED, INDEX, LEASE, SNAPSHOT};
 use coffre::format::pack::{Codec, PackDirectory, Tail, Trailer};
+use coffre::format::recipe::{Part, Recipe, WINDOW_MAX};
 use coffre::format::slot::Slot;
 use coffre::format::snapshot::decode_snapshot;
 use coffre::format::tree::Node;
+use coffre::model::id::ChunkKey;
 use coffre::model::key::{ObjectKey, ObjectKind};
 use coffre::model::path::EntryPath;
 use coffre::model::snapshot::SnapshotId;
@@ -33,7 +35,7 @@ type Target = (&'static str, fn(&[u8]));
 /// Inputs that each decoder gets at least, however slow the machine is.
 const LEAST_INPUTS: usize = 50;
 
-const TARGETS: [Target; 18] = [
+const TARGETS: [Target; 19] = [
     ("config", |bytes| seen(Config::decode_unverified(bytes))),
     ("slot", |bytes| seen(Slot::decode(bytes))),
     ("age file", |bytes| seen(open_slot(&Passphrase::new("x".into()), bytes))),
@@ -45,6 +47,13 @@ const TARGETS: [Target; 18] = [
     ("pack tail", |bytes| seen(Tail::decode(bytes))),
     ("pack trailer", |bytes| seen(Trailer::decode(bytes))),
     ("node", |bytes| seen(Node::decode(bytes))),
+    ("recipe", |bytes| {
+        if let Ok(recipe) = Recipe::decode(bytes) {
+            let ends = recipe.items().iter().all(|item| item.end() <= WINDOW_MAX);
+            assert!(recipe.items().len() <= bytes.len() && recipe.length() <= WINDOW_MAX && ends);
+            seen(recipe.items_within(recipe.length() / 3, recipe.length() / 2));
+        }
+    }),
     ("snapshot object", snapshot),
     ("frame", |bytes| {
         for codec in [Codec::Zstd, Codec::Stored] {
@@ -162,6 +171,9 @@ async fn seeds() -> Vec<Vec<u8>> {
         monitor,
     ));
     seeds.push(reader.chunk(&snapshot.root.id).await.expect("the top node"));
+    let key = |i: u32| ChunkKey([i as u8; 16]);
+    let parts: Vec<Part> = (0..60).map(|i| (key(i % 7), i * 900 % 5000, 1 + i * 37)).collect();
+    seeds.push(Recipe::new(2, &parts).expect("a recipe").encode());
     let lock = SlotLock::Recovery(Passphrase::new("x".into()));
     seeds.push(seal_slot(&lock, b"content").expect("sealed"));
     let mut compressor = coffre::compress::Compressor::new(3);

@@ -37,6 +37,7 @@ mod pipes;
 mod pty;
 mod python_reader;
 mod reading;
+mod recipes;
 mod replicas;
 mod repository;
 mod requests;

@@ -102,6 +102,7 @@ impl Advice for ReadError {
         match self {
             ReadError::Fetch { source, .. } => source.hint(),
             ReadError::Index(source) => source.hint(),
+            ReadError::Part { source, .. } => source.hint(),
             ReadError::Unknown { .. }
             | ReadError::OtherLength { .. }
             | ReadError::NoPack { .. }
@@ -109,6 +110,8 @@ impl Advice for ReadError {
             | ReadError::Damaged { .. }
             | ReadError::Undecodable { .. }
             | ReadError::WrongChunk { .. }
+            | ReadError::Recipe { .. }
+            | ReadError::WrongRecipe { .. }
             | ReadError::Node { .. } => None,
         }
     }

@@ -23,6 +23,7 @@ impl Why {
             (ReadError::Damaged { pack, .. } | ReadError::Undecodable { pack, .. }, Some(source)) => {
                 format!("pack {pack} is damaged: {source}")
             }
+            (ReadError::Part { source, .. }, _) => Why::of(source).cause,
             (ReadError::WrongChunk { pack, .. }, _) => format!("pack {pack} does not hold what the index places in it"),
             (ReadError::Unknown { .. }, _) => "chunks that it needs are not in the index".to_owned(),
             _ => full.clone(),

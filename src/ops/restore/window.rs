@@ -16,7 +16,8 @@ use crate::ops::restore::places::Places;
 use crate::ops::restore::writer::{FileJob, FileWriter, Placement, Written};
 use crate::repository::reader::Reader;
 use crate::repository::reader::chunks::ChunkWalk;
-use crate::repository::reader::gather::{JoinedRange, Keep, Wanted, join};
+use crate::repository::reader::gather::Keep;
+use crate::repository::reader::range::{Batch, Wanted, join};
 
 /// Files in a window.
 const FILES: usize = 16_384;
@@ -110,7 +111,8 @@ impl Window {
     /// # Errors
     /// When the store cannot be reached, or ending was asked for. Nobody is at work any more then.
     pub(super) async fn write(&mut self, writer: FileWriter, cancel: &Cancel) -> Result<Written, RestoreError> {
-        let ranges = join(std::mem::take(&mut self.wanted), u64::MAX);
+        let group_bytes = writer.reader.group_bytes();
+        let ranges = join(std::mem::take(&mut self.wanted), u64::MAX, group_bytes);
         let writer = Arc::new(FileWriter { files: std::mem::take(&mut self.files), ..writer });
         let ready = writer.clone();
         blocking(move || ready.complete_ready()).await;
@@ -124,8 +126,8 @@ impl Window {
     }
 }
 
-/// Gathers what is wanted of a range and writes it.
-async fn write_range(writer: Arc<FileWriter>, range: JoinedRange<Placement>, cancel: &Cancel) {
+/// Gathers what is wanted of a range or group and writes it.
+async fn write_range(writer: Arc<FileWriter>, range: Batch<Placement>, cancel: &Cancel) {
     if cancel.is_cancelled() || writer.has_stopped() {
         return;
     }
@@ -142,7 +144,7 @@ async fn write_range(writer: Arc<FileWriter>, range: JoinedRange<Placement>, can
     if !is_wanted {
         return blocking(move || range.into_wanted().for_each(|wanted| writer.skip(&wanted.by))).await;
     }
-    let mut gathering = writer.reader.gather(range, Keep::Nothing);
+    let Some(mut gathering) = cancel.or(writer.reader.gather(range, Keep::Nothing)).await else { return };
     while !writer.has_stopped()
         && let Some(Some(found)) = cancel.or(gathering.next()).await
     {

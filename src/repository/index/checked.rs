@@ -8,9 +8,10 @@ use std::ops::Deref;
 use std::sync::{Arc, RwLock};
 
 use crate::format::index::PackEntry;
-use crate::model::id::{ChunkId, PackId, SegmentId};
+use crate::model::id::{ChunkId, ChunkKey, PackId, SegmentId};
 use crate::progress::Monitor;
 use crate::repository::index::presence::{Asked, doomed_packs, ids, not_stored};
+use crate::repository::index::table::Location;
 use crate::repository::index::{Index, IndexError};
 use crate::repository::objects::Stored;
 use crate::repository::session::Session;
@@ -119,8 +120,21 @@ impl CheckedIndex {
     }
 
     /// Tells whether a chunk is stored in a pack that may be relied on, and notes that it is: the snapshot will need it.
+    ///
+    /// A chunk that is stored as a recipe is, for this, when this run stored it: it has seen to what the recipe names.
     pub fn rely_on(&self, id: &ChunkId) -> bool {
-        let location = self.index.find_reliable(&id.key());
+        let is_ours = |at: &Location| !at.codec.holds_recipes() || self.reliance.is_own(at.pack);
+        self.rely_where(&id.key(), is_ours)
+    }
+
+    /// Does the same for what a recipe names, or what such a recipe names in turn: one that an earlier run stored will do, since
+    /// whoever asks asks for all that it names as well.
+    pub fn rely_on_named(&self, key: &ChunkKey) -> bool {
+        self.rely_where(key, |_| true)
+    }
+
+    fn rely_where(&self, key: &ChunkKey, accept: impl Fn(&Location) -> bool) -> bool {
+        let location = self.index.find_where(key, |at| self.index.is_reliable(at) && accept(at));
         location.is_some_and(|location| {
             self.reliance.add(location.pack);
             true

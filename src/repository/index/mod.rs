@@ -110,21 +110,28 @@ impl Index {
         self.unreliable.is_empty() && self.damaged.is_empty()
     }
 
-    /// Tells whether a chunk is stored in a pack that may be relied on.
+    /// Tells whether a chunk is stored plain in a pack that may be relied on.
     pub fn contains(&self, id: &ChunkId) -> bool {
         self.find_reliable(&id.key()).is_some()
     }
 
-    /// Tells where a chunk lies, preferring a pack that may be relied on.
+    /// Tells where a chunk lies, or its recipe, preferring a pack that may be relied on and a chunk that is stored plain.
     pub fn locate(&self, id: &ChunkId) -> Option<Location> {
         let key = id.key();
-        self.find_reliable(&key).or_else(|| self.find_where(&key, |_| true))
+        self.find_reliable(&key).or_else(|| self.places(&key).into_iter().next())
     }
 
-    /// Returns every place where a chunk lies; hosts that ran at the same time may have stored it twice.
+    /// Returns every place where a chunk lies, or its recipe; hosts that ran at the same time may have stored it twice.
     pub fn locate_all(&self, id: &ChunkId) -> Vec<Location> {
+        self.places(&id.key())
+    }
+
+    /// Does the same for a chunk's key: packs that may be relied on first, and among them those that hold it plain.
+    pub fn places(&self, key: &ChunkKey) -> Vec<Location> {
         let tables = self.tables.read().expect("no panic while held");
-        tables.iter().flat_map(|table| table.find_all(&id.key())).collect()
+        let mut places: Vec<Location> = tables.iter().flat_map(|table| table.find_all(key)).collect();
+        places.sort_by_key(|place| (self.unreliable.contains(&place.pack), place.codec.holds_recipes()));
+        places
     }
 
     /// Returns what is known about a pack.
@@ -212,8 +219,14 @@ impl Index {
         if self.kept_apart.load(Ordering::Relaxed) { Ok(()) } else { merge_small(&self.shelf, &mut tables) }
     }
 
+    /// Finds a chunk that is stored plain. What a recipe names may be gone while its own pack is there, so nobody relies on one
+    /// who has not seen to that.
     fn find_reliable(&self, key: &ChunkKey) -> Option<Location> {
-        self.find_where(key, |location| !self.unreliable.contains(&location.pack))
+        self.find_where(key, |location| self.is_reliable(location) && !location.codec.holds_recipes())
+    }
+
+    fn is_reliable(&self, location: &Location) -> bool {
+        !self.unreliable.contains(&location.pack)
     }
 
     fn find_where(&self, key: &ChunkKey, accept: impl Fn(&Location) -> bool) -> Option<Location> {

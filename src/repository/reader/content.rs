@@ -4,14 +4,14 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 
-use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
 use crate::blocking::finished;
 use crate::model::entry::{FileContent, Hole};
 use crate::model::outcome::{Ended, Outcome};
 use crate::repository::reader::chunks::{ChunkWalk, DamagedList};
-use crate::repository::reader::gather::{Found, JoinedRange, Keep, RANGE_BYTES, Wanted, join};
+use crate::repository::reader::gather::{Found, Keep};
+use crate::repository::reader::range::{Batch, RANGE_BYTES, Wanted, join};
 use crate::repository::reader::{ReadError, Reader};
 
 /// The part of the memory given whose size in plaintext is planned together, 32 MiB of 256. The chunks of a dump that is
@@ -90,7 +90,6 @@ pub struct ContentStream {
     /// Why nothing comes after the windows under way.
     failed: Option<Failure>,
     windows: VecDeque<Window>,
-    permits: Arc<Semaphore>,
     part: Option<FramePart>,
     /// Holes of what is read.
     holes: VecDeque<Hole>,
@@ -125,7 +124,6 @@ impl ContentStream {
             walk: reader.chunks_from(&content.chunks, content.stored_length(), stored(start)),
             failed: None,
             windows: VecDeque::new(),
-            permits: Arc::new(Semaphore::new(reader.ranges_in_flight())),
             part: None,
             holes: holes.collect(),
             position: start,
@@ -209,7 +207,7 @@ impl ContentStream {
             if wanted.is_empty() {
                 return;
             }
-            self.windows.push_back(Window::start(wanted, &self.reader, &self.permits));
+            self.windows.push_back(Window::start(wanted, &self.reader));
         }
     }
 
@@ -257,14 +255,14 @@ impl Drop for Coming {
 
 impl Window {
     /// Starts fetching what is wanted, each by its number in the window; the ranges that are needed first come first.
-    fn start(wanted: Vec<Wanted<usize>>, reader: &Arc<Reader>, permits: &Arc<Semaphore>) -> Self {
+    fn start(wanted: Vec<Wanted<usize>>, reader: &Arc<Reader>) -> Self {
         let mut order = vec![0; wanted.len()];
-        let mut ranges = join(wanted, RANGE_PLAIN_BYTES);
-        ranges.sort_by_cached_key(|range| range.wanted().map(|wanted| wanted.by).min());
-        for (number, range) in ranges.iter().enumerate() {
-            range.wanted().for_each(|wanted| order[wanted.by] = number);
+        let mut ranges = join(wanted, RANGE_PLAIN_BYTES, reader.group_bytes());
+        ranges.sort_by_cached_key(|batch| batch.wanted().map(|wanted| wanted.by).min());
+        for (number, batch) in ranges.iter().enumerate() {
+            batch.wanted().for_each(|wanted| order[wanted.by] = number);
         }
-        let start = |range| Coming::Task(tokio::spawn(read(reader.clone(), permits.clone(), range)));
+        let start = |batch| Coming::Task(tokio::spawn(read(reader.clone(), batch)));
         Self { order: order.into(), ranges: ranges.into_iter().map(start).collect() }
     }
 
@@ -293,14 +291,9 @@ impl Window {
     }
 }
 
-/// Gathers what is wanted of a range, in the window's order.
-async fn read(
-    reader: Arc<Reader>,
-    permits: Arc<Semaphore>,
-    range: JoinedRange<usize>,
-) -> VecDeque<Result<FramePart, ReadError>> {
-    let _permit = permits.acquire().await.expect("never closed");
-    let mut gathering = reader.gather(range, Keep::Frames);
+/// Gathers what is wanted of a range or group, in the window's order.
+async fn read(reader: Arc<Reader>, batch: Batch<usize>) -> VecDeque<Result<FramePart, ReadError>> {
+    let mut gathering = reader.gather(batch, Keep::Frames).await;
     let mut answers = Vec::new();
     while let Some(found) = gathering.next().await {
         match found {

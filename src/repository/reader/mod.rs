@@ -1,19 +1,22 @@
 //! Reading: chunks are located, their frames fetched, opened, decompressed and checked against their ids.
 //!
 //! Every step is authenticated: the pack's key commitment, the frame's tag, and the keyed hash of the chunk. A frame that
-//! fails is fetched once more, then from the next replica, and looked for in other packs before an error names it.
+//! fails is fetched once more, then from the next replica, and looked for in other packs before an error names it. A chunk that
+//! is stored as a recipe is put together from parts of others and compared in the same way.
 //! [`ReadError::is_damage`] tells what is wrong with stored data from what is wrong with the way to it.
 
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
+use tokio::sync::Semaphore;
+
 use crate::compress::DecompressError;
 use crate::crypto::CryptoError;
 use crate::crypto::chunk_id::ChunkHasher;
 use crate::format::FormatError;
 use crate::format::tree::Node;
-use crate::model::id::{ChunkId, DomainEpoch, PackId};
+use crate::model::id::{ChunkId, ChunkKey, DomainEpoch, PackId};
 use crate::model::outcome::{Ended, Outcome};
 use crate::progress::Monitor;
 use crate::repository::Repository;
@@ -25,6 +28,7 @@ use crate::store::StoreError;
 
 pub mod at;
 pub mod chunks;
+mod coming;
 pub mod content;
 pub mod differing;
 pub mod directory;
@@ -32,8 +36,10 @@ pub mod fetch;
 pub mod frame;
 pub mod gather;
 pub mod pack;
+pub mod range;
 pub mod told;
 pub mod walk;
+mod windows;
 
 /// Why a chunk could not be returned.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -91,6 +97,42 @@ pub enum ReadError {
         /// The chunk.
         id: String,
     },
+    /// What stands where a recipe should is none, or asks for more than a reader may be asked for.
+    #[error("pack {pack} frame {frame} has a recipe that cannot be used")]
+    Recipe {
+        /// The pack.
+        pack: PackId,
+        /// The frame's number.
+        frame: u32,
+        /// What is wrong with it.
+        #[source]
+        source: FormatError,
+    },
+    /// A recipe makes something else, though every chunk that it names is right.
+    #[error("pack {pack} frame {frame}: what its recipe makes is not chunk {id}")]
+    WrongRecipe {
+        /// The pack.
+        pack: PackId,
+        /// The frame's number.
+        frame: u32,
+        /// The chunk.
+        id: String,
+    },
+    /// A chunk is stored as a recipe, and another one that the recipe names cannot be had.
+    #[error("chunk {window} cannot be put together by its recipe (pack {pack} frame {frame})")]
+    Part {
+        /// The chunk.
+        window: String,
+        /// The pack of the recipe.
+        pack: PackId,
+        /// The number of its frame.
+        frame: u32,
+        /// The chunk that is named.
+        part: ChunkKey,
+        /// Why that cannot be had.
+        #[source]
+        source: Box<ReadError>,
+    },
     /// The index knows a chunk, and not with the length that its file says.
     #[error("chunk {id} has another length than its file says")]
     OtherLength {
@@ -126,19 +168,22 @@ impl Ended for ReadError {
             ReadError::Fetch { source, .. } => source.outcome(),
             ReadError::Key { source, .. } => source.outcome(),
             ReadError::Index(source) => source.outcome(),
+            ReadError::Part { source, .. } => source.outcome(),
             ReadError::Unknown { .. }
             | ReadError::OtherLength { .. }
             | ReadError::NoPack { .. }
             | ReadError::Damaged { .. }
             | ReadError::Undecodable { .. }
             | ReadError::WrongChunk { .. }
+            | ReadError::Recipe { .. }
+            | ReadError::WrongRecipe { .. }
             | ReadError::Node { .. } => Outcome::Damaged,
         }
     }
 }
 
 impl ReadError {
-    /// Returns the pack concerned, if the error names one.
+    /// Returns the pack that is at fault, if the error names one.
     pub fn pack(&self) -> Option<PackId> {
         match self {
             ReadError::Index(_)
@@ -150,7 +195,10 @@ impl ReadError {
             | ReadError::Damaged { pack, .. }
             | ReadError::Undecodable { pack, .. }
             | ReadError::WrongChunk { pack, .. }
+            | ReadError::Recipe { pack, .. }
+            | ReadError::WrongRecipe { pack, .. }
             | ReadError::Fetch { pack, .. } => Some(*pack),
+            ReadError::Part { source, .. } => source.pack(),
         }
     }
 
@@ -170,6 +218,8 @@ pub struct Reader {
     hashers: Mutex<HashMap<DomainEpoch, ChunkHasher>>,
     frames: Mutex<frame::FrameCache>,
     lost: fetch::Lost,
+    ranges: Arc<Semaphore>,
+    windows: windows::Windows,
 }
 
 impl std::fmt::Debug for Reader {
@@ -189,6 +239,8 @@ impl Reader {
             hashers: Mutex::default(),
             frames: Mutex::default(),
             lost: fetch::Lost::default(),
+            ranges: Arc::new(Semaphore::new(gather::ranges_in(memory_bytes))),
+            windows: windows::Windows::default(),
         }
     }
 
@@ -202,7 +254,7 @@ impl Reader {
         &self.index
     }
 
-    /// Returns the plaintext of a chunk, trying every pack that holds it. Before none is believed to, the index is made anew.
+    /// Returns the plaintext of a chunk, trying every place that holds it or its recipe, plain ones first. Before none is believed to, the index is made anew.
     ///
     /// # Errors
     /// The [`ReadError`] of the last place tried; one that is not damage comes first, since it leaves the answer open.
@@ -222,8 +274,14 @@ impl Reader {
     async fn chunk_where_indexed(self: &Arc<Self>, id: &ChunkId) -> Result<Vec<u8>, ReadError> {
         let mut last = ReadError::Unknown { id: id.short() };
         for location in self.index.locate_all(id) {
-            let frame = self.frame(&location).await;
-            match frame.and_then(|frame| Ok(frame[self.place(&location, id, &frame)?].to_vec())) {
+            let chunk = match location.codec.holds_recipes() {
+                true => self.window(id, &location).await,
+                false => self.frame(&location).await.and_then(|frame| {
+                    let place = self.place(&location, id, &frame)?;
+                    Ok(frame[place].to_vec())
+                }),
+            };
+            match chunk {
                 Ok(chunk) => return Ok(chunk),
                 Err(error) if last.is_damage() => last = error,
                 Err(_) => {}

@@ -4,6 +4,7 @@ pub mod ceph;
 pub mod daemon;
 pub mod dead_mount;
 pub mod desk;
+pub mod kitchen;
 pub mod mariadb;
 pub mod mount;
 pub mod peak;

@@ -57,10 +57,17 @@ pub struct Location {
     pub plain_len: u32,
     /// How the plaintext was encoded.
     pub codec: Codec,
-    /// Offset of the chunk in the plaintext.
+    /// Offset of the chunk in the plaintext, or of its recipe.
     pub offset: u32,
-    /// Length of the chunk.
+    /// Length of the chunk, or of its recipe.
     pub length: u32,
+}
+
+impl Location {
+    /// Tells whether a chunk of this length may lie there. How long one is that is made by a recipe, the recipe alone tells.
+    pub fn may_be_of(&self, length: u32) -> bool {
+        self.codec.holds_recipes() || self.length == length
+    }
 }
 
 /// What opening frames of a pack needs to know besides their places.
@@ -200,11 +207,13 @@ impl Table {
         counts
     }
 
-    /// Returns the plaintext bytes of all frames, which is those of all chunks.
+    /// Returns the plaintext bytes of all frames, which is those of all chunks that are stored plain.
     pub fn plain_bytes(&self) -> u64 {
         let start = self.layout.frames_at();
         let frames = self.map[start..start + self.layout.frames * FRAME_LEN].chunks_exact(FRAME_LEN);
-        frames.map(|frame| u64::from(u32_at(frame, 16) & 0x0fff_ffff)).sum()
+        let coded = frames.map(|frame| u32_at(frame, 16));
+        let is_plain = |coded: &u32| Codec::from_byte((coded >> 28) as u8).is_some_and(|codec| !codec.holds_recipes());
+        coded.filter(is_plain).map(|coded| u64::from(coded & 0x0fff_ffff)).sum()
     }
 
     /// Returns all rows in order of their keys.

@@ -1,0 +1,522 @@
+//! Windows that are stored as recipes, put together from parts of older chunks.
+//!
+//! Nearly always a group of windows is put together at once: recipes are read and resolved through their depths, what they name
+//! is joined into ranges as any chunks are, each frame is opened once for all that is wanted of it, and each window is
+//! compared with its id. That says nothing about which part is wrong where one is not. Such a window is put together
+//! carefully, by itself: every chunk that it names is taken whole and compared with its key, from the next place where it is
+//! not right, so that what cannot be had is named.
+//!
+//! Recipes come from whoever could write: what a window may cost is bounded (`docs/format.md`, section 17) before it is spent.
+
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::sync::{Arc, Mutex};
+
+use futures::future::BoxFuture;
+use futures::stream::{self, StreamExt};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::blocking::blocking;
+use crate::format::FormatError;
+use crate::format::recipe::{CHUNKS_NEEDED_MAX, PARTS_NEEDED_MAX, PLAIN_NEEDED_MAX, Recipe};
+use crate::model::entry::ChunkRef;
+use crate::model::id::{ChunkId, ChunkKey, DomainId, PackId};
+use crate::repository::index::table::Location;
+use crate::repository::reader::coming::{Came, Keep};
+use crate::repository::reader::range::{Placed, RANGE_BYTES, join_frames_of};
+use crate::repository::reader::{ReadError, Reader};
+
+/// The part of the memory given that a group of windows takes.
+const GROUP_SHARE: u64 = 8;
+/// Groups in memory: one that is given out, and the next.
+const GROUPS: usize = 2;
+/// Parts after which a group is filled, and the rest of it resolved afterwards; 16 bytes each.
+const PARTS_AT_ONCE: usize = 1 << 18;
+/// How much more than a window may need is spent on putting it together carefully, when chunks have several places.
+const PLACES_TRIED: usize = 2;
+
+/// Who may put windows together at the same time.
+pub(super) struct Windows {
+    groups: Arc<Semaphore>,
+    carefully: tokio::sync::Mutex<()>,
+}
+
+impl Default for Windows {
+    fn default() -> Self {
+        Self { groups: Arc::new(Semaphore::new(GROUPS)), carefully: tokio::sync::Mutex::new(()) }
+    }
+}
+
+impl Windows {
+    /// Waits until there is room for a group.
+    pub(super) async fn group(&self) -> OwnedSemaphorePermit {
+        self.groups.clone().acquire_owned().await.expect("never closed")
+    }
+}
+
+/// Where a part of a window comes from, and where in the window it goes.
+struct Part {
+    at: u32,
+    offset: u32,
+    length: u32,
+    /// Number of its chunk.
+    chunk: u32,
+}
+
+/// A window, resolved through all depths.
+pub(super) struct Resolved {
+    length: u32,
+    /// Plain chunks, and their places.
+    chunks: Vec<Location>,
+    parts: Vec<Part>,
+    /// Chunks that it needs and that are nowhere where they may be taken from.
+    pub(super) missing: BTreeMap<ChunkKey, ReadError>,
+}
+
+/// What a chunk that a recipe names turned out to be.
+enum Source {
+    Plain(u32),
+    Recipe(Arc<Recipe>),
+    Missing(ReadError),
+}
+
+/// A recipe on its way to be resolved, with all that is known of the chunks that are named. What a chunk is depends on who
+/// names it: recipes name only those of a lower depth.
+struct Resolving {
+    sources: HashMap<(ChunkKey, u8), Source>,
+    resolved: Resolved,
+}
+
+/// Chooses among places.
+pub(super) type Choice<'a> = &'a (dyn Fn(&Location) -> bool + Sync);
+
+impl Reader {
+    /// Returns how many bytes of windows are put together at once, at least one of them.
+    pub fn group_bytes(&self) -> u64 {
+        self.memory_bytes / GROUP_SHARE
+    }
+
+    /// Reads the recipe at a place.
+    ///
+    /// # Errors
+    /// When its frame cannot be had, and [`ReadError::Recipe`].
+    pub(super) async fn recipe(self: &Arc<Self>, location: &Location) -> Result<Recipe, ReadError> {
+        let frame = self.frame(location).await?;
+        let (start, end) = (location.offset as usize, location.offset as usize + location.length as usize);
+        let bytes = frame.get(start..end).ok_or_else(|| bad(location, "it lies outside of its frame"))?;
+        Recipe::decode(bytes).map_err(|source| ReadError::Recipe { pack: location.pack, frame: location.frame, source })
+    }
+
+    /// Puts a group of windows together, each by the recipe at the place given, and answers each in turn.
+    pub(super) async fn windows_at(
+        self: &Arc<Self>,
+        places: &[(ChunkRef, Location)],
+    ) -> Vec<Result<Vec<u8>, ReadError>> {
+        self.bring(places.iter().map(|(_, location)| *location).collect()).await;
+        let mut answers: Vec<Option<Result<Vec<u8>, ReadError>>> = places.iter().map(|_| None).collect();
+        let mut waiting: Vec<(usize, Resolved)> = Vec::new();
+        for (nth, (chunk, location)) in places.iter().enumerate() {
+            match self.resolve(chunk, location, &|_| true).await.and_then(|resolved| resolved.whole(chunk, location)) {
+                Ok(resolved) => waiting.push((nth, resolved)),
+                Err(error) => answers[nth] = Some(Err(error)),
+            }
+            let parts: usize = waiting.iter().map(|(_, resolved)| resolved.parts.len()).sum();
+            if parts >= PARTS_AT_ONCE || nth + 1 == places.len() {
+                let (numbers, resolved): (Vec<usize>, Vec<Resolved>) = std::mem::take(&mut waiting).into_iter().unzip();
+                let filled = self.fill(resolved).await;
+                for (nth, filled) in numbers.into_iter().zip(filled) {
+                    let (chunk, location) = &places[nth];
+                    answers[nth] = Some(match filled {
+                        Ok(window) => self.compared(&chunk.id, location, window).await,
+                        Err(error) => Err(error),
+                    });
+                }
+            }
+        }
+        answers.into_iter().map(|answer| answer.expect("resolved or not, above")).collect()
+    }
+
+    /// Brings frames, to be kept; errors are met again by whoever needs one.
+    async fn bring(self: &Arc<Self>, places: Vec<Location>) {
+        let ranges = join_frames_of(places, 2 * RANGE_BYTES);
+        let bring = |range| async move {
+            let _permit = self.range_permit().await;
+            let mut coming = self.coming(range, Keep::Frames);
+            while coming.next().await.is_some() {}
+        };
+        stream::iter(ranges).for_each_concurrent(self.ranges_in_flight(), bring).await;
+    }
+
+    /// Resolves a window through all depths, over places that are chosen.
+    ///
+    /// # Errors
+    /// When a recipe cannot be had, or asks for more than a reader may be asked for. What is missing is no error.
+    pub(super) async fn resolve(
+        self: &Arc<Self>,
+        chunk: &ChunkRef,
+        location: &Location,
+        choice: Choice<'_>,
+    ) -> Result<Resolved, ReadError> {
+        let top = Arc::new(self.recipe(location).await?);
+        if top.length() != chunk.length {
+            return Err(ReadError::OtherLength { id: chunk.id.short() });
+        }
+        let domain = self.domain(location)?;
+        let resolved =
+            Resolved { length: top.length(), chunks: Vec::new(), parts: Vec::new(), missing: BTreeMap::new() };
+        let mut resolving = Resolving { sources: HashMap::new(), resolved };
+        let mut recipes = VecDeque::from([top.clone()]);
+        let mut items = top.items().len();
+        while let Some(recipe) = recipes.pop_front() {
+            for key in recipe.chunks() {
+                if resolving.sources.contains_key(&(*key, recipe.depth())) {
+                    continue;
+                }
+                if resolving.sources.len() >= CHUNKS_NEEDED_MAX {
+                    return Err(bad(location, "it needs too many chunks"));
+                }
+                let source = match self.source(key, recipe.depth(), domain, choice).await? {
+                    Ok(At::Plain(place)) => {
+                        resolving.resolved.chunks.push(place);
+                        Source::Plain(resolving.resolved.chunks.len() as u32 - 1)
+                    }
+                    Ok(At::Recipe(recipe)) => {
+                        items += recipe.items().len();
+                        if items > PARTS_NEEDED_MAX {
+                            return Err(bad(location, "it needs too many parts"));
+                        }
+                        let recipe = Arc::new(recipe);
+                        recipes.push_back(recipe.clone());
+                        Source::Recipe(recipe)
+                    }
+                    Err(error) => Source::Missing(error),
+                };
+                resolving.sources.insert((*key, recipe.depth()), source);
+            }
+        }
+        if !resolving.add(&top, 0, top.length(), 0) {
+            return Err(bad(location, "a part lies outside of its chunk, or there are too many"));
+        }
+        let resolved = resolving.resolved;
+        if resolved.plain_bytes() > PLAIN_NEEDED_MAX {
+            Err(bad(location, "it needs too many frames"))
+        } else {
+            Ok(resolved)
+        }
+    }
+
+    /// Finds out what a chunk is that a recipe of `depth` names: plain if it can be, else a recipe of a lower depth. Inside,
+    /// why it is nowhere.
+    async fn source(
+        self: &Arc<Self>,
+        key: &ChunkKey,
+        depth: u8,
+        domain: DomainId,
+        choice: Choice<'_>,
+    ) -> Result<Result<At, ReadError>, ReadError> {
+        let mut missing = ReadError::Unknown { id: key.short() };
+        let places = self.index.places(key);
+        let of_domain = |place: &&Location| choice(place) && self.domain(place).is_ok_and(|its| its == domain);
+        let (recipes, plain): (Vec<&Location>, Vec<&Location>) =
+            places.iter().filter(of_domain).partition(|place| place.codec.holds_recipes());
+        if let Some(place) = plain.first() {
+            return Ok(Ok(At::Plain(**place)));
+        }
+        for place in recipes.into_iter().filter(|_| depth > 1) {
+            match self.recipe(place).await {
+                Ok(recipe) if recipe.depth() < depth => return Ok(Ok(At::Recipe(recipe))),
+                Ok(_) => missing = bad(place, "it is named by one that is not deeper"),
+                Err(error) if error.is_damage() => missing = error,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Err(missing))
+    }
+
+    fn domain(&self, location: &Location) -> Result<DomainId, ReadError> {
+        let info = self.index.pack(location.pack).ok_or(ReadError::NoPack { pack: location.pack })?;
+        Ok(info.header.at.domain)
+    }
+
+    /// Fills windows with their parts: each frame is fetched and opened once for all of them.
+    async fn fill(self: &Arc<Self>, windows: Vec<Resolved>) -> Vec<Result<Vec<u8>, ReadError>> {
+        let mut wanted = Vec::new();
+        let mut filling = Vec::with_capacity(windows.len());
+        for (window, mut resolved) in windows.into_iter().enumerate() {
+            resolved.parts.sort_unstable_by_key(|part| part.chunk);
+            let mut start = 0;
+            for parts in resolved.parts.chunk_by(|one, next| one.chunk == next.chunk) {
+                let location = resolved.chunks[parts[0].chunk as usize];
+                wanted.push(OfChunk { location, window, parts: start..start + parts.len() });
+                start += parts.len();
+            }
+            filling.push(Filling { bytes: vec![0; resolved.length as usize], parts: resolved.parts, failed: None });
+        }
+        let filling = Arc::new(Mutex::new(filling));
+        let ranges = join_frames_of(wanted, 2 * RANGE_BYTES);
+        let fill = |range| {
+            let filling = filling.clone();
+            async move {
+                let _permit = self.range_permit().await;
+                let mut coming = self.coming(range, Keep::Frames);
+                while let Some(came) = coming.next().await {
+                    let filling = filling.clone();
+                    blocking(move || take(&mut filling.lock().expect("no panic while held"), came)).await;
+                }
+            }
+        };
+        stream::iter(ranges).for_each_concurrent(self.ranges_in_flight(), fill).await;
+        let filling = std::mem::take(&mut *filling.lock().expect("no panic while held"));
+        filling.into_iter().map(|window| window.failed.map_or(Ok(window.bytes), Err)).collect()
+    }
+
+    /// Returns a window if it has its id.
+    async fn compared(
+        self: &Arc<Self>,
+        id: &ChunkId,
+        location: &Location,
+        window: Vec<u8>,
+    ) -> Result<Vec<u8>, ReadError> {
+        let (found, window) = self.hashed(location, window).await?;
+        if found == *id { Ok(window) } else { Err(wrong_recipe(location, id.short())) }
+    }
+
+    /// Computes the id that bytes have in the domain of a place.
+    async fn hashed(&self, location: &Location, bytes: Vec<u8>) -> Result<(ChunkId, Vec<u8>), ReadError> {
+        let info = self.index.pack(location.pack).ok_or(ReadError::NoPack { pack: location.pack })?;
+        let hasher = self.hasher(&info)?;
+        Ok(blocking(move || (hasher.id(&bytes), bytes)).await)
+    }
+
+    /// Puts a window together carefully: each chunk that it names is taken whole from a place where it is right.
+    ///
+    /// # Errors
+    /// [`ReadError::Part`] names a chunk that is right nowhere, [`ReadError::WrongRecipe`] a recipe of which all chunks are right.
+    pub(super) async fn window(self: &Arc<Self>, id: &ChunkId, location: &Location) -> Result<Vec<u8>, ReadError> {
+        let _alone = self.windows.carefully.lock().await;
+        let length = self.recipe(location).await?.length();
+        // What asks for too much is refused before anything is spent on it.
+        self.resolve(&ChunkRef { id: *id, length }, location, &|_| true).await?;
+        let mut effort = Effort { of: *location, chunks: 0, bytes: 0, frames: HashSet::new() };
+        let window = self.carefully(id.short(), location, u8::MAX, &mut effort).await?;
+        self.compared(id, location, window).await
+    }
+
+    fn carefully<'a>(
+        self: &'a Arc<Self>,
+        name: String,
+        location: &'a Location,
+        below: u8,
+        effort: &'a mut Effort,
+    ) -> BoxFuture<'a, Result<Vec<u8>, ReadError>> {
+        Box::pin(async move {
+            let recipe = self.recipe(location).await?;
+            if recipe.depth() >= below {
+                return Err(bad(location, "it is named by one that is not deeper"));
+            }
+            let domain = self.domain(location)?;
+            let mut window = vec![0; recipe.length() as usize];
+            let mut items: Vec<_> = recipe.items().iter().collect();
+            items.sort_by_key(|item| item.chunk);
+            for items in items.chunk_by(|one, next| one.chunk == next.chunk) {
+                let key = recipe.chunks()[usize::from(items[0].chunk)];
+                let whole = self.whole(&key, recipe.depth(), domain, effort).await;
+                let whole = whole.map_err(|source| part_of(name.clone(), location, key, source))?;
+                for item in items {
+                    let part = whole.get(item.offset as usize..item.end() as usize);
+                    let part = part.ok_or_else(|| bad(location, "a part lies outside of its chunk"))?;
+                    window[item.at as usize..][..part.len()].copy_from_slice(part);
+                }
+            }
+            Ok(window)
+        })
+    }
+
+    /// Returns a chunk whole from the first place where it has its key.
+    async fn whole(
+        self: &Arc<Self>,
+        key: &ChunkKey,
+        below: u8,
+        domain: DomainId,
+        effort: &mut Effort,
+    ) -> Result<Vec<u8>, ReadError> {
+        let mut last = ReadError::Unknown { id: key.short() };
+        for place in self.index.places(key) {
+            if !self.domain(&place).is_ok_and(|its| its == domain) {
+                continue;
+            }
+            effort.spend(&place)?;
+            let whole = match place.codec.holds_recipes() {
+                true => self.carefully(key.short(), &place, below, effort).await,
+                false => self.frame(&place).await.and_then(|frame| {
+                    let bytes = frame.get(place.offset as usize..place.offset as usize + place.length as usize);
+                    bytes.map(<[u8]>::to_vec).ok_or_else(|| wrong(&place, key))
+                }),
+            };
+            let hashed = match whole {
+                Ok(whole) => self.hashed(&place, whole).await,
+                Err(error) => Err(error),
+            };
+            let error = match hashed {
+                Ok((id, whole)) if id.key() == *key => return Ok(whole),
+                Ok(_) if place.codec.holds_recipes() => wrong_recipe(&place, key.short()),
+                Ok(_) => wrong(&place, key),
+                Err(error) => error,
+            };
+            if last.is_damage() {
+                last = error;
+            }
+        }
+        Err(last)
+    }
+}
+
+/// Where a chunk that is named may be taken from.
+enum At {
+    Plain(Location),
+    Recipe(Recipe),
+}
+
+impl Placed for Location {
+    fn location(&self) -> &Location {
+        self
+    }
+}
+
+/// What is wanted of a chunk: some of a window's parts.
+struct OfChunk {
+    location: Location,
+    window: usize,
+    parts: std::ops::Range<usize>,
+}
+
+impl Placed for OfChunk {
+    fn location(&self) -> &Location {
+        &self.location
+    }
+}
+
+/// A window that is being filled.
+struct Filling {
+    bytes: Vec<u8>,
+    parts: Vec<Part>,
+    failed: Option<ReadError>,
+}
+
+/// Copies what is wanted of a frame into the windows.
+fn take(windows: &mut [Filling], came: Came<OfChunk>) {
+    let (frame, wanted) = match came {
+        Came::Frame(frame, wanted) => (Ok(frame), wanted),
+        Came::Lost(error, wanted) => (Err(error), wanted),
+    };
+    for OfChunk { location, window, parts } in wanted {
+        let Filling { bytes, parts: all, failed } = &mut windows[window];
+        let frame = match &frame {
+            Ok(frame) => frame,
+            Err(error) => {
+                // One that is out of reach leaves the answer open.
+                if failed.as_ref().is_none_or(|failed| failed.is_damage() && !error.is_damage()) {
+                    *failed = Some(error.clone());
+                }
+                continue;
+            }
+        };
+        for part in &all[parts] {
+            let start = location.offset as usize + part.offset as usize;
+            let from = &frame[start..start + part.length as usize];
+            bytes[part.at as usize..][..from.len()].copy_from_slice(from);
+        }
+    }
+}
+
+impl Resolved {
+    /// Returns it unless something is missing.
+    fn whole(mut self, chunk: &ChunkRef, location: &Location) -> Result<Self, ReadError> {
+        match self.missing.pop_first() {
+            Some((key, source)) => Err(part_of(chunk.id.short(), location, key, source)),
+            None => Ok(self),
+        }
+    }
+
+    /// Plaintext of the frames that it needs.
+    fn plain_bytes(&self) -> u64 {
+        let mut frames = HashSet::new();
+        let mut used = vec![false; self.chunks.len()];
+        self.parts.iter().for_each(|part| used[part.chunk as usize] = true);
+        let used = self.chunks.iter().zip(used).filter_map(|(place, used)| used.then_some(place));
+        used.filter(|place| frames.insert((place.pack, place.frame))).map(|place| u64::from(place.plain_len)).sum()
+    }
+}
+
+impl Resolving {
+    /// Adds the parts that make `length` bytes of what `recipe` makes, from `at` on, which stand at `to` in the window. Tells
+    /// whether all of them lie in their chunks, and there are not too many.
+    fn add(&mut self, recipe: &Recipe, at: u32, length: u32, to: u32) -> bool {
+        for item in recipe.items_within(at, length) {
+            let (start, end) = (item.at.max(at), (item.at + item.length).min(at + length));
+            let (offset, length, to) = (item.offset + (start - item.at), end - start, to + (start - at));
+            let key = recipe.chunks()[usize::from(item.chunk)];
+            match self.sources.get(&(key, recipe.depth())).expect("all that is named was looked for") {
+                Source::Plain(chunk) => {
+                    let chunk = *chunk;
+                    let parts = &mut self.resolved.parts;
+                    if offset + length > self.resolved.chunks[chunk as usize].length || parts.len() >= PARTS_NEEDED_MAX
+                    {
+                        return false;
+                    }
+                    parts.push(Part { at: to, offset, length, chunk });
+                }
+                Source::Recipe(below) => {
+                    let below = below.clone();
+                    if offset + length > below.length() || !self.add(&below, offset, length, to) {
+                        return false;
+                    }
+                }
+                Source::Missing(error) => {
+                    let error = error.clone();
+                    self.resolved.missing.entry(key).or_insert(error);
+                }
+            }
+        }
+        true
+    }
+}
+
+/// What was spent on putting a window together carefully.
+struct Effort {
+    /// Where its recipe is.
+    of: Location,
+    chunks: usize,
+    bytes: u64,
+    frames: HashSet<(PackId, u32)>,
+}
+
+impl Effort {
+    /// Counts a place that is tried.
+    fn spend(&mut self, place: &Location) -> Result<(), ReadError> {
+        self.chunks += 1;
+        self.bytes += u64::from(place.length);
+        if self.frames.insert((place.pack, place.frame)) {
+            self.bytes += u64::from(place.plain_len);
+        }
+        let is_too_much =
+            self.chunks > PLACES_TRIED * CHUNKS_NEEDED_MAX || self.bytes > PLACES_TRIED as u64 * PLAIN_NEEDED_MAX;
+        if is_too_much { Err(bad(&self.of, "it needs too much")) } else { Ok(()) }
+    }
+}
+
+fn bad(location: &Location, why: &str) -> ReadError {
+    let source = FormatError::Invalid { what: "a recipe", why: why.to_owned() };
+    ReadError::Recipe { pack: location.pack, frame: location.frame, source }
+}
+
+fn wrong(place: &Location, key: &ChunkKey) -> ReadError {
+    ReadError::WrongChunk { pack: place.pack, frame: place.frame, id: key.short() }
+}
+
+fn wrong_recipe(place: &Location, id: String) -> ReadError {
+    ReadError::WrongRecipe { pack: place.pack, frame: place.frame, id }
+}
+
+fn part_of(window: String, location: &Location, part: ChunkKey, source: ReadError) -> ReadError {
+    ReadError::Part { window, pack: location.pack, frame: location.frame, part, source: Box::new(source) }
+}

@@ -1,0 +1,160 @@
+//! Snapshots whose content is stored as recipes, as a writer of nightly dumps will leave them, and as a hostile one may.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use coffre::format::recipe::{Part, Recipe};
+use coffre::model::entry::{ChunkRef, Entry, EntryKind, FileContent, Metadata, StreamDetail};
+use coffre::model::id::{ChunkId, ChunkKey};
+use coffre::model::path::EntryPath;
+use coffre::model::snapshot::{Snapshot, SnapshotCounts};
+use coffre::model::time::Timestamp;
+use coffre::progress::Collected;
+use coffre::repository::frame::Frame;
+use coffre::repository::tree::{ListBuilder, TreeBuilder};
+use coffre::repository::writer::{Writer, WriterOptions};
+use coffre::store::Store;
+
+use crate::support::{begin, open};
+
+/// Bytes that a recipe takes from a chunk: the chunk's plaintext, offset and length.
+pub type Cut = (Arc<Vec<u8>>, usize, usize);
+
+/// A window and how it is stored.
+pub struct Window {
+    pub bytes: Arc<Vec<u8>>,
+    pub how: How,
+}
+
+pub enum How {
+    Plain,
+    /// By a recipe whose writer makes sure of all that it names, and of what that names through all depths.
+    Recipe {
+        depth: u8,
+        cuts: Vec<Cut>,
+        through: Vec<Arc<Vec<u8>>>,
+    },
+    /// By a recipe of whatever parts, put into a frame unasked.
+    Forged(Recipe),
+    /// Not at all: it is there already.
+    There,
+}
+
+impl Window {
+    pub fn plain(bytes: Vec<u8>) -> Self {
+        Self { bytes: Arc::new(bytes), how: How::Plain }
+    }
+
+    /// What is cut from chunks, in order.
+    pub fn cut(depth: u8, cuts: &[Cut], through: &[Arc<Vec<u8>>]) -> Self {
+        let bytes = cuts.iter().flat_map(|(chunk, offset, length)| chunk[*offset..offset + length].to_vec()).collect();
+        Self { bytes: Arc::new(bytes), how: How::Recipe { depth, cuts: cuts.to_vec(), through: through.to_vec() } }
+    }
+}
+
+/// Who names chunks: their ids depend on the domain's secret.
+pub async fn ids(store: Arc<dyn Store>, cache: &Path) -> impl Fn(&[u8]) -> ChunkId {
+    let repository = open(store, cache).await.expect("opened");
+    let index = begin(&repository).await;
+    let writer = Writer::start(index, settings(), Arc::new(Collected::default()));
+    move |plain: &[u8]| writer.id(plain)
+}
+
+fn settings() -> WriterOptions {
+    WriterOptions { pack_target_bytes: 8 << 20, packs_in_flight: 1, level: 3, dry_run: false, extra_check: true }
+}
+
+/// Stores `rows`, one frame for each, and a snapshot with one stream of `windows` for each name, as one run does.
+pub async fn night(
+    store: Arc<dyn Store>,
+    cache: &Path,
+    rows: &[Arc<Vec<u8>>],
+    streams: Vec<(&str, Vec<Window>)>,
+) -> Snapshot {
+    let repository = open(store, cache).await.expect("opened");
+    let index = begin(&repository).await;
+    let (id, at) = (index.session().id(), index.session().at());
+    let writer = Writer::start(index, settings(), Arc::new(Collected::default()));
+    let rows = rows.to_vec();
+    let streams: Vec<_> = streams.into_iter().map(|(name, windows)| (name.to_owned(), windows)).collect();
+    let (writer, root, counts) = tokio::task::spawn_blocking(move || {
+        let (root, counts) = write(&writer, &rows, &streams);
+        writer.flush().expect("stored");
+        (writer, root, counts)
+    })
+    .await
+    .expect("no panic");
+    let committer = writer.finish().await.expect("stored");
+    let started = Timestamp::from_seconds(1_800_000_000);
+    let snapshot = Snapshot {
+        id: committer.new_snapshot_id(started),
+        session: id,
+        domain: at.domain,
+        started,
+        finished: started,
+        host: "host".into(),
+        user: "user".into(),
+        job: "nightly".into(),
+        tags: Vec::new(),
+        sources: vec![b"db".to_vec()],
+        program: "a test".into(),
+        parent: None,
+        root,
+        counts,
+        missing: Vec::new(),
+    };
+    committer.commit(&snapshot).await.expect("committed");
+    snapshot
+}
+
+fn write(
+    writer: &Writer,
+    rows: &[Arc<Vec<u8>>],
+    streams: &[(String, Vec<Window>)],
+) -> (coffre::model::snapshot::TreeRoot, SnapshotCounts) {
+    let (mut frame, mut compressor) = (Frame::default(), writer.compressor());
+    let mut store = |plain: &[u8]| {
+        let id = writer.id(plain);
+        if writer.claim(&id) {
+            frame.push(&id, plain);
+            writer.store_frame(&mut frame, &mut compressor).expect("stored");
+        }
+    };
+    rows.iter().for_each(|rows| store(rows));
+    let mut tree = TreeBuilder::new(writer);
+    let mut counts = SnapshotCounts::default();
+    for (name, windows) in streams {
+        let (mut list, mut size) = (ListBuilder::default(), 0);
+        for Window { bytes, how } in windows {
+            let id = writer.id(bytes);
+            match how {
+                How::Plain => store(bytes),
+                How::Recipe { depth, cuts, through } => {
+                    let part = |(chunk, offset, length): &Cut| -> Part {
+                        (writer.id(chunk).key(), *offset as u32, *length as u32)
+                    };
+                    let parts: Vec<Part> = cuts.iter().map(part).collect();
+                    let through: Vec<ChunkKey> = through.iter().map(|chunk| writer.id(chunk).key()).collect();
+                    let recipe = Recipe::new(*depth, &parts).expect("a recipe");
+                    assert!(writer.store_recipe(&id, &recipe, &through).expect("stored"), "what it names is there");
+                }
+                How::Forged(recipe) => {
+                    let (mut frame, mut compressor) = (Frame::default(), writer.compressor());
+                    frame.push_recipe(&id, recipe);
+                    writer.store_frame(&mut frame, &mut compressor).expect("stored");
+                }
+                How::There => {}
+            }
+            list.push(ChunkRef { id, length: bytes.len() as u32 }, writer).expect("stored");
+            size += bytes.len() as u64;
+        }
+        let chunks = list.finish(writer).expect("stored");
+        let content = FileContent { size, chunks, holes: Vec::new() };
+        let path = EntryPath::new(name.as_bytes()).expect("safe");
+        let kind = EntryKind::Stream(content, StreamDetail::default());
+        tree.push(&Entry { path, kind, metadata: Metadata { mode: 0o600, ..Metadata::default() } }).expect("stored");
+        counts.streams += 1;
+        counts.bytes += size;
+    }
+    (tree.finish().expect("stored"), counts)
+}
