@@ -13,7 +13,7 @@ use crate::cli::failure::Fallible;
 use crate::cli::paths_from::PathsFromArgs;
 use crate::cli::settings::Settings;
 use crate::cli::signals::cancel_on_signals;
-use crate::cli::{events, output, streams};
+use crate::cli::{events, output, recovery_kit, streams};
 use crate::model::outcome::Ended;
 use crate::model::path::display_bytes;
 use crate::model::snapshot::MissingStream;
@@ -139,6 +139,7 @@ pub async fn run(global: &Settings, args: Args, commands: Vec<streams::Command>)
     };
     if let Some(files) = &mut options.files {
         files.left_out = own_places(global, &repository);
+        files.left_out_marks = vec![recovery_kit::mark(repository.id())];
     }
     let report = backup(repository, options, monitor.clone(), cancel).await;
     monitor.finish();
@@ -179,6 +180,7 @@ fn options(args: Args, commands: Vec<streams::Command>, memory_bytes: u64) -> Fa
         iexcludes: args.iexclude,
         iexclude_files: args.iexclude_file,
         left_out: Vec::new(),
+        left_out_marks: Vec::new(),
         one_file_system: args.one_file_system,
         exclude_caches: args.exclude_caches,
         exclude_if_present: args.exclude_if_present,
@@ -232,8 +234,8 @@ fn parse_group_by(text: &str) -> Result<GroupBy, String> {
     Ok(by)
 }
 
-/// The repository, its cache, the passphrase and the recovery kits that were written from here: a backup of these grows by itself every night, and helps nobody who has lost
-/// them.
+/// The repository, its cache and the passphrase: a backup of these grows by itself every night, and helps nobody who has lost
+/// them. The recovery kit is such a thing, too, and known by what stands in it, wherever it is.
 fn own_places(global: &Settings, repository: &Repository) -> Vec<PathBuf> {
     let directory = match global.location() {
         Ok(Location::Directory(directory)) => Some(directory),
@@ -241,7 +243,7 @@ fn own_places(global: &Settings, repository: &Repository) -> Vec<PathBuf> {
     };
     let password = global.password.file().map(PathBuf::from);
     let cache = repository.cache().trees().parent().map(PathBuf::from);
-    [directory, cache, password].into_iter().flatten().chain(repository.cache().kits()).collect()
+    [directory, cache, password].into_iter().flatten().collect()
 }
 
 fn summary<'a>(report: &'a BackupReport, dry_run: bool, elapsed: Duration) -> events::BackedUp<'a> {

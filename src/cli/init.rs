@@ -70,7 +70,6 @@ pub async fn run(global: &Settings, args: Args) -> Fallible<Exit> {
     let identity = &made.recovery_identity;
     let kit = args.recovery_kit.as_deref().zip(reserved).map(|(path, file)| {
         let page = kit::first_page(global, &made.repository, &location, identity);
-        made.repository.cache().remember_kit(path);
         recovery_kit::fill(file, path, &page).map(|()| path.display().to_string())
     });
     // A kit that cannot be written must not cost the only copy of the identity.

@@ -78,7 +78,6 @@ async fn print(
     let written = args.output.as_deref().zip(file);
     if let Some((path, file)) = written {
         fill(file, path, &page)?;
-        repository.cache().remember_kit(path);
     } else if !global.json {
         output::print(page.as_bytes())?;
     }

@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-use crate::cli::page::continued;
-use crate::cli::recovery_kit::{Kit, SHOWN};
+use crate::cli::page::{continued, wrap};
+use crate::cli::recovery_kit::{Kit, SHOWN, WIDTH};
 use crate::engine::plan::StreamKind;
 use crate::engine::{Engines, ServerWords, Words};
 use crate::model::facts::fact;
 use crate::model::path::display_bytes;
-use crate::ops::holdings::{HeldStream, Holding};
+use crate::ops::holdings::{HeldStream, HeldTree, Holding};
 
 /// Trees, or streams, of one backup that get a command of their own; the others are listed by `coffre ls`.
 const COMMANDS_EACH: usize = 6;
@@ -37,7 +37,8 @@ pub fn steps(kit: &Kit<'_>) -> String {
     for (at, holding) in kit.holdings.iter().take(SHOWN).enumerate() {
         let snapshot = &holding.snapshot;
         let job = if snapshot.job.is_empty() { String::new() } else { format!(", job {}", snapshot.job) };
-        let _ = writeln!(text, "{}. Restore the backup of {}{job}:\n", at + 5, snapshot.host);
+        text.push_str(&wrap(&format!("{}. Restore the backup of {}{job}:", at + 5, snapshot.host), 0, WIDTH));
+        text.push('\n');
         let choice = choice(holding, kit.holdings);
         trees(&mut text, holding, &choice);
         databases(&mut text, holding, &choice);
@@ -84,6 +85,11 @@ fn choice(holding: &Holding, all: &[Holding]) -> String {
     flags
 }
 
+/// Writes a paragraph below the number of a step.
+fn prose(text: &mut String, words: &str) {
+    text.push_str(&wrap(words, 3, WIDTH));
+}
+
 fn command(text: &mut String, command: &str) {
     continued(command).iter().for_each(|line| {
         let _ = writeln!(text, "     {line}");
@@ -92,15 +98,24 @@ fn command(text: &mut String, command: &str) {
 
 fn trees(text: &mut String, holding: &Holding, choice: &str) {
     for tree in holding.trees.iter().take(COMMANDS_EACH) {
-        let tree = display_bytes(tree).to_string();
-        let target = shell(&format!("/srv/restored{}", tree.trim_end_matches('/')));
-        command(text, &format!("coffre restore {}{choice} --target {target}", shell(&format!("latest:{tree}"))));
+        let from = shell(&format!("latest:{}", display_bytes(&tree.path)));
+        let target = shell(&format!("/srv/restored{}", display_bytes(target_of(tree))));
+        command(text, &format!("coffre restore {from}{choice} --target {target}"));
     }
     if holding.trees.len() > COMMANDS_EACH {
         command(text, &format!("coffre restore latest{choice} --target /srv/restored"));
     }
     if !holding.trees.is_empty() {
         text.push('\n');
+    }
+}
+
+/// Returns the directory below the target that a tree is restored into: its own, or of a file or link the one that it is in.
+fn target_of(tree: &HeldTree) -> &[u8] {
+    let path = tree.path.strip_suffix(b"/").unwrap_or(&tree.path);
+    match (tree.is_directory, path.iter().rposition(|&byte| byte == b'/')) {
+        (false, Some(slash)) => &path[..slash],
+        _ => path,
     }
 }
 
@@ -143,11 +158,14 @@ fn server(text: &mut String, name: &str, label: &str, words: &ServerWords, engin
     let ServerWords { example, package, people, .. } = words;
     let list = |versions: &BTreeSet<String>| versions.iter().cloned().collect::<Vec<_>>().join(", ");
     let into = format!("coffre restore latest{choice} --into-{name} {example}");
-    let _ = writeln!(text, "   {label}: a server, and the client programs (package {package}) of the same");
-    let _ = writeln!(text, "   version or newer.\n   It was dumped from {}", list(&engine.servers));
-    if !engine.clients.is_empty() {
-        let _ = writeln!(text, "   by {}.", list(&engine.clients));
-    }
+    let by = if engine.clients.is_empty() { String::new() } else { format!(" by {}", list(&engine.clients)) };
+    prose(
+        text,
+        &format!(
+            "{label}: a server, and the client programs (package {package}) of the same version or newer. It was dumped from {}{by}.",
+            list(&engine.servers)
+        ),
+    );
     text.push('\n');
     if engine.globals {
         command(text, &format!("{into} --globals"));
@@ -163,24 +181,42 @@ fn server(text: &mut String, name: &str, label: &str, words: &ServerWords, engin
         command(text, &format!("{into} --database {}", shell(database)));
     }
     text.push('\n');
-    match engine.globals {
-        true => {
-            let _ = writeln!(
-                text,
-                "   `--globals` brings {people} with their passwords, also that of the user who connects."
-            );
-        }
-        false => {
-            let _ =
-                writeln!(text, "   The {people} of the server are not in this backup: `--plan` names those that are");
-            let _ = writeln!(text, "   missing. Make them first, or add --no-owner.");
-        }
-    }
-    let _ = writeln!(text, "   Passwords: `coffre help environment`.\n");
+    prose(
+        text,
+        &match engine.globals {
+            true => format!("`--globals` brings {people} with their passwords, also that of the user who connects."),
+            false => format!(
+                "The {people} of the server are not in this backup: `--plan` names those that are missing. Make them first, or add \
+                 --no-owner."
+            ),
+        },
+    );
+    prose(text, "Passwords: `coffre help environment`.");
+    text.push('\n');
+    by_hand(text, label, engine, choice);
+}
+
+/// Says how a dump is restored without coffre, by the example of the first one that is a single file.
+fn by_hand(text: &mut String, label: &str, dumped: &Dumped<'_>, choice: &str) {
+    let engines = Engines::default();
+    let commands = dumped.databases.iter().find_map(|(database, stream)| {
+        let path = stream.path.to_string();
+        let file = shell(path.rsplit('/').next().unwrap_or_default());
+        let typed = engines.of(&stream.facts)?.by_hand(&stream.facts, &shell(database), &file);
+        let dump = format!("coffre dump {}{choice} > {file}", shell(&format!("latest:{path}")));
+        (!typed.is_empty()).then(|| std::iter::once(dump).chain(typed).collect::<Vec<_>>())
+    });
+    let Some(commands) = commands else { return };
+    let whose = if label.ends_with('s') { "'" } else { "'s" };
+    prose(text, &format!("A dump that stands there as a file goes in with {label}{whose} own programs, too:"));
+    text.push('\n');
+    commands.iter().for_each(|line| command(text, line));
+    text.push('\n');
 }
 
 fn files(text: &mut String, name: &str, label: &str, engine: &Dumped<'_>, choice: &str) {
-    let _ = writeln!(text, "   {label}, into the directory where you are:\n");
+    prose(text, &format!("{label}, into the directory where you are:"));
+    text.push('\n');
     for (file, stream) in engine.databases.iter().take(COMMANDS_EACH) {
         let file_name = file.rsplit('/').next().unwrap_or_default();
         let (from, to) = (shell(&format!("latest:{}", stream.path)), shell(&format!("restored-{file_name}")));

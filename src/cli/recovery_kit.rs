@@ -22,12 +22,29 @@ use crate::model::path::display_bytes;
 use crate::model::time::Timestamp;
 use crate::model::units::ByteSize;
 use crate::ops::holdings::Holding;
+use crate::source::files::Mark;
 use crate::store::location::Location;
 
 /// Columns of the page.
 pub const WIDTH: usize = 79;
 /// Backups that are spelled out; the others are counted.
 pub const SHOWN: usize = 8;
+
+/// Where the sources of this build can be had, if whoever built it said so; see `docs/install.md`.
+const SOURCES: Option<&str> = match option_env!("COFFRE_SOURCES") {
+    Some(place) => Some(place),
+    None => option_env!("CARGO_PKG_REPOSITORY"),
+};
+
+/// Says where the sources are, or that nothing but a copy of them helps.
+fn sources(place: Option<&str>) -> String {
+    match place.filter(|place| !place.is_empty()) {
+        Some(place) => format!("Its sources: {place} (`cargo install --path .` there makes it)."),
+        None => "`cargo install --path .` makes it from its sources. Whoever built it left no address of them here: keep a copy of \
+                 them as well, and note with --note where."
+            .into(),
+    }
+}
 
 /// What a page is made from.
 #[derive(Debug)]
@@ -52,6 +69,18 @@ pub struct Kit<'a> {
     pub program: Option<String>,
     /// Lines that whoever prints it wants on it.
     pub notes: &'a [String],
+}
+
+/// The first line of a page.
+const TITLE: &str = "COFFRE RECOVERY KIT";
+
+/// Returns what a page of this repository is known by, so that no backup takes along what opens it.
+pub fn mark(repository: RepositoryId) -> Mark {
+    Mark { start: format!("{TITLE}\n").into_bytes(), within: repository_line(repository).into_bytes() }
+}
+
+fn repository_line(repository: RepositoryId) -> String {
+    format!("  Repository   {repository}\n")
 }
 
 /// Makes the new, empty file that only its owner may read: before there is anything to lose.
@@ -83,15 +112,14 @@ impl Kit<'_> {
         let version = env!("CARGO_PKG_VERSION");
         format!(
             "\
-COFFRE RECOVERY KIT
+{TITLE}
 ===================
 
 Print this page, keep it where a fire or a thief does not find it together with
 the servers, and delete the file. Whoever has it and can reach the store can
 read every backup. Nobody can make the identity again.
 
-  Repository   {repository}
-  Fingerprint  {fingerprint}
+{repository}  Fingerprint  {fingerprint}
   Location     {place}
   Made         {made}, by coffre {version}
   Format       version {FORMAT_VERSION}; coffre {version} or newer reads it
@@ -103,7 +131,7 @@ read every backup. Nobody can make the identity again.
   (0 and O, 1 and I and L count as the same; capitals do not matter.)
 
 {notes}",
-            repository = self.repository,
+            repository = repository_line(self.repository),
             fingerprint = self.fingerprint,
             place = self.place(),
             made = Timestamp::from_seconds(self.made.seconds),
@@ -143,7 +171,8 @@ with the commands for them; keep that one.
             let snapshot = &holding.snapshot;
             let job = if snapshot.job.is_empty() { String::new() } else { format!(", job {}", snapshot.job) };
             let made = Timestamp::from_seconds(snapshot.started.seconds);
-            let _ = writeln!(text, "  {}{job}: {made}, {}", snapshot.host, ByteSize(snapshot.counts.bytes));
+            let size = ByteSize(snapshot.counts.bytes);
+            text.push_str(&wrap(&format!("{}{job}: {made}, {size}", snapshot.host), 2, WIDTH));
             let listed: BTreeSet<String> = snapshot.sources.iter().map(|it| display_bytes(it).to_string()).collect();
             text.push_str(&wrap(&listed.into_iter().collect::<Vec<_>>().join(", "), 4, WIDTH));
         }
@@ -152,8 +181,11 @@ with the commands for them; keep that one.
             let _ = writeln!(text, "  and {rest} more: `coffre snapshots --latest` lists them");
         }
         let bytes: u64 = self.holdings.iter().map(|holding| holding.snapshot.counts.bytes).sum();
-        let _ = writeln!(text, "\n  Room that all of it takes when restored: {}. A database can take", ByteSize(bytes));
-        text.push_str("  several times its dump.\n\n");
+        let room = format!(
+            "Room that all of it takes when restored: {}. A database can take several times its dump.",
+            ByteSize(bytes)
+        );
+        let _ = writeln!(text, "\n{}", wrap(&room, 2, WIDTH));
         text
     }
 
@@ -168,10 +200,7 @@ TO RESTORE on a machine that has nothing
 ",
             env!("CARGO_PKG_VERSION")
         );
-        match option_env!("CARGO_PKG_REPOSITORY").filter(|url| !url.is_empty()) {
-            Some(url) => text.push_str(&format!("   It comes from {url}\n")),
-            None => text.push_str("   `cargo install --path .` makes it from its sources.\n"),
-        }
+        text.push_str(&wrap(&sources(SOURCES), 3, WIDTH));
         if let Some(program) = &self.program {
             let _ = write!(text, "   The one that made this page has the SHA-256\n\n     {program}\n");
         }
@@ -182,20 +211,26 @@ TO RESTORE on a machine that has nothing
             }
             if let Some((file, digest)) = &self.ca_file {
                 let _ = writeln!(text, "     export COFFRE_CA_FILE={}", shell(file));
-                text.push_str("\n   That file holds the certificate that the store is known by. Its SHA-256 is\n\n");
-                let _ = writeln!(text, "     {digest}");
+                text.push('\n');
+                text.push_str(&wrap(
+                    "That file holds the certificate that the store is known by. Its SHA-256 is",
+                    3,
+                    WIDTH,
+                ));
+                let _ = writeln!(text, "\n     {digest}");
             }
             text.push_str(
                 "\n   The bucket's access keys, from its provider's console (they are not on this\n   page):\n\n     \
                  export AWS_ACCESS_KEY_ID=... AWS_SECRET_ACCESS_KEY=...\n",
             );
+            let (at, bucket) = (s3.endpoint_url(), &s3.bucket);
             let known = s3.provider.endpoint.map(|_| {
                 let country = s3.provider.country.unwrap_or_default();
                 let (label, region) = (&s3.provider.label, &s3.provider.region);
-                format!("{label}, {country}, region {region}:\n   {}", s3.endpoint_url())
+                format!("{label}, {country}, region {region}: {at}, bucket {bucket}")
             });
-            let known = known.unwrap_or_else(|| format!("{}, bucket {}", s3.endpoint_url(), s3.bucket));
-            let _ = writeln!(text, "\n   The store: {known}.");
+            let known = known.unwrap_or_else(|| format!("{at}, bucket {bucket}"));
+            let _ = write!(text, "\n{}", wrap(&format!("The store: {known}."), 3, WIDTH));
         } else {
             text.push_str("\n   A copy of that directory at any other place will do.\n");
         }
@@ -226,6 +261,11 @@ from a copy of the repository in a directory.
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::facts::{Fact, StreamFacts, fact};
+    use crate::model::id::{ChunkId, DomainId, SessionId};
+    use crate::model::path::EntryPath;
+    use crate::model::snapshot::{Snapshot, SnapshotCounts, SnapshotId, TreeRoot};
+    use crate::ops::holdings::{HeldStream, HeldTree};
 
     fn page(location: &str, holdings: &[Holding]) -> String {
         let location: Location = location.parse().expect("a location");
@@ -255,6 +295,86 @@ mod tests {
             assert!(page.contains("Made         2026-11-24T01:55:00Z, by coffre"), "{page}");
             assert!(page.contains("The package: https://intranet.example"), "{page}");
             assert!(!page.contains("latest:/etc") && !page.contains("NAME.sql"), "{page}");
+        }
+    }
+
+    /// A holding with everything that a page has words for, and with names as long as they come.
+    fn everything() -> Holding {
+        let stream = |path: &str, facts: &[(Fact<String>, &str)]| {
+            let mut kept = StreamFacts::default();
+            facts.iter().for_each(|(fact, value)| kept.set(*fact, (*value).to_owned()));
+            HeldStream { path: EntryPath::new(path).expect("safe"), facts: kept }
+        };
+        let version = "10.11.14-MariaDB-0+deb12u2-log from a distribution with very long names of its versions";
+        let of = |engine: &'static str, format: &'static str, database: &'static str| {
+            [
+                (fact::ENGINE, engine),
+                (fact::FORMAT, format),
+                (fact::DATABASE, database),
+                (fact::SERVER_VERSION, version),
+                (fact::CLIENT_VERSION, version),
+            ]
+        };
+        let (started, digits) = (Timestamp::from_seconds(1_795_485_300), [0; 8]);
+        let snapshot = Snapshot {
+            id: SnapshotId::new(started, digits),
+            session: SessionId([0; 16]),
+            domain: DomainId([0; 16]),
+            started,
+            finished: started,
+            host: "host ".repeat(20),
+            user: String::new(),
+            job: "a job with words ".repeat(9),
+            tags: Vec::new(),
+            sources: vec![b"/srv/long path".repeat(9)],
+            program: String::new(),
+            parent: None,
+            root: TreeRoot { id: ChunkId([0; 32]), depth: 0 },
+            counts: SnapshotCounts::default(),
+            missing: Vec::new(),
+        };
+        Holding {
+            snapshot,
+            trees: vec![HeldTree { path: b"/srv/long path".repeat(9), is_directory: true }],
+            streams: vec![
+                stream("postgres/shop.dump", &of("postgres", "postgres custom", "shop")),
+                stream("postgres/globals.sql", &of("postgres", "postgres globals", "-")),
+                stream("mysql/a shop.sql", &of("mysql", "mysql sql", "a shop")),
+                stream("sqlite/app.db", &of("sqlite", "sqlite file", "/srv/app.db")),
+                stream("shop.sql", &[]),
+            ],
+        }
+    }
+
+    #[test]
+    fn only_a_word_that_cannot_be_broken_makes_a_line_longer_than_80_columns() {
+        let page = page("s3://s3.intra.example:9000/b/p", &[everything()]);
+        for part in ["PostgreSQL's own programs", "MySQL's own programs", "--globals` brings roles", "--note where"] {
+            assert!(page.split_whitespace().collect::<Vec<_>>().join(" ").contains(part), "{part}: {page}");
+        }
+        let long = page.lines().filter(|line| line.chars().count() > 80);
+        for line in long {
+            // The shell reads a quoted word as one.
+            assert!(
+                line.trim_start().trim_end_matches('\\').matches(" --").count() == 0 && line.contains('\''),
+                "{line}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_page_is_known_by_its_mark_and_those_of_other_repositories_are_not() {
+        let page = page("/srv/backup", &[]);
+        assert!(mark(RepositoryId([7; 16])).is_on(page.as_bytes()));
+        assert!(!mark(RepositoryId([8; 16])).is_on(page.as_bytes()));
+        assert!(!mark(RepositoryId([7; 16])).is_on(format!(" {page}").as_bytes()));
+    }
+
+    #[test]
+    fn where_the_sources_are_is_told_if_whoever_built_it_said_so() {
+        assert!(sources(Some("https://example.org/coffre")).starts_with("Its sources: https://example.org/coffre ("));
+        for nowhere in [None, Some("")] {
+            assert!(sources(nowhere).contains("left no address"), "{nowhere:?}");
         }
     }
 

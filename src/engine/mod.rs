@@ -83,6 +83,12 @@ pub trait Engine: fmt::Debug + Send + Sync {
         Vec::new()
     }
 
+    /// Returns the commands of its own programs that restore `database` from `file`, which a stream was restored into as it is; both
+    /// are written for a shell. None where that takes more than one file, or where the file is the database.
+    fn by_hand(&self, _facts: &StreamFacts, _database: &str, _file: &str) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Tells whether a database may need another to be restored first, so that one that failed is tried again after the others.
     fn may_need_others(&self) -> bool {
         false

@@ -20,10 +20,19 @@ use crate::repository::reader::Reader;
 pub struct Holding {
     /// The snapshot.
     pub snapshot: Snapshot,
-    /// The trees that were asked for: absolute paths.
-    pub trees: Vec<Vec<u8>>,
+    /// The trees that were asked for and are there.
+    pub trees: Vec<HeldTree>,
     /// The streams, in the order of their paths.
     pub streams: Vec<HeldStream>,
+}
+
+/// A tree of a holding: a directory with what is in it, or a single file or link.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeldTree {
+    /// Its absolute path.
+    pub path: Vec<u8>,
+    /// Whether it is a directory.
+    pub is_directory: bool,
 }
 
 /// A stream of a holding.
@@ -61,12 +70,31 @@ pub async fn holdings(
     }
     let mut holdings = Vec::new();
     for snapshot in newest.into_values() {
-        let trees = snapshot.sources.iter().filter(|source| source.starts_with(b"/")).cloned().collect();
+        let trees = trees(reader, &snapshot).await;
         let streams = streams(reader, &snapshot, engines).await?;
         holdings.push(Holding { snapshot, trees, streams });
     }
     holdings.sort_by_key(|holding| std::cmp::Reverse(holding.snapshot.started));
     Ok(holdings)
+}
+
+/// Finds what the sources that are paths are. One that was not there when the backup was made is none; what cannot be read counts
+/// as the directory that most are.
+async fn trees(reader: &Arc<Reader>, snapshot: &Snapshot) -> Vec<HeldTree> {
+    let mut trees = Vec::new();
+    for path in snapshot.sources.iter().filter(|source| source.starts_with(b"/")) {
+        let inner = path.strip_prefix(b"/").filter(|inner| !inner.is_empty()).map(EntryPath::new);
+        let is_directory = match inner {
+            None | Some(Err(_)) => Some(true),
+            Some(Ok(inner)) => match reader.walk(snapshot.root, Some(inner)).next().await {
+                Some(Ok(entry)) => Some(entry.is_directory()),
+                Some(Err(_)) => Some(true),
+                None => None,
+            },
+        };
+        trees.extend(is_directory.map(|is_directory| HeldTree { path: path.clone(), is_directory }));
+    }
+    trees
 }
 
 /// Finds the streams where the sources say that there are some.

@@ -10,11 +10,16 @@ use crate::support::tree::describe;
 
 /// Returns the commands of a page, each on one line, in the order in which they are typed.
 fn commands(page: &str) -> Vec<String> {
+    typed(page, &["coffre ", "export ", "("])
+}
+
+/// Returns the commands that begin so.
+fn typed(page: &str, starts: &[&str]) -> Vec<String> {
     let mut commands: Vec<String> = Vec::new();
     let mut goes_on = false;
     for line in page.lines() {
         let Some(typed) = line.strip_prefix("     ") else { continue };
-        let begins = ["coffre ", "export ", "("].iter().any(|start| typed.starts_with(start));
+        let begins = starts.iter().any(|start| typed.starts_with(start));
         let is_prose = typed.starts_with("(copy");
         match commands.last_mut().filter(|_| goes_on) {
             Some(last) => *last = format!("{} {}", last.trim_end_matches('\\').trim_end(), typed.trim()),
@@ -68,6 +73,12 @@ fn page_and_identity(desk: &Desk) -> (String, String) {
 #[test]
 fn the_kit_alone_brings_trees_streams_and_sqlite_back_on_a_bare_machine() {
     let desk = Desk::with_repository();
+    // A file alone, and a link alone, among them; and what is not there when the night comes.
+    fs::create_dir_all(desk.at("single")).expect("made");
+    fs::write(desk.at("single/hosts"), "a file alone").expect("written");
+    std::os::unix::fs::symlink("hosts", desk.at("single/link")).expect("linked");
+    let code = desk.run(&["backup", "single/hosts", "single/link", "single/absent", "--job", "singles"]).code;
+    assert_eq!(code, 3, "one is not there");
     fs::create_dir(desk.at("source/my files")).expect("made");
     fs::write(desk.at("source/my files/it's"), "quoted").expect("written");
     fs::create_dir(desk.at("other data")).expect("made");
@@ -101,6 +112,13 @@ fn the_kit_alone_brings_trees_streams_and_sqlite_back_on_a_bare_machine() {
     for verb in ["coffre snapshots", "coffre ls latest", "coffre dump ", "coffre kit --check", "coffre restore "] {
         assert!(commands.iter().any(|command| command.starts_with(verb)), "{verb}: {commands:?}");
     }
+    assert!(!page.contains("absent --target"), "nothing can be restored of it: {page}");
+    // The directory that they are in was not asked for, so its own time is not restored.
+    for (name, is_link) in [("hosts", false), ("link", true)] {
+        let at = bare.home.join(format!("restored{}", desk.at("single").join(name).display()));
+        assert_eq!(at.symlink_metadata().expect("restored in its place").is_symlink(), is_link);
+        assert_eq!(fs::read_to_string(&at).expect("there"), "a file alone");
+    }
     for source in ["source", "other data"] {
         let at = bare.home.join(format!("restored{}", desk.at(source).display()));
         assert_eq!(describe(&at), describe(&desk.at(source)), "{source}");
@@ -125,6 +143,7 @@ fn the_kit_alone_brings_a_server_of_databases_back() {
     let (page, _) = page_and_identity(&desk);
     assert!(page.contains("roles of the server are not in this backup") && !page.contains("--globals\n"), "{page}");
     assert!(page.contains("--database shop --plan\n") && page.contains("package postgresql-client"), "{page}");
+    by_hand(&desk, &old, &page, &["pg_restore"]);
     let version = old.sql("shop", "SHOW server_version");
     assert!(page.contains(version.split_whitespace().next().expect("a number")), "{page}");
     fs::remove_file(desk.at("page")).expect("there");
@@ -166,6 +185,71 @@ fn the_kit_alone_brings_a_server_of_databases_back() {
         .output()
         .expect("psql runs");
     assert_eq!(String::from_utf8_lossy(&answer.stdout).trim(), "shopapp|2", "{answer:?}");
+}
+
+/// Types what the page says about the programs of PostgreSQL itself, into the server without the database.
+fn by_hand(desk: &Desk, server: &PostgresServer, page: &str, programs: &[&str]) {
+    let before = server.sql("shop", "SELECT count(*) FROM item");
+    server.sql("postgres", "DROP DATABASE shop");
+    let at = page.find("A dump that stands there as a file").expect("told");
+    let starts: Vec<String> = programs.iter().chain(&["coffre dump"]).map(|program| format!("{program} ")).collect();
+    let typed = typed(&page[at..], &starts.iter().map(String::as_str).collect::<Vec<_>>());
+    assert_eq!(typed.len(), programs.len() + 1, "{typed:?}");
+    for line in typed {
+        let line = line.replace("--host=localhost", &format!("--host=127.0.0.1 --port={}", server.port()));
+        let path = Path::new(env!("CARGO_BIN_EXE_coffre")).parent().expect("in a directory").display().to_string();
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &line]).current_dir(desk.directory.path()).env_clear();
+        shell.envs(desk.command(&[]).get_envs().filter_map(|(name, value)| Some((name, value?))));
+        shell.env("PATH", format!("{path}:/usr/bin:/bin")).env("PGPASSFILE", server.passfile());
+        let run: Run = shell.stdin(Stdio::null()).output().expect("runs").into();
+        assert_eq!(run.code, 0, "{line}: {run:?}");
+    }
+    assert_eq!(server.sql("shop", "SELECT count(*) FROM item"), before);
+}
+
+#[test]
+fn the_programs_of_the_database_alone_restore_a_plain_dump_as_the_kit_says() {
+    let Some(server) = PostgresServer::start() else { return };
+    let desk = Desk::with_repository();
+    server.sql("postgres", "CREATE DATABASE shop");
+    server.sql("shop", "CREATE TABLE item (id int); INSERT INTO item VALUES (1), (2)");
+    let mut command = desk.command(&["backup", "--postgres", &server.url("shop"), "--postgres-plain"]);
+    let run: Run = command.env("PGPASSFILE", server.passfile()).output().expect("runs").into();
+    assert!(run.code == 0, "{run:?}");
+    let (page, _) = page_and_identity(&desk);
+    by_hand(&desk, &server, &page, &["createdb", "psql"]);
+}
+
+#[test]
+fn no_backup_takes_a_kit_along_whatever_became_of_the_cache() {
+    let desk = Desk::with_repository();
+    fs::create_dir(desk.at("papers")).expect("made");
+    fs::rename(desk.at("kit"), desk.at("papers/to print")).expect("moved");
+    fs::write(desk.at("papers/other"), "COFFRE RECOVERY KIT\nof another repository\n").expect("written");
+    let without = desk.run(&["kit", "--output", "papers/second"]);
+    assert_eq!(without.code, 0, "{without:?}");
+    fs::remove_dir_all(desk.at(".cache")).expect("there");
+    for _ in 0..2 {
+        let run = desk.run(&["backup", "papers"]);
+        assert_eq!(run.code, 0, "{run:?}");
+        for own in ["second", "to print"] {
+            let told = format!("left out   {}/{own}, which is coffre's own", desk.at("papers").display());
+            assert!(run.out.contains(&told), "{run:?}");
+        }
+        let listed = desk.run(&["ls", "-R", "latest"]).out;
+        let names: Vec<&str> = listed
+            .lines()
+            .filter_map(|line| line.split_once("papers/"))
+            .map(|it| it.1)
+            .filter(|name| !name.is_empty())
+            .collect();
+        assert_eq!(names, ["other"], "{listed}");
+    }
+    // Whoever names it means it.
+    assert_eq!(desk.run(&["backup", "papers/to print"]).code, 0);
+    let kept = desk.run(&["dump", &format!("latest:{}", desk.at("papers/to print").display())]).out;
+    assert_eq!(kept, fs::read_to_string(desk.at("papers/to print")).expect("there"));
 }
 
 #[test]

@@ -91,6 +91,13 @@ impl Engine for MySql {
         })
     }
 
+    fn by_hand(&self, _facts: &StreamFacts, database: &str, file: &str) -> Vec<String> {
+        vec![
+            format!("mariadb-admin --user=root --password create {database}"),
+            format!("mariadb --user=root --password {database} < {file}"),
+        ]
+    }
+
     /// A view can need a database that was restored after it.
     fn may_need_others(&self) -> bool {
         true

@@ -131,6 +131,19 @@ impl Engine for PostgreSql {
         roles
     }
 
+    fn by_hand(&self, facts: &StreamFacts, database: &str, file: &str) -> Vec<String> {
+        let at = "--host=localhost --username=postgres";
+        match facts.get(facts::FORMAT) {
+            // Rows of some tables are in other streams.
+            _ if facts.has(fact::PARTS) => Vec::new(),
+            Some(Format::Custom) => vec![format!("pg_restore {at} --create --dbname=postgres {file}")],
+            Some(Format::Plain) => {
+                vec![format!("createdb {at} {database}"), format!("psql {at} --dbname={database} --file={file}")]
+            }
+            Some(Format::Globals) | None => Vec::new(),
+        }
+    }
+
     fn judge(&self, asked: &Asked<'_>, databases: &mut [DatabasePlan]) -> Result<Judgement, DatabaseError> {
         judge::judge(asked, databases)
     }

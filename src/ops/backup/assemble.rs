@@ -6,6 +6,7 @@ use std::sync::mpsc::Receiver;
 use std::vec::IntoIter;
 
 use crate::model::entry::{Entry, EntryKind};
+use crate::model::path::EntryPath;
 use crate::model::snapshot::{SnapshotCounts, TreeRoot};
 use crate::ops::backup::batch::Finished;
 use crate::ops::backup::parent::{LastTree, LastTreeSink};
@@ -24,6 +25,8 @@ pub(super) struct Assembled {
     pub(super) held: Held,
     pub(super) unchanged_files: u64,
     pub(super) changed_while_read: u64,
+    /// What was left out once it was read.
+    pub(super) left_out: Vec<EntryPath>,
     /// Bytes read from files.
     pub(super) read_bytes: u64,
 }
@@ -51,6 +54,7 @@ pub(super) fn assemble(
             totals.unchanged_files += batch.unchanged_files;
             totals.changed_while_read += batch.changed_while_read;
             totals.bytes.read += batch.bytes.read;
+            totals.left_out.extend(batch.left_out);
             counts.unreadable += batch.unreadable;
             counts.new_bytes += batch.bytes.new;
             for entry in &batch.entries {
@@ -74,6 +78,7 @@ pub(super) fn assemble(
         held: held.finish(),
         unchanged_files: totals.unchanged_files,
         changed_while_read: totals.changed_while_read,
+        left_out: totals.left_out,
         read_bytes: totals.bytes.read,
     })
 }

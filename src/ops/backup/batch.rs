@@ -1,6 +1,7 @@
 //! Batches: what goes from the planner to the workers, and from them to the assembler.
 
 use crate::model::entry::{Entry, FileContent};
+use crate::model::path::EntryPath;
 use crate::progress::EntryEvent;
 use crate::source::files::FoundEntry;
 
@@ -31,6 +32,8 @@ pub(super) struct Finished {
     pub(super) unchanged_files: u64,
     pub(super) changed_while_read: u64,
     pub(super) unreadable: u64,
+    /// What was read and turned out to be coffre's own.
+    pub(super) left_out: Vec<EntryPath>,
     pub(super) bytes: CutBytes,
 }
 

@@ -24,7 +24,7 @@ use crate::ops::backup::stopped::Stopped;
 use crate::ops::backup::streams::{StoredStream, StoredStreams, StreamReader};
 use crate::ops::backup::trees::{Held, TreeCounter};
 use crate::ops::backup::window::Window;
-use crate::ops::backup::worker::Worker;
+use crate::ops::backup::worker::{Own, Worker};
 use crate::progress::{Monitor, Problem, Totals};
 use crate::repository::writer::Writer;
 use crate::source::files::{Walk, WalkError};
@@ -71,6 +71,8 @@ impl Done {
         let mut counts = tree.counts;
         counts.new_bytes += streams.streams.iter().map(|stream| stream.new_bytes).sum::<u64>();
         counts.unreadable += passed.problems + begun.unreachable;
+        let mut left_out = [passed.left_out, tree.left_out].concat();
+        left_out.sort();
         Self {
             root: tree.root,
             counts,
@@ -81,7 +83,7 @@ impl Done {
             held: tree.held,
             parent_held: passed.parent_held,
             links: begun.links,
-            left_out: passed.left_out,
+            left_out,
             unchanged_files: tree.unchanged_files,
             changed_while_read: tree.changed_while_read,
         }
@@ -96,7 +98,7 @@ pub(super) fn run(writer: &Writer, work: Work, runtime: &Handle) -> Result<Done,
     let (last_tree, entries) = parent.start(runtime, &roots, options.skip_if_unchanged);
     let counter = TreeCounter::new(&roots, options.skip_if_unchanged);
     let (sender, finished) = sync_channel(FINISHED_WAITING);
-    let line = Line::new(writer, &options, &*monitor, &cancel, &reading);
+    let line = Line::new(writer, &options, &roots, &*monitor, &cancel, &reading);
 
     std::thread::scope(|scope| {
         let whole = line.guard();
@@ -143,6 +145,8 @@ pub(super) fn run(writer: &Writer, work: Work, runtime: &Handle) -> Result<Done,
 struct Line<'a> {
     writer: &'a Writer,
     options: &'a BackupOptions,
+    /// The absolute paths of the roots.
+    roots: &'a [Vec<u8>],
     monitor: &'a dyn Monitor,
     cancel: &'a Cancel,
     reading: &'a Reading,
@@ -158,13 +162,14 @@ impl<'a> Line<'a> {
     fn new(
         writer: &'a Writer,
         options: &'a BackupOptions,
+        roots: &'a [Vec<u8>],
         monitor: &'a dyn Monitor,
         cancel: &'a Cancel,
         reading: &'a Reading,
     ) -> Self {
         let (stopped, scan_over) = (AtomicBool::new(false), AtomicBool::new(false));
         let (jobs, window) = (Jobs::default(), Window::default());
-        Self { writer, options, monitor, cancel, reading, jobs, window, stopped, scan_over }
+        Self { writer, options, roots, monitor, cancel, reading, jobs, window, stopped, scan_over }
     }
 
     fn guard(&self) -> EndOnPanic<'_> {
@@ -178,13 +183,20 @@ impl<'a> Line<'a> {
     ) -> ScopedJoinHandle<'scope, Result<(), Stopped>> {
         scope.spawn(move || {
             let guard = self.guard();
-            let worker = Worker::new(self.writer, &self.jobs, self.monitor, self.cancel, self.reading);
+            let own = self.own();
+            let worker = Worker::new(self.writer, &self.jobs, self.monitor, self.cancel, self.reading, own);
             let done = worker.run(&finished);
             if done.is_err() {
                 guard.end();
             }
             done
         })
+    }
+
+    /// Returns what is coffre's own, by its content.
+    fn own(&self) -> Own<'_> {
+        let marks = self.options.files.as_ref().map_or(&[][..], |files| &files.left_out_marks);
+        Own { marks, roots: self.roots }
     }
 
     /// Stores the streams; when the backup is `all` streams, one of them at least must be kept.

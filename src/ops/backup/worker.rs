@@ -15,7 +15,7 @@ use crate::ops::backup::stopped::Stopped;
 use crate::progress::{Counter, EntryEvent, Monitor, Problem};
 use crate::repository::uploader::UploadStopped;
 use crate::repository::writer::Writer;
-use crate::source::files::{EntryError, FileReader, FoundEntry, FoundKind};
+use crate::source::files::{EntryError, FileReader, FoundEntry, FoundKind, Mark};
 
 /// Why a worker gave an entry up.
 enum Failed {
@@ -23,6 +23,8 @@ enum Failed {
     Entry(Problem),
     /// The entry is gone; nothing is missing.
     Vanished,
+    /// The entry is coffre's own.
+    LeftOut,
     /// The whole run ends.
     Stopped(Stopped),
 }
@@ -39,6 +41,22 @@ impl From<UploadStopped> for Failed {
     }
 }
 
+/// What is coffre's own by its content, and left out unless it was asked for by its name.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Own<'a> {
+    pub(super) marks: &'a [Mark],
+    /// The absolute paths of what was asked for.
+    pub(super) roots: &'a [Vec<u8>],
+}
+
+impl<'a> Own<'a> {
+    /// Returns the marks that count for an entry.
+    fn marks_for(&self, found: &FoundEntry) -> &'a [Mark] {
+        let is_root = |root: &Vec<u8>| root.strip_prefix(b"/") == Some(found.path.as_bytes());
+        if !self.marks.is_empty() && self.roots.iter().any(is_root) { &[] } else { self.marks }
+    }
+}
+
 /// One worker's tools.
 pub(super) struct Worker<'a> {
     writer: &'a Writer,
@@ -46,6 +64,7 @@ pub(super) struct Worker<'a> {
     monitor: &'a dyn Monitor,
     cancel: &'a Cancel,
     reading: &'a Reading,
+    own: Own<'a>,
     cutter: Cutter<'a>,
     compressor: Compressor,
 }
@@ -57,9 +76,10 @@ impl<'a> Worker<'a> {
         monitor: &'a dyn Monitor,
         cancel: &'a Cancel,
         reading: &'a Reading,
+        own: Own<'a>,
     ) -> Self {
         let (cutter, compressor) = (Cutter::for_files(writer, monitor), writer.compressor());
-        Self { writer, jobs, monitor, cancel, reading, cutter, compressor }
+        Self { writer, jobs, monitor, cancel, reading, own, cutter, compressor }
     }
 
     /// Does jobs until there are no more.
@@ -88,7 +108,7 @@ impl<'a> Worker<'a> {
             if self.cancel.is_cancelled() {
                 return Err(Stopped::Cancelled);
             }
-            let (completed, event) = match planned {
+            let (completed, event, path) = match planned {
                 Planned::Unchanged(entry) => {
                     finished.unchanged_files += u64::from(matches!(entry.kind, EntryKind::File(_)));
                     finished.entries.push(entry);
@@ -97,9 +117,10 @@ impl<'a> Worker<'a> {
                 Planned::SameContent(found, content) => {
                     finished.unchanged_files += 1;
                     self.monitor.add(Counter::Bytes, content.size);
-                    (self.with_attributes(&found, EntryKind::File(content), &mut finished), EntryEvent::Unchanged)
+                    let entry = self.with_attributes(&found, EntryKind::File(content), &mut finished);
+                    (entry, EntryEvent::Unchanged, found.path)
                 }
-                Planned::Changed(found, event) => (self.entry(&found, &mut finished), event),
+                Planned::Changed(found, event) => (self.entry(&found, &mut finished), event, found.path),
             };
             match completed {
                 Ok(entry) => {
@@ -108,6 +129,7 @@ impl<'a> Worker<'a> {
                     finished.entries.push(entry);
                 }
                 Err(Failed::Vanished) => {}
+                Err(Failed::LeftOut) => finished.left_out.push(path),
                 Err(Failed::Entry(problem)) => {
                     finished.unreadable += 1;
                     self.monitor.problem(problem);
@@ -163,7 +185,8 @@ impl<'a> Worker<'a> {
                 self.monitor.problem(Problem::missing(format!("/{}", found.path), message));
             }
         }
-        let mut source = FileBytes { reader, found, cancel: self.cancel, reading: self.reading };
+        let marks = self.own.marks_for(found);
+        let mut source = FileBytes { reader, found, marks, cancel: self.cancel, reading: self.reading };
         let (jobs, writer, compressor) = (self.jobs, self.writer, &mut self.compressor);
         let list = self.cutter.cut(&mut source, &mut finished.bytes, |full| match jobs.offer_frame(full) {
             Ok(empty) => Ok(empty),
@@ -184,6 +207,8 @@ impl<'a> Worker<'a> {
 struct FileBytes<'a> {
     reader: FileReader,
     found: &'a FoundEntry,
+    /// What nothing that is stored begins with; none once something was read.
+    marks: &'a [Mark],
     cancel: &'a Cancel,
     reading: &'a Reading,
 }
@@ -197,6 +222,9 @@ impl NextBytes for FileBytes<'_> {
         }
         let filled = self.reading.during(|| self.reader.fill(space));
         let count = filled.map_err(|error| unreadable(self.found, &error))?;
+        if std::mem::take(&mut self.marks).iter().any(|mark| mark.is_on(&space[..count])) {
+            return Err(Failed::LeftOut);
+        }
         Ok(Filled { count, is_end: count < space.len() })
     }
 }

@@ -6,10 +6,8 @@
 //!
 //! It lies in `<root>/<repository>` with access for the user alone; the command line takes `$XDG_CACHE_HOME/coffre` as root.
 
-use std::ffi::OsStr;
 use std::fs;
 use std::io;
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -143,27 +141,6 @@ impl Cache {
     /// Forgets the record that was kept, now that the replica has what it tells.
     pub(super) fn forget_verified(&self, replica: &str) {
         let _ = fs::remove_file(self.verified_file(replica));
-    }
-
-    /// Remembers where a recovery kit was written, so that no backup takes along what opens it. Failing to is no error.
-    pub fn remember_kit(&self, path: &Path) {
-        let Ok(path) = std::path::absolute(path) else { return };
-        let mut kits = self.kits();
-        kits.retain(|known| *known != path && known.exists());
-        kits.push(path);
-        let joined = kits.iter().map(|kit| kit.as_os_str().as_bytes()).collect::<Vec<_>>().join(&0);
-        let _ = record::write(&self.kits_file(), &joined);
-    }
-
-    /// Returns where recovery kits were written from here; they may be gone by now.
-    pub fn kits(&self) -> Vec<PathBuf> {
-        let joined = record::read(&self.kits_file()).unwrap_or_default();
-        let paths = joined.split(|&byte| byte == 0).filter(|path| !path.is_empty());
-        paths.map(|path| PathBuf::from(OsStr::from_bytes(path))).collect()
-    }
-
-    fn kits_file(&self) -> PathBuf {
-        self.root.join("kits")
     }
 
     fn verified_file(&self, replica: &str) -> PathBuf {

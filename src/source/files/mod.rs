@@ -16,7 +16,7 @@ mod walk;
 pub(crate) use exclude::{argument, at_any_depth};
 pub use expand::expand;
 pub use found::{EntryError, FoundEntry, FoundKind};
-pub use options::{WalkError, WalkOptions};
+pub use options::{Mark, WalkError, WalkOptions};
 pub use read::FileReader;
 pub use roots::root_names;
 pub use walk::{Walk, Walked};

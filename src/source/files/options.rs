@@ -25,6 +25,8 @@ pub struct WalkOptions {
     /// Files and directories to leave out and tell of, by whatever path the walk comes to them, unless they are roots or
     /// contain one. Those that do not exist are ignored.
     pub left_out: Vec<PathBuf>,
+    /// Files to leave out and tell of by what they begin with, wherever they are, unless they are roots.
+    pub left_out_marks: Vec<Mark>,
     /// Do not enter directories on another file system than their root; the directories themselves are kept, without extended
     /// attributes: nobody is asked who may be dead.
     pub one_file_system: bool,
@@ -36,6 +38,27 @@ pub struct WalkOptions {
     pub exclude_larger_than: Option<u64>,
     /// Threads that read ahead; 0 chooses by the number of processors.
     pub threads: usize,
+}
+
+/// What tells a file by its first bytes, as far as they are read at once (at least 4 KiB, or all of it).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mark {
+    /// What the file begins with.
+    pub start: Vec<u8>,
+    /// What stands in what follows as well.
+    pub within: Vec<u8>,
+}
+
+/// How far [`Mark::within`] is looked for, in bytes.
+const MARKED_BYTES: usize = 4 << 10;
+
+impl Mark {
+    /// Tells whether a file that begins with `bytes` has the mark.
+    pub fn is_on(&self, bytes: &[u8]) -> bool {
+        let head = &bytes[..bytes.len().min(MARKED_BYTES)];
+        let has_within = || head.windows(self.within.len().max(1)).any(|window| window == self.within);
+        head.starts_with(&self.start) && (self.within.is_empty() || has_within())
+    }
 }
 
 /// Why a walk could not begin.
