@@ -310,7 +310,19 @@ impl Run<'_> {
         }
         let allow = format!("ALTER DATABASE {} ALLOW_CONNECTIONS true;\n", identifier(&replaced));
         self.tell(self.sql("asked to allow connections", self.elsewhere(), allow.clone()).await, allow.trim_end());
-        Ok(Some(replaced))
+        Ok(if self.drop_untouched(&replaced).await { None } else { Some(replaced) })
+    }
+
+    /// Drops what was replaced if it is as every server has it, and still is: somebody may have put something into it meanwhile.
+    /// Returns whether it is gone; where it cannot be dropped it stays and is told.
+    async fn drop_untouched(&self, replaced: &str) -> bool {
+        if !self.plan.is_untouched {
+            return false;
+        }
+        let (server, name) = (self.server.clone(), replaced.to_owned());
+        let is_untouched = blocking(move || server.is_untouched(&name)).await;
+        let drop = format!("{}\n", drop_statement(replaced));
+        is_untouched.unwrap_or(false) && self.sql("asked to drop a database", self.elsewhere(), drop).await.is_ok()
     }
 
     /// Makes roles and tablespaces; those that exist stay as they are, and are counted, but for the role that connects.

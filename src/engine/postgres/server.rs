@@ -439,7 +439,9 @@ SELECT json_build_object(
   'server_version', current_setting('server_version'),
   'database', current_database(),
   'bytes', pg_database_size(d.oid),
-  'rows', (SELECT coalesce(sum(reltuples), 0)::bigint FROM pg_class WHERE relkind IN ('r', 'm') AND reltuples > 0),
+  'rows', (SELECT coalesce(sum(reltuples), 0)::bigint FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
+           WHERE relkind IN ('r', 'm') AND reltuples > 0 AND relpersistence <> 't'
+             AND nspname !~ '^pg_' AND nspname <> 'information_schema'),
   'lsn', CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END,
   'encoding', pg_encoding_to_char(encoding),
   'create', format('ENCODING %L LC_COLLATE %L LC_CTYPE %L', pg_encoding_to_char(encoding), datcollate, datctype) ||

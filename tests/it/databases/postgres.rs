@@ -61,6 +61,22 @@ fn a_database_comes_back_as_it_was_with_its_settings_and_rights() {
 }
 
 #[test]
+fn the_estimate_of_rows_counts_what_is_dumped_and_no_catalog() {
+    let Some(server) = postgres::shared() else { return };
+    let (desk, env) = (Desk::with_repository(), passfile(server));
+    server.sql("postgres", "CREATE DATABASE counted");
+    // Catalogs have an estimate of their own only once somebody has gathered it.
+    let fill = "CREATE SCHEMA apart; CREATE TABLE apart.a AS SELECT generate_series(1, 1200) AS x;
+        CREATE TABLE b AS SELECT generate_series(1, 34) AS x; CREATE MATERIALIZED VIEW m AS SELECT * FROM b;
+        CREATE TABLE parted (x int) PARTITION BY LIST (x); CREATE TABLE leaf PARTITION OF parted DEFAULT;
+        INSERT INTO parted SELECT generate_series(1, 500); ANALYZE";
+    server.sql("counted", fill);
+    expect(&desk.run_with(&env, &["backup", "--postgres", &server.url("counted")]), 0, &["1 stream"]);
+    assert_eq!(desk.facts("postgres/counted.dump")["facts"]["rows_estimate"], 1200 + 34 + 34 + 500);
+    server.sql("postgres", "DROP DATABASE counted");
+}
+
+#[test]
 fn large_tables_become_streams_of_their_own_under_one_snapshot() {
     let Some(server) = postgres::shared() else { return };
     let (desk, env) = (Desk::with_repository(), passfile(server));
@@ -182,7 +198,6 @@ fn all_databases_come_with_their_roles_and_a_foreign_encoding() {
         "bytes restored",
         "odd /name\\ restored",
         "postgres restored",
-        "is called postgres_replaced_",
         "lossy NOT RESTORED",
         "COPY failed for table \"t\"",
         "there is no database lossy, nothing was left behind",
@@ -192,6 +207,10 @@ fn all_databases_come_with_their_roles_and_a_foreign_encoding() {
         assert_eq!(other.fingerprint(name), server.fingerprint(name), "{name}");
     }
     assert_eq!(other.sql("postgres", "SELECT x FROM of_the_server").trim(), "42");
+    // There was nothing in it, so nothing of it stays.
+    assert!(!restored.out.contains("_replaced_"), "{restored:?}");
+    let stays = "SELECT count(*) FROM pg_database WHERE datname LIKE '%\\_replaced\\_%'";
+    assert_eq!(other.sql("postgres", stays).trim(), "0");
     let templates = "SELECT datname FROM pg_database WHERE datistemplate AND datname LIKE 'odd%'";
     assert_eq!(other.sql("postgres", templates).trim(), "odd /name\\");
     assert!(!other.sql("postgres", "SELECT datname FROM pg_database").contains("lossy"));
@@ -203,7 +222,7 @@ fn all_databases_come_with_their_roles_and_a_foreign_encoding() {
     other.sql("postgres", "DROP TABLE of_the_server");
     other.sql("postgres", "CREATE TABLE too_much (x int)");
     let again = [&again[..], &["--in-place", "--confirm", "postgres"]].concat();
-    expect(&desk.run_with(&env, &again), 0, &["postgres restored"]);
+    expect(&desk.run_with(&env, &again), 0, &["postgres restored", "is called postgres_replaced_"]);
     assert_eq!(other.fingerprint("postgres"), server.fingerprint("postgres"));
     let role = "SELECT rolcanlogin, rolpassword FROM pg_authid WHERE rolname = 'clerk'";
     assert_eq!(other.sql("postgres", role), server.sql("postgres", role));
