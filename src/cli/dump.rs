@@ -72,6 +72,7 @@ pub async fn run(global: &Settings, args: Args) -> Fallible<Exit> {
         // A bar would tear what is shown; and what is binary should not be.
         monitor.finish();
     }
+    let is_redirected = file.is_none() && !io::stdout().is_terminal() && !global.quiet;
     monitor.phase("dumping");
     let output: Box<dyn Write + Send> = match &file {
         Some(file) => Box::new(file.writer()?),
@@ -86,12 +87,20 @@ pub async fn run(global: &Settings, args: Args) -> Fallible<Exit> {
         }
         (Err(error), Some(file)) => {
             drop(file);
-            monitor.note("what was written is removed again, because it is not whole");
+            if error.began_writing() {
+                monitor.note("what was written is removed again, because it is not whole");
+            }
             Err(error)
         }
         (report, None) => report,
     };
     monitor.finish();
+    if let Err(error) = &report
+        && is_redirected
+        && !error.began_writing()
+    {
+        output::say("nothing was written: a file that the shell has made for the output is empty");
+    }
     if let (Ok(report), Some(target)) = (&report, &args.target) {
         tell(global, report, target, monitor.elapsed());
     }

@@ -82,6 +82,13 @@ pub enum DumpError {
     Cancelled,
 }
 
+impl DumpError {
+    /// Tells whether something may have been written by then.
+    pub fn began_writing(&self) -> bool {
+        !matches!(self, DumpError::Look(_) | DumpError::NoContent { .. })
+    }
+}
+
 impl Ended for DumpError {
     fn outcome(&self) -> Outcome {
         match self {

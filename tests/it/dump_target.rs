@@ -33,6 +33,10 @@ fn a_dump_into_a_file_replaces_nothing_unless_told() {
     assert!(!fs::metadata("/dev/null").expect("there").is_file());
     let run = desk.run(&["dump", &spot("absent"), "--target", "out/c"]);
     assert!(run.code == 1 && run.err.contains("absent"), "{run:?}");
+    // Nothing was begun, so nothing is removed; and no shell has made this file.
+    for wrong in ["removed again", "nothing was written", "the shell"] {
+        assert!(!run.err.contains(wrong), "{run:?}");
+    }
     assert_eq!(desk.run(&["dump", &spot("a.txt"), "--force"]).code, 2);
     assert_eq!(files_in(&desk.at("out")).into_keys().collect::<Vec<_>>(), ["b"], "nothing else is left");
 
@@ -57,6 +61,10 @@ fn a_dump_that_meets_damage_leaves_what_was_there() {
     let spot = format!("latest:{}", desk.at("source/sub/b.txt").display());
     let run = desk.run(&["dump", &spot, "--target", "out/b", "--force"]);
     assert_eq!(run.code, 4, "{run:?}");
+    assert!(
+        run.err.contains("what was written is removed again") && !run.err.contains("nothing was written"),
+        "{run:?}"
+    );
     let left: Vec<(String, Vec<u8>)> = files_in(&desk.at("out")).into_iter().collect();
     assert_eq!(left, [("b".to_owned(), b"the old one".to_vec())]);
 }

@@ -46,11 +46,9 @@ impl Advice for PatternError {
 impl Advice for DumpError {
     fn hint(&self) -> Option<String> {
         match self {
-            DumpError::Look(LookError::NoSuchPath { .. }) => Some(
-                "`coffre ls -R SNAPSHOT` lists what there is, and --job NAME chooses among jobs; nothing was written: a file that \
-                 the shell has made for the output is empty"
-                    .into(),
-            ),
+            DumpError::Look(LookError::NoSuchPath { .. }) => {
+                Some("`coffre ls -R SNAPSHOT` lists what there is, and --job NAME chooses among jobs".into())
+            }
             DumpError::Look(error) => error.hint(),
             DumpError::Damaged { source, .. } | DumpError::Unreachable { source, .. } => source.hint(),
             DumpError::Tree { source, .. } => source.hint(),
