@@ -182,12 +182,12 @@ fn print(snapshots: &[Snapshot], is_compact: bool) {
         Column::left("ID"),
         Column::left("TIME"),
         Column::text("HOST"),
-        Column::text("JOB"),
+        Column::name("JOB"),
         Column::text("TAGS"),
         Column::text("SOURCES"),
         Column::right("SIZE"),
         Column::right("ADDED"),
-        Column::text("NOTE"),
+        Column::note("NOTE"),
     ];
     let row = |snapshot: &Snapshot| {
         let compact = |text: String| if is_compact { String::new() } else { text };

@@ -1,37 +1,66 @@
 //! Tables without lines that fit a terminal: what is empty in every row is left out, what is too long is cut by `…`, and each
-//! row is one line.
+//! row is one line. A note that has no room beside its row stands below it, whole.
 
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 use crate::cli::output;
+use crate::cli::page::wrap;
 
 /// Columns between two cells.
 const GAP: usize = 2;
 /// What a cell that may be cut keeps at least, with its `…`.
 const LEAST: usize = 5;
 
+/// Blanks before a note below its row.
+const NOTE_INDENT: usize = 4;
+
 /// One column.
 #[derive(Debug, Clone, Copy)]
 pub struct Column {
     heading: &'static str,
     is_right: bool,
-    may_be_cut: bool,
+    cut: Cut,
+}
+
+/// When the cells of a column are cut where a table is too wide.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Cut {
+    /// Before all others.
+    First,
+    /// When nothing else can be.
+    Last,
+    /// Never.
+    Never,
+    /// Never: it moves below its row.
+    Below,
 }
 
 impl Column {
     /// A column whose cells stand left and are never cut.
     pub const fn left(heading: &'static str) -> Self {
-        Self { heading, is_right: false, may_be_cut: false }
+        Self { heading, is_right: false, cut: Cut::Never }
     }
 
     /// A column whose cells stand right and are never cut.
     pub const fn right(heading: &'static str) -> Self {
-        Self { heading, is_right: true, may_be_cut: false }
+        Self { heading, is_right: true, cut: Cut::Never }
     }
 
     /// A column whose cells stand left and are cut where the table is too wide.
     pub const fn text(heading: &'static str) -> Self {
-        Self { heading, is_right: false, may_be_cut: true }
+        Self { heading, is_right: false, cut: Cut::First }
+    }
+}
+
+impl Column {
+    /// A column whose cells stand left, and are cut only where cutting the others is not enough: names that are typed again.
+    pub const fn name(heading: &'static str) -> Self {
+        Self { heading, is_right: false, cut: Cut::Last }
+    }
+
+    /// The last column: what stands beside its row where all of the table fits, and else below it.
+    pub const fn note(heading: &'static str) -> Self {
+        Self { heading, is_right: false, cut: Cut::Below }
     }
 }
 
@@ -43,14 +72,20 @@ pub fn print(columns: &[Column], rows: &[Vec<String>]) {
 /// Returns the lines of a table, the first of which is the headings; without `width` nothing is cut.
 fn lines(columns: &[Column], rows: &[Vec<String>], width: Option<usize>) -> Vec<String> {
     let longest = |at: usize| rows.iter().map(|row| row[at].width()).max().unwrap_or(0);
-    let kept: Vec<usize> = (0..columns.len()).filter(|&at| longest(at) > 0).collect();
+    let mut kept: Vec<usize> = (0..columns.len()).filter(|&at| longest(at) > 0).collect();
     let mut widths: Vec<usize> = kept.iter().map(|&at| longest(at).max(columns[at].heading.width())).collect();
+    let mut below = None;
     if let Some(width) = width {
-        let gaps = GAP * kept.len().saturating_sub(1);
-        while widths.iter().sum::<usize>() + gaps > width {
-            let may_be_cut = (0..kept.len()).filter(|&i| columns[kept[i]].may_be_cut && widths[i] > LEAST);
-            let Some(widest) = may_be_cut.max_by_key(|&i| widths[i]) else { break };
-            widths[widest] -= 1;
+        let needed = |widths: &[usize]| widths.iter().sum::<usize>() + GAP * widths.len().saturating_sub(1);
+        if needed(&widths) > width {
+            below = kept.pop_if(|at| columns[*at].cut == Cut::Below);
+            widths.truncate(kept.len());
+        }
+        while needed(&widths) > width {
+            let may_be_cut = (0..kept.len()).filter(|&i| columns[kept[i]].cut <= Cut::Last && widths[i] > LEAST);
+            let soonest = may_be_cut.max_by_key(|&i| (std::cmp::Reverse(columns[kept[i]].cut), widths[i]));
+            let Some(next) = soonest else { break };
+            widths[next] -= 1;
         }
     }
     let headings: Vec<String> = columns.iter().map(|column| column.heading.to_owned()).collect();
@@ -58,7 +93,14 @@ fn lines(columns: &[Column], rows: &[Vec<String>], width: Option<usize>) -> Vec<
         let cells = kept.iter().zip(&widths).map(|(&at, &width)| cell(&cells[at], width, columns[at].is_right));
         cells.collect::<Vec<_>>().join(&" ".repeat(GAP)).trim_end().to_owned()
     };
-    std::iter::once(&headings).chain(rows).map(line).collect()
+    let mut lines = vec![line(&headings)];
+    for row in rows {
+        lines.push(line(row));
+        let note = below.map_or("", |at| row[at].as_str());
+        let width = width.unwrap_or(usize::MAX);
+        lines.extend(wrap(note, NOTE_INDENT, width).lines().filter(|line| !line.is_empty()).map(str::to_owned));
+    }
+    lines
 }
 
 fn cell(text: &str, width: usize, is_right: bool) -> String {
@@ -101,6 +143,35 @@ mod tests {
             lines(&COLUMNS, &rows, Some(80)),
             ["ID  SOURCES       SIZE", "1   /etc           5 B", "2   /srv/shop  165 MiB"]
         );
+    }
+
+    #[test]
+    fn names_are_cut_last_and_notes_move_below_their_rows() {
+        let columns = [
+            Column::left("ID"),
+            Column::name("JOB"),
+            Column::text("TAGS"),
+            Column::text("SOURCES"),
+            Column::note("NOTE"),
+        ];
+        let row = |note: &str| {
+            ["1", "nightly", "one-long-tag,another-one", "/srv/shop/data", note].map(str::to_owned).to_vec()
+        };
+        let wide = lines(&columns, &[row("MISSING shop.sql")], Some(80));
+        assert_eq!(wide[1], "1   nightly  one-long-tag,another-one  /srv/shop/data  MISSING shop.sql");
+        let narrow = lines(&columns, &[row("MISSING shop.sql, 12 unread"), row("")], Some(27));
+        assert_eq!(
+            narrow,
+            [
+                "ID  JOB      TAGS   SOURCES",
+                "1   nightly  one-…  /srv/s…",
+                "    MISSING shop.sql, 12",
+                "    unread",
+                "1   nightly  one-…  /srv/s…"
+            ]
+        );
+        // A note that nobody has takes no room, and nothing is below where it is not needed.
+        assert_eq!(lines(&columns, &[row("")], Some(53)).len(), 2);
     }
 
     #[test]
