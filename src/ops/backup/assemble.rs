@@ -11,7 +11,7 @@ use crate::model::snapshot::{SnapshotCounts, TreeRoot};
 use crate::ops::backup::batch::Finished;
 use crate::ops::backup::parent::{LastTree, LastTreeSink};
 use crate::ops::backup::stopped::Stopped;
-use crate::ops::backup::trees::{Held, TreeCounter};
+use crate::ops::backup::trees::{Held, Roots, TreeCounter};
 use crate::ops::backup::window::Window;
 use crate::repository::tree::TreeBuilder;
 use crate::repository::writer::Writer;
@@ -25,6 +25,8 @@ pub(super) struct Assembled {
     pub(super) held: Held,
     pub(super) unchanged_files: u64,
     pub(super) changed_while_read: u64,
+    /// The roots with something in them that could not be read.
+    pub(super) unread_roots: Roots,
     /// What was left out once it was read.
     pub(super) left_out: Vec<EntryPath>,
     /// Bytes read from files.
@@ -55,6 +57,7 @@ pub(super) fn assemble(
             totals.changed_while_read += batch.changed_while_read;
             totals.bytes.read += batch.bytes.read;
             totals.left_out.extend(batch.left_out);
+            totals.unread_roots.extend(batch.unread_roots);
             counts.unreadable += batch.unreadable;
             counts.new_bytes += batch.bytes.new;
             for entry in &batch.entries {
@@ -78,6 +81,7 @@ pub(super) fn assemble(
         held: held.finish(),
         unchanged_files: totals.unchanged_files,
         changed_while_read: totals.changed_while_read,
+        unread_roots: totals.unread_roots,
         left_out: totals.left_out,
         read_bytes: totals.bytes.read,
     })

@@ -241,7 +241,7 @@ impl Attempt<'_> {
         let mut suspicious = history.judge(&done.streams, shrink_limit);
         suspicious.extend(done.streams.iter().filter_map(StoredStream::what_is_changed));
         suspicious.extend(done.links.iter().cloned());
-        suspicious.extend(trees.judge(&done.held.trees, &done.parent_held.trees, shrink_limit));
+        suspicious.extend(trees.judge(&done.held.trees, &done.parent_held.trees, &done.unread_roots, shrink_limit));
         suspicious
     }
 

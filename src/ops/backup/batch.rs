@@ -2,6 +2,7 @@
 
 use crate::model::entry::{Entry, FileContent};
 use crate::model::path::EntryPath;
+use crate::ops::backup::trees::Roots;
 use crate::progress::EntryEvent;
 use crate::source::files::FoundEntry;
 
@@ -32,6 +33,8 @@ pub(super) struct Finished {
     pub(super) unchanged_files: u64,
     pub(super) changed_while_read: u64,
     pub(super) unreadable: u64,
+    /// The roots that these are in.
+    pub(super) unread_roots: Roots,
     /// What was read and turned out to be coffre's own.
     pub(super) left_out: Vec<EntryPath>,
     pub(super) bytes: CutBytes,

@@ -22,7 +22,7 @@ use crate::ops::backup::reading::Reading;
 use crate::ops::backup::scan::scan;
 use crate::ops::backup::stopped::Stopped;
 use crate::ops::backup::streams::{StoredStream, StoredStreams, StreamReader};
-use crate::ops::backup::trees::{Held, TreeCounter};
+use crate::ops::backup::trees::{Held, Roots, TreeCounter};
 use crate::ops::backup::window::Window;
 use crate::ops::backup::worker::{Own, Worker};
 use crate::progress::{Monitor, Problem, Totals};
@@ -55,6 +55,8 @@ pub(super) struct Done {
     /// What each root holds, and what it held in the parent.
     pub(super) held: Held,
     pub(super) parent_held: Held,
+    /// Roots with something in them that could not be read.
+    pub(super) unread_roots: Roots,
     /// Roots of which only the symbolic link is kept.
     pub(super) links: Vec<Problem>,
     /// What was left out although nobody excluded it.
@@ -71,6 +73,7 @@ impl Done {
         let mut counts = tree.counts;
         counts.new_bytes += streams.streams.iter().map(|stream| stream.new_bytes).sum::<u64>();
         counts.unreadable += passed.problems + begun.unreachable;
+        let unread_roots = tree.unread_roots.union(&passed.unread_roots).cloned().collect();
         let mut left_out = [passed.left_out, tree.left_out].concat();
         left_out.sort();
         Self {
@@ -82,6 +85,7 @@ impl Done {
             missing: streams.missing,
             held: tree.held,
             parent_held: passed.parent_held,
+            unread_roots,
             links: begun.links,
             left_out,
             unchanged_files: tree.unchanged_files,
@@ -235,6 +239,7 @@ impl<'a> Line<'a> {
             cancel: self.cancel,
             stopped: &self.stopped,
             reading: self.reading,
+            roots: self.roots,
             comparison: self.options.comparison,
         };
         scope.spawn(move || {

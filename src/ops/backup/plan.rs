@@ -12,7 +12,7 @@ use crate::ops::backup::jobs::Jobs;
 use crate::ops::backup::options::Comparison;
 use crate::ops::backup::parent::ParentEntries;
 use crate::ops::backup::reading::Reading;
-use crate::ops::backup::trees::Held;
+use crate::ops::backup::trees::{Held, Roots, roots_named};
 use crate::ops::backup::window::Window;
 use crate::progress::{Counter, EntryEvent, Monitor};
 use crate::source::files::{FoundEntry, FoundKind, Walk, Walked};
@@ -27,6 +27,8 @@ const BATCH_BYTES: u64 = 2 << 20;
 pub(super) struct Passed {
     /// What could not be read.
     pub(super) problems: u64,
+    /// The roots that these are in.
+    pub(super) unread_roots: Roots,
     /// What is always left out and was come upon.
     pub(super) left_out: Vec<EntryPath>,
     /// What the parent held in each root.
@@ -42,6 +44,8 @@ pub(super) struct Planner<'a> {
     pub(super) cancel: &'a Cancel,
     pub(super) stopped: &'a AtomicBool,
     pub(super) reading: &'a Reading,
+    /// The absolute paths of the roots.
+    pub(super) roots: &'a [Vec<u8>],
     pub(super) comparison: Comparison,
 }
 
@@ -72,6 +76,7 @@ impl Planner<'_> {
             let found = match walked {
                 Walked::Entry(found) => found,
                 Walked::Problem(problem) => {
+                    passed.unread_roots.extend(roots_named(self.roots, &problem.subject));
                     self.monitor.problem(problem);
                     passed.problems += 1;
                     continue;

@@ -3,6 +3,8 @@
 //! Counts of earlier runs are kept in a local file, like the sizes of streams. Where it is missing, the parent's tree, which
 //! is read anyway, gives those of one run.
 
+use std::collections::BTreeSet;
+
 use crate::model::entry::{Entry, EntryKind};
 use crate::model::path::{compare_paths, display_bytes};
 use crate::model::series::Series;
@@ -84,6 +86,18 @@ impl TreeCounter {
     }
 }
 
+/// Some of the roots, by their absolute paths as they are shown.
+pub(super) type Roots = BTreeSet<String>;
+
+/// Returns the roots that contain what a problem is about, by their absolute paths as they are shown.
+pub(super) fn roots_named<'a>(roots: &'a [Vec<u8>], subject: &'a str) -> impl Iterator<Item = String> + 'a {
+    let shown = roots.iter().map(|root| display_bytes(root).to_string());
+    shown.filter(move |root| {
+        let rest = subject.strip_prefix(root.trim_end_matches('/'));
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    })
+}
+
 impl HeldTree {
     fn name(&self) -> String {
         format!("/{}", display_bytes(&self.path))
@@ -101,12 +115,20 @@ impl TreeHistory {
 
     /// Compares what the roots hold with what they used to hold, by the median of earlier runs or, where none is known, by
     /// the parent; returns what is to be looked at.
-    pub(super) fn judge(&self, trees: &[HeldTree], parent: &[HeldTree], shrink_limit: f64) -> Vec<Problem> {
+    ///
+    /// What could not be read is told by itself: a root in `unread` without a file is not taken for one that is not mounted.
+    pub(super) fn judge(
+        &self,
+        trees: &[HeldTree],
+        parent: &[HeldTree],
+        unread: &Roots,
+        shrink_limit: f64,
+    ) -> Vec<Problem> {
         let judge = |tree: &HeldTree| {
             let name = tree.name();
             let of_parent = || parent.iter().find(|other| other.path == tree.path).map(|it| vec![(it.files, it.bytes)]);
             let earlier = self.0.last(&name).map(<[_]>::to_vec).or_else(of_parent)?;
-            let message = shrunk(tree, &earlier, shrink_limit)?;
+            let message = shrunk(tree, &earlier, unread.contains(&name), shrink_limit)?;
             Some(Problem::suspicious(name, message))
         };
         trees.iter().filter_map(judge).collect()
@@ -122,7 +144,7 @@ impl TreeHistory {
 }
 
 /// Says how a tree has shrunk below `limit` of what it was, by the number of its files or by their bytes.
-fn shrunk(tree: &HeldTree, earlier: &[(u64, u64)], limit: f64) -> Option<String> {
+fn shrunk(tree: &HeldTree, earlier: &[(u64, u64)], is_unread: bool, limit: f64) -> Option<String> {
     let files = median(&earlier.iter().map(|held| held.0).collect::<Vec<_>>());
     let bytes = median(&earlier.iter().map(|held| held.1).collect::<Vec<_>>());
     let runs = match earlier.len() {
@@ -133,7 +155,10 @@ fn shrunk(tree: &HeldTree, earlier: &[(u64, u64)], limit: f64) -> Option<String>
     let is_less = |now, before| before > 0 && part(now, before) < limit;
     if tree.files == 0 && is_less(tree.files, files) {
         let size = ByteSize(bytes);
-        return Some(format!("holds no file, and held {files} ({size}) {runs}; is it mounted, and the right place?"));
+        return Some(match is_unread {
+            true => format!("holds no file that could be read, and held {files} ({size}) {runs}"),
+            false => format!("holds no file, and held {files} ({size}) {runs}; is it mounted, and the right place?"),
+        });
     }
     let text = |what: &str, now: u64, before: u64| {
         let percent = part(now, before) * 100.0;
@@ -200,10 +225,21 @@ mod tests {
             (&[(1, 10)], (50, 5000), None),
         ];
         for (earlier, (files, bytes), expected) in cases {
-            let told = shrunk(&tree("srv", files, bytes), earlier, 0.5);
+            let told = shrunk(&tree("srv", files, bytes), earlier, false, 0.5);
             assert_eq!(told.is_some(), expected.is_some(), "{earlier:?} {files} {bytes}: {told:?}");
             assert!(told.unwrap_or_default().starts_with(expected.unwrap_or_default()), "{earlier:?} {files} {bytes}");
         }
-        assert_eq!(shrunk(&tree("srv", 0, 0), &[(25, 1000)], 0.0), None, "a limit of 0 flags none");
+        assert_eq!(shrunk(&tree("srv", 0, 0), &[(25, 1000)], false, 0.0), None, "a limit of 0 flags none");
+    }
+
+    #[test]
+    fn what_could_not_be_read_is_not_taken_for_what_is_not_mounted() {
+        let told = shrunk(&tree("srv", 0, 0), &[(25, 2048)], true, 0.5).expect("told");
+        assert_eq!(told, "holds no file that could be read, and held 25 (2.00 KiB) in the last run");
+        let roots = ["/srv", "/srv/a", "/srv/ab", "/"].map(|root| root.as_bytes().to_vec());
+        let named = |subject: &str| roots_named(&roots, subject).collect::<Vec<_>>();
+        assert_eq!(named("/srv/a/x"), ["/srv", "/srv/a", "/"]);
+        assert_eq!(named("/srv/ab"), ["/srv", "/srv/ab", "/"]);
+        assert_eq!(named("a path of 5000 bytes"), Vec::<String>::new());
     }
 }

@@ -12,6 +12,7 @@ use crate::ops::backup::cut::{Cutter, Filled, NextBytes};
 use crate::ops::backup::jobs::{Job, Jobs};
 use crate::ops::backup::reading::Reading;
 use crate::ops::backup::stopped::Stopped;
+use crate::ops::backup::trees::roots_named;
 use crate::progress::{Counter, EntryEvent, Monitor, Problem};
 use crate::repository::uploader::UploadStopped;
 use crate::repository::writer::Writer;
@@ -132,6 +133,7 @@ impl<'a> Worker<'a> {
                 Err(Failed::LeftOut) => finished.left_out.push(path),
                 Err(Failed::Entry(problem)) => {
                     finished.unreadable += 1;
+                    finished.unread_roots.extend(roots_named(self.own.roots, &problem.subject));
                     self.monitor.problem(problem);
                 }
                 Err(Failed::Stopped(stopped)) => return Err(stopped),
