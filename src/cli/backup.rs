@@ -2,18 +2,19 @@
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::cli::advice::database::client_hint;
 use crate::cli::databases::DatabaseArgs;
 use crate::cli::exit::{Exit, usage};
-use crate::cli::failure::Fallible;
+use crate::cli::failure::{Failure, Fallible};
 use crate::cli::paths_from::PathsFromArgs;
 use crate::cli::settings::Settings;
 use crate::cli::signals::cancel_on_signals;
 use crate::cli::{events, output, recovery_kit, streams};
+use crate::engine::Engines;
 use crate::model::outcome::Ended;
 use crate::model::path::display_bytes;
 use crate::model::snapshot::MissingStream;
@@ -34,9 +35,10 @@ use crate::store::location::Location;
 Examples:
   coffre backup /etc /srv --exclude '*.tmp' --one-file-system
   pg_dump shop | coffre backup --stdin --stdin-name shop.sql
-  coffre backup /etc --command shop.sql -- pg_dump shop --command users.sql -- pg_dump users
+  coffre backup --command a.sql -- pg_dump a --command b.sql -- pg_dump b
   coffre backup --postgres postgresql://backup@db1/ --all-databases --jobs 2
-  coffre backup --mysql mysql://backup@db2/shop?option-file=/etc/coffre/my.cnf --sqlite /var/lib/app/app.db
+  coffre backup --mysql mysql://backup@db2/shop?option-file=/etc/coffre/my.cnf
+  coffre backup --sqlite /var/lib/app/app.db --job app
 
 A dump that fails, is killed, is cut off or is empty leads to no snapshot and exit code 5. With --stdin coffre cannot see \
 whether the other command failed: prefer --command. A stream that shrank a lot is stored, told, and leads to exit code 3.")]
@@ -167,6 +169,9 @@ fn options(args: Args, commands: Vec<streams::Command>, memory_bytes: u64) -> Fa
     let names_paths = !args.paths.is_empty() || args.paths_from.is_given();
     let mut paths = args.paths;
     paths.extend(args.paths_from.read()?);
+    if let Some(failure) = paths.iter().find_map(|path| about_url(path)) {
+        return Err(failure);
+    }
     if names_paths && paths.is_empty() && sources.is_empty() {
         return Err(usage("the lists name no path, so there is nothing to back up"));
     }
@@ -210,6 +215,32 @@ fn options(args: Args, commands: Vec<streams::Command>, memory_bytes: u64) -> Fa
     options.memory_bytes = memory_bytes;
     options.threads = args.threads;
     Ok(options)
+}
+
+/// Says what to do about a source that is written as a URL: there are no such paths.
+fn about_url(path: &Path) -> Option<Failure> {
+    let text = path.to_str()?;
+    let (scheme, _) = text.split_once("://")?;
+    let is_scheme = scheme.starts_with(|first: char| first.is_ascii_lowercase())
+        && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte));
+    // Whoever has a directory of that name means it.
+    if !is_scheme || path.symlink_metadata().is_ok() {
+        return None;
+    }
+    let hint = match Engines::default().of_scheme(scheme) {
+        Some(engine) => format!("a database is named by --{} URL", engine.name()),
+        None if scheme == "file" => "write the path alone, such as /srv".into(),
+        None if scheme.starts_with("s3") => {
+            "a bucket is no source yet: copy it into a directory first, for example by `rclone sync`, and back that up; where the \
+             backup goes is said by --repo"
+                .into()
+        }
+        None => "what is behind a URL can be a stream: --command NAME -- curl -sf URL".into(),
+    };
+    // A URL may hold a password.
+    Some(
+        usage(format!("{scheme}://… is no path, and only files, databases and streams can be backed up")).hinting(hint),
+    )
 }
 
 /// Reads a date: local time, with or without a clock time, or one that says its zone. It must not lie ahead.

@@ -245,12 +245,10 @@ async fn labels(settings: &Settings, words: &[String], kind: &str) -> Option<Vec
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     fn at(line: &str) -> Wanted {
-        let mut program = crate::cli::Cli::command();
+        let mut program = crate::cli::command();
         program.build();
         wanted(&program, &split_line(line))
     }

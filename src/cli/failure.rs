@@ -27,6 +27,11 @@ impl Failure {
         Self { told: vec![message.into()], outcome, hint: None }
     }
 
+    /// Says what to try.
+    pub fn hinting(self, hint: impl Into<String>) -> Self {
+        Self { hint: Some(hint.into()), ..self }
+    }
+
     /// Returns how the run ended by it.
     pub fn outcome(&self) -> Outcome {
         self.outcome

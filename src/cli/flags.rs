@@ -24,6 +24,9 @@ pub struct GlobalArgs {
     /// Directory for the index cache [default: ~/.cache/coffre]
     #[arg(long, global = true, env = "COFFRE_CACHE_DIR", value_name = "DIR")]
     pub cache_dir: Option<PathBuf>,
+    /// Keep no cache: every run fetches the index again, and nobody notices a store that was rolled back
+    #[arg(long, global = true)]
+    pub no_cache: bool,
     /// Print results as JSON, one object on a line; docs/json.md has the fields
     #[arg(long, global = true)]
     pub json: bool,

@@ -165,8 +165,7 @@ mod tests {
 
     #[test]
     fn every_command_that_needs_something_asks_for_it() {
-        use clap::CommandFactory;
-        let command = crate::cli::Cli::command();
+        let command = crate::cli::command();
         for verb in command.get_subcommands().filter(|verb| verb.get_arguments().any(clap::Arg::is_required_set)) {
             let error =
                 command.clone().try_get_matches_from(["coffre", verb.get_name()]).expect_err("it lacks something");

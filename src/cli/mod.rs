@@ -5,7 +5,7 @@
 
 use std::ffi::OsString;
 
-use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{Command, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::cli::failure::Fallible;
 use crate::cli::settings::{Environment, Settings};
@@ -105,6 +105,18 @@ enum Verb {
     Complete(complete::Args),
 }
 
+/// Returns the program as clap knows it, the help of each command ending with where the rest is told.
+pub fn command() -> Command {
+    let program = Cli::command();
+    let verbs: Vec<String> = program.get_subcommands().map(|verb| verb.get_name().to_owned()).collect();
+    verbs.into_iter().fold(program, |program, name| {
+        program.mut_subcommand(name, |verb| {
+            let told = verb.get_after_help().map(|told| format!("{told}\n\n")).unwrap_or_default();
+            verb.after_help(format!("{told}{}", page::ELSEWHERE))
+        })
+    })
+}
+
 /// Runs the program with `arguments`, the first of which is its name, and returns the exit code.
 ///
 /// Must be called inside a tokio runtime with more than one thread.
@@ -113,11 +125,11 @@ pub async fn run(arguments: Vec<OsString>) -> Exit {
     let (arguments, commands) = match streams::split(arguments) {
         Ok(split) => split,
         Err(message) => {
-            let error = Cli::command().error(clap::error::ErrorKind::WrongNumberOfValues, message);
+            let error = command().error(clap::error::ErrorKind::WrongNumberOfValues, message);
             return mistakes::print(&error, json);
         }
     };
-    let parsed = Cli::command().try_get_matches_from(arguments).and_then(|matches| {
+    let parsed = command().try_get_matches_from(arguments).and_then(|matches| {
         let mut cli = Cli::from_arg_matches(&matches)?;
         cli.global.note_sources(&matches);
         Ok(cli)
@@ -168,10 +180,10 @@ async fn dispatch(global: &Settings, verb: Verb, commands: Vec<streams::Command>
         Verb::Diff(args) => diff::run(global, args).await,
         Verb::Stats(args) => stats::run(global, args).await,
         Verb::Kit(args) => kit::run(global, args).await,
-        Verb::Completions(args) => completions::run(Cli::command(), &args),
-        Verb::Man(args) => manual::run(Cli::command(), &args),
-        Verb::Help(args) => help::run(Cli::command(), &args),
-        Verb::Complete(args) => complete::run(global, Cli::command(), args).await,
+        Verb::Completions(args) => completions::run(command(), &args),
+        Verb::Man(args) => manual::run(command(), &args),
+        Verb::Help(args) => help::run(command(), &args),
+        Verb::Complete(args) => complete::run(global, command(), args).await,
     }
 }
 

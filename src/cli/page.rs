@@ -8,6 +8,8 @@ use clap::{Arg, Command};
 
 use crate::cli::topics;
 
+/// The end of the help of every command. Pages have sections for that.
+pub const ELSEWHERE: &str = "Variables, credentials and files: `coffre help environment`.";
 /// Longest line of an example, in columns: a manual page at 80 columns indents by 7.
 const CODE_WIDTH: usize = 70;
 
@@ -220,7 +222,8 @@ fn notes(after_help: &str) -> (Vec<String>, Vec<String>) {
     let (mut notes, mut examples) = (Vec::new(), Vec::new());
     for paragraph in after_help.split("\n\n").map(str::trim_end).filter(|paragraph| !paragraph.trim().is_empty()) {
         // They have sections of their own.
-        if paragraph.starts_with("Exit codes:") || paragraph.starts_with("Topics of") {
+        let is_elsewhere = paragraph == ELSEWHERE || paragraph.starts_with("Topics of");
+        if is_elsewhere || paragraph.starts_with("Exit codes:") {
             continue;
         }
         let (lines, words): (Vec<&str>, Vec<&str>) = paragraph.lines().partition(|line| line.starts_with("  "));

@@ -18,13 +18,15 @@ use crate::cli::progress::ConsoleMonitor;
 use crate::cli::question;
 use crate::cli::settings::Environment;
 use crate::crypto::secret::Passphrase;
-use crate::crypto::slot::check_recovery_identity;
+use crate::crypto::slot::{check_recovery_identity, resembles_recovery_identity};
 use crate::process::environment::withhold_secrets;
 
 /// Name of the systemd credential (`LoadCredential=coffre-password:…`).
 const CREDENTIAL: &str = "coffre-password";
 /// Variable that holds the passphrase itself.
 const VARIABLE: &str = "COFFRE_PASSWORD";
+/// What is wanted where nothing is.
+const EMPTY: &str = "the passphrase, or the recovery identity, is the first line, and nothing else";
 /// Characters below which a new passphrase is called short. Five words of a list of 7776 have 20 and more, and 64 bits.
 const SHORT: usize = 16;
 /// Different characters below which a new passphrase is called monotonous.
@@ -136,6 +138,8 @@ pub async fn get(given: &Given, monitor: &ConsoleMonitor) -> Fallible<Passphrase
 pub async fn get_identity(given: &Given, monitor: &ConsoleMonitor) -> Fallible<Passphrase> {
     match read(given) {
         Ok(Some(found)) if check_recovery_identity(found.expose()).is_some() => Ok(found),
+        // One with typing errors, which is told when it opens nothing.
+        Ok(Some(found)) if resembles_recovery_identity(found.expose()) => Ok(found),
         _ if !can_ask() => {
             Err(usage("no recovery identity: use a terminal, or put it into the file of COFFRE_PASSWORD_FILE"))
         }
@@ -258,7 +262,7 @@ async fn prompt(monitor: &ConsoleMonitor, question: &str) -> Fallible<Passphrase
 fn checked(text: &str, origin: &str) -> Fallible<Passphrase> {
     let passphrase = Passphrase::new(first_line(text).to_owned());
     if passphrase.is_empty() {
-        return Err(usage(format!("{origin} is empty")));
+        return Err(usage(format!("{origin} is empty")).hinting(EMPTY));
     }
     Ok(passphrase)
 }

@@ -26,7 +26,8 @@ Examples:
   coffre restore latest --target /srv/restored
   coffre restore latest:/etc/nginx --target /etc/nginx --dry-run
   coffre restore 3f9c21d0 --target / --include /srv/www
-  coffre restore latest --into-postgres postgresql://postgres@db1/ --database shop=shop_yesterday
+  coffre restore latest --into-postgres postgresql://postgres@db1/ --plan
+  coffre restore latest --into-postgres postgresql://db1/ --database shop=old
   coffre restore latest --into-mysql mysql://root@localhost/shop --in-place
 
 With SNAPSHOT:PATH the contents of PATH stand directly in the target. Files that are right already are not written; \

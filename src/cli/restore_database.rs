@@ -236,7 +236,11 @@ fn show<'a>(plan: &'a Plan, json: bool) {
     plan.notes.iter().for_each(|note| output::line(&format!("note       {note}")));
     plan.obstacles.iter().for_each(|obstacle| output::line(&format!("OBSTACLE   {obstacle}")));
     if plan.obstacles.is_empty() {
-        output::line("nothing stands against it; nothing was changed");
+        output::line(match plan.notes.len() {
+            0 => "nothing stands against it; nothing was changed",
+            1 => "it can be done, with what the note says; nothing was changed",
+            _ => "it can be done, with what the notes say; nothing was changed",
+        });
     }
 }
 

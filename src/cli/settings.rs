@@ -148,7 +148,7 @@ impl Settings {
         Ok(Self {
             repo: repo.map(|text| (text, said)),
             password: Given::of(flags.password, &environment),
-            cache: cache_places(flags.cache_dir, &environment),
+            cache: cache_places(flags.cache_dir, flags.no_cache, &environment),
             json: flags.json,
             quiet: flags.quiet,
             verbose: flags.verbose,
@@ -215,8 +215,11 @@ impl Settings {
 }
 
 /// Chooses the directories: what was asked for, systemd's, the user's, or a temporary one.
-fn cache_places(asked: Option<PathBuf>, environment: &Environment) -> CachePlaces {
+fn cache_places(asked: Option<PathBuf>, is_unwanted: bool, environment: &Environment) -> CachePlaces {
     let scratch = environment.path("TMPDIR").unwrap_or_else(|| "/tmp".into());
+    if is_unwanted {
+        return CachePlaces::without_cache(scratch);
+    }
     let root = asked
         .filter(|path| !path.as_os_str().is_empty())
         .or_else(|| environment.var_os("CACHE_DIRECTORY").map(|named| first_directory(&named)))
@@ -285,7 +288,7 @@ mod tests {
         assert_eq!(root(&all[1..]), Path::new("/xdg/coffre"));
         assert_eq!(root(&[]), Path::new("/home/joe/.cache/coffre"));
         let nobody = Environment { variables: Some(HashMap::new()), home: None };
-        assert_eq!(cache_places(None, &nobody).root, Path::new("/tmp/coffre-cache"));
+        assert_eq!(cache_places(None, false, &nobody).root, Path::new("/tmp/coffre-cache"));
     }
 
     #[test]

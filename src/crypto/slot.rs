@@ -91,10 +91,22 @@ pub fn check_recovery_identity(text: &str) -> Option<bool> {
     (fits || has_prefix(text)).then_some(fits)
 }
 
-/// Tells whether `text`, which opens nothing, is as long as a recovery identity without the words in front, and of its
-/// letters, so that a typing error in one is the likely reason.
+/// Symbols that may be missing, too many, or wrong in what is still taken for a recovery identity.
+const SLIPS: usize = 2;
+/// Digits that such a text has at least; identities have eleven on average, passphrases of words few.
+const DIGITS: usize = 5;
+
+/// Tells whether `text`, which opens nothing, is about as long as a recovery identity without the words in front, and of its
+/// letters, so that typing errors in one are the likely reason.
 pub fn resembles_recovery_identity(text: &str) -> bool {
-    recovery_symbols(text).is_some_and(|symbols| decode_recovery(&symbols).is_none())
+    if let Some(symbols) = recovery_symbols(text) {
+        return decode_recovery(&symbols).is_none();
+    }
+    let upper = even_out(text);
+    let symbols = || upper.bytes().filter(|&byte| byte != b'-');
+    let strange = symbols().filter(|byte| !ALPHABET.contains(byte) && !b"OIL".contains(byte)).count();
+    let digits = symbols().filter(u8::is_ascii_digit).count();
+    symbols().count().abs_diff(SYMBOLS) <= SLIPS && strange <= SLIPS && digits >= DIGITS
 }
 
 fn encode_recovery(entropy: &[u8; 20]) -> Zeroizing<String> {
@@ -194,7 +206,14 @@ mod tests {
         let wrong = format!("{}{}", if bare.starts_with('A') { 'B' } else { 'A' }, &bare[1..]);
         assert_eq!((check_recovery_identity(&wrong), resembles_recovery_identity(&wrong)), (None, true));
         assert!(!resembles_recovery_identity("correct horse battery staple"));
-        assert!(!resembles_recovery_identity(&bare[1..]));
+        // Wrong letters and missing or doubled ones at once, as fingers make them.
+        for typed in [&bare[1..], &wrong[..wrong.len() - 1], &format!("u{bare}"), &bare[..bare.len() - 2]] {
+            assert!(resembles_recovery_identity(typed), "{typed}");
+            assert_eq!(check_recovery_identity(typed), None, "{typed}");
+        }
+        for other in [&bare[..bare.len() / 2], "correct horse battery staple and 100 more"] {
+            assert!(!resembles_recovery_identity(other), "{other}");
+        }
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 
 use crate::database::DatabaseError;
-use crate::database::url::{DatabaseUrl, UrlError};
+use crate::database::url::{DatabaseUrl, UrlError, UrlKind};
 use crate::engine::dump::{DumpRequest, Flag};
 use crate::engine::place::{Place, Places};
 use crate::engine::plan::{Asked, DatabasePlan, Judgement, StreamKind};
@@ -179,12 +179,20 @@ impl Engines {
     /// [`UrlError`], which never shows what was written: that may hold a password.
     pub fn parse_url(&self, text: &str) -> Result<(&Arc<dyn Engine>, DatabaseUrl), UrlError> {
         let scheme = text.split_once("://").map_or("", |(scheme, _)| scheme);
-        let found = self.0.iter().find_map(|engine| match engine.places() {
+        let (engine, kind) = self.with_scheme(scheme).ok_or_else(|| UrlError::Scheme { known: self.schemes() })?;
+        Ok((engine, DatabaseUrl::parse(text, kind)?))
+    }
+
+    /// Finds the one whose URLs begin with a scheme.
+    pub fn of_scheme(&self, scheme: &str) -> Option<&Arc<dyn Engine>> {
+        self.with_scheme(scheme).map(|(engine, _)| engine)
+    }
+
+    fn with_scheme(&self, scheme: &str) -> Option<(&Arc<dyn Engine>, &'static UrlKind)> {
+        self.0.iter().find_map(|engine| match engine.places() {
             Places::Urls(kind) if kind.schemes.contains(&scheme) => Some((engine, kind)),
             _ => None,
-        });
-        let (engine, kind) = found.ok_or_else(|| UrlError::Scheme { known: self.schemes() })?;
-        Ok((engine, DatabaseUrl::parse(text, kind)?))
+        })
     }
 
     fn schemes(&self) -> Vec<&'static str> {

@@ -46,11 +46,17 @@ fn whole(name: &[u8]) -> Vec<u8> {
 
 fn compile(patterns: &[String]) -> Result<Option<Gitignore>, ChoiceError> {
     let wrong = |pattern: &str, why: String| ChoiceError { pattern: pattern.to_owned(), why };
+    if patterns.iter().any(|pattern| pattern.trim().is_empty()) {
+        return Err(wrong("", "no attribute has an empty name".into()));
+    }
     let mut builder = GitignoreBuilder::new("");
     builder.allow_unclosed_class(false);
     for pattern in patterns {
         let line = format!("/{}", pattern.replace('/', "\u{1f}"));
-        builder.add_line(None, &line).map_err(|error| wrong(pattern, error.to_string()))?;
+        builder.add_line(None, &line).map_err(|error| match error {
+            ignore::Error::Glob { err, .. } => wrong(pattern, err),
+            other => wrong(pattern, other.to_string()),
+        })?;
     }
     let built = builder.build().map_err(|error| wrong(&patterns.join(" "), error.to_string()))?;
     Ok((!patterns.is_empty()).then_some(built))

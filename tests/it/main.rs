@@ -27,6 +27,7 @@ mod layers;
 mod look;
 mod manual;
 mod memory;
+mod mistyped;
 mod old_repositories;
 mod own_engine;
 mod own_sources;

@@ -126,7 +126,9 @@ fn variables_in(directory: &Path, found: &mut BTreeSet<String>) {
                 let quoted = code[at..].split('"').nth(1).unwrap_or_default();
                 let is_name = !quoted.is_empty()
                     && quoted.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_');
-                if is_name && path.file_name().is_some_and(|name| name != "vectors.rs") {
+                // One that counts when coffre is built is none that it reads.
+                let is_of_the_build = code[..at].ends_with("option_env!(");
+                if is_name && !is_of_the_build && path.file_name().is_some_and(|name| name != "vectors.rs") {
                     found.insert(quoted.to_owned());
                 }
             }

@@ -8,7 +8,7 @@ use ignore::gitignore::{Gitignore, GitignoreBuilder};
 
 use crate::model::outcome::{Ended, Outcome};
 use crate::model::path::EntryPath;
-use crate::source::files::{argument, at_any_depth};
+use crate::source::files::{argument, at_any_depth, line_of, why_unusable};
 
 /// Why a pattern cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -99,18 +99,24 @@ fn compile(patterns: &[String], files: &[PathBuf], any_case: bool) -> Result<Opt
     }
     let wrong = |pattern: &str, why: String| PatternError { pattern: pattern.to_owned(), why };
     let mut builder = GitignoreBuilder::new("");
+    builder.allow_unclosed_class(false);
     builder.case_insensitive(any_case).map_err(|error| wrong("", error.to_string()))?;
-    let mut lines: Vec<String> = patterns.iter().map(|pattern| argument(pattern)).collect();
+    if let Some(empty) = patterns.iter().find(|pattern| pattern.trim().is_empty()) {
+        return Err(wrong(empty, "nothing has an empty name".into()));
+    }
+    let mut lines: Vec<(String, Option<String>)> = patterns.iter().map(|pattern| (argument(pattern), None)).collect();
     for path in files {
         let text = std::fs::read_to_string(path).map_err(|error| {
             wrong(&path.display().to_string(), format!("the file of patterns cannot be read: {error}"))
         })?;
-        lines.extend(text.trim_start_matches('\u{feff}').lines().map(str::to_owned));
+        let of_file = text.trim_start_matches('\u{feff}').lines().enumerate();
+        lines.extend(of_file.map(|(at, line)| (line.to_owned(), Some(line_of(path, at)))));
     }
-    for line in &lines {
-        builder.add_line(None, &at_any_depth(line)).map_err(|error| wrong(line, error.to_string()))?;
+    for (line, place) in &lines {
+        let place = place.as_ref().map(|place| format!(" ({place})")).unwrap_or_default();
+        builder.add_line(None, &at_any_depth(line)).map_err(|error| wrong(line, why_unusable(&error) + &place))?;
     }
-    builder.build().map(Some).map_err(|error| wrong(&lines.join(" "), error.to_string()))
+    builder.build().map(Some).map_err(|error| wrong("", why_unusable(&error)))
 }
 
 #[cfg(test)]

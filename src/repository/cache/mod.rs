@@ -35,6 +35,17 @@ pub struct CachePlaces {
     pub scratch: PathBuf,
 }
 
+impl CachePlaces {
+    /// Keeps no cache: every run fetches the index again, and a store that was rolled back is not noticed.
+    pub fn without_cache(scratch: impl Into<PathBuf>) -> Self {
+        // Nothing can be below what is no directory.
+        Self { root: NOWHERE.into(), scratch: scratch.into() }
+    }
+}
+
+/// The root of a cache that nobody wants.
+const NOWHERE: &str = "/dev/null/coffre";
+
 /// The root; what lies only for the time of a run is in `/tmp`, without a name.
 impl<P: AsRef<Path> + ?Sized> From<&P> for CachePlaces {
     fn from(root: &P) -> Self {
@@ -64,6 +75,8 @@ impl Cache {
     /// Where there can be no directory, nothing is remembered: see [`Cache::index`].
     pub(crate) fn open(repository: RepositoryId, places: impl Into<CachePlaces>) -> Self {
         let CachePlaces { root, scratch } = places.into();
+        // That it cannot be used is news only to those who want one.
+        let told = Arc::new(AtomicBool::new(root == Path::new(NOWHERE)));
         let root = root.join(repository.to_string());
         let mut is_there = true;
         for directory in [root.clone(), root.join("index"), root.join("trees")] {
@@ -75,7 +88,7 @@ impl Cache {
         if !tag.exists() {
             let _ = fs::write(tag, CACHEDIR_TAG);
         }
-        Self { root, scratch, is_there, told: Arc::default() }
+        Self { root, scratch, is_there, told }
     }
 
     /// Returns the directory of index tables, or `None` when there is no cache.
@@ -173,6 +186,16 @@ mod tests {
         }
         let [problem] = &monitor.notes()[..] else { panic!("{:?}", monitor.notes()) };
         assert!(problem.subject.starts_with("/dev/null/nowhere") && problem.message.contains("(full)"), "{problem}");
+    }
+
+    #[test]
+    fn a_cache_that_nobody_wants_remembers_nothing_and_says_nothing() {
+        let cache = Cache::open(RepositoryId([1; 16]), CachePlaces::without_cache("/tmp"));
+        cache.remember_counter(ObjectKind::Config, "nas", 3);
+        assert_eq!((cache.index(), cache.highest_counter(ObjectKind::Config, "nas")), (None, 0));
+        let monitor = crate::progress::Collected::default();
+        cache.tell_unusable(&io::Error::other("full"), &monitor);
+        assert!(monitor.notes().is_empty());
     }
 
     #[test]

@@ -100,7 +100,7 @@ fn patterns(
     let mut builder = GitignoreBuilder::new("");
     builder.allow_unclosed_class(false);
     let pattern = String::new();
-    let unusable = |error: ignore::Error| WalkError::Pattern { pattern, message: error.to_string() };
+    let unusable = |error: ignore::Error| WalkError::Pattern { pattern, message: why_unusable(&error) };
     if let Err(error) = builder.case_insensitive(any_case) {
         return Err(unusable(error));
     }
@@ -109,11 +109,25 @@ fn patterns(
     }
     for path in files {
         let text = fs::read_to_string(path).map_err(|source| WalkError::ExcludeFile { path: path.clone(), source })?;
-        for line in text.trim_start_matches('\u{feff}').lines() {
-            add(&mut builder, Some(path), line, vain)?;
+        for (at, line) in text.trim_start_matches('\u{feff}').lines().enumerate() {
+            add(&mut builder, Some((path, at)), line, vain)?;
         }
     }
     builder.build().map_err(unusable)
+}
+
+/// Says what is wrong with a pattern, without the form that it has by then.
+pub(crate) fn why_unusable(error: &ignore::Error) -> String {
+    match error {
+        ignore::Error::Glob { err, .. } => err.clone(),
+        ignore::Error::WithPath { err, .. } | ignore::Error::WithLineNumber { err, .. } => why_unusable(err),
+        other => other.to_string(),
+    }
+}
+
+/// Says where a pattern stands that is a line of a file.
+pub(crate) fn line_of(file: &Path, at: usize) -> String {
+    format!("line {} of {}", at + 1, file.display())
 }
 
 /// Says why a pattern can never match, if that is so: paths are compared from the top of the file system on.
@@ -132,7 +146,7 @@ fn why_vain(line: &str) -> Option<&'static str> {
 
 fn add(
     builder: &mut GitignoreBuilder,
-    file: Option<&PathBuf>,
+    file: Option<(&PathBuf, usize)>,
     line: &str,
     vain: &mut Vec<Problem>,
 ) -> Result<(), WalkError> {
@@ -140,9 +154,11 @@ fn add(
         let message = format!("can never match: {why}");
         vain.push(Problem::advice(format!("exclude pattern {line}"), message));
     }
-    let unusable = |message: String| WalkError::Pattern { pattern: line.to_owned(), message };
-    builder.add_line(file.cloned(), &at_any_depth(line)).map_err(|error| unusable(error.to_string()))?;
-    Ok(())
+    let added = builder.add_line(file.map(|(file, _)| file.clone()), &at_any_depth(line)).map(|_| ());
+    added.map_err(|error| {
+        let place = file.map(|(file, at)| format!(" ({})", line_of(file, at))).unwrap_or_default();
+        WalkError::Pattern { pattern: line.to_owned(), message: why_unusable(&error) + &place }
+    })
 }
 
 /// Lets a pattern with a slash inside match at any depth unless it starts with one.

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
 
+use crate::source::files::exclude::why_unusable;
 use crate::source::files::options::WalkError;
 
 /// Returns the paths that `pattern` matches, sorted; `pattern` itself where it has nothing to match, or matches nothing, so that
@@ -45,8 +46,8 @@ fn matcher(name: &[u8], pattern: &Path) -> Result<Gitignore, WalkError> {
     let name = std::str::from_utf8(name).map_err(|_| unusable("a name with wildcards must be UTF-8".into()))?;
     let mut builder = GitignoreBuilder::new("");
     builder.allow_unclosed_class(false);
-    builder.add_line(None, &format!("/{name}")).map_err(|error| unusable(error.to_string()))?;
-    builder.build().map_err(|error| unusable(error.to_string()))
+    builder.add_line(None, &format!("/{name}")).map_err(|error| unusable(why_unusable(&error)))?;
+    builder.build().map_err(|error| unusable(why_unusable(&error)))
 }
 
 fn matches(directory: &Path, matcher: &Gitignore) -> Vec<PathBuf> {

@@ -13,7 +13,7 @@ mod read;
 mod roots;
 mod walk;
 
-pub(crate) use exclude::{argument, at_any_depth};
+pub(crate) use exclude::{argument, at_any_depth, line_of, why_unusable};
 pub use expand::expand;
 pub use found::{EntryError, FoundEntry, FoundKind};
 pub use options::{Mark, WalkError, WalkOptions};

@@ -86,7 +86,7 @@ pub enum WalkError {
         source: io::Error,
     },
     /// A pattern has no meaning.
-    #[error("exclude pattern {pattern:?} is not usable: {message}")]
+    #[error("{pattern:?} is not a pattern: {message}")]
     Pattern {
         /// The pattern as it was given.
         pattern: String,
