@@ -214,7 +214,7 @@ impl Restoring<'_> {
     async fn wait(&self, client: Heeded) -> Result<Heard, FeedError> {
         let cancel = self.cancel.clone();
         let Heeded { target, program, heard, judge } = client;
-        let waited = blocking(move || target.wait(&|| cancel.is_cancelled())).await;
+        let waited = blocking(move || target.wait(&cancel)).await;
         let Some((ended, last)) = waited? else { return Err(FeedError::cancelled()) };
         let mut heard = std::mem::take(&mut *heard.lock().unwrap_or_else(PoisonError::into_inner));
         // What it lost rows for comes first, if it is not among the last lines anyway.

@@ -231,7 +231,8 @@ mod tests {
     fn stored(bytes: String) -> Result<StreamFacts, SourceError> {
         let planning = Planning { known_dumps: Engines::default().known_dumps(), ..Planning::default() };
         let members = Given::reader("a", Cursor::new(bytes)).plan(&planning)?;
-        let mut source = members[0].streams.as_ref().expect("given")[0].opener.open(&|| false)?;
+        let mut source =
+            members[0].streams.as_ref().expect("given")[0].opener.open(&crate::cancel::Cancel::default())?;
         std::io::copy(&mut source, &mut std::io::sink()).expect("read");
         source.finish().map(|detail| detail.facts)
     }

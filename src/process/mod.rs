@@ -19,6 +19,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, WaitIdStatus};
 
+use crate::cancel::Cancel;
 use crate::model::path::display_bytes;
 use crate::process::stderr::StderrTail;
 
@@ -27,9 +28,6 @@ mod stderr;
 
 /// How long what a program left behind may keep its standard error open before it is no longer listened to.
 const STDERR_GRACE: Duration = Duration::from_secs(1);
-
-/// How often it is asked whether waiting is to end.
-const CANCEL_CHECK: Duration = Duration::from_millis(200);
 
 /// How often a process group that was told to end is looked at.
 const POLL: Duration = Duration::from_millis(10);
@@ -196,9 +194,19 @@ impl Process {
         Stopper(Arc::clone(&self.group))
     }
 
-    /// Waits for the end of the program, at most for `timeout`, and tells whether it has come.
-    pub fn has_ended(&self, timeout: Duration) -> bool {
-        self.group.wait(Some(Instant::now() + timeout)).is_some()
+    /// Waits for the end of the program, unless ending is asked for before, and tells whether it has come.
+    pub fn ends_unless(&self, cancel: &Cancel) -> bool {
+        let group = self.group.clone();
+        let _waking = cancel.wakes(move || {
+            // Whoever looks has seen that ending is asked for, or waits by now.
+            drop(group.state());
+            group.exited.notify_all();
+        });
+        let mut state = self.group.state();
+        while state.outcome.is_none() && !cancel.is_cancelled() {
+            state = self.group.exited.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        state.outcome.is_some()
     }
 
     /// Waits for the end of the program, and returns it with the last lines of its standard error.
@@ -264,18 +272,14 @@ pub enum CommandFailed {
 /// # Errors
 /// [`CommandFailed`].
 pub fn run(options: &CommandOptions, input: &[u8]) -> Result<Vec<u8>, CommandFailed> {
-    run_unless(options, input, &|| false)
+    run_unless(options, input, &Cancel::default())
 }
 
-/// The same, looking now and then whether ending was asked for; then the program is ended, and that is an error.
+/// The same, unless ending is asked for: then the program is ended, and that is an error.
 ///
 /// # Errors
-/// [`CommandFailed`], [`CommandFailed::Io`] of the kind `Interrupted` when `is_cancelled` said so.
-pub fn run_unless(
-    options: &CommandOptions,
-    input: &[u8],
-    is_cancelled: &dyn Fn() -> bool,
-) -> Result<Vec<u8>, CommandFailed> {
+/// [`CommandFailed`], [`CommandFailed::Io`] of the kind `Interrupted` when ending was asked for.
+pub fn run_unless(options: &CommandOptions, input: &[u8], cancel: &Cancel) -> Result<Vec<u8>, CommandFailed> {
     debug_assert!(input.len() < PIPE_BYTES / 2);
     let (mut process, pipes) =
         Process::spawn(options, Piped { input: true, output: true }).map_err(CommandFailed::Spawn)?;
@@ -287,8 +291,8 @@ pub fn run_unless(
     if let Some(mut pipe) = pipes.output {
         let mut piece = vec![0; 64 * 1024];
         loop {
-            while !wait_readable(&pipe, CANCEL_CHECK).map_err(CommandFailed::Io)? {
-                if is_cancelled() {
+            while !wait_readable(&pipe, cancel, None).map_err(CommandFailed::Io)? {
+                if cancel.is_cancelled() {
                     return Err(CommandFailed::Io(io::ErrorKind::Interrupted.into()));
                 }
             }
@@ -313,14 +317,18 @@ impl CommandFailed {
     }
 }
 
-/// Waits until `input` has bytes or has ended, at most for `timeout`, and tells whether it has.
+/// Waits until `input` has bytes or has ended, unless ending is asked for before, and at most for `timeout`; tells whether it
+/// has.
 ///
 /// # Errors
 /// What the system says about waiting.
-pub fn wait_readable(input: impl AsFd, timeout: Duration) -> io::Result<bool> {
-    let timeout = Timespec { tv_sec: timeout.as_secs().cast_signed(), tv_nsec: timeout.subsec_nanos().into() };
-    match poll(&mut [PollFd::new(&input, PollFlags::IN)], Some(&timeout)) {
-        Ok(ready) => Ok(ready > 0),
+pub fn wait_readable(input: impl AsFd, cancel: &Cancel, timeout: Option<Duration>) -> io::Result<bool> {
+    let timeout = timeout
+        .map(|timeout| Timespec { tv_sec: timeout.as_secs().cast_signed(), tv_nsec: timeout.subsec_nanos().into() });
+    let cancelled = cancel.descriptor()?;
+    let mut waited_for = [PollFd::new(&input, PollFlags::IN), PollFd::new(&cancelled, PollFlags::IN)];
+    match poll(&mut waited_for, timeout.as_ref()) {
+        Ok(_) => Ok(!waited_for[0].revents().is_empty()),
         Err(Errno::INTR) => Ok(false),
         Err(errno) => Err(errno.into()),
     }
@@ -473,5 +481,31 @@ impl From<&WaitIdStatus> for Ended {
             (Some(status), _) => Ended::Status(status),
             (None, signal) => Ended::Signal(signal.unwrap_or(0)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The program would end by itself in a minute, which is not what either wait tells of.
+    #[test]
+    fn whoever_waits_for_a_program_is_woken_when_ending_is_asked_for() {
+        let cancel = Cancel::default();
+        let sleep = CommandOptions::new("/bin/sleep", ["60"]);
+        let (mut process, _pipes) = Process::spawn(&sleep, Piped { input: true, output: true }).expect("started");
+        thread::scope(|scope| {
+            let output = scope.spawn(|| run_unless(&sleep, b"", &cancel));
+            scope.spawn(|| {
+                thread::sleep(Duration::from_millis(50));
+                cancel.cancel();
+            });
+            assert!(!process.ends_unless(&cancel), "it has not ended");
+            let outcome = output.join().expect("no panic");
+            let is_interrupted = |error: &io::Error| error.kind() == io::ErrorKind::Interrupted;
+            assert!(matches!(&outcome, Err(CommandFailed::Io(error)) if is_interrupted(error)), "{outcome:?}");
+        });
+        process.end();
+        assert!(process.ends_unless(&cancel), "an end that has come is told whatever was asked for");
     }
 }

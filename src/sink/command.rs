@@ -2,8 +2,8 @@
 
 use std::io::{self, Write};
 use std::process::ChildStdin;
-use std::time::Duration;
 
+use crate::cancel::Cancel;
 use crate::process::{CommandOptions, Ended, Piped, Process, Stopper};
 
 /// A running program that is being fed.
@@ -38,19 +38,16 @@ impl CommandTarget {
         self.input.take().expect("taken once")
     }
 
-    /// Waits until it has ended and returns how, with the last lines of its standard error; `None` when `is_cancelled` said so
+    /// Waits until it has ended and returns how, with the last lines of its standard error; `None` when ending was asked for
     /// before, and then it was ended. Blocks.
     ///
     /// # Errors
     /// What the system says about waiting.
-    pub fn wait(mut self, is_cancelled: &dyn Fn() -> bool) -> io::Result<Option<(Ended, Vec<String>)>> {
-        const CANCEL_CHECK: Duration = Duration::from_millis(200);
+    pub fn wait(mut self, cancel: &Cancel) -> io::Result<Option<(Ended, Vec<String>)>> {
         drop(self.input.take());
-        while !self.process.has_ended(CANCEL_CHECK) {
-            if is_cancelled() {
-                self.process.end();
-                return Ok(None);
-            }
+        if !self.process.ends_unless(cancel) {
+            self.process.end();
+            return Ok(None);
         }
         self.process.wait().map(Some)
     }

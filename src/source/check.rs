@@ -7,6 +7,7 @@
 use std::io::{self, Read};
 use std::time::Duration;
 
+use crate::cancel::Cancel;
 use crate::model::entry::StreamDetail;
 use crate::model::facts::{StreamFacts, fact};
 use crate::source::{SourceError, StreamSource};
@@ -136,8 +137,8 @@ impl Read for CheckedSource {
 }
 
 impl StreamSource for CheckedSource {
-    fn wait_readable(&self, timeout: Duration) -> io::Result<bool> {
-        self.inner.wait_readable(timeout)
+    fn wait_readable(&self, cancel: &Cancel, timeout: Option<Duration>) -> io::Result<bool> {
+        self.inner.wait_readable(cancel, timeout)
     }
 
     fn finish(self: Box<Self>) -> Result<StreamDetail, SourceError> {

@@ -5,6 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::process::ChildStdout;
 use std::time::{Duration, Instant};
 
+use crate::cancel::Cancel;
 use crate::model::entry::StreamDetail;
 use crate::model::facts::fact;
 use crate::process::{CommandOptions, Ended, Piped, Process, Stopper, wait_readable};
@@ -72,8 +73,8 @@ impl Read for CommandSource {
 }
 
 impl StreamSource for CommandSource {
-    fn wait_readable(&self, timeout: Duration) -> io::Result<bool> {
-        self.output.as_ref().map_or(Ok(true), |output| wait_readable(output, timeout))
+    fn wait_readable(&self, cancel: &Cancel, timeout: Option<Duration>) -> io::Result<bool> {
+        self.output.as_ref().map_or(Ok(true), |output| wait_readable(output, cancel, timeout))
     }
 
     fn finish(mut self: Box<Self>) -> Result<StreamDetail, SourceError> {

@@ -6,6 +6,7 @@ use std::io::{self, Read};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::cancel::Cancel;
 use crate::model::entry::StreamDetail;
 use crate::model::path::display_bytes;
 use crate::process::CommandOptions;
@@ -108,7 +109,7 @@ struct GivenStream {
 }
 
 impl OpenStream for GivenStream {
-    fn open(&self, _: &dyn Fn() -> bool) -> Result<Box<dyn StreamSource>, SourceError> {
+    fn open(&self, _: &Cancel) -> Result<Box<dyn StreamSource>, SourceError> {
         let failed = |source| SourceError::Io { name: CALLER.to_owned(), source };
         let (inner, name): (Box<dyn StreamSource>, String) = match &self.given.bytes {
             Bytes::Stdin => (Box::new(StdinSource::open()?), "standard input".into()),
@@ -154,7 +155,7 @@ impl Read for ReadSource {
 
 impl StreamSource for ReadSource {
     /// Only reading tells.
-    fn wait_readable(&self, _: Duration) -> io::Result<bool> {
+    fn wait_readable(&self, _: &Cancel, _: Option<Duration>) -> io::Result<bool> {
         Ok(true)
     }
 
@@ -179,7 +180,7 @@ mod tests {
         let known_dumps = vec![("-- A dump\n", "-- the end of it")];
         let members = given.plan(&Planning { known_dumps, ..Planning::default() })?;
         let streams = members[0].streams.as_ref().expect("given streams are there");
-        let mut source = streams[0].opener.open(&|| false)?;
+        let mut source = streams[0].opener.open(&Cancel::default())?;
         let mut bytes = Vec::new();
         source.read_to_end(&mut bytes).map_err(|source| SourceError::Io { name: "it".into(), source })?;
         source.finish().map(|_| bytes)

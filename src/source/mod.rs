@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
+use crate::cancel::Cancel;
 use crate::database::DatabaseError;
 use crate::model::entry::StreamDetail;
 use crate::model::facts::StreamFacts;
@@ -69,12 +70,12 @@ impl fmt::Debug for Planning {
 
 /// Bytes from standard input, a command or a database: read to the end, then asked whether that was all.
 pub trait StreamSource: Read + Send {
-    /// Waits until reading would not block, at most for `timeout`, and tells whether that is so. Between two waits the
-    /// reader can look whether it is to end.
+    /// Waits until reading would not block, unless ending is asked for before, and at most for `timeout`; tells whether that is
+    /// so.
     ///
     /// # Errors
     /// What the system says about waiting.
-    fn wait_readable(&self, timeout: Duration) -> io::Result<bool>;
+    fn wait_readable(&self, cancel: &Cancel, timeout: Option<Duration>) -> io::Result<bool>;
 
     /// Waits until the producer has ended and returns how the stream came about.
     ///
@@ -85,11 +86,11 @@ pub trait StreamSource: Read + Send {
 
 /// Something that can be opened as a stream.
 pub trait OpenStream: Send + Sync {
-    /// Starts to produce the stream; blocks until its producer runs. What takes long asks `is_cancelled` on the way.
+    /// Starts to produce the stream; blocks until its producer runs. What takes long listens to `cancel`.
     ///
     /// # Errors
     /// [`SourceError`].
-    fn open(&self, is_cancelled: &dyn Fn() -> bool) -> Result<Box<dyn StreamSource>, SourceError>;
+    fn open(&self, cancel: &Cancel) -> Result<Box<dyn StreamSource>, SourceError>;
 
     /// Says what is not wrong with a stream that was stored with these facts, but could be better.
     fn advise(&self, _facts: &StreamFacts) -> Vec<String> {

@@ -4,6 +4,7 @@ use std::io::{self, IsTerminal, Read};
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
+use crate::cancel::Cancel;
 use crate::model::entry::StreamDetail;
 use crate::process::{wait_readable, widen_pipe};
 use crate::source::{SourceError, StreamSource};
@@ -50,8 +51,8 @@ impl Read for StdinSource {
 }
 
 impl StreamSource for StdinSource {
-    fn wait_readable(&self, timeout: Duration) -> io::Result<bool> {
-        wait_readable(&self.input, timeout)
+    fn wait_readable(&self, cancel: &Cancel, timeout: Option<Duration>) -> io::Result<bool> {
+        wait_readable(&self.input, cancel, timeout)
     }
 
     fn finish(self: Box<Self>) -> Result<StreamDetail, SourceError> {

@@ -104,7 +104,7 @@ impl Source for FlatFile {
 }
 
 impl OpenStream for FlatFile {
-    fn open(&self, _: &dyn Fn() -> bool) -> Result<Box<dyn StreamSource>, SourceError> {
+    fn open(&self, _: &Cancel) -> Result<Box<dyn StreamSource>, SourceError> {
         let name = self.0.display().to_string();
         let file = File::open(&self.0).map_err(|source| SourceError::Io { name: name.clone(), source })?;
         let mut facts = StreamFacts::default();
@@ -129,7 +129,7 @@ impl Read for Bytes {
 }
 
 impl StreamSource for Bytes {
-    fn wait_readable(&self, _: Duration) -> std::io::Result<bool> {
+    fn wait_readable(&self, _: &Cancel, _: Option<Duration>) -> std::io::Result<bool> {
         Ok(true)
     }
 

@@ -119,7 +119,7 @@ impl Source for Queue {
 }
 
 impl OpenStream for Part {
-    fn open(&self, _: &dyn Fn() -> bool) -> Result<Box<dyn StreamSource>, SourceError> {
+    fn open(&self, _: &Cancel) -> Result<Box<dyn StreamSource>, SourceError> {
         self.opened.fetch_add(1, Ordering::Relaxed);
         Ok(Box::new(Text(Cursor::new(self.text))))
     }
@@ -134,7 +134,7 @@ impl Read for Text {
 }
 
 impl StreamSource for Text {
-    fn wait_readable(&self, _: Duration) -> std::io::Result<bool> {
+    fn wait_readable(&self, _: &Cancel, _: Option<Duration>) -> std::io::Result<bool> {
         Ok(true)
     }
 

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use crate::cancel::Cancel;
 use crate::database::DatabaseError;
 use crate::database::url::DatabaseUrl;
 use crate::engine::mysql::facts::{self, Format};
@@ -96,7 +97,7 @@ struct Dump {
 }
 
 impl OpenStream for Dump {
-    fn open(&self, is_cancelled: &dyn Fn() -> bool) -> Result<Box<dyn StreamSource>, SourceError> {
+    fn open(&self, cancel: &Cancel) -> Result<Box<dyn StreamSource>, SourceError> {
         let server = self.server.server()?;
         let program = self.server.dump_program(&server)?;
         self.server.check_session(&program)?;
@@ -105,7 +106,7 @@ impl OpenStream for Dump {
         arguments.extend(of_some.map(|(name, value)| format!("{name}{value}")));
         arguments.extend(program.session_option());
         let (name, part) = match &self.what {
-            What::Database(database) => (&**database, self.database(&server, &program, database, is_cancelled)?),
+            What::Database(database) => (&**database, self.database(&server, &program, database, cancel)?),
             What::Users => ("users", self.users(&server, &program)?),
         };
         let mut facts = server_facts(&server, part.format, &program.version);
@@ -150,7 +151,7 @@ impl Dump {
         server: &ServerFacts,
         program: &DumpProgram,
         database: &str,
-        is_cancelled: &dyn Fn() -> bool,
+        cancel: &Cancel,
     ) -> Result<Asked, DatabaseError> {
         let known = self.server.facts(database)?.ok_or_else(|| DatabaseError::Missing {
             server: self.server.url().server(),
@@ -160,7 +161,7 @@ impl Dump {
         if is_foreign(server, program) && !known.foreign.is_empty() {
             return Err(self.foreign(program, format!("generated columns and vectors ({})", known.foreign.join(", "))));
         }
-        let changed = self.server.losses(server, database, is_cancelled)?;
+        let changed = self.server.losses(server, database, cancel)?;
         if known.has_history && !program.knows("--dump-history") {
             let why = "it has system-versioned tables, whose history needs a mariadb-dump of 10.11 or later";
             return Err(self.refused(why));

@@ -5,6 +5,7 @@
 //! defaults, in a character set of three bytes, and write `?` for what is beyond; the rows that have such a member lose it
 //! when they are put back. (`FLOAT` is told apart: those digits are all that any client is shown.)
 
+use crate::cancel::Cancel;
 use crate::database::DatabaseError;
 use crate::database::major;
 use crate::engine::mysql::server::{Mysql, ServerFacts};
@@ -26,17 +27,12 @@ struct Column {
 
 impl Mysql {
     /// Lists the columns of a database that a dump of SQL changes, each with what is changed. Looks into their rows, and so can
-    /// take as long as reading them; it ends with the error of an interrupted client when `is_cancelled` says so.
+    /// take as long as reading them; it ends with the error of an interrupted client when ending is asked for.
     ///
     /// # Errors
     /// [`DatabaseError`].
-    pub fn losses(
-        &self,
-        server: &ServerFacts,
-        database: &str,
-        is_cancelled: &dyn Fn() -> bool,
-    ) -> Result<Vec<String>, DatabaseError> {
-        let columns = self.concerned(server, database, is_cancelled)?;
+    pub fn losses(&self, server: &ServerFacts, database: &str, cancel: &Cancel) -> Result<Vec<String>, DatabaseError> {
+        let columns = self.concerned(server, database, cancel)?;
         let asked = format!("asked what of {database:?} a dump of SQL changes");
         let mut found = Vec::new();
         for batch in columns.chunks(BATCH) {
@@ -45,7 +41,7 @@ impl Mysql {
                 .enumerate()
                 .map(|(at, column)| column.question(server, database).replace("{at}", &at.to_string()))
                 .collect();
-            let answers = self.run_unless(&asked, &questions.concat(), is_cancelled)?;
+            let answers = self.run_unless(&asked, &questions.concat(), cancel)?;
             let mut changed: Vec<usize> = answers.iter().filter_map(|line| line.parse().ok()).collect();
             changed.dedup();
             found.extend(changed.iter().filter_map(|&at| batch.get(at)).map(Column::told));
@@ -54,12 +50,7 @@ impl Mysql {
     }
 
     /// Lists the columns that may be concerned.
-    fn concerned(
-        &self,
-        server: &ServerFacts,
-        database: &str,
-        is_cancelled: &dyn Fn() -> bool,
-    ) -> Result<Vec<Column>, DatabaseError> {
+    fn concerned(&self, server: &ServerFacts, database: &str, cancel: &Cancel) -> Result<Vec<Column>, DatabaseError> {
         let hex = |column: &str| format!("HEX(CONVERT({column} USING utf8mb4))");
         let plain_default = match server.is_mariadb() {
             true => "OR column_default LIKE '\\'%?%' AND COALESCE(generation_expression, '') = ''",
@@ -77,7 +68,7 @@ impl Mysql {
             hex("column_type"),
             is_database("table_schema", database),
         );
-        let lines = self.run_unless(&format!("asked for the columns of {database:?}"), &statement, is_cancelled)?;
+        let lines = self.run_unless(&format!("asked for the columns of {database:?}"), &statement, cancel)?;
         let column = |line: &String| {
             let mut fields = line.split('\t');
             let kind = fields.next()?.to_owned();

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::sync::{Arc, OnceLock};
 
+use crate::cancel::Cancel;
 use crate::database::url::{DatabaseUrl, UrlKind};
 use crate::database::{DatabaseError, major};
 use crate::engine::mysql::grants::Grants;
@@ -189,22 +190,22 @@ impl Mysql {
     /// # Errors
     /// [`DatabaseError::Spawn`], [`DatabaseError::Failed`] and [`DatabaseError::OptionFiles`].
     pub fn run(&self, asked: &str, statements: &str) -> Result<Vec<String>, DatabaseError> {
-        self.run_unless(asked, statements, &|| false)
+        self.run_unless(asked, statements, &Cancel::default())
     }
 
-    /// The same, ended when `is_cancelled` says so.
+    /// The same, unless ending is asked for.
     pub(super) fn run_unless(
         &self,
         asked: &str,
         statements: &str,
-        is_cancelled: &dyn Fn() -> bool,
+        cancel: &Cancel,
     ) -> Result<Vec<String>, DatabaseError> {
-        self.ask(asked, &with_defaults(statements), self.client(None), is_cancelled)
+        self.ask(asked, &with_defaults(statements), self.client(None), cancel)
     }
 
     /// The same in a session in which nothing is set.
     pub(super) fn run_bare(&self, asked: &str, statements: &str) -> Result<Vec<String>, DatabaseError> {
-        self.ask(asked, statements, self.bare_client(None), &|| false)
+        self.ask(asked, statements, self.bare_client(None), &Cancel::default())
     }
 
     fn ask(
@@ -212,14 +213,14 @@ impl Mysql {
         asked: &str,
         statements: &str,
         mut command: CommandOptions,
-        is_cancelled: &dyn Fn() -> bool,
+        cancel: &Cancel,
     ) -> Result<Vec<String>, DatabaseError> {
         if self.programs.client_options_are_harmless.get().is_none() {
             self.check_option_files(&command.program)?;
             let _ = self.programs.client_options_are_harmless.set(());
         }
         command.arguments.push("--default-character-set=utf8mb4".into());
-        let output = process::run_unless(&command, statements.as_bytes(), is_cancelled)
+        let output = process::run_unless(&command, statements.as_bytes(), cancel)
             .map_err(|failure| DatabaseError::failed(&self.url.server(), asked, &command, failure))?;
         let text =
             String::from_utf8(output).map_err(|error| DatabaseError::answer(&self.url.server(), error.as_bytes()))?;

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
+use crate::cancel::Cancel;
 use crate::database::DatabaseError;
 use crate::database::url::DatabaseUrl;
 use crate::engine::postgres::archive::{Listed, WithoutCircles};
@@ -150,7 +151,7 @@ struct Dump {
 }
 
 impl OpenStream for Dump {
-    fn open(&self, is_cancelled: &dyn Fn() -> bool) -> Result<Box<dyn StreamSource>, SourceError> {
+    fn open(&self, cancel: &Cancel) -> Result<Box<dyn StreamSource>, SourceError> {
         let known = self.server.facts(&self.database)?;
         let (pg_dump, client) = self.server.program("pg_dump", &known.server_version)?;
         let (pg_restore, _) = self.server.program("pg_restore", &known.server_version)?;
@@ -166,7 +167,7 @@ impl OpenStream for Dump {
         };
         let share = match &self.part {
             Part::Main { without } if without.is_empty() => None,
-            _ => Some(self.shared.share(is_cancelled)?),
+            _ => Some(self.shared.share(cancel)?),
         };
         match &share {
             None => arguments.push(LOCK_WAIT.into()),
@@ -250,7 +251,7 @@ struct Globals {
 }
 
 impl OpenStream for Globals {
-    fn open(&self, _: &dyn Fn() -> bool) -> Result<Box<dyn StreamSource>, SourceError> {
+    fn open(&self, _: &Cancel) -> Result<Box<dyn StreamSource>, SourceError> {
         let database = self.server.maintenance_database();
         let known = self.server.facts(database)?;
         let (pg_dumpall, client) = self.server.program("pg_dumpall", &known.server_version)?;

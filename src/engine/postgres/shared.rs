@@ -3,14 +3,11 @@
 use std::io::{BufRead, BufReader, Write};
 use std::process::ChildStdin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
+use crate::cancel::Cancel;
 use crate::database::DatabaseError;
 use crate::engine::postgres::server::{Postgres, SAFE_SESSION, Table};
 use crate::process::{self, Piped, Process, wait_readable};
-
-/// How often it is asked whether waiting is to end.
-const CANCEL_CHECK: Duration = Duration::from_millis(200);
 
 /// The snapshot that the streams of one database share: taken when the first is opened, given up when the last has ended.
 pub struct SharedSnapshot {
@@ -44,11 +41,11 @@ impl SharedSnapshot {
     ///
     /// # Errors
     /// [`DatabaseError`].
-    pub fn share(self: &Arc<Self>, is_cancelled: &dyn Fn() -> bool) -> Result<Share, DatabaseError> {
+    pub fn share(self: &Arc<Self>, cancel: &Cancel) -> Result<Share, DatabaseError> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let held = match state.held.take() {
             Some(held) => held,
-            None => ExportedSnapshot::take(&self.server, &self.database, &self.tables, is_cancelled)?,
+            None => ExportedSnapshot::take(&self.server, &self.database, &self.tables, cancel)?,
         };
         let snapshot = held.id.clone();
         state.held = Some(held);
@@ -78,13 +75,8 @@ impl ExportedSnapshot {
     /// Locks the tables against being changed in shape or emptied, then takes the snapshot: truncating a table is seen by
     /// older snapshots too, so the other order would not be safe.
     ///
-    /// A table that somebody has locked is waited for, unless `is_cancelled` says otherwise.
-    fn take(
-        server: &Postgres,
-        database: &str,
-        tables: &[Table],
-        is_cancelled: &dyn Fn() -> bool,
-    ) -> Result<Self, DatabaseError> {
+    /// A table that somebody has locked is waited for, unless ending is asked for.
+    fn take(server: &Postgres, database: &str, tables: &[Table], cancel: &Cancel) -> Result<Self, DatabaseError> {
         let names: Vec<&str> = tables.iter().map(|table| table.name.as_str()).collect();
         let statements = format!(
             "{SAFE_SESSION}
@@ -106,8 +98,8 @@ impl ExportedSnapshot {
         }
         let mut id = String::new();
         if let Some(output) = pipes.output {
-            while !wait_readable(&output, CANCEL_CHECK).map_err(spawn)? {
-                if is_cancelled() {
+            while !wait_readable(&output, cancel, None).map_err(spawn)? {
+                if cancel.is_cancelled() {
                     let why = "ending was asked for while its tables were waited for".to_owned();
                     return Err(DatabaseError::Refused { server: server.url().server(), why });
                 }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use rusqlite::backup::{Backup, StepResult};
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
+use crate::cancel::Cancel;
 use crate::database::DatabaseError;
 
 /// Pages copied in one step: 4 MiB of the usual 4 KiB pages.
@@ -39,12 +40,12 @@ pub struct DatabaseFacts {
 
 /// Copies the database in `from` into the file `to`, which must not exist or be a database, and returns what it is.
 ///
-/// `is_cancelled` is asked between steps. Nothing in the source is changed; it is opened for writing where that is allowed,
+/// `cancel` is listened to between steps. Nothing in the source is changed; it is opened for writing where that is allowed,
 /// because only then SQLite can roll back what a crashed program left, and removes its own files when it was the last user.
 ///
 /// # Errors
 /// [`DatabaseError::Sqlite`]; `to` is then of no use.
-pub fn copy(from: &Path, to: &Path, is_cancelled: &dyn Fn() -> bool) -> Result<DatabaseFacts, DatabaseError> {
+pub fn copy(from: &Path, to: &Path, cancel: &Cancel) -> Result<DatabaseFacts, DatabaseError> {
     let failed = |what| move |source| DatabaseError::Sqlite { file: from.to_owned(), what, source };
     let source =
         open(from, OpenFlags::SQLITE_OPEN_READ_WRITE).or_else(|_| open(from, OpenFlags::SQLITE_OPEN_READ_ONLY))?;
@@ -61,11 +62,11 @@ pub fn copy(from: &Path, to: &Path, is_cancelled: &dyn Fn() -> bool) -> Result<D
             .cast_unsigned(),
         journal_mode,
     };
-    copy_pages(&source, to, facts.journal_mode == "wal", is_cancelled).map_err(failed("copied"))?;
+    copy_pages(&source, to, facts.journal_mode == "wal", cancel).map_err(failed("copied"))?;
     Ok(facts)
 }
 
-fn copy_pages(source: &Connection, to: &Path, at_once: bool, is_cancelled: &dyn Fn() -> bool) -> rusqlite::Result<()> {
+fn copy_pages(source: &Connection, to: &Path, at_once: bool, cancel: &Cancel) -> rusqlite::Result<()> {
     let mut target = Connection::open(to)?;
     // Nobody reads the copy before it is complete; a live target keeps its journal, so that a crash undoes the change.
     if std::fs::metadata(to).is_ok_and(|metadata| metadata.len() == 0) {
@@ -94,7 +95,7 @@ fn copy_pages(source: &Connection, to: &Path, at_once: bool, is_cancelled: &dyn 
             restarts += 1;
         }
         left = now_left;
-        if is_cancelled() {
+        if cancel.is_cancelled() {
             let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_INTERRUPT);
             return Err(rusqlite::Error::SqliteFailure(code, Some("ending was asked for".into())));
         }
@@ -165,7 +166,7 @@ mod tests {
         for journal in ["wal", "delete"] {
             let (from, to) = (directory.path().join(journal), directory.path().join(format!("{journal} copy?#%")));
             let live = database(&from, journal);
-            let facts = copy(&from, &to, &|| false).expect("copied");
+            let facts = copy(&from, &to, &Cancel::default()).expect("copied");
             assert_eq!((facts.journal_mode.as_str(), facts.user_version, facts.tables), (journal, 7, 1));
             check(&to).expect("sound");
             drop(live);

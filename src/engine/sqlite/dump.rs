@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::cancel::Cancel;
 use crate::database::DatabaseError;
 use crate::database::spool::SpoolFile;
 use crate::engine::sqlite::copy::{check, copy, library_version};
@@ -58,11 +59,11 @@ struct Copy {
 }
 
 impl OpenStream for Copy {
-    fn open(&self, is_cancelled: &dyn Fn() -> bool) -> Result<Box<dyn StreamSource>, SourceError> {
+    fn open(&self, cancel: &Cancel) -> Result<Box<dyn StreamSource>, SourceError> {
         let unreadable = |source| SourceError::Io { name: self.file.display().to_string(), source };
         let metadata = std::fs::metadata(&self.file).map_err(unreadable)?;
         let spool = SpoolFile::create(&self.spool, metadata.len())?;
-        let known = copy(&self.file, spool.path(), is_cancelled)?;
+        let known = copy(&self.file, spool.path(), cancel)?;
         check(spool.path()).map_err(|error| name_source(error, &self.file))?;
         let file = File::open(spool.path())
             .map_err(|source| DatabaseError::Spool { path: spool.path().to_owned(), source })?;
@@ -118,7 +119,7 @@ impl Read for SpooledSource {
 }
 
 impl StreamSource for SpooledSource {
-    fn wait_readable(&self, _: Duration) -> io::Result<bool> {
+    fn wait_readable(&self, _: &Cancel, _: Option<Duration>) -> io::Result<bool> {
         Ok(true)
     }
 

@@ -38,7 +38,7 @@ pub async fn restore(restoring: &Restoring<'_>) -> Result<RestoredDatabase, Unre
     let placed = blocking(move || {
         check(spool.path())?;
         if exists {
-            copy(spool.path(), &target, &|| cancel.is_cancelled()).map_err(|error| match error {
+            copy(spool.path(), &target, &cancel).map_err(|error| match error {
                 DatabaseError::Sqlite { what, source, .. } => DatabaseError::Sqlite { file: target, what, source },
                 other => other,
             })?;

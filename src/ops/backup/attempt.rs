@@ -91,10 +91,7 @@ impl Attempt<'_> {
 
     /// Waits for something that has left nothing behind until it is complete, unless ending is asked for first.
     async fn unless_cancelled<T>(&self, task: impl Future<Output = T>) -> Result<T, BackupError> {
-        tokio::select! {
-            done = task => Ok(done),
-            () = self.cancel.asked() => Err(BackupError::Cancelled),
-        }
+        self.cancel.or(task).await.ok_or(BackupError::Cancelled)
     }
 
     /// Asks the sources what streams there are, outside the runtime, because clients are waited for.

@@ -19,6 +19,7 @@ use crate::model::id::{ChunkId, DomainId, PackId, SegmentId};
 use crate::model::path::EntryPath;
 use crate::model::snapshot::{Snapshot, SnapshotId, TreeRoot};
 use crate::model::time::Timestamp;
+use crate::ops::Cancel;
 use crate::ops::backup::error::BackupError;
 use crate::ops::backup::kinship::{Kinship, kinship, tree_name};
 use crate::ops::backup::options::{BackupOptions, ParentChoice};
@@ -262,10 +263,10 @@ pub(super) struct ParentEntries {
 }
 
 impl ParentEntries {
-    /// Passes what is left and returns what the parent held in each root, unless the run is stopped meanwhile.
-    pub(super) fn held(mut self, is_stopped: impl Fn() -> bool) -> Held {
+    /// Passes what is left and returns what the parent held in each root, unless the run ends meanwhile.
+    pub(super) fn held(mut self, cancel: &Cancel) -> Held {
         while self.advance().is_some() {
-            if is_stopped() {
+            if cancel.is_cancelled() {
                 return Held::default();
             }
         }

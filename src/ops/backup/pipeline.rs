@@ -2,7 +2,6 @@
 //! thread that is gone.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::{Scope, ScopedJoinHandle};
 
@@ -156,10 +155,10 @@ struct Line<'a> {
     reading: &'a Reading,
     jobs: Jobs,
     window: Window,
-    /// The run ends early.
-    stopped: AtomicBool,
-    /// The totals that a scan would find are of no use any more.
-    scan_over: AtomicBool,
+    /// Ends the run early: somebody asked for it, or a thread has failed.
+    early: Cancel,
+    /// Ends the scan: the totals that it would find are of no use any more.
+    scan: Cancel,
 }
 
 impl<'a> Line<'a> {
@@ -171,9 +170,10 @@ impl<'a> Line<'a> {
         cancel: &'a Cancel,
         reading: &'a Reading,
     ) -> Self {
-        let (stopped, scan_over) = (AtomicBool::new(false), AtomicBool::new(false));
+        let early = cancel.child();
+        let scan = early.child();
         let (jobs, window) = (Jobs::default(), Window::default());
-        Self { writer, options, roots, monitor, cancel, reading, jobs, window, stopped, scan_over }
+        Self { writer, options, roots, monitor, cancel, reading, jobs, window, early, scan }
     }
 
     fn guard(&self) -> EndOnPanic<'_> {
@@ -212,7 +212,7 @@ impl<'a> Line<'a> {
             cancel: self.cancel,
             now: self.options.clock.now(),
             is_all,
-            failed: AtomicBool::new(false),
+            all: self.early.child(),
         };
         reader.store_all(members, &self.options.stream_options)
     }
@@ -221,7 +221,7 @@ impl<'a> Line<'a> {
         let Some(files) = &self.options.files else { return };
         let done =
             Totals { entries: Some(streams.streams.len() as u64), bytes: Some(streams.size()), ..Totals::default() };
-        scope.spawn(move || scan(files, done, self.monitor, &self.scan_over, self.reading));
+        scope.spawn(move || scan(files, done, self.monitor, &self.scan, self.reading));
     }
 
     fn spawn_planner<'scope>(
@@ -236,14 +236,13 @@ impl<'a> Line<'a> {
             finished,
             window: &self.window,
             monitor: self.monitor,
-            cancel: self.cancel,
-            stopped: &self.stopped,
+            early: &self.early,
             reading: self.reading,
             roots: self.roots,
             comparison: self.options.comparison,
         };
         scope.spawn(move || {
-            let (_guard, _is_over) = (self.guard(), OnDrop(&self.scan_over));
+            let (_guard, _is_over) = (self.guard(), OnDrop(&self.scan));
             planner.run(walk, parent)
         })
     }
@@ -268,7 +267,7 @@ struct EndOnPanic<'a>(&'a Line<'a>);
 
 impl EndOnPanic<'_> {
     fn end(&self) {
-        self.0.stopped.store(true, Ordering::Relaxed);
+        self.0.early.cancel();
         self.0.jobs.close();
         self.0.window.close();
     }
@@ -282,12 +281,12 @@ impl Drop for EndOnPanic<'_> {
     }
 }
 
-/// Sets a flag when its holder ends, however that is.
-struct OnDrop<'a>(&'a AtomicBool);
+/// Cancels when its holder ends, however that is.
+struct OnDrop<'a>(&'a Cancel);
 
 impl Drop for OnDrop<'_> {
     fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
+        self.0.cancel();
     }
 }
 

@@ -1,7 +1,6 @@
 //! The plan: the source and the parent's tree are walked side by side, both sorted, and each entry is either taken over
 //! unread or marked to be read.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::SyncSender;
 
 use crate::model::entry::{Entry, EntryKind, Metadata};
@@ -41,8 +40,8 @@ pub(super) struct Planner<'a> {
     pub(super) finished: SyncSender<Finished>,
     pub(super) window: &'a Window,
     pub(super) monitor: &'a dyn Monitor,
-    pub(super) cancel: &'a Cancel,
-    pub(super) stopped: &'a AtomicBool,
+    /// Ends the run early, for whatever reason.
+    pub(super) early: &'a Cancel,
     pub(super) reading: &'a Reading,
     /// The absolute paths of the roots.
     pub(super) roots: &'a [Vec<u8>],
@@ -54,15 +53,11 @@ impl Planner<'_> {
     pub(super) fn run(self, mut walk: Walk, mut parent: ParentEntries) -> Passed {
         let mut passed = Passed::default();
         if self.all(&mut walk, &mut parent, &mut passed) {
-            passed.parent_held = parent.held(|| self.is_stopped());
+            passed.parent_held = parent.held(self.early);
         }
         // It ends with its threads, which may wait for a dead mount that the walk itself never came to.
         self.reading.during(|| drop(walk));
         passed
-    }
-
-    fn is_stopped(&self) -> bool {
-        self.cancel.is_cancelled() || self.stopped.load(Ordering::Relaxed)
     }
 
     /// Returns `false` when the run ends early.
@@ -70,7 +65,7 @@ impl Planner<'_> {
         let mut batch = Batch { number: 0, entries: Vec::with_capacity(BATCH_ENTRIES) };
         let (mut bytes, mut reads) = (0, false);
         while let Some(walked) = self.reading.during(|| walk.next()) {
-            if self.is_stopped() {
+            if self.early.is_cancelled() {
                 return false;
             }
             let found = match walked {

@@ -2,7 +2,6 @@
 
 use std::collections::VecDeque;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::model::entry::{Entry, EntryKind, FileContent, Metadata};
@@ -20,8 +19,6 @@ use crate::progress::{Counter, Monitor, Problem, chain};
 use crate::repository::writer::Writer;
 use crate::source::{SourceError, StreamSource};
 
-/// A producer that is silent is asked this often whether the run is to end.
-const CANCEL_CHECK: Duration = Duration::from_millis(200);
 /// A producer that is silent for this long is told of. `mariadb-dump` would wait a day for a table that somebody has locked.
 const SILENCE: Duration = Duration::from_secs(120);
 
@@ -80,8 +77,8 @@ pub(super) struct StreamReader<'a> {
     pub(super) now: crate::model::time::Timestamp,
     /// The backup has nothing but streams: when all of them fail there is nothing to keep.
     pub(super) is_all: bool,
-    /// Another stream has failed: this one is of no use any more.
-    pub(super) failed: AtomicBool,
+    /// Ends with the run, and when one of the streams has failed: the others are of no use any more.
+    pub(super) all: Cancel,
 }
 
 /// What became of the streams of one member.
@@ -125,7 +122,7 @@ impl StreamReader<'_> {
                         outcome.lock().expect("no panic while held").failed = Some(self.missing(name, &source));
                     }
                     Err(error) => {
-                        self.failed.store(true, Ordering::Relaxed);
+                        self.all.cancel();
                         return Err(error);
                     }
                 }
@@ -181,7 +178,7 @@ impl StreamReader<'_> {
 
     /// Tells whether the run goes on.
     fn check(&self) -> Result<(), Stopped> {
-        match (self.cancel.is_cancelled(), self.failed.load(Ordering::Relaxed)) {
+        match (self.cancel.is_cancelled(), self.all.is_cancelled()) {
             (true, _) => Err(Stopped::Cancelled),
             (false, true) => Err(Stopped::Elsewhere),
             (false, false) => Ok(()),
@@ -195,7 +192,7 @@ impl StreamReader<'_> {
         let path = &stream.path;
         let failed = |source| Stopped::Stream { name: path.to_string(), source };
         let begun = Instant::now();
-        let opened = stream.opener.open(&|| self.check().is_err());
+        let opened = stream.opener.open(&self.all);
         self.check()?;
         let mut source = opened.map_err(failed)?;
         let (mut cutter, mut bytes) = (Cutter::for_stream(self.writer, self.monitor), CutBytes::default());
@@ -253,11 +250,13 @@ impl StreamBytes<'_> {
     /// Waits until there is something to read, and tells of a producer that is silent for long.
     fn wait(&mut self) -> Result<(), Stopped> {
         let silent_since = Instant::now();
-        let mut is_told = false;
-        while !self.source.wait_readable(CANCEL_CHECK).map_err(|error| self.failed(error))? {
+        let mut until_told = Some(SILENCE);
+        while !self.source.wait_readable(&self.reader.all, until_told).map_err(|error| self.failed(error))? {
             self.reader.check()?;
-            if !is_told && silent_since.elapsed() >= SILENCE {
-                is_told = true;
+            let silence = silent_since.elapsed();
+            until_told = until_told.map(|_| SILENCE.saturating_sub(silence));
+            if until_told == Some(Duration::ZERO) {
+                until_told = None;
                 let minutes = SILENCE.as_secs() / 60;
                 let message = format!("has given nothing for {minutes} minutes; does somebody hold a lock?");
                 self.reader.monitor.problem(Problem::advice(self.path.to_string(), message));
