@@ -42,6 +42,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF, HKDFExpand
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
+READER = bytes(8)  # who wrote it, where a writer's id would stand
 HEADER_LEN, TRAILER_LEN = 1204, 1284
 FRAME_PLAIN_MAX, DEPTH_MAX, PATH_MAX = 16 << 20, 16, 65536
 NODE_MAX, NODE_ITEMS_MAX, NODE_PATHS_MAX, NODE_PARTS_MAX = 8 << 20, 65536, 16 << 20, 1 << 19  # section 17
@@ -185,6 +186,21 @@ def open_envelope(data, root, repository, purpose, obj, what):
     return padded.take(padded.u32())
 
 
+def authored(opened, letter, repository, obj, before, keys, what):
+    """Who wrote what an envelope gave, and the value behind his author block; `keys` has the key of each author."""
+    cursor = Cursor(opened, what)
+    block, signature, value = cursor.take(9), cursor.take(64), cursor.rest()
+    author, algorithm = block[:8], block[8]
+    require(author in keys, what, f"it is by writer {author.hex()}, whom the keyring does not have")
+    require(algorithm == 1, what, "it is signed in an unknown way")
+    signed = b"coffre/1 author " + letter.encode() + repository + obj + block + blake3(before + value).digest()
+    try:
+        Ed25519PublicKey.from_public_bytes(keys[author]).verify(signature, signed)
+    except InvalidSignature:
+        raise Damaged(f"{what}: its author did not sign it") from None
+    return author, value
+
+
 # ---- Section 5: key slots ----
 
 AGE_HEADER = re.compile(
@@ -310,6 +326,7 @@ class Writer:
 class Snapshot:
     name: str
     id: bytes
+    author: bytes
     record: Record
     root: bytes
     depth: int
@@ -473,13 +490,16 @@ class Repository:
         cursor.mark(b"S")
         header = cursor.take(HEADER_LEN)
         secret, _ = self.session(header, name)
-        record = Record(open_envelope(cursor.rest(), secret, self.id, "S", snapshot_id, name), name)
+        opened = open_envelope(cursor.rest(), secret, self.id, "S", snapshot_id, name)
+        keys = {READER: self.verifying_key} | {author: writer.verifying_key for author, writer in self.writers.items()}
+        author, value = authored(opened, "S", self.id, snapshot_id, b"coffreS\1" + header, keys, name)
+        record = Record(value, name)
         require(record.uint(0) == 1, name, "a newer version")
         require(record.fixed(12, 16) == header[:16], name, "its session is not that of its header")
         root, depth = record.array(9, [bytes, int])
         require(len(root) == 32 and 1 <= depth <= DEPTH_MAX, name, "its tree is out of range")
         require(record.array(1, [int, int], [0, 0])[0] == second, name, "its start is not that of its name")
-        return Snapshot(name, snapshot_id, record, root, depth)
+        return Snapshot(name, snapshot_id, author, record, root, depth)
 
     # -- Section 9
 

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use crate::chunker::Chunker;
 use crate::compress::{Compressor, decompress};
+use crate::crypto::author::{AuthorBlock, Signer, Subject};
 use crate::crypto::chunk_id::ChunkHasher;
 use crate::crypto::derive::{DedupSecret, ReaderKey, WriterKey, derive_into};
 use crate::crypto::fingerprint::Fingerprint;
@@ -30,12 +31,14 @@ use crate::format::doomed::Doomed;
 use crate::format::index::{IndexSegment, PackEntry};
 use crate::format::keyring::{DomainRecord, Erased, Keyring, SlotRecord};
 use crate::format::lease::Lease;
+use crate::format::object::{Authors, DOOMED, INDEX, LEASE, Place, SNAPSHOT, check_author};
 use crate::format::pack::{Codec, PackDirectory, PackKind, TRAILER_LEN, Tail, Trailer, padded_pack_len};
 use crate::format::slot::{Role, RootKey, Slot};
 use crate::format::snapshot::{decode_snapshot, encode_snapshot};
 use crate::format::tree::{LeafBuilder, ListChild, Node, TreeChild, encode_children, encode_chunks, encode_lists};
 use crate::format::verified::{encode_verified, open_verified, seal_verified};
 use crate::format::writer::{WriterName, WriterRecord};
+use crate::model::author::Author;
 use crate::model::entry::{ChunkList, ChunkRef, Entry, EntryKind, FileContent, Hole, Metadata, StreamDetail};
 use crate::model::id::{
     ChunkId, ChunkKey, DomainEpoch, DomainId, PackId, RepositoryId, SessionId, SlotId, WriterId, hex, parse_hex,
@@ -58,7 +61,7 @@ struct Topic {
     check: fn(&Value) -> Outcome,
 }
 
-const TOPICS: [Topic; 17] = [
+const TOPICS: [Topic; 18] = [
     Topic {
         name: "derivation",
         section: 3,
@@ -68,6 +71,13 @@ const TOPICS: [Topic; 17] = [
     },
     Topic { name: "padding", section: 4, about: "PADMÉ, and the size of a pack", make: paddings, check: padding },
     Topic { name: "envelope", section: 4, about: "one value under a key of its own", make: envelopes, check: envelope },
+    Topic {
+        name: "author",
+        section: 4,
+        about: "objects whose values begin with an author block",
+        make: authoreds,
+        check: authored,
+    },
     Topic { name: "slot", section: 5, about: "key slots, opened by a passphrase", make: slots, check: slot },
     Topic { name: "recovery", section: 5, about: "recovery identities as typed", make: recoveries, check: recovery },
     Topic {
@@ -195,6 +205,7 @@ fn format_class(error: FormatError) -> &'static str {
         FormatError::Truncated(_) => "truncated",
         FormatError::WrongMark(_) => "mark",
         FormatError::Invalid { .. } => "invalid",
+        FormatError::UnknownAuthor { .. } => "unknown author",
         FormatError::Newer { .. } => "newer",
     }
 }
@@ -227,7 +238,7 @@ fn derivations() -> Vec<Value> {
     let one = |label: &str, salt: &[u8], length: usize| {
         vector(label, json!({ "key": hex(&[0x33; 32]), "salt": hex(salt), "label": label, "length": length }))
     };
-    let mut all: Vec<Value> = ["reader wrap", "signing", "writer wrap", "writer signing"]
+    let mut all: Vec<Value> = ["reader wrap", "signing", "writer wrap", "writer signing", "verdicts"]
         .iter()
         .map(|label| one(label, &REPOSITORY.0, 32))
         .collect();
@@ -304,6 +315,85 @@ fn envelope(input: &Value) -> Outcome {
     )
     .map(|value| hex(&value).into())
     .map_err(crypto_class)
+}
+
+/// The authors that an input lists, each with its key.
+struct Listed(BTreeMap<String, VerifyingKey>);
+
+impl Authors for Listed {
+    fn check(
+        &self,
+        what: &'static str,
+        block: &AuthorBlock,
+        subject: &Subject<'_>,
+        value: &[u8],
+    ) -> Result<Author, FormatError> {
+        let key = self.0.get(&hex(&block.claimed().to_bytes())).copied();
+        check_author(key, what, block, subject, value)
+    }
+}
+
+fn authoreds() -> Vec<Value> {
+    let (root, object) = (Secret::take(&mut [0x55; 32]), [0x66; 16]);
+    let (reader, id) = (Signer::reader(&reader_key(), REPOSITORY), WriterId([9; 8]));
+    let writer = Signer::writer(id, &writer_key(), REPOSITORY);
+    let authors = json!({ hex(&[0; 8]): hex(&reader.verifying_key().0), hex(&id.0): hex(&writer.verifying_key().0) });
+    let place = Place { repository: REPOSITORY, object: &object, root: &root };
+    let make = |about: &str, form: &str, signer: &Signer| {
+        let value = b"a value";
+        let sealed = match form {
+            "S" => SNAPSHOT.seal(&SessionHeader::from_bytes(&[0xb1; SESSION_HEADER_LEN]), &place, signer, value),
+            "I" => INDEX.seal(AT, &place, signer, value),
+            "D" => DOOMED.seal(AT, &place, signer, value),
+            _ => LEASE.seal(AT, &place, signer, value),
+        };
+        vector(
+            about,
+            json!({ "form": form, "sealed": hex(&sealed), "root": hex(&[0x55; 32]), "repository": hex(&REPOSITORY.0),
+                    "object": hex(&object), "authors": authors.clone() }),
+        )
+    };
+    let stranger = Signer::writer(WriterId([8; 8]), &writer_key(), REPOSITORY);
+    let impostor = Signer::writer(id, &WriterKey(Secret::take(&mut [0x89; 32])), REPOSITORY);
+    let whole = make("a lease by a writer", "L", &writer);
+    vec![
+        make("an index segment by a reader", "I", &reader),
+        make("a snapshot by a writer", "S", &writer),
+        make("a list by a reader", "D", &reader),
+        make("by a writer whom nobody knows", "L", &stranger),
+        make("in another's name", "L", &impostor),
+        flipped(&whole, "moved to another epoch", "sealed", 24),
+        changed(&whole, "under another name", "object", hex(&[0x67; 16])),
+        changed(&whole, "without an author block", "sealed", {
+            let envelope = seal_envelope(&root, REPOSITORY, Purpose::Lease, &object, b"a value");
+            hex(&[b"coffreL\x01".as_slice(), &AT.domain.0, &AT.epoch.to_le_bytes(), &envelope].concat())
+        }),
+        changed(&whole, "signed in an unknown way", "sealed", {
+            let before = [b"coffreL\x01".as_slice(), &AT.domain.0, &AT.epoch.to_le_bytes()].concat();
+            let subject = Subject { repository: REPOSITORY, purpose: Purpose::Lease, object: &object, before: &before };
+            let mut block = writer.block(&subject, b"a value");
+            block[WriterId::LEN] = 2;
+            let value = [&block[..], b"a value"].concat();
+            let envelope = seal_envelope(&root, REPOSITORY, Purpose::Lease, &object, &value);
+            hex(&[&before[..], &envelope].concat())
+        }),
+        whole,
+    ]
+}
+
+fn authored(input: &Value) -> Outcome {
+    let (sealed, root, object) = (bytes(&input["sealed"]), secret(&input["root"]), array(&input["object"]));
+    let keys = input["authors"].as_object().expect("a map").iter();
+    let authors = Listed(keys.map(|(id, key)| (id.clone(), VerifyingKey(array(key)))).collect());
+    let place = Place { repository: RepositoryId(array(&input["repository"])), object: &object, root: &root };
+    let opened = match input["form"].as_str().expect("a letter") {
+        "S" => SNAPSHOT.open(&sealed, &place, &authors),
+        "I" => INDEX.open(&sealed, &place, &authors),
+        "D" => DOOMED.open(&sealed, &place, &authors),
+        _ => LEASE.open(&sealed, &place, &authors),
+    };
+    let opened = opened.map_err(format_class)?;
+    Ok(json!({ "author": hex(&opened.author.to_bytes()), "value": hex(opened.value()) }))
 }
 
 fn slots() -> Vec<Value> {
@@ -809,7 +899,8 @@ fn example_snapshot(header: &SessionHeader) -> Snapshot {
     Snapshot {
         id: SnapshotId::new(Timestamp::from_seconds(1_790_000_000), [5; 8]),
         session: header.session,
-        domain: header.at.domain,
+        author: Author::Reader,
+        at: header.at,
         started: Timestamp { seconds: 1_790_000_000, nanos: 17 },
         finished: Timestamp { seconds: 1_790_000_060, nanos: 0 },
         host: "db1".into(),
@@ -856,7 +947,7 @@ fn incomplete_manifest(input: &Value) -> Outcome {
     let mut out = manifest(input)?;
     let header = SessionHeader::from_bytes(&[0xb1; SESSION_HEADER_LEN]);
     let id = example_snapshot(&header).id;
-    let snapshot = decode_snapshot(id, &header, &bytes(&input["value"])).map_err(format_class)?;
+    let snapshot = decode_snapshot(id, &header, Author::Reader, &bytes(&input["value"])).map_err(format_class)?;
     out["missing"] = snapshot.missing.iter().map(|it| json!([it.name, it.why])).collect();
     Ok(out)
 }
@@ -891,8 +982,8 @@ fn manifest(input: &Value) -> Outcome {
     let mut header = [0xb1; SESSION_HEADER_LEN];
     header[..16].copy_from_slice(&bytes(&input["session"]));
     let id = SnapshotId::from_object_name(input["name"].as_str().expect("text")).expect("a name");
-    let snapshot =
-        decode_snapshot(id, &SessionHeader::from_bytes(&header), &bytes(&input["value"])).map_err(format_class)?;
+    let snapshot = decode_snapshot(id, &SessionHeader::from_bytes(&header), Author::Reader, &bytes(&input["value"]))
+        .map_err(format_class)?;
     let time = |t: Timestamp| json!([t.seconds, t.nanos]);
     let c = snapshot.counts;
     Ok(json!({ "started": time(snapshot.started), "finished": time(snapshot.finished), "host": snapshot.host,

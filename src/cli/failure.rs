@@ -119,7 +119,7 @@ mod tests {
 
     #[test]
     fn causes_are_told_once_and_say_how_it_ended() {
-        let failure = Failure::from(BackupError::Commit(store(StoreErrorKind::Unavailable)));
+        let failure = Failure::from(BackupError::Commit(store(StoreErrorKind::Unavailable).into()));
         assert_eq!(failure.outcome(), Outcome::Unreachable);
         assert_eq!(failure.told(), ["the snapshot could not be stored", "put snapshots/1: no answer"]);
         assert!(failure.hint().is_some_and(|hint| hint.contains("network")));

@@ -262,7 +262,7 @@ from a copy of the repository in a directory.
 mod tests {
     use super::*;
     use crate::model::facts::{Fact, StreamFacts, fact};
-    use crate::model::id::{ChunkId, DomainId, SessionId};
+    use crate::model::id::{ChunkId, DomainEpoch, DomainId, SessionId};
     use crate::model::path::EntryPath;
     use crate::model::snapshot::{Snapshot, SnapshotCounts, SnapshotId, TreeRoot};
     use crate::ops::holdings::{HeldStream, HeldTree};
@@ -319,7 +319,8 @@ mod tests {
         let snapshot = Snapshot {
             id: SnapshotId::new(started, digits),
             session: SessionId([0; 16]),
-            domain: DomainId([0; 16]),
+            author: crate::model::author::Author::Reader,
+            at: DomainEpoch { domain: DomainId([0; 16]), epoch: 1 },
             started,
             finished: started,
             host: "host ".repeat(20),

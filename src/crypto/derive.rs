@@ -36,6 +36,11 @@ impl ReaderKey {
         derive(&self.0, &repository.0, "reader wrap")
     }
 
+    /// Derives the key by which a client believes what its own cache says it checked.
+    pub(crate) fn verdict_key(&self, repository: RepositoryId) -> Secret {
+        derive(&self.0, &repository.0, "verdicts")
+    }
+
     /// Derives the seed of the key that signs keyrings and configurations.
     pub(crate) fn signing_seed(&self, repository: RepositoryId) -> Secret {
         derive(&self.0, &repository.0, "signing")

@@ -10,6 +10,7 @@
 
 use crate::model::outcome::{Ended, Outcome};
 
+pub mod author;
 pub mod chunk_id;
 mod crockford;
 pub mod derive;

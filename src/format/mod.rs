@@ -3,6 +3,7 @@
 //! Every decoder here takes bytes that a provider may have made up: any input gives a value or a [`FormatError`], with
 //! memory bounded by the input's length. No decoder panics; `fuzz` tests in `tests/it/decoders.rs` hold them to it.
 
+use crate::model::author::Author;
 use crate::model::outcome::{Ended, Outcome};
 
 pub mod config;
@@ -41,6 +42,14 @@ pub enum FormatError {
         /// The field and what is wrong with it.
         why: String,
     },
+    /// Nobody with the key of its author can be asked: the keyring does not have him.
+    #[error("{what} is by {author}, whom the keyring does not have")]
+    UnknownAuthor {
+        /// The record concerned.
+        what: &'static str,
+        /// Who it says wrote it.
+        author: Author,
+    },
     /// A newer program wrote it.
     #[error("{what} has version {version}, which this program does not know; use a newer coffre")]
     Newer {
@@ -54,7 +63,10 @@ pub enum FormatError {
 impl Ended for FormatError {
     fn outcome(&self) -> Outcome {
         match self {
-            FormatError::Truncated(_) | FormatError::WrongMark(_) | FormatError::Invalid { .. } => Outcome::Damaged,
+            FormatError::Truncated(_)
+            | FormatError::WrongMark(_)
+            | FormatError::Invalid { .. }
+            | FormatError::UnknownAuthor { .. } => Outcome::Damaged,
             FormatError::Newer { .. } => Outcome::Refused,
         }
     }

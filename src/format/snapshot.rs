@@ -7,6 +7,7 @@ use crate::format::FormatError;
 use crate::format::object::SNAPSHOT;
 use crate::format::tree::DEPTH_MAX;
 use crate::format::wire::{encode_record, expect_array, read_array, read_bytes, read_map, write_array};
+use crate::model::author::Author;
 use crate::model::id::ChunkId;
 use crate::model::snapshot::{MissingStream, Snapshot, SnapshotCounts, SnapshotId, TreeRoot};
 use crate::model::time::Timestamp;
@@ -42,16 +43,23 @@ pub fn encode_snapshot(snapshot: &Snapshot) -> Vec<u8> {
     })
 }
 
-/// Decodes an opened manifest. `id` and the header's session and domain are what the object's name and header say.
+/// Decodes an opened manifest. `id`, the header's session and domain, and `author` are what the object's name, its header and its
+/// author block say.
 ///
 /// # Errors
 /// [`FormatError`] when it is not a manifest, or names another session than its header.
-pub fn decode_snapshot(id: SnapshotId, header: &SessionHeader, bytes: &[u8]) -> Result<Snapshot, FormatError> {
+pub fn decode_snapshot(
+    id: SnapshotId,
+    header: &SessionHeader,
+    author: Author,
+    bytes: &[u8],
+) -> Result<Snapshot, FormatError> {
     let (mut version, mut root, mut session) = (0, None, None);
     let mut snapshot = Snapshot {
         id,
         session: header.session,
-        domain: header.at.domain,
+        author,
+        at: header.at,
         started: Timestamp::default(),
         finished: Timestamp::default(),
         host: String::new(),

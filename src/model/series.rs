@@ -50,7 +50,8 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::model::id::{ChunkId, DomainId, SessionId};
+    use crate::model::author::Author;
+    use crate::model::id::{ChunkId, DomainEpoch, DomainId, SessionId};
     use crate::model::snapshot::{SnapshotCounts, SnapshotId, TreeRoot};
     use crate::model::time::Timestamp;
 
@@ -59,7 +60,8 @@ mod tests {
         Snapshot {
             id: SnapshotId::new(started, [1; 8]),
             session: SessionId([2; 16]),
-            domain: DomainId([3; 16]),
+            author: Author::Reader,
+            at: DomainEpoch { domain: DomainId([3; 16]), epoch: 1 },
             started,
             finished: started,
             host: host.into(),

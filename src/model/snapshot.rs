@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use crate::model::id::{ChunkId, DomainId, SessionId, parse_hex, write_hex};
+use crate::model::author::Author;
+use crate::model::id::{ChunkId, DomainEpoch, SessionId, parse_hex, write_hex};
 use crate::model::path::EntryPath;
 use crate::model::time::Timestamp;
 
@@ -73,8 +74,10 @@ pub struct Snapshot {
     pub id: SnapshotId,
     /// The session that wrote it.
     pub session: SessionId,
-    /// The domain its chunks are in.
-    pub domain: DomainId,
+    /// Who wrote it.
+    pub author: Author,
+    /// The domain its chunks are in, and the epoch of its keys.
+    pub at: DomainEpoch,
     /// When the run started.
     pub started: Timestamp,
     /// When everything but this manifest was stored.

@@ -3,18 +3,19 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use zeroize::Zeroizing;
-
 use crate::crypto::CryptoError;
+use crate::crypto::author::{AuthorBlock, Signer, Subject};
 use crate::crypto::derive::{DedupSecret, ReaderKey};
 use crate::crypto::fingerprint::Fingerprint;
-use crate::crypto::seal::{Purpose, open_envelope};
+use crate::crypto::secret::Secret;
 use crate::crypto::session::{DomainPublicKey, DomainSecretKey, SessionHeader, SessionSecret};
 use crate::crypto::sign::VerifyingKey;
 use crate::format::FormatError;
 use crate::format::keyring::{DomainRecord, Keyring, SlotRecord};
+use crate::format::object::{Authored, Authors, DomainForm, Place, check_author};
 use crate::format::slot::{RootKey, Slot};
 use crate::format::writer::WriterRecord;
+use crate::model::author::Author;
 use crate::model::id::{DomainEpoch, RepositoryId};
 use crate::model::outcome::{Ended, Outcome};
 use crate::repository::access::AccessError;
@@ -62,7 +63,21 @@ pub struct Keys {
     domains: HashMap<DomainEpoch, DomainKeys>,
     /// The hosts that a writer's own slot lets it state; any when there are none.
     hosts: Vec<String>,
+    /// Signs what is written with this key; a writer whom the keyring does not have has none.
+    signer: Option<Signer>,
     sessions: Sessions,
+}
+
+impl Authors for Keys {
+    fn check(
+        &self,
+        what: &'static str,
+        block: &AuthorBlock,
+        subject: &Subject<'_>,
+        value: &[u8],
+    ) -> Result<Author, FormatError> {
+        check_author(self.key_of(block.claimed()), what, block, subject, value)
+    }
 }
 
 impl Keys {
@@ -74,12 +89,13 @@ impl Keys {
         let mut opened = |record: &DomainRecord, (name, dedup), secret| {
             domains.insert(record.at, DomainKeys { name, public: record.public_key.clone(), dedup, secret });
         };
-        match &root {
+        let signer = match &root {
             RootKey::Reader(reader) => {
                 for record in &keyring.domains {
                     let secret = record.open_secret(repository, reader)?;
                     opened(record, record.open_dedup(repository, reader)?, Some(secret));
                 }
+                Some(Signer::reader(reader, repository))
             }
             RootKey::Writer(writer) => {
                 let own = writer_of(&keyring, writer.verifying_key(repository));
@@ -89,9 +105,10 @@ impl Keys {
                         opened(record, named, None);
                     }
                 }
+                own.map(|own| Signer::writer(own.id, writer, repository))
             }
-        }
-        Ok(Self { root, verifying_key, keyring, domains, hosts, sessions: Sessions::default() })
+        };
+        Ok(Self { root, verifying_key, keyring, domains, hosts, signer, sessions: Sessions::default() })
     }
 
     /// Returns the repository's id.
@@ -122,6 +139,26 @@ impl Keys {
             None => Err(AccessError::NotAWriter),
             Some(own) if own.is_revoked => Err(AccessError::Revoked { writer: own.id.to_string() }),
             Some(_) => Ok(()),
+        }
+    }
+
+    /// Returns the key of codes by which this client believes its cache; for readers.
+    pub(super) fn verdict_key(&self) -> Option<Secret> {
+        self.reader_key().map(|reader| reader.verdict_key(self.repository()))
+    }
+
+    /// Returns what signs all that is written with this key; a writer whom the keyring does not have signs nothing.
+    pub(super) fn signer(&self) -> Option<&Signer> {
+        self.signer.as_ref()
+    }
+
+    /// Returns the key that checks what an author wrote, thrown out ones among them.
+    pub(super) fn key_of(&self, author: Author) -> Option<VerifyingKey> {
+        match author {
+            Author::Reader => Some(self.verifying_key),
+            Author::Writer(id) => {
+                self.keyring.writers.iter().find(|writer| writer.id == id).map(|writer| writer.verifying_key)
+            }
         }
     }
 
@@ -162,18 +199,17 @@ impl Keys {
         self.domains.get(&at).map(|keys| &keys.dedup)
     }
 
-    /// Opens what a session sealed for every writer, of any domain and epoch in the keyring; `what` names it in errors.
+    /// Opens what a session sealed for everybody who writes to a domain's epoch, of any that this key has.
     pub(super) fn open_for_writers(
         &self,
-        what: &'static str,
-        purpose: Purpose,
-        object: &[u8; 16],
-        (at, envelope): (DomainEpoch, &[u8]),
-    ) -> Result<Zeroizing<Vec<u8>>, FormatError> {
-        let invalid = |why: String| FormatError::Invalid { what, why };
-        let dedup = self.dedup(at).ok_or_else(|| invalid(SessionKeyError::NoDomain(at).to_string()))?;
-        open_envelope(&dedup.index_key(), self.repository(), purpose, object, envelope)
-            .map_err(|error| invalid(error.to_string()))
+        form: DomainForm,
+        name: &[u8; 16],
+        object: &[u8],
+    ) -> Result<Authored, FormatError> {
+        let (at, _) = form.split(object)?;
+        let missing = || FormatError::Invalid { what: form.what(), why: SessionKeyError::NoDomain(at).to_string() };
+        let root = self.dedup(at).ok_or_else(missing)?.index_key();
+        form.open(object, &Place { repository: self.repository(), object: name, root: &root }, self)
     }
 
     /// Recovers a session's secret; remembers it, since every pack of the session asks for it.

@@ -6,15 +6,15 @@ use std::time::Duration;
 
 use tokio::task::JoinHandle;
 
-use crate::crypto::seal::Purpose;
 use crate::format::FormatError;
 pub use crate::format::lease::Lease;
 use crate::format::object::LEASE;
 use crate::model::id::SessionId;
+use crate::model::key::ObjectKey;
 use crate::model::time::{Clock, Timestamp};
 use crate::repository::Repository;
 use crate::repository::session::Session;
-use crate::store::StoreError;
+use crate::store::{StoreError, StoreErrorKind};
 
 /// How long a lease is believed after its last renewal.
 pub const LEASE_SECONDS: i64 = 30 * 60;
@@ -89,7 +89,12 @@ impl Drop for HeldLease {
 async fn put(session: &Session, lease: &mut Lease, now: Timestamp) -> Result<(), StoreError> {
     lease.renewed = now;
     lease.expires = Timestamp::from_seconds(now.seconds + LEASE_SECONDS);
-    session.repository().objects().put_lease(session.id(), session.seal_lease(lease)).await
+    let object = session.seal_lease(lease);
+    session.check_lease(lease, &object).map_err(|altered| {
+        let message = format!("{altered}: the memory or the processor of this machine is faulty");
+        StoreError::new("put", ObjectKey::session(session.id()), StoreErrorKind::Other, message)
+    })?;
+    session.repository().objects().put_lease(session.id(), object).await
 }
 
 /// Opens a lease object.
@@ -98,6 +103,5 @@ async fn put(session: &Session, lease: &mut Lease, now: Timestamp) -> Result<(),
 /// [`FormatError`] says what is wrong with it.
 #[cfg_attr(not(feature = "internals"), expect(dead_code, reason = "whoever deletes will read the leases of others"))]
 pub fn open_lease(repository: &Repository, session: SessionId, object: &[u8]) -> Result<Lease, FormatError> {
-    let sealed = LEASE.split(object)?;
-    Lease::decode(&repository.keys().open_for_writers("a lease", Purpose::Lease, &session.0, sealed)?)
+    Lease::decode(repository.keys().open_for_writers(LEASE, &session.0, object)?.value())
 }

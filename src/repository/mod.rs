@@ -47,6 +47,7 @@ pub mod snapshots;
 mod sound;
 pub mod tree;
 pub mod uploader;
+mod verdict;
 pub mod writer;
 #[cfg_attr(not(feature = "internals"), expect(dead_code, reason = "the commands for keys will ask it"))]
 pub mod writers;

@@ -1,4 +1,4 @@
-//! What was sealed is opened, decompressed and hashed again before it is uploaded.
+//! What was sealed is opened again before it is uploaded: packs are decompressed and hashed, the rest must say what it said.
 //!
 //! A bit that flips in memory, or a processor that computes wrong, after the id of a chunk is known would leave a pack that
 //! nobody can restore from, found months later. So a finished pack is read as a reader reads it, from its trailer on, with
@@ -9,6 +9,7 @@ use crate::compress::decompress_into;
 use crate::crypto::chunk_id::ChunkHasher;
 use crate::crypto::pack::PackOpener;
 use crate::crypto::session::SessionSecret;
+use crate::format::FormatError;
 use crate::format::pack::{PackDirectory, TRAILER_LEN, Tail, Trailer};
 use crate::model::id::RepositoryId;
 use crate::repository::packer::PackImage;
@@ -34,6 +35,17 @@ pub enum Altered {
     /// Recipes are not as they were made.
     #[error("the recipes in frame {0} are not those that were made")]
     Recipes(u32),
+    /// Another object than a pack does not open to what it was made of.
+    #[error("it does not open to what was sealed")]
+    Sealed,
+}
+
+/// Checks that a sealed object gives back the value that it was made of; `opens` opens it and compares.
+///
+/// # Errors
+/// [`Altered::Sealed`] when it does not.
+pub(super) fn check_sealed(opens: impl FnOnce() -> Result<bool, FormatError>) -> Result<(), Altered> {
+    if opens() == Ok(true) { Ok(()) } else { Err(Altered::Sealed) }
 }
 
 /// Memory that a check works in: what it holds is written over.

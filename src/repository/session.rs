@@ -9,17 +9,18 @@ use zeroize::Zeroizing;
 
 use crate::chunker::Chunker;
 use crate::crypto::CryptoError;
+use crate::crypto::author::Signer;
 use crate::crypto::chunk_id::ChunkHasher;
 use crate::crypto::derive::DedupSecret;
-use crate::crypto::seal::{Purpose, Sealed, seal_envelope};
 use crate::crypto::session::{SessionHeader, SessionSecret, new_session};
 use crate::format::config::ChunkerProfile;
 use crate::format::doomed::Doomed;
 use crate::format::index::IndexSegment;
 use crate::format::lease::Lease;
-use crate::format::object::{DOOMED, INDEX, LEASE, SNAPSHOT};
+use crate::format::object::{DOOMED, DomainForm, INDEX, LEASE, Place, SNAPSHOT};
 use crate::format::pack::PackKind;
-use crate::format::snapshot::encode_snapshot;
+use crate::format::snapshot::{decode_snapshot, encode_snapshot};
+use crate::model::author::Author;
 use crate::model::id::{DomainEpoch, SegmentId, SessionId};
 use crate::model::outcome::{Ended, Outcome};
 use crate::model::snapshot::Snapshot;
@@ -27,6 +28,7 @@ use crate::repository::Repository;
 use crate::repository::access::Writing;
 use crate::repository::objects::UploadedPack;
 use crate::repository::packer::PackBuilder;
+use crate::repository::recheck::{Altered, check_sealed};
 
 /// Why a session could not begin.
 #[derive(Debug, thiserror::Error)]
@@ -119,31 +121,71 @@ impl Session {
         &self.secret
     }
 
+    /// Returns who writes.
+    pub fn author(&self) -> Author {
+        self.signer().author()
+    }
+
     /// Seals a snapshot of this session into its object.
     pub fn seal_snapshot(&self, snapshot: &Snapshot) -> Vec<u8> {
         let (object, value) = (snapshot.id.to_bytes(), encode_snapshot(snapshot));
-        let envelope = seal_envelope(&self.secret.0, self.repository.id(), Purpose::Snapshot, &object, &value);
-        SNAPSHOT.join(&self.header, &envelope)
+        let place = Place { repository: self.repository.id(), object: &object, root: &self.secret.0 };
+        SNAPSHOT.seal(&self.header, &place, self.signer(), &value)
     }
 
     /// Seals an index segment of packs that are stored into its object.
     pub fn seal_segment(&self, id: SegmentId, packs: &[UploadedPack]) -> Vec<u8> {
         let segment = IndexSegment::of(packs.iter().map(|pack| pack.entry().clone()).collect());
-        INDEX.join(self.at(), &self.seal_for_writers(Purpose::Index, &id.0, &segment.encode()))
+        self.seal_for_writers(INDEX, &id.0, &segment.encode())
     }
 
     /// Seals this session's lease into its object.
     pub(super) fn seal_lease(&self, lease: &Lease) -> Vec<u8> {
-        LEASE.join(self.at(), &self.seal_for_writers(Purpose::Lease, &self.id().0, &lease.encode()))
+        self.seal_for_writers(LEASE, &self.id().0, &lease.encode())
     }
 
     /// Seals the list of packs that this session, a clean-up, intends to delete into its object.
     pub fn seal_doomed(&self, doomed: &Doomed) -> Vec<u8> {
-        DOOMED.join(self.at(), &self.seal_for_writers(Purpose::Doomed, &self.id().0, &doomed.encode()))
+        self.seal_for_writers(DOOMED, &self.id().0, &doomed.encode())
+    }
+
+    /// Checks that the object of a snapshot gives back the snapshot.
+    pub(super) fn check_snapshot(&self, snapshot: &Snapshot, object: &[u8]) -> Result<(), Altered> {
+        let name = snapshot.id.to_bytes();
+        let place = Place { repository: self.repository.id(), object: &name, root: &self.secret.0 };
+        check_sealed(|| {
+            let (header, _) = SNAPSHOT.split(object)?;
+            let opened = SNAPSHOT.open(object, &place, self.repository.keys())?;
+            let again = decode_snapshot(snapshot.id, &header, opened.author, opened.value())?;
+            Ok(header == *self.header && again == *snapshot)
+        })
+    }
+
+    /// Checks that the object of an index segment gives back what it should say of `packs`.
+    pub(super) fn check_segment(&self, id: SegmentId, packs: &[UploadedPack], object: &[u8]) -> Result<(), Altered> {
+        check_sealed(|| {
+            let opened = self.repository.keys().open_for_writers(INDEX, &id.0, object)?;
+            let again = IndexSegment::decode(opened.value())?;
+            Ok(opened.author == self.author() && again.packs().iter().eq(packs.iter().map(UploadedPack::entry)))
+        })
+    }
+
+    /// Checks that the object of this session's lease gives back the lease.
+    pub(super) fn check_lease(&self, lease: &Lease, object: &[u8]) -> Result<(), Altered> {
+        check_sealed(|| {
+            let opened = self.repository.keys().open_for_writers(LEASE, &self.id().0, object)?;
+            // Times are kept in whole seconds.
+            Ok(opened.author == self.author() && Lease::decode(opened.value())?.encode() == lease.encode())
+        })
     }
 
     /// Seals a value that every writer of the domain must be able to read.
-    fn seal_for_writers(&self, purpose: Purpose, object: &[u8; 16], value: &[u8]) -> Sealed {
-        seal_envelope(&self.dedup.index_key(), self.repository.id(), purpose, object, value)
+    fn seal_for_writers(&self, form: DomainForm, object: &[u8; 16], value: &[u8]) -> Vec<u8> {
+        let place = Place { repository: self.repository.id(), object, root: &self.dedup.index_key() };
+        form.seal(self.at(), &place, self.signer(), value)
+    }
+
+    fn signer(&self) -> &Signer {
+        self.repository.keys().signer().expect("a session is begun by who may write, and signs")
     }
 }

@@ -1,4 +1,4 @@
-//! Cached snapshots: each sealed as the store has it, in a file of its own behind a checksum.
+//! Cached snapshots: each sealed as the store has it, in a file of its own behind a checksum and what was found out about its author.
 //!
 //! Snapshots never change, so the store's listing decides which of them exist and the file gives the bytes. A file that is
 //! missing or damaged, or that cannot be written, costs a request and nothing else.
@@ -10,6 +10,16 @@ use std::path::{Path, PathBuf};
 
 use crate::model::snapshot::SnapshotId;
 use crate::repository::cache::record;
+use crate::repository::verdict::VERDICT_LEN;
+
+/// A cached snapshot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Kept {
+    /// What was found out about its author, for [`Verdict`](crate::repository::verdict::Verdict) to judge.
+    pub(super) verdict: [u8; VERDICT_LEN],
+    /// The object as the store has it.
+    pub(super) object: Vec<u8>,
+}
 
 /// The directory of cached snapshots.
 #[derive(Debug, Clone)]
@@ -20,15 +30,19 @@ impl SnapshotCache {
         Self(directory)
     }
 
-    /// Returns the object of a snapshot, unless the file is missing or damaged.
-    pub(super) fn get(&self, id: SnapshotId) -> Option<Vec<u8>> {
-        record::read(&self.path(id))
+    /// Returns what was kept of a snapshot, unless the file is missing or damaged.
+    pub(super) fn get(&self, id: SnapshotId) -> Option<Kept> {
+        let mut object = record::read(&self.path(id))?;
+        let verdict = *object.first_chunk::<VERDICT_LEN>()?;
+        object.drain(..VERDICT_LEN);
+        Some(Kept { verdict, object })
     }
 
-    /// Keeps the object of a snapshot. Failing to costs a request the next time.
-    pub(super) fn keep(&self, id: SnapshotId, object: &[u8]) {
-        if record::write(&self.path(id), object).is_err() && make_directory(&self.0).is_ok() {
-            let _ = record::write(&self.path(id), object);
+    /// Keeps the object of a snapshot, with the verdict on its author. Failing to costs a request the next time.
+    pub(super) fn keep(&self, id: SnapshotId, verdict: [u8; VERDICT_LEN], object: &[u8]) {
+        let content = [&verdict, object].concat();
+        if record::write(&self.path(id), &content).is_err() && make_directory(&self.0).is_ok() {
+            let _ = record::write(&self.path(id), &content);
         }
     }
 
@@ -64,11 +78,12 @@ mod tests {
         let directory = tempfile::tempdir().expect("made");
         let cache = SnapshotCache::new(directory.path().join("snapshots"));
         let id = |i: u8| SnapshotId::new(Timestamp::from_seconds(i64::from(i)), [i; 8]);
+        let kept = |object: &[u8]| Some(Kept { verdict: [7; VERDICT_LEN], object: object.to_vec() });
         assert_eq!(cache.get(id(1)), None);
         cache.keep_only(&[]);
-        cache.keep(id(1), b"one");
-        cache.keep(id(2), b"two");
-        assert_eq!((cache.get(id(1)), cache.get(id(2))), (Some(b"one".to_vec()), Some(b"two".to_vec())));
+        cache.keep(id(1), [7; VERDICT_LEN], b"one");
+        cache.keep(id(2), [7; VERDICT_LEN], b"two");
+        assert_eq!((cache.get(id(1)), cache.get(id(2))), (kept(b"one"), kept(b"two")));
 
         let file = cache.path(id(1));
         let whole = fs::read(&file).expect("written");
@@ -80,11 +95,11 @@ mod tests {
             fs::write(&file, &whole[..at]).expect("writable");
             assert_eq!(cache.get(id(1)), None, "cut at {at}");
         }
-        cache.keep(id(1), b"one");
+        cache.keep(id(1), [7; VERDICT_LEN], b"one");
         let left = directory.path().join("snapshots/left.tmp77");
         fs::write(&left, "half").expect("writable");
         cache.keep_only(&[id(1)]);
-        assert_eq!((cache.get(id(1)), cache.get(id(2))), (Some(b"one".to_vec()), None));
+        assert_eq!((cache.get(id(1)), cache.get(id(2))), (kept(b"one"), None));
         // What may still be being written stays; the next day's run removes it when it opens the cache.
         assert!(left.exists());
         let old = std::time::SystemTime::now() - std::time::Duration::from_secs(90);

@@ -8,9 +8,8 @@ use std::sync::Arc;
 use futures::stream::{self, Stream, StreamExt};
 
 use crate::blocking::blocking;
-use crate::crypto::seal::{Purpose, open_envelope};
 use crate::format::FormatError;
-use crate::format::object::SNAPSHOT;
+use crate::format::object::{Authors, Place, SNAPSHOT};
 use crate::format::snapshot::decode_snapshot;
 use crate::model::outcome::{Ended, Outcome};
 use crate::model::path::EntryPath;
@@ -20,6 +19,7 @@ use crate::repository::Repository;
 use crate::repository::keys::SessionKeyError;
 use crate::repository::newest_first::NewestFirst;
 use crate::repository::snapshot_cache::SnapshotCache;
+use crate::repository::verdict::Verdict;
 use crate::store::StoreError;
 
 /// Snapshots fetched at the same time.
@@ -174,8 +174,8 @@ impl Repository {
     /// [`SnapshotError`] tells whether the store, the key or the snapshot is the reason.
     pub async fn snapshot(&self, id: SnapshotId) -> Result<Snapshot, SnapshotError> {
         let open = |object: &bytes::Bytes| {
-            let snapshot = self.open_snapshot(id, object)?;
-            self.snapshot_cache().keep(id, object);
+            let snapshot = self.open_snapshot(id, object, self.keys())?;
+            self.keep_snapshot(&snapshot, object);
             Ok(snapshot)
         };
         self.objects().snapshot(id, open).await.map_err(|source| SnapshotError::Fetch { id: id.to_string(), source })?
@@ -185,8 +185,9 @@ impl Repository {
     async fn listed_snapshot(self: &Arc<Self>, id: SnapshotId) -> Result<Snapshot, SnapshotError> {
         let repository = self.clone();
         let opening = blocking(move || {
-            let object = repository.snapshot_cache().get(id)?;
-            repository.open_snapshot(id, &object).ok()
+            let kept = repository.snapshot_cache().get(id)?;
+            let verdict = Verdict::of(repository.keys(), id, &kept.object).remembered(kept.verdict);
+            repository.open_snapshot(id, &kept.object, &verdict).ok()
         });
         match opening.await {
             Some(snapshot) => Ok(snapshot),
@@ -194,15 +195,21 @@ impl Repository {
         }
     }
 
-    /// Opens a snapshot's object.
-    fn open_snapshot(&self, id: SnapshotId, object: &[u8]) -> Result<Snapshot, SnapshotError> {
+    /// Opens a snapshot's object; `authors` judges who wrote it.
+    fn open_snapshot(&self, id: SnapshotId, object: &[u8], authors: &impl Authors) -> Result<Snapshot, SnapshotError> {
         let name = || id.to_string();
         let damaged = |source| SnapshotError::Damaged { id: name(), source };
-        let (header, envelope) = SNAPSHOT.split(object).map_err(damaged)?;
+        let (header, _) = SNAPSHOT.split(object).map_err(damaged)?;
         let secret = self.keys().session_secret(&header).map_err(|source| SnapshotError::Key { id: name(), source })?;
-        let plain = open_envelope(&secret.0, self.id(), Purpose::Snapshot, &id.to_bytes(), envelope)
-            .map_err(|error| damaged(FormatError::Invalid { what: "a snapshot", why: error.to_string() }))?;
-        decode_snapshot(id, &header, &plain).map_err(damaged)
+        let place = Place { repository: self.id(), object: &id.to_bytes(), root: &secret.0 };
+        let opened = SNAPSHOT.open(object, &place, authors).map_err(damaged)?;
+        decode_snapshot(id, &header, opened.author, opened.value()).map_err(damaged)
+    }
+
+    /// Keeps the object of a snapshot whose author was checked in the cache.
+    pub(super) fn keep_snapshot(&self, snapshot: &Snapshot, object: &[u8]) {
+        let verdict = Verdict::of(self.keys(), snapshot.id, object).on(snapshot.author);
+        self.snapshot_cache().keep(snapshot.id, verdict, object);
     }
 
     pub(super) fn snapshot_cache(&self) -> SnapshotCache {

@@ -67,6 +67,17 @@ pub enum UploadError {
         #[source]
         source: Altered,
     },
+    /// An index segment does not open to what was sealed. It was not uploaded.
+    #[error(
+        "index segment {segment} does not give back what it was made of: the memory or the processor of this machine is faulty"
+    )]
+    AlteredSegment {
+        /// The segment.
+        segment: String,
+        /// What is wrong with it.
+        #[source]
+        source: Altered,
+    },
     /// The local index could not take in what was stored.
     #[error("the index could not be extended")]
     Index(#[from] IndexError),
@@ -77,7 +88,7 @@ impl Ended for UploadError {
         match self {
             UploadError::Pack { source, .. } | UploadError::Segment { source, .. } => source.outcome(),
             UploadError::Index(error) => error.outcome(),
-            UploadError::Altered { .. } => Outcome::Failed,
+            UploadError::Altered { .. } | UploadError::AlteredSegment { .. } => Outcome::Failed,
         }
     }
 }
@@ -87,6 +98,8 @@ impl Ended for UploadError {
 pub struct UploadLimits {
     /// Packs being stored at the same time.
     pub packs_in_flight: usize,
+    /// Open every index segment again before it is uploaded.
+    pub extra_check: bool,
 }
 
 /// What an upload stored.
@@ -178,13 +191,14 @@ impl Uploader {
             claims,
             monitor: monitor.clone(),
             rooms: rooms.clone(),
+            limits,
             uploaded: Uploaded::default(),
             waiting: Vec::new(),
             waiting_chunks: 0,
             waiting_bytes: 0,
             flushed: Instant::now(),
         };
-        let task = tokio::spawn(run.all(receiver, limits));
+        let task = tokio::spawn(run.all(receiver));
         Self { sender, rooms, runtime: Handle::current(), monitor, task }
     }
 
@@ -238,6 +252,7 @@ struct Run {
     claims: Arc<Claims>,
     monitor: Arc<dyn Monitor>,
     rooms: Rooms,
+    limits: UploadLimits,
     uploaded: Uploaded,
     waiting: Vec<UploadedPack>,
     waiting_chunks: usize,
@@ -246,17 +261,13 @@ struct Run {
 }
 
 impl Run {
-    async fn all(
-        mut self,
-        mut receiver: mpsc::UnboundedReceiver<Handed>,
-        limits: UploadLimits,
-    ) -> Result<Uploaded, UploadError> {
+    async fn all(mut self, mut receiver: mpsc::UnboundedReceiver<Handed>) -> Result<Uploaded, UploadError> {
         let mut puts = JoinSet::new();
-        let taken = self.take_in(&mut receiver, &mut puts, limits).await;
+        let taken = self.take_in(&mut receiver, &mut puts).await;
         // Whoever waits for room finds that nothing more is uploaded.
         receiver.close();
         self.rooms.0.close();
-        if matches!(taken, Err(UploadError::Altered { .. })) {
+        if matches!(taken, Err(UploadError::Altered { .. } | UploadError::AlteredSegment { .. })) {
             // What this machine would write into an index cannot be trusted either.
             return taken.map(|_| self.uploaded);
         }
@@ -271,10 +282,9 @@ impl Run {
         &mut self,
         receiver: &mut mpsc::UnboundedReceiver<Handed>,
         puts: &mut JoinSet<Result<UploadedPack, UploadError>>,
-        limits: UploadLimits,
     ) -> Result<Option<oneshot::Sender<()>>, UploadError> {
         loop {
-            let room = puts.len() < limits.packs_in_flight.max(1);
+            let room = puts.len() < self.limits.packs_in_flight.max(1);
             tokio::select! {
                 Some(stored) = puts.join_next(), if !puts.is_empty() => {
                     self.stored(stored.expect("a put does not panic")?).await?;
@@ -335,7 +345,15 @@ impl Run {
         (self.waiting_chunks, self.waiting_bytes) = (0, 0);
         let id = SegmentId(random());
         let session = self.session.clone();
-        let (object, packs) = blocking(move || (session.seal_segment(id, &packs), packs)).await;
+        let extra_check = self.limits.extra_check;
+        let sealed = blocking(move || {
+            let object = session.seal_segment(id, &packs);
+            let checked = if extra_check { session.check_segment(id, &packs, &object) } else { Ok(()) };
+            checked.map(|()| (object, packs))
+        });
+        let sealed = sealed.await;
+        let (object, packs) =
+            sealed.map_err(|source| UploadError::AlteredSegment { segment: id.to_string(), source })?;
         let (bytes, transfer) = (object.len() as u64, self.transfer());
         self.monitor.add(Counter::SealedBytes, bytes);
         let put = self.session.repository().objects().put_segment(id, object, &transfer).await;
@@ -384,7 +402,7 @@ mod tests {
 
     #[tokio::test]
     async fn one_pack_waits_while_the_others_are_on_their_way() {
-        let rooms = Rooms::new(UploadLimits { packs_in_flight: 2 });
+        let rooms = Rooms::new(UploadLimits { packs_in_flight: 2, extra_check: true });
         let mut taken = Vec::new();
         for _ in 0..3 {
             taken.push(rooms.take().await.expect("there is room"));

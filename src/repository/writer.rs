@@ -15,6 +15,7 @@ use crate::crypto::random;
 use crate::format::pack::PackKind;
 use crate::format::recipe::{RECIPE_DEPTH_WRITTEN, Recipe};
 use crate::model::id::{ChunkId, ChunkKey};
+use crate::model::outcome::{Ended, Outcome};
 use crate::model::snapshot::{Snapshot, SnapshotId};
 use crate::model::time::Timestamp;
 use crate::progress::Monitor;
@@ -23,7 +24,7 @@ use crate::repository::frame::{FRAME_TARGET_BYTES, Frame, RECIPE_FRAME_BYTES};
 use crate::repository::index::checked::CheckedIndex;
 use crate::repository::objects::Stored;
 use crate::repository::packer::PackBuilder;
-use crate::repository::recheck::{Scratch, check_pack};
+use crate::repository::recheck::{Altered, Scratch, check_pack};
 use crate::repository::session::Session;
 use crate::repository::uploader::{Room, UploadEnd, UploadError, UploadLimits, UploadStopped, Uploaded, Uploader};
 use crate::store::StoreError;
@@ -67,7 +68,7 @@ pub struct WriterOptions {
     pub level: i32,
     /// Do everything but store; chunks are only counted.
     pub dry_run: bool,
-    /// Open every finished pack again before it is uploaded.
+    /// Open everything that was sealed again before it is uploaded.
     pub extra_check: bool,
 }
 
@@ -77,7 +78,7 @@ impl Writer {
         let session = index.session().clone();
         let hasher = session.hasher();
         let claims = Arc::new(Claims::default());
-        let limits = UploadLimits { packs_in_flight: options.packs_in_flight };
+        let limits = UploadLimits { packs_in_flight: options.packs_in_flight, extra_check: options.extra_check };
         let uploader = Uploader::start(index.clone(), claims.clone(), limits, monitor);
         let frame = || NodeFrame { frame: Frame::default(), compressor: Compressor::new(options.level) };
         Self {
@@ -261,7 +262,7 @@ impl Writer {
     /// The error that stopped the upload.
     pub async fn finish(self) -> Result<Committer, UploadError> {
         let uploaded = self.uploader.finish().await?;
-        Ok(Committer { session: self.session, uploaded })
+        Ok(Committer { session: self.session, uploaded, extra_check: self.options.extra_check })
     }
 }
 
@@ -270,6 +271,27 @@ impl Writer {
 pub struct Committer {
     session: Arc<Session>,
     uploaded: Uploaded,
+    extra_check: bool,
+}
+
+/// Why a snapshot is not there although all that it needs is.
+#[derive(Debug, thiserror::Error)]
+pub enum CommitError {
+    /// The store refused it.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// It does not open to what was sealed. It was not uploaded.
+    #[error("{0}: the memory or the processor of this machine is faulty")]
+    Altered(#[from] Altered),
+}
+
+impl Ended for CommitError {
+    fn outcome(&self) -> Outcome {
+        match self {
+            CommitError::Store(error) => error.outcome(),
+            CommitError::Altered(_) => Outcome::Failed,
+        }
+    }
 }
 
 impl Committer {
@@ -286,11 +308,14 @@ impl Committer {
     /// Makes the run visible: the last object that is written.
     ///
     /// # Errors
-    /// When the store refuses the snapshot; nothing is visible then.
-    pub async fn commit(&self, snapshot: &Snapshot) -> Result<Stored<SnapshotId>, StoreError> {
+    /// When the store refuses the snapshot, or it does not open again; nothing is visible then.
+    pub async fn commit(&self, snapshot: &Snapshot) -> Result<Stored<SnapshotId>, CommitError> {
         let object = Bytes::from(self.session.seal_snapshot(snapshot));
+        if self.extra_check {
+            self.session.check_snapshot(snapshot, &object)?;
+        }
         let stored = self.session.repository().objects().put_snapshot(snapshot.id, object.clone()).await?;
-        self.session.repository().snapshot_cache().keep(stored.id(), &object);
+        self.session.repository().keep_snapshot(snapshot, &object);
         Ok(stored)
     }
 }

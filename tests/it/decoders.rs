@@ -19,6 +19,7 @@ use coffre::format::recipe::{Part, Recipe, WINDOW_MAX};
 use coffre::format::slot::Slot;
 use coffre::format::snapshot::decode_snapshot;
 use coffre::format::tree::Node;
+use coffre::model::author::Author;
 use coffre::model::id::ChunkKey;
 use coffre::model::key::{ObjectKey, ObjectKind};
 use coffre::model::path::EntryPath;
@@ -87,8 +88,8 @@ const TARGETS: [Target; 19] = [
 fn snapshot(bytes: &[u8]) {
     let id = SnapshotId::new(Timestamp::from_seconds(1_800_000_000), [7; 8]);
     if let Ok((header, rest)) = SNAPSHOT.split(bytes) {
-        seen(decode_snapshot(id, &header, rest));
-        seen(decode_snapshot(id, &header, bytes));
+        seen(decode_snapshot(id, &header, Author::Reader, rest));
+        seen(decode_snapshot(id, &header, Author::Reader, bytes));
     }
 }
 

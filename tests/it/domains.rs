@@ -8,6 +8,7 @@ use coffre::crypto::session::new_domain_key;
 use coffre::format::keyring::{DomainRecord, Keyring};
 use coffre::format::lease::Lease;
 use coffre::format::object::{INDEX, LEASE};
+use coffre::model::author::Author;
 use coffre::model::entry::{ChunkList, ChunkRef, Entry, EntryKind, FileContent, Metadata};
 use coffre::model::id::{ChunkId, DomainEpoch, DomainId};
 use coffre::model::key::{ObjectKey, ObjectKind};
@@ -99,7 +100,8 @@ async fn write(
     let snapshot = Snapshot {
         id: committer.new_snapshot_id(started),
         session: id,
-        domain: at.domain,
+        author: Author::Reader,
+        at,
         started,
         finished: started,
         host: "host".into(),
@@ -138,7 +140,7 @@ async fn what_is_written_in_one_domain_is_named_sealed_and_indexed_there_alone()
     let other = write(&bench, &repository, OTHER, &plain, &[]).await;
     assert_eq!((other.at, main.at == other.at), (at, false));
     assert_ne!(main.chunk, other.chunk, "equal content has other names");
-    assert_eq!((main.snapshot.domain, other.snapshot.domain), (main.at.domain, at.domain));
+    assert_eq!((main.snapshot.at, other.snapshot.at), (main.at, at));
     for written in [&main, &other] {
         assert_eq!(LEASE.split(&written.lease).expect("a lease").0, written.at);
         open_lease(&repository, written.snapshot.session, &written.lease).expect("sealed for the domain's writers");

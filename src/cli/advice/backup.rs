@@ -4,6 +4,7 @@ use crate::cli::advice::Advice;
 use crate::cli::advice::database::client_hint;
 use crate::ops::backup::BackupError;
 use crate::repository::uploader::UploadError;
+use crate::repository::writer::CommitError;
 use crate::source::SourceError;
 use crate::source::files::WalkError;
 
@@ -18,7 +19,8 @@ impl Advice for BackupError {
             BackupError::Index(error) => error.hint(),
             BackupError::Parent(error) => error.hint(),
             BackupError::Upload(error) => error.hint(),
-            BackupError::Lease(error) | BackupError::Commit(error) => error.hint(),
+            BackupError::Lease(error) => error.hint(),
+            BackupError::Commit(error) => error.hint(),
             BackupError::Unknown { source, .. } => source.hint(),
             BackupError::Nothing
             | BackupError::StreamName { .. }
@@ -63,15 +65,23 @@ impl Advice for WalkError {
     }
 }
 
+impl Advice for CommitError {
+    fn hint(&self) -> Option<String> {
+        match self {
+            CommitError::Store(error) => error.hint(),
+            CommitError::Altered(_) => Some(FAULTY.into()),
+        }
+    }
+}
+
+const FAULTY: &str = "nothing wrong was uploaded; test the memory of this machine (memtest86+) before it backs up again, and let \
+                      another one run `coffre verify --read-data`";
+
 impl Advice for UploadError {
     fn hint(&self) -> Option<String> {
         match self {
             UploadError::Pack { source, .. } | UploadError::Segment { source, .. } => source.hint(),
-            UploadError::Altered { .. } => Some(
-                "nothing wrong was uploaded; test the memory of this machine (memtest86+) before it backs up again, and let another one \
-                 run `coffre verify --read-data`"
-                    .into(),
-            ),
+            UploadError::Altered { .. } | UploadError::AlteredSegment { .. } => Some(FAULTY.into()),
             UploadError::Index(error) => error.hint(),
         }
     }

@@ -268,7 +268,8 @@ impl Attempt<'_> {
         Snapshot {
             id: committer.new_snapshot_id(dated),
             session: session.id(),
-            domain: session.at().domain,
+            author: session.author(),
+            at: session.at(),
             started: dated,
             finished: options.clock.now(),
             host: series.host,

@@ -7,6 +7,7 @@ use crate::repository::index::IndexError;
 use crate::repository::session::SessionError;
 use crate::repository::snapshots::SnapshotError;
 use crate::repository::uploader::UploadError;
+use crate::repository::writer::CommitError;
 use crate::source::SourceError;
 use crate::source::files::WalkError;
 
@@ -87,7 +88,7 @@ pub enum BackupError {
     },
     /// Everything is stored but the snapshot.
     #[error("the snapshot could not be stored")]
-    Commit(#[source] StoreError),
+    Commit(#[source] CommitError),
 }
 
 impl Ended for BackupError {
@@ -103,7 +104,8 @@ impl Ended for BackupError {
             BackupError::Session(error) => error.outcome(),
             BackupError::Parent(error) => error.outcome(),
             BackupError::Upload(error) => error.outcome(),
-            BackupError::Lease(error) | BackupError::Commit(error) => error.outcome(),
+            BackupError::Lease(error) => error.outcome(),
+            BackupError::Commit(error) => error.outcome(),
             BackupError::Unknown { source, .. } => source.outcome(),
         }
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::crypto::secret::Passphrase;
 use crate::crypto::slot::SlotLock;
+use crate::format::object::tests::FLIPS as VALUE_FLIPS;
 use crate::model::key::ObjectKind;
 use crate::model::time::Timestamp;
 use crate::ops::Cancel;
@@ -11,7 +12,9 @@ use crate::ops::backup::{BackupError, BackupOptions, ParentChoice, backup};
 use crate::ops::verify::{ReadData, VerifyOptions, verify};
 use crate::progress::Collected;
 use crate::repository::frame::tests::FLIPS;
+use crate::repository::recheck::Altered;
 use crate::repository::uploader::UploadError;
+use crate::repository::writer::CommitError;
 use crate::repository::{InitOptions, Repository};
 use crate::source::files::WalkOptions;
 use crate::source::given::Given;
@@ -102,4 +105,22 @@ async fn without_the_extra_check_only_reading_the_data_finds_it() {
     machine.back_up(BackupOptions { extra_check: false, ..machine.options() }).await.expect("nothing is noticed");
     assert_eq!(machine.findings(ReadData::No).await, [""; 0]);
     assert_eq!(machine.findings(ReadData::All).await.len(), 1);
+}
+
+/// Manifests and leases are opened again as well.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_altered_as_it_is_sealed_is_not_uploaded() {
+    let words = || std::str::from_utf8(VALUE_FLIPS).expect("words").to_owned();
+    let machine = Machine::new().await;
+    std::fs::write(machine.source.path().join("file"), "whole").expect("written");
+    let labelled = BackupOptions { tags: vec![words()], ..machine.options() };
+    let outcome = machine.back_up(labelled.clone()).await;
+    assert!(matches!(outcome, Err(BackupError::Commit(CommitError::Altered(Altered::Sealed)))), "{outcome:?}");
+    assert_eq!(machine.count(ObjectKind::Snapshot).await, 0);
+    let outcome = machine.back_up(BackupOptions { host: words(), ..machine.options() }).await;
+    assert!(matches!(&outcome, Err(BackupError::Lease(error)) if error.message.contains("faulty")), "{outcome:?}");
+    assert_eq!(machine.count(ObjectKind::Session).await, 0);
+    machine.back_up(machine.options()).await.expect("what was stored is whole");
+    machine.back_up(BackupOptions { extra_check: false, ..labelled }).await.expect("nothing is noticed");
+    assert_eq!(machine.findings(ReadData::No).await.len(), 1);
 }

@@ -117,7 +117,7 @@ impl Parent {
         };
         if let ParentChoice::Snapshot(text) = &options.parent {
             let snapshot = repository.find_snapshot(text, &SnapshotFilter::default()).await?;
-            if snapshot.domain != domain {
+            if snapshot.at.domain != domain {
                 let message = "belongs to another domain, so nothing is taken over from it";
                 monitor.problem(Problem::advice(format!("snapshot {}", snapshot.id.short()), message));
                 return Ok(parent);
@@ -150,7 +150,7 @@ impl Parent {
             // One that cannot be opened is no reason not to back up; verifying tells about it.
             let Ok(snapshot) = snapshot else { continue };
             // What is taken over would be erased with its domain.
-            if snapshot.domain != domain {
+            if snapshot.at.domain != domain {
                 continue;
             }
             match kinship(&snapshot, options, roots) {

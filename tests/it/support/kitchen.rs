@@ -89,7 +89,8 @@ pub async fn night(
     let snapshot = Snapshot {
         id: committer.new_snapshot_id(started),
         session: id,
-        domain: at.domain,
+        author: coffre::model::author::Author::Reader,
+        at,
         started,
         finished: started,
         host: "host".into(),
