@@ -44,6 +44,7 @@ from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
 READER = bytes(8)  # who wrote it, where a writer's id would stand
 HEADER_LEN, TRAILER_LEN = 1204, 1284
+WORK_MAX, WORKS_MAX = 18, 1 << 23  # the scrypt work factor of a key slot, and the sum of 2^factor
 FRAME_PLAIN_MAX, DEPTH_MAX, PATH_MAX = 16 << 20, 16, 65536
 NODE_MAX, NODE_ITEMS_MAX, NODE_PATHS_MAX, NODE_PARTS_MAX = 8 << 20, 65536, 16 << 20, 1 << 19  # section 17
 PACK_MAX, DIRECTORY_MAX = 768 << 20, 48 << 20
@@ -382,44 +383,55 @@ class Repository:
 
     def unlock(self, passphrase):
         """Opens a key slot that has the reader key, those of low work factor first (section 5)."""
-        slots, passphrase = [], passphrase_of(passphrase).encode()
+        slots, spent, taken, passphrase = [], 0, None, passphrase_of(passphrase).encode()
         for name in self.names("keys", r"[0-9a-f]{16}\.age"):
             try:
                 data = self.read(name)
             except Damaged as error:
-                self.report(error)
+                say(f"note: {error}")
                 continue
             header = AGE_HEADER.match(data)
-            if not header or int(header[3]) > 20:
-                self.report(f"{name}: not a key slot that may be tried")
+            if not header or int(header[3]) > WORK_MAX:
+                say(f"note: {name} is no key slot that may be tried")
                 continue
             slots.append((int(header[3]), name, header, data[header.end() :]))
-        for _, name, header, body in sorted(slots, key=lambda slot: slot[:2]):
+        slots.sort(key=lambda slot: slot[:2])
+        for at, (factor, name, header, body) in enumerate(slots):
+            spent += 1 << factor
+            if spent > WORKS_MAX:
+                say(f"note: {len(slots) - at} key slots were not tried, because they ask for too much")
+                break
             try:
                 payload = open_age(header, body, passphrase, name)
-                if payload is not None and self.take_slot(Record(payload, name)):
-                    return
+                found = payload is not None and self.slot(Record(payload, name))
             except Damaged as error:
                 self.report(error)
-        raise Damaged("no key slot gives the reader key for this passphrase")
+                continue
+            if found and taken and found[0] != taken[0]:
+                raise Damaged(f"{name} leads to the repository {found[0]}, another slot to {taken[0]}: give --fingerprint")
+            taken = taken or found
+            if taken and self.expected:
+                break  # with nothing expected, all slots that open must agree
+        require(taken, "keys/", "no key slot gives the reader key for this passphrase")
+        self.fingerprint, self.id, self.verifying_key, self.reader_key = taken
 
-    def take_slot(self, slot):
-        """Takes the keys of a slot's payload, unless its key is that of a writer."""
+    def slot(self, slot):
+        """Where a slot's payload leads, with its keys; None if that is elsewhere, or it only has the writer key."""
         require(slot.uint(0) == 1, slot.what, "a newer version")
         role, key = slot.uint(1, 0), slot.fixed(2, 32)
-        self.id, self.verifying_key = slot.fixed(3, 16), slot.fixed(4, 32)
-        self.fingerprint = fingerprint_of(self.id, self.verifying_key)
+        repository, verifying_key = slot.fixed(3, 16), slot.fixed(4, 32)
+        fingerprint = fingerprint_of(repository, verifying_key)
         require(role in (0, 1), slot.what, "an unknown role")
-        if self.expected and self.fingerprint != self.expected:
-            say(f"note: {slot.what} leads to another repository, with the fingerprint {self.fingerprint}: passed over")
-            return False
+        if self.expected and fingerprint != self.expected:
+            say(f"note: {slot.what} leads to another repository, with the fingerprint {fingerprint}: passed over")
+            return None
         if role == 1:
             say(f"note: {slot.what} opens, but its key can only write")
-            return False
-        self.reader_key, signing = key, Ed25519PrivateKey.from_private_bytes(derive(key, self.id, "signing"))
-        same = signing.public_key().public_bytes_raw() == self.verifying_key
+            return None
+        signing = Ed25519PrivateKey.from_private_bytes(derive(key, repository, "signing"))
+        same = signing.public_key().public_bytes_raw() == verifying_key
         require(same, slot.what, "its keys do not belong together")
-        return True
+        return fingerprint, repository, verifying_key, key
 
     def newest(self, kind, letter, remember):
         """The configuration or keyring that counts (section 6)."""

@@ -198,28 +198,32 @@ fn commands(program: &Command, argument: &Arg) -> Wanted {
     Wanted::Words(words)
 }
 
-/// Opens the store that the line or the environment names.
-fn store(settings: &Settings, words: &[String]) -> Option<Arc<dyn Store>> {
+/// Returns the location that the line or the environment names.
+fn location(settings: &Settings, words: &[String]) -> Option<Location> {
     let after = |at: usize, word: &String| match word.strip_prefix("--repo=") {
         Some(location) => Some(location.to_owned()),
         None if word == "--repo" || word == "-r" => words.get(at + 1).cloned(),
         None => None,
     };
     let typed = words.iter().enumerate().find_map(|(at, word)| after(at, word));
-    let location = match typed {
-        Some(text) => text.parse().ok()?,
-        None => settings.location().ok()?,
-    };
+    match typed {
+        Some(text) => text.parse().ok(),
+        None => settings.location().ok(),
+    }
+}
+
+/// Opens the store at a location.
+fn store(settings: &Settings, location: &Location) -> Option<Arc<dyn Store>> {
     let mut options = OpenOptions { mode: OpenMode::Read, ..OpenOptions::default() };
-    if let Location::S3(bucket) = &location {
+    if let Location::S3(bucket) = location {
         options.s3 = settings.s3(bucket).ok()?;
     }
-    crate::store::open(&location, &options, Arc::new(Collected::default())).ok()
+    crate::store::open(location, &options, Arc::new(Collected::default())).ok()
 }
 
 /// Lists snapshots by the names of their objects, the newest first, without opening one: that takes no passphrase.
 async fn snapshots(settings: &Settings, words: &[String]) -> Option<Vec<(String, String)>> {
-    let listed = store(settings, words)?.list(ObjectKind::Snapshot.prefix()).await.ok()?;
+    let listed = store(settings, &location(settings, words)?)?.list(ObjectKind::Snapshot.prefix()).await.ok()?;
     let mut ids: Vec<_> = listed.iter().filter_map(|object| object.key.snapshot_id()).collect();
     ids.sort();
     let latest = ("latest".to_owned(), "the newest".to_owned());
@@ -230,7 +234,12 @@ async fn snapshots(settings: &Settings, words: &[String]) -> Option<Vec<(String,
 /// Lists the hosts, jobs or tags of all snapshots, where a passphrase is at hand.
 async fn labels(settings: &Settings, words: &[String], kind: &str) -> Option<Vec<(String, String)>> {
     let passphrase = password::at_hand(&settings.password)?;
-    let repository = Arc::new(Repository::open(store(settings, words)?, &passphrase, &settings.cache).await.ok()?);
+    let location = location(settings, words)?;
+    // What is opened for the first time is not remembered here, where nobody is told of it.
+    let (expected, _) = settings.expected(&location);
+    let store = store(settings, &location)?;
+    let opened = Repository::open_expected(store, &passphrase, &expected, &settings.cache).await.ok()?;
+    let repository = Arc::new(opened.repository);
     let mut found = BTreeSet::new();
     for (_, snapshot) in repository.snapshots().await.ok()? {
         let Ok(snapshot) = snapshot else { continue };

@@ -6,7 +6,10 @@ use crate::cli::failure::Fallible;
 use crate::cli::password;
 use crate::cli::progress::ConsoleMonitor;
 use crate::cli::settings::Settings;
-use crate::progress::Monitor;
+use crate::crypto::secret::Passphrase;
+use crate::model::key::ObjectKey;
+use crate::progress::{Monitor, Problem};
+use crate::repository::known::{Expected, Pin};
 use crate::repository::{OpenError, Repository};
 use crate::store::location::{Location, S3Location};
 use crate::store::s3::{S3Options, credentials};
@@ -53,7 +56,73 @@ impl Settings {
     pub async fn repository(&self, mode: OpenMode, monitor: &Arc<ConsoleMonitor>) -> Fallible<Arc<Repository>> {
         let store = self.store(mode, monitor)?;
         let passphrase = password::get(&self.password, monitor).await?;
+        self.open(store, &passphrase, monitor).await
+    }
+
+    /// Opens the repository that was at this place before, or the one that was asked for, and remembers it.
+    pub async fn open(
+        &self,
+        store: Arc<dyn Store>,
+        passphrase: &Passphrase,
+        monitor: &Arc<ConsoleMonitor>,
+    ) -> Fallible<Arc<Repository>> {
         monitor.phase("opening the repository");
-        Ok(Arc::new(Repository::open(store, &passphrase, &self.cache).await?))
+        let location = self.location()?;
+        let (expected, unread) = self.expected(&location);
+        if let Some(why) = unread {
+            monitor.note(&why);
+        }
+        let opened = Repository::open_expected(store, passphrase, &expected, &self.cache).await?;
+        for elsewhere in &opened.elsewhere {
+            let message = format!(
+                "opens as well and leads to another repository, with the fingerprint {}: somebody put it there, and it was passed over",
+                elsewhere.fingerprint
+            );
+            monitor.warn(&Problem::advice(ObjectKey::slot(elsewhere.slot).to_string(), message));
+        }
+        if expected.known != Some(opened.pin) {
+            match expected.expected() {
+                None => monitor.note(&format!(
+                    "this machine opens the repository at {location} for the first time: compare its fingerprint {} with the recovery kit",
+                    opened.pin.fingerprint()
+                )),
+                Some(_) if expected.known.is_some() => monitor.note(&format!(
+                    "the repository at {location} is not the one that was there before; from now on the one with the fingerprint {} is expected",
+                    opened.pin.fingerprint()
+                )),
+                Some(_) => {}
+            }
+            self.remember(&location, &opened.pin, monitor);
+        }
+        Ok(Arc::new(opened.repository))
+    }
+
+    /// Returns which repository must be at this place, and why what is remembered of it cannot be read.
+    pub fn expected(&self, location: &Location) -> (Expected, Option<String>) {
+        let place = location.canonical();
+        let found =
+            self.known.as_ref().map_or(Ok(None), |known| known.find(&place).map_err(|error| (known.path(), error)));
+        let unread = |(path, error): &(&std::path::Path, std::io::Error)| {
+            format!("which repository was at {place} could not be read from {}: {error}", path.display())
+        };
+        let why = found.as_ref().err().map(unread);
+        (Expected { known: found.ok().flatten(), fingerprint: self.fingerprint }, why)
+    }
+
+    /// Remembers which repository is at this place. Where that fails it is told, and the next run will ask the same.
+    pub fn remember(&self, location: &Location, pin: &Pin, monitor: &Arc<ConsoleMonitor>) {
+        match &self.known {
+            None => monitor.note(&format!(
+                "there is no directory to remember in which repository is at {location}: name one with --state-dir"
+            )),
+            Some(known) => {
+                if let Err(error) = known.remember(&location.canonical(), pin) {
+                    monitor.note(&format!(
+                        "which repository is at {location} could not be remembered in {} ({error}): name another directory with --state-dir",
+                        known.path().display()
+                    ));
+                }
+            }
+        }
     }
 }

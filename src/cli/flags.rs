@@ -9,6 +9,7 @@ use clap::parser::ValueSource;
 
 use crate::cli::password::PasswordArgs;
 use crate::cli::progress::Wanted;
+use crate::crypto::fingerprint::Fingerprint;
 use crate::model::units::ByteSize;
 
 /// Flags of every command.
@@ -27,6 +28,12 @@ pub struct GlobalArgs {
     /// Keep no cache: every run fetches the index again, and nobody notices a store that was rolled back
     #[arg(long, global = true)]
     pub no_cache: bool,
+    /// Directory for what must not be lost with the cache: which repository is where [default: ~/.local/state/coffre]
+    #[arg(long, global = true, env = "COFFRE_STATE_DIR", value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
+    /// Open this repository and no other: its fingerprint, as the recovery kit has it
+    #[arg(long, global = true, env = "COFFRE_FINGERPRINT", value_name = "FINGERPRINT")]
+    pub fingerprint: Option<Fingerprint>,
     /// Print results as JSON, one object on a line; docs/json.md has the fields
     #[arg(long, global = true)]
     pub json: bool,

@@ -67,6 +67,7 @@ pub async fn run(global: &Settings, args: Args) -> Fallible<Exit> {
             return Err(error.into());
         }
     };
+    global.remember(&location, &made.repository.pin(), &monitor);
     let identity = &made.recovery_identity;
     let kit = args.recovery_kit.as_deref().zip(reserved).map(|(path, file)| {
         let page = kit::first_page(global, &made.repository, &location, identity);

@@ -140,8 +140,7 @@ async fn look(
     monitor: &Arc<ConsoleMonitor>,
 ) -> Fallible<(Arc<Repository>, Vec<Holding>)> {
     let store = global.store(OpenMode::Read, monitor)?;
-    monitor.phase("opening the repository");
-    let repository = Arc::new(Repository::open(store, secret, &global.cache).await?);
+    let repository = global.open(store, secret, monitor).await?;
     let reader = open_reader(repository.clone(), global.memory_bytes, monitor.clone()).await?;
     monitor.phase("reading snapshots");
     let held = holdings(&repository, &reader, &Engines::default()).await?;

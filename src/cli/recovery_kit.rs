@@ -204,7 +204,13 @@ TO RESTORE on a machine that has nothing
         if let Some(program) = &self.program {
             let _ = write!(text, "   The one that made this page has the SHA-256\n\n     {program}\n");
         }
-        let _ = write!(text, "\n2. Say where the backups are:\n\n     export COFFRE_REPO={}\n", shell(&self.place()));
+        let _ = write!(
+            text,
+            "\n2. Say where the backups are, and which they are, so that nothing else is\n   believed:\n\n     export COFFRE_REPO={}\n     \
+             export COFFRE_FINGERPRINT={}\n",
+            shell(&self.place()),
+            self.fingerprint
+        );
         if let Location::S3(s3) = self.location {
             if let Some(region) = &self.region {
                 let _ = writeln!(text, "     export AWS_REGION={}", shell(region));

@@ -17,8 +17,10 @@ use crate::cli::failure::Fallible;
 use crate::cli::flags::GlobalArgs;
 use crate::cli::password::Given;
 use crate::cli::progress::{ConsoleMonitor, Shown, Style};
+use crate::crypto::fingerprint::Fingerprint;
 use crate::model::units::ByteSize;
 use crate::repository::cache::CachePlaces;
+use crate::repository::known::KnownRepositories;
 use crate::store::location::{Location, S3Location};
 use crate::store::s3::Proxy;
 use crate::store::s3::provider::OTHER;
@@ -98,6 +100,10 @@ pub struct Settings {
     pub password: Given,
     /// The directories for the cache.
     pub cache: CachePlaces,
+    /// The fingerprint of the repository that is meant.
+    pub fingerprint: Option<Fingerprint>,
+    /// What was seen of repositories before; nothing where no directory can be meant.
+    pub known: Option<KnownRepositories>,
     /// Whether results are objects.
     pub json: bool,
     /// Whether nothing but errors is shown.
@@ -149,6 +155,8 @@ impl Settings {
             repo: repo.map(|text| (text, said)),
             password: Given::of(flags.password, &environment),
             cache: cache_places(flags.cache_dir, flags.no_cache, &environment),
+            fingerprint: flags.fingerprint,
+            known: state_directory(flags.state_dir, &environment).as_deref().map(KnownRepositories::below),
             json: flags.json,
             quiet: flags.quiet,
             verbose: flags.verbose,
@@ -229,6 +237,16 @@ fn cache_places(asked: Option<PathBuf>, is_unwanted: bool, environment: &Environ
     CachePlaces { root, scratch }
 }
 
+/// Chooses the directory for what must not be lost with the cache: what was asked for, systemd's, or the user's. There is no other,
+/// since anybody could put something into a temporary one.
+fn state_directory(asked: Option<PathBuf>, environment: &Environment) -> Option<PathBuf> {
+    asked
+        .filter(|path| !path.as_os_str().is_empty())
+        .or_else(|| environment.var_os("STATE_DIRECTORY").map(|named| first_directory(&named)))
+        .or_else(|| environment.path("XDG_STATE_HOME").map(|home| home.join("coffre")))
+        .or_else(|| environment.home().map(|home| home.join(".local/state/coffre")))
+}
+
 /// systemd names all directories of `CacheDirectory=` in one variable, with colons between them.
 fn first_directory(directories: &OsStr) -> PathBuf {
     let bytes = directories.as_bytes();
@@ -289,6 +307,21 @@ mod tests {
         assert_eq!(root(&[]), Path::new("/home/joe/.cache/coffre"));
         let nobody = Environment { variables: Some(HashMap::new()), home: None };
         assert_eq!(cache_places(None, false, &nobody).root, Path::new("/tmp/coffre-cache"));
+    }
+
+    #[test]
+    fn what_must_not_be_lost_is_where_it_is_asked_for_then_systemds_then_the_users() {
+        let known = |arguments: &[&str], variables: &[(&'static str, &str)]| {
+            let known = settings(arguments, variables).expect("resolved").known;
+            known.expect("somewhere").path().parent().expect("in a directory").to_owned()
+        };
+        let all = [("STATE_DIRECTORY", "/run/a:/run/b"), ("XDG_STATE_HOME", "/xdg")];
+        assert_eq!(known(&["--state-dir", "/mine"], &all), Path::new("/mine"));
+        assert_eq!(known(&[], &all), Path::new("/run/a"));
+        assert_eq!(known(&[], &all[1..]), Path::new("/xdg/coffre"));
+        assert_eq!(known(&[], &[]), Path::new("/home/joe/.local/state/coffre"));
+        let nobody = Environment { variables: Some(HashMap::new()), home: None };
+        assert_eq!(state_directory(None, &nobody), None);
     }
 
     #[test]

@@ -107,6 +107,10 @@ fn environment(program: &Command) -> Section {
             "CACHE_DIRECTORY, XDG_CACHE_HOME",
             "Where the cache is, the first set by systemd; --cache-dir comes before both.",
         ),
+        (
+            "STATE_DIRECTORY, XDG_STATE_HOME",
+            "Where it is remembered which repository is at which place, the first set by systemd; --state-dir comes before both.",
+        ),
         ("HOME", "Where ~ is; without it, the home directory in the password file."),
         ("NO_COLOR", "Set to anything, errors have no colours; nor have they where TERM is dumb or not set."),
         ("COLUMNS", "How wide tables are where standard output is no terminal; else they are as wide as they get."),
@@ -142,6 +146,10 @@ fn files() -> Section {
         (
             "~/.cache/coffre/",
             "Copies of the index and of last trees, one directory for each repository. It can be deleted at any time.",
+        ),
+        (
+            "~/.local/state/coffre/known_repositories",
+            "Which repository was at which place, a line each. Another one there is refused; it holds no secret.",
         ),
         ("~/.aws/credentials", "Keys to buckets, by profile."),
         ("/etc/credstore/", "Where systemd finds the files of credentials."),

@@ -18,10 +18,10 @@ use crate::crypto::secret::Passphrase;
 const PASSPHRASE_LOG_N: u8 = 17;
 /// log2 of scrypt's work for a recovery identity, whose 160 bits need no stretching.
 const RECOVERY_LOG_N: u8 = 12;
-/// The most work accepted from a slot that a provider could have planted.
-const MAX_LOG_N: u8 = 20;
-/// The largest slot read.
-const MAX_SLOT_LEN: u64 = 64 * 1024;
+/// log2 of the most work accepted from a slot, which a provider could have planted: 256 MiB and half a second.
+pub const MAX_LOG_N: u8 = 18;
+/// The largest slot read, in bytes.
+pub const MAX_SLOT_LEN: u64 = 64 * 1024;
 
 const RECOVERY_PREFIX: &str = "COFFRE-RECOVERY";
 /// Symbols of a recovery identity: 32 of the identity itself and four to check it.

@@ -19,7 +19,9 @@ use crate::model::outcome::{Ended, Outcome};
 use crate::repository::cache::Cache;
 pub use crate::repository::init::InitOptions;
 use crate::repository::keys::Keys;
+use crate::repository::known::Pin;
 use crate::repository::objects::Objects;
+pub use crate::repository::open::Opened;
 pub use crate::store::{StoreError, StoreErrorKind};
 
 pub mod access;
@@ -30,6 +32,7 @@ pub mod index;
 mod init;
 pub mod inspect;
 pub mod keys;
+pub mod known;
 pub mod lease;
 pub mod ledger;
 pub mod newest_first;
@@ -71,10 +74,35 @@ pub enum OpenError {
         location: String,
     },
     /// No key slot opens with what was given.
-    #[error("none of the {slots} key slots opens with this passphrase")]
+    #[error("none of the {slots} key slots opens with this passphrase{}", more_untried(*untried))]
     WrongKey {
         /// Number of slots tried.
         slots: usize,
+        /// Number of slots that ask for more work or room than is spent on them.
+        untried: usize,
+    },
+    /// The passphrase opens another repository than the one that was expected here.
+    #[error(
+        "the repository at {location} is not {}: its fingerprint is {found}, not {expected}",
+        if *was_given { "the one that was asked for" } else { "the one that was there before" }
+    )]
+    Another {
+        /// Where it is.
+        location: String,
+        /// The fingerprint of the one that was expected.
+        expected: Fingerprint,
+        /// The fingerprint of the one that opens.
+        found: Fingerprint,
+        /// Whether it was expected because its fingerprint was given, and not because it was there before.
+        was_given: bool,
+    },
+    /// Several key slots open, and lead to different repositories.
+    #[error("this passphrase opens {} repositories at {location}, with the fingerprints {}", fingerprints.len(), listed(fingerprints))]
+    Disagreeing {
+        /// Where they are.
+        location: String,
+        /// Their fingerprints.
+        fingerprints: Vec<Fingerprint>,
     },
     /// A recovery identity's check digits do not fit.
     #[error("the recovery identity is mistyped: its check digits do not fit")]
@@ -118,11 +146,25 @@ impl Ended for OpenError {
             OpenError::Missing { .. } => Outcome::NoRepository,
             OpenError::Exists { .. } => Outcome::Refused,
             OpenError::WrongKey { .. } | OpenError::MistypedRecovery => Outcome::WrongKey,
+            OpenError::Another { .. } | OpenError::Disagreeing { .. } => Outcome::WrongKey,
             OpenError::Damaged { .. } | OpenError::RolledBack { .. } => Outcome::Damaged,
             OpenError::Crypto(error) => error.outcome(),
             OpenError::Store { source, .. } => source.outcome(),
         }
     }
+}
+
+/// Says how many slots were left alone, where there are any.
+fn more_untried(slots: usize) -> String {
+    match slots {
+        0 => String::new(),
+        1 => "; 1 more was not tried, because it asks for too much".to_owned(),
+        slots => format!("; {slots} more were not tried, because they ask for too much"),
+    }
+}
+
+fn listed(fingerprints: &[Fingerprint]) -> String {
+    fingerprints.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ")
 }
 
 /// An open repository.
@@ -175,6 +217,11 @@ impl Repository {
     /// Returns the repository's fingerprint, which people compare with their recovery kit.
     pub fn fingerprint(&self) -> Fingerprint {
         self.keys.fingerprint()
+    }
+
+    /// Returns which repository it is, to be remembered.
+    pub fn pin(&self) -> Pin {
+        Pin { repository: self.id(), verifying_key: self.keys.verifying_key() }
     }
 
     /// Returns the repository's id.

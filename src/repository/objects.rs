@@ -169,10 +169,6 @@ impl Objects {
         failed.filter(|_| copies.is_empty()).map_or(Ok(copies), Err)
     }
 
-    pub(super) async fn slots(&self) -> Result<Listed<SlotId>, StoreError> {
-        Ok(Listed::of(self.list(ObjectKind::Key).await?, ObjectKey::slot_id))
-    }
-
     pub(super) async fn put_lease(&self, session: SessionId, object: Vec<u8>) -> Result<(), StoreError> {
         self.replicas.put(&ObjectKey::session(session), object.into()).await
     }

@@ -14,14 +14,28 @@ use crate::model::id::RepositoryId;
 use crate::model::key::{ObjectKey, ObjectKind};
 use crate::repository::cache::{Cache, CachePlaces};
 use crate::repository::keys::Keys;
+use crate::repository::known::{Expected, Pin};
 use crate::repository::objects::Objects;
 use crate::repository::replicas::{Replica, Replicas};
-use crate::repository::slots::open_any_slot;
+use crate::repository::slots::{Elsewhere, unlock};
 use crate::repository::{OpenError, Repository};
 use crate::store::StoreErrorKind;
 
+/// A repository that was opened, and what was seen on the way.
+#[derive(Debug)]
+#[cfg_attr(not(feature = "internals"), non_exhaustive)]
+pub struct Opened {
+    /// The repository.
+    pub repository: Repository,
+    /// Which one it is, to be remembered.
+    pub pin: Pin,
+    /// Key slots that opened as well and lead to other repositories: somebody put them there.
+    pub elsewhere: Vec<Elsewhere>,
+}
+
 impl Repository {
-    /// Opens a repository with a passphrase or recovery identity.
+    /// Opens a repository with a passphrase or recovery identity: whichever one that leads to, if all key slots that open
+    /// agree. Who opens one again and again should remember which it is, and use [`Repository::open_expected`].
     ///
     /// # Errors
     /// [`OpenError`] tells apart: no repository, wrong key, damage, roll-back, and an unreachable store.
@@ -30,8 +44,23 @@ impl Repository {
         passphrase: &Passphrase,
         cache: impl Into<CachePlaces>,
     ) -> Result<Self, OpenError> {
+        Ok(Self::open_expected(replicas, passphrase, &Expected::default(), cache).await?.repository)
+    }
+
+    /// Opens the repository that is expected, and no other that somebody put in its place.
+    ///
+    /// # Errors
+    /// As [`Repository::open`], and [`OpenError::Another`].
+    pub async fn open_expected(
+        replicas: impl Into<Replicas>,
+        passphrase: &Passphrase,
+        expected: &Expected,
+        cache: impl Into<CachePlaces>,
+    ) -> Result<Opened, OpenError> {
         let objects = Objects::new(replicas.into());
-        let slot = open_any_slot(&objects, passphrase).await?;
+        let unlocked = unlock(&objects, passphrase, expected).await?;
+        let (slot, elsewhere) = (unlocked.slot, unlocked.elsewhere);
+        let pin = Pin { repository: slot.repository, verifying_key: slot.verifying_key };
         let cache = Cache::open(slot.repository, cache);
         let (config_key, config) = newest(&objects, ObjectKind::Config, "configuration", &cache, |bytes| {
             let config = Config::decode(bytes, slot.repository, &slot.verifying_key)?;
@@ -43,7 +72,8 @@ impl Repository {
             .map_err(|source| OpenError::Damaged { key: config_key, source })?;
         let (keyring_key, keyring) = newest_keyring(&objects, &cache, slot.repository, &slot.verifying_key).await?;
         let keys = Keys::open(slot, keyring).map_err(|source| OpenError::Damaged { key: keyring_key, source })?;
-        Ok(Self { objects, config: config.into(), keys: keys.into(), cache })
+        let repository = Self { objects, config: config.into(), keys: keys.into(), cache };
+        Ok(Opened { repository, pin, elsewhere })
     }
 
     /// Returns the keyring that counts now.

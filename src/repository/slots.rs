@@ -1,21 +1,54 @@
 //! Key slots: what a passphrase or recovery identity opens.
+//!
+//! Whoever can put objects can put slots, so a slot costs no more than is said here before it has opened, and one that opens
+//! is believed only as far as it leads where it should ([`Expected`]).
 
 use bytes::Bytes;
 
 use crate::blocking::blocking;
+use crate::crypto::fingerprint::Fingerprint;
 pub use crate::crypto::secret::Passphrase;
+use crate::crypto::slot::{MAX_LOG_N, MAX_SLOT_LEN, check_recovery_identity, open_slot, resembles_recovery_identity};
 pub use crate::crypto::slot::{SlotLock, new_recovery_identity};
-use crate::crypto::slot::{check_recovery_identity, open_slot, resembles_recovery_identity};
 use crate::format::FormatError;
-use crate::format::slot::Slot;
+use crate::format::slot::{RootKey, Slot};
 use crate::model::id::SlotId;
 use crate::model::key::{ObjectKey, ObjectKind};
 use crate::repository::OpenError;
+use crate::repository::known::{Expected, Pin};
 use crate::repository::objects::Objects;
 use crate::store::StoreErrorKind;
 
+/// Work that is done for all slots together, in units of scrypt's N: 64 slots of a passphrase, some sixteen seconds.
+const WORK_MAX: u64 = 1 << 23;
+
+/// Slots that are looked at. Each of a hundred hosts and people may have several.
+const SLOTS_MAX: usize = 4096;
+
+/// A slot that opened.
+#[derive(Debug)]
+pub(super) struct Unlocked {
+    /// What it holds.
+    pub slot: Slot,
+    /// Slots that opened as well, and lead to other repositories.
+    pub elsewhere: Vec<Elsewhere>,
+}
+
+/// A slot that opens and leads to another repository than the one that is meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Elsewhere {
+    /// The slot.
+    pub slot: SlotId,
+    /// The fingerprint of where it leads.
+    pub fingerprint: Fingerprint,
+}
+
 /// Tries a passphrase on every slot, the cheap ones first.
-pub(super) async fn open_any_slot(objects: &Objects, passphrase: &Passphrase) -> Result<Slot, OpenError> {
+pub(super) async fn unlock(
+    objects: &Objects,
+    passphrase: &Passphrase,
+    expected: &Expected,
+) -> Result<Unlocked, OpenError> {
     let at = |source| OpenError::Store { location: objects.replicas().location(), source };
     let configs = objects.list(ObjectKind::Config).await.map_err(at)?;
     if configs.iter().all(|object| object.key.counter().is_none()) {
@@ -31,63 +64,138 @@ pub(super) async fn open_any_slot(objects: &Objects, passphrase: &Passphrase) ->
     if check_recovery_identity(passphrase.expose()) == Some(false) {
         return Err(OpenError::MistypedRecovery);
     }
-    let ids = objects.slots().await.map_err(at)?.ids;
-    let (mut slots, mut failed) = (Vec::new(), None);
-    for &id in &ids {
+    let mut search = Search::new(passphrase, expected);
+    let listed = objects.list(ObjectKind::Key).await.map_err(at)?;
+    let mut slots = Vec::new();
+    for (id, size) in listed.iter().filter_map(|object| Some((object.key.slot_id()?, object.size))) {
+        if size > MAX_SLOT_LEN || slots.len() == SLOTS_MAX {
+            search.untried += 1;
+            continue;
+        }
         match objects.slot(id).await {
             Ok(bytes) => slots.push((id, bytes)),
             Err(error) if error.kind == StoreErrorKind::NotFound => {}
-            Err(error) if error.kind.is_damage() => {
-                let source = FormatError::Invalid { what: "a key slot", why: error.clause() };
-                failed = Some(OpenError::Damaged { key: ObjectKey::slot(id), source });
-            }
+            Err(error) if error.kind.is_damage() => search.fail(id, error.clause()),
             Err(error) => return Err(at(error)),
         }
     }
     slots.sort_by_key(|(_, bytes)| scrypt_work(bytes));
     for (id, bytes) in &slots {
-        match try_slot(passphrase, *id, bytes.clone()).await {
-            Ok(Some(slot)) => return Ok(slot),
-            Ok(None) => {}
-            Err(error) => failed = Some(error),
+        search.try_slot(*id, bytes.clone()).await;
+        if search.is_settled() {
+            return search.end(objects);
         }
     }
-    // A slot that came wrong once is not damaged, nor is the passphrase wrong: those that come otherwise now are tried.
-    let mut damaged = None;
-    for (id, first) in slots {
-        for bytes in objects.slot_everywhere(id).await.map_err(at)? {
-            if bytes == first {
-                continue;
-            }
-            match try_slot(passphrase, id, bytes).await {
-                Ok(Some(slot)) => return Ok(slot),
-                Ok(None) => {}
-                Err(error) => damaged = Some(error),
+    if search.opened.is_empty() {
+        // A slot that came wrong once is not damaged, nor is the passphrase wrong: those that come otherwise now are tried.
+        for (id, first) in slots {
+            for bytes in objects.slot_everywhere(id).await.map_err(at)? {
+                if bytes != first {
+                    search.try_slot(id, bytes).await;
+                }
+                if search.is_settled() {
+                    return search.end(objects);
+                }
             }
         }
     }
-    let wrong = match resembles_recovery_identity(passphrase.expose()) {
-        true => OpenError::MistypedRecovery,
-        false => OpenError::WrongKey { slots: ids.len() },
-    };
-    Err(damaged.or(failed).unwrap_or(wrong))
+    search.end(objects)
 }
 
-/// Tries a passphrase on one slot; `None` when it is not the slot's.
-async fn try_slot(passphrase: &Passphrase, id: SlotId, bytes: Bytes) -> Result<Option<Slot>, OpenError> {
-    let passphrase = passphrase.clone();
-    let opened = blocking(move || open_slot(&passphrase, &bytes)).await;
-    let damaged = |source| OpenError::Damaged { key: ObjectKey::slot(id), source };
-    match opened {
-        Ok(Some(content)) => Slot::decode(&content).map(Some).map_err(damaged),
-        Ok(None) => Ok(None),
-        Err(error) => Err(damaged(FormatError::Invalid { what: "a key slot", why: error.to_string() })),
+/// What is known while slots are tried.
+struct Search<'a> {
+    passphrase: &'a Passphrase,
+    expected: &'a Expected,
+    /// Work done so far.
+    spent: u64,
+    tried: usize,
+    /// Slots that ask for more than may be spent on them.
+    untried: usize,
+    /// Slots that opened and may be the right ones, with where they lead.
+    opened: Vec<(Slot, Pin)>,
+    elsewhere: Vec<Elsewhere>,
+    failed: Option<OpenError>,
+}
+
+impl<'a> Search<'a> {
+    fn new(passphrase: &'a Passphrase, expected: &'a Expected) -> Self {
+        let (opened, elsewhere) = (Vec::new(), Vec::new());
+        Self { passphrase, expected, spent: 0, tried: 0, untried: 0, opened, elsewhere, failed: None }
+    }
+
+    /// Tells whether no other slot could change the answer. As long as any repository may be meant, all slots must agree.
+    fn is_settled(&self) -> bool {
+        !self.opened.is_empty() && self.expected.expected().is_some()
+    }
+
+    fn fail(&mut self, id: SlotId, why: String) {
+        let source = FormatError::Invalid { what: "a key slot", why };
+        self.failed = Some(OpenError::Damaged { key: ObjectKey::slot(id), source });
+    }
+
+    async fn try_slot(&mut self, id: SlotId, bytes: Bytes) {
+        let Some(log_n) = scrypt_work(&bytes) else {
+            return self.fail(id, "it is not in the expected form".into());
+        };
+        let work = 1u64.checked_shl(log_n).unwrap_or(u64::MAX);
+        if log_n > u32::from(MAX_LOG_N) || self.spent + work > WORK_MAX || bytes.len() as u64 > MAX_SLOT_LEN {
+            self.untried += 1;
+            return;
+        }
+        self.spent += work;
+        self.tried += 1;
+        let passphrase = self.passphrase.clone();
+        let content = match blocking(move || open_slot(&passphrase, &bytes)).await {
+            Ok(Some(content)) => content,
+            Ok(None) => return,
+            Err(error) => return self.fail(id, error.to_string()),
+        };
+        match Slot::decode(&content).and_then(agreeing) {
+            Ok((slot, pin)) if self.expected.admits(&pin) => self.opened.push((slot, pin)),
+            Ok((_, pin)) => self.elsewhere.push(Elsewhere { slot: id, fingerprint: pin.fingerprint() }),
+            Err(source) => self.failed = Some(OpenError::Damaged { key: ObjectKey::slot(id), source }),
+        }
+    }
+
+    fn end(self, objects: &Objects) -> Result<Unlocked, OpenError> {
+        let location = || objects.replicas().location();
+        let mut fingerprints: Vec<Fingerprint> = self.opened.iter().map(|(_, pin)| pin.fingerprint()).collect();
+        fingerprints.sort();
+        fingerprints.dedup();
+        if fingerprints.len() > 1 {
+            return Err(OpenError::Disagreeing { location: location(), fingerprints });
+        }
+        if let Some((slot, _)) = self.opened.into_iter().next() {
+            return Ok(Unlocked { slot, elsewhere: self.elsewhere });
+        }
+        if let (Some(found), Some(expected)) = (self.elsewhere.first(), self.expected.expected()) {
+            let was_given = self.expected.fingerprint.is_some();
+            return Err(OpenError::Another { location: location(), expected, found: found.fingerprint, was_given });
+        }
+        let wrong = match resembles_recovery_identity(self.passphrase.expose()) {
+            true => OpenError::MistypedRecovery,
+            false => OpenError::WrongKey { slots: self.tried, untried: self.untried },
+        };
+        // Rubbish that somebody put there must not hide that the right slot may be among those left alone.
+        Err(self.failed.filter(|_| self.untried == 0).unwrap_or(wrong))
     }
 }
 
-/// Reads the work factor from an age file's scrypt stanza, so that cheap slots are tried first.
-fn scrypt_work(slot: &[u8]) -> u32 {
-    let head = String::from_utf8_lossy(&slot[..slot.len().min(200)]);
-    let stanza = head.lines().find_map(|line| line.strip_prefix("-> scrypt "));
-    stanza.and_then(|stanza| stanza.split(' ').nth(1)?.parse().ok()).unwrap_or(u32::MAX)
+/// Returns where a slot leads, once its keys were found to belong together.
+fn agreeing(slot: Slot) -> Result<(Slot, Pin), FormatError> {
+    let pin = Pin { repository: slot.repository, verifying_key: slot.verifying_key };
+    match &slot.root {
+        RootKey::Reader(reader) if reader.verifying_key(slot.repository) != slot.verifying_key => {
+            Err(FormatError::Invalid { what: "a key slot", why: "its keys do not belong together".into() })
+        }
+        RootKey::Reader(_) | RootKey::Writer(_) => Ok((slot, pin)),
+    }
+}
+
+/// Reads the work factor from an age file's scrypt stanza, so that cheap slots are tried first, and dear ones not at all.
+fn scrypt_work(slot: &[u8]) -> Option<u32> {
+    let head = &slot[..slot.len().min(200)];
+    let stanza = head.split(|&byte| byte == b'\n').nth(1)?;
+    let factor = std::str::from_utf8(stanza).ok()?.strip_prefix("-> scrypt ")?.split(' ').nth(1)?;
+    factor.parse().ok()
 }

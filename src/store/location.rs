@@ -11,10 +11,12 @@
 //! A location never holds a secret: one with a user name or a query is refused, and not repeated in the error.
 
 use std::fmt;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use crate::model::outcome::{Ended, Outcome};
+use crate::model::path::display_bytes;
 use crate::store::s3::provider::{self, Provider};
 
 /// Where a replica is.
@@ -86,6 +88,26 @@ impl Ended for ParseLocationError {
 }
 
 impl Location {
+    /// Returns the place in one spelling, so that what is remembered of it is found however it is written: directories from
+    /// the root, endpoints in lower case and without the usual port. Symbolic links stay, since another place behind one is another place.
+    pub fn canonical(&self) -> String {
+        match self {
+            Location::Directory(path) => {
+                let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
+                let path: PathBuf = path.components().collect();
+                display_bytes(path.as_os_str().as_bytes()).to_string()
+            }
+            Location::S3(s3) => {
+                let (scheme, port) = if s3.tls { ("s3", ":443") } else { ("s3+http", ":80") };
+                let endpoint = s3.endpoint.to_ascii_lowercase();
+                let host = endpoint.strip_suffix(port).unwrap_or(&endpoint);
+                let slash = if s3.prefix.is_empty() { "" } else { "/" };
+                format!("{scheme}://{host}/{}{slash}{}", s3.bucket, s3.prefix)
+            }
+            Location::Memory(name) => format!("memory:{name}"),
+        }
+    }
+
     /// Returns the ISO 3166 code of the country where this lies, where the provider is known.
     pub fn country(&self) -> Option<&'static str> {
         match self {
@@ -250,6 +272,27 @@ mod tests {
         assert_eq!(location.to_string(), "s3://hetzner-fsn1/bucket/a/b");
         assert_eq!(Location::S3(location).country(), Some("DE"));
         assert_eq!(s3("s3://S3.fr-par.scw.cloud/bucket").provider.name, "scaleway-fr-par");
+    }
+
+    #[test]
+    fn a_place_has_one_spelling() {
+        let canonical = |text: &str| text.parse::<Location>().expect("a location").canonical();
+        for (same, as_this) in [
+            ("s3://HETZNER-fsn1.example/b/p/", "s3://hetzner-fsn1.example/b/p"),
+            ("s3://Fsn1.your-objectstorage.com:443/b", "s3://hetzner-fsn1/b"),
+            ("s3+http://localhost:80/b", "s3+http://localhost/b"),
+            ("file:///srv/./backup/", "/srv/backup"),
+            ("target", "./target/"),
+        ] {
+            assert_eq!(canonical(same), canonical(as_this), "{same}");
+        }
+        for (one, other) in
+            [("s3://h.example/b", "s3+http://h.example/b"), ("/a/b", "/a"), ("s3://h.example/b", "s3://h.example/B")]
+        {
+            assert_ne!(canonical(one), canonical(other), "{one}");
+        }
+        assert_eq!(canonical("/srv/two\nlines"), "/srv/two\\x0alines");
+        assert!(canonical("somewhere").starts_with('/'));
     }
 
     #[test]

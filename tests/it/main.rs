@@ -23,6 +23,7 @@ mod index;
 mod json;
 mod key_slots;
 mod kit;
+mod known;
 mod layers;
 mod look;
 mod manual;

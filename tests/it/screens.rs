@@ -161,6 +161,9 @@ fn a_directory_that_may_not_be_written_is_no_matter_of_keys() {
     fs::set_permissions(desk.directory.path(), fs::Permissions::from_mode(0o755)).expect("set");
     let mut command = desk.command(&["backup", "source"]);
     command.env("COFFRE_CACHE_DIR", "/nonexistent/cache").env("HOME", "/nonexistent");
+    fs::create_dir(desk.at("state")).expect("made");
+    fs::set_permissions(desk.at("state"), fs::Permissions::from_mode(0o777)).expect("set");
+    command.env("COFFRE_STATE_DIR", desk.at("state"));
     if rustix::process::geteuid().is_root() {
         // Everybody may read it, nobody but root write it.
         let readable = std::process::Command::new("chmod").args(["-R", "a+rX"]).arg(desk.directory.path()).status();

@@ -66,7 +66,9 @@ fn start(desk: &Desk, unit: &str, instance: &str) -> Run {
         .env("INVOCATION_ID", "0123456789abcdef0123456789abcdef")
         .env("JOURNAL_STREAM", "8:1")
         .env("SYSTEMD_EXEC_PID", "1");
-    command.env("CREDENTIALS_DIRECTORY", &credentials).env("CACHE_DIRECTORY", desk.at("var-cache")).envs(&variables);
+    command.env("CREDENTIALS_DIRECTORY", &credentials).env("CACHE_DIRECTORY", desk.at("var-cache"));
+    assert_eq!(settings["StateDirectory"], ["coffre"]);
+    command.env("STATE_DIRECTORY", desk.at("var-lib")).envs(&variables);
     command.output().expect("runs").into()
 }
 
@@ -109,6 +111,8 @@ async fn the_units_back_up_and_verify_in_the_environment_of_systemd() {
         assert_eq!((run.code, run.out.as_str(), run.err.as_str()), (0, "", ""), "{run:?}");
         let run = start(&desk, "coffre-verify.service", "");
         assert_eq!((run.code, run.out.as_str(), run.err.as_str()), (0, "", ""), "{run:?}");
+        let known = fs::read_to_string(desk.at("var-lib/known_repositories")).expect("remembered where systemd says");
+        assert!(known.lines().any(|line| line.ends_with(&format!(" {location}"))), "{known}");
         assert!(fs::read_dir(desk.at("var-cache")).expect("there").count() > 0, "the cache is where systemd says");
         let listed = as_root(&["--json", "-q", "snapshots", "--job", "nightly"]).out;
         assert_eq!(listed.lines().count(), 1, "{listed}");

@@ -17,6 +17,19 @@ impl Advice for OpenError {
             OpenError::MistypedRecovery => {
                 "compare it with the paper group by group; 0 and O, 1 and I and L count as the same"
             }
+            OpenError::Another { found, was_given: false, .. } => {
+                return Some(format!(
+                    "it may have been made anew, another may have been put there, or somebody wants your backups: compare {found} with \
+                     the recovery kit, and only if that has it add --fingerprint {found} once"
+                ));
+            }
+            OpenError::Another { .. } => {
+                "compare both with the recovery kit: it may have been made anew, another may have been put there, or somebody wants your \
+                 backups"
+            }
+            OpenError::Disagreeing { .. } => {
+                "somebody put a key slot there: say which one is yours with --fingerprint, as the recovery kit has it"
+            }
             OpenError::RolledBack { .. } => {
                 "somebody may have put back an old copy of the store; ask its provider before writing to it"
             }
