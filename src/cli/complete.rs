@@ -81,7 +81,7 @@ pub async fn run(settings: &Settings, mut program: Command, args: Args) -> Falli
     };
     let fitting = found.into_iter().filter(|(value, _)| value.starts_with(start));
     let lines: Vec<String> = fitting.map(|(value, meaning)| format!("{before}{value}\t{meaning}\n")).collect();
-    output::print(lines.concat().as_bytes())
+    output::print(&lines.concat())
 }
 
 /// Splits a line at blanks and leaves the program's name away. What is quoted is rarely completed.

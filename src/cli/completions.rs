@@ -75,13 +75,13 @@ complete -c coffre -f -k -a '(__coffre_complete)'
 /// Prints the script of a shell.
 pub fn run(mut program: Command, args: &Args) -> Fallible<Exit> {
     match args.shell {
-        Shell::Bash => output::print(BASH.as_bytes()),
-        Shell::Zsh => output::print(ZSH.as_bytes()),
-        Shell::Fish => output::print(FISH.as_bytes()),
+        Shell::Bash => output::print(BASH),
+        Shell::Zsh => output::print(ZSH),
+        Shell::Fish => output::print(FISH),
         other => {
             let mut script = Vec::new();
             clap_complete::generate(other, &mut program, "coffre", &mut script);
-            output::print(&script)
+            output::print(&String::from_utf8_lossy(&script))
         }
     }
 }

@@ -29,13 +29,13 @@ pub fn after_help() -> String {
 pub fn run(mut program: Command, args: &Args) -> Fallible<Exit> {
     program.build();
     let Some(about) = args.about.as_deref() else {
-        return output::print(program.render_help().to_string().as_bytes());
+        return output::print(&program.render_help().to_string());
     };
     if let Some(page) = topics::page(about, &program) {
-        return output::print(page.text(output::width().min(WIDEST)).as_bytes());
+        return output::print(&page.text(output::width().min(WIDEST)));
     }
     match program.find_subcommand_mut(about).filter(|verb| !verb.is_hide_set()) {
-        Some(verb) => output::print(verb.render_help().to_string().as_bytes()),
+        Some(verb) => output::print(&verb.render_help().to_string()),
         None => {
             let topics: Vec<&str> = topics::TOPICS.iter().map(|(topic, _)| *topic).collect();
             Err(usage(format!("there is no command {about:?}, nor a topic; topics are {}", topics.join(", "))))

@@ -98,7 +98,9 @@ pub async fn run(global: &Settings, args: Args) -> Fallible<Exit> {
             }
             Some(_) => {}
             None => {
-                output::line(&format!("\nrecovery identity: {}\n", identity.expose()));
+                output::line("");
+                output::line(&format!("recovery identity: {}", identity.expose()));
+                output::line("");
                 output::line("It opens the repository when the passphrase is lost, and is shown only now.");
                 output::line("Write it down and keep it apart from the servers.");
             }

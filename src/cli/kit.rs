@@ -79,7 +79,7 @@ async fn print(
     if let Some((path, file)) = written {
         fill(file, path, &page)?;
     } else if !global.json {
-        output::print(page.as_bytes())?;
+        output::print(&page)?;
     }
     if global.json {
         output::json(&events::KitPage {

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
+use crate::cli::output::one_line;
 use crate::cli::page::{continued, wrap};
 use crate::cli::recovery_kit::{Kit, SHOWN, WIDTH};
 use crate::engine::plan::StreamKind;
@@ -37,7 +38,8 @@ pub fn steps(kit: &Kit<'_>) -> String {
     for (at, holding) in kit.holdings.iter().take(SHOWN).enumerate() {
         let snapshot = &holding.snapshot;
         let job = if snapshot.job.is_empty() { String::new() } else { format!(", job {}", snapshot.job) };
-        text.push_str(&wrap(&format!("{}. Restore the backup of {}{job}:", at + 5, snapshot.host), 0, WIDTH));
+        let named = format!("{}{job}", snapshot.host);
+        text.push_str(&wrap(&format!("{}. Restore the backup of {}:", at + 5, one_line(&named)), 0, WIDTH));
         text.push('\n');
         let choice = choice(holding, kit.holdings);
         trees(&mut text, holding, &choice);
@@ -238,9 +240,17 @@ fn streams(text: &mut String, holding: &Holding, choice: &str) {
     }
 }
 
-/// Quotes a word for a shell, where it needs that.
+/// Quotes a word for a shell, where it needs that. What cannot be seen is made by printf, so that it can be typed and does
+/// not break the page.
 pub fn shell(word: &str) -> String {
     let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "_./:=@%+,-".contains(letter);
+    if one_line(word) != word {
+        let octal = word.bytes().map(|byte| match byte {
+            byte if byte.is_ascii_alphanumeric() || b"_./:=@+,-".contains(&byte) => char::from(byte).to_string(),
+            byte => format!("\\{byte:03o}"),
+        });
+        return format!("\"$(printf '{}')\"", octal.collect::<String>());
+    }
     match !word.is_empty() && word.chars().all(is_plain) {
         true => word.to_owned(),
         false => format!("'{}'", word.replace('\'', r"'\''")),
@@ -259,6 +269,7 @@ mod tests {
             ("it's", r"'it'\''s'"),
             ("$HOME;x", "'$HOME;x'"),
             ("", "''"),
+            ("a\u{1b}[b'", r#""$(printf 'a\033\133b\047')""#),
         ] {
             assert_eq!(shell(word), quoted);
         }

@@ -17,7 +17,7 @@ pub struct Lines {
 impl Lines {
     /// Adds a line.
     pub fn push(&self, line: &str) {
-        self.add(line.as_bytes());
+        self.add(output::visible(line).as_bytes());
         self.add(b"\n");
     }
 

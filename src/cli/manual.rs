@@ -39,15 +39,12 @@ pub fn run(mut program: Command, args: &Args) -> Fallible<Exit> {
     };
     if std::io::stdout().is_terminal() {
         let which = args.command.as_deref().map(|name| format!(" {name}")).unwrap_or_default();
-        return output::print(
-            format!(
-                "This is the source of a manual page. To read it:  coffre man{which} | man -l -\n\
-                 To install all of them:  coffre man --all /usr/local/share/man/man1\n"
-            )
-            .as_bytes(),
-        );
+        return output::print(&format!(
+            "This is the source of a manual page. To read it:  coffre man{which} | man -l -\n\
+             To install all of them:  coffre man --all /usr/local/share/man/man1\n"
+        ));
     }
-    output::print(roff(command).as_bytes())
+    output::print(&roff(command))
 }
 
 fn write_all(program: &Command, directory: &Path) -> Fallible<Exit> {

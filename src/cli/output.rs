@@ -1,5 +1,11 @@
 //! Standard output: tables, JSON lines, and a pipe that closes early. Standard error: lines that nobody may be there to read.
+//!
+//! Here, and nowhere else, text reaches a terminal, and here it is made harmless ([`visible`]): names of hosts, jobs, streams and objects, and
+//! what a store or a server says, come from others, and a terminal obeys what is written to it. Only the bytes of files that somebody
+//! asked for (`dump`, names ended by zero bytes) are written as they are.
 
+use std::borrow::Cow;
+use std::fmt::Write as _;
 use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::sync::OnceLock;
@@ -13,7 +19,50 @@ use crate::model::entry::{Entry, EntryKind};
 /// The first thing that could not be written to standard output.
 static FAILED: OnceLock<io::Error> = OnceLock::new();
 
-/// Writes bytes to standard output and tells whether somebody still reads; the first failure is kept for [`ending`].
+/// Tells whether a terminal would do something else with a character than show it: control characters, and those that turn
+/// the direction of what stands around them.
+fn is_hidden(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// Writes a character as the bytes that it is made of: `\xNN`.
+fn push_hidden(text: &mut String, c: char) {
+    c.encode_utf8(&mut [0; 4]).bytes().for_each(|byte| {
+        let _ = write!(text, "\\x{byte:02x}");
+    });
+}
+
+/// Returns text so that a terminal shows all of it and obeys none. A line may go on in another that begins with a blank, as long
+/// messages do; nothing that others wrote looks like a line of its own.
+pub fn visible(text: &str) -> Cow<'_, str> {
+    let goes_on = |at: usize| text[at + 1..].starts_with(' ');
+    if !text.char_indices().any(|(at, c)| is_hidden(c) && !(c == '\n' && goes_on(at))) {
+        return text.into();
+    }
+    let mut shown = String::with_capacity(text.len() + 16);
+    for (at, c) in text.char_indices() {
+        match c {
+            '\n' if goes_on(at) => shown.push(c),
+            c if is_hidden(c) => push_hidden(&mut shown, c),
+            c => shown.push(c),
+        }
+    }
+    shown.into()
+}
+
+/// Returns text on one line, and harmless as [`visible`] makes it.
+pub fn one_line(text: &str) -> Cow<'_, str> {
+    if !text.chars().any(is_hidden) {
+        return text.into();
+    }
+    let mut shown = String::with_capacity(text.len() + 16);
+    for c in text.chars() {
+        if is_hidden(c) { push_hidden(&mut shown, c) } else { shown.push(c) }
+    }
+    shown.into()
+}
+
+/// Writes bytes that somebody asked for, as they are, to standard output and tells whether somebody still reads; the first failure is kept for [`ending`].
 pub fn write(bytes: &[u8]) -> bool {
     let mut out = io::stdout().lock();
     match out.write_all(bytes).and_then(|()| out.flush()) {
@@ -25,9 +74,16 @@ pub fn write(bytes: &[u8]) -> bool {
     }
 }
 
-/// Writes what a verb was asked to show.
-pub fn print(bytes: &[u8]) -> Fallible<Exit> {
-    write(bytes);
+/// Writes the page that a verb was asked to show, line by line.
+pub fn print(page: &str) -> Fallible<Exit> {
+    let mut shown = String::with_capacity(page.len());
+    for line in page.split_inclusive('\n') {
+        let (text, end) = line.strip_suffix('\n').map_or((line, ""), |text| (text, "\n"));
+        let parts: Vec<_> = text.split('\t').map(one_line).collect();
+        shown += &parts.join("\t");
+        shown += end;
+    }
+    write(shown.as_bytes());
     Ok(Exit::Done)
 }
 
@@ -54,8 +110,13 @@ pub fn ending(exit: Exit, is_all_there_was_to_do: bool) -> Exit {
 /// Best effort: a log on a full disk or a reader that has gone away must not end, or change, what is being done. `eprintln!`
 /// would panic; clippy's `print_stderr` keeps it out of the crate.
 pub fn say(text: &str) {
+    say_marked("", text);
+}
+
+/// The same behind a mark of our own, which may have colours.
+pub fn say_marked(mark: &str, text: &str) {
     // One write, so that lines of several threads do not mix.
-    let _ = io::stderr().write_all(format!("{text}\n").as_bytes());
+    let _ = io::stderr().write_all(format!("{mark}{}\n", visible(text)).as_bytes());
 }
 
 /// Writes one object on a line of its own.
@@ -65,12 +126,25 @@ pub fn json(event: &impl Serialize) {
 
 /// Returns one of [`events`](crate::cli::events) as text in one line.
 pub fn object(event: &impl Serialize) -> String {
-    serde_json::to_string(event).expect("its keys are text, and it fails nowhere")
+    let text = serde_json::to_string(event).expect("its keys are text, and it fails nowhere");
+    if !text.chars().any(is_hidden) {
+        return text;
+    }
+    // What JSON lets stand, a terminal need not.
+    let mut shown = String::with_capacity(text.len() + 16);
+    for c in text.chars() {
+        if is_hidden(c) {
+            let _ = write!(shown, "\\u{:04x}", u32::from(c));
+        } else {
+            shown.push(c);
+        }
+    }
+    shown
 }
 
 /// Writes a line.
 pub fn line(text: &str) {
-    write(format!("{text}\n").as_bytes());
+    write(format!("{}\n", visible(text)).as_bytes());
 }
 
 /// Returns the columns of the terminal that standard output is, or 80.
@@ -177,6 +251,22 @@ pub fn count(number: u64, noun: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nothing_that_others_wrote_is_obeyed_by_a_terminal() {
+        for (text, shown) in [
+            ("shop \u{e4}\u{1f980}", "shop \u{e4}\u{1f980}"),
+            ("\x1b[31mred", "\\x1b[31mred"),
+            ("a\rb\x08\x7f", "a\\x0db\\x08\\x7f"),
+            ("\u{9b}31m", "\\xc2\\x9b31m"),
+            ("txt.\u{202e}exe", "txt.\\xe2\\x80\\xaeexe"),
+            ("it said:\n    no\nresult    clean", "it said:\n    no\\x0aresult    clean"),
+        ] {
+            assert_eq!(visible(text), shown);
+        }
+        assert_eq!(one_line("a\n b"), "a\\x0a b");
+        assert_eq!(object(&"\x1b\u{9b}\u{202e}\x7fa"), "\"\\u001b\\u009b\\u202e\\u007fa\"");
+    }
     use std::time::Duration;
 
     #[test]

@@ -284,7 +284,8 @@ impl Shared {
                 Style::Bar => {
                     let width = output::wanted_error_width().map(|columns| columns.saturating_sub(BAR_COLUMNS));
                     let sentence = self.sentence(&state, now, width);
-                    self.bar.set_message(with_name(sentence, &state.reading, width));
+                    let message = with_name(sentence, &state.reading, width);
+                    self.bar.set_message(output::one_line(&message).into_owned());
                     self.bar.tick();
                 }
                 Style::Lines => output::say(&self.sentence(&state, now, output::wanted_error_width())),

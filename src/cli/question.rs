@@ -15,7 +15,7 @@ use crate::blocking::blocking;
 use crate::cli::exit::usage;
 use crate::cli::failure::{Context, Fallible};
 use crate::cli::progress::ConsoleMonitor;
-use crate::cli::signals;
+use crate::cli::{output, signals};
 
 /// The person left a question without an answer.
 #[derive(Debug, thiserror::Error)]
@@ -44,7 +44,7 @@ async fn answered(monitor: &ConsoleMonitor, question: &str, is_secret: bool) -> 
     let terminal = terminal().context("asking at the terminal")?;
     let signal = signals::during_question()?;
     let mut mode = Mode::take(&terminal, is_secret).context("asking at the terminal")?;
-    (&terminal).write_all(question.as_bytes()).context("asking at the terminal")?;
+    (&terminal).write_all(output::visible(question).as_bytes()).context("asking at the terminal")?;
     let reading = terminal.try_clone().context("asking at the terminal")?;
     let answer = tokio::select! {
         biased;

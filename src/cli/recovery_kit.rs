@@ -13,6 +13,7 @@ use std::path::Path;
 use crate::cli::exit::usage;
 use crate::cli::failure::{Context, Fallible};
 use crate::cli::kit_restore::{shell, steps};
+use crate::cli::output::one_line;
 use crate::cli::page::wrap;
 use crate::crypto::fingerprint::Fingerprint;
 use crate::crypto::secret::Passphrase;
@@ -172,7 +173,8 @@ with the commands for them; keep that one.
             let job = if snapshot.job.is_empty() { String::new() } else { format!(", job {}", snapshot.job) };
             let made = Timestamp::from_seconds(snapshot.started.seconds);
             let size = ByteSize(snapshot.counts.bytes);
-            text.push_str(&wrap(&format!("{}{job}: {made}, {size}", snapshot.host), 2, WIDTH));
+            let named = format!("{}{job}", snapshot.host);
+            text.push_str(&wrap(&format!("{}: {made}, {size}", one_line(&named)), 2, WIDTH));
             let listed: BTreeSet<String> = snapshot.sources.iter().map(|it| display_bytes(it).to_string()).collect();
             text.push_str(&wrap(&listed.into_iter().collect::<Vec<_>>().join(", "), 4, WIDTH));
         }

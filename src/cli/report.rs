@@ -25,22 +25,22 @@ pub fn print_parts(told: &[String], hint: Option<&str>, outcome: Outcome, json: 
         return exit;
     }
     let styles = Styles::default();
-    output::say(&format!("{} {message}", coloured(styles.get_error(), "error:")));
+    output::say_marked(&coloured(styles.get_error(), "error: "), message);
     for cause in causes {
         output::say(&format!("  caused by: {cause}"));
     }
     if let Some(hint) = hint {
-        output::say(&format!("{} {hint}", coloured(styles.get_valid(), "hint:")));
+        output::say_marked(&coloured(styles.get_valid(), "hint: "), hint);
     }
     exit
 }
 
-/// Returns text in the colours that clap gives its own errors, where standard error takes any.
+/// Returns a mark and the blank behind it in the colours that clap gives its own errors, where standard error takes any.
 fn coloured(style: &Style, text: &str) -> String {
     let is_set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
     let is_dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
     match std::io::stderr().is_terminal() && !is_set("NO_COLOR") && !is_dumb {
-        true => format!("{style}{text}{style:#}"),
+        true => format!("{style}{}{style:#} ", text.trim_end()),
         false => text.to_owned(),
     }
 }

@@ -71,6 +71,8 @@ pub fn print(columns: &[Column], rows: &[Vec<String>]) {
 
 /// Returns the lines of a table, the first of which is the headings; without `width` nothing is cut.
 fn lines(columns: &[Column], rows: &[Vec<String>], width: Option<usize>) -> Vec<String> {
+    let rows: Vec<Vec<String>> =
+        rows.iter().map(|row| row.iter().map(|cell| output::one_line(cell).into_owned()).collect()).collect();
     let longest = |at: usize| rows.iter().map(|row| row[at].width()).max().unwrap_or(0);
     let mut kept: Vec<usize> = (0..columns.len()).filter(|&at| longest(at) > 0).collect();
     let mut widths: Vec<usize> = kept.iter().map(|&at| longest(at).max(columns[at].heading.width())).collect();
@@ -94,7 +96,7 @@ fn lines(columns: &[Column], rows: &[Vec<String>], width: Option<usize>) -> Vec<
         cells.collect::<Vec<_>>().join(&" ".repeat(GAP)).trim_end().to_owned()
     };
     let mut lines = vec![line(&headings)];
-    for row in rows {
+    for row in &rows {
         lines.push(line(row));
         let note = below.map_or("", |at| row[at].as_str());
         let width = width.unwrap_or(usize::MAX);

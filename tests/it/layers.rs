@@ -256,6 +256,65 @@ fn no_library_module_reads_its_settings_from_the_environment() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// Where text may be written to a terminal or whoever reads in its place, and why there: what stands in the code, and in which files.
+const WRITE_TO_A_TERMINAL: [(&str, &[(&str, &str)]); 5] = [
+    (
+        "stdout()",
+        &[
+            ("cli/output.rs", "the one place, where text is made harmless"),
+            ("cli/dump.rs", "bytes that somebody asked for, as they are"),
+        ],
+    ),
+    (
+        "stderr()",
+        &[
+            ("cli/output.rs", "the one place, where text is made harmless"),
+            ("process/stderr.rs", "what a program of the user's says, as it says it"),
+            ("process/mod.rs", "a program's own two outputs are joined"),
+            ("main.rs", "nothing but what the system says"),
+        ],
+    ),
+    ("/dev/tty", &[("cli/question.rs", "questions, made harmless there")]),
+    ("set_message(", &[("cli/progress.rs", "the bar, made harmless there")]),
+    ("error.print()", &[("cli/mistakes.rs", "help, which is ours")]),
+];
+
+/// Names of hosts, jobs, streams and objects, and what stores and servers say, come from others: whatever is written to a terminal
+/// passes the place where that is made harmless.
+#[test]
+fn text_reaches_a_terminal_in_one_place() {
+    let mut files = Vec::new();
+    sources(Path::new("src"), &mut files);
+    let mut seen = BTreeSet::new();
+    for (name, text) in &files {
+        if is_of_tests(name, &files) {
+            continue;
+        }
+        for line in code(text).lines() {
+            // Whether it is a terminal, and how wide, may be asked anywhere.
+            let asks = [
+                "use_stderr()",
+                "stdout().is_terminal()",
+                "stderr().is_terminal()",
+                "columns(io::stdout())",
+                "wanted(io::std",
+            ];
+            let rest = asks.iter().fold(line.to_owned(), |line, ask| line.replace(ask, ""));
+            for (writes, places) in WRITE_TO_A_TERMINAL.iter().filter(|(writes, _)| rest.contains(writes)) {
+                assert!(places.iter().any(|(place, _)| place == name), "{name} writes past cli/output.rs: {line}");
+                seen.insert((writes, name.as_str()));
+            }
+        }
+    }
+    let named: usize = WRITE_TO_A_TERMINAL.iter().map(|(_, places)| places.len()).sum();
+    assert_eq!(seen.len(), named, "each place that is named is one: {seen:?}");
+    for (file, harmless) in
+        [("cli/question.rs", "output::visible(question)"), ("cli/progress.rs", "output::one_line(&message)")]
+    {
+        assert!(files.iter().any(|(name, text)| name == file && code(text).contains(harmless)), "{file}");
+    }
+}
+
 /// Circles of imports that are there, each with the reason: whoever cuts one takes it out, and none comes in.
 const CIRCLES: [(&[&str], &str); 9] = [
     (&["cli/advice/backup.rs", "cli/advice/database.rs"], "what a client said is advice for both"),

@@ -59,6 +59,7 @@ mod store_contract;
 mod store_waits;
 mod support;
 mod systemd;
+mod terminal_text;
 mod told;
 mod unfinished;
 mod verified;
