@@ -48,6 +48,8 @@ WORK_MAX, WORKS_MAX = 18, 1 << 23  # the scrypt work factor of a key slot, and t
 FRAME_PLAIN_MAX, DEPTH_MAX, PATH_MAX = 16 << 20, 16, 65536
 NODE_MAX, NODE_ITEMS_MAX, NODE_PATHS_MAX, NODE_PARTS_MAX = 8 << 20, 65536, 16 << 20, 1 << 19  # section 17
 PACK_MAX, DIRECTORY_MAX = 768 << 20, 48 << 20
+WINDOW_MAX, RECIPE_MAX, RECIPE_CHUNKS_MAX, RECIPE_DEPTH_MAX = 8 << 20, 1 << 20, 1024, 4
+NEEDED_CHUNKS_MAX, NEEDED_PARTS_MAX, NEEDED_PLAIN_MAX = 4096, 1 << 19, 512 << 20
 OBJECT_MAX = {"config": 16 << 20, "keyring": 16 << 20, "keys": 64 << 10, "snapshots": 4 << 20}
 FRAMES_KEPT = 12  # decoded frames kept in memory
 FILE, DIRECTORY, SYMLINK, FIFO, STREAM = 0, 1, 2, 3, 7
@@ -297,6 +299,79 @@ class DomainKey:
         return unseal(AESGCM(expand(b"key", 32)), expand(b"base_nonce", 12), sealed, b"", f"{what}, session header")
 
 
+# ---- Section 8: recipes ----
+
+
+@dataclass
+class Recipe:
+    """What a chunk is put together from; an item is (number of its chunk, offset, length)."""
+
+    length: int
+    depth: int
+    chunks: list
+    items: list
+
+
+def read_recipe(data, what):
+    require(len(data) <= RECIPE_MAX, what, "the recipe is too long")
+    cursor = Cursor(data, what)
+    length, depth, count = cursor.varint(), cursor.varint(), cursor.varint()
+    require(1 <= length <= WINDOW_MAX and 1 <= depth <= RECIPE_DEPTH_MAX, what, "the recipe is out of range")
+    require(1 <= count <= RECIPE_CHUNKS_MAX, what, "the recipe names no chunks, or too many")
+    chunks = [cursor.take(16) for _ in range(count)]
+    require(len(set(chunks)) == count, what, "the recipe names a chunk twice")
+    number = cursor.varint()
+    require(1 <= number <= len(data) // 3, what, "the number of its items is out of range")
+    columns = [[cursor.varint() for _ in range(number)] for _ in range(3)]
+    cursor.finish()
+    items, ends, used = [], [0] * count, 0
+    for which, zigzag, part in zip(*columns):
+        require(which <= used and which < count, what, "the recipe's chunks are not in order of first use")
+        used += which == used
+        offset = ends[which] + (zigzag >> 1 if zigzag & 1 == 0 else -(zigzag >> 1) - 1)
+        require(offset >= 0 and part >= 1 and offset + part <= WINDOW_MAX, what, "a part is out of range")
+        ends[which] = offset + part
+        items.append((which, offset, part))
+    require(used == count, what, "the recipe names a chunk that it does not use")
+    require(sum(part for _, _, part in items) == length, what, "its parts do not add up to its window")
+    return Recipe(length, depth, chunks, items)
+
+
+def put_together(recipe, whole, what):
+    """What a recipe makes. `whole` gives the plaintext of the chunk of a key."""
+    ends, made = [0], bytearray(recipe.length)
+    for _, _, part in recipe.items:
+        ends.append(ends[-1] + part)
+    by_chunk = sorted(zip((which for which, _, _ in recipe.items), ends, recipe.items))
+    last, plain = None, b""
+    for which, at, (_, offset, part) in by_chunk:
+        if which != last:
+            last, plain = which, whole(recipe.chunks[which])
+        require(offset + part <= len(plain), what, "a part reaches beyond its chunk")
+        made[at : at + part] = plain[offset : offset + part]
+    return bytes(made)
+
+
+class Spent:
+    """What was spent on one window, through all depths."""
+
+    def __init__(self):
+        self.chunks, self.items, self.frames = set(), 0, {}
+        self.taken = 0  # chunks put together or cut out, the same one counted each time
+
+    def take(self, key, pack, number, what):
+        self.taken += 1
+        self.chunks.add(key)
+        self.frames[pack.id, number] = pack.frames[number][2]
+        require(len(self.chunks) <= NEEDED_CHUNKS_MAX, what, "it needs too many chunks")
+        require(sum(self.frames.values()) <= NEEDED_PLAIN_MAX, what, "it needs too many frames")
+        require(self.taken <= 4 * NEEDED_CHUNKS_MAX, what, "it needs too much")
+
+    def take_items(self, recipe, what):
+        self.items += len(recipe.items)
+        require(self.items <= NEEDED_PARTS_MAX, what, "it needs too many parts")
+
+
 # ---- The repository: sections 2, 6, 8, 9, 11 and 12 ----
 
 
@@ -309,6 +384,7 @@ class Pack:
     aead: AESGCM
     chunk_id_key: bytes
     frames: list
+    domain: bytes = b""
 
 
 @dataclass
@@ -544,6 +620,7 @@ class Repository:
             commitment, header = cursor.take(32), cursor.take(HEADER_LEN)
             cursor.mark(b"P")
             secret, pack.chunk_id_key = self.session(header, name)
+            pack.domain = header[16:32]
             pack.aead = committed_key(secret, pack.id, "pack", commitment, name)
             tail = Cursor(self.pack_part(pack, file, size - TRAILER_LEN, 40, 2, 2**32 - 1), f"{name}, tail")
             offset, length, stated, count, kind = tail.u32(), tail.u32(), tail.u32(), tail.u32(), tail.u8()
@@ -558,7 +635,7 @@ class Repository:
             sealed_len, plain_len, codec, chunks = cursor.varint(), cursor.varint(), cursor.u8(), cursor.varint()
             right = plain_len <= FRAME_PLAIN_MAX and 16 <= sealed_len <= plain_len + 16
             require(right, name, "the length of a frame is out of range")
-            require(codec in (0, 1), name, "a frame is encoded in an unknown way")
+            require(codec in (0, 1, 2, 3), name, "a frame is encoded in an unknown way")
             require(0 < chunks <= len(directory) // 17, name, "the number of chunks of a frame is out of range")
             pack.frames.append((at, sealed_len, plain_len, codec))
             at, begin = at + sealed_len, 0
@@ -581,7 +658,7 @@ class Repository:
         with open(os.path.join(self.directory, pack.name), "rb") as file:
             plain = self.pack_part(pack, file, offset, sealed_len, 0, number)
         what = f"{pack.name}, frame {number}"
-        if codec == 1:
+        if codec in (1, 3):
             try:
                 require(zstandard.frame_content_size(plain) == plain_len, what, "its length is not the one stated")
                 plain = zstandard.ZstdDecompressor().decompress(plain, plain_len, allow_extra_data=False)
@@ -595,16 +672,32 @@ class Repository:
 
     def chunk(self, chunk_id, length=None):
         """A chunk from whichever place gives it, its id compared (section 8)."""
+        return self.whole(chunk_id, RECIPE_DEPTH_MAX + 1, None, Spent(), length)
+
+    def whole(self, wanted, below, domain, spent, length=None):
+        """The chunk of an id, or of a key that a recipe of depth `below` in a domain names, from whichever place gives it."""
         failures = []
-        for pack, number, begin, end in self.places.get(chunk_id[:16], []):
+        for pack, number, begin, end in self.places.get(wanted[:16], []):
+            what, is_recipe = f"{pack.name}, frame {number}", pack.frames[number][3] >= 2
             try:
+                require(domain in (None, pack.domain), what, "is of another domain than the recipe that names it")
+                if domain:
+                    spent.take(wanted, pack, number, what)
                 plain = self.frame(pack, number)[begin:end]
-                right = blake3(plain, key=pack.chunk_id_key).digest() == chunk_id
-                require(right and length in (None, end - begin), f"{pack.name}, frame {number}", "holds another chunk")
+                if is_recipe:
+                    plain = self.window(read_recipe(plain, what), below, pack.domain, spent, what)
+                right = blake3(plain, key=pack.chunk_id_key).digest()[: len(wanted)] == wanted
+                require(right and length in (None, len(plain)), what, "holds another chunk")
                 return plain
             except (Damaged, OSError) as error:
                 failures.append(str(error))
-        raise Damaged(f"chunk {chunk_id.hex()}: " + ("; ".join(failures) or "no readable pack has it"))
+        raise Damaged(f"chunk {wanted.hex()}: " + ("; ".join(failures) or "no readable pack has it"))
+
+    def window(self, recipe, below, domain, spent, what):
+        """What a recipe makes that is named by one of depth `below`. Every chunk is compared with its key, not only the window."""
+        require(recipe.depth < below, what, "the recipe is not below the one that names it")
+        spent.take_items(recipe, what)
+        return put_together(recipe, lambda key: self.whole(key, recipe.depth, domain, spent), what)
 
     # -- Section 11
 

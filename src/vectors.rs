@@ -33,6 +33,7 @@ use crate::format::keyring::{DomainRecord, Erased, Keyring, SlotRecord};
 use crate::format::lease::Lease;
 use crate::format::object::{Authors, DOOMED, INDEX, LEASE, Place, SNAPSHOT, check_author};
 use crate::format::pack::{Codec, PackDirectory, PackKind, TRAILER_LEN, Tail, Trailer, padded_pack_len};
+use crate::format::recipe::Recipe;
 use crate::format::slot::{Role, RootKey, Slot};
 use crate::format::snapshot::{decode_snapshot, encode_snapshot};
 use crate::format::tree::{LeafBuilder, ListChild, Node, TreeChild, encode_children, encode_chunks, encode_lists};
@@ -61,7 +62,7 @@ struct Topic {
     check: fn(&Value) -> Outcome,
 }
 
-const TOPICS: [Topic; 18] = [
+const TOPICS: [Topic; 19] = [
     Topic {
         name: "derivation",
         section: 3,
@@ -91,6 +92,7 @@ const TOPICS: [Topic; 18] = [
     Topic { name: "keyring", section: 6, about: "signed keyrings and their domains", make: keyrings, check: keyring },
     Topic { name: "session", section: 7, about: "session headers (HPKE with X-Wing)", make: sessions, check: session },
     Topic { name: "cutting", section: 8, about: "where content is cut, and chunk ids", make: cuttings, check: cutting },
+    Topic { name: "recipe", section: 8, about: "recipes, and what they make of chunks", make: recipes, check: recipe },
     Topic { name: "pack", section: 9, about: "whole packs", make: packs, check: pack },
     Topic { name: "segment", section: 10, about: "values of index segments", make: segments, check: segment },
     Topic { name: "node", section: 11, about: "nodes of trees and chunk lists", make: nodes, check: node },
@@ -648,6 +650,70 @@ fn cutting(input: &Value) -> Outcome {
         rest = &rest[length..];
     }
     Ok(chunks.into())
+}
+
+fn recipes() -> Vec<Value> {
+    let key = |byte: u8| ChunkKey([byte; 16]);
+    let chunk = |byte: u8, plain: &[u8]| json!([hex(&key(byte).0), hex(plain)]);
+    let chunks = json!([chunk(1, b"the rows of yesterday, one behind the other"), chunk(2, b"a new row;")]);
+    let make = |about: &str, recipe: &[u8]| vector(about, json!({ "recipe": hex(recipe), "chunks": chunks }));
+    let parts = [(key(1), 4, 5), (key(2), 0, 10), (key(1), 9, 13), (key(1), 3, 19), (key(2), 2, 8), (key(2), 0, 2)];
+    let encoded = Recipe::new(1, &parts).expect("a recipe").encode();
+    // All numbers of this one are below 128, so each is a byte: two before the table, one behind it.
+    let (table, items) = (3, 3 + 2 * 16);
+    let with = |at: usize, byte: u8| {
+        let mut changed = encoded.clone();
+        changed[at] = byte;
+        changed
+    };
+    let count = usize::from(encoded[items]);
+    let (which, steps, lengths) = (items + 1, items + 1 + count, items + 1 + 2 * count);
+    vec![
+        make("parts of two chunks, forwards and backwards", &encoded),
+        make("the deepest", &Recipe::new(4, &parts).expect("a recipe").encode()),
+        make("a whole chunk", &Recipe::new(1, &[(key(2), 0, 10)]).expect("a recipe").encode()),
+        make("a part that reaches beyond its chunk", &Recipe::new(1, &[(key(2), 3, 8)]).expect("decodes").encode()),
+        make("a window of no bytes", &with(0, 0)),
+        make("another length than its parts have", &with(0, encoded[0] + 1)),
+        make("depth 0", &with(1, 0)),
+        make("depth 5", &with(1, 5)),
+        make("no chunks", &with(2, 0)),
+        make("a chunk named twice", &[&encoded[..table], &[7; 32], &encoded[items..]].concat()),
+        make("more items than there are", &with(items, 100)),
+        make("chunks out of order", &with(which, 1)),
+        make("a chunk that is not in the table", &with(which + 1, 2)),
+        make("a part before its chunk", &with(steps, 9)),
+        make("a part of no bytes", &with(lengths, 0)),
+        make("cut short", &encoded[..encoded.len() - 1]),
+        make("a byte too many", &[&encoded[..], &[0]].concat()),
+        make(
+            "a window of 8 MiB and a byte",
+            &[&[0x81, 0x80, 0x80, 0x04, 1, 1][..], &[1; 16], &[1, 0, 0, 0x81, 0x80, 0x80, 0x04]].concat(),
+        ),
+        make(
+            "an offset of 64 bits",
+            &[&[1, 1, 1][..], &[1; 16], &[1, 0, 0xfe, 255, 255, 255, 255, 255, 255, 255, 255, 1, 1]].concat(),
+        ),
+    ]
+}
+
+fn recipe(input: &Value) -> Outcome {
+    let recipe = Recipe::decode(&bytes(&input["recipe"])).map_err(format_class)?;
+    let chunks: BTreeMap<ChunkKey, Vec<u8>> = input["chunks"]
+        .as_array()
+        .expect("an array")
+        .iter()
+        .map(|chunk| (ChunkKey(array(&chunk[0])), bytes(&chunk[1])))
+        .collect();
+    let (mut window, mut items) = (Vec::new(), Vec::new());
+    for item in recipe.items() {
+        let chunk = &chunks[&recipe.chunks()[usize::from(item.chunk)]];
+        window.extend_from_slice(chunk.get(item.offset as usize..item.end() as usize).ok_or("part")?);
+        items.push(json!([item.chunk, item.offset, item.length]));
+    }
+    let names: Vec<String> = recipe.chunks().iter().map(|key| hex(&key.0)).collect();
+    Ok(json!({ "length": recipe.length(), "depth": recipe.depth(), "chunks": names, "items": items,
+               "window": hex(&window) }))
 }
 
 fn packs() -> Vec<Value> {
