@@ -289,6 +289,7 @@ pub struct Finding<'a> {
     pub paths: &'a [String],
     pub problem: String,
     pub snapshots: Vec<String>,
+    pub windows: &'a [String],
 }
 
 /// `verify`: what was looked at, where and by what.

@@ -69,6 +69,13 @@ impl Group<'_> {
             let ids: Vec<String> = snapshots.iter().map(|id| id.short()).collect();
             lines.extend(causes::fold("  snapshots: ", &ids.join(" "), width));
         }
+        let windows: BTreeSet<&str> =
+            self.findings.iter().flat_map(|finding| finding.windows.iter().map(String::as_str)).collect();
+        if !windows.is_empty() {
+            let mut ids: Vec<&str> = windows.iter().copied().take(named).collect();
+            ids.extend((windows.len() > ids.len()).then_some("and more"));
+            lines.extend(causes::fold("  chunks put together from it: ", &ids.join(" "), width));
+        }
         let mut told = HashSet::new();
         let paths = self.findings.iter().flat_map(|finding| &finding.paths).filter(|path| told.insert(path.as_str()));
         let paths: Vec<String> = paths.take(named).map(|path| format!("  {path}")).collect();
@@ -112,6 +119,7 @@ mod tests {
                 None => Damage::Unusable(problem.to_owned()),
             },
             snapshots: Vec::new(),
+            windows: Vec::new(),
             paths: paths.iter().map(|path| (*path).to_owned()).collect(),
             path_count: paths.len() as u64,
         }

@@ -108,6 +108,7 @@ fn event(finding: &Finding) -> events::Finding<'_> {
         paths: &finding.paths,
         problem: finding.damage.to_string(),
         snapshots: finding.snapshots.iter().map(ToString::to_string).collect(),
+        windows: &finding.windows,
     }
 }
 

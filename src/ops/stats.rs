@@ -37,9 +37,9 @@ pub struct StatsReport {
     pub restored_bytes: u64,
     /// Entries in all snapshots.
     pub entries: u64,
-    /// Distinct chunks.
+    /// Distinct chunks, those that are stored as recipes among them.
     pub chunks: u64,
-    /// Plaintext bytes of the distinct chunks.
+    /// Plaintext bytes of the distinct chunks that are stored plain; what recipes make consists of these.
     pub unique_bytes: u64,
     /// Bytes of everything in the store.
     pub stored_bytes: u64,

@@ -18,7 +18,8 @@ use coffre::store::local::LocalStore;
 use coffre::store::open::OpenMode;
 
 use crate::support::desk::{Desk, PASSWORD};
-use crate::support::{peak, random_bytes};
+use crate::support::kitchen::{Window, night};
+use crate::support::{PASSPHRASE, init, peak, random_bytes};
 
 /// The least that `--memory` takes, in MiB, at which every bound is hardest to keep.
 const LEAST: u64 = 128;
@@ -108,6 +109,33 @@ async fn a_stream_of_very_many_chunks_keeps_to_the_memory_given() {
     keeps(&desk, LEAST, &["dump", "latest:large.sql"]);
     keeps(&desk, LEAST, &["verify", "--read-data"]);
     keeps(&desk, LEAST, &["backup", "--command", "large.sql", "--", "sh", "-c", &script]);
+}
+
+/// Windows that are put together by recipes, each of parts of many others.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_of_recipes_keeps_to_the_memory_given() {
+    let desk = Desk::new();
+    std::fs::write(desk.at("password"), PASSPHRASE).expect("written");
+    std::fs::create_dir(desk.at("repository")).expect("made");
+    let store: Arc<dyn Store> = Arc::new(LocalStore::open(&desk.at("repository"), OpenMode::Create).expect("opened"));
+    let cache = desk.at(".cache/coffre");
+    init(store.clone(), &cache).await;
+    let base: Vec<Arc<Vec<u8>>> = (0..20).map(|i| Arc::new(random_bytes(i, 4 << 20))).collect();
+    let window = |i: usize| {
+        let part = |nth: usize| (base[(i + nth % 5 * 4) % base.len()].clone(), nth * 65_536, 65_536);
+        Window::cut(1, &(0..64).map(part).collect::<Vec<_>>(), &[])
+    };
+    let windows = (0..base.len()).map(window).collect();
+    night(store, &cache, &base, vec![("large.sql", windows)]).await;
+    let target = desk.at("out");
+    let target = target.to_str().expect("plain");
+    for memory in [LEAST, 256] {
+        keeps(&desk, memory, &["dump", "latest:large.sql"]);
+        keeps(&desk, memory, &["restore", "--overwrite", "always", "latest", "--target", target]);
+        keeps(&desk, memory, &["verify"]);
+        keeps(&desk, memory, &["verify", "--read-data"]);
+    }
+    assert_eq!(std::fs::metadata(desk.at("out/large.sql")).expect("restored").len(), 80 << 20);
 }
 
 /// Files small and large, read by more threads than fit; then what is unchanged.

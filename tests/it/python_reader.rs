@@ -15,6 +15,7 @@ use std::time::{Duration, SystemTime};
 use coffre::store::local::LocalStore;
 use coffre::store::{OpenMode, Store};
 
+use crate::support::kitchen::{Nights, STREAM};
 use crate::support::{PASSPHRASE, command, init, options, random_bytes, run_backup};
 
 /// Returns the Python that has the reader's libraries, `None` where a machine without it may do without this test.
@@ -217,6 +218,23 @@ async fn a_reader_written_from_the_specification_refuses_what_was_changed() {
     let output = backed.restore("nothing");
     assert_eq!(output.status.code(), Some(1));
     assert!(!backed.work.path().join("nothing").exists());
+}
+
+/// Windows that are stored as recipes, and what is told of a part that is damaged.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_written_from_the_specification_resolves_recipes() {
+    let Some(python) = python() else { return };
+    let backed = Backed::new(python).await;
+    let cache = tempfile::tempdir().expect("a temporary directory");
+    let store = LocalStore::open(&backed.repository(), OpenMode::Write).expect("opened");
+    let nights = Nights::written(Arc::new(store), cache.path()).await;
+    for (nth, (snapshot, dump)) in nights.snapshots.iter().zip(&nights.dumps).enumerate() {
+        let target = backed.work.path().join(format!("night{nth}"));
+        let name = snapshot.id.object_name();
+        let output = backed.read(&[OsStr::new("restore"), OsStr::new(&name), target.as_os_str()]);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert!(fs::read(target.join(STREAM)).expect("restored") == *dump, "night {nth}");
+    }
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use coffre::format::pack::PackKind;
-use coffre::format::recipe::{Part, Recipe};
+use coffre::format::recipe::{Part, Recipe, WINDOW_MAX};
 use coffre::model::id::PackId;
 use coffre::model::key::ObjectKey;
 use coffre::model::path::EntryPath;
@@ -17,73 +17,32 @@ use coffre::ops::diff::diff;
 use coffre::ops::dump::{DumpError, dump};
 use coffre::ops::restore::{RestoreOptions, restore};
 use coffre::ops::stats::stats;
+use coffre::ops::verify::{Damage, Finding, ReadData};
 use coffre::progress::{Collected, chain};
 use coffre::repository::index::Index;
 use coffre::repository::reader::Reader;
 
-use crate::support::kitchen::{Cut, How, Window, ids, night};
-use crate::support::{Bench, open, options, random_bytes, read_back, run_backup};
+use crate::support::kitchen::{How, Nights, STREAM, Window, ids, night, rows};
+use crate::support::{Bench, open, options, read_back, run_backup};
 
-const STREAM: &str = "db/shop.sql";
-
-/// Bytes of a test's own that look like rows.
-fn rows(seed: u64, len: usize) -> Arc<Vec<u8>> {
-    let noise = random_bytes(seed, len / 4 + 1);
-    let mut text: Vec<u8> = noise.iter().flat_map(|byte| format!("{byte:03}\n").into_bytes()).collect();
-    text.truncate(len);
-    Arc::new(text)
-}
-
-/// Three nights of a dump of three windows, and what each night's dump was.
-struct Nights {
+/// Three nights in a repository in memory.
+struct Kept {
     bench: Bench,
-    snapshots: Vec<Snapshot>,
-    dumps: Vec<Vec<u8>>,
-    /// The windows of the first night, and the new rows of the others.
-    base: Vec<Arc<Vec<u8>>>,
-    new: Vec<Arc<Vec<u8>>>,
+    nights: Nights,
 }
 
-/// The first night is stored plain, the second names it, the third names windows of the second and newer rows.
-async fn nights() -> Nights {
-    let bench = Bench::new().await;
-    let base: Vec<_> = (0..3).map(|i| rows(i, 300_000 + 10_000 * i as usize)).collect();
-    let new = vec![rows(10, 5_000), rows(11, 7_000)];
-    let cut = |chunk: &Arc<Vec<u8>>, offset, length| -> Cut { (chunk.clone(), offset, length) };
-    let first = |i: usize| Window::plain(base[i].to_vec());
-    // Rows replaced, one moved, one window as it was.
-    let second = [
-        Window::cut(1, &[cut(&base[0], 0, 100_000), cut(&new[0], 0, 4_000), cut(&base[0], 101_000, 199_000)], &[]),
-        Window::cut(
-            1,
-            &[cut(&base[1], 200_000, 110_000), cut(&new[0], 4_000, 1_000), cut(&base[0], 5, 9), cut(&base[1], 0, 3)],
-            &[],
-        ),
-        Window { bytes: base[2].clone(), how: How::There },
-    ];
-    let of_second: Vec<_> = second.iter().map(|window| window.bytes.clone()).collect();
-    let through = [base[0].clone(), base[1].clone(), new[0].clone()];
-    let third = vec![
-        Window::cut(
-            2,
-            &[cut(&of_second[0], 50_000, 200_000), cut(&new[1], 0, 3_500), cut(&of_second[1], 109_998, 1_005)],
-            &through,
-        ),
-        Window { bytes: of_second[1].clone(), how: How::There },
-        Window::cut(
-            2,
-            &[cut(&base[2], 1, 319_000), cut(&of_second[0], 99_990, 4_020), cut(&new[1], 3_500, 3_500)],
-            &through,
-        ),
-    ];
-    let dump = |windows: &[Window]| windows.iter().flat_map(|window| window.bytes.to_vec()).collect::<Vec<u8>>();
-    let firsts: Vec<Window> = (0..3).map(first).collect();
-    let dumps = vec![dump(&firsts), dump(&second), dump(&third)];
-    let mut snapshots = Vec::new();
-    for (rows, windows) in [(vec![], firsts), (vec![new[0].clone()], second.into()), (vec![new[1].clone()], third)] {
-        snapshots.push(night(bench.store(), bench.cache.path(), &rows, vec![(STREAM, windows)]).await);
+impl std::ops::Deref for Kept {
+    type Target = Nights;
+
+    fn deref(&self) -> &Nights {
+        &self.nights
     }
-    Nights { bench, snapshots, dumps, base, new }
+}
+
+async fn nights() -> Kept {
+    let bench = Bench::new().await;
+    let nights = Nights::written(bench.store(), bench.cache.path()).await;
+    Kept { bench, nights }
 }
 
 /// Something to write to that can be looked at.
@@ -391,6 +350,152 @@ async fn hostile_recipes_are_refused() {
     // Chunks that are nowhere.
     let told = refused(&bench, "nowhere", vec![45; 600], recipe(1, &[(key(b"nowhere"), 0, 600)]), vec![]).await;
     assert!(told.contains("is not in the index"), "{told}");
+}
+
+/// The one finding that there is.
+fn only(findings: &[Finding]) -> &Finding {
+    let [finding] = findings else { panic!("{findings:#?}") };
+    finding
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn verify_tells_which_windows_entries_and_snapshots_a_damaged_part_hits() {
+    let nights = nights().await;
+    let bench = &nights.bench;
+    for read in [ReadData::No, ReadData::All] {
+        let report = bench.verify(read).await;
+        assert_eq!(report.findings, [], "{read:?}");
+    }
+    let id = ids(bench.store(), bench.cache.path()).await;
+    let (second, third) = (&nights.dumps[1], &nights.dumps[2]);
+    let of_second = [&second[..303_000], &second[303_000..414_012]];
+    let of_third = [&third[..204_505], &third[204_505 + 111_012..]];
+    let sorted = |windows: &[&[u8]]| {
+        let mut ids: Vec<String> = windows.iter().map(|window| id(window).short()).collect();
+        ids.sort();
+        ids
+    };
+    let told = |finding: &Finding| {
+        let (mut windows, mut snapshots) = (finding.windows.clone(), finding.snapshots.clone());
+        windows.sort();
+        snapshots.sort();
+        (finding.object.clone(), windows, snapshots, finding.paths.clone())
+    };
+    let hit = |nights_hit: &[usize]| {
+        let mut hit: Vec<_> = nights_hit.iter().map(|nth| nights.snapshots[*nth].id).collect();
+        hit.sort();
+        hit
+    };
+    let paths = vec![format!("/{STREAM}")];
+
+    // A pack that is gone is missed without reading any data: the rows of the third night.
+    let gone = ObjectKey::pack(place_of(bench, &nights.new[1]).await[0].pack);
+    let kept = bench.store().get(&gone).await.expect("there");
+    bench.store().delete(&gone).await.expect("deleted");
+    for read in [ReadData::No, ReadData::All] {
+        let report = bench.verify(read).await;
+        let finding = only(&report.findings);
+        assert_eq!(finding.damage, Damage::Missing);
+        assert_eq!(told(finding), (gone.to_string(), sorted(&of_third), hit(&[2]), paths.clone()), "{read:?}");
+    }
+    bench.store().put(&gone, kept).await.expect("put");
+
+    // A changed byte only whoever reads finds: here in rows that the third night needs by way of the second.
+    let pack = damage(bench, &nights.new[0]).await;
+    assert_eq!(bench.verify(ReadData::No).await.findings, []);
+    let report = bench.verify(ReadData::All).await;
+    let finding = only(&report.findings);
+    let all = [of_second, of_third].concat();
+    assert_eq!(told(finding), (ObjectKey::pack(pack).to_string(), sorted(&all), hit(&[1, 2]), paths));
+    assert!(matches!(finding.damage, Damage::Frame { frame: 0, .. }), "{finding:?}");
+}
+
+/// What is wrong with a recipe is told of the pack that it lies in; whether it makes its window only reading tells.
+#[tokio::test(flavor = "multi_thread")]
+async fn verify_tells_of_a_recipe_that_is_wrong() {
+    for (about, is_seen_unread) in [("other bytes", false), ("beyond", true), ("itself", true), ("nowhere", true)] {
+        let bench = Bench::new().await;
+        let base = rows(1, 10_000);
+        let id = ids(bench.store(), bench.cache.path()).await;
+        let bytes = vec![9; 600];
+        let (depth, part) = match about {
+            "other bytes" => (1, (id(&base).key(), 7, 600)),
+            "beyond" => (1, (id(&base).key(), base.len() as u32 - 1, 600)),
+            "itself" => (3, (id(&bytes).key(), 0, 600)),
+            _ => (1, (id(b"never stored").key(), 0, 600)),
+        };
+        let recipe = Recipe::new(depth, &[part]).expect("a recipe");
+        let right = Window::cut(1, &[(base.clone(), 0, 700)], &[]);
+        let wrong = Window { bytes: Arc::new(bytes.clone()), how: How::Forged(recipe) };
+        let snapshot = night(
+            bench.store(),
+            bench.cache.path(),
+            std::slice::from_ref(&base),
+            vec![("right", vec![right]), ("wrong", vec![wrong])],
+        )
+        .await;
+        let unread = bench.verify(ReadData::No).await;
+        assert_eq!(unread.findings.is_empty(), !is_seen_unread, "{about}: {:?}", unread.findings);
+        let report = bench.verify(ReadData::All).await;
+        let finding = only(&report.findings);
+        let place = place_of(&bench, &bytes).await[0];
+        let object = match about {
+            "nowhere" => "index".to_owned(),
+            _ => ObjectKey::pack(place.pack).to_string(),
+        };
+        let unnoted = u64::from(about != "nowhere");
+        assert_eq!(report.coverage.never_read, unnoted, "{about}: a pack with a wrong recipe was not found right");
+        assert_eq!((&finding.object, &finding.snapshots), (&object, &vec![snapshot.id]), "{about}: {finding:?}");
+        assert_eq!(
+            (&finding.paths, &finding.windows),
+            (&vec!["/wrong".to_owned()], &vec![id(&bytes).short()]),
+            "{about}"
+        );
+    }
+}
+
+/// Little that is stored may not cost much: chunks, parts and frames that a window needs are bounded through all depths.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_recipe_cannot_ask_for_much() {
+    let bench = Bench::new().await;
+    let id = ids(bench.store(), bench.cache.path()).await;
+    let key = |plain: &[u8]| id(plain).key();
+    let recipe = |depth: u8, parts: &[Part]| Recipe::new(depth, parts).expect("decodes");
+    let forged = |bytes: Vec<u8>, recipe: Recipe| Window { bytes: Arc::new(bytes), how: How::Forged(recipe) };
+    // Frames of zeros, of 8 MiB each and next to nothing stored: 33 of them are too many.
+    let zeros: Vec<Arc<Vec<u8>>> = (0..33u8)
+        .map(|i| {
+            let mut zeros = vec![0; WINDOW_MAX as usize];
+            zeros[0] = i;
+            Arc::new(zeros)
+        })
+        .collect();
+    night(bench.store(), bench.cache.path(), &zeros, vec![]).await;
+    let parts: Vec<Part> = zeros.iter().map(|chunk| (key(chunk), 1, 10)).collect();
+    let told = refused(&bench, "frames", vec![1; 330], recipe(1, &parts), vec![]).await;
+    assert!(told.contains("needs too many frames"), "{told}");
+    // Five recipes below it, each of a thousand chunks: more than 4096.
+    let tiny: Vec<Vec<u8>> = (0..5u32 * 1000).map(|i| i.to_le_bytes().to_vec()).collect();
+    let inner: Vec<Window> = tiny
+        .chunks(1000)
+        .map(|tiny| {
+            let parts: Vec<Part> = tiny.iter().map(|plain| (key(plain), 0, 4)).collect();
+            forged(tiny.concat(), recipe(1, &parts))
+        })
+        .collect();
+    let parts: Vec<Part> = inner.iter().map(|window| (key(&window.bytes), 0, 1)).collect();
+    let told = refused(&bench, "chunks", vec![2; 5], recipe(2, &parts), inner).await;
+    assert!(told.contains("needs too many chunks"), "{told}");
+    // A recipe of many parts, named over and over: every naming would be all of its parts again.
+    let base = zeros[0].clone();
+    let of_base = key(&base);
+    let scattered: Vec<Part> = (0..300_000u32).map(|i| (of_base, 2 + (i % 2) * 5, 1)).collect();
+    let scattered_bytes = vec![0u8; 300_000];
+    let of_inner = key(&scattered_bytes);
+    let inner = vec![forged(scattered_bytes, recipe(1, &scattered))];
+    let parts: Vec<Part> = (0..20).flat_map(|_| [(of_inner, 0, 299_999), (of_base, 1, 1)]).collect();
+    let told = refused(&bench, "parts", vec![3; 6_000_000], recipe(2, &parts), inner).await;
+    assert!(told.contains("too many"), "{told}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,11 +1,13 @@
 //! What can be wrong with an object, and where that is kept while a verification goes on.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 
 use crate::model::id::PackId;
 use crate::model::key::ObjectKey;
 use crate::ops::verify::Finding;
+use crate::repository::index::table::Location;
+use crate::repository::reader::ReadError;
 
 /// What is wrong with an object. Its `Display` is what people read.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -68,6 +70,8 @@ pub(super) struct Found {
     pub(super) places: HashSet<(PackId, u32, u32)>,
     /// Packs that cannot be used.
     pub(super) packs: HashSet<PackId>,
+    /// Places of recipes, by frame and offset, whose windows cannot be put together, with the finding that says why.
+    pub(super) windows: HashMap<(PackId, u32, u32), (ObjectKey, Damage)>,
 }
 
 impl Found {
@@ -78,9 +82,42 @@ impl Found {
             object,
             damage,
             snapshots: Vec::new(),
+            windows: Vec::new(),
             paths: Vec::new(),
             path_count: 0,
         })
+    }
+
+    /// Notes why a chunk cannot be read, unless that is known, and returns the object at fault and what is wrong with it.
+    pub(super) fn add_error(&mut self, error: &ReadError) -> (ObjectKey, Damage) {
+        let root = error.root();
+        let Some(pack) = root.pack() else {
+            let index = ObjectKey::from_listed("index");
+            self.add(&index, Damage::NotIndexed);
+            return (index, Damage::NotIndexed);
+        };
+        let object = ObjectKey::pack(pack);
+        let why = match (root, std::error::Error::source(root)) {
+            (ReadError::WrongChunk { .. }, _) => "a chunk is not the one it is named after".to_owned(),
+            (ReadError::WrongRecipe { id, .. }, _) => format!("what its recipe makes is not chunk {id}"),
+            (_, Some(source)) => source.to_string(),
+            (_, None) => root.to_string(),
+        };
+        let frame = root.frame().map(|(_, frame)| frame);
+        let known = self.of_frame(&object, frame.unwrap_or_default());
+        let damage = known.unwrap_or(match frame {
+            Some(frame) => Damage::Frame { frame, why },
+            None => Damage::Unusable(why),
+        });
+        self.add(&object, damage.clone());
+        (object, damage)
+    }
+
+    /// Tells whether a chunk can be had from a place, as far as was found.
+    pub(super) fn is_sound(&self, place: &Location) -> bool {
+        !self.packs.contains(&place.pack)
+            && !self.frames.contains(&(place.pack, place.frame))
+            && !self.places.contains(&(place.pack, place.frame, place.offset))
     }
 
     /// Returns what was found of an object that a chunk in this frame of it is lost by.

@@ -50,17 +50,21 @@ pub(super) async fn check(
             }
         })
         .buffered(in_flight);
+    let mut with_recipes = Vec::new();
     while let Some((pack, answer)) = checks.next().await {
         if cancel.is_cancelled() {
             return Err(VerifyError::Cancelled);
         }
         let key = ObjectKey::pack(pack.id);
         match answer {
-            Ok(bad) => {
-                if bad.is_empty() {
+            Ok(checked) => {
+                if checked.unusable.is_empty() {
                     reading.packs.push(pack.id);
                 }
-                for (part, problem) in bad {
+                if checked.has_recipes {
+                    with_recipes.push(pack.clone());
+                }
+                for (part, problem) in checked.unusable {
                     let found = match part {
                         PackPart::Whole => {
                             damage.packs.insert(pack.id);
@@ -91,6 +95,33 @@ pub(super) async fn check(
         monitor.add(Counter::Packs, 1);
         if matches!(options.read_data, ReadData::Percent(_) | ReadData::Bytes(_)) {
             reading.cursor = Some(pack.id);
+        }
+    }
+    drop(checks);
+    check_windows(reader, with_recipes, monitor, cancel, damage, reading).await
+}
+
+/// Puts together what the recipes in packs make, after the packs, whose memory that needs. Parts of it may lie in packs that are
+/// not due.
+async fn check_windows(
+    reader: &Arc<Reader>,
+    packs: Vec<PackInfo>,
+    monitor: &Arc<dyn Monitor>,
+    cancel: &Cancel,
+    damage: &mut Found,
+    reading: &mut Reading,
+) -> Result<(), VerifyError> {
+    if !packs.is_empty() {
+        monitor.phase("checking recipes");
+    }
+    for pack in packs {
+        let wrong = cancel.or(reader.check_windows(&pack)).await.ok_or(VerifyError::Cancelled)??;
+        for (place, error) in wrong {
+            let finding = damage.add_error(&error);
+            if error.root().pack() == Some(pack.id) {
+                reading.packs.retain(|read| *read != pack.id);
+            }
+            damage.windows.insert((place.pack, place.frame, place.offset), finding);
         }
     }
     Ok(())

@@ -1,7 +1,8 @@
 //! Verify: everything that must be there is there, and, when asked, every byte of it is what it was.
 //!
 //! Three steps, each with what the ones before found: objects (listed, opened, sizes compared with the index), data (packs
-//! opened and every chunk id checked, when asked), trees (every node read, every referenced chunk located). What is damaged
+//! opened and every chunk id checked, what recipes make among them, when asked), trees (every node read, every referenced
+//! chunk located, with all that its recipe names). What is damaged
 //! is named together with the snapshots and files that it hits.
 
 use std::sync::Arc;
@@ -36,6 +37,8 @@ use damage::Found;
 
 /// Paths listed for each finding; beyond them only their number is told.
 const PATHS_LISTED: usize = 50;
+/// Chunks made by recipes listed for each finding.
+const WINDOWS_LISTED: usize = 50;
 
 /// How much of the data is read.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -87,6 +90,8 @@ pub struct Finding {
     pub damage: Damage,
     /// The snapshots that it hits.
     pub snapshots: Vec<SnapshotId>,
+    /// Chunks that are stored as recipes and need it to be put together, at most fifty.
+    pub windows: Vec<String>,
     /// Paths that cannot be restored whole, at most fifty.
     pub paths: Vec<String>,
     /// How many paths there are in all, over all snapshots.
@@ -235,6 +240,13 @@ pub async fn verify(
 }
 
 impl Finding {
+    /// Notes that a chunk cannot be put together because of it.
+    fn hit_window(&mut self, window: String) {
+        if self.windows.len() < WINDOWS_LISTED && !self.windows.contains(&window) {
+            self.windows.push(window);
+        }
+    }
+
     /// Notes that a path of a snapshot is hit.
     fn hit(&mut self, snapshot: SnapshotId, path: impl std::fmt::Display) {
         if !self.snapshots.contains(&snapshot) {

@@ -10,7 +10,7 @@ use futures::future::BoxFuture;
 use futures::stream::{self, StreamExt};
 
 use crate::model::entry::{ChunkList, ChunkRef, Entry};
-use crate::model::id::ChunkId;
+use crate::model::id::{ChunkId, ChunkKey};
 use crate::model::key::ObjectKey;
 use crate::model::snapshot::SnapshotId;
 use crate::ops::Cancel;
@@ -18,10 +18,14 @@ use crate::ops::verify::damage::{Damage, Found};
 use crate::ops::verify::foreign::Foreign;
 use crate::ops::verify::{VerifyError, VerifyReport};
 use crate::progress::{Counter, Monitor};
+use crate::repository::index::table::Location;
 use crate::repository::reader::told::{ListNode, TreeNode};
+use crate::repository::reader::windows::WindowAt;
 use crate::repository::reader::{ReadError, Reader};
 use crate::repository::tree::Node;
 
+/// Windows of one list whose recipes are read ahead.
+const WINDOWS_AHEAD: usize = 256;
 /// Nodes read ahead in the same parent.
 const NODES_AHEAD: usize = 16;
 
@@ -136,7 +140,7 @@ impl Walk<'_> {
         for entry in entries {
             let Some(content) = entry.content() else { continue };
             whole &= match &content.chunks {
-                ChunkList::Inline(chunks) => self.chunks(chunks, entry)?,
+                ChunkList::Inline(chunks) => self.chunks(chunks, entry).await?,
                 ChunkList::Indirect { root, depth, chunks } => {
                     let bytes = content.stored_length();
                     self.list(ListNode { id: *root, depth: *depth, chunks: *chunks, bytes }, entry).await?
@@ -162,7 +166,7 @@ impl Walk<'_> {
                 Err(source) => Err(ReadError::Node { id: told.id.short(), source }),
             });
             let whole = match node {
-                Ok(Node::Chunks(chunks)) => self.chunks(&chunks, entry)?,
+                Ok(Node::Chunks(chunks)) => self.chunks(&chunks, entry).await?,
                 Ok(Node::Lists(children)) => {
                     self.read_ahead(children.iter().map(|child| child.id)).await;
                     let mut whole = true;
@@ -181,20 +185,75 @@ impl Walk<'_> {
         })
     }
 
-    fn chunks(&mut self, chunks: &[ChunkRef], entry: &Entry) -> Result<bool, VerifyError> {
+    async fn chunks(&mut self, chunks: &[ChunkRef], entry: &Entry) -> Result<bool, VerifyError> {
         let mut whole = true;
+        let mut windows = Vec::new();
         for chunk in chunks {
-            let usable = self.reader.index().locate_all(&chunk.id).iter().any(|location| {
-                location.length == chunk.length
-                    && !self.damage.packs.contains(&location.pack)
-                    && !self.damage.frames.contains(&(location.pack, location.frame))
-                    && !self.damage.places.contains(&(location.pack, location.frame, location.offset))
-            });
-            if !usable {
-                whole = self.bad_chunk(&chunk.id, None, &format!("/{}", entry.path))?;
+            let places = self.reader.index().locate_all(&chunk.id);
+            let plain = |place: &&Location| !place.codec.holds_recipes() && place.length == chunk.length;
+            if !places.iter().filter(plain).any(|place| self.damage.is_sound(place)) {
+                match places.iter().find(|place| place.codec.holds_recipes()) {
+                    Some(recipe) => windows.push((chunk, *recipe)),
+                    None => whole = self.bad_chunk(&chunk.id, None, &format!("/{}", entry.path))?,
+                }
+            }
+        }
+        for windows in windows.chunks(WINDOWS_AHEAD) {
+            // An error is met again, and told, when the window is looked at.
+            self.reader.bring(windows.iter().map(|(_, place)| *place).collect()).await;
+            for (window, _) in windows {
+                whole &= self.window(window, entry).await?;
             }
         }
         Ok(whole)
+    }
+
+    /// Checks that a chunk which is not stored plain can be put together by a recipe: that all it names is in the index, and in
+    /// nothing that was found damaged.
+    async fn window(&mut self, chunk: &ChunkRef, entry: &Entry) -> Result<bool, VerifyError> {
+        let (mut hit, mut errors) = (Vec::new(), Vec::new());
+        for place in self.reader.index().locate_all(&chunk.id) {
+            if let Some(finding) = self.damage.windows.get(&(place.pack, place.frame, place.offset)) {
+                hit.push(finding.clone());
+            } else if place.codec.holds_recipes() && self.damage.is_sound(&place) {
+                let is_sound = |place: &Location| self.damage.is_sound(place);
+                match self.reader.resolve(&WindowAt::of(*chunk, place), &is_sound).await {
+                    Ok(resolved) if resolved.missing.is_empty() => return Ok(true),
+                    Ok(resolved) => errors.extend(resolved.missing),
+                    Err(error) if !error.is_damage() => return Err(error.into()),
+                    Err(error) => hit.push(self.damage.add_error(&error)),
+                }
+            }
+        }
+        let snapshot = self.snapshot.expect("set before a tree is walked");
+        let path = format!("/{}", entry.path);
+        for (key, error) in errors {
+            hit.extend(self.faults(&key, &error));
+        }
+        if hit.is_empty() {
+            return self.bad_chunk(&chunk.id, None, &path);
+        }
+        hit.sort();
+        hit.dedup();
+        for (object, damage) in hit {
+            let finding = self.damage.add(&object, damage);
+            finding.hit(snapshot, &path);
+            finding.hit_window(chunk.id.short());
+        }
+        Ok(false)
+    }
+
+    /// Returns what is wrong with every place of a chunk that a recipe names and that is not to be had.
+    fn faults(&mut self, key: &ChunkKey, error: &ReadError) -> Vec<(ObjectKey, Damage)> {
+        let places = self.reader.index().places(key).into_iter().filter(|place| !self.damage.is_sound(place));
+        let unsound: Vec<Location> = places.collect();
+        let fault = |place: Location| {
+            let object = ObjectKey::pack(place.pack);
+            let known = self.damage.of_frame(&object, place.frame)?;
+            Some((object, known))
+        };
+        let faults: Vec<_> = unsound.into_iter().filter_map(fault).collect();
+        if faults.is_empty() { vec![self.damage.add_error(error)] } else { faults }
     }
 
     /// Notes a chunk that cannot be had, under every pack that should hold it.

@@ -16,6 +16,7 @@ use crate::model::entry::ChunkRef;
 use crate::repository::index::table::Location;
 use crate::repository::reader::coming::{Came, Coming};
 use crate::repository::reader::range::{Batch, RANGE_BYTES, Wanted};
+use crate::repository::reader::windows::WindowAt;
 use crate::repository::reader::{ReadError, Reader};
 
 pub use crate::repository::reader::coming::Keep;
@@ -181,7 +182,7 @@ impl<T: Send + 'static> Gathering<T> {
     async fn put_together(&mut self) {
         self.group = Some(self.reader.windows.group().await);
         let windows = std::mem::take(&mut self.windows);
-        let places: Vec<_> = windows.iter().map(|wanted| (wanted.chunk, wanted.location)).collect();
+        let places: Vec<_> = windows.iter().map(|wanted| WindowAt::of(wanted.chunk, wanted.location)).collect();
         for (wanted, answer) in windows.into_iter().zip(self.reader.windows_at(&places).await) {
             match answer {
                 Ok(window) => {

@@ -24,6 +24,7 @@ use crate::repository::access::Reading;
 use crate::repository::index::table::{Location, PackInfo};
 use crate::repository::index::{Index, IndexError};
 use crate::repository::keys::SessionKeyError;
+use crate::repository::reader::windows::WindowAt;
 use crate::store::StoreError;
 
 pub mod at;
@@ -39,7 +40,8 @@ pub mod pack;
 pub mod range;
 pub mod told;
 pub mod walk;
-mod windows;
+pub mod windows;
+mod windows_of_pack;
 
 /// Why a chunk could not be returned.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -202,6 +204,26 @@ impl ReadError {
         }
     }
 
+    /// Returns what is at fault in the end, where a recipe names it.
+    pub fn root(&self) -> &ReadError {
+        match self {
+            ReadError::Part { source, .. } => source.root(),
+            error => error,
+        }
+    }
+
+    /// Returns the frame that is at fault, if it is one.
+    pub fn frame(&self) -> Option<(PackId, u32)> {
+        match self.root() {
+            ReadError::Damaged { pack, frame, .. }
+            | ReadError::Undecodable { pack, frame, .. }
+            | ReadError::WrongChunk { pack, frame, .. }
+            | ReadError::Recipe { pack, frame, .. }
+            | ReadError::WrongRecipe { pack, frame, .. } => Some((*pack, *frame)),
+            _ => None,
+        }
+    }
+
     /// Tells whether stored data is missing or wrong. Otherwise the store could not be reached or refused, which says
     /// nothing about what is stored: whoever meets that ends, and calls nothing damaged.
     pub fn is_damage(&self) -> bool {
@@ -275,7 +297,7 @@ impl Reader {
         let mut last = ReadError::Unknown { id: id.short() };
         for location in self.index.locate_all(id) {
             let chunk = match location.codec.holds_recipes() {
-                true => self.window(id, &location).await,
+                true => self.window(&WindowAt { key: id.key(), id: Some(*id), length: None, location }).await,
                 false => self.frame(&location).await.and_then(|frame| {
                     let place = self.place(&location, id, &frame)?;
                     Ok(frame[place].to_vec())

@@ -10,6 +10,7 @@ use crate::compress::decompress;
 use crate::crypto::chunk_id::ChunkHasher;
 use crate::crypto::pack::PackOpener;
 use crate::format::pack::{PackDirectory, TRAILER_LEN, Tail, Trailer};
+use crate::format::recipe::Recipe;
 use crate::model::id::PackId;
 use crate::progress::Counter;
 use crate::repository::index::table::PackInfo;
@@ -33,6 +34,15 @@ pub enum PackPart {
     Unreadable,
 }
 
+/// What was found in a pack.
+#[derive(Debug)]
+pub struct CheckedPack {
+    /// What of it cannot be used, with what is wrong as a clause about the pack.
+    pub unusable: Vec<(PackPart, String)>,
+    /// Whether recipes are in it: what they make is still to be compared ([`Reader::check_windows`]).
+    pub has_recipes: bool,
+}
+
 /// A whole pack that opens from its own trailer.
 struct OpenPack<'a> {
     bytes: &'a [u8],
@@ -43,8 +53,7 @@ struct OpenPack<'a> {
 
 impl Reader {
     /// Fetches a pack whole from the first replica and checks every frame and chunk of it, against its own directory and
-    /// against the index; returns what cannot be used, with what is wrong as a clause about the pack. Its bytes are counted as they
-    /// come.
+    /// against the index. Recipes are decoded; what they make is not looked at. Its bytes are counted as they come.
     ///
     /// A pack that comes wrong is fetched a second time, and that answer counts. `chunks_in_packs` is
     /// [`Index::chunks_in_packs`](crate::repository::index::Index::chunks_in_packs). Takes the pack's size in memory, and a frame.
@@ -55,7 +64,7 @@ impl Reader {
         self: &Arc<Self>,
         pack: &PackInfo,
         chunks_in_packs: &Arc<HashMap<PackId, u64>>,
-    ) -> Result<Vec<(PackPart, String)>, StoreError> {
+    ) -> Result<CheckedPack, StoreError> {
         let transfer = {
             let monitor = self.monitor.clone();
             Transfer::new(move |bytes| monitor.add(Counter::Bytes, bytes))
@@ -71,20 +80,20 @@ impl Reader {
         pack: &PackInfo,
         chunks_in_packs: &Arc<HashMap<PackId, u64>>,
         transfer: &Transfer,
-    ) -> Result<Vec<(PackPart, String)>, StoreError> {
+    ) -> Result<CheckedPack, StoreError> {
         let check = |bytes: Bytes| {
             let (reader, pack, chunks_in_packs) = (self.clone(), pack.clone(), chunks_in_packs.clone());
             blocking(move || {
-                let bad = reader.unusable_parts(&pack, &bytes, &chunks_in_packs);
-                if bad.is_empty() { Ok(()) } else { Err(bad) }
+                let checked = reader.checked(&pack, &bytes, &chunks_in_packs);
+                if checked.unusable.is_empty() { Ok(checked) } else { Err(checked) }
             })
         };
         match self.repository.objects().pack(pack.id, transfer, check).await {
-            Ok(checked) => Ok(checked.err().unwrap_or_default()),
+            Ok(Ok(checked) | Err(checked)) => Ok(checked),
             Err(error) if error.kind == StoreErrorKind::Unreadable => {
-                let mut bad = check(self.readable_parts(pack).await?).await.err().unwrap_or_default();
-                bad.push((PackPart::Unreadable, format!("cannot be read whole: {}", error.clause())));
-                Ok(bad)
+                let (Ok(mut checked) | Err(mut checked)) = check(self.readable_parts(pack).await?).await;
+                checked.unusable.push((PackPart::Unreadable, format!("cannot be read whole: {}", error.clause())));
+                Ok(checked)
             }
             Err(error) => Err(error),
         }
@@ -104,34 +113,39 @@ impl Reader {
         Ok(bytes.into())
     }
 
-    fn unusable_parts(
-        &self,
-        info: &PackInfo,
-        bytes: &[u8],
-        chunks_in_packs: &HashMap<PackId, u64>,
-    ) -> Vec<(PackPart, String)> {
+    fn checked(&self, info: &PackInfo, bytes: &[u8], chunks_in_packs: &HashMap<PackId, u64>) -> CheckedPack {
         let opened = match self.open_pack(info, bytes) {
             Ok(opened) => opened,
-            Err(problem) => return vec![(PackPart::Whole, problem)],
+            Err(problem) => return CheckedPack { unusable: vec![(PackPart::Whole, problem)], has_recipes: false },
         };
-        let mut bad: Vec<_> =
+        let has_recipes = opened.directory.frames.iter().any(|frame| frame.codec.holds_recipes());
+        let mut unusable: Vec<_> =
             opened.damaged_frames().into_iter().map(|(frame, problem)| (PackPart::Frame(frame), problem)).collect();
         let misplaced = self.index.misplaced(info.id, &opened.directory, chunks_in_packs);
         if !misplaced.is_empty() {
             let problem = format!("does not hold {} chunks that the index places in it", misplaced.len());
-            bad.push((PackPart::Places(misplaced), problem));
+            unusable.push((PackPart::Places(misplaced), problem));
         }
-        bad
+        CheckedPack { unusable, has_recipes }
     }
 
     /// Opens a pack from its own trailer, and compares it with what the index knows of it. What is wrong is a clause about it.
     fn open_pack<'a>(&self, info: &PackInfo, bytes: &'a [u8]) -> Result<OpenPack<'a>, String> {
-        let text = |error: &dyn std::error::Error| error.to_string();
         if bytes.len() != info.size as usize {
             return Err(format!("has {} bytes instead of {}", bytes.len(), info.size));
         }
         let trailer = bytes.len().checked_sub(TRAILER_LEN).ok_or("is too short to be a pack")?;
-        let trailer = Trailer::decode(&bytes[trailer..]).map_err(|error| format!("its trailer: {error}"))?;
+        let (opener, tail) = self.open_trailer(info, &bytes[trailer..])?;
+        let start = tail.directory_offset as usize;
+        let directory = open_directory(&opener, &tail, &bytes[start..start + tail.directory_len as usize])?;
+        let hasher = self.hasher(info).map_err(|error| error.to_string())?;
+        Ok(OpenPack { bytes, opener, directory, hasher })
+    }
+
+    /// Opens a pack's trailer, and compares it with what the index knows of the pack.
+    pub(super) fn open_trailer(&self, info: &PackInfo, bytes: &[u8]) -> Result<(PackOpener, Tail), String> {
+        let text = |error: &dyn std::error::Error| error.to_string();
+        let trailer = Trailer::decode(bytes).map_err(|error| format!("its trailer: {error}"))?;
         if trailer.header != *info.header || trailer.commitment != info.commitment {
             return Err("its trailer is not the one that the index knows".into());
         }
@@ -145,17 +159,19 @@ impl Reader {
         if tail.object_len != info.size || tail.frames != info.frames || tail.kind != info.kind {
             return Err("its trailer contradicts the index".into());
         }
-        let start = tail.directory_offset as usize;
-        let mut directory = bytes[start..start + tail.directory_len as usize].to_vec();
-        let directory = opener.open_directory(&mut directory).map_err(|error| format!("its directory: {error}"))?;
-        let directory = PackDirectory::decode(directory).map_err(|error| text(&error))?;
-        if directory.frames_len() != u64::from(tail.directory_offset) || directory.frames.len() != tail.frames as usize
-        {
-            return Err("its directory contradicts its trailer".into());
-        }
-        let hasher = self.hasher(info).map_err(|error| text(&error))?;
-        Ok(OpenPack { bytes, opener, directory, hasher })
+        Ok((opener, tail))
     }
+}
+
+/// Opens a pack's directory, and compares it with what its trailer says.
+pub(super) fn open_directory(opener: &PackOpener, tail: &Tail, sealed: &[u8]) -> Result<PackDirectory, String> {
+    let mut directory = sealed.to_vec();
+    let directory = opener.open_directory(&mut directory).map_err(|error| format!("its directory: {error}"))?;
+    let directory = PackDirectory::decode(directory).map_err(|error| error.to_string())?;
+    if directory.frames_len() != u64::from(tail.directory_offset) || directory.frames.len() != tail.frames as usize {
+        return Err("its directory contradicts its trailer".into());
+    }
+    Ok(directory)
 }
 
 impl OpenPack<'_> {
@@ -178,6 +194,9 @@ impl OpenPack<'_> {
                     frame.chunks.iter().find_map(|(key, length)| {
                         let chunk = &plain[at..at + *length as usize];
                         at += *length as usize;
+                        if frame.codec.holds_recipes() {
+                            return Recipe::decode(chunk).err().map(|error| error.to_string());
+                        }
                         (self.hasher.id(chunk).key() != *key)
                             .then(|| "a chunk is not the one it is named after".to_owned())
                     })

@@ -9,7 +9,7 @@ pub const RANGE_BYTES: u64 = 4 << 20;
 /// Bytes between two frames that are fetched and thrown away rather than asked for separately.
 const GAP_BYTES: u64 = 64 << 10;
 /// Windows in a group, at most: those that writers make are of 2 to 8 MiB, so it is their bytes that end a group.
-const GROUP_WINDOWS: usize = 32;
+pub(super) const GROUP_WINDOWS: usize = 32;
 
 /// Something that lies in a frame.
 pub trait Placed {

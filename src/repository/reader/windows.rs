@@ -53,6 +53,32 @@ impl Windows {
     }
 }
 
+/// A window, and a place where its recipe lies. Who found it in a tree or list knows its whole id and its length; who found it in
+/// the directory of a pack does not.
+#[derive(Debug, Clone, Copy)]
+pub struct WindowAt {
+    /// Its key.
+    pub key: ChunkKey,
+    /// Its whole id, where it is known.
+    pub id: Option<ChunkId>,
+    /// Its length, where it is known.
+    pub length: Option<u32>,
+    /// Where its recipe lies.
+    pub location: Location,
+}
+
+impl WindowAt {
+    /// A window that is wanted.
+    pub fn of(chunk: ChunkRef, location: Location) -> Self {
+        Self { key: chunk.id.key(), id: Some(chunk.id), length: Some(chunk.length), location }
+    }
+
+    /// Tells whether it has this id.
+    fn is(&self, id: &ChunkId) -> bool {
+        self.id.map_or(self.key == id.key(), |known| known == *id)
+    }
+}
+
 /// Where a part of a window comes from, and where in the window it goes.
 struct Part {
     at: u32,
@@ -63,13 +89,13 @@ struct Part {
 }
 
 /// A window, resolved through all depths.
-pub(super) struct Resolved {
+pub struct Resolved {
     length: u32,
     /// Plain chunks, and their places.
     chunks: Vec<Location>,
     parts: Vec<Part>,
     /// Chunks that it needs and that are nowhere where they may be taken from.
-    pub(super) missing: BTreeMap<ChunkKey, ReadError>,
+    pub missing: BTreeMap<ChunkKey, ReadError>,
 }
 
 /// What a chunk that a recipe names turned out to be.
@@ -87,7 +113,7 @@ struct Resolving {
 }
 
 /// Chooses among places.
-pub(super) type Choice<'a> = &'a (dyn Fn(&Location) -> bool + Sync);
+pub type Choice<'a> = &'a (dyn Fn(&Location) -> bool + Sync);
 
 impl Reader {
     /// Returns how many bytes of windows are put together at once, at least one of them.
@@ -106,27 +132,23 @@ impl Reader {
         Recipe::decode(bytes).map_err(|source| ReadError::Recipe { pack: location.pack, frame: location.frame, source })
     }
 
-    /// Puts a group of windows together, each by the recipe at the place given, and answers each in turn.
-    pub(super) async fn windows_at(
-        self: &Arc<Self>,
-        places: &[(ChunkRef, Location)],
-    ) -> Vec<Result<Vec<u8>, ReadError>> {
-        self.bring(places.iter().map(|(_, location)| *location).collect()).await;
-        let mut answers: Vec<Option<Result<Vec<u8>, ReadError>>> = places.iter().map(|_| None).collect();
+    /// Puts a group of windows together and answers each in turn.
+    pub(super) async fn windows_at(self: &Arc<Self>, windows: &[WindowAt]) -> Vec<Result<Vec<u8>, ReadError>> {
+        self.bring(windows.iter().map(|window| window.location).collect()).await;
+        let mut answers: Vec<Option<Result<Vec<u8>, ReadError>>> = windows.iter().map(|_| None).collect();
         let mut waiting: Vec<(usize, Resolved)> = Vec::new();
-        for (nth, (chunk, location)) in places.iter().enumerate() {
-            match self.resolve(chunk, location, &|_| true).await.and_then(|resolved| resolved.whole(chunk, location)) {
+        for (nth, window) in windows.iter().enumerate() {
+            match self.resolve(window, &|_| true).await.and_then(|resolved| resolved.whole(window)) {
                 Ok(resolved) => waiting.push((nth, resolved)),
                 Err(error) => answers[nth] = Some(Err(error)),
             }
             let parts: usize = waiting.iter().map(|(_, resolved)| resolved.parts.len()).sum();
-            if parts >= PARTS_AT_ONCE || nth + 1 == places.len() {
+            if parts >= PARTS_AT_ONCE || nth + 1 == windows.len() {
                 let (numbers, resolved): (Vec<usize>, Vec<Resolved>) = std::mem::take(&mut waiting).into_iter().unzip();
                 let filled = self.fill(resolved).await;
                 for (nth, filled) in numbers.into_iter().zip(filled) {
-                    let (chunk, location) = &places[nth];
                     answers[nth] = Some(match filled {
-                        Ok(window) => self.compared(&chunk.id, location, window).await,
+                        Ok(bytes) => self.compared(&windows[nth], bytes).await,
                         Err(error) => Err(error),
                     });
                 }
@@ -136,7 +158,7 @@ impl Reader {
     }
 
     /// Brings frames, to be kept; errors are met again by whoever needs one.
-    async fn bring(self: &Arc<Self>, places: Vec<Location>) {
+    pub async fn bring(self: &Arc<Self>, places: Vec<Location>) {
         let ranges = join_frames_of(places, 2 * RANGE_BYTES);
         let bring = |range| async move {
             let _permit = self.range_permit().await;
@@ -150,15 +172,11 @@ impl Reader {
     ///
     /// # Errors
     /// When a recipe cannot be had, or asks for more than a reader may be asked for. What is missing is no error.
-    pub(super) async fn resolve(
-        self: &Arc<Self>,
-        chunk: &ChunkRef,
-        location: &Location,
-        choice: Choice<'_>,
-    ) -> Result<Resolved, ReadError> {
+    pub async fn resolve(self: &Arc<Self>, window: &WindowAt, choice: Choice<'_>) -> Result<Resolved, ReadError> {
+        let location = &window.location;
         let top = Arc::new(self.recipe(location).await?);
-        if top.length() != chunk.length {
-            return Err(ReadError::OtherLength { id: chunk.id.short() });
+        if window.length.is_some_and(|length| length != top.length()) {
+            return Err(ReadError::OtherLength { id: window.key.short() });
         }
         let domain = self.domain(location)?;
         let resolved =
@@ -270,14 +288,9 @@ impl Reader {
     }
 
     /// Returns a window if it has its id.
-    async fn compared(
-        self: &Arc<Self>,
-        id: &ChunkId,
-        location: &Location,
-        window: Vec<u8>,
-    ) -> Result<Vec<u8>, ReadError> {
-        let (found, window) = self.hashed(location, window).await?;
-        if found == *id { Ok(window) } else { Err(wrong_recipe(location, id.short())) }
+    async fn compared(self: &Arc<Self>, window: &WindowAt, bytes: Vec<u8>) -> Result<Vec<u8>, ReadError> {
+        let (found, bytes) = self.hashed(&window.location, bytes).await?;
+        if window.is(&found) { Ok(bytes) } else { Err(wrong_recipe(&window.location, window.key.short())) }
     }
 
     /// Computes the id that bytes have in the domain of a place.
@@ -291,14 +304,13 @@ impl Reader {
     ///
     /// # Errors
     /// [`ReadError::Part`] names a chunk that is right nowhere, [`ReadError::WrongRecipe`] a recipe of which all chunks are right.
-    pub(super) async fn window(self: &Arc<Self>, id: &ChunkId, location: &Location) -> Result<Vec<u8>, ReadError> {
+    pub(super) async fn window(self: &Arc<Self>, window: &WindowAt) -> Result<Vec<u8>, ReadError> {
         let _alone = self.windows.carefully.lock().await;
-        let length = self.recipe(location).await?.length();
         // What asks for too much is refused before anything is spent on it.
-        self.resolve(&ChunkRef { id: *id, length }, location, &|_| true).await?;
-        let mut effort = Effort { of: *location, chunks: 0, bytes: 0, frames: HashSet::new() };
-        let window = self.carefully(id.short(), location, u8::MAX, &mut effort).await?;
-        self.compared(id, location, window).await
+        self.resolve(window, &|_| true).await?;
+        let mut effort = Effort { of: window.location, chunks: 0, bytes: 0, frames: HashSet::new() };
+        let bytes = self.carefully(window.key.short(), &window.location, u8::MAX, &mut effort).await?;
+        self.compared(window, bytes).await
     }
 
     fn carefully<'a>(
@@ -430,9 +442,9 @@ fn take(windows: &mut [Filling], came: Came<OfChunk>) {
 
 impl Resolved {
     /// Returns it unless something is missing.
-    fn whole(mut self, chunk: &ChunkRef, location: &Location) -> Result<Self, ReadError> {
+    fn whole(mut self, window: &WindowAt) -> Result<Self, ReadError> {
         match self.missing.pop_first() {
-            Some((key, source)) => Err(part_of(chunk.id.short(), location, key, source)),
+            Some((key, source)) => Err(part_of(window.key.short(), &window.location, key, source)),
             None => Ok(self),
         }
     }

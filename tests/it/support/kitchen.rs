@@ -15,7 +15,7 @@ use coffre::repository::tree::{ListBuilder, TreeBuilder};
 use coffre::repository::writer::{Writer, WriterOptions};
 use coffre::store::Store;
 
-use crate::support::{begin, open};
+use crate::support::{begin, open, random_bytes};
 
 /// Bytes that a recipe takes from a chunk: the chunk's plaintext, offset and length.
 pub type Cut = (Arc<Vec<u8>>, usize, usize);
@@ -49,6 +49,61 @@ impl Window {
     pub fn cut(depth: u8, cuts: &[Cut], through: &[Arc<Vec<u8>>]) -> Self {
         let bytes = cuts.iter().flat_map(|(chunk, offset, length)| chunk[*offset..offset + length].to_vec()).collect();
         Self { bytes: Arc::new(bytes), how: How::Recipe { depth, cuts: cuts.to_vec(), through: through.to_vec() } }
+    }
+}
+
+/// The stream of every night.
+pub const STREAM: &str = "db/shop.sql";
+
+/// Bytes of a test's own that look like rows.
+pub fn rows(seed: u64, len: usize) -> Arc<Vec<u8>> {
+    let noise = random_bytes(seed, len / 4 + 1);
+    let mut text: Vec<u8> = noise.iter().flat_map(|byte| format!("{byte:03}\n").into_bytes()).collect();
+    text.truncate(len);
+    Arc::new(text)
+}
+
+/// Three nights of a dump of three windows, and what each night's dump was.
+pub struct Nights {
+    pub snapshots: Vec<Snapshot>,
+    pub dumps: Vec<Vec<u8>>,
+    /// The windows of the first night, and the new rows of the others.
+    pub base: Vec<Arc<Vec<u8>>>,
+    pub new: Vec<Arc<Vec<u8>>>,
+}
+
+impl Nights {
+    /// The first night is stored plain, the second names it, the third names windows of the second and newer rows.
+    pub async fn written(store: Arc<dyn Store>, cache: &Path) -> Self {
+        let base: Vec<_> = (0..3).map(|i| rows(i, 300_000 + 10_000 * i as usize)).collect();
+        let new = vec![rows(10, 5_000), rows(11, 7_000)];
+        let cut = |chunk: &Arc<Vec<u8>>, offset, length| -> Cut { (chunk.clone(), offset, length) };
+        let firsts: Vec<Window> = base.iter().map(|base| Window::plain(base.to_vec())).collect();
+        // Rows replaced, some moved, and a window as it was.
+        let replaced = [cut(&base[0], 0, 100_000), cut(&new[0], 0, 4_000), cut(&base[0], 101_000, 199_000)];
+        let moved =
+            [cut(&base[1], 200_000, 110_000), cut(&new[0], 4_000, 1_000), cut(&base[0], 5, 9), cut(&base[1], 0, 3)];
+        let second = vec![
+            Window::cut(1, &replaced, &[]),
+            Window::cut(1, &moved, &[]),
+            Window { bytes: base[2].clone(), how: How::There },
+        ];
+        let of_second: Vec<_> = second.iter().map(|window| window.bytes.clone()).collect();
+        let through = [base[0].clone(), base[1].clone(), new[0].clone()];
+        let of_windows =
+            [cut(&of_second[0], 50_000, 200_000), cut(&new[1], 0, 3_500), cut(&of_second[1], 109_998, 1_005)];
+        let of_both = [cut(&base[2], 1, 319_000), cut(&of_second[0], 99_990, 4_020), cut(&new[1], 3_500, 3_500)];
+        let third = vec![
+            Window::cut(2, &of_windows, &through),
+            Window { bytes: of_second[1].clone(), how: How::There },
+            Window::cut(2, &of_both, &through),
+        ];
+        let (mut snapshots, mut dumps) = (Vec::new(), Vec::new());
+        for (rows, windows) in [(vec![], firsts), (vec![new[0].clone()], second), (vec![new[1].clone()], third)] {
+            dumps.push(windows.iter().flat_map(|window| window.bytes.to_vec()).collect());
+            snapshots.push(night(store.clone(), cache, &rows, vec![(STREAM, windows)]).await);
+        }
+        Self { snapshots, dumps, base, new }
     }
 }
 
