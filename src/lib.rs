@@ -91,7 +91,7 @@ pub use model::path::EntryPath;
 pub use model::snapshot::{MissingStream, Snapshot, SnapshotCounts, SnapshotId};
 pub use model::time::{Clock, Timestamp};
 pub use ops::backup::{
-    BackupError, BackupOptions, BackupReport, Comparison, GroupBy, ParentChoice, StreamOptions, backup,
+    BackupError, BackupOptions, BackupReport, Comparison, FailedStream, GroupBy, ParentChoice, StreamOptions, backup,
 };
 pub use ops::diff::{Change, DiffReport, diff};
 pub use ops::dump::{DumpError, DumpReport, dump};

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::cli::advice::database::client_hint;
+use crate::cli::advice::Advice;
 use crate::cli::databases::DatabaseArgs;
 use crate::cli::exit::{Exit, usage};
 use crate::cli::failure::{Failure, Fallible};
@@ -20,7 +20,9 @@ use crate::model::path::display_bytes;
 use crate::model::snapshot::MissingStream;
 use crate::model::time::{Clock, Timestamp};
 use crate::model::units::ByteSize;
-use crate::ops::backup::{BackupError, BackupOptions, BackupReport, Comparison, GroupBy, ParentChoice, backup};
+use crate::ops::backup::{
+    BackupError, BackupOptions, BackupReport, Comparison, FailedStream, GroupBy, ParentChoice, backup,
+};
 use crate::progress::Problem;
 use crate::repository::Repository;
 use crate::source::Source;
@@ -288,7 +290,7 @@ fn summary<'a>(report: &'a BackupReport, dry_run: bool, elapsed: Duration) -> ev
         dry_run,
         files: counts.files,
         left_out: report.left_out.iter().map(|path| format!("/{path}")).collect(),
-        missing: report.missing.iter().map(missing_stream).collect(),
+        missing: report.missing.iter().map(failed_stream).collect(),
         new_bytes: counts.new_bytes,
         others: counts.others,
         outcome: report.outcome().name(),
@@ -312,8 +314,13 @@ fn summary<'a>(report: &'a BackupReport, dry_run: bool, elapsed: Duration) -> ev
 }
 
 /// A stream that failed, for programs.
+fn failed_stream(failed: &FailedStream) -> events::MissingStream<'_> {
+    events::MissingStream { stream: &failed.name, why: failed.why().into() }
+}
+
+/// A stream that failed when a snapshot was made, for programs.
 pub fn missing_stream(missing: &MissingStream) -> events::MissingStream<'_> {
-    events::MissingStream { stream: &missing.name, why: &missing.why }
+    events::MissingStream { stream: &missing.name, why: missing.why.as_str().into() }
 }
 
 fn print_summary(report: &BackupReport, dry_run: bool, elapsed: Duration) {
@@ -359,8 +366,8 @@ fn print_summary(report: &BackupReport, dry_run: bool, elapsed: Duration) {
         output::line(&format!("suspicious {suspicious}"));
     }
     for missing in &report.missing {
-        output::line(&format!("MISSING    {}: {}", missing.name, missing.why));
-        if let Some(hint) = client_hint(std::slice::from_ref(&missing.why)) {
+        output::line(&format!("MISSING    {}: {}", missing.name, missing.why()));
+        if let Some(hint) = missing.source.hint() {
             output::line(&format!("           hint: {hint}"));
         }
     }

@@ -4,6 +4,7 @@
 //! `tests/data/json/fields.txt` keeps what was once promised: a test compares all three. An object is a line; `event`, which names its
 //! kind, comes first, and the other fields stand in alphabetical order. What is `None` is `null`, but for fields that only some have.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde::Serialize;
@@ -117,7 +118,7 @@ pub struct BackedUpEntry {
 #[derive(Debug, Serialize)]
 pub struct MissingStream<'a> {
     pub stream: &'a str,
-    pub why: &'a str,
+    pub why: Cow<'a, str>,
 }
 
 /// What looks odd. `stream` is `subject` under its first name.

@@ -15,6 +15,7 @@ impl Advice for BackupError {
                 Some("run it again: what was stored is found, and what was deleted is stored anew".into())
             }
             BackupError::Stream { source, .. } => source.hint(),
+            BackupError::AllFailed { source, .. } => source.hint(),
             BackupError::Walk(error) => error.hint(),
             BackupError::Index(error) => error.hint(),
             BackupError::Parent(error) => error.hint(),
@@ -24,7 +25,6 @@ impl Advice for BackupError {
             BackupError::Unknown { source, .. } => source.hint(),
             BackupError::Nothing
             | BackupError::StreamName { .. }
-            | BackupError::AllFailed { .. }
             | BackupError::Access(_)
             | BackupError::Internal
             | BackupError::Cancelled

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use crate::blocking::blocking;
 use crate::model::series::Series;
-use crate::model::snapshot::{Snapshot, SnapshotId};
+use crate::model::snapshot::{MissingStream, Snapshot, SnapshotId};
 use crate::model::time::Timestamp;
 use crate::ops::Cancel;
 use crate::ops::backup::error::BackupError;
@@ -281,7 +281,7 @@ impl Attempt<'_> {
             parent,
             root: done.root,
             counts: done.counts,
-            missing: done.missing.clone(),
+            missing: done.missing.iter().map(MissingStream::from).collect(),
         }
     }
 }

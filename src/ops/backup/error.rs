@@ -1,5 +1,7 @@
 //! Why there is no snapshot.
 
+use std::sync::Arc;
+
 use crate::model::outcome::{Ended, Outcome};
 use crate::repository::StoreError;
 use crate::repository::access::AccessError;
@@ -38,12 +40,13 @@ pub enum BackupError {
         source: SourceError,
     },
     /// Every stream failed, though the others were to be kept.
-    #[error("all streams failed, so no snapshot was made; {name}: {why}")]
+    #[error("all streams failed, so no snapshot was made; the first was {name}")]
     AllFailed {
         /// The first of them.
         name: String,
         /// Why it failed.
-        why: String,
+        #[source]
+        source: Arc<SourceError>,
     },
     /// The repository may not be written.
     #[error(transparent)]

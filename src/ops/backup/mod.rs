@@ -16,7 +16,7 @@ use crate::ops::Cancel;
 use crate::ops::backup::attempt::Attempt;
 pub use crate::ops::backup::error::BackupError;
 pub use crate::ops::backup::options::{BackupOptions, Comparison, GroupBy, ParentChoice, StreamOptions};
-pub use crate::ops::backup::report::BackupReport;
+pub use crate::ops::backup::report::{BackupReport, FailedStream};
 use crate::progress::{Monitor, Problem, Tally};
 use crate::repository::Repository;
 

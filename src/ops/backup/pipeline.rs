@@ -8,7 +8,7 @@ use std::thread::{Scope, ScopedJoinHandle};
 use tokio::runtime::Handle;
 
 use crate::model::path::EntryPath;
-use crate::model::snapshot::{MissingStream, SnapshotCounts, TreeRoot};
+use crate::model::snapshot::{SnapshotCounts, TreeRoot};
 use crate::ops::Cancel;
 use crate::ops::backup::assemble::{Assembled, assemble};
 use crate::ops::backup::batch::Finished;
@@ -18,6 +18,7 @@ use crate::ops::backup::options::BackupOptions;
 use crate::ops::backup::parent::{LastTree, Parent, ParentEntries};
 use crate::ops::backup::plan::{Passed, Planner};
 use crate::ops::backup::reading::Reading;
+use crate::ops::backup::report::FailedStream;
 use crate::ops::backup::scan::scan;
 use crate::ops::backup::stopped::Stopped;
 use crate::ops::backup::streams::{StoredStream, StoredStreams, StreamReader};
@@ -50,7 +51,7 @@ pub(super) struct Done {
     pub(super) last_tree: LastTree,
     /// The streams in it, and those that failed.
     pub(super) streams: Vec<StoredStream>,
-    pub(super) missing: Vec<MissingStream>,
+    pub(super) missing: Vec<FailedStream>,
     /// What each root holds, and what it held in the parent.
     pub(super) held: Held,
     pub(super) parent_held: Held,

@@ -1,11 +1,36 @@
 //! What a backup did, as its caller gets it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::model::outcome::{Ended, Outcome};
 use crate::model::path::EntryPath;
 use crate::model::snapshot::{MissingStream, Snapshot, SnapshotCounts, SnapshotId};
-use crate::progress::{Problem, Problems};
+use crate::progress::{Problem, Problems, chain};
+use crate::source::SourceError;
+
+/// A stream that failed, and why.
+#[derive(Debug, Clone)]
+pub struct FailedStream {
+    /// The path it would have had, or the database when that was not known.
+    pub name: String,
+    /// Why it failed.
+    pub source: Arc<SourceError>,
+}
+
+impl FailedStream {
+    /// Says why it failed, with all causes, in one line.
+    pub fn why(&self) -> String {
+        chain(&*self.source)
+    }
+}
+
+/// What the snapshot tells of it.
+impl From<&FailedStream> for MissingStream {
+    fn from(failed: &FailedStream) -> Self {
+        Self { name: failed.name.clone(), why: failed.why() }
+    }
+}
 
 /// What a backup did.
 #[derive(Debug, Clone)]
@@ -30,7 +55,7 @@ pub struct BackupReport {
     /// What was left out because of [`WalkOptions::left_out`](crate::source::files::WalkOptions::left_out).
     pub left_out: Vec<EntryPath>,
     /// Streams that failed while the others were kept.
-    pub missing: Vec<MissingStream>,
+    pub missing: Vec<FailedStream>,
     /// What was told of: all of the above, and advice.
     pub problems: Problems,
     /// Bytes read from the source.

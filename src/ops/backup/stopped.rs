@@ -2,6 +2,7 @@
 //! were only stopped.
 
 use crate::ops::backup::error::BackupError;
+use crate::ops::backup::report::FailedStream;
 use crate::repository::uploader::UploadStopped;
 use crate::source::SourceError;
 use crate::source::files::WalkError;
@@ -14,7 +15,7 @@ pub(super) enum Stopped {
     /// A stream failed.
     Stream { name: String, source: SourceError },
     /// No stream could be kept; why the first could not.
-    AllFailed { name: String, why: String },
+    AllFailed(FailedStream),
     /// The walk could not begin.
     Walk(WalkError),
     /// A stream and a file have the same path.
@@ -38,7 +39,7 @@ impl Stopped {
     pub(super) fn choose(said: impl IntoIterator<Item = Self>) -> Option<Self> {
         said.into_iter().min_by_key(|stopped| match stopped {
             Stopped::Panicked => 0,
-            Stopped::Stream { .. } | Stopped::AllFailed { .. } | Stopped::Walk(_) | Stopped::Taken { .. } => 1,
+            Stopped::Stream { .. } | Stopped::AllFailed(_) | Stopped::Walk(_) | Stopped::Taken { .. } => 1,
             Stopped::Cancelled => 2,
             Stopped::Upload => 3,
             Stopped::Elsewhere => 4,
@@ -50,7 +51,7 @@ impl Stopped {
         match self {
             Stopped::Cancelled => BackupError::Cancelled,
             Stopped::Stream { name, source } => BackupError::Stream { name, source },
-            Stopped::AllFailed { name, why } => BackupError::AllFailed { name, why },
+            Stopped::AllFailed(FailedStream { name, source }) => BackupError::AllFailed { name, source },
             Stopped::Walk(error) => BackupError::Walk(error),
             Stopped::Taken { name } => {
                 BackupError::StreamName { name, why: "a file or directory of this backup has this path".into() }
@@ -63,12 +64,15 @@ impl Stopped {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
 
     #[test]
     fn the_reason_comes_before_those_that_were_only_stopped() {
         let choose = |said: Vec<Stopped>| Stopped::choose(said).map(|stopped| format!("{:?}", stopped.into_error()));
-        let all_failed = || Stopped::AllFailed { name: "a".into(), why: "b".into() };
+        let empty = || Arc::new(SourceError::Empty { name: "b".into(), stderr: Vec::new() });
+        let all_failed = || Stopped::AllFailed(FailedStream { name: "a".into(), source: empty() });
         assert_eq!(choose(vec![]), None);
         assert_eq!(choose(vec![Stopped::Elsewhere, Stopped::Cancelled]).as_deref(), Some("Cancelled"));
         assert_eq!(choose(vec![Stopped::Upload, Stopped::Cancelled]).as_deref(), Some("Cancelled"));

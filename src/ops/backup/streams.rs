@@ -1,21 +1,21 @@
 //! Streams: read to the end, cut fine, and believed only when their producer says that they are complete.
 
 use std::collections::VecDeque;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::model::entry::{Entry, EntryKind, FileContent, Metadata};
 use crate::model::facts::{StreamFacts, fact};
 use crate::model::path::EntryPath;
-use crate::model::snapshot::MissingStream;
 use crate::ops::Cancel;
 use crate::ops::backup::batch::CutBytes;
 use crate::ops::backup::cut::{Cutter, Filled, NextBytes};
 use crate::ops::backup::jobs::Jobs;
 use crate::ops::backup::members::{Member, MemberStream};
 use crate::ops::backup::options::StreamOptions;
+use crate::ops::backup::report::FailedStream;
 use crate::ops::backup::stopped::Stopped;
-use crate::progress::{Counter, Monitor, Problem, chain};
+use crate::progress::{Counter, Monitor, Problem};
 use crate::repository::writer::Writer;
 use crate::source::{SourceError, StreamSource};
 
@@ -51,7 +51,7 @@ pub(super) struct StoredStreams {
     /// Their entries, and those of the directories they are in, in path order.
     pub(super) entries: Vec<Entry>,
     pub(super) streams: Vec<StoredStream>,
-    pub(super) missing: Vec<MissingStream>,
+    pub(super) missing: Vec<FailedStream>,
 }
 
 impl StoredStreams {
@@ -85,7 +85,7 @@ pub(super) struct StreamReader<'a> {
 #[derive(Default)]
 struct Outcome {
     stored: Vec<(Entry, StoredStream)>,
-    failed: Option<MissingStream>,
+    failed: Option<FailedStream>,
 }
 
 impl StreamReader<'_> {
@@ -100,7 +100,7 @@ impl StreamReader<'_> {
             let mut outcome = Outcome::default();
             member.notes.into_iter().for_each(|note| self.monitor.problem(note));
             match member.failed {
-                Some((name, source)) if options.keep_partial => outcome.failed = Some(self.missing(name, &source)),
+                Some((name, source)) if options.keep_partial => outcome.failed = Some(self.missing(name, source)),
                 Some((name, source)) => return Err(Stopped::Stream { name, source }),
                 None => queue.extend(member.streams.into_iter().map(|stream| (at, stream))),
             }
@@ -119,7 +119,7 @@ impl StreamReader<'_> {
                 match self.store(&stream) {
                     Ok(stored) => outcome.lock().expect("no panic while held").stored.push(stored),
                     Err(Stopped::Stream { name, source }) if options.keep_partial => {
-                        outcome.lock().expect("no panic while held").failed = Some(self.missing(name, &source));
+                        outcome.lock().expect("no panic while held").failed = Some(self.missing(name, source));
                     }
                     Err(error) => {
                         self.all.cancel();
@@ -140,10 +140,10 @@ impl StreamReader<'_> {
         }
     }
 
-    fn missing(&self, name: String, source: &SourceError) -> MissingStream {
-        let why = chain(source);
-        self.monitor.problem(Problem::missing(name.clone(), format!("{why}; it is left out")));
-        MissingStream { name, why }
+    fn missing(&self, name: String, source: SourceError) -> FailedStream {
+        let failed = FailedStream { name, source: Arc::new(source) };
+        self.monitor.problem(Problem::missing(failed.name.clone(), format!("{}; it is left out", failed.why())));
+        failed
     }
 
     fn gather(&self, outcomes: Vec<Outcome>) -> Result<StoredStreams, Stopped> {
@@ -167,9 +167,9 @@ impl StreamReader<'_> {
         }
         if self.is_all
             && all.streams.is_empty()
-            && let Some(MissingStream { name, why }) = all.missing.first()
+            && let Some(first) = all.missing.first()
         {
-            return Err(Stopped::AllFailed { name: name.clone(), why: why.clone() });
+            return Err(Stopped::AllFailed(first.clone()));
         }
         all.entries.sort_by(|a, b| a.path.cmp(&b.path));
         all.entries.dedup_by(|a, b| a.path == b.path);
