@@ -94,6 +94,22 @@ fn a_member_that_failed_is_left_out_when_the_others_are_to_be_kept() {
 }
 
 #[test]
+fn what_is_missing_has_a_hint_that_follows_from_how_it_failed() {
+    let desk = Desk::with_repository();
+    for (command, hint) in [
+        (&["no-such-program"][..], "is the program installed, and in PATH for this user?"),
+        (&["true"], "an empty dump is never stored; does the command work by itself?"),
+        (&["sh", "-c", "echo half; exit 7"], "run the command by itself to see why; earlier snapshots are untouched"),
+        (&["sh", "-c", "echo Connection refused >&2; exit 1"], "is the server running, and reachable at this host"),
+    ] {
+        let beside = [&["backup", "source", "--keep-partial", "--command", "bad", "--"][..], command].concat();
+        expect(&desk.run(&beside), 5, &["MISSING    bad: ", &format!("\n           hint: {hint}")]);
+        let alone = [&["backup", "--keep-partial", "--command", "bad", "--"][..], command].concat();
+        expect(&desk.run(&alone), 5, &["all streams failed, so no snapshot was made; the first was bad\n", hint]);
+    }
+}
+
+#[test]
 fn streams_are_read_at_the_same_time() {
     let desk = Desk::with_repository();
     // Each waits for what the other makes: one after the other they would never end.
