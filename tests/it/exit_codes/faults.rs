@@ -60,6 +60,21 @@ impl Bench {
         bench
     }
 
+    /// Kills a run in its middle, which leaves its lease.
+    fn leave_lease(&self) {
+        let (identity, repository) = (self.identity.display().to_string(), self.desk.at("repository"));
+        let repository_text = repository.display().to_string();
+        let arguments = ["--repo", &repository_text, "--password-file", &identity, "backup", "--command", "slow", "--"];
+        let mut run = self.desk.command(&[&arguments[..], &["sleep", "600"]].concat()).spawn().expect("runs");
+        let sessions = repository.join("sessions");
+        while fs::read_dir(&sessions).map_or(0, Iterator::count) == 0 {
+            assert!(run.try_wait().expect("asked").is_none(), "it ended");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        run.kill().expect("killed");
+        run.wait().expect("ended");
+    }
+
     fn source(&self) -> String {
         self.desk.at("source").display().to_string()
     }
@@ -168,6 +183,7 @@ fn objects(bench: &Bench) -> Vec<(&'static str, PathBuf)> {
         ("older snapshot", snapshots[0].clone()),
         ("data pack", data),
         ("tree pack", tree),
+        ("another run's lease", by_age("sessions").remove(0)),
     ]
     .map(|(name, path)| (name, path.strip_prefix(&root).expect("below").to_path_buf()))
     .to_vec()
@@ -175,7 +191,7 @@ fn objects(bench: &Bench) -> Vec<(&'static str, PathBuf)> {
 
 /// What is expected of each object's damages, verb by verb.
 ///                                 snapshots ls find diff stats restore dump verify read-data backup
-const DAMAGES: [(&str, &str, [i32; 10]); 18] = [
+const DAMAGES: [(&str, &str, [i32; 10]); 19] = [
     ("config", "flip cut empty gone", [4; 10]),
     ("keyring", "flip cut empty gone", [4; 10]),
     ("slot in use", "flip cut empty", [4; 10]),
@@ -195,11 +211,14 @@ const DAMAGES: [(&str, &str, [i32; 10]); 18] = [
     ("tree pack", "flip", [0, 4, 4, 4, 0, 4, 4, 4, 4, 0]),
     ("tree pack", "cut empty", [0, 4, 4, 4, 0, 4, 4, 4, 4, 0]),
     ("tree pack", "gone", [0, 4, 4, 4, 0, 4, 4, 4, 4, 0]),
+    // Only whoever deletes needs to know who else is at work.
+    ("another run's lease", "flip cut empty gone", [0; 10]),
 ];
 
 #[test]
 fn whoever_needs_what_is_damaged_ends_with_4_and_nobody_else() {
     let bench = Bench::new(None);
+    bench.leave_lease();
     let objects = objects(&bench);
     let rows: Vec<(&Path, String, [i32; 10])> = DAMAGES
         .iter()
@@ -209,7 +228,7 @@ fn whoever_needs_what_is_damaged_ends_with_4_and_nobody_else() {
             (path.as_path(), format!("{object}, {how}"), codes)
         })
         .collect();
-    assert_eq!(rows.len(), 32, "eight objects, four damages");
+    assert_eq!(rows.len(), 36, "nine objects, four damages");
     let (waiting, wrong) = (Mutex::new(rows.into_iter()), Mutex::new(Vec::new()));
     std::thread::scope(|scope| {
         for _ in 0..4 {
