@@ -145,9 +145,9 @@ async fn write_out(
     tell: impl FnOnce(Totals),
 ) -> Result<DumpReport, DumpError> {
     let mut walk = reader.walk(snapshot.root, path.clone());
-    let missing = || LookError::NoSuchPath {
-        snapshot: snapshot.id.short(),
-        path: path.as_ref().map_or_else(|| "entries".to_owned(), |path| format!("/{path}")),
+    let missing = || match &path {
+        Some(path) => LookError::NoSuchPath { snapshot: snapshot.id, path: path.clone() },
+        None => LookError::Empty { snapshot: snapshot.id },
     };
     let first = entry(walk.next().await)?.ok_or_else(missing)?;
     let dumper = Dumper { reader, output, monitor, cancel, handle: Handle::current(), report: DumpReport::default() };

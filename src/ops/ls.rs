@@ -50,7 +50,7 @@ pub async fn ls(
         }
     }
     match within {
-        Some(path) if !found => Err(LookError::NoSuchPath { snapshot: snapshot.id.short(), path: format!("/{path}") }),
+        Some(path) if !found => Err(LookError::NoSuchPath { snapshot: snapshot.id, path: path.clone() }),
         _ => Ok(lost),
     }
 }

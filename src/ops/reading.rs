@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use crate::model::outcome::{Ended, Outcome};
+use crate::model::path::EntryPath;
+use crate::model::snapshot::SnapshotId;
 use crate::progress::Monitor;
 use crate::repository::access::AccessError;
 use crate::repository::index::{Index, IndexError};
@@ -11,7 +13,7 @@ use crate::repository::reader::{ReadError, Reader};
 use crate::repository::snapshots::SnapshotError;
 use crate::repository::{Repository, StoreError};
 
-/// Why something could not be looked up.
+/// Why something could not be looked up: what every verb that reads begins with.
 #[derive(Debug, thiserror::Error)]
 pub enum LookError {
     /// The repository may not be read.
@@ -30,12 +32,18 @@ pub enum LookError {
     #[error("the repository cannot be listed")]
     Store(#[from] StoreError),
     /// The snapshot has no such path.
-    #[error("snapshot {snapshot} has no {path}")]
+    #[error("snapshot {} has no /{path}", snapshot.short())]
     NoSuchPath {
         /// The snapshot.
-        snapshot: String,
+        snapshot: SnapshotId,
         /// The path.
-        path: String,
+        path: EntryPath,
+    },
+    /// The snapshot has nothing at all.
+    #[error("snapshot {} has no entries", snapshot.short())]
+    Empty {
+        /// The snapshot.
+        snapshot: SnapshotId,
     },
 }
 
@@ -47,7 +55,7 @@ impl Ended for LookError {
             LookError::Snapshots(error) => error.outcome(),
             LookError::Tree(error) => error.outcome(),
             LookError::Store(error) => error.outcome(),
-            LookError::NoSuchPath { .. } => Outcome::Missing,
+            LookError::NoSuchPath { .. } | LookError::Empty { .. } => Outcome::Missing,
         }
     }
 }

@@ -41,10 +41,10 @@ const FLUSH_AFTER: Duration = Duration::from_secs(300);
 #[derive(Debug, thiserror::Error)]
 pub enum UploadError {
     /// A pack could not be stored.
-    #[error("pack {pack} could not be stored")]
+    #[error("pack {} could not be stored", pack.short())]
     Pack {
         /// The pack.
-        pack: String,
+        pack: PackId,
         /// Why.
         #[source]
         source: StoreError,
@@ -53,16 +53,19 @@ pub enum UploadError {
     #[error("index segment {segment} could not be stored")]
     Segment {
         /// The segment.
-        segment: String,
+        segment: SegmentId,
         /// Why.
         #[source]
         source: StoreError,
     },
     /// A pack does not give back what was read. It was not uploaded.
-    #[error("pack {pack} does not give back what was read: the memory or the processor of this machine is faulty")]
+    #[error(
+        "pack {} does not give back what was read: the memory or the processor of this machine is faulty",
+        pack.short()
+    )]
     Altered {
         /// The pack.
-        pack: String,
+        pack: PackId,
         /// What is wrong with it.
         #[source]
         source: Altered,
@@ -222,7 +225,7 @@ impl Uploader {
     /// Ends the upload, because a pack is not what it should be: [`Uploader::finish`] will say so.
     pub(super) fn refuse(&self, pack: PackId, source: Altered) -> UploadStopped {
         // Where uploading has ended already there is another reason.
-        let _ = self.sender.send(Handed::Refused(UploadError::Altered { pack: pack.short(), source }));
+        let _ = self.sender.send(Handed::Refused(UploadError::Altered { pack, source }));
         UploadStopped
     }
 
@@ -357,7 +360,7 @@ impl Run {
         let (bytes, transfer) = (object.len() as u64, self.transfer());
         self.monitor.add(Counter::SealedBytes, bytes);
         let put = self.session.repository().objects().put_segment(id, object, &transfer).await;
-        let stored = put.map_err(|source| UploadError::Segment { segment: id.to_string(), source })?;
+        let stored = put.map_err(|source| UploadError::Segment { segment: id, source })?;
         transfer.reach(bytes);
         let (index, claims) = (self.index.clone(), self.claims.clone());
         blocking(move || {
@@ -388,7 +391,7 @@ impl Drop for Run {
 }
 
 async fn put(repository: Arc<Repository>, image: PackImage, transfer: Transfer) -> Result<UploadedPack, UploadError> {
-    let (pack, size) = (image.entry().id.short(), u64::from(image.entry().size));
+    let (pack, size) = (image.entry().id, u64::from(image.entry().size));
     let put = repository.objects().put_pack(image, &transfer).await;
     let uploaded = put.map_err(|source| UploadError::Pack { pack, source })?;
     // Not every store tells while it stores.

@@ -57,8 +57,10 @@ async fn who_can_only_write_is_told_so_by_whatever_reads_or_deletes() {
     let counted = stats(&writer, &*monitor()).await;
     let opened = open_reader(writer.clone(), 64 << 20, monitor()).await;
     let outcomes = [
-        restored.map(drop).map_err(|error| (error.outcome(), matches!(error, RestoreError::Access(_)))),
-        verified.map(drop).map_err(|error| (error.outcome(), matches!(error, VerifyError::Access(_)))),
+        restored
+            .map(drop)
+            .map_err(|error| (error.outcome(), matches!(error, RestoreError::Look(LookError::Access(_))))),
+        verified.map(drop).map_err(|error| (error.outcome(), matches!(error, VerifyError::Look(LookError::Access(_))))),
         counted.map(drop).map_err(|error| (error.outcome(), matches!(error, LookError::Access(_)))),
         opened.map(drop).map_err(|error| (error.outcome(), matches!(error, LookError::Access(_)))),
     ];

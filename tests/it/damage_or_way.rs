@@ -9,7 +9,7 @@ use coffre::model::path::EntryPath;
 use coffre::model::snapshot::Snapshot;
 use coffre::ops::dump::{DumpError, dump};
 use coffre::ops::verify::{ReadData, VerifyError, VerifyOptions, VerifyReport, verify};
-use coffre::ops::{Cancel, open_reader};
+use coffre::ops::{Cancel, LookError, open_reader};
 use coffre::progress::Collected;
 use coffre::store::layer::Operation;
 use coffre::store::layer::fault::{Fault, FaultStore};
@@ -119,7 +119,10 @@ async fn verifying_ends_where_the_store_cannot_be_read_and_calls_nothing_damaged
             let store = FaultStore::new(bench.store());
             store.plan(Fault::on(operation).matching(matching).fail_before(kind));
             let error = try_verify(Arc::new(store)).await.expect_err("it cannot be completed");
-            assert!(!matches!(error, VerifyError::Cancelled | VerifyError::Access(_)), "{kind:?} {matching}: {error}");
+            assert!(
+                !matches!(error, VerifyError::Cancelled | VerifyError::Look(LookError::Access(_))),
+                "{kind:?} {matching}: {error}"
+            );
         }
     }
 }

@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use coffre::format::pack::PackKind;
 use coffre::model::key::{ObjectKey, ObjectKind};
 use coffre::model::path::EntryPath;
-use coffre::ops::Cancel;
 use coffre::ops::restore::{RestoreError, RestoreOptions, Selection, remove_extras, restore};
+use coffre::ops::{Cancel, LookError};
 use coffre::progress::{Collected, Counter, Monitor, Problem, Totals};
 use coffre::repository::index::Index;
 use proptest::prelude::*;
@@ -229,7 +229,7 @@ async fn a_part_is_restored_by_path_and_by_pattern() {
     let repository = open(place.store(), &place.cache()).await.expect("opened");
     let absent = RestoreOptions { within: within("absent"), ..place.options(&snapshot) };
     let error = restore(repository, absent, Arc::new(Collected::default()), Cancel::default()).await;
-    assert!(matches!(error, Err(RestoreError::NoSuchPath { .. })), "{error:?}");
+    assert!(matches!(error, Err(RestoreError::Look(LookError::NoSuchPath { .. }))), "{error:?}");
 }
 
 /// A change to a tree.

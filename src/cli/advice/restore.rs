@@ -19,12 +19,12 @@ impl Advice for RestoreError {
     fn hint(&self) -> Option<String> {
         match self {
             RestoreError::Target(error) => error.hint(),
-            RestoreError::NothingMatches { .. } | RestoreError::NoSuchPath { .. } => {
+            RestoreError::NothingMatches { .. } | RestoreError::Look(LookError::NoSuchPath { .. }) => {
                 Some("`coffre find PATTERN` and `coffre ls -R SNAPSHOT` tell what there is".into())
             }
-            RestoreError::Index(error) => error.hint(),
+            RestoreError::Look(error) => error.hint(),
             RestoreError::Read(error) => error.hint(),
-            RestoreError::Access(_) | RestoreError::Cancelled => None,
+            RestoreError::Cancelled => None,
         }
     }
 }
@@ -46,7 +46,7 @@ impl Advice for PatternError {
 impl Advice for DumpError {
     fn hint(&self) -> Option<String> {
         match self {
-            DumpError::Look(LookError::NoSuchPath { .. }) => {
+            DumpError::Look(LookError::NoSuchPath { .. } | LookError::Empty { .. }) => {
                 Some("`coffre ls -R SNAPSHOT` lists what there is, and --job NAME chooses among jobs".into())
             }
             DumpError::Look(error) => error.hint(),
@@ -64,7 +64,7 @@ impl Advice for LookError {
             LookError::Snapshots(error) => error.hint(),
             LookError::Tree(error) => error.hint(),
             LookError::Store(error) => error.hint(),
-            LookError::Access(_) | LookError::NoSuchPath { .. } => None,
+            LookError::Access(_) | LookError::NoSuchPath { .. } | LookError::Empty { .. } => None,
         }
     }
 }
@@ -88,9 +88,8 @@ impl Advice for VerifyError {
         match self {
             VerifyError::Store(error) => error.hint(),
             VerifyError::Read(error) => error.hint(),
-            VerifyError::Index(error) => error.hint(),
-            VerifyError::Snapshots(error) => error.hint(),
-            VerifyError::Access(_) | VerifyError::Cancelled => None,
+            VerifyError::Look(error) => error.hint(),
+            VerifyError::Cancelled => None,
         }
     }
 }

@@ -17,14 +17,12 @@ use std::time::Duration;
 use crate::blocking::blocking;
 use crate::model::outcome::{Ended, Outcome};
 use crate::model::path::EntryPath;
-use crate::model::snapshot::Snapshot;
+use crate::model::snapshot::{Snapshot, SnapshotId};
 use crate::model::time::Timestamp;
-use crate::ops::Cancel;
+use crate::ops::{Cancel, LookError, open_reader};
 use crate::progress::{Monitor, Problem, Problems, Tally, Totals};
 use crate::repository::Repository;
-use crate::repository::access::AccessError;
-use crate::repository::index::{Index, IndexError};
-use crate::repository::reader::{ReadError, Reader};
+use crate::repository::reader::ReadError;
 use crate::sink::files::{FileTarget, TargetError, TargetOptions};
 
 mod compare;
@@ -190,28 +188,17 @@ impl Ended for RestoreReport {
 /// Why nothing more could be restored.
 #[derive(Debug, thiserror::Error)]
 pub enum RestoreError {
-    /// The repository may not be read.
+    /// The repository may not be read, the index not be had, or the path not be found.
     #[error(transparent)]
-    Access(#[from] AccessError),
-    /// The index could not be had.
-    #[error("the index cannot be used")]
-    Index(#[from] IndexError),
+    Look(#[from] LookError),
     /// The target cannot be used.
     #[error("the target cannot be used")]
     Target(#[from] TargetError),
-    /// The snapshot has no such path.
-    #[error("snapshot {snapshot} has no {path}")]
-    NoSuchPath {
-        /// The snapshot.
-        snapshot: String,
-        /// The path.
-        path: String,
-    },
     /// No entry is chosen.
-    #[error("nothing in snapshot {snapshot} matches what is to be included")]
+    #[error("nothing in snapshot {} matches what is to be included", snapshot.short())]
     NothingMatches {
         /// The snapshot.
-        snapshot: String,
+        snapshot: SnapshotId,
     },
     /// The store is out of reach, or does not allow reading any more.
     #[error("the store cannot be read any more; what was completed stays, and the same command goes on from there")]
@@ -224,10 +211,9 @@ pub enum RestoreError {
 impl Ended for RestoreError {
     fn outcome(&self) -> Outcome {
         match self {
-            RestoreError::Access(error) => error.outcome(),
-            RestoreError::Index(error) => error.outcome(),
+            RestoreError::Look(error) => error.outcome(),
             RestoreError::Target(error) => error.outcome(),
-            RestoreError::NoSuchPath { .. } | RestoreError::NothingMatches { .. } => Outcome::Missing,
+            RestoreError::NothingMatches { .. } => Outcome::Missing,
             RestoreError::Read(error) => error.outcome(),
             RestoreError::Cancelled => Outcome::Interrupted,
         }
@@ -245,12 +231,10 @@ pub async fn restore(
     cancel: Cancel,
 ) -> Result<RestoreReport, RestoreError> {
     let begun = std::time::Instant::now();
-    let reading = repository.reading()?;
     let tally = Tally::over(monitor);
     let monitor: Arc<dyn Monitor> = tally.clone();
-    let loading = cancel.or(Index::load(&repository, &*monitor)).await;
-    let index = Arc::new(loading.ok_or(RestoreError::Cancelled)??);
-    let reader = Arc::new(Reader::new(reading, index, options.memory_bytes, monitor.clone()));
+    let opening = cancel.or(open_reader(repository, options.memory_bytes, monitor.clone())).await;
+    let reader = opening.ok_or(RestoreError::Cancelled)??;
     let target = match options.dry_run && !options.target.exists() {
         true => None,
         false => Some(Arc::new(FileTarget::open(&options.target, options.target_options.clone())?)),

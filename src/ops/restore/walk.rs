@@ -8,13 +8,13 @@ use rustix::fs::FileType;
 
 use crate::model::entry::{Entry, LinkKey};
 use crate::model::path::EntryPath;
-use crate::ops::Cancel;
 use crate::ops::reading::lost_part;
 use crate::ops::restore::compare::{Comparison, Decision};
 use crate::ops::restore::directories::{Finish, OpenDirectory};
 use crate::ops::restore::window::{Adding, Window};
 use crate::ops::restore::writer::{FileJob, FileWriter, Written};
 use crate::ops::restore::{RestoreError, RestoreOptions, RestoreReport, problem};
+use crate::ops::{Cancel, LookError};
 use crate::progress::{Counter, Monitor, Problem, chain};
 use crate::repository::reader::Reader;
 use crate::sink::files::{Cause, FileTarget, TargetError};
@@ -129,13 +129,13 @@ impl Run {
                 }
             }
         }
-        let snapshot = || self.options.snapshot.id.short();
+        let snapshot = self.options.snapshot.id;
         match &self.options.within {
             Some(path) if !found && !self.has_gaps => {
-                return Err(RestoreError::NoSuchPath { snapshot: snapshot(), path: format!("/{path}") });
+                return Err(LookError::NoSuchPath { snapshot, path: path.clone() }.into());
             }
             _ if !self.something_matches && self.options.selection.has_includes() && !self.has_gaps => {
-                return Err(RestoreError::NothingMatches { snapshot: snapshot() });
+                return Err(RestoreError::NothingMatches { snapshot });
             }
             _ => {}
         }

@@ -12,14 +12,12 @@ use crate::model::id::PackId;
 use crate::model::outcome::{Ended, Outcome};
 use crate::model::snapshot::SnapshotId;
 use crate::model::time::{Clock, Timestamp};
-use crate::ops::Cancel;
 use crate::ops::verify::foreign::Foreign;
+use crate::ops::{Cancel, LookError};
 use crate::progress::Monitor;
-use crate::repository::access::AccessError;
-use crate::repository::index::{Index, IndexError};
+use crate::repository::index::Index;
 use crate::repository::ledger::Reading;
 use crate::repository::reader::{ReadError, Reader};
-use crate::repository::snapshots::SnapshotError;
 use crate::repository::{Repository, StoreError};
 
 mod coverage;
@@ -138,21 +136,15 @@ impl Ended for VerifyReport {
 /// Why verifying could not be completed.
 #[derive(Debug, thiserror::Error)]
 pub enum VerifyError {
-    /// The repository may not be read.
+    /// The repository may not be read, or the index or the snapshots not be had.
     #[error(transparent)]
-    Access(#[from] AccessError),
+    Look(#[from] LookError),
     /// The store failed.
     #[error("the repository could not be read")]
     Store(#[from] StoreError),
     /// A part of the data is out of reach.
     #[error("not everything could be read, which says nothing about the rest")]
     Read(#[from] ReadError),
-    /// The index could not be had.
-    #[error("the index cannot be used")]
-    Index(#[from] IndexError),
-    /// The snapshots could not be had.
-    #[error("the snapshots cannot be read")]
-    Snapshots(#[from] SnapshotError),
     /// Ending was asked for.
     #[error("interrupted")]
     Cancelled,
@@ -161,11 +153,9 @@ pub enum VerifyError {
 impl Ended for VerifyError {
     fn outcome(&self) -> Outcome {
         match self {
-            VerifyError::Access(error) => error.outcome(),
+            VerifyError::Look(error) => error.outcome(),
             VerifyError::Store(error) => error.outcome(),
             VerifyError::Read(error) => error.outcome(),
-            VerifyError::Index(error) => error.outcome(),
-            VerifyError::Snapshots(error) => error.outcome(),
             VerifyError::Cancelled => Outcome::Interrupted,
         }
     }
@@ -182,7 +172,7 @@ pub async fn verify(
     cancel: Cancel,
 ) -> Result<VerifyReport, VerifyError> {
     let begun = std::time::Instant::now();
-    repository.reading()?;
+    repository.reading().map_err(LookError::Access)?;
     let alone = repository.alone(repository.first_replica()).expect("the first replica has its own name");
     let repository = Arc::new(alone);
     let mut report = VerifyReport::default();
@@ -192,17 +182,18 @@ pub async fn verify(
     let mut foreign = Foreign::default();
     slots::check(&repository, &mut report, &mut damage, &mut foreign).await?;
     let sums = objects::check(&repository, &mut report, &mut damage, &mut foreign).await?;
-    let mut index = Index::load(&repository, &*monitor).await?;
+    let mut index = Index::load(&repository, &*monitor).await.map_err(LookError::Index)?;
     monitor.phase("comparing the index");
     // All segments were just opened, so what the cache made of them need not be taken on trust.
-    index.compare(&repository, &sums, &*monitor).await?;
-    let mut listed = index.check_packs(&repository, usize::MAX, &*monitor).await?;
+    index.compare(&repository, &sums, &*monitor).await.map_err(LookError::Index)?;
+    let mut listed = index.check_packs(&repository, usize::MAX, &*monitor).await.map_err(LookError::Index)?;
     if let Some(refused) = listed.refused.take() {
         return Err(refused.into());
     }
     objects::compare_packs(&index, listed, &mut report, &mut damage, &mut foreign);
     let index = Arc::new(index);
-    let reader = Reader::new(repository.reading()?, index, options.memory_bytes, monitor.clone());
+    let reading = repository.reading().map_err(LookError::Access)?;
+    let reader = Reader::new(reading, index, options.memory_bytes, monitor.clone());
     let reader = Arc::new(reader);
 
     monitor.phase("looking for earlier verifications");

@@ -13,10 +13,10 @@ use crate::model::entry::{ChunkList, ChunkRef, Entry};
 use crate::model::id::{ChunkId, ChunkKey};
 use crate::model::key::ObjectKey;
 use crate::model::snapshot::SnapshotId;
-use crate::ops::Cancel;
 use crate::ops::verify::damage::{Damage, Found};
 use crate::ops::verify::foreign::Foreign;
 use crate::ops::verify::{VerifyError, VerifyReport};
+use crate::ops::{Cancel, LookError};
 use crate::progress::{Counter, Monitor};
 use crate::repository::index::table::Location;
 use crate::repository::reader::told::{ListNode, TreeNode};
@@ -56,7 +56,7 @@ pub(super) async fn check(
         walk.report.snapshots += 1;
         let snapshot = match snapshot {
             Ok(snapshot) => snapshot,
-            Err(error) if !error.is_damage() => return Err(error.into()),
+            Err(error) if !error.is_damage() => return Err(LookError::Snapshots(error).into()),
             Err(error) => {
                 let cause = std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
                 let finding = walk.damage.add(&ObjectKey::snapshot(id), Damage::Unusable(cause));
