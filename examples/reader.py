@@ -50,7 +50,7 @@ NODE_MAX, NODE_ITEMS_MAX, NODE_PATHS_MAX, NODE_PARTS_MAX = 8 << 20, 65536, 16 <<
 PACK_MAX, DIRECTORY_MAX = 768 << 20, 48 << 20
 WINDOW_MAX, RECIPE_MAX, RECIPE_CHUNKS_MAX, RECIPE_DEPTH_MAX = 8 << 20, 1 << 20, 1024, 4
 NEEDED_CHUNKS_MAX, NEEDED_PARTS_MAX, NEEDED_PLAIN_MAX = 4096, 1 << 19, 512 << 20
-OBJECT_MAX = {"config": 16 << 20, "keyring": 16 << 20, "keys": 64 << 10, "snapshots": 4 << 20}
+OBJECT_MAX = {"config": 16 << 20, "keyring": 16 << 20, "keys": 64 << 10, "snapshots": 4 << 20, "cleanup": 64 << 20}
 FRAMES_KEPT = 12  # decoded frames kept in memory
 FILE, DIRECTORY, SYMLINK, FIFO, STREAM = 0, 1, 2, 3, 7
 LEFT_OUT = {4: "a socket", 5: "a character device", 6: "a block device"}
@@ -274,6 +274,7 @@ class DomainKey:
         self.public_x = self.x25519.public_key().public_bytes_raw()
         self.public = self.mlkem.public_key().public_bytes_raw() + self.public_x
         self.chunk_id_key = derive(dedup_secret, domain, "chunk id")
+        self.index_key = derive(dedup_secret, domain, "index")
         self.psk, self.psk_id = derive(dedup_secret, domain, "session psk"), domain + epoch.to_bytes(4, "little")
 
     def decapsulate(self, encapsulated):
@@ -409,6 +410,24 @@ class Snapshot:
     depth: int
 
 
+class CleanupList:
+    """A list of cleaning up (section 13)."""
+
+    def __init__(self, record, counter, digest):
+        def items(key, length):
+            value = record.get(key, bytes, b"")
+            require(len(value) % length == 0, record.what, f"field {key} is cut off")
+            return [value[i : i + length] for i in range(0, len(value), length)]
+
+        self.name, self.counter, self.digest = record.what, counter, digest
+        self.made, self.packs, self.given_up = record.get(0, int, 0), items(1, 16), items(2, 16)
+        self.accounted = {item[:16]: item[16:] for item in items(3, 48)}
+        self.gone = [checked(name, str, record.what) for name in record.get(4, list, [])]
+        self.is_deleting = record.uint(5, 0) == 1
+        self.before = record.fixed(6, 32) if 6 in record.fields else None
+        self.first = record.uint(7) if 7 in record.fields else None
+
+
 class Repository:
     """An opened repository: keys, packs and trees. Everything it returns was checked."""
 
@@ -437,6 +456,7 @@ class Repository:
         for writer in keyring.get(3, list, []):
             self.add_writer(Record(writer, "a writer of the keyring"))
         self.erased = {(domain, epoch) for domain, epoch, _ in keyring.get(4, list, [])}
+        self.read_cleanups()
 
     def report(self, error):
         self.problems += 1
@@ -566,10 +586,51 @@ class Repository:
             self.sessions[header] = key.open(header[36:1156], header[1156:], info, what), key.chunk_id_key
         return self.sessions[header]
 
+    # -- Section 13: what cleaning up has told
+
+    def read_cleanups(self):
+        """Reads the lists; one that cannot be opened is reported and left out."""
+        lists = []
+        for name in self.names("cleanup", r"[0-9]{8,}-[0-9a-f]{16}"):
+            try:
+                data, (counter, random) = self.read(name), name[8:].split("-")
+                cursor = Cursor(data, name)
+                cursor.mark(b"D")
+                key = self.domains.get((cursor.take(16), cursor.u32()))
+                require(key, name, "the key of its domain is not in the keyring")
+                obj = int(counter).to_bytes(8, "big") + bytes.fromhex(random)
+                opened = open_envelope(cursor.rest(), key.index_key, self.id, "D", obj, name)
+                _, value = authored(opened, "D", self.id, obj, data[:28], {READER: self.verifying_key}, name)
+                lists.append(CleanupList(Record(value, name), int(counter), hashlib.sha256(data).digest()))
+            except (Damaged, OverflowError) as error:
+                self.report(error)
+        self.gone = {name for read in lists for name in read.gone}
+        self.cleanups = [read for read in lists if read.name not in self.gone]
+
+    def follows(self, one, other):
+        """Whether a list was written by somebody who had read the other one."""
+        by_digest = {read.digest: read for read in self.cleanups}
+        while one is not None and one.counter > other.counter:
+            before = by_digest.get(one.before)
+            one = before if before and before.counter < one.counter else None
+        return one is other
+
+    def exists(self, snapshot):
+        """Whether a snapshot counts: its session was not given up, or it was there by then."""
+
+        def counts(deletion):
+            accounting = [read for read in self.cleanups if snapshot.id in read.accounted]
+            return any(self.follows(read, deletion) or self.follows(deletion, read) for read in accounting)
+
+        session = snapshot.record.fixed(12, 16)
+        giving_up = [read for read in self.cleanups if read.is_deleting and session in read.given_up]
+        return all(counts(deletion) for deletion in giving_up)
+
     # -- Section 12
 
     def snapshot_names(self):
-        return self.names("snapshots", r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{16}")
+        names = self.names("snapshots", r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{16}")
+        return [name for name in names if name not in self.gone]
 
     def snapshot(self, name):
         second = calendar.timegm(time.strptime(name[10:26], "%Y%m%dT%H%M%SZ"))
@@ -927,6 +988,8 @@ def list_snapshots(repository):
     for name in repository.snapshot_names():
         try:
             snapshot = repository.snapshot(name)
+            if not repository.exists(snapshot):
+                continue
             record = snapshot.record
             counts = record.array(10, [int] * 8, [0] * 8)
             host, what = record.get(3, str, ""), [checked(item, bytes, name) for item in record.get(7, list, [])]
@@ -942,11 +1005,13 @@ def restore(repository, wanted, target):
     names = repository.snapshot_names()
     require(names, "snapshots/", "there are none")
     if wanted == "latest":
-        snapshot = repository.snapshot(names[-1])
+        snapshots = (repository.snapshot(name) for name in reversed(names))
+        snapshot = next((found for found in snapshots if repository.exists(found)), None)
+        require(snapshot, "snapshots/", "there are none")
     else:
         matching = [name for name in names if wanted == name[10:] or wanted.endswith(name[27:]) and len(wanted) == 32]
         snapshots = [repository.snapshot(name) for name in matching]
-        snapshots = [found for found in snapshots if wanted in (found.id.hex(), found.name[10:])]
+        snapshots = [found for found in snapshots if wanted in (found.id.hex(), found.name[10:]) and repository.exists(found)]
         require(snapshots, wanted, "there is no such snapshot")
         snapshot = snapshots[0]
     repository.read_packs()

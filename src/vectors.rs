@@ -26,12 +26,12 @@ use crate::crypto::sign::{Signed, VerifyingKey};
 use crate::crypto::slot::{SlotLock, normalise_recovery, open_slot, seal_slot};
 use crate::crypto::{CryptoError, random};
 use crate::format::FormatError;
+use crate::format::cleanup::{decode_cleanup, encode_cleanup};
 use crate::format::config::{ChunkerProfile, Config, RequiredFeatures};
-use crate::format::doomed::Doomed;
 use crate::format::index::{IndexSegment, PackEntry};
 use crate::format::keyring::{DomainRecord, Erased, Keyring, SlotRecord};
 use crate::format::lease::Lease;
-use crate::format::object::{Authors, DOOMED, INDEX, LEASE, Place, SNAPSHOT, check_author};
+use crate::format::object::{Authors, CLEANUP, INDEX, LEASE, Place, SNAPSHOT, check_author};
 use crate::format::pack::{Codec, PackDirectory, PackKind, TRAILER_LEN, Tail, Trailer, padded_pack_len};
 use crate::format::recipe::Recipe;
 use crate::format::slot::{Role, RootKey, Slot};
@@ -40,6 +40,7 @@ use crate::format::tree::{LeafBuilder, ListChild, Node, TreeChild, encode_childr
 use crate::format::verified::{encode_verified, open_verified, seal_verified};
 use crate::format::writer::{WriterName, WriterRecord};
 use crate::model::author::Author;
+use crate::model::cleanup::CleanupList;
 use crate::model::entry::{ChunkList, ChunkRef, Entry, EntryKind, FileContent, Hole, Metadata, StreamDetail};
 use crate::model::id::{
     ChunkId, ChunkKey, DomainEpoch, DomainId, PackId, RepositoryId, SessionId, SlotId, WriterId, hex, parse_hex,
@@ -62,7 +63,7 @@ struct Topic {
     check: fn(&Value) -> Outcome,
 }
 
-const TOPICS: [Topic; 19] = [
+const TOPICS: [Topic; 20] = [
     Topic {
         name: "derivation",
         section: 3,
@@ -104,13 +105,8 @@ const TOPICS: [Topic; 19] = [
         make: incomplete_manifests,
         check: incomplete_manifest,
     },
-    Topic {
-        name: "lease",
-        section: 13,
-        about: "values of leases and lists of doomed packs",
-        make: leases,
-        check: lease,
-    },
+    Topic { name: "lease", section: 13, about: "values of leases", make: leases, check: lease },
+    Topic { name: "cleanup", section: 13, about: "values of lists of cleaning up", make: cleanups, check: cleanup },
     Topic { name: "verified", section: 13, about: "records of verifications", make: verifieds, check: verified },
 ];
 
@@ -274,7 +270,7 @@ fn purpose(letter: &Value) -> Purpose {
         "X" => Purpose::DomainKey,
         "W" => Purpose::DomainDedup,
         "N" => Purpose::WriterName,
-        "D" => Purpose::Doomed,
+        "D" => Purpose::Cleanup,
         _ => Purpose::Evidence,
     }
 }
@@ -346,7 +342,7 @@ fn authoreds() -> Vec<Value> {
         let sealed = match form {
             "S" => SNAPSHOT.seal(&SessionHeader::from_bytes(&[0xb1; SESSION_HEADER_LEN]), &place, signer, value),
             "I" => INDEX.seal(AT, &place, signer, value),
-            "D" => DOOMED.seal(AT, &place, signer, value),
+            "D" => CLEANUP.seal(AT, &place, signer, value),
             _ => LEASE.seal(AT, &place, signer, value),
         };
         vector(
@@ -391,7 +387,7 @@ fn authored(input: &Value) -> Outcome {
     let opened = match input["form"].as_str().expect("a letter") {
         "S" => SNAPSHOT.open(&sealed, &place, &authors),
         "I" => INDEX.open(&sealed, &place, &authors),
-        "D" => DOOMED.open(&sealed, &place, &authors),
+        "D" => CLEANUP.open(&sealed, &place, &authors),
         _ => LEASE.open(&sealed, &place, &authors),
     };
     let opened = opened.map_err(format_class)?;
@@ -1069,28 +1065,47 @@ fn leases() -> Vec<Value> {
         expires: Timestamp::from_seconds(3),
         index_segments: 4,
     };
-    let doomed = Doomed { listed: Timestamp::from_seconds(9), packs: vec![PackId([1; 16]), PackId(random())] };
-    let make = |about: &str, kind: &str, value: Vec<u8>| vector(about, json!({ "kind": kind, "value": hex(&value) }));
-    vec![
-        make("a lease", "lease", lease.encode()),
-        make("an empty lease", "lease", vec![0xa0]),
-        make("not a map", "lease", vec![0x01]),
-        make("two doomed packs", "doomed", doomed.encode()),
-        make("a pack id that is cut off", "doomed", vec![0xa1, 0x01, 0x41, 0xff]),
-    ]
+    let make = |about: &str, value: Vec<u8>| vector(about, json!({ "value": hex(&value) }));
+    vec![make("a lease", lease.encode()), make("an empty lease", vec![0xa0]), make("not a map", vec![0x01])]
 }
 
 fn lease(input: &Value) -> Outcome {
-    let value = bytes(&input["value"]);
-    if input["kind"] == "doomed" {
-        let doomed = Doomed::decode(&value).map_err(format_class)?;
-        return Ok(
-            json!({ "listed": doomed.listed.seconds, "packs": doomed.packs.iter().map(|id| hex(&id.0)).collect::<Vec<_>>() }),
-        );
-    }
-    let lease = Lease::decode(&value).map_err(format_class)?;
+    let lease = Lease::decode(&bytes(&input["value"])).map_err(format_class)?;
     Ok(json!({ "host": lease.host, "operation": lease.operation, "started": lease.started.seconds,
                "renewed": lease.renewed.seconds, "expires": lease.expires.seconds, "index_segments": lease.index_segments }))
+}
+
+fn cleanups() -> Vec<Value> {
+    let list = CleanupList {
+        made: Timestamp::from_seconds(9),
+        packs: vec![PackId([1; 16]), PackId(random())],
+        given_up: vec![SessionId(random())],
+        accounted: vec![(SnapshotId::new(Timestamp::from_seconds(-8), random()), random())],
+        gone: vec!["index/000102030405060708090a0b0c0d0e0f".into()],
+        is_deleting: true,
+        before: Some(random()),
+        first: Some(6),
+    };
+    let doomed = CleanupList { packs: list.packs.clone(), made: list.made, ..CleanupList::default() };
+    let make = |about: &str, value: Vec<u8>| vector(about, json!({ "value": hex(&value) }));
+    vec![
+        make("two doomed packs", encode_cleanup(&doomed)),
+        make("all fields", encode_cleanup(&list)),
+        make("an empty list", vec![0xa0]),
+        make("not a map", vec![0x01]),
+        make("a pack id that is cut off", vec![0xa1, 0x01, 0x41, 0xff]),
+        make("a digest that is cut off", vec![0xa1, 0x06, 0x41, 0xff]),
+    ]
+}
+
+fn cleanup(input: &Value) -> Outcome {
+    let list = decode_cleanup(&bytes(&input["value"])).map_err(format_class)?;
+    let ids = |ids: &mut dyn Iterator<Item = [u8; 16]>| ids.map(|id| hex(&id)).collect::<Vec<_>>();
+    let accounted = |(id, digest): &(SnapshotId, [u8; 32])| json!([hex(&id.to_bytes()), hex(digest)]);
+    Ok(json!({ "made": list.made.seconds, "packs": ids(&mut list.packs.iter().map(|pack| pack.0)),
+               "given_up": ids(&mut list.given_up.iter().map(|session| session.0)),
+               "accounted": list.accounted.iter().map(accounted).collect::<Vec<_>>(), "gone": list.gone,
+               "deleting": list.is_deleting, "before": list.before.map(|digest| hex(&digest)), "first": list.first }))
 }
 
 fn verifieds() -> Vec<Value> {

@@ -40,7 +40,7 @@ pub enum Purpose {
     /// A writer's name and the hosts that it may state, under the reader's wrapping key.
     WriterName = b'N',
     /// A list of packs that are to be deleted.
-    Doomed = b'D',
+    Cleanup = b'D',
     /// A record of a verification.
     Verified = b'V',
     /// A record of a run.

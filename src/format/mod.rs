@@ -6,9 +6,9 @@
 use crate::model::author::Author;
 use crate::model::outcome::{Ended, Outcome};
 
+pub mod cleanup;
 pub mod config;
 mod dedup;
-pub mod doomed;
 pub mod index;
 pub mod keyring;
 pub mod lease;

@@ -23,9 +23,9 @@ pub const KEYRING: SignedForm = SignedForm(Kind { mark: *b"coffreK\x01", what: "
 pub const INDEX: DomainForm = DomainForm(Kind { mark: *b"coffreI\x01", what: "an index segment" }, Purpose::Index);
 /// A session's lease.
 pub const LEASE: DomainForm = DomainForm(Kind { mark: *b"coffreL\x01", what: "a lease" }, Purpose::Lease);
-/// A list of doomed packs.
-pub const DOOMED: DomainForm =
-    DomainForm(Kind { mark: *b"coffreD\x01", what: "a list of doomed packs" }, Purpose::Doomed);
+/// A list of cleaning up.
+pub const CLEANUP: DomainForm =
+    DomainForm(Kind { mark: *b"coffreD\x01", what: "a list of cleaning up" }, Purpose::Cleanup);
 /// A snapshot.
 pub const SNAPSHOT: SessionForm = SessionForm(Kind { mark: *b"coffreS\x01", what: "a snapshot" }, Purpose::Snapshot);
 /// A record of a verification.
@@ -342,9 +342,9 @@ pub(crate) mod tests {
         let at = DomainEpoch { domain: DomainId([7; 16]), epoch: 3 };
         let object = [b"coffreL\x01".as_slice(), &[7; 16], &[3, 0, 0, 0], b"sealed"].concat();
         assert_eq!(LEASE.split(&object), Ok((at, &b"sealed"[..])));
-        assert_eq!(DOOMED.split(&object), Err(FormatError::WrongMark("a list of doomed packs")));
+        assert_eq!(CLEANUP.split(&object), Err(FormatError::WrongMark("a list of cleaning up")));
         assert_eq!(LEASE.split(&object[..27]), Err(FormatError::Truncated("a lease")));
-        let kinds = [CONFIG.0, KEYRING.0, INDEX.0, LEASE.0, DOOMED.0, SNAPSHOT.0, VERIFIED.0, PACK];
+        let kinds = [CONFIG.0, KEYRING.0, INDEX.0, LEASE.0, CLEANUP.0, SNAPSHOT.0, VERIFIED.0, PACK];
         assert_eq!(kinds.iter().map(|kind| kind.mark).collect::<BTreeSet<_>>().len(), kinds.len());
     }
 }

@@ -5,6 +5,7 @@
 
 use std::fmt;
 
+use crate::model::cleanup::CleanupId;
 use crate::model::id::{PackId, SegmentId, SessionId, SlotId};
 use crate::model::snapshot::SnapshotId;
 use crate::model::verified::VerifiedId;
@@ -29,8 +30,8 @@ pub enum ObjectKind {
     Index,
     /// Sealed manifests of completed runs.
     Snapshot,
-    /// Lists of packs that cleaning up intends to delete.
-    Doomed,
+    /// Lists of cleaning up: what is to be deleted, and what is gone.
+    Cleanup,
     /// Records of verifications.
     Verified,
     /// Signed records of runs.
@@ -46,7 +47,7 @@ impl ObjectKind {
         ObjectKind::Session,
         ObjectKind::Pack,
         ObjectKind::Index,
-        ObjectKind::Doomed,
+        ObjectKind::Cleanup,
         ObjectKind::Snapshot,
         ObjectKind::Verified,
         ObjectKind::Evidence,
@@ -62,7 +63,7 @@ impl ObjectKind {
             ObjectKind::Pack => "packs/",
             ObjectKind::Index => "index/",
             ObjectKind::Snapshot => "snapshots/",
-            ObjectKind::Doomed => "doomed/",
+            ObjectKind::Cleanup => "cleanup/",
             ObjectKind::Verified => "verified/",
             ObjectKind::Evidence => "evidence/",
         }
@@ -75,7 +76,7 @@ impl ObjectKind {
             ObjectKind::Key | ObjectKind::Session => 64 << 10,
             ObjectKind::Snapshot => 4 << 20,
             ObjectKind::Config | ObjectKind::Keyring => 16 << 20,
-            ObjectKind::Index | ObjectKind::Doomed | ObjectKind::Verified | ObjectKind::Evidence => 64 << 20,
+            ObjectKind::Index | ObjectKind::Cleanup | ObjectKind::Verified | ObjectKind::Evidence => 64 << 20,
             ObjectKind::Pack => PACK_BYTES_MAX,
         }
     }
@@ -121,9 +122,9 @@ impl ObjectKey {
         Self(format!("index/{id}"))
     }
 
-    /// Returns the name of the list of packs that a clean-up run intends to delete.
-    pub fn doomed(id: SessionId) -> Self {
-        Self(format!("doomed/{id}"))
+    /// Returns the name of a list of cleaning up.
+    pub fn cleanup(id: CleanupId) -> Self {
+        Self(format!("cleanup/{id}"))
     }
 
     /// Returns the name of a snapshot.
@@ -168,7 +169,7 @@ impl ObjectKey {
             Some(ObjectKind::Pack) => self.pack_id().is_some(),
             Some(ObjectKind::Index) => self.segment_id().is_some(),
             Some(ObjectKind::Snapshot) => self.snapshot_id().is_some(),
-            Some(ObjectKind::Doomed) => self.doomed_by().is_some(),
+            Some(ObjectKind::Cleanup) => self.cleanup_id().is_some(),
             Some(ObjectKind::Verified) => self.verified_id().is_some(),
             // Nothing is known of what a later version keeps there.
             Some(ObjectKind::Evidence) => true,
@@ -187,10 +188,10 @@ impl ObjectKey {
         (ObjectKey::segment(id) == *self).then_some(id)
     }
 
-    /// Returns the clean-up run if this is the name of its list of doomed packs.
-    pub fn doomed_by(&self) -> Option<SessionId> {
-        let id: SessionId = self.base_name().parse().ok()?;
-        (ObjectKey::doomed(id) == *self).then_some(id)
+    /// Returns the list's id if this is the name of a list of cleaning up.
+    pub fn cleanup_id(&self) -> Option<CleanupId> {
+        let id = CleanupId::from_object_name(self.base_name())?;
+        (ObjectKey::cleanup(id) == *self).then_some(id)
     }
 
     /// Returns the snapshot's id if this is the name of a snapshot.

@@ -4,6 +4,7 @@
 //! [`crate::format`].
 
 pub mod author;
+pub mod cleanup;
 pub mod entry;
 pub mod facts;
 pub mod id;

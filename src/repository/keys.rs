@@ -111,6 +111,11 @@ impl Keys {
         Ok(Self { root, verifying_key, keyring, domains, hosts, signer, sessions: Sessions::default() })
     }
 
+    /// Tells whether the keys of a domain's epoch were destroyed, and its data with them.
+    pub fn is_erased(&self, at: DomainEpoch) -> bool {
+        self.keyring.erased.iter().any(|erased| erased.at == at)
+    }
+
     /// Returns the repository's id.
     pub fn repository(&self) -> RepositoryId {
         self.keyring.repository

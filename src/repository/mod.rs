@@ -27,6 +27,7 @@ pub use crate::store::{StoreError, StoreErrorKind};
 pub mod access;
 pub mod cache;
 pub mod claims;
+pub mod cleanups;
 pub mod frame;
 pub mod index;
 mod init;

@@ -11,6 +11,7 @@ use bytes::Bytes;
 
 use crate::crypto::random;
 use crate::format::index::{IndexSegment, PackEntry};
+use crate::model::cleanup::CleanupId;
 use crate::model::id::{PackId, SegmentId, SessionId, SlotId};
 use crate::model::key::{ObjectKey, ObjectKind};
 use crate::model::snapshot::SnapshotId;
@@ -306,18 +307,18 @@ impl Objects {
         Ok(listed.iter().filter_map(|object| object.key.segment_id()).collect())
     }
 
-    pub(super) async fn doomed<T, E>(
+    pub(super) async fn cleanup<T, E>(
         &self,
-        id: SessionId,
+        id: CleanupId,
         open: impl FnMut(&Bytes) -> Result<T, E>,
     ) -> Result<Result<T, E>, StoreError> {
-        self.get(&ObjectKey::doomed(id), open).await
+        self.get(&ObjectKey::cleanup(id), open).await
     }
 
-    /// Lists the lists of doomed packs, those of every required replica.
-    pub(super) async fn doomed_lists(&self) -> Result<BTreeSet<SessionId>, StoreError> {
-        let listed = self.replicas.list_required(ObjectKind::Doomed.prefix()).await?;
-        Ok(listed.iter().flatten().filter_map(|object| object.key.doomed_by()).collect())
+    /// Lists the lists of cleaning up that any replica has, in order of their numbers.
+    pub(super) async fn cleanups(&self) -> Result<BTreeSet<CleanupId>, StoreError> {
+        let listed = self.list(ObjectKind::Cleanup).await?;
+        Ok(listed.iter().filter_map(|object| object.key.cleanup_id()).collect())
     }
 
     pub(super) async fn put_verified(&self, id: VerifiedId, object: Vec<u8>) -> Result<(), StoreError> {

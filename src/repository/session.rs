@@ -13,14 +13,15 @@ use crate::crypto::author::Signer;
 use crate::crypto::chunk_id::ChunkHasher;
 use crate::crypto::derive::DedupSecret;
 use crate::crypto::session::{SessionHeader, SessionSecret, new_session};
+use crate::format::cleanup::encode_cleanup;
 use crate::format::config::ChunkerProfile;
-use crate::format::doomed::Doomed;
 use crate::format::index::IndexSegment;
 use crate::format::lease::Lease;
-use crate::format::object::{DOOMED, DomainForm, INDEX, LEASE, Place, SNAPSHOT};
+use crate::format::object::{CLEANUP, DomainForm, INDEX, LEASE, Place, SNAPSHOT};
 use crate::format::pack::PackKind;
 use crate::format::snapshot::{decode_snapshot, encode_snapshot};
 use crate::model::author::Author;
+use crate::model::cleanup::{CleanupId, CleanupList};
 use crate::model::id::{DomainEpoch, SegmentId, SessionId};
 use crate::model::outcome::{Ended, Outcome};
 use crate::model::snapshot::Snapshot;
@@ -144,9 +145,9 @@ impl Session {
         self.seal_for_writers(LEASE, &self.id().0, &lease.encode())
     }
 
-    /// Seals the list of packs that this session, a clean-up, intends to delete into its object.
-    pub fn seal_doomed(&self, doomed: &Doomed) -> Vec<u8> {
-        self.seal_for_writers(DOOMED, &self.id().0, &doomed.encode())
+    /// Seals a list of this session, a clean-up, into its object.
+    pub fn seal_cleanup(&self, id: CleanupId, list: &CleanupList) -> Vec<u8> {
+        self.seal_for_writers(CLEANUP, &id.to_bytes(), &encode_cleanup(list))
     }
 
     /// Checks that the object of a snapshot gives back the snapshot.

@@ -3,6 +3,7 @@
 //! The store's listing decides which there are. Their bytes never change, so they come from the cache where it has them;
 //! one that does not open from there is fetched before anything is said about it.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use futures::stream::{self, Stream, StreamExt};
@@ -11,12 +12,14 @@ use crate::blocking::blocking;
 use crate::format::FormatError;
 use crate::format::object::{Authors, Place, SNAPSHOT};
 use crate::format::snapshot::decode_snapshot;
+use crate::model::key::ObjectKey;
 use crate::model::outcome::{Ended, Outcome};
 use crate::model::path::EntryPath;
 use crate::model::snapshot::{Snapshot, SnapshotId};
 use crate::model::time::Timestamp;
 use crate::repository::Repository;
-use crate::repository::keys::SessionKeyError;
+use crate::repository::cleanups::Cleanups;
+use crate::repository::keys::{Keys, SessionKeyError};
 use crate::repository::newest_first::NewestFirst;
 use crate::repository::snapshot_cache::SnapshotCache;
 use crate::repository::verdict::Verdict;
@@ -86,6 +89,24 @@ impl Ended for SnapshotError {
 }
 
 impl SnapshotError {
+    /// Tells whether it is of an epoch whose keys were destroyed: nobody can read it any more, and nobody is to.
+    pub fn is_erased(&self, keys: &Keys) -> bool {
+        matches!(self, SnapshotError::Key { source: SessionKeyError::NoDomain(at), .. } if keys.is_erased(*at))
+    }
+
+    /// Tells whether no session of this repository made it, as far as it can be told from itself.
+    pub fn is_nobodys(&self) -> bool {
+        match self {
+            SnapshotError::Key { source, .. } => {
+                matches!(source, SessionKeyError::NoDomain(_) | SessionKeyError::Invalid(_))
+            }
+            SnapshotError::Damaged { source, .. } => {
+                matches!(source, FormatError::WrongMark(_) | FormatError::Truncated(_))
+            }
+            _ => false,
+        }
+    }
+
     /// Tells whether the stored snapshot is missing or wrong, rather than out of reach, forbidden, or not meant by anything.
     pub fn is_damage(&self) -> bool {
         self.outcome() == Outcome::Damaged
@@ -158,14 +179,31 @@ where
 }
 
 impl Repository {
-    /// Lists the ids of all snapshots, the oldest first.
+    /// Lists the ids of all snapshots that count, the oldest first: neither those that were removed, wherever they may have come
+    /// back from, nor those of runs that a clean-up had given up.
     ///
     /// # Errors
     /// [`SnapshotError::List`].
-    pub async fn snapshot_ids(&self) -> Result<Vec<SnapshotId>, SnapshotError> {
-        let ids = self.objects().snapshots().await.map_err(SnapshotError::List)?.ids;
-        self.snapshot_cache().keep_only(&ids);
-        Ok(ids)
+    pub async fn snapshot_ids(self: &Arc<Self>) -> Result<Vec<SnapshotId>, SnapshotError> {
+        let listing = futures::future::try_join(self.objects().snapshots(), self.cleanups());
+        let (listed, cleanups) = listing.await.map_err(SnapshotError::List)?;
+        self.snapshot_cache().keep_only(&listed.ids);
+        Ok(self.that_count(listed.ids, &cleanups).await)
+    }
+
+    /// Leaves those of listed snapshots that count. One that cannot be opened is left, for whoever opens it to tell.
+    pub(crate) async fn that_count(self: &Arc<Self>, mut ids: Vec<SnapshotId>, cleanups: &Cleanups) -> Vec<SnapshotId> {
+        ids.retain(|id| !cleanups.is_gone(&ObjectKey::snapshot(*id)));
+        let doubtful = ids.iter().copied().filter(|id| cleanups.may_be_void(*id)).collect();
+        let mut opening = self.listed_snapshots(doubtful);
+        let mut void = HashSet::new();
+        while let Some((id, snapshot)) = opening.next().await {
+            if snapshot.is_ok_and(|snapshot| cleanups.is_void(id, snapshot.session)) {
+                void.insert(id);
+            }
+        }
+        ids.retain(|id| !void.contains(id));
+        ids
     }
 
     /// Fetches a snapshot from the store and opens it.

@@ -9,11 +9,11 @@ use coffre::chunker::Chunker;
 use coffre::compress::decompress;
 use coffre::crypto::secret::Passphrase;
 use coffre::crypto::slot::{SlotLock, check_recovery_identity, open_slot, seal_slot};
+use coffre::format::cleanup::decode_cleanup;
 use coffre::format::config::{ChunkerProfile, Config};
-use coffre::format::doomed::Doomed;
 use coffre::format::index::IndexSegment;
 use coffre::format::lease::Lease;
-use coffre::format::object::{DOOMED, INDEX, LEASE, SNAPSHOT};
+use coffre::format::object::{CLEANUP, INDEX, LEASE, SNAPSHOT};
 use coffre::format::pack::{Codec, PackDirectory, Tail, Trailer};
 use coffre::format::recipe::{Part, Recipe, WINDOW_MAX};
 use coffre::format::slot::Slot;
@@ -41,7 +41,7 @@ const TARGETS: [Target; 19] = [
     ("slot", |bytes| seen(Slot::decode(bytes))),
     ("age file", |bytes| seen(open_slot(&Passphrase::new("x".into()), bytes))),
     ("lease", |bytes| seen((Lease::decode(bytes), LEASE.split(bytes).is_ok()))),
-    ("doomed", |bytes| seen((Doomed::decode(bytes), DOOMED.split(bytes).is_ok()))),
+    ("cleanup", |bytes| seen((decode_cleanup(bytes), CLEANUP.split(bytes).is_ok()))),
     ("index object", |bytes| seen(INDEX.split(bytes).is_ok())),
     ("index segment", |bytes| seen(IndexSegment::decode(bytes))),
     ("pack directory", |bytes| seen(PackDirectory::decode(bytes))),

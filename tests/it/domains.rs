@@ -72,7 +72,7 @@ async fn write(
     let (at, id) = (session.at(), session.id());
     let held = HeldLease::take(session.clone(), Lease::default(), Clock::System).await.expect("taken");
     let lease = bench.store().get(&ObjectKey::session(id)).await.expect("put").to_vec();
-    let index = CheckedIndex::load(&session, 0, &*monitor).await.expect("checked");
+    let index = CheckedIndex::load(&session, 0, Clock::System.now(), &*monitor).await.expect("checked");
     let settings =
         WriterOptions { pack_target_bytes: 1 << 20, packs_in_flight: 1, level: 3, dry_run: false, extra_check: true };
     let writer = Writer::start(Arc::new(index), settings, monitor);

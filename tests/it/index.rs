@@ -7,6 +7,7 @@ use bytes::Bytes;
 use coffre::format::pack::PackKind;
 use coffre::model::id::SegmentId;
 use coffre::model::key::{ObjectKey, ObjectKind};
+use coffre::model::time::Clock;
 use coffre::ops::Cancel;
 use coffre::ops::backup::{ParentChoice, backup};
 use coffre::ops::verify::{ReadData, VerifyError, VerifyOptions, verify};
@@ -276,7 +277,7 @@ async fn a_pack_that_may_not_be_asked_for_is_never_called_gone() {
     let repository = open(refusing(), bench.cache.path()).await.expect("opens");
     let index = begin(&repository).await;
     index.rely_on_packs(&index.packs().iter().map(|pack| pack.id).collect::<Vec<_>>());
-    let lost = index.lost_packs(false, &Collected::default()).await.expect("checked");
+    let lost = index.lost_packs(false, Clock::System.now()).await.expect("checked");
     let (unknown, refused) = lost.unknown.expect("some");
     assert_eq!((lost.gone.len(), refused.kind), (0, StoreErrorKind::Denied));
     assert_eq!(unknown, index.packs().len());
@@ -284,7 +285,7 @@ async fn a_pack_that_may_not_be_asked_for_is_never_called_gone() {
 
 /// The other order would miss a pack that is deleted between the two.
 #[tokio::test(flavor = "multi_thread")]
-async fn doomed_lists_are_read_before_packs_are_listed() {
+async fn lists_of_cleaning_up_are_read_before_packs_are_listed() {
     let bench = Bench::new().await;
     let recorded = RecordStore::new(bench.store());
     let places = |calls: &[coffre::store::layer::record::Call], prefix: &str| -> Vec<usize> {
@@ -294,16 +295,16 @@ async fn doomed_lists_are_read_before_packs_are_listed() {
     let repository = open(Arc::new(recorded.clone()), bench.cache.path()).await.expect("opens");
     begin(&repository).await;
     let calls = recorded.take();
-    assert!(places(&calls, "doomed/") < places(&calls, "packs/"), "{calls:?}");
+    assert!(places(&calls, "cleanup/") < places(&calls, "packs/"), "{calls:?}");
 
     bench.backup().await;
     let index = begin(&repository).await;
     index.rely_on_packs(&index.packs().iter().map(|pack| pack.id).collect::<Vec<_>>());
     recorded.take();
-    let lost = index.lost_packs(true, &Collected::default()).await.expect("checked");
+    let lost = index.lost_packs(true, Clock::System.now()).await.expect("checked");
     assert!(lost.gone.is_empty() && lost.unknown.is_none(), "{lost:?}");
     let calls = recorded.take();
-    assert_eq!((places(&calls, "doomed/"), places(&calls, "packs/")), (vec![0], vec![1]), "{calls:?}");
+    assert_eq!((places(&calls, "cleanup/"), places(&calls, "packs/")), (vec![0], vec![1]), "{calls:?}");
 }
 
 /// Whoever merges segments puts the new one first; who listed the old ones looks again.

@@ -8,6 +8,7 @@ mod bad_sectors;
 mod cache;
 mod ceph;
 mod cleanup_model;
+mod cleanups;
 mod cli;
 mod clocks;
 mod crash;

@@ -12,11 +12,14 @@ use std::process::{Command, Output};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use coffre::model::cleanup::CleanupList;
+use coffre::model::key::ObjectKey;
 use coffre::store::local::LocalStore;
 use coffre::store::{OpenMode, Store};
 
+use crate::cleanups::put_list_of;
 use crate::support::kitchen::{Nights, STREAM};
-use crate::support::{PASSPHRASE, command, init, options, random_bytes, run_backup};
+use crate::support::{PASSPHRASE, command, init, open, options, random_bytes, run_backup};
 
 /// Returns the Python that has the reader's libraries, `None` where a machine without it may do without this test.
 fn python() -> Option<PathBuf> {
@@ -185,6 +188,40 @@ async fn a_reader_written_from_the_specification_gets_everything_back() {
         metadata.blocks() * 512 < metadata.len()
     };
     assert_eq!(has_holes(&restored), has_holes(backed.source.path()));
+}
+
+/// What was removed, and what a run that was given up put afterwards, is not there for either reader.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_written_from_the_specification_knows_which_snapshots_count() {
+    let Some(python) = python() else { return };
+    let backed = Backed::new(python).await;
+    let cache = tempfile::tempdir().expect("made");
+    let store: Arc<dyn Store> = Arc::new(LocalStore::open(&backed.repository(), OpenMode::Write).expect("it is there"));
+    for _ in 0..3 {
+        run_backup(store.clone(), cache.path(), options(backed.source.path())).await.expect("backed up");
+    }
+    let repository = open(store.clone(), cache.path()).await.expect("opens");
+    let both = async || {
+        let listed = backed.read(&[OsStr::new("list")]);
+        assert!(listed.status.success(), "{}", String::from_utf8_lossy(&listed.stderr));
+        let ours = repository.snapshots().await.expect("listed");
+        let ours: Vec<_> = ours.into_iter().map(|(_, snapshot)| snapshot.expect("whole")).collect();
+        let theirs = String::from_utf8_lossy(&listed.stdout).into_owned();
+        assert_eq!(theirs.lines().count(), ours.len(), "{theirs}");
+        assert!(ours.iter().all(|it| theirs.contains(&it.id.to_string())), "{theirs}");
+        ours
+    };
+    let [first, second, third, fourth] = both().await.try_into().expect("four");
+    let gone = vec![ObjectKey::snapshot(first.id).to_string()];
+    put_list_of(&repository, &*store, 1, CleanupList { gone, ..CleanupList::default() }).await;
+    assert_eq!(both().await.len(), 3);
+    let given_up = vec![second.session, third.session];
+    let accounted = vec![(second.id, [0; 32])];
+    let list = CleanupList { given_up, accounted, is_deleting: true, ..CleanupList::default() };
+    put_list_of(&repository, &*store, 2, list).await;
+    assert_eq!(both().await.iter().map(|it| it.id).collect::<Vec<_>>(), [second.id, fourth.id]);
+    let output = backed.restore("target");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,7 +3,7 @@
 use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 
-use coffre::format::doomed::Doomed;
+use coffre::model::cleanup::{CleanupId, CleanupList};
 use coffre::model::entry::EntryKind;
 use coffre::model::key::{ObjectKey, ObjectKind};
 use coffre::model::time::{Clock, Timestamp};
@@ -174,9 +174,9 @@ async fn a_small_backup_takes_a_known_number_of_requests() {
     let recorded = Arc::new(recorded);
     std::fs::write(bench.source.path().join("a/text"), "changed").expect("writable");
     run_backup(recorded.clone(), bench.cache.path(), options(bench.source.path())).await.expect("backed up");
-    // Lists: config, keys, config, keyring, index, packs, doomed, snapshots, packs. Gets: one key slot, configuration, keyring.
-    // Puts: lease, one data and one tree pack, segment, snapshot. One delete: the lease.
-    assert_eq!(recorded.count(Operation::List), 9, "{}", recorded.summary());
+    // Lists: config, keys, config, keyring, index, cleanup, packs, snapshots, cleanup, cleanup, packs, cleanup. Gets: one key
+    // slot, configuration, keyring. Puts: lease, one data and one tree pack, segment, snapshot. One delete: the lease.
+    assert_eq!(recorded.count(Operation::List), 12, "{}", recorded.summary());
     assert_eq!(recorded.count(Operation::Get), 3, "{}", recorded.summary());
     assert_eq!(recorded.count(Operation::Put), 5, "{}", recorded.summary());
     assert_eq!(recorded.count(Operation::Delete), 1, "{}", recorded.summary());
@@ -285,11 +285,12 @@ async fn nothing_new_relies_on_packs_that_are_to_be_deleted() {
     bench.backup().await;
     let repository = open(bench.store(), bench.cache.path()).await.expect("opens");
     let packs: Vec<_> = bench.store().list(ObjectKind::Pack.prefix()).await.expect("listed");
-    let doomed =
-        Doomed { listed: Clock::System.now(), packs: packs.iter().filter_map(|object| object.key.pack_id()).collect() };
+    let id = CleanupId { counter: 1, random: [1; 8] };
+    let doomed = packs.iter().filter_map(|object| object.key.pack_id()).collect();
+    let list = CleanupList { made: Clock::System.now(), packs: doomed, ..CleanupList::default() };
     let cleaning = repository.writing().expect("may be written").begin_session(MAIN_DOMAIN).expect("a good key");
-    let object = cleaning.seal_doomed(&doomed).into();
-    bench.store().put(&ObjectKey::doomed(cleaning.id()), object).await.expect("put");
+    let object = cleaning.seal_cleanup(id, &list).into();
+    bench.store().put(&ObjectKey::cleanup(id), object).await.expect("put");
 
     let report = bench.backup().await;
     assert!(report.counts.new_bytes > 3_000_000, "{:?}", report.counts);
@@ -300,7 +301,7 @@ async fn nothing_new_relies_on_packs_that_are_to_be_deleted() {
     assert_eq!(bench.read(&snapshot).await, Ok(crate::support::files_in(bench.source.path())));
 
     // A list that cannot be read is told, and does not stop the backup.
-    bench.memory.tamper(&ObjectKey::doomed(cleaning.id()), |bytes| bytes[40] ^= 1);
+    bench.memory.tamper(&ObjectKey::cleanup(id), |bytes| bytes[40] ^= 1);
     let monitor = Arc::new(Collected::default());
     let repository = open(bench.store(), bench.cache.path()).await.expect("opens");
     backup(repository, options(bench.source.path()), monitor.clone(), Cancel::default()).await.expect("backed up");

@@ -11,7 +11,7 @@ use crate::source::files::WalkError;
 impl Advice for BackupError {
     fn hint(&self) -> Option<String> {
         match self {
-            BackupError::Vanished { .. } => {
+            BackupError::Vanished { .. } | BackupError::GivenUp => {
                 Some("run it again: what was stored is found, and what was deleted is stored anew".into())
             }
             BackupError::Stream { source, .. } => source.hint(),
@@ -20,7 +20,7 @@ impl Advice for BackupError {
             BackupError::Index(error) => error.hint(),
             BackupError::Parent(error) => error.hint(),
             BackupError::Upload(error) => error.hint(),
-            BackupError::Lease(error) => error.hint(),
+            BackupError::Lease(error) | BackupError::LookBack(error) => error.hint(),
             BackupError::Commit(error) => error.hint(),
             BackupError::Unknown { source, .. } => source.hint(),
             BackupError::Nothing

@@ -24,7 +24,7 @@ use crate::progress::{Monitor, Problem, Problems};
 use crate::repository::index::checked::{ASKED_AT_START, CheckedIndex};
 use crate::repository::lease::{HeldLease, Lease};
 use crate::repository::session::Session;
-use crate::repository::writer::{Committer, Writer, WriterOptions};
+use crate::repository::writer::{CommitError, Committer, Writer, WriterOptions};
 use crate::repository::{MAIN_DOMAIN, Repository};
 use crate::source::files::root_names;
 
@@ -56,7 +56,10 @@ impl Attempt<'_> {
             Some(held.map_err(BackupError::Lease)?)
         };
         let outcome = self.store(session, lease.as_ref()).await;
-        if let Some(lease) = lease {
+        // Where nobody knows whether the snapshot is there, or may yet come, the lease stays: whoever cleans up gives the session
+        // up by name, and then it does not count.
+        let is_in_doubt = matches!(&outcome, Err(BackupError::Commit(CommitError::Store(_))));
+        if let Some(lease) = lease.filter(|_| !is_in_doubt) {
             lease.release().await;
         }
         outcome
@@ -120,6 +123,7 @@ impl Attempt<'_> {
             let manifest = self.manifest(&committer, &session, parent_id, series, &done);
             self.monitor.phase("writing the snapshot");
             committer.commit(&manifest).await.map_err(BackupError::Commit)?;
+            self.check_that_it_counts(&session).await?;
             let known = Known { segments: index.segments(), packs: index.relied_packs() };
             done.last_tree.keep(&manifest, self.started, &known);
             history.keep(&done.streams);
@@ -145,7 +149,7 @@ impl Attempt<'_> {
 
     /// Loads the index and finds out which packs may be relied on.
     async fn index(&self, session: &Arc<Session>, lease: Option<&HeldLease>) -> Result<Arc<CheckedIndex>, BackupError> {
-        let loading = CheckedIndex::load(session, ASKED_AT_START, &**self.monitor);
+        let loading = CheckedIndex::load(session, ASKED_AT_START, self.options.clock.now(), &**self.monitor);
         let index = self.unless_cancelled(loading).await??;
         if let Some(lease) = lease {
             lease.note_index_segments(index.segments().len() as u64);
@@ -245,7 +249,11 @@ impl Attempt<'_> {
     /// Makes sure that every pack which the run relied on is still there.
     async fn check_that_nothing_vanished(&self, index: &CheckedIndex, lease: &HeldLease) -> Result<(), BackupError> {
         self.monitor.phase("checking that nothing vanished");
-        let lost = index.lost_packs(!lease.was_kept(), &**self.monitor).await?;
+        let now = self.options.clock.now();
+        let lost = index.lost_packs(!lease.was_kept(), now).await?;
+        if lost.is_given_up {
+            return Err(BackupError::GivenUp);
+        }
         if !lost.gone.is_empty() {
             return Err(BackupError::Vanished { packs: lost.gone.len() });
         }
@@ -253,6 +261,13 @@ impl Attempt<'_> {
             Some((packs, source)) => Err(BackupError::Unknown { packs, source }),
             None => Ok(()),
         }
+    }
+
+    /// Looks once more, behind the snapshot, whether a clean-up had stopped waiting for this session: between the last check and
+    /// the snapshot there is room for a pause of any length.
+    async fn check_that_it_counts(&self, session: &Session) -> Result<(), BackupError> {
+        let cleanups = self.repository.cleanups().await.map_err(BackupError::LookBack)?;
+        if cleanups.gives_up(session.id()) { Err(BackupError::GivenUp) } else { Ok(()) }
     }
 
     fn manifest(

@@ -89,6 +89,12 @@ pub enum BackupError {
         #[source]
         source: StoreError,
     },
+    /// A clean-up did not wait for the run any longer.
+    #[error("the run was away for so long that a clean-up gave it up, so its snapshot does not count")]
+    GivenUp,
+    /// The snapshot is stored, and whether it counts is not known.
+    #[error("the snapshot is stored, but whether a clean-up had given the run up could not be asked")]
+    LookBack(#[source] StoreError),
     /// Everything is stored but the snapshot.
     #[error("the snapshot could not be stored")]
     Commit(#[source] CommitError),
@@ -102,12 +108,12 @@ impl Ended for BackupError {
             BackupError::Stream { .. } | BackupError::AllFailed { .. } => Outcome::FailedDump,
             BackupError::Access(error) => error.outcome(),
             BackupError::Cancelled => Outcome::Interrupted,
-            BackupError::Internal | BackupError::Vanished { .. } => Outcome::Failed,
+            BackupError::Internal | BackupError::Vanished { .. } | BackupError::GivenUp => Outcome::Failed,
             BackupError::Index(error) => error.outcome(),
             BackupError::Session(error) => error.outcome(),
             BackupError::Parent(error) => error.outcome(),
             BackupError::Upload(error) => error.outcome(),
-            BackupError::Lease(error) => error.outcome(),
+            BackupError::Lease(error) | BackupError::LookBack(error) => error.outcome(),
             BackupError::Commit(error) => error.outcome(),
             BackupError::Unknown { source, .. } => source.outcome(),
         }

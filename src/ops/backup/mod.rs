@@ -46,7 +46,7 @@ mod trees;
 mod window;
 mod worker;
 
-/// Times that a backup is made anew because packs that it relied on vanished.
+/// Times that a backup is made anew because packs that it relied on vanished, or a clean-up had given it up.
 const ATTEMPTS: usize = 3;
 
 /// Runs a backup.
@@ -74,7 +74,7 @@ pub async fn backup(
         let this =
             Attempt { repository: &repository, options: &options, monitor: &monitor, cancel: &cancel, begun, started };
         match this.run().await {
-            Err(error @ (BackupError::Vanished { .. } | BackupError::Unknown { .. }))
+            Err(error @ (BackupError::Vanished { .. } | BackupError::Unknown { .. } | BackupError::GivenUp))
                 if options.is_repeatable() && attempts < ATTEMPTS =>
             {
                 attempts += 1;

@@ -51,7 +51,9 @@ pub(super) async fn check(
     let repository = reader.repository();
     let listed = repository.objects().snapshots().await?;
     foreign.add_all(&listed.foreign);
-    let mut snapshots = repository.stored_snapshots(listed.ids);
+    let cleanups = repository.cleanups().await?;
+    let counting = repository.that_count(listed.ids, &cleanups).await;
+    let mut snapshots = repository.stored_snapshots(counting);
     while let Some((id, snapshot)) = snapshots.next().await {
         walk.report.snapshots += 1;
         let snapshot = match snapshot {

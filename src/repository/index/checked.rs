@@ -9,8 +9,9 @@ use std::sync::{Arc, RwLock};
 
 use crate::format::index::PackEntry;
 use crate::model::id::{ChunkId, ChunkKey, PackId, SegmentId};
+use crate::model::time::Timestamp;
 use crate::progress::Monitor;
-use crate::repository::index::presence::{Asked, doomed_packs, ids, not_stored};
+use crate::repository::index::presence::{Asked, ids, not_stored};
 use crate::repository::index::table::Location;
 use crate::repository::index::{Index, IndexError};
 use crate::repository::objects::Stored;
@@ -66,6 +67,10 @@ pub struct LostPacks {
     pub gone: HashSet<PackId>,
     /// Those that the store does not list and may not be asked for, with how it refuses.
     pub unknown: Option<(usize, StoreError)>,
+    /// Whether a clean-up does not wait for this session any longer.
+    pub is_given_up: bool,
+    /// The number of the highest list of cleaning up that the run honours.
+    pub honoured: Option<u64>,
 }
 
 /// The index as a session may rely on it. It is read like any [`Index`].
@@ -92,10 +97,15 @@ impl CheckedIndex {
     ///
     /// # Errors
     /// [`IndexError`] when the store fails, or there is no room for tables anywhere.
-    pub async fn load(session: &Arc<Session>, ask_for: usize, monitor: &dyn Monitor) -> Result<Self, IndexError> {
+    pub async fn load(
+        session: &Arc<Session>,
+        ask_for: usize,
+        now: Timestamp,
+        monitor: &dyn Monitor,
+    ) -> Result<Self, IndexError> {
         let repository = session.repository();
         let mut index = Index::load(repository, monitor).await?;
-        let listed = index.check_packs(repository, ask_for, monitor).await?;
+        let listed = index.check_packs(repository, ask_for, now, monitor).await?;
         let (session, listed_packs) = (session.clone(), listed.sizes.len());
         Ok(Self { session, index: Arc::new(index), listed_packs, reliance: Reliance::default() })
     }
@@ -155,21 +165,22 @@ impl CheckedIndex {
 
     /// Returns the packs relied upon, those that this run stored among them, that are not there any more.
     ///
-    /// `with_doomed` counts those as well that are to be deleted by now: their deletion waits for every session whose
-    /// lease is alive, so it matters only to one whose lease was not.
+    /// Those that are being deleted count as gone. `with_doomed` counts those as well that are to be deleted by `now`: that
+    /// waits for every session whose lease is alive, so it matters only to one whose lease was not.
     ///
     /// # Errors
     /// [`IndexError::Store`] when the packs cannot be listed or asked for.
-    pub async fn lost_packs(&self, with_doomed: bool, monitor: &dyn Monitor) -> Result<LostPacks, IndexError> {
+    pub async fn lost_packs(&self, with_doomed: bool, now: Timestamp) -> Result<LostPacks, IndexError> {
         let repository = self.session.repository();
         let relied = self.reliance.packs();
         let mut needed = self.index.pack_sizes();
         needed.retain(|(pack, _)| relied.contains(pack));
         let mut lost = LostPacks::default();
-        if with_doomed {
-            let doomed = doomed_packs(repository, monitor).await?;
-            lost.gone.extend(ids(&needed).filter(|pack| doomed.contains(pack)));
-        }
+        let cleanups = repository.cleanups().await?;
+        lost.is_given_up = cleanups.gives_up(self.session.id());
+        lost.honoured = cleanups.honoured_by(self.session.at().domain, &relied);
+        let doomed = if with_doomed { cleanups.doomed(now) } else { cleanups.deleting() };
+        lost.gone.extend(ids(&needed).filter(|pack| doomed.contains(pack)));
         // A few are asked for, which is cheaper than a listing.
         let are_few = needed.len() <= self.listed_packs / LISTED_AT_ONCE + 1;
         let mut refused = HashMap::new();

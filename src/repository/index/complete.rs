@@ -1,6 +1,9 @@
 //! The complete face: every segment read, every snapshot opened, every replica asked, or an error. Whoever deletes takes
 //! this one and no other, because what half an index does not know looks like what nobody needs.
 //!
+//! Two kinds of snapshots are no doubt: those of a domain that the keyring names as erased, which nobody can read any more, and
+//! those that no session of this repository made, unless a list of cleaning up accounts for them.
+//!
 //! ```
 //! # use coffre::repository::access::Deleting;
 //! # use coffre::repository::index::complete::CompleteIndex;
@@ -29,16 +32,18 @@
 //! }
 //! ```
 
+use std::collections::BTreeSet;
 use std::ops::Deref;
 use std::sync::Arc;
 
 use futures::stream::StreamExt;
 
 use crate::format::FormatError;
+use crate::model::id::SegmentId;
 use crate::model::key::ObjectKey;
 use crate::model::outcome::{Ended, Outcome};
-use crate::model::snapshot::Snapshot;
-use crate::progress::Monitor;
+use crate::model::snapshot::{Snapshot, SnapshotId};
+use crate::progress::{Monitor, Problem};
 use crate::repository::access::Deleting;
 use crate::repository::index::{Index, IndexError};
 use crate::repository::snapshots::SnapshotError;
@@ -49,6 +54,20 @@ pub enum IncompleteError {
     /// A part of the index is missing.
     #[error("the index is not complete, so nothing may be deleted")]
     Index(#[from] IndexError),
+    /// A list of cleaning up cannot be opened.
+    #[error("{key} cannot be opened ({why}), so nothing may be deleted")]
+    List {
+        /// The list.
+        key: ObjectKey,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A snapshot that an earlier clean-up found is not there, and nobody removed it.
+    #[error("{key} is not there, and was not removed, so nothing may be deleted")]
+    Hidden {
+        /// The snapshot.
+        key: ObjectKey,
+    },
     /// A snapshot cannot be opened, or they cannot all be listed.
     #[error("not every snapshot can be opened, so nothing may be deleted")]
     Snapshots(#[from] SnapshotError),
@@ -59,6 +78,7 @@ impl Ended for IncompleteError {
         match self {
             IncompleteError::Index(error) => error.outcome(),
             IncompleteError::Snapshots(error) => error.outcome(),
+            IncompleteError::List { .. } | IncompleteError::Hidden { .. } => Outcome::Damaged,
         }
     }
 }
@@ -98,15 +118,37 @@ impl CompleteIndex {
     /// [`IncompleteError`] for the first doubt.
     pub async fn load(deleting: &Deleting, monitor: &dyn Monitor) -> Result<Self, IncompleteError> {
         let repository = deleting.repository();
+        let cleanups = repository.cleanups().await.map_err(SnapshotError::List)?;
+        if let Some((key, why)) = cleanups.damaged().first() {
+            return Err(IncompleteError::List { key: key.clone(), why: why.clone() });
+        }
         let ids = repository.objects().every_snapshot().await.map_err(SnapshotError::List)?;
+        let accounted = cleanups.accounted();
+        let is_gone = |id: &SnapshotId| cleanups.is_gone(&ObjectKey::snapshot(*id));
+        if let Some(missing) = accounted.keys().find(|id| !ids.contains(id) && !is_gone(id)) {
+            return Err(IncompleteError::Hidden { key: ObjectKey::snapshot(*missing) });
+        }
+        let ids = repository.that_count(ids, &cleanups).await;
         let mut opening = repository.listed_snapshots(ids);
         let mut snapshots = Vec::new();
-        while let Some((_, snapshot)) = opening.next().await {
-            snapshots.push(snapshot?);
+        while let Some((id, snapshot)) = opening.next().await {
+            match snapshot {
+                Ok(snapshot) => snapshots.push(snapshot),
+                Err(error)
+                    if error.is_erased(repository.keys()) || error.is_nobodys() && !accounted.contains_key(&id) =>
+                {
+                    monitor.problem(Problem::advice(ObjectKey::snapshot(id).to_string(), error.to_string()));
+                }
+                Err(error) => return Err(error.into()),
+            }
         }
         let segments = repository.objects().every_segment().await.map_err(IndexError::Store)?;
+        let segments: BTreeSet<SegmentId> =
+            segments.into_iter().filter(|id| !cleanups.is_gone(&ObjectKey::segment(*id))).collect();
         let index = Index::load(repository, monitor).await?;
-        index.require_all_segments()?;
+        if let Some((key, source)) = index.damaged().iter().find(|(key, _)| !cleanups.is_gone(key)) {
+            return Err(IndexError::Damaged { key: key.clone(), source: source.clone() }.into());
+        }
         if let Some(missing) = segments.difference(&index.segments()).next() {
             let source = FormatError::Invalid { what: "an index segment", why: "it is listed and was not read".into() };
             return Err(IndexError::Damaged { key: ObjectKey::segment(*missing), source }.into());

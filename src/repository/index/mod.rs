@@ -21,12 +21,10 @@ use tokio::sync::OnceCell;
 
 use crate::crypto::random;
 use crate::format::FormatError;
-use crate::format::doomed::Doomed;
 use crate::format::index::{IndexSegment, PackEntry};
-use crate::format::object::{DOOMED, INDEX};
+use crate::format::object::INDEX;
 use crate::format::pack::PackDirectory;
-use crate::model::author::Author;
-use crate::model::id::{ChunkId, ChunkKey, PackId, SegmentId, SessionId};
+use crate::model::id::{ChunkId, ChunkKey, PackId, SegmentId};
 use crate::model::key::ObjectKey;
 use crate::model::outcome::{Ended, Outcome};
 use crate::repository::Repository;
@@ -291,17 +289,4 @@ fn merge_small(shelf: &Shelf, tables: &mut Vec<Arc<Table>>) -> Result<(), IndexE
 /// [`FormatError`] says what is wrong with it.
 pub fn open_segment(repository: &Repository, id: SegmentId, object: &[u8]) -> Result<IndexSegment, FormatError> {
     IndexSegment::decode(repository.keys().open_for_writers(INDEX, &id.0, object)?.value())
-}
-
-/// Opens a list of doomed packs, written by the clean-up run `id`.
-///
-/// # Errors
-/// [`FormatError`] says what is wrong with it.
-pub fn open_doomed(repository: &Repository, id: SessionId, object: &[u8]) -> Result<Doomed, FormatError> {
-    let opened = repository.keys().open_for_writers(DOOMED, &id.0, object)?;
-    if opened.author != Author::Reader {
-        let why = format!("it is by {}, and only readers may doom packs", opened.author);
-        return Err(FormatError::Invalid { what: DOOMED.what(), why });
-    }
-    Doomed::decode(opened.value())
 }

@@ -1,22 +1,22 @@
 //! Which packs may be relied on.
 //!
 //! A pack counts as stored when the store lists it with the length that the index tells. What a listing lacks is asked for
-//! by itself before it is called gone, because listings may lag behind; where asking is refused, nothing is known of it. Doomed lists are always read before packs are
-//! listed: a pack that a clean-up deletes between the two is then known from one of them (`docs/format.md`, section 14).
+//! by itself before it is called gone, because listings may lag behind; where asking is refused, nothing is known of it. Lists of cleaning up are always read before packs
+//! are listed: a pack that a clean-up deletes between the two is then known from one of them (`docs/format.md`, section 14).
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use futures::stream::{self, StreamExt};
 
 use crate::model::id::PackId;
-use crate::model::key::ObjectKey;
-use crate::progress::{Monitor, Problem};
+use crate::model::time::Timestamp;
+use crate::progress::Monitor;
 use crate::repository::Repository;
 use crate::repository::index::table::Table;
-use crate::repository::index::{Index, IndexError, open_doomed};
+use crate::repository::index::{Index, IndexError};
 use crate::repository::objects::ListedPacks;
-use crate::store::{StoreError, StoreErrorKind};
+use crate::store::StoreError;
 
 /// Packs asked for at the same time.
 const HEADS: usize = 16;
@@ -35,16 +35,18 @@ impl Index {
         &mut self,
         repository: &Repository,
         ask_for: usize,
+        now: Timestamp,
         monitor: &dyn Monitor,
     ) -> Result<ListedPacks, IndexError> {
         monitor.phase("listing packs");
-        let doomed = doomed_packs(repository, monitor).await?;
+        let cleanups = repository.cleanups().await?;
+        cleanups.tell(monitor);
         let mut listed = repository.objects().packs().await?;
         let mut unstored = self.unstored(repository, &mut listed, ask_for).await?;
         if !unstored.is_empty() && listed.refused.is_none() && self.make_anew(repository, monitor).await? {
             unstored = self.unstored(repository, &mut listed, ask_for).await?;
         }
-        self.unreliable = ids(&unstored).chain(doomed).collect();
+        self.unreliable = ids(&unstored).chain(cleanups.doomed(now)).collect();
         self.distrust_lacking();
         Ok(listed)
     }
@@ -124,29 +126,6 @@ impl Asked {
         }
         Ok(asked)
     }
-}
-
-/// Returns the packs that some clean-up run intends to delete. A list that cannot be read is a problem and no more: what
-/// is deleted in the end is only what no snapshot refers to.
-pub(super) async fn doomed_packs(
-    repository: &Repository,
-    monitor: &dyn Monitor,
-) -> Result<HashSet<PackId>, IndexError> {
-    let mut packs = HashSet::new();
-    for id in repository.objects().doomed_lists().await? {
-        match repository.objects().doomed(id, |bytes| open_doomed(repository, id, bytes)).await {
-            Ok(Ok(doomed)) => packs.extend(doomed.packs),
-            Ok(Err(error)) => {
-                monitor.problem(Problem::damaged(ObjectKey::doomed(id).to_string(), error.to_string()));
-            }
-            Err(error) if error.kind == StoreErrorKind::NotFound => {}
-            Err(error) if error.kind.is_damage() => {
-                monitor.problem(Problem::damaged(ObjectKey::doomed(id).to_string(), error.clause()));
-            }
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Ok(packs)
 }
 
 #[cfg(test)]

@@ -167,7 +167,7 @@ pub async fn read_all(repository: Arc<Repository>, snapshot: &Snapshot) -> Resul
 /// Begins a session of the main domain, with the index as it may rely on it.
 pub async fn begin(repository: &Arc<Repository>) -> Arc<CheckedIndex> {
     let session = repository.writing().expect("may be written").begin_session(MAIN_DOMAIN).expect("a good key");
-    Arc::new(CheckedIndex::load(&session, 0, &Collected::default()).await.expect("loaded"))
+    Arc::new(CheckedIndex::load(&session, 0, Clock::System.now(), &Collected::default()).await.expect("loaded"))
 }
 
 /// Counts the chunks that the index locates, and how many of them are different.

@@ -1,0 +1,216 @@
+//! Lists of cleaning up as today's verbs keep to them: what is gone does not come back, a run that was given up makes nothing
+//! that counts, and doubt stops deletion where it is one.
+
+use std::sync::{Arc, Mutex};
+
+use coffre::model::cleanup::{CleanupId, CleanupList};
+use coffre::model::id::SessionId;
+use coffre::model::key::{ObjectKey, ObjectKind};
+use coffre::model::snapshot::SnapshotId;
+use coffre::model::time::{Clock, Timestamp};
+use coffre::ops::Cancel;
+use coffre::ops::backup::{BackupError, backup};
+use coffre::ops::verify::ReadData;
+use coffre::progress::{Collected, Counter, Monitor, Problem, Totals};
+use coffre::repository::index::complete::{CompleteIndex, IncompleteError};
+use coffre::repository::snapshots::{SnapshotError, SnapshotFilter};
+use coffre::repository::{MAIN_DOMAIN, Repository};
+use coffre::store::layer::Operation;
+use coffre::store::layer::fault::{Fault, FaultStore};
+use coffre::store::{Store, StoreErrorKind};
+
+use crate::support::{Bench, open, options, run_verify};
+
+/// Puts a list as a clean-up would, with a number and a digest of the one before that the caller chose.
+async fn put_list(bench: &Bench, counter: u64, list: CleanupList) {
+    let repository = open(bench.store(), bench.cache.path()).await.expect("opens");
+    put_list_of(&repository, &*bench.store(), counter, list).await;
+}
+
+pub async fn put_list_of(repository: &Arc<Repository>, store: &dyn Store, counter: u64, list: CleanupList) {
+    let cleaning = repository.writing().expect("may be written").begin_session(MAIN_DOMAIN).expect("a good key");
+    let id = CleanupId { counter, random: [counter as u8; 8] };
+    store.put(&ObjectKey::cleanup(id), cleaning.seal_cleanup(id, &list).into()).await.expect("put");
+}
+
+async fn ids(bench: &Bench) -> Vec<SnapshotId> {
+    let repository = open(bench.store(), bench.cache.path()).await.expect("opens");
+    repository.snapshot_ids().await.expect("listed")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_that_was_removed_stays_so_wherever_it_comes_back_from() {
+    let bench = Bench::new().await;
+    let kept = bench.snapshot().await.0;
+    let removed = bench.snapshot().await.0;
+    assert_eq!(ids(&bench).await.len(), 2);
+    let gone = vec![ObjectKey::snapshot(removed.id).to_string()];
+    put_list(&bench, 1, CleanupList { gone, ..CleanupList::default() }).await;
+    assert_eq!(ids(&bench).await, [kept.id]);
+    let repository = open(bench.store(), bench.cache.path()).await.expect("opens");
+    let latest = repository.find_snapshot("latest", &SnapshotFilter::default()).await.expect("found");
+    assert_eq!(latest.id, kept.id);
+    let error = repository.find_snapshot(&removed.id.to_string(), &SnapshotFilter::default()).await;
+    assert!(matches!(error, Err(SnapshotError::Unknown(_))), "{error:?}");
+    // It may be damaged, too: nobody needs it.
+    bench.memory.tamper(&ObjectKey::snapshot(removed.id), |bytes| bytes.truncate(64));
+    let report = run_verify(bench.store(), bench.cache.path(), ReadData::No).await;
+    assert_eq!((report.snapshots, report.findings), (1, vec![]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_of_a_run_that_was_given_up_counts_only_if_it_is_accounted_for() {
+    let bench = Bench::new().await;
+    let first = bench.snapshot().await.0;
+    let second = bench.snapshot().await.0;
+    let given_up = vec![first.session, second.session];
+    let accounted = vec![(first.id, [0; 32])];
+    put_list(&bench, 1, CleanupList { given_up: given_up.clone(), ..CleanupList::default() }).await;
+    assert_eq!(ids(&bench).await.len(), 2, "nothing was deleted yet");
+    put_list(&bench, 2, CleanupList { given_up, accounted, is_deleting: true, ..CleanupList::default() }).await;
+    assert_eq!(ids(&bench).await, [first.id]);
+    let report = run_verify(bench.store(), bench.cache.path(), ReadData::No).await;
+    assert_eq!((report.snapshots, report.findings), (1, vec![]));
+}
+
+/// A clean-up that gives the run up when it comes to a phase, as often as it has lists left.
+struct GivesUp {
+    bench: Arc<Bench>,
+    repository: Arc<Repository>,
+    phase: &'static str,
+    left: Mutex<u64>,
+    heard: Collected,
+}
+
+impl GivesUp {
+    fn give_up(&self) {
+        let mut left = self.left.lock().expect("no panic while held");
+        if *left == 0 {
+            return;
+        }
+        futures::executor::block_on(async {
+            let leases = self.bench.memory.list(ObjectKind::Session.prefix()).await.expect("listed");
+            let session: SessionId = leases[0].key.base_name().parse().expect("a session");
+            let list = CleanupList { given_up: vec![session], ..CleanupList::default() };
+            put_list_of(&self.repository, &self.bench.memory, *left, list).await;
+        });
+        *left -= 1;
+    }
+}
+
+impl Monitor for GivesUp {
+    fn add(&self, counter: Counter, amount: u64) {
+        self.heard.add(counter, amount);
+    }
+
+    fn phase(&self, what: &str) {
+        if what == self.phase {
+            self.give_up();
+        }
+    }
+
+    fn totals(&self, totals: Totals) {
+        self.heard.totals(totals);
+    }
+
+    fn problem(&self, problem: Problem) {
+        self.heard.problem(problem);
+    }
+}
+
+/// Before the last check there is no snapshot; behind it, it is told that the snapshot does not count.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_was_given_up_is_made_anew_and_never_says_that_it_is_done() {
+    for (phase, stored) in [("checking that nothing vanished", 0), ("writing the snapshot", 1)] {
+        for (times, succeeds) in [(1, true), (3, false)] {
+            let bench = Arc::new(Bench::new().await);
+            let opened = async || open(bench.store(), bench.cache.path()).await.expect("opens");
+            let (repository, left, heard) = (opened().await, Mutex::new(times), Collected::default());
+            let monitor = Arc::new(GivesUp { bench: bench.clone(), repository, phase, left, heard });
+            let outcome =
+                backup(opened().await, options(bench.source.path()), monitor.clone(), Cancel::default()).await;
+            let snapshots = bench.store().list(ObjectKind::Snapshot.prefix()).await.expect("listed").len();
+            if succeeds {
+                let made = outcome.expect("the second attempt succeeds").snapshot.expect("made");
+                assert_eq!((monitor.heard.problems().len(), snapshots), (1, 1 + stored), "{phase}");
+                assert_eq!(bench.read(&made).await, Ok(crate::support::files_in(bench.source.path())));
+            } else {
+                let error = outcome.expect_err("it is given up every time");
+                assert!(matches!(error, BackupError::GivenUp), "{error:?}");
+                assert_eq!(snapshots, 3 * stored, "{phase}");
+            }
+        }
+    }
+}
+
+/// The put may yet arrive: only a lease that is still there lets a clean-up name the session, so that it does not count then.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_lease_stays_where_nobody_knows_whether_the_snapshot_is_stored() {
+    for kind in [StoreErrorKind::TimedOut, StoreErrorKind::Denied] {
+        let bench = Bench::new().await;
+        let faulty = FaultStore::new(bench.store());
+        faulty.plan(Fault::on(Operation::Put).matching("snapshots/").always().fail_before(kind));
+        let repository = open(Arc::new(faulty), bench.cache.path()).await.expect("opens");
+        let monitor = Arc::new(Collected::default());
+        let error = backup(repository, options(bench.source.path()), monitor, Cancel::default()).await;
+        assert!(matches!(error, Err(BackupError::Commit(_))), "{error:?}");
+        assert_eq!(bench.store().list(ObjectKind::Session.prefix()).await.expect("listed").len(), 1, "{kind:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn old_lists_doom_nothing_and_those_of_deletions_always_do() {
+    let month_ago = Timestamp::from_seconds(Clock::System.now().seconds - 31 * 24 * 3600);
+    for (is_deleting, is_stored_again) in [(false, false), (true, true)] {
+        let bench = Bench::new().await;
+        bench.backup().await;
+        let packs = bench.store().list(ObjectKind::Pack.prefix()).await.expect("listed");
+        let packs = packs.iter().filter_map(|object| object.key.pack_id()).collect();
+        put_list(&bench, 1, CleanupList { made: month_ago, packs, is_deleting, ..CleanupList::default() }).await;
+        let report = bench.backup().await;
+        assert_eq!(report.counts.new_bytes > 3_000_000, is_stored_again, "{:?}", report.counts);
+    }
+}
+
+async fn complete(bench: &Bench) -> Result<CompleteIndex, IncompleteError> {
+    let repository = open(bench.store(), bench.cache.path()).await.expect("opens");
+    CompleteIndex::load(&repository.deleting().expect("may be cleaned up"), &Collected::default()).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_what_is_ours_and_cannot_be_read_stops_deletion() {
+    let bench = Bench::new().await;
+    let first = bench.snapshot().await.0;
+    let second = bench.snapshot().await.0;
+    // Anybody can put this.
+    let rubbish = SnapshotId::new(Timestamp::from_seconds(1_900_000_000), [9; 8]);
+    for bytes in [vec![0u8; 64], [b"coffreS\x01".as_slice(), &[7; 2000]].concat()] {
+        bench.store().put(&ObjectKey::snapshot(rubbish), bytes.into()).await.expect("put");
+        let found = complete(&bench).await.expect("it is nobody's");
+        assert_eq!(found.snapshots().len(), 2);
+    }
+    // What an earlier clean-up found is ours, whatever has become of it.
+    let accounted = vec![(first.id, [0; 32]), (rubbish, [0; 32])];
+    put_list(&bench, 1, CleanupList { accounted, ..CleanupList::default() }).await;
+    let error = complete(&bench).await.expect_err("it was there");
+    assert!(matches!(&error, IncompleteError::Snapshots(_)), "{error}");
+    bench.store().delete(&ObjectKey::snapshot(rubbish)).await.expect("deleted");
+    let error = complete(&bench).await.expect_err("it was there and nobody removed it");
+    assert!(matches!(&error, IncompleteError::Hidden { key } if *key == ObjectKey::snapshot(rubbish)), "{error}");
+    // Until a reader names it as gone.
+    let gone = vec![ObjectKey::snapshot(rubbish).to_string()];
+    put_list(&bench, 2, CleanupList { gone, ..CleanupList::default() }).await;
+    complete(&bench).await.expect("all that is needed is there");
+    // One whose session is ours, and which does not open.
+    bench.memory.tamper(&ObjectKey::snapshot(second.id), |bytes| *bytes.last_mut().expect("some") ^= 1);
+    bench.memory.tamper(&ObjectKey::snapshot(first.id), |bytes| bytes[1300] ^= 1);
+    let fresh = tempfile::tempdir().expect("made");
+    let repository = open(bench.store(), fresh.path()).await.expect("opens");
+    let deleting = repository.deleting().expect("may be cleaned up");
+    let error = CompleteIndex::load(&deleting, &Collected::default()).await.expect_err("nobody knows what it needs");
+    assert!(matches!(&error, IncompleteError::Snapshots(SnapshotError::Damaged { .. })), "{error}");
+    // A list that cannot be opened may have named anything.
+    bench.memory.tamper(&ObjectKey::cleanup(CleanupId { counter: 1, random: [1; 8] }), |bytes| bytes[40] ^= 1);
+    let error = complete(&bench).await.expect_err("nobody knows what it told");
+    assert!(matches!(&error, IncompleteError::List { .. }), "{error}");
+}
