@@ -354,7 +354,8 @@ def put_together(recipe, whole, what):
 
 
 class Spent:
-    """What was spent on one window, through all depths."""
+    """What was spent on one window, through all depths. What a recipe names is taken whole here, so that frames are counted which
+    no part needs: their limit is wider for it than that of the format."""
 
     def __init__(self):
         self.chunks, self.items, self.frames = set(), 0, {}

@@ -146,7 +146,8 @@ pub(super) fn join_frames<W: Placed>(frames: Vec<Vec<W>>, plain_bytes: u64) -> V
                     && next.end - range.start <= RANGE_BYTES
                     && range.plain_bytes + next.plain_bytes <= plain_bytes =>
             {
-                range.end = next.end;
+                // Where segments contradict each other, a frame may end before one that begins before it.
+                range.end = range.end.max(next.end);
                 range.plain_bytes += next.plain_bytes;
                 range.frames.extend(next.frames);
             }
@@ -205,6 +206,9 @@ mod tests {
         let lengths: Vec<u64> = joined(five, all).iter().map(|(range, _)| range.end - range.start).collect();
         assert_eq!(lengths, [RANGE_BYTES, u64::from(M)]);
         assert_eq!(joined(vec![wanted(1, 0, 0, M, 0), wanted(2, 1, M, M, 1)], all).len(), 2);
+        // One that lies within another, as only contradicting segments tell, leaves room for both.
+        let within = vec![wanted(1, 0, 0, M, 0), wanted(1, 1, 10, 20, 1)];
+        assert_eq!(joined(within, all), [(0..u64::from(M), vec![vec![0], vec![1]])]);
         // Nor does more come out of one than is asked for; a frame that is more by itself comes alone.
         let three = (0..3).map(|i| wanted(1, i, i * M, M, i)).collect();
         assert_eq!(joined(three, u64::from(2 * M)).len(), 2);

@@ -183,13 +183,14 @@ impl Reader {
             Resolved { length: top.length(), chunks: Vec::new(), parts: Vec::new(), missing: BTreeMap::new() };
         let mut resolving = Resolving { sources: HashMap::new(), resolved };
         let mut recipes = VecDeque::from([top.clone()]);
-        let mut items = top.items().len();
+        let (mut named, mut items) = (HashSet::new(), top.items().len());
         while let Some(recipe) = recipes.pop_front() {
             for key in recipe.chunks() {
                 if resolving.sources.contains_key(&(*key, recipe.depth())) {
                     continue;
                 }
-                if resolving.sources.len() >= CHUNKS_NEEDED_MAX {
+                named.insert(*key);
+                if named.len() > CHUNKS_NEEDED_MAX {
                     return Err(bad(location, "it needs too many chunks"));
                 }
                 let source = match self.source(key, recipe.depth(), domain, choice).await? {
@@ -434,8 +435,11 @@ fn take(windows: &mut [Filling], came: Came<OfChunk>) {
         };
         for part in &all[parts] {
             let start = location.offset as usize + part.offset as usize;
-            let from = &frame[start..start + part.length as usize];
-            bytes[part.at as usize..][..from.len()].copy_from_slice(from);
+            // Segments that contradict each other may tell of a frame that is longer than the one that is kept.
+            match frame.get(start..start + part.length as usize) {
+                Some(from) => bytes[part.at as usize..][..from.len()].copy_from_slice(from),
+                None => *failed = Some(bad(&location, "a part lies outside of its frame")),
+            }
         }
     }
 }
@@ -531,4 +535,34 @@ fn wrong_recipe(place: &Location, id: String) -> ReadError {
 
 fn part_of(window: String, location: &Location, part: ChunkKey, source: ReadError) -> ReadError {
     ReadError::Part { window, pack: location.pack, frame: location.frame, part, source: Box::new(source) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::pack::{Codec, PackKind};
+
+    /// Whoever may write can index a pack twice, with frames of other lengths.
+    #[test]
+    fn a_frame_that_is_shorter_than_the_index_says_is_no_window() {
+        let location = Location {
+            pack: PackId([1; 16]),
+            kind: PackKind::Data,
+            frame: 0,
+            frame_offset: 0,
+            sealed_len: 100,
+            plain_len: 84,
+            codec: Codec::Stored,
+            offset: 40,
+            length: 44,
+        };
+        let part = |offset| Part { at: 2, offset, length: 4, chunk: 0 };
+        for (offset, frame, right) in [(0, 44, true), (0, 43, false), (40, 84, true), (40, 80, false), (40, 0, false)] {
+            let mut windows = [Filling { bytes: vec![0; 6], parts: vec![part(offset)], failed: None }];
+            let wanted = OfChunk { location, window: 0, parts: 0..1 };
+            take(&mut windows, Came::Frame(Arc::new(vec![7; frame]), vec![wanted]));
+            let [window] = &windows;
+            assert_eq!((window.failed.is_none(), window.bytes[2] == 7), (right, right), "{offset} {frame}");
+        }
+    }
 }
