@@ -319,7 +319,7 @@ impl Shared {
             parts.push(format!("{} of {}", output::grouped(packs), output::count(total, "pack")));
         }
         if let Some(left) = self.time_left(state, now) {
-            parts.push(format!("{} left", output::duration(left)));
+            parts.push(format!("{} left", whole_seconds(left)));
         }
         if state.problems > 0 {
             parts.push(output::count(state.problems, "problem"));
@@ -409,6 +409,14 @@ impl Shared {
             waiting_for_store: state.waiting.as_ref().map(|(cause, _)| cause.as_str()),
             waiting_seconds: state.waiting.as_ref().map(|(_, since)| since.elapsed().as_secs()),
         }
+    }
+}
+
+/// Writes an estimate, which knows no tenths.
+fn whole_seconds(left: Duration) -> String {
+    match left.as_secs() {
+        seconds @ 0..60 => format!("{seconds} s"),
+        _ => output::duration(left),
     }
 }
 
@@ -679,7 +687,7 @@ mod tests {
             ]
         );
         let named = with_name(lines(&monitor, &state)[0].clone(), "/usr/share/doc/a-file", Some(98));
-        assert!(named.ends_with("stored  …re/doc/a-file") && named.chars().count() == 98, "{named}");
+        assert!(named.ends_with("stored  …r/share/doc/a-file") && named.chars().count() == 98, "{named}");
     }
 
     #[test]
@@ -694,7 +702,7 @@ mod tests {
         monitor.add(Counter::StoredBytes, 120 << 20);
         let begun_with = monitor.shared.state().begun_with;
         let state = State { begun_with, has_totals: false, ..state("storing", Totals::default()) };
-        assert_eq!(lines(&monitor, &state)[0], "storing  120 MiB of 180 MiB  5.0 s left  12.0 MiB/s");
+        assert_eq!(lines(&monitor, &state)[0], "storing  120 MiB of 180 MiB  5 s left  12.0 MiB/s");
         let now = state.storing.0[0].0 + Duration::from_secs(10);
         let event = monitor.shared.event(&state, now);
         assert_eq!((event.seconds_left, event.bytes_per_second), (Some(5), 12 << 20));
