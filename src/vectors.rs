@@ -29,7 +29,7 @@ use crate::format::FormatError;
 use crate::format::cleanup::{decode_cleanup, encode_cleanup};
 use crate::format::config::{ChunkerProfile, Config, RequiredFeatures};
 use crate::format::index::{IndexSegment, PackEntry};
-use crate::format::keyring::{DomainRecord, Erased, Keyring, SlotRecord};
+use crate::format::keyring::{DomainRecord, Erased, Keyring, SlotName, SlotRecord};
 use crate::format::lease::Lease;
 use crate::format::object::{Authors, CLEANUP, INDEX, LEASE, Place, SNAPSHOT, check_author};
 use crate::format::pack::{Codec, PackDirectory, PackKind, TRAILER_LEN, Tail, Trailer, padded_pack_len};
@@ -269,7 +269,7 @@ fn purpose(letter: &Value) -> Purpose {
         "S" => Purpose::Snapshot,
         "X" => Purpose::DomainKey,
         "W" => Purpose::DomainDedup,
-        "N" => Purpose::WriterName,
+        "N" => Purpose::Name,
         "D" => Purpose::Cleanup,
         _ => Purpose::Evidence,
     }
@@ -523,9 +523,13 @@ fn keyrings() -> Vec<Value> {
     let (secret_key, public_key) = new_domain_key();
     let dedup = DedupSecret { secret: Secret::take(&mut [0x77; 32]), at: AT };
     let record = DomainRecord::seal(REPOSITORY, &reader_key(), "main", &dedup, &secret_key, public_key);
+    let named = |id: u8, role, object: &[u8], label: &str| {
+        let name = SlotName { label: label.into(), made: Timestamp::from_seconds(1_790_000_000) };
+        SlotRecord::new(REPOSITORY, &reader_key(), (SlotId([id; 8]), role), object, &name)
+    };
     let slots = vec![
-        SlotRecord::of(SlotId([1; 8]), Role::Reader, b"the bytes of a slot"),
-        SlotRecord::of(SlotId([2; 8]), Role::Writer, b"the bytes of another"),
+        named(1, Role::Reader, b"the bytes of a slot", "Alice"),
+        named(2, Role::Writer, b"the bytes of another", "database hosts"),
     ];
     let writer = |id: u8, name: &str, hosts: &[&str], group| {
         let name = WriterName { name: name.into(), hosts: hosts.iter().map(|host| (*host).to_owned()).collect() };
@@ -586,8 +590,12 @@ fn keyring(input: &Value) -> Outcome {
     let writers = keyring.writers.iter().map(writer).collect::<Result<Vec<_>, _>>()?;
     let erased = |it: &Erased| json!([hex(&it.at.domain.0), it.at.epoch, it.when.seconds]);
     let erased: Vec<Value> = keyring.erased.iter().map(erased).collect();
-    let slot = |slot: &SlotRecord| json!({ "id": slot.id.to_string(), "role": slot.role, "hash": hex(slot.hash()) });
-    let slots: Vec<Value> = keyring.slots.iter().map(slot).collect();
+    let slot = |slot: &SlotRecord| -> Outcome {
+        let SlotName { label, made } = slot.open_name(repository, &reader).map_err(format_class)?;
+        Ok(json!({ "id": slot.id.to_string(), "role": slot.role, "hash": hex(slot.hash()), "label": label,
+                   "made": made.seconds }))
+    };
+    let slots = keyring.slots.iter().map(slot).collect::<Result<Vec<_>, _>>()?;
     Ok(json!({ "counter": keyring.counter, "domains": domains, "writers": writers, "erased": erased, "slots": slots }))
 }
 

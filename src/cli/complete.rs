@@ -109,8 +109,8 @@ fn wanted(program: &Command, words: &[String]) -> Wanted {
         let command = verb.unwrap_or(program);
         if word.starts_with('-') && word.len() > 1 {
             expected = option(command, word).filter(|option| !word.contains('=') && wants_value(option));
-        } else if verb.is_none() {
-            verb = program.get_subcommands().find(|known| known.get_name() == word);
+        } else if command.has_subcommands() {
+            verb = command.get_subcommands().find(|known| known.get_name() == word);
             if verb.is_none() {
                 return Wanted::Other;
             }
@@ -128,8 +128,8 @@ fn wanted(program: &Command, words: &[String]) -> Wanted {
     if typed.starts_with('-') {
         return Wanted::Words(options(command));
     }
-    if verb.is_none() {
-        let shown = program.get_subcommands().filter(|known| !known.is_hide_set());
+    if command.has_subcommands() {
+        let shown = command.get_subcommands().filter(|known| !known.is_hide_set());
         return Wanted::Words(shown.map(|known| (known.get_name().to_owned(), about(known))).collect());
     }
     let positionals: Vec<&Arg> = command.get_positionals().collect();
@@ -291,6 +291,8 @@ mod tests {
         {
             assert_eq!(at(line), Wanted::Other, "{line}");
         }
+        assert_eq!(names(at("coffre key ")), ["list", "add", "passwd", "remove", "revoke-writer"]);
+        assert!(names(at("coffre key add --rec")).contains(&"--recovery-kit".into()));
         assert!(names(at("coffre completions ")).contains(&"fish".into()));
         assert!(names(at("coffre man ba")).contains(&"backup".into()));
         assert!(names(at("coffre help ")).contains(&"environment".into()));

@@ -106,6 +106,54 @@ pub struct KitChecked {
     pub repository: String,
 }
 
+/// `key list`: a key slot.
+#[derive(Debug, Serialize)]
+#[serde(tag = "event", rename = "slot")]
+pub struct KeySlot<'a> {
+    pub id: String,
+    pub label: &'a str,
+    pub made: Option<String>,
+    pub opened_now: bool,
+    pub opens_with: Option<&'a str>,
+    pub role: Option<&'a str>,
+    pub state: &'a str,
+}
+
+/// `key list`: a host, or a group of them, with a key of its own.
+#[derive(Debug, Serialize)]
+#[serde(tag = "event", rename = "writer")]
+pub struct KnownWriter<'a> {
+    pub group: Option<u64>,
+    pub hosts: &'a [String],
+    pub id: String,
+    pub name: &'a str,
+    pub revoked: bool,
+}
+
+/// `key list`: what it is of.
+#[derive(Debug, Serialize)]
+#[serde(tag = "event", rename = "summary")]
+pub struct Keys {
+    pub fingerprint: String,
+    pub repository: String,
+    pub slots: usize,
+    pub writers: usize,
+}
+
+/// `key add`, `key passwd`, `key remove`, `key revoke-writer`: what was done.
+#[derive(Debug, Serialize)]
+#[serde(tag = "event", rename = "summary")]
+pub struct KeyChanged<'a> {
+    pub did: &'a str,
+    pub file: Option<String>,
+    pub fingerprint: String,
+    pub object_left: bool,
+    pub repository: String,
+    pub secret: Option<&'a str>,
+    pub slot: Option<String>,
+    pub writer: Option<String>,
+}
+
 /// `backup -vv`: what became of an entry.
 #[derive(Debug, Serialize)]
 #[serde(tag = "event", rename = "entry")]

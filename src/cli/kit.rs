@@ -133,6 +133,18 @@ async fn check(
     Ok(Exit::Done)
 }
 
+/// Returns the page of an open repository, with a new identity on it and the commands for what it holds.
+pub async fn page_for(
+    global: &Settings,
+    repository: &Arc<Repository>,
+    location: &Location,
+    identity: &Passphrase,
+    monitor: &Arc<ConsoleMonitor>,
+) -> Fallible<String> {
+    let held = held(global, repository, monitor).await?;
+    Ok(make(global, repository, location, Some(identity), &held, &[]).page())
+}
+
 /// Opens the repository and finds out what it holds.
 async fn look(
     global: &Settings,
@@ -141,10 +153,18 @@ async fn look(
 ) -> Fallible<(Arc<Repository>, Vec<Holding>)> {
     let store = global.store(OpenMode::Read, monitor)?;
     let repository = global.open(store, secret, monitor).await?;
+    let held = held(global, &repository, monitor).await?;
+    Ok((repository, held))
+}
+
+async fn held(
+    global: &Settings,
+    repository: &Arc<Repository>,
+    monitor: &Arc<ConsoleMonitor>,
+) -> Fallible<Vec<Holding>> {
     let reader = open_reader(repository.clone(), global.memory_bytes, monitor.clone()).await?;
     monitor.phase("reading snapshots");
-    let held = holdings(&repository, &reader, &Engines::default()).await?;
-    Ok((repository, held))
+    Ok(holdings(repository, &reader, &Engines::default()).await?)
 }
 
 /// Returns the first page of a new repository.

@@ -32,7 +32,10 @@ const ELSEWHERE: [(&[&str], &str); 18] = [
         &["mount", "umount", "webdav"],
         "mounting comes with a later version; `coffre ls`, `find` and `dump` look into snapshots",
     ),
-    (&["key", "passwd", "password", "change-passphrase"], "changing keys and passphrases comes with a later version"),
+    (
+        &["keys", "passwd", "password", "change-passphrase"],
+        "`coffre key` lists, adds, changes and removes passphrases and keys",
+    ),
     (
         &["tag", "rewrite", "recreate", "rename"],
         "changing snapshots comes with a later version; `coffre backup --tag` sets tags",

@@ -29,6 +29,7 @@ mod findings;
 mod flags;
 mod help;
 mod init;
+mod key;
 mod kit;
 mod kit_restore;
 mod lines;
@@ -94,6 +95,8 @@ enum Verb {
     Stats(stats::Args),
     /// Print a recovery kit with the commands for what is stored, or try one
     Kit(kit::Args),
+    /// List, add, change and remove passphrases, and keys of hosts
+    Key(key::Args),
     /// Print a completion script for a shell
     Completions(completions::Args),
     /// Print the manual page of coffre, or of one of its commands
@@ -159,6 +162,7 @@ impl Verb {
     /// Tells whether what it prints is all that it does.
     fn only_shows(&self) -> bool {
         match self {
+            Verb::Key(args) => args.only_shows(),
             Verb::Init(_) | Verb::Backup(_) | Verb::Restore(_) | Verb::Verify(_) => false,
             Verb::Dump(args) => !args.has_target(),
             Verb::Snapshots(_) | Verb::Ls(_) | Verb::Find(_) | Verb::Diff(_) | Verb::Stats(_) => true,
@@ -180,6 +184,7 @@ async fn dispatch(global: &Settings, verb: Verb, commands: Vec<streams::Command>
         Verb::Diff(args) => diff::run(global, args).await,
         Verb::Stats(args) => stats::run(global, args).await,
         Verb::Kit(args) => kit::run(global, args).await,
+        Verb::Key(args) => key::run(global, args).await,
         Verb::Completions(args) => completions::run(command(), &args),
         Verb::Man(args) => manual::run(command(), &args),
         Verb::Help(args) => help::run(command(), &args),

@@ -52,7 +52,7 @@ impl Section {
 impl Page {
     /// Makes the page of the program itself, or of one of its commands.
     pub fn of(command: &Command) -> Self {
-        let is_program = command.has_subcommands();
+        let is_program = is_program(command);
         let usage = command.clone().render_usage().to_string();
         let usage = usage.strip_prefix("Usage: ").unwrap_or(&usage);
         let usage: Vec<String> = usage.lines().map(|line| line.trim().to_owned()).collect();
@@ -71,11 +71,21 @@ impl Page {
         add("NAME", vec![Block::Text(format!("{} \\- {}", name(command), begin_small(&about)))]);
         add("SYNOPSIS", vec![Block::Code(usage)]);
         add("DESCRIPTION", description);
-        if is_program {
-            let shown = command.get_subcommands().filter(|verb| !verb.is_hide_set());
-            add("COMMANDS", shown.map(|verb| Block::Entry(verb.get_name().into(), plain(verb.get_about()))).collect());
+        let shown = command.get_subcommands().filter(|verb| !verb.is_hide_set());
+        add("COMMANDS", shown.map(|verb| Block::Entry(verb.get_name().into(), plain(verb.get_about()))).collect());
+        let mut all = Vec::new();
+        if !is_program {
+            // The page of a command has what each of its own commands takes.
+            for inner in command.get_subcommands().filter(|inner| !inner.is_hide_set()) {
+                let of_inner = own_options(inner);
+                if !of_inner.is_empty() {
+                    all.push(Block::Heading(inner.get_bin_name().unwrap_or(inner.get_name()).to_owned()));
+                    all.extend(of_inner);
+                }
+            }
         }
-        add("OPTIONS", options(command, is_program));
+        all.extend(options(command, is_program));
+        add("OPTIONS", all);
         if is_program {
             page.sections.extend(topics::program_sections(command));
             page.sections.push(topics::exit_status());
@@ -267,8 +277,21 @@ fn units(command: &str) -> Vec<String> {
     units
 }
 
+/// Tells whether this is the program itself, and not one of its commands.
+fn is_program(command: &Command) -> bool {
+    name(command) == "coffre"
+}
+
+/// Returns what a command of a command takes beside what every command does.
+fn own_options(command: &Command) -> Vec<Block> {
+    let own = command
+        .get_arguments()
+        .filter(|argument| !argument.is_hide_set() && !argument.is_global_set() && !is_common(argument));
+    own.map(|argument| Block::Entry(term(argument), meaning(argument))).collect()
+}
+
 fn see_also(command: &Command) -> String {
-    if command.has_subcommands() {
+    if is_program(command) {
         let verbs = command.get_subcommands().filter(|verb| !verb.is_hide_set());
         let pages: Vec<String> = verbs.map(|verb| format!("coffre-{}(1)", verb.get_name())).collect();
         return pages.join(", ");

@@ -149,7 +149,23 @@ pub async fn get_identity(given: &Given, monitor: &ConsoleMonitor) -> Fallible<P
 
 /// Returns the passphrase for a new repository; one that is typed is asked for twice.
 pub async fn get_new(given: &Given, monitor: &ConsoleMonitor) -> Fallible<Passphrase> {
-    let passphrase = match read(given)? {
+    new(read(given)?, monitor).await
+}
+
+/// Returns a new passphrase for a repository that there is: from a file, or typed twice. Says when it is weak.
+pub async fn get_changed(file: Option<&Path>, monitor: &ConsoleMonitor) -> Fallible<Passphrase> {
+    if file.is_none() && !can_ask() {
+        return Err(usage("no new passphrase: use a terminal, or give --new-password-file FILE"));
+    }
+    let passphrase = new(file.map(from_file).transpose()?, monitor).await?;
+    if let Some(weakness) = weakness(&passphrase) {
+        monitor.note(&weakness);
+    }
+    Ok(passphrase)
+}
+
+async fn new(given: Option<Passphrase>, monitor: &ConsoleMonitor) -> Fallible<Passphrase> {
+    let passphrase = match given {
         Some(passphrase) => passphrase,
         None => {
             let first = prompt(monitor, "new passphrase: ").await?;

@@ -37,8 +37,8 @@ pub enum Purpose {
     DomainKey = b'X',
     /// A domain's name and dedup secret, under the wrapping key of the readers or of one writer.
     DomainDedup = b'W',
-    /// A writer's name and the hosts that it may state, under the reader's wrapping key.
-    WriterName = b'N',
+    /// What readers alone may know of a writer or a key slot, under the reader's wrapping key.
+    Name = b'N',
     /// A list of packs that are to be deleted.
     Cleanup = b'D',
     /// A record of a verification.

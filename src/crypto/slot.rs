@@ -36,6 +36,45 @@ pub enum SlotLock {
     Recovery(Passphrase),
 }
 
+/// What opens a key slot, as its header says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OpensWith {
+    /// A passphrase that a person chose.
+    Passphrase,
+    /// A random secret that needs no stretching: the recovery identity, or what is carried to a host.
+    Random,
+}
+
+/// Tells what opens a slot; nothing when it is none of ours.
+pub fn opens_with(slot: &[u8]) -> Option<OpensWith> {
+    match scrypt_work(slot)? {
+        work if work <= u32::from(RECOVERY_LOG_N) => Some(OpensWith::Random),
+        _ => Some(OpensWith::Passphrase),
+    }
+}
+
+/// Reads the work factor from an age file's scrypt stanza, so that cheap slots are tried first, and dear ones not at all.
+pub fn scrypt_work(slot: &[u8]) -> Option<u32> {
+    let head = &slot[..slot.len().min(200)];
+    let stanza = head.split(|&byte| byte == b'\n').nth(1)?;
+    let factor = std::str::from_utf8(stanza).ok()?.strip_prefix("-> scrypt ")?.split(' ').nth(1)?;
+    factor.parse().ok()
+}
+
+/// Makes a random secret that opens the slot of a host: `COFFRE-HOST-` and eight groups of four letters and digits (160 bits).
+pub fn new_host_secret() -> Passphrase {
+    let entropy = Zeroizing::new(crate::crypto::random::<20>());
+    let (groups, _) = entropy.as_chunks::<5>();
+    let symbols: Zeroizing<Vec<u8>> = groups.iter().flat_map(crockford::symbols).collect::<Vec<_>>().into();
+    let mut text = String::with_capacity(64);
+    text.push_str("COFFRE-HOST");
+    for group in symbols.chunks(4) {
+        text.push('-');
+        text.push_str(std::str::from_utf8(group).expect("the alphabet is ASCII"));
+    }
+    Passphrase::new(text)
+}
+
 /// Seals the contents of a key slot into an age file.
 ///
 /// # Errors

@@ -12,7 +12,7 @@ use crate::format::FormatError;
 use crate::format::dedup::{open_dedup, seal_dedup};
 use crate::format::object::KEYRING;
 use crate::format::slot::Role;
-use crate::format::wire::{encode, expect_array, read_array, read_bytes, read_map, write_array};
+use crate::format::wire::{encode, encode_record, expect_array, read_array, read_bytes, read_map, write_array};
 use crate::format::writer::{WriterRecord, read_writer, write_writer};
 use crate::model::id::{DomainEpoch, DomainId, RepositoryId, SlotId, WriterId};
 use crate::model::time::Timestamp;
@@ -37,19 +37,61 @@ pub struct Keyring {
 }
 
 /// A key slot as the keyring knows it, so that one which was changed, exchanged or removed is noticed before it is needed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SlotRecord {
     /// The slot.
     pub id: SlotId,
     /// The key that it gives: the number of a [`Role`], or one that a newer program knows.
     pub role: u64,
     hash: [u8; 32],
+    sealed_name: Vec<u8>,
+}
+
+/// What readers alone know of a key slot.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SlotName {
+    /// What it is for, chosen by its maker.
+    pub label: String,
+    /// When it was made.
+    pub made: Timestamp,
 }
 
 impl SlotRecord {
     /// Describes the slot `id`, whose object is `object`.
-    pub fn of(id: SlotId, role: Role, object: &[u8]) -> Self {
-        Self { id, role: role as u64, hash: *blake3::hash(object).as_bytes() }
+    pub fn new(
+        repository: RepositoryId,
+        reader: &ReaderKey,
+        (id, role): (SlotId, Role),
+        object: &[u8],
+        name: &SlotName,
+    ) -> Self {
+        let value = encode_record(|r| {
+            r.field(0, |e| e.str(&name.label));
+            r.field(1, |e| e.i64(name.made.seconds));
+        });
+        let wrap = reader.wrapping_key(repository);
+        let sealed_name = seal_envelope(&wrap, repository, Purpose::Name, &named(id), &value).into_bytes();
+        Self { id, role: role as u64, hash: *blake3::hash(object).as_bytes(), sealed_name }
+    }
+
+    /// Recovers what the slot is for with the reader key.
+    ///
+    /// # Errors
+    /// When it was not sealed for this reader key.
+    pub fn open_name(&self, repository: RepositoryId, reader: &ReaderKey) -> Result<SlotName, FormatError> {
+        let wrap = reader.wrapping_key(repository);
+        let plain = open_envelope(&wrap, repository, Purpose::Name, &named(self.id), &self.sealed_name)
+            .map_err(|e| FormatError::invalid(WHAT, e))?;
+        let mut name = SlotName::default();
+        read_map(WHAT, &mut Decoder::new(&plain), |key, d| {
+            match key {
+                0 => name.label = d.str()?.to_owned(),
+                1 => name.made = Timestamp::from_seconds(d.i64()?),
+                _ => return Ok(false),
+            }
+            Ok(true)
+        })?;
+        Ok(name)
     }
 
     /// Returns BLAKE3 of the slot's object.
@@ -142,7 +184,7 @@ impl Keyring {
             }
             e.u8(5)?.array(self.slots.len() as u64)?;
             for slot in &self.slots {
-                e.array(3)?.bytes(&slot.id.0)?.u64(slot.role)?.bytes(&slot.hash)?;
+                e.array(4)?.bytes(&slot.id.0)?.u64(slot.role)?.bytes(&slot.hash)?.bytes(&slot.sealed_name)?;
             }
             Ok(())
         });
@@ -213,6 +255,14 @@ fn read_erased(d: &mut Decoder<'_>) -> Result<Erased, minicbor::decode::Error> {
 }
 
 fn read_slot(d: &mut Decoder<'_>) -> Result<SlotRecord, minicbor::decode::Error> {
-    expect_array(d, 3)?;
-    Ok(SlotRecord { id: SlotId(read_bytes(d)?), role: d.u64()?, hash: read_bytes(d)? })
+    expect_array(d, 4)?;
+    let (id, role, hash) = (SlotId(read_bytes(d)?), d.u64()?, read_bytes(d)?);
+    Ok(SlotRecord { id, role, hash, sealed_name: d.bytes()?.to_vec() })
+}
+
+/// Returns the object to which a slot's name is sealed.
+fn named(id: SlotId) -> [u8; 16] {
+    let mut object = [0; 16];
+    object[..SlotId::LEN].copy_from_slice(&id.0);
+    object
 }

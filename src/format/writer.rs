@@ -59,7 +59,7 @@ impl WriterRecord {
             r.field(1, |e| write_array(e, &name.hosts, |e, host| e.str(host).map(drop)));
         });
         let wrap = reader.wrapping_key(repository);
-        let sealed_name = seal_envelope(&wrap, repository, Purpose::WriterName, &object(id), &value).into_bytes();
+        let sealed_name = seal_envelope(&wrap, repository, Purpose::Name, &object(id), &value).into_bytes();
         let verifying_key = writer.verifying_key(repository);
         Self { id, verifying_key, is_revoked: false, group, sealed_name, sealed_dedups: Vec::new() }
     }
@@ -100,7 +100,7 @@ impl WriterRecord {
     /// When they were not sealed for this reader key.
     pub fn open_name(&self, repository: RepositoryId, reader: &ReaderKey) -> Result<WriterName, FormatError> {
         let wrap = reader.wrapping_key(repository);
-        let plain = open_envelope(&wrap, repository, Purpose::WriterName, &object(self.id), &self.sealed_name)
+        let plain = open_envelope(&wrap, repository, Purpose::Name, &object(self.id), &self.sealed_name)
             .map_err(|e| FormatError::invalid(WHAT, e))?;
         let mut name = WriterName::default();
         read_map(WHAT, &mut Decoder::new(&plain), |key, d| {

@@ -8,7 +8,7 @@ use crate::crypto::sign::Signed;
 use crate::crypto::slot::{SlotLock, seal_slot};
 use crate::format::FORMAT_VERSION;
 use crate::format::config::{ChunkerProfile, Config, RequiredFeatures};
-use crate::format::keyring::{DomainRecord, Keyring, SlotRecord};
+use crate::format::keyring::{DomainRecord, Keyring, SlotName, SlotRecord};
 use crate::format::slot::{Role, RootKey, Slot};
 use crate::model::id::{DomainEpoch, DomainId, RepositoryId, SlotId};
 use crate::model::key::{ObjectKey, ObjectKind};
@@ -76,7 +76,8 @@ impl Repository {
             let (lock, content) = (lock.clone(), reader_slot(repository, &reader, label).encode());
             let sealed = blocking(move || seal_slot(&lock, &content)).await?;
             let id = SlotId(random());
-            slots.push(SlotRecord::of(id, Role::Reader, &sealed));
+            let name = SlotName { label: (*label).to_owned(), made: now };
+            slots.push(SlotRecord::new(repository, &reader, (id, Role::Reader), &sealed, &name));
             objects.put_slot(id, sealed).await.map_err(at)?;
         }
         let keyring =
@@ -99,7 +100,7 @@ impl Repository {
         let cache = Cache::open(repository, cache);
         let keys = Keys::open(reader_slot(repository, &reader, ""), keyring)
             .map_err(|source| OpenError::Damaged { key: ObjectKey::from_listed("keyring/"), source })?;
-        Ok(Self { objects, config: config.into(), keys: keys.into(), cache })
+        Ok(Self { objects, config: config.into(), keys: keys.into(), cache, opened_by: None })
     }
 }
 

@@ -13,7 +13,7 @@ pub use crate::crypto::CryptoError;
 pub use crate::crypto::fingerprint::Fingerprint;
 pub use crate::format::FormatError;
 use crate::format::config::Config;
-use crate::model::id::RepositoryId;
+use crate::model::id::{RepositoryId, SlotId};
 use crate::model::key::ObjectKey;
 use crate::model::outcome::{Ended, Outcome};
 use crate::repository::cache::Cache;
@@ -32,6 +32,7 @@ pub mod frame;
 pub mod index;
 mod init;
 pub mod inspect;
+pub mod key_slots;
 pub mod keys;
 pub mod known;
 pub mod lease;
@@ -53,7 +54,6 @@ pub mod tree;
 pub mod uploader;
 mod verdict;
 pub mod writer;
-#[cfg_attr(not(feature = "internals"), expect(dead_code, reason = "the commands for keys will ask it"))]
 pub mod writers;
 
 /// The domain that is used unless another is configured.
@@ -175,6 +175,7 @@ pub struct Repository {
     config: Arc<Config>,
     keys: Arc<Keys>,
     cache: Cache,
+    opened_by: Option<SlotId>,
 }
 
 impl Repository {
@@ -192,7 +193,13 @@ impl Repository {
     /// `None` when no replica has this name.
     pub fn alone(&self, replica: &str) -> Option<Self> {
         let objects = Objects::new(self.objects.replicas().alone(replica)?);
-        Some(Self { objects, config: self.config.clone(), keys: self.keys.clone(), cache: self.cache.clone() })
+        Some(Self {
+            objects,
+            config: self.config.clone(),
+            keys: self.keys.clone(),
+            cache: self.cache.clone(),
+            opened_by: self.opened_by,
+        })
     }
 
     /// Returns the name of the replica that is asked first.
@@ -208,6 +215,11 @@ impl Repository {
     /// Returns the keys.
     pub fn keys(&self) -> &Keys {
         &self.keys
+    }
+
+    /// Returns the key slot that it was opened with; none when it was just made.
+    pub fn opened_by(&self) -> Option<SlotId> {
+        self.opened_by
     }
 
     /// Returns the local cache.

@@ -147,6 +147,10 @@ impl Objects {
         self.replicas.put(&ObjectKey::slot(id), object.into()).await
     }
 
+    pub(super) async fn remove_slot(&self, id: SlotId) -> Result<(), StoreError> {
+        self.replicas.delete(&ObjectKey::slot(id)).await
+    }
+
     /// Returns a key slot, unchecked, from the first replica that gives one.
     pub(super) async fn slot(&self, id: SlotId) -> Result<Bytes, StoreError> {
         let any = |bytes: &Bytes| Ok::<_, Infallible>(bytes.clone());

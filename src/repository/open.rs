@@ -4,6 +4,9 @@
 //! taken for one that was rolled back, nor is a rolled back one excused by them.
 
 use std::cmp::Reverse;
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
 
 use crate::crypto::secret::Passphrase;
 use crate::crypto::sign::VerifyingKey;
@@ -59,7 +62,7 @@ impl Repository {
     ) -> Result<Opened, OpenError> {
         let objects = Objects::new(replicas.into());
         let unlocked = unlock(&objects, passphrase, expected).await?;
-        let (slot, elsewhere) = (unlocked.slot, unlocked.elsewhere);
+        let (slot, elsewhere, opened_by) = (unlocked.slot, unlocked.elsewhere, Some(unlocked.id));
         let pin = Pin { repository: slot.repository, verifying_key: slot.verifying_key };
         let cache = Cache::open(slot.repository, cache);
         let (config_key, config) = newest(&objects, ObjectKind::Config, "configuration", &cache, |bytes| {
@@ -72,8 +75,31 @@ impl Repository {
             .map_err(|source| OpenError::Damaged { key: config_key, source })?;
         let (keyring_key, keyring) = newest_keyring(&objects, &cache, slot.repository, &slot.verifying_key).await?;
         let keys = Keys::open(slot, keyring).map_err(|source| OpenError::Damaged { key: keyring_key, source })?;
-        let repository = Self { objects, config: config.into(), keys: keys.into(), cache };
+        let repository = Self { objects, config: config.into(), keys: keys.into(), cache, opened_by };
         Ok(Opened { repository, pin, elsewhere })
+    }
+
+    /// Returns all keyrings of the highest number, the one that counts first. There are several where two who changed the
+    /// keyring at the same time have not looked again yet.
+    pub(super) async fn newest_keyrings(&self) -> Result<Vec<Keyring>, OpenError> {
+        let at = |source| OpenError::Store { location: self.location(), source };
+        let first = self.newest_keyring().await?;
+        let listed = self.objects().signed(ObjectKind::Keyring).await.map_err(at)?;
+        let keys = listed.into_iter().flat_map(|(_, keys)| keys);
+        let same: BTreeSet<_> = keys.filter(|key| key.counter() == Some(first.counter)).collect();
+        let mut keyrings = vec![first];
+        for key in same {
+            let decode = |bytes: &Bytes| Keyring::decode(bytes, self.id(), &self.keys().verifying_key());
+            let decoded = match self.objects().get(&key, decode).await {
+                Ok(decoded) => decoded,
+                Err(error) if error.kind.is_damage() => continue,
+                Err(error) => return Err(at(error)),
+            };
+            // One that is not valid never counts.
+            let keyring = decoded.ok().filter(|keyring| keyring.counter == keyrings[0].counter);
+            keyrings.extend(keyring.filter(|keyring| !keyrings.contains(keyring)));
+        }
+        Ok(keyrings)
     }
 
     /// Returns the keyring that counts now.

@@ -8,7 +8,9 @@ use bytes::Bytes;
 use crate::blocking::blocking;
 use crate::crypto::fingerprint::Fingerprint;
 pub use crate::crypto::secret::Passphrase;
-use crate::crypto::slot::{MAX_LOG_N, MAX_SLOT_LEN, check_recovery_identity, open_slot, resembles_recovery_identity};
+use crate::crypto::slot::{
+    MAX_LOG_N, MAX_SLOT_LEN, check_recovery_identity, open_slot, resembles_recovery_identity, scrypt_work,
+};
 pub use crate::crypto::slot::{SlotLock, new_recovery_identity};
 use crate::format::FormatError;
 use crate::format::slot::{RootKey, Slot};
@@ -28,6 +30,8 @@ const SLOTS_MAX: usize = 4096;
 /// A slot that opened.
 #[derive(Debug)]
 pub(super) struct Unlocked {
+    /// The slot's id.
+    pub id: SlotId,
     /// What it holds.
     pub slot: Slot,
     /// Slots that opened as well, and lead to other repositories.
@@ -112,7 +116,7 @@ struct Search<'a> {
     /// Slots that ask for more than may be spent on them.
     untried: usize,
     /// Slots that opened and may be the right ones, with where they lead.
-    opened: Vec<(Slot, Pin)>,
+    opened: Vec<(SlotId, Slot, Pin)>,
     elsewhere: Vec<Elsewhere>,
     failed: Option<OpenError>,
 }
@@ -151,7 +155,7 @@ impl<'a> Search<'a> {
             Err(error) => return self.fail(id, error.to_string()),
         };
         match Slot::decode(&content).and_then(agreeing) {
-            Ok((slot, pin)) if self.expected.admits(&pin) => self.opened.push((slot, pin)),
+            Ok((slot, pin)) if self.expected.admits(&pin) => self.opened.push((id, slot, pin)),
             Ok((_, pin)) => self.elsewhere.push(Elsewhere { slot: id, fingerprint: pin.fingerprint() }),
             Err(source) => self.failed = Some(OpenError::Damaged { key: ObjectKey::slot(id), source }),
         }
@@ -159,14 +163,14 @@ impl<'a> Search<'a> {
 
     fn end(self, objects: &Objects) -> Result<Unlocked, OpenError> {
         let location = || objects.replicas().location();
-        let mut fingerprints: Vec<Fingerprint> = self.opened.iter().map(|(_, pin)| pin.fingerprint()).collect();
+        let mut fingerprints: Vec<Fingerprint> = self.opened.iter().map(|(_, _, pin)| pin.fingerprint()).collect();
         fingerprints.sort();
         fingerprints.dedup();
         if fingerprints.len() > 1 {
             return Err(OpenError::Disagreeing { location: location(), fingerprints });
         }
-        if let Some((slot, _)) = self.opened.into_iter().next() {
-            return Ok(Unlocked { slot, elsewhere: self.elsewhere });
+        if let Some((id, slot, _)) = self.opened.into_iter().next() {
+            return Ok(Unlocked { id, slot, elsewhere: self.elsewhere });
         }
         if let (Some(found), Some(expected)) = (self.elsewhere.first(), self.expected.expected()) {
             let was_given = self.expected.fingerprint.is_some();
@@ -190,12 +194,4 @@ fn agreeing(slot: Slot) -> Result<(Slot, Pin), FormatError> {
         }
         RootKey::Reader(_) | RootKey::Writer(_) => Ok((slot, pin)),
     }
-}
-
-/// Reads the work factor from an age file's scrypt stanza, so that cheap slots are tried first, and dear ones not at all.
-fn scrypt_work(slot: &[u8]) -> Option<u32> {
-    let head = &slot[..slot.len().min(200)];
-    let stanza = head.split(|&byte| byte == b'\n').nth(1)?;
-    let factor = std::str::from_utf8(stanza).ok()?.strip_prefix("-> scrypt ")?.split(' ').nth(1)?;
-    factor.parse().ok()
 }

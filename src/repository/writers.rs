@@ -1,18 +1,19 @@
 //! Writers: hosts that back up with keys of their own and read nothing, and the keyring that says who they are.
 //!
 //! Whoever changes the keyring publishes the next one. Two who do so at the same time give theirs the same number, of which one
-//! counts; so every change is looked for in the keyring that counts afterwards, and made again on top of that where it is not
-//! there. Running sessions have taken their keys and are not disturbed.
+//! counts, and which that is may change while the other has looked already; so every change is looked for afterwards in all keyrings of
+//! the highest number, and made again, with the next number, on top of the first that lacks it. Running sessions have taken their keys and are not disturbed.
 
 use crate::blocking::blocking;
 use crate::crypto::derive::WriterKey;
 use crate::crypto::slot::{SlotLock, seal_slot};
 use crate::crypto::{CryptoError, random};
-use crate::format::keyring::{Keyring, SlotRecord};
+use crate::format::keyring::{Keyring, SlotName, SlotRecord};
 use crate::format::slot::{Role, RootKey, Slot};
 use crate::format::writer::{WriterName, WriterRecord};
 use crate::model::id::{DomainEpoch, SlotId, WriterId};
 use crate::model::outcome::{Ended, Outcome};
+use crate::model::time::Timestamp;
 use crate::repository::access::AccessError;
 use crate::repository::{FormatError, OpenError, Repository};
 use crate::store::StoreError;
@@ -32,6 +33,12 @@ pub enum KeyringError {
     /// The keyring has no such writer.
     #[error("there is no writer {0}")]
     NoWriter(WriterId),
+    /// There is no such key slot.
+    #[error("there is no key slot {0}")]
+    NoSlot(SlotId),
+    /// Without this slot nobody could read any more.
+    #[error("key slot {0} is the last that opens what is stored; add another one first")]
+    LastSlot(SlotId),
     /// A slot could not be sealed.
     #[error("the key slot cannot be sealed")]
     Seal(#[from] CryptoError),
@@ -53,7 +60,8 @@ impl Ended for KeyringError {
     fn outcome(&self) -> Outcome {
         match self {
             KeyringError::Access(error) => error.outcome(),
-            KeyringError::NoDomain(_) | KeyringError::NoWriter(_) => Outcome::Missing,
+            KeyringError::NoDomain(_) | KeyringError::NoWriter(_) | KeyringError::NoSlot(_) => Outcome::Missing,
+            KeyringError::LastSlot(_) => Outcome::Refused,
             KeyringError::Seal(error) => error.outcome(),
             KeyringError::Invalid(error) => error.outcome(),
             KeyringError::Newest(error) => error.outcome(),
@@ -72,6 +80,8 @@ pub struct NewWriter {
     pub domains: Vec<String>,
     /// The writers whose index it relies on, and that rely on its; none but itself without one.
     pub group: Option<u64>,
+    /// When it is added.
+    pub made: Timestamp,
 }
 
 /// Where the slot of a new writer goes.
@@ -154,12 +164,13 @@ impl Repository {
         if place == SlotPlace::Repository {
             let slot_id = SlotId(random());
             self.objects().put_slot(slot_id, slot.clone()).await?;
-            slot_record = Some(SlotRecord::of(slot_id, Role::Writer, &slot));
+            let name = SlotName { label: new.name.name.clone(), made: new.made };
+            slot_record = Some(SlotRecord::new(self.id(), reader, (slot_id, Role::Writer), &slot, &name));
         }
         self.change_keyring(|keyring| {
             if keyring.writers.iter().all(|writer| writer.id != id) {
                 keyring.writers.push(record.clone());
-                keyring.slots.extend(slot_record);
+                keyring.slots.extend(slot_record.clone());
             }
             Ok(())
         })
@@ -191,15 +202,29 @@ impl Repository {
         change: impl Fn(&mut Keyring) -> Result<(), KeyringError>,
     ) -> Result<(), KeyringError> {
         let reader = self.keys().reader_key().ok_or(AccessError::WriterOnly)?;
+        let mut has_written = false;
         for _ in 0..ATTEMPTS {
-            let newest = self.newest_keyring().await?;
-            let mut next = newest.clone();
-            change(&mut next)?;
-            if next == newest {
-                return Ok(());
+            let newest = self.newest_keyrings().await?;
+            let (mut next, mut refused) = (None, None);
+            for keyring in newest {
+                let mut changed = keyring.clone();
+                let done = change(&mut changed);
+                match done {
+                    Ok(()) if changed == keyring => continue,
+                    Ok(()) => next = Some(changed),
+                    // What was written is taken back: somebody else's keyring, on top of which it cannot be, stays.
+                    Err(error) if has_written => (next, refused) = (Some(keyring), Some(error)),
+                    Err(error) => return Err(error),
+                }
+                break;
             }
+            let Some(mut next) = next else { return Ok(()) };
             next.counter += 1;
             self.objects().put_keyring(next.counter, next.encode(reader)).await?;
+            if let Some(error) = refused {
+                return Err(error);
+            }
+            has_written = true;
         }
         Err(KeyringError::Contended)
     }

@@ -9,6 +9,7 @@ use coffre::format::config::{Config, RequiredFeatures};
 use coffre::format::writer::WriterName;
 use coffre::model::key::{ObjectKey, ObjectKind};
 use coffre::model::outcome::{Ended, Outcome};
+use coffre::model::time::Timestamp;
 use coffre::ops::backup::{BackupError, backup};
 use coffre::ops::restore::{RestoreError, restore};
 use coffre::ops::stats::stats;
@@ -36,7 +37,7 @@ fn monitor() -> Arc<Collected> {
 async fn as_writer(repository: &Repository, store: Arc<dyn Store>, cache: &std::path::Path) -> Arc<Repository> {
     let words = Passphrase::new("of the production host".into());
     let name = WriterName { name: "a host".into(), hosts: vec![] };
-    let new = NewWriter { name, domains: vec![MAIN_DOMAIN.into()], group: None };
+    let new = NewWriter { name, domains: vec![MAIN_DOMAIN.into()], group: None, made: Timestamp::default() };
     repository.add_writer(&new, &SlotLock::Recovery(words.clone()), SlotPlace::Repository).await.expect("added");
     Arc::new(Repository::open(store, &words, cache).await.expect("opens"))
 }

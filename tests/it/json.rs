@@ -135,7 +135,7 @@ fn every_field_of_every_verb_is_documented_and_there() {
     fs::create_dir_all(desk.at("out")).expect("made");
     fs::write(desk.at("out/extra"), "").expect("written");
     let spot = format!("latest:{}", desk.at("source").display());
-    let steps: [(&str, &[&str], i32, &[&str]); 18] = [
+    let steps: [(&str, &[&str], i32, &[&str]); 20] = [
         ("coffre init", &["init", "--recovery-kit", "kit"], 0, &["summary"]),
         ("coffre backup", &["backup", "source"], 0, &["summary"]),
         ("coffre backup", &["backup", "source", "--sqlite", "app.db", "--dry-run"], 0, &["summary"]),
@@ -152,6 +152,13 @@ fn every_field_of_every_verb_is_documented_and_there() {
         ("coffre restore --into-…", &["restore", "latest", "--into-sqlite", "new.db", "--plan"], 0, &["plan"]),
         ("coffre restore --into-…", &["restore", "latest", "--into-sqlite", "new.db"], 0, &["summary"]),
         ("coffre kit", &["kit"], 0, &["summary"]),
+        (
+            "coffre key add, passwd, remove, revoke-writer",
+            &["key", "add", "--writer", "web", "--host", "web1", "--group", "7", "--show-identity"],
+            0,
+            &["summary"],
+        ),
+        ("coffre key list", &["key", "list"], 0, &["slot", "writer", "summary"]),
         ("Every command", &["ls", "ffff"], 1, &["error"]),
         ("Every command", &["wat"], 2, &["error"]),
     ];

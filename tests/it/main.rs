@@ -23,6 +23,7 @@ mod exit_codes;
 mod index;
 mod json;
 mod key_slots;
+mod keys;
 mod kit;
 mod known;
 mod layers;

@@ -194,6 +194,11 @@ fn help_is_what_it_was() {
     for verb in verbs {
         page += "\n";
         page += &shown(&desk, &[verb, "--help"], &desk.run(&[verb, "--help"]));
+        let inner: &[&str] = if verb == "key" { &["list", "add", "passwd", "remove", "revoke-writer"] } else { &[] };
+        for inner in inner {
+            page += "\n";
+            page += &shown(&desk, &[verb, inner, "--help"], &desk.run(&[verb, inner, "--help"]));
+        }
     }
     compare("help.txt", &page);
 }

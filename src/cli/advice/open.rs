@@ -3,6 +3,7 @@
 use crate::cli::advice::Advice;
 use crate::repository::OpenError;
 use crate::repository::index::IndexError;
+use crate::repository::writers::KeyringError;
 
 impl Advice for OpenError {
     fn hint(&self) -> Option<String> {
@@ -37,6 +38,23 @@ impl Advice for OpenError {
             OpenError::Store { source, .. } => return source.hint(),
         };
         Some(hint.into())
+    }
+}
+
+impl Advice for KeyringError {
+    fn hint(&self) -> Option<String> {
+        match self {
+            KeyringError::Newest(error) => error.hint(),
+            KeyringError::Store(error) => error.hint(),
+            KeyringError::NoSlot(_) | KeyringError::NoWriter(_) => Some("`coffre key list` shows them".into()),
+            KeyringError::LastSlot(_) => {
+                Some("`coffre key add` adds a passphrase, `coffre key passwd` changes this one".into())
+            }
+            KeyringError::Access(_) => Some("keys are changed with a passphrase that can read everything".into()),
+            KeyringError::NoDomain(_) | KeyringError::Seal(_) | KeyringError::Invalid(_) | KeyringError::Contended => {
+                None
+            }
+        }
     }
 }
 

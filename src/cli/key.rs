@@ -1,0 +1,510 @@
+//! `coffre key`
+
+use std::fs::File;
+use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use clap::Subcommand;
+
+use crate::cli::exit::{Exit, usage};
+use crate::cli::failure::{Context, Fallible};
+use crate::cli::progress::ConsoleMonitor;
+use crate::cli::recovery_kit::{fill, reserve};
+use crate::cli::settings::Settings;
+use crate::cli::table::{self, Column};
+use crate::cli::{events, kit, output, password};
+use crate::crypto::slot::{OpensWith, SlotLock, check_recovery_identity, new_host_secret, new_recovery_identity};
+use crate::format::keyring::SlotName;
+use crate::format::slot::Role;
+use crate::format::writer::WriterName;
+use crate::model::id::{SlotId, WriterId};
+use crate::model::time::Clock;
+use crate::progress::Monitor;
+use crate::repository::key_slots::{KnownSlot, RemovedSlot, SlotState};
+use crate::repository::writers::{KnownWriter, NewWriter, SlotPlace};
+use crate::repository::{MAIN_DOMAIN, Repository};
+use crate::store::OpenMode;
+
+/// Flags of `key`.
+#[derive(Debug, clap::Args)]
+#[command(
+    disable_help_subcommand = true,
+    after_help = "\
+A key slot holds the key to everything, or the key of a host that backs up and reads nothing, and opens with a passphrase of its own. \
+Whoever gets a slot removed keeps what they know: a copy of the slot that somebody made earlier still opens with its passphrase.
+
+Examples:
+  coffre key list
+  coffre key add --label 'Alice, operations'
+  coffre key add --recovery --recovery-kit kit.txt
+  coffre key add --writer web1 --host web1 --to web1.secret
+  coffre key passwd
+  coffre key remove 3f9c21d0
+  coffre key revoke-writer web1"
+)]
+pub struct Args {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// List key slots and the hosts that back up with keys of their own
+    List,
+    /// Add a passphrase, a new recovery identity, or a host that backs up and reads nothing
+    Add(AddArgs),
+    /// Change the passphrase that the repository was opened with
+    Passwd(PasswdArgs),
+    /// Remove a key slot: its passphrase opens nothing any more
+    Remove(RemoveArgs),
+    /// Throw out a host that backs up with a key of its own: what it writes from now on counts nowhere
+    RevokeWriter(RevokeArgs),
+}
+
+/// Flags of `key add`.
+#[derive(Debug, clap::Args)]
+struct AddArgs {
+    /// File whose first line is the new passphrase, in place of asking for it
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["recovery", "to"])]
+    new_password_file: Option<PathBuf>,
+    /// What the slot is for, as `coffre key list` shows it
+    #[arg(long, value_name = "TEXT", conflicts_with = "recovery")]
+    label: Option<String>,
+    /// Make a new recovery identity, besides the one that there is
+    #[arg(long)]
+    recovery: bool,
+    /// Write the new recovery identity and the restore commands to this file, to be printed
+    #[arg(long, value_name = "FILE", requires = "recovery")]
+    recovery_kit: Option<PathBuf>,
+    /// Print a new secret although standard output is not a terminal, so that it may end up in a log
+    #[arg(long, conflicts_with_all = ["recovery_kit", "to", "new_password_file"])]
+    show_identity: bool,
+    /// Add a host, or a group of hosts, of this name, which backs up with a key of its own and reads nothing
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["recovery", "label"])]
+    writer: Option<String>,
+    /// Host that its snapshots may be of (repeatable); any without one
+    #[arg(long, value_name = "HOST", requires = "writer")]
+    host: Vec<String>,
+    /// Number of the group of hosts that rely on what each other stored; alone without one
+    #[arg(long, value_name = "N", requires = "writer")]
+    group: Option<u64>,
+    /// Write the secret of the host to this new file, which only you may read, to be carried there
+    #[arg(long, value_name = "FILE", requires = "writer")]
+    to: Option<PathBuf>,
+}
+
+/// Flags of `key passwd`.
+#[derive(Debug, clap::Args)]
+struct PasswdArgs {
+    /// File whose first line is the new passphrase, in place of asking for it
+    #[arg(long, value_name = "FILE")]
+    new_password_file: Option<PathBuf>,
+}
+
+/// Flags of `key remove`.
+#[derive(Debug, clap::Args)]
+struct RemoveArgs {
+    /// The slot, or the first digits of it
+    slot: String,
+}
+
+/// Flags of `key revoke-writer`.
+#[derive(Debug, clap::Args)]
+struct RevokeArgs {
+    /// The writer's name or id
+    writer: String,
+}
+
+impl Args {
+    /// Tells whether what it prints is all that it does.
+    pub fn only_shows(&self) -> bool {
+        matches!(self.what, What::List)
+    }
+}
+
+pub async fn run(global: &Settings, args: Args) -> Fallible<Exit> {
+    let monitor = global.monitor();
+    match args.what {
+        What::List => list(global, &monitor).await,
+        What::Add(args) => match args.writer.clone() {
+            Some(name) => add_writer(global, &monitor, args, name).await,
+            None if args.recovery => add_recovery(global, &monitor, args).await,
+            None => add(global, &monitor, args).await,
+        },
+        What::Passwd(args) => passwd(global, &monitor, args).await,
+        What::Remove(args) => remove(global, &monitor, &args.slot).await,
+        What::RevokeWriter(args) => revoke(global, &monitor, &args.writer).await,
+    }
+}
+
+fn named(label: &str) -> SlotName {
+    SlotName { label: label.to_owned(), made: Clock::System.now() }
+}
+
+async fn list(global: &Settings, monitor: &Arc<ConsoleMonitor>) -> Fallible<Exit> {
+    let repository = global.repository(OpenMode::Read, monitor).await?;
+    let (slots, writers) = (repository.key_slots().await?, repository.writers()?);
+    monitor.finish();
+    let fingerprint = repository.fingerprint();
+    if global.json {
+        slots.iter().for_each(|slot| output::json(&slot_event(slot)));
+        writers.iter().for_each(|writer| output::json(&writer_event(writer)));
+        output::json(&events::Keys {
+            fingerprint: fingerprint.to_string(),
+            repository: repository.id().to_string(),
+            slots: slots.len(),
+            writers: writers.len(),
+        });
+        return Ok(Exit::Done);
+    }
+    let columns = [
+        Column::left("SLOT"),
+        Column::left("OPENS WITH"),
+        Column::left("MAY"),
+        Column::left("MADE"),
+        Column::text("LABEL"),
+        Column::left("STATE"),
+    ];
+    let row = |slot: &KnownSlot| {
+        let made = if slot.state == SlotState::Unlisted { String::new() } else { slot.name.made.local_minute() };
+        let state = if slot.is_own { "opened now".to_owned() } else { state(slot.state).to_owned() };
+        let opens = opens(slot).unwrap_or_default().to_owned();
+        vec![slot.id.to_string(), opens, may(slot).to_owned(), made, slot.name.label.clone(), state]
+    };
+    table::print(&columns, &slots.iter().map(row).collect::<Vec<_>>());
+    if !writers.is_empty() {
+        output::line("");
+        let columns = [
+            Column::left("WRITER"),
+            Column::text("NAME"),
+            Column::text("HOSTS"),
+            Column::right("GROUP"),
+            Column::left("STATE"),
+        ];
+        let row = |writer: &KnownWriter| {
+            let hosts = if writer.name.hosts.is_empty() { "any".to_owned() } else { writer.name.hosts.join(", ") };
+            let group = writer.group.map(|group| group.to_string()).unwrap_or_default();
+            let state = if writer.is_revoked { "revoked" } else { "" };
+            vec![writer.id.to_string(), writer.name.name.clone(), hosts, group, state.to_owned()]
+        };
+        table::print(&columns, &writers.iter().map(row).collect::<Vec<_>>());
+    }
+    output::line("");
+    output::line(&format!("fingerprint {fingerprint}"));
+    Ok(Exit::Done)
+}
+
+fn opens(slot: &KnownSlot) -> Option<&'static str> {
+    Some(match (slot.opens_with.as_ref()?, slot.role) {
+        (OpensWith::Passphrase, _) => "passphrase",
+        (OpensWith::Random, Some(Role::Writer)) => "secret of a host",
+        (OpensWith::Random, _) => "recovery identity",
+    })
+}
+
+fn may(slot: &KnownSlot) -> &'static str {
+    match (slot.state, slot.role) {
+        (SlotState::Unlisted, _) => "",
+        (_, Some(Role::Reader)) => "everything",
+        (_, Some(Role::Writer)) => "back up",
+        (_, None) => "unknown",
+    }
+}
+
+fn state(state: SlotState) -> &'static str {
+    match state {
+        SlotState::Whole => "",
+        SlotState::Missing => "MISSING",
+        SlotState::Changed => "DAMAGED",
+        SlotState::Unlisted => "not listed: removed, or put there by somebody else",
+    }
+}
+
+fn slot_event(slot: &KnownSlot) -> events::KeySlot<'_> {
+    events::KeySlot {
+        id: slot.id.to_string(),
+        label: &slot.name.label,
+        made: (slot.state != SlotState::Unlisted).then(|| slot.name.made.to_string()),
+        opened_now: slot.is_own,
+        opens_with: opens(slot),
+        role: slot.role.map(|role| match role {
+            Role::Reader => "reader",
+            Role::Writer => "writer",
+        }),
+        state: match slot.state {
+            SlotState::Whole => "whole",
+            SlotState::Missing => "missing",
+            SlotState::Changed => "damaged",
+            SlotState::Unlisted => "unlisted",
+        },
+    }
+}
+
+fn writer_event(writer: &KnownWriter) -> events::KnownWriter<'_> {
+    events::KnownWriter {
+        group: writer.group,
+        hosts: &writer.name.hosts,
+        id: writer.id.to_string(),
+        name: &writer.name.name,
+        revoked: writer.is_revoked,
+    }
+}
+
+/// What was done, to be told.
+#[derive(Default)]
+struct Told<'a> {
+    did: &'static str,
+    slot: Option<SlotId>,
+    writer: Option<WriterId>,
+    file: Option<String>,
+    secret: Option<&'a str>,
+    removed: Option<RemovedSlot>,
+    lines: Vec<String>,
+}
+
+fn tell(global: &Settings, monitor: &ConsoleMonitor, repository: &Repository, told: Told<'_>) {
+    monitor.finish();
+    let left = told.removed.as_ref().and_then(|removed| removed.left.as_ref());
+    if let Some(error) = left {
+        monitor.note(&format!(
+            "the slot's object could not be deleted ({}): it is listed no more, and opens with its passphrase as long as it is there",
+            error.clause()
+        ));
+    }
+    if global.json {
+        return output::json(&events::KeyChanged {
+            did: told.did,
+            file: told.file,
+            fingerprint: repository.fingerprint().to_string(),
+            object_left: left.is_some(),
+            repository: repository.id().to_string(),
+            secret: told.secret,
+            slot: told.slot.map(|slot| slot.to_string()),
+            writer: told.writer.map(|writer| writer.to_string()),
+        });
+    }
+    if let Some(secret) = told.secret {
+        output::line("");
+        output::line(&format!("     {secret}"));
+        output::line("");
+    }
+    if !global.quiet {
+        told.lines.iter().for_each(|line| output::line(line));
+    }
+}
+
+async fn add(global: &Settings, monitor: &Arc<ConsoleMonitor>, args: AddArgs) -> Fallible<Exit> {
+    if args.show_identity {
+        return Err(usage("--show-identity goes with --recovery or --writer"));
+    }
+    let repository = global.repository(OpenMode::Write, monitor).await?;
+    let passphrase = password::get_changed(args.new_password_file.as_deref(), monitor).await?;
+    monitor.phase("adding a key slot");
+    let lock = SlotLock::Passphrase(passphrase);
+    let slot = repository.add_slot(&lock, &named(args.label.as_deref().unwrap_or("passphrase"))).await?;
+    let lines = vec![format!("key slot {slot} added: the new passphrase opens the repository, too")];
+    tell(global, monitor, &repository, Told { did: "added", slot: Some(slot), lines, ..Told::default() });
+    Ok(Exit::Done)
+}
+
+/// Refuses to print a secret where nobody said that it may end up in a log.
+fn may_show(global: &Settings, asked: bool, file: &str) -> Fallible<()> {
+    let is_seen = std::io::stdout().is_terminal() && !global.quiet && !global.json;
+    if is_seen || asked {
+        return Ok(());
+    }
+    Err(usage(format!(
+        "where to with the secret? It is shown only once: give {file} FILE, or --show-identity to have it printed"
+    )))
+}
+
+async fn add_recovery(global: &Settings, monitor: &Arc<ConsoleMonitor>, args: AddArgs) -> Fallible<Exit> {
+    if args.recovery_kit.is_none() {
+        may_show(global, args.show_identity, "--recovery-kit")?;
+    }
+    let location = global.location()?;
+    let repository = global.repository(OpenMode::Write, monitor).await?;
+    let reserved = args.recovery_kit.as_deref().map(reserve).transpose()?;
+    let identity = new_recovery_identity();
+    let lock = SlotLock::Recovery(identity.clone());
+    let made = async {
+        // The page is made first: then nothing but writing it can fail once there is an identity.
+        let page = kit::page_for(global, &repository, &location, &identity, monitor).await?;
+        monitor.phase("adding a key slot");
+        Ok::<_, crate::cli::failure::Failure>((page, repository.add_slot(&lock, &named("recovery identity")).await?))
+    };
+    let (page, slot) = match made.await {
+        Ok(made) => made,
+        Err(failure) => {
+            args.recovery_kit.iter().for_each(|kit| drop(std::fs::remove_file(kit)));
+            return Err(failure);
+        }
+    };
+    let written = args
+        .recovery_kit
+        .as_deref()
+        .zip(reserved)
+        .map(|(path, file)| fill(file, path, &page).map(|()| path.display().to_string()));
+    let is_shown = !matches!(written, Some(Ok(_)));
+    let (file, failed) = match written.transpose() {
+        Ok(file) => (file, None),
+        Err(error) => (None, Some(error)),
+    };
+    let mut lines = vec![format!("key slot {slot} added: the new recovery identity opens the repository")];
+    lines.extend(file.iter().map(|kit| format!("recovery kit written to {kit}: print it, then delete the file")));
+    lines.push(
+        "Identities printed earlier open it as well; `coffre key list` has them, `coffre key remove SLOT` removes one."
+            .into(),
+    );
+    let secret = is_shown.then(|| identity.expose());
+    tell(global, monitor, &repository, Told { did: "added", slot: Some(slot), file, secret, lines, ..Told::default() });
+    failed.map_or(Ok(Exit::Done), Err)
+}
+
+async fn add_writer(global: &Settings, monitor: &Arc<ConsoleMonitor>, args: AddArgs, name: String) -> Fallible<Exit> {
+    if args.to.is_none() && args.new_password_file.is_none() {
+        may_show(global, args.show_identity, "--to")?;
+    }
+    if name.is_empty() {
+        return Err(usage("--writer needs a name"));
+    }
+    let repository = global.repository(OpenMode::Write, monitor).await?;
+    if repository.writers()?.iter().any(|writer| writer.name.name == name && !writer.is_revoked) {
+        return Err(usage(format!("there is a writer {name:?} already; `coffre key list` shows it")));
+    }
+    let chosen = match &args.new_password_file {
+        Some(file) => Some(password::get_changed(Some(file), monitor).await?),
+        None => None,
+    };
+    let reserved = args.to.as_deref().map(reserve_secret).transpose()?;
+    let secret = chosen.clone().unwrap_or_else(new_host_secret);
+    let lock = match chosen {
+        Some(passphrase) => SlotLock::Passphrase(passphrase),
+        None => SlotLock::Recovery(secret.clone()),
+    };
+    monitor.phase("adding a writer");
+    let new = NewWriter {
+        name: WriterName { name: name.clone(), hosts: args.host.clone() },
+        domains: vec![MAIN_DOMAIN.to_owned()],
+        group: args.group,
+        made: Clock::System.now(),
+    };
+    let added = match repository.add_writer(&new, &lock, SlotPlace::Repository).await {
+        Ok(added) => added,
+        Err(error) => {
+            args.to.iter().for_each(|path| drop(std::fs::remove_file(path)));
+            return Err(error.into());
+        }
+    };
+    let written = args.to.as_deref().zip(reserved).map(|(path, mut file)| {
+        let line = format!("{}\n", secret.expose());
+        let written = file.write_all(line.as_bytes()).and_then(|()| file.sync_all());
+        written.context(format!("writing the secret to {}", path.display())).map(|()| path.display().to_string())
+    });
+    let is_shown = !matches!(written, Some(Ok(_))) && args.new_password_file.is_none();
+    let (file, failed) = match written.transpose() {
+        Ok(file) => (file, None),
+        Err(error) => (None, Some(error)),
+    };
+    let hosts = if args.host.is_empty() { "any host".to_owned() } else { args.host.join(", ") };
+    let mut lines = vec![format!("writer {name} added ({}): it backs up {hosts}, and reads nothing", added.id)];
+    lines.extend(file.iter().map(|file| {
+        format!(
+            "its secret is in {file}: carry it to the host, as the file of COFFRE_PASSWORD_FILE, and delete it here"
+        )
+    }));
+    lines.push(format!("on the host, set COFFRE_FINGERPRINT={} as well", repository.fingerprint()));
+    let (slot, writer) = (added.slot_id, Some(added.id));
+    let secret = is_shown.then(|| secret.expose());
+    tell(global, monitor, &repository, Told { did: "added", slot, writer, file, secret, lines, ..Told::default() });
+    failed.map_or(Ok(Exit::Done), Err)
+}
+
+fn reserve_secret(path: &Path) -> Fallible<File> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let file = File::options().write(true).create_new(true).mode(0o600).open(path);
+    file.map_err(|error| usage(format!("the secret cannot be written to {}: {error}", path.display())))
+}
+
+async fn passwd(global: &Settings, monitor: &Arc<ConsoleMonitor>, args: PasswdArgs) -> Fallible<Exit> {
+    let store = global.store(OpenMode::Write, monitor)?;
+    let old = password::get(&global.password, monitor).await?;
+    if check_recovery_identity(old.expose()) == Some(true) {
+        return Err(usage(
+            "this is the recovery identity, which stays: `coffre key add` adds a new passphrase, `coffre key remove SLOT` removes the lost \
+             one",
+        ));
+    }
+    let repository = global.open(store, &old, monitor).await?;
+    let opened_by = repository.opened_by().expect("it was opened, not made");
+    let slots = repository.key_slots().await?;
+    let label = slots.iter().find(|slot| slot.is_own).map(|slot| slot.name.label.as_str()).unwrap_or_default();
+    let label = if label.is_empty() { "passphrase" } else { label };
+    let passphrase = password::get_changed(args.new_password_file.as_deref(), monitor).await?;
+    if passphrase == old {
+        return Err(usage("the new passphrase is the old one"));
+    }
+    monitor.phase("changing the passphrase");
+    let lock = SlotLock::Passphrase(passphrase);
+    let (slot, removed) = repository.replace_slot(opened_by, &lock, &named(label)).await?;
+    let lines = vec![
+        format!(
+            "key slot {slot} in place of {opened_by}: the new passphrase opens the repository, the old one does not"
+        ),
+        COPIES.to_owned(),
+    ];
+    let told = Told { did: "replaced", slot: Some(slot), removed: Some(removed), lines, ..Told::default() };
+    tell(global, monitor, &repository, told);
+    Ok(Exit::Done)
+}
+
+const COPIES: &str =
+    "Whoever copied the old slot earlier can still open that copy with the old passphrase, and read what is stored.";
+
+async fn remove(global: &Settings, monitor: &Arc<ConsoleMonitor>, named: &str) -> Fallible<Exit> {
+    let repository = global.repository(OpenMode::Write, monitor).await?;
+    let slots = repository.key_slots().await?;
+    let wanted = named.trim_end_matches(".age");
+    let fitting: Vec<SlotId> = slots
+        .iter()
+        .map(|slot| slot.id)
+        .filter(|id| !wanted.is_empty() && id.to_string().starts_with(wanted))
+        .collect();
+    let [slot] = fitting[..] else {
+        return Err(usage(match fitting.len() {
+            0 => format!("there is no key slot {named:?}; `coffre key list` shows them"),
+            count => format!("{count} key slots begin with {named:?}; write more digits"),
+        }));
+    };
+    monitor.phase("removing a key slot");
+    let removed = repository.remove_slot(slot).await?;
+    let lines = vec![format!("key slot {slot} removed: what opened it opens nothing any more"), COPIES.to_owned()];
+    let told = Told { did: "removed", slot: Some(slot), removed: Some(removed), lines, ..Told::default() };
+    tell(global, monitor, &repository, told);
+    Ok(Exit::Done)
+}
+
+async fn revoke(global: &Settings, monitor: &Arc<ConsoleMonitor>, named: &str) -> Fallible<Exit> {
+    let repository = global.repository(OpenMode::Write, monitor).await?;
+    let writers = repository.writers()?;
+    let by_id: Option<WriterId> = named.parse().ok();
+    let fitting: Vec<&KnownWriter> = writers
+        .iter()
+        .filter(|writer| Some(writer.id) == by_id || (writer.name.name == named && !writer.is_revoked))
+        .collect();
+    let [writer] = fitting[..] else {
+        return Err(usage(match fitting.len() {
+            0 => format!("there is no writer {named:?}; `coffre key list` shows them"),
+            count => format!("{count} writers are called {named:?}; write the id of one"),
+        }));
+    };
+    monitor.phase("revoking a writer");
+    repository.revoke_writer(writer.id).await?;
+    let lines = vec![
+        format!("writer {} ({}) revoked: what it writes from now on counts nowhere", writer.name.name, writer.id),
+        "Its key slot opens nothing that is of use; `coffre key remove SLOT` removes it.".to_owned(),
+    ];
+    tell(global, monitor, &repository, Told { did: "revoked", writer: Some(writer.id), lines, ..Told::default() });
+    Ok(Exit::Done)
+}
