@@ -47,6 +47,12 @@ impl IndexSegment {
         Self { packs }
     }
 
+    /// Gathers packs that may not be there, or not so: what a hostile writer does, for tests.
+    #[cfg(feature = "internals")]
+    pub fn forged(packs: Vec<PackEntry>) -> Self {
+        Self { packs }
+    }
+
     /// Returns the packs.
     pub fn packs(&self) -> &[PackEntry] {
         &self.packs

@@ -49,7 +49,7 @@ impl PackKind {
 }
 
 /// How a frame's plaintext became the bytes that were sealed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Codec {
     /// As it is.

@@ -4,7 +4,7 @@
 //! every node between which nothing changed, and a difference costs what differs. Chunk lists of large files are cut at
 //! chunks whose id says so.
 
-pub use crate::format::tree::{DEPTH_MAX, LeafBuilder, Node};
+pub use crate::format::tree::{LeafBuilder, Node};
 use crate::format::tree::{ListChild, TreeChild, encode_children, encode_chunks, encode_lists};
 use crate::model::entry::{ChunkList, ChunkRef, Entry};
 use crate::model::id::ChunkId;

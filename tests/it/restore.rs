@@ -159,7 +159,7 @@ async fn nothing_counts_as_too_much_while_a_part_of_the_tree_cannot_be_read() {
     let snapshot = place.backup().await;
     let repository = open(place.store(), &place.cache()).await.expect("opened");
     let index = Index::load(&repository, &Collected::default()).await.expect("loaded");
-    let is_tree = |key: &ObjectKey| index.pack(key.pack_id()?).map(|pack| pack.kind == PackKind::Tree);
+    let is_tree = |key: &ObjectKey| index.pack(key.pack_id()?).first().map(|pack| pack.kind == PackKind::Tree);
     for old in packs.iter().filter(|object| is_tree(&object.key) == Some(true)) {
         place.store().delete(&old.key).await.expect("deleted");
     }

@@ -6,6 +6,7 @@ use std::fmt;
 use crate::model::id::PackId;
 use crate::model::key::ObjectKey;
 use crate::ops::verify::Finding;
+use crate::repository::index::anew::Sum;
 use crate::repository::index::table::Location;
 use crate::repository::reader::ReadError;
 
@@ -30,10 +31,12 @@ pub enum Damage {
         /// What is wrong with it.
         why: String,
     },
-    /// The pack is whole and does not hold what the index places in it.
-    Misplaced {
-        /// How many chunks.
-        chunks: usize,
+    /// The index segment tells of packs what they are not; the packs are right.
+    Lies {
+        /// How many packs.
+        packs: usize,
+        /// One of them.
+        pack: PackId,
     },
     /// Chunks that snapshots need are in no index segment.
     NotIndexed,
@@ -46,7 +49,10 @@ impl fmt::Display for Damage {
             Damage::Length { bytes, wanted } => write!(f, "has {bytes} bytes instead of {wanted}"),
             Damage::Unusable(why) => f.write_str(why),
             Damage::Frame { frame, why } => write!(f, "frame {frame}: {why}"),
-            Damage::Misplaced { chunks } => write!(f, "does not hold {chunks} chunks that the index places in it"),
+            Damage::Lies { packs: 1, pack } => write!(f, "lies about pack {pack}, which is as it was written"),
+            Damage::Lies { packs, pack } => {
+                write!(f, "lies about {packs} packs, which are as they were written: pack {pack} is one")
+            }
             Damage::NotIndexed => f.write_str("chunks that snapshots need are in no index segment"),
         }
     }
@@ -66,8 +72,10 @@ pub(super) struct Found {
     pub(super) findings: BTreeMap<(String, Damage), Finding>,
     /// Frames that cannot be used.
     pub(super) frames: HashSet<(PackId, u32)>,
-    /// Places in frames, by offset, where the index names a chunk that the pack does not have there.
-    pub(super) places: HashSet<(PackId, u32, u32)>,
+    /// Places where the index names a chunk that the pack does not have there.
+    pub(super) places: HashSet<Location>,
+    /// Packs of which segments tell what is not so, with what they tell themselves.
+    pub(super) lied_about: HashMap<PackId, Sum>,
     /// Packs that cannot be used.
     pub(super) packs: HashSet<PackId>,
     /// Places of recipes, by frame and offset, whose windows cannot be put together, with the finding that says why.
@@ -117,7 +125,7 @@ impl Found {
     pub(super) fn is_sound(&self, place: &Location) -> bool {
         !self.packs.contains(&place.pack)
             && !self.frames.contains(&(place.pack, place.frame))
-            && !self.places.contains(&(place.pack, place.frame, place.offset))
+            && !self.places.contains(place)
     }
 
     /// Returns what was found of an object that a chunk in this frame of it is lost by.

@@ -58,7 +58,8 @@ pub(super) async fn check(
         let key = ObjectKey::pack(pack.id);
         match answer {
             Ok(checked) => {
-                if checked.unusable.is_empty() {
+                // What segments tell of it does not make it less right.
+                if checked.unusable.iter().all(|(part, _)| matches!(part, PackPart::Lied(..))) {
                     reading.packs.push(pack.id);
                 }
                 if checked.has_recipes {
@@ -75,9 +76,10 @@ pub(super) async fn check(
                             Damage::Frame { frame, why: problem }
                         }
                         PackPart::Unreadable => Damage::Unusable(problem),
-                        PackPart::Places(places) => {
-                            damage.places.extend(places.iter().map(|(frame, offset)| (pack.id, *frame, *offset)));
-                            Damage::Misplaced { chunks: places.len() }
+                        PackPart::Lied(truth, places) => {
+                            damage.places.extend(places);
+                            damage.lied_about.insert(pack.id, truth);
+                            continue;
                         }
                     };
                     damage.add(&key, found);

@@ -191,11 +191,11 @@ pub async fn verify(
     if let Some(refused) = listed.refused.take() {
         return Err(refused.into());
     }
-    objects::compare_packs(&index, listed, &mut report, &mut damage, &mut foreign);
     let index = Arc::new(index);
     let reading = repository.reading().map_err(LookError::Access)?;
     let reader = Reader::new(reading, index, options.memory_bytes, monitor.clone());
     let reader = Arc::new(reader);
+    objects::compare_packs(&reader, listed, &mut report, &mut damage, &mut foreign).await?;
 
     monitor.phase("looking for earlier verifications");
     let mut ledger = repository.ledger().await?;
@@ -221,6 +221,7 @@ pub async fn verify(
     let usable = reader.index().packs().into_iter().map(|pack| pack.id).filter(|pack| !damage.packs.contains(pack));
     let not_noted = report.coverage.not_noted.take();
     report.coverage = Coverage { not_noted, ..Coverage::of(&usable.collect::<Vec<_>>(), &ledger) };
+    objects::name_liars(&reader, &mut damage).await?;
     monitor.phase("checking trees");
     trees::check(&reader, &monitor, &cancel, &mut report, &mut damage, &mut foreign).await?;
     report.notes.extend(foreign.notes());

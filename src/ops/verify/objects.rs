@@ -11,10 +11,10 @@ use crate::ops::verify::damage::{Damage, Found};
 use crate::ops::verify::foreign::Foreign;
 use crate::ops::verify::{VerifyError, VerifyReport};
 use crate::repository::Repository;
-use crate::repository::index::Index;
 use crate::repository::index::anew::Sum;
 use crate::repository::inspect::Inspected;
 use crate::repository::objects::ListedPacks;
+use crate::repository::reader::Reader;
 
 /// Objects fetched at the same time.
 const FETCHES: usize = 8;
@@ -52,29 +52,45 @@ pub(super) async fn check(
     Ok(sums)
 }
 
-/// Compares the packs that the store lists with those that the index knows.
-pub(super) fn compare_packs(
-    index: &Index,
+/// Compares the packs that the store lists with those that the index knows. Where segments contradict the listing or one another,
+/// the pack itself is asked before it is called damaged.
+pub(super) async fn compare_packs(
+    reader: &Reader,
     listed: ListedPacks,
     report: &mut VerifyReport,
     damage: &mut Found,
     foreign: &mut Foreign,
-) {
+) -> Result<(), VerifyError> {
+    let index = reader.index();
     let ListedPacks { mut sizes, foreign: others, .. } = listed;
     foreign.add_all(&others);
     for pack in index.packs() {
         report.packs += 1;
-        match sizes.remove(&pack.id) {
-            None => {
-                damage.packs.insert(pack.id);
-                damage.add(&ObjectKey::pack(pack.id), Damage::Missing);
+        let Some(size) = sizes.remove(&pack.id) else {
+            damage.packs.insert(pack.id);
+            damage.add(&ObjectKey::pack(pack.id), Damage::Missing);
+            continue;
+        };
+        let records = index.pack(pack.id);
+        if records.len() == 1 && size == u64::from(pack.size) {
+            continue;
+        }
+        match reader.own_record(pack.id).await? {
+            Ok(own) => {
+                let lied: Vec<_> = records.into_iter().filter(|record| *record != own.info()).collect();
+                if !lied.is_empty() {
+                    damage.lied_about.insert(pack.id, Sum::of_segment(std::slice::from_ref(&own)));
+                }
             }
-            Some(size) if size != u64::from(pack.size) => {
+            Err(_) if records.iter().all(|record| size != u64::from(record.size)) => {
                 damage.packs.insert(pack.id);
                 let wanted = u64::from(pack.size);
                 damage.add(&ObjectKey::pack(pack.id), Damage::Length { bytes: size, wanted });
             }
-            Some(_) => {}
+            Err(why) => {
+                damage.packs.insert(pack.id);
+                damage.add(&ObjectKey::pack(pack.id), Damage::Unusable(why));
+            }
         }
     }
     report.chunks = index.chunk_count() as u64;
@@ -87,4 +103,17 @@ pub(super) fn compare_packs(
         };
         report.notes.push(format!("{} packs ({}) {why}", sizes.len(), crate::model::units::ByteSize(bytes)));
     }
+    Ok(())
+}
+
+/// Names the segments that tell of packs what these are not.
+pub(super) async fn name_liars(reader: &Reader, damage: &mut Found) -> Result<(), VerifyError> {
+    if damage.lied_about.is_empty() {
+        return Ok(());
+    }
+    let liars = reader.index().liars(reader.repository(), &damage.lied_about).await?;
+    for (segment, (packs, pack)) in liars {
+        damage.add(&ObjectKey::segment(segment), Damage::Lies { packs, pack });
+    }
+    Ok(())
 }

@@ -194,8 +194,11 @@ impl Walk<'_> {
             let places = self.reader.index().locate_all(&chunk.id);
             let plain = |place: &&Location| !place.codec.holds_recipes() && place.length == chunk.length;
             if !places.iter().filter(plain).any(|place| self.damage.is_sound(place)) {
+                // Where segments lie about the place, the pack itself may tell of another.
+                let is_told_wrong = places.iter().any(|place| self.damage.places.contains(place));
                 match places.iter().find(|place| place.codec.holds_recipes()) {
                     Some(recipe) => windows.push((chunk, *recipe)),
+                    None if is_told_wrong && self.can_be_had(chunk).await? => {}
                     None => whole = self.bad_chunk(&chunk.id, None, &format!("/{}", entry.path))?,
                 }
             }
@@ -208,6 +211,15 @@ impl Walk<'_> {
             }
         }
         Ok(whole)
+    }
+
+    /// Tells whether a chunk can be read, from wherever it is.
+    async fn can_be_had(&self, chunk: &ChunkRef) -> Result<bool, VerifyError> {
+        match self.reader.chunk(&chunk.id).await {
+            Ok(bytes) => Ok(bytes.len() == chunk.length as usize),
+            Err(error) if error.is_damage() => Ok(false),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Checks that a chunk which is not stored plain can be put together by a recipe: that all it names is in the index, and in
@@ -261,7 +273,9 @@ impl Walk<'_> {
     /// Notes a chunk that cannot be had, under every pack that should hold it.
     fn bad_chunk(&mut self, id: &ChunkId, problem: Option<&str>, path: &str) -> Result<bool, VerifyError> {
         let snapshot = self.snapshot.expect("set before a tree is walked");
-        let locations = self.reader.index().locate_all(id);
+        let mut locations = self.reader.index().locate_all(id);
+        // Places that are not so are the segment's fault, which is told, and no pack's.
+        locations.retain(|location| !self.damage.places.contains(location));
         if locations.is_empty() {
             let key = ObjectKey::from_listed("index");
             self.damage.add(&key, Damage::NotIndexed).hit(snapshot, path);

@@ -18,7 +18,7 @@ use crate::progress::{Monitor, Problem};
 use crate::repository::Repository;
 use crate::repository::index::shelf::Shelf;
 use crate::repository::index::table::{Location, PackInfo, Table, write_table};
-use crate::repository::index::{Index, IndexError, merge_small, opened_segments};
+use crate::repository::index::{Index, IndexError, locations, merge_small, opened_segments};
 
 /// Stands for packs and places of chunks, in whatever order they are added: a table has the sum of its segments.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -32,35 +32,8 @@ impl Sum {
     pub fn of_segment(packs: &[PackEntry]) -> Self {
         let mut sum = Self::default();
         for pack in packs {
-            let frames = &pack.directory.frames;
-            sum.add_pack(&PackInfo {
-                id: pack.id,
-                kind: pack.kind,
-                size: pack.size,
-                frames: frames.len() as u32,
-                commitment: pack.commitment,
-                header: pack.header.clone(),
-            });
-            let mut frame_offset = 0;
-            for (number, frame) in (0..).zip(frames) {
-                let mut offset = 0;
-                for &(key, length) in &frame.chunks {
-                    let location = Location {
-                        pack: pack.id,
-                        kind: pack.kind,
-                        frame: number,
-                        frame_offset,
-                        sealed_len: frame.sealed_len,
-                        plain_len: frame.plain_len,
-                        codec: frame.codec,
-                        offset,
-                        length,
-                    };
-                    sum.add_chunk(&key, Some(&location));
-                    offset += length;
-                }
-                frame_offset += frame.sealed_len;
-            }
+            sum.add_pack(&pack.info());
+            locations(pack).for_each(|(key, location)| sum.add_chunk(&key, Some(&location)));
         }
         sum
     }

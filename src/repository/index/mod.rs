@@ -10,24 +10,24 @@
 //! [`CompleteIndex`](complete::CompleteIndex) lacks nothing, for deleting. The latter two can be read like the first; nothing
 //! makes one of them from it.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, RwLock};
 
 use bytes::Bytes;
-use futures::stream::{self, Stream, StreamExt};
+use futures::stream::{self, Stream, StreamExt, TryStreamExt};
 use tokio::sync::OnceCell;
 
 use crate::crypto::random;
 use crate::format::FormatError;
 use crate::format::index::{IndexSegment, PackEntry};
 use crate::format::object::INDEX;
-use crate::format::pack::PackDirectory;
 use crate::model::id::{ChunkId, ChunkKey, PackId, SegmentId};
 use crate::model::key::ObjectKey;
 use crate::model::outcome::{Ended, Outcome};
 use crate::repository::Repository;
+use crate::repository::index::anew::Sum;
 use crate::repository::index::shelf::Shelf;
 use crate::repository::index::table::{Location, PackInfo, Table, merge_tables, write_table};
 use crate::store::{StoreError, StoreErrorKind};
@@ -132,9 +132,17 @@ impl Index {
         places
     }
 
-    /// Returns what is known about a pack.
-    pub fn pack(&self, id: PackId) -> Option<PackInfo> {
-        self.tables.read().expect("no panic while held").iter().find_map(|table| table.pack(id))
+    /// Returns all that segments tell of a pack, which is one record unless one of them lies.
+    pub fn pack(&self, id: PackId) -> Vec<PackInfo> {
+        let mut records: Vec<PackInfo> = Vec::with_capacity(1);
+        for table in self.tables.read().expect("no panic while held").iter() {
+            for record in table.pack(id) {
+                if !records.contains(&record) {
+                    records.push(record);
+                }
+            }
+        }
+        records
     }
 
     /// Returns all packs, each once.
@@ -165,44 +173,51 @@ impl Index {
         counts
     }
 
-    /// Returns where the index places chunks in a pack whose own directory has other ones there: frame and offset in it.
+    /// Returns where the index places chunks in a pack that are not there, as the pack itself tells.
     ///
     /// `chunks_in_packs` saves looking through the whole index for a pack about which both agree.
-    pub fn misplaced(
-        &self,
-        pack: PackId,
-        directory: &PackDirectory,
-        chunks_in_packs: &HashMap<PackId, u64>,
-    ) -> Vec<(u32, u32)> {
-        let mut true_places = HashSet::new();
-        for (frame, record) in (0u32..).zip(&directory.frames) {
-            let mut offset = 0;
-            for &(key, length) in &record.chunks {
-                true_places.insert((key, frame, offset, length));
-                offset += length;
-            }
-        }
+    pub fn misplaced(&self, truth: &PackEntry, chunks_in_packs: &HashMap<PackId, u64>) -> Vec<Location> {
+        let true_places: HashSet<(ChunkKey, Location)> = locations(truth).collect();
         let tables = self.tables();
-        let knowing: Vec<_> = tables.iter().filter(|table| table.pack(pack).is_some()).collect();
+        let knowing: Vec<_> = tables.iter().filter(|table| table.pack(truth.id).next().is_some()).collect();
         let confirmed = knowing
             .iter()
             .flat_map(|table| true_places.iter().map(move |place| (table, place)))
-            .filter(|(table, (key, frame, offset, length))| {
-                table
-                    .find_all(key)
-                    .iter()
-                    .any(|at| (at.pack, at.frame, at.offset, at.length) == (pack, *frame, *offset, *length))
-            })
+            .filter(|(table, (key, place))| table.find_all(key).contains(place))
             .count() as u64;
-        if chunks_in_packs.get(&pack) == Some(&confirmed) {
+        if chunks_in_packs.get(&truth.id) == Some(&confirmed) {
             return Vec::new();
         }
         let located = knowing.iter().flat_map(|table| table.rows().map(move |row| (row.key, table.location(&row))));
         located
-            .filter_map(|(key, location)| Some((key, location.filter(|location| location.pack == pack)?)))
-            .filter(|(key, at)| !true_places.contains(&(*key, at.frame, at.offset, at.length)))
-            .map(|(_, at)| (at.frame, at.offset))
+            .filter_map(|(key, location)| Some((key, location.filter(|location| location.pack == truth.id)?)))
+            .filter(|place| !true_places.contains(place))
+            .map(|(_, location)| location)
             .collect()
+    }
+
+    /// Returns the segments that tell of packs what the packs themselves do not, with how many and the first. `truths` has of
+    /// each pack in question the sum of what it tells itself. Fetches all segments.
+    ///
+    /// # Errors
+    /// When one is out of reach.
+    pub async fn liars(
+        &self,
+        repository: &Repository,
+        truths: &HashMap<PackId, Sum>,
+    ) -> Result<BTreeMap<SegmentId, (usize, PackId)>, StoreError> {
+        let mut liars = BTreeMap::new();
+        let mut segments = opened_segments(repository, self.segments().into_iter().collect());
+        while let Some((id, opened)) = segments.try_next().await? {
+            let Some(Ok(segment)) = opened else { continue };
+            for pack in segment.packs() {
+                let truth = truths.get(&pack.id);
+                if truth.is_some_and(|truth| Sum::of_segment(std::slice::from_ref(pack)) != *truth) {
+                    liars.entry(id).or_insert((0, pack.id)).0 += 1;
+                }
+            }
+        }
+        Ok(liars)
     }
 
     /// Lends the tables, for walking through everything.
@@ -236,6 +251,31 @@ impl Index {
             None => None,
         })
     }
+}
+
+/// Returns the places of all chunks of a pack.
+pub(crate) fn locations(pack: &PackEntry) -> impl Iterator<Item = (ChunkKey, Location)> + '_ {
+    let mut frame_offset = 0;
+    (0..).zip(&pack.directory.frames).flat_map(move |(number, frame)| {
+        let at = frame_offset;
+        frame_offset += frame.sealed_len;
+        let mut offset = 0;
+        frame.chunks.iter().map(move |&(key, length)| {
+            let location = Location {
+                pack: pack.id,
+                kind: pack.kind,
+                frame: number,
+                frame_offset: at,
+                sealed_len: frame.sealed_len,
+                plain_len: frame.plain_len,
+                codec: frame.codec,
+                offset,
+                length,
+            };
+            offset += length;
+            (key, location)
+        })
+    })
 }
 
 /// A segment that was asked for: opened, damaged, or `None` where it is not there.

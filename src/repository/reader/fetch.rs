@@ -13,7 +13,7 @@ use crate::model::id::PackId;
 use crate::model::key::ObjectKey;
 use crate::progress::{Counter, Problem, chain};
 use crate::repository::index::Index;
-use crate::repository::index::table::Location;
+use crate::repository::index::table::{FramePlace, Location};
 use crate::repository::reader::{ReadError, Reader};
 use crate::store::{StoreError, StoreErrorKind};
 
@@ -24,25 +24,14 @@ const FRAMES_REMEMBERED: usize = 1 << 16;
 /// that it is not at, or with a key that is not its own, nothing is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct FrameAsIndexed {
-    pack: PackId,
-    frame: u32,
-    offset: u32,
-    sealed_len: u32,
-    plain_len: u32,
+    place: FramePlace,
     made_anew: bool,
 }
 
 impl FrameAsIndexed {
     /// Tells of a frame as `index`, which gave its location, is now.
     pub(super) fn now(frame: &Location, index: &Index) -> Self {
-        Self {
-            pack: frame.pack,
-            frame: frame.frame,
-            offset: frame.frame_offset,
-            sealed_len: frame.sealed_len,
-            plain_len: frame.plain_len,
-            made_anew: index.was_made_anew(),
-        }
+        Self { place: frame.frame_place(), made_anew: index.was_made_anew() }
     }
 }
 

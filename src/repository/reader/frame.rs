@@ -9,8 +9,7 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 use crate::blocking::blocking;
 use crate::compress::decompress;
 use crate::crypto::pack::PackOpener;
-use crate::model::id::PackId;
-use crate::repository::index::table::Location;
+use crate::repository::index::table::{FramePlace, Location, PackInfo};
 use crate::repository::reader::fetch::{Asking, FrameAsIndexed, FromReplica};
 use crate::repository::reader::{ReadError, Reader};
 
@@ -22,21 +21,18 @@ pub(super) type FrameCell = Arc<Mutex<Option<Arc<Vec<u8>>>>>;
 /// The right to bring a frame. Dropped before it is there, it goes to whoever waits.
 pub(super) type FrameClaim = OwnedMutexGuard<Option<Arc<Vec<u8>>>>;
 
-/// A pack, and the number of a frame in it. What opens under a number is the frame of that number, wherever it was looked for.
-type FrameKey = (PackId, u32);
-
 /// Frames that are kept, or on their way to be.
 #[derive(Default)]
 pub(super) struct FrameCache {
-    cells: HashMap<FrameKey, (FrameCell, usize)>,
-    order: VecDeque<FrameKey>,
+    cells: HashMap<FramePlace, (FrameCell, usize)>,
+    order: VecDeque<FramePlace>,
     bytes: usize,
 }
 
 impl FrameCache {
     /// Returns where a frame is kept, after making room for it in `room` bytes.
     fn cell(&mut self, location: &Location, room: u64) -> FrameCell {
-        let (key, bytes) = ((location.pack, location.frame), location.plain_len as usize);
+        let (key, bytes) = (location.frame_place(), location.plain_len as usize);
         if let Some((cell, _)) = self.cells.get(&key) {
             return cell.clone();
         }
@@ -181,28 +177,46 @@ impl Reader {
         blocking(move || reader.decode(&location, sealed.into())).await.map(Arc::new)
     }
 
-    /// Opens and decompresses a frame.
-    fn decode(&self, location: &Location, mut sealed: Vec<u8>) -> Result<Vec<u8>, ReadError> {
-        let opener = self.opener(location.pack)?;
-        let (pack, frame) = (location.pack, location.frame);
-        let encoded =
-            opener.open_frame(frame, &mut sealed).map_err(|source| ReadError::Damaged { pack, frame, source })?;
-        decompress(location.codec, encoded, location.plain_len).map_err(|source| ReadError::Undecodable {
-            pack,
-            frame,
-            source,
-        })
+    /// Opens and decompresses a frame, with whichever record of its pack has the key to it.
+    fn decode(&self, location: &Location, sealed: Vec<u8>) -> Result<Vec<u8>, ReadError> {
+        let pack = location.pack;
+        let mut records = self.index.pack(pack).into_iter().peekable();
+        let (mut sealed, mut failed) = (Some(sealed), ReadError::NoPack { pack });
+        while let Some(record) = records.next() {
+            // Opening changes the bytes, so each record but the last gets its own.
+            let bytes = if records.peek().is_none() { sealed.take() } else { sealed.clone() };
+            match self.opener(&record).and_then(|opener| decoded_with(&opener, location, bytes.unwrap_or_default())) {
+                Ok(plain) => return Ok(plain),
+                Err(error) => failed = error,
+            }
+        }
+        Err(failed)
     }
 
-    /// Derives the key that opens a pack's frames, comparing its commitment with the index's.
-    fn opener(&self, pack: PackId) -> Result<PackOpener, ReadError> {
-        let info = self.index.pack(pack).ok_or(ReadError::NoPack { pack })?;
+    /// Derives the key that opens a pack's frames, comparing its commitment with the record's.
+    pub(super) fn opener(&self, record: &PackInfo) -> Result<PackOpener, ReadError> {
+        let pack = record.id;
         let secret =
-            self.repository.keys().session_secret(&info.header).map_err(|source| ReadError::Key { pack, source })?;
-        PackOpener::new(&secret, self.repository.id(), pack, &info.commitment).map_err(|source| ReadError::Damaged {
+            self.repository.keys().session_secret(&record.header).map_err(|source| ReadError::Key { pack, source })?;
+        PackOpener::new(&secret, self.repository.id(), pack, &record.commitment).map_err(|source| ReadError::Damaged {
             pack,
             frame: 0,
             source,
         })
     }
+}
+
+/// Opens and decompresses a frame.
+pub(super) fn decoded_with(
+    opener: &PackOpener,
+    location: &Location,
+    mut sealed: Vec<u8>,
+) -> Result<Vec<u8>, ReadError> {
+    let (pack, frame) = (location.pack, location.frame);
+    let encoded = opener.open_frame(frame, &mut sealed).map_err(|source| ReadError::Damaged { pack, frame, source })?;
+    decompress(location.codec, encoded, location.plain_len).map_err(|source| ReadError::Undecodable {
+        pack,
+        frame,
+        source,
+    })
 }

@@ -36,6 +36,7 @@ pub mod directory;
 pub mod fetch;
 pub mod frame;
 pub mod gather;
+mod own;
 pub mod pack;
 pub mod range;
 pub mod told;
@@ -242,6 +243,7 @@ pub struct Reader {
     lost: fetch::Lost,
     ranges: Arc<Semaphore>,
     windows: windows::Windows,
+    own: own::OwnPacks,
 }
 
 impl std::fmt::Debug for Reader {
@@ -263,6 +265,7 @@ impl Reader {
             lost: fetch::Lost::default(),
             ranges: Arc::new(Semaphore::new(gather::ranges_in(memory_bytes))),
             windows: windows::Windows::default(),
+            own: own::OwnPacks::default(),
         }
     }
 
@@ -276,13 +279,23 @@ impl Reader {
         &self.index
     }
 
-    /// Returns the plaintext of a chunk, trying every place that holds it or its recipe, plain ones first. Before none is believed to, the index is made anew.
+    /// Returns the plaintext of a chunk, trying every place that holds it or its recipe, plain ones first. Before none is believed
+    /// to, the index is made anew, and the packs are asked themselves: what segments tell of them may be wrong.
     ///
     /// # Errors
     /// The [`ReadError`] of the last place tried; one that is not damage comes first, since it leaves the answer open.
     pub async fn chunk(self: &Arc<Self>, id: &ChunkId) -> Result<Vec<u8>, ReadError> {
         match self.chunk_where_indexed(id).await {
-            Err(error) if error.is_damage() && self.made_anew().await? => self.chunk_where_indexed(id).await,
+            Err(error) if error.is_damage() => {
+                let error = match self.made_anew().await? {
+                    true => match self.chunk_where_indexed(id).await {
+                        Err(error) if error.is_damage() => error,
+                        answer => return answer,
+                    },
+                    false => error,
+                };
+                self.chunk_from_its_packs(id).await?.ok_or(error)
+            }
             answer => answer,
         }
     }
@@ -320,8 +333,20 @@ impl Reader {
         let wrong = || ReadError::WrongChunk { pack: location.pack, frame: location.frame, id: id.short() };
         let place = location.offset as usize..location.offset as usize + location.length as usize;
         let chunk = frame.get(place.clone()).ok_or_else(wrong)?;
-        let info = self.index.pack(location.pack).ok_or(ReadError::NoPack { pack: location.pack })?;
-        if self.hasher(&info)?.id(chunk) == *id { Ok(place) } else { Err(wrong()) }
+        let records = self.index.pack(location.pack);
+        if records.is_empty() {
+            return Err(ReadError::NoPack { pack: location.pack });
+        }
+        // Records may differ in the domain that they tell.
+        let mut missing = None;
+        for record in &records {
+            match self.hasher(record) {
+                Ok(hasher) if hasher.id(chunk) == *id => return Ok(place),
+                Ok(_) => {}
+                Err(error) => missing = Some(error),
+            }
+        }
+        Err(missing.unwrap_or_else(wrong))
     }
 
     /// Returns the hasher of the domain that a pack belongs to.

@@ -9,12 +9,16 @@ use crate::blocking::blocking;
 use crate::compress::decompress;
 use crate::crypto::chunk_id::ChunkHasher;
 use crate::crypto::pack::PackOpener;
-use crate::format::pack::{PackDirectory, TRAILER_LEN, Tail, Trailer};
+use crate::format::index::PackEntry;
+use crate::format::pack::TRAILER_LEN;
 use crate::format::recipe::Recipe;
 use crate::model::id::PackId;
+use crate::model::key::PACK_BYTES_MAX;
 use crate::progress::Counter;
-use crate::repository::index::table::PackInfo;
+use crate::repository::index::anew::Sum;
+use crate::repository::index::table::{Location, PackInfo};
 use crate::repository::reader::Reader;
+use crate::repository::reader::own::open_directory;
 use crate::store::transfer::Transfer;
 use crate::store::{StoreError, StoreErrorKind};
 
@@ -28,8 +32,9 @@ pub enum PackPart {
     Whole,
     /// The frame of this number.
     Frame(u32),
-    /// Places where the index names chunks that are not there: frame and offset in its plaintext.
-    Places(Vec<(u32, u32)>),
+    /// Nothing is wrong with it: segments tell of it what is not so. What it tells itself, and where they place chunks that
+    /// are not there.
+    Lied(Sum, Vec<Location>),
     /// Bytes of which the other parts tell what they hit.
     Unreadable,
 }
@@ -47,13 +52,14 @@ pub struct CheckedPack {
 struct OpenPack<'a> {
     bytes: &'a [u8],
     opener: PackOpener,
-    directory: PackDirectory,
+    told: PackEntry,
     hasher: ChunkHasher,
 }
 
 impl Reader {
     /// Fetches a pack whole from the first replica and checks every frame and chunk of it, against its own directory and
-    /// against the index. Recipes are decoded; what they make is not looked at. Its bytes are counted as they come.
+    /// against the index; returns what cannot be used, with what is wrong as a clause about the pack, or that the index lies.
+    /// Recipes are decoded; what they make is not looked at. Its bytes are counted as they come.
     ///
     /// A pack that comes wrong is fetched a second time, and that answer counts. `chunks_in_packs` is
     /// [`Index::chunks_in_packs`](crate::repository::index::Index::chunks_in_packs). Takes the pack's size in memory, and a frame.
@@ -101,7 +107,8 @@ impl Reader {
 
     /// Fetches what can be read of a pack; the rest is zero, so that checking it tells what is hit.
     async fn readable_parts(&self, pack: &PackInfo) -> Result<Bytes, StoreError> {
-        let (size, mut bytes) = (pack.size as usize, Vec::new());
+        let size = self.repository.objects().pack_size_at(0, pack.id).await?;
+        let (size, mut bytes) = (size.min(PACK_BYTES_MAX) as usize, Vec::new());
         while bytes.len() < size {
             let (start, end) = (bytes.len(), (bytes.len() + READABLE_PART).min(size));
             match self.repository.objects().pack_range(0, pack.id, start as u64..end as u64).await {
@@ -114,64 +121,32 @@ impl Reader {
     }
 
     fn checked(&self, info: &PackInfo, bytes: &[u8], chunks_in_packs: &HashMap<PackId, u64>) -> CheckedPack {
-        let opened = match self.open_pack(info, bytes) {
+        let opened = match self.open_pack(info.id, bytes) {
             Ok(opened) => opened,
             Err(problem) => return CheckedPack { unusable: vec![(PackPart::Whole, problem)], has_recipes: false },
         };
-        let has_recipes = opened.directory.frames.iter().any(|frame| frame.codec.holds_recipes());
+        let has_recipes = opened.told.directory.frames.iter().any(|frame| frame.codec.holds_recipes());
         let mut unusable: Vec<_> =
             opened.damaged_frames().into_iter().map(|(frame, problem)| (PackPart::Frame(frame), problem)).collect();
-        let misplaced = self.index.misplaced(info.id, &opened.directory, chunks_in_packs);
-        if !misplaced.is_empty() {
-            let problem = format!("does not hold {} chunks that the index places in it", misplaced.len());
-            unusable.push((PackPart::Places(misplaced), problem));
+        let told = &opened.told;
+        let misplaced = self.index.misplaced(told, chunks_in_packs);
+        if !misplaced.is_empty() || self.index.pack(told.id).iter().any(|record| *record != told.info()) {
+            let truth = Sum::of_segment(std::slice::from_ref(told));
+            unusable.push((PackPart::Lied(truth, misplaced), String::new()));
         }
         CheckedPack { unusable, has_recipes }
     }
 
-    /// Opens a pack from its own trailer, and compares it with what the index knows of it. What is wrong is a clause about it.
-    fn open_pack<'a>(&self, info: &PackInfo, bytes: &'a [u8]) -> Result<OpenPack<'a>, String> {
-        if bytes.len() != info.size as usize {
-            return Err(format!("has {} bytes instead of {}", bytes.len(), info.size));
-        }
+    /// Opens a pack from its own trailer. What is wrong is a clause about it.
+    fn open_pack<'a>(&self, pack: PackId, bytes: &'a [u8]) -> Result<OpenPack<'a>, String> {
         let trailer = bytes.len().checked_sub(TRAILER_LEN).ok_or("is too short to be a pack")?;
-        let (opener, tail) = self.open_trailer(info, &bytes[trailer..])?;
-        let start = tail.directory_offset as usize;
-        let directory = open_directory(&opener, &tail, &bytes[start..start + tail.directory_len as usize])?;
-        let hasher = self.hasher(info).map_err(|error| error.to_string())?;
-        Ok(OpenPack { bytes, opener, directory, hasher })
+        let opened = self.open_trailer(pack, bytes.len() as u64, &bytes[trailer..])?;
+        let start = opened.tail.directory_offset as usize;
+        let directory = bytes[start..start + opened.tail.directory_len as usize].to_vec();
+        let told = open_directory(pack, &opened, directory)?;
+        let hasher = self.hasher(&told.info()).map_err(|error| error.to_string())?;
+        Ok(OpenPack { bytes, opener: opened.opener, told, hasher })
     }
-
-    /// Opens a pack's trailer, and compares it with what the index knows of the pack.
-    pub(super) fn open_trailer(&self, info: &PackInfo, bytes: &[u8]) -> Result<(PackOpener, Tail), String> {
-        let text = |error: &dyn std::error::Error| error.to_string();
-        let trailer = Trailer::decode(bytes).map_err(|error| format!("its trailer: {error}"))?;
-        if trailer.header != *info.header || trailer.commitment != info.commitment {
-            return Err("its trailer is not the one that the index knows".into());
-        }
-        let repository = &self.repository;
-        let secret = repository.keys().session_secret(&trailer.header).map_err(|error| text(&error))?;
-        let opener = PackOpener::new(&secret, repository.id(), info.id, &trailer.commitment)
-            .map_err(|error| format!("its trailer: {error}"))?;
-        let mut tail = trailer.sealed_tail;
-        let tail = opener.open_tail(&mut tail).map_err(|error| format!("its trailer: {error}"))?;
-        let tail = Tail::decode(tail).map_err(|error| text(&error))?;
-        if tail.object_len != info.size || tail.frames != info.frames || tail.kind != info.kind {
-            return Err("its trailer contradicts the index".into());
-        }
-        Ok((opener, tail))
-    }
-}
-
-/// Opens a pack's directory, and compares it with what its trailer says.
-pub(super) fn open_directory(opener: &PackOpener, tail: &Tail, sealed: &[u8]) -> Result<PackDirectory, String> {
-    let mut directory = sealed.to_vec();
-    let directory = opener.open_directory(&mut directory).map_err(|error| format!("its directory: {error}"))?;
-    let directory = PackDirectory::decode(directory).map_err(|error| error.to_string())?;
-    if directory.frames_len() != u64::from(tail.directory_offset) || directory.frames.len() != tail.frames as usize {
-        return Err("its directory contradicts its trailer".into());
-    }
-    Ok(directory)
 }
 
 impl OpenPack<'_> {
@@ -179,7 +154,7 @@ impl OpenPack<'_> {
     fn damaged_frames(&self) -> Vec<(u32, String)> {
         let mut bad = Vec::new();
         let mut offset = 0;
-        for (number, frame) in (0u32..).zip(&self.directory.frames) {
+        for (number, frame) in (0u32..).zip(&self.told.directory.frames) {
             let end = offset + frame.sealed_len as usize;
             let mut sealed = self.bytes[offset..end].to_vec();
             offset = end;

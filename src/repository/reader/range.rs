@@ -120,7 +120,10 @@ impl<W> JoinedRange<W> {
 /// Sorts what is wanted by pack and frame, and joins frames that stand close together, as long as no more than
 /// `plain_bytes` come out of them. What is wanted of a frame stays in the order given.
 pub(super) fn join_frames_of<W: Placed>(mut wanted: Vec<W>, plain_bytes: u64) -> Vec<JoinedRange<W>> {
-    wanted.sort_by_key(|wanted| (wanted.location().pack, wanted.location().frame_offset));
+    wanted.sort_by_key(|wanted| {
+        let Location { pack, frame_offset, frame, sealed_len, plain_len, codec, .. } = *wanted.location();
+        (pack, frame_offset, frame, sealed_len, plain_len, codec as u8)
+    });
     let mut frames: Vec<Vec<W>> = Vec::new();
     for wanted in wanted {
         match frames.last_mut() {
@@ -132,7 +135,7 @@ pub(super) fn join_frames_of<W: Placed>(mut wanted: Vec<W>, plain_bytes: u64) ->
 }
 
 fn is_same_frame(one: &Location, other: &Location) -> bool {
-    (one.pack, one.frame, one.frame_offset) == (other.pack, other.frame, other.frame_offset)
+    one.frame_place() == other.frame_place()
 }
 
 pub(super) fn join_frames<W: Placed>(frames: Vec<Vec<W>>, plain_bytes: u64) -> Vec<JoinedRange<W>> {
@@ -186,6 +189,15 @@ mod tests {
         let by = |frame: &Vec<Wanted<u32>>| frame.iter().map(|wanted| wanted.by).collect();
         let ranges = join_frames_of(wanted, plain_bytes);
         ranges.iter().map(|range| (range.start..range.end, range.frames.iter().map(by).collect())).collect()
+    }
+
+    #[test]
+    fn a_frame_told_to_lie_in_another_takes_nothing_from_it() {
+        let (long, inside) = (wanted(1, 0, 0, 1000, 0), wanted(1, 1, 20, 16, 1));
+        assert_eq!(joined(vec![inside, long], u64::MAX), [(0..1000, vec![vec![0], vec![1]])]);
+        // Nor is one that is told of in two ways taken for one.
+        let (one, other) = (wanted(1, 0, 0, 1000, 0), wanted(1, 0, 0, 999, 1));
+        assert_eq!(joined(vec![one, other], u64::MAX), [(0..1000, vec![vec![1], vec![0]])]);
     }
 
     #[test]

@@ -20,7 +20,7 @@ use crate::format::FormatError;
 use crate::format::recipe::{CHUNKS_NEEDED_MAX, PARTS_NEEDED_MAX, PLAIN_NEEDED_MAX, Recipe};
 use crate::model::entry::ChunkRef;
 use crate::model::id::{ChunkId, ChunkKey, DomainId, PackId};
-use crate::repository::index::table::Location;
+use crate::repository::index::table::{Location, PackInfo};
 use crate::repository::reader::coming::{Came, Keep};
 use crate::repository::reader::range::{Placed, RANGE_BYTES, join_frames_of};
 use crate::repository::reader::{ReadError, Reader};
@@ -251,9 +251,16 @@ impl Reader {
         Ok(Err(missing))
     }
 
+    /// Returns what is told of the pack of a place: of several records, one that has the key to it.
+    fn record_of(&self, location: &Location) -> Result<PackInfo, ReadError> {
+        let pack = location.pack;
+        let mut records = self.index.pack(pack);
+        let opens = records.iter().position(|record| self.opener(record).is_ok()).unwrap_or(0);
+        if records.is_empty() { Err(ReadError::NoPack { pack }) } else { Ok(records.swap_remove(opens)) }
+    }
+
     fn domain(&self, location: &Location) -> Result<DomainId, ReadError> {
-        let info = self.index.pack(location.pack).ok_or(ReadError::NoPack { pack: location.pack })?;
-        Ok(info.header.at.domain)
+        Ok(self.record_of(location)?.header.at.domain)
     }
 
     /// Fills windows with their parts: each frame is fetched and opened once for all of them.
@@ -296,8 +303,7 @@ impl Reader {
 
     /// Computes the id that bytes have in the domain of a place.
     async fn hashed(&self, location: &Location, bytes: Vec<u8>) -> Result<(ChunkId, Vec<u8>), ReadError> {
-        let info = self.index.pack(location.pack).ok_or(ReadError::NoPack { pack: location.pack })?;
-        let hasher = self.hasher(&info)?;
+        let hasher = self.hasher(&self.record_of(location)?)?;
         Ok(blocking(move || (hasher.id(&bytes), bytes)).await)
     }
 

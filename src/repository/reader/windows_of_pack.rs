@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::format::pack::{PackDirectory, TRAILER_LEN};
+use crate::format::index::PackEntry;
+use crate::repository::index::locations;
 use crate::repository::index::table::{Location, PackInfo};
-use crate::repository::reader::pack::open_directory;
 use crate::repository::reader::range::GROUP_WINDOWS;
 use crate::repository::reader::windows::WindowAt;
 use crate::repository::reader::{ReadError, Reader};
@@ -16,10 +16,11 @@ impl Reader {
     /// # Errors
     /// When something is out of reach.
     pub async fn check_windows(self: &Arc<Self>, pack: &PackInfo) -> Result<Vec<(Location, ReadError)>, ReadError> {
-        let Some(directory) = self.own_directory(pack).await? else { return Ok(Vec::new()) };
+        // A pack that tells nothing of itself is damaged, which whoever checked it was told.
+        let Ok(own) = self.own_record(pack.id).await? else { return Ok(Vec::new()) };
         let mut wrong = Vec::new();
         let (mut group, mut bytes) = (Vec::new(), 0);
-        for window in windows(pack, &directory) {
+        for window in windows(&own) {
             let length = match self.recipe(&window.location).await {
                 Ok(recipe) => u64::from(recipe.length()),
                 Err(error) if error.is_damage() => {
@@ -55,48 +56,10 @@ impl Reader {
         }
         Ok(())
     }
-
-    /// Reads a pack's own directory. `None` where it is damaged, which whoever checked the pack was told.
-    async fn own_directory(self: &Arc<Self>, pack: &PackInfo) -> Result<Option<PackDirectory>, ReadError> {
-        let size = u64::from(pack.size);
-        let Some(trailer) = size.checked_sub(TRAILER_LEN as u64) else { return Ok(None) };
-        let lost = |error: ReadError| if error.is_damage() { Ok(None) } else { Err(error) };
-        let trailer = match self.fetch(pack.id, trailer..size).await {
-            Ok(from) => from.bytes,
-            Err(error) => return lost(error),
-        };
-        let Ok((opener, tail)) = self.open_trailer(pack, &trailer) else { return Ok(None) };
-        let start = u64::from(tail.directory_offset);
-        match self.fetch(pack.id, start..start + u64::from(tail.directory_len)).await {
-            Ok(from) => Ok(open_directory(&opener, &tail, &from.bytes).ok()),
-            Err(error) => lost(error),
-        }
-    }
 }
 
 /// The windows whose recipes are in a pack, in the order in which they stand there.
-fn windows(pack: &PackInfo, directory: &PackDirectory) -> Vec<WindowAt> {
-    let (mut windows, mut frame_offset) = (Vec::new(), 0);
-    for (number, frame) in (0u32..).zip(&directory.frames) {
-        let mut offset = 0;
-        for &(key, length) in &frame.chunks {
-            let location = Location {
-                pack: pack.id,
-                kind: pack.kind,
-                frame: number,
-                frame_offset,
-                sealed_len: frame.sealed_len,
-                plain_len: frame.plain_len,
-                codec: frame.codec,
-                offset,
-                length,
-            };
-            offset += length;
-            if frame.codec.holds_recipes() {
-                windows.push(WindowAt { key, id: None, length: None, location });
-            }
-        }
-        frame_offset += frame.sealed_len;
-    }
-    windows
+fn windows(own: &PackEntry) -> impl Iterator<Item = WindowAt> + '_ {
+    let recipes = locations(own).filter(|(_, location)| location.codec.holds_recipes());
+    recipes.map(|(key, location)| WindowAt { key, id: None, length: None, location })
 }

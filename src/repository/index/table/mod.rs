@@ -22,6 +22,7 @@ use memmap2::{Advice, Mmap};
 
 use crate::crypto::seal::COMMITMENT_LEN;
 use crate::crypto::session::{SESSION_HEADER_LEN, SessionHeader};
+use crate::format::index::PackEntry;
 use crate::format::pack::{Codec, PackKind};
 use crate::model::id::{ChunkKey, PackId, SegmentId};
 use crate::repository::index::table::layout::{
@@ -41,7 +42,7 @@ const ROWS_BEFORE_RELEASE: usize = 1 << 20;
 const HEADERS_KEPT: usize = 256;
 
 /// Where a chunk lies: a pack, a frame in it, a place in the frame's plaintext.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Location {
     /// The pack.
     pub pack: PackId,
@@ -63,15 +64,33 @@ pub struct Location {
     pub length: u32,
 }
 
+/// A frame as the index tells of it. Two segments may tell differently of one frame; what is known of it so says nothing of the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct FramePlace {
+    /// The pack.
+    pub pack: PackId,
+    frame: u32,
+    offset: u32,
+    sealed_len: u32,
+    plain_len: u32,
+    codec: Codec,
+}
+
 impl Location {
     /// Tells whether a chunk of this length may lie there. How long one is that is made by a recipe, the recipe alone tells.
     pub fn may_be_of(&self, length: u32) -> bool {
         self.codec.holds_recipes() || self.length == length
     }
+
+    /// Returns the frame.
+    pub fn frame_place(&self) -> FramePlace {
+        let Self { pack, frame, frame_offset: offset, sealed_len, plain_len, codec, .. } = *self;
+        FramePlace { pack, frame, offset, sealed_len, plain_len, codec }
+    }
 }
 
 /// What opening frames of a pack needs to know besides their places.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PackInfo {
     /// The pack.
     pub id: PackId,
@@ -85,6 +104,20 @@ pub struct PackInfo {
     pub commitment: [u8; COMMITMENT_LEN],
     /// The session that wrote it.
     pub header: Arc<SessionHeader>,
+}
+
+impl PackEntry {
+    /// Returns what a table keeps of the pack itself.
+    pub(crate) fn info(&self) -> PackInfo {
+        PackInfo {
+            id: self.id,
+            kind: self.kind,
+            size: self.size,
+            frames: self.directory.frames.len() as u32,
+            commitment: self.commitment,
+            header: self.header.clone(),
+        }
+    }
 }
 
 /// A table, mapped into memory.
@@ -188,10 +221,11 @@ impl Table {
         self.packs.iter().map(|&(id, row)| (id, u32_at(self.pack_record(row as usize), 48)))
     }
 
-    /// Finds a pack by its id.
-    pub fn pack(&self, id: PackId) -> Option<PackInfo> {
-        let at = self.packs.binary_search_by_key(&id, |&(id, _)| id).ok()?;
-        Some(self.pack_at(self.packs[at].1 as usize))
+    /// Finds a pack by its id: all that the table's segments tell of it, which is one record unless one of them lies.
+    pub fn pack(&self, id: PackId) -> impl Iterator<Item = PackInfo> + '_ {
+        let first = self.packs.partition_point(|&(other, _)| other < id);
+        let records = self.packs[first..].iter().take_while(move |&&(other, _)| other == id);
+        records.map(|&(_, row)| self.pack_at(row as usize))
     }
 
     /// Returns how many chunks the table places in each pack, in the order of [`Table::packs`]. Reads the whole table.

@@ -37,7 +37,6 @@ impl TableWriter {
 
     /// Adds a pack and its frames, and hands each of its chunks to `row`.
     pub fn push_pack(&mut self, pack: &PackEntry, mut row: impl FnMut(Row)) {
-        let first = self.frame_count;
         let mut frame_offset = 0;
         for (number, frame) in (0u32..).zip(&pack.directory.frames) {
             self.push_frame(number, frame_offset, frame.sealed_len, frame.plain_len, frame.codec);
@@ -48,16 +47,7 @@ impl TableWriter {
                 offset += length;
             }
         }
-        let frames = self.frame_count - first;
-        let info = PackInfo {
-            id: pack.id,
-            kind: pack.kind,
-            size: pack.size,
-            frames,
-            commitment: pack.commitment,
-            header: pack.header.clone(),
-        };
-        self.push_pack_info(&info);
+        self.push_pack_info(&pack.info());
     }
 
     /// Adds all packs and frames of `table`, whose rows then count frames from the returned number.

@@ -1,0 +1,119 @@
+//! Making what no honest program makes, with the keys that a host has.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use coffre::crypto::secret::Passphrase;
+use coffre::format::index::{IndexSegment, PackEntry};
+use coffre::model::entry::ChunkRef;
+use coffre::model::id::{ChunkId, SegmentId};
+use coffre::model::key::{ObjectKey, ObjectKind};
+use coffre::model::snapshot::{Snapshot, SnapshotId, TreeRoot};
+use coffre::model::time::Timestamp;
+use coffre::progress::Collected;
+use coffre::repository::frame::Frame;
+use coffre::repository::index::open_segment;
+use coffre::repository::objects::UploadedPack;
+use coffre::repository::writer::{Writer, WriterOptions};
+use coffre::repository::{MAIN_DOMAIN, Repository};
+use coffre::store::local::LocalStore;
+use coffre::store::{OpenMode, Store};
+
+use crate::support::begin;
+use crate::support::desk::Desk;
+
+/// The honest repository, open.
+pub(super) struct Forge {
+    pub(super) directory: PathBuf,
+    pub(super) store: Arc<dyn Store>,
+    pub(super) repository: Arc<Repository>,
+    /// The snapshot that is in it.
+    pub(super) honest: Snapshot,
+}
+
+/// Stores nodes and chunks for a tree.
+pub(super) struct Nodes(Writer);
+
+impl Nodes {
+    /// Stores bytes as a node, whatever they are.
+    pub(super) fn node(&self, bytes: &[u8]) -> ChunkId {
+        self.0.store_node(bytes).expect("stored")
+    }
+
+    /// Stores a chunk of a content.
+    pub(super) fn chunk(&self, bytes: &[u8]) -> ChunkRef {
+        let id = self.0.id(bytes);
+        let mut frame = Frame::default();
+        frame.push(&id, bytes);
+        self.0.store_frame(&mut frame, &mut self.0.compressor()).expect("stored");
+        ChunkRef { id, length: bytes.len() as u32 }
+    }
+}
+
+impl Forge {
+    pub(super) async fn new(desk: &Desk) -> Self {
+        let directory = desk.at("repository");
+        let store: Arc<dyn Store> = Arc::new(LocalStore::open(&directory, OpenMode::Write).expect("opened"));
+        let identity = std::fs::read_to_string(desk.at("password")).expect("there");
+        let cache = desk.at("forge-cache");
+        let repository = Repository::open(store.clone(), &Passphrase::new(identity.trim().into()), &cache).await;
+        let repository = Arc::new(repository.expect("opens"));
+        let honest = repository.snapshots().await.expect("listed").remove(0).1.expect("whole");
+        Self { directory, store, repository, honest }
+    }
+
+    /// Stores a tree that `make` makes, and a snapshot of it a second later than the honest one, changed by `change`.
+    pub(super) async fn snapshot(
+        &self,
+        make: impl FnOnce(&Nodes) -> (ChunkId, u8) + Send + 'static,
+        change: impl FnOnce(&mut Snapshot),
+    ) -> Option<SnapshotId> {
+        let index = begin(&self.repository).await;
+        let session = index.session().clone();
+        let options = WriterOptions {
+            pack_target_bytes: 32 << 20,
+            packs_in_flight: 2,
+            level: 1,
+            dry_run: false,
+            extra_check: false,
+        };
+        let nodes = Nodes(Writer::start(index, options, Arc::new(Collected::default())));
+        let (nodes, root, depth) = tokio::task::spawn_blocking(move || {
+            let (root, depth) = make(&nodes);
+            nodes.0.flush().expect("stored");
+            (nodes, root, depth)
+        })
+        .await
+        .expect("made");
+        nodes.0.finish().await.expect("stored");
+        let started = Timestamp { seconds: self.honest.started.seconds + 1, nanos: 0 };
+        let id = SnapshotId::new(started, [0xee; 8]);
+        let root = TreeRoot { id: root, depth };
+        let mut snapshot = Snapshot { id, session: session.id(), started, root, ..self.honest.clone() };
+        change(&mut snapshot);
+        self.store.put(&ObjectKey::snapshot(id), session.seal_snapshot(&snapshot).into()).await.expect("put");
+        Some(id)
+    }
+
+    /// Returns all that honest segments tell of packs.
+    pub(super) async fn told(&self) -> Vec<PackEntry> {
+        let mut packs = Vec::new();
+        for object in self.store.list(ObjectKind::Index.prefix()).await.expect("listed") {
+            let id = object.key.segment_id().expect("ours");
+            let bytes = self.store.get(&object.key).await.expect("there");
+            packs.extend(open_segment(&self.repository, id, &bytes).expect("whole").packs().to_vec());
+        }
+        packs
+    }
+
+    /// Stores segments that tell this of packs, as many as it takes for a client to look there first.
+    pub(super) async fn segments(&self, packs: Vec<PackEntry>) {
+        let session = self.repository.writing().expect("may").begin_session(MAIN_DOMAIN).expect("a key");
+        let packs = UploadedPack::indexed(IndexSegment::forged(packs));
+        for number in 0..12 {
+            let id = SegmentId([number; 16]);
+            let object = session.seal_segment(id, &packs);
+            self.store.put(&ObjectKey::segment(id), object.into()).await.expect("put");
+        }
+    }
+}

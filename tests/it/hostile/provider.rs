@@ -1,0 +1,63 @@
+//! What whoever can put objects plants, without any key.
+
+use std::fs::{self, File};
+use std::sync::Arc;
+
+use coffre::model::key::{ObjectKey, ObjectKind};
+use futures::FutureExt;
+
+use crate::hostile::forge::Forge;
+use crate::hostile::{Plant, Row, Who};
+
+/// A name that an object of each kind may have, and that counts before those that are there.
+const NAMES: [(ObjectKind, &str); 8] = [
+    (ObjectKind::Config, "config/00000009-0000000000000000"),
+    (ObjectKind::Key, "keys/0000000000000000.age"),
+    (ObjectKind::Keyring, "keyring/00000009-0000000000000000"),
+    (ObjectKind::Session, "sessions/00000000000000000000000000000000"),
+    (ObjectKind::Pack, "packs/00/00000000000000000000000000000000"),
+    (ObjectKind::Index, "index/00000000000000000000000000000000"),
+    (ObjectKind::Snapshot, "snapshots/20200101T000000Z-0000000000000000"),
+    (ObjectKind::Verified, "verified/22000101T000000Z-0000000000000000"),
+];
+
+/// Plants an object of so many bytes, zeros behind the first ones; on disk it takes none.
+fn object(name: &'static str, begins: &'static [u8], length: u64) -> Plant {
+    Box::new(move |forge: Arc<Forge>| {
+        async move {
+            let path = forge.directory.join(name);
+            fs::create_dir_all(path.parent().expect("below the repository")).expect("made");
+            fs::write(&path, begins).expect("written");
+            File::options().write(true).open(&path).expect("there").set_len(length).expect("sparse");
+            None
+        }
+        .boxed()
+    })
+}
+
+/// What verifying says of an object that is none of this repository's: only what counts as a part of it is damage.
+fn judged(row: Row, kind: ObjectKind) -> Row {
+    match kind {
+        ObjectKind::Index => row.found("0000000000").told_by_all(),
+        ObjectKind::Config | ObjectKind::Keyring | ObjectKind::Snapshot => row.found("0000000000"),
+        _ => row,
+    }
+}
+
+pub(super) fn rows() -> Vec<Row> {
+    let mut rows = Vec::new();
+    for (kind, name) in NAMES {
+        let most = ObjectKey::from_listed(name).bytes_max();
+        let cases: [(&str, &[u8], u64); 4] = [
+            ("of six GiB", b"", 6 << 30),
+            ("a byte longer than any can be", b"", most + 1),
+            ("of 64 bytes of rubbish", b"coffre", 64),
+            ("without a byte", b"", 0),
+        ];
+        for (about, begins, length) in cases {
+            let row = Row::new(Who::Provider, format!("{name} {about}"), object(name, begins, length));
+            rows.push(judged(row, kind));
+        }
+    }
+    rows
+}
