@@ -16,6 +16,7 @@ use crate::database::DatabaseError;
 use crate::model::entry::StreamDetail;
 use crate::model::facts::StreamFacts;
 use crate::model::outcome::{Ended, Outcome};
+use crate::model::units::ByteSize;
 use crate::process::said;
 
 pub mod check;
@@ -186,6 +187,20 @@ pub enum SourceError {
     /// A source of the caller's own failed.
     #[error(transparent)]
     Own(Box<dyn std::error::Error + Send + Sync>),
+    /// What was read is stored no more, and it cannot be read again.
+    #[error(
+        "{} that {name} gave {} in packs that were deleted while the backup ran, and it cannot be read again",
+        ByteSize(lost_bytes.unwrap_or(*bytes)),
+        lost_bytes.map_or("may have been", |_| "were")
+    )]
+    Lost {
+        /// The stream.
+        name: String,
+        /// Bytes that it had.
+        bytes: u64,
+        /// Those of them that are lost, where that can be told.
+        lost_bytes: Option<u64>,
+    },
     /// The system failed while the stream was read or its producer awaited.
     #[error("{name} could not be read")]
     Io {

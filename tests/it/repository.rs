@@ -6,6 +6,7 @@ use std::sync::Arc;
 use coffre::model::cleanup::{CleanupId, CleanupList};
 use coffre::model::entry::EntryKind;
 use coffre::model::key::{ObjectKey, ObjectKind};
+use coffre::model::outcome::{Ended, Outcome};
 use coffre::model::time::{Clock, Timestamp};
 use coffre::ops::Cancel;
 use coffre::ops::backup::{BackupError, ParentChoice, backup};
@@ -14,11 +15,13 @@ use coffre::progress::{Collected, Counter, Monitor};
 use coffre::repository::MAIN_DOMAIN;
 use coffre::repository::newest_first::NewestFirst;
 use coffre::repository::snapshots::SnapshotFilter;
+use coffre::source::SourceError;
+use coffre::source::given::Given;
 use coffre::store::Store;
 use coffre::store::layer::Operation;
 use coffre::store::layer::record::RecordStore;
 
-use crate::support::{Bench, Failure, command, open, options, options_at, read_back, run_backup};
+use crate::support::{Bench, Failure, command, contents, open, options, options_at, read_back, run_backup};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tree_comes_back_byte_for_byte_and_verifies() {
@@ -276,6 +279,82 @@ async fn a_backup_whose_packs_vanish_under_it_is_made_anew() {
             assert_eq!(bench.store().list(ObjectKind::Snapshot.prefix()).await.expect("listed").len(), 3);
         }
         assert_eq!(bench.store().list(ObjectKind::Session.prefix()).await.expect("listed"), []);
+    }
+}
+
+/// What can be read but once is not asked for again: it is there, or how much of it is lost is told.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_cannot_be_read_again_is_taken_over_or_its_loss_is_told() {
+    // Enough for a list of chunks with nodes of its own.
+    let mut state = 7u64;
+    let mut random = |length: usize| -> Vec<u8> {
+        let mut next = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 56) as u8
+        };
+        (0..length).map(|_| next()).collect()
+    };
+    for (size, is_lost, keep_partial) in
+        [(2 << 20, false, false), (200, false, false), (2 << 20, true, false), (200, true, true)]
+    {
+        let bench = Bench::new().await;
+        let (stream, file) = (random(size), random(50_000));
+        let with_stream = |name: &str, keep_partial| {
+            let mut options = options(bench.source.path());
+            options.sources = vec![Arc::new(Given::reader(name, std::io::Cursor::new(stream.clone())))];
+            options.stream_options.keep_partial = keep_partial;
+            options
+        };
+        std::fs::write(bench.source.path().join("a/later"), &file).expect("writable");
+        // What vanishes has the file, or what the stream shares with an earlier one.
+        match is_lost {
+            false => drop(bench.backup().await),
+            true => {
+                let mut before = with_stream("before", false);
+                before.files = None;
+                run_backup(bench.store(), bench.cache.path(), before).await.expect("backed up");
+            }
+        }
+        let mut packs = bench.data_packs().await;
+        packs.truncate(1);
+        let vandal =
+            Arc::new(Vandal { memory: bench.memory.clone(), packs: packs.into(), heard: Collected::default() });
+        let repository = open(bench.store(), bench.cache.path()).await.expect("opens");
+        let outcome = backup(repository, with_stream("once", keep_partial), vandal.clone(), Cancel::default()).await;
+        let case = (size, is_lost, keep_partial);
+        let snapshot = match (is_lost, keep_partial, outcome) {
+            (false, _, outcome) => outcome.expect("nothing of it was lost").snapshot.expect("made"),
+            (true, true, outcome) => {
+                let report = outcome.expect("the files are kept");
+                assert_eq!(report.outcome(), Outcome::FailedDump, "{case:?}");
+                let [missing] = &report.missing[..] else { panic!("{:?}", report.missing) };
+                assert!(
+                    missing.name == "once" && missing.why().starts_with("200 B that once gave were in packs"),
+                    "{missing:?}"
+                );
+                report.snapshot.expect("made")
+            }
+            (true, false, outcome) => {
+                let error = outcome.expect_err("there is no stream");
+                assert_eq!(error.outcome(), Outcome::FailedDump);
+                let BackupError::Stream { source: SourceError::Lost { bytes, lost_bytes, .. }, .. } = error else {
+                    panic!("{error:?}")
+                };
+                // The list of chunks may have been in what vanished.
+                assert!(
+                    bytes == size as u64 && lost_bytes.is_none_or(|lost| lost > 0 && lost <= bytes),
+                    "{lost_bytes:?}"
+                );
+                continue;
+            }
+        };
+        let cache = tempfile::tempdir().expect("made");
+        let entries = read_back(bench.store(), cache.path(), &snapshot).await.expect("all of it is there");
+        let read: Vec<_> = entries.iter().filter(|(entry, _)| entry.path.to_string() == "once").collect();
+        assert_eq!(read.len(), usize::from(!is_lost), "{case:?}");
+        assert!(read.iter().all(|(_, content)| *content == stream), "{case:?}");
+        let names = crate::support::files_in(bench.source.path());
+        assert_eq!(contents(bench.source.path(), &entries), names, "{case:?}");
     }
 }
 

@@ -45,6 +45,9 @@ impl Advice for SourceError {
             }
             SourceError::Spawn { .. } => "is the program installed, and in PATH for this user?",
             SourceError::Empty { .. } => "an empty dump is never stored; does the command work by itself?",
+            SourceError::Lost { .. } => {
+                "run it again, with what gives the stream; what --command NAME -- CMD gives can be read again by itself"
+            }
             SourceError::Own(_) => return None,
             SourceError::Killed { .. } | SourceError::Unfinished { .. } | SourceError::Io { .. } => BY_ITSELF,
         };

@@ -10,6 +10,7 @@ use crate::model::time::Timestamp;
 use crate::ops::Cancel;
 use crate::ops::backup::error::BackupError;
 use crate::ops::backup::history::History;
+use crate::ops::backup::kept::Kept;
 use crate::ops::backup::members::{self, Member};
 use crate::ops::backup::memory;
 use crate::ops::backup::options::{BackupOptions, StreamOptions};
@@ -18,7 +19,7 @@ use crate::ops::backup::pipeline::{self, Done, Work};
 use crate::ops::backup::reading::Reading;
 use crate::ops::backup::report::BackupReport;
 use crate::ops::backup::stopped::Stopped;
-use crate::ops::backup::streams::StoredStream;
+use crate::ops::backup::stored::StoredStream;
 use crate::ops::backup::trees::TreeHistory;
 use crate::progress::{Monitor, Problem, Problems};
 use crate::repository::index::checked::{ASKED_AT_START, CheckedIndex};
@@ -34,6 +35,8 @@ pub(super) struct Attempt<'a> {
     pub(super) options: &'a BackupOptions,
     pub(super) monitor: &'a Arc<dyn Monitor>,
     pub(super) cancel: &'a Cancel,
+    /// What earlier attempts read that cannot be read again.
+    pub(super) kept: &'a Kept,
     pub(super) begun: Instant,
     pub(super) started: Timestamp,
 }
@@ -214,6 +217,7 @@ impl Attempt<'_> {
             monitor: monitor.clone(),
             cancel: self.cancel.clone(),
             reading: reading.clone(),
+            again: self.kept.begin(repository, index, options.memory_bytes, monitor),
         };
         let runtime = tokio::runtime::Handle::current();
         let upload_end = writer.end();

@@ -15,7 +15,7 @@ use crate::ops::backup::error::BackupError;
 use crate::ops::backup::options::BackupOptions;
 use crate::ops::backup::parent::READER_SHARE;
 use crate::ops::backup::remembered::{COMPARED, Remembered, median};
-use crate::ops::backup::streams::StoredStream;
+use crate::ops::backup::stored::StoredStream;
 use crate::progress::{Monitor, Problem};
 use crate::repository::Repository;
 use crate::repository::index::Index;

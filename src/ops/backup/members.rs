@@ -27,6 +27,8 @@ pub(super) struct Member {
 pub(super) struct MemberStream {
     pub(super) path: EntryPath,
     pub(super) opener: Arc<dyn OpenStream>,
+    /// Whether it can be read again, should the backup have to begin anew.
+    pub(super) is_repeatable: bool,
 }
 
 /// Finds all members, asking the sources, and checks the names of their streams: each a safe path, none given twice. Blocks.
@@ -43,7 +45,7 @@ pub(super) fn plan(options: &BackupOptions, stable_secret: Zeroizing<String>) ->
         match source.plan(&planning) {
             Ok(planned) => {
                 for member in planned {
-                    members.push(places.take(member)?);
+                    members.push(places.take(member, source.is_repeatable())?);
                 }
             }
             Err(error) if options.stream_options.keep_partial => {
@@ -60,19 +62,20 @@ pub(super) fn plan(options: &BackupOptions, stable_secret: Zeroizing<String>) ->
 struct Places(Vec<EntryPath>);
 
 impl Places {
-    fn take(&mut self, member: crate::source::Member) -> Result<Member, BackupError> {
+    fn take(&mut self, member: crate::source::Member, is_repeatable: bool) -> Result<Member, BackupError> {
         let note = |message| Problem::advice(member.label.clone(), message);
         let notes = member.notes.into_iter().map(note).collect();
         match member.streams {
             Ok(streams) => {
-                let streams = streams.into_iter().map(|stream| self.place(stream)).collect::<Result<_, _>>()?;
+                let streams = streams.into_iter().map(|stream| self.place(stream, is_repeatable));
+                let streams = streams.collect::<Result<_, _>>()?;
                 Ok(Member { streams, failed: None, notes })
             }
             Err(error) => Ok(Member { streams: Vec::new(), failed: Some((member.label, error)), notes }),
         }
     }
 
-    fn place(&mut self, stream: PlannedStream) -> Result<MemberStream, BackupError> {
+    fn place(&mut self, stream: PlannedStream, is_repeatable: bool) -> Result<MemberStream, BackupError> {
         let wrong = |why: String| BackupError::StreamName { name: display_bytes(&stream.name).to_string(), why };
         let relative = stream.name.strip_prefix(b"/").unwrap_or(&stream.name);
         let path = EntryPath::new(relative.to_vec()).map_err(|error| wrong(error.to_string()))?;
@@ -80,6 +83,6 @@ impl Places {
             return Err(wrong("another stream has this name".into()));
         }
         self.0.push(path.clone());
-        Ok(MemberStream { path, opener: stream.opener })
+        Ok(MemberStream { path, opener: stream.opener, is_repeatable })
     }
 }

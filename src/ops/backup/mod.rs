@@ -15,6 +15,7 @@ use std::time::Instant;
 use crate::ops::Cancel;
 use crate::ops::backup::attempt::Attempt;
 pub use crate::ops::backup::error::BackupError;
+use crate::ops::backup::kept::Kept;
 pub use crate::ops::backup::options::{BackupOptions, Comparison, GroupBy, ParentChoice, StreamOptions};
 pub use crate::ops::backup::report::{BackupReport, FailedStream};
 use crate::progress::{Monitor, Problem, Tally};
@@ -29,6 +30,7 @@ mod error;
 mod faults;
 mod history;
 mod jobs;
+mod kept;
 mod kinship;
 mod members;
 mod memory;
@@ -41,6 +43,7 @@ mod remembered;
 mod report;
 mod scan;
 mod stopped;
+mod stored;
 mod streams;
 mod trees;
 mod window;
@@ -52,7 +55,8 @@ const ATTEMPTS: usize = 3;
 /// Runs a backup.
 ///
 /// Returns once the snapshot is durable. Peak memory is bounded by `options.memory_bytes` (see `design`). When packs that
-/// the run relied on vanish meanwhile, it is made anew, unless a source is among them that can be read but once, such as standard input.
+/// the run relied on vanish meanwhile, it is made anew. What can be read but once, such as standard input, is then taken over as the first
+/// attempt stored it, or is a stream that failed where that was in packs that vanished.
 ///
 /// # Errors
 /// [`BackupError`]; no snapshot exists then.
@@ -69,13 +73,22 @@ pub async fn backup(
     let mut attempts = 1;
     let tally = Tally::over(monitor);
     let monitor: Arc<dyn Monitor> = tally.clone();
+    let kept = Kept::default();
     loop {
         let started = options.clock.now();
-        let this =
-            Attempt { repository: &repository, options: &options, monitor: &monitor, cancel: &cancel, begun, started };
+        let this = Attempt {
+            repository: &repository,
+            options: &options,
+            monitor: &monitor,
+            cancel: &cancel,
+            kept: &kept,
+            begun,
+            started,
+        };
         match this.run().await {
+            // By then all streams were stored; one that is given up earlier may be in the middle of what cannot be read again.
             Err(error @ (BackupError::Vanished { .. } | BackupError::Unknown { .. } | BackupError::GivenUp))
-                if options.is_repeatable() && attempts < ATTEMPTS =>
+                if attempts < ATTEMPTS && (options.is_repeatable() || !matches!(error, BackupError::GivenUp)) =>
             {
                 attempts += 1;
                 let message = format!("{error}; it is made anew");

@@ -13,6 +13,7 @@ use crate::ops::Cancel;
 use crate::ops::backup::assemble::{Assembled, assemble};
 use crate::ops::backup::batch::Finished;
 use crate::ops::backup::jobs::Jobs;
+use crate::ops::backup::kept::Again;
 use crate::ops::backup::members::Member;
 use crate::ops::backup::options::BackupOptions;
 use crate::ops::backup::parent::{LastTree, Parent, ParentEntries};
@@ -21,7 +22,8 @@ use crate::ops::backup::reading::Reading;
 use crate::ops::backup::report::FailedStream;
 use crate::ops::backup::scan::scan;
 use crate::ops::backup::stopped::Stopped;
-use crate::ops::backup::streams::{StoredStream, StoredStreams, StreamReader};
+use crate::ops::backup::stored::{StoredStream, StoredStreams};
+use crate::ops::backup::streams::StreamReader;
 use crate::ops::backup::trees::{Held, Roots, TreeCounter};
 use crate::ops::backup::window::Window;
 use crate::ops::backup::worker::{Own, Worker};
@@ -42,6 +44,8 @@ pub(super) struct Work {
     pub(super) monitor: Arc<dyn Monitor>,
     pub(super) cancel: Cancel,
     pub(super) reading: Reading,
+    /// What earlier attempts read that cannot be read again.
+    pub(super) again: Again,
 }
 
 /// What a run stored, whole, and what it came upon.
@@ -96,7 +100,7 @@ impl Done {
 
 /// Runs streams and files through the workers and returns what came of it.
 pub(super) fn run(writer: &Writer, work: Work, runtime: &Handle) -> Result<Done, Stopped> {
-    let Work { options, members, parent, roots, monitor, cancel, reading } = work;
+    let Work { options, members, parent, roots, monitor, cancel, reading, again } = work;
     let (walk, begun) = start_walk(&options, !members.is_empty(), &*monitor).map_err(Stopped::Walk)?;
     let needs_scan = options.scan && parent.totals().is_none();
     let (last_tree, entries) = parent.start(runtime, &roots, options.skip_if_unchanged);
@@ -107,7 +111,7 @@ pub(super) fn run(writer: &Writer, work: Work, runtime: &Handle) -> Result<Done,
     std::thread::scope(|scope| {
         let whole = line.guard();
         let workers: Vec<_> = (0..options.threads).map(|_| line.spawn_worker(scope, sender.clone())).collect();
-        let streams = line.store_streams(members, walk.is_none());
+        let streams = line.store_streams(members, walk.is_none(), &again);
         let planning = match (&streams, walk) {
             (Ok(streams), Some(walk)) => {
                 if needs_scan {
@@ -205,13 +209,14 @@ impl<'a> Line<'a> {
     }
 
     /// Stores the streams; when the backup is `all` streams, one of them at least must be kept.
-    fn store_streams(&self, members: Vec<Member>, is_all: bool) -> Result<StoredStreams, Stopped> {
+    fn store_streams(&self, members: Vec<Member>, is_all: bool, again: &Again) -> Result<StoredStreams, Stopped> {
         let reader = StreamReader {
             writer: self.writer,
             jobs: &self.jobs,
             monitor: self.monitor,
             cancel: self.cancel,
             now: self.options.clock.now(),
+            again,
             is_all,
             all: self.early.child(),
         };

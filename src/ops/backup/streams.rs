@@ -11,55 +11,18 @@ use crate::ops::Cancel;
 use crate::ops::backup::batch::CutBytes;
 use crate::ops::backup::cut::{Cutter, Filled, NextBytes};
 use crate::ops::backup::jobs::Jobs;
+use crate::ops::backup::kept::Again;
 use crate::ops::backup::members::{Member, MemberStream};
 use crate::ops::backup::options::StreamOptions;
 use crate::ops::backup::report::FailedStream;
 use crate::ops::backup::stopped::Stopped;
+use crate::ops::backup::stored::{StoredStream, StoredStreams};
 use crate::progress::{Counter, Monitor, Problem};
 use crate::repository::writer::Writer;
 use crate::source::{SourceError, StreamSource};
 
 /// A producer that is silent for this long is told of. `mariadb-dump` would wait a day for a table that somebody has locked.
 const SILENCE: Duration = Duration::from_secs(120);
-
-/// What is known of a stream that was stored.
-#[derive(Debug, Clone)]
-pub(super) struct StoredStream {
-    pub(super) path: EntryPath,
-    pub(super) size: u64,
-    /// What earlier sizes are compared with: of the main stream of a database, the bytes of all its streams, however many
-    /// tables have one of their own this time.
-    pub(super) judged_size: u64,
-    /// Bytes that no earlier run had stored.
-    pub(super) new_bytes: u64,
-    /// What its dump does not carry as it was.
-    pub(super) changed: Option<String>,
-}
-
-impl StoredStream {
-    /// Says what will come back as something else, if anything will.
-    pub(super) fn what_is_changed(&self) -> Option<Problem> {
-        let changed = self.changed.as_ref()?;
-        let message = format!("a dump of SQL does not carry these columns as they are: {changed}");
-        Some(Problem::suspicious(self.path.to_string(), message))
-    }
-}
-
-/// All streams of a run.
-#[derive(Debug, Default)]
-pub(super) struct StoredStreams {
-    /// Their entries, and those of the directories they are in, in path order.
-    pub(super) entries: Vec<Entry>,
-    pub(super) streams: Vec<StoredStream>,
-    pub(super) missing: Vec<FailedStream>,
-}
-
-impl StoredStreams {
-    /// Returns the bytes of all of them.
-    pub(super) fn size(&self) -> u64 {
-        self.streams.iter().map(|stream| stream.size).sum()
-    }
-}
 
 impl Entry {
     /// Tells whether this is the stream of a single table of a database.
@@ -75,6 +38,8 @@ pub(super) struct StreamReader<'a> {
     pub(super) monitor: &'a dyn Monitor,
     pub(super) cancel: &'a Cancel,
     pub(super) now: crate::model::time::Timestamp,
+    /// What an earlier attempt read that cannot be read again.
+    pub(super) again: &'a Again,
     /// The backup has nothing but streams: when all of them fail there is nothing to keep.
     pub(super) is_all: bool,
     /// Ends with the run, and when one of the streams has failed: the others are of no use any more.
@@ -191,6 +156,9 @@ impl StreamReader<'_> {
     fn store(&self, stream: &MemberStream) -> Result<(Entry, StoredStream), Stopped> {
         let path = &stream.path;
         let failed = |source| Stopped::Stream { name: path.to_string(), source };
+        if let Some(kept) = self.again.take_over(path, self.writer) {
+            return kept;
+        }
         let begun = Instant::now();
         let opened = stream.opener.open(&self.all);
         self.check()?;
@@ -211,7 +179,11 @@ impl StreamReader<'_> {
         let content = FileContent { size, chunks: list.finish(self.writer)?, holes: Vec::new() };
         self.monitor.add(Counter::Entries, 1);
         let metadata = Metadata { mode: 0o600, mtime: self.now, ctime: self.now, ..Metadata::default() };
-        Ok((Entry { path: path.clone(), kind: EntryKind::Stream(content, detail), metadata }, stored))
+        let entry = Entry { path: path.clone(), kind: EntryKind::Stream(content, detail), metadata };
+        if !stream.is_repeatable {
+            self.again.keep(&entry, &stored);
+        }
+        Ok((entry, stored))
     }
 
     /// Tells what is not wrong, but could be better.
