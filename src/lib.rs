@@ -102,6 +102,7 @@ pub use ops::restore::{
     Overwrite, PatternError, RestoreError, RestoreOptions, RestoreReport, Selection, count_extras, remove_extras,
     restore,
 };
+pub use ops::snapshots::{SnapshotsReport, named_or_all, snapshots};
 pub use ops::stats::{KindStats, StatsReport, stats};
 pub use ops::verify::{Coverage, Finding, ReadData, VerifyError, VerifyOptions, VerifyReport, verify};
 pub use ops::{LookError, open_reader};
@@ -114,7 +115,7 @@ pub use repository::snapshots::{SnapshotError, SnapshotFilter};
 pub use repository::{Fingerprint, InitOptions, OpenError, Opened, Repository};
 pub use sink::choice::AttributeChoice;
 pub use sink::files::TargetOptions;
-pub use source::files::WalkOptions;
+pub use source::files::{Mark, WalkOptions};
 pub use source::given::Given;
 pub use source::{Member, OpenStream, PlannedStream, Planning, Source, SourceError, StreamSource};
 pub use store::layer::retry::RetryOptions;
@@ -129,6 +130,7 @@ pub use store::{ObjectInfo, OpenMode, OpenOptions, Store, StoreError, StoreError
 /// Databases: what knows how to dump and restore them, and the operation that restores.
 pub mod databases {
     pub use crate::database::DatabaseError;
+    pub use crate::database::clients::Clients;
     pub use crate::database::url::{DatabaseUrl, UrlError, UrlKind};
     pub use crate::engine::dump::{DumpRequest, Flag, FlagKind, FlagValues};
     pub use crate::engine::feed::{FeedError, Heard, Said};

@@ -134,7 +134,7 @@ pub struct Args {
 pub async fn run(global: &Settings, args: Args, commands: Vec<streams::Command>) -> Fallible<Exit> {
     let dry_run = args.dry_run;
     let lacks_globals = args.databases.lacks_globals();
-    let mut options = options(args, commands, global.memory_bytes)?;
+    let mut options = options(args, commands, global)?;
     let monitor = global.monitor();
     let cancel = cancel_on_signals(&monitor)?;
     let repository = tokio::select! {
@@ -159,7 +159,7 @@ pub async fn run(global: &Settings, args: Args, commands: Vec<streams::Command>)
     Ok(report.outcome().into())
 }
 
-fn options(args: Args, commands: Vec<streams::Command>, memory_bytes: u64) -> Fallible<BackupOptions> {
+fn options(args: Args, commands: Vec<streams::Command>, global: &Settings) -> Fallible<BackupOptions> {
     if let Some(name) = args.command.first() {
         return Err(usage(format!("write --command {} -- CMD ARGS…, after all other options", name.display())));
     }
@@ -167,7 +167,7 @@ fn options(args: Args, commands: Vec<streams::Command>, memory_bytes: u64) -> Fa
     let stdin = args.stdin_name.map(|name| Given::stdin(name.into_vec()));
     let mut sources: Vec<Arc<dyn Source>> =
         given.chain(stdin).map(|given| Arc::new(given) as Arc<dyn Source>).collect();
-    sources.extend(args.databases.sources()?);
+    sources.extend(args.databases.sources(&global.environment)?);
     let names_paths = !args.paths.is_empty() || args.paths_from.is_given();
     let mut paths = args.paths;
     paths.extend(args.paths_from.read()?);
@@ -214,7 +214,7 @@ fn options(args: Args, commands: Vec<streams::Command>, memory_bytes: u64) -> Fa
     options.dry_run = args.dry_run;
     options.extra_check = !args.no_extra_check;
     options.level = args.compression;
-    options.memory_bytes = memory_bytes;
+    options.memory_bytes = global.memory_bytes;
     options.threads = args.threads;
     Ok(options)
 }

@@ -11,13 +11,14 @@ use crate::cli::engines::{DumpPlaces, EngineFlags, Written, or};
 use crate::cli::exit::usage;
 use crate::cli::failure::Fallible;
 use crate::cli::password;
+use crate::cli::settings::Environment;
 use crate::database::spool::SPOOL_DIRECTORY;
 use crate::database::url::DatabaseUrl;
 use crate::engine::dump::DumpRequest;
 use crate::engine::place::{Place, Places};
 use crate::engine::{Engine, Engines};
 use crate::ops::backup::StreamOptions;
-use crate::process::environment;
+use crate::process::environment::withhold;
 use crate::source::Source;
 
 /// Flags of `backup` about databases.
@@ -50,7 +51,7 @@ pub struct DatabaseArgs {
 
 impl DatabaseArgs {
     /// Returns what is to be dumped.
-    pub fn sources(&self) -> Fallible<Vec<Arc<dyn Source>>> {
+    pub fn sources(&self, environment: &Environment) -> Fallible<Vec<Arc<dyn Source>>> {
         if self.all_databases && !self.names_a_server() {
             let servers = Engines::default();
             let servers = servers.iter().filter(|engine| matches!(engine.places(), Places::Urls(_)));
@@ -59,7 +60,8 @@ impl DatabaseArgs {
         }
         let mut sources = Vec::new();
         for (engine, written) in self.places.iter() {
-            let places = written.iter().map(|written| place(written, engine)).collect::<Fallible<Vec<_>>>()?;
+            let places = written.iter().map(|written| place(written, engine, environment));
+            let places = places.collect::<Fallible<Vec<_>>>()?;
             for url in places.iter().filter_map(Place::url) {
                 if url.database.is_none() && !self.all_databases {
                     return Err(usage(format!("{url} names no database; add one, or --all-databases")));
@@ -69,7 +71,7 @@ impl DatabaseArgs {
                 let mut request = DumpRequest::new(place.clone(), directory(&**engine, place, &places));
                 request.all_databases = self.all_databases;
                 request.jobs = usize::from(self.jobs);
-                request.spool = spool_directory(self.spool_dir.as_deref());
+                request.spool = spool_directory(self.spool_dir.as_deref(), environment);
                 request.flags = self.flags.0.clone();
                 sources.push(engine.source(request)?);
             }
@@ -109,28 +111,30 @@ fn directory(engine: &dyn Engine, place: &Place, all: &[Place]) -> String {
 }
 
 /// Returns the directory for spool files: the one given, the system's temporary one, or one on disk.
-pub fn spool_directory(given: Option<&Path>) -> PathBuf {
-    let named = || std::env::var_os("TMPDIR").filter(|value| !value.is_empty()).map(PathBuf::from);
-    given.map(Path::to_path_buf).or_else(named).unwrap_or_else(|| SPOOL_DIRECTORY.into())
+pub fn spool_directory(given: Option<&Path>, environment: &Environment) -> PathBuf {
+    given.map(Path::to_path_buf).or_else(|| environment.path("TMPDIR")).unwrap_or_else(|| SPOOL_DIRECTORY.into())
 }
 
 /// Reads what was written after a flag that names a place.
-pub fn place(written: &Written, engine: &Arc<dyn Engine>) -> Fallible<Place> {
+pub fn place(written: &Written, engine: &Arc<dyn Engine>, environment: &Environment) -> Fallible<Place> {
     match written {
-        Written::Url(text) => Ok(Place::Url(url(text, &**engine)?)),
+        Written::Url(text) => {
+            let url = url(text, &**engine, environment)?;
+            Ok(Place::Url(url.with_clients(environment.clients(&**engine))))
+        }
         Written::File(file) => Ok(Place::File(file.clone())),
     }
 }
 
 /// Reads a URL, or the variable that `env:NAME` names, and adds the password that a systemd credential has.
-fn url(text: &str, engine: &dyn Engine) -> Fallible<DatabaseUrl> {
+fn url(text: &str, engine: &dyn Engine, environment: &Environment) -> Fallible<DatabaseUrl> {
     let flag = format!("--{}", engine.name());
     let (written, is_argument) = match text.strip_prefix("env:") {
         None => (text.to_owned(), true),
         Some(name) => {
-            let value = std::env::var(name);
-            environment::withhold(name);
-            (value.map_err(|_| usage(format!("{flag} {text}: the variable {name} is not set to a URL")))?, false)
+            let value = environment.var(name);
+            withhold(name);
+            (value.ok_or_else(|| usage(format!("{flag} {text}: the variable {name} is not set to a URL")))?, false)
         }
     };
     // What cannot be read may hold a password: it is not shown.
@@ -149,7 +153,7 @@ fn url(text: &str, engine: &dyn Engine) -> Fallible<DatabaseUrl> {
     if url.password().is_some() {
         return Ok(url);
     }
-    match password::credential(&format!("coffre-{}-password", engine.name())) {
+    match environment.credential(&format!("coffre-{}-password", engine.name())) {
         None => Ok(url),
         Some(path) => Ok(url.with_password(password::read_secret(&path, "the password of the server")?)),
     }

@@ -12,6 +12,7 @@ use crate::model::entry::Entry;
 use crate::model::outcome::{Ended, Outcome};
 use crate::model::snapshot::Snapshot;
 use crate::model::time::Timestamp;
+use crate::ops;
 use crate::ops::find::find;
 use crate::ops::open_reader;
 use crate::ops::restore::Selection;
@@ -70,7 +71,8 @@ pub async fn run(global: &Settings, args: Args) -> Fallible<Exit> {
     let mut snapshots: Vec<Snapshot> = Vec::new();
     let mut lost = Problems::default();
     if args.snapshot.is_empty() {
-        (snapshots, lost) = select::all(&repository, &filter, &monitor).await?;
+        let all = ops::snapshots::snapshots(&repository, &filter, &*monitor).await?;
+        (snapshots, lost) = (all.snapshots, all.problems);
         snapshots.reverse();
     }
     for text in &args.snapshot {

@@ -221,11 +221,6 @@ fn from(source: Source) -> Fallible<Passphrase> {
     }
 }
 
-/// Returns the file of a systemd credential, if there is one of this name.
-pub fn credential(name: &str) -> Option<PathBuf> {
-    Environment::of_process().credential(name)
-}
-
 /// Reads the first line of a file that holds a secret.
 ///
 /// # Errors

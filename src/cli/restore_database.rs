@@ -83,7 +83,8 @@ pub async fn run(
     let Some((engine, written)) = &args.into.0 else {
         return Err(usage(format!("where to? Give --target DIR, or {}", or(&into_flags()))));
     };
-    let target = DatabaseTarget { engine: engine.clone(), place: databases::place(written, engine)? };
+    let target =
+        DatabaseTarget { engine: engine.clone(), place: databases::place(written, engine, &global.environment)? };
     if args.database.iter().any(|text| text.starts_with('=') || text.ends_with('=') || text.is_empty()) {
         return Err(usage("--database wants a name, or OLD=NEW"));
     }
@@ -111,7 +112,7 @@ pub async fn run(
         no_owner: args.no_owner,
         analyze: !args.no_analyze,
         jobs: usize::from(args.jobs),
-        spool: databases::spool_directory(args.spool_dir.as_deref()),
+        spool: databases::spool_directory(args.spool_dir.as_deref(), &global.environment),
     };
     let reader = open_reader(repository, global.memory_bytes, monitor.clone()).await?;
     monitor.phase("asking the server");

@@ -12,7 +12,7 @@ use crate::model::path::EntryPath;
 use crate::model::series::Series;
 use crate::model::snapshot::{Snapshot, SnapshotId};
 use crate::model::time::{Clock, Timestamp};
-use crate::progress::{Monitor, Problem, Problems, chain};
+use crate::progress::{Monitor, Problem};
 use crate::repository::Repository;
 use crate::repository::snapshots::{Choice, SnapshotError, SnapshotFilter};
 
@@ -109,49 +109,6 @@ fn about_others(chosen: &Snapshot, seen: &[Snapshot]) -> Option<String> {
         chosen.started.local_minute(),
         told.join("; ")
     ))
-}
-
-/// Returns the snapshots that `filter` accepts, the oldest first, and what is told of those that are damaged.
-pub async fn all(
-    repository: &Arc<Repository>,
-    filter: &SnapshotFilter,
-    monitor: &ConsoleMonitor,
-) -> Result<(Vec<Snapshot>, Problems), SnapshotError> {
-    monitor.phase("reading snapshots");
-    let (mut accepted, mut damaged) = (Vec::new(), Problems::default());
-    for (id, snapshot) in repository.snapshots().await? {
-        match snapshot {
-            Ok(snapshot) if filter.accepts(&snapshot) => accepted.push(snapshot),
-            Ok(_) => {}
-            Err(error) => {
-                let problem = Problem::damaged(id.to_string(), chain(&error));
-                damaged.add(problem.clone());
-                monitor.problem(problem);
-            }
-        }
-    }
-    Ok((accepted, damaged))
-}
-
-/// Returns the snapshots that `texts` mean, each once, or all where there are none; of them those that `filter` accepts, with
-/// the problems of those that are damaged, which are told.
-pub async fn named_or_all(
-    repository: &Arc<Repository>,
-    texts: &[String],
-    filter: &SnapshotFilter,
-    monitor: &ConsoleMonitor,
-) -> Result<(Vec<Snapshot>, Problems), SnapshotError> {
-    if texts.is_empty() {
-        return all(repository, filter, monitor).await;
-    }
-    let mut named: Vec<Snapshot> = Vec::new();
-    for text in texts {
-        let snapshot = find(repository, text, filter, monitor).await?;
-        if filter.accepts(&snapshot) && named.iter().all(|other| other.id != snapshot.id) {
-            named.push(snapshot);
-        }
-    }
-    Ok((named, Problems::default()))
 }
 
 fn about_clocks(chosen: &Snapshot, ahead: &[SnapshotId], now: Timestamp) -> Option<Problem> {

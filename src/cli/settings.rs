@@ -18,6 +18,8 @@ use crate::cli::flags::GlobalArgs;
 use crate::cli::password::Given;
 use crate::cli::progress::{ConsoleMonitor, Shown, Style};
 use crate::crypto::fingerprint::Fingerprint;
+use crate::database::clients::Clients;
+use crate::engine::Engine;
 use crate::model::units::ByteSize;
 use crate::repository::cache::CachePlaces;
 use crate::repository::known::KnownRepositories;
@@ -74,6 +76,16 @@ impl Environment {
     pub fn credential(&self, name: &str) -> Option<PathBuf> {
         let directory = self.path("CREDENTIALS_DIRECTORY")?;
         Some(directory.join(name)).filter(|path| path.exists())
+    }
+
+    /// Returns where the client programs of an engine are, and what they are told already.
+    pub fn clients(&self, engine: &dyn Engine) -> Clients {
+        let words = engine.words().server.as_ref();
+        Clients {
+            directory: words.and_then(|words| self.path(words.programs)),
+            path: self.var_os("PATH").iter().flat_map(std::env::split_paths).collect(),
+            have_time_limit: words.and_then(|words| self.var_os(words.time_limit?)).is_some(),
+        }
     }
 
     /// Returns the first of two spellings that is set.
@@ -341,6 +353,17 @@ mod tests {
         assert_eq!(url(&tls), Some(("http://a:1".into(), ".internal".into())));
         assert_eq!(url(&plain), Some(("http://b:1".into(), ".internal".into())));
         assert!(settings(&[], &[]).expect("resolved").proxy(&tls).is_none());
+    }
+
+    #[test]
+    fn where_client_programs_are_is_said_by_the_variables_of_their_engine() {
+        let set = [("COFFRE_POSTGRES_BIN", "/opt/pg/bin"), ("PATH", "/a:/b"), ("PGCONNECT_TIMEOUT", "3")];
+        let engines = crate::engine::Engines::default();
+        let clients = |name: &str| environment(&set).clients(&**engines.named(name).expect("known"));
+        let path = vec!["/a".into(), "/b".into()];
+        let postgres = Clients { directory: Some("/opt/pg/bin".into()), path: path.clone(), have_time_limit: true };
+        assert_eq!(clients("postgres"), postgres);
+        assert_eq!(clients("mysql"), Clients { directory: None, path, have_time_limit: false });
     }
 
     #[test]

@@ -18,6 +18,7 @@ use crate::model::snapshot::Snapshot;
 use crate::model::time::Clock;
 use crate::model::units::ByteSize;
 use crate::ops::LookError;
+use crate::ops::snapshots::named_or_all;
 use crate::store::OpenMode;
 
 /// Flags of `snapshots`.
@@ -66,7 +67,10 @@ pub async fn run(global: &Settings, args: Args) -> Fallible<Exit> {
     let repository = global.repository(OpenMode::Read, &monitor).await?;
     repository.reading().map_err(LookError::Access)?;
     let filter = args.filter.filter();
-    let (mut shown, damaged) = select::named_or_all(&repository, &args.snapshots, &filter, &monitor).await?;
+    let find = async |text: &str| select::find(&repository, text, &filter, &monitor).await;
+    let listed = named_or_all(&repository, &args.snapshots, &filter, &*monitor, find).await?;
+    let outcome = listed.outcome();
+    let mut shown = listed.snapshots;
     monitor.finish();
     if let Some(count) = args.latest {
         shown = match args.group_by.is_empty() {
@@ -79,7 +83,7 @@ pub async fn run(global: &Settings, args: Args) -> Fallible<Exit> {
         (false, true) => print(&shown, args.compact),
         (false, false) => print_groups(&shown, &args.group_by, args.compact),
     }
-    Ok(damaged.outcome().into())
+    Ok(outcome.into())
 }
 
 impl GroupField {

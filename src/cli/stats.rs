@@ -17,6 +17,7 @@ use crate::model::outcome::Ended;
 use crate::model::series::Series;
 use crate::model::units::ByteSize;
 use crate::ops::LookError;
+use crate::ops::snapshots::named_or_all;
 use crate::ops::stats::{KindStats, stats, sum};
 use crate::repository::Repository;
 use crate::repository::snapshots::SnapshotFilter;
@@ -69,7 +70,10 @@ async fn of_snapshots(
 ) -> Fallible<Exit> {
     repository.reading().map_err(LookError::Access)?;
     let filter = args.filter.filter();
-    let (mut chosen, damaged) = select::named_or_all(repository, &args.snapshots, &filter, monitor).await?;
+    let find = async |text: &str| select::find(repository, text, &filter, monitor).await;
+    let listed = named_or_all(repository, &args.snapshots, &filter, monitor, find).await?;
+    let outcome = listed.outcome();
+    let mut chosen = listed.snapshots;
     if let Some(count) = args.latest {
         chosen = newest_of_each(chosen, Series::of, count);
     }
@@ -101,7 +105,7 @@ async fn of_snapshots(
         output::line(&format!("restored  {}", ByteSize(counts.bytes)));
         output::line(&format!("added     {} to the store when they were made", ByteSize(counts.stored_bytes)));
     }
-    Ok(damaged.outcome().into())
+    Ok(outcome.into())
 }
 
 /// Tells what the whole repository holds.

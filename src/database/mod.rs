@@ -5,13 +5,13 @@
 //! in its environment or by files that the client reads itself, never on its command line. What is known of one kind of
 //! database is in its folder of [`crate::engine`].
 
-use std::ffi::OsString;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::model::outcome::{Ended, Outcome};
 use crate::process::{CommandFailed, CommandOptions, said};
 
+pub mod clients;
 pub mod spool;
 pub mod url;
 
@@ -240,18 +240,6 @@ impl DatabaseError {
     pub(crate) fn answer(server: &str, answer: &[u8]) -> Self {
         let text = String::from_utf8_lossy(answer);
         Self::Answer { server: server.to_owned(), answer: text.chars().take(200).collect() }
-    }
-}
-
-/// Finds a program: in the directory that the variable `named` holds, in the first of `directories` that has it, or by
-/// `PATH`.
-pub fn find_program(program: &str, named: &str, directories: &[PathBuf]) -> OsString {
-    let chosen = std::env::var_os(named).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let fits = |directory: &Path| Some(directory.join(program)).filter(|path| path.is_file());
-    match chosen {
-        // What was asked for is used, or missed by name.
-        Some(directory) => directory.join(program).into_os_string(),
-        None => directories.iter().find_map(|directory| fits(directory)).map_or_else(|| program.into(), Into::into),
     }
 }
 

@@ -8,6 +8,7 @@ use std::fmt;
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use zeroize::Zeroizing;
 
+use crate::database::clients::Clients;
 use crate::model::outcome::{Ended, Outcome};
 
 /// What the URLs of an engine look like.
@@ -36,6 +37,8 @@ pub struct DatabaseUrl {
     hosts: String,
     /// Parameters as written.
     parameters: Vec<(String, String)>,
+    /// The programs that talk to it.
+    clients: Clients,
 }
 
 /// Why a text is no database URL.
@@ -110,7 +113,18 @@ impl DatabaseUrl {
             hosts: hosts.to_owned(),
             database: Some(database).filter(|database| !database.is_empty()),
             parameters,
+            clients: Clients::default(),
         })
+    }
+
+    /// Returns the same place, talked to by these programs.
+    pub fn with_clients(self, clients: Clients) -> Self {
+        Self { clients, ..self }
+    }
+
+    /// Returns the programs that talk to it.
+    pub fn clients(&self) -> &Clients {
+        &self.clients
     }
 
     /// Returns the password, if the URL has one.

@@ -133,6 +133,8 @@ pub struct ServerWords {
     pub password: &'static str,
     /// The variable that names the directory of its client programs.
     pub programs: &'static str,
+    /// The variable by which they are told how long to wait for a server, if there is one.
+    pub time_limit: Option<&'static str>,
     /// Other variables that its client programs hear, each or several with what they mean.
     pub variables: &'static [(&'static str, &'static str)],
 }

@@ -14,6 +14,7 @@ pub mod ls;
 mod reading;
 pub mod restore;
 pub mod restore_database;
+pub mod snapshots;
 pub mod stats;
 pub mod verify;
 

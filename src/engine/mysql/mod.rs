@@ -46,6 +46,7 @@ const WORDS: Words = Words {
         people: "users",
         password: "?option-file=FILE",
         programs: programs::PROGRAMS_VARIABLE,
+        time_limit: None,
         variables: &[],
     }),
 };

@@ -2,7 +2,6 @@
 
 use std::ffi::OsString;
 
-use crate::database::find_program;
 use crate::engine::mysql::session;
 use crate::engine::withholding_passwords;
 use crate::process::CommandOptions;
@@ -106,18 +105,6 @@ impl DumpProgram {
     pub(super) fn sets_its_session(&self) -> bool {
         self.knows("--init-command")
     }
-}
-
-/// Finds the first of these programs that is there; if none is, names the first.
-pub fn find(names: &[&str]) -> OsString {
-    let directories: Vec<_> = std::env::var_os("PATH").iter().flat_map(std::env::split_paths).collect();
-    let found = |name: &&&str| directories.iter().any(|directory| directory.join(name).is_file());
-    let chosen = std::env::var_os(PROGRAMS_VARIABLE).filter(|value| !value.is_empty());
-    let name = match chosen {
-        Some(directory) => names.iter().find(|name| std::path::Path::new(&directory).join(name).is_file()),
-        None => names.iter().find(found),
-    };
-    find_program(name.unwrap_or(&names[0]), PROGRAMS_VARIABLE, &[])
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use crate::cancel::Cancel;
 use crate::database::url::{DatabaseUrl, UrlKind};
 use crate::database::{DatabaseError, major};
 use crate::engine::mysql::grants::Grants;
-use crate::engine::mysql::programs::{DumpProgram, alone, find, harmful_options};
+use crate::engine::mysql::programs::{DumpProgram, alone, harmful_options};
 use crate::engine::mysql::sql::{identifier, is_database, with_defaults};
 use crate::engine::mysql::{NAME, session};
 use crate::engine::withholding_passwords;
@@ -173,7 +173,7 @@ impl Mysql {
     /// Describes the client with a session as the server begins it.
     fn bare_client(&self, database: Option<&str>) -> CommandOptions {
         let database = database.map(|database| format!("--database={database}"));
-        let program = find(&["mariadb", "mysql"]);
+        let program = self.url.clients().first_of(&["mariadb", "mysql"]);
         let has_sandbox = self.programs.client_has_sandbox.get_or_init(|| {
             // If it cannot even be started, the next that tries says so.
             let help = process::run(&alone(&program, ["--help"]), b"").unwrap_or_default();
@@ -376,7 +376,7 @@ impl Mysql {
             return Ok(known.clone());
         }
         let names = if server.is_mariadb() { ["mariadb-dump", "mysqldump"] } else { ["mysqldump", "mariadb-dump"] };
-        let program = find(&names);
+        let program = self.url.clients().first_of(&names);
         let printed = |argument: &str| {
             let command = alone(&program, [argument]);
             process::run(&command, b"")

@@ -64,6 +64,7 @@ const WORDS: Words = Words {
         people: "roles",
         password: "PGPASSFILE",
         programs: server::PROGRAMS_VARIABLE,
+        time_limit: Some(server::TIME_LIMIT_VARIABLE),
         variables: &[("PGPASSFILE, PGPASSWORD, PGCONNECT_TIMEOUT and others of PostgreSQL", "Heard by its clients.")],
     }),
 };

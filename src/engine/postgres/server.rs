@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 use crate::database::url::{DatabaseUrl, UrlKind};
-use crate::database::{DatabaseError, find_program, major};
+use crate::database::{DatabaseError, major};
 use crate::engine::postgres::NAME;
 use crate::engine::withholding_passwords;
 use crate::process::{self, CommandOptions};
@@ -18,6 +18,8 @@ pub const URLS: UrlKind =
 pub const PASSWORD_VARIABLE: &str = "PGPASSWORD";
 /// Names the directory of PostgreSQL's client programs, where they are not found by themselves.
 pub const PROGRAMS_VARIABLE: &str = "COFFRE_POSTGRES_BIN";
+/// The variable by which clients are told how long to wait for a server.
+pub const TIME_LIMIT_VARIABLE: &str = "PGCONNECT_TIMEOUT";
 /// Seconds that connecting may take, unless `PGCONNECT_TIMEOUT` says otherwise.
 const CONNECT_SECONDS: &str = "20";
 /// Where packages put versions beside each other.
@@ -139,8 +141,8 @@ impl Postgres {
         if let Some(password) = url.password() {
             options.environment.push((PASSWORD_VARIABLE.into(), password.into()));
         }
-        if std::env::var_os("PGCONNECT_TIMEOUT").is_none() {
-            options.environment.push(("PGCONNECT_TIMEOUT".into(), CONNECT_SECONDS.into()));
+        if !self.url.clients().have_time_limit {
+            options.environment.push((TIME_LIMIT_VARIABLE.into(), CONNECT_SECONDS.into()));
         }
         options.environment.push(("PGAPPNAME".into(), "coffre".into()));
         // What clients say is read here, and dumps have the encoding of their database.
@@ -153,7 +155,7 @@ impl Postgres {
     /// Describes `psql` reading statements from its standard input, ending at the first that fails.
     pub fn psql(&self, database: &str) -> CommandOptions {
         let arguments = ["--no-psqlrc", "--quiet", "--no-align", "--tuples-only", "--set=ON_ERROR_STOP=1", "--file=-"];
-        self.command(program("psql", 0), database, &arguments)
+        self.command(self.find("psql", 0), database, &arguments)
     }
 
     /// Runs statements and returns what they print. `asked` says what is wanted, for the error.
@@ -349,7 +351,7 @@ impl Postgres {
     /// # Errors
     /// [`DatabaseError::ClientOlder`], or when the program is missing.
     pub fn program(&self, name: &str, server_version: &str) -> Result<(OsString, String), DatabaseError> {
-        let found = program(name, major(server_version));
+        let found = self.find(name, major(server_version));
         let command = withholding_passwords(CommandOptions::new(&found, ["--version"]), Some(PASSWORD_VARIABLE));
         let printed = process::run(&command, b"")
             .map_err(|failure| DatabaseError::failed(name, "asked for its version", &command, failure))?;
@@ -366,24 +368,24 @@ impl Postgres {
         }
         Ok((found, client))
     }
-}
 
-/// Finds a client program: of the server's own major version before newer ones, before whatever `PATH` has.
-fn program(name: &str, server_major: u32) -> OsString {
-    let mut versions: Vec<(u32, PathBuf)> = Vec::new();
-    for (root, prefix) in PROGRAM_DIRECTORIES {
-        for directory in std::fs::read_dir(root).into_iter().flatten().flatten() {
-            let found = directory.file_name().to_str().and_then(|name| name.strip_prefix(prefix)?.parse().ok());
-            versions.extend(found.map(|version: u32| (version, directory.path().join("bin"))));
+    /// Finds a client program: of the server's own major version before newer ones, before whatever `PATH` has.
+    fn find(&self, name: &str, server_major: u32) -> OsString {
+        let mut versions: Vec<(u32, PathBuf)> = Vec::new();
+        for (root, prefix) in PROGRAM_DIRECTORIES {
+            for directory in std::fs::read_dir(root).into_iter().flatten().flatten() {
+                let found = directory.file_name().to_str().and_then(|name| name.strip_prefix(prefix)?.parse().ok());
+                versions.extend(found.map(|version: u32| (version, directory.path().join("bin"))));
+            }
         }
+        versions.retain(|(version, _)| *version >= server_major);
+        versions.sort();
+        if server_major == 0 {
+            versions.reverse();
+        }
+        let directories: Vec<PathBuf> = versions.into_iter().map(|(_, directory)| directory).collect();
+        self.url.clients().find(name, &directories)
     }
-    versions.retain(|(version, _)| *version >= server_major);
-    versions.sort();
-    if server_major == 0 {
-        versions.reverse();
-    }
-    let directories: Vec<PathBuf> = versions.into_iter().map(|(_, directory)| directory).collect();
-    find_program(name, PROGRAMS_VARIABLE, &directories)
 }
 
 /// Writes a text as SQL's string literal, whatever `standard_conforming_strings` says.

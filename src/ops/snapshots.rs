@@ -1,0 +1,73 @@
+//! Snapshots: which there are, or those that somebody names.
+
+use std::sync::Arc;
+
+use crate::model::outcome::{Ended, Outcome};
+use crate::model::snapshot::Snapshot;
+use crate::progress::{Monitor, Problem, Problems, chain};
+use crate::repository::Repository;
+use crate::repository::snapshots::{SnapshotError, SnapshotFilter};
+
+/// Snapshots, and what is wrong with others.
+#[derive(Debug, Clone, Default)]
+pub struct SnapshotsReport {
+    /// Those that were asked for, the oldest first, or in the order in which they were named.
+    pub snapshots: Vec<Snapshot>,
+    /// Those that cannot be opened.
+    pub problems: Problems,
+}
+
+impl Ended for SnapshotsReport {
+    fn outcome(&self) -> Outcome {
+        self.problems.outcome()
+    }
+}
+
+/// Returns the snapshots that `filter` accepts. One that is damaged is told, and the others are returned.
+///
+/// # Errors
+/// [`SnapshotError`] when they cannot be listed or fetched.
+pub async fn snapshots(
+    repository: &Arc<Repository>,
+    filter: &SnapshotFilter,
+    monitor: &dyn Monitor,
+) -> Result<SnapshotsReport, SnapshotError> {
+    let mut report = SnapshotsReport::default();
+    for (id, snapshot) in repository.snapshots().await? {
+        match snapshot {
+            Ok(snapshot) if filter.accepts(&snapshot) => report.snapshots.push(snapshot),
+            Ok(_) => {}
+            Err(error) => {
+                let problem = Problem::damaged(id.to_string(), chain(&error));
+                report.problems.add(problem.clone());
+                monitor.problem(problem);
+            }
+        }
+    }
+    Ok(report)
+}
+
+/// Returns the snapshots that `texts` mean, each once, or all where there are none; of them those that `filter` accepts. What a text
+/// means `find` says: [`Repository::find_snapshot`], or somebody who tells more on the way.
+///
+/// # Errors
+/// As [`snapshots`], and what `find` says.
+pub async fn named_or_all(
+    repository: &Arc<Repository>,
+    texts: &[String],
+    filter: &SnapshotFilter,
+    monitor: &dyn Monitor,
+    find: impl AsyncFn(&str) -> Result<Snapshot, SnapshotError>,
+) -> Result<SnapshotsReport, SnapshotError> {
+    if texts.is_empty() {
+        return snapshots(repository, filter, monitor).await;
+    }
+    let mut report = SnapshotsReport::default();
+    for text in texts {
+        let snapshot = find(text).await?;
+        if filter.accepts(&snapshot) && report.snapshots.iter().all(|other| other.id != snapshot.id) {
+            report.snapshots.push(snapshot);
+        }
+    }
+    Ok(report)
+}
