@@ -27,6 +27,14 @@ pub struct S3Credentials {
     pub session_token: Option<Zeroizing<String>>,
 }
 
+impl S3Credentials {
+    /// Takes a key's id and its secret, of a key that is not temporary.
+    pub fn new(access_key_id: impl Into<String>, secret_access_key: impl Into<String>) -> Self {
+        let secret_access_key = Zeroizing::new(secret_access_key.into());
+        Self { access_key_id: access_key_id.into(), secret_access_key, session_token: None }
+    }
+}
+
 impl fmt::Debug for S3Credentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "S3Credentials({})", self.access_key_id)
