@@ -165,11 +165,11 @@ mod tests {
         assert_eq!(
             narrow,
             [
-                "ID  JOB      TAGS   SOURCES",
-                "1   nightly  one-…  /srv/s…",
+                "ID  JOB      TAGS    SOURC…",
+                "1   nightly  one-l…  /srv/…",
                 "    MISSING shop.sql, 12",
                 "    unread",
-                "1   nightly  one-…  /srv/s…"
+                "1   nightly  one-l…  /srv/…"
             ]
         );
         // A note that nobody has takes no room, and nothing is below where it is not needed.
