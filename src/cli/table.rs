@@ -83,11 +83,15 @@ fn lines(columns: &[Column], rows: &[Vec<String>], width: Option<usize>) -> Vec<
             below = kept.pop_if(|at| columns[*at].cut == Cut::Below);
             widths.truncate(kept.len());
         }
-        while needed(&widths) > width {
-            let may_be_cut = (0..kept.len()).filter(|&i| columns[kept[i]].cut <= Cut::Last && widths[i] > LEAST);
-            let soonest = may_be_cut.max_by_key(|&i| (std::cmp::Reverse(columns[kept[i]].cut), widths[i]));
-            let Some(next) = soonest else { break };
-            widths[next] -= 1;
+        // Headings are cut last of all.
+        for least in [&|at: usize| columns[at].heading.width().max(LEAST), &|_| LEAST] as [&dyn Fn(usize) -> usize; 2] {
+            while needed(&widths) > width {
+                let may_be_cut =
+                    (0..kept.len()).filter(|&i| columns[kept[i]].cut <= Cut::Last && widths[i] > least(kept[i]));
+                let soonest = may_be_cut.max_by_key(|&i| (std::cmp::Reverse(columns[kept[i]].cut), widths[i]));
+                let Some(next) = soonest else { break };
+                widths[next] -= 1;
+            }
         }
     }
     let headings: Vec<String> = columns.iter().map(|column| column.heading.to_owned()).collect();
