@@ -56,6 +56,8 @@ fn main() {
             id: PackId(blake3::hash(&left.to_le_bytes()).as_bytes()[..16].try_into().expect("16 bytes")),
             kind: PackKind::Data,
             size: 32 << 20,
+            digest: [0; 32],
+            locked_until: 0,
             commitment: [0; 32],
             header: header.clone(),
             directory: PackDirectory { frames: vec![frame; here as usize] },

@@ -787,6 +787,8 @@ fn segments() -> Vec<Value> {
         id: PackId([byte; 16]),
         kind: if byte == 1 { PackKind::Data } else { PackKind::Tree },
         size: 5_000,
+        digest: [byte ^ 0xff; 32],
+        locked_until: if byte == 2 { 20_727 } else { 0 },
         commitment: [byte; 32],
         header: header.clone(),
         directory: PackDirectory {
@@ -821,7 +823,8 @@ fn segment(input: &Value) -> Outcome {
                 "chunks": frame.chunks.iter().map(|(key, length)| json!([hex(&key.0), length])).collect::<Vec<_>>() })
     };
     let pack = |pack: &PackEntry| {
-        json!({ "id": hex(&pack.id.0), "kind": pack.kind as u8, "size": pack.size, "commitment": hex(&pack.commitment),
+        json!({ "id": hex(&pack.id.0), "kind": pack.kind as u8, "size": pack.size, "digest": hex(&pack.digest),
+                "locked_until": pack.locked_until, "commitment": hex(&pack.commitment),
                 "session": hex(&pack.header.session.0), "frames": pack.directory.frames.iter().map(frame).collect::<Vec<_>>() })
     };
     Ok(segment.packs().iter().map(pack).collect::<Vec<_>>().into())

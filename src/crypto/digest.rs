@@ -1,8 +1,14 @@
-//! SHA-256 of a stream, to compare a program with what a page says: no part of the format.
+//! SHA-256: of packs, so that who cannot open one can tell which copy of it is right, and of a stream, to compare a program with
+//! what a page says.
 
 use std::io::{self, Read};
 
-use aws_lc_rs::digest::{Context, SHA256};
+use aws_lc_rs::digest::{Context, SHA256, digest};
+
+/// Returns the SHA-256 of a whole object.
+pub fn sha256_of(object: &[u8]) -> [u8; 32] {
+    digest(&SHA256, object).as_ref().try_into().expect("SHA-256 has 32 bytes")
+}
 
 /// Returns the SHA-256 of everything that `reader` gives, in hexadecimal digits.
 ///
@@ -30,5 +36,6 @@ mod tests {
     fn the_digest_is_the_one_that_sha256sum_prints() {
         let known = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
         assert_eq!(sha256(&b"abc"[..]).expect("read"), known);
+        assert_eq!(crate::model::id::hex(&sha256_of(b"abc")), known);
     }
 }

@@ -27,6 +27,10 @@ pub struct PackEntry {
     pub kind: PackKind,
     /// Length of the whole object in bytes.
     pub size: u32,
+    /// SHA-256 of the whole object.
+    pub digest: [u8; 32],
+    /// The day, counted from 1970-01-01, until which the store was asked to keep the object at least; 0 where it was not asked.
+    pub locked_until: u32,
     /// The commitment to its key.
     pub commitment: [u8; COMMITMENT_LEN],
     /// The session that wrote it.
@@ -71,7 +75,7 @@ impl IndexSegment {
     /// Encodes the segment's value, which is sealed under the domain's index key.
     pub fn encode(&self) -> Vec<u8> {
         let mut headers: Vec<&SessionHeader> = Vec::new();
-        let mut out = Vec::with_capacity(self.chunk_count() * 19 + self.packs.len() * 64 + SESSION_HEADER_LEN);
+        let mut out = Vec::with_capacity(self.chunk_count() * 19 + self.packs.len() * 96 + SESSION_HEADER_LEN);
         for pack in &self.packs {
             if !headers.iter().any(|header| **header == *pack.header) {
                 headers.push(&pack.header);
@@ -85,6 +89,8 @@ impl IndexSegment {
             out.extend_from_slice(&pack.id.0);
             out.push(pack.kind as u8);
             out.extend_from_slice(&pack.size.to_le_bytes());
+            out.extend_from_slice(&pack.digest);
+            write_varint(u64::from(pack.locked_until), &mut out);
             out.extend_from_slice(&pack.commitment);
             write_varint(session as u64, &mut out);
             pack.directory.encode_into(&mut out);
@@ -118,6 +124,9 @@ impl IndexSegment {
             if u64::from(size) > PACK_BYTES_MAX {
                 return Err(FormatError::invalid(WHAT, "a pack is longer than one can be"));
             }
+            let digest = cursor.array()?;
+            let locked_until = u32::try_from(cursor.varint()?)
+                .map_err(|_| FormatError::invalid(WHAT, "a pack is locked for longer than there are days"))?;
             let commitment = cursor.array()?;
             let session = cursor.varint()?;
             let header = usize::try_from(session)
@@ -129,7 +138,7 @@ impl IndexSegment {
             if directory.frames_len() > u64::from(size) {
                 return Err(FormatError::invalid(WHAT, "frames lie outside their pack"));
             }
-            packs.push(PackEntry { id, kind, size, commitment, header, directory });
+            packs.push(PackEntry { id, kind, size, digest, locked_until, commitment, header, directory });
         }
         cursor.finish()?;
         Ok(Self { packs })

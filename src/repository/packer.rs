@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::crypto::digest::sha256_of;
 use crate::crypto::pack::PackSealer;
 use crate::crypto::random;
 use crate::crypto::session::{SessionHeader, SessionSecret};
@@ -132,6 +133,9 @@ impl PackBuilder {
             id: pack,
             kind: self.kind,
             size: narrow(object_len),
+            digest: sha256_of(&self.bytes),
+            // The store is not asked to lock anything yet.
+            locked_until: 0,
             commitment,
             header: self.header,
             directory: self.directory,

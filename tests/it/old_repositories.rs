@@ -105,6 +105,8 @@ async fn write(repository: &Path) {
     let mut first = options(source);
     first.tags = vec!["first".into()];
     run_backup(store.clone(), cache.path(), first).await.expect("backed up");
+    // Snapshots of one second have no order.
+    tokio::time::sleep(Duration::from_secs(1)).await;
     fs::write(source.join("a-b"), "changed").expect("writable");
     let mut second = options(source);
     second.sources = vec![command("db/numbers.sql", &["seq", "1", "20000"])];

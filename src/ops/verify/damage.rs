@@ -6,7 +6,7 @@ use std::fmt;
 use crate::model::id::PackId;
 use crate::model::key::ObjectKey;
 use crate::ops::verify::Finding;
-use crate::repository::index::anew::Sum;
+use crate::repository::index::Truth;
 use crate::repository::index::table::Location;
 use crate::repository::reader::ReadError;
 
@@ -38,6 +38,13 @@ pub enum Damage {
         /// One of them.
         pack: PackId,
     },
+    /// The index segment has other digests of packs than these have, in which everything is right but perhaps the padding.
+    Digest {
+        /// How many packs.
+        packs: usize,
+        /// One of them.
+        pack: PackId,
+    },
     /// Chunks that snapshots need are in no index segment.
     NotIndexed,
 }
@@ -53,6 +60,16 @@ impl fmt::Display for Damage {
             Damage::Lies { packs, pack } => {
                 write!(f, "lies about {packs} packs, which are as they were written: pack {pack} is one")
             }
+            Damage::Digest { packs: 1, pack } => write!(
+                f,
+                "has another SHA-256 for pack {pack}, of which all is right: it lies about the pack, or the pack's padding \
+                 was changed"
+            ),
+            Damage::Digest { packs, pack } => write!(
+                f,
+                "has other SHA-256s for {packs} packs, of which all is right: it lies about them, or their padding was \
+                 changed; pack {pack} is one"
+            ),
             Damage::NotIndexed => f.write_str("chunks that snapshots need are in no index segment"),
         }
     }
@@ -75,7 +92,7 @@ pub(super) struct Found {
     /// Places where the index names a chunk that the pack does not have there.
     pub(super) places: HashSet<Location>,
     /// Packs of which segments tell what is not so, with what they tell themselves.
-    pub(super) lied_about: HashMap<PackId, Sum>,
+    pub(super) lied_about: HashMap<PackId, Truth>,
     /// Packs that cannot be used.
     pub(super) packs: HashSet<PackId>,
     /// Places of recipes, by frame and offset, whose windows cannot be put together, with the finding that says why.

@@ -181,6 +181,8 @@ mod tests {
             frames: 1,
             commitment: [0; 32],
             header: header.clone(),
+            digest: [0; 32],
+            locked_until: 0,
         };
         (0..count).map(pack).collect()
     }

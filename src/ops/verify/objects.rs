@@ -12,6 +12,7 @@ use crate::ops::verify::foreign::Foreign;
 use crate::ops::verify::{VerifyError, VerifyReport};
 use crate::repository::Repository;
 use crate::repository::index::anew::Sum;
+use crate::repository::index::{Lie, Truth};
 use crate::repository::inspect::Inspected;
 use crate::repository::objects::ListedPacks;
 use crate::repository::reader::Reader;
@@ -77,9 +78,8 @@ pub(super) async fn compare_packs(
         }
         match reader.own_record(pack.id).await? {
             Ok(own) => {
-                let lied: Vec<_> = records.into_iter().filter(|record| *record != own.info()).collect();
-                if !lied.is_empty() {
-                    damage.lied_about.insert(pack.id, Sum::of_segment(std::slice::from_ref(&own)));
+                if !records.iter().all(|record| record.agrees(&own.info())) {
+                    damage.lied_about.insert(pack.id, Truth::of(&own, None));
                 }
             }
             Err(_) if records.iter().all(|record| size != u64::from(record.size)) => {
@@ -112,8 +112,12 @@ pub(super) async fn name_liars(reader: &Reader, damage: &mut Found) -> Result<()
         return Ok(());
     }
     let liars = reader.index().liars(reader.repository(), &damage.lied_about).await?;
-    for (segment, (packs, pack)) in liars {
-        damage.add(&ObjectKey::segment(segment), Damage::Lies { packs, pack });
+    for ((segment, lie), (packs, pack)) in liars {
+        let found = match lie {
+            Lie::Content => Damage::Lies { packs, pack },
+            Lie::Digest => Damage::Digest { packs, pack },
+        };
+        damage.add(&ObjectKey::segment(segment), found);
     }
     Ok(())
 }

@@ -38,6 +38,11 @@ impl Sum {
         sum
     }
 
+    /// Returns the sum of what a pack says of itself, whatever is told of its digest and how long it is kept.
+    pub fn of_pack_itself(pack: &PackEntry) -> Self {
+        Self::of_segment(&[PackEntry { digest: [0; 32], locked_until: 0, ..pack.clone() }])
+    }
+
     /// Returns the sum of a table, all of which is read.
     fn of_table(table: &Table) -> Self {
         let mut sum = Self::default();
@@ -47,9 +52,9 @@ impl Sum {
     }
 
     fn add_pack(&mut self, pack: &PackInfo) {
-        let PackInfo { id, kind, size, frames, commitment, header } = pack;
-        let numbers = [*size, *frames].map(u32::to_le_bytes);
-        self.add(&[&of_pack(*id, *kind), numbers.as_flattened(), commitment, &header.to_bytes()]);
+        let PackInfo { id, kind, size, frames, commitment, header, digest, locked_until } = pack;
+        let numbers = [*size, *frames, *locked_until].map(u32::to_le_bytes);
+        self.add(&[&of_pack(*id, *kind), numbers.as_flattened(), commitment, &header.to_bytes(), digest]);
     }
 
     /// Adds a chunk; without a place it is one that a table has nowhere.

@@ -196,24 +196,23 @@ impl Index {
             .collect()
     }
 
-    /// Returns the segments that tell of packs what the packs themselves do not, with how many and the first. `truths` has of
-    /// each pack in question the sum of what it tells itself. Fetches all segments.
+    /// Returns the segments that tell of packs what is not so, with how many and the first. `truths` has of each pack in question
+    /// what it tells itself and, of one that was read, its digest. Fetches all segments.
     ///
     /// # Errors
     /// When one is out of reach.
     pub async fn liars(
         &self,
         repository: &Repository,
-        truths: &HashMap<PackId, Sum>,
-    ) -> Result<BTreeMap<SegmentId, (usize, PackId)>, StoreError> {
+        truths: &HashMap<PackId, Truth>,
+    ) -> Result<BTreeMap<(SegmentId, Lie), (usize, PackId)>, StoreError> {
         let mut liars = BTreeMap::new();
         let mut segments = opened_segments(repository, self.segments().into_iter().collect());
         while let Some((id, opened)) = segments.try_next().await? {
             let Some(Ok(segment)) = opened else { continue };
             for pack in segment.packs() {
-                let truth = truths.get(&pack.id);
-                if truth.is_some_and(|truth| Sum::of_segment(std::slice::from_ref(pack)) != *truth) {
-                    liars.entry(id).or_insert((0, pack.id)).0 += 1;
+                if let Some(lie) = truths.get(&pack.id).and_then(|truth| truth.lie_of(pack)) {
+                    liars.entry((id, lie)).or_insert((0, pack.id)).0 += 1;
                 }
             }
         }
@@ -251,6 +250,37 @@ impl Index {
             None => None,
         })
     }
+}
+
+/// What is known of a pack from itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Truth {
+    own: Sum,
+    /// Of one that was read whole.
+    digest: Option<[u8; 32]>,
+}
+
+impl Truth {
+    /// Takes what a pack tells of itself, and its digest if it was read whole.
+    pub fn of(own: &PackEntry, digest: Option<[u8; 32]>) -> Self {
+        Self { own: Sum::of_pack_itself(own), digest }
+    }
+
+    fn lie_of(&self, pack: &PackEntry) -> Option<Lie> {
+        if Sum::of_pack_itself(pack) != self.own {
+            return Some(Lie::Content);
+        }
+        self.digest.is_some_and(|digest| digest != pack.digest).then_some(Lie::Digest)
+    }
+}
+
+/// What a segment tells of a pack that is not so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Lie {
+    /// Something that the pack itself tells otherwise.
+    Content,
+    /// Its digest alone. Padding is a part of that and of nothing else, so it may be the padding that changed.
+    Digest,
 }
 
 /// Returns the places of all chunks of a pack.

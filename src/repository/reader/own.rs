@@ -43,7 +43,8 @@ pub(super) struct OpenTrailer {
 }
 
 impl Reader {
-    /// Returns what a pack tells of itself; inside, what is wrong with it as a clause. Replicas are asked in turn.
+    /// Returns what a pack tells of itself, which is neither its digest nor how long it is kept (both zero); inside, what is wrong
+    /// with it as a clause. Replicas are asked in turn.
     ///
     /// # Errors
     /// When it is out of reach, which says nothing about it.
@@ -103,7 +104,7 @@ impl Reader {
         for pack in packs.into_iter().take(PACKS_ASKED) {
             let Some(own) = self.own(pack).await? else { continue };
             let info = own.info();
-            let is_told = self.index.pack(pack).contains(&info);
+            let is_told = self.index.pack(pack).iter().any(|record| record.agrees(&info));
             // Of a window that is made by a recipe the parts are chunks, which are looked for in the same way.
             let is_new = |place: &Location| !(place.codec.holds_recipes() || is_told && tried.contains(place));
             let places = locations(&own).filter(|(key, place)| *key == id.key() && is_new(place));
@@ -166,6 +167,8 @@ pub(super) fn open_directory(pack: PackId, opened: &OpenTrailer, mut sealed: Vec
         id: pack,
         kind: tail.kind,
         size: tail.object_len,
+        digest: [0; 32],
+        locked_until: 0,
         commitment: trailer.commitment,
         header: Arc::new(trailer.header.clone()),
         directory,

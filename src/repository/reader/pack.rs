@@ -8,6 +8,7 @@ use bytes::Bytes;
 use crate::blocking::blocking;
 use crate::compress::decompress;
 use crate::crypto::chunk_id::ChunkHasher;
+use crate::crypto::digest::sha256_of;
 use crate::crypto::pack::PackOpener;
 use crate::format::index::PackEntry;
 use crate::format::pack::TRAILER_LEN;
@@ -15,7 +16,7 @@ use crate::format::recipe::Recipe;
 use crate::model::id::PackId;
 use crate::model::key::PACK_BYTES_MAX;
 use crate::progress::Counter;
-use crate::repository::index::anew::Sum;
+use crate::repository::index::Truth;
 use crate::repository::index::table::{Location, PackInfo};
 use crate::repository::reader::Reader;
 use crate::repository::reader::own::open_directory;
@@ -34,7 +35,7 @@ pub enum PackPart {
     Frame(u32),
     /// Nothing is wrong with it: segments tell of it what is not so. What it tells itself, and where they place chunks that
     /// are not there.
-    Lied(Sum, Vec<Location>),
+    Lied(Truth, Vec<Location>),
     /// Bytes of which the other parts tell what they hit.
     Unreadable,
 }
@@ -87,17 +88,17 @@ impl Reader {
         chunks_in_packs: &Arc<HashMap<PackId, u64>>,
         transfer: &Transfer,
     ) -> Result<CheckedPack, StoreError> {
-        let check = |bytes: Bytes| {
+        let check = |bytes: Bytes, is_whole: bool| {
             let (reader, pack, chunks_in_packs) = (self.clone(), pack.clone(), chunks_in_packs.clone());
             blocking(move || {
-                let checked = reader.checked(&pack, &bytes, &chunks_in_packs);
+                let checked = reader.checked(&pack, &bytes, is_whole, &chunks_in_packs);
                 if checked.unusable.is_empty() { Ok(checked) } else { Err(checked) }
             })
         };
-        match self.repository.objects().pack(pack.id, transfer, check).await {
+        match self.repository.objects().pack(pack.id, transfer, |bytes| check(bytes, true)).await {
             Ok(Ok(checked) | Err(checked)) => Ok(checked),
             Err(error) if error.kind == StoreErrorKind::Unreadable => {
-                let (Ok(mut checked) | Err(mut checked)) = check(self.readable_parts(pack).await?).await;
+                let (Ok(mut checked) | Err(mut checked)) = check(self.readable_parts(pack).await?, false).await;
                 checked.unusable.push((PackPart::Unreadable, format!("cannot be read whole: {}", error.clause())));
                 Ok(checked)
             }
@@ -120,7 +121,14 @@ impl Reader {
         Ok(bytes.into())
     }
 
-    fn checked(&self, info: &PackInfo, bytes: &[u8], chunks_in_packs: &HashMap<PackId, u64>) -> CheckedPack {
+    /// Checks a pack, of which `bytes` may have zeros where it could not be read.
+    fn checked(
+        &self,
+        info: &PackInfo,
+        bytes: &[u8],
+        is_whole: bool,
+        chunks_in_packs: &HashMap<PackId, u64>,
+    ) -> CheckedPack {
         let opened = match self.open_pack(info.id, bytes) {
             Ok(opened) => opened,
             Err(problem) => return CheckedPack { unusable: vec![(PackPart::Whole, problem)], has_recipes: false },
@@ -130,9 +138,12 @@ impl Reader {
             opened.damaged_frames().into_iter().map(|(frame, problem)| (PackPart::Frame(frame), problem)).collect();
         let told = &opened.told;
         let misplaced = self.index.misplaced(told, chunks_in_packs);
-        if !misplaced.is_empty() || self.index.pack(told.id).iter().any(|record| *record != told.info()) {
-            let truth = Sum::of_segment(std::slice::from_ref(told));
-            unusable.push((PackPart::Lied(truth, misplaced), String::new()));
+        // A pack of which a part is damaged is not what its digest was made of.
+        let digest = (is_whole && unusable.is_empty()).then(|| sha256_of(bytes));
+        let own = told.info();
+        let is_so = |record: &PackInfo| record.agrees(&own) && digest.is_none_or(|digest| record.digest == digest);
+        if !misplaced.is_empty() || !self.index.pack(told.id).iter().all(is_so) {
+            unusable.push((PackPart::Lied(Truth::of(told, digest), misplaced), String::new()));
         }
         CheckedPack { unusable, has_recipes }
     }

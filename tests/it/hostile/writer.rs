@@ -308,6 +308,15 @@ fn segments() -> Vec<Row> {
             packs
         })
         .found(lies),
+        segment("another digest for every pack", |mut packs| {
+            packs.iter_mut().for_each(|pack| pack.digest[0] ^= 1);
+            packs
+        })
+        .found("has other SHA-256s for"),
+        segment("every pack locked for ever", |mut packs| {
+            packs.iter_mut().for_each(|pack| pack.locked_until = u32::MAX);
+            packs
+        }),
         segment("another session for every pack", |mut packs| {
             let headers: Vec<_> = packs.iter().map(|pack| pack.header.clone()).collect();
             packs.iter_mut().zip(headers).for_each(|(pack, header)| {

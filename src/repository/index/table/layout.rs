@@ -8,13 +8,13 @@ use std::os::unix::fs::FileExt;
 use crate::crypto::session::SESSION_HEADER_LEN;
 use crate::model::id::{ChunkKey, SegmentId};
 
-const MARK: &[u8; 8] = b"coffreT\x03";
+const MARK: &[u8; 8] = b"coffreT\x04";
 /// Mark, six numbers, checksum, and room.
 pub(super) const HEADER_LEN: usize = 96;
 /// Where the checksum stands in the header.
 pub(super) const SUM_AT: usize = 56;
 pub(super) const SUM_LEN: usize = blake3::OUT_LEN;
-pub(super) const PACK_LEN: usize = 72;
+pub(super) const PACK_LEN: usize = 104;
 pub(super) const FRAME_LEN: usize = 20;
 pub(super) const BLOCK_LEN: usize = 64;
 pub(super) const KEY_LEN: usize = ChunkKey::LEN;

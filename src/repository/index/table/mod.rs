@@ -4,7 +4,7 @@
 //! format, and is not believed over it: a checksum is compared when it is opened, and a damaged one is made again.
 //!
 //! ```text
-//! header 96 | segment ids 16 each | session headers 1204 each | packs 72 each | frames 20 each
+//! header 96 | segment ids 16 each | session headers 1204 each | packs 104 each | frames 20 each
 //!           | filter 64 a block | chunk keys 16 each, ascending | places 12 each
 //! ```
 //!
@@ -104,6 +104,19 @@ pub struct PackInfo {
     pub commitment: [u8; COMMITMENT_LEN],
     /// The session that wrote it.
     pub header: Arc<SessionHeader>,
+    /// SHA-256 of the whole object.
+    pub digest: [u8; 32],
+    /// The day until which the store keeps it at least; 0 where nothing is known.
+    pub locked_until: u32,
+}
+
+impl PackInfo {
+    /// Tells whether a record says what the pack says of itself, which is all but its digest and how long it is kept.
+    pub fn agrees(&self, own: &Self) -> bool {
+        let Self { id, kind, size, frames, commitment, header, digest: _, locked_until: _ } = self;
+        (id, kind, size, frames, commitment, header)
+            == (&own.id, &own.kind, &own.size, &own.frames, &own.commitment, &own.header)
+    }
 }
 
 impl PackEntry {
@@ -116,6 +129,8 @@ impl PackEntry {
             frames: self.directory.frames.len() as u32,
             commitment: self.commitment,
             header: self.header.clone(),
+            digest: self.digest,
+            locked_until: self.locked_until,
         }
     }
 }
@@ -325,6 +340,8 @@ impl Table {
             header: self.session(u32_at(record, 52) as usize),
             frames: u32_at(record, 56),
             kind: PackKind::from_byte(record[60]).expect("checked when opened"),
+            locked_until: u32_at(record, 64),
+            digest: record[72..104].try_into().expect("32 bytes"),
         }
     }
 }
@@ -343,6 +360,8 @@ mod tests {
             id: PackId([id; 16]),
             kind: PackKind::Data,
             size: 5000,
+            digest: [id ^ 0xff; 32],
+            locked_until: u32::from(id),
             commitment: [id; 32],
             header: Arc::new(SessionHeader::from_bytes(&[id; SESSION_HEADER_LEN])),
             directory: PackDirectory {

@@ -81,7 +81,9 @@ impl TableWriter {
         for value in [info.size, session as u32, info.frames, info.kind as u32] {
             self.packs.extend_from_slice(&value.to_le_bytes());
         }
-        self.packs.extend_from_slice(&[0; 8]);
+        self.packs.extend_from_slice(&info.locked_until.to_le_bytes());
+        self.packs.extend_from_slice(&[0; 4]);
+        self.packs.extend_from_slice(&info.digest);
         self.pack_count += 1;
     }
 
