@@ -22,7 +22,7 @@ use coffre::store::{Store, StoreErrorKind};
 use crate::support::{Bench, open, options, run_verify};
 
 /// Puts a list as a clean-up would, with a number and a digest of the one before that the caller chose.
-async fn put_list(bench: &Bench, counter: u64, list: CleanupList) {
+pub async fn put_list(bench: &Bench, counter: u64, list: CleanupList) {
     let repository = open(bench.store(), bench.cache.path()).await.expect("opens");
     put_list_of(&repository, &*bench.store(), counter, list).await;
 }

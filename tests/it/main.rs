@@ -32,6 +32,7 @@ mod look;
 mod manual;
 mod memory;
 mod mistyped;
+mod moved;
 mod old_repositories;
 mod own_engine;
 mod own_sources;

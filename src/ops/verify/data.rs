@@ -7,9 +7,9 @@ use futures::stream::{self, StreamExt};
 use crate::blocking::blocking;
 use crate::model::id::PackId;
 use crate::model::key::ObjectKey;
-use crate::ops::Cancel;
 use crate::ops::verify::damage::{Damage, Found};
 use crate::ops::verify::{ReadData, VerifyError, VerifyOptions, VerifyReport};
+use crate::ops::{Cancel, LookError};
 use crate::progress::{Counter, Monitor, Totals};
 use crate::repository::StoreErrorKind;
 use crate::repository::index::table::PackInfo;
@@ -86,6 +86,10 @@ pub(super) async fn check(
                 }
             }
             Err(error) if !error.kind.is_damage() => return Err(error.into()),
+            Err(error) if error.kind == StoreErrorKind::NotFound && was_moved(reader, &pack, monitor).await? => {
+                damage.packs.insert(pack.id);
+                continue;
+            }
             Err(error) => {
                 damage.packs.insert(pack.id);
                 let missing = error.kind == StoreErrorKind::NotFound;
@@ -101,6 +105,12 @@ pub(super) async fn check(
     }
     drop(checks);
     check_windows(reader, with_recipes, monitor, cancel, damage, reading).await
+}
+
+/// Tells whether no segment names a pack any more that is gone: a clean-up moved what is needed of it meanwhile.
+async fn was_moved(reader: &Reader, pack: &PackInfo, monitor: &Arc<dyn Monitor>) -> Result<bool, VerifyError> {
+    reader.index().load_again(reader.repository(), &**monitor).await.map_err(LookError::Index)?;
+    Ok(!reader.index().names(pack.id))
 }
 
 /// Puts together what the recipes in packs make, after the packs, whose memory that needs. Parts of it may lie in packs that are

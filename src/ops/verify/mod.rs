@@ -186,11 +186,7 @@ pub async fn verify(
     monitor.phase("comparing the index");
     // All segments were just opened, so what the cache made of them need not be taken on trust.
     index.compare(&repository, &sums, &*monitor).await.map_err(LookError::Index)?;
-    let listing = index.check_packs(&repository, usize::MAX, options.clock.now(), &*monitor);
-    let mut listed = listing.await.map_err(LookError::Index)?;
-    if let Some(refused) = listed.refused.take() {
-        return Err(refused.into());
-    }
+    let listed = objects::listed_packs(&mut index, &repository, options.clock.now(), &*monitor, &mut damage).await?;
     let index = Arc::new(index);
     let reading = repository.reading().map_err(LookError::Access)?;
     let reader = Reader::new(reading, index, options.memory_bytes, monitor.clone());

@@ -1,16 +1,20 @@
 //! The first step: every object is listed, every small one opened, every pack compared with what the index says.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use futures::stream::{self, StreamExt};
 
 use crate::model::id::SegmentId;
 use crate::model::key::{ObjectKey, ObjectKind};
+use crate::model::time::Timestamp;
+use crate::ops::LookError;
 use crate::ops::verify::damage::{Damage, Found};
 use crate::ops::verify::foreign::Foreign;
 use crate::ops::verify::{VerifyError, VerifyReport};
+use crate::progress::Monitor;
 use crate::repository::Repository;
+use crate::repository::index::Index;
 use crate::repository::index::anew::Sum;
 use crate::repository::index::{Lie, Truth};
 use crate::repository::inspect::Inspected;
@@ -51,6 +55,31 @@ pub(super) async fn check(
         }
     }
     Ok(sums)
+}
+
+/// Lists the packs for an index. As long as it names one that is not there, it is loaded again: a clean-up beside this run may
+/// have moved what the pack held. One that no segment names any more is damage only if something of it is needed.
+pub(super) async fn listed_packs(
+    index: &mut Index,
+    repository: &Repository,
+    now: Timestamp,
+    monitor: &dyn Monitor,
+    damage: &mut Found,
+) -> Result<ListedPacks, VerifyError> {
+    let mut missed = HashSet::new();
+    loop {
+        let listing = index.check_packs(repository, usize::MAX, now, monitor);
+        let mut listed = listing.await.map_err(LookError::Index)?;
+        if let Some(refused) = listed.refused.take() {
+            return Err(refused.into());
+        }
+        let gone = index.packs().into_iter().map(|pack| pack.id).filter(|pack| !listed.sizes.contains_key(pack));
+        let is_news = gone.filter(|pack| missed.insert(*pack)).count() > 0;
+        if !is_news || !index.load_again(repository, monitor).await.map_err(LookError::Index)? {
+            damage.packs.extend(missed.into_iter().filter(|pack| !index.names(*pack)));
+            return Ok(listed);
+        }
+    }
 }
 
 /// Compares the packs that the store lists with those that the index knows. Where segments contradict the listing or one another,

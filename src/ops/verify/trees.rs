@@ -225,20 +225,27 @@ impl Walk<'_> {
     /// Checks that a chunk which is not stored plain can be put together by a recipe: that all it names is in the index, and in
     /// nothing that was found damaged.
     async fn window(&mut self, chunk: &ChunkRef, entry: &Entry) -> Result<bool, VerifyError> {
-        let (mut hit, mut errors) = (Vec::new(), Vec::new());
-        for place in self.reader.index().locate_all(&chunk.id) {
-            if let Some(finding) = self.damage.windows.get(&(place.pack, place.frame, place.offset)) {
-                hit.push(finding.clone());
-            } else if place.codec.holds_recipes() && self.damage.is_sound(&place) {
-                let is_sound = |place: &Location| self.damage.is_sound(place);
-                match self.reader.resolve(&WindowAt::of(*chunk, place), &is_sound).await {
-                    Ok(resolved) if resolved.missing.is_empty() => return Ok(true),
-                    Ok(resolved) => errors.extend(resolved.missing),
-                    Err(error) if !error.is_damage() => return Err(error.into()),
-                    Err(error) => hit.push(self.damage.add_error(&error)),
+        let (mut hit, errors, failed) = loop {
+            let loads = self.reader.index().loads();
+            let (mut hit, mut errors, mut failed) = (Vec::new(), Vec::new(), Vec::new());
+            for place in self.reader.index().locate_all(&chunk.id) {
+                if let Some(finding) = self.damage.windows.get(&(place.pack, place.frame, place.offset)) {
+                    hit.push(finding.clone());
+                } else if place.codec.holds_recipes() && self.damage.is_sound(&place) {
+                    let is_sound = |place: &Location| self.damage.is_sound(place);
+                    match self.reader.resolve(&WindowAt::of(*chunk, place), &is_sound).await {
+                        Ok(resolved) if resolved.missing.is_empty() => return Ok(true),
+                        Ok(resolved) => errors.extend(resolved.missing),
+                        Err(error) if !error.is_damage() => return Err(error.into()),
+                        Err(error) => failed.push(error),
+                    }
                 }
             }
-        }
+            if !self.reader.loaded_since(loads).await? {
+                break (hit, errors, failed);
+            }
+        };
+        hit.extend(failed.iter().map(|error| self.damage.add_error(error)));
         let snapshot = self.snapshot.expect("set before a tree is walked");
         let path = format!("/{}", entry.path);
         for (key, error) in errors {
@@ -283,7 +290,8 @@ impl Walk<'_> {
         for location in locations {
             let (key, frame) = (ObjectKey::pack(location.pack), location.frame);
             let known = problem.is_none().then(|| self.damage.of_frame(&key, frame)).flatten();
-            let damage = known.unwrap_or_else(|| {
+            let is_gone = problem.is_none() && self.damage.packs.contains(&location.pack);
+            let damage = known.or(is_gone.then_some(Damage::Missing)).unwrap_or_else(|| {
                 let why = format!("chunk {} {}", id.short(), problem.unwrap_or("has another length"));
                 Damage::Frame { frame, why }
             });

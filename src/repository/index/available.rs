@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::RwLock;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use futures::stream::TryStreamExt;
 use tokio::sync::OnceCell;
@@ -18,7 +18,7 @@ use crate::repository::index::{Index, IndexError, opened_segments};
 
 /// Times that segments are listed before one that is listed and cannot be found counts as lost: whoever merges segments
 /// puts the new one before the old ones go.
-const LISTINGS: usize = 3;
+pub(super) const LISTINGS: usize = 3;
 
 impl Index {
     /// Brings the local tables up to date with the store and maps them.
@@ -34,11 +34,14 @@ impl Index {
         let mut index = Self {
             shelf,
             tables: RwLock::default(),
+            superseded: RwLock::default(),
             unreliable: HashSet::new(),
             lacking: BTreeSet::new(),
             damaged: Vec::new(),
             from_cache: BTreeSet::new(),
             made_anew: OnceCell::new(),
+            again: tokio::sync::Mutex::default(),
+            loads: AtomicU64::new(0),
             kept_apart: AtomicBool::new(false),
         };
         let mut lost = Vec::new();
@@ -79,17 +82,31 @@ impl Index {
         let known = self.segments();
         let is_damaged = |id: &SegmentId| self.damaged.iter().any(|(key, _)| *key == ObjectKey::segment(*id));
         let missing = wanted.into_iter().filter(|id| !known.contains(id) && !is_damaged(id)).collect();
-        let mut fetches = opened_segments(repository, missing);
         let mut lost = Vec::new();
+        for (id, source) in self.add_segments(repository, missing, &mut lost).await? {
+            self.note_damaged(id, source, monitor);
+        }
+        Ok(lost)
+    }
+
+    /// Makes tables of segments; returns those that are damaged, and adds to `lost` those that are not there.
+    pub(super) async fn add_segments(
+        &self,
+        repository: &Repository,
+        wanted: Vec<SegmentId>,
+        lost: &mut Vec<SegmentId>,
+    ) -> Result<Vec<(SegmentId, FormatError)>, IndexError> {
+        let mut fetches = opened_segments(repository, wanted);
+        let mut damaged = Vec::new();
         // One segment at a time becomes a table, so that memory does not grow with their number.
         while let Some((id, opened)) = fetches.try_next().await? {
             match opened {
                 Some(Ok(segment)) => self.add_segment(id, segment.packs())?,
-                Some(Err(source)) => self.note_damaged(id, source, monitor),
+                Some(Err(source)) => damaged.push((id, source)),
                 None => lost.push(id),
             }
         }
-        Ok(lost)
+        Ok(damaged)
     }
 
     /// Returns the segments that could not be read.

@@ -2,8 +2,8 @@
 //!
 //! Segments are fetched once, turned into sorted tables in the cache and searched there through memory maps, so lookups
 //! need a fixed amount of memory however many chunks there are. Small tables are merged as an LSM tree does.
-//! [`presence`] decides which packs may be relied on, [`anew`] whether a table is what its segments say, `shelf` where tables
-//! lie.
+//! [`presence`] decides which packs may be relied on, [`anew`] whether a table is what its segments say, [`again`] what has
+//! become of the segments since, `shelf` where tables lie.
 //!
 //! It has three faces. An [`Index`] is what is available, for reading: what cannot be had is told and left out. A
 //! [`CheckedIndex`](checked::CheckedIndex) was compared with what is stored, for writing. A
@@ -12,7 +12,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};
 
 use bytes::Bytes;
@@ -32,6 +32,7 @@ use crate::repository::index::shelf::Shelf;
 use crate::repository::index::table::{Location, PackInfo, Table, merge_tables, write_table};
 use crate::store::{StoreError, StoreErrorKind};
 
+pub mod again;
 pub mod anew;
 mod available;
 pub mod checked;
@@ -87,6 +88,8 @@ impl Ended for IndexError {
 pub struct Index {
     shelf: Shelf,
     tables: RwLock<Vec<Arc<Table>>>,
+    /// Tables of which a segment was not there any more when the index was loaded again: readers try them last.
+    superseded: RwLock<Vec<Arc<Table>>>,
     /// Packs that the index knows and that no new snapshot may rely on: the store does not have them whole, or they are
     /// doomed.
     unreliable: HashSet<PackId>,
@@ -98,6 +101,10 @@ pub struct Index {
     from_cache: BTreeSet<SegmentId>,
     /// Whether comparing what came from the cache with the store made anything anew, once that was done.
     made_anew: OnceCell<bool>,
+    /// Segments that could not be read when it was loaded again; one at a time loads.
+    again: tokio::sync::Mutex<BTreeSet<SegmentId>>,
+    /// How often that brought anything else.
+    loads: AtomicU64,
     /// Whether tables are not to be merged now.
     kept_apart: AtomicBool,
 }
@@ -126,23 +133,37 @@ impl Index {
 
     /// Does the same for a chunk's key: packs that may be relied on first, and among them those that hold it plain.
     pub fn places(&self, key: &ChunkKey) -> Vec<Location> {
-        let tables = self.tables.read().expect("no panic while held");
-        let mut places: Vec<Location> = tables.iter().flat_map(|table| table.find_all(key)).collect();
-        places.sort_by_key(|place| (self.unreliable.contains(&place.pack), place.codec.holds_recipes()));
+        let of = |tables: &RwLock<Vec<Arc<Table>>>| -> Vec<Location> {
+            let tables = tables.read().expect("no panic while held");
+            tables.iter().flat_map(|table| table.find_all(key)).collect()
+        };
+        let rank = |place: &Location| (self.unreliable.contains(&place.pack), place.codec.holds_recipes());
+        let (mut places, mut superseded) = (of(&self.tables), of(&self.superseded));
+        places.sort_by_key(rank);
+        superseded.retain(|place| !places.contains(place));
+        superseded.sort_by_key(rank);
+        places.append(&mut superseded);
         places
     }
 
     /// Returns all that segments tell of a pack, which is one record unless one of them lies.
     pub fn pack(&self, id: PackId) -> Vec<PackInfo> {
         let mut records: Vec<PackInfo> = Vec::with_capacity(1);
-        for table in self.tables.read().expect("no panic while held").iter() {
-            for record in table.pack(id) {
-                if !records.contains(&record) {
-                    records.push(record);
+        for tables in [&self.tables, &self.superseded] {
+            for table in tables.read().expect("no panic while held").iter() {
+                for record in table.pack(id) {
+                    if !records.contains(&record) {
+                        records.push(record);
+                    }
                 }
             }
         }
         records
+    }
+
+    /// Tells whether a segment names a pack that was there when the index was loaded last.
+    pub fn names(&self, pack: PackId) -> bool {
+        self.tables.read().expect("no panic while held").iter().any(|table| table.pack(pack).next().is_some())
     }
 
     /// Returns all packs, each once.

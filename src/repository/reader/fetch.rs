@@ -5,6 +5,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -44,6 +45,9 @@ pub(super) struct Lost {
     /// Packs that end early at a replica, with the bytes that each still has there, and how that showed; of one that is gone,
     /// none.
     packs: Mutex<HashMap<PackAt, (u64, Arc<StoreError>)>>,
+    /// How many of these are gone, and how many were when the index was loaded again.
+    gone: AtomicU64,
+    looked_again: tokio::sync::Mutex<u64>,
     frames: Mutex<HashMap<FrameAsIndexed, ReadError>>,
     /// Packs of which it was told that one replica stood in for another.
     told: Mutex<HashSet<PackId>>,
@@ -58,7 +62,10 @@ impl Lost {
     }
 
     fn note_pack(&self, nth: usize, pack: PackId, length: u64, source: &Arc<StoreError>) {
-        self.packs.lock().expect("no panic while held").insert((nth, pack), (length, source.clone()));
+        let mut packs = self.packs.lock().expect("no panic while held");
+        if packs.insert((nth, pack), (length, source.clone())).is_none() && length == 0 {
+            self.gone.fetch_add(1, Ordering::SeqCst);
+        }
     }
 
     /// Returns what is wrong with a frame, where that is known.
@@ -76,6 +83,22 @@ impl Lost {
 }
 
 impl Reader {
+    /// Tells whether there is reason to look again for what was not found in the index as of `loads`: it is loaded again once for
+    /// each pack that turned out to be gone, by one of all who miss something at the same time.
+    ///
+    /// # Errors
+    /// [`ReadError::Index`] when it cannot be.
+    pub async fn loaded_since(&self, loads: u64) -> Result<bool, ReadError> {
+        let mut looked = self.lost.looked_again.lock().await;
+        let gone = self.lost.gone.load(Ordering::SeqCst);
+        if gone > *looked {
+            let again = self.index.load_again(&self.repository, &*self.monitor).await;
+            again.map_err(|error| ReadError::Index(Arc::new(error)))?;
+            *looked = gone;
+        }
+        Ok(self.index.loads() != loads)
+    }
+
     /// Returns the bytes of `range` of a pack from the first replica that has them, unchecked.
     ///
     /// # Errors

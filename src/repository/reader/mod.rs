@@ -280,15 +280,16 @@ impl Reader {
     }
 
     /// Returns the plaintext of a chunk, trying every place that holds it or its recipe, plain ones first. Before none is believed
-    /// to, the index is made anew, and the packs are asked themselves: what segments tell of them may be wrong.
+    /// to, the index is loaded again where a pack is gone, and made anew, and the packs are asked themselves: what segments tell of
+    /// them may be wrong.
     ///
     /// # Errors
     /// The [`ReadError`] of the last place tried; one that is not damage comes first, since it leaves the answer open.
     pub async fn chunk(self: &Arc<Self>, id: &ChunkId) -> Result<Vec<u8>, ReadError> {
-        match self.chunk_where_indexed(id).await {
+        match self.chunk_as_loaded(id).await {
             Err(error) if error.is_damage() => {
                 let error = match self.made_anew().await? {
-                    true => match self.chunk_where_indexed(id).await {
+                    true => match self.chunk_as_loaded(id).await {
                         Err(error) if error.is_damage() => error,
                         answer => return answer,
                     },
@@ -297,6 +298,17 @@ impl Reader {
                 self.chunk_from_its_packs(id).await?.ok_or(error)
             }
             answer => answer,
+        }
+    }
+
+    /// Looks again as long as packs turn out to be gone and the index is another one since.
+    async fn chunk_as_loaded(self: &Arc<Self>, id: &ChunkId) -> Result<Vec<u8>, ReadError> {
+        loop {
+            let loads = self.index.loads();
+            match self.chunk_where_indexed(id).await {
+                Err(error) if error.is_damage() && self.loaded_since(loads).await? => {}
+                answer => return answer,
+            }
         }
     }
 

@@ -11,11 +11,27 @@ use crate::repository::reader::{ReadError, Reader};
 
 impl Reader {
     /// Puts every window together whose recipe lies in a pack that was checked; returns the places of those that cannot be, with
-    /// why. One that only some places of its parts do not make is right.
+    /// why. One that only some places of its parts do not make is right. In a pack that was moved meanwhile nothing is wrong.
     ///
     /// # Errors
     /// When something is out of reach.
     pub async fn check_windows(self: &Arc<Self>, pack: &PackInfo) -> Result<Vec<(Location, ReadError)>, ReadError> {
+        loop {
+            let loads = self.index.loads();
+            let wrong = self.check_windows_as_loaded(pack).await?;
+            if wrong.is_empty() || !self.loaded_since(loads).await? {
+                return Ok(wrong);
+            }
+            if !self.index.names(pack.id) {
+                return Ok(Vec::new());
+            }
+        }
+    }
+
+    async fn check_windows_as_loaded(
+        self: &Arc<Self>,
+        pack: &PackInfo,
+    ) -> Result<Vec<(Location, ReadError)>, ReadError> {
         // A pack that tells nothing of itself is damaged, which whoever checked it was told.
         let Ok(own) = self.own_record(pack.id).await? else { return Ok(Vec::new()) };
         let mut wrong = Vec::new();
