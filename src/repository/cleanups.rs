@@ -82,7 +82,9 @@ impl Repository {
                 Err(unread) => damaged.push(unread),
             }
         }
-        Ok(Cleanups { damaged, ..Cleanups::of(told) })
+        let cleanups = Cleanups::of(told);
+        damaged.retain(|(key, _)| !cleanups.is_gone(key));
+        Ok(Cleanups { damaged, ..cleanups })
     }
 }
 
@@ -111,7 +113,7 @@ impl Cleanups {
         Self { told, gone, accounted, damaged: Vec::new() }
     }
 
-    /// Returns the lists that could not be opened, with the reason.
+    /// Returns the lists that could not be opened, with the reason; those that another one names as gone are not among them.
     pub fn damaged(&self) -> &[(ObjectKey, String)] {
         &self.damaged
     }

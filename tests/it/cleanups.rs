@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use coffre::model::cleanup::{CleanupId, CleanupList};
 use coffre::model::id::SessionId;
 use coffre::model::key::{ObjectKey, ObjectKind};
+use coffre::model::outcome::{Ended, Outcome};
 use coffre::model::snapshot::SnapshotId;
 use coffre::model::time::{Clock, Timestamp};
 use coffre::ops::Cancel;
@@ -213,4 +214,29 @@ async fn only_what_is_ours_and_cannot_be_read_stops_deletion() {
     bench.memory.tamper(&ObjectKey::cleanup(CleanupId { counter: 1, random: [1; 8] }), |bytes| bytes[40] ^= 1);
     let error = complete(&bench).await.expect_err("nobody knows what it told");
     assert!(matches!(&error, IncompleteError::List { .. }), "{error}");
+}
+
+/// Reading and backing up go on without it; what it told is lost, and nothing is deleted until a reader names it as gone.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_list_is_damage_until_it_is_named_as_gone() {
+    let bench = Bench::new().await;
+    let (snapshot, content) = bench.snapshot().await;
+    put_list(&bench, 1, CleanupList::default()).await;
+    for read_data in [ReadData::No, ReadData::All] {
+        assert_eq!(bench.verify(read_data).await.findings, []);
+    }
+    let damaged = ObjectKey::cleanup(CleanupId { counter: 1, random: [1; 8] });
+    bench.memory.tamper(&damaged, |bytes| *bytes.last_mut().expect("some") ^= 1);
+    for read_data in [ReadData::No, ReadData::All] {
+        let report = bench.verify(read_data).await;
+        let objects: Vec<_> = report.findings.iter().map(|finding| finding.object.as_str()).collect();
+        assert_eq!((objects, report.outcome()), (vec![damaged.as_str()], Outcome::Damaged));
+    }
+    assert_eq!(ids(&bench).await, [snapshot.id]);
+    assert_eq!(bench.read(&snapshot).await, Ok(content));
+    bench.backup().await;
+    assert!(matches!(complete(&bench).await, Err(IncompleteError::List { key, .. }) if key == damaged));
+    put_list(&bench, 2, CleanupList { gone: vec![damaged.to_string()], ..CleanupList::default() }).await;
+    assert_eq!(bench.verify(ReadData::No).await.findings, []);
+    complete(&bench).await.expect("nobody needs it");
 }

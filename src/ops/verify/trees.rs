@@ -52,6 +52,9 @@ pub(super) async fn check(
     let listed = repository.objects().snapshots().await?;
     foreign.add_all(&listed.foreign);
     let cleanups = repository.cleanups().await?;
+    for (list, why) in cleanups.damaged() {
+        walk.damage.add(list, Damage::Unusable(why.clone()));
+    }
     let counting = repository.that_count(listed.ids, &cleanups).await;
     let mut snapshots = repository.stored_snapshots(counting);
     while let Some((id, snapshot)) = snapshots.next().await {
