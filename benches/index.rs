@@ -62,7 +62,7 @@ fn main() {
             header: header.clone(),
             directory: PackDirectory { frames: vec![frame; here as usize] },
         };
-        writer.push_pack(&pack, |_| {});
+        writer.push_pack(coffre::model::author::Author::Reader, &pack, |_| {});
         left -= here;
     }
     let begun = Instant::now();

@@ -801,23 +801,24 @@ fn segments() -> Vec<Value> {
         },
     };
     let (one, two) = (header(0xa1), header(0xa2));
-    let segment = IndexSegment::of(vec![pack(1, &one, &[300, 5]), pack(2, &two, &[7]), pack(3, &one, &[9; 3])]);
+    let segment =
+        IndexSegment::of(Author::Reader, vec![pack(1, &one, &[300, 5]), pack(2, &two, &[7]), pack(3, &one, &[9; 3])]);
     let whole = vector("three packs of two sessions", json!({ "value": hex(&segment.encode()) }));
     let value = segment.encode();
-    let twice = IndexSegment::of(vec![pack(1, &one, &[300]), pack(1, &one, &[7])]);
-    let empty = IndexSegment::of(vec![pack(1, &one, &[300, 0])]);
+    let twice = IndexSegment::of(Author::Reader, vec![pack(1, &one, &[300]), pack(1, &one, &[7])]);
+    let empty = IndexSegment::of(Author::Reader, vec![pack(1, &one, &[300, 0])]);
     vec![
         changed(&whole, "cut short", "value", hex(&value[..value.len() - 1])),
         changed(&whole, "a byte too many", "value", hex(&[&value[..], &[0]].concat())),
         changed(&whole, "a pack named twice", "value", hex(&twice.encode())),
         changed(&whole, "a chunk of length zero", "value", hex(&empty.encode())),
-        vector("no packs", json!({ "value": hex(&IndexSegment::default().encode()) })),
+        vector("no packs", json!({ "value": hex(&IndexSegment::of(Author::Reader, vec![]).encode()) })),
         whole,
     ]
 }
 
 fn segment(input: &Value) -> Outcome {
-    let segment = IndexSegment::decode(&bytes(&input["value"])).map_err(format_class)?;
+    let segment = IndexSegment::decode(Author::Reader, &bytes(&input["value"])).map_err(format_class)?;
     let frame = |frame: &crate::format::pack::FrameRecord| {
         json!({ "sealed": frame.sealed_len, "plain": frame.plain_len, "codec": frame.codec as u8,
                 "chunks": frame.chunks.iter().map(|(key, length)| json!([hex(&key.0), length])).collect::<Vec<_>>() })
@@ -973,6 +974,7 @@ fn example_snapshot(header: &SessionHeader) -> Snapshot {
         id: SnapshotId::new(Timestamp::from_seconds(1_790_000_000), [5; 8]),
         session: header.session,
         author: Author::Reader,
+        foreign: None,
         at: header.at,
         started: Timestamp { seconds: 1_790_000_000, nanos: 17 },
         finished: Timestamp { seconds: 1_790_000_060, nanos: 0 },

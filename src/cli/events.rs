@@ -216,6 +216,7 @@ pub struct Snapshot<'a> {
     pub directories: u64,
     pub files: u64,
     pub finished: String,
+    pub foreign: Option<String>,
     pub host: &'a str,
     pub id: String,
     pub job: &'a str,

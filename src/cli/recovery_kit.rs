@@ -328,6 +328,7 @@ mod tests {
             id: SnapshotId::new(started, digits),
             session: SessionId([0; 16]),
             author: crate::model::author::Author::Reader,
+            foreign: None,
             at: DomainEpoch { domain: DomainId([0; 16]), epoch: 1 },
             started,
             finished: started,

@@ -65,11 +65,18 @@ pub async fn find(
     if let Some(warning) = about_clocks(&snapshot, &ahead, now) {
         monitor.warn(&warning);
     }
+    if let Some(foreign) = snapshot.foreign {
+        let message = format!("is {foreign}: it does not count, and what it says of itself may not be so");
+        monitor.warn(&Problem::advice(format!("snapshot {}", snapshot.id.short()), message));
+    }
     if monitor.hears_notes() && !filter.names_one_series() {
         let recent = besides.split_off(besides.len().saturating_sub(LOOKED_AT));
         let seen: Vec<_> = repository.listed_snapshots(recent).collect().await;
         // One that cannot be opened is told by those that need it.
-        let fitting = seen.into_iter().filter_map(|(_, seen)| seen.ok()).filter(|seen| filter.accepts(seen));
+        let fitting = seen
+            .into_iter()
+            .filter_map(|(_, seen)| seen.ok())
+            .filter(|seen| seen.foreign.is_none() && filter.accepts(seen));
         if let Some(note) = about_others(&snapshot, &fitting.collect::<Vec<_>>()) {
             monitor.note(&note);
         }

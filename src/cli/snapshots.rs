@@ -70,8 +70,8 @@ pub async fn run(global: &Settings, args: Args) -> Fallible<Exit> {
     let find = async |text: &str| select::find(&repository, text, &filter, &monitor).await;
     let listed = named_or_all(&repository, &args.snapshots, &filter, &*monitor, find).await?;
     let outcome = listed.outcome();
-    let mut shown = listed.snapshots;
     monitor.finish();
+    let (foreign, mut shown): (Vec<_>, Vec<_>) = listed.snapshots.into_iter().partition(|it| it.foreign.is_some());
     if let Some(count) = args.latest {
         shown = match args.group_by.is_empty() {
             true => newest_of_each(shown, Series::of, count),
@@ -79,9 +79,13 @@ pub async fn run(global: &Settings, args: Args) -> Fallible<Exit> {
         };
     }
     match (global.json, args.group_by.is_empty()) {
-        (true, _) => shown.iter().for_each(|snapshot| output::json(&event(snapshot))),
+        (true, _) => shown.iter().chain(&foreign).for_each(|snapshot| output::json(&event(snapshot))),
         (false, true) => print(&shown, args.compact),
         (false, false) => print_groups(&shown, &args.group_by, args.compact),
+    }
+    if !global.json && !foreign.is_empty() {
+        output::line("\nthese do not count: they are never `latest`, and nothing is kept for them");
+        print(&foreign, args.compact);
     }
     Ok(outcome.into())
 }
@@ -159,6 +163,7 @@ fn event(snapshot: &Snapshot) -> events::Snapshot<'_> {
         directories: counts.directories,
         files: counts.files,
         finished: snapshot.finished.to_string(),
+        foreign: snapshot.foreign.map(|foreign| foreign.to_string()),
         host: &snapshot.host,
         id: snapshot.id.to_string(),
         job: &snapshot.job,
@@ -216,7 +221,8 @@ fn print(snapshots: &[Snapshot], is_compact: bool) {
 
 /// Says what is not as it should be with a snapshot.
 fn note(snapshot: &Snapshot) -> String {
-    let mut notes: Vec<String> = snapshot.missing.iter().map(|it| format!("MISSING {}", it.name)).collect();
+    let mut notes: Vec<String> = snapshot.foreign.iter().map(|foreign| format!("FOREIGN: {foreign}")).collect();
+    notes.extend(snapshot.missing.iter().map(|it| format!("MISSING {}", it.name)));
     if snapshot.counts.unreadable > 0 {
         notes.push(format!("{} unread", output::grouped(snapshot.counts.unreadable)));
     }

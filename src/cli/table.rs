@@ -169,11 +169,11 @@ mod tests {
         assert_eq!(
             narrow,
             [
-                "ID  JOB      TAGS    SOURC…",
-                "1   nightly  one-l…  /srv/…",
+                "ID  JOB      TAGS   SOURCES",
+                "1   nightly  one-…  /srv/s…",
                 "    MISSING shop.sql, 12",
                 "    unread",
-                "1   nightly  one-l…  /srv/…"
+                "1   nightly  one-…  /srv/s…"
             ]
         );
         // A note that nobody has takes no room, and nothing is below where it is not needed.

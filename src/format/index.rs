@@ -13,6 +13,7 @@ use crate::format::object::INDEX;
 use crate::format::pack::{PackDirectory, PackKind};
 use crate::format::wire::Cursor;
 use crate::format::{FormatError, write_varint};
+use crate::model::author::Author;
 use crate::model::id::PackId;
 use crate::model::key::PACK_BYTES_MAX;
 
@@ -40,21 +41,27 @@ pub struct PackEntry {
 }
 
 /// A segment of the index: some packs of one domain and key epoch.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IndexSegment {
+    author: Author,
     packs: Vec<PackEntry>,
 }
 
 impl IndexSegment {
     /// Gathers packs. Who seals the segment has made sure that they are stored.
-    pub(crate) fn of(packs: Vec<PackEntry>) -> Self {
-        Self { packs }
+    pub(crate) fn of(author: Author, packs: Vec<PackEntry>) -> Self {
+        Self { author, packs }
+    }
+
+    /// Returns who says so.
+    pub fn author(&self) -> Author {
+        self.author
     }
 
     /// Gathers packs that may not be there, or not so: what a hostile writer does, for tests.
     #[cfg(feature = "internals")]
     pub fn forged(packs: Vec<PackEntry>) -> Self {
-        Self { packs }
+        Self { author: Author::Reader, packs }
     }
 
     /// Returns the packs.
@@ -98,11 +105,11 @@ impl IndexSegment {
         out
     }
 
-    /// Decodes an opened segment.
+    /// Decodes an opened segment by `author`.
     ///
     /// # Errors
     /// [`FormatError`] when it is not one.
-    pub fn decode(bytes: &[u8]) -> Result<Self, FormatError> {
+    pub fn decode(author: Author, bytes: &[u8]) -> Result<Self, FormatError> {
         let mut cursor = Cursor::new(WHAT, bytes);
         let count = cursor.length()?;
         cursor.expect_items(count, SESSION_HEADER_LEN)?;
@@ -141,6 +148,6 @@ impl IndexSegment {
             packs.push(PackEntry { id, kind, size, digest, locked_until, commitment, header, directory });
         }
         cursor.finish()?;
-        Ok(Self { packs })
+        Ok(Self { author, packs })
     }
 }

@@ -59,6 +59,7 @@ pub fn decode_snapshot(
         id,
         session: header.session,
         author,
+        foreign: None,
         at: header.at,
         started: Timestamp::default(),
         finished: Timestamp::default(),

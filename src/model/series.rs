@@ -61,6 +61,7 @@ mod tests {
             id: SnapshotId::new(started, [1; 8]),
             session: SessionId([2; 16]),
             author: Author::Reader,
+            foreign: None,
             at: DomainEpoch { domain: DomainId([3; 16]), epoch: 1 },
             started,
             finished: started,

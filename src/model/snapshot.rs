@@ -76,6 +76,8 @@ pub struct Snapshot {
     pub session: SessionId,
     /// Who wrote it.
     pub author: Author,
+    /// Why it does not count, if it does not: what its author may do is not for itself to say.
+    pub foreign: Option<Foreign>,
     /// The domain its chunks are in, and the epoch of its keys.
     pub at: DomainEpoch,
     /// When the run started.
@@ -102,6 +104,27 @@ pub struct Snapshot {
     pub counts: SnapshotCounts,
     /// Streams that were asked for and failed, in a run that was told to keep the others.
     pub missing: Vec<MissingStream>,
+}
+
+/// Why a snapshot does not count: it is never the latest, a parent, kept or needed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Foreign {
+    /// Its author was thrown out.
+    Revoked,
+    /// Its author may not write to its domain and epoch.
+    OtherDomain,
+    /// Its author may not state its host.
+    OtherHost,
+}
+
+impl fmt::Display for Foreign {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Foreign::Revoked => "by a writer whose key was revoked",
+            Foreign::OtherDomain => "by a writer that may not write to its domain",
+            Foreign::OtherHost => "by a writer that may not back up this host",
+        })
+    }
 }
 
 impl Snapshot {

@@ -80,9 +80,8 @@ impl Repository {
         let opened = match (key.kind(), key.segment_id()) {
             (Some(ObjectKind::Config), _) => Config::decode(bytes, self.id(), &verifying_key).map(drop).map(whole),
             (Some(ObjectKind::Keyring), _) => Keyring::decode(bytes, self.id(), &verifying_key).map(drop).map(whole),
-            (_, Some(id)) => {
-                open_segment(self, id, bytes).map(|segment| Inspected::Segment(Sum::of_segment(segment.packs())))
-            }
+            (_, Some(id)) => open_segment(self, id, bytes)
+                .map(|segment| Inspected::Segment(Sum::of_segment(segment.author(), segment.packs()))),
             (_, None) => Ok(Inspected::Whole),
         };
         opened.map_err(|error| error.to_string())

@@ -1,6 +1,6 @@
 //! The keys of an open repository: what the slot gave, and what the keyring opens with it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use crate::crypto::CryptoError;
@@ -14,10 +14,11 @@ use crate::format::FormatError;
 use crate::format::keyring::{DomainRecord, Keyring, SlotRecord};
 use crate::format::object::{Authored, Authors, DomainForm, Place, check_author};
 use crate::format::slot::{RootKey, Slot};
-use crate::format::writer::WriterRecord;
+use crate::format::writer::{WriterName, WriterRecord};
 use crate::model::author::Author;
-use crate::model::id::{DomainEpoch, RepositoryId};
+use crate::model::id::{DomainEpoch, RepositoryId, WriterId};
 use crate::model::outcome::{Ended, Outcome};
+use crate::model::snapshot::{Foreign, Snapshot};
 use crate::repository::access::AccessError;
 use crate::repository::sessions::Sessions;
 
@@ -63,6 +64,8 @@ pub struct Keys {
     domains: HashMap<DomainEpoch, DomainKeys>,
     /// The hosts that a writer's own slot lets it state; any when there are none.
     hosts: Vec<String>,
+    /// Names of writers and the hosts that they may state; for readers.
+    names: HashMap<WriterId, WriterName>,
     /// Signs what is written with this key; a writer whom the keyring does not have has none.
     signer: Option<Signer>,
     sessions: Sessions,
@@ -85,7 +88,7 @@ impl Keys {
     pub(crate) fn open(slot: Slot, keyring: Keyring) -> Result<Self, FormatError> {
         let repository = keyring.repository;
         let Slot { root, verifying_key, hosts, .. } = slot;
-        let mut domains = HashMap::new();
+        let (mut domains, mut names) = (HashMap::new(), HashMap::new());
         let mut opened = |record: &DomainRecord, (name, dedup), secret| {
             domains.insert(record.at, DomainKeys { name, public: record.public_key.clone(), dedup, secret });
         };
@@ -94,6 +97,9 @@ impl Keys {
                 for record in &keyring.domains {
                     let secret = record.open_secret(repository, reader)?;
                     opened(record, record.open_dedup(repository, reader)?, Some(secret));
+                }
+                for writer in &keyring.writers {
+                    names.insert(writer.id, writer.open_name(repository, reader)?);
                 }
                 Some(Signer::reader(reader, repository))
             }
@@ -108,7 +114,7 @@ impl Keys {
                 own.map(|own| Signer::writer(own.id, writer, repository))
             }
         };
-        Ok(Self { root, verifying_key, keyring, domains, hosts, signer, sessions: Sessions::default() })
+        Ok(Self { root, verifying_key, keyring, domains, hosts, names, signer, sessions: Sessions::default() })
     }
 
     /// Tells whether the keys of a domain's epoch were destroyed, and its data with them.
@@ -161,9 +167,40 @@ impl Keys {
     pub(super) fn key_of(&self, author: Author) -> Option<VerifyingKey> {
         match author {
             Author::Reader => Some(self.verifying_key),
-            Author::Writer(id) => {
-                self.keyring.writers.iter().find(|writer| writer.id == id).map(|writer| writer.verifying_key)
-            }
+            Author::Writer(_) => self.writer(author).map(|writer| writer.verifying_key),
+        }
+    }
+
+    /// Returns those whose word on what is stored is taken for what is written with this key: readers, itself, and the other
+    /// writers of its group.
+    pub(super) fn trusted(&self) -> BTreeSet<Author> {
+        let mut trusted: BTreeSet<Author> = [Author::Reader].into();
+        let own = self.signer().and_then(|signer| self.writer(signer.author()));
+        trusted.extend(own.map(|own| Author::Writer(own.id)));
+        if let Some(group) = own.and_then(|own| own.group) {
+            let others = self.keyring.writers.iter().filter(|it| it.group == Some(group) && !it.is_revoked);
+            trusted.extend(others.map(|it| Author::Writer(it.id)));
+        }
+        trusted
+    }
+
+    /// Tells why a snapshot does not count, `None` where it does.
+    pub(super) fn foreign(&self, snapshot: &Snapshot) -> Option<Foreign> {
+        let writer = self.writer(snapshot.author)?;
+        let may_state = |host: &str| self.names.get(&writer.id).is_some_and(|name| name.may_state(host));
+        if writer.is_revoked {
+            Some(Foreign::Revoked)
+        } else if !writer.may_write(snapshot.at) {
+            Some(Foreign::OtherDomain)
+        } else {
+            (!may_state(&snapshot.host)).then_some(Foreign::OtherHost)
+        }
+    }
+
+    fn writer(&self, author: Author) -> Option<&WriterRecord> {
+        match author {
+            Author::Reader => None,
+            Author::Writer(id) => self.keyring.writers.iter().find(|writer| writer.id == id),
         }
     }
 

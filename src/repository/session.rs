@@ -136,7 +136,7 @@ impl Session {
 
     /// Seals an index segment of packs that are stored into its object.
     pub fn seal_segment(&self, id: SegmentId, packs: &[UploadedPack]) -> Vec<u8> {
-        let segment = IndexSegment::of(packs.iter().map(|pack| pack.entry().clone()).collect());
+        let segment = IndexSegment::of(self.author(), packs.iter().map(|pack| pack.entry().clone()).collect());
         self.seal_for_writers(INDEX, &id.0, &segment.encode())
     }
 
@@ -166,7 +166,7 @@ impl Session {
     pub(super) fn check_segment(&self, id: SegmentId, packs: &[UploadedPack], object: &[u8]) -> Result<(), Altered> {
         check_sealed(|| {
             let opened = self.repository.keys().open_for_writers(INDEX, &id.0, object)?;
-            let again = IndexSegment::decode(opened.value())?;
+            let again = IndexSegment::decode(opened.author, opened.value())?;
             Ok(opened.author == self.author() && again.packs().iter().eq(packs.iter().map(UploadedPack::entry)))
         })
     }

@@ -241,7 +241,8 @@ impl Repository {
         let secret = self.keys().session_secret(&header).map_err(|source| SnapshotError::Key { id: name(), source })?;
         let place = Place { repository: self.id(), object: &id.to_bytes(), root: &secret.0 };
         let opened = SNAPSHOT.open(object, &place, authors).map_err(damaged)?;
-        decode_snapshot(id, &header, opened.author, opened.value()).map_err(damaged)
+        let snapshot = decode_snapshot(id, &header, opened.author, opened.value()).map_err(damaged)?;
+        Ok(Snapshot { foreign: self.keys().foreign(&snapshot), ..snapshot })
     }
 
     /// Keeps the object of a snapshot whose author was checked in the cache.
@@ -310,6 +311,7 @@ impl Repository {
     /// Finds the snapshot that `text` means, like [`Repository::find_snapshot`]. `latest` is the newest that is not dated ahead
     /// of `now`: a clock that was wrong for one night must not decide for a year what is restored. Only where all that fit are
     /// ahead, the last of them is chosen, because then `now` may be what is wrong.
+    /// A foreign one is never `latest`, and can be named.
     ///
     /// # Errors
     /// As for [`Repository::find_snapshot`].
@@ -351,9 +353,11 @@ impl Repository {
             let is_ahead = id.time().is_ahead_of(now);
             let snapshot = match snapshot {
                 Err(SnapshotError::Damaged { .. } | SnapshotError::Key { .. }) if is_ahead => continue,
+                // Nobody says that it is ours.
+                Err(SnapshotError::Damaged { source: FormatError::UnknownAuthor { .. }, .. }) => continue,
                 snapshot => snapshot?,
             };
-            if !filter.accepts(&snapshot) || !snapshot.is_complete() {
+            if snapshot.foreign.is_some() || !filter.accepts(&snapshot) || !snapshot.is_complete() {
                 continue;
             }
             if is_ahead {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use coffre::crypto::secret::Passphrase;
 use coffre::format::index::PackEntry;
 use coffre::format::pack::PackKind;
+use coffre::model::author::Author;
 use coffre::model::key::ObjectKind;
 use coffre::ops::open_reader;
 use coffre::progress::Collected;
@@ -99,7 +100,7 @@ impl Wronged {
         std::fs::remove_dir_all(&directory).expect("there");
         std::fs::create_dir(&directory).expect("made");
         let file = File::options().read(true).write(true).create_new(true).open(directory.join("wrong.table"));
-        write_table(&file.expect("made"), &segments, &packs).expect("written");
+        write_table(&file.expect("made"), &segments, Author::Reader, &packs).expect("written");
     }
 
     async fn run(&self, wrong: Wrong, arguments: &[&str]) -> Run {

@@ -291,7 +291,8 @@ async fn an_index_that_names_chunks_which_a_pack_does_not_hold_is_found() {
     let twins: Vec<_> = chunks.filter(|(_, length)| *length == 901).map(|(key, _)| key.0).collect();
     let [one, two] = &twins[..] else { panic!("the twins are two chunks") };
     let lie = swapped(&segment.encode(), one, two);
-    let packs = UploadedPack::indexed(IndexSegment::decode(&lie).expect("a segment"));
+    let packs =
+        UploadedPack::indexed(IndexSegment::decode(coffre::model::author::Author::Reader, &lie).expect("a segment"));
     let id = SegmentId([9; 16]);
     let session = repository.writing().expect("may be written").begin_session(MAIN_DOMAIN).expect("a good key");
     bench.store().put(&ObjectKey::segment(id), session.seal_segment(id, &packs).into()).await.expect("put");

@@ -43,7 +43,7 @@ const TARGETS: [Target; 19] = [
     ("lease", |bytes| seen((Lease::decode(bytes), LEASE.split(bytes).is_ok()))),
     ("cleanup", |bytes| seen((decode_cleanup(bytes), CLEANUP.split(bytes).is_ok()))),
     ("index object", |bytes| seen(INDEX.split(bytes).is_ok())),
-    ("index segment", |bytes| seen(IndexSegment::decode(bytes))),
+    ("index segment", |bytes| seen(IndexSegment::decode(Author::Reader, bytes))),
     ("pack directory", |bytes| seen(PackDirectory::decode(bytes))),
     ("pack tail", |bytes| seen(Tail::decode(bytes))),
     ("pack trailer", |bytes| seen(Trailer::decode(bytes))),

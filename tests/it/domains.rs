@@ -101,6 +101,7 @@ async fn write(
         id: committer.new_snapshot_id(started),
         session: id,
         author: Author::Reader,
+        foreign: None,
         at,
         started,
         finished: started,

@@ -20,6 +20,7 @@ mod domains;
 mod dump_target;
 mod environment;
 mod exit_codes;
+mod foreign;
 mod hostile;
 mod index;
 mod json;

@@ -288,6 +288,7 @@ impl Attempt<'_> {
             id: committer.new_snapshot_id(dated),
             session: session.id(),
             author: session.author(),
+            foreign: None,
             at: session.at(),
             started: dated,
             finished: options.clock.now(),

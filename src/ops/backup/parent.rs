@@ -117,6 +117,11 @@ impl Parent {
         };
         if let ParentChoice::Snapshot(text) = &options.parent {
             let snapshot = repository.find_snapshot(text, &SnapshotFilter::default()).await?;
+            if let Some(foreign) = snapshot.foreign {
+                let message = format!("is {foreign}, so nothing is taken over from it");
+                monitor.problem(Problem::advice(format!("snapshot {}", snapshot.id.short()), message));
+                return Ok(parent);
+            }
             if snapshot.at.domain != domain {
                 let message = "belongs to another domain, so nothing is taken over from it";
                 monitor.problem(Problem::advice(format!("snapshot {}", snapshot.id.short()), message));
@@ -134,8 +139,9 @@ impl Parent {
             let LocalHeader { snapshot, started, .. } = header;
             let reader = repository.reading().ok().map(reader);
             // Lists are trusted while every segment that the parent was made with is there, whatever others added, and
-            // every pack. (One that was merged into another is not there: its lists are looked into, or files read, once.)
-            let is_known = index.is_whole() && known.segments.is_subset(&index.segments());
+            // every pack, by the word of somebody who is still trusted. (One that was merged into another is not there: its lists are looked into, or files read, once.)
+            let is_known =
+                index.is_whole() && known.segments.is_subset(&index.segments()) && index.are_vouched_for(&known.packs);
             // Trusting relies on every pack that the parent needed, and what can be read but once must not be lost for one that this
             // run does not need.
             let trusts_lists = is_known && (options.is_repeatable() || reader.is_none());
@@ -150,7 +156,7 @@ impl Parent {
             // One that cannot be opened is no reason not to back up; verifying tells about it.
             let Ok(snapshot) = snapshot else { continue };
             // What is taken over would be erased with its domain.
-            if snapshot.at.domain != domain {
+            if snapshot.foreign.is_some() || snapshot.at.domain != domain {
                 continue;
             }
             match kinship(&snapshot, options, roots) {

@@ -193,6 +193,7 @@ mod tests {
             header: header.clone(),
             digest: [0; 32],
             locked_until: 0,
+            author: crate::model::author::Author::Reader,
         };
         (0..count).map(pack).collect()
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use futures::stream::{self, StreamExt};
 
+use crate::model::author::Author;
 use crate::model::id::SegmentId;
 use crate::model::key::{ObjectKey, ObjectKind};
 use crate::model::time::Timestamp;
@@ -107,7 +108,7 @@ pub(super) async fn compare_packs(
         }
         match reader.own_record(pack.id).await? {
             Ok(own) => {
-                if !records.iter().all(|record| record.agrees(&own.info())) {
+                if !records.iter().all(|record| record.agrees(&own.info(Author::Reader))) {
                     damage.lied_about.insert(pack.id, Truth::of(&own, None));
                 }
             }

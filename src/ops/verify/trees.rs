@@ -17,7 +17,7 @@ use crate::ops::verify::damage::{Damage, Found};
 use crate::ops::verify::foreign::Foreign;
 use crate::ops::verify::{VerifyError, VerifyReport};
 use crate::ops::{Cancel, LookError};
-use crate::progress::{Counter, Monitor};
+use crate::progress::{Counter, Monitor, Problem};
 use crate::repository::index::table::Location;
 use crate::repository::reader::told::{ListNode, TreeNode};
 use crate::repository::reader::windows::WindowAt;
@@ -69,6 +69,12 @@ pub(super) async fn check(
                 continue;
             }
         };
+        if let Some(why) = snapshot.foreign {
+            // Nothing needs it, whatever is in it.
+            walk.report.snapshots -= 1;
+            monitor.note(Problem::advice(format!("snapshot {}", id.short()), format!("is {why}, and does not count")));
+            continue;
+        }
         walk.snapshot = Some(id);
         walk.tree(Place { told: TreeNode::root(snapshot.root), within: "/".into() }).await?;
     }

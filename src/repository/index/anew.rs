@@ -13,6 +13,7 @@ use futures::TryStreamExt;
 use crate::blocking::blocking;
 use crate::format::index::PackEntry;
 use crate::format::pack::PackKind;
+use crate::model::author::Author;
 use crate::model::id::{ChunkKey, PackId, SegmentId};
 use crate::progress::{Monitor, Problem};
 use crate::repository::Repository;
@@ -29,18 +30,18 @@ pub struct Sum {
 
 impl Sum {
     /// Returns the sum of a segment.
-    pub fn of_segment(packs: &[PackEntry]) -> Self {
+    pub fn of_segment(author: Author, packs: &[PackEntry]) -> Self {
         let mut sum = Self::default();
         for pack in packs {
-            sum.add_pack(&pack.info());
-            locations(pack).for_each(|(key, location)| sum.add_chunk(&key, Some(&location)));
+            sum.add_pack(&pack.info(author));
+            locations(author, pack).for_each(|(key, location)| sum.add_chunk(&key, Some(&location)));
         }
         sum
     }
 
-    /// Returns the sum of what a pack says of itself, whatever is told of its digest and how long it is kept.
+    /// Returns the sum of what a pack says of itself, whoever tells of it, and whatever of its digest and how long it is kept.
     pub fn of_pack_itself(pack: &PackEntry) -> Self {
-        Self::of_segment(&[PackEntry { digest: [0; 32], locked_until: 0, ..pack.clone() }])
+        Self::of_segment(Author::Reader, &[PackEntry { digest: [0; 32], locked_until: 0, ..pack.clone() }])
     }
 
     /// Returns the sum of a table, all of which is read.
@@ -52,17 +53,19 @@ impl Sum {
     }
 
     fn add_pack(&mut self, pack: &PackInfo) {
-        let PackInfo { id, kind, size, frames, commitment, header, digest, locked_until } = pack;
+        let PackInfo { id, kind, size, frames, commitment, header, digest, locked_until, author } = pack;
         let numbers = [*size, *frames, *locked_until].map(u32::to_le_bytes);
-        self.add(&[&of_pack(*id, *kind), numbers.as_flattened(), commitment, &header.to_bytes(), digest]);
+        let (header, author) = (header.to_bytes(), author.to_bytes());
+        self.add(&[&of_pack(*id, *kind), numbers.as_flattened(), commitment, &header, digest, &author]);
     }
 
     /// Adds a chunk; without a place it is one that a table has nowhere.
     fn add_chunk(&mut self, key: &ChunkKey, location: Option<&Location>) {
         let Some(location) = location else { return self.add(&[&key.0]) };
-        let Location { pack, kind, frame, frame_offset, sealed_len, plain_len, codec, offset, length } = *location;
+        let Location { pack, author, kind, frame, frame_offset, sealed_len, plain_len, codec, offset, length } =
+            *location;
         let numbers = [frame, frame_offset, sealed_len, plain_len, codec as u32, offset, length].map(u32::to_le_bytes);
-        self.add(&[&key.0, &of_pack(pack, kind), numbers.as_flattened()]);
+        self.add(&[&key.0, &of_pack(pack, kind), &author.to_bytes(), numbers.as_flattened()]);
     }
 
     fn add(&mut self, parts: &[&[u8]]) {
@@ -120,7 +123,7 @@ impl Index {
             let mut segments = opened_segments(repository, wanted);
             while let Some((id, opened)) = segments.try_next().await? {
                 if let Some(Ok(segment)) = opened {
-                    let sum = blocking(move || Sum::of_segment(segment.packs())).await;
+                    let sum = blocking(move || Sum::of_segment(segment.author(), segment.packs())).await;
                     sums.insert(id, sum);
                 }
             }
@@ -183,7 +186,7 @@ impl Index {
         while let Some((id, opened)) = segments.try_next().await? {
             // One that has gone since leaves this run with what it has.
             let Some(Ok(segment)) = opened else { return Ok(false) };
-            made.push(self.shelf.put(id, |file| write_table(file, &[id], segment.packs()))?);
+            made.push(self.shelf.put(id, |file| write_table(file, &[id], segment.author(), segment.packs()))?);
             merge_small(&self.shelf, &mut made)?;
         }
         let mut tables = self.tables.write().expect("no panic while held");

@@ -36,6 +36,7 @@ impl Index {
             tables: RwLock::default(),
             superseded: RwLock::default(),
             unreliable: HashSet::new(),
+            trusted: None,
             lacking: BTreeSet::new(),
             damaged: Vec::new(),
             from_cache: BTreeSet::new(),
@@ -101,7 +102,7 @@ impl Index {
         // One segment at a time becomes a table, so that memory does not grow with their number.
         while let Some((id, opened)) = fetches.try_next().await? {
             match opened {
-                Some(Ok(segment)) => self.add_segment(id, segment.packs())?,
+                Some(Ok(segment)) => self.add_segment(id, segment.author(), segment.packs())?,
                 Some(Err(source)) => damaged.push((id, source)),
                 None => lost.push(id),
             }

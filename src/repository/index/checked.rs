@@ -1,5 +1,6 @@
 //! The checked face: compared with the packs that the store has, for a session that writes to the same repository. Only from
-//! one can a writer be started, so nothing new ever relies on packs that nobody looked for.
+//! one can a writer be started, so nothing new ever relies on packs that nobody looked for, nor on what somebody says whose word
+//! is not taken.
 //!
 //! At the end of a run it tells whether the packs that the run relied on are still there.
 
@@ -106,6 +107,7 @@ impl CheckedIndex {
         let repository = session.repository();
         let mut index = Index::load(repository, monitor).await?;
         let listed = index.check_packs(repository, ask_for, now, monitor).await?;
+        index.trusted = Some(repository.keys().trusted());
         let (session, listed_packs) = (session.clone(), listed.sizes.len());
         Ok(Self { session, index: Arc::new(index), listed_packs, reliance: Reliance::default() })
     }
@@ -126,7 +128,7 @@ impl CheckedIndex {
     /// [`IndexError::Cache`] when there is no room for its table anywhere.
     pub(crate) fn add_stored(&self, segment: Stored<SegmentId>, packs: &[PackEntry]) -> Result<(), IndexError> {
         packs.iter().for_each(|pack| self.reliance.add_own(pack.id));
-        self.index.add_segment(segment.id(), packs)
+        self.index.add_segment(segment.id(), self.session.author(), packs)
     }
 
     /// Tells whether a chunk is stored in a pack that may be relied on, and notes that it is: the snapshot will need it.

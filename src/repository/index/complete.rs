@@ -133,6 +133,8 @@ impl CompleteIndex {
         let mut snapshots = Vec::new();
         while let Some((id, snapshot)) = opening.next().await {
             match snapshot {
+                // What nobody may have written, nobody needs, unless a list has accounted for it while it counted.
+                Ok(snapshot) if snapshot.foreign.is_some() && !accounted.contains_key(&id) => {}
                 Ok(snapshot) => snapshots.push(snapshot),
                 Err(error)
                     if error.is_erased(repository.keys()) || error.is_nobodys() && !accounted.contains_key(&id) =>
@@ -161,7 +163,7 @@ impl CompleteIndex {
         &self.index
     }
 
-    /// Returns all snapshots, the oldest first: what they need is all that is needed.
+    /// Returns all snapshots that count, the oldest first: what they need is all that is needed.
     pub fn snapshots(&self) -> &[Snapshot] {
         &self.snapshots
     }

@@ -23,6 +23,7 @@ use crate::crypto::random;
 use crate::format::FormatError;
 use crate::format::index::{IndexSegment, PackEntry};
 use crate::format::object::INDEX;
+use crate::model::author::Author;
 use crate::model::id::{ChunkId, ChunkKey, PackId, SegmentId};
 use crate::model::key::ObjectKey;
 use crate::model::outcome::{Ended, Outcome};
@@ -93,6 +94,8 @@ pub struct Index {
     /// Packs that the index knows and that no new snapshot may rely on: the store does not have them whole, or they are
     /// doomed.
     unreliable: HashSet<PackId>,
+    /// Those whose word on what is stored is taken; everybody's for who only reads, because every chunk is held to its id.
+    trusted: Option<BTreeSet<Author>>,
     /// Segments that some required replica lacks: what they alone know would be lost with the others.
     lacking: BTreeSet<SegmentId>,
     /// Segments that could not be read; reading goes on without them, deleting must not.
@@ -137,12 +140,15 @@ impl Index {
             let tables = tables.read().expect("no panic while held");
             tables.iter().flat_map(|table| table.find_all(key)).collect()
         };
-        let rank = |place: &Location| (self.unreliable.contains(&place.pack), place.codec.holds_recipes());
+        let rank = |place: &Location| (!self.is_reliable(place), place.codec.holds_recipes());
         let (mut places, mut superseded) = (of(&self.tables), of(&self.superseded));
         places.sort_by_key(rank);
-        superseded.retain(|place| !places.contains(place));
         superseded.sort_by_key(rank);
         places.append(&mut superseded);
+        if places.len() > 1 {
+            let mut seen = HashSet::new();
+            places.retain(|place| seen.insert(place.by_anybody()));
+        }
         places
     }
 
@@ -152,7 +158,7 @@ impl Index {
         for tables in [&self.tables, &self.superseded] {
             for table in tables.read().expect("no panic while held").iter() {
                 for record in table.pack(id) {
-                    if !records.contains(&record) {
+                    if !records.iter().any(|known| known.tells_the_same(&record)) {
                         records.push(record);
                     }
                 }
@@ -198,21 +204,21 @@ impl Index {
     ///
     /// `chunks_in_packs` saves looking through the whole index for a pack about which both agree.
     pub fn misplaced(&self, truth: &PackEntry, chunks_in_packs: &HashMap<PackId, u64>) -> Vec<Location> {
-        let true_places: HashSet<(ChunkKey, Location)> = locations(truth).collect();
+        let true_places: HashSet<(ChunkKey, Location)> = locations(Author::Reader, truth).collect();
         let tables = self.tables();
         let knowing: Vec<_> = tables.iter().filter(|table| table.pack(truth.id).next().is_some()).collect();
-        let confirmed = knowing
+        let confirmed: u64 = knowing
             .iter()
             .flat_map(|table| true_places.iter().map(move |place| (table, place)))
-            .filter(|(table, (key, place))| table.find_all(key).contains(place))
-            .count() as u64;
+            .map(|(table, (key, place))| table.find_all(key).iter().filter(|it| it.is_same_place(place)).count() as u64)
+            .sum();
         if chunks_in_packs.get(&truth.id) == Some(&confirmed) {
             return Vec::new();
         }
         let located = knowing.iter().flat_map(|table| table.rows().map(move |row| (row.key, table.location(&row))));
         located
             .filter_map(|(key, location)| Some((key, location.filter(|location| location.pack == truth.id)?)))
-            .filter(|place| !true_places.contains(place))
+            .filter(|(key, location)| !true_places.contains(&(*key, location.by_anybody())))
             .map(|(_, location)| location)
             .collect()
     }
@@ -245,8 +251,8 @@ impl Index {
         self.tables.read().expect("no panic while held").clone()
     }
 
-    fn add_segment(&self, id: SegmentId, packs: &[PackEntry]) -> Result<(), IndexError> {
-        let table = self.shelf.put(id, |file| write_table(file, &[id], packs))?;
+    fn add_segment(&self, id: SegmentId, author: Author, packs: &[PackEntry]) -> Result<(), IndexError> {
+        let table = self.shelf.put(id, |file| write_table(file, &[id], author, packs))?;
         let mut tables = self.tables.write().expect("no panic while held");
         tables.push(table);
         if self.kept_apart.load(Ordering::Relaxed) { Ok(()) } else { merge_small(&self.shelf, &mut tables) }
@@ -259,7 +265,18 @@ impl Index {
     }
 
     fn is_reliable(&self, location: &Location) -> bool {
-        !self.unreliable.contains(&location.pack)
+        !self.unreliable.contains(&location.pack) && self.trusts(location.author)
+    }
+
+    fn trusts(&self, author: Author) -> bool {
+        self.trusted.as_ref().is_none_or(|trusted| trusted.contains(&author))
+    }
+
+    /// Tells whether somebody who is trusted says of each of `packs` that it is stored.
+    pub(crate) fn are_vouched_for(&self, packs: &[PackId]) -> bool {
+        let tables = self.tables();
+        let vouches = |pack: &PackId| tables.iter().flat_map(|table| table.authors(*pack)).any(|it| self.trusts(it));
+        packs.iter().all(vouches)
     }
 
     fn find_where(&self, key: &ChunkKey, accept: impl Fn(&Location) -> bool) -> Option<Location> {
@@ -304,8 +321,8 @@ pub enum Lie {
     Digest,
 }
 
-/// Returns the places of all chunks of a pack.
-pub(crate) fn locations(pack: &PackEntry) -> impl Iterator<Item = (ChunkKey, Location)> + '_ {
+/// Returns the places of all chunks of a pack, as `author` tells of them.
+pub(crate) fn locations(author: Author, pack: &PackEntry) -> impl Iterator<Item = (ChunkKey, Location)> + '_ {
     let mut frame_offset = 0;
     (0..).zip(&pack.directory.frames).flat_map(move |(number, frame)| {
         let at = frame_offset;
@@ -314,6 +331,7 @@ pub(crate) fn locations(pack: &PackEntry) -> impl Iterator<Item = (ChunkKey, Loc
         frame.chunks.iter().map(move |&(key, length)| {
             let location = Location {
                 pack: pack.id,
+                author,
                 kind: pack.kind,
                 frame: number,
                 frame_offset: at,
@@ -379,5 +397,6 @@ fn merge_small(shelf: &Shelf, tables: &mut Vec<Arc<Table>>) -> Result<(), IndexE
 /// # Errors
 /// [`FormatError`] says what is wrong with it.
 pub fn open_segment(repository: &Repository, id: SegmentId, object: &[u8]) -> Result<IndexSegment, FormatError> {
-    IndexSegment::decode(repository.keys().open_for_writers(INDEX, &id.0, object)?.value())
+    let opened = repository.keys().open_for_writers(INDEX, &id.0, object)?;
+    IndexSegment::decode(opened.author, opened.value())
 }

@@ -122,6 +122,7 @@ fn remove(path: &Path) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::author::Author;
     use crate::model::id::RepositoryId;
     use crate::progress::Collected;
     use crate::repository::index::table::write_table;
@@ -132,7 +133,7 @@ mod tests {
 
     fn put(shelf: &Shelf, segment: u8) -> Arc<Table> {
         let id = SegmentId([segment; 16]);
-        shelf.put(id, |file| write_table(file, &[id], &[])).expect("somewhere")
+        shelf.put(id, |file| write_table(file, &[id], Author::Reader, &[])).expect("somewhere")
     }
 
     #[test]
@@ -156,7 +157,7 @@ mod tests {
     #[test]
     fn tables_in_memory_hold_what_others_do() {
         let file = in_memory().expect("made");
-        write_table(&file, &[SegmentId([1; 16])], &[]).expect("written");
+        write_table(&file, &[SegmentId([1; 16])], Author::Reader, &[]).expect("written");
         assert_eq!(Table::map(&file, None).expect("a table").segments(), [SegmentId([1; 16])]);
     }
 
@@ -167,7 +168,7 @@ mod tests {
         let shelf = Shelf::new(&cache);
         (1..=3).for_each(|segment| drop(put(&shelf, segment)));
         let both = [SegmentId([1; 16]), SegmentId([4; 16])];
-        shelf.put(SegmentId([9; 16]), |file| write_table(file, &both, &[])).expect("put");
+        shelf.put(SegmentId([9; 16]), |file| write_table(file, &both, Author::Reader, &[])).expect("put");
         let index = cache.index().expect("there");
         std::fs::create_dir(index.join("directory.table")).expect("made");
         let damaged = index.join(format!("{}.table", SegmentId([2; 16])));

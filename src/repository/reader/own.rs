@@ -10,6 +10,7 @@ use crate::blocking::blocking;
 use crate::crypto::pack::PackOpener;
 use crate::format::index::PackEntry;
 use crate::format::pack::{PackDirectory, TRAILER_LEN, Tail, Trailer};
+use crate::model::author::Author;
 use crate::model::id::{ChunkId, PackId};
 use crate::model::key::PACK_BYTES_MAX;
 use crate::repository::index::locations;
@@ -103,11 +104,13 @@ impl Reader {
         packs.dedup();
         for pack in packs.into_iter().take(PACKS_ASKED) {
             let Some(own) = self.own(pack).await? else { continue };
-            let info = own.info();
+            let info = own.info(Author::Reader);
             let is_told = self.index.pack(pack).iter().any(|record| record.agrees(&info));
             // Of a window that is made by a recipe the parts are chunks, which are looked for in the same way.
-            let is_new = |place: &Location| !(place.codec.holds_recipes() || is_told && tried.contains(place));
-            let places = locations(&own).filter(|(key, place)| *key == id.key() && is_new(place));
+            let is_new = |place: &Location| {
+                !(place.codec.holds_recipes() || is_told && tried.iter().any(|it| it.is_same_place(place)))
+            };
+            let places = locations(Author::Reader, &own).filter(|(key, place)| *key == id.key() && is_new(place));
             for (_, place) in places.collect::<Vec<_>>() {
                 let start = u64::from(place.frame_offset);
                 let sealed = match self.fetch(pack, start..start + u64::from(place.sealed_len)).await {

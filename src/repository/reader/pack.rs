@@ -13,6 +13,7 @@ use crate::crypto::pack::PackOpener;
 use crate::format::index::PackEntry;
 use crate::format::pack::TRAILER_LEN;
 use crate::format::recipe::Recipe;
+use crate::model::author::Author;
 use crate::model::id::PackId;
 use crate::model::key::PACK_BYTES_MAX;
 use crate::progress::Counter;
@@ -140,7 +141,7 @@ impl Reader {
         let misplaced = self.index.misplaced(told, chunks_in_packs);
         // A pack of which a part is damaged is not what its digest was made of.
         let digest = (is_whole && unusable.is_empty()).then(|| sha256_of(bytes));
-        let own = told.info();
+        let own = told.info(Author::Reader);
         let is_so = |record: &PackInfo| record.agrees(&own) && digest.is_none_or(|digest| record.digest == digest);
         if !misplaced.is_empty() || !self.index.pack(told.id).iter().all(is_so) {
             unusable.push((PackPart::Lied(Truth::of(told, digest), misplaced), String::new()));
@@ -155,7 +156,7 @@ impl Reader {
         let start = opened.tail.directory_offset as usize;
         let directory = bytes[start..start + opened.tail.directory_len as usize].to_vec();
         let told = open_directory(pack, &opened, directory)?;
-        let hasher = self.hasher(&told.info()).map_err(|error| error.to_string())?;
+        let hasher = self.hasher(&told.info(Author::Reader)).map_err(|error| error.to_string())?;
         Ok(OpenPack { bytes, opener: opened.opener, told, hasher })
     }
 }

@@ -172,6 +172,7 @@ mod tests {
     fn wanted(pack: u8, frame: u32, offset: u32, len: u32, by: u32) -> Wanted<u32> {
         let location = Location {
             pack: PackId([pack; 16]),
+            author: crate::model::author::Author::Reader,
             kind: PackKind::Data,
             frame,
             frame_offset: offset,

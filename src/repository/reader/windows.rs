@@ -553,6 +553,7 @@ mod tests {
     fn a_frame_that_is_shorter_than_the_index_says_is_no_window() {
         let location = Location {
             pack: PackId([1; 16]),
+            author: crate::model::author::Author::Reader,
             kind: PackKind::Data,
             frame: 0,
             frame_offset: 0,

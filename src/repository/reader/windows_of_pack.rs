@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::format::index::PackEntry;
+use crate::model::author::Author;
 use crate::repository::index::locations;
 use crate::repository::index::table::{Location, PackInfo};
 use crate::repository::reader::range::GROUP_WINDOWS;
@@ -76,6 +77,6 @@ impl Reader {
 
 /// The windows whose recipes are in a pack, in the order in which they stand there.
 fn windows(own: &PackEntry) -> impl Iterator<Item = WindowAt> + '_ {
-    let recipes = locations(own).filter(|(_, location)| location.codec.holds_recipes());
+    let recipes = locations(Author::Reader, own).filter(|(_, location)| location.codec.holds_recipes());
     recipes.map(|(key, location)| WindowAt { key, id: None, length: None, location })
 }

@@ -145,6 +145,7 @@ pub async fn night(
         id: committer.new_snapshot_id(started),
         session: id,
         author: coffre::model::author::Author::Reader,
+        foreign: None,
         at,
         started,
         finished: started,

@@ -14,7 +14,7 @@ pub(super) const HEADER_LEN: usize = 96;
 /// Where the checksum stands in the header.
 pub(super) const SUM_AT: usize = 56;
 pub(super) const SUM_LEN: usize = blake3::OUT_LEN;
-pub(super) const PACK_LEN: usize = 104;
+pub(super) const PACK_LEN: usize = 112;
 pub(super) const FRAME_LEN: usize = 20;
 pub(super) const BLOCK_LEN: usize = 64;
 pub(super) const KEY_LEN: usize = ChunkKey::LEN;

@@ -24,6 +24,7 @@ use crate::crypto::seal::COMMITMENT_LEN;
 use crate::crypto::session::{SESSION_HEADER_LEN, SessionHeader};
 use crate::format::index::PackEntry;
 use crate::format::pack::{Codec, PackKind};
+use crate::model::author::Author;
 use crate::model::id::{ChunkKey, PackId, SegmentId};
 use crate::repository::index::table::layout::{
     FRAME_LEN, KEY_LEN, Layout, PACK_LEN, PLACE_LEN, is_whole, not_a_table, u32_at,
@@ -46,6 +47,8 @@ const HEADERS_KEPT: usize = 256;
 pub struct Location {
     /// The pack.
     pub pack: PackId,
+    /// Who says so.
+    pub author: Author,
     /// What the pack holds.
     pub kind: PackKind,
     /// Number of the frame in its pack.
@@ -77,6 +80,16 @@ pub struct FramePlace {
 }
 
 impl Location {
+    /// Returns the place regardless of who says so: as a reader would.
+    pub(crate) fn by_anybody(self) -> Self {
+        Self { author: Author::Reader, ..self }
+    }
+
+    /// Tells whether another place is the same, whoever says so.
+    pub fn is_same_place(&self, other: &Self) -> bool {
+        self.by_anybody() == other.by_anybody()
+    }
+
     /// Tells whether a chunk of this length may lie there. How long one is that is made by a recipe, the recipe alone tells.
     pub fn may_be_of(&self, length: u32) -> bool {
         self.codec.holds_recipes() || self.length == length
@@ -108,20 +121,27 @@ pub struct PackInfo {
     pub digest: [u8; 32],
     /// The day until which the store keeps it at least; 0 where nothing is known.
     pub locked_until: u32,
+    /// Who says so.
+    pub author: Author,
 }
 
 impl PackInfo {
-    /// Tells whether a record says what the pack says of itself, which is all but its digest and how long it is kept.
+    /// Tells whether another record says the same of the pack, whoever says it.
+    pub fn tells_the_same(&self, other: &Self) -> bool {
+        *self == Self { author: self.author, ..other.clone() }
+    }
+
+    /// Tells whether a record says what the pack says of itself, which is all but its digest, how long it is kept, and who says so.
     pub fn agrees(&self, own: &Self) -> bool {
-        let Self { id, kind, size, frames, commitment, header, digest: _, locked_until: _ } = self;
+        let Self { id, kind, size, frames, commitment, header, digest: _, locked_until: _, author: _ } = self;
         (id, kind, size, frames, commitment, header)
             == (&own.id, &own.kind, &own.size, &own.frames, &own.commitment, &own.header)
     }
 }
 
 impl PackEntry {
-    /// Returns what a table keeps of the pack itself.
-    pub(crate) fn info(&self) -> PackInfo {
+    /// Returns what a table keeps of the pack itself, as `author` tells of it.
+    pub(crate) fn info(&self, author: Author) -> PackInfo {
         PackInfo {
             id: self.id,
             kind: self.kind,
@@ -131,6 +151,7 @@ impl PackEntry {
             header: self.header.clone(),
             digest: self.digest,
             locked_until: self.locked_until,
+            author,
         }
     }
 }
@@ -236,11 +257,18 @@ impl Table {
         self.packs.iter().map(|&(id, row)| (id, u32_at(self.pack_record(row as usize), 48)))
     }
 
-    /// Finds a pack by its id: all that the table's segments tell of it, which is one record unless one of them lies.
+    /// Finds a pack by its id: all that the table's segments tell of it, which is one record for each author unless one of them lies.
     pub fn pack(&self, id: PackId) -> impl Iterator<Item = PackInfo> + '_ {
         let first = self.packs.partition_point(|&(other, _)| other < id);
         let records = self.packs[first..].iter().take_while(move |&&(other, _)| other == id);
         records.map(|&(_, row)| self.pack_at(row as usize))
+    }
+
+    /// Returns everybody who knows a pack.
+    pub fn authors(&self, id: PackId) -> impl Iterator<Item = Author> + '_ {
+        let first = self.packs.partition_point(|&(known, _)| known < id);
+        let rows = self.packs[first..].iter().take_while(move |&&(known, _)| known == id);
+        rows.map(|&(_, row)| author_in(self.pack_record(row as usize)))
     }
 
     /// Returns how many chunks the table places in each pack, in the order of [`Table::packs`]. Reads the whole table.
@@ -291,6 +319,7 @@ impl Table {
         }
         Some(Location {
             pack: PackId(record[..16].try_into().expect("16 bytes")),
+            author: author_in(record),
             kind: PackKind::from_byte(record[60])?,
             frame: u32_at(frame, 4),
             frame_offset: u32_at(frame, 8),
@@ -342,8 +371,14 @@ impl Table {
             kind: PackKind::from_byte(record[60]).expect("checked when opened"),
             locked_until: u32_at(record, 64),
             digest: record[72..104].try_into().expect("32 bytes"),
+            author: author_in(record),
         }
     }
+}
+
+/// Reads who says what a pack's record says.
+fn author_in(record: &[u8]) -> Author {
+    Author::from_bytes(record[104..112].try_into().expect("8 bytes"))
 }
 
 #[cfg(test)]
@@ -376,7 +411,7 @@ mod tests {
         let table = |name: &str, packs: &[PackEntry]| {
             let path = directory.path().join(name);
             let file = File::create(&path).expect("made");
-            write_table(&file, &[SegmentId([packs[0].id.0[0]; 16])], packs).expect("written");
+            write_table(&file, &[SegmentId([packs[0].id.0[0]; 16])], Author::Reader, packs).expect("written");
             Arc::new(Table::open(&path).expect("a table"))
         };
         let (one, two) = (table("one", &[pack(1, &[7, 8, 9])]), table("two", &[pack(2, &[8]), pack(3, &[9, 8])]));
@@ -403,7 +438,8 @@ mod tests {
         let directory = tempfile::tempdir().expect("made");
         let path = directory.path().join("one.table");
         let file = File::create(&path).expect("made");
-        write_table(&file, &[SegmentId([1; 16])], &[pack(1, &[7, 8, 9]), pack(2, &[10])]).expect("written");
+        write_table(&file, &[SegmentId([1; 16])], Author::Reader, &[pack(1, &[7, 8, 9]), pack(2, &[10])])
+            .expect("written");
         let whole = std::fs::read(&path).expect("there");
         Table::open(&path).expect("a table");
         for at in 0..whole.len() {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use crate::crypto::session::SessionHeader;
 use crate::format::index::PackEntry;
 use crate::format::pack::Codec;
+use crate::model::author::Author;
 use crate::model::id::SegmentId;
 use crate::repository::index::table::layout::{
     BLOCK_LEN, BUFFER_LEN, CHUNKS_A_BLOCK, FRAME_LEN, Layout, PLACE_LEN, SUM_AT, SUM_LEN, u32_at,
@@ -35,8 +36,8 @@ impl TableWriter {
         self.segments.push(segment);
     }
 
-    /// Adds a pack and its frames, and hands each of its chunks to `row`.
-    pub fn push_pack(&mut self, pack: &PackEntry, mut row: impl FnMut(Row)) {
+    /// Adds a pack and its frames, as `author` tells of them, and hands each of its chunks to `row`.
+    pub fn push_pack(&mut self, author: Author, pack: &PackEntry, mut row: impl FnMut(Row)) {
         let mut frame_offset = 0;
         for (number, frame) in (0u32..).zip(&pack.directory.frames) {
             self.push_frame(number, frame_offset, frame.sealed_len, frame.plain_len, frame.codec);
@@ -47,7 +48,7 @@ impl TableWriter {
                 offset += length;
             }
         }
-        self.push_pack_info(&pack.info());
+        self.push_pack_info(&pack.info(author));
     }
 
     /// Adds all packs and frames of `table`, whose rows then count frames from the returned number.
@@ -84,6 +85,7 @@ impl TableWriter {
         self.packs.extend_from_slice(&info.locked_until.to_le_bytes());
         self.packs.extend_from_slice(&[0; 4]);
         self.packs.extend_from_slice(&info.digest);
+        self.packs.extend_from_slice(&info.author.to_bytes());
         self.pack_count += 1;
     }
 
@@ -188,12 +190,12 @@ impl<'a> SectionWriter<'a> {
     }
 }
 
-/// Writes a table of the given packs to an empty file.
-pub fn write_table(file: &File, segments: &[SegmentId], packs: &[PackEntry]) -> io::Result<()> {
+/// Writes a table of the given packs, as `author` tells of them, to an empty file.
+pub fn write_table(file: &File, segments: &[SegmentId], author: Author, packs: &[PackEntry]) -> io::Result<()> {
     let mut writer = TableWriter::default();
     segments.iter().for_each(|segment| writer.push_segment(*segment));
     let mut rows = Vec::new();
-    packs.iter().for_each(|pack| writer.push_pack(pack, |row| rows.push(row)));
+    packs.iter().for_each(|pack| writer.push_pack(author, pack, |row| rows.push(row)));
     rows.sort_unstable();
     writer.finish(file, rows.len(), rows.into_iter())
 }
