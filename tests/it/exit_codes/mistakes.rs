@@ -37,7 +37,7 @@ fn every_mistake_of_the_first_hours_has_its_code() {
         (&["backup", "source", "--exclude-larger-than", "100"], 2, "unit"),
         (&["check"], 2, "coffre verify"),
         (&["forget", "--keep-last", "3"], 2, "later version"),
-        (&["key", "list"], 2, "later version"),
+        (&["key", "lst"], 2, "list"),
         (&["unlock"], 2, "no locks"),
     ];
     for (arguments, code, said) in table {
