@@ -3,8 +3,9 @@
 
 use std::sync::{Arc, Mutex};
 
+use coffre::format::keyring::{Erased, Keyring};
 use coffre::model::cleanup::{CleanupId, CleanupList};
-use coffre::model::id::SessionId;
+use coffre::model::id::{DomainEpoch, DomainId, SegmentId, SessionId};
 use coffre::model::key::{ObjectKey, ObjectKind};
 use coffre::model::outcome::{Ended, Outcome};
 use coffre::model::snapshot::SnapshotId;
@@ -239,4 +240,27 @@ async fn a_damaged_list_is_damage_until_it_is_named_as_gone() {
     put_list(&bench, 2, CleanupList { gone: vec![damaged.to_string()], ..CleanupList::default() }).await;
     assert_eq!(bench.verify(ReadData::No).await.findings, []);
     complete(&bench).await.expect("nobody needs it");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_segment_of_an_erased_domain_is_dead_without_being_read() {
+    let bench = Bench::new().await;
+    bench.backup().await;
+    let repository = open(bench.store(), bench.cache.path()).await.expect("opens");
+    let at = DomainEpoch { domain: DomainId([9; 16]), epoch: 3 };
+    let segment = SegmentId([9; 16]);
+    let object = [b"coffreI\x01".as_slice(), &at.domain.0, &at.epoch.to_le_bytes(), &[7; 300]].concat();
+    bench.store().put(&ObjectKey::segment(segment), object.into()).await.expect("put");
+    assert!(matches!(complete(&bench).await, Err(IncompleteError::Index(_))), "nobody knows what it tells");
+    assert_eq!(bench.verify(ReadData::No).await.findings.len(), 1);
+    let newest = bench.store().list(ObjectKind::Keyring.prefix()).await.expect("listed").pop().expect("there is one");
+    let bytes = bench.store().get(&newest.key).await.expect("there");
+    let keys = repository.keys();
+    let mut keyring = Keyring::decode(&bytes, repository.id(), &keys.verifying_key()).expect("valid");
+    keyring.counter += 1;
+    keyring.erased.push(Erased { at, when: Timestamp::from_seconds(1) });
+    let object = keyring.encode(keys.reader_key().expect("a reader"));
+    bench.store().put(&ObjectKey::keyring(keyring.counter, [1; 8]), object.into()).await.expect("put");
+    complete(&bench).await.expect("nobody needs it");
+    assert_eq!(bench.verify(ReadData::All).await.findings, []);
 }

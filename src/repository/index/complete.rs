@@ -3,6 +3,7 @@
 //!
 //! Two kinds of snapshots are no doubt: those of a domain that the keyring names as erased, which nobody can read any more, and
 //! those that no session of this repository made, unless a list of cleaning up accounts for them.
+//! Segments of an erased domain name nothing.
 //!
 //! ```
 //! # use coffre::repository::access::Deleting;
