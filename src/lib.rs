@@ -73,7 +73,7 @@
 //! [`Given`] stores standard input, commands and readers; [`Source`] is for sources of one's own, [`Store`] for places,
 //! [`databases`] for databases. `examples/quickstart.rs` shows the main job from end to end.
 //!
-//! [`design`] has the words, the invariants, the threat model and the memory formula; [`specification`] is `docs/format.md`,
+//! [`design`] has the words, the invariants and the memory formula; [`specification`] is `docs/format.md`,
 //! which specifies every stored byte.
 
 // What cannot be written to a terminal or a pipe that has gone is dropped; these would panic.

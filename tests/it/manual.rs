@@ -229,3 +229,22 @@ fn zsh_and_fish_understand_their_scripts() {
         assert!(run.out.starts_with("stats\tShow how much"), "{run:?}");
     }
 }
+
+/// `docs/security.md` names a test for each thing that it says an attacker cannot do.
+#[test]
+fn every_test_that_the_security_page_names_exists() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = fs::read_to_string(root.join("docs/security.md")).expect("there");
+    let is_name = |text: &str| text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
+    let quoted = page.split('`').skip(1).step_by(2).filter_map(|text| text.split_once("::"));
+    let named: BTreeSet<(&str, &str)> =
+        quoted.filter(|(file, test)| *file != "file" && is_name(file) && is_name(test)).collect();
+    assert!(named.len() >= 15, "{named:?}");
+    for (file, test) in named {
+        let tests = root.join("tests/it");
+        let source = fs::read_to_string(tests.join(format!("{file}.rs")))
+            .or_else(|_| fs::read_to_string(tests.join(file).join("mod.rs")))
+            .unwrap_or_else(|error| panic!("{file}::{test}: {error}"));
+        assert!(source.contains(&format!("fn {test}(")), "{file}::{test}");
+    }
+}
