@@ -27,7 +27,7 @@ use coffre::store::memory::MemoryStore;
 use coffre::store::{ObjectInfo, Store, StoreError};
 
 use crate::cleanups::put_list;
-use crate::support::{Bench, begin, files_in, open, run_verify};
+use crate::support::{Bench, begin, files_in, open, random_bytes, run_verify};
 
 /// Packs and index segments.
 type Objects = BTreeMap<ObjectKey, Bytes>;
@@ -277,6 +277,34 @@ async fn what_was_moved_is_no_damage_for_who_verifies() {
             // Trees lie in one pack, of which only some frames are asked for.
             assert!(store.is_done() || when == When::Asked(1), "{when:?} {read_data:?}");
         }
+    }
+}
+
+/// Reading takes hours, and backups run beside it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_that_ends_beside_a_verification_is_no_damage() {
+    let bench = Bench::new().await;
+    bench.snapshot().await;
+    let before = bench.memory.fork();
+    std::fs::write(bench.source.path().join("new"), random_bytes(9, 300_000)).expect("written");
+    bench.snapshot().await;
+    let mut new = Objects::new();
+    for kind in [ObjectKind::Pack, ObjectKind::Index, ObjectKind::Snapshot] {
+        let known = before.list(kind.prefix()).await.expect("listed");
+        for object in bench.store().list(kind.prefix()).await.expect("listed") {
+            if known.iter().all(|it| it.key != object.key) {
+                new.insert(object.key.clone(), bench.store().get(&object.key).await.expect("there"));
+            }
+        }
+    }
+    assert!(new.keys().any(|key| key.snapshot_id().is_some()) && new.keys().any(|key| key.pack_id().is_some()));
+    for read_data in [ReadData::No, ReadData::All] {
+        let backup = Move { old: BTreeSet::new(), new: new.clone() };
+        let store = Arc::new(Moving::new(before.fork(), &[backup], When::Listed));
+        let cache = tempfile::tempdir().expect("a temporary directory");
+        let report = run_verify(store.clone(), cache.path(), read_data).await;
+        assert!(store.is_done());
+        assert_eq!((report.snapshots, report.findings), (1, vec![]), "{read_data:?}");
     }
 }
 

@@ -181,6 +181,8 @@ pub async fn verify(
     monitor.phase("checking objects");
     let mut foreign = Foreign::default();
     slots::check(&repository, &mut report, &mut damage, &mut foreign).await?;
+    // Before the index: what these need is in segments by then. Reading data can take hours, and backups run beside it.
+    let listed_snapshots = repository.objects().snapshots().await?;
     let sums = objects::check(&repository, &mut report, &mut damage, &mut foreign).await?;
     let mut index = Index::load(&repository, &*monitor).await.map_err(LookError::Index)?;
     monitor.phase("comparing the index");
@@ -219,7 +221,8 @@ pub async fn verify(
     report.coverage = Coverage { not_noted, ..Coverage::of(&usable.collect::<Vec<_>>(), &ledger) };
     objects::name_liars(&reader, &mut damage).await?;
     monitor.phase("checking trees");
-    trees::check(&reader, &monitor, &cancel, &mut report, &mut damage, &mut foreign).await?;
+    foreign.add_all(&listed_snapshots.foreign);
+    trees::check(&reader, listed_snapshots.ids, &monitor, &cancel, &mut report, &mut damage).await?;
     report.notes.extend(foreign.notes());
 
     report.findings = damage.findings.into_values().collect();

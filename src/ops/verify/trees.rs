@@ -14,7 +14,6 @@ use crate::model::id::{ChunkId, ChunkKey};
 use crate::model::key::ObjectKey;
 use crate::model::snapshot::SnapshotId;
 use crate::ops::verify::damage::{Damage, Found};
-use crate::ops::verify::foreign::Foreign;
 use crate::ops::verify::{VerifyError, VerifyReport};
 use crate::ops::{Cancel, LookError};
 use crate::progress::{Counter, Monitor, Problem};
@@ -29,14 +28,14 @@ const WINDOWS_AHEAD: usize = 256;
 /// Nodes read ahead in the same parent.
 const NODES_AHEAD: usize = 16;
 
-/// Checks all snapshots.
+/// Checks the snapshots that were `listed` before the index was loaded.
 pub(super) async fn check(
     reader: &Arc<Reader>,
+    listed: Vec<SnapshotId>,
     monitor: &Arc<dyn Monitor>,
     cancel: &Cancel,
     report: &mut VerifyReport,
     damage: &mut Found,
-    foreign: &mut Foreign,
 ) -> Result<(), VerifyError> {
     let mut walk = Walk {
         reader,
@@ -49,13 +48,11 @@ pub(super) async fn check(
         snapshot: None,
     };
     let repository = reader.repository();
-    let listed = repository.objects().snapshots().await?;
-    foreign.add_all(&listed.foreign);
     let cleanups = repository.cleanups().await?;
     for (list, why) in cleanups.damaged() {
         walk.damage.add(list, Damage::Unusable(why.clone()));
     }
-    let counting = repository.that_count(listed.ids, &cleanups).await;
+    let counting = repository.that_count(listed, &cleanups).await;
     let mut snapshots = repository.stored_snapshots(counting);
     while let Some((id, snapshot)) = snapshots.next().await {
         walk.report.snapshots += 1;
