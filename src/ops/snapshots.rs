@@ -32,6 +32,7 @@ pub async fn snapshots(
     filter: &SnapshotFilter,
     monitor: &dyn Monitor,
 ) -> Result<SnapshotsReport, SnapshotError> {
+    monitor.phase("reading snapshots");
     let mut report = SnapshotsReport::default();
     for (id, snapshot) in repository.snapshots().await? {
         match snapshot {
