@@ -69,6 +69,7 @@ impl Signer {
     }
 
     /// Returns the key that checks its signatures.
+    #[cfg(test)]
     pub fn verifying_key(&self) -> VerifyingKey {
         VerifyingKey(self.key.verifying_key().to_bytes())
     }
