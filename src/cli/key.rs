@@ -58,7 +58,7 @@ enum What {
     Passwd(PasswdArgs),
     /// Remove a key slot: its passphrase opens nothing any more
     Remove(RemoveArgs),
-    /// Throw out a host that backs up with a key of its own: what it writes from now on counts nowhere
+    /// Throw out a host that backs up with a key of its own: none of its snapshots is `latest` any more, and what it writes counts nowhere
     RevokeWriter(RevokeArgs),
 }
 
@@ -502,7 +502,10 @@ async fn revoke(global: &Settings, monitor: &Arc<ConsoleMonitor>, named: &str) -
     monitor.phase("revoking a writer");
     repository.revoke_writer(writer.id).await?;
     let lines = vec![
-        format!("writer {} ({}) revoked: what it writes from now on counts nowhere", writer.name.name, writer.id),
+        format!(
+            "writer {} ({}) revoked: its snapshots are restored by their ids, and count for nothing else",
+            writer.name.name, writer.id
+        ),
         "Its key slot opens nothing that is of use; `coffre key remove SLOT` removes it.".to_owned(),
     ];
     tell(global, monitor, &repository, Told { did: "revoked", writer: Some(writer.id), lines, ..Told::default() });

@@ -84,7 +84,8 @@ pub async fn run(global: &Settings, args: Args) -> Fallible<Exit> {
         (false, false) => print_groups(&shown, &args.group_by, args.compact),
     }
     if !global.json && !foreign.is_empty() {
-        output::line("\nthese do not count: they are never `latest`, and nothing is kept for them");
+        output::line("");
+        output::line("these do not count: they are never `latest`, and nothing is kept for them");
         print(&foreign, args.compact);
     }
     Ok(outcome.into())

@@ -178,7 +178,7 @@ impl Repository {
         Ok(AddedWriter { id, slot, slot_id: slot_record.map(|slot| slot.id) })
     }
 
-    /// Throws a writer out: what it writes from now on counts nowhere, and its own programs are told so.
+    /// Throws a writer out: its snapshots count nowhere any more, and its own programs are told so.
     ///
     /// # Errors
     /// [`KeyringError`].

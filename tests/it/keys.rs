@@ -269,7 +269,9 @@ fn a_host_with_a_key_of_its_own_backs_up_and_reads_nothing_until_it_is_thrown_ou
     assert_eq!(desk.run(&["snapshots", "--host", "web1", "--json"]).out.lines().count(), 2);
 
     let revoked = desk.run(&["key", "revoke-writer", "web"]);
-    assert!(revoked.code == 0 && revoked.out.contains("counts nowhere"), "{revoked:?}");
+    assert!(revoked.code == 0 && revoked.out.contains("count for nothing else"), "{revoked:?}");
+    let apart = desk.run(&["snapshots"]).out;
+    assert!(apart.contains("\n\nthese do not count: ") && apart.contains("FOREIGN: by a writer"), "{apart}");
     let run = on_host(&["backup", "source"]);
     assert!(run.code == 12 && run.err.contains("was revoked"), "{run:?}");
     let listed = desk.run(&["key", "list"]);
