@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::chunker::Chunker;
 use crate::compress::{Compressor, decompress};
-use crate::crypto::author::{AuthorBlock, Signer, Subject};
+use crate::crypto::author::{Signer, Subject};
 use crate::crypto::chunk_id::ChunkHasher;
 use crate::crypto::derive::{DedupSecret, ReaderKey, WriterKey, derive_into};
 use crate::crypto::fingerprint::Fingerprint;
@@ -31,7 +31,7 @@ use crate::format::config::{ChunkerProfile, Config, RequiredFeatures};
 use crate::format::index::{IndexSegment, PackEntry};
 use crate::format::keyring::{DomainRecord, Erased, Keyring, SlotName, SlotRecord};
 use crate::format::lease::Lease;
-use crate::format::object::{Authors, CLEANUP, INDEX, LEASE, Place, SNAPSHOT, check_author};
+use crate::format::object::{Authors, CLEANUP, INDEX, LEASE, Place, SNAPSHOT};
 use crate::format::pack::{Codec, PackDirectory, PackKind, TRAILER_LEN, Tail, Trailer, padded_pack_len};
 use crate::format::recipe::Recipe;
 use crate::format::slot::{Role, RootKey, Slot};
@@ -319,15 +319,8 @@ fn envelope(input: &Value) -> Outcome {
 struct Listed(BTreeMap<String, VerifyingKey>);
 
 impl Authors for Listed {
-    fn check(
-        &self,
-        what: &'static str,
-        block: &AuthorBlock,
-        subject: &Subject<'_>,
-        value: &[u8],
-    ) -> Result<Author, FormatError> {
-        let key = self.0.get(&hex(&block.claimed().to_bytes())).copied();
-        check_author(key, what, block, subject, value)
+    fn key_of(&self, author: Author) -> Option<VerifyingKey> {
+        self.0.get(&hex(&author.to_bytes())).copied()
     }
 }
 

@@ -4,7 +4,7 @@
 //! made it. The signature is inside of the envelope, where nobody else sees who wrote what, and covers all of the object but the
 //! ciphertext: what it is, where it stands, what stands before the envelope, and the rest of the value.
 
-use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey as DalekKey};
+use ed25519_dalek::{Signer as _, SigningKey};
 
 use crate::crypto::CryptoError;
 use crate::crypto::derive::{ReaderKey, WriterKey};
@@ -55,12 +55,12 @@ impl std::fmt::Debug for Signer {
 impl Signer {
     /// Signs as a reader.
     pub fn reader(key: &ReaderKey, repository: RepositoryId) -> Self {
-        Self { author: Author::Reader, key: SigningKey::from_bytes(key.signing_seed(repository).expose()) }
+        Self { author: Author::Reader, key: key.signing_key(repository) }
     }
 
     /// Signs as the writer `id`.
     pub fn writer(id: WriterId, key: &WriterKey, repository: RepositoryId) -> Self {
-        Self { author: Author::Writer(id), key: SigningKey::from_bytes(key.signing_seed(repository).expose()) }
+        Self { author: Author::Writer(id), key: key.signing_key(repository) }
     }
 
     /// Returns as whom it signs.
@@ -119,12 +119,7 @@ impl AuthorBlock {
         if self.algorithm != ED25519 {
             return Err(CryptoError::Malformed);
         }
-        let key = DalekKey::from_bytes(&key.0).map_err(|_| CryptoError::BadKey)?;
-        key.verify_strict(
-            &subject.message(self.claimed, self.algorithm, value),
-            &Signature::from_bytes(&self.signature),
-        )
-        .map_err(|_| CryptoError::BadSignature)?;
+        key.check(&subject.message(self.claimed, self.algorithm, value), &self.signature)?;
         Ok(self.claimed)
     }
 }

@@ -43,9 +43,13 @@ impl VerifyingKey {
         payload: &[u8],
         signature: &[u8; SIGNATURE_LEN],
     ) -> Result<(), CryptoError> {
+        self.check(&message(what, repository, payload), signature)
+    }
+
+    /// Checks a signature over `message`, strictly: no weak keys, canonical encodings.
+    pub(super) fn check(&self, message: &[u8], signature: &[u8; SIGNATURE_LEN]) -> Result<(), CryptoError> {
         let key = DalekKey::from_bytes(&self.0).map_err(|_| CryptoError::BadKey)?;
-        key.verify_strict(&message(what, repository, payload), &Signature::from_bytes(signature))
-            .map_err(|_| CryptoError::BadSignature)
+        key.verify_strict(message, &Signature::from_bytes(signature)).map_err(|_| CryptoError::BadSignature)
     }
 }
 
@@ -60,7 +64,7 @@ impl ReaderKey {
         self.signing_key(repository).sign(&message(what, repository, payload)).to_bytes()
     }
 
-    fn signing_key(&self, repository: RepositoryId) -> SigningKey {
+    pub(super) fn signing_key(&self, repository: RepositoryId) -> SigningKey {
         SigningKey::from_bytes(self.signing_seed(repository).expose())
     }
 }
@@ -71,7 +75,7 @@ impl WriterKey {
         VerifyingKey(self.signing_key(repository).verifying_key().to_bytes())
     }
 
-    fn signing_key(&self, repository: RepositoryId) -> SigningKey {
+    pub(super) fn signing_key(&self, repository: RepositoryId) -> SigningKey {
         SigningKey::from_bytes(self.signing_seed(repository).expose())
     }
 }

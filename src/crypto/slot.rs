@@ -63,16 +63,8 @@ pub fn scrypt_work(slot: &[u8]) -> Option<u32> {
 
 /// Makes a random secret that opens the slot of a host: `COFFRE-HOST-` and eight groups of four letters and digits (160 bits).
 pub fn new_host_secret() -> Passphrase {
-    let entropy = Zeroizing::new(crate::crypto::random::<20>());
-    let (groups, _) = entropy.as_chunks::<5>();
-    let symbols: Zeroizing<Vec<u8>> = groups.iter().flat_map(crockford::symbols).collect::<Vec<_>>().into();
-    let mut text = String::with_capacity(64);
-    text.push_str("COFFRE-HOST");
-    for group in symbols.chunks(4) {
-        text.push('-');
-        text.push_str(std::str::from_utf8(group).expect("the alphabet is ASCII"));
-    }
-    Passphrase::new(text)
+    let entropy = Zeroizing::new(crate::crypto::random());
+    Passphrase::new(std::mem::take(&mut *spelled("COFFRE-HOST", &symbols_of(&entropy))))
 }
 
 /// Seals the contents of a key slot into an age file.
@@ -149,12 +141,23 @@ pub fn resembles_recovery_identity(text: &str) -> bool {
 }
 
 fn encode_recovery(entropy: &[u8; 20]) -> Zeroizing<String> {
+    let mut symbols = symbols_of(entropy);
+    symbols.extend(check_symbols(entropy));
+    spelled(RECOVERY_PREFIX, &symbols)
+}
+
+/// Returns the symbols of a random secret, with room for those that check it.
+fn symbols_of(entropy: &[u8; 20]) -> Zeroizing<Vec<u8>> {
     let mut symbols = Zeroizing::new(Vec::with_capacity(SYMBOLS));
     let (groups, _) = entropy.as_chunks::<5>();
     symbols.extend(groups.iter().flat_map(crockford::symbols));
-    symbols.extend(check_symbols(entropy));
-    let mut text = Zeroizing::new(String::with_capacity(RECOVERY_PREFIX.len() + SYMBOLS + SYMBOLS / 4));
-    text.push_str(RECOVERY_PREFIX);
+    symbols
+}
+
+/// Spells a secret as people read it: a prefix, then groups of four symbols.
+fn spelled(prefix: &str, symbols: &[u8]) -> Zeroizing<String> {
+    let mut text = Zeroizing::new(String::with_capacity(prefix.len() + symbols.len() + symbols.len().div_ceil(4)));
+    text.push_str(prefix);
     for group in symbols.chunks(4) {
         text.push('-');
         text.push_str(std::str::from_utf8(group).expect("the alphabet is ASCII"));

@@ -2,11 +2,10 @@
 //! on it any more and everybody can tell afterwards what was removed from what was lost.
 
 use minicbor::Decoder;
-use minicbor::decode::Error;
 
 use crate::format::FormatError;
 use crate::format::object::CLEANUP;
-use crate::format::wire::{encode_record, read_array, read_bytes, read_map, write_array};
+use crate::format::wire::{encode_record, read_array, read_bytes, read_items, read_map, write_array};
 use crate::model::cleanup::CleanupList;
 use crate::model::id::{PackId, SessionId};
 use crate::model::snapshot::SnapshotId;
@@ -40,8 +39,8 @@ pub fn decode_cleanup(bytes: &[u8]) -> Result<CleanupList, FormatError> {
     read_map(WHAT, &mut Decoder::new(bytes), |key, d| {
         match key {
             0 => list.made = Timestamp::from_seconds(d.i64()?),
-            1 => list.packs = read_items(d, |id: &[u8; 16]| PackId(*id))?,
-            2 => list.given_up = read_items(d, |id: &[u8; 16]| SessionId(*id))?,
+            1 => list.packs = read_items(d, PackId)?,
+            2 => list.given_up = read_items(d, SessionId)?,
             3 => list.accounted = read_items(d, read_accounted)?,
             4 => list.gone = read_array(d, |d| d.str().map(str::to_owned))?,
             5 => list.is_deleting = d.u64()? == 1,
@@ -54,17 +53,9 @@ pub fn decode_cleanup(bytes: &[u8]) -> Result<CleanupList, FormatError> {
     Ok(list)
 }
 
-/// Reads a byte string of items of `N` bytes.
-fn read_items<const N: usize, T>(d: &mut Decoder<'_>, item: impl Fn(&[u8; N]) -> T) -> Result<Vec<T>, Error> {
-    let (items, rest) = d.bytes()?.as_chunks::<N>();
-    if rest.is_empty() { Ok(items.iter().map(item).collect()) } else { Err(Error::message("an id is cut off")) }
-}
-
-fn read_accounted(item: &[u8; 48]) -> (SnapshotId, [u8; 32]) {
-    let (seconds, rest) = item.split_first_chunk::<8>().expect("48 bytes");
-    let (random, digest) = rest.split_first_chunk::<8>().expect("40 bytes");
-    let at = Timestamp::from_seconds(i64::from_be_bytes(*seconds));
-    (SnapshotId::new(at, *random), digest.try_into().expect("32 bytes"))
+fn read_accounted(item: [u8; 48]) -> (SnapshotId, [u8; 32]) {
+    let (id, digest) = item.split_first_chunk().expect("48 bytes");
+    (SnapshotId::from_bytes(*id), digest.try_into().expect("32 bytes"))
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use crate::crypto::session::{DomainPublicKey, DomainSecretKey};
 use crate::crypto::sign::{SIGNATURE_LEN, Signed, VerifyingKey};
 use crate::format::FormatError;
 use crate::format::dedup::{open_dedup, seal_dedup};
+use crate::format::name::{open_name, seal_name};
 use crate::format::object::KEYRING;
 use crate::format::slot::Role;
 use crate::format::wire::{encode, encode_record, expect_array, read_array, read_bytes, read_map, write_array};
@@ -69,8 +70,7 @@ impl SlotRecord {
             r.field(0, |e| e.str(&name.label));
             r.field(1, |e| e.i64(name.made.seconds));
         });
-        let wrap = reader.wrapping_key(repository);
-        let sealed_name = seal_envelope(&wrap, repository, Purpose::Name, &named(id), &value).into_bytes();
+        let sealed_name = seal_name(repository, reader, id.0, &value);
         Self { id, role: role as u64, hash: *blake3::hash(object).as_bytes(), sealed_name }
     }
 
@@ -79,9 +79,7 @@ impl SlotRecord {
     /// # Errors
     /// When it was not sealed for this reader key.
     pub fn open_name(&self, repository: RepositoryId, reader: &ReaderKey) -> Result<SlotName, FormatError> {
-        let wrap = reader.wrapping_key(repository);
-        let plain = open_envelope(&wrap, repository, Purpose::Name, &named(self.id), &self.sealed_name)
-            .map_err(|e| FormatError::invalid(WHAT, e))?;
+        let plain = open_name(repository, reader, self.id.0, &self.sealed_name)?;
         let mut name = SlotName::default();
         read_map(WHAT, &mut Decoder::new(&plain), |key, d| {
             match key {
@@ -258,11 +256,4 @@ fn read_slot(d: &mut Decoder<'_>) -> Result<SlotRecord, minicbor::decode::Error>
     expect_array(d, 4)?;
     let (id, role, hash) = (SlotId(read_bytes(d)?), d.u64()?, read_bytes(d)?);
     Ok(SlotRecord { id, role, hash, sealed_name: d.bytes()?.to_vec() })
-}
-
-/// Returns the object to which a slot's name is sealed.
-fn named(id: SlotId) -> [u8; 16] {
-    let mut object = [0; 16];
-    object[..SlotId::LEN].copy_from_slice(&id.0);
-    object
 }

@@ -12,6 +12,7 @@ mod dedup;
 pub mod index;
 pub mod keyring;
 pub mod lease;
+mod name;
 pub mod object;
 pub mod pack;
 pub mod recipe;
@@ -73,7 +74,7 @@ impl Ended for FormatError {
 }
 
 impl FormatError {
-    fn invalid(what: &'static str, why: impl std::fmt::Display) -> Self {
+    pub(crate) fn invalid(what: &'static str, why: impl std::fmt::Display) -> Self {
         FormatError::Invalid { what, why: why.to_string() }
     }
 }

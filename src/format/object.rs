@@ -71,6 +71,9 @@ impl SignedForm {
 
 /// Who judges what author blocks claim.
 pub trait Authors {
+    /// Returns the key that checks an author's signatures, `None` when that is not known.
+    fn key_of(&self, author: Author) -> Option<VerifyingKey>;
+
     /// Tells whose value it is.
     ///
     /// # Errors
@@ -81,28 +84,17 @@ pub trait Authors {
         block: &AuthorBlock,
         subject: &Subject<'_>,
         value: &[u8],
-    ) -> Result<Author, FormatError>;
-}
-
-/// Checks a block with the key of its author, `None` when that is not known.
-///
-/// # Errors
-/// As for [`Authors::check`].
-pub fn check_author(
-    key: Option<VerifyingKey>,
-    what: &'static str,
-    block: &AuthorBlock,
-    subject: &Subject<'_>,
-    value: &[u8],
-) -> Result<Author, FormatError> {
-    let key = key.ok_or(FormatError::UnknownAuthor { what, author: block.claimed() })?;
-    block.check(&key, subject, value).map_err(|error| {
-        let why = match error {
-            CryptoError::Malformed => "it is signed in a way that this program does not know".to_owned(),
-            error => format!("{}: {error}", block.claimed()),
-        };
-        FormatError::Invalid { what, why }
-    })
+    ) -> Result<Author, FormatError> {
+        let author = block.claimed();
+        let key = self.key_of(author).ok_or(FormatError::UnknownAuthor { what, author })?;
+        block.check(&key, subject, value).map_err(|error| {
+            let why = match error {
+                CryptoError::Malformed => "it is signed in a way that this program does not know".to_owned(),
+                error => format!("{author}: {error}"),
+            };
+            FormatError::Invalid { what, why }
+        })
+    }
 }
 
 /// A value that was opened and whose author is known. Nothing else gives its bytes.
@@ -260,31 +252,12 @@ pub(crate) mod tests {
         }
     }
 
-    struct Nobody;
-
-    impl Authors for Nobody {
-        fn check(
-            &self,
-            what: &'static str,
-            block: &AuthorBlock,
-            _: &Subject<'_>,
-            _: &[u8],
-        ) -> Result<Author, FormatError> {
-            Err(FormatError::UnknownAuthor { what, author: block.claimed() })
-        }
-    }
-
-    struct Only(VerifyingKey);
+    /// One author, or none, whom everybody claims to be.
+    struct Only(Option<VerifyingKey>);
 
     impl Authors for Only {
-        fn check(
-            &self,
-            what: &'static str,
-            block: &AuthorBlock,
-            subject: &Subject<'_>,
-            value: &[u8],
-        ) -> Result<Author, FormatError> {
-            check_author(Some(self.0), what, block, subject, value)
+        fn key_of(&self, _: Author) -> Option<VerifyingKey> {
+            self.0
         }
     }
 
@@ -295,12 +268,12 @@ pub(crate) mod tests {
         let at = DomainEpoch { domain: DomainId([7; 16]), epoch: 3 };
         let place = Place { repository, object: &[2; 16], root: &root };
         let object = LEASE.seal(at, &place, &signer, b"value");
-        let authors = Only(signer.verifying_key());
+        let authors = Only(Some(signer.verifying_key()));
         let opened = LEASE.open(&object, &place, &authors).expect("ours");
         assert_eq!((opened.author, opened.value()), (Author::Reader, &b"value"[..]));
         assert!(LEASE.open(&object, &Place { object: &[3; 16], ..place }, &authors).is_err());
         let unknown = FormatError::UnknownAuthor { what: "a lease", author: Author::Reader };
-        assert_eq!(LEASE.open(&object, &place, &Nobody).map(drop), Err(unknown));
+        assert_eq!(LEASE.open(&object, &place, &Only(None)).map(drop), Err(unknown));
         // What stands before the envelope is signed too, though the envelope opens without it.
         let mut moved = object.clone();
         moved[24] ^= 1;
@@ -313,7 +286,7 @@ pub(crate) mod tests {
         let (repository, root) = (RepositoryId([1; 16]), Secret::random());
         let signer = Signer::reader(&ReaderKey::random(), repository);
         let (authors, before) =
-            (Only(signer.verifying_key()), [b"coffreL\x01".as_slice(), &[7; 16], &[3, 0, 0, 0]].concat());
+            (Only(Some(signer.verifying_key())), [b"coffreL\x01".as_slice(), &[7; 16], &[3, 0, 0, 0]].concat());
         let subject = Subject { repository, purpose: Purpose::Lease, object: &[2; 16], before: &before };
         let place = Place { repository, object: &[2; 16], root: &root };
         let open = |opened: &[u8]| {

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use minicbor::Decoder;
 
-use crate::format::wire::{Cursor, Record, read_array, read_bytes, read_map, write_array};
+use crate::format::wire::{Cursor, Record, read_array, read_bytes, read_items, read_map, write_array};
 use crate::format::{FormatError, write_varint};
 use crate::model::entry::{ChunkList, ChunkRef, Entry, EntryKind, FileContent, Hole, Metadata, StreamDetail};
 use crate::model::id::ChunkId;
@@ -444,13 +444,7 @@ fn read_record(path: EntryPath, bytes: &[u8], parts: &mut Parts) -> Result<Entry
                 }
             }
             14 => size = d.u64()?,
-            15 => {
-                let (whole, rest) = d.bytes()?.as_chunks::<32>();
-                if !rest.is_empty() {
-                    return Err(minicbor::decode::Error::message("chunk ids are 32 bytes"));
-                }
-                ids = whole.iter().map(|id| ChunkId(*id)).collect();
-            }
+            15 => ids = read_items(d, ChunkId)?,
             16 => lengths = parts.array(d, |d| d.u32())?,
             17 => {
                 if d.array()? != Some(3) {

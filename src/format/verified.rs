@@ -6,7 +6,7 @@ use crate::crypto::derive::ReaderKey;
 use crate::crypto::seal::{Purpose, open_envelope, seal_envelope};
 use crate::format::FormatError;
 use crate::format::object::VERIFIED;
-use crate::format::wire::{encode_record, expect_array, read_array, read_bytes, read_map};
+use crate::format::wire::{encode_record, expect_array, read_array, read_bytes, read_items, read_map};
 use crate::model::id::{PackId, RepositoryId};
 use crate::model::time::Timestamp;
 use crate::model::verified::{Verified, VerifiedId};
@@ -79,9 +79,5 @@ pub fn decode_verified(bytes: &[u8]) -> Result<Verified, FormatError> {
 fn read_packs(d: &mut Decoder<'_>) -> Result<(Timestamp, Vec<PackId>), minicbor::decode::Error> {
     expect_array(d, 2)?;
     let when = Timestamp::from_seconds(d.i64()?);
-    let (packs, rest) = d.bytes()?.as_chunks::<{ PackId::LEN }>();
-    if !rest.is_empty() {
-        return Err(minicbor::decode::Error::message("a pack's id is cut off"));
-    }
-    Ok((when, packs.iter().copied().map(PackId).collect()))
+    Ok((when, read_items(d, PackId)?))
 }

@@ -136,6 +136,18 @@ pub(crate) fn read_array<'b, T>(
     Ok(items)
 }
 
+/// Reads a byte string of items of `N` bytes each.
+pub(super) fn read_items<const N: usize, T>(
+    d: &mut Decoder<'_>,
+    item: impl Fn([u8; N]) -> T,
+) -> Result<Vec<T>, minicbor::decode::Error> {
+    let (items, rest) = d.bytes()?.as_chunks::<N>();
+    match rest.is_empty() {
+        true => Ok(items.iter().copied().map(item).collect()),
+        false => Err(minicbor::decode::Error::message("an id is cut off")),
+    }
+}
+
 /// Reads a byte string of exactly `N` bytes.
 pub(crate) fn read_bytes<const N: usize>(decoder: &mut Decoder<'_>) -> Result<[u8; N], minicbor::decode::Error> {
     decoder.bytes()?.try_into().map_err(|_| minicbor::decode::Error::message("a byte string has the wrong length"))

@@ -3,10 +3,10 @@
 use minicbor::{Decoder, Encoder};
 
 use crate::crypto::derive::{DedupSecret, ReaderKey, WriterKey};
-use crate::crypto::seal::{Purpose, open_envelope, seal_envelope};
 use crate::crypto::sign::VerifyingKey;
 use crate::format::FormatError;
 use crate::format::dedup::{open_dedup, seal_dedup};
+use crate::format::name::{open_name, seal_name};
 use crate::format::object::KEYRING;
 use crate::format::wire::{EncodeResult, encode_record, expect_array, read_array, read_bytes, read_map, write_array};
 use crate::model::id::{DomainEpoch, DomainId, RepositoryId, WriterId};
@@ -58,8 +58,7 @@ impl WriterRecord {
             r.field(0, |e| e.str(&name.name));
             r.field(1, |e| write_array(e, &name.hosts, |e, host| e.str(host).map(drop)));
         });
-        let wrap = reader.wrapping_key(repository);
-        let sealed_name = seal_envelope(&wrap, repository, Purpose::Name, &object(id), &value).into_bytes();
+        let sealed_name = seal_name(repository, reader, id.0, &value);
         let verifying_key = writer.verifying_key(repository);
         Self { id, verifying_key, is_revoked: false, group, sealed_name, sealed_dedups: Vec::new() }
     }
@@ -99,9 +98,7 @@ impl WriterRecord {
     /// # Errors
     /// When they were not sealed for this reader key.
     pub fn open_name(&self, repository: RepositoryId, reader: &ReaderKey) -> Result<WriterName, FormatError> {
-        let wrap = reader.wrapping_key(repository);
-        let plain = open_envelope(&wrap, repository, Purpose::Name, &object(self.id), &self.sealed_name)
-            .map_err(|e| FormatError::invalid(WHAT, e))?;
+        let plain = open_name(repository, reader, self.id.0, &self.sealed_name)?;
         let mut name = WriterName::default();
         read_map(WHAT, &mut Decoder::new(&plain), |key, d| {
             match key {
@@ -113,13 +110,6 @@ impl WriterRecord {
         })?;
         Ok(name)
     }
-}
-
-/// Returns the object to which a writer's name is sealed.
-fn object(id: WriterId) -> [u8; 16] {
-    let mut object = [0; 16];
-    object[..WriterId::LEN].copy_from_slice(&id.0);
-    object
 }
 
 /// Writes a record into the keyring.

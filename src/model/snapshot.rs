@@ -52,6 +52,12 @@ impl SnapshotId {
         bytes[8..].copy_from_slice(&self.random);
         bytes
     }
+
+    /// Reads what [`SnapshotId::to_bytes`] made.
+    pub fn from_bytes(bytes: [u8; 16]) -> Self {
+        let (seconds, random) = bytes.split_first_chunk().expect("16 bytes");
+        Self { seconds: i64::from_be_bytes(*seconds), random: random.try_into().expect("8 bytes") }
+    }
 }
 
 impl fmt::Display for SnapshotId {

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use crate::crypto::CryptoError;
-use crate::crypto::author::{AuthorBlock, Signer, Subject};
+use crate::crypto::author::Signer;
 use crate::crypto::derive::{DedupSecret, ReaderKey};
 use crate::crypto::fingerprint::Fingerprint;
 use crate::crypto::secret::Secret;
@@ -12,7 +12,7 @@ use crate::crypto::session::{DomainPublicKey, DomainSecretKey, SessionHeader, Se
 use crate::crypto::sign::VerifyingKey;
 use crate::format::FormatError;
 use crate::format::keyring::{DomainRecord, Keyring, SlotRecord};
-use crate::format::object::{Authored, Authors, DomainForm, Place, check_author};
+use crate::format::object::{Authored, Authors, DomainForm, Place};
 use crate::format::slot::{RootKey, Slot};
 use crate::format::writer::{WriterName, WriterRecord};
 use crate::model::author::Author;
@@ -72,14 +72,12 @@ pub struct Keys {
 }
 
 impl Authors for Keys {
-    fn check(
-        &self,
-        what: &'static str,
-        block: &AuthorBlock,
-        subject: &Subject<'_>,
-        value: &[u8],
-    ) -> Result<Author, FormatError> {
-        check_author(self.key_of(block.claimed()), what, block, subject, value)
+    /// Those who were thrown out have theirs as well.
+    fn key_of(&self, author: Author) -> Option<VerifyingKey> {
+        match author {
+            Author::Reader => Some(self.verifying_key),
+            Author::Writer(_) => self.writer(author).map(|writer| writer.verifying_key),
+        }
     }
 }
 
@@ -161,14 +159,6 @@ impl Keys {
     /// Returns what signs all that is written with this key; a writer whom the keyring does not have signs nothing.
     pub(super) fn signer(&self) -> Option<&Signer> {
         self.signer.as_ref()
-    }
-
-    /// Returns the key that checks what an author wrote, thrown out ones among them.
-    pub(super) fn key_of(&self, author: Author) -> Option<VerifyingKey> {
-        match author {
-            Author::Reader => Some(self.verifying_key),
-            Author::Writer(_) => self.writer(author).map(|writer| writer.verifying_key),
-        }
     }
 
     /// Returns those whose word on what is stored is taken for what is written with this key: readers, itself, and the other

@@ -4,6 +4,7 @@
 //! key by which it was checked. So the cache makes nothing believed that the store could not: what has no good code is checked.
 
 use crate::crypto::author::{AuthorBlock, Subject};
+use crate::crypto::sign::VerifyingKey;
 use crate::format::FormatError;
 use crate::format::object::Authors;
 use crate::model::author::Author;
@@ -38,13 +39,17 @@ impl<'a> Verdict<'a> {
     }
 
     fn code(&self, author: Author) -> Option<blake3::Hash> {
-        let (key, checked_by) = (self.keys.verdict_key()?, self.keys.key_of(author)?);
+        let (key, checked_by) = (self.keys.verdict_key()?, self.key_of(author)?);
         let mut hasher = blake3::Hasher::new_keyed(key.expose());
         Some(hasher.update(&author.to_bytes()).update(&checked_by.0).update(self.hash.as_bytes()).finalize())
     }
 }
 
 impl Authors for Verdict<'_> {
+    fn key_of(&self, author: Author) -> Option<VerifyingKey> {
+        self.keys.key_of(author)
+    }
+
     fn check(
         &self,
         what: &'static str,

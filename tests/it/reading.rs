@@ -14,6 +14,7 @@ use coffre::repository::frame::Frame;
 use coffre::repository::index::Index;
 use coffre::repository::reader::Reader;
 use coffre::repository::reader::content::{ContentError, ContentStream, Part};
+use coffre::repository::reader::told::ListNode;
 use coffre::repository::tree::ListBuilder;
 use coffre::repository::writer::{Writer, WriterOptions};
 use coffre::store::Store;
@@ -192,8 +193,9 @@ async fn any_part_of_a_content_is_as_if_all_had_been_read() {
         let (content, bytes, ends) = long_content(&repository, count).await;
         let reader = reader(&repository).await;
         let mut borders: Vec<u64> = ends.iter().copied().step_by(1 + count / 40).collect();
-        if let ChunkList::Indirect { root, .. } = &content.chunks {
-            let Node::Lists(children) = reader.node(root).await.expect("whole") else { panic!("a list of lists") };
+        if let ChunkList::Indirect { root, depth, chunks } = content.chunks {
+            let told = ListNode { id: root, depth, chunks, bytes: content.stored_length() };
+            let Node::Lists(children) = reader.node(&told).await.expect("whole") else { panic!("a list of lists") };
             assert!(children.len() >= 3, "{count}");
             borders.extend(children.iter().scan(0, |end, child| {
                 *end += child.bytes;

@@ -113,12 +113,7 @@ impl Walk<'_> {
             if self.cancel.is_cancelled() {
                 return Err(VerifyError::Cancelled);
             }
-            let node = self.reader.node(&told.id).await;
-            let node = node.and_then(|node| match told.check(&node) {
-                Ok(()) => Ok(node),
-                Err(source) => Err(ReadError::Node { id: told.id.short(), source }),
-            });
-            let whole = match node {
+            let whole = match self.reader.node(told).await {
                 Ok(Node::Entries(_)) if !is_new => true,
                 Ok(Node::Entries(entries)) => self.entries(&entries).await?,
                 Ok(Node::Children(children)) => {
@@ -168,12 +163,7 @@ impl Walk<'_> {
             if self.cancel.is_cancelled() {
                 return Err(VerifyError::Cancelled);
             }
-            let node = self.reader.node(&told.id).await;
-            let node = node.and_then(|node| match told.check(&node) {
-                Ok(()) => Ok(node),
-                Err(source) => Err(ReadError::Node { id: told.id.short(), source }),
-            });
-            let whole = match node {
+            let whole = match self.reader.node(&told).await {
                 Ok(Node::Chunks(chunks)) => self.chunks(&chunks, entry).await?,
                 Ok(Node::Lists(children)) => {
                     self.read_ahead(children.iter().map(|child| child.id)).await;

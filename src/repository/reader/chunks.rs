@@ -98,9 +98,7 @@ impl ChunkWalk {
     }
 
     async fn descend(&mut self, told: ListNode) -> Result<(), ReadError> {
-        let node = self.reader.node(&told.id).await?;
-        told.check(&node).map_err(|source| ReadError::Node { id: told.id.short(), source })?;
-        match node {
+        match self.reader.node(&told).await? {
             Node::Chunks(chunks) => self.chunks = chunks.into(),
             Node::Lists(children) => self.stack.extend(told.children(&children).rev()),
             Node::Entries(_) | Node::Children(_) => unreachable!("checked to be of a list"),

@@ -59,9 +59,9 @@ impl Level {
     async fn descend(&mut self, reader: &Arc<Reader>) -> Result<(), ReadError> {
         let mut below = Vec::new();
         for told in &self.nodes {
-            let node = reader.node(&told.id).await?;
-            told.check(&node).map_err(|source| ReadError::Node { id: told.id.short(), source })?;
-            let Node::Children(children) = node else { unreachable!("checked to be of this level") };
+            let Node::Children(children) = reader.node(told).await? else {
+                unreachable!("checked to be of this level")
+            };
             below.extend(told.children(&children));
         }
         self.nodes = below;

@@ -24,6 +24,7 @@ use crate::repository::access::Reading;
 use crate::repository::index::table::{Location, PackInfo};
 use crate::repository::index::{Index, IndexError};
 use crate::repository::keys::SessionKeyError;
+use crate::repository::reader::told::Told;
 use crate::repository::reader::windows::WindowAt;
 use crate::store::StoreError;
 
@@ -378,12 +379,12 @@ impl Reader {
         Ok(hasher)
     }
 
-    /// Returns a node of a tree or chunk list.
+    /// Returns a node of a tree or chunk list, which is what its parent tells of it.
     ///
     /// # Errors
-    /// [`ReadError`] when its chunk cannot be had or is not a node.
-    pub async fn node(self: &Arc<Self>, id: &ChunkId) -> Result<Node, ReadError> {
-        let bytes = self.chunk(id).await?;
-        Node::decode(&bytes).map_err(|source| ReadError::Node { id: id.short(), source })
+    /// [`ReadError`] when its chunk cannot be had, is not a node, or is another one than is told of.
+    pub async fn node(self: &Arc<Self>, told: &impl Told) -> Result<Node, ReadError> {
+        let bytes = self.chunk(told.id()).await?;
+        told.held(Node::decode(&bytes))
     }
 }

@@ -8,6 +8,7 @@ use crate::format::tree::{ListChild, Node, TreeChild};
 use crate::model::id::ChunkId;
 use crate::model::path::EntryPath;
 use crate::model::snapshot::TreeRoot;
+use crate::repository::reader::ReadError;
 
 /// A node of a tree, and what is known of it before it is read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,8 +38,25 @@ pub struct ListNode {
     pub bytes: u64,
 }
 
-fn wrong(what: &'static str, why: impl Into<String>) -> FormatError {
-    FormatError::Invalid { what, why: why.into() }
+/// What is known of a node before it is read.
+pub trait Told {
+    /// Returns the node.
+    fn id(&self) -> &ChunkId;
+
+    /// Checks a node that was read for it.
+    ///
+    /// # Errors
+    /// [`FormatError`] when it is not of its level, or not what its parent tells.
+    fn check(&self, node: &Node) -> Result<(), FormatError>;
+
+    /// Holds what was read for it to what is told: nothing else makes a node believed.
+    ///
+    /// # Errors
+    /// [`ReadError::Node`] when it is no node, or another one.
+    fn held(&self, node: Result<Node, FormatError>) -> Result<Node, ReadError> {
+        let held = node.and_then(|node| self.check(&node).map(|()| node));
+        held.map_err(|source| ReadError::Node { id: self.id().short(), source })
+    }
 }
 
 /// Adds up what cannot be more than a number has room for.
@@ -52,44 +70,6 @@ impl TreeNode {
     /// Returns what is known of the root.
     pub fn root(root: TreeRoot) -> Self {
         Self { id: root.id, depth: root.depth, first: None, end: None, sums: None }
-    }
-
-    /// Checks a node that was read for it.
-    ///
-    /// # Errors
-    /// [`FormatError`] when it is not of its level, or not what its parent tells.
-    pub fn check(&self, node: &Node) -> Result<(), FormatError> {
-        let (first, last, sums) = match (node, self.depth) {
-            (Node::Entries(entries), 1) => {
-                let sums = (entries.len() as u64, sum(entries.iter().map(|entry| entry.size())));
-                let last = entries.last();
-                let goes_on = last.zip(self.end.as_ref()).is_some_and(|(last, end)| end.is_within(&last.path));
-                if goes_on && last.is_some_and(|last| !last.is_directory()) {
-                    return Err(wrong(Self::WHAT, "what follows lies below something that is no directory"));
-                }
-                (entries.first().map(|entry| &entry.path), last.map(|entry| &entry.path), Some(sums))
-            }
-            (Node::Children(children), 2..) => {
-                let entries = sum(children.iter().map(|child| child.entries));
-                let sums = entries.map(|entries| (entries, sum(children.iter().map(|child| child.bytes))));
-                (children.first().map(|child| &child.first), children.last().map(|child| &child.first), sums)
-            }
-            _ => return Err(FormatError::WrongMark("a tree node of its level")),
-        };
-        if first.is_none() && self.first.is_some() {
-            return Err(wrong(Self::WHAT, "it is empty"));
-        }
-        if self.first.is_some() && first != self.first.as_ref() {
-            return Err(wrong(Self::WHAT, "it does not begin as its parent says"));
-        }
-        if last.zip(self.end.as_ref()).is_some_and(|(last, end)| last >= end) {
-            return Err(wrong(Self::WHAT, "it reaches into the next one"));
-        }
-        let Some((entries, Some(bytes))) = sums else { return Err(wrong(Self::WHAT, "its sums are too large")) };
-        if self.sums.is_some_and(|told| told != (entries, bytes)) {
-            return Err(wrong(Self::WHAT, "what is below it does not add up to what its parent says"));
-        }
-        Ok(())
     }
 
     /// Returns what is known of its children, which were checked.
@@ -120,14 +100,67 @@ impl TreeNode {
     }
 }
 
+impl Told for TreeNode {
+    fn id(&self) -> &ChunkId {
+        &self.id
+    }
+
+    fn check(&self, node: &Node) -> Result<(), FormatError> {
+        let (first, last, sums) = match (node, self.depth) {
+            (Node::Entries(entries), 1) => {
+                let sums = (entries.len() as u64, sum(entries.iter().map(|entry| entry.size())));
+                let last = entries.last();
+                let goes_on = last.zip(self.end.as_ref()).is_some_and(|(last, end)| end.is_within(&last.path));
+                if goes_on && last.is_some_and(|last| !last.is_directory()) {
+                    return Err(FormatError::invalid(
+                        Self::WHAT,
+                        "what follows lies below something that is no directory",
+                    ));
+                }
+                (entries.first().map(|entry| &entry.path), last.map(|entry| &entry.path), Some(sums))
+            }
+            (Node::Children(children), 2..) => {
+                let entries = sum(children.iter().map(|child| child.entries));
+                let sums = entries.map(|entries| (entries, sum(children.iter().map(|child| child.bytes))));
+                (children.first().map(|child| &child.first), children.last().map(|child| &child.first), sums)
+            }
+            _ => return Err(FormatError::WrongMark("a tree node of its level")),
+        };
+        if first.is_none() && self.first.is_some() {
+            return Err(FormatError::invalid(Self::WHAT, "it is empty"));
+        }
+        if self.first.is_some() && first != self.first.as_ref() {
+            return Err(FormatError::invalid(Self::WHAT, "it does not begin as its parent says"));
+        }
+        if last.zip(self.end.as_ref()).is_some_and(|(last, end)| last >= end) {
+            return Err(FormatError::invalid(Self::WHAT, "it reaches into the next one"));
+        }
+        let Some((entries, Some(bytes))) = sums else {
+            return Err(FormatError::invalid(Self::WHAT, "its sums are too large"));
+        };
+        if self.sums.is_some_and(|told| told != (entries, bytes)) {
+            return Err(FormatError::invalid(Self::WHAT, "what is below it does not add up to what its parent says"));
+        }
+        Ok(())
+    }
+}
+
 impl ListNode {
     const WHAT: &str = "a list node";
 
-    /// Checks a node that was read for it.
-    ///
-    /// # Errors
-    /// [`FormatError`] when it is not of its level, or does not hold as much as is told.
-    pub fn check(&self, node: &Node) -> Result<(), FormatError> {
+    /// Returns what is known of its children, which were checked.
+    pub fn children<'a>(&self, children: &'a [ListChild]) -> impl DoubleEndedIterator<Item = Self> + 'a {
+        let depth = self.depth - 1;
+        children.iter().map(move |child| Self { id: child.id, depth, chunks: child.chunks, bytes: child.bytes })
+    }
+}
+
+impl Told for ListNode {
+    fn id(&self) -> &ChunkId {
+        &self.id
+    }
+
+    fn check(&self, node: &Node) -> Result<(), FormatError> {
         let (chunks, bytes) = match (node, self.depth) {
             (Node::Chunks(chunks), 1) => {
                 (Some(chunks.len() as u64), sum(chunks.iter().map(|chunk| u64::from(chunk.length))))
@@ -141,7 +174,7 @@ impl ListNode {
             return Ok(());
         }
         let number = |found: Option<u64>| found.map_or_else(|| "too many".to_owned(), |found| found.to_string());
-        Err(wrong(
+        Err(FormatError::invalid(
             Self::WHAT,
             format!(
                 "it holds {} chunks of {} bytes together, where {} of {} are told",
@@ -151,12 +184,6 @@ impl ListNode {
                 self.bytes
             ),
         ))
-    }
-
-    /// Returns what is known of its children, which were checked.
-    pub fn children<'a>(&self, children: &'a [ListChild]) -> impl DoubleEndedIterator<Item = Self> + 'a {
-        let depth = self.depth - 1;
-        children.iter().map(move |child| Self { id: child.id, depth, chunks: child.chunks, bytes: child.bytes })
     }
 }
 

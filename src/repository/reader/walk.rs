@@ -15,7 +15,7 @@ use crate::model::id::ChunkId;
 use crate::model::path::EntryPath;
 use crate::model::snapshot::TreeRoot;
 use crate::repository::reader::directory::Scope;
-use crate::repository::reader::told::TreeNode;
+use crate::repository::reader::told::{Told, TreeNode};
 use crate::repository::reader::{ReadError, Reader};
 
 /// Leaves being read ahead of the one in use: about 64 KiB each.
@@ -120,7 +120,7 @@ impl TreeWalk {
         {
             if told.depth > 1 {
                 // What is under way comes first in path order, so a damaged inner node is told after it.
-                let node = self.reader.node(&told.id).await;
+                let node = self.reader.node(&told).await;
                 self.take_inner(told, node);
                 continue;
             }
@@ -138,7 +138,7 @@ impl TreeWalk {
     }
 
     fn take_inner(&mut self, told: TreeNode, node: Result<Node, ReadError>) {
-        match checked(&told, node) {
+        match node {
             Ok(Node::Children(children)) => {
                 let scope = &self.scope;
                 let may_hold = |child: &TreeNode| {
@@ -155,12 +155,10 @@ impl TreeWalk {
 
     fn take_leaf(&mut self, told: TreeNode, leaf: Result<Leaf, ReadError>) {
         let node = leaf.and_then(|leaf| match leaf {
-            Leaf::Decoded(node) => Ok(node),
-            Leaf::Bytes(bytes) => {
-                Node::decode(&bytes).map_err(|source| ReadError::Node { id: told.id.short(), source })
-            }
+            Leaf::Decoded(node) => told.held(Ok(node)),
+            Leaf::Bytes(bytes) => told.held(Node::decode(&bytes)),
         });
-        match checked(&told, node) {
+        match node {
             Ok(Node::Entries(mut entries)) => {
                 entries.retain(|entry| self.scope.wants(&entry.path));
                 self.entries.extend(entries);
@@ -173,14 +171,5 @@ impl TreeWalk {
     fn note_damaged(&mut self, told: TreeNode, error: ReadError) {
         let TreeNode { id, first, sums, .. } = told;
         self.damaged.push_back(DamagedTree { id, first, entries: sums.map(|(entries, _)| entries), error });
-    }
-}
-
-/// Holds a node that was read to what is told of it.
-fn checked(told: &TreeNode, node: Result<Node, ReadError>) -> Result<Node, ReadError> {
-    let node = node?;
-    match told.check(&node) {
-        Ok(()) => Ok(node),
-        Err(source) => Err(ReadError::Node { id: told.id.short(), source }),
     }
 }
