@@ -110,13 +110,9 @@ enum Verb {
 
 /// Returns the program as clap knows it, the help of each command ending with where the rest is told.
 pub fn command() -> Command {
-    let program = Cli::command();
-    let verbs: Vec<String> = program.get_subcommands().map(|verb| verb.get_name().to_owned()).collect();
-    verbs.into_iter().fold(program, |program, name| {
-        program.mut_subcommand(name, |verb| {
-            let told = verb.get_after_help().map(|told| format!("{told}\n\n")).unwrap_or_default();
-            verb.after_help(format!("{told}{}", page::ELSEWHERE))
-        })
+    Cli::command().mut_subcommands(|verb| {
+        let told = verb.get_after_help().map(|told| format!("{told}\n\n")).unwrap_or_default();
+        verb.after_help(format!("{told}{}", page::ELSEWHERE))
     })
 }
 

@@ -35,29 +35,23 @@ fn push_hidden(text: &mut String, c: char) {
 /// Returns text so that a terminal shows all of it and obeys none. A line may go on in another that begins with a blank, as long
 /// messages do; nothing that others wrote looks like a line of its own.
 pub fn visible(text: &str) -> Cow<'_, str> {
-    let goes_on = |at: usize| text[at + 1..].starts_with(' ');
-    if !text.char_indices().any(|(at, c)| is_hidden(c) && !(c == '\n' && goes_on(at))) {
-        return text.into();
-    }
-    let mut shown = String::with_capacity(text.len() + 16);
-    for (at, c) in text.char_indices() {
-        match c {
-            '\n' if goes_on(at) => shown.push(c),
-            c if is_hidden(c) => push_hidden(&mut shown, c),
-            c => shown.push(c),
-        }
-    }
-    shown.into()
+    escaped(text, |at, c| c == '\n' && text[at + 1..].starts_with(' '), push_hidden)
 }
 
 /// Returns text on one line, and harmless as [`visible`] makes it.
 pub fn one_line(text: &str) -> Cow<'_, str> {
-    if !text.chars().any(is_hidden) {
+    escaped(text, |_, _| false, push_hidden)
+}
+
+/// Returns text with `push` writing what is hidden in it, unless that may `stand` where it does.
+fn escaped<'a>(text: &'a str, stands: impl Fn(usize, char) -> bool, push: fn(&mut String, char)) -> Cow<'a, str> {
+    let is_escaped = |&(at, c): &(usize, char)| is_hidden(c) && !stands(at, c);
+    if !text.char_indices().any(|c| is_escaped(&c)) {
         return text.into();
     }
     let mut shown = String::with_capacity(text.len() + 16);
-    for c in text.chars() {
-        if is_hidden(c) { push_hidden(&mut shown, c) } else { shown.push(c) }
+    for (at, c) in text.char_indices() {
+        if is_escaped(&(at, c)) { push(&mut shown, c) } else { shown.push(c) }
     }
     shown.into()
 }
@@ -127,19 +121,11 @@ pub fn json(event: &impl Serialize) {
 /// Returns one of [`events`](crate::cli::events) as text in one line.
 pub fn object(event: &impl Serialize) -> String {
     let text = serde_json::to_string(event).expect("its keys are text, and it fails nowhere");
-    if !text.chars().any(is_hidden) {
-        return text;
-    }
     // What JSON lets stand, a terminal need not.
-    let mut shown = String::with_capacity(text.len() + 16);
-    for c in text.chars() {
-        if is_hidden(c) {
-            let _ = write!(shown, "\\u{:04x}", u32::from(c));
-        } else {
-            shown.push(c);
-        }
-    }
-    shown
+    let push = |shown: &mut String, c| {
+        let _ = write!(shown, "\\u{:04x}", u32::from(c));
+    };
+    escaped(&text, |_, _| false, push).into_owned()
 }
 
 /// Writes a line.

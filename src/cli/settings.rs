@@ -240,23 +240,27 @@ fn cache_places(asked: Option<PathBuf>, is_unwanted: bool, environment: &Environ
     if is_unwanted {
         return CachePlaces::without_cache(scratch);
     }
-    let root = asked
-        .filter(|path| !path.as_os_str().is_empty())
-        .or_else(|| environment.var_os("CACHE_DIRECTORY").map(|named| first_directory(&named)))
-        .or_else(|| environment.path("XDG_CACHE_HOME").map(|home| home.join("coffre")))
-        .or_else(|| environment.home().map(|home| home.join(".cache/coffre")))
-        .unwrap_or_else(|| scratch.join("coffre-cache"));
-    CachePlaces { root, scratch }
+    let root = directory(asked, ("CACHE_DIRECTORY", "XDG_CACHE_HOME", ".cache/coffre"), environment);
+    CachePlaces { root: root.unwrap_or_else(|| scratch.join("coffre-cache")), scratch }
 }
 
 /// Chooses the directory for what must not be lost with the cache: what was asked for, systemd's, or the user's. There is no other,
 /// since anybody could put something into a temporary one.
 fn state_directory(asked: Option<PathBuf>, environment: &Environment) -> Option<PathBuf> {
+    directory(asked, ("STATE_DIRECTORY", "XDG_STATE_HOME", ".local/state/coffre"), environment)
+}
+
+/// Chooses a directory: what was asked for, what systemd names, what the user's variable names, or one at home.
+fn directory(
+    asked: Option<PathBuf>,
+    (systemd, users, at_home): (&'static str, &'static str, &str),
+    environment: &Environment,
+) -> Option<PathBuf> {
     asked
         .filter(|path| !path.as_os_str().is_empty())
-        .or_else(|| environment.var_os("STATE_DIRECTORY").map(|named| first_directory(&named)))
-        .or_else(|| environment.path("XDG_STATE_HOME").map(|home| home.join("coffre")))
-        .or_else(|| environment.home().map(|home| home.join(".local/state/coffre")))
+        .or_else(|| environment.var_os(systemd).map(|named| first_directory(&named)))
+        .or_else(|| environment.path(users).map(|home| home.join("coffre")))
+        .or_else(|| environment.home().map(|home| home.join(at_home)))
 }
 
 /// systemd names all directories of `CacheDirectory=` in one variable, with colons between them.

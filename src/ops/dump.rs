@@ -117,33 +117,28 @@ pub async fn dump(
     monitor: Arc<dyn Monitor>,
     cancel: Cancel,
 ) -> Result<DumpReport, DumpError> {
-    let totals_to = monitor.clone();
-    write_out(reader, snapshot, path, output, (monitor, cancel), |totals| totals_to.totals(totals)).await
+    write_out(reader, snapshot, path, output, monitor, cancel, true).await
 }
 
-/// Does the same for a caller to whom this is a part of its work, of which it tells the totals itself.
+/// Does the same, also for a caller to whom this is a part of its work, and who tells the totals of all of it itself.
 ///
 /// # Errors
 /// As for [`dump`].
-pub(super) async fn write(
+pub(super) async fn write_out(
     reader: Arc<Reader>,
     snapshot: &Snapshot,
     path: Option<EntryPath>,
     output: Box<dyn Write + Send>,
     monitor: Arc<dyn Monitor>,
     cancel: Cancel,
+    tells_totals: bool,
 ) -> Result<DumpReport, DumpError> {
-    write_out(reader, snapshot, path, output, (monitor, cancel), |_| {}).await
-}
-
-async fn write_out(
-    reader: Arc<Reader>,
-    snapshot: &Snapshot,
-    path: Option<EntryPath>,
-    output: Box<dyn Write + Send>,
-    (monitor, cancel): (Arc<dyn Monitor>, Cancel),
-    tell: impl FnOnce(Totals),
-) -> Result<DumpReport, DumpError> {
+    let told = monitor.clone();
+    let tell = |totals: Totals| {
+        if tells_totals {
+            told.totals(totals)
+        }
+    };
     let mut walk = reader.walk(snapshot.root, path.clone());
     let missing = || match &path {
         Some(path) => LookError::NoSuchPath { snapshot: snapshot.id, path: path.clone() },

@@ -86,10 +86,9 @@ async fn trees(reader: &Arc<Reader>, snapshot: &Snapshot) -> Vec<HeldTree> {
         let inner = path.strip_prefix(b"/").filter(|inner| !inner.is_empty()).map(EntryPath::new);
         let is_directory = match inner {
             None | Some(Err(_)) => Some(true),
-            Some(Ok(inner)) => match reader.walk(snapshot.root, Some(inner)).next().await {
-                Some(Ok(entry)) => Some(entry.is_directory()),
-                Some(Err(_)) => Some(true),
-                None => None,
+            Some(Ok(inner)) => match reader.entry(snapshot.root, inner).await {
+                Ok(entry) => entry.map(|entry| entry.is_directory()),
+                Err(_) => Some(true),
             },
         };
         trees.extend(is_directory.map(|is_directory| HeldTree { path: path.clone(), is_directory }));

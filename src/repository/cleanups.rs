@@ -4,7 +4,7 @@
 //! Nothing here deletes. A writer asks which packs it must not rely on and whether its own session was given up; a reader,
 //! which snapshots there are; whoever will delete, which of them need not be walked through again.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 
 use bytes::Bytes;
 use futures::stream::{self, StreamExt, TryStreamExt};
@@ -153,9 +153,14 @@ impl Cleanups {
         self.gone.contains(key.as_str())
     }
 
-    /// Returns the snapshots that any list accounts for, with the SHA-256 of their objects.
-    pub fn accounted(&self) -> BTreeMap<SnapshotId, [u8; 32]> {
-        self.told.iter().flat_map(|told| told.list.accounted.iter().copied()).collect()
+    /// Returns the snapshots that any list accounts for, in no order.
+    pub fn accounted(&self) -> impl Iterator<Item = SnapshotId> + '_ {
+        self.accounted.keys().copied()
+    }
+
+    /// Tells whether any list accounts for a snapshot.
+    pub fn is_accounted(&self, id: SnapshotId) -> bool {
+        self.accounted.contains_key(&id)
     }
 
     /// Tells whether a snapshot might be one that does not count, depending on its session.

@@ -43,8 +43,19 @@ impl NewestFirst {
         Self::of(repository, ids)
     }
 
-    /// Opens the next one. Of those of the same second, one that cannot be opened comes first: it may be the newest.
+    /// Opens the next one that counts; foreign ones are passed over. Of those of the same second, one that cannot be opened comes
+    /// first: it may be the newest.
     pub async fn next(&mut self) -> Option<(SnapshotId, Result<Snapshot, SnapshotError>)> {
+        loop {
+            let (id, snapshot) = self.next_opened().await?;
+            if snapshot.as_ref().is_ok_and(|snapshot| snapshot.foreign.is_some()) {
+                continue;
+            }
+            return Some((id, snapshot));
+        }
+    }
+
+    async fn next_opened(&mut self) -> Option<(SnapshotId, Result<Snapshot, SnapshotError>)> {
         if self.opened.is_empty() {
             let batch = self.next_batch();
             let mut opened: Vec<_> = self.repository.listed_snapshots(batch).collect().await;

@@ -298,7 +298,7 @@ impl Objects {
         Ok(listed)
     }
 
-    /// Lists the snapshots that any replica has, each of which must answer.
+    /// Lists the snapshots that any replica has, each of which must answer, the oldest first.
     pub(super) async fn every_snapshot(&self) -> Result<Vec<SnapshotId>, StoreError> {
         let listed = self.replicas.list_every(ObjectKind::Snapshot.prefix()).await?;
         let ids: BTreeSet<SnapshotId> = listed.iter().filter_map(|object| object.key.snapshot_id()).collect();

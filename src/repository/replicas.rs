@@ -147,18 +147,22 @@ impl Replicas {
         self.put_telling(key, body, &Transfer::unheard()).await
     }
 
-    /// Does the same and tells `transfer` how far it is at the replica that has most of it.
+    /// Does the same and tells `transfer` how far it is at the replica that has most of it, and that all of it is stored.
     pub(super) async fn put_telling(
         &self,
         key: &ObjectKey,
         body: Bytes,
         transfer: &Transfer,
     ) -> Result<(), StoreError> {
+        let length = body.len() as u64;
         let puts = self.required().map(|replica| {
             let put = replica.store.put_telling(key, body.clone(), transfer);
             async move { put.await.map_err(|error| self.at(replica, error)) }
         });
-        try_join_all(puts).await.map(drop)
+        try_join_all(puts).await?;
+        // Not every store tells while it stores.
+        transfer.reach(length);
+        Ok(())
     }
 
     /// Fetches an object from the first replica whose bytes `decode` accepts; each is asked as [`get_sound`] asks.

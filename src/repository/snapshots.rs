@@ -357,7 +357,7 @@ impl Repository {
                 Err(SnapshotError::Damaged { source: FormatError::UnknownAuthor { .. }, .. }) => continue,
                 snapshot => snapshot?,
             };
-            if snapshot.foreign.is_some() || !filter.accepts(&snapshot) || !snapshot.is_complete() {
+            if !filter.accepts(&snapshot) || !snapshot.is_complete() {
                 continue;
             }
             if is_ahead {

@@ -76,7 +76,7 @@ pub enum UploadError {
     )]
     AlteredSegment {
         /// The segment.
-        segment: String,
+        segment: SegmentId,
         /// What is wrong with it.
         #[source]
         source: Altered,
@@ -355,13 +355,11 @@ impl Run {
             checked.map(|()| (object, packs))
         });
         let sealed = sealed.await;
-        let (object, packs) =
-            sealed.map_err(|source| UploadError::AlteredSegment { segment: id.to_string(), source })?;
+        let (object, packs) = sealed.map_err(|source| UploadError::AlteredSegment { segment: id, source })?;
         let (bytes, transfer) = (object.len() as u64, self.transfer());
         self.monitor.add(Counter::SealedBytes, bytes);
         let put = self.session.repository().objects().put_segment(id, object, &transfer).await;
         let stored = put.map_err(|source| UploadError::Segment { segment: id, source })?;
-        transfer.reach(bytes);
         let (index, claims) = (self.index.clone(), self.claims.clone());
         blocking(move || {
             let entries: Vec<PackEntry> = packs.into_iter().map(UploadedPack::into_entry).collect();
@@ -391,12 +389,8 @@ impl Drop for Run {
 }
 
 async fn put(repository: Arc<Repository>, image: PackImage, transfer: Transfer) -> Result<UploadedPack, UploadError> {
-    let (pack, size) = (image.entry().id, u64::from(image.entry().size));
-    let put = repository.objects().put_pack(image, &transfer).await;
-    let uploaded = put.map_err(|source| UploadError::Pack { pack, source })?;
-    // Not every store tells while it stores.
-    transfer.reach(size);
-    Ok(uploaded)
+    let pack = image.entry().id;
+    repository.objects().put_pack(image, &transfer).await.map_err(|source| UploadError::Pack { pack, source })
 }
 
 #[cfg(test)]

@@ -115,7 +115,7 @@ async fn from_snapshots(
     {
         // One that cannot be opened is no reason not to back up; verifying tells about it.
         let Ok(snapshot) = snapshot else { continue };
-        if snapshot.foreign.is_some() || !series.has(&snapshot) {
+        if !series.has(&snapshot) {
             continue;
         }
         seen += 1;

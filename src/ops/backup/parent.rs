@@ -156,7 +156,7 @@ impl Parent {
             // One that cannot be opened is no reason not to back up; verifying tells about it.
             let Ok(snapshot) = snapshot else { continue };
             // What is taken over would be erased with its domain.
-            if snapshot.foreign.is_some() || snapshot.at.domain != domain {
+            if snapshot.at.domain != domain {
                 continue;
             }
             match kinship(&snapshot, options, roots) {

@@ -50,11 +50,11 @@ pub(super) struct Own<'a> {
     pub(super) roots: &'a [Vec<u8>],
 }
 
-impl<'a> Own<'a> {
-    /// Returns the marks that count for an entry.
-    fn marks_for(&self, found: &FoundEntry) -> &'a [Mark] {
+impl Own<'_> {
+    /// Tells whether an entry is left out whose content begins with `bytes`.
+    fn leaves_out(&self, found: &FoundEntry, bytes: &[u8]) -> bool {
         let is_root = |root: &Vec<u8>| root.strip_prefix(b"/") == Some(found.path.as_bytes());
-        if !self.marks.is_empty() && self.roots.iter().any(is_root) { &[] } else { self.marks }
+        self.marks.iter().any(|mark| mark.is_on(bytes)) && !self.roots.iter().any(is_root)
     }
 }
 
@@ -187,8 +187,8 @@ impl<'a> Worker<'a> {
                 self.monitor.problem(Problem::missing(format!("/{}", found.path), message));
             }
         }
-        let marks = self.own.marks_for(found);
-        let mut source = FileBytes { reader, found, marks, cancel: self.cancel, reading: self.reading };
+        let Self { own, cancel, reading, .. } = *self;
+        let mut source = FileBytes { reader, found, own, is_first: true, cancel, reading };
         let (jobs, writer, compressor) = (self.jobs, self.writer, &mut self.compressor);
         let list = self.cutter.cut(&mut source, &mut finished.bytes, |full| match jobs.offer_frame(full) {
             Ok(empty) => Ok(empty),
@@ -209,8 +209,10 @@ impl<'a> Worker<'a> {
 struct FileBytes<'a> {
     reader: FileReader,
     found: &'a FoundEntry,
-    /// What nothing that is stored begins with; none once something was read.
-    marks: &'a [Mark],
+    /// What nothing that is stored begins with.
+    own: Own<'a>,
+    /// Whether nothing was read yet.
+    is_first: bool,
     cancel: &'a Cancel,
     reading: &'a Reading,
 }
@@ -224,7 +226,7 @@ impl NextBytes for FileBytes<'_> {
         }
         let filled = self.reading.during(|| self.reader.fill(space));
         let count = filled.map_err(|error| unreadable(self.found, &error))?;
-        if std::mem::take(&mut self.marks).iter().any(|mark| mark.is_on(&space[..count])) {
+        if std::mem::take(&mut self.is_first) && self.own.leaves_out(self.found, &space[..count]) {
             return Err(Failed::LeftOut);
         }
         Ok(Filled { count, is_end: count < space.len() })

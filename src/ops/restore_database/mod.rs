@@ -22,7 +22,7 @@ use crate::model::outcome::{Ended, Outcome};
 use crate::model::path::EntryPath;
 use crate::model::snapshot::Snapshot;
 use crate::ops::Cancel;
-use crate::ops::dump::{DumpError, write};
+use crate::ops::dump::{DumpError, write_out};
 use crate::process::said;
 use crate::progress::{Monitor, Problem, Problems, Tally};
 use crate::repository::reader::Reader;
@@ -274,7 +274,8 @@ impl Stored for StoredInSnapshot {
         output: Box<dyn Write + Send>,
     ) -> BoxFuture<'a, Result<(), StoredError>> {
         let (monitor, cancel) = (self.monitor.clone(), self.cancel.clone());
-        let dumped = write(self.reader.clone(), &self.snapshot, Some(path.clone()), output, monitor, cancel);
+        let (reader, path) = (self.reader.clone(), Some(path.clone()));
+        let dumped = write_out(reader, &self.snapshot, path, output, monitor, cancel, false);
         Box::pin(async {
             match dumped.await {
                 Ok(_) => Ok(()),

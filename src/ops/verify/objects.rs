@@ -127,9 +127,9 @@ pub(super) async fn compare_packs(
     if !sizes.is_empty() {
         let bytes: u64 = sizes.values().sum();
         // What only a damaged segment knows is no rubbish.
-        let why = match index.require_all_segments() {
-            Ok(()) => "are in no index segment: left by interrupted runs, or their segment is lost",
-            Err(_) => "are in no index segment that can be read",
+        let why = match index.damaged().is_empty() {
+            true => "are in no index segment: left by interrupted runs, or their segment is lost",
+            false => "are in no index segment that can be read",
         };
         report.notes.push(format!("{} packs ({}) {why}", sizes.len(), crate::model::units::ByteSize(bytes)));
     }

@@ -166,9 +166,11 @@ impl Walk<'_> {
             let whole = match self.reader.node(&told).await {
                 Ok(Node::Chunks(chunks)) => self.chunks(&chunks, entry).await?,
                 Ok(Node::Lists(children)) => {
-                    self.read_ahead(children.iter().map(|child| child.id)).await;
+                    let next: Vec<ListNode> = told.children(&children).collect();
+                    let unseen = next.iter().filter(|child| !self.whole_lists.contains(*child));
+                    self.read_ahead(unseen.map(|child| child.id)).await;
                     let mut whole = true;
-                    for child in told.children(&children) {
+                    for child in next {
                         whole &= self.list(child, entry).await?;
                     }
                     whole

@@ -99,19 +99,6 @@ impl Deref for CompleteIndex {
     }
 }
 
-impl Index {
-    /// Tells whether every segment that was listed was read.
-    ///
-    /// # Errors
-    /// [`IndexError::Damaged`] names the first that was not.
-    pub fn require_all_segments(&self) -> Result<(), IndexError> {
-        match self.damaged().first() {
-            None => Ok(()),
-            Some((key, source)) => Err(IndexError::Damaged { key: key.clone(), source: source.clone() }),
-        }
-    }
-}
-
 impl CompleteIndex {
     /// Opens all snapshots, then reads all segments: what a snapshot needs was indexed before it was visible.
     ///
@@ -124,10 +111,10 @@ impl CompleteIndex {
             return Err(IncompleteError::List { key: key.clone(), why: why.clone() });
         }
         let ids = repository.objects().every_snapshot().await.map_err(SnapshotError::List)?;
-        let accounted = cleanups.accounted();
-        let is_gone = |id: &SnapshotId| cleanups.is_gone(&ObjectKey::snapshot(*id));
-        if let Some(missing) = accounted.keys().find(|id| !ids.contains(id) && !is_gone(id)) {
-            return Err(IncompleteError::Hidden { key: ObjectKey::snapshot(*missing) });
+        let is_hidden =
+            |id: &SnapshotId| ids.binary_search(id).is_err() && !cleanups.is_gone(&ObjectKey::snapshot(*id));
+        if let Some(missing) = cleanups.accounted().filter(is_hidden).min() {
+            return Err(IncompleteError::Hidden { key: ObjectKey::snapshot(missing) });
         }
         let ids = repository.that_count(ids, &cleanups).await;
         let mut opening = repository.listed_snapshots(ids);
@@ -135,10 +122,10 @@ impl CompleteIndex {
         while let Some((id, snapshot)) = opening.next().await {
             match snapshot {
                 // What nobody may have written, nobody needs, unless a list has accounted for it while it counted.
-                Ok(snapshot) if snapshot.foreign.is_some() && !accounted.contains_key(&id) => {}
+                Ok(snapshot) if snapshot.foreign.is_some() && !cleanups.is_accounted(id) => {}
                 Ok(snapshot) => snapshots.push(snapshot),
                 Err(error)
-                    if error.is_erased(repository.keys()) || error.is_nobodys() && !accounted.contains_key(&id) =>
+                    if error.is_erased(repository.keys()) || error.is_nobodys() && !cleanups.is_accounted(id) =>
                 {
                     monitor.problem(Problem::advice(ObjectKey::snapshot(id).to_string(), error.to_string()));
                 }

@@ -169,7 +169,7 @@ impl Index {
 
     /// Tells whether a segment names a pack that was there when the index was loaded last.
     pub fn names(&self, pack: PackId) -> bool {
-        self.tables.read().expect("no panic while held").iter().any(|table| table.pack(pack).next().is_some())
+        self.tables.read().expect("no panic while held").iter().any(|table| table.authors(pack).next().is_some())
     }
 
     /// Returns all packs, each once.

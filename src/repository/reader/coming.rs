@@ -48,13 +48,7 @@ impl Reader {
     /// With [`Keep::Frames`], frames that are there already are not fetched again, nor are those that another one is
     /// fetching.
     pub(super) fn coming<W: Placed>(self: &Arc<Self>, range: JoinedRange<W>, keep: Keep) -> Coming<W> {
-        let mut coming = Coming {
-            reader: self.clone(),
-            answers: VecDeque::new(),
-            fetched: VecDeque::new(),
-            ranges: VecDeque::new(),
-            others: VecDeque::new(),
-        };
+        let mut coming = Coming::nothing(self);
         let mut frames = Vec::with_capacity(range.frames.len());
         for frame in range.frames {
             match self.lost.frame(FrameAsIndexed::now(frame[0].location(), self.index())) {

@@ -163,8 +163,9 @@ impl<T: Send + 'static> Gathering<T> {
         let reader = self.reader.clone();
         let (found, wrong) = blocking(move || {
             let (mut right, mut wrong) = (Vec::with_capacity(wanted.len()), Vec::new());
+            let records = wanted.first().map(|wanted| reader.index.pack(wanted.location.pack)).unwrap_or_default();
             for wanted in wanted {
-                match reader.place(&wanted.location, &wanted.chunk.id, &frame) {
+                match reader.place(&records, &wanted.location, &wanted.chunk.id, &frame) {
                     Ok(place) => right.push((wanted.by, place)),
                     Err(_) => wrong.push(wanted),
                 }

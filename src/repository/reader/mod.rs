@@ -325,7 +325,7 @@ impl Reader {
             let chunk = match location.codec.holds_recipes() {
                 true => self.window(&WindowAt { key: id.key(), id: Some(*id), length: None, location }).await,
                 false => self.frame(&location).await.and_then(|frame| {
-                    let place = self.place(&location, id, &frame)?;
+                    let place = self.place(&self.index.pack(location.pack), &location, id, &frame)?;
                     Ok(frame[place].to_vec())
                 }),
             };
@@ -339,20 +339,26 @@ impl Reader {
     }
 
     /// Returns where in a decoded frame chunk `id` stands, after comparing its hash. CPU work, of a microsecond for a KiB.
+    /// `records` is what the index tells of the frame's pack.
     ///
     /// # Errors
     /// [`ReadError::WrongChunk`] when the frame holds something else there.
-    fn place(&self, location: &Location, id: &ChunkId, frame: &[u8]) -> Result<Range<usize>, ReadError> {
+    fn place(
+        &self,
+        records: &[PackInfo],
+        location: &Location,
+        id: &ChunkId,
+        frame: &[u8],
+    ) -> Result<Range<usize>, ReadError> {
         let wrong = || ReadError::WrongChunk { pack: location.pack, frame: location.frame, id: id.short() };
         let place = location.offset as usize..location.offset as usize + location.length as usize;
         let chunk = frame.get(place.clone()).ok_or_else(wrong)?;
-        let records = self.index.pack(location.pack);
         if records.is_empty() {
             return Err(ReadError::NoPack { pack: location.pack });
         }
         // Records may differ in the domain that they tell.
         let mut missing = None;
-        for record in &records {
+        for record in records {
             match self.hasher(record) {
                 Ok(hasher) if hasher.id(chunk) == *id => return Ok(place),
                 Ok(_) => {}

@@ -3,7 +3,7 @@
 //! Whoever writes segments can name any pack and say anything of it. A pack's directory is sealed with its own key, so it is
 //! as right as the pack is.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 
 use crate::blocking::blocking;
@@ -33,7 +33,7 @@ pub(super) struct OwnPacks(Mutex<Known>);
 struct Known {
     told: Vec<Arc<PackEntry>>,
     /// Those that cannot be opened.
-    silent: HashMap<PackId, ()>,
+    silent: HashSet<PackId>,
 }
 
 /// A trailer that was opened.
@@ -134,7 +134,7 @@ impl Reader {
     async fn own(&self, pack: PackId) -> Result<Option<Arc<PackEntry>>, ReadError> {
         {
             let known = self.own.0.lock().expect("no panic while held");
-            if known.silent.contains_key(&pack) {
+            if known.silent.contains(&pack) {
                 return Ok(None);
             }
             if let Some(own) = known.told.iter().find(|own| own.id == pack) {
@@ -145,7 +145,7 @@ impl Reader {
         let mut known = self.own.0.lock().expect("no panic while held");
         let Ok(entry) = told else {
             if known.silent.len() < SILENT_REMEMBERED {
-                known.silent.insert(pack, ());
+                known.silent.insert(pack);
             }
             return Ok(None);
         };

@@ -255,7 +255,11 @@ impl Reader {
     fn record_of(&self, location: &Location) -> Result<PackInfo, ReadError> {
         let pack = location.pack;
         let mut records = self.index.pack(pack);
-        let opens = records.iter().position(|record| self.opener(record).is_ok()).unwrap_or(0);
+        // Deriving a pack's key costs more than all the rest, and nearly every pack has one record.
+        let opens = match records.len() {
+            0 | 1 => 0,
+            _ => records.iter().position(|record| self.opener(record).is_ok()).unwrap_or(0),
+        };
         if records.is_empty() { Err(ReadError::NoPack { pack }) } else { Ok(records.swap_remove(opens)) }
     }
 

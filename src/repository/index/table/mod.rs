@@ -4,7 +4,7 @@
 //! format, and is not believed over it: a checksum is compared when it is opened, and a damaged one is made again.
 //!
 //! ```text
-//! header 96 | segment ids 16 each | session headers 1204 each | packs 104 each | frames 20 each
+//! header 96 | segment ids 16 each | session headers 1204 each | packs 112 each | frames 20 each
 //!           | filter 64 a block | chunk keys 16 each, ascending | places 12 each
 //! ```
 //!
@@ -259,16 +259,18 @@ impl Table {
 
     /// Finds a pack by its id: all that the table's segments tell of it, which is one record for each author unless one of them lies.
     pub fn pack(&self, id: PackId) -> impl Iterator<Item = PackInfo> + '_ {
-        let first = self.packs.partition_point(|&(other, _)| other < id);
-        let records = self.packs[first..].iter().take_while(move |&&(other, _)| other == id);
-        records.map(|&(_, row)| self.pack_at(row as usize))
+        self.rows_of(id).map(|row| self.pack_at(row))
     }
 
     /// Returns everybody who knows a pack.
     pub fn authors(&self, id: PackId) -> impl Iterator<Item = Author> + '_ {
+        self.rows_of(id).map(|row| author_in(self.pack_record(row)))
+    }
+
+    /// Returns where a pack's records stand.
+    fn rows_of(&self, id: PackId) -> impl Iterator<Item = usize> + '_ {
         let first = self.packs.partition_point(|&(known, _)| known < id);
-        let rows = self.packs[first..].iter().take_while(move |&&(known, _)| known == id);
-        rows.map(|&(_, row)| author_in(self.pack_record(row as usize)))
+        self.packs[first..].iter().take_while(move |&&(known, _)| known == id).map(|&(_, row)| row as usize)
     }
 
     /// Returns how many chunks the table places in each pack, in the order of [`Table::packs`]. Reads the whole table.
