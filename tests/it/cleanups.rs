@@ -13,7 +13,7 @@ use coffre::model::time::{Clock, Timestamp};
 use coffre::ops::Cancel;
 use coffre::ops::backup::{BackupError, backup};
 use coffre::ops::verify::ReadData;
-use coffre::progress::{Collected, Counter, Monitor, Problem, Totals};
+use coffre::progress::Collected;
 use coffre::repository::index::complete::{CompleteIndex, IncompleteError};
 use coffre::repository::snapshots::{SnapshotError, SnapshotFilter};
 use coffre::repository::{MAIN_DOMAIN, Repository};
@@ -21,18 +21,25 @@ use coffre::store::layer::Operation;
 use coffre::store::layer::fault::{Fault, FaultStore};
 use coffre::store::{Store, StoreErrorKind};
 
+use crate::support::at_phase::AtPhase;
 use crate::support::{Bench, open, options, run_verify};
 
 /// Puts a list as a clean-up would, with a number and a digest of the one before that the caller chose.
-pub async fn put_list(bench: &Bench, counter: u64, list: CleanupList) {
+pub async fn put_list(bench: &Bench, counter: u64, list: CleanupList) -> CleanupId {
     let repository = open(bench.store(), bench.cache.path()).await.expect("opens");
-    put_list_of(&repository, &*bench.store(), counter, list).await;
+    put_list_of(&repository, &*bench.store(), counter, list).await
 }
 
-pub async fn put_list_of(repository: &Arc<Repository>, store: &dyn Store, counter: u64, list: CleanupList) {
+pub async fn put_list_of(
+    repository: &Arc<Repository>,
+    store: &dyn Store,
+    counter: u64,
+    list: CleanupList,
+) -> CleanupId {
     let cleaning = repository.writing().expect("may be written").begin_session(MAIN_DOMAIN).expect("a good key");
     let id = CleanupId { counter, random: [counter as u8; 8] };
     store.put(&ObjectKey::cleanup(id), cleaning.seal_cleanup(id, &list).into()).await.expect("put");
+    id
 }
 
 async fn ids(bench: &Bench) -> Vec<SnapshotId> {
@@ -75,49 +82,27 @@ async fn a_snapshot_of_a_run_that_was_given_up_counts_only_if_it_is_accounted_fo
     assert_eq!((report.snapshots, report.findings), (1, vec![]));
 }
 
-/// A clean-up that gives the run up when it comes to a phase, as often as it has lists left.
-struct GivesUp {
-    bench: Arc<Bench>,
+/// A clean-up that gives the run up when it comes to a phase, as often as it has lists `left`.
+fn gives_up(
+    bench: &Arc<Bench>,
     repository: Arc<Repository>,
     phase: &'static str,
-    left: Mutex<u64>,
-    heard: Collected,
-}
-
-impl GivesUp {
-    fn give_up(&self) {
-        let mut left = self.left.lock().expect("no panic while held");
+    left: u64,
+) -> Arc<AtPhase<impl Fn() + Send + Sync + use<>>> {
+    let (memory, left) = (bench.memory.clone(), Mutex::new(left));
+    Arc::new(AtPhase::new(phase, move || {
+        let mut left = left.lock().expect("no panic while held");
         if *left == 0 {
             return;
         }
         futures::executor::block_on(async {
-            let leases = self.bench.memory.list(ObjectKind::Session.prefix()).await.expect("listed");
+            let leases = memory.list(ObjectKind::Session.prefix()).await.expect("listed");
             let session: SessionId = leases[0].key.base_name().parse().expect("a session");
             let list = CleanupList { given_up: vec![session], ..CleanupList::default() };
-            put_list_of(&self.repository, &self.bench.memory, *left, list).await;
+            put_list_of(&repository, &memory, *left, list).await;
         });
         *left -= 1;
-    }
-}
-
-impl Monitor for GivesUp {
-    fn add(&self, counter: Counter, amount: u64) {
-        self.heard.add(counter, amount);
-    }
-
-    fn phase(&self, what: &str) {
-        if what == self.phase {
-            self.give_up();
-        }
-    }
-
-    fn totals(&self, totals: Totals) {
-        self.heard.totals(totals);
-    }
-
-    fn problem(&self, problem: Problem) {
-        self.heard.problem(problem);
-    }
+    }))
 }
 
 /// Before the last check there is no snapshot; behind it, it is told that the snapshot does not count.
@@ -127,8 +112,7 @@ async fn a_run_that_was_given_up_is_made_anew_and_never_says_that_it_is_done() {
         for (times, succeeds) in [(1, true), (3, false)] {
             let bench = Arc::new(Bench::new().await);
             let opened = async || open(bench.store(), bench.cache.path()).await.expect("opens");
-            let (repository, left, heard) = (opened().await, Mutex::new(times), Collected::default());
-            let monitor = Arc::new(GivesUp { bench: bench.clone(), repository, phase, left, heard });
+            let monitor = gives_up(&bench, opened().await, phase, times);
             let outcome =
                 backup(opened().await, options(bench.source.path()), monitor.clone(), Cancel::default()).await;
             let snapshots = bench.store().list(ObjectKind::Snapshot.prefix()).await.expect("listed").len();

@@ -1,21 +1,21 @@
 //! What is damage, and what is only the way to the store: an answer that broke off, a refusal or a wrong byte on the way
 //! damages nothing, and is never called so. What is lost is asked about once or twice, not chunk by chunk.
 
-use std::io::Write;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use coffre::model::key::ObjectKind;
 use coffre::model::path::EntryPath;
 use coffre::model::snapshot::Snapshot;
-use coffre::ops::dump::{DumpError, dump};
+use coffre::ops::dump::DumpError;
 use coffre::ops::verify::{ReadData, VerifyError, VerifyOptions, VerifyReport, verify};
-use coffre::ops::{Cancel, LookError, open_reader};
+use coffre::ops::{Cancel, LookError};
 use coffre::progress::Collected;
 use coffre::store::layer::Operation;
 use coffre::store::layer::fault::{Fault, FaultStore};
 use coffre::store::layer::record::RecordStore;
 use coffre::store::{Store, StoreErrorKind};
 
+use crate::support::dumped::dumped_afresh;
 use crate::support::{Bench, PASSPHRASE, open, passphrase, random_bytes};
 
 /// The failures that say nothing about what is stored.
@@ -35,30 +35,9 @@ async fn try_verify(store: Arc<dyn Store>) -> Result<VerifyReport, VerifyError> 
     verify(repository, options, Arc::new(Collected::default()), Cancel::default()).await
 }
 
-/// An output that can be looked at afterwards.
-#[derive(Clone, Default)]
-struct Output(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Output {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().expect("free").extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
 async fn try_dump(store: Arc<dyn Store>, snapshot: &Snapshot, path: &str) -> Result<Vec<u8>, DumpError> {
-    let cache = tempfile::tempdir().expect("a temporary directory");
-    let repository = open(store, cache.path()).await.expect("opens");
-    let monitor = Arc::new(Collected::default());
-    let reader = open_reader(repository, 256 << 20, monitor.clone()).await.expect("the index is there");
-    let path = Some(EntryPath::new(path.trim_start_matches('/')).expect("safe"));
-    let output = Output::default();
-    dump(reader, snapshot, path, Box::new(output.clone()), monitor, Cancel::default()).await?;
-    Ok(std::mem::take(&mut output.0.lock().expect("free")))
+    let path = EntryPath::new(path.trim_start_matches('/')).expect("safe");
+    dumped_afresh(store, snapshot, Some(path)).await
 }
 
 /// A bench with one snapshot, and the path in it of a file of 3 MB.

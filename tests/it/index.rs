@@ -11,7 +11,7 @@ use coffre::model::time::Clock;
 use coffre::ops::Cancel;
 use coffre::ops::backup::{ParentChoice, backup};
 use coffre::ops::verify::{ReadData, VerifyError, VerifyOptions, verify};
-use coffre::progress::{Collected, Counter, Monitor, Problem, Totals};
+use coffre::progress::Collected;
 use coffre::repository::MAIN_DOMAIN;
 use coffre::repository::index::{Index, open_segment};
 use coffre::repository::objects::UploadedPack;
@@ -20,6 +20,7 @@ use coffre::store::layer::fault::{Fault, FaultStore};
 use coffre::store::layer::record::RecordStore;
 use coffre::store::{ObjectInfo, Store, StoreError, StoreErrorKind};
 
+use crate::support::at_phase::vandal;
 use crate::support::{Bench, begin, command, files_in, open, options, random_bytes, run_backup, run_verify};
 
 /// Puts one segment for data and one for trees in place of the one there is, as a long run leaves them.
@@ -87,35 +88,6 @@ async fn a_pack_that_was_cut_short_or_grew_is_stored_again() {
     }
 }
 
-/// Deletes packs while the run checks that nothing vanished.
-struct Vandal {
-    memory: coffre::store::memory::MemoryStore,
-    packs: Mutex<Vec<ObjectKey>>,
-    heard: Collected,
-}
-
-impl Monitor for Vandal {
-    fn add(&self, counter: Counter, amount: u64) {
-        self.heard.add(counter, amount);
-    }
-
-    fn phase(&self, what: &str) {
-        if what == "checking that nothing vanished" {
-            for pack in std::mem::take(&mut *self.packs.lock().expect("no panic while held")) {
-                futures::executor::block_on(self.memory.delete(&pack)).expect("deleted");
-            }
-        }
-    }
-
-    fn totals(&self, totals: Totals) {
-        self.heard.totals(totals);
-    }
-
-    fn problem(&self, problem: Problem) {
-        self.heard.problem(problem);
-    }
-}
-
 /// A dump that can be read but once must not be lost for packs of others; one that needs them is made anew.
 #[tokio::test(flavor = "multi_thread")]
 async fn only_packs_that_a_run_relies_on_can_end_it() {
@@ -129,8 +101,7 @@ async fn only_packs_that_a_run_relies_on_can_end_it() {
     };
     for (script, relies) in [("seq 1 100000", false), ("seq 1 100000; echo more", true)] {
         let packs = if relies { bench.data_packs().await } else { bench.data_packs().await[..1].to_vec() };
-        let vandal = Vandal { memory: bench.memory.clone(), packs: packs.into(), heard: Collected::default() };
-        let vandal = Arc::new(vandal);
+        let vandal = vandal(&bench.memory, vec![packs]);
         let repository = open(bench.store(), bench.cache.path()).await.expect("opens");
         let report = backup(repository, stream(script), vandal.clone(), Cancel::default()).await.expect("backed up");
         let problems = vandal.heard.problems();
@@ -235,8 +206,7 @@ async fn lists_that_are_taken_over_unread_rely_on_the_packs_that_their_run_neede
     assert!(!foreign.is_empty());
 
     for (packs, is_needed) in [(foreign, false), (needed[..1].to_vec(), true)] {
-        let vandal = Vandal { memory: bench.memory.clone(), packs: Mutex::new(packs), heard: Collected::default() };
-        let vandal = Arc::new(vandal);
+        let vandal = vandal(&bench.memory, vec![packs]);
         let repository = open(bench.store(), bench.cache.path()).await.expect("opens");
         let report = backup(repository, options(bench.source.path()), vandal.clone(), Cancel::default()).await;
         let report = report.expect("backed up");

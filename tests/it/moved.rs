@@ -1,7 +1,6 @@
 //! A clean-up beside a reader moves what packs hold, and deletes them: nothing is lost by that, and nobody says so.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::io::Write;
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
@@ -13,8 +12,7 @@ use coffre::model::key::{ObjectKey, ObjectKind};
 use coffre::model::path::EntryPath;
 use coffre::model::snapshot::Snapshot;
 use coffre::ops::Cancel;
-use coffre::ops::dump::{DumpError, dump};
-use coffre::ops::open_reader;
+use coffre::ops::dump::DumpError;
 use coffre::ops::restore::{RestoreOptions, restore};
 use coffre::ops::verify::ReadData;
 use coffre::progress::{Collected, chain};
@@ -27,6 +25,7 @@ use coffre::store::memory::MemoryStore;
 use coffre::store::{ObjectInfo, Store, StoreError};
 
 use crate::cleanups::put_list;
+use crate::support::dumped::dumped_afresh;
 use crate::support::{Bench, begin, files_in, open, random_bytes, run_verify};
 
 /// Packs and index segments.
@@ -218,28 +217,8 @@ impl Moved {
     }
 }
 
-#[derive(Clone, Default)]
-struct Output(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Output {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().expect("free").extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
 async fn dumped(store: Arc<dyn Store>, moved: &Moved, name: &str) -> Result<Vec<u8>, DumpError> {
-    let cache = tempfile::tempdir().expect("a temporary directory");
-    let repository = open(store, cache.path()).await.expect("opens");
-    let monitor = Arc::new(Collected::default());
-    let reader = open_reader(repository, 256 << 20, monitor.clone()).await.expect("the index is there");
-    let (path, output) = (Some(moved.path(name)), Output::default());
-    dump(reader, &moved.snapshot, path, Box::new(output.clone()), monitor, Cancel::default()).await?;
-    Ok(std::mem::take(&mut output.0.lock().expect("free")))
+    dumped_afresh(store, &moved.snapshot, Some(moved.path(name))).await
 }
 
 /// Once, and once more while the first is being noticed.

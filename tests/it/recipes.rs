@@ -2,9 +2,8 @@
 //! anybody makes up costs more than a bounded time and memory.
 
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use coffre::format::pack::PackKind;
 use coffre::format::recipe::{Part, Recipe, WINDOW_MAX};
@@ -14,7 +13,7 @@ use coffre::model::path::EntryPath;
 use coffre::model::snapshot::Snapshot;
 use coffre::ops::Cancel;
 use coffre::ops::diff::diff;
-use coffre::ops::dump::{DumpError, dump};
+use coffre::ops::dump::DumpError;
 use coffre::ops::restore::{RestoreOptions, restore};
 use coffre::ops::stats::stats;
 use coffre::ops::verify::{Damage, Finding, ReadData};
@@ -22,6 +21,7 @@ use coffre::progress::{Collected, chain};
 use coffre::repository::index::Index;
 use coffre::repository::reader::Reader;
 
+use crate::support::dumped;
 use crate::support::kitchen::{How, Nights, STREAM, Window, ids, night, rows};
 use crate::support::{Bench, open, options, read_back, run_backup};
 
@@ -45,21 +45,6 @@ async fn nights() -> Kept {
     Kept { bench, nights }
 }
 
-/// Something to write to that can be looked at.
-#[derive(Clone, Default)]
-struct Output(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Output {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().expect("no panic").extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
 async fn reader(bench: &Bench, cache: &Path) -> Arc<Reader> {
     let repository = open(bench.store(), cache).await.expect("opened");
     let monitor = Arc::new(Collected::default());
@@ -70,11 +55,8 @@ async fn reader(bench: &Bench, cache: &Path) -> Arc<Reader> {
 async fn dumped(bench: &Bench, snapshot: &Snapshot, path: Option<&str>) -> Result<Vec<u8>, DumpError> {
     let cache = tempfile::tempdir().expect("made");
     let reader = reader(bench, cache.path()).await;
-    let output = Output::default();
     let path = path.map(|path| EntryPath::new(path.as_bytes()).expect("safe"));
-    dump(reader, snapshot, path, Box::new(output.clone()), Arc::new(Collected::default()), Cancel::default()).await?;
-    let bytes = std::mem::take(&mut *output.0.lock().expect("no panic"));
-    Ok(bytes)
+    dumped::dumped(reader, snapshot, path).await
 }
 
 /// Finds where a chunk lies.

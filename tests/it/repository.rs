@@ -3,7 +3,7 @@
 use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 
-use coffre::model::cleanup::{CleanupId, CleanupList};
+use coffre::model::cleanup::CleanupList;
 use coffre::model::entry::EntryKind;
 use coffre::model::key::{ObjectKey, ObjectKind};
 use coffre::model::outcome::{Ended, Outcome};
@@ -11,17 +11,19 @@ use coffre::model::time::{Clock, Timestamp};
 use coffre::ops::Cancel;
 use coffre::ops::backup::{BackupError, ParentChoice, backup};
 use coffre::ops::verify::ReadData;
-use coffre::progress::{Collected, Counter, Monitor};
-use coffre::repository::MAIN_DOMAIN;
+use coffre::progress::Collected;
 use coffre::repository::newest_first::NewestFirst;
 use coffre::repository::snapshots::SnapshotFilter;
 use coffre::source::SourceError;
 use coffre::source::given::Given;
-use coffre::store::Store;
 use coffre::store::layer::Operation;
 use coffre::store::layer::record::RecordStore;
 
-use crate::support::{Bench, Failure, command, contents, open, options, options_at, read_back, run_backup};
+use crate::cleanups::put_list;
+use crate::support::at_phase::vandal;
+use crate::support::{
+    Bench, Failure, command, contents, open, options, options_at, random_bytes, read_back, run_backup,
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tree_comes_back_byte_for_byte_and_verifies() {
@@ -222,35 +224,6 @@ async fn a_parent_can_be_chosen_or_refused() {
     assert_eq!(chosen.snapshot.expect("made").parent, Some(first.id));
 }
 
-/// Deletes a data pack of the first backup whenever a run has stored its own packs.
-struct Vandal {
-    memory: coffre::store::memory::MemoryStore,
-    packs: std::sync::Mutex<Vec<ObjectKey>>,
-    heard: Collected,
-}
-
-impl Monitor for Vandal {
-    fn add(&self, counter: Counter, amount: u64) {
-        self.heard.add(counter, amount);
-    }
-
-    fn phase(&self, what: &str) {
-        if what == "checking that nothing vanished"
-            && let Some(pack) = self.packs.lock().expect("no panic while held").pop()
-        {
-            futures::executor::block_on(self.memory.delete(&pack)).expect("deleted");
-        }
-    }
-
-    fn totals(&self, totals: coffre::progress::Totals) {
-        self.heard.totals(totals);
-    }
-
-    fn problem(&self, problem: coffre::progress::Problem) {
-        self.heard.problem(problem);
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backup_whose_packs_vanish_under_it_is_made_anew() {
     for (deletions, succeeds) in [(1, true), (3, false)] {
@@ -262,8 +235,7 @@ async fn a_backup_whose_packs_vanish_under_it_is_made_anew() {
         // Of the data, all of which the next backup relies on; of the trees it stores its own.
         let mut packs = bench.data_packs().await;
         packs.truncate(deletions);
-        let vandal = Vandal { memory: bench.memory.clone(), packs: packs.into(), heard: Collected::default() };
-        let vandal = Arc::new(vandal);
+        let vandal = vandal(&bench.memory, packs.into_iter().map(|pack| vec![pack]).collect());
         std::fs::write(bench.source.path().join("a/four"), "new").expect("writable");
         let repository = open(bench.store(), bench.cache.path()).await.expect("opens");
         let outcome = backup(repository, options(bench.source.path()), vandal.clone(), Cancel::default()).await;
@@ -286,19 +258,11 @@ async fn a_backup_whose_packs_vanish_under_it_is_made_anew() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_that_cannot_be_read_again_is_taken_over_or_its_loss_is_told() {
     // Enough for a list of chunks with nodes of its own.
-    let mut state = 7u64;
-    let mut random = |length: usize| -> Vec<u8> {
-        let mut next = || {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            (state >> 56) as u8
-        };
-        (0..length).map(|_| next()).collect()
-    };
     for (size, is_lost, keep_partial) in
         [(2 << 20, false, false), (200, false, false), (2 << 20, true, false), (200, true, true)]
     {
         let bench = Bench::new().await;
-        let (stream, file) = (random(size), random(50_000));
+        let (stream, file) = (random_bytes(50, size), random_bytes(51, 50_000));
         let with_stream = |name: &str, keep_partial| {
             let mut options = options(bench.source.path());
             options.sources = vec![Arc::new(Given::reader(name, std::io::Cursor::new(stream.clone())))];
@@ -317,8 +281,7 @@ async fn a_stream_that_cannot_be_read_again_is_taken_over_or_its_loss_is_told() 
         }
         let mut packs = bench.data_packs().await;
         packs.truncate(1);
-        let vandal =
-            Arc::new(Vandal { memory: bench.memory.clone(), packs: packs.into(), heard: Collected::default() });
+        let vandal = vandal(&bench.memory, vec![packs]);
         let repository = open(bench.store(), bench.cache.path()).await.expect("opens");
         let outcome = backup(repository, with_stream("once", keep_partial), vandal.clone(), Cancel::default()).await;
         let case = (size, is_lost, keep_partial);
@@ -362,14 +325,10 @@ async fn a_stream_that_cannot_be_read_again_is_taken_over_or_its_loss_is_told() 
 async fn nothing_new_relies_on_packs_that_are_to_be_deleted() {
     let bench = Bench::new().await;
     bench.backup().await;
-    let repository = open(bench.store(), bench.cache.path()).await.expect("opens");
     let packs: Vec<_> = bench.store().list(ObjectKind::Pack.prefix()).await.expect("listed");
-    let id = CleanupId { counter: 1, random: [1; 8] };
     let doomed = packs.iter().filter_map(|object| object.key.pack_id()).collect();
     let list = CleanupList { made: Clock::System.now(), packs: doomed, ..CleanupList::default() };
-    let cleaning = repository.writing().expect("may be written").begin_session(MAIN_DOMAIN).expect("a good key");
-    let object = cleaning.seal_cleanup(id, &list).into();
-    bench.store().put(&ObjectKey::cleanup(id), object).await.expect("put");
+    let id = put_list(&bench, 1, list).await;
 
     let report = bench.backup().await;
     assert!(report.counts.new_bytes > 3_000_000, "{:?}", report.counts);

@@ -4,15 +4,14 @@ use std::fs;
 use std::io::Write;
 use std::os::unix::fs::MetadataExt;
 use std::process::{Command, Stdio};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use coffre::model::entry::Entry;
 use coffre::model::snapshot::Snapshot;
-use coffre::ops::Cancel;
-use coffre::ops::dump::dump;
 use coffre::ops::open_reader;
 use coffre::progress::Collected;
 
+use crate::support::dumped::dumped;
 use crate::support::open;
 use crate::support::place::Place;
 
@@ -61,33 +60,16 @@ async fn equal_contents_of_one_number_with_other_rights_are_two_files() {
     assert_eq!((mode("public"), mode("secret")), (0o644, 0o600));
 }
 
-/// What is written, shared with whoever looks at it afterwards.
-#[derive(Clone, Default)]
-struct Written(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Written {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().expect("no panic").extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn an_inode_number_that_was_used_again_joins_nothing_in_an_archive() {
     let place = Place::new().await;
     let snapshot = number_used_again(&place).await;
     let repository = open(place.store(), &place.cache()).await.expect("opened");
     let reader = open_reader(repository, 64 << 20, Arc::new(Collected::default())).await.expect("opened");
-    let written = Written::default();
-    let (output, monitor) = (Box::new(written.clone()), Arc::new(Collected::default()));
-    dump(reader, &snapshot, Some(place.source_path()), output, monitor, Cancel::default()).await.expect("dumped");
+    let archive = dumped(reader, &snapshot, Some(place.source_path())).await.expect("dumped");
     fs::create_dir(place.target()).expect("made");
     let mut tar =
         Command::new("tar").arg("-x").current_dir(place.target()).stdin(Stdio::piped()).spawn().expect("started");
-    let archive = written.0.lock().expect("no panic").clone();
     tar.stdin.take().expect("piped").write_all(&archive).expect("written");
     assert!(tar.wait().expect("ended").success());
     for (first, second, content) in [("a", "b", "old content"), ("y", "z", "new content, and longer")] {

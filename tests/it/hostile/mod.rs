@@ -18,6 +18,7 @@ use futures::stream::{self, StreamExt};
 use crate::hostile::forge::Forge;
 use crate::support::desk::{Desk, Run};
 use crate::support::files_in;
+use crate::support::peak::anonymous_mib;
 
 mod forge;
 mod provider;
@@ -99,17 +100,12 @@ fn bounded(case: &str, command: &mut Command) -> Run {
     let (to_out, to_err) = (out.try_clone().expect("ours"), err.try_clone().expect("ours"));
     let mut child = command.stdin(Stdio::null()).stdout(to_out).stderr(to_err).spawn().expect("runs");
     let mut status = File::open(format!("/proc/{}/status", child.id())).expect("a running process");
-    let (begun, mut text, mut peak) = (Instant::now(), String::new(), 0);
+    let (begun, mut peak) = (Instant::now(), 0);
     let code = loop {
         if let Some(ended) = child.try_wait().expect("ours") {
             break ended.code().unwrap_or(-1);
         }
-        text.clear();
-        status.rewind().expect("a file");
-        let _ = status.read_to_string(&mut text);
-        let line = text.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap_or("0");
-        let kib: u64 = line.split_whitespace().next().and_then(|kib| kib.parse().ok()).unwrap_or(0);
-        peak = peak.max(kib / 1024);
+        peak = peak.max(anonymous_mib(&mut status));
         if begun.elapsed() > DEADLINE || peak > 8 * MEMORY {
             child.kill().expect("ours");
             child.wait().expect("ended");

@@ -1,9 +1,11 @@
 //! What the tests share: a repository in memory, a source directory, and reading a snapshot back without a target.
 
+pub mod at_phase;
 pub mod ceph;
 pub mod daemon;
 pub mod dead_mount;
 pub mod desk;
+pub mod dumped;
 pub mod kitchen;
 pub mod mariadb;
 pub mod mount;

@@ -14,15 +14,19 @@ const LOOK: Duration = Duration::from_millis(2);
 pub fn run(command: &mut Command) -> (Run, u64) {
     let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("runs");
     let mut status = File::open(format!("/proc/{}/status", child.id())).expect("a running process");
-    let (mut text, mut peak) = (String::new(), 0);
+    let mut peak = 0;
     while child.try_wait().expect("ours").is_none() {
-        text.clear();
-        status.rewind().expect("a file");
-        let _ = status.read_to_string(&mut text);
-        let line = text.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap_or("0");
-        let kib: u64 = line.split_whitespace().next().and_then(|kib| kib.parse().ok()).unwrap_or(0);
-        peak = peak.max(kib / 1024);
+        peak = peak.max(anonymous_mib(&mut status));
         std::thread::sleep(LOOK);
     }
     (child.wait_with_output().expect("ended").into(), peak)
+}
+
+/// Returns the anonymous memory that a process has now, in MiB, from its `/proc/PID/status`; 0 when it has ended.
+pub fn anonymous_mib(status: &mut File) -> u64 {
+    let mut text = String::new();
+    status.rewind().expect("a file");
+    let _ = status.read_to_string(&mut text);
+    let line = text.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap_or("0");
+    line.split_whitespace().next().and_then(|kib| kib.parse::<u64>().ok()).unwrap_or(0) / 1024
 }
