@@ -4,6 +4,7 @@
 //! is believed only as far as it leads where it should ([`Expected`]).
 
 use bytes::Bytes;
+use futures::stream::{self, StreamExt};
 
 use crate::blocking::blocking;
 use crate::crypto::fingerprint::Fingerprint;
@@ -26,6 +27,8 @@ const WORK_MAX: u64 = 1 << 23;
 
 /// Slots that are looked at. Each of a hundred hosts and people may have several.
 const SLOTS_MAX: usize = 4096;
+/// Slots fetched at the same time: every host may have one, and every start needs them.
+const FETCHES: usize = 16;
 
 /// A slot that opened.
 #[derive(Debug)]
@@ -70,13 +73,17 @@ pub(super) async fn unlock(
     }
     let mut search = Search::new(passphrase, expected);
     let listed = objects.list(ObjectKind::Key).await.map_err(at)?;
+    let listed = listed.iter().filter_map(|object| Some((object.key.slot_id()?, object.size)));
+    let (small, large): (Vec<_>, Vec<_>) = listed.partition(|(_, size)| *size <= MAX_SLOT_LEN);
+    search.untried = small.len() + large.len();
     let mut slots = Vec::new();
-    for (id, size) in listed.iter().filter_map(|object| Some((object.key.slot_id()?, object.size))) {
-        if size > MAX_SLOT_LEN || slots.len() == SLOTS_MAX {
-            search.untried += 1;
-            continue;
-        }
-        match objects.slot(id).await {
+    let fetches = stream::iter(small).map(|(id, _)| async move { (id, objects.slot(id).await) });
+    let mut fetched = Box::pin(fetches.buffered(FETCHES));
+    while slots.len() < SLOTS_MAX
+        && let Some((id, answer)) = fetched.next().await
+    {
+        search.untried -= 1;
+        match answer {
             Ok(bytes) => slots.push((id, bytes)),
             Err(error) if error.kind == StoreErrorKind::NotFound => {}
             Err(error) if error.kind.is_damage() => search.fail(id, error.clause()),
