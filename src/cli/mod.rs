@@ -60,6 +60,8 @@ mod verify;
 
 pub use exit::Exit;
 pub use flags::GlobalArgs;
+#[cfg(feature = "internals")]
+pub use output::{object, one_line, visible};
 
 /// Encrypted, deduplicated backups into S3 buckets or a directory
 #[derive(Debug, Parser)]

@@ -32,7 +32,7 @@ impl ReaderKey {
 
     /// Derives the key under which all that readers alone may know is sealed: the secret halves of domain keys, dedup secrets,
     /// names of writers.
-    pub(crate) fn wrapping_key(&self, repository: RepositoryId) -> Secret {
+    pub fn wrapping_key(&self, repository: RepositoryId) -> Secret {
         derive(&self.0, &repository.0, "reader wrap")
     }
 
@@ -58,7 +58,7 @@ impl WriterKey {
     }
 
     /// Derives the key under which dedup secrets are sealed for this writer.
-    pub(crate) fn wrapping_key(&self, repository: RepositoryId) -> Secret {
+    pub fn wrapping_key(&self, repository: RepositoryId) -> Secret {
         derive(&self.0, &repository.0, "writer wrap")
     }
 
@@ -88,7 +88,7 @@ impl DedupSecret {
     }
 
     /// Derives the key that seals index segments and leases.
-    pub(crate) fn index_key(&self) -> Secret {
+    pub fn index_key(&self) -> Secret {
         derive(&self.secret, &self.at.domain.0, "index")
     }
 

@@ -197,6 +197,14 @@ impl Keyring {
     pub fn decode(bytes: &[u8], repository: RepositoryId, key: &VerifyingKey) -> Result<Self, FormatError> {
         let (signature, payload) = KEYRING.split(bytes)?;
         key.verify(Signed::Keyring, repository, payload, signature).map_err(|e| FormatError::invalid(WHAT, e))?;
+        Self::decode_payload(payload, repository)
+    }
+
+    /// Decodes what a keyring's signature is over, which nothing may be told of before that was checked.
+    ///
+    /// # Errors
+    /// [`FormatError`] when it is not one, or is another repository's.
+    pub fn decode_payload(payload: &[u8], repository: RepositoryId) -> Result<Self, FormatError> {
         let (domains, writers, erased, slots) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let mut keyring = Keyring { repository, counter: 0, domains, writers, erased, slots };
         let mut stated = None;

@@ -1,7 +1,7 @@
 //! Values to bytes and back: pure, total, versioned. `docs/format.md` is the byte-level specification.
 //!
 //! Every decoder here takes bytes that a provider may have made up: any input gives a value or a [`FormatError`], with
-//! memory bounded by the input's length. No decoder panics; `fuzz` tests in `tests/it/decoders.rs` hold them to it.
+//! memory bounded by the input's length. No decoder panics: `tests/it/decoders.rs` and libFuzzer (`tests/fuzz`) hold them to it.
 
 use crate::model::author::Author;
 use crate::model::outcome::{Ended, Outcome};

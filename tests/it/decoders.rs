@@ -1,109 +1,26 @@
 //! Decoders meet any bytes with a value or an error: no panic, no endless loop, no memory beyond what the input warrants.
 //!
-//! Each target below is run over bytes without form and over real objects with some bytes changed, cut or moved. The run
-//! in the tests is short; `COFFRE_FUZZ_SECONDS=600 cargo test --test it decoders` lets each target run that long.
+//! Each target of `tests/fuzz` is run over bytes without form and over real objects with some bytes changed, cut or moved. The run
+//! in the tests is short; `COFFRE_FUZZ_SECONDS=600 cargo test --test it decoders` lets each target run that long, and libFuzzer
+//! runs them as long as it is let (`tests/fuzz/src/main.rs`).
 
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use coffre::chunker::Chunker;
-use coffre::compress::decompress;
 use coffre::crypto::secret::Passphrase;
-use coffre::crypto::slot::{SlotLock, check_recovery_identity, open_slot, seal_slot};
-use coffre::format::cleanup::decode_cleanup;
-use coffre::format::config::{ChunkerProfile, Config};
-use coffre::format::index::IndexSegment;
-use coffre::format::lease::Lease;
-use coffre::format::object::{CLEANUP, INDEX, LEASE, SNAPSHOT};
-use coffre::format::pack::{Codec, PackDirectory, Tail, Trailer};
-use coffre::format::recipe::{Part, Recipe, WINDOW_MAX};
-use coffre::format::slot::Slot;
-use coffre::format::snapshot::decode_snapshot;
-use coffre::format::tree::Node;
-use coffre::model::author::Author;
+use coffre::crypto::slot::{SlotLock, seal_slot};
+use coffre::format::recipe::{Part, Recipe};
 use coffre::model::id::ChunkKey;
-use coffre::model::key::{ObjectKey, ObjectKind};
-use coffre::model::path::EntryPath;
-use coffre::model::snapshot::SnapshotId;
-use coffre::model::time::Timestamp;
-use coffre::model::units::ByteSize;
-use coffre::store::location::Location;
+use coffre::model::key::ObjectKind;
+use serde_json::Value;
 
 use crate::support::{Bench, random_bytes};
 
-/// One decoder: its name, whether its input is text, and what it does with any bytes.
-type Target = (&'static str, fn(&[u8]));
+#[path = "../fuzz/src/targets.rs"]
+mod targets;
 
 /// Inputs that each decoder gets at least, however slow the machine is.
 const LEAST_INPUTS: usize = 50;
-
-const TARGETS: [Target; 19] = [
-    ("config", |bytes| seen(Config::decode_unverified(bytes))),
-    ("slot", |bytes| seen(Slot::decode(bytes))),
-    ("age file", |bytes| seen(open_slot(&Passphrase::new("x".into()), bytes))),
-    ("lease", |bytes| seen((Lease::decode(bytes), LEASE.split(bytes).is_ok()))),
-    ("cleanup", |bytes| seen((decode_cleanup(bytes), CLEANUP.split(bytes).is_ok()))),
-    ("index object", |bytes| seen(INDEX.split(bytes).is_ok())),
-    ("index segment", |bytes| seen(IndexSegment::decode(Author::Reader, bytes))),
-    ("pack directory", |bytes| seen(PackDirectory::decode(bytes))),
-    ("pack tail", |bytes| seen(Tail::decode(bytes))),
-    ("pack trailer", |bytes| seen(Trailer::decode(bytes))),
-    ("node", |bytes| seen(Node::decode(bytes))),
-    ("recipe", |bytes| {
-        if let Ok(recipe) = Recipe::decode(bytes) {
-            let ends = recipe.items().iter().all(|item| item.end() <= WINDOW_MAX);
-            assert!(recipe.items().len() <= bytes.len() && recipe.length() <= WINDOW_MAX && ends);
-            seen(recipe.items_within(recipe.length() / 3, recipe.length() / 2));
-        }
-    }),
-    ("snapshot object", snapshot),
-    ("frame", |bytes| {
-        for codec in [Codec::Zstd, Codec::Stored] {
-            seen(decompress(codec, bytes, 1 << 20));
-        }
-    }),
-    ("index table", table),
-    ("object name", |bytes| {
-        let key = ObjectKey::from_listed(String::from_utf8_lossy(bytes));
-        seen((key.kind(), key.pack_id(), key.segment_id(), key.snapshot_id(), key.counter()));
-    }),
-    ("location", |bytes| seen(String::from_utf8_lossy(bytes).parse::<Location>())),
-    ("text", |bytes| {
-        let text = String::from_utf8_lossy(bytes);
-        seen((text.parse::<ByteSize>(), check_recovery_identity(&text), Timestamp::parse_compact_utc(&text)));
-        seen(EntryPath::new(bytes.to_vec()));
-    }),
-    ("chunker", |bytes| {
-        let profile =
-            ChunkerProfile { algorithm: ChunkerProfile::FASTCDC_2020, min: 64, avg: 256, max: 1024, normalization: 2 };
-        let chunker = Chunker::new(profile, &[0x9e37_79b9_7f4a_7c15; 256]);
-        let mut rest = bytes;
-        while let Some(length) = chunker.cut(rest, true) {
-            assert!(length > 0 && length <= 1024);
-            rest = &rest[length..];
-        }
-        assert!(rest.is_empty());
-    }),
-];
-
-fn snapshot(bytes: &[u8]) {
-    let id = SnapshotId::new(Timestamp::from_seconds(1_800_000_000), [7; 8]);
-    if let Ok((header, rest)) = SNAPSHOT.split(bytes) {
-        seen(decode_snapshot(id, &header, Author::Reader, rest));
-        seen(decode_snapshot(id, &header, Author::Reader, bytes));
-    }
-}
-
-fn table(bytes: &[u8]) {
-    let file = tempfile::NamedTempFile::new().expect("made");
-    std::fs::write(file.path(), bytes).expect("written");
-    if let Ok(table) = coffre::repository::index::table::Table::open(file.path()) {
-        for row in table.rows().take(100) {
-            seen(table.location(&row));
-            seen(table.find(&row.key));
-        }
-        seen(table.packs().take(100).count());
-    }
-}
 
 /// Numbers that depend on the seed alone.
 struct Dice(blake3::OutputReader);
@@ -136,7 +53,37 @@ fn mutate(bytes: &mut Vec<u8>, dice: &mut Dice) {
     }
 }
 
-/// Real objects of every kind, whole and without their envelopes.
+/// What test vectors have in hexadecimal digits, wherever it stands in them.
+fn vectors() -> Vec<Vec<u8>> {
+    fn gather(value: &Value, found: &mut Vec<Vec<u8>>) {
+        match value {
+            Value::String(text) => found.extend(bytes_of(text).filter(|bytes| (2..4000).contains(&bytes.len()))),
+            Value::Array(values) => values.iter().for_each(|value| gather(value, found)),
+            Value::Object(fields) => fields.values().for_each(|value| gather(value, found)),
+            _ => {}
+        }
+    }
+    let mut found = Vec::new();
+    for file in std::fs::read_dir(tests_at("data/vectors")).expect("there") {
+        let text = std::fs::read_to_string(file.expect("there").path()).expect("text");
+        gather(&serde_json::from_str(&text).expect("JSON"), &mut found);
+    }
+    found
+}
+
+/// Reads hexadecimal digits.
+fn bytes_of(text: &str) -> Option<Vec<u8>> {
+    let digits: Option<Vec<u8>> = text.chars().map(|digit| digit.to_digit(16).map(|digit| digit as u8)).collect();
+    let digits = digits.filter(|digits| digits.len().is_multiple_of(2))?;
+    Some(digits.chunks_exact(2).map(|two| two[0] << 4 | two[1]).collect())
+}
+
+/// Returns where something is below `tests`.
+fn tests_at(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(name)
+}
+
+/// Real objects of every kind, whole and without their envelopes, and what test vectors have.
 async fn seeds() -> Vec<Vec<u8>> {
     let bench = Bench::new().await;
     let (snapshot, _) = bench.snapshot().await;
@@ -179,16 +126,37 @@ async fn seeds() -> Vec<Vec<u8>> {
     seeds.push(seal_slot(&lock, b"content").expect("sealed"));
     let mut compressor = coffre::compress::Compressor::new(3);
     seeds.push(compressor.compress(&b"some text ".repeat(100)).1.to_vec());
+    seeds.extend(vectors());
     seeds
+}
+
+/// `COFFRE_WRITE_SEEDS=1` leaves the seeds for libFuzzer.
+fn leave(seeds: &[Vec<u8>]) {
+    let directory = tests_at("fuzz/seeds");
+    std::fs::create_dir_all(&directory).expect("writable");
+    for seed in seeds.iter().filter(|seed| seed.len() < 64 << 10) {
+        std::fs::write(directory.join(blake3::hash(seed).to_hex().as_str()), seed).expect("written");
+    }
+}
+
+/// Each target is one program of libFuzzer's.
+#[test]
+fn every_decoder_is_a_target_of_libfuzzer() {
+    let manifest = std::fs::read_to_string(tests_at("fuzz/Cargo.toml")).expect("there");
+    let bins = manifest.split("[[bin]]").skip(1).map(|bin| bin.split('"').nth(1).expect("a name"));
+    assert!(bins.eq(targets::TARGETS.iter().map(|target| target.name)));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_bytes_make_a_decoder_panic() {
     let seeds = seeds().await;
+    if std::env::var_os("COFFRE_WRITE_SEEDS").is_some() {
+        leave(&seeds);
+    }
     let long = std::env::var("COFFRE_FUZZ_SECONDS").ok().and_then(|seconds| seconds.parse().ok());
-    let runs: Vec<_> = TARGETS
+    let runs: Vec<_> = targets::TARGETS
         .iter()
-        .map(|&(name, target)| {
+        .map(|&targets::Target { name, run, .. }| {
             let seeds = seeds.clone();
             std::thread::spawn(move || {
                 let mut dice = Dice(blake3::Hasher::new().update(name.as_bytes()).finalize_xof());
@@ -206,7 +174,7 @@ async fn no_bytes_make_a_decoder_panic() {
                     if dice.below(20) > 0 {
                         mutate(&mut input, &mut dice);
                     }
-                    target(&input);
+                    run(&input);
                     count += 1;
                 }
                 (name, count)
@@ -218,6 +186,3 @@ async fn no_bytes_make_a_decoder_panic() {
         assert!(count >= LEAST_INPUTS, "{name} was hardly run: {count}");
     }
 }
-
-/// Takes what a decoder gave.
-fn seen<T>(_: T) {}

@@ -202,7 +202,10 @@ impl Table {
     }
 
     /// Maps a table that this process has just written, or whose checksum was compared.
-    pub(crate) fn map(file: &File, path: Option<PathBuf>) -> io::Result<Self> {
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::InvalidData`] when its numbers do not fit each other.
+    pub fn map(file: &File, path: Option<PathBuf>) -> io::Result<Self> {
         // SAFETY: tables are written under a temporary name, renamed and never changed; only this user may write there.
         let map = unsafe { Mmap::map(file)? };
         let layout = Layout::decode(&map, map.len()).ok_or_else(not_a_table)?;
