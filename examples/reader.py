@@ -358,15 +358,17 @@ class Spent:
     no part needs: their limit is wider for it than that of the format."""
 
     def __init__(self):
-        self.chunks, self.items, self.frames = set(), 0, {}
+        self.chunks, self.items, self.frames, self.plain = set(), 0, set(), 0
         self.taken = 0  # chunks put together or cut out, the same one counted each time
 
     def take(self, key, pack, number, what):
         self.taken += 1
         self.chunks.add(key)
-        self.frames[pack.id, number] = pack.frames[number][2]
+        if (pack.id, number) not in self.frames:
+            self.frames.add((pack.id, number))
+            self.plain += pack.frames[number][2]
         require(len(self.chunks) <= NEEDED_CHUNKS_MAX, what, "it needs too many chunks")
-        require(sum(self.frames.values()) <= NEEDED_PLAIN_MAX, what, "it needs too many frames")
+        require(self.plain <= NEEDED_PLAIN_MAX, what, "it needs too many frames")
         require(self.taken <= 4 * NEEDED_CHUNKS_MAX, what, "it needs too much")
 
     def take_items(self, recipe, what):
@@ -405,6 +407,7 @@ class Writer:
 class Snapshot:
     name: str
     id: bytes
+    at: tuple  # domain and epoch
     author: bytes
     record: Record
     root: bytes
@@ -649,7 +652,25 @@ class Repository:
         root, depth = record.array(9, [bytes, int])
         require(len(root) == 32 and 1 <= depth <= DEPTH_MAX, name, "its tree is out of range")
         require(record.array(1, [int, int], [0, 0])[0] == second, name, "its start is not that of its name")
-        return Snapshot(name, snapshot_id, author, record, root, depth)
+        at = header[16:32], int.from_bytes(header[32:36], "little")
+        return Snapshot(name, snapshot_id, at, author, record, root, depth)
+
+    def foreign(self, snapshot):
+        """Why the author of a snapshot may not say what it says; None if he may."""
+        if snapshot.author == READER:
+            return None
+        writer = self.writers[snapshot.author]
+        if writer.revoked:
+            return "by a writer that was thrown out"
+        if snapshot.at not in writer.granted:
+            return "by a writer that may not write to its domain"
+        if writer.hosts and snapshot.record.get(3, str, "") not in writer.hosts:
+            return "by a writer that may not back up this host"
+        return None
+
+    def counts(self, snapshot):
+        """Whether a snapshot may be the latest: it is no foreign one, and nothing that was asked for is missing in it."""
+        return self.foreign(snapshot) is None and 13 not in snapshot.record.fields
 
     # -- Section 9
 
@@ -985,36 +1006,51 @@ class Restore:
             self.repository.report(f"{shown(path)}: its mode or times: {error}")
 
 
-def list_snapshots(repository):
-    for name in repository.snapshot_names():
+def readable_snapshots(repository, names):
+    """Snapshots that exist, in the order of their names; those that cannot be read are reported."""
+    for name in names:
         try:
             snapshot = repository.snapshot(name)
-            if not repository.exists(snapshot):
-                continue
-            record = snapshot.record
+            if repository.exists(snapshot):
+                yield snapshot
+        except (Damaged, OSError, ValueError) as error:
+            repository.report(error)
+
+
+def list_snapshots(repository):
+    """Prints the snapshots, and behind an empty line the foreign ones, with the reason."""
+    foreign = []
+    for snapshot in readable_snapshots(repository, repository.snapshot_names()):
+        try:
+            record, why = snapshot.record, repository.foreign(snapshot)
             counts = record.array(10, [int] * 8, [0] * 8)
-            host, what = record.get(3, str, ""), [checked(item, bytes, name) for item in record.get(7, list, [])]
-        except (Damaged, OSError) as error:
+            host, what = record.get(3, str, ""), [checked(item, bytes, snapshot.name) for item in record.get(7, list, [])]
+        except Damaged as error:
             repository.report(error)
             continue
-        second = name[10:26]
-        print(f"{snapshot.id.hex()}  {second}  {shown(host)}  {counts[0]} files  {counts[2]} streams  "
-              f"{counts[4]} bytes  {' '.join(map(shown, what))}")
+        notes = [f"({note})" for note in ("incomplete" if 13 in record.fields else None, why) if note]
+        line = [snapshot.id.hex(), snapshot.name[10:26], shown(host), f"{counts[0]} files", f"{counts[2]} streams",
+                f"{counts[4]} bytes", " ".join(map(shown, what)), *notes]
+        foreign.append(line) if why else print("  ".join(line))
+    if foreign:
+        print("", *("  ".join(line) for line in foreign), sep="\n")
 
 
 def restore(repository, wanted, target):
     names = repository.snapshot_names()
     require(names, "snapshots/", "there are none")
     if wanted == "latest":
-        snapshots = (repository.snapshot(name) for name in reversed(names))
-        snapshot = next((found for found in snapshots if repository.exists(found)), None)
-        require(snapshot, "snapshots/", "there are none")
+        newest_first = readable_snapshots(repository, reversed(names))
+        snapshot = next((found for found in newest_first if repository.counts(found)), None)
+        require(snapshot, "snapshots/", "there is none that counts")
     else:
         matching = [name for name in names if wanted == name[10:] or wanted.endswith(name[27:]) and len(wanted) == 32]
         snapshots = [repository.snapshot(name) for name in matching]
         snapshots = [found for found in snapshots if wanted in (found.id.hex(), found.name[10:]) and repository.exists(found)]
         require(snapshots, wanted, "there is no such snapshot")
         snapshot = snapshots[0]
+        if repository.foreign(snapshot):
+            say(f"note: {snapshot.name} is {repository.foreign(snapshot)}: it counts for nothing, and says what its author likes")
     repository.read_packs()
     Restore(repository, target).run(snapshot)
 

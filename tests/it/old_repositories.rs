@@ -21,6 +21,7 @@ use coffre::store::local::LocalStore;
 use coffre::store::{OpenMode, Store};
 use serde_json::{Value, json};
 
+use crate::support::kitchen::{STREAM, Window, night_at, rows};
 use crate::support::{
     PASSPHRASE, command, options, passphrase, random_bytes, read_back, run_backup, run_verify, small_options,
 };
@@ -102,6 +103,11 @@ async fn write(repository: &Path) {
     let locks = [(SlotLock::Recovery(passphrase()), "test"), (recovery, "recovery identity")];
     let now = Timestamp::from_seconds(1_790_000_000);
     Repository::init(store.clone(), &locks, &small_options(), now, cache.path()).await.expect("made");
+    let (rows, new) = (rows(1, 20_000), rows(2, 500));
+    let cuts = [(rows.clone(), 0, 9_000), (new.clone(), 0, 500), (rows.clone(), 9_000, 11_000), (rows.clone(), 3, 40)];
+    let windows = vec![Window::plain(rows.to_vec()), Window::cut(1, &cuts, &[])];
+    let started = Timestamp::from_seconds(1_790_000_001);
+    night_at(store.clone(), cache.path(), started, &[new], vec![(STREAM, windows)]).await;
     let mut first = options(source);
     first.tags = vec!["first".into()];
     run_backup(store.clone(), cache.path(), first).await.expect("backed up");
@@ -140,7 +146,7 @@ async fn a_repository_of_version_1_opens_reads_verifies_and_goes_on() {
         run_backup(store.clone(), cache.path(), options(source.path())).await.expect("the next backup succeeds");
     assert!(report.counts.new_bytes < 10_000, "what is stored is found: {:?}", report.counts);
     let after = run_verify(store, cache.path(), ReadData::All).await;
-    assert_eq!((after.findings, after.snapshots), (vec![], 3));
+    assert_eq!((after.findings, after.snapshots), (vec![], 4));
 }
 
 #[test]

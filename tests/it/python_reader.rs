@@ -12,8 +12,16 @@ use std::process::{Command, Output};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use coffre::crypto::secret::Passphrase;
+use coffre::crypto::slot::SlotLock;
+use coffre::format::writer::WriterName;
 use coffre::model::cleanup::CleanupList;
+use coffre::model::id::ChunkId;
 use coffre::model::key::ObjectKey;
+use coffre::model::snapshot::{MissingStream, Snapshot, SnapshotId, TreeRoot};
+use coffre::model::time::Timestamp;
+use coffre::repository::writers::{NewWriter, SlotPlace};
+use coffre::repository::{MAIN_DOMAIN, Repository};
 use coffre::store::local::LocalStore;
 use coffre::store::{OpenMode, Store};
 
@@ -224,6 +232,52 @@ async fn a_reader_written_from_the_specification_knows_which_snapshots_count() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
+/// Whatever stands behind the newest snapshot that counts, foreign, incomplete or damaged, changes nothing about `latest`.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_written_from_the_specification_tells_apart_what_does_not_count() {
+    let Some(python) = python() else { return };
+    let backed = Backed::new(python).await;
+    let cache = tempfile::tempdir().expect("made");
+    let store: Arc<dyn Store> = Arc::new(LocalStore::open(&backed.repository(), OpenMode::Write).expect("it is there"));
+    let repository = open(store.clone(), cache.path()).await.expect("opens");
+    let ours = repository.snapshots().await.expect("listed").remove(0).1.expect("whole");
+    let (words, made) = (Passphrase::new("the words of web".into()), Timestamp::default());
+    let name = WriterName { name: "web".into(), hosts: vec!["web".into()] };
+    let new = NewWriter { name, domains: vec![MAIN_DOMAIN.into()], group: None, made };
+    repository.add_writer(&new, &SlotLock::Recovery(words.clone()), SlotPlace::Repository).await.expect("added");
+    let others = tempfile::tempdir().expect("made");
+    let web = Arc::new(Repository::open(store.clone(), &words, others.path()).await.expect("opens"));
+    let repository = open(store.clone(), cache.path()).await.expect("opens");
+    let begin = |of: &Arc<Repository>| of.writing().expect("may").begin_session(MAIN_DOMAIN).expect("a key");
+    let missing = || vec![MissingStream { name: "db/shop.sql".into(), why: "no server".into() }];
+    let root = ours.root;
+    for (nth, session, host, missing) in [
+        (1, begin(&repository), "host", missing()),
+        (2, begin(&web), "host", Vec::new()),
+        (3, begin(&web), "web", missing()),
+    ] {
+        let started = Timestamp::from_seconds(ours.started.seconds + nth);
+        let id = SnapshotId::new(started, [nth as u8; 8]);
+        let root = TreeRoot { id: ChunkId([nth as u8; 32]), ..root };
+        let planted = Snapshot { id, started, session: session.id(), host: host.into(), missing, root, ..ours.clone() };
+        store.put(&ObjectKey::snapshot(id), session.seal_snapshot(&planted).into()).await.expect("put");
+    }
+    let listed = backed.read(&[OsStr::new("list")]);
+    assert!(listed.status.success(), "{}", String::from_utf8_lossy(&listed.stderr));
+    let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
+    let ends: Vec<&str> = listed.lines().map(|line| line.rsplit("  ").next().unwrap_or_default()).collect();
+    let apart = "(by a writer that may not back up this host)";
+    assert_eq!((ends.len(), &ends[1..]), (5, &["(incomplete)", "(incomplete)", "", apart][..]), "{listed}");
+    let output = backed.restore("target");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    // What cannot be read is told, and the one before is the latest.
+    let rubbish = ObjectKey::from_listed("snapshots/22000101T000000Z-0000000000000000");
+    store.put(&rubbish, vec![7; 64].into()).await.expect("put");
+    let output = backed.restore("again");
+    assert_eq!(output.status.code(), Some(1), "what is damaged is told");
+    assert_eq!(found_in(&backed.restored("again")), found_in(backed.source.path()));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reader_written_from_the_specification_refuses_what_was_changed() {
     let Some(python) = python() else { return };
@@ -298,4 +352,12 @@ fn the_reader_agrees_with_every_vector_and_reads_the_stored_repository() {
     let numbers: String = (1..=20_000).map(|i| format!("{i}\n")).collect();
     assert!(fs::read_to_string(target.join("db/numbers.sql")).expect("restored") == numbers);
     assert_eq!(fs::read_to_string(target.join("tmp/coffre-stored-source/a-b")).expect("restored"), "changed");
+    // The first snapshot is a stream of which a part is stored as a recipe.
+    let listed = run(&[&given[..], &["list".as_ref()]].concat());
+    let first = listed.split(' ').next().expect("its id");
+    let target = work.path().join("first");
+    run(&[&given[..], &["restore".as_ref(), first.as_ref(), target.as_os_str()]].concat());
+    let kept = fs::read_to_string(kept.with_extension("json")).expect("beside it");
+    let hash = blake3::hash(&fs::read(target.join(STREAM)).expect("restored")).to_hex().to_string();
+    assert!(kept.contains(&hash), "{listed}");
 }

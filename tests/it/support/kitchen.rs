@@ -126,6 +126,17 @@ pub async fn night(
     rows: &[Arc<Vec<u8>>],
     streams: Vec<(&str, Vec<Window>)>,
 ) -> Snapshot {
+    night_at(store, cache, Timestamp::from_seconds(1_800_000_000), rows, streams).await
+}
+
+/// The same in the night of a time.
+pub async fn night_at(
+    store: Arc<dyn Store>,
+    cache: &Path,
+    started: Timestamp,
+    rows: &[Arc<Vec<u8>>],
+    streams: Vec<(&str, Vec<Window>)>,
+) -> Snapshot {
     let repository = open(store, cache).await.expect("opened");
     let index = begin(&repository).await;
     let (id, at) = (index.session().id(), index.session().at());
@@ -140,7 +151,6 @@ pub async fn night(
     .await
     .expect("no panic");
     let committer = writer.finish().await.expect("stored");
-    let started = Timestamp::from_seconds(1_800_000_000);
     let snapshot = Snapshot {
         id: committer.new_snapshot_id(started),
         session: id,
