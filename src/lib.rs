@@ -99,8 +99,8 @@ pub use ops::find::find;
 pub use ops::init::{InitReport, init};
 pub use ops::ls::ls;
 pub use ops::restore::{
-    Overwrite, PatternError, RestoreError, RestoreOptions, RestoreReport, Selection, count_extras, remove_extras,
-    restore,
+    NotWhole, Overwrite, PatternError, RestoreError, RestoreOptions, RestoreReport, Selection, count_extras,
+    remove_extras, restore,
 };
 pub use ops::snapshots::{SnapshotsReport, named_or_all, snapshots};
 pub use ops::stats::{KindStats, StatsReport, stats};
@@ -109,6 +109,7 @@ pub use ops::{LookError, open_reader};
 pub use progress::{Collected, Counter, EntryEvent, Monitor, Problem, ProblemKind, Problems, Totals, Waiting};
 pub use repository::known::{Expected, KnownRepositories, Pin};
 pub use repository::reader::Reader;
+pub use repository::reader::walk::LostPart;
 pub use repository::replicas::{Replica, Replicas};
 pub use repository::slots::Passphrase;
 pub use repository::snapshots::{SnapshotError, SnapshotFilter};

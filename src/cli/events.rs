@@ -380,9 +380,9 @@ pub struct Extra {
 /// `restore`: what it did.
 #[derive(Debug, Serialize)]
 #[serde(tag = "event", rename = "summary")]
-pub struct Restored<'a> {
+pub struct Restored {
     pub blocked: u64,
-    pub damaged: &'a [String],
+    pub damaged: Vec<String>,
     pub dry_run: bool,
     pub extras: u64,
     pub failed_files: u64,

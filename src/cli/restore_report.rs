@@ -8,7 +8,7 @@ use crate::cli::{events, output, question};
 use crate::model::outcome::Ended;
 use crate::model::path::display_bytes;
 use crate::model::units::ByteSize;
-use crate::ops::restore::RestoreReport;
+use crate::ops::restore::{NotWhole, RestoreReport};
 
 /// Extras shown before they are removed; beyond them their number.
 const EXTRAS_SHOWN: usize = 100;
@@ -54,10 +54,10 @@ fn what_to_remove(extras: u64, files: u64) -> String {
 }
 
 /// Returns the summary for programs.
-pub(super) fn summary(report: &RestoreReport, removed: u64, elapsed: Duration) -> events::Restored<'_> {
+pub(super) fn summary(report: &RestoreReport, removed: u64, elapsed: Duration) -> events::Restored {
     events::Restored {
         blocked: report.blocked.len() as u64,
-        damaged: &report.damaged,
+        damaged: report.damaged.iter().map(NotWhole::to_string).collect(),
         dry_run: report.dry_run,
         extras: report.extras.len() as u64,
         failed_files: report.failed_files,

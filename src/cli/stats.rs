@@ -117,6 +117,7 @@ async fn of_repository(
     let report = stats(repository, &**monitor).await?;
     monitor.finish();
     let kind_name = |kind: ObjectKind| kind.prefix().trim_end_matches('/');
+    let unreadable: Vec<String> = report.unreadable.iter().map(|(id, error)| format!("{id}: {error}")).collect();
     if global.json {
         let kinds = report.kinds.iter();
         output::json(&events::Stats {
@@ -130,7 +131,7 @@ async fn of_repository(
             snapshots: report.snapshots,
             stored_bytes: report.stored_bytes,
             unique_bytes: report.unique_bytes,
-            unreadable_snapshots: &report.unreadable,
+            unreadable_snapshots: &unreadable,
         });
         return Ok(report.outcome().into());
     }
@@ -156,6 +157,6 @@ async fn of_repository(
         vec![kind_name(kind.kind).to_owned(), output::grouped(kind.objects), ByteSize(kind.bytes).to_string()]
     };
     table::print(&COLUMNS, &report.kinds.iter().map(row).collect::<Vec<_>>());
-    report.unreadable.iter().for_each(|why| output::say(why));
+    unreadable.iter().for_each(|why| output::say(why));
     Ok(report.outcome().into())
 }

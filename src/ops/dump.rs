@@ -10,12 +10,11 @@ use crate::model::entry::{Entry, FileContent};
 use crate::model::outcome::{Ended, Outcome};
 use crate::model::path::EntryPath;
 use crate::model::snapshot::Snapshot;
-use crate::ops::reading::lost_part;
 use crate::ops::{Cancel, LookError};
 use crate::progress::{Counter, Monitor, Problem, Totals, chain};
-use crate::repository::reader::Reader;
 use crate::repository::reader::content::{ContentError, ContentStream, Part};
-use crate::repository::reader::walk::TreeWalk;
+use crate::repository::reader::walk::{DamagedTree, LostPart, TreeWalk};
+use crate::repository::reader::{ReadError, Reader};
 use crate::sink::tar::{Put, TarTarget};
 
 /// What was written.
@@ -42,25 +41,25 @@ pub enum DumpError {
     #[error(transparent)]
     Look(#[from] LookError),
     /// The path is neither a file, a stream nor a directory.
-    #[error("{path} has no content to dump")]
+    #[error("/{path} has no content to dump")]
     NoContent {
         /// The path.
-        path: String,
+        path: EntryPath,
     },
     /// A chunk cannot be had.
-    #[error("{path} is damaged; what was written so far is right")]
+    #[error("/{path} is damaged; what was written so far is right")]
     Damaged {
         /// The entry.
-        path: String,
+        path: EntryPath,
         /// Where and why.
         #[source]
         source: ContentError,
     },
     /// A chunk is out of reach.
-    #[error("{path} could not be read to its end; what was written so far is right")]
+    #[error("/{path} could not be read to its end; what was written so far is right")]
     Unreachable {
         /// The entry.
-        path: String,
+        path: EntryPath,
         /// Where and why.
         #[source]
         source: ContentError,
@@ -69,10 +68,10 @@ pub enum DumpError {
     #[error("{part} cannot be read; what was written so far is right")]
     Tree {
         /// What is lost.
-        part: String,
+        part: LostPart,
         /// Why.
         #[source]
-        source: crate::repository::reader::ReadError,
+        source: ReadError,
     },
     /// The output cannot be written.
     #[error("the output cannot be written")]
@@ -153,9 +152,7 @@ pub(super) async fn write_out(
             tell(Totals { entries: Some(1), bytes: Some(content.size), ..Totals::default() });
             blocking(move || dumper.file(&first, &content)).await
         }
-        None if path.is_some() && !first.is_directory() => {
-            Err(DumpError::NoContent { path: format!("/{}", first.path) })
-        }
+        None if path.is_some() && !first.is_directory() => Err(DumpError::NoContent { path: first.path }),
         None => {
             let counts = &snapshot.counts;
             if path.is_none() {
@@ -169,14 +166,12 @@ pub(super) async fn write_out(
 
 /// Tells damage from what is only out of reach.
 fn unread(entry: &Entry, source: ContentError) -> DumpError {
-    let path = format!("/{}", entry.path);
+    let path = entry.path.clone();
     if source.is_damage() { DumpError::Damaged { path, source } } else { DumpError::Unreachable { path, source } }
 }
 
-fn entry(
-    next: Option<Result<Entry, crate::repository::reader::walk::DamagedTree>>,
-) -> Result<Option<Entry>, DumpError> {
-    next.transpose().map_err(|damaged| DumpError::Tree { part: lost_part(&damaged), source: damaged.error })
+fn entry(next: Option<Result<Entry, DamagedTree>>) -> Result<Option<Entry>, DumpError> {
+    next.transpose().map_err(|damaged| DumpError::Tree { part: damaged.part, source: damaged.error })
 }
 
 struct Dumper {

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use crate::model::entry::Entry;
 use crate::model::snapshot::Snapshot;
 use crate::ops::LookError;
-use crate::ops::reading::lost_part;
 use crate::ops::restore::Selection;
 use crate::progress::{Monitor, Problem, Problems, chain};
 use crate::repository::reader::Reader;
@@ -32,7 +31,7 @@ pub async fn find(
                 Ok(_) => {}
                 Err(damaged) if !damaged.error.is_damage() => return Err(damaged.error.into()),
                 Err(damaged) => {
-                    let subject = format!("{}: {}", snapshot.id.short(), lost_part(&damaged));
+                    let subject = format!("{}: {}", snapshot.id.short(), damaged.part);
                     let problem = Problem::damaged(subject, chain(&damaged.error));
                     lost.add(problem.clone());
                     monitor.problem(problem);

@@ -6,7 +6,6 @@ use crate::model::entry::Entry;
 use crate::model::path::EntryPath;
 use crate::model::snapshot::Snapshot;
 use crate::ops::LookError;
-use crate::ops::reading::lost_part;
 use crate::progress::{Monitor, Problem, Problems, chain};
 use crate::repository::reader::Reader;
 
@@ -43,7 +42,7 @@ pub async fn ls(
             Err(damaged) if !damaged.error.is_damage() => return Err(damaged.error.into()),
             Err(damaged) => {
                 found = true;
-                let problem = Problem::damaged(lost_part(&damaged), chain(&damaged.error));
+                let problem = Problem::damaged(damaged.part.to_string(), chain(&damaged.error));
                 lost.add(problem.clone());
                 monitor.problem(problem);
             }

@@ -8,7 +8,6 @@ use crate::model::snapshot::SnapshotId;
 use crate::progress::Monitor;
 use crate::repository::access::AccessError;
 use crate::repository::index::{Index, IndexError};
-use crate::repository::reader::walk::DamagedTree;
 use crate::repository::reader::{ReadError, Reader};
 use crate::repository::snapshots::SnapshotError;
 use crate::repository::{Repository, StoreError};
@@ -72,11 +71,4 @@ pub async fn open_reader(
     let reading = repository.reading()?;
     let index = Arc::new(Index::load(&repository, &*monitor).await?);
     Ok(Arc::new(Reader::new(reading, index, memory_bytes, monitor)))
-}
-
-/// Says which part of a tree is lost, for people.
-pub(super) fn lost_part(damaged: &DamagedTree) -> String {
-    let first = damaged.first.as_ref().map_or_else(|| "the tree".to_owned(), |path| format!("/{path}"));
-    let entries = damaged.entries.map_or_else(String::new, |count| format!(" ({count} entries)"));
-    format!("{first} and what follows{entries}")
 }

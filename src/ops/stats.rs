@@ -7,11 +7,12 @@ use futures::stream::StreamExt;
 use crate::blocking::blocking;
 use crate::model::key::ObjectKind;
 use crate::model::outcome::{Ended, Outcome};
-use crate::model::snapshot::{Snapshot, SnapshotCounts};
+use crate::model::snapshot::{Snapshot, SnapshotCounts, SnapshotId};
 use crate::ops::LookError;
 use crate::progress::Monitor;
 use crate::repository::Repository;
 use crate::repository::index::Index;
+use crate::repository::snapshots::SnapshotError;
 
 /// Objects of one kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,14 +26,14 @@ pub struct KindStats {
 }
 
 /// What a repository holds.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub struct StatsReport {
     /// Objects by kind, those that are there.
     pub kinds: Vec<KindStats>,
     /// Snapshots.
     pub snapshots: u64,
     /// Snapshots that cannot be opened, with the reason.
-    pub unreadable: Vec<String>,
+    pub unreadable: Vec<(SnapshotId, SnapshotError)>,
     /// Bytes that restoring every snapshot would give.
     pub restored_bytes: u64,
     /// Entries in all snapshots.
@@ -90,7 +91,7 @@ pub async fn stats(repository: &Arc<Repository>, monitor: &dyn Monitor) -> Resul
                 report.restored_bytes += snapshot.counts.bytes;
                 report.entries += snapshot.counts.entries();
             }
-            Err(error) if error.is_damage() => report.unreadable.push(format!("{id}: {error}")),
+            Err(error) if error.is_damage() => report.unreadable.push((id, error)),
             Err(error) => return Err(error.into()),
         }
     }

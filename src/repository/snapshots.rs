@@ -35,7 +35,7 @@ pub enum SnapshotError {
     #[error("snapshot {id} could not be fetched")]
     Fetch {
         /// The snapshot.
-        id: String,
+        id: SnapshotId,
         /// Why.
         #[source]
         source: StoreError,
@@ -47,7 +47,7 @@ pub enum SnapshotError {
     #[error("snapshot {id} cannot be opened")]
     Key {
         /// The snapshot.
-        id: String,
+        id: SnapshotId,
         /// Why.
         #[source]
         source: SessionKeyError,
@@ -56,7 +56,7 @@ pub enum SnapshotError {
     #[error("snapshot {id} is damaged")]
     Damaged {
         /// The snapshot.
-        id: String,
+        id: SnapshotId,
         /// What is wrong with it.
         #[source]
         source: FormatError,
@@ -65,12 +65,12 @@ pub enum SnapshotError {
     #[error("there is no snapshot {0:?}")]
     Unknown(String),
     /// Several snapshots have ids that start like this.
-    #[error("{prefix:?} could be {}", .candidates.join(", "))]
+    #[error("{prefix:?} could be {}", candidates.iter().map(SnapshotId::to_string).collect::<Vec<_>>().join(", "))]
     Ambiguous {
         /// What was given.
         prefix: String,
         /// The ids that start with it.
-        candidates: Vec<String>,
+        candidates: Vec<SnapshotId>,
     },
     /// No snapshot fits the conditions for `latest`.
     #[error("no snapshot fits")]
@@ -216,7 +216,7 @@ impl Repository {
             self.keep_snapshot(&snapshot, object);
             Ok(snapshot)
         };
-        self.objects().snapshot(id, open).await.map_err(|source| SnapshotError::Fetch { id: id.to_string(), source })?
+        self.objects().snapshot(id, open).await.map_err(|source| SnapshotError::Fetch { id, source })?
     }
 
     /// Opens a snapshot that the store lists, from the cache if it has it.
@@ -235,10 +235,9 @@ impl Repository {
 
     /// Opens a snapshot's object; `authors` judges who wrote it.
     fn open_snapshot(&self, id: SnapshotId, object: &[u8], authors: &impl Authors) -> Result<Snapshot, SnapshotError> {
-        let name = || id.to_string();
-        let damaged = |source| SnapshotError::Damaged { id: name(), source };
+        let damaged = |source| SnapshotError::Damaged { id, source };
         let (header, _) = SNAPSHOT.split(object).map_err(damaged)?;
-        let secret = self.keys().session_secret(&header).map_err(|source| SnapshotError::Key { id: name(), source })?;
+        let secret = self.keys().session_secret(&header).map_err(|source| SnapshotError::Key { id, source })?;
         let place = Place { repository: self.id(), object: &id.to_bytes(), root: &secret.0 };
         let opened = SNAPSHOT.open(object, &place, authors).map_err(damaged)?;
         let snapshot = decode_snapshot(id, &header, opened.author, opened.value()).map_err(damaged)?;
@@ -331,10 +330,7 @@ impl Repository {
         match fitting.as_slice() {
             [id] => Ok(Choice { snapshot: self.listed_snapshot(*id).await?, ahead: Vec::new(), besides: Vec::new() }),
             [] => Err(SnapshotError::Unknown(text.to_owned())),
-            several => Err(SnapshotError::Ambiguous {
-                prefix: text.to_owned(),
-                candidates: several.iter().map(SnapshotId::to_string).collect(),
-            }),
+            several => Err(SnapshotError::Ambiguous { prefix: text.to_owned(), candidates: several.to_vec() }),
         }
     }
 

@@ -7,10 +7,12 @@
 //! 300 000 new files would take minutes and protect nothing: before the end, an interrupted restore has replaced nothing
 //! and is repeated.)
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -52,10 +54,10 @@ pub struct TargetOptions {
 
 /// Why an entry could not be put.
 #[derive(Debug, thiserror::Error)]
-#[error("{path}: could not {action}")]
+#[error("{}: could not {action}", self.subject())]
 pub struct TargetError {
     /// The path below the target.
-    pub path: String,
+    pub path: PathBuf,
     /// What was tried.
     pub action: &'static str,
     /// What kind of failure it was.
@@ -89,9 +91,14 @@ pub enum Cause {
 }
 
 impl TargetError {
+    /// Returns the path as people read it.
+    pub fn subject(&self) -> String {
+        display_bytes(self.path.as_os_str().as_bytes()).to_string()
+    }
+
     pub(super) fn new(path: &[u8], action: &'static str, source: io::Error) -> Self {
         let cause = if is_full(&source) { Cause::Full } else { Cause::Other };
-        Self { path: display_bytes(path).to_string(), action, cause, source }
+        Self { path: OsStr::from_bytes(path).into(), action, cause, source }
     }
 
     pub(crate) fn because(path: &[u8], action: &'static str, cause: Cause) -> Self {
@@ -100,7 +107,7 @@ impl TargetError {
             Cause::Filled => "a directory with something in it has this name",
             Cause::Full | Cause::Other => "it is not possible here",
         };
-        Self { path: display_bytes(path).to_string(), action, cause, source: io::Error::other(why) }
+        Self { path: OsStr::from_bytes(path).into(), action, cause, source: io::Error::other(why) }
     }
 }
 

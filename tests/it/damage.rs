@@ -180,7 +180,7 @@ async fn check_restore(
     let found = files_in(target.path());
     for (name, bytes) in &found {
         match name.strip_suffix(".damaged") {
-            Some(name) => assert!(report.damaged.iter().any(|path| path.ends_with(name)), "{case}: {name}"),
+            Some(name) => assert!(report.damaged.iter().any(|lost| lost.to_string().ends_with(name)), "{case}: {name}"),
             None => assert!(Some(bytes) == content.get(name), "{case}: {name} is wrong"),
         }
     }

@@ -14,7 +14,7 @@ use coffre::model::snapshot::Snapshot;
 use coffre::ops::Cancel;
 use coffre::ops::diff::diff;
 use coffre::ops::dump::DumpError;
-use coffre::ops::restore::{RestoreOptions, restore};
+use coffre::ops::restore::{NotWhole, RestoreOptions, restore};
 use coffre::ops::stats::stats;
 use coffre::ops::verify::{Damage, Finding, ReadData};
 use coffre::progress::{Collected, chain};
@@ -161,7 +161,7 @@ async fn a_damaged_part_is_named_and_hits_those_windows_alone_that_need_it() {
     let options = RestoreOptions::new(nights.snapshots[1].clone(), target.path());
     let monitor = Arc::new(Collected::default());
     let report = restore(repository, options, monitor.clone(), Cancel::default()).await.expect("restored");
-    assert_eq!(report.damaged, [format!("/{STREAM}")]);
+    assert_eq!(report.damaged, [NotWhole::File(EntryPath::new(STREAM).expect("a path"))]);
     let restored = std::fs::read(target.path().join(format!("{STREAM}.damaged"))).expect("there");
     let whole = nights.base[2].len();
     assert!(restored[restored.len() - whole..] == nights.base[2][..], "the third window needs nothing of it");
@@ -278,7 +278,7 @@ async fn refused(bench: &Bench, about: &str, bytes: Vec<u8>, recipe: Recipe, mor
     let repository = open(bench.store(), bench.cache.path()).await.expect("opened");
     let report = restore(repository, options, Arc::new(Collected::default()), Cancel::default()).await.expect(about);
     std::fs::remove_dir_all(target).expect("ours");
-    assert_eq!(report.damaged, [format!("/{about}")]);
+    assert_eq!(report.damaged, [NotWhole::File(EntryPath::new(about).expect("a path"))]);
     eprintln!("{about}: {told} ({:?})", begun.elapsed());
     told
 }

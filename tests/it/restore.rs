@@ -134,7 +134,7 @@ async fn what_is_lost_is_named_and_the_rest_comes_back() {
         let name = format!("f{i:02}");
         let (whole, partial) = (place.target().join(&name), place.target().join(format!("{name}.damaged")));
         let wanted = fs::read(place.source().join(&name)).expect("there");
-        if report.damaged.iter().any(|path| path.ends_with(&name)) {
+        if report.damaged.iter().any(|lost| lost.to_string().ends_with(&name)) {
             assert!(!whole.exists(), "a damaged file does not take the name of a good one");
             let found = fs::read(&partial).expect("what could be had is there");
             assert_eq!(found.len(), wanted.len());

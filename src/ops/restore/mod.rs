@@ -10,6 +10,7 @@
 //! restored. A store that is out of reach ends the run: that says nothing about what is stored.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,6 +24,7 @@ use crate::ops::{Cancel, LookError, open_reader};
 use crate::progress::{Monitor, Problem, Problems, Tally, Totals};
 use crate::repository::Repository;
 use crate::repository::reader::ReadError;
+use crate::repository::reader::walk::LostPart;
 use crate::sink::files::{FileTarget, TargetError, TargetOptions};
 
 mod compare;
@@ -130,8 +132,8 @@ pub struct RestoreReport {
     pub others: u64,
     /// Bytes of the files written.
     pub written_bytes: u64,
-    /// Files that could not be restored whole: their paths in the snapshot.
-    pub damaged: Vec<String>,
+    /// What could not be restored whole.
+    pub damaged: Vec<NotWhole>,
     /// What was amiss: entries that could not be put, attributes that could not be set, and damage.
     pub problems: Problems,
     /// Whether nothing was written.
@@ -144,6 +146,24 @@ pub struct RestoreReport {
     pub blocked: Vec<EntryPath>,
     /// How long it took.
     pub duration: Duration,
+}
+
+/// What of a snapshot could not be restored whole. Its `Display` is what people read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NotWhole {
+    /// The file or stream with this path in the snapshot.
+    File(EntryPath),
+    /// What is below a node of the tree.
+    Part(LostPart),
+}
+
+impl fmt::Display for NotWhole {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            NotWhole::File(path) => write!(f, "/{path}"),
+            NotWhole::Part(part) => part.fmt(f),
+        }
+    }
 }
 
 impl RestoreReport {
@@ -287,5 +307,5 @@ pub fn count_extras(target: &std::path::Path, extras: &[Vec<u8>]) -> Result<u64,
 }
 
 fn problem(error: &TargetError) -> Problem {
-    Problem::missing(error.path.clone(), format!("could not {}: {}", error.action, error.source))
+    Problem::missing(error.subject(), format!("could not {}: {}", error.action, error.source))
 }

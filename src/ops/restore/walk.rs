@@ -8,12 +8,11 @@ use rustix::fs::FileType;
 
 use crate::model::entry::{Entry, LinkKey};
 use crate::model::path::EntryPath;
-use crate::ops::reading::lost_part;
 use crate::ops::restore::compare::{Comparison, Decision};
 use crate::ops::restore::directories::{Finish, OpenDirectory};
 use crate::ops::restore::window::{Adding, Window};
 use crate::ops::restore::writer::{FileJob, FileWriter, Written};
-use crate::ops::restore::{RestoreError, RestoreOptions, RestoreReport, problem};
+use crate::ops::restore::{NotWhole, RestoreError, RestoreOptions, RestoreReport, problem};
 use crate::ops::{Cancel, LookError};
 use crate::progress::{Counter, Monitor, Problem, chain};
 use crate::repository::reader::Reader;
@@ -123,9 +122,8 @@ impl Run {
                 Err(damaged) if !damaged.error.is_damage() => return Err(RestoreError::Read(damaged.error)),
                 Err(damaged) => {
                     self.has_gaps = true;
-                    let subject = lost_part(&damaged);
-                    self.monitor.problem(Problem::damaged(subject.clone(), chain(&damaged.error)));
-                    self.report.damaged.push(subject);
+                    self.monitor.problem(Problem::damaged(damaged.part.to_string(), chain(&damaged.error)));
+                    self.report.damaged.push(NotWhole::Part(damaged.part));
                 }
             }
         }

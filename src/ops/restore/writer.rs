@@ -11,7 +11,7 @@ use crate::model::entry::{Entry, LinkKey};
 use crate::model::path::display_bytes;
 use crate::ops::restore::lost::{Lost, Why};
 use crate::ops::restore::places::Piece;
-use crate::ops::restore::{DAMAGED_SUFFIX, RestoreError, problem};
+use crate::ops::restore::{DAMAGED_SUFFIX, NotWhole, RestoreError, problem};
 use crate::progress::{Counter, Monitor, Problem};
 use crate::repository::reader::gather::Found;
 use crate::repository::reader::{ReadError, Reader};
@@ -84,7 +84,7 @@ pub(super) struct Written {
     /// Files that could not be written, and those of them for which there was no room.
     pub(super) failed: u64,
     pub(super) no_room: u64,
-    pub(super) damaged: Vec<String>,
+    pub(super) damaged: Vec<NotWhole>,
     /// Files with several names that are not there, or not whole: nothing may be linked to them.
     pub(super) unplaced: HashSet<LinkKey>,
 }
@@ -195,7 +195,7 @@ impl FileWriter {
             written.files += 1;
             written.bytes += job.stored_bytes();
         } else {
-            written.damaged.push(format!("/{}", job.entry.path));
+            written.damaged.push(NotWhole::File(job.entry.path.clone()));
             written.unplaced.extend(job.entry.link_key());
         }
         drop(written);

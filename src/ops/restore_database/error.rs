@@ -3,10 +3,12 @@
 use crate::database::DatabaseError;
 use crate::engine::restore::{Cause, Unrestored};
 use crate::model::outcome::{Ended, Outcome};
+use crate::model::snapshot::SnapshotId;
 use crate::ops::LookError;
 use crate::ops::dump::DumpError;
 use crate::process::said;
 use crate::repository::reader::ReadError;
+use crate::repository::reader::walk::LostPart;
 
 /// Why databases were not restored.
 #[derive(Debug, thiserror::Error)]
@@ -18,26 +20,26 @@ pub enum RestoreDatabaseError {
     #[error(transparent)]
     Database(#[from] DatabaseError),
     /// Nothing fits.
-    #[error("snapshot {snapshot} has no {what}")]
+    #[error("snapshot {} has no {what}", snapshot.short())]
     NothingFits {
         /// The snapshot.
-        snapshot: String,
+        snapshot: SnapshotId,
         /// What was looked for.
         what: String,
     },
     /// It has no roles or users.
-    #[error("snapshot {snapshot} has no roles or users: they are stored with --all-databases only")]
+    #[error("snapshot {} has no roles or users: they are stored with --all-databases only", snapshot.short())]
     NoGlobals {
         /// The snapshot.
-        snapshot: String,
+        snapshot: SnapshotId,
         /// Statements that make the roles which its databases use.
         needed: Vec<String>,
     },
     /// It is not clear which is meant.
-    #[error("snapshot {snapshot} has several databases: {}", names.join(", "))]
+    #[error("snapshot {} has several databases: {}", snapshot.short(), names.join(", "))]
     Several {
         /// The snapshot.
-        snapshot: String,
+        snapshot: SnapshotId,
         /// Their names.
         names: Vec<String>,
     },
@@ -45,7 +47,7 @@ pub enum RestoreDatabaseError {
     #[error("{part} cannot be read")]
     Unreadable {
         /// What is lost of the tree.
-        part: String,
+        part: LostPart,
         /// Why.
         #[source]
         source: ReadError,

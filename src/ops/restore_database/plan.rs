@@ -9,7 +9,6 @@ use crate::engine::plan::{Asked, DatabasePlan, PlannedStream, StreamKind};
 use crate::model::entry::EntryKind;
 use crate::model::facts::fact;
 use crate::model::path::EntryPath;
-use crate::ops::reading;
 use crate::ops::restore_database::{Choice, RestoreDatabaseError, RestoreDatabaseOptions};
 use crate::repository::reader::Reader;
 
@@ -56,10 +55,8 @@ async fn find_streams(
     let mut walk = reader.walk(options.snapshot.root, within);
     let mut streams = Vec::new();
     while let Some(entry) = walk.next().await {
-        let entry = entry.map_err(|damaged| RestoreDatabaseError::Unreadable {
-            part: reading::lost_part(&damaged),
-            source: damaged.error,
-        })?;
+        let entry =
+            entry.map_err(|damaged| RestoreDatabaseError::Unreadable { part: damaged.part, source: damaged.error })?;
         let EntryKind::Stream(content, detail) = entry.kind else { continue };
         let facts = detail.facts;
         let kind = engine.kind(&facts).filter(|_| facts.text(fact::ENGINE) == Some(engine.name()));
@@ -75,8 +72,8 @@ fn choose(
     options: &RestoreDatabaseOptions,
     streams: Vec<PlannedStream>,
 ) -> Result<Vec<DatabasePlan>, RestoreDatabaseError> {
-    let snapshot = options.snapshot.id.short();
-    let missing = |what: String| RestoreDatabaseError::NothingFits { snapshot: snapshot.clone(), what };
+    let snapshot = options.snapshot.id;
+    let missing = |what: String| RestoreDatabaseError::NothingFits { snapshot, what };
     let (globals, mut streams): (Vec<_>, Vec<_>) = streams.into_iter().partition(is_global);
     // The main stream before those of tables.
     streams.sort_by_key(|stream| stream.kind == StreamKind::Table);

@@ -124,7 +124,7 @@ impl Found {
         let object = ObjectKey::pack(pack);
         let why = match (root, std::error::Error::source(root)) {
             (ReadError::WrongChunk { .. }, _) => "a chunk is not the one it is named after".to_owned(),
-            (ReadError::WrongRecipe { id, .. }, _) => format!("what its recipe makes is not chunk {id}"),
+            (ReadError::WrongRecipe { id, .. }, _) => format!("what its recipe makes is not chunk {}", id.short()),
             (_, Some(source)) => source.to_string(),
             (_, None) => root.to_string(),
         };

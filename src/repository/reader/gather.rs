@@ -74,12 +74,12 @@ impl Reader {
     }
 
     fn locate_as_indexed(&self, chunk: &ChunkRef) -> Result<Location, ReadError> {
-        let location = self.index.locate(&chunk.id).ok_or_else(|| ReadError::Unknown { id: chunk.id.short() })?;
+        let location = self.index.locate(&chunk.id).ok_or_else(|| ReadError::Unknown { id: chunk.id.key() })?;
         if location.may_be_of(chunk.length) {
             return Ok(location);
         }
         let right = self.index.locate_all(&chunk.id).into_iter().find(|location| location.may_be_of(chunk.length));
-        right.ok_or_else(|| ReadError::OtherLength { id: chunk.id.short() })
+        right.ok_or_else(|| ReadError::OtherLength { id: chunk.id.key() })
     }
 
     /// Begins to gather what is wanted, when there is room for another range; nothing is asked before [`Gathering::next`] is.
@@ -109,7 +109,7 @@ impl Reader {
         if bytes.len() == chunk.length as usize {
             Ok(bytes)
         } else {
-            Err(ReadError::OtherLength { id: chunk.id.short() })
+            Err(ReadError::OtherLength { id: chunk.id.key() })
         }
     }
 }

@@ -49,10 +49,10 @@ mod windows_of_pack;
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum ReadError {
     /// The index does not know the chunk.
-    #[error("chunk {id} is not in the index")]
+    #[error("chunk {} is not in the index", id.short())]
     Unknown {
         /// The chunk.
-        id: String,
+        id: ChunkKey,
     },
     /// The index names a pack of which it knows nothing more.
     #[error("pack {pack} is not in the index")]
@@ -92,14 +92,14 @@ pub enum ReadError {
         source: DecompressError,
     },
     /// A chunk's plaintext does not hash to its id.
-    #[error("pack {pack} frame {frame} does not hold chunk {id}")]
+    #[error("pack {pack} frame {frame} does not hold chunk {}", id.short())]
     WrongChunk {
         /// The pack.
         pack: PackId,
         /// The frame's number.
         frame: u32,
         /// The chunk.
-        id: String,
+        id: ChunkKey,
     },
     /// What stands where a recipe should is none, or asks for more than a reader may be asked for.
     #[error("pack {pack} frame {frame} has a recipe that cannot be used")]
@@ -113,20 +113,20 @@ pub enum ReadError {
         source: FormatError,
     },
     /// A recipe makes something else, though every chunk that it names is right.
-    #[error("pack {pack} frame {frame}: what its recipe makes is not chunk {id}")]
+    #[error("pack {pack} frame {frame}: what its recipe makes is not chunk {}", id.short())]
     WrongRecipe {
         /// The pack.
         pack: PackId,
         /// The frame's number.
         frame: u32,
         /// The chunk.
-        id: String,
+        id: ChunkKey,
     },
     /// A chunk is stored as a recipe, and another one that the recipe names cannot be had.
-    #[error("chunk {window} cannot be put together by its recipe (pack {pack} frame {frame})")]
+    #[error("chunk {} cannot be put together by its recipe (pack {pack} frame {frame})", window.short())]
     Part {
         /// The chunk.
-        window: String,
+        window: ChunkKey,
         /// The pack of the recipe.
         pack: PackId,
         /// The number of its frame.
@@ -138,10 +138,10 @@ pub enum ReadError {
         source: Box<ReadError>,
     },
     /// The index knows a chunk, and not with the length that its file says.
-    #[error("chunk {id} has another length than its file says")]
+    #[error("chunk {} has another length than its file says", id.short())]
     OtherLength {
         /// The chunk.
-        id: String,
+        id: ChunkKey,
     },
     /// The index does not know where something is, and could not be made anew to be sure of it.
     #[error("the index cannot be made anew")]
@@ -156,10 +156,10 @@ pub enum ReadError {
         source: Arc<StoreError>,
     },
     /// A node's bytes are authentic and yet not a node.
-    #[error("tree node {id} cannot be read")]
+    #[error("tree node {} cannot be read", id.short())]
     Node {
         /// The node.
-        id: String,
+        id: ChunkId,
         /// Why.
         #[source]
         source: FormatError,
@@ -320,7 +320,7 @@ impl Reader {
     }
 
     async fn chunk_where_indexed(self: &Arc<Self>, id: &ChunkId) -> Result<Vec<u8>, ReadError> {
-        let mut last = ReadError::Unknown { id: id.short() };
+        let mut last = ReadError::Unknown { id: id.key() };
         for location in self.index.locate_all(id) {
             let chunk = match location.codec.holds_recipes() {
                 true => self.window(&WindowAt { key: id.key(), id: Some(*id), length: None, location }).await,
@@ -350,7 +350,7 @@ impl Reader {
         id: &ChunkId,
         frame: &[u8],
     ) -> Result<Range<usize>, ReadError> {
-        let wrong = || ReadError::WrongChunk { pack: location.pack, frame: location.frame, id: id.short() };
+        let wrong = || ReadError::WrongChunk { pack: location.pack, frame: location.frame, id: id.key() };
         let place = location.offset as usize..location.offset as usize + location.length as usize;
         let chunk = frame.get(place.clone()).ok_or_else(wrong)?;
         if records.is_empty() {

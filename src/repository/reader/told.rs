@@ -55,7 +55,7 @@ pub trait Told {
     /// [`ReadError::Node`] when it is no node, or another one.
     fn held(&self, node: Result<Node, FormatError>) -> Result<Node, ReadError> {
         let held = node.and_then(|node| self.check(&node).map(|()| node));
-        held.map_err(|source| ReadError::Node { id: self.id().short(), source })
+        held.map_err(|source| ReadError::Node { id: *self.id(), source })
     }
 }
 

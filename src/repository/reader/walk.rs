@@ -3,6 +3,7 @@
 //! Every node must be what its parent tells, so a walk comes to an end, gives each path once and nothing below what is no directory.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::sync::Arc;
 
 use futures::stream::{FuturesOrdered, StreamExt};
@@ -25,15 +26,32 @@ const BYTES_AHEAD: usize = 4 << 20;
 /// A leaf whose paths are longer together, or whose entries hold more, is decoded when its turn comes.
 const AHEAD: NodeLimits = NodeLimits { paths: 1 << 20, parts: 1 << 16 };
 
+/// Which part of a tree is lost. Its `Display` is what people read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LostPart {
+    /// The first path of it, where its parent tells.
+    pub first: Option<EntryPath>,
+    /// How many entries it has, where its parent tells.
+    pub entries: Option<u64>,
+}
+
+impl fmt::Display for LostPart {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.first {
+            Some(path) => write!(f, "/{path} and what follows")?,
+            None => f.write_str("the tree and what follows")?,
+        }
+        self.entries.map_or(Ok(()), |entries| write!(f, " ({entries} entries)"))
+    }
+}
+
 /// A part of a tree that cannot be read.
 #[derive(Debug, Clone)]
 pub struct DamagedTree {
     /// The node.
     pub id: ChunkId,
-    /// The first path below it, where its parent tells.
-    pub first: Option<EntryPath>,
-    /// Entries below it, where its parent tells.
-    pub entries: Option<u64>,
+    /// What is lost with it.
+    pub part: LostPart,
     /// What is wrong.
     pub error: ReadError,
 }
@@ -170,6 +188,10 @@ impl TreeWalk {
 
     fn note_damaged(&mut self, told: TreeNode, error: ReadError) {
         let TreeNode { id, first, sums, .. } = told;
-        self.damaged.push_back(DamagedTree { id, first, entries: sums.map(|(entries, _)| entries), error });
+        self.damaged.push_back(DamagedTree {
+            id,
+            part: LostPart { first, entries: sums.map(|(entries, _)| entries) },
+            error,
+        });
     }
 }

@@ -176,7 +176,7 @@ impl Reader {
         let location = &window.location;
         let top = Arc::new(self.recipe(location).await?);
         if window.length.is_some_and(|length| length != top.length()) {
-            return Err(ReadError::OtherLength { id: window.key.short() });
+            return Err(ReadError::OtherLength { id: window.key });
         }
         let domain = self.domain(location)?;
         let resolved =
@@ -232,7 +232,7 @@ impl Reader {
         domain: DomainId,
         choice: Choice<'_>,
     ) -> Result<Result<At, ReadError>, ReadError> {
-        let mut missing = ReadError::Unknown { id: key.short() };
+        let mut missing = ReadError::Unknown { id: *key };
         let places = self.index.places(key);
         let of_domain = |place: &&Location| choice(place) && self.domain(place).is_ok_and(|its| its == domain);
         let (recipes, plain): (Vec<&Location>, Vec<&Location>) =
@@ -302,7 +302,7 @@ impl Reader {
     /// Returns a window if it has its id.
     async fn compared(self: &Arc<Self>, window: &WindowAt, bytes: Vec<u8>) -> Result<Vec<u8>, ReadError> {
         let (found, bytes) = self.hashed(&window.location, bytes).await?;
-        if window.is(&found) { Ok(bytes) } else { Err(wrong_recipe(&window.location, window.key.short())) }
+        if window.is(&found) { Ok(bytes) } else { Err(wrong_recipe(&window.location, window.key)) }
     }
 
     /// Computes the id that bytes have in the domain of a place.
@@ -320,13 +320,13 @@ impl Reader {
         // What asks for too much is refused before anything is spent on it.
         self.resolve(window, &|_| true).await?;
         let mut effort = Effort { of: window.location, chunks: 0, bytes: 0, frames: HashSet::new() };
-        let bytes = self.carefully(window.key.short(), &window.location, u8::MAX, &mut effort).await?;
+        let bytes = self.carefully(window.key, &window.location, u8::MAX, &mut effort).await?;
         self.compared(window, bytes).await
     }
 
     fn carefully<'a>(
         self: &'a Arc<Self>,
-        name: String,
+        name: ChunkKey,
         location: &'a Location,
         below: u8,
         effort: &'a mut Effort,
@@ -343,7 +343,7 @@ impl Reader {
             for items in items.chunk_by(|one, next| one.chunk == next.chunk) {
                 let key = recipe.chunks()[usize::from(items[0].chunk)];
                 let whole = self.whole(&key, recipe.depth(), domain, effort).await;
-                let whole = whole.map_err(|source| part_of(name.clone(), location, key, source))?;
+                let whole = whole.map_err(|source| part_of(name, location, key, source))?;
                 for item in items {
                     let part = whole.get(item.offset as usize..item.end() as usize);
                     let part = part.ok_or_else(|| bad(location, "a part lies outside of its chunk"))?;
@@ -362,14 +362,14 @@ impl Reader {
         domain: DomainId,
         effort: &mut Effort,
     ) -> Result<Vec<u8>, ReadError> {
-        let mut last = ReadError::Unknown { id: key.short() };
+        let mut last = ReadError::Unknown { id: *key };
         for place in self.index.places(key) {
             if !self.domain(&place).is_ok_and(|its| its == domain) {
                 continue;
             }
             effort.spend(&place)?;
             let whole = match place.codec.holds_recipes() {
-                true => self.carefully(key.short(), &place, below, effort).await,
+                true => self.carefully(*key, &place, below, effort).await,
                 false => self.frame(&place).await.and_then(|frame| {
                     let bytes = frame.get(place.offset as usize..place.offset as usize + place.length as usize);
                     bytes.map(<[u8]>::to_vec).ok_or_else(|| wrong(&place, key))
@@ -381,7 +381,7 @@ impl Reader {
             };
             let error = match hashed {
                 Ok((id, whole)) if id.key() == *key => return Ok(whole),
-                Ok(_) if place.codec.holds_recipes() => wrong_recipe(&place, key.short()),
+                Ok(_) if place.codec.holds_recipes() => wrong_recipe(&place, *key),
                 Ok(_) => wrong(&place, key),
                 Err(error) => error,
             };
@@ -458,7 +458,7 @@ impl Resolved {
     /// Returns it unless something is missing.
     fn whole(mut self, window: &WindowAt) -> Result<Self, ReadError> {
         match self.missing.pop_first() {
-            Some((key, source)) => Err(part_of(window.key.short(), &window.location, key, source)),
+            Some((key, source)) => Err(part_of(window.key, &window.location, key, source)),
             None => Ok(self),
         }
     }
@@ -536,14 +536,14 @@ fn bad(location: &Location, why: &str) -> ReadError {
 }
 
 fn wrong(place: &Location, key: &ChunkKey) -> ReadError {
-    ReadError::WrongChunk { pack: place.pack, frame: place.frame, id: key.short() }
+    ReadError::WrongChunk { pack: place.pack, frame: place.frame, id: *key }
 }
 
-fn wrong_recipe(place: &Location, id: String) -> ReadError {
+fn wrong_recipe(place: &Location, id: ChunkKey) -> ReadError {
     ReadError::WrongRecipe { pack: place.pack, frame: place.frame, id }
 }
 
-fn part_of(window: String, location: &Location, part: ChunkKey, source: ReadError) -> ReadError {
+fn part_of(window: ChunkKey, location: &Location, part: ChunkKey, source: ReadError) -> ReadError {
     ReadError::Part { window, pack: location.pack, frame: location.frame, part, source: Box::new(source) }
 }
 

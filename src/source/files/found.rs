@@ -61,22 +61,22 @@ pub enum FoundKind {
 #[derive(Debug, thiserror::Error)]
 pub enum EntryError {
     /// It was removed after it was found.
-    #[error("{path} vanished before it was read")]
+    #[error("/{path} vanished before it was read")]
     Vanished {
-        /// Absolute path.
-        path: String,
+        /// Its path.
+        path: EntryPath,
     },
     /// Something else has taken its name since it was found.
-    #[error("{path} was replaced by another file before it was read")]
+    #[error("/{path} was replaced by another file before it was read")]
     Replaced {
-        /// Absolute path.
-        path: String,
+        /// Its path.
+        path: EntryPath,
     },
     /// It could not be read.
-    #[error("{path} could not be read")]
+    #[error("/{path} could not be read")]
     Io {
-        /// Absolute path.
-        path: String,
+        /// Its path.
+        path: EntryPath,
         /// What the system says.
         #[source]
         source: io::Error,
@@ -91,7 +91,7 @@ impl Ended for EntryError {
 
 impl EntryError {
     pub(super) fn new(path: &EntryPath, error: Errno) -> Self {
-        let path = format!("/{path}");
+        let path = path.clone();
         match error {
             Errno::NOENT => EntryError::Vanished { path },
             Errno::LOOP | Errno::NOTDIR => EntryError::Replaced { path },
@@ -107,7 +107,7 @@ impl From<EntryError> for Problem {
             EntryError::Replaced { path } => (path, "was replaced by another file before it was read".to_owned()),
             EntryError::Io { path, source } => (path, format!("could not be read: {source}")),
         };
-        Problem::missing(subject, message)
+        Problem::missing(format!("/{subject}"), message)
     }
 }
 

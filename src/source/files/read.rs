@@ -73,7 +73,7 @@ impl FileReader {
         // Another regular file under this name (a rotated log, an editor that saves by renaming) is as good as the one
         // that was found, and inode numbers are not stable everywhere; anything else must not be read.
         if opened.file_type() != FileType::RegularFile {
-            return Err(EntryError::Replaced { path: format!("/{}", entry.path) });
+            return Err(EntryError::Replaced { path: entry.path.clone() });
         }
         let sparse = opened.may_have_holes();
         Ok(Self {
