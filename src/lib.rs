@@ -107,15 +107,16 @@ pub use ops::stats::{KindStats, StatsReport, stats};
 pub use ops::verify::{Coverage, Finding, ReadData, VerifyError, VerifyOptions, VerifyReport, verify};
 pub use ops::{LookError, open_reader};
 pub use progress::{Collected, Counter, EntryEvent, Monitor, Problem, ProblemKind, Problems, Totals, Waiting};
+pub use repository::choose::SnapshotFilter;
 pub use repository::known::{Expected, KnownRepositories, Pin};
 pub use repository::reader::Reader;
 pub use repository::reader::walk::LostPart;
 pub use repository::replicas::{Replica, Replicas};
 pub use repository::slots::Passphrase;
-pub use repository::snapshots::{SnapshotError, SnapshotFilter};
+pub use repository::snapshots::SnapshotError;
 pub use repository::{Fingerprint, InitOptions, OpenError, Opened, Repository};
 pub use sink::choice::AttributeChoice;
-pub use sink::files::TargetOptions;
+pub use sink::target::TargetOptions;
 pub use source::files::{Mark, WalkOptions};
 pub use source::given::Given;
 pub use source::{Member, OpenStream, PlannedStream, Planning, Source, SourceError, StreamSource};
@@ -158,7 +159,7 @@ pub mod errors {
     pub use crate::repository::uploader::UploadError;
     pub use crate::repository::{CryptoError, FormatError};
     pub use crate::sink::choice::ChoiceError;
-    pub use crate::sink::files::TargetError;
+    pub use crate::sink::error::TargetError;
     pub use crate::source::files::WalkError;
     pub use crate::store::location::ParseLocationError;
 }

@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::cli::engines::{DumpPlaces, EngineFlags, Written, or};
+use crate::cli::environment::Environment;
 use crate::cli::exit::usage;
 use crate::cli::failure::Fallible;
 use crate::cli::password;
-use crate::cli::settings::Environment;
 use crate::database::spool::SPOOL_DIRECTORY;
 use crate::database::url::DatabaseUrl;
 use crate::engine::dump::DumpRequest;

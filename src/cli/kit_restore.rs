@@ -5,18 +5,21 @@ use std::fmt::Write as _;
 
 use crate::cli::output::one_line;
 use crate::cli::page::{continued, wrap};
-use crate::cli::recovery_kit::{Kit, SHOWN, WIDTH};
 use crate::engine::plan::StreamKind;
 use crate::engine::{Engines, ServerWords, Words};
 use crate::model::facts::fact;
 use crate::model::path::display_bytes;
 use crate::ops::holdings::{HeldStream, HeldTree, Holding};
 
+/// Columns of the page.
+pub const WIDTH: usize = 79;
+/// Backups that are spelled out; the others are counted.
+pub const SHOWN: usize = 8;
 /// Trees, or streams, of one backup that get a command of their own; the others are listed by `coffre ls`.
 const COMMANDS_EACH: usize = 6;
 
-/// Returns steps 3 and the following.
-pub fn steps(kit: &Kit<'_>) -> String {
+/// Returns steps 3 and the following, for what the repository holds.
+pub fn steps(holdings: &[Holding]) -> String {
     let mut text = String::from(
         "
 3. Type the recovery identity once, into a file of your own. Enter and Ctrl-D
@@ -32,16 +35,16 @@ pub fn steps(kit: &Kit<'_>) -> String {
 
 ",
     );
-    if kit.holdings.is_empty() {
+    if holdings.is_empty() {
         text.push_str(GENERAL);
     }
-    for (at, holding) in kit.holdings.iter().take(SHOWN).enumerate() {
+    for (at, holding) in holdings.iter().take(SHOWN).enumerate() {
         let snapshot = &holding.snapshot;
         let job = if snapshot.job.is_empty() { String::new() } else { format!(", job {}", snapshot.job) };
         let named = format!("{}{job}", snapshot.host);
         text.push_str(&wrap(&format!("{}. Restore the backup of {}:", at + 5, one_line(&named)), 0, WIDTH));
         text.push('\n');
-        let choice = choice(holding, kit.holdings);
+        let choice = choice(holding, holdings);
         trees(&mut text, holding, &choice);
         databases(&mut text, holding, &choice);
         streams(&mut text, holding, &choice);

@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 
 use clap::Command;
 
+use crate::cli::command_page;
 use crate::cli::exit::{Exit, usage};
 use crate::cli::failure::{Context, Fallible};
 use crate::cli::output;
-use crate::cli::page::{self, Block, Page};
+use crate::cli::page::{Block, Page};
 
 /// Flags of `man`.
 #[derive(Debug, clap::Args)]
@@ -52,7 +53,7 @@ fn write_all(program: &Command, directory: &Path) -> Fallible<Exit> {
     std::fs::create_dir_all(directory).context(failed())?;
     let verbs = program.get_subcommands().filter(|verb| !verb.is_hide_set());
     for command in std::iter::once(program).chain(verbs) {
-        let path = directory.join(format!("{}.1", page::name(command)));
+        let path = directory.join(format!("{}.1", command_page::name(command)));
         std::fs::write(path, roff(command)).context(failed())?;
     }
     Ok(Exit::Done)
@@ -62,7 +63,7 @@ fn write_all(program: &Command, directory: &Path) -> Fallible<Exit> {
 fn roff(command: &Command) -> String {
     let version = env!("CARGO_PKG_VERSION");
     // Left-aligned and unhyphenated: what is typed is copied from here.
-    let title = page::name(command).to_uppercase();
+    let title = command_page::name(command).to_uppercase();
     let mut text = format!(".TH \"{title}\" \"1\" \"\" \"coffre {version}\" \"Manual of coffre\"\n.nh\n.ad l\n");
     for section in Page::of(command).sections {
         text.push_str(&format!(".SH \"{}\"\n", section.title));

@@ -7,13 +7,16 @@ use std::ffi::OsString;
 
 use clap::{Command, CommandFactory, FromArgMatches, Parser, Subcommand};
 
+use crate::cli::environment::Environment;
 use crate::cli::failure::Fallible;
-use crate::cli::settings::{Environment, Settings};
+use crate::cli::settings::Settings;
 
 mod advice;
 pub mod allocator;
+mod arguments;
 mod backup;
 mod causes;
+mod command_page;
 mod complete;
 mod completions;
 mod connect;
@@ -21,6 +24,7 @@ mod databases;
 mod diff;
 mod dump;
 mod engines;
+mod environment;
 mod events;
 mod exit;
 mod failure;
@@ -114,7 +118,7 @@ enum Verb {
 pub fn command() -> Command {
     Cli::command().mut_subcommands(|verb| {
         let told = verb.get_after_help().map(|told| format!("{told}\n\n")).unwrap_or_default();
-        verb.after_help(format!("{told}{}", page::ELSEWHERE))
+        verb.after_help(format!("{told}{}", command_page::ELSEWHERE))
     })
 }
 

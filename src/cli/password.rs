@@ -12,11 +12,11 @@ use clap::ArgMatches;
 use clap::parser::ValueSource;
 use zeroize::Zeroizing;
 
+use crate::cli::environment::Environment;
 use crate::cli::exit::usage;
 use crate::cli::failure::Fallible;
 use crate::cli::progress::ConsoleMonitor;
 use crate::cli::question;
-use crate::cli::settings::Environment;
 use crate::crypto::secret::Passphrase;
 use crate::crypto::slot::{check_recovery_identity, resembles_recovery_identity};
 use crate::process::environment::withhold_secrets;

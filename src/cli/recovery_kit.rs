@@ -12,7 +12,7 @@ use std::path::Path;
 
 use crate::cli::exit::usage;
 use crate::cli::failure::{Context, Fallible};
-use crate::cli::kit_restore::{shell, steps};
+use crate::cli::kit_restore::{SHOWN, WIDTH, shell, steps};
 use crate::cli::output::one_line;
 use crate::cli::page::wrap;
 use crate::crypto::fingerprint::Fingerprint;
@@ -25,11 +25,6 @@ use crate::model::units::ByteSize;
 use crate::ops::holdings::Holding;
 use crate::source::files::Mark;
 use crate::store::location::Location;
-
-/// Columns of the page.
-pub const WIDTH: usize = 79;
-/// Backups that are spelled out; the others are counted.
-pub const SHOWN: usize = 8;
 
 /// Where the sources of this build can be had, if whoever built it said so; see `docs/install.md`.
 const SOURCES: Option<&str> = match option_env!("COFFRE_SOURCES") {
@@ -102,7 +97,7 @@ pub fn fill(mut file: File, path: &Path, page: &str) -> Fallible<()> {
 impl Kit<'_> {
     /// Returns the page.
     pub fn page(&self) -> String {
-        [self.head(), self.contents(), self.program_and_place(), steps(self), self.end()].concat()
+        [self.head(), self.contents(), self.program_and_place(), steps(self.holdings), self.end()].concat()
     }
 
     fn head(&self) -> String {

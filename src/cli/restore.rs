@@ -16,7 +16,7 @@ use crate::model::outcome::Ended;
 use crate::ops::restore::{Overwrite, PatternError, RestoreOptions, Selection, count_extras, remove_extras, restore};
 use crate::progress::Tally;
 use crate::sink::choice::AttributeChoice;
-use crate::sink::files::TargetOptions;
+use crate::sink::target::TargetOptions;
 use crate::store::OpenMode;
 
 /// Flags of `restore`.

@@ -14,7 +14,8 @@ use crate::model::snapshot::{Snapshot, SnapshotId};
 use crate::model::time::{Clock, Timestamp};
 use crate::progress::{Monitor, Problem};
 use crate::repository::Repository;
-use crate::repository::snapshots::{Choice, SnapshotError, SnapshotFilter};
+use crate::repository::choose::{ChosenSnapshot, SnapshotFilter};
+use crate::repository::snapshots::SnapshotError;
 
 /// Flags that narrow a choice of snapshots.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -61,7 +62,7 @@ pub async fn find(
 ) -> Result<Snapshot, SnapshotError> {
     monitor.phase("reading snapshots");
     let now = Clock::System.now();
-    let Choice { snapshot, ahead, mut besides } = repository.choose_snapshot(text, filter, now).await?;
+    let ChosenSnapshot { snapshot, ahead, mut besides } = repository.choose_snapshot(text, filter, now).await?;
     if let Some(warning) = about_clocks(&snapshot, &ahead, now) {
         monitor.warn(&warning);
     }

@@ -1,25 +1,23 @@
 //! Settings: what flags and the environment say, resolved into one plain value before anything is opened.
 //!
-//! Nothing of the library looks into the environment of the process for its settings: it is read here, once, and what it says is handed
+//! Nothing of the library looks into the environment of the process for its settings: it is read once ([`Environment`]), and what it says is handed
 //! down. So a test, or a program with two jobs, can have two that differ. An option comes before a variable, and a variable before
 //! what is usual; two that contradict each other are refused where the value is needed. Secrets are not read here: only where they are
 //! is settled. [`connect`](crate::cli::connect) opens things by what stands here.
 
-use std::collections::HashMap;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use crate::cli::environment::Environment;
 use crate::cli::exit::usage;
 use crate::cli::failure::Fallible;
 use crate::cli::flags::GlobalArgs;
 use crate::cli::password::Given;
 use crate::cli::progress::{ConsoleMonitor, Shown, Style};
 use crate::crypto::fingerprint::Fingerprint;
-use crate::database::clients::Clients;
-use crate::engine::Engine;
 use crate::model::units::ByteSize;
 use crate::repository::cache::CachePlaces;
 use crate::repository::known::KnownRepositories;
@@ -32,67 +30,6 @@ const MEMORY_MIN: u64 = 128 << 20;
 
 /// The least rate, in bytes a second, with which anything ends.
 const LIMIT_MIN: u64 = 16 << 10;
-
-/// The environment. What is set and empty counts as not set.
-#[derive(Debug, Clone)]
-pub struct Environment {
-    /// What is set, for tests; else the process is asked, so that secrets in it are not kept twice.
-    variables: Option<HashMap<&'static str, OsString>>,
-    /// The user's home directory, of the password file where a system service has no HOME.
-    home: Option<PathBuf>,
-}
-
-impl Environment {
-    /// Takes that of this process.
-    pub fn of_process() -> Self {
-        Self { variables: None, home: std::env::home_dir().filter(|home| home.is_absolute()) }
-    }
-
-    /// Returns the value of a variable.
-    pub fn var_os(&self, name: &str) -> Option<OsString> {
-        let value = match &self.variables {
-            None => std::env::var_os(name),
-            Some(set) => set.get(name).cloned(),
-        };
-        value.filter(|value| !value.is_empty())
-    }
-
-    /// Returns the value of a variable that is text.
-    pub fn var(&self, name: &str) -> Option<String> {
-        self.var_os(name)?.into_string().ok()
-    }
-
-    /// Returns the path that a variable holds.
-    pub fn path(&self, name: &str) -> Option<PathBuf> {
-        self.var_os(name).map(PathBuf::from)
-    }
-
-    /// Returns the home directory of the user.
-    pub fn home(&self) -> Option<PathBuf> {
-        self.home.clone()
-    }
-
-    /// Returns the file of a systemd credential, if there is one of this name.
-    pub fn credential(&self, name: &str) -> Option<PathBuf> {
-        let directory = self.path("CREDENTIALS_DIRECTORY")?;
-        Some(directory.join(name)).filter(|path| path.exists())
-    }
-
-    /// Returns where the client programs of an engine are, and what they are told already.
-    pub fn clients(&self, engine: &dyn Engine) -> Clients {
-        let words = engine.words().server.as_ref();
-        Clients {
-            directory: words.and_then(|words| self.path(words.programs)),
-            path: self.var_os("PATH").iter().flat_map(std::env::split_paths).collect(),
-            have_time_limit: words.and_then(|words| self.var_os(words.time_limit?)).is_some(),
-        }
-    }
-
-    /// Returns the first of two spellings that is set.
-    fn either(&self, upper: &str, lower: &str) -> Option<String> {
-        self.var(upper).or_else(|| self.var(lower))
-    }
-}
 
 /// Where a value was said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -272,12 +209,14 @@ fn first_directory(directories: &OsStr) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
     use std::path::Path;
 
     use clap::{CommandFactory, FromArgMatches};
 
     use super::*;
     use crate::cli::Cli;
+    use crate::database::clients::Clients;
 
     fn environment(variables: &[(&'static str, &str)]) -> Environment {
         let variables = variables.iter().map(|&(name, value)| (name, value.into())).collect();

@@ -20,7 +20,7 @@ use crate::ops::LookError;
 use crate::ops::snapshots::named_or_all;
 use crate::ops::stats::{KindStats, stats, sum};
 use crate::repository::Repository;
-use crate::repository::snapshots::SnapshotFilter;
+use crate::repository::choose::SnapshotFilter;
 use crate::store::OpenMode;
 
 const COLUMNS: [Column; 3] = [Column::left("OBJECTS"), Column::right("NUMBER"), Column::right("BYTES")];

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use clap::Command;
 
+use crate::cli::arguments::variables;
 use crate::cli::exit;
-use crate::cli::page::{Block, Page, Section, variables};
+use crate::cli::page::{Block, Page, Section};
 use crate::engine::{Engine, Engines, ServerWords};
 use crate::store::s3::provider::PROVIDERS;
 

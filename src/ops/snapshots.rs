@@ -6,7 +6,8 @@ use crate::model::outcome::{Ended, Outcome};
 use crate::model::snapshot::Snapshot;
 use crate::progress::{Monitor, Problem, Problems, chain};
 use crate::repository::Repository;
-use crate::repository::snapshots::{SnapshotError, SnapshotFilter};
+use crate::repository::choose::SnapshotFilter;
+use crate::repository::snapshots::SnapshotError;
 
 /// Snapshots, and what is wrong with others.
 #[derive(Debug, Clone, Default)]

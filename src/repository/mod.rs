@@ -26,6 +26,7 @@ pub use crate::store::{StoreError, StoreErrorKind};
 
 pub mod access;
 pub mod cache;
+pub mod choose;
 pub mod claims;
 pub mod cleanups;
 pub mod frame;

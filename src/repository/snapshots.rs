@@ -1,4 +1,4 @@
-//! Snapshots: listing, opening and choosing them.
+//! Snapshots: listing and opening them.
 //!
 //! The store's listing decides which there are. Their bytes never change, so they come from the cache where it has them;
 //! one that does not open from there is fetched before anything is said about it.
@@ -14,13 +14,10 @@ use crate::format::object::{Authors, Place, SNAPSHOT};
 use crate::format::snapshot::decode_snapshot;
 use crate::model::key::ObjectKey;
 use crate::model::outcome::{Ended, Outcome};
-use crate::model::path::EntryPath;
 use crate::model::snapshot::{Snapshot, SnapshotId};
-use crate::model::time::Timestamp;
 use crate::repository::Repository;
 use crate::repository::cleanups::Cleanups;
 use crate::repository::keys::{Keys, SessionKeyError};
-use crate::repository::newest_first::NewestFirst;
 use crate::repository::snapshot_cache::SnapshotCache;
 use crate::repository::verdict::Verdict;
 use crate::store::StoreError;
@@ -113,53 +110,6 @@ impl SnapshotError {
     }
 }
 
-/// A snapshot that was chosen, and what was passed over.
-#[derive(Debug, Clone)]
-pub struct Choice {
-    /// The one that is meant.
-    pub snapshot: Snapshot,
-    /// For `latest`: those that fit, too, and are dated ahead of the present, the newest first. The chosen one is among them
-    /// where there is no other.
-    pub ahead: Vec<SnapshotId>,
-    /// For `latest`: those listed besides, which the conditions may or may not accept, the oldest first.
-    pub besides: Vec<SnapshotId>,
-}
-
-/// Narrows a choice of snapshots; empty conditions let everything pass.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct SnapshotFilter {
-    /// Any of these hosts.
-    pub hosts: Vec<String>,
-    /// Any of these jobs.
-    pub jobs: Vec<String>,
-    /// All of these tags.
-    pub tags: Vec<String>,
-    /// Made from a source that is, or contains, each of these paths.
-    pub paths: Vec<Vec<u8>>,
-}
-
-impl SnapshotFilter {
-    /// Tells whether all that it accepts is of one host and one job.
-    pub fn names_one_series(&self) -> bool {
-        self.hosts.len() == 1 && self.jobs.len() == 1
-    }
-
-    /// Tells whether a snapshot passes.
-    pub fn accepts(&self, snapshot: &Snapshot) -> bool {
-        let covers = |source: &[u8], path: &[u8]| {
-            let part = |bytes: &[u8]| EntryPath::new(bytes.strip_prefix(b"/").unwrap_or(bytes).to_vec()).ok();
-            match (part(source), part(path)) {
-                (Some(source), Some(path)) => path.is_within(&source),
-                _ => source == path || source == b"/",
-            }
-        };
-        (self.hosts.is_empty() || self.hosts.contains(&snapshot.host))
-            && (self.jobs.is_empty() || self.jobs.contains(&snapshot.job))
-            && self.tags.iter().all(|tag| snapshot.tags.contains(tag))
-            && self.paths.iter().all(|path| snapshot.sources.iter().any(|source| covers(source, path)))
-    }
-}
-
 /// Opens snapshots side by side, and gives them in the order of `ids`.
 fn side_by_side<F, O>(
     repository: &Arc<Repository>,
@@ -220,7 +170,7 @@ impl Repository {
     }
 
     /// Opens a snapshot that the store lists, from the cache if it has it.
-    async fn listed_snapshot(self: &Arc<Self>, id: SnapshotId) -> Result<Snapshot, SnapshotError> {
+    pub(super) async fn listed_snapshot(self: &Arc<Self>, id: SnapshotId) -> Result<Snapshot, SnapshotError> {
         let repository = self.clone();
         let opening = blocking(move || {
             let kept = repository.snapshot_cache().get(id)?;
@@ -290,81 +240,5 @@ impl Repository {
         // Names tell the second only.
         snapshots.sort_by_key(|(id, snapshot)| snapshot.as_ref().map_or_else(|_| id.time(), |it| it.started));
         Ok(snapshots)
-    }
-
-    /// Finds the snapshot that `text` means: `latest` among those that pass `filter` and are complete, or the start of an
-    /// id; see [`Repository::choose_snapshot`], for which any date will do here.
-    ///
-    /// # Errors
-    /// [`SnapshotError::Unknown`], [`SnapshotError::Ambiguous`] or [`SnapshotError::NoneFits`] when no one snapshot is
-    /// meant; otherwise why it cannot be opened.
-    pub async fn find_snapshot(
-        self: &Arc<Self>,
-        text: &str,
-        filter: &SnapshotFilter,
-    ) -> Result<Snapshot, SnapshotError> {
-        let end_of_time = Timestamp { seconds: i64::MAX, nanos: 0 };
-        Ok(self.choose_snapshot(text, filter, end_of_time).await?.snapshot)
-    }
-
-    /// Finds the snapshot that `text` means, like [`Repository::find_snapshot`]. `latest` is the newest that is not dated ahead
-    /// of `now`: a clock that was wrong for one night must not decide for a year what is restored. Only where all that fit are
-    /// ahead, the last of them is chosen, because then `now` may be what is wrong.
-    /// A foreign one is never `latest`, and can be named.
-    ///
-    /// # Errors
-    /// As for [`Repository::find_snapshot`].
-    pub async fn choose_snapshot(
-        self: &Arc<Self>,
-        text: &str,
-        filter: &SnapshotFilter,
-        now: Timestamp,
-    ) -> Result<Choice, SnapshotError> {
-        let ids = self.snapshot_ids().await?;
-        if text == "latest" {
-            return self.latest(ids, filter, now).await;
-        }
-        let fitting =
-            |id: &&SnapshotId| !text.is_empty() && (id.to_string().starts_with(text) || id.object_name() == text);
-        let fitting: Vec<SnapshotId> = ids.iter().filter(fitting).copied().collect();
-        match fitting.as_slice() {
-            [id] => Ok(Choice { snapshot: self.listed_snapshot(*id).await?, ahead: Vec::new(), besides: Vec::new() }),
-            [] => Err(SnapshotError::Unknown(text.to_owned())),
-            several => Err(SnapshotError::Ambiguous { prefix: text.to_owned(), candidates: several.to_vec() }),
-        }
-    }
-
-    async fn latest(
-        self: &Arc<Self>,
-        ids: Vec<SnapshotId>,
-        filter: &SnapshotFilter,
-        now: Timestamp,
-    ) -> Result<Choice, SnapshotError> {
-        let (mut latest, mut ahead): (Option<Snapshot>, Vec<Snapshot>) = (None, Vec::new());
-        let mut besides = ids.clone();
-        let mut newest = NewestFirst::of(self, ids);
-        while latest.is_none()
-            && let Some((id, snapshot)) = newest.next().await
-        {
-            let is_ahead = id.time().is_ahead_of(now);
-            let snapshot = match snapshot {
-                Err(SnapshotError::Damaged { .. } | SnapshotError::Key { .. }) if is_ahead => continue,
-                // Nobody says that it is ours.
-                Err(SnapshotError::Damaged { source: FormatError::UnknownAuthor { .. }, .. }) => continue,
-                snapshot => snapshot?,
-            };
-            if !filter.accepts(&snapshot) || !snapshot.is_complete() {
-                continue;
-            }
-            if is_ahead {
-                ahead.push(snapshot);
-            } else {
-                latest = Some(snapshot);
-            }
-        }
-        let snapshot = latest.or_else(|| ahead.first().cloned()).ok_or(SnapshotError::NoneFits)?;
-        let ahead: Vec<SnapshotId> = ahead.iter().map(|snapshot| snapshot.id).collect();
-        besides.retain(|id| *id != snapshot.id && !ahead.contains(id));
-        Ok(Choice { snapshot, ahead, besides })
     }
 }

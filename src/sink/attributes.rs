@@ -20,7 +20,7 @@ use crate::fs::xattrs::{Subject, proc_path};
 use crate::model::entry::Metadata;
 use crate::model::path::display_bytes;
 use crate::model::time::Timestamp;
-use crate::sink::files::FileTarget;
+use crate::sink::target::FileTarget;
 
 /// The attribute that holds the access control list of a file.
 const ACCESS_LIST: &[u8] = b"system.posix_acl_access";

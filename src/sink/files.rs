@@ -7,129 +7,22 @@
 //! 300 000 new files would take minutes and protect nothing: before the end, an interrupted restore has replaced nothing
 //! and is repeated.)
 
-use std::ffi::OsStr;
 use std::fs::File;
-use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 
-use rustix::fs::{
-    AtFlags, CWD, FileType, FlockOperation, Mode, OFlags, flock, fstat, mkdirat, openat, statat, unlinkat,
-};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, fstat, mkdirat, openat, statat, unlinkat};
 use rustix::io::Errno;
 
 use crate::fs::beneath::open_beneath;
-use crate::fs::owners::Owners;
 use crate::fs::stat::FileStat;
 use crate::fs::xattrs::Subject;
 use crate::model::entry::{Entry, Metadata};
-use crate::model::outcome::{Ended, Outcome};
-use crate::model::path::display_bytes;
-use crate::model::time::{Clock, Timestamp};
 use crate::sink::attributes::{set_mode, set_times};
-use crate::sink::choice::AttributeChoice;
+use crate::sink::error::{Cause, TargetError, failed};
 use crate::sink::names::Names;
-use crate::sink::partial::{IfTaken, is_full, is_what_was_made};
-use crate::sink::temporary::{self, InUse};
-
-/// Handles of directories kept for the entries that follow.
-const DIRECTORIES_KEPT: usize = 32;
-/// What a file system's clock may be behind the one that programs ask.
-const CLOCK_STEP_NANOS: i64 = 20_000_000;
-
-/// How entries are put.
-#[derive(Debug, Clone, Default)]
-#[cfg_attr(not(feature = "internals"), non_exhaustive)]
-pub struct TargetOptions {
-    /// Restore owners by number and not by name.
-    pub numeric_ids: bool,
-    /// Leave runs of zeros out, so that they take no space.
-    pub sparse: bool,
-    /// Which extended attributes are restored; the target keeps what it has of the others.
-    pub attributes: AttributeChoice,
-}
-
-/// Why an entry could not be put.
-#[derive(Debug, thiserror::Error)]
-#[error("{}: could not {action}", self.subject())]
-pub struct TargetError {
-    /// The path below the target.
-    pub path: PathBuf,
-    /// What was tried.
-    pub action: &'static str,
-    /// What kind of failure it was.
-    pub cause: Cause,
-    /// What the system says.
-    #[source]
-    pub source: io::Error,
-}
-
-impl Ended for TargetError {
-    fn outcome(&self) -> Outcome {
-        match self.cause {
-            Cause::Full => Outcome::Full,
-            Cause::Taken | Cause::Filled => Outcome::Refused,
-            Cause::Other => Outcome::Failed,
-        }
-    }
-}
-
-/// What kind of failure met an entry.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Cause {
-    /// There is no room, or a quota is used up.
-    Full,
-    /// The name was not there before and is now: it is the same as another's here, or somebody made it meanwhile.
-    Taken,
-    /// A directory with something in it has the name.
-    Filled,
-    /// Something else.
-    Other,
-}
-
-impl TargetError {
-    /// Returns the path as people read it.
-    pub fn subject(&self) -> String {
-        display_bytes(self.path.as_os_str().as_bytes()).to_string()
-    }
-
-    pub(super) fn new(path: &[u8], action: &'static str, source: io::Error) -> Self {
-        let cause = if is_full(&source) { Cause::Full } else { Cause::Other };
-        Self { path: OsStr::from_bytes(path).into(), action, cause, source }
-    }
-
-    pub(crate) fn because(path: &[u8], action: &'static str, cause: Cause) -> Self {
-        let why = match cause {
-            Cause::Taken => "another entry has the same name here, or somebody made it meanwhile; that one stays",
-            Cause::Filled => "a directory with something in it has this name",
-            Cause::Full | Cause::Other => "it is not possible here",
-        };
-        Self { path: OsStr::from_bytes(path).into(), action, cause, source: io::Error::other(why) }
-    }
-}
-
-pub(super) fn failed<'a>(path: &'a [u8], action: &'static str) -> impl Fn(Errno) -> TargetError + 'a {
-    move |errno| TargetError::new(path, action, errno.into())
-}
-
-/// A directory that entries are restored into.
-#[derive(Debug)]
-pub struct FileTarget {
-    root: OwnedFd,
-    pub(super) options: TargetOptions,
-    pub(super) owners: Owners,
-    pub(super) is_root: bool,
-    directories: Mutex<Vec<(Vec<u8>, Arc<OwnedFd>)>>,
-    /// Entries whose owner could not be set, which only root may.
-    pub(super) owners_missed: AtomicU64,
-    pub(super) in_use: InUse,
-    /// When this run began, if no other is at work here: what is older and bears a temporary name was left by one that
-    /// was killed.
-    leftovers_before: Option<Timestamp>,
-}
+use crate::sink::partial::{IfTaken, is_what_was_made};
+use crate::sink::target::{FileTarget, or_dot, split};
+use crate::sink::temporary;
 
 /// A directory that entries are about to be put into.
 #[derive(Debug, Default)]
@@ -145,38 +38,6 @@ pub struct Entered {
 }
 
 impl FileTarget {
-    /// Opens the target, making it if it is missing.
-    ///
-    /// # Errors
-    /// When it cannot be made, or is not a directory.
-    pub fn open(path: &Path, options: TargetOptions) -> Result<Self, TargetError> {
-        let error = |source| TargetError::new(path.as_os_str().as_encoded_bytes(), "open the target directory", source);
-        std::fs::create_dir_all(path).map_err(error)?;
-        let root = openat(CWD, path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
-            .map_err(|errno| error(errno.into()))?;
-        let is_alone = flock(&root, FlockOperation::NonBlockingLockExclusive).is_ok();
-        Ok(Self {
-            root,
-            options,
-            owners: Owners::default(),
-            is_root: rustix::process::geteuid().is_root(),
-            directories: Mutex::default(),
-            owners_missed: AtomicU64::new(0),
-            in_use: InUse::default(),
-            leftovers_before: is_alone.then(|| before(Clock::System.now(), CLOCK_STEP_NANOS)),
-        })
-    }
-
-    /// Tells whether runs of zeros are left out.
-    pub fn is_sparse(&self) -> bool {
-        self.options.sparse
-    }
-
-    /// Returns how many entries could not get their owner.
-    pub fn owners_missed(&self) -> u64 {
-        self.owners_missed.load(Ordering::Relaxed)
-    }
-
     /// Returns what is at `path`, or `None` when nothing is.
     ///
     /// # Errors
@@ -307,35 +168,6 @@ impl FileTarget {
         Ok(())
     }
 
-    /// Makes everything that was restored durable.
-    ///
-    /// # Errors
-    /// When the system reports that writing failed.
-    pub fn sync(&self) -> Result<(), TargetError> {
-        rustix::fs::syncfs(&self.root).map_err(failed(b".", "make everything durable"))
-    }
-
-    /// Returns a handle of the directory at `path`.
-    pub(super) fn directory(&self, path: &[u8]) -> Result<Arc<OwnedFd>, Errno> {
-        {
-            let mut kept = self.directories.lock().expect("no panic while held");
-            if let Some(at) = kept.iter().rposition(|(known, _)| known == path) {
-                let found = kept.remove(at);
-                let directory = found.1.clone();
-                kept.push(found);
-                return Ok(directory);
-            }
-        }
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW;
-        let opened = Arc::new(open_beneath(self.root.as_fd(), or_dot(path), flags)?);
-        let mut kept = self.directories.lock().expect("no panic while held");
-        if kept.len() >= DIRECTORIES_KEPT {
-            kept.remove(0);
-        }
-        kept.push((path.to_vec(), opened.clone()));
-        Ok(opened)
-    }
-
     /// Lists a directory without the temporary names of this and other restores; those that `drops` says yes to are removed.
     fn list(&self, path: &[u8], drops: impl Fn(&OwnedFd, &[u8]) -> bool) -> Result<Names, Errno> {
         let directory = open_beneath(self.root.as_fd(), or_dot(path), OFlags::RDONLY | OFlags::DIRECTORY)?;
@@ -366,29 +198,6 @@ impl FileTarget {
             })
         })
     }
-}
-
-impl Drop for FileTarget {
-    fn drop(&mut self) {
-        self.discard_unfinished();
-    }
-}
-
-/// Splits a path into its directory and its name.
-pub(super) fn split(path: &[u8]) -> (&[u8], &[u8]) {
-    match path.iter().rposition(|&byte| byte == b'/') {
-        Some(slash) => (&path[..slash], &path[slash + 1..]),
-        None => (b"", path),
-    }
-}
-
-fn or_dot(path: &[u8]) -> &[u8] {
-    if path.is_empty() { b"." } else { path }
-}
-
-fn before(time: Timestamp, nanos: i64) -> Timestamp {
-    let total = i64::from(time.nanos) - nanos;
-    Timestamp { seconds: time.seconds + total.div_euclid(1_000_000_000), nanos: total.rem_euclid(1_000_000_000) as u32 }
 }
 
 /// Counts what is below a directory and no directory, without following links.
@@ -430,6 +239,8 @@ mod tests {
     use super::*;
     use crate::model::entry::{EntryKind, FileContent};
     use crate::model::path::EntryPath;
+    use crate::model::time::Timestamp;
+    use crate::sink::target::{CLOCK_STEP_NANOS, TargetOptions};
 
     fn entry(kind: EntryKind) -> Entry {
         let metadata = Metadata {

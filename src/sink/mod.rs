@@ -8,9 +8,11 @@
 mod attributes;
 pub mod choice;
 pub mod command;
+pub mod error;
 pub mod files;
 pub mod names;
 pub mod one_file;
 pub mod partial;
 pub mod tar;
+pub mod target;
 mod temporary;

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, fsync, openat, unlinkat};
 
-use crate::sink::files::{TargetError, failed};
+use crate::sink::error::{TargetError, failed};
 use crate::sink::partial::{IfTaken, give_name};
 use crate::sink::temporary;
 
@@ -84,7 +84,7 @@ mod tests {
     use std::os::unix::fs::MetadataExt;
 
     use super::*;
-    use crate::sink::files::Cause;
+    use crate::sink::error::Cause;
 
     fn names(directory: &Path) -> Vec<String> {
         let names = std::fs::read_dir(directory).expect("there").map(|item| item.expect("there").file_name());

@@ -5,7 +5,6 @@
 //! replaces nothing unless it is told to: what a directory did not have before stays, whoever made it.
 
 use std::fs::File;
-use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 
@@ -19,7 +18,8 @@ use crate::fs::stat::FileStat;
 use crate::fs::xattrs::Subject;
 use crate::model::entry::{Entry, EntryKind};
 use crate::sink::attributes::stat;
-use crate::sink::files::{Cause, FileTarget, TargetError, failed, split};
+use crate::sink::error::{Cause, TargetError, failed};
+use crate::sink::target::{FileTarget, split};
 use crate::sink::temporary;
 
 /// What to do when a name is taken at the moment it is to be given.
@@ -301,9 +301,4 @@ fn has_room(directory: &OwnedFd, bytes: u64) -> bool {
     let Ok(room) = fstatvfs(directory) else { return true };
     let free = if rustix::process::geteuid().is_root() { room.f_bfree } else { room.f_bavail };
     bytes == 0 || room.f_blocks == 0 || bytes <= free.saturating_mul(room.f_frsize)
-}
-
-/// Says what the system would say when there is no room.
-pub(super) fn is_full(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }

@@ -15,9 +15,9 @@ use coffre::ops::Cancel;
 use coffre::ops::backup::{BackupReport, backup};
 use coffre::ops::verify::ReadData;
 use coffre::progress::Collected;
+use coffre::repository::choose::SnapshotFilter;
 use coffre::repository::index::open_segment;
 use coffre::repository::objects::UploadedPack;
-use coffre::repository::snapshots::SnapshotFilter;
 use coffre::repository::writers::{NewWriter, SlotPlace};
 use coffre::repository::{MAIN_DOMAIN, Repository};
 

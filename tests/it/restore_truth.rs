@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use coffre::ops::Cancel;
 use coffre::ops::restore::{RestoreError, RestoreOptions, restore};
 use coffre::progress::{Collected, Counter, Monitor, Problem, Totals};
-use coffre::sink::files::TargetOptions;
+use coffre::sink::target::TargetOptions;
 use coffre::store::StoreErrorKind;
 use coffre::store::layer::Operation;
 use coffre::store::layer::fault::{Fault, FaultStore};

@@ -1,7 +1,7 @@
 //! Backing up: sources that are not there, dumps that failed, a store that did not take what was read.
 
 use crate::cli::advice::Advice;
-use crate::cli::advice::database::client_hint;
+use crate::cli::advice::client::client_hint;
 use crate::ops::backup::BackupError;
 use crate::repository::uploader::UploadError;
 use crate::repository::writer::CommitError;

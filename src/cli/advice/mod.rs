@@ -10,6 +10,7 @@ use crate::cli::question::Left;
 use crate::model::outcome::{Ended, Outcome};
 
 mod backup;
+mod client;
 pub mod database;
 mod open;
 mod restore;

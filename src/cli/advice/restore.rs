@@ -10,7 +10,7 @@ use crate::ops::verify::VerifyError;
 use crate::repository::reader::ReadError;
 use crate::repository::reader::content::ContentError;
 use crate::repository::snapshots::SnapshotError;
-use crate::sink::files::TargetError;
+use crate::sink::error::TargetError;
 
 /// Where a snapshot that is damaged leaves whoever wants it.
 pub(super) const ANOTHER_SNAPSHOT: &str = "choose another snapshot; `coffre verify --read-data` tells what else is hit";

@@ -278,7 +278,17 @@ impl Mysql {
     /// # Errors
     /// [`DatabaseError::Session`], naming the setting.
     pub fn check_session(&self, program: &DumpProgram) -> Result<(), DatabaseError> {
-        session::check(self, program)
+        if program.sets_its_session() {
+            return Ok(());
+        }
+        let lines = self.run_bare("asked what sessions begin with", session::QUESTION)?;
+        let Some((setting, what)) = lines.first().and_then(|line| session::amiss(line)) else { return Ok(()) };
+        Err(DatabaseError::Session {
+            server: self.url.server(),
+            program: program.program.to_string_lossy().into_owned(),
+            setting,
+            what,
+        })
     }
 
     fn grants(&self) -> Result<Grants, DatabaseError> {

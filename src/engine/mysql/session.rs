@@ -4,10 +4,6 @@
 //! A dump program is a client of its own. One that takes `--init-command` is given the same settings. For one that does not
 //! (MariaDB's), a session is begun as it will begin its own, and what that session has is looked at.
 
-use crate::database::DatabaseError;
-use crate::engine::mysql::programs::DumpProgram;
-use crate::engine::mysql::server::Mysql;
-
 /// What sessions set: no limit on rows or time that is meant for those who use the databases, room for a store that is slow,
 /// hidden keys shown, warnings kept. (`0` is no limit of time; what stands in a comment of a version is for servers that know it.)
 const SETTINGS: &str = "sql_select_limit=18446744073709551615, sql_safe_updates=0, autocommit=1, max_error_count=64, \
@@ -15,7 +11,7 @@ const SETTINGS: &str = "sql_select_limit=18446744073709551615, sql_safe_updates=
     /*!50708 , max_execution_time=0*//*!80030 , show_gipk_in_create_table_and_information_schema=ON*/";
 
 /// What a session has that nothing was set in: the limit of rows, the limit of milliseconds, whether hidden keys are shown.
-const QUESTION: &str = "SELECT @@sql_select_limit, 0/*!50708 + @@max_execution_time*/, \
+pub(super) const QUESTION: &str = "SELECT @@sql_select_limit, 0/*!50708 + @@max_execution_time*/, \
     1/*!80030 * @@show_gipk_in_create_table_and_information_schema*/;\n";
 
 /// Limits of this many rows are none.
@@ -26,26 +22,8 @@ pub(super) fn init_command(more: &str) -> String {
     format!("--init-command=SET SESSION {SETTINGS}{more}")
 }
 
-/// Makes sure that a dump program's session is not one in which something would be left out.
-///
-/// # Errors
-/// [`DatabaseError::Session`], naming the setting.
-pub(super) fn check(server: &Mysql, program: &DumpProgram) -> Result<(), DatabaseError> {
-    if program.sets_its_session() {
-        return Ok(());
-    }
-    let lines = server.run_bare("asked what sessions begin with", QUESTION)?;
-    let Some((setting, what)) = lines.first().and_then(|line| amiss(line)) else { return Ok(()) };
-    Err(DatabaseError::Session {
-        server: server.url().server(),
-        program: program.program.to_string_lossy().into_owned(),
-        setting,
-        what,
-    })
-}
-
 /// Finds what is wrong with a session that answered so. What is not understood is no answer, and wrong as well.
-fn amiss(line: &str) -> Option<(String, &'static str)> {
+pub(super) fn amiss(line: &str) -> Option<(String, &'static str)> {
     let values: Option<Vec<u64>> = line.split('\t').map(|value| value.parse().ok()).collect();
     match values.as_deref() {
         Some([rows, 0, 1]) if *rows >= NO_LIMIT => None,

@@ -15,8 +15,9 @@ use crate::ops::Cancel;
 use crate::ops::restore::places::{Piece, Places};
 use crate::ops::restore::{Overwrite, RestoreError};
 use crate::repository::reader::Reader;
-use crate::sink::files::{Cause, FileTarget, TargetError};
+use crate::sink::error::{Cause, TargetError};
 use crate::sink::partial::IfTaken;
+use crate::sink::target::FileTarget;
 
 /// What to do about a file.
 #[derive(Debug)]

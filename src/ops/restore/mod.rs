@@ -25,12 +25,15 @@ use crate::progress::{Monitor, Problem, Problems, Tally, Totals};
 use crate::repository::Repository;
 use crate::repository::reader::ReadError;
 use crate::repository::reader::walk::LostPart;
-use crate::sink::files::{FileTarget, TargetError, TargetOptions};
+use crate::sink::error::TargetError;
+use crate::sink::target::{FileTarget, TargetOptions};
 
 mod compare;
 mod directories;
 mod lost;
+mod open_directory;
 mod places;
+mod run;
 mod select;
 mod walk;
 mod window;
@@ -265,7 +268,7 @@ pub async fn restore(
         monitor.totals(Totals { entries: Some(counts.entries()), bytes: Some(counts.bytes), ..Totals::default() });
     }
     let (dry_run, phases) = (options.dry_run, monitor.clone());
-    let run = walk::Run::new(reader, options, target.clone(), monitor, cancel);
+    let run = run::Run::new(reader, options, target.clone(), monitor, cancel);
     let mut report = run.all().await?;
     if let Some(target) = target {
         report.owners_missed = target.owners_missed();

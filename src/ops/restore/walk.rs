@@ -1,96 +1,28 @@
 //! Walking the snapshot: directories and links are put at once, files are gathered into windows.
 
-use std::collections::HashMap;
-use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
 use rustix::fs::FileType;
 
-use crate::model::entry::{Entry, LinkKey};
-use crate::model::path::EntryPath;
+use crate::model::entry::Entry;
+use crate::ops::LookError;
 use crate::ops::restore::compare::{Comparison, Decision};
-use crate::ops::restore::directories::{Finish, OpenDirectory};
-use crate::ops::restore::window::{Adding, Window};
+use crate::ops::restore::open_directory::OpenDirectory;
+use crate::ops::restore::run::{Link, Run};
+use crate::ops::restore::window::Adding;
 use crate::ops::restore::writer::{FileJob, FileWriter, Written};
-use crate::ops::restore::{NotWhole, RestoreError, RestoreOptions, RestoreReport, problem};
-use crate::ops::{Cancel, LookError};
-use crate::progress::{Counter, Monitor, Problem, chain};
-use crate::repository::reader::Reader;
-use crate::sink::files::{Cause, FileTarget, TargetError};
+use crate::ops::restore::{NotWhole, RestoreError, RestoreReport, problem};
+use crate::progress::{Counter, Problem, chain};
+use crate::sink::error::{Cause, TargetError};
 use crate::sink::partial::IfTaken;
+use crate::sink::target::FileTarget;
 
 /// Directories that wait for their attributes: about 300 bytes each.
 const DIRECTORIES_WAITING: usize = 16_384;
 /// Links that wait for the files they are names of: about 1 KiB each.
 const LINKS_WAITING: usize = 4_096;
 
-/// Another name of a file that was met before.
-struct Link {
-    key: LinkKey,
-    first: Vec<u8>,
-    entry: Entry,
-    relative: Vec<u8>,
-    if_taken: IfTaken,
-}
-
-/// One restore on its way.
-pub(super) struct Run {
-    reader: Arc<Reader>,
-    pub(super) options: RestoreOptions,
-    pub(super) target: Option<Arc<FileTarget>>,
-    monitor: Arc<dyn Monitor>,
-    cancel: Cancel,
-    pub(super) report: RestoreReport,
-    /// What stands before the restored paths and is left out in the target.
-    strip: usize,
-    pub(super) directories: Vec<OpenDirectory>,
-    /// Directories that wait until everything in them is written.
-    pub(super) finished: Vec<(Vec<u8>, Finish)>,
-    /// For files with several names, the first one restored.
-    first_names: HashMap<LinkKey, Vec<u8>>,
-    /// For files with several names that are there already, which file of the snapshot they are.
-    kept_inodes: HashMap<(u64, u64), LinkKey>,
-    links: Vec<Link>,
-    window: Window,
-    told_full: Arc<AtomicBool>,
-    /// The last entry that can have nothing below it.
-    last_leaf: Option<EntryPath>,
-    /// An entry was chosen by the patterns.
-    something_matches: bool,
-    /// A part of the tree could not be read, so what the snapshot does not have cannot be told.
-    has_gaps: bool,
-}
-
 impl Run {
-    pub(super) fn new(
-        reader: Arc<Reader>,
-        options: RestoreOptions,
-        target: Option<Arc<FileTarget>>,
-        monitor: Arc<dyn Monitor>,
-        cancel: Cancel,
-    ) -> Self {
-        let window = Window::new(options.memory_bytes);
-        Self {
-            reader,
-            options,
-            target,
-            monitor,
-            cancel,
-            report: RestoreReport::default(),
-            strip: 0,
-            directories: Vec::new(),
-            finished: Vec::new(),
-            first_names: HashMap::new(),
-            kept_inodes: HashMap::new(),
-            links: Vec::new(),
-            window,
-            told_full: Arc::default(),
-            last_leaf: None,
-            something_matches: false,
-            has_gaps: false,
-        }
-    }
-
     pub(super) async fn all(mut self) -> Result<RestoreReport, RestoreError> {
         let walked = self.walk().await;
         if let Some(target) = &self.target {

@@ -15,8 +15,9 @@ use crate::ops::restore::{DAMAGED_SUFFIX, NotWhole, RestoreError, problem};
 use crate::progress::{Counter, Monitor, Problem};
 use crate::repository::reader::gather::Found;
 use crate::repository::reader::{ReadError, Reader};
-use crate::sink::files::{Cause, FileTarget, TargetError};
+use crate::sink::error::{Cause, TargetError};
 use crate::sink::partial::{IfTaken, PartialFile};
+use crate::sink::target::FileTarget;
 
 /// Where a chunk goes.
 #[derive(Debug)]

@@ -40,6 +40,7 @@ pub mod gather;
 mod own;
 pub mod pack;
 pub mod range;
+mod scope;
 pub mod told;
 pub mod walk;
 pub mod windows;

@@ -15,7 +15,7 @@ use crate::model::entry::Entry;
 use crate::model::id::ChunkId;
 use crate::model::path::EntryPath;
 use crate::model::snapshot::TreeRoot;
-use crate::repository::reader::directory::Scope;
+use crate::repository::reader::scope::Scope;
 use crate::repository::reader::told::{Told, TreeNode};
 use crate::repository::reader::{ReadError, Reader};
 

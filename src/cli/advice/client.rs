@@ -1,0 +1,38 @@
+//! What helps against what the client programs of databases say.
+
+/// Returns what helps against what database clients say most. They are programs of others: their words are all there is to go by.
+pub fn client_hint(said: &[String]) -> Option<String> {
+    const RIGHTS: &str = "the user lacks a right. PostgreSQL: pg_read_all_data, CONNECT, and what README says about large objects \
+        and row security; MariaDB: SELECT, SHOW VIEW, TRIGGER, EVENT. To restore: the right to create databases";
+    const KNOWN: [(&[&str], &str); 10] = [
+        (
+            &[
+                "Lost connection to server during query when dumping",
+                "Lost connection to MySQL server during query when dumping",
+            ],
+            "the server ended the connection: it was stopped, or it waited longer than net_write_timeout (60 s unless set) for a \
+             store that is slow; as an administrator: SET GLOBAL net_write_timeout = 86400",
+        ),
+        // Before the one about passwords: `Access denied for user 'joe'@'%' to database 'shop'`.
+        (&["' to database '", "Access denied; you need", "insufficient privileges"], RIGHTS),
+        (
+            &["password authentication failed", "no password supplied", "Access denied for user"],
+            "check user and password: PGPASSFILE, ?option-file=FILE, a systemd credential, or the URL in env:NAME",
+        ),
+        (
+            &["Connection refused", "could not translate host name", "timeout expired", "Can't connect to"],
+            "is the server running, and reachable at this host and port?",
+        ),
+        (&["permission denied", "command denied to user", "must be owner", "row-level security"], RIGHTS),
+        (&["server version mismatch"], "install the client programs of the server's version"),
+        (&["No space left on device"], "make room on the server; --plan compares what is needed and what is free"),
+        (
+            &["canceling statement due to lock timeout", "lock-wait-timeout", "Lock wait timeout exceeded"],
+            "somebody holds a lock; try again, or at another time",
+        ),
+        (&["already exists"], "the target is not empty; without --database OLD=NEW a new database is made"),
+        (&["role \""], "restore roles first, by --globals, or leave owners away, by --no-owner"),
+    ];
+    let fits = |texts: &[&str]| texts.iter().any(|text| said.iter().any(|line| line.contains(text)));
+    KNOWN.iter().find(|(texts, _)| fits(texts)).map(|(_, hint)| (*hint).to_owned())
+}
