@@ -21,6 +21,7 @@ pub mod local;
 pub mod location;
 pub mod memory;
 pub mod open;
+mod pace;
 pub mod s3;
 pub mod signs;
 pub mod transfer;
@@ -89,7 +90,7 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// Stores `body` under `key` and returns once the store reports it durable. An object of that name is replaced.
     async fn put(&self, key: &ObjectKey, body: Bytes) -> Result<(), StoreError>;
 
-    /// Does the same and tells `transfer` how far it is. A store that knows only when it is done leaves this out.
+    /// Does the same, tells `transfer` how far it is, and keeps to its pace. A store that knows only when it is done leaves this out.
     async fn put_telling(&self, key: &ObjectKey, body: Bytes, transfer: &Transfer) -> Result<(), StoreError> {
         let _ = transfer;
         self.put(key, body).await
@@ -99,7 +100,7 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// [`StoreErrorKind::TooLong`], which is known before memory is taken for it.
     async fn get(&self, key: &ObjectKey) -> Result<Bytes, StoreError>;
 
-    /// Does the same and tells `transfer` how far it is. A store that knows only when it is done leaves this out.
+    /// Does the same, tells `transfer` how far it is, and keeps to its pace. A store that knows only when it is done leaves this out.
     async fn get_telling(&self, key: &ObjectKey, transfer: &Transfer) -> Result<Bytes, StoreError> {
         let _ = transfer;
         self.get(key).await
@@ -109,6 +110,17 @@ pub trait Store: fmt::Debug + Send + Sync {
     ///
     /// An empty range gives no bytes, without a look whether the object is there.
     async fn get_range(&self, key: &ObjectKey, range: Range<u64>) -> Result<Bytes, StoreError>;
+
+    /// Does the same, tells `transfer` how far it is, and keeps to its pace. A store that knows only when it is done leaves this out.
+    async fn get_range_telling(
+        &self,
+        key: &ObjectKey,
+        range: Range<u64>,
+        transfer: &Transfer,
+    ) -> Result<Bytes, StoreError> {
+        let _ = transfer;
+        self.get_range(key, range).await
+    }
 
     /// Returns the size of an object, or [`StoreErrorKind::NotFound`].
     async fn head(&self, key: &ObjectKey) -> Result<ObjectInfo, StoreError>;

@@ -32,9 +32,9 @@ pub struct OpenOptions {
     pub mode: OpenMode,
     /// Requests at once, at most; a provider's own limit is kept besides.
     pub connections: usize,
-    /// Bytes a second that may be sent, on average.
+    /// Bytes a second that may be sent; at most one second's worth is saved up while nothing is.
     pub upload_bytes_per_second: Option<u64>,
-    /// Bytes a second that may be fetched, on average.
+    /// The same for what is fetched.
     pub download_bytes_per_second: Option<u64>,
     /// How often and how long to try again.
     pub retry: RetryOptions,

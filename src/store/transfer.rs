@@ -1,31 +1,39 @@
-//! How far the body of an object has moved, told while it moves.
+//! How far the body of an object has moved, told while it moves, and when its next part may.
 
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
-/// Hears how far the body of one object is, in either direction. Clones are about the same body.
+use crate::store::pace::Pace;
+
+/// Hears how far the body of one object is, in either direction, and tells when its next part may move. Clones are about the same
+/// body.
 ///
 /// One that is sent or fetched again counts on from where it was furthest, so a retry counts nothing twice; so do several
 /// places that it is sent to.
 #[derive(Clone)]
-pub struct Transfer(Arc<Inner>);
+pub struct Transfer {
+    heard: Arc<Heard>,
+    /// Without one nothing has to wait.
+    pace: Option<Arc<Pace>>,
+}
 
-struct Inner {
+struct Heard {
     furthest: AtomicU64,
     hear: Box<dyn Fn(u64) + Send + Sync>,
 }
 
 impl fmt::Debug for Transfer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Transfer").field(&self.0.furthest).finish()
+        f.debug_struct("Transfer").field("furthest", &self.heard.furthest).field("pace", &self.pace).finish()
     }
 }
 
 impl Transfer {
     /// Calls `hear` with the bytes that have moved since it was last called.
     pub fn new(hear: impl Fn(u64) + Send + Sync + 'static) -> Self {
-        Self(Arc::new(Inner { furthest: AtomicU64::new(0), hear: Box::new(hear) }))
+        Self { heard: Arc::new(Heard { furthest: AtomicU64::new(0), hear: Box::new(hear) }), pace: None }
     }
 
     /// Makes one that nobody listens to.
@@ -33,11 +41,28 @@ impl Transfer {
         Self::new(|_| {})
     }
 
+    /// Returns the same where it is asked at a pace, for one attempt.
+    pub(super) fn at(&self, pace: Arc<Pace>) -> Self {
+        Self { heard: self.heard.clone(), pace: Some(pace) }
+    }
+
+    /// Returns how many of the `most` bytes that come next are to move at once, so that the body moves evenly; 0 only where `most`
+    /// is. Each part then asks [`Transfer::wait_for`].
+    pub fn part(&self, most: usize) -> usize {
+        self.pace.as_ref().map_or(most, |pace| pace.part(most))
+    }
+
+    /// Returns how long the next `bytes`, a part of the body, have to wait until they may move. Each part asks once. A store that
+    /// does not ask is made to wait when it is done.
+    pub fn wait_for(&self, bytes: u64) -> Duration {
+        self.pace.as_ref().map_or(Duration::ZERO, |pace| pace.wait_for(bytes))
+    }
+
     /// Notes that the first `bytes` of the body have moved.
     pub fn reach(&self, bytes: u64) {
-        let before = self.0.furthest.fetch_max(bytes, Ordering::Relaxed);
+        let before = self.heard.furthest.fetch_max(bytes, Ordering::Relaxed);
         if bytes > before {
-            (self.0.hear)(bytes - before);
+            (self.heard.hear)(bytes - before);
         }
     }
 }

@@ -307,7 +307,17 @@ impl Store for FaultStore {
     }
 
     async fn get_range(&self, key: &ObjectKey, range: Range<u64>) -> Result<Bytes, StoreError> {
-        self.faulty(Operation::GetRange, key.as_str(), self.inner.get_range(key, range), damage_bytes).await
+        self.get_range_telling(key, range, &Transfer::unheard()).await
+    }
+
+    async fn get_range_telling(
+        &self,
+        key: &ObjectKey,
+        range: Range<u64>,
+        transfer: &Transfer,
+    ) -> Result<Bytes, StoreError> {
+        let getting = self.inner.get_range_telling(key, range, transfer);
+        self.faulty(Operation::GetRange, key.as_str(), getting, damage_bytes).await
     }
 
     async fn head(&self, key: &ObjectKey) -> Result<ObjectInfo, StoreError> {

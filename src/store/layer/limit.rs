@@ -1,12 +1,12 @@
 //! Keeps to limits: requests at once, requests a second, bytes a second.
 //!
 //! The number of requests at once adapts: each answer that asks to slow down, and each upload that timed out, halves it, and
-//! every full round of successes raises it by one, up to the maximum: a slow line carries one pack better than none of sixteen. What is held back waits here,
-//! in order, and is not an error.
+//! every full round of successes raises it by one, up to the maximum: a slow line carries one pack better than none of sixteen. What
+//! is held back waits here, in order, and is not an error.
 //!
-//! Bytes of packs wait for their turn. Everything else that is put is small and goes at once, and the packs behind it wait for
-//! it: a lease that is renewed too late has lapsed, and packs that no index segment tells of when a run is ended are stored
-//! again by the next.
+//! Packs that are put and whatever is fetched wait for their turn, and move at the pace of the limit ([`Pace`]). Everything else that
+//! is put is small and goes at once, and the packs behind it wait for it: a lease that is renewed too late has lapsed, and packs that
+//! no index segment tells of when a run is ended are stored again by the next.
 
 use std::fmt;
 use std::ops::Range;
@@ -20,6 +20,7 @@ use tokio::time::Instant;
 
 use crate::model::key::{ObjectKey, ObjectKind};
 use crate::store::layer::Operation;
+use crate::store::pace::{Pace, Rate};
 use crate::store::signs::Signs;
 use crate::store::transfer::Transfer;
 use crate::store::{ObjectInfo, Store, StoreError, StoreErrorKind};
@@ -31,9 +32,9 @@ pub struct LimitOptions {
     pub connections: usize,
     /// Requests a second.
     pub requests_per_second: Option<u32>,
-    /// Bytes a second that are sent, on average: one object goes out at once, and the next waits accordingly.
+    /// Bytes a second that are sent.
     pub upload_bytes_per_second: Option<u64>,
-    /// Bytes a second that are fetched, on average.
+    /// Bytes a second that are fetched.
     pub download_bytes_per_second: Option<u64>,
 }
 
@@ -42,8 +43,8 @@ pub struct LimitStore {
     inner: Arc<dyn Store>,
     gate: Gate,
     requests: Option<Rate>,
-    upload: Option<Rate>,
-    download: Option<Rate>,
+    upload: Option<Arc<Rate>>,
+    download: Option<Arc<Rate>>,
 }
 
 impl fmt::Debug for LimitStore {
@@ -55,11 +56,11 @@ impl fmt::Debug for LimitStore {
 impl LimitStore {
     /// Puts limits over `inner`.
     pub fn new(inner: Arc<dyn Store>, options: LimitOptions) -> Self {
-        let rate = |per_second: Option<u64>| per_second.map(|per_second| Rate::new(per_second as f64));
+        let rate = |per_second: Option<u64>| per_second.map(|per_second| Arc::new(Rate::new(per_second as f64)));
         Self {
             inner,
             gate: Gate::new(options.connections),
-            requests: rate(options.requests_per_second.map(u64::from)),
+            requests: options.requests_per_second.map(|per_second| Rate::new(f64::from(per_second))),
             upload: rate(options.upload_bytes_per_second),
             download: rate(options.download_bytes_per_second),
         }
@@ -77,7 +78,10 @@ impl LimitStore {
         operation: Operation,
         request: impl Future<Output = Result<T, StoreError>> + Send,
     ) -> Result<T, StoreError> {
-        take(&self.requests, 1).await;
+        let wait = self.requests.as_ref().map_or(Duration::ZERO, |rate| rate.take(1, Instant::now()));
+        if !wait.is_zero() {
+            tokio::time::sleep(wait).await;
+        }
         let pass = self.gate.enter().await;
         let outcome = request.await;
         match &outcome {
@@ -90,44 +94,26 @@ impl LimitStore {
     }
 }
 
-async fn take(rate: &Option<Rate>, amount: u64) {
-    if let Some(rate) = rate {
-        let wait = rate.take(amount, Instant::now());
-        if !wait.is_zero() {
-            tokio::time::sleep(wait).await;
-        }
-    }
-}
-
 /// Spends without waiting: whoever comes next waits the longer.
-fn spend(rate: &Option<Rate>, amount: u64) {
+fn spend(rate: &Option<Arc<Rate>>, amount: u64) {
     if let Some(rate) = rate {
         rate.take(amount, Instant::now());
     }
 }
 
-/// An amount that comes in at a steady pace and may be spent ahead, at the price of waiting (a token bucket in debt).
-#[derive(Debug)]
-struct Rate {
-    per_second: f64,
-    /// What may be spent at once, and when that was known.
-    balance: Mutex<(f64, Instant)>,
-}
-
-impl Rate {
-    fn new(per_second: f64) -> Self {
-        let per_second = per_second.max(1.0);
-        Self { per_second, balance: Mutex::new((per_second, Instant::now())) }
-    }
-
-    /// Spends `amount` and returns how long to wait for it. At most one second's worth is saved up.
-    fn take(&self, amount: u64, now: Instant) -> Duration {
-        let mut balance = self.balance.lock().expect("no panic while held");
-        let earned = now.saturating_duration_since(balance.1).as_secs_f64() * self.per_second;
-        balance.0 = (balance.0 + earned).min(self.per_second) - amount as f64;
-        balance.1 = now;
-        Duration::try_from_secs_f64(-balance.0 / self.per_second).unwrap_or_default()
-    }
+/// Moves a body at the pace of `rate`, once it may begin. How long it is may be known before (`bytes`), and is afterwards (`length`).
+async fn paced<T, F: Future<Output = Result<T, StoreError>>>(
+    rate: &Option<Arc<Rate>>,
+    bytes: Option<u64>,
+    transfer: &Transfer,
+    length: impl Fn(&T) -> u64,
+    moving: impl FnOnce(Transfer) -> F,
+) -> Result<T, StoreError> {
+    let Some(rate) = rate else { return moving(transfer.clone()).await };
+    let pace = Pace::begin(rate.clone(), bytes).await;
+    let moved = moving(transfer.at(pace.clone())).await?;
+    pace.settle(length(&moved)).await;
+    Ok(moved)
 }
 
 /// Lets a changing number of requests through at once.
@@ -235,13 +221,15 @@ impl Store for LimitStore {
     }
 
     async fn put_telling(&self, key: &ObjectKey, body: Bytes, transfer: &Transfer) -> Result<(), StoreError> {
-        let amount = body.len() as u64;
-        if key.kind().is_none_or(|kind| kind == ObjectKind::Pack) {
-            take(&self.upload, amount).await;
-        } else {
-            spend(&self.upload, amount);
+        let bytes = body.len() as u64;
+        if key.kind().is_some_and(|kind| kind != ObjectKind::Pack) {
+            spend(&self.upload, bytes);
+            return self.limited(Operation::Put, self.inner.put_telling(key, body, transfer)).await;
         }
-        self.limited(Operation::Put, self.inner.put_telling(key, body, transfer)).await
+        let put = |transfer: Transfer| async move {
+            self.limited(Operation::Put, self.inner.put_telling(key, body, &transfer)).await
+        };
+        paced(&self.upload, Some(bytes), transfer, |()| bytes, put).await
     }
 
     async fn get(&self, key: &ObjectKey) -> Result<Bytes, StoreError> {
@@ -249,15 +237,27 @@ impl Store for LimitStore {
     }
 
     async fn get_telling(&self, key: &ObjectKey, transfer: &Transfer) -> Result<Bytes, StoreError> {
-        let body = self.limited(Operation::Get, self.inner.get_telling(key, transfer)).await?;
-        // Afterwards, since the size is known only now; the next one waits for it.
-        take(&self.download, body.len() as u64).await;
-        Ok(body)
+        let get = |transfer: Transfer| async move {
+            self.limited(Operation::Get, self.inner.get_telling(key, &transfer)).await
+        };
+        paced(&self.download, None, transfer, |body| body.len() as u64, get).await
     }
 
     async fn get_range(&self, key: &ObjectKey, range: Range<u64>) -> Result<Bytes, StoreError> {
-        take(&self.download, range.end.saturating_sub(range.start)).await;
-        self.limited(Operation::GetRange, self.inner.get_range(key, range)).await
+        self.get_range_telling(key, range, &Transfer::unheard()).await
+    }
+
+    async fn get_range_telling(
+        &self,
+        key: &ObjectKey,
+        range: Range<u64>,
+        transfer: &Transfer,
+    ) -> Result<Bytes, StoreError> {
+        let bytes = range.end.saturating_sub(range.start);
+        let get = |transfer: Transfer| async move {
+            self.limited(Operation::GetRange, self.inner.get_range_telling(key, range, &transfer)).await
+        };
+        paced(&self.download, Some(bytes), transfer, |body| body.len() as u64, get).await
     }
 
     async fn head(&self, key: &ObjectKey) -> Result<ObjectInfo, StoreError> {

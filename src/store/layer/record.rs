@@ -123,7 +123,16 @@ impl Store for RecordStore {
     }
 
     async fn get_range(&self, key: &ObjectKey, range: Range<u64>) -> Result<Bytes, StoreError> {
-        let outcome = self.inner.get_range(key, range).await;
+        self.get_range_telling(key, range, &Transfer::unheard()).await
+    }
+
+    async fn get_range_telling(
+        &self,
+        key: &ObjectKey,
+        range: Range<u64>,
+        transfer: &Transfer,
+    ) -> Result<Bytes, StoreError> {
+        let outcome = self.inner.get_range_telling(key, range, transfer).await;
         self.note(Operation::GetRange, key.as_str(), &outcome, |body| body.len() as u64);
         outcome
     }

@@ -317,7 +317,17 @@ impl Store for RetryStore {
     }
 
     async fn get_range(&self, key: &ObjectKey, range: Range<u64>) -> Result<Bytes, StoreError> {
-        self.retrying(Operation::GetRange, key.as_str(), || self.inner.get_range(key, range.clone())).await
+        self.get_range_telling(key, range, &Transfer::unheard()).await
+    }
+
+    async fn get_range_telling(
+        &self,
+        key: &ObjectKey,
+        range: Range<u64>,
+        transfer: &Transfer,
+    ) -> Result<Bytes, StoreError> {
+        let get = || self.inner.get_range_telling(key, range.clone(), transfer);
+        self.retrying(Operation::GetRange, key.as_str(), get).await
     }
 
     async fn head(&self, key: &ObjectKey) -> Result<ObjectInfo, StoreError> {

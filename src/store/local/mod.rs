@@ -10,6 +10,7 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::ops::Range;
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
@@ -36,7 +37,7 @@ const TEMPORARY_LIFETIME: Duration = Duration::from_secs(24 * 3600);
 const WRITE_BLOCK_BYTES: usize = 4 << 20;
 
 /// Bytes read of a whole object between two times that it is told how far it is.
-const READ_BLOCK_BYTES: u64 = 4 << 20;
+const READ_BLOCK_BYTES: usize = 4 << 20;
 
 /// Directories below the root that a listing enters, which bounds what a loop of symbolic links can cost.
 const DEPTH_MAX: usize = 16;
@@ -100,6 +101,46 @@ impl LocalStore {
         self.0.signs.note();
         answer
     }
+
+    /// Does the same with work that moves a body, and that ends early when nobody waits for it any more.
+    async fn moving<T: Send + 'static>(
+        &self,
+        transfer: &Transfer,
+        work: impl FnOnce(&Inner, &Moving) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let (_asking, gone) = mpsc::channel();
+        let moving = Moving { transfer: transfer.clone(), signs: self.0.signs.clone(), gone };
+        self.blocking(move |inner| work(inner, &moving)).await
+    }
+}
+
+/// A body on its way between memory and a file.
+struct Moving {
+    transfer: Transfer,
+    signs: Signs,
+    /// Closed by who asked, who sends nothing.
+    gone: mpsc::Receiver<std::convert::Infallible>,
+}
+
+impl Moving {
+    /// Waits until some of the `most` bytes that come next may move, and returns how many.
+    ///
+    /// # Errors
+    /// `ConnectionAborted` when nobody waits for it any more.
+    fn part(&self, most: usize) -> io::Result<usize> {
+        let part = self.transfer.part(most);
+        match self.gone.recv_timeout(self.transfer.wait_for(part as u64)) {
+            Err(RecvTimeoutError::Timeout) => Ok(part),
+            Err(RecvTimeoutError::Disconnected) => Err(ErrorKind::ConnectionAborted.into()),
+            Ok(never) => match never {},
+        }
+    }
+
+    /// Notes that the first `bytes` of it have moved.
+    fn reach(&self, bytes: usize) {
+        self.signs.note();
+        self.transfer.reach(bytes as u64);
+    }
 }
 
 #[async_trait]
@@ -113,8 +154,8 @@ impl Store for LocalStore {
     }
 
     async fn put_telling(&self, key: &ObjectKey, body: Bytes, transfer: &Transfer) -> Result<(), StoreError> {
-        let (key, transfer) = (key.clone(), transfer.clone());
-        self.blocking(move |inner| inner.put(&key, &body, &transfer)).await
+        let key = key.clone();
+        self.moving(transfer, move |inner, moving| inner.put(&key, &body, moving)).await
     }
 
     async fn get(&self, key: &ObjectKey) -> Result<Bytes, StoreError> {
@@ -122,16 +163,25 @@ impl Store for LocalStore {
     }
 
     async fn get_telling(&self, key: &ObjectKey, transfer: &Transfer) -> Result<Bytes, StoreError> {
-        let (key, transfer) = (key.clone(), transfer.clone());
-        self.blocking(move |inner| inner.get(&key, &transfer)).await
+        let key = key.clone();
+        self.moving(transfer, move |inner, moving| inner.get(&key, moving)).await
     }
 
     async fn get_range(&self, key: &ObjectKey, range: Range<u64>) -> Result<Bytes, StoreError> {
+        self.get_range_telling(key, range, &Transfer::unheard()).await
+    }
+
+    async fn get_range_telling(
+        &self,
+        key: &ObjectKey,
+        range: Range<u64>,
+        transfer: &Transfer,
+    ) -> Result<Bytes, StoreError> {
         if range.is_empty() {
             return Ok(Bytes::new());
         }
         let key = key.clone();
-        self.blocking(move |inner| inner.get_range(&key, range)).await
+        self.moving(transfer, move |inner, moving| inner.get_range(&key, range, moving)).await
     }
 
     async fn head(&self, key: &ObjectKey) -> Result<ObjectInfo, StoreError> {
@@ -179,12 +229,12 @@ impl Inner {
         }
     }
 
-    fn put(&self, key: &ObjectKey, body: &[u8], transfer: &Transfer) -> Result<(), StoreError> {
+    fn put(&self, key: &ObjectKey, body: &[u8], moving: &Moving) -> Result<(), StoreError> {
         let path = self.path("put", key)?;
         let directory = path.parent().expect("a key is below the root");
         self.check_root("put", key)?;
         let error = |source| self.object_error("put", key, source);
-        let temporary = self.write_temporary(body, |bytes| self.moved(bytes, transfer)).map_err(error)?;
+        let temporary = self.write_temporary(body, moving).map_err(error)?;
         let renamed = self.ensure_directory(directory).and_then(|()| {
             fs::rename(&temporary, &path).or_else(|failed| {
                 // The directory may have been removed since we learnt of it.
@@ -203,14 +253,8 @@ impl Inner {
         sync_directory(directory).map_err(error)
     }
 
-    /// Notes that the first `bytes` of a body have moved.
-    fn moved(&self, bytes: u64, transfer: &Transfer) {
-        self.signs.note();
-        transfer.reach(bytes);
-    }
-
     /// Writes a temporary file durably and returns where it is.
-    fn write_temporary(&self, body: &[u8], written: impl Fn(u64)) -> io::Result<PathBuf> {
+    fn write_temporary(&self, body: &[u8], moving: &Moving) -> io::Result<PathBuf> {
         let directory = self.root.join(TEMPORARY);
         let mut random = [0; 12];
         getrandom::fill(&mut random).map_err(io::Error::other)?;
@@ -225,7 +269,7 @@ impl Inner {
             }
             other => other?,
         };
-        if let Err(failed) = write_and_sync(&mut file, body, written) {
+        if let Err(failed) = write_and_sync(&mut file, body, moving) {
             let _ = fs::remove_file(&path);
             return Err(failed);
         }
@@ -249,22 +293,28 @@ impl Inner {
         Ok(())
     }
 
-    fn get(&self, key: &ObjectKey, transfer: &Transfer) -> Result<Bytes, StoreError> {
+    fn get(&self, key: &ObjectKey, moving: &Moving) -> Result<Bytes, StoreError> {
         let error = |source| self.object_error("get", key, source);
         let file = File::open(self.path("get", key)?).map_err(error)?;
         let expected = file.metadata().map_err(error)?.len();
         StoreError::check_length(key, expected)?;
         let mut body = Vec::with_capacity(usize::try_from(expected).unwrap_or(0));
-        // It may grow while it is read.
+        // It may grow or shrink while it is read.
         let mut file = file.take(key.bytes_max() + 1);
-        while (&mut file).take(READ_BLOCK_BYTES).read_to_end(&mut body).map_err(error)? > 0 {
-            self.moved(body.len() as u64, transfer);
+        while let left @ 1.. = expected.saturating_sub(body.len() as u64) {
+            let part = moving.part(READ_BLOCK_BYTES.min(left as usize)).map_err(error)?;
+            if (&mut file).take(part as u64).read_to_end(&mut body).map_err(error)? == 0 {
+                break;
+            }
+            moving.reach(body.len());
         }
+        file.read_to_end(&mut body).map_err(error)?;
+        moving.reach(body.len());
         StoreError::check_length(key, body.len() as u64)?;
         Ok(body.into())
     }
 
-    fn get_range(&self, key: &ObjectKey, range: Range<u64>) -> Result<Bytes, StoreError> {
+    fn get_range(&self, key: &ObjectKey, range: Range<u64>, moving: &Moving) -> Result<Bytes, StoreError> {
         let file = File::open(self.path("get", key)?).map_err(|e| self.object_error("get", key, e))?;
         let size = file.metadata().map_err(|e| self.object_error("get", key, e))?.len();
         let truncated = || {
@@ -276,10 +326,17 @@ impl Inner {
             return Err(truncated());
         }
         let mut body = vec![0; usize::try_from(range.end - range.start).map_err(|_| truncated())?];
-        file.read_exact_at(&mut body, range.start).map_err(|e| match e.kind() {
-            ErrorKind::UnexpectedEof => truncated(),
-            _ => self.object_error("get", key, e),
-        })?;
+        let mut read = 0;
+        while read < body.len() {
+            let rest = &mut body[read..];
+            let part = moving.part(rest.len().min(READ_BLOCK_BYTES)).map_err(|e| self.object_error("get", key, e))?;
+            file.read_exact_at(&mut rest[..part], range.start + read as u64).map_err(|e| match e.kind() {
+                ErrorKind::UnexpectedEof => truncated(),
+                _ => self.object_error("get", key, e),
+            })?;
+            read += part;
+            moving.reach(read);
+        }
         Ok(body.into())
     }
 
@@ -371,13 +428,15 @@ impl Inner {
     }
 }
 
-/// Writes `body` so that the disk is busy from the first block on, telling `written` how far it is, and returns when it is
-/// durable.
-fn write_and_sync(file: &mut File, body: &[u8], written: impl Fn(u64)) -> io::Result<()> {
-    for (block, bytes) in body.chunks(WRITE_BLOCK_BYTES).enumerate() {
-        file.write_all(bytes)?;
-        start_writeback(file, block * WRITE_BLOCK_BYTES, bytes.len());
-        written((block * WRITE_BLOCK_BYTES + bytes.len()) as u64);
+/// Writes `body` so that the disk is busy from the first block on, and returns when it is durable.
+fn write_and_sync(file: &mut File, body: &[u8], moving: &Moving) -> io::Result<()> {
+    let mut written = 0;
+    while written < body.len() {
+        let part = moving.part((body.len() - written).min(WRITE_BLOCK_BYTES))?;
+        file.write_all(&body[written..written + part])?;
+        start_writeback(file, written, part);
+        written += part;
+        moving.reach(written);
     }
     file.sync_data()
 }
@@ -453,6 +512,7 @@ fn error_at(operation: &'static str, subject: impl std::fmt::Display, source: io
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::pace::{Pace, Rate};
 
     fn store(mode: OpenMode) -> (tempfile::TempDir, LocalStore) {
         let directory = tempfile::tempdir().expect("a temporary directory");
@@ -473,6 +533,25 @@ mod tests {
         }
         LocalStore::open(&root, OpenMode::Create).expect("made with its parents");
         LocalStore::open(&root, OpenMode::Read).expect("there now");
+    }
+
+    #[tokio::test]
+    async fn a_body_that_nobody_waits_for_any_more_moves_no_further() {
+        let (directory, store) = store(OpenMode::Write);
+        let (body, key) = (Bytes::from(vec![1; 64 << 10]), ObjectKey::from_listed("packs/00/a"));
+        // A thousand years for the whole of it.
+        let pace = Pace::begin(Arc::new(Rate::new(1.0)), None).await;
+        let (told, mut heard) = tokio::sync::mpsc::unbounded_channel();
+        let transfer = Transfer::new(move |bytes| told.send(bytes).expect("heard")).at(pace);
+        tokio::select! {
+            stored = store.put_telling(&key, body, &transfer) => panic!("{stored:?}"),
+            first = heard.recv() => assert_eq!(first, Some(1)),
+        }
+        drop(transfer);
+        while heard.recv().await.is_some() {}
+        // It let go of the transfer, with all that it had.
+        assert_eq!(fs::read_dir(directory.path().join("repo/tmp")).expect("there").count(), 0);
+        assert_eq!(store.list("").await.expect("listed"), []);
     }
 
     #[tokio::test]

@@ -240,15 +240,57 @@ impl S3Store {
         StoreError::check_length(key, expected.unwrap_or(0))?;
         let is_xml = answer.content_type().is_some_and(|kind| kind.contains("xml"));
         let _asked = self.signs.request();
-        let piece_came = |bytes| {
-            self.signs.note();
-            transfer.reach(bytes);
-        };
-        let body = receive(key, answer.body, expected, self.timeouts.stall, piece_came).await?;
+        let body = self.receive(key, answer.body, expected, transfer).await?;
         if is_xml && body[..body.len().min(512)].windows(7).any(|window| window == b"<Error>") {
             return Err(error::false_success("get", key));
         }
         Ok(body)
+    }
+
+    /// Reads a body of `expected` bytes, never more. One that ends early broke off on its way: that is the connection's fault
+    /// and says nothing about the object.
+    async fn receive(
+        &self,
+        key: &ObjectKey,
+        mut stream: ByteStream,
+        expected: Option<u64>,
+        transfer: &Transfer,
+    ) -> Result<Bytes, StoreError> {
+        let (limit, stall) = (expected.unwrap_or(key.bytes_max()), self.timeouts.stall);
+        let failed = |kind, message| StoreError::new("get", key, kind, message);
+        let mut body = BytesMut::with_capacity(usize::try_from(expected.unwrap_or(0)).unwrap_or(0));
+        loop {
+            let next = tokio::time::timeout(stall, stream.next()).await.map_err(|_| timed_out("get", key, stall))?;
+            let Some(piece) = next else { break };
+            let piece = piece.map_err(|error| {
+                let message = format!("the answer broke off after {} of {limit} bytes", body.len());
+                failed(StoreErrorKind::Unavailable, message).with_source(error::root_cause(&error))
+            })?;
+            if expected.is_none() {
+                StoreError::check_length(key, (body.len() + piece.len()) as u64)?;
+            }
+            if (body.len() + piece.len()) as u64 > limit {
+                let message = format!("the answer is longer than the {limit} bytes it announced");
+                return Err(failed(StoreErrorKind::Unavailable, message));
+            }
+            for part in piece.chunks(transfer.part(piece.len()).max(1)) {
+                // Meanwhile nothing more is taken off the connection.
+                let wait = transfer.wait_for(part.len() as u64);
+                if !wait.is_zero() {
+                    tokio::time::sleep(wait).await;
+                }
+                body.extend_from_slice(part);
+                self.signs.note();
+                transfer.reach(body.len() as u64);
+            }
+        }
+        match expected {
+            Some(expected) if body.len() as u64 != expected => {
+                let message = format!("the answer broke off after {} of {expected} bytes", body.len());
+                Err(failed(StoreErrorKind::Unavailable, message))
+            }
+            _ => Ok(body.freeze()),
+        }
     }
 }
 
@@ -288,9 +330,18 @@ impl Store for S3Store {
     }
 
     async fn get_range(&self, key: &ObjectKey, range: Range<u64>) -> Result<Bytes, StoreError> {
+        self.get_range_telling(key, range, &Transfer::unheard()).await
+    }
+
+    async fn get_range_telling(
+        &self,
+        key: &ObjectKey,
+        range: Range<u64>,
+        transfer: &Transfer,
+    ) -> Result<Bytes, StoreError> {
         match range.is_empty() {
             true => Ok(Bytes::new()),
-            false => self.fetch(key, Some(range), &Transfer::unheard()).await,
+            false => self.fetch(key, Some(range), transfer).await,
         }
     }
 
@@ -375,44 +426,6 @@ impl Store for S3Store {
 fn timed_out(operation: &'static str, subject: impl fmt::Display, silence: Duration) -> StoreError {
     let message = format!("nothing moved for {} s", silence.as_secs_f64().ceil());
     StoreError::new(operation, subject, StoreErrorKind::TimedOut, message)
-}
-
-/// Reads a body of `expected` bytes, never more, and tells `piece_came` how many there are. One that ends early broke off on its way: that is the connection's fault
-/// and says nothing about the object.
-async fn receive(
-    key: &ObjectKey,
-    mut stream: ByteStream,
-    expected: Option<u64>,
-    stall: Duration,
-    piece_came: impl Fn(u64),
-) -> Result<Bytes, StoreError> {
-    let limit = expected.unwrap_or(key.bytes_max());
-    let failed = |kind, message| StoreError::new("get", key, kind, message);
-    let mut body = BytesMut::with_capacity(usize::try_from(expected.unwrap_or(0)).unwrap_or(0));
-    loop {
-        let next = tokio::time::timeout(stall, stream.next()).await.map_err(|_| timed_out("get", key, stall))?;
-        let Some(piece) = next else { break };
-        let piece = piece.map_err(|error| {
-            let message = format!("the answer broke off after {} of {limit} bytes", body.len());
-            failed(StoreErrorKind::Unavailable, message).with_source(error::root_cause(&error))
-        })?;
-        if expected.is_none() {
-            StoreError::check_length(key, (body.len() + piece.len()) as u64)?;
-        }
-        if (body.len() + piece.len()) as u64 > limit {
-            let message = format!("the answer is longer than the {limit} bytes it announced");
-            return Err(failed(StoreErrorKind::Unavailable, message));
-        }
-        body.extend_from_slice(&piece);
-        piece_came(body.len() as u64);
-    }
-    match expected {
-        Some(expected) if body.len() as u64 != expected => {
-            let message = format!("the answer broke off after {} of {expected} bytes", body.len());
-            Err(failed(StoreErrorKind::Unavailable, message))
-        }
-        _ => Ok(body.freeze()),
-    }
 }
 
 /// Returns the MD5 of `body`; a large one is digested away from the threads that drive the network.

@@ -1,11 +1,11 @@
 //! Whether a transfer moves: time-outs go by progress, since a slow line is no failure and a silent one is.
 //!
 //! What is sent is handed to the connection in pieces, each of which counts as progress when the connection takes it. The last
-//! of them may stand in buffers of the system for a while after that.
+//! of them may stand in buffers of the system for a while after that. What a limit holds back counts from when it may move.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use aws_sdk_s3::config::interceptors::BeforeTransmitInterceptorContextMut;
@@ -14,7 +14,7 @@ use aws_sdk_s3::error::BoxError;
 use aws_sdk_s3::primitives::SdkBody;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep};
 
 use crate::store::s3::Timeouts;
 use crate::store::signs::Signs;
@@ -53,6 +53,11 @@ impl Sent {
         };
         self.signs.note();
         self.transfer.reach(sent);
+    }
+
+    /// Notes that nothing can be sent until then, for which nobody is to blame.
+    fn held_until(&self, time: Instant) {
+        self.state.lock().expect("no panic while held").since = time;
     }
 
     /// Returns, with how long nothing happened, once a body of `total` bytes is not being taken or not answered.
@@ -101,8 +106,8 @@ impl Intercept for SendInPieces {
         _: &mut ConfigBag,
     ) -> Result<(), BoxError> {
         if !self.body.is_empty() {
-            let pieces = Pieces { rest: self.body.clone(), sent: self.sent.clone() };
-            *context.request_mut().body_mut() = SdkBody::from_body_1_x(pieces);
+            *context.request_mut().body_mut() =
+                SdkBody::from_body_1_x(Pieces::new(self.body.clone(), self.sent.clone()));
         }
         Ok(())
     }
@@ -112,17 +117,47 @@ impl Intercept for SendInPieces {
 struct Pieces {
     rest: Bytes,
     sent: Sent,
+    /// The length of the next piece and its wait, once its turn was asked for.
+    next: Option<(usize, Pin<Box<Sleep>>)>,
+}
+
+impl Pieces {
+    fn new(body: Bytes, sent: Sent) -> Self {
+        Self { rest: body, sent, next: None }
+    }
+
+    /// Waits until the next piece may move, and returns its length.
+    fn poll_length(&mut self, context: &mut Context<'_>) -> Poll<usize> {
+        if self.next.is_none() {
+            let length = self.sent.transfer.part(self.rest.len().min(PIECE_BYTES));
+            let wait = self.sent.transfer.wait_for(length as u64);
+            if wait.is_zero() {
+                return Poll::Ready(length);
+            }
+            let until = Instant::now() + wait;
+            self.sent.held_until(until);
+            self.next = Some((length, Box::pin(tokio::time::sleep_until(until))));
+        }
+        let (length, wait) = self.next.as_mut().expect("just made");
+        ready!(wait.as_mut().poll(context));
+        let length = *length;
+        self.next = None;
+        Poll::Ready(length)
+    }
 }
 
 impl Body for Pieces {
     type Data = Bytes;
     type Error = std::convert::Infallible;
 
-    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         if self.rest.is_empty() {
             return Poll::Ready(None);
         }
-        let length = self.rest.len().min(PIECE_BYTES);
+        let length = ready!(self.poll_length(context));
         let piece = self.rest.split_to(length);
         self.sent.add(length as u64);
         Poll::Ready(Some(Ok(Frame::data(piece))))
@@ -140,6 +175,7 @@ impl Body for Pieces {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::pace::{Pace, Rate};
 
     const TIMEOUTS: Timeouts = Timeouts {
         connect: Duration::from_secs(10),
@@ -156,19 +192,42 @@ mod tests {
     async fn a_slow_upload_goes_on_for_as_long_as_it_moves() {
         let total: u64 = 32 << 20;
         let sent = nothing_sent();
-        let mut body = Pieces { rest: Bytes::from(vec![0; total as usize]), sent: sent.clone() };
+        let mut body = Pieces::new(Bytes::from(vec![0; total as usize]), sent.clone());
         let began = Instant::now();
-        let sending = async {
-            while let Some(frame) = std::future::poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {
-                let length = frame.expect("infallible").into_data().expect("data").len();
-                tokio::time::sleep(Duration::from_secs_f64(length as f64 / 50_000.0)).await;
-            }
-        };
         tokio::select! {
-            () = sending => {}
+            () = send(&mut body, |length| Duration::from_secs_f64(length as f64 / 50_000.0)) => {}
             _ = sent.stalls(total, TIMEOUTS) => panic!("given up after {:?}", began.elapsed()),
         }
         assert!(began.elapsed() > Duration::from_secs(600), "it took long");
+    }
+
+    /// Sends a body on a line that needs so long for each of its pieces.
+    async fn send(body: &mut Pieces, time: impl Fn(usize) -> Duration) {
+        while let Some(frame) = std::future::poll_fn(|context| Pin::new(&mut *body).poll_frame(context)).await {
+            let length = frame.expect("infallible").into_data().expect("data").len();
+            tokio::time::sleep(time(length)).await;
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_upload_that_a_limit_holds_back_moves_evenly_and_is_not_given_up() {
+        let (total, rate): (u64, _) = (1 << 20, Arc::new(Rate::new(16384.0)));
+        let steps = Arc::<Mutex<Vec<u64>>>::default();
+        let heard = steps.clone();
+        let transfer = Transfer::new(move |bytes| heard.lock().expect("free").push(bytes));
+        let pace = Pace::begin(rate.clone(), Some(total)).await;
+        let sent = Sent::nothing(transfer.at(pace), Signs::default());
+        let mut body = Pieces::new(Bytes::from(vec![0; total as usize]), sent.clone());
+        // Small objects went before it, and the connection is watched more closely than it is held back.
+        rate.take(1 << 20, Instant::now());
+        let timeouts = Timeouts { stall: Duration::from_millis(200), ..TIMEOUTS };
+        let began = Instant::now();
+        tokio::select! {
+            () = send(&mut body, |_| Duration::from_millis(100)) => {}
+            _ = sent.stalls(total, timeouts) => panic!("given up after {:?}", began.elapsed()),
+        }
+        assert_eq!(*steps.lock().expect("free"), vec![4096; 256]);
+        assert!(began.elapsed() >= Duration::from_secs(63), "{:?}", began.elapsed());
     }
 
     #[tokio::test(start_paused = true)]
