@@ -46,9 +46,8 @@ pub async fn run(global: &Settings, args: Args) -> Fallible<Exit> {
     let earlier = select::find(&repository, &earlier, &filter, &monitor).await?;
     let later = select::find(&repository, &later, &filter, &monitor).await?;
     let reader = open_reader(repository, global.memory_bytes, monitor.clone()).await?;
-    monitor.finish();
-    let lines = Lines::default();
-    let comparing = diff(&reader, &earlier, &later, within.as_ref(), |change, old, new| {
+    let lines = Lines::beside(&monitor);
+    let comparing = diff(&reader, &earlier, &later, within.as_ref(), &*monitor, |change, old, new| {
         if change == Change::Metadata && !args.metadata {
             return;
         }
@@ -59,8 +58,8 @@ pub async fn run(global: &Settings, args: Args) -> Fallible<Exit> {
         }
     });
     let Some(report) = lines.while_read(comparing).await else { return Ok(Exit::ReaderGone) };
+    lines.finish();
     let report = report?;
-    lines.flush();
     if global.json {
         output::json(&events::Compared {
             added: report.added,

@@ -79,8 +79,7 @@ pub async fn run(global: &Settings, args: Args) -> Fallible<Exit> {
         snapshots.push(select::find(&repository, text, &filter, &monitor).await?);
     }
     let reader = open_reader(repository, global.memory_bytes, monitor.clone()).await?;
-    monitor.finish();
-    let lines = Lines::default();
+    let lines = Lines::beside(&monitor);
     let mut shown = None;
     let mut found = 0u64;
     let finding = find(&reader, &snapshots, &wanted, &*monitor, |snapshot, entry| {
@@ -99,8 +98,8 @@ pub async fn run(global: &Settings, args: Args) -> Fallible<Exit> {
         lines.push(&format!("  {}", if args.long { long_line(entry) } else { path_line(entry) }));
     });
     let Some(parts) = lines.while_read(finding).await else { return Ok(Exit::ReaderGone) };
+    lines.finish();
     lost.extend(parts?);
-    lines.flush();
     if found == 0 && !global.quiet {
         output::say(&format!("nothing found in {}", output::count(snapshots.len() as u64, "snapshot")));
     }

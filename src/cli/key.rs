@@ -144,6 +144,7 @@ fn named(label: &str) -> SlotName {
 
 async fn list(global: &Settings, monitor: &Arc<ConsoleMonitor>) -> Fallible<Exit> {
     let repository = global.repository(OpenMode::Read, monitor).await?;
+    monitor.phase("reading key slots");
     let (slots, writers) = (repository.key_slots().await?, repository.writers()?);
     monitor.finish();
     let fingerprint = repository.fingerprint();

@@ -94,15 +94,14 @@ pub async fn run(global: &Settings, args: Args) -> Fallible<Exit> {
     let repository = global.repository(OpenMode::Read, &monitor).await?;
     let snapshot = select::find(&repository, &wanted, &args.filter.filter(), &monitor).await?;
     let reader = open_reader(repository, global.memory_bytes, monitor.clone()).await?;
-    monitor.finish();
-    let lines = Lines::default();
+    let lines = Lines::beside(&monitor);
     if args.ncdu {
         let mut export = Export::new(within.as_ref(), snapshot.started);
         let listing = ls(&reader, &snapshot, within.as_ref(), true, &*monitor, |entry| lines.add(&export.entry(entry)));
         let Some(lost) = lines.while_read(listing).await else { return Ok(Exit::ReaderGone) };
         let lost = lost?;
         lines.add(&export.end());
-        lines.flush();
+        lines.finish();
         return Ok(lost.outcome().into());
     }
     let (json, long) = (global.json, args.long);
@@ -120,15 +119,14 @@ pub async fn run(global: &Settings, args: Args) -> Fallible<Exit> {
         }
     });
     let Some(lost) = lines.while_read(listing).await else { return Ok(Exit::ReaderGone) };
-    let lost = lost?;
     // What is equal stays in the order of paths.
     gathered.sort_by(|(one, _), (other, _)| one.cmp(other));
     if args.reverse {
         gathered.reverse();
     }
     gathered.iter().for_each(|(_, line)| lines.push(line));
-    lines.flush();
-    Ok(lost.outcome().into())
+    lines.finish();
+    Ok(lost?.outcome().into())
 }
 
 /// Returns an entry's path, with a slash behind a directory's.

@@ -10,6 +10,7 @@ use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::sync::OnceLock;
 
+use rustix::fs::FileType;
 use serde::Serialize;
 
 use crate::cli::exit::Exit;
@@ -66,6 +67,12 @@ pub fn write(bytes: &[u8]) -> bool {
             false
         }
     }
+}
+
+/// Tells whether a program reads standard output as it comes, which may show something itself.
+pub fn is_read_by_a_program() -> bool {
+    let kind = rustix::fs::fstat(io::stdout()).map(|stat| FileType::from_raw_mode(stat.st_mode));
+    kind.is_ok_and(|kind| matches!(kind, FileType::Fifo | FileType::Socket))
 }
 
 /// Writes the page that a verb was asked to show, line by line.

@@ -205,6 +205,22 @@ impl ConsoleMonitor {
         Asking(&self.shared)
     }
 
+    /// Begins to print a result. What is done goes on to be shown to a person at a terminal, or as objects to a program that asked
+    /// for them; in a log, a result says enough.
+    pub fn begin_result(&self) {
+        if !matches!(self.shared.shown.style, Style::Bar | Style::Objects) {
+            self.finish();
+        }
+    }
+
+    /// Prints a part of the result beside the bar. A program that reads it may show things itself: then there is no bar any more.
+    pub fn print_result(&self, print: impl FnOnce()) {
+        if self.shared.shown.style == Style::Bar && output::is_read_by_a_program() {
+            self.finish();
+        }
+        self.shared.beside(print);
+    }
+
     /// Stops showing, removes the bar and tells what problems there were, before a result is printed. Doing so again tells those
     /// that came since.
     pub fn finish(&self) {

@@ -6,6 +6,7 @@ use crate::model::entry::{Entry, EntryKind, Metadata};
 use crate::model::path::EntryPath;
 use crate::model::snapshot::Snapshot;
 use crate::ops::LookError;
+use crate::progress::{Counter, Monitor};
 use crate::repository::reader::Reader;
 use crate::repository::reader::walk::TreeWalk;
 
@@ -43,7 +44,7 @@ pub struct DiffReport {
 
 /// Calls `visit` with every entry that differs, in path order: the change, the earlier entry and the later one.
 ///
-/// With `within`, only what lies at or below that path. Inode numbers and times of inode changes are not compared.
+/// `monitor` hears of each path that was looked at. With `within`, only what lies at or below that path. Inode numbers and times of inode changes are not compared.
 ///
 /// # Errors
 /// [`LookError::Tree`] when a node that differs cannot be read: a comparison with gaps would mislead.
@@ -52,8 +53,10 @@ pub async fn diff(
     earlier: &Snapshot,
     later: &Snapshot,
     within: Option<&EntryPath>,
+    monitor: &dyn Monitor,
     mut visit: impl FnMut(Change, Option<&Entry>, Option<&Entry>),
 ) -> Result<DiffReport, LookError> {
+    monitor.phase("comparing");
     let (mut left, mut right) = reader.differing(earlier.root, later.root).await?;
     let mut report = DiffReport::default();
     let (mut old, mut new) = (next(&mut left, within).await?, next(&mut right, within).await?);
@@ -64,6 +67,7 @@ pub async fn diff(
             (None, Some(_)) => std::cmp::Ordering::Greater,
             (Some(old), Some(new)) => old.path.cmp(&new.path),
         };
+        monitor.add(Counter::Entries, 1);
         let change = match order {
             std::cmp::Ordering::Less => Some(Change::Removed),
             std::cmp::Ordering::Greater => Some(Change::Added),

@@ -6,7 +6,7 @@ use crate::model::entry::Entry;
 use crate::model::snapshot::Snapshot;
 use crate::ops::LookError;
 use crate::ops::restore::Selection;
-use crate::progress::{Monitor, Problem, Problems, chain};
+use crate::progress::{Counter, Monitor, Problem, Problems, Totals, chain};
 use crate::repository::reader::Reader;
 
 /// Calls `visit` with every entry of the snapshots that `wanted` names itself, snapshot by snapshot.
@@ -22,13 +22,19 @@ pub async fn find(
     monitor: &dyn Monitor,
     mut visit: impl FnMut(&Snapshot, &Entry),
 ) -> Result<Problems, LookError> {
+    monitor.phase("searching");
+    monitor.totals(Totals { entries: Some(snapshots.iter().map(|it| it.counts.entries()).sum()), ..Totals::default() });
     let mut lost = Problems::default();
     for snapshot in snapshots {
         let mut walk = reader.walk(snapshot.root, None);
         while let Some(next) = walk.next().await {
             match next {
-                Ok(entry) if wanted.names(&entry.path, entry.is_directory()) => visit(snapshot, &entry),
-                Ok(_) => {}
+                Ok(entry) => {
+                    monitor.add(Counter::Entries, 1);
+                    if wanted.names(&entry.path, entry.is_directory()) {
+                        visit(snapshot, &entry);
+                    }
+                }
                 Err(damaged) if !damaged.error.is_damage() => return Err(damaged.error.into()),
                 Err(damaged) => {
                     let subject = format!("{}: {}", snapshot.id.short(), damaged.part);

@@ -6,7 +6,7 @@ use crate::model::entry::Entry;
 use crate::model::path::EntryPath;
 use crate::model::snapshot::Snapshot;
 use crate::ops::LookError;
-use crate::progress::{Monitor, Problem, Problems, chain};
+use crate::progress::{Counter, Monitor, Problem, Problems, Totals, chain};
 use crate::repository::reader::Reader;
 
 /// Calls `visit` with the entries of a snapshot in path order.
@@ -24,6 +24,10 @@ pub async fn ls(
     monitor: &dyn Monitor,
     mut visit: impl FnMut(&Entry),
 ) -> Result<Problems, LookError> {
+    monitor.phase("listing entries");
+    if recursive && within.is_none() {
+        monitor.totals(Totals { entries: Some(snapshot.counts.entries()), ..Totals::default() });
+    }
     let mut walk = match recursive {
         true => reader.walk(snapshot.root, within.cloned()),
         false => reader.walk_directory(snapshot.root, within.cloned()),
@@ -34,6 +38,7 @@ pub async fn ls(
         match next {
             Ok(entry) => {
                 found = true;
+                monitor.add(Counter::Entries, 1);
                 let is_the_directory = Some(&entry.path) == within && entry.is_directory();
                 if recursive || !is_the_directory {
                     visit(&entry);

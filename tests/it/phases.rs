@@ -21,7 +21,6 @@ fn every_verb_names_what_it_is_doing() {
     assert_eq!(desk.run(&["backup", "source"]).code, 0);
     let (opening, index, packs) = ("opening the repository", "reading the index", "listing packs");
     let (snapshots, disk) = ("reading snapshots", "writing out to the disk");
-    let looked = [opening, snapshots, index];
     let objects = ["checking objects", index, "comparing the index", packs, "looking for earlier verifications"];
     let (verify, read) = (
         [&[opening][..], &objects, &["checking trees"]].concat(),
@@ -44,11 +43,12 @@ fn every_verb_names_what_it_is_doing() {
         (&["restore", "latest", "--target", "target"], &[opening, snapshots, index, "restoring", disk]),
         (&["restore", "latest", "--target", "target", "--dry-run"], &[opening, snapshots, index, "comparing", disk]),
         (&["dump", "latest", "--target", "tar"], &[opening, snapshots, index, "dumping"]),
-        (&["ls", "latest"], &looked),
-        (&["find", "file"], &looked),
-        (&["diff", "latest", "latest"], &looked),
-        (&["snapshots"], &looked[..2]),
-        (&["stats", "latest"], &looked[..2]),
+        (&["ls", "latest"], &[opening, snapshots, index, "listing entries"]),
+        (&["find", "file"], &[opening, snapshots, index, "searching"]),
+        (&["diff", "latest", "latest"], &[opening, snapshots, index, "comparing"]),
+        (&["key", "list"], &[opening, "reading key slots"]),
+        (&["snapshots"], &[opening, snapshots]),
+        (&["stats", "latest"], &[opening, snapshots]),
         (&["stats"], &[opening, "listing objects", snapshots, index, "counting chunks"]),
         (&["verify"], &verify),
         (&["verify", "--read-data"], &read),

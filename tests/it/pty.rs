@@ -177,6 +177,44 @@ fn before_anything_is_removed_the_question_is_seen_and_no_is_no() {
     assert!(!desk.at("out/extra").exists());
 }
 
+/// What looks into snapshots over a slow line says what it does, beside what it finds; a program that reads what it finds is not
+/// disturbed.
+#[test]
+fn what_looks_into_snapshots_shows_what_it_does() {
+    let desk = Desk::with_repository();
+    // Names that do not compress, of which a tree is larger than what a limit lets through at once.
+    for number in 0..2500u32 {
+        let name = coffre::model::id::hex(&crate::support::random_bytes(u64::from(number), 24));
+        fs::write(desk.at("source").join(name), "").expect("written");
+    }
+    desk.backup();
+    let slowly = ["--limit-download", "16KiB"];
+    let verbs: [(&[&str], &str); 3] = [
+        (&["ls", "-R", "latest"], "listing entries"),
+        (&["find", "*"], "searching"),
+        (&["find", "no such name"], "searching"),
+    ];
+    for (verb, phase) in verbs {
+        let arguments = [&slowly[..], verb].concat();
+        let mut terminal = with_a_passphrase(&desk, &arguments);
+        terminal.wait_for(phase);
+        let (code, seen) = terminal.end();
+        assert_eq!(code, i32::from(verb[1].contains("no such")), "{seen}");
+        let (code, seen) = with_a_passphrase(&desk, &[&["-q"], &arguments[..]].concat()).end();
+        assert!(code <= 1 && !seen.contains(phase), "{seen}");
+        let run = desk.run(&arguments);
+        assert!(!run.out.contains(phase) && !run.err.contains(phase), "{run:?}");
+    }
+    let direct = desk.command(&[&slowly[..], &["ls", "-R", "latest"]].concat());
+    let mut piped = Command::new("sh");
+    piped.args(["-c", "\"$@\" | cat", "sh"]).arg(direct.get_program()).args(direct.get_args());
+    piped.current_dir(desk.directory.path()).env_clear();
+    piped.envs(direct.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let (code, seen) = Terminal::start(piped, 80).end();
+    let first = seen.find(&format!("{}/", desk.at("source").display())).expect("listed");
+    assert!(code == 0 && seen.contains("listing entries") && !seen[first..].contains("listing entries"), "{seen}");
+}
+
 #[test]
 fn errors_have_the_colours_of_every_other_error_unless_none_are_wanted() {
     let desk = Desk::with_repository();

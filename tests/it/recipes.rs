@@ -103,8 +103,9 @@ async fn every_way_to_read_resolves_recipes_of_both_depths() {
     }
     let cache = tempfile::tempdir().expect("made");
     let reader = reader(bench, cache.path()).await;
-    let changes =
-        diff(&reader, &nights.snapshots[1], &nights.snapshots[2], None, |_, _, _| {}).await.expect("compared");
+    let changes = diff(&reader, &nights.snapshots[1], &nights.snapshots[2], None, &Collected::default(), |_, _, _| {})
+        .await
+        .expect("compared");
     assert_eq!((changes.changed, changes.added + changes.removed), (1, 0));
     let repository = open(bench.store(), cache.path()).await.expect("opened");
     let stats = stats(&repository, &Collected::default()).await.expect("counted");
