@@ -173,6 +173,24 @@ fn coffres_own_places_are_left_out_unless_they_are_named() {
     assert!(run.out.contains("\"left_out\":[]"), "{run:?}");
 }
 
+/// A kit is known by its content, and what is taken over from an earlier run is not read.
+#[test]
+fn a_kit_that_was_named_once_is_left_out_again_where_it_is_not() {
+    let desk = Desk::with_repository();
+    std::thread::sleep(std::time::Duration::from_millis(25));
+    let kit = desk.at("kit").display().to_string();
+    let holds_kit = || desk.run(&["ls", "-R", "latest"]).out.contains(&kit);
+    for unnamed in [&["backup", "."][..], &["backup", "--group-by", "host", "."]] {
+        assert_eq!(desk.run(&["backup", "--group-by", "host", "kit", "source"]).code, 0);
+        assert!(holds_kit());
+        let again = desk.run(&["--json", "backup", "--group-by", "host", "kit", "source"]);
+        assert!(holds_kit() && again.out.contains("\"left_out\":[]"), "{again:?}");
+        let run = desk.run(unnamed);
+        assert!(run.code == 0 && run.out.contains(&format!("left out   {kit}, which is coffre's own")), "{run:?}");
+        assert!(!holds_kit(), "{unnamed:?}");
+    }
+}
+
 #[test]
 fn paths_come_from_lists() {
     let desk = Desk::with_repository();

@@ -127,7 +127,8 @@ impl Attempt<'_> {
             self.monitor.phase("writing the snapshot");
             committer.commit(&manifest).await.map_err(BackupError::Commit)?;
             self.check_that_it_counts(&session).await?;
-            let known = Known { segments: index.segments(), packs: index.relied_packs() };
+            let roots = manifest.sources.clone();
+            let known = Known { roots, segments: index.segments(), packs: index.relied_packs() };
             done.last_tree.keep(&manifest, self.started, &known);
             history.keep(&done.streams);
             trees.keep(&done.held.trees);

@@ -36,10 +36,10 @@ use crate::repository::tree::{Node, NodeSink};
 use crate::repository::uploader::UploadStopped;
 use crate::repository::writer::Writer;
 
-const MARK: &[u8; 8] = b"coffreA\x04";
+const MARK: &[u8; 8] = b"coffreA\x05";
 /// Mark, snapshot name (33 bytes), its start (seconds and nanoseconds), entries, bytes, length of all leaves; then a checksum
-/// of these and of what stands behind the leaves: the number of index segments that the snapshot was made with, their ids, and
-/// those of the packs that its run relied on.
+/// of these and of what stands behind the leaves: the paths that were asked for, each ended by a zero, and their length together; the
+/// number of index segments that the snapshot was made with, their ids, and those of the packs that its run relied on.
 const HEADER_LEN: usize = 8 + 33 + 5 * 8 + SUM_LEN;
 const SUM_LEN: usize = 16;
 /// The kernel's clock for files moves in steps of up to 10 ms: a file that was read and one that was changed again right
@@ -50,7 +50,7 @@ const CLOCK_STEP: Duration = Duration::from_millis(10);
 const COARSE_CLOCK_STEP: Duration = Duration::from_secs(2);
 /// Leaves decoded ahead of the walk.
 const LEAVES_AHEAD: usize = 8;
-/// The most ids that are read: those of four million segments and packs.
+/// The most that is read of roots and ids: those of four million segments and packs.
 const KNOWN_BYTES_MAX: u64 = 64 << 20;
 /// The part of the memory that the reader of a parent's tree shares out.
 pub(super) const READER_SHARE: u64 = 4;
@@ -74,6 +74,8 @@ enum Found {
         snapshot: SnapshotId,
         started: Timestamp,
         leaves: Take<BufReader<File>>,
+        /// What it was made from.
+        roots: Vec<Vec<u8>>,
         /// The packs that lists are taken over with, where they are trusted.
         trusted: Option<Vec<PackId>>,
         /// Looks into lists that are not trusted, where this host may.
@@ -84,6 +86,8 @@ enum Found {
         snapshot: SnapshotId,
         started: Timestamp,
         root: TreeRoot,
+        /// What it was made from.
+        roots: Vec<Vec<u8>>,
         reader: Arc<Reader>,
     },
 }
@@ -113,6 +117,7 @@ impl Parent {
             snapshot: snapshot.id,
             started: snapshot.started,
             root: snapshot.root,
+            roots: snapshot.sources.clone(),
             reader: reader(reading),
         };
         if let ParentChoice::Snapshot(text) = &options.parent {
@@ -146,7 +151,7 @@ impl Parent {
             // run does not need.
             let trusts_lists = is_known && (options.is_repeatable() || reader.is_none());
             let trusted = trusts_lists.then_some(known.packs);
-            parent.found = Found::Local { snapshot, started, leaves, trusted, reader };
+            parent.found = Found::Local { snapshot, started, leaves, roots: known.roots, trusted, reader };
             return Ok(parent);
         }
         let Ok(reading) = repository.reading() else { return Ok(parent) };
@@ -196,10 +201,11 @@ impl Parent {
     pub(super) fn start(self, runtime: &Handle, roots: &[Vec<u8>], has_digest: bool) -> (LastTree, ParentEntries) {
         let (sender, receiver) = sync_channel(LEAVES_AHEAD);
         let (mut trusted, mut walker, mut parent_started) = (None, None, Timestamp::default());
+        let mut named = Vec::new();
         match self.found {
             Found::Nothing => {}
-            Found::Local { mut leaves, trusted: packs, reader, started, .. } => {
-                parent_started = started;
+            Found::Local { mut leaves, roots, trusted: packs, reader, started, .. } => {
+                (parent_started, named) = (started, roots);
                 trusted = packs;
                 walker = reader.map(|reader| (runtime.clone(), reader));
                 std::thread::spawn(move || {
@@ -210,8 +216,8 @@ impl Parent {
                     }
                 });
             }
-            Found::Remote { root, reader, started, .. } => {
-                parent_started = started;
+            Found::Remote { root, roots, reader, started, .. } => {
+                (parent_started, named) = (started, roots);
                 walker = Some((runtime.clone(), reader.clone()));
                 runtime.spawn(async move {
                     let mut walk = reader.walk(root, None);
@@ -232,8 +238,10 @@ impl Parent {
                 });
             }
         }
+        named.retain(|root| !roots.contains(root));
         let entries = ParentEntries {
             receiver,
+            named_apart: named,
             leaf: Vec::new().into_iter(),
             next: None,
             index: self.index,
@@ -258,6 +266,8 @@ fn totals(snapshot: &Snapshot) -> Totals {
 /// The parent's entries in path order, taken as the walk of the source passes them.
 pub(super) struct ParentEntries {
     receiver: Receiver<Vec<Entry>>,
+    /// What the parent's run was asked for by its path, and this one is not.
+    named_apart: Vec<Vec<u8>>,
     leaf: std::vec::IntoIter<Entry>,
     next: Option<Entry>,
     index: Arc<CheckedIndex>,
@@ -311,6 +321,12 @@ impl ParentEntries {
     /// been changed again after it was read, without a trace in its times.
     pub(super) fn is_settled(&self, ctime: Timestamp) -> bool {
         is_settled(self.parent_started, ctime)
+    }
+
+    /// Tells whether an entry may be in the parent only because it was asked for there by its path: what is coffre's own is left out
+    /// otherwise, and that is seen when it is read.
+    pub(super) fn is_named_apart(&self, path: &EntryPath) -> bool {
+        self.named_apart.iter().any(|root| root.strip_prefix(b"/") == Some(path.as_bytes()))
     }
 
     /// Tells whether every chunk of an entry is still stored, so that it may be referred to again.
@@ -400,8 +416,10 @@ fn header_sum(header: &[u8], known: &[u8]) -> [u8; SUM_LEN] {
     checksum(&[header, known].concat())
 }
 
-/// What a run knew of the store when it made its snapshot.
+/// What a run was asked for, and knew of the store when it made its snapshot.
 pub(super) struct Known {
+    /// The absolute paths that it was asked for.
+    pub(super) roots: Vec<Vec<u8>>,
     /// The index segments.
     pub(super) segments: BTreeSet<SegmentId>,
     /// The packs that the snapshot needs, and perhaps some more.
@@ -410,17 +428,22 @@ pub(super) struct Known {
 
 impl Known {
     fn encode(&self) -> Vec<u8> {
-        let count = (self.segments.len() as u64).to_le_bytes();
+        // No path has a zero in it.
+        let roots: Vec<u8> = self.roots.iter().flat_map(|root| root.iter().copied().chain([0])).collect();
         let ids = self.segments.iter().map(|id| id.0).chain(self.packs.iter().map(|id| id.0));
-        count.into_iter().chain(ids.flatten()).collect()
+        let [roots_len, segments] = [roots.len(), self.segments.len()].map(|number| (number as u64).to_le_bytes());
+        roots_len.into_iter().chain(roots).chain(segments).chain(ids.flatten()).collect()
     }
 
     fn decode(bytes: &[u8]) -> Option<Self> {
-        let (count, ids) = bytes.split_first_chunk::<8>()?;
+        let (roots_len, rest) = bytes.split_first_chunk::<8>()?;
+        let (roots, rest) = rest.split_at_checked(usize::try_from(u64::from_le_bytes(*roots_len)).ok()?)?;
+        let (count, ids) = rest.split_first_chunk::<8>()?;
         let segments_len = usize::try_from(u64::from_le_bytes(*count)).ok()?.checked_mul(SegmentId::LEN)?;
         let (segments, packs) = ids.split_at_checked(segments_len)?;
         let id = |id: &[u8]| <[u8; 16]>::try_from(id).expect("16 bytes");
         Some(Self {
+            roots: roots.split_inclusive(|&byte| byte == 0).map(|root| root[..root.len() - 1].to_vec()).collect(),
             segments: segments.chunks_exact(16).map(|bytes| SegmentId(id(bytes))).collect(),
             packs: packs.chunks_exact(16).map(|bytes| PackId(id(bytes))).collect(),
         })

@@ -107,6 +107,9 @@ impl Planner<'_> {
     /// Compares an entry with the parent's.
     fn plan(&self, found: FoundEntry, parent: &mut ParentEntries) -> Planned {
         let Some(entry) = parent.take(&found.path) else { return Planned::Changed(Box::new(found), EntryEvent::New) };
+        if parent.is_named_apart(&found.path) {
+            return Planned::Changed(Box::new(found), EntryEvent::Unchanged);
+        }
         let Comparison { ctime, inode } = self.comparison;
         let settles = if ctime { found.ctime() } else { found.mtime() };
         let is_same = has_same_content(&found, &entry)
