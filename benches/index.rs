@@ -37,6 +37,12 @@ fn resident_mib() -> (u64, u64) {
     (field("VmRSS:"), field("VmHWM:"))
 }
 
+/// What this thread has used of the processor so far.
+fn processor_seconds() -> f64 {
+    let used = std::fs::read_to_string("/proc/self/schedstat").unwrap_or_default();
+    used.split(' ').next().and_then(|nanos| nanos.parse::<f64>().ok()).unwrap_or(f64::NAN) / 1e9
+}
+
 fn main() {
     let mut arguments = std::env::args().skip(1).filter(|argument| !argument.starts_with("--"));
     let count: u64 = arguments.next().and_then(|text| text.parse().ok()).unwrap_or(100_000_000);
@@ -68,7 +74,7 @@ fn main() {
     let begun = Instant::now();
     let rows =
         (0..count).map(|i| Row { key: key(i, count), frame: (i % u64::from(frames)) as u32, offset: 0, length: 16384 });
-    let file = std::fs::File::create(&path).expect("made");
+    let file = std::fs::File::options().read(true).write(true).create(true).truncate(true).open(&path).expect("made");
     writer.finish(&file, usize::try_from(count).expect("fits"), rows).expect("written");
     println!(
         "{count} chunks written in {:.1} s, {} MB",
@@ -76,7 +82,9 @@ fn main() {
         path.metadata().expect("there").len() / 1_000_000
     );
 
+    let begun = processor_seconds();
     let table = Table::open(&path).expect("just written");
+    println!("opened in {:.1} ms of the processor's time", (processor_seconds() - begun) * 1e3);
     let before = resident_mib().0;
     // From here on the peak is that of looking up.
     let _ = std::fs::write("/proc/self/clear_refs", "5");

@@ -136,6 +136,15 @@ impl CompleteIndex {
         let segments: BTreeSet<SegmentId> =
             segments.into_iter().filter(|id| !cleanups.is_gone(&ObjectKey::segment(*id))).collect();
         let index = Index::load(repository, monitor).await?;
+        let wrong = || index.tables().into_iter().find(|table| !table.is_sound());
+        if wrong().is_some() {
+            index.make_anew(repository, monitor).await?;
+        }
+        if let Some(id) = wrong().and_then(|table| table.segments().first().copied()) {
+            let why = "what the cache has of it is not as it was written, and it could not be read again".into();
+            let source = FormatError::Invalid { what: "an index segment", why };
+            return Err(IndexError::Damaged { key: ObjectKey::segment(id), source }.into());
+        }
         if let Some((key, source)) = index.damaged().iter().find(|(key, _)| !cleanups.is_gone(key)) {
             return Err(IndexError::Damaged { key: key.clone(), source: source.clone() }.into());
         }

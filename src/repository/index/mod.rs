@@ -384,10 +384,16 @@ fn merge_small(shelf: &Shelf, tables: &mut Vec<Arc<Table>>) -> Result<(), IndexE
         from -= 1;
         size += tables[from].chunk_count();
     }
-    let merged = shelf.put(SegmentId(random()), |file| merge_tables(file, &tables[from..]))?;
+    // One that is not as it was written stays by itself: what is missed in it makes it anew.
+    let sound: Vec<Arc<Table>> = tables[from..].iter().filter(|table| table.is_sound()).cloned().collect();
+    if sound.len() < 2 {
+        return Ok(());
+    }
+    let merged = shelf.put(SegmentId(random()), |file| merge_tables(file, &sound))?;
     let is_kept = merged.path().is_some();
+    tables.retain(|table| !sound.iter().any(|sound| Arc::ptr_eq(sound, table)));
     // A merged table that goes with this run leaves the next one those that it was made from.
-    tables.drain(from..).filter(|_| is_kept).for_each(|table| Shelf::discard(&table));
+    sound.iter().filter(|_| is_kept).for_each(|table| Shelf::discard(table));
     tables.push(merged);
     Ok(())
 }

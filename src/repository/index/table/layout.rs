@@ -1,19 +1,21 @@
-//! Where what stands in a table: its sections, its header, and the checksum over them.
+//! Where what stands in a table: its header and its sections.
 
-use std::fs::File;
 use std::io;
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
 
 use crate::crypto::session::SESSION_HEADER_LEN;
 use crate::model::id::{ChunkKey, SegmentId};
 
-const MARK: &[u8; 8] = b"coffreT\x04";
+const MARK: &[u8; 8] = b"coffreT\x05";
 /// Mark, six numbers, checksum, and room.
 pub(super) const HEADER_LEN: usize = 96;
-/// Where the checksum stands in the header.
-pub(super) const SUM_AT: usize = 56;
-pub(super) const SUM_LEN: usize = blake3::OUT_LEN;
+/// Where the checksum stands in the header: that of what stands before it, and of all sums.
+pub(super) const CHECKSUM_AT: usize = 56;
+pub(super) const CHECKSUM_LEN: usize = blake3::OUT_LEN;
+/// Bytes with a sum of their own, a page of them.
+pub(super) const SUMMED_LEN: usize = 4096;
+/// Enough to notice an accident.
+pub(super) const SUM_LEN: usize = 8;
 pub(super) const PACK_LEN: usize = 112;
 pub(super) const FRAME_LEN: usize = 20;
 pub(super) const BLOCK_LEN: usize = 64;
@@ -21,7 +23,7 @@ pub(super) const KEY_LEN: usize = ChunkKey::LEN;
 pub(super) const PLACE_LEN: usize = 12;
 /// Chunks for each filter block of 512 bits: 10.2 bits a chunk, about 1 % false positives.
 pub(super) const CHUNKS_A_BLOCK: usize = 50;
-/// Bytes written, or read to be compared with the checksum, at once.
+/// Bytes written, or read to be summed up, at once.
 pub(super) const BUFFER_LEN: usize = 1 << 18;
 
 /// Numbers of items and where each section starts.
@@ -57,24 +59,31 @@ impl Layout {
     pub(super) fn places_at(&self) -> usize {
         self.keys_at() + self.chunks * KEY_LEN
     }
-    pub(super) fn len(&self) -> usize {
+    pub(super) fn sums_at(&self) -> usize {
         self.places_at() + self.chunks * PLACE_LEN
     }
-
-    /// The sections that are written side by side, each with a checksum of its own.
-    pub(super) fn sections(&self) -> [Range<usize>; 4] {
-        let borders = [self.segments_at(), self.filter_at(), self.keys_at(), self.places_at(), self.len()];
-        std::array::from_fn(|i| borders[i]..borders[i + 1])
+    pub(super) fn len(&self) -> usize {
+        self.sums_at() + self.summed() * SUM_LEN
     }
 
-    /// Returns the checksum of a table from those of its sections.
-    pub(super) fn checksum(&self, sections: [blake3::Hash; 4]) -> blake3::Hash {
-        let mut hasher = blake3::Hasher::new();
-        hasher.update(&self.encode()[..SUM_AT]);
-        for section in sections {
-            hasher.update(section.as_bytes());
-        }
-        hasher.finalize()
+    /// Returns how many sums there are.
+    pub(super) fn summed(&self) -> usize {
+        self.sums_at().div_ceil(SUMMED_LEN)
+    }
+
+    /// Returns what the sum of that number is of: the same bytes of every page, but for the header and the sums themselves.
+    pub(super) fn summed_bytes(&self, number: usize) -> Range<usize> {
+        (number * SUMMED_LEN).max(HEADER_LEN)..((number + 1) * SUMMED_LEN).min(self.sums_at())
+    }
+
+    /// The sections that are written side by side.
+    pub(super) fn sections(&self) -> [usize; 4] {
+        [self.segments_at(), self.filter_at(), self.keys_at(), self.places_at()]
+    }
+
+    /// Returns the header's checksum of itself and of the sums.
+    pub(super) fn checksum(&self, sums: &[u8]) -> blake3::Hash {
+        blake3::Hasher::new().update(&self.encode()[..CHECKSUM_AT]).update(sums).finalize()
     }
 
     fn numbers(&self) -> [usize; 6] {
@@ -84,7 +93,7 @@ impl Layout {
     pub(super) fn encode(&self) -> [u8; HEADER_LEN] {
         let mut bytes = [0; HEADER_LEN];
         bytes[..8].copy_from_slice(MARK);
-        for (slot, number) in bytes[8..SUM_AT].chunks_exact_mut(8).zip(self.numbers()) {
+        for (slot, number) in bytes[8..CHECKSUM_AT].chunks_exact_mut(8).zip(self.numbers()) {
             slot.copy_from_slice(&(number as u64).to_le_bytes());
         }
         bytes
@@ -112,32 +121,9 @@ impl Layout {
     }
 }
 
-/// Compares a file with the checksum in it.
-pub(super) fn is_whole(file: &File) -> io::Result<bool> {
-    let metadata = file.metadata()?;
-    let len = usize::try_from(metadata.len()).map_err(|_| not_a_table())?;
-    if !metadata.is_file() || len < HEADER_LEN {
-        return Ok(false);
-    }
-    let mut header = [0; HEADER_LEN];
-    file.read_exact_at(&mut header, 0)?;
-    let Some(layout) = Layout::decode(&header, len) else { return Ok(false) };
-    let mut buffer = vec![0; BUFFER_LEN];
-    let mut sections = [blake3::Hash::from_bytes([0; SUM_LEN]); 4];
-    for (sum, section) in sections.iter_mut().zip(layout.sections()) {
-        let mut hasher = blake3::Hasher::new();
-        let mut at = section.start;
-        while at < section.end {
-            let piece = &mut buffer[..BUFFER_LEN.min(section.end - at)];
-            file.read_exact_at(piece, at as u64)?;
-            hasher.update(piece);
-            at += piece.len();
-        }
-        *sum = hasher.finalize();
-    }
-    // What stands behind the checksum is zero.
-    let rest = header[SUM_AT + SUM_LEN..].iter().all(|&byte| byte == 0);
-    Ok(rest && layout.checksum(sections).as_bytes()[..] == header[SUM_AT..][..SUM_LEN])
+/// Returns the sum of what is summed up together.
+pub(super) fn sum(bytes: &[u8]) -> [u8; SUM_LEN] {
+    blake3::hash(bytes).as_bytes()[..SUM_LEN].try_into().expect("8 of 32 bytes")
 }
 
 pub(super) fn not_a_table() -> io::Error {

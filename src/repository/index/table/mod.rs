@@ -1,11 +1,11 @@
 //! A sorted table of chunks in the local cache, searched through a memory map.
 //!
 //! A table is made once from index segments and never changed. It is the client's own file, not part of the repository
-//! format, and is not believed over it: a checksum is compared when it is opened, and a damaged one is made again.
+//! format, and is not believed over it: what is not as it was written is not there, and the table is made again ([`sound`]).
 //!
 //! ```text
 //! header 96 | segment ids 16 each | session headers 1204 each | packs 112 each | frames 20 each
-//!           | filter 64 a block | chunk keys 16 each, ascending | places 12 each
+//!           | filter 64 a block | chunk keys 16 each, ascending | places 12 each | sums 8 for each page of 4096
 //! ```
 //!
 //! The filter is a blocked Bloom filter of about 1.3 bytes a chunk, whose hash functions are the key's own random bits.
@@ -26,15 +26,15 @@ use crate::format::index::PackEntry;
 use crate::format::pack::{Codec, PackKind};
 use crate::model::author::Author;
 use crate::model::id::{ChunkKey, PackId, SegmentId};
-use crate::repository::index::table::layout::{
-    FRAME_LEN, KEY_LEN, Layout, PACK_LEN, PLACE_LEN, is_whole, not_a_table, u32_at,
-};
+use crate::repository::index::table::layout::{FRAME_LEN, KEY_LEN, Layout, PACK_LEN, PLACE_LEN, not_a_table, u32_at};
+use crate::repository::index::table::sound::Looked;
 #[cfg(any(test, feature = "internals"))]
 pub use crate::repository::index::table::write::TableWriter;
 pub use crate::repository::index::table::write::{merge_tables, write_table};
 
 mod layout;
 mod search;
+mod sound;
 mod write;
 
 /// Rows read one after the other, of 28 bytes each, after which the pages of a large table are given back.
@@ -162,6 +162,8 @@ pub struct Table {
     path: Option<PathBuf>,
     map: Mmap,
     layout: Layout,
+    /// `None` for one that this run has written.
+    looked: Option<Looked>,
     /// Decoded headers by their place, at most [`HEADERS_KEPT`].
     sessions: Mutex<HashMap<usize, Arc<SessionHeader>>>,
     segments: Vec<SegmentId>,
@@ -190,22 +192,23 @@ pub struct Row {
 }
 
 impl Table {
-    /// Opens a table that lies under a name. One that is not as it was written gives an error of kind `InvalidData`.
-    ///
-    /// Reads the whole file once, for its checksum.
+    /// Opens a table that lies under a name. One whose head is not as it was written gives an error of kind `InvalidData`; what else
+    /// is not is found when it is read, and is then not in the table. Such a table loses its name.
     pub fn open(path: &Path) -> io::Result<Self> {
         let file = File::open(path)?;
-        if !is_whole(&file)? {
-            return Err(not_a_table());
-        }
-        Self::map(&file, Some(path.to_path_buf()))
+        let looked = Looked::at_head(&file)?.ok_or_else(not_a_table)?;
+        Self::mapped(&file, Some(path.to_path_buf()), Some(looked))
     }
 
-    /// Maps a table that this process has just written, or whose checksum was compared.
+    /// Maps a table that this process has just written.
     ///
     /// # Errors
     /// [`io::ErrorKind::InvalidData`] when its numbers do not fit each other.
     pub fn map(file: &File, path: Option<PathBuf>) -> io::Result<Self> {
+        Self::mapped(file, path, None)
+    }
+
+    fn mapped(file: &File, path: Option<PathBuf>, looked: Option<Looked>) -> io::Result<Self> {
         // SAFETY: tables are written under a temporary name, renamed and never changed; only this user may write there.
         let map = unsafe { Mmap::map(file)? };
         let layout = Layout::decode(&map, map.len()).ok_or_else(not_a_table)?;
@@ -219,6 +222,7 @@ impl Table {
             path,
             map,
             layout,
+            looked,
             sessions: Mutex::default(),
             segments,
             packs: Vec::with_capacity(layout.packs),
@@ -298,9 +302,9 @@ impl Table {
         coded.filter(is_plain).map(|coded| u64::from(coded & 0x0fff_ffff)).sum()
     }
 
-    /// Returns all rows in order of their keys.
+    /// Returns all rows in order of their keys, which are all that it was made with where it [is sound](Table::is_sound).
     pub fn rows(&self) -> impl Iterator<Item = Row> + '_ {
-        (0..self.layout.chunks).map(|i| {
+        (0..self.layout.chunks).filter_map(|i| {
             if i % ROWS_BEFORE_RELEASE == 0 {
                 self.release();
             }
@@ -308,7 +312,7 @@ impl Table {
         })
     }
 
-    /// Tells where a row's chunk lies; `None` when the table is damaged.
+    /// Tells where a row's chunk lies; `None` when the table was written wrong.
     pub fn location(&self, row: &Row) -> Option<Location> {
         let at = self.layout.frames_at() + row.frame as usize * FRAME_LEN;
         let frame = self.map.get(at..at + FRAME_LEN).filter(|_| (row.frame as usize) < self.layout.frames)?;
@@ -336,15 +340,15 @@ impl Table {
         })
     }
 
-    fn key(&self, row: usize) -> &[u8; KEY_LEN] {
-        let at = self.layout.keys_at() + row * KEY_LEN;
-        self.map[at..at + KEY_LEN].try_into().expect("16 bytes")
+    fn key(&self, row: usize) -> Option<&[u8; KEY_LEN]> {
+        let key = self.bytes(self.layout.keys_at() + row * KEY_LEN, KEY_LEN)?;
+        Some(key.try_into().expect("16 bytes"))
     }
 
-    fn row(&self, i: usize) -> Row {
-        let at = self.layout.places_at() + i * PLACE_LEN;
-        let place = &self.map[at..at + PLACE_LEN];
-        Row { key: ChunkKey(*self.key(i)), frame: u32_at(place, 0), offset: u32_at(place, 4), length: u32_at(place, 8) }
+    fn row(&self, i: usize) -> Option<Row> {
+        let place = self.bytes(self.layout.places_at() + i * PLACE_LEN, PLACE_LEN)?;
+        let [frame, offset, length] = [0, 4, 8].map(|at| u32_at(place, at));
+        Some(Row { key: ChunkKey(*self.key(i)?), frame, offset, length })
     }
 
     fn pack_record(&self, row: usize) -> &[u8] {
@@ -410,18 +414,21 @@ mod tests {
         }
     }
 
+    fn made(path: &Path) -> File {
+        File::options().create(true).truncate(true).read(true).write(true).open(path).expect("made")
+    }
+
     #[test]
     fn a_merged_table_has_every_place_of_a_chunk_that_was_stored_twice() {
         let directory = tempfile::tempdir().expect("made");
         let table = |name: &str, packs: &[PackEntry]| {
             let path = directory.path().join(name);
-            let file = File::create(&path).expect("made");
-            write_table(&file, &[SegmentId([packs[0].id.0[0]; 16])], Author::Reader, packs).expect("written");
+            write_table(&made(&path), &[SegmentId([packs[0].id.0[0]; 16])], Author::Reader, packs).expect("written");
             Arc::new(Table::open(&path).expect("a table"))
         };
         let (one, two) = (table("one", &[pack(1, &[7, 8, 9])]), table("two", &[pack(2, &[8]), pack(3, &[9, 8])]));
         let path = directory.path().join("merged");
-        merge_tables(&File::create(&path).expect("made"), &[one, two]).expect("merged");
+        merge_tables(&made(&path), &[one, two]).expect("merged");
         let merged = Table::open(&path).expect("a table");
 
         let places = |key: u8| {
@@ -439,26 +446,77 @@ mod tests {
     }
 
     #[test]
-    fn a_table_with_any_byte_changed_is_none() {
+    fn a_table_with_any_byte_changed_is_none_or_lacks_what_stands_there_and_goes() {
         let directory = tempfile::tempdir().expect("made");
         let path = directory.path().join("one.table");
-        let file = File::create(&path).expect("made");
-        write_table(&file, &[SegmentId([1; 16])], Author::Reader, &[pack(1, &[7, 8, 9]), pack(2, &[10])])
-            .expect("written");
+        let packs = [pack(1, &[7, 8, 9]), pack(2, &[10])];
+        write_table(&made(&path), &[SegmentId([1; 16])], Author::Reader, &packs).expect("written");
         let whole = std::fs::read(&path).expect("there");
-        Table::open(&path).expect("a table");
+        let table = Table::open(&path).expect("a table");
+        let told = |table: &Table| [7, 8, 9, 10].map(|key| table.find(&ChunkKey([key; 16])));
+        let right = told(&table);
+        assert!(right.iter().all(Option::is_some) && table.is_sound() && path.exists());
         for at in 0..whole.len() {
             let mut changed = whole.clone();
             changed[at] ^= 1 << (at % 8);
             std::fs::write(&path, changed).expect("writable");
-            let error = Table::open(&path).expect_err("changed");
-            assert_eq!(error.kind(), io::ErrorKind::InvalidData, "byte {at} of {}", whole.len());
+            match Table::open(&path) {
+                Err(error) => assert_eq!(error.kind(), io::ErrorKind::InvalidData, "byte {at} of {}", whole.len()),
+                Ok(table) => {
+                    let found = told(&table);
+                    let agrees =
+                        |(found, right): (&Option<Location>, &Option<Location>)| found.is_none() || found == right;
+                    assert!(found.iter().zip(&right).all(agrees), "byte {at}: {found:?}");
+                    assert!(!table.is_sound() && !path.exists(), "byte {at} of {}", whole.len());
+                }
+            }
         }
         for len in [0, HEADER_LEN - 1, HEADER_LEN, whole.len() - 1, whole.len() + 1] {
             let mut changed = whole.clone();
             changed.resize(len, 0);
             std::fs::write(&path, changed).expect("writable");
             assert!(Table::open(&path).is_err(), "{len} bytes");
+        }
+    }
+
+    /// Of a table of many pages, opening looks at few of them, and a wrong one hides what stands on it alone.
+    #[test]
+    fn a_wrong_page_is_found_when_it_is_read_and_hides_no_others() {
+        const CHUNKS: u64 = 20_000;
+        let directory = tempfile::tempdir().expect("made");
+        let path = directory.path().join("large.table");
+        let key = |i: u64| {
+            let mut key = [i as u8; 16];
+            key[..8].copy_from_slice(&(i * (u64::MAX / CHUNKS)).to_be_bytes());
+            ChunkKey(key)
+        };
+        let mut writer = TableWriter::default();
+        writer.push_segment(SegmentId([1; 16]));
+        writer.push_pack(Author::Reader, &pack(1, &[1, 2, 3]), |_| {});
+        let rows = (0..CHUNKS).map(|i| Row { key: key(i), frame: 0, offset: 0, length: 10 });
+        writer.finish(&made(&path), CHUNKS as usize, rows).expect("written");
+        let whole = std::fs::read(&path).expect("there");
+        let missing = || {
+            let table = Table::open(&path).expect("its head is right");
+            let found = (0..CHUNKS).filter(|i| table.find(&key(*i)).is_some()).count() as u64;
+            assert_eq!(table.is_sound(), found == CHUNKS);
+            (CHUNKS - found, CHUNKS - table.rows().count() as u64)
+        };
+        assert_eq!(missing(), (0, 0));
+        let layout = Layout::decode(&whole, whole.len()).expect("a table");
+        let at_most = 4096 / PLACE_LEN as u64 + 2;
+        for (at, hidden, rows) in [
+            (layout.filter_at() + 5000, 4096 / 64 * 50 * 2, 0),
+            // Many are looked for by way of them.
+            (layout.keys_at() + 5000, CHUNKS / 4, at_most),
+            (layout.places_at() + 5000, at_most, at_most),
+        ] {
+            let mut changed = whole.clone();
+            changed[at] ^= 1;
+            std::fs::write(&path, changed).expect("writable");
+            let missing = missing();
+            assert!((1..=hidden).contains(&missing.0) && missing.1 <= rows, "{missing:?}, at {at}");
+            assert!(!path.exists(), "the next run makes it anew");
         }
     }
 

@@ -1,4 +1,5 @@
-//! Finding a chunk in a table: the filter first, then interpolation among evenly spread keys.
+//! Finding a chunk in a table: the filter first, then interpolation among evenly spread keys. Where the table is not as it was
+//! written, nothing is found.
 
 use std::sync::atomic::Ordering;
 
@@ -17,17 +18,17 @@ const LARGE_TABLE: usize = 48 << 20;
 impl Table {
     /// Tells where a chunk lies, if the table has it. Of several places, it is any.
     pub fn find(&self, key: &ChunkKey) -> Option<Location> {
-        self.location(&self.row(self.find_row(key)?))
+        self.location(&self.row(self.find_row(key)?)?)
     }
 
     /// Tells every place where a chunk lies: a merged table may hold one that two hosts stored at the same time.
     pub fn find_all(&self, key: &ChunkKey) -> Vec<Location> {
         let Some(found) = self.find_row(key) else { return Vec::new() };
-        let equal = |row: &usize| self.key(*row) == &key.0;
+        let equal = |row: &usize| self.key(*row) == Some(&key.0);
         let before = (0..found).rev().take_while(equal);
         let after = (found + 1..self.layout.chunks).take_while(equal);
         let rows = std::iter::once(found).chain(before).chain(after);
-        rows.filter_map(|row| self.location(&self.row(row))).collect()
+        rows.filter_map(|row| self.location(&self.row(row)?)).collect()
     }
 
     fn find_row(&self, key: &ChunkKey) -> Option<usize> {
@@ -51,8 +52,8 @@ impl Table {
 
     fn may_contain(&self, key: &ChunkKey) -> bool {
         let at = self.layout.filter_at() + block_of(key, self.layout.blocks) * BLOCK_LEN;
-        let block = &self.map[at..at + BLOCK_LEN];
-        filter_bits(key).into_iter().all(|bit| block[bit / 8] & 1 << (bit % 8) != 0)
+        let is_set = |block: &[u8]| filter_bits(key).into_iter().all(|bit| block[bit / 8] & 1 << (bit % 8) != 0);
+        self.bytes(at, BLOCK_LEN).is_some_and(is_set)
     }
 
     /// Interpolation search: keys are evenly spread, so the first guess is off by about the root of their number.
@@ -64,7 +65,7 @@ impl Table {
             let span = u128::from(high_value - low_value).max(1);
             let guess = u128::from(wanted.saturating_sub(low_value)) * (high - low) as u128 / span;
             let middle = low + (guess as usize).min(high - low - 1);
-            let found = self.key(middle);
+            let found = self.key(middle)?;
             match found.cmp(&key.0) {
                 std::cmp::Ordering::Equal => return Some(middle),
                 std::cmp::Ordering::Less => (low, low_value) = (middle + 1, leading(found)),

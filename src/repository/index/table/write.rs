@@ -12,9 +12,10 @@ use crate::format::pack::Codec;
 use crate::model::author::Author;
 use crate::model::id::SegmentId;
 use crate::repository::index::table::layout::{
-    BLOCK_LEN, BUFFER_LEN, CHUNKS_A_BLOCK, FRAME_LEN, Layout, PLACE_LEN, SUM_AT, SUM_LEN, u32_at,
+    BLOCK_LEN, BUFFER_LEN, CHECKSUM_AT, CHECKSUM_LEN, CHUNKS_A_BLOCK, FRAME_LEN, Layout, PLACE_LEN, u32_at,
 };
 use crate::repository::index::table::search::{block_of, filter_bits};
+use crate::repository::index::table::sound::summed_up;
 use crate::repository::index::table::{PackInfo, Row, Table};
 
 /// Gathers packs and writes a table.
@@ -98,7 +99,7 @@ impl TableWriter {
         place
     }
 
-    /// Writes the table to `file`, which is empty. `rows` gives `chunks` rows in ascending order of keys.
+    /// Writes the table to `file`, which is empty and can be read as well. `rows` gives `chunks` rows in ascending order of keys.
     pub fn finish(self, file: &File, chunks: usize, rows: impl Iterator<Item = Row>) -> io::Result<()> {
         let layout = Layout {
             segments: self.segments.len(),
@@ -111,7 +112,7 @@ impl TableWriter {
         file.set_len(layout.len() as u64)?;
         // Keys ascend and choose their filter block by their high bits, so all sections are written front to back.
         let [mut head, mut filter, mut keys, mut places] =
-            layout.sections().map(|section| SectionWriter::new(file, section.start));
+            layout.sections().map(|start| SectionWriter::new(file, start));
         self.segments.iter().try_for_each(|segment| head.write(&segment.0))?;
         self.sessions.iter().try_for_each(|session| head.write(&session.to_bytes()))?;
         head.write(&self.packs)?;
@@ -146,24 +147,28 @@ impl TableWriter {
             current += 1;
         }
         assert_eq!(written, chunks, "as many rows as announced");
-        let sections = [head.finish()?, filter.finish()?, keys.finish()?, places.finish()?];
+        for mut section in [head, filter, keys, places] {
+            section.flush()?;
+        }
+        let sums = summed_up(file, &layout, layout.summed())?;
+        let sums: Vec<u8> = sums.into_iter().flat_map(|(_, sum)| sum).collect();
+        file.write_all_at(&sums, layout.sums_at() as u64)?;
         let mut header = layout.encode();
-        header[SUM_AT..][..SUM_LEN].copy_from_slice(layout.checksum(sections).as_bytes());
+        header[CHECKSUM_AT..][..CHECKSUM_LEN].copy_from_slice(layout.checksum(&sums).as_bytes());
         file.write_all_at(&header, 0)
     }
 }
 
-/// Writes one section of a file front to back, beside others, and sums it up.
+/// Writes one section of a file front to back, beside others.
 struct SectionWriter<'a> {
     file: &'a File,
     at: u64,
     buffer: Vec<u8>,
-    hasher: blake3::Hasher,
 }
 
 impl<'a> SectionWriter<'a> {
     fn new(file: &'a File, at: usize) -> Self {
-        Self { file, at: at as u64, buffer: Vec::with_capacity(BUFFER_LEN), hasher: blake3::Hasher::new() }
+        Self { file, at: at as u64, buffer: Vec::with_capacity(BUFFER_LEN) }
     }
 
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
@@ -178,15 +183,9 @@ impl<'a> SectionWriter<'a> {
 
     fn flush(&mut self) -> io::Result<()> {
         self.file.write_all_at(&self.buffer, self.at)?;
-        self.hasher.update(&self.buffer);
         self.at += self.buffer.len() as u64;
         self.buffer.clear();
         Ok(())
-    }
-
-    fn finish(mut self) -> io::Result<blake3::Hash> {
-        self.flush()?;
-        Ok(self.hasher.finalize())
     }
 }
 
@@ -200,7 +199,8 @@ pub fn write_table(file: &File, segments: &[SegmentId], author: Author, packs: &
     writer.finish(file, rows.len(), rows.into_iter())
 }
 
-/// Writes a table with everything that `tables` hold to an empty file, in memory that does not grow with their chunks.
+/// Writes a table with everything that `tables` hold, which are sound, to an empty file, in memory that does not grow with their
+/// chunks but for a sum for each page.
 pub fn merge_tables(file: &File, tables: &[Arc<Table>]) -> io::Result<()> {
     let mut writer = TableWriter::default();
     let mut heads: Vec<_> = tables
