@@ -58,3 +58,23 @@ pub fn random<const N: usize>() -> [u8; N] {
     getrandom::fill(&mut bytes).expect("the operating system gives random bytes");
     bytes
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Ids, salts and keys are made of it: whatever replaced it would be seen here.
+    #[test]
+    fn random_bytes_never_come_twice() {
+        let drawn: std::collections::BTreeSet<[u8; 16]> = (0..100).map(|_| random()).collect();
+        assert_eq!(drawn.len(), 100);
+        let ones: u32 = drawn.iter().flatten().map(|byte| byte.count_ones()).sum();
+        assert!((5_600..7_200).contains(&ones), "{ones} of 12 800 bits");
+    }
+
+    #[test]
+    fn what_cannot_be_opened_is_damage() {
+        use CryptoError::*;
+        assert!([Malformed, OtherKey, Forged, BadSignature, BadKey].iter().all(|it| it.outcome() == Outcome::Damaged));
+    }
+}

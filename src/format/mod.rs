@@ -87,3 +87,23 @@ pub(crate) fn write_varint(mut value: u64, out: &mut Vec<u8>) {
     }
     out.push(value as u8);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_as_it_was_written_is_damage_and_what_is_newer_is_refused() {
+        let (what, author) = ("a snapshot", Author::Reader);
+        for damaged in [
+            FormatError::Truncated(what),
+            FormatError::WrongMark(what),
+            FormatError::invalid(what, "why"),
+            FormatError::UnknownAuthor { what, author },
+        ] {
+            assert_eq!(damaged.outcome(), Outcome::Damaged, "{damaged}");
+        }
+        assert_eq!(FormatError::Newer { what, version: 2 }.outcome(), Outcome::Refused);
+        assert_eq!(FormatError::invalid(what, "why").to_string(), "a snapshot is not valid: why");
+    }
+}
