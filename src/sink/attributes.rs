@@ -86,26 +86,33 @@ impl FileTarget {
         problems: &mut Vec<String>,
     ) -> (bool, bool) {
         let (uid, gid) = self.owner(m);
-        let user = (now.uid != uid.as_raw()).then_some(uid);
-        let group = (now.gid != gid.as_raw()).then_some(gid);
-        if user.is_none() && group.is_none() {
-            return (true, true);
+        let can_be = (uid.is_some(), gid.is_some());
+        if can_be != (true, true) {
+            note(Err(Errno::INVAL), "owner", problems);
         }
-        let Err(errno) = set_owner(subject, user, group) else { return (true, true) };
+        let user = uid.filter(|uid| now.uid != uid.as_raw());
+        let group = gid.filter(|gid| now.gid != gid.as_raw());
+        if user.is_none() && group.is_none() {
+            return can_be;
+        }
+        let Err(errno) = set_owner(subject, user, group) else { return can_be };
         let group_alone = user.is_some() && group.is_some() && set_owner(subject, None, group).is_ok();
         if errno == Errno::PERM && !self.is_root {
             self.owners_missed.fetch_add(1, Ordering::Relaxed);
         } else {
             note(Err(errno), "owner", problems);
         }
-        (user.is_none(), group.is_none() || group_alone)
+        (can_be.0 && user.is_none(), can_be.1 && (group.is_none() || group_alone))
     }
 
-    fn owner(&self, m: &Metadata) -> (Uid, Gid) {
+    /// Returns owner and group. The number of all ones is nobody's: the system takes it for "leave it as it is".
+    fn owner(&self, m: &Metadata) -> (Option<Uid>, Option<Gid>) {
         let by_name = !self.options.numeric_ids;
         let user = m.user.as_ref().filter(|_| by_name).and_then(|name| self.owners.user_id(name));
         let group = m.group.as_ref().filter(|_| by_name).and_then(|name| self.owners.group_id(name));
-        (Uid::from_raw(user.unwrap_or(m.uid)), Gid::from_raw(group.unwrap_or(m.gid)))
+        let can_be = |id: &u32| *id != u32::MAX;
+        let (user, group) = (Some(user.unwrap_or(m.uid)), Some(group.unwrap_or(m.gid)));
+        (user.filter(can_be).map(Uid::from_raw), group.filter(can_be).map(Gid::from_raw))
     }
 
     /// Removes attributes that the snapshot does not have, of the kinds that give rights or belong to users.
