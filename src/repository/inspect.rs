@@ -42,7 +42,8 @@ impl Repository {
     /// When they cannot be listed.
     pub async fn census(&self, kind: ObjectKind) -> Result<Census, StoreError> {
         let listed = self.objects().list(kind).await?;
-        let bytes = listed.iter().map(|object| object.size).sum();
+        // A store may state any lengths.
+        let bytes = listed.iter().fold(0u64, |sum, object| sum.saturating_add(object.size));
         Ok(Census { objects: listed.len() as u64, bytes })
     }
 
@@ -76,10 +77,19 @@ impl Repository {
 
     fn open_by_itself(&self, key: &ObjectKey, bytes: &[u8]) -> Result<Inspected, String> {
         let verifying_key = self.keys().verifying_key();
-        let whole = |()| Inspected::Whole;
+        let numbered = |counter| match key.counter() == Some(counter) {
+            true => Ok(Inspected::Whole),
+            false => Err(format!("it is number {counter} under another name")),
+        };
         let opened = match (key.kind(), key.segment_id()) {
-            (Some(ObjectKind::Config), _) => Config::decode(bytes, self.id(), &verifying_key).map(drop).map(whole),
-            (Some(ObjectKind::Keyring), _) => Keyring::decode(bytes, self.id(), &verifying_key).map(drop).map(whole),
+            (Some(ObjectKind::Config), _) => match Config::decode(bytes, self.id(), &verifying_key) {
+                Ok(config) => return numbered(config.counter),
+                Err(error) => Err(error),
+            },
+            (Some(ObjectKind::Keyring), _) => match Keyring::decode(bytes, self.id(), &verifying_key) {
+                Ok(keyring) => return numbered(keyring.counter),
+                Err(error) => Err(error),
+            },
             (_, Some(id)) => open_segment(self, id, bytes)
                 .map(|segment| Inspected::Segment(Sum::of_segment(segment.author(), segment.packs()))),
             (_, None) => Ok(Inspected::Whole),
