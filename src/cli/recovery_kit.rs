@@ -177,7 +177,7 @@ with the commands for them; keep that one.
             let rest = self.holdings.len() - SHOWN;
             let _ = writeln!(text, "  and {rest} more: `coffre snapshots --latest` lists them");
         }
-        let bytes: u64 = self.holdings.iter().map(|holding| holding.snapshot.counts.bytes).sum();
+        let bytes = self.holdings.iter().map(|holding| holding.snapshot.counts.bytes).fold(0, u64::saturating_add);
         let room = format!(
             "Room that all of it takes when restored: {}. A database can take several times its dump.",
             ByteSize(bytes)

@@ -11,6 +11,8 @@ const GAP: usize = 2;
 /// What a cell that may be cut keeps at least, with its `…`.
 const LEAST: usize = 5;
 
+/// How wide a cell makes its column at most where nothing is cut: a longer one, which others may have written, stands out of it alone.
+const WIDE: usize = 200;
 /// Blanks before a note below its row.
 const NOTE_INDENT: usize = 4;
 
@@ -93,10 +95,15 @@ fn lines(columns: &[Column], rows: &[Vec<String>], width: Option<usize>) -> Vec<
                 widths[next] -= 1;
             }
         }
+    } else {
+        widths.iter_mut().for_each(|width| *width = WIDE.min(*width));
     }
     let headings: Vec<String> = columns.iter().map(|column| column.heading.to_owned()).collect();
     let line = |cells: &Vec<String>| {
-        let cells = kept.iter().zip(&widths).map(|(&at, &width)| cell(&cells[at], width, columns[at].is_right));
+        let cells = kept.iter().zip(&widths).map(|(&at, &most)| {
+            let text = if width.is_some() { cut(&cells[at], most) } else { cells[at].clone() };
+            cell(&text, most, columns[at].is_right)
+        });
         cells.collect::<Vec<_>>().join(&" ".repeat(GAP)).trim_end().to_owned()
     };
     let mut lines = vec![line(&headings)];
@@ -110,9 +117,8 @@ fn lines(columns: &[Column], rows: &[Vec<String>], width: Option<usize>) -> Vec<
 }
 
 fn cell(text: &str, width: usize, is_right: bool) -> String {
-    let text = cut(text, width);
     let blanks = " ".repeat(width.saturating_sub(text.width()));
-    if is_right { blanks + &text } else { text + &blanks }
+    if is_right { blanks + text } else { text.to_owned() + &blanks }
 }
 
 fn cut(text: &str, width: usize) -> String {
@@ -149,6 +155,15 @@ mod tests {
             lines(&COLUMNS, &rows, Some(80)),
             ["ID  SOURCES       SIZE", "1   /etc           5 B", "2   /srv/shop  165 MiB"]
         );
+    }
+
+    #[test]
+    fn where_nothing_is_cut_one_long_cell_does_not_make_all_lines_long() {
+        let long = "x".repeat(100_000);
+        let rows = [row("1", &long, "/etc", "5 B"), row("2", "a", "/srv/shop", "165 MiB")];
+        let lines = lines(&COLUMNS, &rows, None);
+        assert!(lines[1].contains(&long) && lines[1].ends_with("  /etc           5 B"), "{}", &lines[1][100_000..]);
+        assert!(lines[0].len() < 250 && lines[2].len() < 250, "{lines:?}");
     }
 
     #[test]

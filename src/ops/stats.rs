@@ -88,8 +88,9 @@ pub async fn stats(repository: &Arc<Repository>, monitor: &dyn Monitor) -> Resul
         match snapshot {
             Ok(snapshot) => {
                 report.snapshots += 1;
-                report.restored_bytes += snapshot.counts.bytes;
-                report.entries += snapshot.counts.entries();
+                // Whoever wrote it may have written any numbers.
+                report.restored_bytes = report.restored_bytes.saturating_add(snapshot.counts.bytes);
+                report.entries = report.entries.saturating_add(snapshot.counts.entries());
             }
             Err(error) if error.is_damage() => report.unreadable.push((id, error)),
             Err(error) => return Err(error.into()),

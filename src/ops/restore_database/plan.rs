@@ -136,7 +136,7 @@ fn judge(
     let room = found.data_directory.and_then(|directory| rustix::fs::statvfs(directory).ok());
     let mut plan = Plan {
         server_version: found.server_version,
-        needed_bytes: databases.iter().map(DatabasePlan::database_bytes).sum(),
+        needed_bytes: databases.iter().map(DatabasePlan::database_bytes).fold(0, u64::saturating_add),
         free_bytes: room.map(|room| room.f_bavail.saturating_mul(room.f_frsize)),
         databases,
         obstacles: found.obstacles,

@@ -125,7 +125,7 @@ pub(super) async fn compare_packs(
     }
     report.chunks = index.chunk_count() as u64;
     if !sizes.is_empty() {
-        let bytes: u64 = sizes.values().sum();
+        let bytes = sizes.values().copied().fold(0, u64::saturating_add);
         // What only a damaged segment knows is no rubbish.
         let why = match index.damaged().is_empty() {
             true => "are in no index segment: left by interrupted runs, or their segment is lost",
