@@ -70,6 +70,12 @@ impl WriterRecord {
         self.sealed_dedups.push((dedup.at, sealed));
     }
 
+    /// Takes a grant back, which no program does: whoever was let in once keeps what it was told.
+    #[cfg(feature = "internals")]
+    pub fn withdraw(&mut self, at: DomainEpoch) {
+        self.sealed_dedups.retain(|(granted, _)| *granted != at);
+    }
+
     /// Returns what it may write to.
     pub fn granted(&self) -> impl Iterator<Item = DomainEpoch> + '_ {
         self.sealed_dedups.iter().map(|(at, _)| *at)

@@ -181,7 +181,7 @@ impl Session {
     }
 
     /// Seals a value that every writer of the domain must be able to read.
-    fn seal_for_writers(&self, form: DomainForm, object: &[u8; 16], value: &[u8]) -> Vec<u8> {
+    pub fn seal_for_writers(&self, form: DomainForm, object: &[u8; 16], value: &[u8]) -> Vec<u8> {
         let place = Place { repository: self.repository.id(), object, root: &self.dedup.index_key() };
         form.seal(self.at(), &place, self.signer(), value)
     }

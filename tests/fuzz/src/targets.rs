@@ -75,7 +75,8 @@ pub const TARGETS: [Target; 23] = [
     }),
     target("names", names),
     target("slot", |bytes| seen(Slot::decode(bytes))),
-    target("age_file", |bytes| seen(open_slot(&Passphrase::new("x".into()), bytes))),
+    // A slot of the highest factor that is tried asks for 256 MiB.
+    larger("age_file", 272 << 20, |bytes| seen(open_slot(&Passphrase::new("x".into()), bytes))),
     target("lease", |bytes| seen((Lease::decode(bytes), LEASE.split(bytes).is_ok()))),
     target("cleanup", |bytes| seen((decode_cleanup(bytes), CLEANUP.split(bytes).is_ok()))),
     target("verified", |bytes| {

@@ -3,10 +3,17 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use coffre::crypto::derive::ReaderKey;
 use coffre::crypto::secret::Passphrase;
+use coffre::crypto::slot::SlotLock;
 use coffre::format::index::{IndexSegment, PackEntry};
+use coffre::format::keyring::Keyring;
+use coffre::format::object::INDEX;
+use coffre::format::recipe::{Part, Recipe};
+use coffre::format::writer::WriterName;
+use coffre::model::cleanup::{CleanupId, CleanupList};
 use coffre::model::entry::ChunkRef;
-use coffre::model::id::{ChunkId, SegmentId};
+use coffre::model::id::{ChunkId, SegmentId, WriterId};
 use coffre::model::key::{ObjectKey, ObjectKind};
 use coffre::model::snapshot::{Snapshot, SnapshotId, TreeRoot};
 use coffre::model::time::Timestamp;
@@ -14,7 +21,9 @@ use coffre::progress::Collected;
 use coffre::repository::frame::Frame;
 use coffre::repository::index::open_segment;
 use coffre::repository::objects::UploadedPack;
+use coffre::repository::session::Session;
 use coffre::repository::writer::{Writer, WriterOptions};
+use coffre::repository::writers::{NewWriter, SlotPlace};
 use coffre::repository::{MAIN_DOMAIN, Repository};
 use coffre::store::local::LocalStore;
 use coffre::store::{OpenMode, Store};
@@ -40,6 +49,18 @@ impl Nodes {
         self.0.store_node(bytes).expect("stored")
     }
 
+    /// Stores a recipe under the id of whatever it is said to make.
+    pub(super) fn recipe(&self, id: ChunkId, depth: u8, parts: &[Part]) {
+        let mut frame = Frame::default();
+        frame.push_recipe(&id, &Recipe::new(depth, parts).expect("a recipe"));
+        self.0.store_frame(&mut frame, &mut self.0.compressor()).expect("stored");
+    }
+
+    /// Returns the id that bytes have.
+    pub(super) fn id(&self, bytes: &[u8]) -> ChunkId {
+        self.0.id(bytes)
+    }
+
     /// Stores a chunk of a content.
     pub(super) fn chunk(&self, bytes: &[u8]) -> ChunkRef {
         let id = self.0.id(bytes);
@@ -50,7 +71,88 @@ impl Nodes {
     }
 }
 
+/// What the keyring lets a host do that backs up with a key of its own.
+pub(super) struct Host {
+    pub(super) id: WriterId,
+    pub(super) repository: Arc<Repository>,
+}
+
+impl Host {
+    /// Begins a session in a domain.
+    pub(super) fn session(&self, domain: &str) -> Arc<Session> {
+        self.repository.writing().expect("may").begin_session(domain).expect("a key")
+    }
+}
+
 impl Forge {
+    /// Adds a writer whose snapshots may state a host of its name, and returns what it can do.
+    pub(super) async fn host(&self, name: &str, domains: &[&str]) -> Host {
+        let words = Passphrase::new(format!("the words of {name}"));
+        let new = NewWriter {
+            name: WriterName { name: name.into(), hosts: vec![name.into()] },
+            domains: domains.iter().map(|&domain| domain.into()).collect(),
+            group: None,
+            made: Timestamp::default(),
+        };
+        let lock = SlotLock::Recovery(words.clone());
+        let id = self.reader().await.add_writer(&new, &lock, SlotPlace::Repository).await.expect("added").id;
+        let cache = self.directory.with_file_name(format!("cache-of-{name}"));
+        let repository = Repository::open(self.store.clone(), &words, &cache).await.expect("opens");
+        Host { id, repository: Arc::new(repository) }
+    }
+
+    /// Opens the repository anew, as it is by now.
+    pub(super) async fn reader(&self) -> Arc<Repository> {
+        let desk = self.directory.parent().expect("beside it");
+        let identity = std::fs::read_to_string(desk.join("password")).expect("there");
+        let identity = Passphrase::new(identity.trim().into());
+        let cache = desk.join("forge-cache");
+        Arc::new(Repository::open(self.store.clone(), &identity, &cache).await.expect("opens"))
+    }
+
+    /// Publishes the next keyring, changed.
+    pub(super) async fn keyring(&self, change: impl FnOnce(&mut Keyring, &ReaderKey)) {
+        let newest = self.store.list(ObjectKind::Keyring.prefix()).await.expect("listed").pop().expect("there is one");
+        let object = self.store.get(&newest.key).await.expect("there");
+        let (id, keys) = (self.repository.id(), self.repository.keys());
+        let mut keyring = Keyring::decode(&object, id, &keys.verifying_key()).expect("valid");
+        keyring.counter += 1;
+        let reader = keys.reader_key().expect("a reader");
+        change(&mut keyring, reader);
+        let key = ObjectKey::keyring(keyring.counter, [7; 8]);
+        self.store.put(&key, keyring.encode(reader).into()).await.expect("put");
+    }
+
+    /// Stores a snapshot of the honest tree as a session of some domain and author seals it, a second later than the honest one.
+    pub(super) async fn claim(&self, session: &Session, change: impl FnOnce(&mut Snapshot)) -> SnapshotId {
+        let started = Timestamp { seconds: self.honest.started.seconds + 1, nanos: 0 };
+        let id = SnapshotId::new(started, [0xee; 8]);
+        let mut snapshot = Snapshot { id, session: session.id(), started, ..self.honest.clone() };
+        change(&mut snapshot);
+        self.store.put(&ObjectKey::snapshot(snapshot.id), session.seal_snapshot(&snapshot).into()).await.expect("put");
+        snapshot.id
+    }
+
+    /// Stores a list of cleaning up as a session seals it.
+    pub(super) async fn list(&self, session: &Session, counter: u64, list: &CleanupList) -> ObjectKey {
+        let id = CleanupId { counter, random: [counter as u8; 8] };
+        let key = ObjectKey::cleanup(id);
+        self.store.put(&key, session.seal_cleanup(id, list).into()).await.expect("put");
+        key
+    }
+
+    /// Begins a session of a reader.
+    pub(super) fn session(&self) -> Arc<Session> {
+        self.repository.writing().expect("may").begin_session(MAIN_DOMAIN).expect("a key")
+    }
+
+    /// Stores any bytes as the value of a segment.
+    pub(super) async fn segment_of(&self, value: &[u8]) {
+        let id = SegmentId([0xee; 16]);
+        let object = self.session().seal_for_writers(INDEX, &id.0, value);
+        self.store.put(&ObjectKey::segment(id), object.into()).await.expect("put");
+    }
+
     pub(super) async fn new(desk: &Desk) -> Self {
         let directory = desk.at("repository");
         let store: Arc<dyn Store> = Arc::new(LocalStore::open(&directory, OpenMode::Write).expect("opened"));

@@ -20,8 +20,13 @@ use crate::support::desk::{Desk, Run};
 use crate::support::files_in;
 use crate::support::peak::anonymous_mib;
 
+mod entries;
 mod forge;
+mod listings;
 mod provider;
+mod recipes;
+mod replays;
+mod strangers;
 mod writer;
 
 /// What `--memory` says, in MiB, and what a service is to be given beyond that.
@@ -61,11 +66,26 @@ struct Row {
     restore: i32,
     /// It is as large as it says, so nothing but listing it comes to an end soon.
     is_large: bool,
+    /// It says what a terminal may obey, or counts too far: more verbs show it.
+    is_worded: bool,
+    /// What restoring the planted snapshot gives, where that matters: each file of it.
+    gives: Vec<(&'static str, &'static [u8])>,
 }
 
 impl Row {
     fn new(who: Who, what: impl Into<String>, plant: Plant) -> Self {
-        Self { who, what: what.into(), plant, verify: 0, told: "", look: 0, restore: 0, is_large: false }
+        Self {
+            who,
+            what: what.into(),
+            plant,
+            verify: 0,
+            told: "",
+            look: 0,
+            restore: 0,
+            is_large: false,
+            is_worded: false,
+            gives: Vec::new(),
+        }
     }
 
     /// Verifying says this, and that data is damaged.
@@ -83,6 +103,18 @@ impl Row {
     /// What is planted is right, and larger than anybody could keep.
     fn large(mut self) -> Self {
         self.is_large = true;
+        self
+    }
+
+    /// Whatever prints is asked for what was planted.
+    fn worded(mut self) -> Self {
+        self.is_worded = true;
+        self
+    }
+
+    /// Restoring what was planted gives these files.
+    fn gives(mut self, files: &[(&'static str, &'static [u8])]) -> Self {
+        self.gives = files.to_vec();
         self
     }
 
@@ -122,6 +154,11 @@ fn bounded(case: &str, command: &mut Command) -> Run {
     }
     let [out, err] = said;
     let run = Run { code, out, err };
+    // What is asked for as bytes comes as bytes.
+    let is_obeyed = |c: char| c.is_control() && c != '\n' && c != '\t';
+    let said =
+        if command.get_args().any(|word| word == "dump") { &run.err } else { &format!("{}{}", run.out, run.err) };
+    assert!(!said.contains(is_obeyed), "{case}: {command:?} writes what a terminal obeys: {said:?}");
     assert!(peak <= MEMORY + BEYOND, "{case}: {command:?} took {peak} MiB: {run:?}");
     assert!((0..100).contains(&run.code) && !run.err.contains("panicked"), "{case}: {command:?}: {run:?}");
     run
@@ -169,8 +206,18 @@ fn check(row: &Row, honest: &Desk, snapshot: SnapshotId, desk: &Desk, forged: Op
         }
         let target = desk.at("forged");
         verb(&case, desk, &["restore", &forged.short(), "--target", target.to_str().expect("plain")]);
+        for (name, bytes) in &row.gives {
+            let restored = fs::read(target.join(name)).unwrap_or_else(|error| panic!("{case}: {name}: {error}"));
+            assert!(restored == *bytes, "{case}: {name} is something else");
+        }
         verb(&case, desk, &["diff", &snapshot.short(), &forged.short()]);
         verb(&case, desk, &["dump", &forged.short()]);
+        if row.is_worded {
+            verb(&case, desk, &["find", "*"]);
+            verb(&case, desk, &["stats"]);
+            verb(&case, desk, &["--json", "snapshots"]);
+            verb(&case, desk, &["--json", "ls", "-R", &forged.short()]);
+        }
         assert!(!desk.at("outside").exists(), "{case}: something was written outside the target");
     }
 }
@@ -215,14 +262,15 @@ async fn table(rows: Vec<Row>) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_provider_plants_costs_and_hinders_nothing() {
-    let rows = provider::rows();
-    assert!(rows.len() >= 32 && rows.iter().all(|row| row.who == Who::Provider));
+    let rows: Vec<Row> = provider::rows().into_iter().chain(replays::rows()).collect();
+    assert!(rows.len() >= 90 && rows.iter().all(|row| row.who == Who::Provider));
     table(rows).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_writer_plants_costs_and_hinders_nothing() {
-    let rows = writer::rows();
-    assert!(rows.len() >= 30 && rows.iter().all(|row| row.who == Who::Writer));
+    let rows: Vec<Row> =
+        [writer::rows(), entries::rows(), recipes::rows(), strangers::rows()].into_iter().flatten().collect();
+    assert!(rows.len() >= 110 && rows.iter().all(|row| row.who == Who::Writer));
     table(rows).await;
 }

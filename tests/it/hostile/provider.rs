@@ -1,6 +1,8 @@
 //! What whoever can put objects plants, without any key.
 
 use std::fs::{self, File};
+use std::os::unix::fs::symlink;
+use std::path::Path;
 use std::sync::Arc;
 
 use coffre::crypto::seal::TAG_LEN;
@@ -11,8 +13,10 @@ use futures::FutureExt;
 use crate::hostile::forge::Forge;
 use crate::hostile::{Plant, Row, Who};
 
+/// Objects of one kind that are planted at once.
+const MANY: u32 = 3000;
 /// A name that an object of each kind may have, and that counts before those that are there.
-const NAMES: [(ObjectKind, &str); 8] = [
+const NAMES: [(ObjectKind, &str); 9] = [
     (ObjectKind::Config, "config/00000009-0000000000000000"),
     (ObjectKind::Key, "keys/0000000000000000.age"),
     (ObjectKind::Keyring, "keyring/00000009-0000000000000000"),
@@ -20,6 +24,7 @@ const NAMES: [(ObjectKind, &str); 8] = [
     (ObjectKind::Pack, "packs/00/00000000000000000000000000000000"),
     (ObjectKind::Index, "index/00000000000000000000000000000000"),
     (ObjectKind::Snapshot, "snapshots/20200101T000000Z-0000000000000000"),
+    (ObjectKind::Cleanup, "cleanup/00000009-0000000000000000"),
     (ObjectKind::Verified, "verified/22000101T000000Z-0000000000000000"),
 ];
 
@@ -31,6 +36,35 @@ fn object(name: &'static str, begins: &'static [u8], length: u64) -> Plant {
             fs::create_dir_all(path.parent().expect("below the repository")).expect("made");
             fs::write(&path, begins).expect("written");
             File::options().write(true).open(&path).expect("there").set_len(length).expect("sparse");
+            None
+        }
+        .boxed()
+    })
+}
+
+/// Plants something that is no file, where one of the repository should be.
+fn no_file(name: &'static str, make: fn(&Path)) -> Plant {
+    Box::new(move |forge: Arc<Forge>| {
+        async move {
+            let path = forge.directory.join(name);
+            fs::create_dir_all(path.parent().expect("below the repository")).expect("made");
+            make(&path);
+            None
+        }
+        .boxed()
+    })
+}
+
+/// Plants thousands of objects of one kind.
+fn many(kind: ObjectKind, name: &'static str) -> Plant {
+    Box::new(move |forge: Arc<Forge>| {
+        async move {
+            let (front, back) = name.split_at(name.find("00000000").expect("zeros"));
+            for number in 0..MANY {
+                let path = forge.directory.join(format!("{front}{number:08x}{}", &back[8..]));
+                fs::create_dir_all(path.parent().expect("below the repository")).expect("made");
+                fs::write(path, format!("coffre rubbish of kind {kind:?}")).expect("written");
+            }
             None
         }
         .boxed()
@@ -65,7 +99,9 @@ fn padding() -> Plant {
 fn judged(row: Row, kind: ObjectKind) -> Row {
     match kind {
         ObjectKind::Index => row.found("0000000000").told_by_all(),
-        ObjectKind::Config | ObjectKind::Keyring | ObjectKind::Snapshot => row.found("0000000000"),
+        ObjectKind::Config | ObjectKind::Keyring | ObjectKind::Snapshot | ObjectKind::Cleanup => {
+            row.found("0000000000")
+        }
         _ => row,
     }
 }
@@ -84,6 +120,21 @@ pub(super) fn rows() -> Vec<Row> {
         for (about, begins, length) in cases {
             let row = Row::new(Who::Provider, format!("{name} {about}"), object(name, begins, length));
             rows.push(judged(row, kind));
+        }
+        let row = |about, make| Row::new(Who::Provider, format!("{name} that is {about}"), no_file(name, make));
+        rows.push(row("a pipe", |path| {
+            let made = std::process::Command::new("mkfifo").arg(path).status().expect("runs");
+            assert!(made.success());
+        }));
+        rows.push(row("a link to a device", |path| symlink("/dev/zero", path).expect("linked")));
+        rows.push(row("a directory", |path| fs::create_dir(path).expect("made")));
+        if !matches!(kind, ObjectKind::Config | ObjectKind::Keyring) {
+            let row = Row::new(Who::Provider, format!("thousands like {name}"), many(kind, name));
+            rows.push(if kind == ObjectKind::Index || kind == ObjectKind::Snapshot || kind == ObjectKind::Cleanup {
+                judged(row, kind)
+            } else {
+                row
+            });
         }
     }
     rows

@@ -20,11 +20,11 @@ type Tree = fn(&Nodes) -> (ChunkId, u8);
 /// Changes what a segment tells of packs.
 type Lie = fn(Vec<PackEntry>) -> Vec<PackEntry>;
 
-fn tree(what: &str, make: Tree) -> Row {
+pub(super) fn tree(what: &str, make: Tree) -> Row {
     manifest(what, make, |_| {})
 }
 
-fn manifest(what: &str, make: Tree, change: fn(&mut Snapshot)) -> Row {
+pub(super) fn manifest(what: &str, make: Tree, change: fn(&mut Snapshot)) -> Row {
     let plant: Plant = Box::new(move |forge: Arc<Forge>| async move { forge.snapshot(make, change).await }.boxed());
     Row::new(Who::Writer, what, plant)
 }
@@ -40,12 +40,12 @@ fn segment(what: &str, lie: Lie) -> Row {
     Row::new(Who::Writer, what, plant)
 }
 
-fn entry(path: &str, kind: EntryKind) -> Entry {
+pub(super) fn entry(path: &str, kind: EntryKind) -> Entry {
     let metadata = Metadata { mode: 0o755, ..Metadata::default() };
     Entry { path: EntryPath::new(path).expect("safe"), kind, metadata }
 }
 
-fn leaf(entries: &[Entry]) -> Vec<u8> {
+pub(super) fn leaf(entries: &[Entry]) -> Vec<u8> {
     let mut leaf = LeafBuilder::default();
     entries.iter().for_each(|entry| leaf.push(entry));
     leaf.finish().0
@@ -87,7 +87,7 @@ fn front_coded(shared: usize, count: u32) -> Vec<u8> {
 }
 
 /// A leaf of one entry with this record.
-fn recorded(record: &[u8]) -> Vec<u8> {
+pub(super) fn recorded(record: &[u8]) -> Vec<u8> {
     let mut node = b"\x01\x01\x00\x01a".to_vec();
     varint(record.len() as u64, &mut node);
     node.extend_from_slice(record);
