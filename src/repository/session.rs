@@ -181,9 +181,15 @@ impl Session {
     }
 
     /// Seals a value that every writer of the domain must be able to read.
-    pub fn seal_for_writers(&self, form: DomainForm, object: &[u8; 16], value: &[u8]) -> Vec<u8> {
+    fn seal_for_writers(&self, form: DomainForm, object: &[u8; 16], value: &[u8]) -> Vec<u8> {
         let place = Place { repository: self.repository.id(), object, root: &self.dedup.index_key() };
         form.seal(self.at(), &place, self.signer(), value)
+    }
+
+    /// Seals any bytes as a value, as no program does.
+    #[cfg(feature = "internals")]
+    pub fn seal_forged(&self, form: DomainForm, object: &[u8; 16], value: &[u8]) -> Vec<u8> {
+        self.seal_for_writers(form, object, value)
     }
 
     fn signer(&self) -> &Signer {

@@ -92,7 +92,7 @@ fn lease(what: &str, change: fn(&mut Lease)) -> Row {
             let mut lease = Lease { host: "web".into(), operation: "backup".into(), ..Lease::default() };
             change(&mut lease);
             let session = host.session(MAIN_DOMAIN);
-            let object = session.seal_for_writers(LEASE, &session.id().0, &lease.encode());
+            let object = session.seal_forged(LEASE, &session.id().0, &lease.encode());
             forge.store.put(&ObjectKey::session(session.id()), object.into()).await.expect("put");
             None
         }
