@@ -142,8 +142,8 @@ pub mod databases {
     pub use crate::engine::{Engine, Engines, ServerWords, Words};
     pub use crate::model::facts::{Fact, FactValue, StreamFacts, fact};
     pub use crate::ops::restore_database::{
-        Choice, DatabasePlan, DatabaseTarget, Plan, PlannedStream, Replaced, RestoreDatabaseError,
-        RestoreDatabaseOptions, RestoreDatabaseReport, RestoredDatabase, apply, plan,
+        Choice, DatabasePlan, DatabaseTarget, Plan, Replaced, RestoreDatabaseError, RestoreDatabaseOptions,
+        RestoreDatabaseReport, RestoredDatabase, StreamToRestore, apply, plan,
     };
     pub use crate::process::CommandOptions;
 }

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::chunker::Chunker;
 use crate::compress::{Compressor, decompress};
-use crate::crypto::author::{Signer, Subject};
+use crate::crypto::author::{SignedSubject, Signer};
 use crate::crypto::chunk_id::ChunkHasher;
 use crate::crypto::derive::{DedupSecret, ReaderKey, WriterKey, derive_into};
 use crate::crypto::fingerprint::Fingerprint;
@@ -31,7 +31,7 @@ use crate::format::config::{ChunkerProfile, Config, RequiredFeatures};
 use crate::format::index::{IndexSegment, PackEntry};
 use crate::format::keyring::{DomainRecord, Erased, Keyring, SlotName, SlotRecord};
 use crate::format::lease::Lease;
-use crate::format::object::{Authors, CLEANUP, INDEX, LEASE, Place, SNAPSHOT};
+use crate::format::object::{Authors, CLEANUP, INDEX, LEASE, SNAPSHOT, SealedAt};
 use crate::format::pack::{Codec, PackDirectory, PackKind, TRAILER_LEN, Tail, Trailer, padded_pack_len};
 use crate::format::recipe::Recipe;
 use crate::format::slot::{Role, RootKey, Slot};
@@ -329,7 +329,7 @@ fn authoreds() -> Vec<Value> {
     let (reader, id) = (Signer::reader(&reader_key(), REPOSITORY), WriterId([9; 8]));
     let writer = Signer::writer(id, &writer_key(), REPOSITORY);
     let authors = json!({ hex(&[0; 8]): hex(&reader.verifying_key().0), hex(&id.0): hex(&writer.verifying_key().0) });
-    let place = Place { repository: REPOSITORY, object: &object, root: &root };
+    let place = SealedAt { repository: REPOSITORY, object: &object, root: &root };
     let make = |about: &str, form: &str, signer: &Signer| {
         let value = b"a value";
         let sealed = match form {
@@ -361,7 +361,8 @@ fn authoreds() -> Vec<Value> {
         }),
         changed(&whole, "signed in an unknown way", "sealed", {
             let before = [b"coffreL\x01".as_slice(), &AT.domain.0, &AT.epoch.to_le_bytes()].concat();
-            let subject = Subject { repository: REPOSITORY, purpose: Purpose::Lease, object: &object, before: &before };
+            let subject =
+                SignedSubject { repository: REPOSITORY, purpose: Purpose::Lease, object: &object, before: &before };
             let mut block = writer.block(&subject, b"a value");
             block[WriterId::LEN] = 2;
             let value = [&block[..], b"a value"].concat();
@@ -376,7 +377,7 @@ fn authored(input: &Value) -> Outcome {
     let (sealed, root, object) = (bytes(&input["sealed"]), secret(&input["root"]), array(&input["object"]));
     let keys = input["authors"].as_object().expect("a map").iter();
     let authors = Listed(keys.map(|(id, key)| (id.clone(), VerifyingKey(array(key)))).collect());
-    let place = Place { repository: RepositoryId(array(&input["repository"])), object: &object, root: &root };
+    let place = SealedAt { repository: RepositoryId(array(&input["repository"])), object: &object, root: &root };
     let opened = match input["form"].as_str().expect("a letter") {
         "S" => SNAPSHOT.open(&sealed, &place, &authors),
         "I" => INDEX.open(&sealed, &place, &authors),

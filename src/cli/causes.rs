@@ -17,12 +17,12 @@ const INDENT: usize = 2;
 /// Gathered problems.
 #[derive(Debug, Default)]
 pub struct Causes {
-    gathered: Vec<Cause>,
+    gathered: Vec<GatheredCause>,
     places: HashMap<String, usize>,
 }
 
 #[derive(Debug)]
-struct Cause {
+struct GatheredCause {
     text: String,
     first: Problem,
     /// What it hit besides the first; not all of it is kept.
@@ -45,7 +45,7 @@ impl Causes {
             return Some(problem);
         }
         self.places.insert(cause.to_owned(), self.gathered.len());
-        self.gathered.push(Cause { text: cause.to_owned(), first: problem, others: Vec::new(), times: 1 });
+        self.gathered.push(GatheredCause { text: cause.to_owned(), first: problem, others: Vec::new(), times: 1 });
         None
     }
 
@@ -56,7 +56,7 @@ impl Causes {
     }
 }
 
-impl Cause {
+impl GatheredCause {
     fn lines(self, width: Option<usize>) -> Vec<String> {
         if self.times == 1 {
             return one(&self.first, width);

@@ -42,7 +42,7 @@ pub struct Args {
 
 /// What could stand there.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Wanted {
+enum WantedWord {
     /// One of these words, each with its meaning.
     Words(Vec<(String, String)>),
     /// A snapshot.
@@ -66,18 +66,18 @@ pub async fn run(settings: &Settings, mut program: Command, args: Args) -> Falli
         _ => (String::new(), typed.as_str()),
     };
     let found = match wanted(&program, &words) {
-        Wanted::Words(found) => found,
-        Wanted::Snapshot => tokio::time::timeout(patience(settings), snapshots(settings, &words))
+        WantedWord::Words(found) => found,
+        WantedWord::Snapshot => tokio::time::timeout(patience(settings), snapshots(settings, &words))
             .await
             .ok()
             .flatten()
             .unwrap_or_default(),
-        Wanted::Label(kind) => tokio::time::timeout(patience(settings), labels(settings, &words, kind))
+        WantedWord::Label(kind) => tokio::time::timeout(patience(settings), labels(settings, &words, kind))
             .await
             .ok()
             .flatten()
             .unwrap_or_default(),
-        Wanted::Other => Vec::new(),
+        WantedWord::Other => Vec::new(),
     };
     let fitting = found.into_iter().filter(|(value, _)| value.starts_with(start));
     let lines: Vec<String> = fitting.map(|(value, meaning)| format!("{before}{value}\t{meaning}\n")).collect();
@@ -94,14 +94,14 @@ fn split_line(line: &str) -> Vec<String> {
 }
 
 /// Finds out what the last word can be.
-fn wanted(program: &Command, words: &[String]) -> Wanted {
-    let Some((typed, earlier)) = words.split_last() else { return Wanted::Other };
+fn wanted(program: &Command, words: &[String]) -> WantedWord {
+    let Some((typed, earlier)) = words.split_last() else { return WantedWord::Other };
     let mut verb: Option<&Command> = None;
     let mut expected: Option<&Arg> = None;
     let mut position = 0;
     for word in earlier {
         if word == "--" {
-            return Wanted::Other;
+            return WantedWord::Other;
         }
         if expected.take().is_some() {
             continue;
@@ -112,7 +112,7 @@ fn wanted(program: &Command, words: &[String]) -> Wanted {
         } else if command.has_subcommands() {
             verb = command.get_subcommands().find(|known| known.get_name() == word);
             if verb.is_none() {
-                return Wanted::Other;
+                return WantedWord::Other;
             }
         } else {
             position += 1;
@@ -123,20 +123,20 @@ fn wanted(program: &Command, words: &[String]) -> Wanted {
         return values(option);
     }
     if let Some((name, _)) = typed.split_once('=').filter(|_| typed.starts_with("--")) {
-        return option(command, name).map_or(Wanted::Other, values);
+        return option(command, name).map_or(WantedWord::Other, values);
     }
     if typed.starts_with('-') {
-        return Wanted::Words(options(command));
+        return WantedWord::Words(options(command));
     }
     if command.has_subcommands() {
         let shown = command.get_subcommands().filter(|known| !known.is_hide_set());
-        return Wanted::Words(shown.map(|known| (known.get_name().to_owned(), about(known))).collect());
+        return WantedWord::Words(shown.map(|known| (known.get_name().to_owned(), about(known))).collect());
     }
     let positionals: Vec<&Arg> = command.get_positionals().collect();
     match positionals.get(position).or(positionals.last()) {
         Some(argument) if matches!(command.get_name(), "help" | "man") => commands(program, argument),
         Some(argument) => values(argument),
-        None => Wanted::Words(options(command)),
+        None => WantedWord::Words(options(command)),
     }
 }
 
@@ -170,32 +170,32 @@ fn options(command: &Command) -> Vec<(String, String)> {
 }
 
 /// Tells what an argument's value can be.
-fn values(argument: &Arg) -> Wanted {
+fn values(argument: &Arg) -> WantedWord {
     let possible = argument.get_possible_values();
     if !possible.is_empty() && argument.get_action().takes_values() {
         let words = possible.iter().map(|value| {
             let help = value.get_help().map(ToString::to_string).unwrap_or_default();
             (value.get_name().to_owned(), help)
         });
-        return Wanted::Words(words.collect());
+        return WantedWord::Words(words.collect());
     }
     match argument.get_id().as_str() {
-        "snapshot" | "snapshots" | "earlier" | "later" | "parent" => Wanted::Snapshot,
-        "host" => Wanted::Label("host"),
-        "job" => Wanted::Label("job"),
-        "tag" => Wanted::Label("tag"),
-        _ => Wanted::Other,
+        "snapshot" | "snapshots" | "earlier" | "later" | "parent" => WantedWord::Snapshot,
+        "host" => WantedWord::Label("host"),
+        "job" => WantedWord::Label("job"),
+        "tag" => WantedWord::Label("tag"),
+        _ => WantedWord::Other,
     }
 }
 
 /// Commands, and for `help` its topics.
-fn commands(program: &Command, argument: &Arg) -> Wanted {
+fn commands(program: &Command, argument: &Arg) -> WantedWord {
     let shown = program.get_subcommands().filter(|known| !known.is_hide_set());
     let mut words: Vec<(String, String)> = shown.map(|known| (known.get_name().to_owned(), about(known))).collect();
     if argument.get_id() == help::ARGUMENT {
         words.extend(topics::TOPICS.iter().map(|(topic, about)| ((*topic).to_owned(), (*about).to_owned())));
     }
-    Wanted::Words(words)
+    WantedWord::Words(words)
 }
 
 /// Returns the location that the line or the environment names.
@@ -256,15 +256,15 @@ async fn labels(settings: &Settings, words: &[String], kind: &str) -> Option<Vec
 mod tests {
     use super::*;
 
-    fn at(line: &str) -> Wanted {
+    fn at(line: &str) -> WantedWord {
         let mut program = crate::cli::command();
         program.build();
         wanted(&program, &split_line(line))
     }
 
-    fn names(wanted: Wanted) -> Vec<String> {
+    fn names(wanted: WantedWord) -> Vec<String> {
         match wanted {
-            Wanted::Words(words) => words.into_iter().map(|(word, _)| word).collect(),
+            WantedWord::Words(words) => words.into_iter().map(|(word, _)| word).collect(),
             other => panic!("no words: {other:?}"),
         }
     }
@@ -281,15 +281,15 @@ mod tests {
     #[test]
     fn snapshots_and_labels_are_asked_for_where_they_belong() {
         for line in ["coffre restore ", "coffre -q --repo /r ls 3f", "coffre dump -v lat", "coffre backup --parent "] {
-            assert_eq!(at(line), Wanted::Snapshot, "{line}");
+            assert_eq!(at(line), WantedWord::Snapshot, "{line}");
         }
-        assert_eq!((at("coffre diff "), at("coffre diff latest ")), (Wanted::Snapshot, Wanted::Snapshot));
-        assert_eq!(at("coffre snapshots --job "), Wanted::Label("job"));
-        assert_eq!(at("coffre snapshots --host=w"), Wanted::Label("host"));
+        assert_eq!((at("coffre diff "), at("coffre diff latest ")), (WantedWord::Snapshot, WantedWord::Snapshot));
+        assert_eq!(at("coffre snapshots --job "), WantedWord::Label("job"));
+        assert_eq!(at("coffre snapshots --host=w"), WantedWord::Label("host"));
         for line in
             ["coffre backup /s", "coffre restore latest --target ", "coffre backup --command x -- ", "coffre wat "]
         {
-            assert_eq!(at(line), Wanted::Other, "{line}");
+            assert_eq!(at(line), WantedWord::Other, "{line}");
         }
         assert_eq!(names(at("coffre key ")), ["list", "add", "passwd", "remove", "revoke-writer"]);
         assert!(names(at("coffre key add --rec")).contains(&"--recovery-kit".into()));

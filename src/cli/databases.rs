@@ -7,7 +7,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::cli::engines::{DumpPlaces, EngineFlags, Written, or};
+use crate::cli::engines::{DumpPlaces, EngineFlags, PlaceWritten, or};
 use crate::cli::environment::Environment;
 use crate::cli::exit::usage;
 use crate::cli::failure::Fallible;
@@ -80,7 +80,7 @@ impl DatabaseArgs {
     }
 
     fn names_a_server(&self) -> bool {
-        self.places.iter().any(|(_, written)| written.iter().any(|written| matches!(written, Written::Url(_))))
+        self.places.iter().any(|(_, written)| written.iter().any(|written| matches!(written, PlaceWritten::Url(_))))
     }
 
     /// Tells whether a server with roles or users is named, and they are not stored.
@@ -116,13 +116,13 @@ pub fn spool_directory(given: Option<&Path>, environment: &Environment) -> PathB
 }
 
 /// Reads what was written after a flag that names a place.
-pub fn place(written: &Written, engine: &Arc<dyn Engine>, environment: &Environment) -> Fallible<Place> {
+pub fn place(written: &PlaceWritten, engine: &Arc<dyn Engine>, environment: &Environment) -> Fallible<Place> {
     match written {
-        Written::Url(text) => {
+        PlaceWritten::Url(text) => {
             let url = url(text, &**engine, environment)?;
             Ok(Place::Url(url.with_clients(environment.clients(&**engine))))
         }
-        Written::File(file) => Ok(Place::File(file.clone())),
+        PlaceWritten::File(file) => Ok(Place::File(file.clone())),
     }
 }
 

@@ -16,7 +16,7 @@ use crate::model::units::ByteSize;
 
 /// What is written after a flag that names a place.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Written {
+pub enum PlaceWritten {
     /// A URL, or `env:NAME`.
     Url(String),
     /// A file.
@@ -25,11 +25,11 @@ pub enum Written {
 
 /// Places that were named to be dumped, by engine.
 #[derive(Debug, Clone, Default)]
-pub struct DumpPlaces(Vec<(Arc<dyn Engine>, Vec<Written>)>);
+pub struct DumpPlaces(Vec<(Arc<dyn Engine>, Vec<PlaceWritten>)>);
 
 impl DumpPlaces {
     /// Returns every engine with what was named.
-    pub fn iter(&self) -> impl Iterator<Item = (&Arc<dyn Engine>, &[Written])> {
+    pub fn iter(&self) -> impl Iterator<Item = (&Arc<dyn Engine>, &[PlaceWritten])> {
         self.0.iter().map(|(engine, written)| (engine, written.as_slice()))
     }
 }
@@ -101,7 +101,7 @@ impl FromArgMatches for EngineFlags {
 
 /// The place that was named to restore into.
 #[derive(Debug, Clone, Default)]
-pub struct IntoPlace(pub Option<(Arc<dyn Engine>, Written)>);
+pub struct IntoPlace(pub Option<(Arc<dyn Engine>, PlaceWritten)>);
 
 /// Returns the flag that names a place to restore into, without its dashes.
 fn into_flag(engine: &dyn Engine) -> String {
@@ -194,10 +194,14 @@ fn own(flag: &Flag) -> Arg {
 }
 
 /// Returns what was written after a flag that names places.
-fn written(matches: &ArgMatches, engine: &Arc<dyn Engine>, name: &str) -> Vec<Written> {
+fn written(matches: &ArgMatches, engine: &Arc<dyn Engine>, name: &str) -> Vec<PlaceWritten> {
     match engine.places() {
-        Places::Urls(_) => matches.get_many::<String>(name).into_iter().flatten().cloned().map(Written::Url).collect(),
-        Places::Files => matches.get_many::<PathBuf>(name).into_iter().flatten().cloned().map(Written::File).collect(),
+        Places::Urls(_) => {
+            matches.get_many::<String>(name).into_iter().flatten().cloned().map(PlaceWritten::Url).collect()
+        }
+        Places::Files => {
+            matches.get_many::<PathBuf>(name).into_iter().flatten().cloned().map(PlaceWritten::File).collect()
+        }
     }
 }
 

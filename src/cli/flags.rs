@@ -8,7 +8,7 @@ use clap::ArgMatches;
 use clap::parser::ValueSource;
 
 use crate::cli::password::PasswordArgs;
-use crate::cli::progress::Wanted;
+use crate::cli::progress::WantedProgress;
 use crate::crypto::fingerprint::Fingerprint;
 use crate::model::units::ByteSize;
 
@@ -45,7 +45,7 @@ pub struct GlobalArgs {
     pub verbose: u8,
     /// How progress is shown, on standard error
     #[arg(long, global = true, value_name = "HOW", value_enum, default_value = "auto")]
-    pub progress: Wanted,
+    pub progress: WantedProgress,
     /// Memory to stay within, at least 128MiB; allow a service 32MiB more
     #[arg(long, global = true, value_name = "SIZE", default_value = "256MiB")]
     pub memory: ByteSize,

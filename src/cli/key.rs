@@ -254,7 +254,7 @@ fn writer_event(writer: &KnownWriter) -> events::KnownWriter<'_> {
 
 /// What was done, to be told.
 #[derive(Default)]
-struct Told<'a> {
+struct KeyChange<'a> {
     did: &'static str,
     slot: Option<SlotId>,
     writer: Option<WriterId>,
@@ -264,7 +264,7 @@ struct Told<'a> {
     lines: Vec<String>,
 }
 
-fn tell(global: &Settings, monitor: &ConsoleMonitor, repository: &Repository, told: Told<'_>) {
+fn tell(global: &Settings, monitor: &ConsoleMonitor, repository: &Repository, told: KeyChange<'_>) {
     monitor.finish();
     let left = told.removed.as_ref().and_then(|removed| removed.left.as_ref());
     if let Some(error) = left {
@@ -305,7 +305,7 @@ async fn add(global: &Settings, monitor: &Arc<ConsoleMonitor>, args: AddArgs) ->
     let lock = SlotLock::Passphrase(passphrase);
     let slot = repository.add_slot(&lock, &named(args.label.as_deref().unwrap_or("passphrase"))).await?;
     let lines = vec![format!("key slot {slot} added: the new passphrase opens the repository, too")];
-    tell(global, monitor, &repository, Told { did: "added", slot: Some(slot), lines, ..Told::default() });
+    tell(global, monitor, &repository, KeyChange { did: "added", slot: Some(slot), lines, ..KeyChange::default() });
     Ok(Exit::Done)
 }
 
@@ -359,7 +359,12 @@ async fn add_recovery(global: &Settings, monitor: &Arc<ConsoleMonitor>, args: Ad
             .into(),
     );
     let secret = is_shown.then(|| identity.expose());
-    tell(global, monitor, &repository, Told { did: "added", slot: Some(slot), file, secret, lines, ..Told::default() });
+    tell(
+        global,
+        monitor,
+        &repository,
+        KeyChange { did: "added", slot: Some(slot), file, secret, lines, ..KeyChange::default() },
+    );
     failed.map_or(Ok(Exit::Done), Err)
 }
 
@@ -418,7 +423,12 @@ async fn add_writer(global: &Settings, monitor: &Arc<ConsoleMonitor>, args: AddA
     lines.push(format!("on the host, set COFFRE_FINGERPRINT={} as well", repository.fingerprint()));
     let (slot, writer) = (added.slot_id, Some(added.id));
     let secret = is_shown.then(|| secret.expose());
-    tell(global, monitor, &repository, Told { did: "added", slot, writer, file, secret, lines, ..Told::default() });
+    tell(
+        global,
+        monitor,
+        &repository,
+        KeyChange { did: "added", slot, writer, file, secret, lines, ..KeyChange::default() },
+    );
     failed.map_or(Ok(Exit::Done), Err)
 }
 
@@ -455,7 +465,7 @@ async fn passwd(global: &Settings, monitor: &Arc<ConsoleMonitor>, args: PasswdAr
         ),
         COPIES.to_owned(),
     ];
-    let told = Told { did: "replaced", slot: Some(slot), removed: Some(removed), lines, ..Told::default() };
+    let told = KeyChange { did: "replaced", slot: Some(slot), removed: Some(removed), lines, ..KeyChange::default() };
     tell(global, monitor, &repository, told);
     Ok(Exit::Done)
 }
@@ -481,7 +491,7 @@ async fn remove(global: &Settings, monitor: &Arc<ConsoleMonitor>, named: &str) -
     monitor.phase("removing a key slot");
     let removed = repository.remove_slot(slot).await?;
     let lines = vec![format!("key slot {slot} removed: what opened it opens nothing any more"), COPIES.to_owned()];
-    let told = Told { did: "removed", slot: Some(slot), removed: Some(removed), lines, ..Told::default() };
+    let told = KeyChange { did: "removed", slot: Some(slot), removed: Some(removed), lines, ..KeyChange::default() };
     tell(global, monitor, &repository, told);
     Ok(Exit::Done)
 }
@@ -509,6 +519,11 @@ async fn revoke(global: &Settings, monitor: &Arc<ConsoleMonitor>, named: &str) -
         ),
         "Its key slot opens nothing that is of use; `coffre key remove SLOT` removes it.".to_owned(),
     ];
-    tell(global, monitor, &repository, Told { did: "revoked", writer: Some(writer.id), lines, ..Told::default() });
+    tell(
+        global,
+        monitor,
+        &repository,
+        KeyChange { did: "revoked", writer: Some(writer.id), lines, ..KeyChange::default() },
+    );
     Ok(Exit::Done)
 }

@@ -56,7 +56,7 @@ impl PasswordArgs {
 
 /// One place where a passphrase can be.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Source {
+enum PasswordSource {
     File(PathBuf),
     Command(String),
     Text(Passphrase),
@@ -66,27 +66,28 @@ enum Source {
 
 /// Everything that was given, before one of it is chosen. No secret was read yet but one that a variable holds.
 #[derive(Default)]
-pub struct Given {
+pub struct PasswordsGiven {
     /// Options, as they were typed.
-    options: Vec<(&'static str, Source)>,
+    options: Vec<(&'static str, PasswordSource)>,
     /// Variables that are set.
-    variables: Vec<(&'static str, Source)>,
+    variables: Vec<(&'static str, PasswordSource)>,
     /// The file of the systemd credential.
     credential: Option<PathBuf>,
 }
 
-impl std::fmt::Debug for Given {
+impl std::fmt::Debug for PasswordsGiven {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let names = |named: &[(&'static str, Source)]| named.iter().map(|(name, _)| *name).collect::<Vec<_>>();
+        let names = |named: &[(&'static str, PasswordSource)]| named.iter().map(|(name, _)| *name).collect::<Vec<_>>();
         write!(f, "Given({:?}, {:?})", names(&self.options), names(&self.variables))
     }
 }
 
-impl Given {
+impl PasswordsGiven {
     /// Gathers what flags and environment say.
     pub fn of(args: PasswordArgs, environment: &Environment) -> Self {
         let mut given = Self { credential: environment.credential(CREDENTIAL), ..Self::default() };
-        let (file, command) = (args.password_file.map(Source::File), args.password_command.map(Source::Command));
+        let (file, command) =
+            (args.password_file.map(PasswordSource::File), args.password_command.map(PasswordSource::Command));
         let names = [("--password-file", "COFFRE_PASSWORD_FILE"), ("--password-command", "COFFRE_PASSWORD_COMMAND")];
         for ((source, (option, variable)), typed) in [file, command].into_iter().zip(names).zip(args.typed) {
             match (source, typed) {
@@ -97,7 +98,7 @@ impl Given {
         }
         if let Some(value) = environment.var_os(VARIABLE) {
             let text = value.into_string().map(Passphrase::new);
-            given.variables.push((VARIABLE, text.map_or(Source::NotText, Source::Text)));
+            given.variables.push((VARIABLE, text.map_or(PasswordSource::NotText, PasswordSource::Text)));
         }
         given
     }
@@ -105,13 +106,13 @@ impl Given {
     /// Returns the file that holds the passphrase, if one was named.
     pub fn file(&self) -> Option<&Path> {
         self.options.iter().chain(&self.variables).find_map(|(_, source)| match source {
-            Source::File(path) => Some(path.as_path()),
-            Source::Command(_) | Source::Text(_) | Source::NotText => None,
+            PasswordSource::File(path) => Some(path.as_path()),
+            PasswordSource::Command(_) | PasswordSource::Text(_) | PasswordSource::NotText => None,
         })
     }
 
     /// Chooses the source that counts, or says which two contradict each other.
-    fn choose(&self) -> Result<Option<Source>, String> {
+    fn choose(&self) -> Result<Option<PasswordSource>, String> {
         for named in [&self.options, &self.variables] {
             match named.as_slice() {
                 [] => {}
@@ -121,12 +122,12 @@ impl Given {
                 }
             }
         }
-        Ok(self.credential.clone().map(Source::File))
+        Ok(self.credential.clone().map(PasswordSource::File))
     }
 }
 
 /// Returns the passphrase of an existing repository.
-pub async fn get(given: &Given, monitor: &ConsoleMonitor) -> Fallible<Passphrase> {
+pub async fn get(given: &PasswordsGiven, monitor: &ConsoleMonitor) -> Fallible<Passphrase> {
     match read(given)? {
         Some(passphrase) => Ok(passphrase),
         None => prompt(monitor, "passphrase or recovery identity: ").await,
@@ -135,7 +136,7 @@ pub async fn get(given: &Given, monitor: &ConsoleMonitor) -> Fallible<Passphrase
 
 /// Returns the recovery identity that somebody holds: from the sources of a passphrase if that is what they have, else
 /// asked for.
-pub async fn get_identity(given: &Given, monitor: &ConsoleMonitor) -> Fallible<Passphrase> {
+pub async fn get_identity(given: &PasswordsGiven, monitor: &ConsoleMonitor) -> Fallible<Passphrase> {
     match read(given) {
         Ok(Some(found)) if check_recovery_identity(found.expose()).is_some() => Ok(found),
         // One with typing errors, which is told when it opens nothing.
@@ -148,7 +149,7 @@ pub async fn get_identity(given: &Given, monitor: &ConsoleMonitor) -> Fallible<P
 }
 
 /// Returns the passphrase for a new repository; one that is typed is asked for twice.
-pub async fn get_new(given: &Given, monitor: &ConsoleMonitor) -> Fallible<Passphrase> {
+pub async fn get_new(given: &PasswordsGiven, monitor: &ConsoleMonitor) -> Fallible<Passphrase> {
     new(read(given)?, monitor).await
 }
 
@@ -201,23 +202,23 @@ pub fn weakness(passphrase: &Passphrase) -> Option<String> {
 }
 
 /// Returns the passphrase if a file, a variable or a credential has it: asks nobody and runs nothing.
-pub fn at_hand(given: &Given) -> Option<Passphrase> {
+pub fn at_hand(given: &PasswordsGiven) -> Option<Passphrase> {
     match given.choose().ok()?? {
-        Source::Command(_) => None,
+        PasswordSource::Command(_) => None,
         source => from(source).ok(),
     }
 }
 
-fn read(given: &Given) -> Fallible<Option<Passphrase>> {
+fn read(given: &PasswordsGiven) -> Fallible<Option<Passphrase>> {
     given.choose().map_err(usage)?.map(from).transpose()
 }
 
-fn from(source: Source) -> Fallible<Passphrase> {
+fn from(source: PasswordSource) -> Fallible<Passphrase> {
     match source {
-        Source::File(path) => from_file(&path),
-        Source::Command(command) => from_command(&command),
-        Source::Text(text) => checked(text.expose(), VARIABLE),
-        Source::NotText => Err(usage(format!("{VARIABLE} is not UTF-8"))),
+        PasswordSource::File(path) => from_file(&path),
+        PasswordSource::Command(command) => from_command(&command),
+        PasswordSource::Text(text) => checked(text.expose(), VARIABLE),
+        PasswordSource::NotText => Err(usage(format!("{VARIABLE} is not UTF-8"))),
     }
 }
 
@@ -282,8 +283,8 @@ fn checked(text: &str, origin: &str) -> Fallible<Passphrase> {
 mod tests {
     use super::*;
 
-    fn source(name: &str) -> Source {
-        Source::Text(Passphrase::new(name.to_owned()))
+    fn source(name: &str) -> PasswordSource {
+        PasswordSource::Text(Passphrase::new(name.to_owned()))
     }
 
     #[test]
@@ -291,12 +292,14 @@ mod tests {
         let (file, command) = (("--password-file", source("f")), ("--password-command", source("c")));
         let (vfile, vtext) = (("COFFRE_PASSWORD_FILE", source("vf")), ("COFFRE_PASSWORD", source("vt")));
         let credential = Some(PathBuf::from("/run/c"));
-        let choose = |options: &[&(&'static str, Source)], variables: &[&(&'static str, Source)], credential| {
-            let owned = |named: &[&(&'static str, Source)]| named.iter().map(|&it| it.clone()).collect::<Vec<_>>();
-            Given { options: owned(options), variables: owned(variables), credential }.choose()
-        };
+        let choose =
+            |options: &[&(&'static str, PasswordSource)], variables: &[&(&'static str, PasswordSource)], credential| {
+                let owned =
+                    |named: &[&(&'static str, PasswordSource)]| named.iter().map(|&it| it.clone()).collect::<Vec<_>>();
+                PasswordsGiven { options: owned(options), variables: owned(variables), credential }.choose()
+            };
         assert_eq!(choose(&[], &[], None), Ok(None));
-        assert_eq!(choose(&[], &[], credential.clone()), Ok(Some(Source::File("/run/c".into()))));
+        assert_eq!(choose(&[], &[], credential.clone()), Ok(Some(PasswordSource::File("/run/c".into()))));
         assert_eq!(choose(&[], &[&vtext], credential.clone()), Ok(Some(source("vt"))));
         assert_eq!(choose(&[&command], &[&vfile], None), Ok(Some(source("c"))));
         // An option settles what the variables leave open.
@@ -309,7 +312,7 @@ mod tests {
 
     #[test]
     fn a_passphrase_is_not_shown_with_where_it_comes_from() {
-        let given = Given { variables: vec![(VARIABLE, source("hunter2"))], ..Given::default() };
+        let given = PasswordsGiven { variables: vec![(VARIABLE, source("hunter2"))], ..PasswordsGiven::default() };
         let shown = format!("{given:?}");
         assert!(shown.contains(VARIABLE) && !shown.contains("hunter"), "{shown}");
     }

@@ -35,7 +35,7 @@ pub enum Style {
 
 /// What `--progress` says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum Wanted {
+pub enum WantedProgress {
     /// A bar on a terminal, else a line a minute
     Auto,
     /// One JSON object a second
@@ -49,13 +49,13 @@ const TICK: Duration = Duration::from_millis(100);
 
 impl Style {
     /// Chooses by the flags and by whether standard error is a terminal.
-    pub fn choose(wanted: Wanted, quiet: bool) -> Self {
+    pub fn choose(wanted: WantedProgress, quiet: bool) -> Self {
         match wanted {
             _ if quiet => Style::Quiet,
-            Wanted::None => Style::Quiet,
-            Wanted::Json => Style::Objects,
-            Wanted::Auto if std::io::stderr().is_terminal() => Style::Bar,
-            Wanted::Auto => Style::Lines,
+            WantedProgress::None => Style::Quiet,
+            WantedProgress::Json => Style::Objects,
+            WantedProgress::Auto if std::io::stderr().is_terminal() => Style::Bar,
+            WantedProgress::Auto => Style::Lines,
         }
     }
 
@@ -115,8 +115,8 @@ struct State {
     /// Problems that are not told yet.
     untold: Causes,
     /// How fast content is handled in this phase, and how fast sealed bytes are stored.
-    handling: Rate,
-    storing: Rate,
+    handling: CounterRate,
+    storing: CounterRate,
     /// Why the store is waited for, and since when.
     waiting: Option<(String, Instant)>,
     /// When a line last said so.
@@ -198,11 +198,11 @@ impl ConsoleMonitor {
     }
 
     /// Shows nothing as long as what is returned lives, because a person is asked something.
-    pub fn asking(&self) -> Asking<'_> {
+    pub fn asking(&self) -> QuestionOpen<'_> {
         let mut state = self.shared.state();
         state.asking = Some(Instant::now());
         self.shared.bar.finish_and_clear();
-        Asking(&self.shared)
+        QuestionOpen(&self.shared)
     }
 
     /// Begins to print a result. What is done goes on to be shown to a person at a terminal, or as objects to a program that asked
@@ -238,9 +238,9 @@ impl ConsoleMonitor {
 
 /// A question is open, and nothing is drawn.
 #[must_use]
-pub struct Asking<'a>(&'a Shared);
+pub struct QuestionOpen<'a>(&'a Shared);
 
-impl Drop for Asking<'_> {
+impl Drop for QuestionOpen<'_> {
     fn drop(&mut self) {
         let mut state = self.0.state();
         if let Some(since) = state.asking.take() {
@@ -323,12 +323,12 @@ impl Shared {
         let of = |done: String, total: Option<String>| total.map_or(done.clone(), |total| format!("{done} of {total}"));
         let done = self.done(state);
         match done {
-            Done::Nothing => {}
-            Done::Content { bytes } => {
+            PhaseDone::Nothing => {}
+            PhaseDone::Content { bytes } => {
                 let total = totals.bytes.map(|total| ByteSize(total.max(bytes)).to_string());
                 parts.push(of(ByteSize(bytes).to_string(), total));
             }
-            Done::Stored { bytes, sealed } => parts.push(format!("{} of {}", ByteSize(bytes), ByteSize(sealed))),
+            PhaseDone::Stored { bytes, sealed } => parts.push(format!("{} of {}", ByteSize(bytes), ByteSize(sealed))),
         }
         if let Some(total) = totals.packs.filter(|&total| total > 0) {
             let packs = self.since_phase(state, Counter::Packs);
@@ -341,7 +341,7 @@ impl Shared {
             parts.push(output::count(state.problems, "problem"));
         }
         let new = get(Counter::NewBytes);
-        if new > 0 && !matches!(done, Done::Stored { .. }) {
+        if new > 0 && !matches!(done, PhaseDone::Stored { .. }) {
             parts.push(format!("{} stored", ByteSize(get(Counter::StoredBytes))));
         }
         if let Some(rate) = self.rate(state, now).filter(|rate| *rate >= 1.0) {
@@ -352,7 +352,7 @@ impl Shared {
             let total = totals.entries.map(|total| output::grouped(total.max(entries)));
             parts.push(format!("{} entries", of(output::grouped(entries), total)));
         }
-        if new > 0 && !matches!(done, Done::Stored { .. }) {
+        if new > 0 && !matches!(done, PhaseDone::Stored { .. }) {
             parts.push(format!("{} new", ByteSize(new)));
         }
         if get(Counter::Retries) > 0 {
@@ -366,22 +366,22 @@ impl Shared {
     }
 
     /// Tells what this phase is about: content, or where none is handled what is still on its way to the store.
-    fn done(&self, state: &State) -> Done {
+    fn done(&self, state: &State) -> PhaseDone {
         let bytes = self.since_phase(state, Counter::Bytes);
         let (stored, sealed) = (self.counters.get(Counter::StoredBytes), self.counters.get(Counter::SealedBytes));
         match (bytes, stored < sealed) {
-            (0, true) => Done::Stored { bytes: stored, sealed },
-            (0, false) => Done::Nothing,
-            (bytes, _) => Done::Content { bytes },
+            (0, true) => PhaseDone::Stored { bytes: stored, sealed },
+            (0, false) => PhaseDone::Nothing,
+            (bytes, _) => PhaseDone::Content { bytes },
         }
     }
 
     /// Returns the bytes a second of what this phase is about.
     fn rate(&self, state: &State, now: Instant) -> Option<f64> {
         match self.done(state) {
-            Done::Nothing => None,
-            Done::Content { .. } => state.handling.per_second(self.counters.get(Counter::Bytes), now),
-            Done::Stored { bytes, .. } => state.storing.per_second(bytes, now),
+            PhaseDone::Nothing => None,
+            PhaseDone::Content { .. } => state.handling.per_second(self.counters.get(Counter::Bytes), now),
+            PhaseDone::Stored { bytes, .. } => state.storing.per_second(bytes, now),
         }
     }
 
@@ -390,12 +390,12 @@ impl Shared {
         let done = self.done(state);
         let (stored, sealed) = (self.counters.get(Counter::StoredBytes), self.counters.get(Counter::SealedBytes));
         let (mut to_store, mut left) = (sealed.saturating_sub(stored) as f64, 0f64);
-        if let Done::Content { bytes } = done {
+        if let PhaseDone::Content { bytes } = done {
             let to_handle = state.phase_totals().bytes?.checked_sub(bytes)? as f64;
             left = to_handle / state.handling.per_second(self.counters.get(Counter::Bytes), now)?;
             to_store += to_handle * sealed as f64 / self.counters.get(Counter::Bytes).max(1) as f64;
         }
-        let is_stored_soon = to_store == 0.0 || (stored == 0 && matches!(done, Done::Content { .. }));
+        let is_stored_soon = to_store == 0.0 || (stored == 0 && matches!(done, PhaseDone::Content { .. }));
         if !is_stored_soon {
             left = left.max(to_store / state.storing.per_second(stored, now)?);
         }
@@ -438,7 +438,7 @@ fn whole_seconds(left: Duration) -> String {
 
 /// What a phase has done so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Done {
+enum PhaseDone {
     /// Nothing that is counted in bytes.
     Nothing,
     /// Content was handled.
@@ -456,9 +456,9 @@ impl State {
 
 /// The rate of a counter over the last half minute, long enough for packs that go out one after the other.
 #[derive(Debug, Default)]
-struct Rate(VecDeque<(Instant, u64)>);
+struct CounterRate(VecDeque<(Instant, u64)>);
 
-impl Rate {
+impl CounterRate {
     const OVER: Duration = Duration::from_secs(30);
     const SAMPLED_EVERY: Duration = Duration::from_millis(500);
     /// What less time shows is not worth saying.
@@ -536,7 +536,7 @@ impl Monitor for ConsoleMonitor {
             for (begun_with, counter) in state.begun_with.iter_mut().zip(Counter::ALL) {
                 *begun_with = self.shared.counters.get(counter);
             }
-            state.handling = Rate::default();
+            state.handling = CounterRate::default();
             state.has_totals = false;
             is_another
         };
@@ -646,7 +646,7 @@ mod tests {
     }
 
     fn state(phase: &str, totals: Totals) -> State {
-        let rate = || Rate(VecDeque::from([(ten_seconds_ago(), 0)]));
+        let rate = || CounterRate(VecDeque::from([(ten_seconds_ago(), 0)]));
         let (handling, storing) = (rate(), rate());
         State { phase: phase.into(), totals, has_totals: true, handling, storing, ..State::default() }
     }
@@ -756,7 +756,7 @@ mod tests {
 
     #[test]
     fn the_rate_is_that_of_the_last_half_minute() {
-        let (begun, mut rate) = (Instant::now(), Rate::default());
+        let (begun, mut rate) = (Instant::now(), CounterRate::default());
         let at = |seconds: u64| begun + Duration::from_secs(seconds);
         rate.note(0, at(0));
         assert_eq!(rate.per_second(100, at(0)), None, "it is not known yet");

@@ -15,7 +15,7 @@ use crate::cli::environment::Environment;
 use crate::cli::exit::usage;
 use crate::cli::failure::Fallible;
 use crate::cli::flags::GlobalArgs;
-use crate::cli::password::Given;
+use crate::cli::password::PasswordsGiven;
 use crate::cli::progress::{ConsoleMonitor, Shown, Style};
 use crate::crypto::fingerprint::Fingerprint;
 use crate::model::units::ByteSize;
@@ -46,7 +46,7 @@ pub struct Settings {
     /// Where the repository is, as it was written, and where that was said.
     pub repo: Option<(String, Origin)>,
     /// Where the passphrase may be.
-    pub password: Given,
+    pub password: PasswordsGiven,
     /// The directories for the cache.
     pub cache: CachePlaces,
     /// The fingerprint of the repository that is meant.
@@ -102,7 +102,7 @@ impl Settings {
         let bundle = environment.path("AWS_CA_BUNDLE");
         Ok(Self {
             repo: repo.map(|text| (text, said)),
-            password: Given::of(flags.password, &environment),
+            password: PasswordsGiven::of(flags.password, &environment),
             cache: cache_places(flags.cache_dir, flags.no_cache, &environment),
             fingerprint: flags.fingerprint,
             known: state_directory(flags.state_dir, &environment).as_deref().map(KnownRepositories::below),

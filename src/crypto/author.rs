@@ -20,7 +20,7 @@ const ED25519: u8 = 1;
 
 /// What a signature is about, besides the value.
 #[derive(Debug, Clone, Copy)]
-pub struct Subject<'a> {
+pub struct SignedSubject<'a> {
     /// The repository.
     pub repository: RepositoryId,
     /// What the value is.
@@ -31,7 +31,7 @@ pub struct Subject<'a> {
     pub before: &'a [u8],
 }
 
-impl Subject<'_> {
+impl SignedSubject<'_> {
     fn message(&self, author: Author, algorithm: u8, value: &[u8]) -> Vec<u8> {
         let (context, kinds) = (b"coffre/1 author ", [self.purpose as u8, algorithm]);
         let hash = blake3::Hasher::new().update(self.before).update(value).finalize();
@@ -75,7 +75,7 @@ impl Signer {
     }
 
     /// Returns the block that stands before `value`.
-    pub fn block(&self, subject: &Subject<'_>, value: &[u8]) -> [u8; AUTHOR_BLOCK_LEN] {
+    pub fn block(&self, subject: &SignedSubject<'_>, value: &[u8]) -> [u8; AUTHOR_BLOCK_LEN] {
         let mut block = [ED25519; AUTHOR_BLOCK_LEN];
         block[..WriterId::LEN].copy_from_slice(&self.author.to_bytes());
         block[WriterId::LEN + 1..]
@@ -115,7 +115,7 @@ impl AuthorBlock {
     /// # Errors
     /// [`CryptoError::BadSignature`] when it is not true, [`CryptoError::Malformed`] when it is of an unknown algorithm,
     /// [`CryptoError::BadKey`] when the key is not one.
-    pub fn check(&self, key: &VerifyingKey, subject: &Subject<'_>, value: &[u8]) -> Result<Author, CryptoError> {
+    pub fn check(&self, key: &VerifyingKey, subject: &SignedSubject<'_>, value: &[u8]) -> Result<Author, CryptoError> {
         if self.algorithm != ED25519 {
             return Err(CryptoError::Malformed);
         }
@@ -129,8 +129,8 @@ mod tests {
     use super::*;
 
     const REPOSITORY: RepositoryId = RepositoryId([1; 16]);
-    const SUBJECT: Subject<'static> =
-        Subject { repository: REPOSITORY, purpose: Purpose::Snapshot, object: &[2; 16], before: b"before" };
+    const SUBJECT: SignedSubject<'static> =
+        SignedSubject { repository: REPOSITORY, purpose: Purpose::Snapshot, object: &[2; 16], before: b"before" };
 
     #[test]
     fn a_block_fits_one_value_in_one_place_by_one_author() {
@@ -146,10 +146,10 @@ mod tests {
             assert_eq!(block.check(&other.verifying_key(), &SUBJECT, value), wrong, "another author's");
             assert_eq!(block.check(&key, &SUBJECT, b"valuf"), wrong, "another value");
             for elsewhere in [
-                Subject { repository: RepositoryId([9; 16]), ..SUBJECT },
-                Subject { purpose: Purpose::Index, ..SUBJECT },
-                Subject { object: &[9; 16], ..SUBJECT },
-                Subject { before: b"after", ..SUBJECT },
+                SignedSubject { repository: RepositoryId([9; 16]), ..SUBJECT },
+                SignedSubject { purpose: Purpose::Index, ..SUBJECT },
+                SignedSubject { object: &[9; 16], ..SUBJECT },
+                SignedSubject { before: b"after", ..SUBJECT },
             ] {
                 assert_eq!(block.check(&key, &elsewhere, value), wrong, "{elsewhere:?}");
             }

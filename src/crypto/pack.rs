@@ -17,7 +17,7 @@ const TAIL_NUMBER: u32 = u32::MAX;
 /// What part of a pack some bytes are; part of the associated data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
-enum Part {
+enum PackArea {
     Frame = 0,
     Directory = 1,
     Tail = 2,
@@ -98,12 +98,12 @@ impl PackSealer {
         let number = self.next_frame;
         assert!(number < DIRECTORY_NUMBER, "a pack has fewer frames than there are numbers");
         self.next_frame += 1;
-        self.parts.seal(Part::Frame, number, buffer, start);
+        self.parts.seal(PackArea::Frame, number, buffer, start);
     }
 
     /// Seals the directory as [`PackSealer::seal_frame`] does a frame, after which nothing but the tail can be sealed.
     pub fn seal_directory(self, buffer: &mut Vec<u8>, start: usize) -> TailSealer {
-        self.parts.seal(Part::Directory, DIRECTORY_NUMBER, buffer, start);
+        self.parts.seal(PackArea::Directory, DIRECTORY_NUMBER, buffer, start);
         TailSealer(self.parts)
     }
 }
@@ -115,7 +115,7 @@ pub struct TailSealer(PartSealer);
 impl TailSealer {
     /// Seals the tail, after which nothing can be sealed.
     pub fn finish(self, buffer: &mut Vec<u8>, start: usize) {
-        self.0.seal(Part::Tail, TAIL_NUMBER, buffer, start);
+        self.0.seal(PackArea::Tail, TAIL_NUMBER, buffer, start);
     }
 }
 
@@ -127,7 +127,7 @@ struct PartSealer {
 }
 
 impl PartSealer {
-    fn seal(&self, part: Part, number: u32, buffer: &mut Vec<u8>, start: usize) {
+    fn seal(&self, part: PackArea, number: u32, buffer: &mut Vec<u8>, start: usize) {
         let aad = associated_data(self.repository, self.pack, part, number);
         let tag = self.key.seal(number, &aad, &mut buffer[start..]);
         buffer.extend_from_slice(&tag);
@@ -162,7 +162,7 @@ impl PackOpener {
     /// # Errors
     /// [`CryptoError::Forged`] when it was changed or is another frame.
     pub fn open_frame<'a>(&self, number: u32, sealed: &'a mut [u8]) -> Result<&'a mut [u8], CryptoError> {
-        self.open(Part::Frame, number, sealed)
+        self.open(PackArea::Frame, number, sealed)
     }
 
     /// Opens frame `number` into `out`, which holds nothing else afterwards, and leaves the sealed bytes as they are.
@@ -170,7 +170,7 @@ impl PackOpener {
     /// # Errors
     /// As for [`PackOpener::open_frame`].
     pub(crate) fn open_frame_into(&self, number: u32, sealed: &[u8], out: &mut Vec<u8>) -> Result<(), CryptoError> {
-        self.key.open_into(number, &associated_data(self.repository, self.pack, Part::Frame, number), sealed, out)
+        self.key.open_into(number, &associated_data(self.repository, self.pack, PackArea::Frame, number), sealed, out)
     }
 
     /// Opens the directory in place.
@@ -178,7 +178,7 @@ impl PackOpener {
     /// # Errors
     /// As for [`PackOpener::open_frame`].
     pub fn open_directory<'a>(&self, sealed: &'a mut [u8]) -> Result<&'a mut [u8], CryptoError> {
-        self.open(Part::Directory, DIRECTORY_NUMBER, sealed)
+        self.open(PackArea::Directory, DIRECTORY_NUMBER, sealed)
     }
 
     /// Opens the tail in place.
@@ -186,10 +186,10 @@ impl PackOpener {
     /// # Errors
     /// As for [`PackOpener::open_frame`].
     pub fn open_tail<'a>(&self, sealed: &'a mut [u8]) -> Result<&'a mut [u8], CryptoError> {
-        self.open(Part::Tail, TAIL_NUMBER, sealed)
+        self.open(PackArea::Tail, TAIL_NUMBER, sealed)
     }
 
-    fn open<'a>(&self, part: Part, number: u32, sealed: &'a mut [u8]) -> Result<&'a mut [u8], CryptoError> {
+    fn open<'a>(&self, part: PackArea, number: u32, sealed: &'a mut [u8]) -> Result<&'a mut [u8], CryptoError> {
         if sealed.len() < TAG_LEN {
             return Err(CryptoError::Malformed);
         }
@@ -197,7 +197,7 @@ impl PackOpener {
     }
 }
 
-fn associated_data(repository: RepositoryId, pack: PackId, part: Part, number: u32) -> [u8; 37] {
+fn associated_data(repository: RepositoryId, pack: PackId, part: PackArea, number: u32) -> [u8; 37] {
     let mut aad = [0; 37];
     aad[..16].copy_from_slice(&repository.0);
     aad[16..32].copy_from_slice(&pack.0);

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use crate::blocking::blocking;
 use crate::engine::restore::{Cause, Restoring, StoredError, Unrestored};
 use crate::model::path::EntryPath;
-use crate::process::{CommandOptions, Ended, Stopper, readable};
+use crate::process::{CommandOptions, ProgramEnd, Stopper, readable};
 use crate::sink::command::CommandTarget;
 
 /// What a line says that a client wrote to its standard error.
@@ -222,7 +222,7 @@ impl Restoring<'_> {
         let is_for_us = |line: &String| matches!(judge(line.as_bytes()), Said::Table(_) | Said::Changed(_));
         heard.last.extend(last.into_iter().filter(|line| !is_for_us(line)));
         match ended {
-            Ended::Status(0) => Ok(heard),
+            ProgramEnd::Status(0) => Ok(heard),
             ended => Err(FeedError::Client { program, status: ended.status(), heard }),
         }
     }

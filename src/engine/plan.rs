@@ -19,7 +19,7 @@ pub enum StreamKind {
 
 /// A stream of the snapshot and what is known about it.
 #[derive(Debug, Clone)]
-pub struct PlannedStream {
+pub struct StreamToRestore {
     /// Where it is.
     pub path: EntryPath,
     /// What it is.
@@ -45,7 +45,7 @@ pub struct DatabasePlan {
     /// Connections to that one, where they are counted.
     pub connections: u64,
     /// Its main stream, then those of single tables.
-    pub streams: Vec<PlannedStream>,
+    pub streams: Vec<StreamToRestore>,
 }
 
 impl DatabasePlan {
@@ -64,7 +64,7 @@ impl DatabasePlan {
     ///
     /// # Panics
     /// When it has no stream: no such plan is given to an engine.
-    pub fn main(&self) -> &PlannedStream {
+    pub fn main(&self) -> &StreamToRestore {
         self.streams.first().expect("a plan has a main stream")
     }
 

@@ -5,7 +5,7 @@
 use zeroize::Zeroizing;
 
 use crate::crypto::CryptoError;
-use crate::crypto::author::{AUTHOR_BLOCK_LEN, AuthorBlock, Signer, Subject};
+use crate::crypto::author::{AUTHOR_BLOCK_LEN, AuthorBlock, SignedSubject, Signer};
 use crate::crypto::seal::{Purpose, Sealed, open_envelope, seal_envelope};
 use crate::crypto::secret::Secret;
 use crate::crypto::session::{SESSION_HEADER_LEN, SessionHeader};
@@ -82,7 +82,7 @@ pub trait Authors {
         &self,
         what: &'static str,
         block: &AuthorBlock,
-        subject: &Subject<'_>,
+        subject: &SignedSubject<'_>,
         value: &[u8],
     ) -> Result<Author, FormatError> {
         let author = block.claimed();
@@ -114,7 +114,7 @@ impl Authored {
 
 /// Where a sealed value stands, and what seals it.
 #[derive(Debug, Clone, Copy)]
-pub struct Place<'a> {
+pub struct SealedAt<'a> {
     /// The repository.
     pub repository: RepositoryId,
     /// What stands for the object's name.
@@ -124,9 +124,15 @@ pub struct Place<'a> {
 }
 
 /// Appends the envelope of a value with its author block to what stands before it.
-fn seal_authored(mut before: Vec<u8>, purpose: Purpose, place: &Place<'_>, signer: &Signer, value: &[u8]) -> Vec<u8> {
-    let Place { repository, object, root } = *place;
-    let block = signer.block(&Subject { repository, purpose, object, before: &before }, value);
+fn seal_authored(
+    mut before: Vec<u8>,
+    purpose: Purpose,
+    place: &SealedAt<'_>,
+    signer: &Signer,
+    value: &[u8],
+) -> Vec<u8> {
+    let SealedAt { repository, object, root } = *place;
+    let block = signer.block(&SignedSubject { repository, purpose, object, before: &before }, value);
     #[cfg_attr(not(test), expect(unused_mut, reason = "tests change it"))]
     let mut authored = Zeroizing::new([&block, value].concat());
     #[cfg(test)]
@@ -139,15 +145,15 @@ fn seal_authored(mut before: Vec<u8>, purpose: Purpose, place: &Place<'_>, signe
 fn open_authored(
     (whole, envelope): (&[u8], &[u8]),
     (what, purpose): (&'static str, Purpose),
-    place: &Place<'_>,
+    place: &SealedAt<'_>,
     authors: &impl Authors,
 ) -> Result<Authored, FormatError> {
-    let Place { repository, object, root } = *place;
+    let SealedAt { repository, object, root } = *place;
     let invalid = |error: CryptoError| FormatError::invalid(what, error);
     let opened = open_envelope(root, repository, purpose, object, envelope).map_err(invalid)?;
     let (block, value) = AuthorBlock::split(&opened).map_err(invalid)?;
     let before = &whole[..whole.len() - envelope.len()];
-    let author = authors.check(what, &block, &Subject { repository, purpose, object, before }, value)?;
+    let author = authors.check(what, &block, &SignedSubject { repository, purpose, object, before }, value)?;
     Ok(Authored { author, opened })
 }
 
@@ -157,7 +163,7 @@ pub struct DomainForm(pub(super) Kind, Purpose);
 
 impl DomainForm {
     /// Seals a value of a domain's epoch into its object.
-    pub fn seal(self, at: DomainEpoch, place: &Place<'_>, signer: &Signer, value: &[u8]) -> Vec<u8> {
+    pub fn seal(self, at: DomainEpoch, place: &SealedAt<'_>, signer: &Signer, value: &[u8]) -> Vec<u8> {
         let before = [self.0.mark.as_slice(), &at.domain.0, &at.epoch.to_le_bytes()].concat();
         seal_authored(before, self.1, place, signer, value)
     }
@@ -176,7 +182,7 @@ impl DomainForm {
     ///
     /// # Errors
     /// [`FormatError`] says what is wrong with it.
-    pub fn open(self, object: &[u8], place: &Place<'_>, authors: &impl Authors) -> Result<Authored, FormatError> {
+    pub fn open(self, object: &[u8], place: &SealedAt<'_>, authors: &impl Authors) -> Result<Authored, FormatError> {
         let (_, envelope) = self.split(object)?;
         open_authored((object, envelope), (self.what(), self.1), place, authors)
     }
@@ -193,7 +199,7 @@ pub struct SessionForm(pub(super) Kind, Purpose);
 
 impl SessionForm {
     /// Seals a value of a session into its object.
-    pub fn seal(self, header: &SessionHeader, place: &Place<'_>, signer: &Signer, value: &[u8]) -> Vec<u8> {
+    pub fn seal(self, header: &SessionHeader, place: &SealedAt<'_>, signer: &Signer, value: &[u8]) -> Vec<u8> {
         let before = [self.0.mark.as_slice(), &header.to_bytes()].concat();
         seal_authored(before, self.1, place, signer, value)
     }
@@ -212,7 +218,7 @@ impl SessionForm {
     ///
     /// # Errors
     /// [`FormatError`] says what is wrong with it.
-    pub fn open(self, object: &[u8], place: &Place<'_>, authors: &impl Authors) -> Result<Authored, FormatError> {
+    pub fn open(self, object: &[u8], place: &SealedAt<'_>, authors: &impl Authors) -> Result<Authored, FormatError> {
         let (_, envelope) = self.split(object)?;
         open_authored((object, envelope), (self.0.what, self.1), place, authors)
     }
@@ -266,12 +272,12 @@ pub(crate) mod tests {
         let (repository, root) = (RepositoryId([1; 16]), Secret::random());
         let signer = Signer::reader(&ReaderKey::random(), repository);
         let at = DomainEpoch { domain: DomainId([7; 16]), epoch: 3 };
-        let place = Place { repository, object: &[2; 16], root: &root };
+        let place = SealedAt { repository, object: &[2; 16], root: &root };
         let object = LEASE.seal(at, &place, &signer, b"value");
         let authors = Only(Some(signer.verifying_key()));
         let opened = LEASE.open(&object, &place, &authors).expect("ours");
         assert_eq!((opened.author, opened.value()), (Author::Reader, &b"value"[..]));
-        assert!(LEASE.open(&object, &Place { object: &[3; 16], ..place }, &authors).is_err());
+        assert!(LEASE.open(&object, &SealedAt { object: &[3; 16], ..place }, &authors).is_err());
         let unknown = FormatError::UnknownAuthor { what: "a lease", author: Author::Reader };
         assert_eq!(LEASE.open(&object, &place, &Only(None)).map(drop), Err(unknown));
         // What stands before the envelope is signed too, though the envelope opens without it.
@@ -287,8 +293,8 @@ pub(crate) mod tests {
         let signer = Signer::reader(&ReaderKey::random(), repository);
         let (authors, before) =
             (Only(Some(signer.verifying_key())), [b"coffreL\x01".as_slice(), &[7; 16], &[3, 0, 0, 0]].concat());
-        let subject = Subject { repository, purpose: Purpose::Lease, object: &[2; 16], before: &before };
-        let place = Place { repository, object: &[2; 16], root: &root };
+        let subject = SignedSubject { repository, purpose: Purpose::Lease, object: &[2; 16], before: &before };
+        let place = SealedAt { repository, object: &[2; 16], root: &root };
         let open = |opened: &[u8]| {
             let envelope = seal_envelope(&root, repository, Purpose::Lease, &[2; 16], opened);
             LEASE.open(&[&before[..], &envelope].concat(), &place, &authors).map_err(|error| error.to_string())

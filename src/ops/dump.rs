@@ -12,7 +12,7 @@ use crate::model::path::EntryPath;
 use crate::model::snapshot::Snapshot;
 use crate::ops::{Cancel, LookError};
 use crate::progress::{Counter, Monitor, Problem, Totals, chain};
-use crate::repository::reader::content::{ContentError, ContentStream, Part};
+use crate::repository::reader::content::{ContentError, ContentPart, ContentStream};
 use crate::repository::reader::walk::{DamagedTree, LostPart, TreeWalk};
 use crate::repository::reader::{ReadError, Reader};
 use crate::sink::tar::{Put, TarTarget};
@@ -193,11 +193,11 @@ impl Dumper {
                 return Err(DumpError::Cancelled);
             }
             let written = match part.map_err(|source| unread(entry, source))? {
-                Part::Bytes(frame, range) => {
+                ContentPart::Bytes(frame, range) => {
                     self.output.write_all(&frame[range.clone()]).map_err(DumpError::Output)?;
                     range.len() as u64
                 }
-                Part::Zeros(length) => {
+                ContentPart::Zeros(length) => {
                     io::copy(&mut io::repeat(0).take(length), &mut self.output).map_err(DumpError::Output)?
                 }
             };
@@ -250,7 +250,7 @@ impl Dumper {
 struct ContentRead<'a> {
     stream: Option<ContentStream>,
     handle: &'a Handle,
-    part: Option<Part>,
+    part: Option<ContentPart>,
     at: u64,
     failed: Option<ContentError>,
 }
@@ -259,13 +259,13 @@ impl Read for ContentRead<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
             let given = match &self.part {
-                Some(Part::Bytes(frame, range)) => {
+                Some(ContentPart::Bytes(frame, range)) => {
                     let rest = &frame[range.start + self.at as usize..range.end];
                     let given = rest.len().min(buffer.len());
                     buffer[..given].copy_from_slice(&rest[..given]);
                     given
                 }
-                Some(Part::Zeros(length)) => {
+                Some(ContentPart::Zeros(length)) => {
                     let rest = usize::try_from(length - self.at).unwrap_or(usize::MAX);
                     let given = rest.min(buffer.len()).min(ZEROS.len());
                     buffer[..given].copy_from_slice(&ZEROS[..given]);

@@ -120,19 +120,19 @@ pub struct Pipes {
 
 /// How a program ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ended {
+pub enum ProgramEnd {
     /// With this status.
     Status(i32),
     /// By this signal.
     Signal(i32),
 }
 
-impl Ended {
+impl ProgramEnd {
     /// Returns the status; that of a signal is its negative.
     pub fn status(self) -> i32 {
         match self {
-            Ended::Status(status) => status,
-            Ended::Signal(signal) => -signal,
+            ProgramEnd::Status(status) => status,
+            ProgramEnd::Signal(signal) => -signal,
         }
     }
 }
@@ -168,7 +168,7 @@ struct Group {
 
 #[derive(Debug, Default)]
 struct GroupState {
-    outcome: Option<Result<Ended, Errno>>,
+    outcome: Option<Result<ProgramEnd, Errno>>,
     reaped: bool,
 }
 
@@ -213,7 +213,7 @@ impl Process {
     ///
     /// # Errors
     /// What the system says about waiting.
-    pub fn wait(&mut self) -> io::Result<(Ended, Vec<String>)> {
+    pub fn wait(&mut self) -> io::Result<(ProgramEnd, Vec<String>)> {
         let ended = self.reap();
         let stderr = self.stderr.take().map(|tail| tail.finish(STDERR_GRACE)).unwrap_or_default();
         Ok((ended?, stderr))
@@ -235,7 +235,7 @@ impl Process {
     }
 
     /// Waits for the leader's end and collects it.
-    fn reap(&mut self) -> io::Result<Ended> {
+    fn reap(&mut self) -> io::Result<ProgramEnd> {
         let outcome = self.group.wait(None);
         self.group.reap();
         if let Some(keeper) = self.keeper.take() {
@@ -305,14 +305,14 @@ pub fn run_unless(options: &CommandOptions, input: &[u8], cancel: &Cancel) -> Re
         }
     }
     match process.wait().map_err(CommandFailed::Io)? {
-        (Ended::Status(0), _) => Ok(output),
+        (ProgramEnd::Status(0), _) => Ok(output),
         (ended, stderr) => Err(CommandFailed::ended(ended, stderr)),
     }
 }
 
 impl CommandFailed {
     /// Tells of a program that ended badly.
-    pub fn ended(ended: Ended, stderr: Vec<String>) -> Self {
+    pub fn ended(ended: ProgramEnd, stderr: Vec<String>) -> Self {
         Self::Ended { status: ended.status(), stderr }
     }
 }
@@ -428,13 +428,13 @@ impl Group {
     fn await_leader(&self) {
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
         let ended = rustix::io::retry_on_intr(|| rustix::process::waitid(WaitId::Pid(self.leader), options));
-        let outcome = ended.map(|status| status.as_ref().map_or(Ended::Status(-1), Ended::from));
+        let outcome = ended.map(|status| status.as_ref().map_or(ProgramEnd::Status(-1), ProgramEnd::from));
         self.state().outcome = Some(outcome);
         self.exited.notify_all();
     }
 
     /// Waits for the leader's end, at most until `deadline`.
-    fn wait(&self, deadline: Option<Instant>) -> Option<Result<Ended, Errno>> {
+    fn wait(&self, deadline: Option<Instant>) -> Option<Result<ProgramEnd, Errno>> {
         let mut state = self.state();
         while state.outcome.is_none() {
             state = match deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())) {
@@ -475,11 +475,11 @@ impl Group {
     }
 }
 
-impl From<&WaitIdStatus> for Ended {
+impl From<&WaitIdStatus> for ProgramEnd {
     fn from(status: &WaitIdStatus) -> Self {
         match (status.exit_status(), status.terminating_signal()) {
-            (Some(status), _) => Ended::Status(status),
-            (None, signal) => Ended::Signal(signal.unwrap_or(0)),
+            (Some(status), _) => ProgramEnd::Status(status),
+            (None, signal) => ProgramEnd::Signal(signal.unwrap_or(0)),
         }
     }
 }

@@ -32,7 +32,7 @@ impl StderrTail {
         let (stopped, stop) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
         let (tell, said) = mpsc::sync_channel(1);
         let thread = thread::Builder::new().name("command stderr".to_owned()).spawn(move || {
-            let mut lines = Lines { listener, line: Vec::new() };
+            let mut lines = LinePieces { listener, line: Vec::new() };
             let heard = hear(pipe, &stopped, pass_on, &mut lines);
             lines.end();
             // Nobody may be interested any more.
@@ -61,12 +61,12 @@ impl Drop for StderrTail {
 }
 
 /// Puts lines together for a listener.
-struct Lines {
+struct LinePieces {
     listener: Option<Listener>,
     line: Vec<u8>,
 }
 
-impl Lines {
+impl LinePieces {
     fn push(&mut self, bytes: &[u8]) {
         let Some(listener) = &self.listener else { return };
         for part in bytes.split_inclusive(|&byte| byte == b'\n') {
@@ -88,7 +88,7 @@ impl Lines {
     }
 }
 
-fn hear(pipe: OwnedFd, stopped: &OwnedFd, pass_on: bool, lines: &mut Lines) -> Vec<u8> {
+fn hear(pipe: OwnedFd, stopped: &OwnedFd, pass_on: bool, lines: &mut LinePieces) -> Vec<u8> {
     let mut pipe = File::from(pipe);
     let mut kept = Vec::new();
     let mut buffer = [0; 4096];
@@ -136,7 +136,7 @@ mod tests {
                 let heard = heard.clone();
                 Arc::new(move |line: &[u8]| heard.lock().expect("unpoisoned").push(line.to_vec()))
             };
-            let mut lines = Lines { listener: Some(listener), line: Vec::new() };
+            let mut lines = LinePieces { listener: Some(listener), line: Vec::new() };
             text.as_bytes().chunks(piece).for_each(|part| lines.push(part));
             lines.end();
             let expected = ["first".as_bytes(), b"", &long.as_bytes()[..LINE_BYTES], b"last"];

@@ -31,7 +31,7 @@ const FETCHES: usize = 8;
 
 /// A list that was opened.
 #[derive(Debug, Clone)]
-struct Told {
+struct ListAsTold {
     domain: DomainId,
     id: CleanupId,
     /// SHA-256 of its object.
@@ -39,7 +39,7 @@ struct Told {
     list: CleanupList,
 }
 
-impl Told {
+impl ListAsTold {
     /// The number up to which a snapshot must have honoured lists for these deletions to leave it whole.
     fn first(&self) -> u64 {
         self.list.first.unwrap_or(self.id.counter).min(self.id.counter)
@@ -50,7 +50,7 @@ impl Told {
 #[derive(Debug, Clone, Default)]
 pub struct Cleanups {
     /// In order of their numbers; those that a later one names as gone are not among them.
-    told: Vec<Told>,
+    told: Vec<ListAsTold>,
     gone: HashSet<String>,
     /// Where in them each snapshot is accounted for.
     accounted: HashMap<SnapshotId, Vec<usize>>,
@@ -89,18 +89,18 @@ impl Repository {
 }
 
 /// Opens a list's object.
-fn open_cleanup(repository: &Repository, id: CleanupId, object: &Bytes) -> Result<Told, FormatError> {
+fn open_cleanup(repository: &Repository, id: CleanupId, object: &Bytes) -> Result<ListAsTold, FormatError> {
     let opened = repository.keys().open_for_writers(CLEANUP, &id.to_bytes(), object)?;
     if opened.author != Author::Reader {
         let why = format!("it is by {}, and only readers may clean up", opened.author);
         return Err(FormatError::Invalid { what: CLEANUP.what(), why });
     }
     let (DomainEpoch { domain, .. }, _) = CLEANUP.split(object)?;
-    Ok(Told { domain, id, digest: Sha256::digest(object).into(), list: decode_cleanup(opened.value())? })
+    Ok(ListAsTold { domain, id, digest: Sha256::digest(object).into(), list: decode_cleanup(opened.value())? })
 }
 
 impl Cleanups {
-    fn of(mut told: Vec<Told>) -> Self {
+    fn of(mut told: Vec<ListAsTold>) -> Self {
         let gone: HashSet<String> = told.iter().flat_map(|told| told.list.gone.iter().cloned()).collect();
         told.retain(|told| !gone.contains(ObjectKey::cleanup(told.id).as_str()));
         told.sort_by_key(|told| (told.domain, told.id));
@@ -128,7 +128,7 @@ impl Cleanups {
 
     /// Returns the packs that no writer may rely on: those being deleted, and those of lists that are younger than thirty days.
     pub fn doomed(&self, now: Timestamp) -> HashSet<PackId> {
-        let is_honoured = |told: &&Told| {
+        let is_honoured = |told: &&ListAsTold| {
             told.list.is_deleting || now.seconds.saturating_sub(told.list.made.seconds) <= HONOURED_SECONDS
         };
         self.told.iter().filter(is_honoured).flat_map(|told| told.list.packs.iter().copied()).collect()
@@ -139,7 +139,7 @@ impl Cleanups {
         self.deletions().flat_map(|told| told.list.packs.iter().copied()).collect()
     }
 
-    fn deletions(&self) -> impl Iterator<Item = &Told> {
+    fn deletions(&self) -> impl Iterator<Item = &ListAsTold> {
         self.told.iter().filter(|told| told.list.is_deleting)
     }
 
@@ -173,8 +173,8 @@ impl Cleanups {
     /// its, and none is missing in the chain. `None` where that is not even the first.
     pub fn honoured_by(&self, domain: DomainId, packs: &HashSet<PackId>) -> Option<u64> {
         let mut honoured = None;
-        let of_domain: Vec<&Told> = self.told.iter().filter(|told| told.domain == domain).collect();
-        let is_whole = |told: &&Told| {
+        let of_domain: Vec<&ListAsTold> = self.told.iter().filter(|told| told.domain == domain).collect();
+        let is_whole = |told: &&ListAsTold| {
             let is_there = |before| self.with_digest(before).is_some();
             told.list
                 .before
@@ -182,7 +182,7 @@ impl Cleanups {
         };
         // Of several with one number all are honoured, or none.
         for of_number in of_domain.chunk_by(|one, next| one.id.counter == next.id.counter) {
-            let dooms = |told: &&Told| told.list.packs.iter().any(|pack| packs.contains(pack));
+            let dooms = |told: &&ListAsTold| told.list.packs.iter().any(|pack| packs.contains(pack));
             if !of_number.iter().all(is_whole) || of_number.iter().any(dooms) {
                 return honoured;
             }
@@ -202,7 +202,7 @@ impl Cleanups {
     }
 
     /// Tells whether the list `one` is `other` or was written by somebody who had read it.
-    fn follows(&self, one: &Told, other: &Told) -> bool {
+    fn follows(&self, one: &ListAsTold, other: &ListAsTold) -> bool {
         let mut at = one;
         while at.id.counter > other.id.counter {
             match at.list.before.and_then(|before| self.with_digest(before)) {
@@ -215,7 +215,7 @@ impl Cleanups {
     }
 
     /// Tells whether a snapshot was accounted for as far as the deletions of one list go.
-    fn is_accounted_against(&self, snapshot: SnapshotId, deletion: &Told) -> bool {
+    fn is_accounted_against(&self, snapshot: SnapshotId, deletion: &ListAsTold) -> bool {
         let mut accounting = self.accounted.get(&snapshot).into_iter().flatten().map(|at| &self.told[*at]);
         accounting.any(|told| self.follows(told, deletion) || self.follows(deletion, told))
     }
@@ -254,10 +254,10 @@ mod tests {
     }
 
     /// A list with the number `counter`, behind one whose object has the digest `before`; its own is `digest`.
-    fn told(counter: u64, digest: u8, before: Option<u8>, list: CleanupList) -> Told {
+    fn told(counter: u64, digest: u8, before: Option<u8>, list: CleanupList) -> ListAsTold {
         let id = CleanupId { counter, random: [digest; 8] };
         let list = CleanupList { before: before.map(|before| [before; 32]), ..list };
-        Told { domain: DOMAIN, id, digest: [digest; 32], list }
+        ListAsTold { domain: DOMAIN, id, digest: [digest; 32], list }
     }
 
     fn dooms(packs: &[u8]) -> CleanupList {
@@ -269,7 +269,7 @@ mod tests {
         CleanupList { is_deleting: true, first: Some(first), accounted, ..dooms(packs) }
     }
 
-    fn honoured(lists: Vec<Told>, packs: &[u8]) -> Option<u64> {
+    fn honoured(lists: Vec<ListAsTold>, packs: &[u8]) -> Option<u64> {
         Cleanups::of(lists).honoured_by(DOMAIN, &packs.iter().map(|id| pack(*id)).collect())
     }
 

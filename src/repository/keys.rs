@@ -12,7 +12,7 @@ use crate::crypto::session::{DomainPublicKey, DomainSecretKey, SessionHeader, Se
 use crate::crypto::sign::VerifyingKey;
 use crate::format::FormatError;
 use crate::format::keyring::{DomainRecord, Keyring, SlotRecord};
-use crate::format::object::{Authored, Authors, DomainForm, Place};
+use crate::format::object::{Authored, Authors, DomainForm, SealedAt};
 use crate::format::slot::{RootKey, Slot};
 use crate::format::writer::{WriterName, WriterRecord};
 use crate::model::author::Author;
@@ -241,7 +241,7 @@ impl Keys {
         let (at, _) = form.split(object)?;
         let missing = || FormatError::Invalid { what: form.what(), why: SessionKeyError::NoDomain(at).to_string() };
         let root = self.dedup(at).ok_or_else(missing)?.index_key();
-        form.open(object, &Place { repository: self.repository(), object: name, root: &root }, self)
+        form.open(object, &SealedAt { repository: self.repository(), object: name, root: &root }, self)
     }
 
     /// Recovers a session's secret; remembers it, since every pack of the session asks for it.

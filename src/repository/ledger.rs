@@ -65,7 +65,7 @@ impl Ledger {
     }
 
     /// Makes the record of a run; a complete one forgets packs that are not among `packs`.
-    fn record(&self, run: &Reading, packs: &[PackId], is_complete: bool) -> Verified {
+    fn record(&self, run: &ReadingRecord, packs: &[PackId], is_complete: bool) -> Verified {
         let read = if is_complete {
             let mut by_time: BTreeMap<i64, Vec<PackId>> = BTreeMap::new();
             for pack in packs {
@@ -84,7 +84,7 @@ impl Ledger {
 
 /// What a verification read.
 #[derive(Debug, Clone, Default)]
-pub struct Reading {
+pub struct ReadingRecord {
     /// The packs that were read and are whole.
     pub packs: Vec<PackId>,
     /// The pack behind which the next part begins, when a part was read.
@@ -144,7 +144,12 @@ impl Repository {
     ///
     /// # Errors
     /// Why the repository does not have it; the cache has.
-    pub async fn note_reading(&self, ledger: &mut Ledger, run: &Reading, packs: &[PackId]) -> Result<(), StoreError> {
+    pub async fn note_reading(
+        &self,
+        ledger: &mut Ledger,
+        run: &ReadingRecord,
+        packs: &[PackId],
+    ) -> Result<(), StoreError> {
         let Some(reader) = self.keys().reader_key() else { return Ok(()) };
         ledger.read.extend(run.packs.iter().map(|pack| (*pack, run.finished.seconds)));
         ledger.cursor = run.cursor.or(ledger.cursor);

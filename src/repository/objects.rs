@@ -1,7 +1,7 @@
 //! The one door to what is stored: put, get and list for every kind of object, whatever replicas there are.
 //!
 //! A get takes what makes bytes believable and gives nothing else. A put returns a proof that only it can make: an index
-//! segment is made of [`UploadedPack`]s, and the index takes in a segment for a [`Stored`] name alone.
+//! segment is made of [`UploadedPack`]s, and the index takes in a segment for a [`DurableObject`] name alone.
 
 use std::collections::{BTreeSet, HashMap};
 use std::convert::Infallible;
@@ -17,7 +17,7 @@ use crate::model::key::{ObjectKey, ObjectKind};
 use crate::model::snapshot::SnapshotId;
 use crate::model::verified::VerifiedId;
 use crate::repository::packer::PackImage;
-use crate::repository::replicas::{Replica, Replicas, Role};
+use crate::repository::replicas::{Replica, ReplicaRole, Replicas};
 use crate::repository::sound::get_sound_large;
 use crate::store::transfer::Transfer;
 use crate::store::{ObjectInfo, StoreError};
@@ -45,9 +45,9 @@ impl UploadedPack {
 
 /// The name of an object that every required replica has reported durable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Stored<I>(I);
+pub struct DurableObject<I>(I);
 
-impl<I: Copy> Stored<I> {
+impl<I: Copy> DurableObject<I> {
     /// Returns the name.
     pub fn id(&self) -> I {
         self.0
@@ -248,9 +248,9 @@ impl Objects {
         id: SegmentId,
         object: Vec<u8>,
         transfer: &Transfer,
-    ) -> Result<Stored<SegmentId>, StoreError> {
+    ) -> Result<DurableObject<SegmentId>, StoreError> {
         self.replicas.put_telling(&ObjectKey::segment(id), object.into(), transfer).await?;
-        Ok(Stored(id))
+        Ok(DurableObject(id))
     }
 
     pub(super) async fn segment<T, E>(
@@ -267,7 +267,7 @@ impl Objects {
         for (replica, objects) in self.replicas.list_each(ObjectKind::Index.prefix()).await? {
             let ids: BTreeSet<SegmentId> = objects.iter().filter_map(|object| object.key.segment_id()).collect();
             all.extend(ids.iter().copied());
-            if replica.role() == Role::Required {
+            if replica.role() == ReplicaRole::Required {
                 common = Some(common.map_or_else(|| ids.clone(), |common: BTreeSet<_>| &common & &ids));
             }
         }
@@ -275,9 +275,13 @@ impl Objects {
         Ok((all, lacking))
     }
 
-    pub(super) async fn put_snapshot(&self, id: SnapshotId, object: Bytes) -> Result<Stored<SnapshotId>, StoreError> {
+    pub(super) async fn put_snapshot(
+        &self,
+        id: SnapshotId,
+        object: Bytes,
+    ) -> Result<DurableObject<SnapshotId>, StoreError> {
         self.replicas.put(&ObjectKey::snapshot(id), object).await?;
-        Ok(Stored(id))
+        Ok(DurableObject(id))
     }
 
     pub(super) async fn snapshot<T, E>(

@@ -146,7 +146,7 @@ async fn newest<T>(
                 damaged = damaged.or(Some((key.clone(), FormatError::Invalid { what, why })));
             }
             Ok((counter, value)) => {
-                let shown = Shown { kind, what, counter, listed: &listed };
+                let shown = ShownCounters { kind, what, counter, listed: &listed };
                 shown.compare(objects.replicas(), cache).map_err(|rolled_back| match damaged {
                     Some((key, source)) => OpenError::Damaged { key, source },
                     None => rolled_back,
@@ -168,14 +168,14 @@ async fn newest<T>(
 }
 
 /// The counter that counts, and what each replica that answered lists.
-struct Shown<'a> {
+struct ShownCounters<'a> {
     kind: ObjectKind,
     what: &'static str,
     counter: u64,
     listed: &'a [(&'a Replica, Vec<ObjectKey>)],
 }
 
-impl Shown<'_> {
+impl ShownCounters<'_> {
     /// Compares with what each replica showed before, and remembers what it shows now.
     ///
     /// A replica that shows less than it did was rolled back. Where another still shows as much, that is a concern and no

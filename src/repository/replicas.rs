@@ -23,7 +23,7 @@ const CONCERNS_MAX: usize = 100;
 
 /// What may be expected of a replica.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
+pub enum ReplicaRole {
     /// Nothing counts as stored before it is stored here.
     Required,
     /// It is brought up to date by copying and may lag behind: it is read from, and not written to.
@@ -35,7 +35,7 @@ pub enum Role {
 pub struct Replica {
     name: String,
     store: Arc<dyn Store>,
-    role: Role,
+    role: ReplicaRole,
 }
 
 impl Replica {
@@ -44,12 +44,12 @@ impl Replica {
     /// What this machine remembers of a replica, such as the highest counters that it showed, is kept under its name: keep it
     /// when the place gets another address, and give two places two names.
     pub fn required(name: impl Into<String>, store: Arc<dyn Store>) -> Self {
-        Self { name: name.into(), store, role: Role::Required }
+        Self { name: name.into(), store, role: ReplicaRole::Required }
     }
 
     /// Names a place that is read from where the others fail, and that others bring up to date.
     pub fn lagging(name: impl Into<String>, store: Arc<dyn Store>) -> Self {
-        Self { name: name.into(), store, role: Role::Lagging }
+        Self { name: name.into(), store, role: ReplicaRole::Lagging }
     }
 
     /// Returns its name.
@@ -58,7 +58,7 @@ impl Replica {
     }
 
     /// Returns what may be expected of it.
-    pub fn role(&self) -> Role {
+    pub fn role(&self) -> ReplicaRole {
         self.role
     }
 
@@ -95,7 +95,7 @@ impl Replicas {
     /// # Errors
     /// [`NoneRequired`] when writing would write nothing.
     pub fn new(replicas: Vec<Replica>) -> Result<Self, NoneRequired> {
-        let has_required = replicas.iter().any(|replica| replica.role == Role::Required);
+        let has_required = replicas.iter().any(|replica| replica.role == ReplicaRole::Required);
         if has_required { Ok(Self::of(replicas.into())) } else { Err(NoneRequired) }
     }
 
@@ -110,13 +110,13 @@ impl Replicas {
 
     /// Returns those that everything is written to.
     fn required(&self) -> impl Iterator<Item = &Replica> {
-        self.all.iter().filter(|replica| replica.role == Role::Required)
+        self.all.iter().filter(|replica| replica.role == ReplicaRole::Required)
     }
 
     /// Returns one of them as if there were no other, written to and judged by itself; `None` when none has this name.
     pub(super) fn alone(&self, name: &str) -> Option<Self> {
         let replica = self.all.iter().find(|replica| replica.name == name)?;
-        Some(Self::of([Replica { role: Role::Required, ..replica.clone() }].into()))
+        Some(Self::of([Replica { role: ReplicaRole::Required, ..replica.clone() }].into()))
     }
 
     /// Returns where they are, for people.
@@ -192,7 +192,7 @@ impl Replicas {
                 Err(error) if error.kind == StoreErrorKind::Interrupted => return Err(error),
                 Err(error) if error.kind.is_damage() => {
                     // What is brought up to date later may lack it for now.
-                    if replica.role == Role::Required {
+                    if replica.role == ReplicaRole::Required {
                         passed_over.push((replica, "lacks"));
                     }
                     missing = missing.or(Some(self.at(replica, error)));

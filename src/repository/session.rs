@@ -17,7 +17,7 @@ use crate::format::cleanup::encode_cleanup;
 use crate::format::config::ChunkerProfile;
 use crate::format::index::IndexSegment;
 use crate::format::lease::Lease;
-use crate::format::object::{CLEANUP, DomainForm, INDEX, LEASE, Place, SNAPSHOT};
+use crate::format::object::{CLEANUP, DomainForm, INDEX, LEASE, SNAPSHOT, SealedAt};
 use crate::format::pack::PackKind;
 use crate::format::snapshot::{decode_snapshot, encode_snapshot};
 use crate::model::author::Author;
@@ -130,7 +130,7 @@ impl Session {
     /// Seals a snapshot of this session into its object.
     pub fn seal_snapshot(&self, snapshot: &Snapshot) -> Vec<u8> {
         let (object, value) = (snapshot.id.to_bytes(), encode_snapshot(snapshot));
-        let place = Place { repository: self.repository.id(), object: &object, root: &self.secret.0 };
+        let place = SealedAt { repository: self.repository.id(), object: &object, root: &self.secret.0 };
         SNAPSHOT.seal(&self.header, &place, self.signer(), &value)
     }
 
@@ -153,7 +153,7 @@ impl Session {
     /// Checks that the object of a snapshot gives back the snapshot.
     pub(super) fn check_snapshot(&self, snapshot: &Snapshot, object: &[u8]) -> Result<(), Altered> {
         let name = snapshot.id.to_bytes();
-        let place = Place { repository: self.repository.id(), object: &name, root: &self.secret.0 };
+        let place = SealedAt { repository: self.repository.id(), object: &name, root: &self.secret.0 };
         check_sealed(|| {
             let (header, _) = SNAPSHOT.split(object)?;
             let opened = SNAPSHOT.open(object, &place, self.repository.keys())?;
@@ -182,7 +182,7 @@ impl Session {
 
     /// Seals a value that every writer of the domain must be able to read.
     fn seal_for_writers(&self, form: DomainForm, object: &[u8; 16], value: &[u8]) -> Vec<u8> {
-        let place = Place { repository: self.repository.id(), object, root: &self.dedup.index_key() };
+        let place = SealedAt { repository: self.repository.id(), object, root: &self.dedup.index_key() };
         form.seal(self.at(), &place, self.signer(), value)
     }
 

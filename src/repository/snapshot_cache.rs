@@ -14,7 +14,7 @@ use crate::repository::verdict::VERDICT_LEN;
 
 /// A cached snapshot.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Kept {
+pub(super) struct KeptSnapshot {
     /// What was found out about its author, for [`Verdict`](crate::repository::verdict::Verdict) to judge.
     pub(super) verdict: [u8; VERDICT_LEN],
     /// The object as the store has it.
@@ -31,11 +31,11 @@ impl SnapshotCache {
     }
 
     /// Returns what was kept of a snapshot, unless the file is missing or damaged.
-    pub(super) fn get(&self, id: SnapshotId) -> Option<Kept> {
+    pub(super) fn get(&self, id: SnapshotId) -> Option<KeptSnapshot> {
         let mut object = record::read(&self.path(id))?;
         let verdict = *object.first_chunk::<VERDICT_LEN>()?;
         object.drain(..VERDICT_LEN);
-        Some(Kept { verdict, object })
+        Some(KeptSnapshot { verdict, object })
     }
 
     /// Keeps the object of a snapshot, with the verdict on its author. Failing to costs a request the next time.
@@ -78,7 +78,7 @@ mod tests {
         let directory = tempfile::tempdir().expect("made");
         let cache = SnapshotCache::new(directory.path().join("snapshots"));
         let id = |i: u8| SnapshotId::new(Timestamp::from_seconds(i64::from(i)), [i; 8]);
-        let kept = |object: &[u8]| Some(Kept { verdict: [7; VERDICT_LEN], object: object.to_vec() });
+        let kept = |object: &[u8]| Some(KeptSnapshot { verdict: [7; VERDICT_LEN], object: object.to_vec() });
         assert_eq!(cache.get(id(1)), None);
         cache.keep_only(&[]);
         cache.keep(id(1), [7; VERDICT_LEN], b"one");

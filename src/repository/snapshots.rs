@@ -10,7 +10,7 @@ use futures::stream::{self, Stream, StreamExt};
 
 use crate::blocking::blocking;
 use crate::format::FormatError;
-use crate::format::object::{Authors, Place, SNAPSHOT};
+use crate::format::object::{Authors, SNAPSHOT, SealedAt};
 use crate::format::snapshot::decode_snapshot;
 use crate::model::key::ObjectKey;
 use crate::model::outcome::{Ended, Outcome};
@@ -188,7 +188,7 @@ impl Repository {
         let damaged = |source| SnapshotError::Damaged { id, source };
         let (header, _) = SNAPSHOT.split(object).map_err(damaged)?;
         let secret = self.keys().session_secret(&header).map_err(|source| SnapshotError::Key { id, source })?;
-        let place = Place { repository: self.id(), object: &id.to_bytes(), root: &secret.0 };
+        let place = SealedAt { repository: self.id(), object: &id.to_bytes(), root: &secret.0 };
         let opened = SNAPSHOT.open(object, &place, authors).map_err(damaged)?;
         let snapshot = decode_snapshot(id, &header, opened.author, opened.value()).map_err(damaged)?;
         Ok(Snapshot { foreign: self.keys().foreign(&snapshot), ..snapshot })

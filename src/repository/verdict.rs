@@ -3,7 +3,7 @@
 //! A verdict in the cache is believed only when it bears a code that nobody without the reader key can make, over the object and the
 //! key by which it was checked. So the cache makes nothing believed that the store could not: what has no good code is checked.
 
-use crate::crypto::author::{AuthorBlock, Subject};
+use crate::crypto::author::{AuthorBlock, SignedSubject};
 use crate::crypto::sign::VerifyingKey;
 use crate::format::FormatError;
 use crate::format::object::Authors;
@@ -54,7 +54,7 @@ impl Authors for Verdict<'_> {
         &self,
         what: &'static str,
         block: &AuthorBlock,
-        subject: &Subject<'_>,
+        subject: &SignedSubject<'_>,
         value: &[u8],
     ) -> Result<Author, FormatError> {
         // Hashes are compared in constant time.
@@ -89,7 +89,8 @@ mod tests {
         let (ours, others) = (ReaderKey::random(), ReaderKey::random());
         let (keys, strange) = (keys(&ours), keys(&others));
         let id = |second| SnapshotId::new(Timestamp::from_seconds(second), [1; 8]);
-        let subject = Subject { repository: REPOSITORY, purpose: Purpose::Snapshot, object: &[2; 16], before: b"" };
+        let subject =
+            SignedSubject { repository: REPOSITORY, purpose: Purpose::Snapshot, object: &[2; 16], before: b"" };
         // It is signed by somebody else, so that whoever looks at the signature refuses it.
         let opened = [&Signer::reader(&others, REPOSITORY).block(&subject, b"value")[..], b"value"].concat();
         let (block, value) = AuthorBlock::split(&opened).expect("long enough");

@@ -22,7 +22,7 @@ use crate::progress::Monitor;
 use crate::repository::claims::Claims;
 use crate::repository::frame::{FRAME_TARGET_BYTES, Frame, RECIPE_FRAME_BYTES};
 use crate::repository::index::checked::CheckedIndex;
-use crate::repository::objects::Stored;
+use crate::repository::objects::DurableObject;
 use crate::repository::packer::PackBuilder;
 use crate::repository::recheck::{Altered, Scratch, check_pack};
 use crate::repository::session::Session;
@@ -309,7 +309,7 @@ impl Committer {
     ///
     /// # Errors
     /// When the store refuses the snapshot, or it does not open again; nothing is visible then.
-    pub async fn commit(&self, snapshot: &Snapshot) -> Result<Stored<SnapshotId>, CommitError> {
+    pub async fn commit(&self, snapshot: &Snapshot) -> Result<DurableObject<SnapshotId>, CommitError> {
         let object = Bytes::from(self.session.seal_snapshot(snapshot));
         if self.extra_check {
             self.session.check_snapshot(snapshot, &object)?;

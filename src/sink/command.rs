@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::process::ChildStdin;
 
 use crate::cancel::Cancel;
-use crate::process::{CommandOptions, Ended, Piped, Process, Stopper};
+use crate::process::{CommandOptions, Piped, Process, ProgramEnd, Stopper};
 
 /// A running program that is being fed.
 ///
@@ -43,7 +43,7 @@ impl CommandTarget {
     ///
     /// # Errors
     /// What the system says about waiting.
-    pub fn wait(mut self, cancel: &Cancel) -> io::Result<Option<(Ended, Vec<String>)>> {
+    pub fn wait(mut self, cancel: &Cancel) -> io::Result<Option<(ProgramEnd, Vec<String>)>> {
         drop(self.input.take());
         if !self.process.ends_unless(cancel) {
             self.process.end();

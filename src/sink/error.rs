@@ -19,7 +19,7 @@ pub struct TargetError {
     /// What was tried.
     pub action: &'static str,
     /// What kind of failure it was.
-    pub cause: Cause,
+    pub cause: Obstacle,
     /// What the system says.
     #[source]
     pub source: io::Error,
@@ -28,16 +28,16 @@ pub struct TargetError {
 impl Ended for TargetError {
     fn outcome(&self) -> Outcome {
         match self.cause {
-            Cause::Full => Outcome::Full,
-            Cause::Taken | Cause::Filled => Outcome::Refused,
-            Cause::Other => Outcome::Failed,
+            Obstacle::Full => Outcome::Full,
+            Obstacle::Taken | Obstacle::Filled => Outcome::Refused,
+            Obstacle::Other => Outcome::Failed,
         }
     }
 }
 
 /// What kind of failure met an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Cause {
+pub enum Obstacle {
     /// There is no room, or a quota is used up.
     Full,
     /// The name was not there before and is now: it is the same as another's here, or somebody made it meanwhile.
@@ -55,15 +55,15 @@ impl TargetError {
     }
 
     pub(super) fn new(path: &[u8], action: &'static str, source: io::Error) -> Self {
-        let cause = if is_full(&source) { Cause::Full } else { Cause::Other };
+        let cause = if is_full(&source) { Obstacle::Full } else { Obstacle::Other };
         Self { path: OsStr::from_bytes(path).into(), action, cause, source }
     }
 
-    pub(crate) fn because(path: &[u8], action: &'static str, cause: Cause) -> Self {
+    pub(crate) fn because(path: &[u8], action: &'static str, cause: Obstacle) -> Self {
         let why = match cause {
-            Cause::Taken => "another entry has the same name here, or somebody made it meanwhile; that one stays",
-            Cause::Filled => "a directory with something in it has this name",
-            Cause::Full | Cause::Other => "it is not possible here",
+            Obstacle::Taken => "another entry has the same name here, or somebody made it meanwhile; that one stays",
+            Obstacle::Filled => "a directory with something in it has this name",
+            Obstacle::Full | Obstacle::Other => "it is not possible here",
         };
         Self { path: OsStr::from_bytes(path).into(), action, cause, source: io::Error::other(why) }
     }

@@ -18,7 +18,7 @@ use crate::fs::stat::FileStat;
 use crate::fs::xattrs::Subject;
 use crate::model::entry::{Entry, Metadata};
 use crate::sink::attributes::{set_mode, set_times};
-use crate::sink::error::{Cause, TargetError, failed};
+use crate::sink::error::{Obstacle, TargetError, failed};
 use crate::sink::names::Names;
 use crate::sink::partial::{IfTaken, is_what_was_made};
 use crate::sink::target::{FileTarget, or_dot, split};
@@ -98,7 +98,7 @@ impl FileTarget {
                 Err(errno) => return Err(error(errno)),
             }
             if if_taken == IfTaken::Refuse {
-                return Err(TargetError::because(path, "make the directory", Cause::Taken));
+                return Err(TargetError::because(path, "make the directory", Obstacle::Taken));
             }
             let stat: FileStat = statat(&*directory, name, AtFlags::SYMLINK_NOFOLLOW).map_err(&error)?.into();
             if stat.file_type() != FileType::Directory {
@@ -280,7 +280,7 @@ mod tests {
         let target = FileTarget::open(scratch.path(), TargetOptions::default()).expect("opened");
         target.enter(b"x", IfTaken::Replace).expect("made");
         put(&target, "x/z", b"deep").expect("put");
-        assert_eq!(put(&target, "x", b"now a file").expect_err("it is filled").cause, Cause::Filled);
+        assert_eq!(put(&target, "x", b"now a file").expect_err("it is filled").cause, Obstacle::Filled);
         assert_eq!(std::fs::read(scratch.path().join("x/z")).expect("there"), b"deep");
         std::fs::remove_file(scratch.path().join("x/z")).expect("removed");
         put(&target, "x", b"now a file").expect("replaces the empty directory");
@@ -301,12 +301,12 @@ mod tests {
         let file = EntryKind::File(FileContent { size: 6, ..FileContent::default() });
         let partial = target.create_partial(b"x", 6).expect("made");
         let refused = target.finish_file(b"x", partial, &entry(file), b"", IfTaken::Refuse).expect_err("taken");
-        assert_eq!(refused.cause, Cause::Taken);
+        assert_eq!(refused.cause, Obstacle::Taken);
         let link = entry(EntryKind::Symlink(b"gone".to_vec()));
-        assert_eq!(target.make_special(b"x", &link, IfTaken::Refuse).expect_err("taken").cause, Cause::Taken);
+        assert_eq!(target.make_special(b"x", &link, IfTaken::Refuse).expect_err("taken").cause, Obstacle::Taken);
         put(&target, "y", b"second").expect("put");
-        assert_eq!(target.make_hardlink(b"y", b"x", IfTaken::Refuse).expect_err("taken").cause, Cause::Taken);
-        assert_eq!(target.enter(b"x", IfTaken::Refuse).expect_err("taken").cause, Cause::Taken);
+        assert_eq!(target.make_hardlink(b"y", b"x", IfTaken::Refuse).expect_err("taken").cause, Obstacle::Taken);
+        assert_eq!(target.enter(b"x", IfTaken::Refuse).expect_err("taken").cause, Obstacle::Taken);
         assert_eq!(std::fs::read(scratch.path().join("x")).expect("there"), b"first");
         assert_eq!(std::fs::read_dir(scratch.path()).expect("there").count(), 2, "nothing else is left");
     }

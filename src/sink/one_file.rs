@@ -84,7 +84,7 @@ mod tests {
     use std::os::unix::fs::MetadataExt;
 
     use super::*;
-    use crate::sink::error::Cause;
+    use crate::sink::error::Obstacle;
 
     fn names(directory: &Path) -> Vec<String> {
         let names = std::fs::read_dir(directory).expect("there").map(|item| item.expect("there").file_name());
@@ -104,7 +104,7 @@ mod tests {
             assert_eq!(path.metadata().expect("there").mode() & 0o777, 0o600);
         }
         let refused = OneFile::create(&path).expect("made").finish(IfTaken::Refuse).expect_err("taken");
-        assert_eq!(refused.cause, Cause::Taken);
+        assert_eq!(refused.cause, Obstacle::Taken);
         drop(OneFile::create(&scratch.path().join("never finished")).expect("made"));
         assert_eq!(std::fs::read_to_string(&path).expect("there"), "second");
         assert_eq!(names(scratch.path()), ["x"], "nothing else is left");

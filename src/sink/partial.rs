@@ -18,7 +18,7 @@ use crate::fs::stat::FileStat;
 use crate::fs::xattrs::Subject;
 use crate::model::entry::{Entry, EntryKind};
 use crate::sink::attributes::stat;
-use crate::sink::error::{Cause, TargetError, failed};
+use crate::sink::error::{Obstacle, TargetError, failed};
 use crate::sink::target::{FileTarget, split};
 use crate::sink::temporary;
 
@@ -252,13 +252,13 @@ pub(super) fn give_name(
         Err(errno) => return Err(error(errno)),
     }
     if if_taken == IfTaken::Refuse {
-        return Err(TargetError::because(path, "give it its name", Cause::Taken));
+        return Err(TargetError::because(path, "give it its name", Obstacle::Taken));
     }
     durable()?;
     match renameat(parent, temporary, parent, name) {
         Err(Errno::ISDIR | Errno::EXIST | Errno::NOTEMPTY) => {
             unlinkat(parent, name, AtFlags::REMOVEDIR).map_err(|errno| match errno {
-                Errno::NOTEMPTY | Errno::EXIST => TargetError::because(path, "give it its name", Cause::Filled),
+                Errno::NOTEMPTY | Errno::EXIST => TargetError::because(path, "give it its name", Obstacle::Filled),
                 errno => error(errno),
             })?;
             renameat(parent, temporary, parent, name).map_err(error)

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::cancel::Cancel;
 use crate::model::entry::StreamDetail;
 use crate::model::facts::fact;
-use crate::process::{CommandOptions, Ended, Piped, Process, Stopper, wait_readable};
+use crate::process::{CommandOptions, Piped, Process, ProgramEnd, Stopper, wait_readable};
 use crate::source::{SourceError, StreamSource, secrets};
 
 /// A running command whose standard output is read.
@@ -84,13 +84,13 @@ impl StreamSource for CommandSource {
             return Err(SourceError::Unfinished { name, stderr: Vec::new() });
         }
         match self.process.wait() {
-            Ok((Ended::Status(0), stderr)) if self.received => {
+            Ok((ProgramEnd::Status(0), stderr)) if self.received => {
                 let said = Some(stderr.join("\n")).filter(|said| !said.is_empty());
                 self.detail.facts.set_some(fact::SAID, said);
             }
-            Ok((Ended::Status(0), stderr)) => return Err(SourceError::Empty { name, stderr }),
-            Ok((Ended::Status(status), stderr)) => return Err(SourceError::Failed { command, status, stderr }),
-            Ok((Ended::Signal(signal), stderr)) => return Err(SourceError::Killed { command, signal, stderr }),
+            Ok((ProgramEnd::Status(0), stderr)) => return Err(SourceError::Empty { name, stderr }),
+            Ok((ProgramEnd::Status(status), stderr)) => return Err(SourceError::Failed { command, status, stderr }),
+            Ok((ProgramEnd::Signal(signal), stderr)) => return Err(SourceError::Killed { command, signal, stderr }),
             Err(source) => return Err(SourceError::Io { name, source }),
         }
         let duration_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);

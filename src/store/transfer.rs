@@ -14,12 +14,12 @@ use crate::store::pace::Pace;
 /// places that it is sent to.
 #[derive(Clone)]
 pub struct Transfer {
-    heard: Arc<Heard>,
+    heard: Arc<TransferHeard>,
     /// Without one nothing has to wait.
     pace: Option<Arc<Pace>>,
 }
 
-struct Heard {
+struct TransferHeard {
     furthest: AtomicU64,
     hear: Box<dyn Fn(u64) + Send + Sync>,
 }
@@ -33,7 +33,7 @@ impl fmt::Debug for Transfer {
 impl Transfer {
     /// Calls `hear` with the bytes that have moved since it was last called.
     pub fn new(hear: impl Fn(u64) + Send + Sync + 'static) -> Self {
-        Self { heard: Arc::new(Heard { furthest: AtomicU64::new(0), hear: Box::new(hear) }), pace: None }
+        Self { heard: Arc::new(TransferHeard { furthest: AtomicU64::new(0), hear: Box::new(hear) }), pace: None }
     }
 
     /// Makes one that nobody listens to.

@@ -317,6 +317,59 @@ fn text_reaches_a_terminal_in_one_place() {
     }
 }
 
+/// The file whose types may have the names of others: an object of `--json` is called as what it tells.
+const EVENTS: &str = "cli/events.rs";
+/// The name that many types have: the arguments of each verb.
+const ARGUMENTS: &str = "Args";
+
+/// A type that other files can see has a name of its own, so whoever meets the name knows what is meant without looking where it
+/// comes from. Names that are private in all their files may be the same.
+#[test]
+fn one_meaning_per_type_name() {
+    let mut files = Vec::new();
+    sources(Path::new("src"), &mut files);
+    let mut homes: BTreeMap<String, Vec<(&str, bool)>> = BTreeMap::new();
+    for (file, text) in files.iter().filter(|(file, _)| file != EVENTS && file != "vectors.rs") {
+        if is_of_tests(file, &files) {
+            continue;
+        }
+        for (name, is_visible) in types(&code(text)) {
+            homes.entry(name).or_default().push((file, is_visible));
+        }
+    }
+    assert!(homes.len() > 500, "the types were found");
+    let is_ambiguous = |name: &String, homes: &Vec<(&str, bool)>| {
+        name != ARGUMENTS && homes.len() > 1 && homes.iter().any(|(_, is_visible)| *is_visible)
+    };
+    let ambiguous: Vec<_> = homes.iter().filter(|(name, homes)| is_ambiguous(name, homes)).collect();
+    assert!(ambiguous.is_empty(), "these names mean several things: {ambiguous:#?}");
+}
+
+/// Returns the names of the types that code defines, and whether other files can see them.
+fn types(code: &str) -> Vec<(String, bool)> {
+    let defined = |line: &str| {
+        let (is_visible, rest) = match line.strip_prefix("pub") {
+            Some(rest) if rest.starts_with('(') => (true, rest.split_once(") ")?.1),
+            Some(rest) => (true, rest.strip_prefix(' ')?),
+            None => (false, line),
+        };
+        let (keyword, rest) = rest.split_once(' ')?;
+        let name = rest.split(|c: char| !(c.is_alphanumeric() || c == '_')).next()?;
+        let is_type = ["struct", "enum", "trait", "type", "union"].contains(&keyword);
+        is_type.then(|| (name.to_owned(), is_visible))
+    };
+    code.lines().filter_map(defined).collect()
+}
+
+#[test]
+fn types_are_found_where_they_are_defined() {
+    let code = "pub struct One<T> {\n    two: Two,\n}\nenum Two {}\npub(super) type Three = u8;\nimpl One<u8> {\n    \
+                type Four = u8;\n}\nfn five() {}\npub trait Six: Five {}";
+    let found = types(code);
+    let expected = [("One", true), ("Two", false), ("Three", true), ("Six", true)];
+    assert_eq!(found, expected.map(|(name, is_visible)| (name.to_owned(), is_visible)));
+}
+
 /// Within a layer no two files need each other, directly or through more. What both need has a file of its own.
 ///
 /// A file needs another when its production code names something there by a path that begins with `crate`. A `mod.rs` is the face of

@@ -13,7 +13,7 @@ use coffre::repository::Repository;
 use coffre::repository::frame::Frame;
 use coffre::repository::index::Index;
 use coffre::repository::reader::Reader;
-use coffre::repository::reader::content::{ContentError, ContentStream, Part};
+use coffre::repository::reader::content::{ContentError, ContentPart, ContentStream};
 use coffre::repository::reader::told::ListNode;
 use coffre::repository::tree::ListBuilder;
 use coffre::repository::writer::{Writer, WriterOptions};
@@ -76,8 +76,8 @@ async fn all(mut stream: ContentStream) -> Result<Vec<u8>, ContentError> {
     let mut bytes = Vec::new();
     while let Some(part) = stream.next().await {
         match part? {
-            Part::Bytes(frame, range) => bytes.extend_from_slice(&frame[range]),
-            Part::Zeros(zeros) => bytes.resize(bytes.len() + usize::try_from(zeros).expect("fits"), 0),
+            ContentPart::Bytes(frame, range) => bytes.extend_from_slice(&frame[range]),
+            ContentPart::Zeros(zeros) => bytes.resize(bytes.len() + usize::try_from(zeros).expect("fits"), 0),
         }
     }
     Ok(bytes)

@@ -60,7 +60,7 @@ async fn dumped(bench: &Bench, snapshot: &Snapshot, path: Option<&str>) -> Resul
 }
 
 /// Finds where a chunk lies.
-async fn place_of(bench: &Bench, plain: &[u8]) -> Vec<coffre::repository::index::table::Location> {
+async fn place_of(bench: &Bench, plain: &[u8]) -> Vec<coffre::repository::index::table::ChunkPlace> {
     let id = ids(bench.store(), bench.cache.path()).await(plain);
     let repository = open(bench.store(), bench.cache.path()).await.expect("opened");
     Index::load(&repository, &Collected::default()).await.expect("loaded").locate_all(&id)

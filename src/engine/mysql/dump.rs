@@ -8,10 +8,10 @@ use std::sync::Arc;
 use crate::cancel::Cancel;
 use crate::database::DatabaseError;
 use crate::database::url::DatabaseUrl;
-use crate::engine::mysql::facts::{self, Format};
+use crate::engine::mysql::facts::{self, MysqlFormat};
 use crate::engine::mysql::programs::DumpProgram;
 use crate::engine::mysql::rows::AllRows;
-use crate::engine::mysql::server::{DatabaseFacts, Mysql, ServerFacts};
+use crate::engine::mysql::server::{Mysql, MysqlFacts, ServerFacts};
 use crate::engine::mysql::{MARK, NAME};
 use crate::model::facts::{StreamFacts, fact};
 use crate::source::check::{Check, CheckedSource, EndsWith};
@@ -138,8 +138,8 @@ impl OpenStream for Dump {
 }
 
 /// What is different in the dump of a database and that of the users.
-struct Asked {
-    format: Format,
+struct DumpAsked {
+    format: MysqlFormat,
     arguments: Vec<String>,
     facts: StreamFacts,
     checks: Vec<Box<dyn Check>>,
@@ -152,7 +152,7 @@ impl Dump {
         program: &DumpProgram,
         database: &str,
         cancel: &Cancel,
-    ) -> Result<Asked, DatabaseError> {
+    ) -> Result<DumpAsked, DatabaseError> {
         let known = self.server.facts(database)?.ok_or_else(|| DatabaseError::Missing {
             server: self.server.url().server(),
             database: database.to_owned(),
@@ -172,10 +172,10 @@ impl Dump {
         let mut facts = database_facts(database, known);
         facts.set_some(fact::CHANGED, Some(changed.join("; ")).filter(|_| !changed.is_empty()));
         let checks: Vec<Box<dyn Check>> = vec![Box::new(EndsWith::new(MARK)), Box::<AllRows>::default()];
-        Ok(Asked { format: Format::Sql, arguments, facts, checks })
+        Ok(DumpAsked { format: MysqlFormat::Sql, arguments, facts, checks })
     }
 
-    fn users(&self, server: &ServerFacts, program: &DumpProgram) -> Result<Asked, DatabaseError> {
+    fn users(&self, server: &ServerFacts, program: &DumpProgram) -> Result<DumpAsked, DatabaseError> {
         if is_foreign(server, program) {
             return Err(self.foreign(program, "users and grants".into()));
         }
@@ -186,7 +186,7 @@ impl Dump {
         // Users may need the plugins that let them in.
         let arguments = vec!["--system=plugins,users,udfs,servers".to_owned()];
         let checks: Vec<Box<dyn Check>> = vec![Box::new(EndsWith::new(MARK))];
-        Ok(Asked { format: Format::Users, arguments, facts: StreamFacts::default(), checks })
+        Ok(DumpAsked { format: MysqlFormat::Users, arguments, facts: StreamFacts::default(), checks })
     }
 
     fn foreign(&self, program: &DumpProgram, what: String) -> DatabaseError {
@@ -207,7 +207,7 @@ fn is_foreign(server: &ServerFacts, program: &DumpProgram) -> bool {
     program.is_mariadb() && !server.is_mariadb()
 }
 
-fn database_facts(database: &str, known: DatabaseFacts) -> StreamFacts {
+fn database_facts(database: &str, known: MysqlFacts) -> StreamFacts {
     let mut facts = StreamFacts::default();
     facts.set(fact::DATABASE, database.to_owned());
     facts.set(fact::DATABASE_BYTES, known.bytes);
@@ -221,7 +221,7 @@ fn database_facts(database: &str, known: DatabaseFacts) -> StreamFacts {
     facts
 }
 
-fn server_facts(server: &ServerFacts, format: Format, client: &str) -> StreamFacts {
+fn server_facts(server: &ServerFacts, format: MysqlFormat, client: &str) -> StreamFacts {
     let mut facts = StreamFacts::default();
     facts.set(fact::ENGINE, NAME.to_owned());
     facts.set(fact::SERVER_VERSION, server.version.clone());

@@ -3,7 +3,7 @@
 use crate::model::facts::{Fact, FactValue, fact};
 
 /// What the stream is.
-pub const FORMAT: Fact<Format> = Fact::new(fact::FORMAT.name());
+pub const FORMAT: Fact<MysqlFormat> = Fact::new(fact::FORMAT.name());
 /// File of the binary log right before the dump.
 pub const BINLOG_FILE: Fact<String> = Fact::new("binlog_file");
 /// Position in that file.
@@ -28,24 +28,24 @@ pub const NUMBERS: [&str; 3] = [BINLOG_POSITION.name(), LONGEST_LINE.name(), MAX
 
 /// What a stream of MariaDB or MySQL is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Format {
+pub enum MysqlFormat {
     /// SQL of `mariadb-dump` or `mysqldump`.
     Sql,
     /// Users and grants, SQL of `mariadb-dump --system=users`.
     Users,
 }
 
-impl FactValue for Format {
+impl FactValue for MysqlFormat {
     fn to_text(&self) -> String {
         match self {
-            Format::Sql => "mysql sql",
-            Format::Users => "mysql users",
+            MysqlFormat::Sql => "mysql sql",
+            MysqlFormat::Users => "mysql users",
         }
         .to_owned()
     }
 
     fn from_text(text: &str) -> Option<Self> {
-        [Format::Sql, Format::Users].into_iter().find(|format| format.to_text() == text)
+        [MysqlFormat::Sql, MysqlFormat::Users].into_iter().find(|format| format.to_text() == text)
     }
 }
 
@@ -55,9 +55,9 @@ mod tests {
 
     #[test]
     fn formats_are_read_again() {
-        for format in [Format::Sql, Format::Users] {
-            assert_eq!(Format::from_text(&format.to_text()), Some(format));
+        for format in [MysqlFormat::Sql, MysqlFormat::Users] {
+            assert_eq!(MysqlFormat::from_text(&format.to_text()), Some(format));
         }
-        assert_eq!(Format::from_text("tar"), None);
+        assert_eq!(MysqlFormat::from_text("tar"), None);
     }
 }

@@ -15,7 +15,7 @@ pub struct Grants {
 /// A line of `SHOW GRANTS`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Grant {
-    scope: Scope,
+    scope: GrantScope,
     /// Such as `SELECT`, and `ALL PRIVILEGES`; those on single columns are left out.
     privileges: Vec<String>,
     /// It takes rights away that are granted globally (MySQL's partial revokes).
@@ -23,7 +23,7 @@ struct Grant {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Scope {
+enum GrantScope {
     Global,
     /// Databases whose names are like a pattern.
     Databases(String),
@@ -42,13 +42,13 @@ impl Grants {
 
     /// Tells whether this right is granted on everything.
     pub fn has_globally(&self, privilege: &str) -> bool {
-        self.all().any(|grant| grant.scope == Scope::Global && !grant.is_revoked && grant.has(privilege))
+        self.all().any(|grant| grant.scope == GrantScope::Global && !grant.is_revoked && grant.has(privilege))
     }
 
     /// Tells whether this right is granted on everything in a database.
     pub fn has_on_database(&self, privilege: &str, database: &str) -> bool {
         let is_revoked = self.all().any(|grant| {
-            let is_here = matches!(&grant.scope, Scope::Databases(name) if name == database);
+            let is_here = matches!(&grant.scope, GrantScope::Databases(name) if name == database);
             grant.is_revoked && is_here && grant.has(privilege)
         });
         let has_globally = self.has_globally(privilege) && !is_revoked;
@@ -58,7 +58,7 @@ impl Grants {
     /// Tells whether this right is granted on a table.
     pub fn has_on_table(&self, privilege: &str, database: &str, table: &str) -> bool {
         let is_it = |grant: &&Grant| {
-            matches!(&grant.scope, Scope::Table(of, name) if of == database && name == table) && !grant.is_revoked
+            matches!(&grant.scope, GrantScope::Table(of, name) if of == database && name == table) && !grant.is_revoked
         };
         self.has_on_database(privilege, database) || self.all().filter(is_it).any(|grant| grant.has(privilege))
     }
@@ -79,7 +79,7 @@ impl Grant {
 fn applies(grants: &[Grant], privilege: &str, database: &str) -> bool {
     let fitting = || {
         grants.iter().filter(|grant| !grant.is_revoked).filter_map(|grant| match &grant.scope {
-            Scope::Databases(pattern) if is_like(database, pattern) => Some((specificity(pattern), grant)),
+            GrantScope::Databases(pattern) if is_like(database, pattern) => Some((specificity(pattern), grant)),
             _ => None,
         })
     };
@@ -109,10 +109,10 @@ fn parse_line(line: &str) -> Option<(String, Grant)> {
     }
     let (database, object) = split_outside(scope, ".")?;
     let scope = match (database, object) {
-        ("*", "*") => Scope::Global,
-        (database, "*") => Scope::Databases(unquoted(database)?),
+        ("*", "*") => GrantScope::Global,
+        (database, "*") => GrantScope::Databases(unquoted(database)?),
         // `PROCEDURE `shop`.`tidy``
-        (database, object) => Scope::Table(unquoted(database)?, unquoted(object)?),
+        (database, object) => GrantScope::Table(unquoted(database)?, unquoted(object)?),
     };
     Some((grantee.to_owned(), Grant { scope, privileges: names, is_revoked }))
 }

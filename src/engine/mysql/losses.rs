@@ -17,7 +17,7 @@ const BATCH: usize = 100;
 
 /// A column that may be concerned.
 #[derive(Debug)]
-struct Column {
+struct LossyColumn {
     kind: String,
     table: String,
     name: String,
@@ -44,13 +44,18 @@ impl Mysql {
             let answers = self.run_unless(&asked, &questions.concat(), cancel)?;
             let mut changed: Vec<usize> = answers.iter().filter_map(|line| line.parse().ok()).collect();
             changed.dedup();
-            found.extend(changed.iter().filter_map(|&at| batch.get(at)).map(Column::told));
+            found.extend(changed.iter().filter_map(|&at| batch.get(at)).map(LossyColumn::told));
         }
         Ok(found)
     }
 
     /// Lists the columns that may be concerned.
-    fn concerned(&self, server: &ServerFacts, database: &str, cancel: &Cancel) -> Result<Vec<Column>, DatabaseError> {
+    fn concerned(
+        &self,
+        server: &ServerFacts,
+        database: &str,
+        cancel: &Cancel,
+    ) -> Result<Vec<LossyColumn>, DatabaseError> {
         let hex = |column: &str| format!("HEX(CONVERT({column} USING utf8mb4))");
         let plain_default = match server.is_mariadb() {
             true => "OR column_default LIKE '\\'%?%' AND COALESCE(generation_expression, '') = ''",
@@ -73,14 +78,14 @@ impl Mysql {
             let mut fields = line.split('\t');
             let kind = fields.next()?.to_owned();
             let mut text = || String::from_utf8(unhex(fields.next()?)?).ok();
-            Some(Column { kind, table: text()?, name: text()?, declared: text()? })
+            Some(LossyColumn { kind, table: text()?, name: text()?, declared: text()? })
         };
-        let columns: Option<Vec<Column>> = lines.iter().map(column).collect();
+        let columns: Option<Vec<LossyColumn>> = lines.iter().map(column).collect();
         columns.ok_or_else(|| DatabaseError::answer(&self.url().server(), lines.join("\n").as_bytes()))
     }
 }
 
-impl Column {
+impl LossyColumn {
     /// Writes statements that print `{at}` when the column is changed.
     fn question(&self, server: &ServerFacts, database: &str) -> String {
         let table = format!("{}.{}", identifier(database), identifier(&self.table));
@@ -179,7 +184,7 @@ mod tests {
 
     #[test]
     fn members_that_look_alike_are_not_what_they_say() {
-        let column = |declared: &str| Column {
+        let column = |declared: &str| LossyColumn {
             kind: "enum".into(),
             table: "t".into(),
             name: "e".into(),

@@ -6,7 +6,7 @@ use futures::future::BoxFuture;
 
 use crate::database::DatabaseError;
 use crate::engine::dump::DumpRequest;
-use crate::engine::mysql::facts::Format;
+use crate::engine::mysql::facts::MysqlFormat;
 use crate::engine::place::Places;
 use crate::engine::plan::{Asked, DatabasePlan, Judgement, StreamKind};
 use crate::engine::restore::{RestoredDatabase, Restoring, Unrestored};
@@ -87,8 +87,8 @@ impl Engine for MySql {
 
     fn kind(&self, facts: &StreamFacts) -> Option<StreamKind> {
         Some(match facts.get(facts::FORMAT)? {
-            Format::Sql => StreamKind::Database,
-            Format::Users => StreamKind::Globals,
+            MysqlFormat::Sql => StreamKind::Database,
+            MysqlFormat::Users => StreamKind::Globals,
         })
     }
 

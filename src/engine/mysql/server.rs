@@ -35,7 +35,7 @@ const RIGHTS_ON_ROUTINES: [&str; 4] = ["EXECUTE", "ALTER ROUTINE", "CREATE ROUTI
 
 /// What is kept about a database, and needed to make another like it.
 #[derive(Debug, Clone, Default)]
-pub struct DatabaseFacts {
+pub struct MysqlFacts {
     /// Bytes of tables and indexes.
     pub bytes: u64,
     /// Rows that the server believes to have.
@@ -328,7 +328,7 @@ impl Mysql {
     ///
     /// # Errors
     /// [`DatabaseError`].
-    pub fn facts(&self, database: &str) -> Result<Option<DatabaseFacts>, DatabaseError> {
+    pub fn facts(&self, database: &str) -> Result<Option<MysqlFacts>, DatabaseError> {
         let (schema_name, table_schema) = (is_database("schema_name", database), is_database("table_schema", database));
         let statements = format!(
             "SELECT CONCAT('create\\t', 'CHARACTER SET ', default_character_set_name, ' COLLATE ', default_collation_name)
@@ -365,7 +365,7 @@ impl Mysql {
             found.get("size").and_then(|values| values.first()).into_iter().flat_map(|text| text.split('\t'));
         let mut number = || sizes.next().and_then(|text| text.parse().ok()).unwrap_or(0);
         let names = |kind: &str| found.get(kind).into_iter().flatten().map(|&name| name.to_owned()).collect();
-        Ok(Some(DatabaseFacts {
+        Ok(Some(MysqlFacts {
             bytes: number(),
             rows: number(),
             create: create[0].to_owned(),

@@ -10,18 +10,18 @@ use crate::engine::postgres::facts;
 use crate::engine::withholding_passwords;
 use crate::model::entry::StreamDetail;
 use crate::model::facts::fact;
-use crate::process::{CommandOptions, Ended, Piped, Process};
+use crate::process::{CommandOptions, Piped, Process, ProgramEnd};
 use crate::source::SourceError;
 use crate::source::check::Check;
 
 /// `pg_restore --list`, reading the start of an archive while it passes.
-pub struct Listed {
+pub struct ArchiveListing {
     process: Process,
     input: Option<ChildStdin>,
     reading: JoinHandle<io::Result<String>>,
 }
 
-impl Listed {
+impl ArchiveListing {
     /// Starts `pg_restore`, the program given.
     ///
     /// # Errors
@@ -40,7 +40,7 @@ impl Listed {
     }
 }
 
-impl Check for Listed {
+impl Check for ArchiveListing {
     /// Gives it more; once it has seen the table of contents it ends, and needs nothing any more.
     fn feed(&mut self, bytes: &[u8]) {
         if self.input.as_mut().is_some_and(|input| input.write_all(bytes).is_err()) {
@@ -56,7 +56,7 @@ impl Check for Listed {
         let (ended, stderr) = self.process.wait().map_err(failed)?;
         let listing = listing.map_err(failed)?;
         let entries = listing.lines().filter(|line| !line.starts_with(';') && !line.trim().is_empty()).count();
-        if ended != Ended::Status(0) {
+        if ended != ProgramEnd::Status(0) {
             return Err(DatabaseError::NotListed { name: name.to_owned(), stderr }.into());
         }
         detail.facts.set(facts::ARCHIVE_ENTRIES, entries as u64);

@@ -13,9 +13,9 @@ use zeroize::Zeroizing;
 use crate::cancel::Cancel;
 use crate::database::DatabaseError;
 use crate::database::url::DatabaseUrl;
-use crate::engine::postgres::archive::{Listed, WithoutCircles};
-use crate::engine::postgres::facts::{self, Format, Statements};
-use crate::engine::postgres::server::{DatabaseFacts, Postgres, TEMPLATE, Table};
+use crate::engine::postgres::archive::{ArchiveListing, WithoutCircles};
+use crate::engine::postgres::facts::{self, PostgresFormat, Statements};
+use crate::engine::postgres::server::{Postgres, PostgresFacts, TEMPLATE, TableSize};
 use crate::engine::postgres::shared::SharedSnapshot;
 use crate::engine::postgres::{CLUSTER_MARK, MARK, NAME};
 use crate::engine::withholding_passwords;
@@ -58,7 +58,7 @@ impl Source for PostgresSource {
     /// The secret protects plain dumps against a server that slips commands of `psql` into them (`pg_dump --restrict-key`).
     fn plan(&self, planning: &Planning) -> Result<Vec<Member>, SourceError> {
         let server = Arc::new(Postgres::new(self.url.clone()));
-        let wanted = Arc::new(Wanted { source: self.clone(), restrict_key: planning.stable_secret.clone() });
+        let wanted = Arc::new(DumpWanted { source: self.clone(), restrict_key: planning.stable_secret.clone() });
         if !self.all_databases {
             let database = self.url.database.as_deref();
             let database = database.ok_or_else(|| DatabaseError::NoDatabase { server: self.url.server() })?;
@@ -95,12 +95,12 @@ fn left_out(server: &Postgres, closed: &[String]) -> Vec<String> {
 }
 
 /// What is wanted, as every stream needs to know it.
-struct Wanted {
+struct DumpWanted {
     source: PostgresSource,
     restrict_key: Zeroizing<String>,
 }
 
-impl std::ops::Deref for Wanted {
+impl std::ops::Deref for DumpWanted {
     type Target = PostgresSource;
 
     fn deref(&self) -> &PostgresSource {
@@ -108,7 +108,7 @@ impl std::ops::Deref for Wanted {
     }
 }
 
-fn plan_database(server: &Arc<Postgres>, options: &Arc<Wanted>, database: &str) -> Member {
+fn plan_database(server: &Arc<Postgres>, options: &Arc<DumpWanted>, database: &str) -> Member {
     let label = format!("{}/{database}", options.url.server());
     let tables = match options.split_over_bytes {
         Some(bytes) if !options.plain => server.large_tables(database, bytes),
@@ -118,15 +118,15 @@ fn plan_database(server: &Arc<Postgres>, options: &Arc<Wanted>, database: &str) 
         let shared = Arc::new(SharedSnapshot::new(server.clone(), database, &tables));
         let name = file_name_unlike(database, (options.plain && options.all_databases).then_some("globals"));
         let file = format!("{}/{name}", options.directory);
-        let stream = |name: String, part: Part| {
+        let stream = |name: String, part: DumpPart| {
             let (server, options, database) = (server.clone(), options.clone(), database.to_owned());
             let opener = Arc::new(Dump { server, options, database, part, shared: shared.clone() });
             PlannedStream { name: name.into_bytes(), opener }
         };
         let ending = if options.plain { "sql" } else { "dump" };
-        let main = stream(format!("{file}.{ending}"), Part::Main { without: tables.clone() });
+        let main = stream(format!("{file}.{ending}"), DumpPart::Main { without: tables.clone() });
         let parts =
-            tables.iter().map(|table| stream(part_name(&file, &table.name, "dump"), Part::Table(table.clone())));
+            tables.iter().map(|table| stream(part_name(&file, &table.name, "dump"), DumpPart::Table(table.clone())));
         std::iter::once(main).chain(parts).collect()
     });
     Member { label, streams: streams.map_err(SourceError::from), notes: Vec::new() }
@@ -134,19 +134,19 @@ fn plan_database(server: &Arc<Postgres>, options: &Arc<Wanted>, database: &str) 
 
 /// Which part of a database a stream is.
 #[derive(Debug, Clone)]
-enum Part {
+enum DumpPart {
     /// Everything but the rows of some tables, which are mostly none.
-    Main { without: Vec<Table> },
+    Main { without: Vec<TableSize> },
     /// The rows of one table.
-    Table(Table),
+    Table(TableSize),
 }
 
 /// A stream of one database.
 struct Dump {
     server: Arc<Postgres>,
-    options: Arc<Wanted>,
+    options: Arc<DumpWanted>,
     database: String,
-    part: Part,
+    part: DumpPart,
     shared: Arc<SharedSnapshot>,
 }
 
@@ -159,34 +159,34 @@ impl OpenStream for Dump {
         let (format, mut checks): (_, Vec<Box<dyn Check>>) = if self.options.plain {
             arguments.push("--format=plain".into());
             arguments.extend(restrict_argument(&pg_dump, &self.options.restrict_key));
-            (Format::Plain, vec![Box::new(EndsWith::new(MARK))])
+            (PostgresFormat::Plain, vec![Box::new(EndsWith::new(MARK))])
         } else {
             // Compressed data neither deduplicates nor compresses again.
             arguments.extend(["--format=custom".into(), "--compress=0".into()]);
-            (Format::Custom, vec![Box::new(Listed::start(&pg_restore)?)])
+            (PostgresFormat::Custom, vec![Box::new(ArchiveListing::start(&pg_restore)?)])
         };
         let share = match &self.part {
-            Part::Main { without } if without.is_empty() => None,
+            DumpPart::Main { without } if without.is_empty() => None,
             _ => Some(self.shared.share(cancel)?),
         };
         match &share {
             None => arguments.push(LOCK_WAIT.into()),
             Some(share) => {
-                let wait = if matches!(self.part, Part::Main { .. }) { LOCK_WAIT } else { LOCK_WAIT_SPLIT };
+                let wait = if matches!(self.part, DumpPart::Main { .. }) { LOCK_WAIT } else { LOCK_WAIT_SPLIT };
                 arguments.extend([format!("--snapshot={}", share.snapshot), wait.into()]);
             }
         }
         let mut facts = server_facts(&known.server_version, format, &client);
         keep_always(&mut facts, &known);
         match &self.part {
-            Part::Main { without } => {
+            DumpPart::Main { without } => {
                 arguments.extend(without.iter().map(|table| format!("--exclude-table-data={}", table.name)));
                 keep_of_the_whole(&mut facts, &known);
                 if !without.is_empty() {
                     facts.set(fact::PARTS, without.len() as u64);
                 }
             }
-            Part::Table(table) => {
+            DumpPart::Table(table) => {
                 arguments.extend(["--data-only".into(), "--strict-names".into(), format!("--table={}", table.name)]);
                 facts.set(fact::TABLE, table.name.clone());
                 checks.push(Box::new(WithoutCircles));
@@ -211,14 +211,14 @@ impl OpenStream for Dump {
 }
 
 /// Keeps what every stream of a database says.
-fn keep_always(facts: &mut StreamFacts, known: &DatabaseFacts) {
+fn keep_always(facts: &mut StreamFacts, known: &PostgresFacts) {
     facts.set(fact::DATABASE, known.database.clone());
     facts.set(facts::ENCODING, known.encoding.clone());
     facts.set_some(facts::WAL_LSN, known.lsn.clone());
 }
 
 /// Keeps what the stream of a single table does not repeat.
-fn keep_of_the_whole(facts: &mut StreamFacts, known: &DatabaseFacts) {
+fn keep_of_the_whole(facts: &mut StreamFacts, known: &PostgresFacts) {
     facts.set(fact::DATABASE_BYTES, known.bytes);
     facts.set(fact::ROWS_ESTIMATE, known.rows);
     facts.set(facts::CREATE, known.create.clone());
@@ -228,7 +228,7 @@ fn keep_of_the_whole(facts: &mut StreamFacts, known: &DatabaseFacts) {
     facts.set_some(facts::HIDDEN_MAPPINGS, Some(known.hidden_mappings).filter(|count| *count > 0));
 }
 
-fn server_facts(server_version: &str, format: Format, client: &str) -> StreamFacts {
+fn server_facts(server_version: &str, format: PostgresFormat, client: &str) -> StreamFacts {
     let mut facts = StreamFacts::default();
     facts.set(fact::ENGINE, NAME.to_owned());
     facts.set(fact::SERVER_VERSION, server_version.to_owned());
@@ -247,7 +247,7 @@ fn restrict_argument(program: &OsString, key: &str) -> Option<String> {
 /// Roles, their memberships and settings, and tablespaces.
 struct Globals {
     server: Arc<Postgres>,
-    options: Arc<Wanted>,
+    options: Arc<DumpWanted>,
 }
 
 impl OpenStream for Globals {
@@ -265,7 +265,7 @@ impl OpenStream for Globals {
         arguments.extend(restrict_argument(&pg_dumpall, &self.options.restrict_key));
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         let command = self.server.command(pg_dumpall, database, &arguments);
-        let mut facts = server_facts(&known.server_version, Format::Globals, &client);
+        let mut facts = server_facts(&known.server_version, PostgresFormat::Globals, &client);
         facts.set_some(facts::WAL_LSN, known.lsn);
         let inner = Box::new(CommandSource::spawn(&command)?);
         let check: Box<dyn Check> = Box::new(EndsWith::new(CLUSTER_MARK));

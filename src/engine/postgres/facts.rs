@@ -3,7 +3,7 @@
 use crate::model::facts::{Fact, FactValue, fact};
 
 /// What the stream is.
-pub const FORMAT: Fact<Format> = Fact::new(fact::FORMAT.name());
+pub const FORMAT: Fact<PostgresFormat> = Fact::new(fact::FORMAT.name());
 /// Position in the write-ahead log right before the dump.
 pub const WAL_LSN: Fact<String> = Fact::new("wal_lsn");
 /// Encoding of the database.
@@ -26,7 +26,7 @@ pub const NUMBERS: [&str; 2] = [HIDDEN_MAPPINGS.name(), ARCHIVE_ENTRIES.name()];
 
 /// What a stream of PostgreSQL is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Format {
+pub enum PostgresFormat {
     /// An archive of `pg_dump --format=custom`.
     Custom,
     /// SQL of `pg_dump`.
@@ -35,18 +35,20 @@ pub enum Format {
     Globals,
 }
 
-impl FactValue for Format {
+impl FactValue for PostgresFormat {
     fn to_text(&self) -> String {
         match self {
-            Format::Custom => "postgres custom",
-            Format::Plain => "postgres plain",
-            Format::Globals => "postgres globals",
+            PostgresFormat::Custom => "postgres custom",
+            PostgresFormat::Plain => "postgres plain",
+            PostgresFormat::Globals => "postgres globals",
         }
         .to_owned()
     }
 
     fn from_text(text: &str) -> Option<Self> {
-        [Format::Custom, Format::Plain, Format::Globals].into_iter().find(|format| format.to_text() == text)
+        [PostgresFormat::Custom, PostgresFormat::Plain, PostgresFormat::Globals]
+            .into_iter()
+            .find(|format| format.to_text() == text)
     }
 }
 
@@ -70,10 +72,10 @@ mod tests {
 
     #[test]
     fn what_is_kept_is_read_again() {
-        for format in [Format::Custom, Format::Plain, Format::Globals] {
-            assert_eq!(Format::from_text(&format.to_text()), Some(format));
+        for format in [PostgresFormat::Custom, PostgresFormat::Plain, PostgresFormat::Globals] {
+            assert_eq!(PostgresFormat::from_text(&format.to_text()), Some(format));
         }
-        assert_eq!(Format::from_text("tar"), None);
+        assert_eq!(PostgresFormat::from_text("tar"), None);
         let statements = Statements(vec!["ALTER DATABASE %I OWNER TO \"a b\"".into()]);
         assert_eq!(Statements::from_text(&statements.to_text()), Some(statements));
         assert_eq!(Statements::from_text("none"), None);

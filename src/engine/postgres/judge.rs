@@ -2,7 +2,7 @@
 
 use crate::database::DatabaseError;
 use crate::engine::plan::{Asked, DatabasePlan, Judgement};
-use crate::engine::postgres::facts::{self, Format};
+use crate::engine::postgres::facts::{self, PostgresFormat};
 use crate::engine::postgres::roles::{missing_roles_note, roles};
 use crate::engine::postgres::server::{Existing, MAINTENANCE, Postgres, User};
 use crate::engine::postgres::{drop_statement, server_of};
@@ -37,7 +37,7 @@ pub fn judge(asked: &Asked<'_>, databases: &mut [DatabasePlan]) -> Result<Judgem
         }
     }
     let is_plain = |database: &DatabasePlan| {
-        database.streams.iter().any(|stream| stream.facts.get(facts::FORMAT) == Some(Format::Plain))
+        database.streams.iter().any(|stream| stream.facts.get(facts::FORMAT) == Some(PostgresFormat::Plain))
     };
     if let Some(database) = databases.iter().find(|it| is_plain(it)).filter(|_| asked.no_owner) {
         found.obstacles.push(format!("{} is a dump of SQL, which --no-owner cannot change", database.name));

@@ -8,7 +8,7 @@ use crate::database::DatabaseError;
 use crate::engine::dump::{DumpRequest, Flag, FlagKind};
 use crate::engine::place::{Place, Places};
 use crate::engine::plan::{Asked, DatabasePlan, Judgement, StreamKind};
-use crate::engine::postgres::facts::{Format, Statements};
+use crate::engine::postgres::facts::{PostgresFormat, Statements};
 use crate::engine::restore::{RestoredDatabase, Restoring, Unrestored};
 use crate::engine::{Engine, ServerWords, Words};
 use crate::model::facts::{StreamFacts, fact};
@@ -116,9 +116,9 @@ impl Engine for PostgreSql {
 
     fn kind(&self, facts: &StreamFacts) -> Option<StreamKind> {
         Some(match facts.get(facts::FORMAT)? {
-            Format::Globals => StreamKind::Globals,
-            Format::Custom | Format::Plain if facts.has(fact::TABLE) => StreamKind::Table,
-            Format::Custom | Format::Plain => StreamKind::Database,
+            PostgresFormat::Globals => StreamKind::Globals,
+            PostgresFormat::Custom | PostgresFormat::Plain if facts.has(fact::TABLE) => StreamKind::Table,
+            PostgresFormat::Custom | PostgresFormat::Plain => StreamKind::Database,
         })
     }
 
@@ -137,11 +137,11 @@ impl Engine for PostgreSql {
         match facts.get(facts::FORMAT) {
             // Rows of some tables are in other streams.
             _ if facts.has(fact::PARTS) => Vec::new(),
-            Some(Format::Custom) => vec![format!("pg_restore {at} --create --dbname=postgres {file}")],
-            Some(Format::Plain) => {
+            Some(PostgresFormat::Custom) => vec![format!("pg_restore {at} --create --dbname=postgres {file}")],
+            Some(PostgresFormat::Plain) => {
                 vec![format!("createdb {at} {database}"), format!("psql {at} --dbname={database} --file={file}")]
             }
-            Some(Format::Globals) | None => Vec::new(),
+            Some(PostgresFormat::Globals) | None => Vec::new(),
         }
     }
 

@@ -12,8 +12,8 @@ use crate::blocking::blocking;
 use crate::database::DatabaseError;
 use crate::database::spool::SpoolFile;
 use crate::engine::feed::{FeedError, Heard, Said};
-use crate::engine::plan::{DatabasePlan, PlannedStream};
-use crate::engine::postgres::facts::{self, Format, Statements};
+use crate::engine::plan::{DatabasePlan, StreamToRestore};
+use crate::engine::postgres::facts::{self, PostgresFormat, Statements};
 use crate::engine::postgres::roles::{SET_OWNER, without_role};
 use crate::engine::postgres::server::{MAINTENANCE, Postgres, TEMPLATE, identifier, literal};
 use crate::engine::postgres::{drop_statement, server_of};
@@ -25,20 +25,20 @@ use crate::process::CommandOptions;
 const RENAME_LIMIT: Duration = Duration::from_secs(10);
 
 /// What failed, before it is known what state that left.
-enum Failure {
+enum RestoreFailure {
     Feed(String, FeedError),
     Server(String, DatabaseError),
 }
 
 /// What failed, and what the database of another name was by then.
 struct Unfinished {
-    failure: Failure,
-    scratch: Scratch,
+    failure: RestoreFailure,
+    scratch: ScratchDatabase,
 }
 
 /// The database that is restored into, before it has its name.
 #[derive(Clone, Copy)]
-enum Scratch {
+enum ScratchDatabase {
     Missing,
     Half,
     Complete,
@@ -86,15 +86,15 @@ impl Run<'_> {
     }
 
     /// Tells in what state everything is after a restore that failed; drops what is half restored.
-    async fn state(&self, scratch: &str, state: Scratch) -> String {
+    async fn state(&self, scratch: &str, state: ScratchDatabase) -> String {
         let plan = self.plan;
         let unchanged = if plan.exists { format!("{} is untouched", plan.name) } else { "nothing was changed".into() };
         match state {
-            Scratch::Missing => unchanged,
-            Scratch::Complete => {
+            ScratchDatabase::Missing => unchanged,
+            ScratchDatabase::Complete => {
                 format!("{unchanged}, and all that was restored is in {scratch}, which can be renamed or dropped")
             }
-            Scratch::Half => {
+            ScratchDatabase::Half => {
                 let statement = format!("DROP DATABASE IF EXISTS {};\n", identifier(scratch));
                 match self.sql("asked to drop what is half restored", self.elsewhere(), statement).await {
                     Ok(()) if plan.exists => unchanged,
@@ -112,11 +112,12 @@ impl Run<'_> {
     async fn through_scratch(&self, scratch: &str) -> Result<(Heard, Option<String>), Unfinished> {
         let clauses = self.plan.fact(facts::CREATE).unwrap_or_default();
         let unfinished = |scratch| move |error| Unfinished { failure: self.failure(error), scratch };
-        let tablespace = self.tablespace().await.map_err(unfinished(Scratch::Missing))?;
+        let tablespace = self.tablespace().await.map_err(unfinished(ScratchDatabase::Missing))?;
         let create = format!("CREATE DATABASE {} TEMPLATE template0 {clauses}{tablespace};\n", identifier(scratch));
         let made = self.sql("asked to create a database", self.elsewhere(), create).await;
-        made.map_err(unfinished(Scratch::Missing))?;
-        let heard = self.data(scratch).await.map_err(|failure| Unfinished { failure, scratch: Scratch::Half })?;
+        made.map_err(unfinished(ScratchDatabase::Missing))?;
+        let heard =
+            self.data(scratch).await.map_err(|failure| Unfinished { failure, scratch: ScratchDatabase::Half })?;
         if self.restoring.wishes.analyze {
             self.restoring.phase("gathering statistics of");
             let analyzed = self.sql("asked for statistics", scratch, "ANALYZE;\n".to_owned()).await;
@@ -125,7 +126,7 @@ impl Run<'_> {
         // Some would keep us out.
         self.settings(scratch).await;
         // Hours may have gone into it by now.
-        Ok((heard, self.take_name(scratch).await.map_err(unfinished(Scratch::Complete))?))
+        Ok((heard, self.take_name(scratch).await.map_err(unfinished(ScratchDatabase::Complete))?))
     }
 
     /// Returns the clause for the tablespace that the database was in, if there is one of this name.
@@ -146,21 +147,21 @@ impl Run<'_> {
         }
     }
 
-    async fn data(&self, scratch: &str) -> Result<Heard, Failure> {
+    async fn data(&self, scratch: &str) -> Result<Heard, RestoreFailure> {
         let (main, tables) = self.plan.streams.split_first().expect("a plan has a main stream");
         match main.facts.get(facts::FORMAT) {
-            Some(Format::Plain) => {
+            Some(PostgresFormat::Plain) => {
                 // It always ends at the first failure: after a `COPY` that failed, rows would be run as statements.
                 self.feed(main, &self.server.psql(scratch)).await
             }
             _ if tables.is_empty() && self.restoring.wishes.jobs > 1 => {
                 let spool = SpoolFile::create(&self.restoring.wishes.spool, main.bytes)
-                    .map_err(|error| Failure::Server("spooling".into(), error))?;
+                    .map_err(|error| RestoreFailure::Server("spooling".into(), error))?;
                 self.restoring.phase("spooling");
                 self.restoring
                     .spool(&main.path, spool.path())
                     .await
-                    .map_err(|e| Failure::Feed("spooling".into(), e))?;
+                    .map_err(|e| RestoreFailure::Feed("spooling".into(), e))?;
                 self.restoring.phase("restoring");
                 let mut command =
                     self.pg_restore(scratch, main, &[&format!("--jobs={}", self.restoring.wishes.jobs)])?;
@@ -177,9 +178,9 @@ impl Run<'_> {
     async fn split_data(
         &self,
         scratch: &str,
-        main: &PlannedStream,
-        tables: &[PlannedStream],
-    ) -> Result<Heard, Failure> {
+        main: &StreamToRestore,
+        tables: &[StreamToRestore],
+    ) -> Result<Heard, RestoreFailure> {
         let mut said = Heard::default();
         for section in ["--section=pre-data", "--section=data"] {
             said.extend(self.feed(main, &self.pg_restore(scratch, main, &[section])?).await?);
@@ -187,7 +188,7 @@ impl Run<'_> {
         let commands: Vec<_> = tables
             .iter()
             .map(|table| Ok((table, self.pg_restore(scratch, table, &["--section=data"])?)))
-            .collect::<Result<_, Failure>>()?;
+            .collect::<Result<_, RestoreFailure>>()?;
         let feeding: Vec<_> = commands.iter().map(|(table, command)| self.feed(table, command)).collect();
         let fed: Vec<Heard> =
             futures::stream::iter(feeding).buffered(self.restoring.wishes.jobs.max(1)).try_collect().await?;
@@ -197,17 +198,17 @@ impl Run<'_> {
     }
 
     /// Feeds a stream; statements that failed are an error only when that is wanted.
-    async fn feed(&self, stream: &PlannedStream, command: &CommandOptions) -> Result<Heard, Failure> {
+    async fn feed(&self, stream: &StreamToRestore, command: &CommandOptions) -> Result<Heard, RestoreFailure> {
         self.heard(stream, command, self.restoring.feed(&stream.path, command, judge).await)
     }
 
     /// Judges what a client said that was fed.
     fn heard(
         &self,
-        stream: &PlannedStream,
+        stream: &StreamToRestore,
         command: &CommandOptions,
         fed: Result<Heard, FeedError>,
-    ) -> Result<Heard, Failure> {
+    ) -> Result<Heard, RestoreFailure> {
         let fed = match fed {
             // `psql` ends with status 0 whatever failed.
             Ok(heard) if heard.has_lost_rows => Err(FeedError::Client { program: command.name(), status: 0, heard }),
@@ -229,22 +230,27 @@ impl Run<'_> {
         }
     }
 
-    fn at(&self, stream: &PlannedStream, error: FeedError) -> Failure {
-        Failure::Feed(format!("restoring /{} into {}", stream.path, self.plan.name), error)
+    fn at(&self, stream: &StreamToRestore, error: FeedError) -> RestoreFailure {
+        RestoreFailure::Feed(format!("restoring /{} into {}", stream.path, self.plan.name), error)
     }
 
     /// Describes `pg_restore`, of a version that understands the archive.
-    fn pg_restore(&self, database: &str, stream: &PlannedStream, more: &[&str]) -> Result<CommandOptions, Failure> {
+    fn pg_restore(
+        &self,
+        database: &str,
+        stream: &StreamToRestore,
+        more: &[&str],
+    ) -> Result<CommandOptions, RestoreFailure> {
         let archived = stream.facts.text(fact::CLIENT_VERSION).unwrap_or("0");
         let (program, _) = self.server.program("pg_restore", archived).map_err(|error| match error {
             DatabaseError::ClientOlder { program, client, server_version, .. } => {
                 let server = format!("the pg_dump that wrote /{}", stream.path);
-                Failure::Server(
+                RestoreFailure::Server(
                     "restoring".into(),
                     DatabaseError::ClientOlder { program, client, server, server_version },
                 )
             }
-            other => Failure::Server("looking for pg_restore".into(), other),
+            other => RestoreFailure::Server("looking for pg_restore".into(), other),
         })?;
         let mut arguments = more.to_vec();
         if self.restoring.wishes.exit_on_error {
@@ -326,7 +332,7 @@ impl Run<'_> {
     }
 
     /// Makes roles and tablespaces; those that exist stay as they are, and are counted, but for the role that connects.
-    async fn globals(&self) -> Result<RestoredDatabase, Failure> {
+    async fn globals(&self) -> Result<RestoredDatabase, RestoreFailure> {
         let mut restored = RestoredDatabase { name: "globals".into(), ..RestoredDatabase::default() };
         let server = self.server.clone();
         let user = blocking(move || server.user()).await.map_err(|error| self.failure(error))?;
@@ -351,16 +357,16 @@ impl Run<'_> {
     }
 
     /// Says what a question to the server failed for.
-    fn failure(&self, error: DatabaseError) -> Failure {
-        Failure::Server(format!("restoring {}", self.plan.name), error)
+    fn failure(&self, error: DatabaseError) -> RestoreFailure {
+        RestoreFailure::Server(format!("restoring {}", self.plan.name), error)
     }
 }
 
-impl Failure {
+impl RestoreFailure {
     fn left(self, left: String) -> Unrestored {
         match self {
-            Failure::Server(step, source) => Unrestored { step, left, cause: Cause::Server(source) },
-            Failure::Feed(step, error) => error.left(step, left),
+            RestoreFailure::Server(step, source) => Unrestored { step, left, cause: Cause::Server(source) },
+            RestoreFailure::Feed(step, error) => error.left(step, left),
         }
     }
 }

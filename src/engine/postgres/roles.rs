@@ -74,7 +74,7 @@ pub fn without_role(input: impl Write + Send + 'static, name: &str) -> Box<dyn W
 mod tests {
     use super::*;
     use crate::engine::lines::tests::passed;
-    use crate::engine::plan::{PlannedStream, StreamKind};
+    use crate::engine::plan::{StreamKind, StreamToRestore};
     use crate::model::facts::StreamFacts;
     use crate::model::path::EntryPath;
 
@@ -83,7 +83,7 @@ mod tests {
             facts.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect();
         let path = EntryPath::new("postgres/shop.dump").expect("safe");
         let facts = StreamFacts::from(texts);
-        let stream = PlannedStream { path, kind: StreamKind::Database, bytes: 100, facts };
+        let stream = StreamToRestore { path, kind: StreamKind::Database, bytes: 100, facts };
         DatabasePlan { streams: vec![stream], ..DatabasePlan::new("shop") }
     }
 

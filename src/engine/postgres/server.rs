@@ -43,7 +43,7 @@ pub const TEMPLATE: &str = "template1";
 
 /// What is kept about a database, and needed to make another like it.
 #[derive(Debug, Clone, Deserialize)]
-pub struct DatabaseFacts {
+pub struct PostgresFacts {
     /// The server's version, as it says it.
     pub server_version: String,
     /// The database.
@@ -107,7 +107,7 @@ pub struct Databases {
 
 /// A table and what it takes on disk.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub struct Table {
+pub struct TableSize {
     /// Schema and name, quoted as SQL wants them.
     pub name: String,
     /// Bytes with what is stored out of line, without indexes.
@@ -201,7 +201,7 @@ impl Postgres {
     ///
     /// # Errors
     /// [`DatabaseError`]; a database that is not there fails to be connected to.
-    pub fn facts(&self, database: &str) -> Result<DatabaseFacts, DatabaseError> {
+    pub fn facts(&self, database: &str) -> Result<PostgresFacts, DatabaseError> {
         self.ask(database, &format!("asked about database {database:?}"), FACTS)
     }
 
@@ -209,7 +209,7 @@ impl Postgres {
     ///
     /// # Errors
     /// [`DatabaseError`].
-    pub fn large_tables(&self, database: &str, bytes: u64) -> Result<Vec<Table>, DatabaseError> {
+    pub fn large_tables(&self, database: &str, bytes: u64) -> Result<Vec<TableSize>, DatabaseError> {
         // Asking for a size takes a lock, so what somebody has locked is not asked for; and names are written to `pg_dump` in
         // UTF-8, which it compares in the encoding of the database.
         let sql = format!(

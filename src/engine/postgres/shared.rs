@@ -6,14 +6,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::cancel::Cancel;
 use crate::database::DatabaseError;
-use crate::engine::postgres::server::{Postgres, SAFE_SESSION, Table};
+use crate::engine::postgres::server::{Postgres, SAFE_SESSION, TableSize};
 use crate::process::{self, Piped, Process, wait_readable};
 
 /// The snapshot that the streams of one database share: taken when the first is opened, given up when the last has ended.
 pub struct SharedSnapshot {
     server: Arc<Postgres>,
     database: String,
-    tables: Vec<Table>,
+    tables: Vec<TableSize>,
     state: Mutex<SharedState>,
 }
 
@@ -32,7 +32,7 @@ pub struct Share {
 
 impl SharedSnapshot {
     /// Names the database, and the tables that have streams of their own.
-    pub fn new(server: Arc<Postgres>, database: &str, tables: &[Table]) -> Self {
+    pub fn new(server: Arc<Postgres>, database: &str, tables: &[TableSize]) -> Self {
         let state = Mutex::new(SharedState { held: None, left: tables.len() + 1 });
         Self { server, database: database.to_owned(), tables: tables.to_vec(), state }
     }
@@ -76,7 +76,7 @@ impl ExportedSnapshot {
     /// older snapshots too, so the other order would not be safe.
     ///
     /// A table that somebody has locked is waited for, unless ending is asked for.
-    fn take(server: &Postgres, database: &str, tables: &[Table], cancel: &Cancel) -> Result<Self, DatabaseError> {
+    fn take(server: &Postgres, database: &str, tables: &[TableSize], cancel: &Cancel) -> Result<Self, DatabaseError> {
         let names: Vec<&str> = tables.iter().map(|table| table.name.as_str()).collect();
         let statements = format!(
             "{SAFE_SESSION}

@@ -27,7 +27,7 @@ const FINDINGS: usize = 10;
 
 /// What is kept about a SQLite database.
 #[derive(Debug, Clone, Default)]
-pub struct DatabaseFacts {
+pub struct SqliteFacts {
     /// Bytes of all pages.
     pub bytes: u64,
     /// Its journal mode: `wal`, `delete`, …
@@ -45,14 +45,14 @@ pub struct DatabaseFacts {
 ///
 /// # Errors
 /// [`DatabaseError::Sqlite`]; `to` is then of no use.
-pub fn copy(from: &Path, to: &Path, cancel: &Cancel) -> Result<DatabaseFacts, DatabaseError> {
+pub fn copy(from: &Path, to: &Path, cancel: &Cancel) -> Result<SqliteFacts, DatabaseError> {
     let failed = |what| move |source| DatabaseError::Sqlite { file: from.to_owned(), what, source };
     let source =
         open(from, OpenFlags::SQLITE_OPEN_READ_WRITE).or_else(|_| open(from, OpenFlags::SQLITE_OPEN_READ_ONLY))?;
     let pragma = |name: &str| source.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
     let journal_mode: String =
         source.pragma_query_value(None, "journal_mode", |row| row.get(0)).map_err(failed("read"))?;
-    let facts = DatabaseFacts {
+    let facts = SqliteFacts {
         bytes: (pragma("page_count").map_err(failed("read"))? * pragma("page_size").map_err(failed("read"))?)
             .cast_unsigned(),
         user_version: pragma("user_version").map_err(failed("read"))?,

@@ -11,8 +11,8 @@ use crate::model::snapshot::{SnapshotCounts, TreeRoot};
 use crate::ops::backup::batch::Finished;
 use crate::ops::backup::parent::{LastTree, LastTreeSink};
 use crate::ops::backup::stopped::Stopped;
-use crate::ops::backup::trees::{Held, Roots, TreeCounter};
-use crate::ops::backup::window::Window;
+use crate::ops::backup::trees::{Held, ShownRoots, TreeCounter};
+use crate::ops::backup::window::BatchWindow;
 use crate::repository::tree::TreeBuilder;
 use crate::repository::writer::Writer;
 
@@ -26,7 +26,7 @@ pub(super) struct Assembled {
     pub(super) unchanged_files: u64,
     pub(super) changed_while_read: u64,
     /// The roots with something in them that could not be read.
-    pub(super) unread_roots: Roots,
+    pub(super) unread_roots: ShownRoots,
     /// What was left out once it was read.
     pub(super) left_out: Vec<EntryPath>,
     /// Bytes read from files.
@@ -39,7 +39,7 @@ pub(super) fn assemble(
     last_tree: LastTree,
     streams: Vec<Entry>,
     finished: &Receiver<Finished>,
-    window: &Window,
+    window: &BatchWindow,
     mut held: TreeCounter,
 ) -> Result<Assembled, Stopped> {
     let sink = LastTreeSink::new(writer, last_tree);

@@ -11,12 +11,12 @@ use crate::ops::Cancel;
 use crate::ops::backup::error::BackupError;
 use crate::ops::backup::history::History;
 use crate::ops::backup::kept::Kept;
-use crate::ops::backup::members::{self, Member};
+use crate::ops::backup::members::{self, StreamGroup};
 use crate::ops::backup::memory;
 use crate::ops::backup::options::{BackupOptions, StreamOptions};
-use crate::ops::backup::parent::{Known, Parent};
-use crate::ops::backup::pipeline::{self, Done, Work};
-use crate::ops::backup::reading::Reading;
+use crate::ops::backup::parent::{KnownThen, Parent};
+use crate::ops::backup::pipeline::{self, StoredWhole, Work};
+use crate::ops::backup::reading::ThreadsReading;
 use crate::ops::backup::report::BackupReport;
 use crate::ops::backup::stopped::Stopped;
 use crate::ops::backup::stored::StoredStream;
@@ -89,7 +89,7 @@ impl Attempt<'_> {
     }
 
     /// Tells whether no snapshot is wanted because there is nothing in this run that its parent does not have.
-    fn is_skipped(&self, done: &Done) -> bool {
+    fn is_skipped(&self, done: &StoredWhole) -> bool {
         let has_streams = !done.streams.is_empty() || !done.missing.is_empty();
         let is_same = done.held.digest.is_some() && done.held.digest == done.parent_held.digest;
         self.options.skip_if_unchanged && !self.options.dry_run && !has_streams && is_same
@@ -101,7 +101,7 @@ impl Attempt<'_> {
     }
 
     /// Asks the sources what streams there are, outside the runtime, because clients are waited for.
-    async fn members(&self, session: &Session) -> Result<Vec<Member>, BackupError> {
+    async fn members(&self, session: &Session) -> Result<Vec<StreamGroup>, BackupError> {
         if let Some(asking) = self.options.sources.iter().find_map(|source| source.asking()) {
             self.monitor.phase(asking);
         }
@@ -128,7 +128,7 @@ impl Attempt<'_> {
             committer.commit(&manifest).await.map_err(BackupError::Commit)?;
             self.check_that_it_counts(&session).await?;
             let roots = manifest.sources.clone();
-            let known = Known { roots, segments: index.segments(), packs: index.relied_packs() };
+            let known = KnownThen { roots, segments: index.segments(), packs: index.relied_packs() };
             done.last_tree.keep(&manifest, self.started, &known);
             history.keep(&done.streams);
             trees.keep(&done.held.trees);
@@ -185,10 +185,10 @@ impl Attempt<'_> {
     async fn run_threads(
         &self,
         index: &Arc<CheckedIndex>,
-        members: Vec<Member>,
+        members: Vec<StreamGroup>,
         parent: Parent,
         roots: Vec<Vec<u8>>,
-    ) -> Result<(Committer, Done), BackupError> {
+    ) -> Result<(Committer, StoredWhole), BackupError> {
         let (repository, options, monitor) = (self.repository, self.options, self.monitor);
         monitor.phase("backing up");
         if let Some(totals) = parent.totals() {
@@ -208,7 +208,7 @@ impl Attempt<'_> {
             extra_check: options.extra_check,
         };
         let writer = Writer::start(index.clone(), writer_options, monitor.clone());
-        let reading = Reading::default();
+        let reading = ThreadsReading::default();
         let stream_options = StreamOptions { jobs: shares.jobs, ..options.stream_options.clone() };
         let work = Work {
             options: BackupOptions { threads: shares.threads, stream_options, ..options.clone() },
@@ -242,7 +242,7 @@ impl Attempt<'_> {
     }
 
     /// Finds what is to be looked at in what was stored.
-    fn judge(&self, done: &Done, history: &History, trees: &TreeHistory) -> Vec<Problem> {
+    fn judge(&self, done: &StoredWhole, history: &History, trees: &TreeHistory) -> Vec<Problem> {
         let shrink_limit = self.options.stream_options.shrink_limit;
         let mut suspicious = history.judge(&done.streams, shrink_limit);
         suspicious.extend(done.streams.iter().filter_map(StoredStream::what_is_changed));
@@ -281,7 +281,7 @@ impl Attempt<'_> {
         session: &Session,
         parent: Option<SnapshotId>,
         series: Series,
-        done: &Done,
+        done: &StoredWhole,
     ) -> Snapshot {
         let options = self.options;
         let dated = options.date.unwrap_or(self.started);
@@ -314,7 +314,7 @@ struct Before {
     /// What the snapshot has in common with earlier ones.
     series: Series,
     parent: Parent,
-    members: Vec<Member>,
+    members: Vec<StreamGroup>,
     history: History,
     trees: TreeHistory,
     /// What is to be looked at.

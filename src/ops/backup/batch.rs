@@ -2,7 +2,7 @@
 
 use crate::model::entry::{Entry, FileContent};
 use crate::model::path::EntryPath;
-use crate::ops::backup::trees::Roots;
+use crate::ops::backup::trees::ShownRoots;
 use crate::progress::EntryEvent;
 use crate::source::files::FoundEntry;
 
@@ -34,7 +34,7 @@ pub(super) struct Finished {
     pub(super) changed_while_read: u64,
     pub(super) unreadable: u64,
     /// The roots that these are in.
-    pub(super) unread_roots: Roots,
+    pub(super) unread_roots: ShownRoots,
     /// What was read and turned out to be coffre's own.
     pub(super) left_out: Vec<EntryPath>,
     pub(super) bytes: CutBytes,

@@ -15,7 +15,7 @@ use crate::progress::Problem;
 use crate::source::{OpenStream, PlannedStream, Planning, SourceError};
 
 /// Streams that come into the snapshot together, or not at all.
-pub(super) struct Member {
+pub(super) struct StreamGroup {
     pub(super) streams: Vec<MemberStream>,
     /// Why it cannot be had, and what it is called then.
     pub(super) failed: Option<(String, SourceError)>,
@@ -32,13 +32,13 @@ pub(super) struct MemberStream {
 }
 
 /// Finds all members, asking the sources, and checks the names of their streams: each a safe path, none given twice. Blocks.
-pub(super) fn plan(options: &BackupOptions, stable_secret: Zeroizing<String>) -> Result<Vec<Member>, BackupError> {
+pub(super) fn plan(options: &BackupOptions, stable_secret: Zeroizing<String>) -> Result<Vec<StreamGroup>, BackupError> {
     let known_dumps = match options.stream_options.check_dumps {
         true => Engines::default().known_dumps(),
         false => Vec::new(),
     };
     let planning = Planning { known_dumps, stable_secret };
-    let mut places = Places::default();
+    let mut places = StreamPaths::default();
     let mut members = Vec::new();
     for source in &options.sources {
         let name = || display_bytes(&source.name()).to_string();
@@ -49,7 +49,7 @@ pub(super) fn plan(options: &BackupOptions, stable_secret: Zeroizing<String>) ->
                 }
             }
             Err(error) if options.stream_options.keep_partial => {
-                members.push(Member { streams: Vec::new(), failed: Some((name(), error)), notes: Vec::new() });
+                members.push(StreamGroup { streams: Vec::new(), failed: Some((name(), error)), notes: Vec::new() });
             }
             Err(source) => return Err(BackupError::Stream { name: name(), source }),
         }
@@ -59,19 +59,19 @@ pub(super) fn plan(options: &BackupOptions, stable_secret: Zeroizing<String>) ->
 
 /// The paths of the streams so far.
 #[derive(Default)]
-struct Places(Vec<EntryPath>);
+struct StreamPaths(Vec<EntryPath>);
 
-impl Places {
-    fn take(&mut self, member: crate::source::Member, is_repeatable: bool) -> Result<Member, BackupError> {
+impl StreamPaths {
+    fn take(&mut self, member: crate::source::Member, is_repeatable: bool) -> Result<StreamGroup, BackupError> {
         let note = |message| Problem::advice(member.label.clone(), message);
         let notes = member.notes.into_iter().map(note).collect();
         match member.streams {
             Ok(streams) => {
                 let streams = streams.into_iter().map(|stream| self.place(stream, is_repeatable));
                 let streams = streams.collect::<Result<_, _>>()?;
-                Ok(Member { streams, failed: None, notes })
+                Ok(StreamGroup { streams, failed: None, notes })
             }
-            Err(error) => Ok(Member { streams: Vec::new(), failed: Some((member.label, error)), notes }),
+            Err(error) => Ok(StreamGroup { streams: Vec::new(), failed: Some((member.label, error)), notes }),
         }
     }
 

@@ -59,7 +59,7 @@ const LEAF_MAX: usize = 16 << 20;
 
 /// Where unchanged entries are taken from.
 pub(super) struct Parent {
-    found: Found,
+    found: FoundParent,
     index: Arc<CheckedIndex>,
     totals: Option<Totals>,
     /// It was made from other paths.
@@ -67,7 +67,7 @@ pub(super) struct Parent {
     last_tree: LastTree,
 }
 
-enum Found {
+enum FoundParent {
     Nothing,
     /// The file that the last run left.
     Local {
@@ -106,14 +106,15 @@ impl Parent {
         let path = repository.cache().trees().join(tree_name(options, roots));
         let has_files = options.files.is_some();
         let last_tree = LastTree::new(path.clone(), has_files && !options.dry_run);
-        let mut parent = Self { found: Found::Nothing, index: index.clone(), totals: None, overlaps: false, last_tree };
+        let mut parent =
+            Self { found: FoundParent::Nothing, index: index.clone(), totals: None, overlaps: false, last_tree };
         if !has_files || options.parent == ParentChoice::None {
             return Ok(parent);
         }
         // It reads ahead a little, beside everything else.
         let memory_bytes = options.memory_bytes / READER_SHARE;
         let reader = |reading| Arc::new(Reader::new(reading, index.index().clone(), memory_bytes, monitor.clone()));
-        let remote = |snapshot: &Snapshot, reading| Found::Remote {
+        let remote = |snapshot: &Snapshot, reading| FoundParent::Remote {
             snapshot: snapshot.id,
             started: snapshot.started,
             root: snapshot.root,
@@ -151,7 +152,7 @@ impl Parent {
             // run does not need.
             let trusts_lists = is_known && (options.is_repeatable() || reader.is_none());
             let trusted = trusts_lists.then_some(known.packs);
-            parent.found = Found::Local { snapshot, started, leaves, roots: known.roots, trusted, reader };
+            parent.found = FoundParent::Local { snapshot, started, leaves, roots: known.roots, trusted, reader };
             return Ok(parent);
         }
         let Ok(reading) = repository.reading() else { return Ok(parent) };
@@ -185,8 +186,8 @@ impl Parent {
     /// Returns the parent's id.
     pub(super) fn snapshot(&self) -> Option<SnapshotId> {
         match &self.found {
-            Found::Nothing => None,
-            Found::Local { snapshot, .. } | Found::Remote { snapshot, .. } => Some(*snapshot),
+            FoundParent::Nothing => None,
+            FoundParent::Local { snapshot, .. } | FoundParent::Remote { snapshot, .. } => Some(*snapshot),
         }
     }
 
@@ -203,8 +204,8 @@ impl Parent {
         let (mut trusted, mut walker, mut parent_started) = (None, None, Timestamp::default());
         let mut named = Vec::new();
         match self.found {
-            Found::Nothing => {}
-            Found::Local { mut leaves, roots, trusted: packs, reader, started, .. } => {
+            FoundParent::Nothing => {}
+            FoundParent::Local { mut leaves, roots, trusted: packs, reader, started, .. } => {
                 (parent_started, named) = (started, roots);
                 trusted = packs;
                 walker = reader.map(|reader| (runtime.clone(), reader));
@@ -216,7 +217,7 @@ impl Parent {
                     }
                 });
             }
-            Found::Remote { root, roots, reader, started, .. } => {
+            FoundParent::Remote { root, roots, reader, started, .. } => {
                 (parent_started, named) = (started, roots);
                 walker = Some((runtime.clone(), reader.clone()));
                 runtime.spawn(async move {
@@ -388,7 +389,7 @@ impl LastTree {
     }
 
     /// Makes the file valid, now that the snapshot is stored; `started` is when its run began, whatever it is dated. Failing only costs the next run time.
-    pub(super) fn keep(mut self, snapshot: &Snapshot, started: Timestamp, known: &Known) {
+    pub(super) fn keep(mut self, snapshot: &Snapshot, started: Timestamp, known: &KnownThen) {
         let Some((temporary, mut file)) = self.file.take() else { return };
         let mut header = Vec::with_capacity(HEADER_LEN);
         header.extend_from_slice(MARK);
@@ -417,7 +418,7 @@ fn header_sum(header: &[u8], known: &[u8]) -> [u8; SUM_LEN] {
 }
 
 /// What a run was asked for, and knew of the store when it made its snapshot.
-pub(super) struct Known {
+pub(super) struct KnownThen {
     /// The absolute paths that it was asked for.
     pub(super) roots: Vec<Vec<u8>>,
     /// The index segments.
@@ -426,7 +427,7 @@ pub(super) struct Known {
     pub(super) packs: Vec<PackId>,
 }
 
-impl Known {
+impl KnownThen {
     fn encode(&self) -> Vec<u8> {
         // No path has a zero in it.
         let roots: Vec<u8> = self.roots.iter().flat_map(|root| root.iter().copied().chain([0])).collect();
@@ -488,7 +489,7 @@ struct LocalHeader {
 
 /// Opens the file of a last tree: what it is of, what was known of the store then, and its leaves. One that is not as it was
 /// written gives `None`.
-fn open_local(path: &std::path::Path) -> Option<(LocalHeader, Known, Take<BufReader<File>>)> {
+fn open_local(path: &std::path::Path) -> Option<(LocalHeader, KnownThen, Take<BufReader<File>>)> {
     let mut file = File::open(path).ok()?;
     let mut header = [0; HEADER_LEN];
     file.read_exact(&mut header).ok()?;
@@ -506,7 +507,7 @@ fn open_local(path: &std::path::Path) -> Option<(LocalHeader, Known, Take<BufRea
     let snapshot = SnapshotId::from_object_name(std::str::from_utf8(&header[8..41]).ok()?)?;
     let started = Timestamp { seconds: number(41).cast_signed(), nanos: u32::try_from(number(49)).ok()? };
     let header = LocalHeader { snapshot, started, entries: number(57), bytes: number(65) };
-    let known = Known::decode(&known)?;
+    let known = KnownThen::decode(&known)?;
     file.seek(SeekFrom::Start(HEADER_LEN as u64)).ok()?;
     Some((header, known, BufReader::with_capacity(1 << 18, file).take(leaves_len)))
 }

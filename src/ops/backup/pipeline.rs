@@ -14,18 +14,18 @@ use crate::ops::backup::assemble::{Assembled, assemble};
 use crate::ops::backup::batch::Finished;
 use crate::ops::backup::jobs::Jobs;
 use crate::ops::backup::kept::Again;
-use crate::ops::backup::members::Member;
+use crate::ops::backup::members::StreamGroup;
 use crate::ops::backup::options::BackupOptions;
 use crate::ops::backup::parent::{LastTree, Parent, ParentEntries};
 use crate::ops::backup::plan::{Passed, Planner};
-use crate::ops::backup::reading::Reading;
+use crate::ops::backup::reading::ThreadsReading;
 use crate::ops::backup::report::FailedStream;
 use crate::ops::backup::scan::scan;
 use crate::ops::backup::stopped::Stopped;
 use crate::ops::backup::stored::{StoredStream, StoredStreams};
 use crate::ops::backup::streams::StreamReader;
-use crate::ops::backup::trees::{Held, Roots, TreeCounter};
-use crate::ops::backup::window::Window;
+use crate::ops::backup::trees::{Held, ShownRoots, TreeCounter};
+use crate::ops::backup::window::BatchWindow;
 use crate::ops::backup::worker::{Own, Worker};
 use crate::progress::{Monitor, Problem, Totals};
 use crate::repository::writer::Writer;
@@ -37,19 +37,19 @@ const FINISHED_WAITING: usize = 16;
 /// What the pipeline works on.
 pub(super) struct Work {
     pub(super) options: BackupOptions,
-    pub(super) members: Vec<Member>,
+    pub(super) members: Vec<StreamGroup>,
     pub(super) parent: Parent,
     /// The absolute paths of the roots, sorted.
     pub(super) roots: Vec<Vec<u8>>,
     pub(super) monitor: Arc<dyn Monitor>,
     pub(super) cancel: Cancel,
-    pub(super) reading: Reading,
+    pub(super) reading: ThreadsReading,
     /// What earlier attempts read that cannot be read again.
     pub(super) again: Again,
 }
 
 /// What a run stored, whole, and what it came upon.
-pub(super) struct Done {
+pub(super) struct StoredWhole {
     pub(super) root: TreeRoot,
     pub(super) counts: SnapshotCounts,
     pub(super) last_tree: LastTree,
@@ -60,7 +60,7 @@ pub(super) struct Done {
     pub(super) held: Held,
     pub(super) parent_held: Held,
     /// Roots with something in them that could not be read.
-    pub(super) unread_roots: Roots,
+    pub(super) unread_roots: ShownRoots,
     /// Roots of which only the symbolic link is kept.
     pub(super) links: Vec<Problem>,
     /// What was left out although nobody excluded it.
@@ -71,7 +71,7 @@ pub(super) struct Done {
     pub(super) read_bytes: u64,
 }
 
-impl Done {
+impl StoredWhole {
     /// Joins the tree with the streams that are in it and with what the walk passed.
     fn join(tree: Assembled, streams: StoredStreams, passed: Passed, begun: Begun) -> Self {
         let mut counts = tree.counts;
@@ -99,7 +99,7 @@ impl Done {
 }
 
 /// Runs streams and files through the workers and returns what came of it.
-pub(super) fn run(writer: &Writer, work: Work, runtime: &Handle) -> Result<Done, Stopped> {
+pub(super) fn run(writer: &Writer, work: Work, runtime: &Handle) -> Result<StoredWhole, Stopped> {
     let Work { options, members, parent, roots, monitor, cancel, reading, again } = work;
     let (walk, begun) = start_walk(&options, !members.is_empty(), &*monitor).map_err(Stopped::Walk)?;
     let needs_scan = options.scan && parent.totals().is_none();
@@ -140,7 +140,9 @@ pub(super) fn run(writer: &Writer, work: Work, runtime: &Handle) -> Result<Done,
         let mut stopped = cancel.is_cancelled().then_some(Stopped::Cancelled).into_iter().collect::<Vec<_>>();
         stopped.extend(workers.into_iter().filter_map(|worker| worker.join().unwrap_or(Err(Stopped::Panicked)).err()));
         match (assembled, passed) {
-            (Ok((tree, streams)), Ok(passed)) if stopped.is_empty() => Ok(Done::join(tree, streams, passed, begun)),
+            (Ok((tree, streams)), Ok(passed)) if stopped.is_empty() => {
+                Ok(StoredWhole::join(tree, streams, passed, begun))
+            }
             (assembled, passed) => {
                 stopped.extend(assembled.err().into_iter().chain(passed.err()));
                 Err(Stopped::choose(stopped).expect("something is amiss"))
@@ -157,9 +159,9 @@ struct Line<'a> {
     roots: &'a [Vec<u8>],
     monitor: &'a dyn Monitor,
     cancel: &'a Cancel,
-    reading: &'a Reading,
+    reading: &'a ThreadsReading,
     jobs: Jobs,
-    window: Window,
+    window: BatchWindow,
     /// Ends the run early: somebody asked for it, or a thread has failed.
     early: Cancel,
     /// Ends the scan: the totals that it would find are of no use any more.
@@ -173,11 +175,11 @@ impl<'a> Line<'a> {
         roots: &'a [Vec<u8>],
         monitor: &'a dyn Monitor,
         cancel: &'a Cancel,
-        reading: &'a Reading,
+        reading: &'a ThreadsReading,
     ) -> Self {
         let early = cancel.child();
         let scan = early.child();
-        let (jobs, window) = (Jobs::default(), Window::default());
+        let (jobs, window) = (Jobs::default(), BatchWindow::default());
         Self { writer, options, roots, monitor, cancel, reading, jobs, window, early, scan }
     }
 
@@ -209,7 +211,7 @@ impl<'a> Line<'a> {
     }
 
     /// Stores the streams; when the backup is `all` streams, one of them at least must be kept.
-    fn store_streams(&self, members: Vec<Member>, is_all: bool, again: &Again) -> Result<StoredStreams, Stopped> {
+    fn store_streams(&self, members: Vec<StreamGroup>, is_all: bool, again: &Again) -> Result<StoredStreams, Stopped> {
         let reader = StreamReader {
             writer: self.writer,
             jobs: &self.jobs,

@@ -10,9 +10,9 @@ use crate::ops::backup::batch::{Batch, Finished, Planned};
 use crate::ops::backup::jobs::Jobs;
 use crate::ops::backup::options::Comparison;
 use crate::ops::backup::parent::ParentEntries;
-use crate::ops::backup::reading::Reading;
-use crate::ops::backup::trees::{Held, Roots, roots_named};
-use crate::ops::backup::window::Window;
+use crate::ops::backup::reading::ThreadsReading;
+use crate::ops::backup::trees::{Held, ShownRoots, roots_named};
+use crate::ops::backup::window::BatchWindow;
 use crate::progress::{Counter, EntryEvent, Monitor};
 use crate::source::files::{FoundEntry, FoundKind, Walk, Walked};
 
@@ -27,7 +27,7 @@ pub(super) struct Passed {
     /// What could not be read.
     pub(super) problems: u64,
     /// The roots that these are in.
-    pub(super) unread_roots: Roots,
+    pub(super) unread_roots: ShownRoots,
     /// What is always left out and was come upon.
     pub(super) left_out: Vec<EntryPath>,
     /// What the parent held in each root.
@@ -38,11 +38,11 @@ pub(super) struct Passed {
 pub(super) struct Planner<'a> {
     pub(super) jobs: &'a Jobs,
     pub(super) finished: SyncSender<Finished>,
-    pub(super) window: &'a Window,
+    pub(super) window: &'a BatchWindow,
     pub(super) monitor: &'a dyn Monitor,
     /// Ends the run early, for whatever reason.
     pub(super) early: &'a Cancel,
-    pub(super) reading: &'a Reading,
+    pub(super) reading: &'a ThreadsReading,
     /// The absolute paths of the roots.
     pub(super) roots: &'a [Vec<u8>],
     pub(super) comparison: Comparison,

@@ -16,9 +16,9 @@ const LOOKS: u32 = 20;
 
 /// Counts the threads that wait for an answer of the source.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Reading(Arc<AtomicUsize>);
+pub(super) struct ThreadsReading(Arc<AtomicUsize>);
 
-impl Reading {
+impl ThreadsReading {
     /// Asks the source for something.
     pub(super) fn during<T>(&self, ask: impl FnOnce() -> T) -> T {
         self.0.fetch_add(1, Ordering::Relaxed);
@@ -44,7 +44,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_run_that_is_to_end_gives_up_on_a_read_that_hangs_and_on_nothing_else() {
-        let (reading, cancel) = (Reading::default(), Cancel::default());
+        let (reading, cancel) = (ThreadsReading::default(), Cancel::default());
         let long = Duration::from_secs(3600);
         assert!(tokio::time::timeout(long, reading.is_stuck(&cancel)).await.is_err(), "nobody asked to end");
         cancel.cancel();

@@ -1,7 +1,7 @@
 //! The scan: a second walk that only counts, ahead of a first backup, so that its progress has totals and an end in sight.
 
 use crate::ops::Cancel;
-use crate::ops::backup::reading::Reading;
+use crate::ops::backup::reading::ThreadsReading;
 use crate::progress::{Monitor, Totals};
 use crate::source::files::{Walk, WalkOptions, Walked};
 
@@ -9,7 +9,13 @@ use crate::source::files::{Walk, WalkOptions, Walked};
 const AHEAD_ENTRIES: usize = 4096;
 
 /// Counts what `files` has and says so at the end, with what is `done` besides. Problems are told by the walk that matters.
-pub(super) fn scan(files: &WalkOptions, done: Totals, monitor: &dyn Monitor, cancel: &Cancel, reading: &Reading) {
+pub(super) fn scan(
+    files: &WalkOptions,
+    done: Totals,
+    monitor: &dyn Monitor,
+    cancel: &Cancel,
+    reading: &ThreadsReading,
+) {
     let Ok(mut walk) = Walk::with_ahead(&WalkOptions { threads: 1, ..files.clone() }, AHEAD_ENTRIES) else { return };
     let (mut entries, mut bytes) = (done.entries.unwrap_or(0), done.bytes.unwrap_or(0));
     while let Some(walked) = reading.during(|| walk.next()) {

@@ -12,7 +12,7 @@ use crate::ops::backup::batch::CutBytes;
 use crate::ops::backup::cut::{Cutter, Filled, NextBytes};
 use crate::ops::backup::jobs::Jobs;
 use crate::ops::backup::kept::Again;
-use crate::ops::backup::members::{Member, MemberStream};
+use crate::ops::backup::members::{MemberStream, StreamGroup};
 use crate::ops::backup::options::StreamOptions;
 use crate::ops::backup::report::FailedStream;
 use crate::ops::backup::stopped::Stopped;
@@ -48,7 +48,7 @@ pub(super) struct StreamReader<'a> {
 
 /// What became of the streams of one member.
 #[derive(Default)]
-struct Outcome {
+struct GroupOutcome {
     stored: Vec<(Entry, StoredStream)>,
     failed: Option<FailedStream>,
 }
@@ -58,11 +58,15 @@ impl StreamReader<'_> {
     ///
     /// The first that fails ends the others, unless what did not fail is to be kept; a member of which one stream failed is
     /// left out as a whole.
-    pub(super) fn store_all(&self, members: Vec<Member>, options: &StreamOptions) -> Result<StoredStreams, Stopped> {
-        let mut outcomes: Vec<Mutex<Outcome>> = Vec::new();
+    pub(super) fn store_all(
+        &self,
+        members: Vec<StreamGroup>,
+        options: &StreamOptions,
+    ) -> Result<StoredStreams, Stopped> {
+        let mut outcomes: Vec<Mutex<GroupOutcome>> = Vec::new();
         let mut queue = VecDeque::new();
         for (at, member) in members.into_iter().enumerate() {
-            let mut outcome = Outcome::default();
+            let mut outcome = GroupOutcome::default();
             member.notes.into_iter().for_each(|note| self.monitor.problem(note));
             match member.failed {
                 Some((name, source)) if options.keep_partial => outcome.failed = Some(self.missing(name, source)),
@@ -111,7 +115,7 @@ impl StreamReader<'_> {
         failed
     }
 
-    fn gather(&self, outcomes: Vec<Outcome>) -> Result<StoredStreams, Stopped> {
+    fn gather(&self, outcomes: Vec<GroupOutcome>) -> Result<StoredStreams, Stopped> {
         let mut all = StoredStreams::default();
         for outcome in outcomes {
             match outcome.failed {

@@ -17,7 +17,7 @@ use crate::repository::tree::LeafBuilder;
 
 /// What is in a root.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct HeldTree {
+pub(super) struct RootTree {
     /// The root's path without the leading slash, empty for the whole file system.
     path: Vec<u8>,
     pub(super) files: u64,
@@ -27,7 +27,7 @@ pub(super) struct HeldTree {
 /// What is in all roots.
 #[derive(Debug, Default)]
 pub(super) struct Held {
-    pub(super) trees: Vec<HeldTree>,
+    pub(super) trees: Vec<RootTree>,
     /// Equal for trees whose entries are equal; `None` when it was not asked for.
     pub(super) digest: Option<blake3::Hash>,
 }
@@ -35,7 +35,7 @@ pub(super) struct Held {
 /// Counts entries that come in path order for the roots that contain them.
 #[derive(Debug)]
 pub(super) struct TreeCounter {
-    trees: Vec<HeldTree>,
+    trees: Vec<RootTree>,
     /// A hash over all entries at or below roots, if it is wanted: what only leads to them belongs to others.
     digest: Option<blake3::Hasher>,
     /// Roots that contain the last entry, outermost first.
@@ -49,7 +49,7 @@ impl TreeCounter {
         let path = |root: &Vec<u8>| root.strip_prefix(b"/").unwrap_or(root).to_vec();
         let mut paths: Vec<Vec<u8>> = roots.iter().map(path).collect();
         paths.sort_by(|a, b| compare_paths(a, b));
-        let trees = paths.into_iter().map(|path| HeldTree { path, files: 0, bytes: 0 }).collect();
+        let trees = paths.into_iter().map(|path| RootTree { path, files: 0, bytes: 0 }).collect();
         Self { trees, digest: has_digest.then(blake3::Hasher::new), open: Vec::new(), next: 0 }
     }
 
@@ -87,7 +87,7 @@ impl TreeCounter {
 }
 
 /// Some of the roots, by their absolute paths as they are shown.
-pub(super) type Roots = BTreeSet<String>;
+pub(super) type ShownRoots = BTreeSet<String>;
 
 /// Returns the roots that contain what a problem is about, by their absolute paths as they are shown.
 pub(super) fn roots_named<'a>(roots: &'a [Vec<u8>], subject: &'a str) -> impl Iterator<Item = String> + 'a {
@@ -98,7 +98,7 @@ pub(super) fn roots_named<'a>(roots: &'a [Vec<u8>], subject: &'a str) -> impl It
     })
 }
 
-impl HeldTree {
+impl RootTree {
     fn name(&self) -> String {
         format!("/{}", display_bytes(&self.path))
     }
@@ -119,12 +119,12 @@ impl TreeHistory {
     /// What could not be read is told by itself: a root in `unread` without a file is not taken for one that is not mounted.
     pub(super) fn judge(
         &self,
-        trees: &[HeldTree],
-        parent: &[HeldTree],
-        unread: &Roots,
+        trees: &[RootTree],
+        parent: &[RootTree],
+        unread: &ShownRoots,
         shrink_limit: f64,
     ) -> Vec<Problem> {
-        let judge = |tree: &HeldTree| {
+        let judge = |tree: &RootTree| {
             let name = tree.name();
             let of_parent = || parent.iter().find(|other| other.path == tree.path).map(|it| vec![(it.files, it.bytes)]);
             let earlier = self.0.last(&name).map(<[_]>::to_vec).or_else(of_parent)?;
@@ -135,7 +135,7 @@ impl TreeHistory {
     }
 
     /// Remembers these counts for the next run. Failing to only costs it the comparison.
-    pub(super) fn keep(mut self, trees: &[HeldTree]) {
+    pub(super) fn keep(mut self, trees: &[RootTree]) {
         for tree in trees {
             self.0.push(tree.name(), (tree.files, tree.bytes));
         }
@@ -144,7 +144,7 @@ impl TreeHistory {
 }
 
 /// Says how a tree has shrunk below `limit` of what it was, by the number of its files or by their bytes.
-fn shrunk(tree: &HeldTree, earlier: &[(u64, u64)], is_unread: bool, limit: f64) -> Option<String> {
+fn shrunk(tree: &RootTree, earlier: &[(u64, u64)], is_unread: bool, limit: f64) -> Option<String> {
     let files = median(&earlier.iter().map(|held| held.0).collect::<Vec<_>>());
     let bytes = median(&earlier.iter().map(|held| held.1).collect::<Vec<_>>());
     let runs = match earlier.len() {
@@ -176,8 +176,8 @@ mod tests {
     use crate::model::entry::{ChunkList, FileContent, Metadata};
     use crate::model::path::EntryPath;
 
-    fn tree(path: &str, files: u64, bytes: u64) -> HeldTree {
-        HeldTree { path: path.into(), files, bytes }
+    fn tree(path: &str, files: u64, bytes: u64) -> RootTree {
+        RootTree { path: path.into(), files, bytes }
     }
 
     #[test]

@@ -7,7 +7,7 @@ const BATCHES_AHEAD: u64 = 64;
 
 /// Lets batches start only a bounded distance ahead of the one whose turn it is.
 #[derive(Debug, Default)]
-pub(super) struct Window {
+pub(super) struct BatchWindow {
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -18,7 +18,7 @@ struct State {
     closed: bool,
 }
 
-impl Window {
+impl BatchWindow {
     /// Waits until batch `number` may start; `false` when nothing may start any more.
     pub(super) fn enter(&self, number: u64) -> bool {
         let mut state = self.state.lock().expect("no panic while held");

@@ -10,7 +10,7 @@ use crate::ops::Cancel;
 use crate::ops::backup::batch::{Batch, Finished, Planned};
 use crate::ops::backup::cut::{Cutter, Filled, NextBytes};
 use crate::ops::backup::jobs::{Job, Jobs};
-use crate::ops::backup::reading::Reading;
+use crate::ops::backup::reading::ThreadsReading;
 use crate::ops::backup::stopped::Stopped;
 use crate::ops::backup::trees::roots_named;
 use crate::progress::{Counter, EntryEvent, Monitor, Problem};
@@ -64,7 +64,7 @@ pub(super) struct Worker<'a> {
     jobs: &'a Jobs,
     monitor: &'a dyn Monitor,
     cancel: &'a Cancel,
-    reading: &'a Reading,
+    reading: &'a ThreadsReading,
     own: Own<'a>,
     cutter: Cutter<'a>,
     compressor: Compressor,
@@ -76,7 +76,7 @@ impl<'a> Worker<'a> {
         jobs: &'a Jobs,
         monitor: &'a dyn Monitor,
         cancel: &'a Cancel,
-        reading: &'a Reading,
+        reading: &'a ThreadsReading,
         own: Own<'a>,
     ) -> Self {
         let (cutter, compressor) = (Cutter::for_files(writer, monitor), writer.compressor());
@@ -214,7 +214,7 @@ struct FileBytes<'a> {
     /// Whether nothing was read yet.
     is_first: bool,
     cancel: &'a Cancel,
-    reading: &'a Reading,
+    reading: &'a ThreadsReading,
 }
 
 impl NextBytes for FileBytes<'_> {

@@ -12,10 +12,10 @@ use rustix::io::Errno;
 use crate::blocking::blocking;
 use crate::model::entry::{ChunkRef, Entry, FileContent, Hole};
 use crate::ops::Cancel;
-use crate::ops::restore::places::{Piece, Places};
+use crate::ops::restore::places::{Piece, PiecePlaces};
 use crate::ops::restore::{Overwrite, RestoreError};
 use crate::repository::reader::Reader;
-use crate::sink::error::{Cause, TargetError};
+use crate::sink::error::{Obstacle, TargetError};
 use crate::sink::partial::IfTaken;
 use crate::sink::target::FileTarget;
 
@@ -33,7 +33,7 @@ pub(super) enum Decision {
 }
 
 /// What a comparison needs to know besides the entry.
-pub(super) struct Comparison<'a> {
+pub(super) struct ContentComparison<'a> {
     pub(super) reader: &'a Arc<Reader>,
     pub(super) target: Option<&'a Arc<FileTarget>>,
     pub(super) trust_times: bool,
@@ -46,7 +46,7 @@ const COMPARE_BYTES: u32 = 4 << 20;
 /// Bytes of zeros looked for at once.
 const ZEROS_BYTES: u64 = 64 << 20;
 
-impl Comparison<'_> {
+impl ContentComparison<'_> {
     /// Compares what is in the target with the entry.
     pub(super) async fn decide(
         &self,
@@ -61,13 +61,13 @@ impl Comparison<'_> {
             Err(error) => return Ok(Decision::Refuse(error)),
         };
         if if_taken == IfTaken::Refuse {
-            return Ok(Decision::Refuse(TargetError::because(relative, "restore it", Cause::Taken)));
+            return Ok(Decision::Refuse(TargetError::because(relative, "restore it", Obstacle::Taken)));
         }
         if !self.overwrite.touches(&stat.mtime, &entry.metadata.mtime) {
             return Ok(Decision::Leave);
         }
         if stat.file_type() == FileType::Directory && target.is_filled(relative) {
-            return Ok(Decision::Refuse(TargetError::because(relative, "restore it", Cause::Filled)));
+            return Ok(Decision::Refuse(TargetError::because(relative, "restore it", Obstacle::Filled)));
         }
         // A file with several names is written anew, so that what its other names hold is not changed with it.
         let many_names = stat.links > 1 && entry.metadata.links <= 1;
@@ -85,7 +85,7 @@ impl Comparison<'_> {
 
     async fn is_equal(&self, file: Arc<std::fs::File>, content: &FileContent) -> Result<bool, RestoreError> {
         let mut walk = self.reader.chunks(&content.chunks, content.stored_length());
-        let mut places = Places::new(content);
+        let mut places = PiecePlaces::new(content);
         let mut batch = Vec::new();
         let mut bytes = 0;
         loop {

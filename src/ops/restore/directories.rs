@@ -8,11 +8,11 @@ use rustix::fs::FileType;
 
 use crate::model::path::EntryPath;
 use crate::ops::restore::Overwrite;
-use crate::ops::restore::open_directory::{Finish, OpenDirectory, State};
-use crate::ops::restore::run::Run;
+use crate::ops::restore::open_directory::{DirectoryState, Finish, OpenDirectory};
+use crate::ops::restore::run::RestoreRun;
 use crate::sink::partial::IfTaken;
 
-impl Run {
+impl RestoreRun {
     /// Opens directories that hold an entry and have none themselves, as streams may have.
     pub(super) fn open_implicit(&mut self, path: &EntryPath, relative: &[u8]) {
         loop {
@@ -32,12 +32,12 @@ impl Run {
     /// Makes sure that everything can be put into the innermost directory; returns whether it can.
     pub(super) fn enter_all(&mut self) -> bool {
         for at in 0..self.directories.len() {
-            if self.directories[at].state == State::Ahead {
+            if self.directories[at].state == DirectoryState::Ahead {
                 self.enter(at);
             }
             if self.directories[at].is_refused() {
                 // Those below are refused with it, so that they are not tried one by one.
-                self.directories[at..].iter_mut().for_each(|below| below.state = State::Refused);
+                self.directories[at..].iter_mut().for_each(|below| below.state = DirectoryState::Refused);
                 return false;
             }
         }
@@ -51,7 +51,7 @@ impl Run {
         let name = open.path.as_ref().map_or(&b""[..], |path| path.name());
         let if_taken = above.last().map_or(IfTaken::Replace, |above| above.if_taken(name));
         if self.options.dry_run {
-            open.state = State::Open { is_new: false, mode_before: None };
+            open.state = DirectoryState::Open { is_new: false, mode_before: None };
             open.names = target.names(&open.relative);
             open.device = target.existing(&open.relative).ok().flatten().map_or(0, |stat| stat.device);
             return;
@@ -59,16 +59,16 @@ impl Run {
         let in_the_way = target.existing(&open.relative).ok().flatten();
         let is_other = in_the_way.is_some_and(|stat| stat.file_type() != FileType::Directory);
         if is_other && !open.relative.is_empty() && self.options.overwrite == Overwrite::Never {
-            open.state = State::Refused;
+            open.state = DirectoryState::Refused;
             return;
         }
         match target.enter(&open.relative, if_taken) {
             Ok(entered) => {
-                open.state = State::Open { is_new: entered.is_new, mode_before: entered.mode_before };
+                open.state = DirectoryState::Open { is_new: entered.is_new, mode_before: entered.mode_before };
                 (open.names, open.device) = (entered.names, entered.device);
             }
             Err(error) => {
-                open.state = State::Refused;
+                open.state = DirectoryState::Refused;
                 self.problem(&error);
             }
         }
@@ -130,7 +130,7 @@ impl Run {
     pub(super) fn leave(&mut self) {
         self.pass_names(None);
         let Some(directory) = self.directories.pop() else { return };
-        let State::Open { is_new, mode_before } = directory.state else { return };
+        let DirectoryState::Open { is_new, mode_before } = directory.state else { return };
         let keeps = matches!(self.options.overwrite, Overwrite::Never | Overwrite::IfNewer);
         let gets_attributes = is_new || directory.is_restored && !keeps;
         let finish = match (directory.metadata.filter(|_| gets_attributes), mode_before) {

@@ -34,7 +34,7 @@ impl Why {
 
 /// What a file lacks.
 #[derive(Debug, Default)]
-pub(super) struct Lost(Vec<Range>);
+pub(super) struct LostPieces(Vec<Range>);
 
 #[derive(Debug)]
 struct Range {
@@ -43,7 +43,7 @@ struct Range {
     why: Why,
 }
 
-impl Lost {
+impl LostPieces {
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -93,7 +93,7 @@ mod tests {
 
     #[test]
     fn a_cause_is_told_once_for_all_that_it_hits() {
-        let mut lost = Lost::default();
+        let mut lost = LostPieces::default();
         lost.add(10, 5, &why("frame 1: gone", "gone"));
         lost.add(15, 5, &why("frame 1: gone", "gone"));
         lost.add(40, 2, &why("frame 2: gone", "gone"));
@@ -104,7 +104,7 @@ mod tests {
 
     #[test]
     fn of_many_causes_the_rest_is_counted() {
-        let mut lost = Lost::default();
+        let mut lost = LostPieces::default();
         for at in 0..5 {
             lost.add(at * 10, 1, &why(&format!("cause {at}"), &format!("cause {at}")));
         }

@@ -268,7 +268,7 @@ pub async fn restore(
         monitor.totals(Totals { entries: Some(counts.entries()), bytes: Some(counts.bytes), ..Totals::default() });
     }
     let (dry_run, phases) = (options.dry_run, monitor.clone());
-    let run = run::Run::new(reader, options, target.clone(), monitor, cancel);
+    let run = run::RestoreRun::new(reader, options, target.clone(), monitor, cancel);
     let mut report = run.all().await?;
     if let Some(target) = target {
         report.owners_missed = target.owners_missed();

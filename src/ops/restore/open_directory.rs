@@ -14,7 +14,7 @@ pub(super) struct OpenDirectory {
     pub(super) metadata: Option<Metadata>,
     /// It is restored itself, and not only passed through.
     pub(super) is_restored: bool,
-    pub(super) state: State,
+    pub(super) state: DirectoryState,
     /// What stood in it before; unknown where it could not be listed.
     pub(super) names: Option<Names>,
     /// The first of them that the walk has not passed.
@@ -23,7 +23,7 @@ pub(super) struct OpenDirectory {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum State {
+pub(super) enum DirectoryState {
     /// Nothing was put into it yet.
     Ahead,
     Open {
@@ -48,7 +48,7 @@ impl OpenDirectory {
         is_restored: bool,
     ) -> Self {
         let (names, next_name, device) = (None, 0, 0);
-        Self { path, relative, metadata, is_restored, state: State::Ahead, names, next_name, device }
+        Self { path, relative, metadata, is_restored, state: DirectoryState::Ahead, names, next_name, device }
     }
 
     /// Tells what to do when a name in it is taken: what was not there before stays.
@@ -60,7 +60,7 @@ impl OpenDirectory {
     }
 
     pub(super) fn is_refused(&self) -> bool {
-        self.state == State::Refused
+        self.state == DirectoryState::Refused
     }
 
     /// Returns the path in the target of a name in it.

@@ -15,13 +15,13 @@ pub(super) struct Piece {
 
 /// Gives the places of a content's chunks, one after the other, stepping over its holes.
 #[derive(Debug)]
-pub(super) struct Places {
+pub(super) struct PiecePlaces {
     holes: std::vec::IntoIter<Hole>,
     next_hole: Option<Hole>,
     offset: u64,
 }
 
-impl Places {
+impl PiecePlaces {
     pub(super) fn new(content: &FileContent) -> Self {
         let mut holes = content.holes.clone().into_iter();
         let next_hole = holes.next();
@@ -65,12 +65,12 @@ mod tests {
     fn chunks_step_over_holes() {
         let holes =
             vec![Hole { offset: 0, length: 10 }, Hole { offset: 15, length: 5 }, Hole { offset: 30, length: 9 }];
-        let mut places = Places::new(&FileContent { size: 39, holes, ..FileContent::default() });
+        let mut places = PiecePlaces::new(&FileContent { size: 39, holes, ..FileContent::default() });
         let piece = |chunk_offset, file_offset, length| Piece { chunk_offset, file_offset, length };
         assert_eq!(places.take(8), [piece(0, 10, 5), piece(5, 20, 3)]);
         assert_eq!(places.take(7), [piece(0, 23, 7)]);
 
-        let mut places = Places::new(&FileContent {
+        let mut places = PiecePlaces::new(&FileContent {
             size: 1 << 50,
             holes: vec![Hole { offset: 1 << 40, length: 1 }],
             ..FileContent::default()

@@ -8,7 +8,7 @@ use crate::model::entry::{Entry, LinkKey};
 use crate::model::path::EntryPath;
 use crate::ops::Cancel;
 use crate::ops::restore::open_directory::{Finish, OpenDirectory};
-use crate::ops::restore::window::Window;
+use crate::ops::restore::window::FileWindow;
 use crate::ops::restore::{RestoreOptions, RestoreReport};
 use crate::progress::Monitor;
 use crate::repository::reader::Reader;
@@ -25,7 +25,7 @@ pub(super) struct Link {
 }
 
 /// One restore on its way.
-pub(super) struct Run {
+pub(super) struct RestoreRun {
     pub(super) reader: Arc<Reader>,
     pub(super) options: RestoreOptions,
     pub(super) target: Option<Arc<FileTarget>>,
@@ -42,7 +42,7 @@ pub(super) struct Run {
     /// For files with several names that are there already, which file of the snapshot they are.
     pub(super) kept_inodes: HashMap<(u64, u64), LinkKey>,
     pub(super) links: Vec<Link>,
-    pub(super) window: Window,
+    pub(super) window: FileWindow,
     pub(super) told_full: Arc<AtomicBool>,
     /// The last entry that can have nothing below it.
     pub(super) last_leaf: Option<EntryPath>,
@@ -52,7 +52,7 @@ pub(super) struct Run {
     pub(super) has_gaps: bool,
 }
 
-impl Run {
+impl RestoreRun {
     pub(super) fn new(
         reader: Arc<Reader>,
         options: RestoreOptions,
@@ -60,7 +60,7 @@ impl Run {
         monitor: Arc<dyn Monitor>,
         cancel: Cancel,
     ) -> Self {
-        let window = Window::new(options.memory_bytes);
+        let window = FileWindow::new(options.memory_bytes);
         Self {
             reader,
             options,

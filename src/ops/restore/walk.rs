@@ -6,14 +6,14 @@ use rustix::fs::FileType;
 
 use crate::model::entry::Entry;
 use crate::ops::LookError;
-use crate::ops::restore::compare::{Comparison, Decision};
+use crate::ops::restore::compare::{ContentComparison, Decision};
 use crate::ops::restore::open_directory::OpenDirectory;
-use crate::ops::restore::run::{Link, Run};
+use crate::ops::restore::run::{Link, RestoreRun};
 use crate::ops::restore::window::Adding;
-use crate::ops::restore::writer::{FileJob, FileWriter, Written};
+use crate::ops::restore::writer::{FileJob, FileWriter, WindowWritten};
 use crate::ops::restore::{NotWhole, RestoreError, RestoreReport, problem};
 use crate::progress::{Counter, Problem, chain};
-use crate::sink::error::{Cause, TargetError};
+use crate::sink::error::{Obstacle, TargetError};
 use crate::sink::partial::IfTaken;
 use crate::sink::target::FileTarget;
 
@@ -22,7 +22,7 @@ const DIRECTORIES_WAITING: usize = 16_384;
 /// Links that wait for the files they are names of: about 1 KiB each.
 const LINKS_WAITING: usize = 4_096;
 
-impl Run {
+impl RestoreRun {
     pub(super) async fn all(mut self) -> Result<RestoreReport, RestoreError> {
         let walked = self.walk().await;
         if let Some(target) = &self.target {
@@ -162,7 +162,7 @@ impl Run {
                 return;
             }
             if stat.file_type() == FileType::Directory && target.is_filled(relative) {
-                return self.refused(entry, relative, &TargetError::because(relative, "restore it", Cause::Filled));
+                return self.refused(entry, relative, &TargetError::because(relative, "restore it", Obstacle::Filled));
             }
         }
         if self.options.dry_run {
@@ -191,7 +191,7 @@ impl Run {
             }
             self.first_names.insert(key, relative.clone());
         }
-        let comparison = Comparison {
+        let comparison = ContentComparison {
             reader: &self.reader,
             target: self.target.as_ref(),
             trust_times: self.options.trust_times,
@@ -274,7 +274,7 @@ impl Run {
             written: Mutex::default(),
             stopped: Mutex::default(),
         };
-        let Written { files, bytes, failed, no_room, damaged, unplaced } =
+        let WindowWritten { files, bytes, failed, no_room, damaged, unplaced } =
             self.window.write(writer, &self.cancel).await?;
         self.report.written_files += files;
         self.report.written_bytes += bytes;
@@ -303,7 +303,7 @@ impl Run {
                     self.monitor.add(Counter::Bytes, entry.size());
                     return Ok(());
                 }
-                Err(error) if matches!(error.cause, Cause::Taken | Cause::Filled) => {
+                Err(error) if matches!(error.cause, Obstacle::Taken | Obstacle::Filled) => {
                     self.refused(&entry, &relative, &error);
                     return Ok(());
                 }
@@ -316,7 +316,7 @@ impl Run {
     /// Notes that an entry cannot be put because of what is in its place. A directory there may be removed and the entry
     /// put afterwards, if extras are looked for.
     fn refused(&mut self, entry: &Entry, relative: &[u8], error: &TargetError) {
-        if error.cause == Cause::Filled && self.options.find_extras {
+        if error.cause == Obstacle::Filled && self.options.find_extras {
             self.report.extras.push(relative.to_vec());
             self.report.blocked.push(entry.path.clone());
             return;

@@ -12,12 +12,12 @@ use crate::blocking::blocking;
 use crate::ops::Cancel;
 use crate::ops::restore::RestoreError;
 use crate::ops::restore::lost::Why;
-use crate::ops::restore::places::Places;
-use crate::ops::restore::writer::{FileJob, FileWriter, Placement, Written};
+use crate::ops::restore::places::PiecePlaces;
+use crate::ops::restore::writer::{FileJob, FileWriter, Placement, WindowWritten};
 use crate::repository::reader::Reader;
 use crate::repository::reader::chunks::ChunkWalk;
 use crate::repository::reader::gather::Keep;
-use crate::repository::reader::range::{Batch, Wanted, join};
+use crate::repository::reader::range::{GatherGroup, Wanted, join};
 
 /// Files in a window.
 const FILES: usize = 16_384;
@@ -32,27 +32,27 @@ const WAITING_SHARE: u64 = 8;
 pub(super) struct Adding {
     job: Arc<FileJob>,
     walk: ChunkWalk,
-    places: Places,
+    places: PiecePlaces,
 }
 
 impl Adding {
     /// Begins with a file, which has a content.
     pub(super) fn new(reader: &Arc<Reader>, job: FileJob) -> Option<Self> {
         let content = job.entry.content()?;
-        let (walk, places) = (reader.chunks(&content.chunks, content.stored_length()), Places::new(content));
+        let (walk, places) = (reader.chunks(&content.chunks, content.stored_length()), PiecePlaces::new(content));
         Some(Self { job: Arc::new(job), walk, places })
     }
 }
 
 /// Files to be written together.
 #[derive(Debug)]
-pub(super) struct Window {
+pub(super) struct FileWindow {
     files: Vec<Arc<FileJob>>,
     wanted: Vec<Wanted<Placement>>,
     chunks_max: usize,
 }
 
-impl Window {
+impl FileWindow {
     pub(super) fn new(memory_bytes: u64) -> Self {
         let chunks_max = usize::try_from(memory_bytes / WAITING_SHARE / CHUNK_BYTES).unwrap_or(CHUNKS).min(CHUNKS);
         Self { files: Vec::new(), wanted: Vec::new(), chunks_max }
@@ -110,7 +110,7 @@ impl Window {
     ///
     /// # Errors
     /// When the store cannot be reached, or ending was asked for. Nobody is at work any more then.
-    pub(super) async fn write(&mut self, writer: FileWriter, cancel: &Cancel) -> Result<Written, RestoreError> {
+    pub(super) async fn write(&mut self, writer: FileWriter, cancel: &Cancel) -> Result<WindowWritten, RestoreError> {
         let group_bytes = writer.reader.group_bytes();
         let ranges = join(std::mem::take(&mut self.wanted), u64::MAX, group_bytes);
         let writer = Arc::new(FileWriter { files: std::mem::take(&mut self.files), ..writer });
@@ -127,7 +127,7 @@ impl Window {
 }
 
 /// Gathers what is wanted of a range or group and writes it.
-async fn write_range(writer: Arc<FileWriter>, range: Batch<Placement>, cancel: &Cancel) {
+async fn write_range(writer: Arc<FileWriter>, range: GatherGroup<Placement>, cancel: &Cancel) {
     if cancel.is_cancelled() || writer.has_stopped() {
         return;
     }

@@ -9,13 +9,13 @@ use std::sync::{Arc, Mutex};
 
 use crate::model::entry::{Entry, LinkKey};
 use crate::model::path::display_bytes;
-use crate::ops::restore::lost::{Lost, Why};
+use crate::ops::restore::lost::{LostPieces, Why};
 use crate::ops::restore::places::Piece;
 use crate::ops::restore::{DAMAGED_SUFFIX, NotWhole, RestoreError, problem};
 use crate::progress::{Counter, Monitor, Problem};
 use crate::repository::reader::gather::Found;
 use crate::repository::reader::{ReadError, Reader};
-use crate::sink::error::{Cause, TargetError};
+use crate::sink::error::{Obstacle, TargetError};
 use crate::sink::partial::{IfTaken, PartialFile};
 use crate::sink::target::FileTarget;
 
@@ -42,7 +42,7 @@ pub(super) struct FileJob {
 struct State {
     partial: Option<PartialFile>,
     failed: bool,
-    lost: Lost,
+    lost: LostPieces,
 }
 
 impl FileJob {
@@ -78,7 +78,7 @@ impl FileJob {
 
 /// What writing a window did.
 #[derive(Debug, Default)]
-pub(super) struct Written {
+pub(super) struct WindowWritten {
     /// Files that have their names, and the bytes written for them.
     pub(super) files: u64,
     pub(super) bytes: u64,
@@ -98,7 +98,7 @@ pub(super) struct FileWriter {
     pub(super) monitor: Arc<dyn Monitor>,
     /// The target was told to be full; in this window or before.
     pub(super) told_full: Arc<AtomicBool>,
-    pub(super) written: Mutex<Written>,
+    pub(super) written: Mutex<WindowWritten>,
     pub(super) stopped: Mutex<Option<ReadError>>,
 }
 
@@ -113,7 +113,7 @@ impl FileWriter {
     }
 
     /// Returns what was done.
-    pub(super) fn into_written(self) -> Result<Written, RestoreError> {
+    pub(super) fn into_written(self) -> Result<WindowWritten, RestoreError> {
         match self.stopped.into_inner().expect("no panic while held") {
             Some(error) => Err(RestoreError::Read(error)),
             None => Ok(self.written.into_inner().expect("no panic while held")),
@@ -212,7 +212,7 @@ impl FileWriter {
 
     /// Counts a file that could not be written, and tells why.
     fn failed(&self, job: &FileJob, error: &TargetError) {
-        let is_full = error.cause == Cause::Full;
+        let is_full = error.cause == Obstacle::Full;
         let mut written = self.written.lock().expect("no panic while held");
         written.failed += 1;
         written.unplaced.extend(job.entry.link_key());

@@ -30,7 +30,7 @@ use crate::repository::reader::Reader;
 mod error;
 mod plan;
 
-pub use crate::engine::plan::{DatabasePlan, PlannedStream};
+pub use crate::engine::plan::{DatabasePlan, StreamToRestore};
 pub use crate::engine::restore::{Replaced, RestoredDatabase};
 pub use error::RestoreDatabaseError;
 pub use plan::{Plan, plan};

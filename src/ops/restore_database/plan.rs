@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::blocking::blocking;
 use crate::database::{DatabaseError, major};
-use crate::engine::plan::{Asked, DatabasePlan, PlannedStream, StreamKind};
+use crate::engine::plan::{Asked, DatabasePlan, StreamKind, StreamToRestore};
 use crate::model::entry::EntryKind;
 use crate::model::facts::fact;
 use crate::model::path::EntryPath;
@@ -45,7 +45,7 @@ pub async fn plan(reader: &Arc<Reader>, options: &RestoreDatabaseOptions) -> Res
 async fn find_streams(
     reader: &Arc<Reader>,
     options: &RestoreDatabaseOptions,
-) -> Result<Vec<PlannedStream>, RestoreDatabaseError> {
+) -> Result<Vec<StreamToRestore>, RestoreDatabaseError> {
     let engine = &options.target.engine;
     let within = match &options.within {
         Some(path) => Some(path.clone()),
@@ -61,7 +61,7 @@ async fn find_streams(
         let facts = detail.facts;
         let kind = engine.kind(&facts).filter(|_| facts.text(fact::ENGINE) == Some(engine.name()));
         if let Some(kind) = kind {
-            streams.push(PlannedStream { path: entry.path, kind, bytes: content.size, facts });
+            streams.push(StreamToRestore { path: entry.path, kind, bytes: content.size, facts });
         }
     }
     Ok(streams)
@@ -70,7 +70,7 @@ async fn find_streams(
 /// Chooses among them and gives each database its name.
 fn choose(
     options: &RestoreDatabaseOptions,
-    streams: Vec<PlannedStream>,
+    streams: Vec<StreamToRestore>,
 ) -> Result<Vec<DatabasePlan>, RestoreDatabaseError> {
     let snapshot = options.snapshot.id;
     let missing = |what: String| RestoreDatabaseError::NothingFits { snapshot, what };
@@ -119,7 +119,7 @@ fn choose(
 }
 
 /// Tells whether a stream is of the server, and not of one database.
-fn is_global(stream: &PlannedStream) -> bool {
+fn is_global(stream: &StreamToRestore) -> bool {
     stream.kind == StreamKind::Globals
 }
 
@@ -198,7 +198,7 @@ mod tests {
                 facts.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
             let facts = StreamFacts::from(texts);
             let kind = if facts.has(fact::TABLE) { StreamKind::Table } else { StreamKind::Database };
-            PlannedStream { path: EntryPath::new("postgres/x.dump").expect("safe"), kind, bytes: 100, facts }
+            StreamToRestore { path: EntryPath::new("postgres/x.dump").expect("safe"), kind, bytes: 100, facts }
         };
         let streams = facts.iter().map(stream).collect();
         DatabasePlan { exists, streams, ..DatabasePlan::new(name) }

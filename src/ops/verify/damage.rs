@@ -7,7 +7,7 @@ use crate::model::id::PackId;
 use crate::model::key::ObjectKey;
 use crate::ops::verify::Finding;
 use crate::repository::index::Truth;
-use crate::repository::index::table::Location;
+use crate::repository::index::table::ChunkPlace;
 use crate::repository::reader::ReadError;
 
 /// What is wrong with an object. Its `Display` is what people read.
@@ -84,13 +84,13 @@ impl Damage {
 
 /// What was found so far, and what cannot be relied on because of it.
 #[derive(Debug, Default)]
-pub(super) struct Found {
+pub(super) struct FoundDamage {
     /// Findings by object and damage, in order of their objects.
     pub(super) findings: BTreeMap<(String, Damage), Finding>,
     /// Frames that cannot be used.
     pub(super) frames: HashSet<(PackId, u32)>,
     /// Places where the index names a chunk that the pack does not have there.
-    pub(super) places: HashSet<Location>,
+    pub(super) places: HashSet<ChunkPlace>,
     /// Packs of which segments tell what is not so, with what they tell themselves.
     pub(super) lied_about: HashMap<PackId, Truth>,
     /// Packs that cannot be used.
@@ -99,7 +99,7 @@ pub(super) struct Found {
     pub(super) windows: HashMap<(PackId, u32, u32), (ObjectKey, Damage)>,
 }
 
-impl Found {
+impl FoundDamage {
     /// Notes a damaged object.
     pub(super) fn add(&mut self, object: &ObjectKey, damage: Damage) -> &mut Finding {
         let object = object.to_string();
@@ -139,7 +139,7 @@ impl Found {
     }
 
     /// Tells whether a chunk can be had from a place, as far as was found.
-    pub(super) fn is_sound(&self, place: &Location) -> bool {
+    pub(super) fn is_sound(&self, place: &ChunkPlace) -> bool {
         !self.packs.contains(&place.pack)
             && !self.frames.contains(&(place.pack, place.frame))
             && !self.places.contains(place)
@@ -161,7 +161,7 @@ mod tests {
 
     #[test]
     fn a_chunk_is_lost_by_its_own_frame_or_by_what_hits_the_whole_pack() {
-        let (pack, mut found) = (ObjectKey::pack(PackId([1; 16])), Found::default());
+        let (pack, mut found) = (ObjectKey::pack(PackId([1; 16])), FoundDamage::default());
         found.add(&pack, Damage::Frame { frame: 12, why: "authentication failed".into() });
         assert_eq!(found.of_frame(&pack, 1), None);
         assert_eq!(

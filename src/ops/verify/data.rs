@@ -7,13 +7,13 @@ use futures::stream::{self, StreamExt};
 use crate::blocking::blocking;
 use crate::model::id::PackId;
 use crate::model::key::ObjectKey;
-use crate::ops::verify::damage::{Damage, Found};
+use crate::ops::verify::damage::{Damage, FoundDamage};
 use crate::ops::verify::{ReadData, VerifyError, VerifyOptions, VerifyReport};
 use crate::ops::{Cancel, LookError};
 use crate::progress::{Counter, Monitor, Totals};
 use crate::repository::StoreErrorKind;
 use crate::repository::index::table::PackInfo;
-use crate::repository::ledger::Reading;
+use crate::repository::ledger::ReadingRecord;
 use crate::repository::reader::Reader;
 use crate::repository::reader::pack::PackPart;
 
@@ -24,8 +24,8 @@ pub(super) async fn check(
     monitor: &Arc<dyn Monitor>,
     cancel: &Cancel,
     report: &mut VerifyReport,
-    damage: &mut Found,
-    reading: &mut Reading,
+    damage: &mut FoundDamage,
+    reading: &mut ReadingRecord,
 ) -> Result<(), VerifyError> {
     let repository = reader.repository().clone();
     let mut packs = reader.index().packs();
@@ -120,8 +120,8 @@ async fn check_windows(
     packs: Vec<PackInfo>,
     monitor: &Arc<dyn Monitor>,
     cancel: &Cancel,
-    damage: &mut Found,
-    reading: &mut Reading,
+    damage: &mut FoundDamage,
+    reading: &mut ReadingRecord,
 ) -> Result<(), VerifyError> {
     if !packs.is_empty() {
         monitor.phase("checking recipes");

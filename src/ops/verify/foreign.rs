@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 use crate::model::key::{ObjectKey, ObjectKind};
 /// Foreign names found so far: their number and the first, by prefix.
 #[derive(Debug, Default)]
-pub(super) struct Foreign(BTreeMap<&'static str, (u64, String)>);
+pub(super) struct ForeignNames(BTreeMap<&'static str, (u64, String)>);
 
-impl Foreign {
+impl ForeignNames {
     /// Notes names that are not ours.
     pub(super) fn add_all(&mut self, foreign: &[ObjectKey]) {
         for key in foreign {

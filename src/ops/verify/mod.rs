@@ -12,11 +12,11 @@ use crate::model::id::PackId;
 use crate::model::outcome::{Ended, Outcome};
 use crate::model::snapshot::SnapshotId;
 use crate::model::time::{Clock, Timestamp};
-use crate::ops::verify::foreign::Foreign;
+use crate::ops::verify::foreign::ForeignNames;
 use crate::ops::{Cancel, LookError};
 use crate::progress::Monitor;
 use crate::repository::index::Index;
-use crate::repository::ledger::Reading;
+use crate::repository::ledger::ReadingRecord;
 use crate::repository::reader::{ReadError, Reader};
 use crate::repository::{Repository, StoreError};
 
@@ -31,7 +31,7 @@ mod trees;
 pub use coverage::Coverage;
 pub use damage::Damage;
 
-use damage::Found;
+use damage::FoundDamage;
 
 /// Paths listed for each finding; beyond them only their number is told.
 const PATHS_LISTED: usize = 50;
@@ -176,10 +176,10 @@ pub async fn verify(
     let alone = repository.alone(repository.first_replica()).expect("the first replica has its own name");
     let repository = Arc::new(alone);
     let mut report = VerifyReport::default();
-    let mut damage = Found::default();
+    let mut damage = FoundDamage::default();
 
     monitor.phase("checking objects");
-    let mut foreign = Foreign::default();
+    let mut foreign = ForeignNames::default();
     slots::check(&repository, &mut report, &mut damage, &mut foreign).await?;
     // Before the index: what these need is in segments by then. Reading data can take hours, and backups run beside it.
     let listed_snapshots = repository.objects().snapshots().await?;
@@ -203,7 +203,7 @@ pub async fn verify(
     if options.read_data != ReadData::No {
         let program = concat!("coffre ", env!("CARGO_PKG_VERSION"));
         let mut reading =
-            Reading { host: options.host.clone(), program, cursor: ledger.cursor(), ..Reading::default() };
+            ReadingRecord { host: options.host.clone(), program, cursor: ledger.cursor(), ..ReadingRecord::default() };
         let outcome = data::check(&reader, &options, &monitor, &cancel, &mut report, &mut damage, &mut reading).await;
         // Whatever ended it, what was read was read.
         reading.finished = options.clock.now();

@@ -10,8 +10,8 @@ use crate::model::id::SegmentId;
 use crate::model::key::{ObjectKey, ObjectKind};
 use crate::model::time::Timestamp;
 use crate::ops::LookError;
-use crate::ops::verify::damage::{Damage, Found};
-use crate::ops::verify::foreign::Foreign;
+use crate::ops::verify::damage::{Damage, FoundDamage};
+use crate::ops::verify::foreign::ForeignNames;
 use crate::ops::verify::{VerifyError, VerifyReport};
 use crate::progress::Monitor;
 use crate::repository::Repository;
@@ -29,8 +29,8 @@ const FETCHES: usize = 8;
 pub(super) async fn check(
     repository: &Arc<Repository>,
     report: &mut VerifyReport,
-    damage: &mut Found,
-    foreign: &mut Foreign,
+    damage: &mut FoundDamage,
+    foreign: &mut ForeignNames,
 ) -> Result<HashMap<SegmentId, Sum>, VerifyError> {
     let mut sums = HashMap::new();
     for kind in [ObjectKind::Config, ObjectKind::Keyring, ObjectKind::Index] {
@@ -65,7 +65,7 @@ pub(super) async fn listed_packs(
     repository: &Repository,
     now: Timestamp,
     monitor: &dyn Monitor,
-    damage: &mut Found,
+    damage: &mut FoundDamage,
 ) -> Result<ListedPacks, VerifyError> {
     let mut missed = HashSet::new();
     loop {
@@ -89,8 +89,8 @@ pub(super) async fn compare_packs(
     reader: &Reader,
     listed: ListedPacks,
     report: &mut VerifyReport,
-    damage: &mut Found,
-    foreign: &mut Foreign,
+    damage: &mut FoundDamage,
+    foreign: &mut ForeignNames,
 ) -> Result<(), VerifyError> {
     let index = reader.index();
     let ListedPacks { mut sizes, foreign: others, .. } = listed;
@@ -137,7 +137,7 @@ pub(super) async fn compare_packs(
 }
 
 /// Names the segments that tell of packs what these are not.
-pub(super) async fn name_liars(reader: &Reader, damage: &mut Found) -> Result<(), VerifyError> {
+pub(super) async fn name_liars(reader: &Reader, damage: &mut FoundDamage) -> Result<(), VerifyError> {
     if damage.lied_about.is_empty() {
         return Ok(());
     }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use crate::model::id::SlotId;
 use crate::model::key::{ObjectKey, ObjectKind};
-use crate::ops::verify::damage::{Damage, Found};
-use crate::ops::verify::foreign::Foreign;
+use crate::ops::verify::damage::{Damage, FoundDamage};
+use crate::ops::verify::foreign::ForeignNames;
 use crate::ops::verify::{VerifyError, VerifyReport};
 use crate::repository::Repository;
 use crate::repository::inspect::Inspected;
@@ -16,8 +16,8 @@ use crate::repository::inspect::Inspected;
 pub(super) async fn check(
     repository: &Arc<Repository>,
     report: &mut VerifyReport,
-    damage: &mut Found,
-    foreign: &mut Foreign,
+    damage: &mut FoundDamage,
+    foreign: &mut ForeignNames,
 ) -> Result<(), VerifyError> {
     let listed = repository.names(ObjectKind::Key).await?;
     foreign.add_all(&listed.foreign);

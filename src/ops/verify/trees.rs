@@ -13,11 +13,11 @@ use crate::model::entry::{ChunkList, ChunkRef, Entry};
 use crate::model::id::{ChunkId, ChunkKey};
 use crate::model::key::ObjectKey;
 use crate::model::snapshot::SnapshotId;
-use crate::ops::verify::damage::{Damage, Found};
+use crate::ops::verify::damage::{Damage, FoundDamage};
 use crate::ops::verify::{VerifyError, VerifyReport};
 use crate::ops::{Cancel, LookError};
 use crate::progress::{Counter, Monitor, Problem};
-use crate::repository::index::table::Location;
+use crate::repository::index::table::ChunkPlace;
 use crate::repository::reader::told::{ListNode, TreeNode};
 use crate::repository::reader::windows::WindowAt;
 use crate::repository::reader::{ReadError, Reader};
@@ -35,9 +35,9 @@ pub(super) async fn check(
     monitor: &Arc<dyn Monitor>,
     cancel: &Cancel,
     report: &mut VerifyReport,
-    damage: &mut Found,
+    damage: &mut FoundDamage,
 ) -> Result<(), VerifyError> {
-    let mut walk = Walk {
+    let mut walk = TreeVisit {
         reader,
         monitor,
         cancel,
@@ -73,23 +73,23 @@ pub(super) async fn check(
             continue;
         }
         walk.snapshot = Some(id);
-        walk.tree(Place { told: TreeNode::root(snapshot.root), within: "/".into() }).await?;
+        walk.tree(NodePlace { told: TreeNode::root(snapshot.root), within: "/".into() }).await?;
     }
     Ok(())
 }
 
 /// A node to be visited, and where it stands, for messages.
-struct Place {
+struct NodePlace {
     told: TreeNode,
     within: String,
 }
 
-struct Walk<'a> {
+struct TreeVisit<'a> {
     reader: &'a Arc<Reader>,
     monitor: &'a Arc<dyn Monitor>,
     cancel: &'a Cancel,
     report: &'a mut VerifyReport,
-    damage: &'a mut Found,
+    damage: &'a mut FoundDamage,
     /// Nodes below which everything is whole, with what was told of each when it was looked at.
     whole: HashMap<ChunkId, [u8; 16]>,
     /// List nodes below which everything is whole, as they were told of.
@@ -97,11 +97,11 @@ struct Walk<'a> {
     snapshot: Option<SnapshotId>,
 }
 
-impl Walk<'_> {
+impl TreeVisit<'_> {
     /// Checks a node of a tree and all below it; tells whether everything was whole.
-    fn tree(&mut self, place: Place) -> BoxFuture<'_, Result<bool, VerifyError>> {
+    fn tree(&mut self, place: NodePlace) -> BoxFuture<'_, Result<bool, VerifyError>> {
         Box::pin(async move {
-            let Place { told, within } = &place;
+            let NodePlace { told, within } = &place;
             // Of a node that another snapshot has in another place only what its parent tells is new: mostly where the next
             // one begins, which concerns its last child alone.
             let digest = told.digest();
@@ -124,7 +124,7 @@ impl Walk<'_> {
                         let first = child.first.as_ref().expect("told of every child");
                         let entries = child.sums.map_or(0, |(entries, _)| entries);
                         let within = format!("/{first} and what follows ({entries} entries)");
-                        whole &= self.tree(Place { told: child, within }).await?;
+                        whole &= self.tree(NodePlace { told: child, within }).await?;
                     }
                     whole
                 }
@@ -190,7 +190,7 @@ impl Walk<'_> {
         let mut windows = Vec::new();
         for chunk in chunks {
             let places = self.reader.index().locate_all(&chunk.id);
-            let plain = |place: &&Location| !place.codec.holds_recipes() && place.length == chunk.length;
+            let plain = |place: &&ChunkPlace| !place.codec.holds_recipes() && place.length == chunk.length;
             if !places.iter().filter(plain).any(|place| self.damage.is_sound(place)) {
                 // Where segments lie about the place, the pack itself may tell of another.
                 let is_told_wrong = places.iter().any(|place| self.damage.places.contains(place));
@@ -230,7 +230,7 @@ impl Walk<'_> {
                 if let Some(finding) = self.damage.windows.get(&(place.pack, place.frame, place.offset)) {
                     hit.push(finding.clone());
                 } else if place.codec.holds_recipes() && self.damage.is_sound(&place) {
-                    let is_sound = |place: &Location| self.damage.is_sound(place);
+                    let is_sound = |place: &ChunkPlace| self.damage.is_sound(place);
                     match self.reader.resolve(&WindowAt::of(*chunk, place), &is_sound).await {
                         Ok(resolved) if resolved.missing.is_empty() => return Ok(true),
                         Ok(resolved) => errors.extend(resolved.missing),
@@ -265,8 +265,8 @@ impl Walk<'_> {
     /// Returns what is wrong with every place of a chunk that a recipe names and that is not to be had.
     fn faults(&mut self, key: &ChunkKey, error: &ReadError) -> Vec<(ObjectKey, Damage)> {
         let places = self.reader.index().places(key).into_iter().filter(|place| !self.damage.is_sound(place));
-        let unsound: Vec<Location> = places.collect();
-        let fault = |place: Location| {
+        let unsound: Vec<ChunkPlace> = places.collect();
+        let fault = |place: ChunkPlace| {
             let object = ObjectKey::pack(place.pack);
             let known = self.damage.of_frame(&object, place.frame)?;
             Some((object, known))

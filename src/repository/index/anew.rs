@@ -18,7 +18,7 @@ use crate::model::id::{ChunkKey, PackId, SegmentId};
 use crate::progress::{Monitor, Problem};
 use crate::repository::Repository;
 use crate::repository::index::shelf::Shelf;
-use crate::repository::index::table::{Location, PackInfo, Table, write_table};
+use crate::repository::index::table::{ChunkPlace, PackInfo, Table, write_table};
 use crate::repository::index::{Index, IndexError, locations, merge_small, opened_segments};
 
 /// Stands for packs and places of chunks, in whatever order they are added: a table has the sum of its segments.
@@ -60,9 +60,9 @@ impl Sum {
     }
 
     /// Adds a chunk; without a place it is one that a table has nowhere.
-    fn add_chunk(&mut self, key: &ChunkKey, location: Option<&Location>) {
+    fn add_chunk(&mut self, key: &ChunkKey, location: Option<&ChunkPlace>) {
         let Some(location) = location else { return self.add(&[&key.0]) };
-        let Location { pack, author, kind, frame, frame_offset, sealed_len, plain_len, codec, offset, length } =
+        let ChunkPlace { pack, author, kind, frame, frame_offset, sealed_len, plain_len, codec, offset, length } =
             *location;
         let numbers = [frame, frame_offset, sealed_len, plain_len, codec as u32, offset, length].map(u32::to_le_bytes);
         self.add(&[&key.0, &of_pack(pack, kind), &author.to_bytes(), numbers.as_flattened()]);

@@ -12,10 +12,10 @@ use crate::format::index::PackEntry;
 use crate::model::id::{ChunkId, ChunkKey, PackId, SegmentId};
 use crate::model::time::Timestamp;
 use crate::progress::Monitor;
-use crate::repository::index::presence::{Asked, ids, not_stored};
-use crate::repository::index::table::Location;
+use crate::repository::index::presence::{AskedPacks, ids, not_stored};
+use crate::repository::index::table::ChunkPlace;
 use crate::repository::index::{Index, IndexError};
-use crate::repository::objects::Stored;
+use crate::repository::objects::DurableObject;
 use crate::repository::session::Session;
 use crate::store::StoreError;
 
@@ -126,7 +126,7 @@ impl CheckedIndex {
     ///
     /// # Errors
     /// [`IndexError::Cache`] when there is no room for its table anywhere.
-    pub(crate) fn add_stored(&self, segment: Stored<SegmentId>, packs: &[PackEntry]) -> Result<(), IndexError> {
+    pub(crate) fn add_stored(&self, segment: DurableObject<SegmentId>, packs: &[PackEntry]) -> Result<(), IndexError> {
         packs.iter().for_each(|pack| self.reliance.add_own(pack.id));
         self.index.add_segment(segment.id(), self.session.author(), packs)
     }
@@ -135,7 +135,7 @@ impl CheckedIndex {
     ///
     /// A chunk that is stored as a recipe is, for this, when this run stored it: it has seen to what the recipe names.
     pub fn rely_on(&self, id: &ChunkId) -> bool {
-        let is_ours = |at: &Location| !at.codec.holds_recipes() || self.reliance.is_own(at.pack);
+        let is_ours = |at: &ChunkPlace| !at.codec.holds_recipes() || self.reliance.is_own(at.pack);
         self.rely_where(&id.key(), is_ours)
     }
 
@@ -145,7 +145,7 @@ impl CheckedIndex {
         self.rely_where(key, |_| true)
     }
 
-    fn rely_where(&self, key: &ChunkKey, accept: impl Fn(&Location) -> bool) -> bool {
+    fn rely_where(&self, key: &ChunkKey, accept: impl Fn(&ChunkPlace) -> bool) -> bool {
         let location = self.index.find_where(key, |at| self.index.is_reliable(at) && accept(at));
         location.is_some_and(|location| {
             self.reliance.add(location.pack);
@@ -187,7 +187,7 @@ impl CheckedIndex {
         let are_few = needed.len() <= self.listed_packs / LISTED_AT_ONCE + 1;
         let mut refused = HashMap::new();
         if are_few {
-            let asked = Asked::of(repository, ids(&needed).collect()).await?;
+            let asked = AskedPacks::of(repository, ids(&needed).collect()).await?;
             needed = not_stored(needed, &asked.sizes);
             refused = asked.refused;
         }
@@ -196,7 +196,7 @@ impl CheckedIndex {
         }
         let unlisted: Vec<PackId> = ids(&needed).collect();
         for some in unlisted.chunks(ASKED_AT_ONCE).filter(|_| !are_few) {
-            let asked = Asked::of(repository, some.to_vec()).await?;
+            let asked = AskedPacks::of(repository, some.to_vec()).await?;
             needed = not_stored(needed, &asked.sizes);
             refused.extend(asked.refused);
             if ids(&needed).any(|pack| some.contains(&pack) && !refused.contains_key(&pack)) {

@@ -30,7 +30,7 @@ use crate::model::outcome::{Ended, Outcome};
 use crate::repository::Repository;
 use crate::repository::index::anew::Sum;
 use crate::repository::index::shelf::Shelf;
-use crate::repository::index::table::{Location, PackInfo, Table, merge_tables, write_table};
+use crate::repository::index::table::{ChunkPlace, PackInfo, Table, merge_tables, write_table};
 use crate::store::{StoreError, StoreErrorKind};
 
 pub mod again;
@@ -124,23 +124,23 @@ impl Index {
     }
 
     /// Tells where a chunk lies, or its recipe, preferring a pack that may be relied on and a chunk that is stored plain.
-    pub fn locate(&self, id: &ChunkId) -> Option<Location> {
+    pub fn locate(&self, id: &ChunkId) -> Option<ChunkPlace> {
         let key = id.key();
         self.find_reliable(&key).or_else(|| self.places(&key).into_iter().next())
     }
 
     /// Returns every place where a chunk lies, or its recipe; hosts that ran at the same time may have stored it twice.
-    pub fn locate_all(&self, id: &ChunkId) -> Vec<Location> {
+    pub fn locate_all(&self, id: &ChunkId) -> Vec<ChunkPlace> {
         self.places(&id.key())
     }
 
     /// Does the same for a chunk's key: packs that may be relied on first, and among them those that hold it plain.
-    pub fn places(&self, key: &ChunkKey) -> Vec<Location> {
-        let of = |tables: &RwLock<Vec<Arc<Table>>>| -> Vec<Location> {
+    pub fn places(&self, key: &ChunkKey) -> Vec<ChunkPlace> {
+        let of = |tables: &RwLock<Vec<Arc<Table>>>| -> Vec<ChunkPlace> {
             let tables = tables.read().expect("no panic while held");
             tables.iter().flat_map(|table| table.find_all(key)).collect()
         };
-        let rank = |place: &Location| (!self.is_reliable(place), place.codec.holds_recipes());
+        let rank = |place: &ChunkPlace| (!self.is_reliable(place), place.codec.holds_recipes());
         let (mut places, mut superseded) = (of(&self.tables), of(&self.superseded));
         places.sort_by_key(rank);
         superseded.sort_by_key(rank);
@@ -203,8 +203,8 @@ impl Index {
     /// Returns where the index places chunks in a pack that are not there, as the pack itself tells.
     ///
     /// `chunks_in_packs` saves looking through the whole index for a pack about which both agree.
-    pub fn misplaced(&self, truth: &PackEntry, chunks_in_packs: &HashMap<PackId, u64>) -> Vec<Location> {
-        let true_places: HashSet<(ChunkKey, Location)> = locations(Author::Reader, truth).collect();
+    pub fn misplaced(&self, truth: &PackEntry, chunks_in_packs: &HashMap<PackId, u64>) -> Vec<ChunkPlace> {
+        let true_places: HashSet<(ChunkKey, ChunkPlace)> = locations(Author::Reader, truth).collect();
         let tables = self.tables();
         let knowing: Vec<_> = tables.iter().filter(|table| table.pack(truth.id).next().is_some()).collect();
         let confirmed: u64 = knowing
@@ -260,11 +260,11 @@ impl Index {
 
     /// Finds a chunk that is stored plain. What a recipe names may be gone while its own pack is there, so nobody relies on one
     /// who has not seen to that.
-    fn find_reliable(&self, key: &ChunkKey) -> Option<Location> {
+    fn find_reliable(&self, key: &ChunkKey) -> Option<ChunkPlace> {
         self.find_where(key, |location| self.is_reliable(location) && !location.codec.holds_recipes())
     }
 
-    fn is_reliable(&self, location: &Location) -> bool {
+    fn is_reliable(&self, location: &ChunkPlace) -> bool {
         !self.unreliable.contains(&location.pack) && self.trusts(location.author)
     }
 
@@ -279,7 +279,7 @@ impl Index {
         packs.iter().all(vouches)
     }
 
-    fn find_where(&self, key: &ChunkKey, accept: impl Fn(&Location) -> bool) -> Option<Location> {
+    fn find_where(&self, key: &ChunkKey, accept: impl Fn(&ChunkPlace) -> bool) -> Option<ChunkPlace> {
         let tables = self.tables.read().expect("no panic while held");
         tables.iter().find_map(|table| match table.find(key) {
             // Nearly every chunk lies in one place.
@@ -322,14 +322,14 @@ pub enum Lie {
 }
 
 /// Returns the places of all chunks of a pack, as `author` tells of them.
-pub(crate) fn locations(author: Author, pack: &PackEntry) -> impl Iterator<Item = (ChunkKey, Location)> + '_ {
+pub(crate) fn locations(author: Author, pack: &PackEntry) -> impl Iterator<Item = (ChunkKey, ChunkPlace)> + '_ {
     let mut frame_offset = 0;
     (0..).zip(&pack.directory.frames).flat_map(move |(number, frame)| {
         let at = frame_offset;
         frame_offset += frame.sealed_len;
         let mut offset = 0;
         frame.chunks.iter().map(move |&(key, length)| {
-            let location = Location {
+            let location = ChunkPlace {
                 pack: pack.id,
                 author,
                 kind: pack.kind,
@@ -348,13 +348,13 @@ pub(crate) fn locations(author: Author, pack: &PackEntry) -> impl Iterator<Item 
 }
 
 /// A segment that was asked for: opened, damaged, or `None` where it is not there.
-type Opened = Option<Result<IndexSegment, FormatError>>;
+type OpenedSegment = Option<Result<IndexSegment, FormatError>>;
 
 /// Fetches and opens segments, several at a time.
 fn opened_segments(
     repository: &Repository,
     wanted: Vec<SegmentId>,
-) -> impl Stream<Item = Result<(SegmentId, Opened), StoreError>> + Unpin {
+) -> impl Stream<Item = Result<(SegmentId, OpenedSegment), StoreError>> + Unpin {
     let fetches = stream::iter(wanted)
         .map(move |id| async move {
             let open = |bytes: &Bytes| open_segment(repository, id, bytes);

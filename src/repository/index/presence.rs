@@ -61,7 +61,7 @@ impl Index {
         let known = self.pack_sizes();
         let mut unlisted: Vec<PackId> = ids(&known).filter(|pack| !listed.sizes.contains_key(pack)).collect();
         unlisted.truncate(ask_for);
-        let asked = Asked::of(repository, unlisted).await?;
+        let asked = AskedPacks::of(repository, unlisted).await?;
         listed.sizes.extend(asked.sizes);
         listed.refused = asked.refused.into_values().next();
         Ok(not_stored(known, &listed.sizes))
@@ -101,14 +101,14 @@ pub(super) fn not_stored(packs: Vec<(PackId, u32)>, sizes: &HashMap<PackId, u64>
 
 /// What packs that were asked for one by one said.
 #[derive(Debug, Default)]
-pub(super) struct Asked {
+pub(super) struct AskedPacks {
     /// The length of those that are there.
     pub(super) sizes: HashMap<PackId, u64>,
     /// Those that may not be asked for, which is never the same as not being there.
     pub(super) refused: HashMap<PackId, StoreError>,
 }
 
-impl Asked {
+impl AskedPacks {
     pub(super) async fn of(repository: &Repository, packs: Vec<PackId>) -> Result<Self, StoreError> {
         let heads = stream::iter(packs).map(|pack| async move {
             let answer = repository.objects().pack_size(pack).await;

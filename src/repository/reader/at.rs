@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::model::entry::FileContent;
 use crate::repository::reader::Reader;
-use crate::repository::reader::content::{ContentError, ContentStream, Part};
+use crate::repository::reader::content::{ContentError, ContentPart, ContentStream};
 
 impl Reader {
     /// Reads a content from its beginning to its end.
@@ -40,9 +40,9 @@ impl Reader {
             Vec::with_capacity(usize::try_from(content.size.saturating_sub(offset)).unwrap_or(len).min(len));
         while let Some(part) = stream.next().await {
             match part? {
-                Part::Bytes(frame, range) => bytes.extend_from_slice(&frame[range]),
+                ContentPart::Bytes(frame, range) => bytes.extend_from_slice(&frame[range]),
                 // As many as fit into `len`, which is a number of bytes in memory.
-                Part::Zeros(zeros) => bytes.resize(bytes.len() + zeros as usize, 0),
+                ContentPart::Zeros(zeros) => bytes.resize(bytes.len() + zeros as usize, 0),
             }
         }
         Ok(bytes)

@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crate::repository::index::table::Location;
+use crate::repository::index::table::ChunkPlace;
 use crate::repository::reader::fetch::{FrameAsIndexed, FromReplica};
 use crate::repository::reader::frame::{Claimed, FrameCell, FrameClaim};
 use crate::repository::reader::range::{JoinedRange, Placed, join_frames};
@@ -56,7 +56,7 @@ impl Reader {
                 None => frames.push(frame),
             }
         }
-        let locations: Vec<Location> = frames.iter().map(|frame| *frame[0].location()).collect();
+        let locations: Vec<ChunkPlace> = frames.iter().map(|frame| *frame[0].location()).collect();
         let claims = match keep {
             Keep::Frames => self.claim(&locations),
             Keep::Nothing => locations.iter().map(|_| Claimed::alone()).collect(),

@@ -11,7 +11,7 @@ use crate::model::entry::{FileContent, Hole};
 use crate::model::outcome::{Ended, Outcome};
 use crate::repository::reader::chunks::{ChunkWalk, DamagedList};
 use crate::repository::reader::gather::{Found, Keep};
-use crate::repository::reader::range::{Batch, RANGE_BYTES, Wanted, join};
+use crate::repository::reader::range::{GatherGroup, RANGE_BYTES, Wanted, join};
 use crate::repository::reader::{ReadError, Reader};
 
 /// The part of the memory given whose size in plaintext is planned together, 32 MiB of 256. The chunks of a dump that is
@@ -25,7 +25,7 @@ const RANGE_PLAIN_BYTES: u64 = 2 * RANGE_BYTES;
 
 /// Some bytes of a content.
 #[derive(Debug, Clone)]
-pub enum Part {
+pub enum ContentPart {
     /// Bytes that stand in a decoded frame.
     Bytes(Arc<Vec<u8>>, Range<usize>),
     /// A run of zeros: a hole of the source.
@@ -88,7 +88,7 @@ pub struct ContentStream {
     reader: Arc<Reader>,
     walk: ChunkWalk,
     /// Why nothing comes after the windows under way.
-    failed: Option<Failure>,
+    failed: Option<NotRead>,
     windows: VecDeque<Window>,
     part: Option<FramePart>,
     /// Holes of what is read.
@@ -104,7 +104,7 @@ pub struct ContentStream {
     ended: bool,
 }
 
-enum Failure {
+enum NotRead {
     Chunk(ReadError),
     List(DamagedList),
 }
@@ -139,12 +139,12 @@ impl ContentStream {
     ///
     /// # Errors
     /// [`ContentError`] names the offset from which on bytes are missing; none were given out wrong.
-    pub async fn next(&mut self) -> Option<Result<Part, ContentError>> {
+    pub async fn next(&mut self) -> Option<Result<ContentPart, ContentError>> {
         loop {
             if self.holes.front().is_some_and(|hole| hole.offset == self.position) {
                 let hole = self.holes.pop_front()?;
                 self.position += hole.length;
-                return Some(Ok(Part::Zeros(hole.length)));
+                return Some(Ok(ContentPart::Zeros(hole.length)));
             }
             if self.ended || self.position >= self.limit {
                 return None;
@@ -175,14 +175,14 @@ impl ContentStream {
     fn end(&mut self) -> Option<ContentError> {
         let (offset, size) = (self.position, self.size);
         match self.failed.take() {
-            Some(Failure::Chunk(source)) => Some(ContentError::Chunk { offset, source }),
-            Some(Failure::List(source)) => Some(ContentError::List { offset, source }),
+            Some(NotRead::Chunk(source)) => Some(ContentError::Chunk { offset, source }),
+            Some(NotRead::List(source)) => Some(ContentError::List { offset, source }),
             None => (offset != size).then_some(ContentError::Length { offset, size }),
         }
     }
 
     /// Gives out a range of a frame, only as far as the next hole or the end of what is wanted.
-    fn up_to_hole(&mut self, frame: Arc<Vec<u8>>, range: Range<usize>) -> Part {
+    fn up_to_hole(&mut self, frame: Arc<Vec<u8>>, range: Range<usize>) -> ContentPart {
         let mut now = range.clone();
         let stop = self.holes.front().map_or(self.limit, |hole| hole.offset);
         let room = usize::try_from(stop - self.position).unwrap_or(usize::MAX);
@@ -191,7 +191,7 @@ impl ContentStream {
             self.part = Some((frame.clone(), now.end..range.end));
         }
         self.position += now.len() as u64;
-        Part::Bytes(frame, now)
+        ContentPart::Bytes(frame, now)
     }
 
     async fn plan_ahead(&mut self) {
@@ -223,9 +223,9 @@ impl ContentStream {
                     self.unplanned = self.unplanned.saturating_sub(u64::from(chunk.length) - cut);
                     return Some(Wanted { chunk, location, by });
                 }
-                Err(error) => self.failed = Some(Failure::Chunk(error)),
+                Err(error) => self.failed = Some(NotRead::Chunk(error)),
             },
-            Err(damaged) => self.failed = Some(Failure::List(damaged)),
+            Err(damaged) => self.failed = Some(NotRead::List(damaged)),
         }
         None
     }
@@ -235,19 +235,19 @@ impl ContentStream {
 struct Window {
     /// For each chunk, in order, which range it comes with.
     order: VecDeque<usize>,
-    ranges: Vec<Coming>,
+    ranges: Vec<RangeOnItsWay>,
 }
 
 /// What is wanted of a range.
-enum Coming {
+enum RangeOnItsWay {
     Task(JoinHandle<VecDeque<Result<FramePart, ReadError>>>),
     /// What is left of its chunks, in the window's order.
     There(VecDeque<Result<FramePart, ReadError>>),
 }
 
-impl Drop for Coming {
+impl Drop for RangeOnItsWay {
     fn drop(&mut self) {
-        if let Coming::Task(task) = self {
+        if let RangeOnItsWay::Task(task) = self {
             task.abort();
         }
     }
@@ -262,18 +262,18 @@ impl Window {
         for (number, batch) in ranges.iter().enumerate() {
             batch.wanted().for_each(|wanted| order[wanted.by] = number);
         }
-        let start = |batch| Coming::Task(tokio::spawn(read(reader.clone(), batch)));
+        let start = |batch| RangeOnItsWay::Task(tokio::spawn(read(reader.clone(), batch)));
         Self { order: order.into(), ranges: ranges.into_iter().map(start).collect() }
     }
 
     /// Returns the next chunk, joined with those behind it that stand beside it in its frame; `None` at the end.
     async fn next(&mut self) -> Option<Result<FramePart, ReadError>> {
         let number = self.order.pop_front()?;
-        if let Coming::Task(task) = &mut self.ranges[number] {
+        if let RangeOnItsWay::Task(task) = &mut self.ranges[number] {
             let there = finished(task).await;
-            self.ranges[number] = Coming::There(there);
+            self.ranges[number] = RangeOnItsWay::There(there);
         }
-        let Coming::There(parts) = &mut self.ranges[number] else { unreachable!("awaited above") };
+        let RangeOnItsWay::There(parts) = &mut self.ranges[number] else { unreachable!("awaited above") };
         let (bytes, mut range) = match parts.pop_front().expect("an answer for each chunk wanted") {
             Ok(part) => part,
             Err(error) => return Some(Err(error)),
@@ -292,7 +292,7 @@ impl Window {
 }
 
 /// Gathers what is wanted of a range or group, in the window's order.
-async fn read(reader: Arc<Reader>, batch: Batch<usize>) -> VecDeque<Result<FramePart, ReadError>> {
+async fn read(reader: Arc<Reader>, batch: GatherGroup<usize>) -> VecDeque<Result<FramePart, ReadError>> {
     let mut gathering = reader.gather(batch, Keep::Frames).await;
     let mut answers = Vec::new();
     while let Some(found) = gathering.next().await {

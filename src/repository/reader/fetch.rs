@@ -14,7 +14,7 @@ use crate::model::id::PackId;
 use crate::model::key::ObjectKey;
 use crate::progress::{Counter, Problem, chain};
 use crate::repository::index::Index;
-use crate::repository::index::table::{FramePlace, Location};
+use crate::repository::index::table::{ChunkPlace, FramePlace};
 use crate::repository::reader::{ReadError, Reader};
 use crate::store::{StoreError, StoreErrorKind};
 
@@ -31,7 +31,7 @@ pub(super) struct FrameAsIndexed {
 
 impl FrameAsIndexed {
     /// Tells of a frame as `index`, which gave its location, is now.
-    pub(super) fn now(frame: &Location, index: &Index) -> Self {
+    pub(super) fn now(frame: &ChunkPlace, index: &Index) -> Self {
         Self { place: frame.frame_place(), made_anew: index.was_made_anew() }
     }
 }
@@ -41,7 +41,7 @@ type PackAt = (usize, PackId);
 
 /// What this run has found to be lost.
 #[derive(Debug, Default)]
-pub(super) struct Lost {
+pub(super) struct LostSoFar {
     /// Packs that end early at a replica, with the bytes that each still has there, and how that showed; of one that is gone,
     /// none.
     packs: Mutex<HashMap<PackAt, (u64, Arc<StoreError>)>>,
@@ -53,7 +53,7 @@ pub(super) struct Lost {
     told: Mutex<HashSet<PackId>>,
 }
 
-impl Lost {
+impl LostSoFar {
     /// Returns why the bytes up to `end` of a pack cannot be had, where that is known.
     fn pack(&self, nth: usize, pack: PackId, end: u64) -> Option<ReadError> {
         let packs = self.packs.lock().expect("no panic while held");
@@ -104,7 +104,7 @@ impl Reader {
     /// # Errors
     /// [`ReadError::Fetch`]; [`ReadError::is_damage`] tells whether the bytes are lost or only out of reach.
     pub(super) async fn fetch(&self, pack: PackId, range: Range<u64>) -> Result<FromReplica, ReadError> {
-        let mut asking = Asking::over(self);
+        let mut asking = InTurn::over(self);
         while let Some(nth) = asking.next() {
             match self.fetch_at(nth, pack, range.clone()).await {
                 Ok(bytes) => return Ok(asking.told(FromReplica { nth, bytes })),
@@ -168,13 +168,13 @@ pub(super) struct FromReplica {
 }
 
 /// The replicas asked in turn for a part of a pack, and how those failed that were asked so far.
-pub(super) struct Asking<'a> {
+pub(super) struct InTurn<'a> {
     reader: &'a Reader,
     asked: usize,
     failed: Option<ReadError>,
 }
 
-impl<'a> Asking<'a> {
+impl<'a> InTurn<'a> {
     pub(super) fn over(reader: &'a Reader) -> Self {
         Self { reader, asked: 0, failed: None }
     }

@@ -9,8 +9,8 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 use crate::blocking::blocking;
 use crate::compress::decompress;
 use crate::crypto::pack::PackOpener;
-use crate::repository::index::table::{FramePlace, Location, PackInfo};
-use crate::repository::reader::fetch::{Asking, FrameAsIndexed, FromReplica};
+use crate::repository::index::table::{ChunkPlace, FramePlace, PackInfo};
+use crate::repository::reader::fetch::{FrameAsIndexed, FromReplica, InTurn};
 use crate::repository::reader::{ReadError, Reader};
 
 /// The part of the memory given in which decoded frames are kept for chunks that are asked for soon after.
@@ -31,7 +31,7 @@ pub(super) struct FrameCache {
 
 impl FrameCache {
     /// Returns where a frame is kept, after making room for it in `room` bytes.
-    fn cell(&mut self, location: &Location, room: u64) -> FrameCell {
+    fn cell(&mut self, location: &ChunkPlace, room: u64) -> FrameCell {
         let (key, bytes) = (location.frame_place(), location.plain_len as usize);
         if let Some((cell, _)) = self.cells.get(&key) {
             return cell.clone();
@@ -80,7 +80,7 @@ impl Reader {
     ///
     /// # Errors
     /// Any [`ReadError`] but [`ReadError::WrongChunk`].
-    pub async fn frame(self: &Arc<Self>, location: &Location) -> Result<Arc<Vec<u8>>, ReadError> {
+    pub async fn frame(self: &Arc<Self>, location: &ChunkPlace) -> Result<Arc<Vec<u8>>, ReadError> {
         let cell = self.cache().cell(location, self.room());
         let mut kept = cell.lock().await;
         if let Some(frame) = &*kept {
@@ -92,7 +92,7 @@ impl Reader {
     }
 
     /// Claims frames that are to be kept, all at once: of two who want the same ones, one brings them all.
-    pub(super) fn claim(&self, frames: &[Location]) -> Vec<Claimed> {
+    pub(super) fn claim(&self, frames: &[ChunkPlace]) -> Vec<Claimed> {
         let mut cache = self.cache();
         frames.iter().map(|location| Claimed::of(cache.cell(location, self.room()))).collect()
     }
@@ -106,7 +106,7 @@ impl Reader {
     }
 
     /// Fetches and decodes a frame. One that comes wrong is asked for once more, then at the next replica.
-    pub(super) async fn fetch_frame(self: &Arc<Self>, location: Location) -> Result<Arc<Vec<u8>>, ReadError> {
+    pub(super) async fn fetch_frame(self: &Arc<Self>, location: ChunkPlace) -> Result<Arc<Vec<u8>>, ReadError> {
         match self.lost.frame(FrameAsIndexed::now(&location, &self.index)) {
             Some(known) => Err(known),
             None => self.frame_from_replicas(location, None).await,
@@ -116,7 +116,7 @@ impl Reader {
     /// Decodes a frame that came from a replica. One that came wrong is fetched as [`Reader::fetch_frame`] does.
     pub(super) async fn open_frame(
         self: &Arc<Self>,
-        location: Location,
+        location: ChunkPlace,
         came: FromReplica,
     ) -> Result<Arc<Vec<u8>>, ReadError> {
         match self.decoded(location, came.bytes.clone()).await {
@@ -129,11 +129,11 @@ impl Reader {
 
     async fn frame_from_replicas(
         self: &Arc<Self>,
-        location: Location,
+        location: ChunkPlace,
         came: Option<FromReplica>,
     ) -> Result<Arc<Vec<u8>>, ReadError> {
         let asked = FrameAsIndexed::now(&location, &self.index);
-        let mut asking = Asking::over(self);
+        let mut asking = InTurn::over(self);
         while let Some(nth) = asking.next() {
             let first = came.as_ref().filter(|came| came.nth == nth).map(|came| came.bytes.clone());
             match self.frame_from_replica(nth, location, first).await {
@@ -152,7 +152,7 @@ impl Reader {
     async fn frame_from_replica(
         self: &Arc<Self>,
         nth: usize,
-        location: Location,
+        location: ChunkPlace,
         first: Option<Bytes>,
     ) -> Result<Arc<Vec<u8>>, ReadError> {
         let start = u64::from(location.frame_offset);
@@ -172,13 +172,13 @@ impl Reader {
         self.decoded(location, second).await.map_err(|_| error)
     }
 
-    async fn decoded(self: &Arc<Self>, location: Location, sealed: Bytes) -> Result<Arc<Vec<u8>>, ReadError> {
+    async fn decoded(self: &Arc<Self>, location: ChunkPlace, sealed: Bytes) -> Result<Arc<Vec<u8>>, ReadError> {
         let reader = self.clone();
         blocking(move || reader.decode(&location, sealed.into())).await.map(Arc::new)
     }
 
     /// Opens and decompresses a frame, with whichever record of its pack has the key to it.
-    fn decode(&self, location: &Location, sealed: Vec<u8>) -> Result<Vec<u8>, ReadError> {
+    fn decode(&self, location: &ChunkPlace, sealed: Vec<u8>) -> Result<Vec<u8>, ReadError> {
         let pack = location.pack;
         let mut records = self.index.pack(pack).into_iter().peekable();
         let (mut sealed, mut failed) = (Some(sealed), ReadError::NoPack { pack });
@@ -209,7 +209,7 @@ impl Reader {
 /// Opens and decompresses a frame.
 pub(super) fn decoded_with(
     opener: &PackOpener,
-    location: &Location,
+    location: &ChunkPlace,
     mut sealed: Vec<u8>,
 ) -> Result<Vec<u8>, ReadError> {
     let (pack, frame) = (location.pack, location.frame);

@@ -13,9 +13,9 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use crate::blocking::blocking;
 use crate::model::entry::ChunkRef;
-use crate::repository::index::table::Location;
+use crate::repository::index::table::ChunkPlace;
 use crate::repository::reader::coming::{Came, Coming};
-use crate::repository::reader::range::{Batch, RANGE_BYTES, Wanted};
+use crate::repository::reader::range::{GatherGroup, RANGE_BYTES, Wanted};
 use crate::repository::reader::windows::WindowAt;
 use crate::repository::reader::{ReadError, Reader};
 
@@ -66,14 +66,14 @@ impl Reader {
     /// # Errors
     /// [`ReadError::Unknown`], [`ReadError::OtherLength`] when the index knows it with other lengths alone, and
     /// [`ReadError::Index`].
-    pub async fn locate(&self, chunk: &ChunkRef) -> Result<Location, ReadError> {
+    pub async fn locate(&self, chunk: &ChunkRef) -> Result<ChunkPlace, ReadError> {
         match self.locate_as_indexed(chunk) {
             Err(_) if self.made_anew().await? => self.locate_as_indexed(chunk),
             found => found,
         }
     }
 
-    fn locate_as_indexed(&self, chunk: &ChunkRef) -> Result<Location, ReadError> {
+    fn locate_as_indexed(&self, chunk: &ChunkRef) -> Result<ChunkPlace, ReadError> {
         let location = self.index.locate(&chunk.id).ok_or_else(|| ReadError::Unknown { id: chunk.id.key() })?;
         if location.may_be_of(chunk.length) {
             return Ok(location);
@@ -86,10 +86,10 @@ impl Reader {
     ///
     /// With [`Keep::Frames`], frames that are there already are not fetched again, nor are those that another one is
     /// fetching. Frames from which windows are put together are always kept.
-    pub async fn gather<T: Send + 'static>(self: &Arc<Self>, batch: Batch<T>, keep: Keep) -> Gathering<T> {
+    pub async fn gather<T: Send + 'static>(self: &Arc<Self>, batch: GatherGroup<T>, keep: Keep) -> Gathering<T> {
         let (range, frames, windows) = match batch {
-            Batch::Range(range) => (Some(self.range_permit().await), self.coming(range, keep), Vec::new()),
-            Batch::Windows(windows) => (None, Coming::nothing(self), windows),
+            GatherGroup::Range(range) => (Some(self.range_permit().await), self.coming(range, keep), Vec::new()),
+            GatherGroup::Windows(windows) => (None, Coming::nothing(self), windows),
         };
         Gathering {
             reader: self.clone(),

@@ -21,7 +21,7 @@ use crate::model::outcome::{Ended, Outcome};
 use crate::progress::Monitor;
 use crate::repository::Repository;
 use crate::repository::access::Reading;
-use crate::repository::index::table::{Location, PackInfo};
+use crate::repository::index::table::{ChunkPlace, PackInfo};
 use crate::repository::index::{Index, IndexError};
 use crate::repository::keys::SessionKeyError;
 use crate::repository::reader::told::Told;
@@ -242,7 +242,7 @@ pub struct Reader {
     monitor: Arc<dyn Monitor>,
     hashers: Mutex<HashMap<DomainEpoch, ChunkHasher>>,
     frames: Mutex<frame::FrameCache>,
-    lost: fetch::Lost,
+    lost: fetch::LostSoFar,
     ranges: Arc<Semaphore>,
     windows: windows::Windows,
     own: own::OwnPacks,
@@ -264,7 +264,7 @@ impl Reader {
             monitor,
             hashers: Mutex::default(),
             frames: Mutex::default(),
-            lost: fetch::Lost::default(),
+            lost: fetch::LostSoFar::default(),
             ranges: Arc::new(Semaphore::new(gather::ranges_in(memory_bytes))),
             windows: windows::Windows::default(),
             own: own::OwnPacks::default(),
@@ -347,7 +347,7 @@ impl Reader {
     fn place(
         &self,
         records: &[PackInfo],
-        location: &Location,
+        location: &ChunkPlace,
         id: &ChunkId,
         frame: &[u8],
     ) -> Result<Range<usize>, ReadError> {

@@ -14,7 +14,7 @@ use crate::model::author::Author;
 use crate::model::id::{ChunkId, PackId};
 use crate::model::key::PACK_BYTES_MAX;
 use crate::repository::index::locations;
-use crate::repository::index::table::Location;
+use crate::repository::index::table::ChunkPlace;
 use crate::repository::reader::frame::decoded_with;
 use crate::repository::reader::{ReadError, Reader};
 
@@ -107,7 +107,7 @@ impl Reader {
             let info = own.info(Author::Reader);
             let is_told = self.index.pack(pack).iter().any(|record| record.agrees(&info));
             // Of a window that is made by a recipe the parts are chunks, which are looked for in the same way.
-            let is_new = |place: &Location| {
+            let is_new = |place: &ChunkPlace| {
                 !(place.codec.holds_recipes() || is_told && tried.iter().any(|it| it.is_same_place(place)))
             };
             let places = locations(Author::Reader, &own).filter(|(key, place)| *key == id.key() && is_new(place));

@@ -18,7 +18,7 @@ use crate::model::id::PackId;
 use crate::model::key::PACK_BYTES_MAX;
 use crate::progress::Counter;
 use crate::repository::index::Truth;
-use crate::repository::index::table::{Location, PackInfo};
+use crate::repository::index::table::{ChunkPlace, PackInfo};
 use crate::repository::reader::Reader;
 use crate::repository::reader::own::open_directory;
 use crate::store::transfer::Transfer;
@@ -36,7 +36,7 @@ pub enum PackPart {
     Frame(u32),
     /// Nothing is wrong with it: segments tell of it what is not so. What it tells itself, and where they place chunks that
     /// are not there.
-    Lied(Truth, Vec<Location>),
+    Lied(Truth, Vec<ChunkPlace>),
     /// Bytes of which the other parts tell what they hit.
     Unreadable,
 }

@@ -2,7 +2,7 @@
 //! by recipes become groups.
 
 use crate::model::entry::ChunkRef;
-use crate::repository::index::table::Location;
+use crate::repository::index::table::ChunkPlace;
 
 /// The longest range that is fetched at once, in bytes.
 pub const RANGE_BYTES: u64 = 4 << 20;
@@ -14,7 +14,7 @@ pub(super) const GROUP_WINDOWS: usize = 32;
 /// Something that lies in a frame.
 pub trait Placed {
     /// Returns where.
-    fn location(&self) -> &Location;
+    fn location(&self) -> &ChunkPlace;
 }
 
 /// A chunk that is wanted, where it lies, and what for.
@@ -23,32 +23,32 @@ pub struct Wanted<T> {
     /// The chunk.
     pub chunk: ChunkRef,
     /// A place where it lies, or its recipe, as [`Reader::locate`](crate::repository::reader::Reader::locate) tells.
-    pub location: Location,
+    pub location: ChunkPlace,
     /// What the answer is given back with.
     pub by: T,
 }
 
 impl<T> Placed for Wanted<T> {
-    fn location(&self) -> &Location {
+    fn location(&self) -> &ChunkPlace {
         &self.location
     }
 }
 
 /// What is gathered together.
 #[derive(Debug)]
-pub enum Batch<T> {
+pub enum GatherGroup<T> {
     /// Chunks that lie in neighbouring frames.
     Range(JoinedRange<Wanted<T>>),
     /// Windows made by recipes, in the order given.
     Windows(Vec<Wanted<T>>),
 }
 
-impl<T> Batch<T> {
+impl<T> GatherGroup<T> {
     /// Returns what is wanted of it.
     pub fn wanted(&self) -> impl Iterator<Item = &Wanted<T>> {
         let (range, windows) = match self {
-            Batch::Range(range) => (Some(range), None),
-            Batch::Windows(windows) => (None, Some(windows)),
+            GatherGroup::Range(range) => (Some(range), None),
+            GatherGroup::Windows(windows) => (None, Some(windows)),
         };
         range.into_iter().flat_map(|range| range.frames.iter().flatten()).chain(windows.into_iter().flatten())
     }
@@ -56,8 +56,8 @@ impl<T> Batch<T> {
     /// Returns what is wanted of it.
     pub fn into_wanted(self) -> impl Iterator<Item = Wanted<T>> {
         let (range, windows) = match self {
-            Batch::Range(range) => (Some(range), None),
-            Batch::Windows(windows) => (None, Some(windows)),
+            GatherGroup::Range(range) => (Some(range), None),
+            GatherGroup::Windows(windows) => (None, Some(windows)),
         };
         range.into_iter().flat_map(JoinedRange::into_wanted).chain(windows.into_iter().flatten())
     }
@@ -65,11 +65,11 @@ impl<T> Batch<T> {
 
 /// Joins chunks as [`join_frames_of`] does, with no more than `range_bytes` of plaintext in each range, and windows made by
 /// recipes into groups of `group_bytes`.
-pub fn join<T>(wanted: Vec<Wanted<T>>, range_bytes: u64, group_bytes: u64) -> Vec<Batch<T>> {
+pub fn join<T>(wanted: Vec<Wanted<T>>, range_bytes: u64, group_bytes: u64) -> Vec<GatherGroup<T>> {
     let (windows, chunks): (Vec<_>, Vec<_>) =
         wanted.into_iter().partition(|wanted| wanted.location.codec.holds_recipes());
-    let ranges = join_frames_of(chunks, range_bytes).into_iter().map(Batch::Range);
-    ranges.chain(groups(windows, group_bytes).into_iter().map(Batch::Windows)).collect()
+    let ranges = join_frames_of(chunks, range_bytes).into_iter().map(GatherGroup::Range);
+    ranges.chain(groups(windows, group_bytes).into_iter().map(GatherGroup::Windows)).collect()
 }
 
 fn groups<T>(windows: Vec<Wanted<T>>, group_bytes: u64) -> Vec<Vec<Wanted<T>>> {
@@ -105,7 +105,7 @@ impl<W: Placed> JoinedRange<W> {
         Self { start, end, plain_bytes, frames: vec![frame] }
     }
 
-    pub(super) fn location(&self) -> Location {
+    pub(super) fn location(&self) -> ChunkPlace {
         *self.frames[0][0].location()
     }
 }
@@ -121,7 +121,7 @@ impl<W> JoinedRange<W> {
 /// `plain_bytes` come out of them. What is wanted of a frame stays in the order given.
 pub(super) fn join_frames_of<W: Placed>(mut wanted: Vec<W>, plain_bytes: u64) -> Vec<JoinedRange<W>> {
     wanted.sort_by_key(|wanted| {
-        let Location { pack, frame_offset, frame, sealed_len, plain_len, codec, .. } = *wanted.location();
+        let ChunkPlace { pack, frame_offset, frame, sealed_len, plain_len, codec, .. } = *wanted.location();
         (pack, frame_offset, frame, sealed_len, plain_len, codec as u8)
     });
     let mut frames: Vec<Vec<W>> = Vec::new();
@@ -134,7 +134,7 @@ pub(super) fn join_frames_of<W: Placed>(mut wanted: Vec<W>, plain_bytes: u64) ->
     join_frames(frames, plain_bytes)
 }
 
-fn is_same_frame(one: &Location, other: &Location) -> bool {
+fn is_same_frame(one: &ChunkPlace, other: &ChunkPlace) -> bool {
     one.frame_place() == other.frame_place()
 }
 
@@ -170,7 +170,7 @@ mod tests {
 
     /// A chunk of the frame `frame`, which lies at `offset` of a pack and is as long sealed as in plain.
     fn wanted(pack: u8, frame: u32, offset: u32, len: u32, by: u32) -> Wanted<u32> {
-        let location = Location {
+        let location = ChunkPlace {
             pack: PackId([pack; 16]),
             author: crate::model::author::Author::Reader,
             kind: PackKind::Data,

@@ -20,7 +20,7 @@ use crate::format::FormatError;
 use crate::format::recipe::{CHUNKS_NEEDED_MAX, PARTS_NEEDED_MAX, PLAIN_NEEDED_MAX, Recipe};
 use crate::model::entry::ChunkRef;
 use crate::model::id::{ChunkId, ChunkKey, DomainId, PackId};
-use crate::repository::index::table::{Location, PackInfo};
+use crate::repository::index::table::{ChunkPlace, PackInfo};
 use crate::repository::reader::coming::{Came, Keep};
 use crate::repository::reader::range::{Placed, RANGE_BYTES, join_frames_of};
 use crate::repository::reader::{ReadError, Reader};
@@ -64,12 +64,12 @@ pub struct WindowAt {
     /// Its length, where it is known.
     pub length: Option<u32>,
     /// Where its recipe lies.
-    pub location: Location,
+    pub location: ChunkPlace,
 }
 
 impl WindowAt {
     /// A window that is wanted.
-    pub fn of(chunk: ChunkRef, location: Location) -> Self {
+    pub fn of(chunk: ChunkRef, location: ChunkPlace) -> Self {
         Self { key: chunk.id.key(), id: Some(chunk.id), length: Some(chunk.length), location }
     }
 
@@ -80,7 +80,7 @@ impl WindowAt {
 }
 
 /// Where a part of a window comes from, and where in the window it goes.
-struct Part {
+struct PartPlace {
     at: u32,
     offset: u32,
     length: u32,
@@ -92,14 +92,14 @@ struct Part {
 pub struct Resolved {
     length: u32,
     /// Plain chunks, and their places.
-    chunks: Vec<Location>,
-    parts: Vec<Part>,
+    chunks: Vec<ChunkPlace>,
+    parts: Vec<PartPlace>,
     /// Chunks that it needs and that are nowhere where they may be taken from.
     pub missing: BTreeMap<ChunkKey, ReadError>,
 }
 
 /// What a chunk that a recipe names turned out to be.
-enum Source {
+enum NamedChunk {
     Plain(u32),
     Recipe(Arc<Recipe>),
     Missing(ReadError),
@@ -108,12 +108,12 @@ enum Source {
 /// A recipe on its way to be resolved, with all that is known of the chunks that are named. What a chunk is depends on who
 /// names it: recipes name only those of a lower depth.
 struct Resolving {
-    sources: HashMap<(ChunkKey, u8), Source>,
+    sources: HashMap<(ChunkKey, u8), NamedChunk>,
     resolved: Resolved,
 }
 
 /// Chooses among places.
-pub type Choice<'a> = &'a (dyn Fn(&Location) -> bool + Sync);
+pub type PlaceChoice<'a> = &'a (dyn Fn(&ChunkPlace) -> bool + Sync);
 
 impl Reader {
     /// Returns how many bytes of windows are put together at once, at least one of them.
@@ -125,7 +125,7 @@ impl Reader {
     ///
     /// # Errors
     /// When its frame cannot be had, and [`ReadError::Recipe`].
-    pub(super) async fn recipe(self: &Arc<Self>, location: &Location) -> Result<Recipe, ReadError> {
+    pub(super) async fn recipe(self: &Arc<Self>, location: &ChunkPlace) -> Result<Recipe, ReadError> {
         let frame = self.frame(location).await?;
         let (start, end) = (location.offset as usize, location.offset as usize + location.length as usize);
         let bytes = frame.get(start..end).ok_or_else(|| bad(location, "it lies outside of its frame"))?;
@@ -158,7 +158,7 @@ impl Reader {
     }
 
     /// Brings frames, to be kept; errors are met again by whoever needs one.
-    pub async fn bring(self: &Arc<Self>, places: Vec<Location>) {
+    pub async fn bring(self: &Arc<Self>, places: Vec<ChunkPlace>) {
         let ranges = join_frames_of(places, 2 * RANGE_BYTES);
         let bring = |range| async move {
             let _permit = self.range_permit().await;
@@ -172,7 +172,7 @@ impl Reader {
     ///
     /// # Errors
     /// When a recipe cannot be had, or asks for more than a reader may be asked for. What is missing is no error.
-    pub async fn resolve(self: &Arc<Self>, window: &WindowAt, choice: Choice<'_>) -> Result<Resolved, ReadError> {
+    pub async fn resolve(self: &Arc<Self>, window: &WindowAt, choice: PlaceChoice<'_>) -> Result<Resolved, ReadError> {
         let location = &window.location;
         let top = Arc::new(self.recipe(location).await?);
         if window.length.is_some_and(|length| length != top.length()) {
@@ -196,7 +196,7 @@ impl Reader {
                 let source = match self.source(key, recipe.depth(), domain, choice).await? {
                     Ok(At::Plain(place)) => {
                         resolving.resolved.chunks.push(place);
-                        Source::Plain(resolving.resolved.chunks.len() as u32 - 1)
+                        NamedChunk::Plain(resolving.resolved.chunks.len() as u32 - 1)
                     }
                     Ok(At::Recipe(recipe)) => {
                         items += recipe.items().len();
@@ -205,9 +205,9 @@ impl Reader {
                         }
                         let recipe = Arc::new(recipe);
                         recipes.push_back(recipe.clone());
-                        Source::Recipe(recipe)
+                        NamedChunk::Recipe(recipe)
                     }
-                    Err(error) => Source::Missing(error),
+                    Err(error) => NamedChunk::Missing(error),
                 };
                 resolving.sources.insert((*key, recipe.depth()), source);
             }
@@ -230,12 +230,12 @@ impl Reader {
         key: &ChunkKey,
         depth: u8,
         domain: DomainId,
-        choice: Choice<'_>,
+        choice: PlaceChoice<'_>,
     ) -> Result<Result<At, ReadError>, ReadError> {
         let mut missing = ReadError::Unknown { id: *key };
         let places = self.index.places(key);
-        let of_domain = |place: &&Location| choice(place) && self.domain(place).is_ok_and(|its| its == domain);
-        let (recipes, plain): (Vec<&Location>, Vec<&Location>) =
+        let of_domain = |place: &&ChunkPlace| choice(place) && self.domain(place).is_ok_and(|its| its == domain);
+        let (recipes, plain): (Vec<&ChunkPlace>, Vec<&ChunkPlace>) =
             places.iter().filter(of_domain).partition(|place| place.codec.holds_recipes());
         if let Some(place) = plain.first() {
             return Ok(Ok(At::Plain(**place)));
@@ -252,7 +252,7 @@ impl Reader {
     }
 
     /// Returns what is told of the pack of a place: of several records, one that has the key to it.
-    fn record_of(&self, location: &Location) -> Result<PackInfo, ReadError> {
+    fn record_of(&self, location: &ChunkPlace) -> Result<PackInfo, ReadError> {
         let pack = location.pack;
         let mut records = self.index.pack(pack);
         // Deriving a pack's key costs more than all the rest, and nearly every pack has one record.
@@ -263,7 +263,7 @@ impl Reader {
         if records.is_empty() { Err(ReadError::NoPack { pack }) } else { Ok(records.swap_remove(opens)) }
     }
 
-    fn domain(&self, location: &Location) -> Result<DomainId, ReadError> {
+    fn domain(&self, location: &ChunkPlace) -> Result<DomainId, ReadError> {
         Ok(self.record_of(location)?.header.at.domain)
     }
 
@@ -306,7 +306,7 @@ impl Reader {
     }
 
     /// Computes the id that bytes have in the domain of a place.
-    async fn hashed(&self, location: &Location, bytes: Vec<u8>) -> Result<(ChunkId, Vec<u8>), ReadError> {
+    async fn hashed(&self, location: &ChunkPlace, bytes: Vec<u8>) -> Result<(ChunkId, Vec<u8>), ReadError> {
         let hasher = self.hasher(&self.record_of(location)?)?;
         Ok(blocking(move || (hasher.id(&bytes), bytes)).await)
     }
@@ -327,7 +327,7 @@ impl Reader {
     fn carefully<'a>(
         self: &'a Arc<Self>,
         name: ChunkKey,
-        location: &'a Location,
+        location: &'a ChunkPlace,
         below: u8,
         effort: &'a mut Effort,
     ) -> BoxFuture<'a, Result<Vec<u8>, ReadError>> {
@@ -395,25 +395,25 @@ impl Reader {
 
 /// Where a chunk that is named may be taken from.
 enum At {
-    Plain(Location),
+    Plain(ChunkPlace),
     Recipe(Recipe),
 }
 
-impl Placed for Location {
-    fn location(&self) -> &Location {
+impl Placed for ChunkPlace {
+    fn location(&self) -> &ChunkPlace {
         self
     }
 }
 
 /// What is wanted of a chunk: some of a window's parts.
 struct OfChunk {
-    location: Location,
+    location: ChunkPlace,
     window: usize,
     parts: std::ops::Range<usize>,
 }
 
 impl Placed for OfChunk {
-    fn location(&self) -> &Location {
+    fn location(&self) -> &ChunkPlace {
         &self.location
     }
 }
@@ -421,7 +421,7 @@ impl Placed for OfChunk {
 /// A window that is being filled.
 struct Filling {
     bytes: Vec<u8>,
-    parts: Vec<Part>,
+    parts: Vec<PartPlace>,
     failed: Option<ReadError>,
 }
 
@@ -482,22 +482,22 @@ impl Resolving {
             let (offset, length, to) = (item.offset + (start - item.at), end - start, to + (start - at));
             let key = recipe.chunks()[usize::from(item.chunk)];
             match self.sources.get(&(key, recipe.depth())).expect("all that is named was looked for") {
-                Source::Plain(chunk) => {
+                NamedChunk::Plain(chunk) => {
                     let chunk = *chunk;
                     let parts = &mut self.resolved.parts;
                     if offset + length > self.resolved.chunks[chunk as usize].length || parts.len() >= PARTS_NEEDED_MAX
                     {
                         return false;
                     }
-                    parts.push(Part { at: to, offset, length, chunk });
+                    parts.push(PartPlace { at: to, offset, length, chunk });
                 }
-                Source::Recipe(below) => {
+                NamedChunk::Recipe(below) => {
                     let below = below.clone();
                     if offset + length > below.length() || !self.add(&below, offset, length, to) {
                         return false;
                     }
                 }
-                Source::Missing(error) => {
+                NamedChunk::Missing(error) => {
                     let error = error.clone();
                     self.resolved.missing.entry(key).or_insert(error);
                 }
@@ -510,7 +510,7 @@ impl Resolving {
 /// What was spent on putting a window together carefully.
 struct Effort {
     /// Where its recipe is.
-    of: Location,
+    of: ChunkPlace,
     chunks: usize,
     bytes: u64,
     frames: HashSet<(PackId, u32)>,
@@ -518,7 +518,7 @@ struct Effort {
 
 impl Effort {
     /// Counts a place that is tried.
-    fn spend(&mut self, place: &Location) -> Result<(), ReadError> {
+    fn spend(&mut self, place: &ChunkPlace) -> Result<(), ReadError> {
         self.chunks += 1;
         self.bytes += u64::from(place.length);
         if self.frames.insert((place.pack, place.frame)) {
@@ -530,20 +530,20 @@ impl Effort {
     }
 }
 
-fn bad(location: &Location, why: &str) -> ReadError {
+fn bad(location: &ChunkPlace, why: &str) -> ReadError {
     let source = FormatError::Invalid { what: "a recipe", why: why.to_owned() };
     ReadError::Recipe { pack: location.pack, frame: location.frame, source }
 }
 
-fn wrong(place: &Location, key: &ChunkKey) -> ReadError {
+fn wrong(place: &ChunkPlace, key: &ChunkKey) -> ReadError {
     ReadError::WrongChunk { pack: place.pack, frame: place.frame, id: *key }
 }
 
-fn wrong_recipe(place: &Location, id: ChunkKey) -> ReadError {
+fn wrong_recipe(place: &ChunkPlace, id: ChunkKey) -> ReadError {
     ReadError::WrongRecipe { pack: place.pack, frame: place.frame, id }
 }
 
-fn part_of(window: ChunkKey, location: &Location, part: ChunkKey, source: ReadError) -> ReadError {
+fn part_of(window: ChunkKey, location: &ChunkPlace, part: ChunkKey, source: ReadError) -> ReadError {
     ReadError::Part { window, pack: location.pack, frame: location.frame, part, source: Box::new(source) }
 }
 
@@ -555,7 +555,7 @@ mod tests {
     /// Whoever may write can index a pack twice, with frames of other lengths.
     #[test]
     fn a_frame_that_is_shorter_than_the_index_says_is_no_window() {
-        let location = Location {
+        let location = ChunkPlace {
             pack: PackId([1; 16]),
             author: crate::model::author::Author::Reader,
             kind: PackKind::Data,
@@ -567,7 +567,7 @@ mod tests {
             offset: 40,
             length: 44,
         };
-        let part = |offset| Part { at: 2, offset, length: 4, chunk: 0 };
+        let part = |offset| PartPlace { at: 2, offset, length: 4, chunk: 0 };
         for (offset, frame, right) in [(0, 44, true), (0, 43, false), (40, 84, true), (40, 80, false), (40, 0, false)] {
             let mut windows = [Filling { bytes: vec![0; 6], parts: vec![part(offset)], failed: None }];
             let wanted = OfChunk { location, window: 0, parts: 0..1 };

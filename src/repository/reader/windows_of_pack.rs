@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::format::index::PackEntry;
 use crate::model::author::Author;
 use crate::repository::index::locations;
-use crate::repository::index::table::{Location, PackInfo};
+use crate::repository::index::table::{ChunkPlace, PackInfo};
 use crate::repository::reader::range::GROUP_WINDOWS;
 use crate::repository::reader::windows::WindowAt;
 use crate::repository::reader::{ReadError, Reader};
@@ -16,7 +16,7 @@ impl Reader {
     ///
     /// # Errors
     /// When something is out of reach.
-    pub async fn check_windows(self: &Arc<Self>, pack: &PackInfo) -> Result<Vec<(Location, ReadError)>, ReadError> {
+    pub async fn check_windows(self: &Arc<Self>, pack: &PackInfo) -> Result<Vec<(ChunkPlace, ReadError)>, ReadError> {
         loop {
             let loads = self.index.loads();
             let wrong = self.check_windows_as_loaded(pack).await?;
@@ -32,7 +32,7 @@ impl Reader {
     async fn check_windows_as_loaded(
         self: &Arc<Self>,
         pack: &PackInfo,
-    ) -> Result<Vec<(Location, ReadError)>, ReadError> {
+    ) -> Result<Vec<(ChunkPlace, ReadError)>, ReadError> {
         // A pack that tells nothing of itself is damaged, which whoever checked it was told.
         let Ok(own) = self.own_record(pack.id).await? else { return Ok(Vec::new()) };
         let mut wrong = Vec::new();
@@ -60,7 +60,7 @@ impl Reader {
     async fn check_group(
         self: &Arc<Self>,
         group: Vec<WindowAt>,
-        wrong: &mut Vec<(Location, ReadError)>,
+        wrong: &mut Vec<(ChunkPlace, ReadError)>,
     ) -> Result<(), ReadError> {
         let _room = self.windows.group().await;
         let failed: Vec<bool> = self.windows_at(&group).await.into_iter().map(|answer| answer.is_err()).collect();

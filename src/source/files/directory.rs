@@ -30,7 +30,7 @@ const RECORDS_BYTES: usize = 32 * 1024;
 
 /// A directory to be read.
 #[derive(Debug, Clone)]
-pub(super) struct Place {
+pub(super) struct DirectoryPlace {
     /// Entry path, empty at the top of the file system.
     path: Vec<u8>,
     base: Arc<Base>,
@@ -44,35 +44,35 @@ pub(super) struct Place {
 
 /// The sorted names of a directory that is larger than a block.
 #[derive(Debug)]
-pub(super) struct Listing {
-    names: Names,
+pub(super) struct LongListing {
+    names: SortedNames,
     directory: OwnedFd,
 }
 
 /// One thing for a thread to do.
 #[derive(Debug)]
-pub(super) enum Job {
+pub(super) enum WalkJob {
     /// Read the names of a directory and its first block.
-    List(Place),
+    List(DirectoryPlace),
     /// Read a further block.
-    Continue(Place, Arc<Listing>, Range<usize>),
+    Continue(DirectoryPlace, Arc<LongListing>, Range<usize>),
 }
 
 /// What a job gives.
 #[derive(Debug, Default)]
-pub(super) struct Block {
+pub(super) struct EntryBlock {
     /// Entries in order, directories with what to read next below them.
-    pub items: Vec<Item>,
+    pub items: Vec<BlockItem>,
     /// Further blocks of the same directory.
-    pub more: Vec<Job>,
+    pub more: Vec<WalkJob>,
 }
 
 /// One entry of a block. Nearly all are entries, so their size is no waste.
 #[allow(clippy::large_enum_variant)]
 #[derive(Debug)]
-pub(super) enum Item {
+pub(super) enum BlockItem {
     /// An entry; directories that are to be entered come with the job for it.
-    Entry(FoundEntry, Option<Box<Job>>),
+    Entry(FoundEntry, Option<Box<WalkJob>>),
     /// Something that could not be read.
     Problem(Problem),
     /// Something that is always left out, and told.
@@ -89,7 +89,7 @@ pub(super) struct Rules {
     pub owners: Arc<Owners>,
 }
 
-impl Place {
+impl DirectoryPlace {
     /// Returns the top of the file system, from where all roots are reached.
     pub fn top(node: Arc<RootNode>, owners: &Arc<Owners>) -> Result<Self, Errno> {
         let directory = open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
@@ -123,41 +123,47 @@ fn problem(path: &[u8], what: &str, error: Errno) -> Problem {
     Problem::missing(format!("/{shown}"), format!("{what}: {error}"))
 }
 
-impl Job {
+impl WalkJob {
     /// Does the work.
-    pub fn run(self, rules: &Rules) -> Block {
+    pub fn run(self, rules: &Rules) -> EntryBlock {
         match self {
-            Job::List(place) if place.passage => pass(&place, rules),
-            Job::List(place) => match list(&place, rules) {
+            WalkJob::List(place) if place.passage => pass(&place, rules),
+            WalkJob::List(place) => match list(&place, rules) {
                 Ok(listing) => first_block(place, listing, rules),
                 // Removed since it was found: an empty directory.
-                Err(Errno::NOENT) => Block::default(),
+                Err(Errno::NOENT) => EntryBlock::default(),
                 Err(error) => {
                     let problem = place.problem("the directory could not be read", error);
-                    Block { items: vec![Item::Problem(problem)], more: Vec::new() }
+                    EntryBlock { items: vec![BlockItem::Problem(problem)], more: Vec::new() }
                 }
             },
-            Job::Continue(place, listing, range) => {
-                Block { items: look_at(&place, &listing, range, rules), more: Vec::new() }
+            WalkJob::Continue(place, listing, range) => {
+                EntryBlock { items: look_at(&place, &listing, range, rules), more: Vec::new() }
             }
         }
     }
 }
 
 /// Goes on towards roots without looking at anything else.
-fn pass(place: &Place, rules: &Rules) -> Block {
+fn pass(place: &DirectoryPlace, rules: &Rules) -> EntryBlock {
     let mut items = Vec::new();
     for (name, node) in place.node.iter().flat_map(|node| &node.children) {
         let path = place.child_path(name);
         if let Err(error) = step(place, name, node, rules, &mut items) {
-            items.push(Item::Problem(problem(&path, "could not be read", error)));
+            items.push(BlockItem::Problem(problem(&path, "could not be read", error)));
         }
     }
-    Block { items, more: Vec::new() }
+    EntryBlock { items, more: Vec::new() }
 }
 
 /// Takes one step from `place` towards a root, or onto it.
-fn step(place: &Place, name: &[u8], node: &Arc<RootNode>, rules: &Rules, items: &mut Vec<Item>) -> Result<(), Errno> {
+fn step(
+    place: &DirectoryPlace,
+    name: &[u8],
+    node: &Arc<RootNode>,
+    rules: &Rules,
+    items: &mut Vec<BlockItem>,
+) -> Result<(), Errno> {
     let path = place.child_path(name);
     let absolute = [b"/", path.as_slice()].concat();
     let follow = node.root.is_none_or(|root| root.follow);
@@ -168,7 +174,7 @@ fn step(place: &Place, name: &[u8], node: &Arc<RootNode>, rules: &Rules, items: 
         None => Arc::clone(&place.base),
         Some(root) => Arc::new(enter_root(root, &absolute, is_directory, &rules.owners)?),
     };
-    let below = Place {
+    let below = DirectoryPlace {
         path: path.clone(),
         base: Arc::clone(&base),
         device: stat.device,
@@ -180,7 +186,7 @@ fn step(place: &Place, name: &[u8], node: &Arc<RootNode>, rules: &Rules, items: 
     } else {
         Vec::new()
     };
-    let job = is_directory.then(|| Box::new(Job::List(below)));
+    let job = is_directory.then(|| Box::new(WalkJob::List(below)));
     push_entry(items, path, stat, link, false, &base, job);
     Ok(())
 }
@@ -198,21 +204,21 @@ fn enter_root(root: Root, absolute: &[u8], is_directory: bool, owners: &Arc<Owne
     Ok(Base { directory: open(directory, flags, Mode::empty())?, prefix, follow: false, owners: Arc::clone(owners) })
 }
 
-fn list(place: &Place, rules: &Rules) -> Result<Listing, Errno> {
+fn list(place: &DirectoryPlace, rules: &Rules) -> Result<LongListing, Errno> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW;
     let directory = match place.base.open(&place.path, flags | OFlags::NOATIME) {
         Err(Errno::PERM) => place.base.open(&place.path, flags)?,
         answer => answer?,
     };
-    let mut names = Names::read(&directory)?;
+    let mut names = SortedNames::read(&directory)?;
     let tags = rules.excludes.tags_in(directory.as_fd(), |name| names.find(name));
     if !tags.is_empty() {
         names.retain(|name| tags.contains(&name) || place.child_node(name).is_some());
     }
-    Ok(Listing { names, directory })
+    Ok(LongListing { names, directory })
 }
 
-fn first_block(place: Place, listing: Listing, rules: &Rules) -> Block {
+fn first_block(place: DirectoryPlace, listing: LongListing, rules: &Rules) -> EntryBlock {
     let count = listing.names.index.len();
     let items = look_at(&place, &listing, 0..count.min(BLOCK_ENTRIES), rules);
     let mut more = Vec::new();
@@ -220,14 +226,14 @@ fn first_block(place: Place, listing: Listing, rules: &Rules) -> Block {
         let listing = Arc::new(listing);
         for start in (BLOCK_ENTRIES..count).step_by(BLOCK_ENTRIES) {
             let range = start..count.min(start + BLOCK_ENTRIES);
-            more.push(Job::Continue(place.clone(), Arc::clone(&listing), range));
+            more.push(WalkJob::Continue(place.clone(), Arc::clone(&listing), range));
         }
     }
-    Block { items, more }
+    EntryBlock { items, more }
 }
 
 /// Asks for the metadata of some of the names of a directory and applies the rules to each.
-fn look_at(place: &Place, listing: &Listing, range: Range<usize>, rules: &Rules) -> Vec<Item> {
+fn look_at(place: &DirectoryPlace, listing: &LongListing, range: Range<usize>, rules: &Rules) -> Vec<BlockItem> {
     let index = &listing.names.index[range];
     let mut order: Vec<(u64, u32)> = (0u32..).zip(index).map(|(at, name)| (name.inode, at)).collect();
     order.sort_unstable();
@@ -246,7 +252,7 @@ fn look_at(place: &Place, listing: &Listing, range: Range<usize>, rules: &Rules)
             // Excluded, or removed between reading the name and looking at it: it never was there.
             Err(Errno::NOENT) => {}
             Err(error) => {
-                items.push(Item::Problem(problem(&place.child_path(name.to_bytes()), "could not be read", error)));
+                items.push(BlockItem::Problem(problem(&place.child_path(name.to_bytes()), "could not be read", error)));
             }
         }
     }
@@ -255,7 +261,7 @@ fn look_at(place: &Place, listing: &Listing, range: Range<usize>, rules: &Rules)
 
 /// Tells whether a name alone excludes it, whatever lies behind it. Where the file system does not tell directories apart,
 /// a pattern must match either way.
-fn is_excluded(place: &Place, listing: &Listing, name: &Name, rules: &Rules) -> bool {
+fn is_excluded(place: &DirectoryPlace, listing: &LongListing, name: &Name, rules: &Rules) -> bool {
     if !rules.excludes.has_patterns() {
         return false;
     }
@@ -270,7 +276,7 @@ fn is_excluded(place: &Place, listing: &Listing, name: &Name, rules: &Rules) -> 
 
 /// Asks for the metadata of one name. Of another file system that is not to be entered the kernel's own knowledge is enough:
 /// its server may be dead. Where it refuses to answer this user not even that is given; the directory is kept all the same.
-fn stat(place: &Place, listing: &Listing, name: &Name, rules: &Rules) -> Result<FileStat, Errno> {
+fn stat(place: &DirectoryPlace, listing: &LongListing, name: &Name, rules: &Rules) -> Result<FileStat, Errno> {
     let (directory, path) = (&listing.directory, listing.names.at(name));
     let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
     if rules.one_file_system && name.kind == FileType::Directory {
@@ -291,7 +297,14 @@ fn stat(place: &Place, listing: &Listing, name: &Name, rules: &Rules) -> Result<
     statat(directory, path, flags).map(FileStat::from)
 }
 
-fn judge(place: &Place, listing: &Listing, name: &CStr, stat: FileStat, rules: &Rules, items: &mut Vec<Item>) {
+fn judge(
+    place: &DirectoryPlace,
+    listing: &LongListing,
+    name: &CStr,
+    stat: FileStat,
+    rules: &Rules,
+    items: &mut Vec<BlockItem>,
+) {
     let path = place.child_path(name.to_bytes());
     let file_type = stat.file_type();
     let is_directory = file_type == FileType::Directory;
@@ -299,7 +312,7 @@ fn judge(place: &Place, listing: &Listing, name: &CStr, stat: FileStat, rules: &
     if let Some(node) = node.filter(|node| node.root.is_some_and(|root| root.follow || is_directory)) {
         // A root of its own: what its surroundings are excluded by does not hold for it.
         if let Err(error) = step(place, name.to_bytes(), node, rules, items) {
-            items.push(Item::Problem(problem(&path, "could not be read", error)));
+            items.push(BlockItem::Problem(problem(&path, "could not be read", error)));
         }
         return;
     }
@@ -309,19 +322,19 @@ fn judge(place: &Place, listing: &Listing, name: &CStr, stat: FileStat, rules: &
         return;
     }
     if node.is_none() && rules.left_out.contains(&(stat.device, stat.inode)) {
-        return items.extend(EntryPath::new(path).ok().map(Item::LeftOut));
+        return items.extend(EntryPath::new(path).ok().map(BlockItem::LeftOut));
     }
     let link = match file_type {
         FileType::Symlink => match readlinkat(&listing.directory, name, Vec::new()) {
             Ok(target) => target.into_bytes(),
             Err(Errno::NOENT) => return,
-            Err(error) => return items.push(Item::Problem(problem(&path, "could not be read", error))),
+            Err(error) => return items.push(BlockItem::Problem(problem(&path, "could not be read", error))),
         },
         _ => Vec::new(),
     };
     let foreign = rules.one_file_system && stat.device != place.device;
     let job = (is_directory && (!foreign || node.is_some())).then(|| {
-        Box::new(Job::List(Place {
+        Box::new(WalkJob::List(DirectoryPlace {
             path: path.clone(),
             base: Arc::clone(&place.base),
             device: place.device,
@@ -333,13 +346,13 @@ fn judge(place: &Place, listing: &Listing, name: &CStr, stat: FileStat, rules: &
 }
 
 fn push_entry(
-    items: &mut Vec<Item>,
+    items: &mut Vec<BlockItem>,
     path: Vec<u8>,
     stat: FileStat,
     link: Vec<u8>,
     is_foreign: bool,
     base: &Arc<Base>,
-    job: Option<Box<Job>>,
+    job: Option<Box<WalkJob>>,
 ) {
     let kind = match stat.file_type() {
         FileType::RegularFile => FoundKind::File { size: stat.size },
@@ -355,9 +368,9 @@ fn push_entry(
     match EntryPath::new(path) {
         Ok(path) => {
             let entry = FoundEntry { path, kind, stat, is_foreign, base: Arc::clone(base) };
-            items.push(Item::Entry(entry, job));
+            items.push(BlockItem::Entry(entry, job));
         }
-        Err(error) => items.push(Item::Problem(Problem::missing(
+        Err(error) => items.push(BlockItem::Problem(Problem::missing(
             format!("a path of {shown} bytes"),
             format!("cannot be kept: {error}"),
         ))),
@@ -366,7 +379,7 @@ fn push_entry(
 
 /// Names in one piece of memory, sorted bytewise.
 #[derive(Debug, Default)]
-struct Names {
+struct SortedNames {
     /// All names, each with its final zero byte.
     bytes: Vec<u8>,
     index: Vec<Name>,
@@ -384,9 +397,9 @@ struct Name {
     kind: FileType,
 }
 
-impl Names {
+impl SortedNames {
     fn read(directory: &OwnedFd) -> Result<Self, Errno> {
-        let mut names = Names::default();
+        let mut names = SortedNames::default();
         let mut buffer = [MaybeUninit::<u8>::uninit(); RECORDS_BYTES];
         let mut records = RawDir::new(directory, &mut buffer);
         while let Some(record) = records.next() {

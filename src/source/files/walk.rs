@@ -17,7 +17,7 @@ use crate::fs::owners::Owners;
 use crate::fs::stat::FileStat;
 use crate::model::path::EntryPath;
 use crate::progress::Problem;
-use crate::source::files::directory::{Block, Item, Job, Place, Rules};
+use crate::source::files::directory::{BlockItem, DirectoryPlace, EntryBlock, Rules, WalkJob};
 use crate::source::files::exclude::Excludes;
 use crate::source::files::found::FoundEntry;
 use crate::source::files::options::{WalkError, WalkOptions};
@@ -47,7 +47,7 @@ pub struct Walk {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
     /// The directories that are open, outermost first.
-    frames: Vec<Frame>,
+    frames: Vec<OpenLevel>,
     /// The directory that was given out last and is to be entered next.
     entering: Option<Arc<Task>>,
     /// Roots that are missing, told before anything else.
@@ -56,7 +56,7 @@ pub struct Walk {
 }
 
 #[derive(Debug)]
-struct Frame {
+struct OpenLevel {
     items: vec::IntoIter<Ready>,
     /// How many entries of the present block count as waiting.
     held: usize,
@@ -80,9 +80,9 @@ struct Task {
 
 #[derive(Debug)]
 enum State {
-    Waiting(Job),
+    Waiting(WalkJob),
     Running,
-    Done(Frame),
+    Done(OpenLevel),
     Taken,
 }
 
@@ -122,7 +122,7 @@ impl Walk {
     pub fn with_ahead(options: &WalkOptions, ahead: usize) -> Result<Self, WalkError> {
         let roots = roots::plan(&options.roots)?;
         let owners = Arc::new(Owners::default());
-        let top = Place::top(roots.top, &owners)
+        let top = DirectoryPlace::top(roots.top, &owners)
             .map_err(|error| WalkError::Root { path: PathBuf::from("/"), source: error.into() })?;
         let rules = Rules {
             excludes: Excludes::new(options)?,
@@ -130,7 +130,7 @@ impl Walk {
             one_file_system: options.one_file_system,
             owners,
         };
-        let first = Arc::new(Task::new(Job::List(top)));
+        let first = Arc::new(Task::new(WalkJob::List(top)));
         let shared = Arc::new(Shared {
             rules,
             queue: Mutex::new(Queue { stack: vec![Arc::clone(&first)], ..Queue::default() }),
@@ -239,7 +239,7 @@ impl Drop for Walk {
 }
 
 impl Task {
-    fn new(job: Job) -> Self {
+    fn new(job: WalkJob) -> Self {
         Self { state: Mutex::new(State::Waiting(job)), done: Condvar::new() }
     }
 
@@ -248,7 +248,7 @@ impl Task {
     }
 
     /// Takes the job if nobody has begun it.
-    fn begin(&self) -> Option<Job> {
+    fn begin(&self) -> Option<WalkJob> {
         let mut state = self.state();
         match mem::replace(&mut *state, State::Running) {
             State::Waiting(job) => Some(job),
@@ -290,13 +290,16 @@ impl Shared {
     }
 
     /// Does a job, offers what it leads to, and returns what it found.
-    fn run(&self, job: Job) -> Frame {
+    fn run(&self, job: WalkJob) -> OpenLevel {
         let block = catch_unwind(AssertUnwindSafe(|| job.run(&self.rules))).unwrap_or_else(|_| {
             let message = "reading a directory failed for an internal reason".to_owned();
-            Block { items: vec![Item::Problem(Problem::missing("walk".to_owned(), message))], more: Vec::new() }
+            EntryBlock {
+                items: vec![BlockItem::Problem(Problem::missing("walk".to_owned(), message))],
+                more: Vec::new(),
+            }
         });
         let mut offered = Vec::new();
-        let mut offer = |job: Job| {
+        let mut offer = |job: WalkJob| {
             let task = Arc::new(Task::new(job));
             offered.push(Arc::clone(&task));
             task
@@ -305,9 +308,9 @@ impl Shared {
             .items
             .into_iter()
             .map(|item| match item {
-                Item::Entry(entry, job) => Ready::Entry(entry, job.map(|job| offer(*job))),
-                Item::Problem(problem) => Ready::Problem(problem),
-                Item::LeftOut(path) => Ready::LeftOut(path),
+                BlockItem::Entry(entry, job) => Ready::Entry(entry, job.map(|job| offer(*job))),
+                BlockItem::Problem(problem) => Ready::Problem(problem),
+                BlockItem::LeftOut(path) => Ready::LeftOut(path),
             })
             .collect();
         let more = block.more.into_iter().map(&mut offer).collect();
@@ -320,11 +323,11 @@ impl Shared {
             drop(queue);
             (0..wake).for_each(|_| self.wake.notify_one());
         }
-        Frame { items: items.into_iter(), held, more }
+        OpenLevel { items: items.into_iter(), held, more }
     }
 
     /// Returns what a task found: reads it now, waits for the thread that reads it, or takes what is there.
-    fn take(&self, task: &Task) -> Frame {
+    fn take(&self, task: &Task) -> OpenLevel {
         if let Some(job) = task.begin() {
             *task.state() = State::Taken;
             let mut queue = self.queue();

@@ -130,11 +130,11 @@ impl Fault {
 #[derive(Clone)]
 pub struct FaultStore {
     inner: Arc<dyn Store>,
-    plan: Arc<Plan>,
+    plan: Arc<FaultPlan>,
 }
 
 #[derive(Debug, Default)]
-struct Plan(Mutex<PlanState>);
+struct FaultPlan(Mutex<PlanState>);
 
 #[derive(Debug, Default)]
 struct PlanState {
@@ -252,7 +252,7 @@ impl FaultStore {
     }
 }
 
-impl Plan {
+impl FaultPlan {
     fn assert_all_fired(&self) {
         let state = self.0.lock().expect("no panic while held");
         let unfired: Vec<_> = state.faults.iter().filter(|fault| !fault.fired).collect();
@@ -260,7 +260,7 @@ impl Plan {
     }
 }
 
-impl Drop for Plan {
+impl Drop for FaultPlan {
     fn drop(&mut self) {
         if !std::thread::panicking() {
             self.assert_all_fired();

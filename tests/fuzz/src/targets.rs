@@ -21,7 +21,7 @@ use coffre::format::config::{ChunkerProfile, Config};
 use coffre::format::index::IndexSegment;
 use coffre::format::keyring::Keyring;
 use coffre::format::lease::Lease;
-use coffre::format::object::{Authors, CLEANUP, INDEX, LEASE, Place, SNAPSHOT};
+use coffre::format::object::{Authors, CLEANUP, INDEX, LEASE, SNAPSHOT, SealedAt};
 use coffre::format::pack::{Codec, PackDirectory, Tail, Trailer};
 use coffre::format::recipe::{Recipe, WINDOW_MAX};
 use coffre::format::slot::Slot;
@@ -220,7 +220,7 @@ fn names(bytes: &[u8]) {
 fn authored(bytes: &[u8]) {
     seen(AuthorBlock::split(bytes));
     let keys = &*KEYS;
-    let place = Place { repository: REPOSITORY, object: &[2; 16], root: &keys.root };
+    let place = SealedAt { repository: REPOSITORY, object: &[2; 16], root: &keys.root };
     seen((INDEX.open(bytes, &place, keys), CLEANUP.open(bytes, &place, keys), SNAPSHOT.open(bytes, &place, keys)));
     let envelope = seal_envelope(&keys.root, REPOSITORY, Purpose::Lease, &[2; 16], bytes);
     let object = [b"coffreL\x01".as_slice(), &[7; 20], &envelope].concat();

@@ -8,7 +8,7 @@ use coffre::crypto::session::new_domain_key;
 use coffre::format::index::IndexSegment;
 use coffre::format::keyring::DomainRecord;
 use coffre::format::lease::Lease;
-use coffre::format::object::{INDEX, LEASE, Place};
+use coffre::format::object::{INDEX, LEASE, SealedAt};
 use coffre::model::cleanup::CleanupList;
 use coffre::model::id::{DomainEpoch, DomainId, SegmentId, SessionId, WriterId};
 use coffre::model::key::{ObjectKey, ObjectKind};
@@ -59,7 +59,7 @@ fn signed(what: &str, signer: fn(&Forge, &ReaderKey) -> Signer) -> Row {
             let at = forge.honest.at;
             let root = keys.dedup(at).expect("known").index_key();
             let id = SegmentId([0xee; 16]);
-            let place = Place { repository: forge.repository.id(), object: &id.0, root: &root };
+            let place = SealedAt { repository: forge.repository.id(), object: &id.0, root: &root };
             let value = IndexSegment::forged(forge.told().await).encode();
             let object = INDEX.seal(at, &place, &signer, &value);
             forge.store.put(&ObjectKey::segment(id), object.into()).await.expect("put");

@@ -44,7 +44,7 @@ const HEADERS_KEPT: usize = 256;
 
 /// Where a chunk lies: a pack, a frame in it, a place in the frame's plaintext.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Location {
+pub struct ChunkPlace {
     /// The pack.
     pub pack: PackId,
     /// Who says so.
@@ -79,7 +79,7 @@ pub struct FramePlace {
     codec: Codec,
 }
 
-impl Location {
+impl ChunkPlace {
     /// Returns the place regardless of who says so: as a reader would.
     pub(crate) fn by_anybody(self) -> Self {
         Self { author: Author::Reader, ..self }
@@ -313,7 +313,7 @@ impl Table {
     }
 
     /// Tells where a row's chunk lies; `None` when the table was written wrong.
-    pub fn location(&self, row: &Row) -> Option<Location> {
+    pub fn location(&self, row: &Row) -> Option<ChunkPlace> {
         let at = self.layout.frames_at() + row.frame as usize * FRAME_LEN;
         let frame = self.map.get(at..at + FRAME_LEN).filter(|_| (row.frame as usize) < self.layout.frames)?;
         let pack = u32_at(frame, 0) as usize;
@@ -326,7 +326,7 @@ impl Table {
         if row.offset.checked_add(row.length)? > plain_len {
             return None;
         }
-        Some(Location {
+        Some(ChunkPlace {
             pack: PackId(record[..16].try_into().expect("16 bytes")),
             author: author_in(record),
             kind: PackKind::from_byte(record[60])?,
@@ -465,7 +465,7 @@ mod tests {
                 Ok(table) => {
                     let found = told(&table);
                     let agrees =
-                        |(found, right): (&Option<Location>, &Option<Location>)| found.is_none() || found == right;
+                        |(found, right): (&Option<ChunkPlace>, &Option<ChunkPlace>)| found.is_none() || found == right;
                     assert!(found.iter().zip(&right).all(agrees), "byte {at}: {found:?}");
                     assert!(!table.is_sound() && !path.exists(), "byte {at} of {}", whole.len());
                 }

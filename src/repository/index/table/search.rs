@@ -7,7 +7,7 @@ use memmap2::UncheckedAdvice;
 
 use crate::model::id::ChunkKey;
 use crate::repository::index::table::layout::{BLOCK_LEN, KEY_LEN};
-use crate::repository::index::table::{Location, Table};
+use crate::repository::index::table::{ChunkPlace, Table};
 
 /// After this many searches in a large table its pages are given back. A search touches about five places, and the kernel
 /// maps up to 64 KiB around each: 170 MiB in all (`benches/index.rs`).
@@ -17,12 +17,12 @@ const LARGE_TABLE: usize = 48 << 20;
 
 impl Table {
     /// Tells where a chunk lies, if the table has it. Of several places, it is any.
-    pub fn find(&self, key: &ChunkKey) -> Option<Location> {
+    pub fn find(&self, key: &ChunkKey) -> Option<ChunkPlace> {
         self.location(&self.row(self.find_row(key)?)?)
     }
 
     /// Tells every place where a chunk lies: a merged table may hold one that two hosts stored at the same time.
-    pub fn find_all(&self, key: &ChunkKey) -> Vec<Location> {
+    pub fn find_all(&self, key: &ChunkKey) -> Vec<ChunkPlace> {
         let Some(found) = self.find_row(key) else { return Vec::new() };
         let equal = |row: &usize| self.key(*row) == Some(&key.0);
         let before = (0..found).rev().take_while(equal);
