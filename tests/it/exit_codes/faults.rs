@@ -7,9 +7,17 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use coffre::crypto::secret::Passphrase;
+use coffre::model::cleanup::CleanupList;
+use coffre::progress::Collected;
+use coffre::repository::Repository;
+use coffre::store::OpenOptions;
+use coffre::store::location::Location;
+
+use crate::cleanups::put_list_of;
 use crate::support::desk::{Desk, Run};
 use crate::support::proxy::{Proxy, Wire, s3_error};
 use crate::support::random_bytes;
@@ -75,6 +83,19 @@ impl Bench {
         run.wait().expect("ended");
     }
 
+    /// Puts a list of cleaning up by which nothing is deleted.
+    fn leave_cleanup(&self) {
+        let location: Location = self.desk.at("repository").display().to_string().parse().expect("a location");
+        let identity = fs::read_to_string(&self.identity).expect("written");
+        let cache = tempfile::tempdir().expect("made");
+        tokio::runtime::Runtime::new().expect("a runtime").block_on(async {
+            let monitor = Arc::new(Collected::default());
+            let store = coffre::store::open(&location, &OpenOptions::default(), monitor).expect("opened");
+            let opened = Repository::open(store.clone(), &Passphrase::new(identity), cache.path()).await;
+            put_list_of(&Arc::new(opened.expect("opens")), &*store, 1, CleanupList::default()).await;
+        });
+    }
+
     fn source(&self) -> String {
         self.desk.at("source").display().to_string()
     }
@@ -134,6 +155,8 @@ fn damage(path: &Path, how: &str) {
         // What is needed of a small pack stands at its beginning.
         "cut" => bytes.truncate(bytes.len().min(200) / 2),
         "empty" => bytes.clear(),
+        // Made by somebody who may put objects and has no key.
+        "foreign" => bytes = [&bytes[..8], &[7; 2000]].concat(),
         "gone" => return fs::remove_file(path).expect("removed"),
         other => unreachable!("{other}"),
     }
@@ -184,6 +207,7 @@ fn objects(bench: &Bench) -> Vec<(&'static str, PathBuf)> {
         ("data pack", data),
         ("tree pack", tree),
         ("another run's lease", by_age("sessions").remove(0)),
+        ("clean-up list", by_age("cleanup").remove(0)),
     ]
     .map(|(name, path)| (name, path.strip_prefix(&root).expect("below").to_path_buf()))
     .to_vec()
@@ -191,7 +215,7 @@ fn objects(bench: &Bench) -> Vec<(&'static str, PathBuf)> {
 
 /// What is expected of each object's damages, verb by verb.
 ///                                 snapshots ls find diff stats restore dump verify read-data backup
-const DAMAGES: [(&str, &str, [i32; 10]); 19] = [
+const DAMAGES: [(&str, &str, [i32; 10]); 21] = [
     ("config", "flip cut empty gone", [4; 10]),
     ("keyring", "flip cut empty gone", [4; 10]),
     ("slot in use", "flip cut empty", [4; 10]),
@@ -213,12 +237,17 @@ const DAMAGES: [(&str, &str, [i32; 10]); 19] = [
     ("tree pack", "gone", [0, 4, 4, 4, 0, 4, 4, 4, 4, 0]),
     // Only whoever deletes needs to know who else is at work.
     ("another run's lease", "flip cut empty gone", [0; 10]),
+    // What it told is lost, which matters to whoever deletes; nothing that is stored is.
+    ("clean-up list", "flip cut empty foreign", [0, 0, 0, 0, 0, 0, 0, 4, 4, 0]),
+    // Nothing tells that it was there.
+    ("clean-up list", "gone", [0; 10]),
 ];
 
 #[test]
 fn whoever_needs_what_is_damaged_ends_with_4_and_nobody_else() {
     let bench = Bench::new(None);
     bench.leave_lease();
+    bench.leave_cleanup();
     let objects = objects(&bench);
     let rows: Vec<(&Path, String, [i32; 10])> = DAMAGES
         .iter()
@@ -228,7 +257,7 @@ fn whoever_needs_what_is_damaged_ends_with_4_and_nobody_else() {
             (path.as_path(), format!("{object}, {how}"), codes)
         })
         .collect();
-    assert_eq!(rows.len(), 36, "nine objects, four damages");
+    assert_eq!(rows.len(), 41, "ten objects, four damages, and a list that nobody made");
     let (waiting, wrong) = (Mutex::new(rows.into_iter()), Mutex::new(Vec::new()));
     std::thread::scope(|scope| {
         for _ in 0..4 {
