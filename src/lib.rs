@@ -70,8 +70,8 @@
 //! # }
 //! ```
 //!
-//! [`Given`] stores standard input, commands and readers; [`Source`] is for sources of one's own, [`Store`] for places,
-//! [`databases`] for databases. `examples/quickstart.rs` shows the main job from end to end.
+//! [`Given`] stores standard input, commands and readers; [`Source`] is for sources of one's own, [`Store`] for places
+//! (the feature `store-contract` has the rules that each must keep, as tests), [`databases`] for databases. `examples/quickstart.rs` shows the main job from end to end.
 //!
 //! [`design`] has the words, the invariants and the memory formula; [`specification`] is `docs/format.md`,
 //! which specifies every stored byte.
@@ -146,6 +146,12 @@ pub mod databases {
         RestoreDatabaseReport, RestoredDatabase, StreamToRestore, apply, plan,
     };
     pub use crate::process::CommandOptions;
+}
+
+/// What a store of one's own must do, as rules to hold it against; with the feature `store-contract`.
+#[cfg(any(feature = "internals", feature = "store-contract"))]
+pub mod store_contract {
+    pub use crate::store::contract::{RULES, check};
 }
 
 /// Errors that are the cause of others.

@@ -16,6 +16,8 @@ use crate::model::outcome::{Ended, Outcome};
 use crate::store::signs::Signs;
 use crate::store::transfer::Transfer;
 
+#[cfg(any(feature = "internals", feature = "store-contract"))]
+pub mod contract;
 pub mod layer;
 pub mod local;
 pub mod location;

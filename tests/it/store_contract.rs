@@ -1,11 +1,9 @@
-//! What every store must do: the same tests against each of them, opened as a run would open it.
+//! What every store must do ([`coffre::store::contract`]): the same rules against each of ours, opened as a run would open it.
 
 use std::any::Any;
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use coffre::model::key::ObjectKey;
 use coffre::progress::Collected;
 use coffre::store::layer::retry::RetryOptions;
@@ -13,7 +11,6 @@ use coffre::store::location::Location;
 use coffre::store::s3::S3Options;
 use coffre::store::s3::credentials::S3Credentials;
 use coffre::store::{OpenMode, OpenOptions, Store, StoreErrorKind};
-use tokio::task::JoinSet;
 
 use crate::support::ceph::{self, ceph};
 use crate::support::s3_server::{self, S3Server};
@@ -90,16 +87,28 @@ async fn ceph_locked_bucket() -> Option<Place> {
     Some(Place { store, _keep: Box::new(()) })
 }
 
+/// Whoever has a store of their own checks it so; here every rule has a test of its own.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_rules_are_checked_at_once() {
+    let fresh = async || memory().await.expect("always there").store;
+    coffre::store_contract::check(fresh).await;
+    assert_eq!(RULES, coffre::store_contract::RULES);
+}
+
 /// Makes one test for each rule of the contract and the given stores.
 macro_rules! contract {
-    ($($place:ident),* : $rules:tt) => { $(contract!(@ $place $rules);)* };
+    ($($place:ident),* : $rules:tt) => {
+        $(contract!(@ $place $rules);)*
+        contract!(@@ $rules);
+    };
+    (@@ [$($rule:ident),* $(,)?]) => { const RULES: &[&str] = &[$(stringify!($rule)),*]; };
     (@ $place:ident [$($rule:ident),* $(,)?]) => {
         mod $place {
             $(
                 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
                 async fn $rule() {
                     if let Some(place) = super::$place().await {
-                        super::$rule(place.store.clone()).await;
+                        coffre::store::contract::$rule(place.store.clone()).await;
                     }
                 }
             )*
@@ -123,72 +132,6 @@ contract!(memory, local, s3_in_process, ceph_http, ceph_https, ceph_locked_bucke
     what_is_longer_than_its_kind_can_be_is_not_given,
 ]);
 
-async fn an_object_is_read_back_as_it_was_stored(store: Arc<dyn Store>) {
-    let (name, body) = (key("packs/00/a"), Bytes::from_static(b"\x00\xffhello\r\n"));
-    store.put(&name, body.clone()).await.expect("stored");
-    assert_eq!(store.get(&name).await.expect("read"), body);
-    let info = store.head(&name).await.expect("there");
-    assert_eq!((info.key, info.size), (name, body.len() as u64));
-}
-
-async fn an_object_is_replaced(store: Arc<dyn Store>) {
-    let name = key("sessions/a");
-    for body in ["a longer first", "second", ""] {
-        store.put(&name, body.into()).await.expect("stored");
-        assert_eq!(store.get(&name).await.expect("read"), body);
-        assert_eq!(store.list("sessions/").await.expect("listed").len(), 1);
-    }
-}
-
-async fn what_is_longer_than_its_kind_can_be_is_not_given(store: Arc<dyn Store>) {
-    let name = key("keys/0000000000000000.age");
-    for (bytes, expected) in [(64 << 10, None), ((64 << 10) + 1, Some(StoreErrorKind::TooLong))] {
-        store.put(&name, vec![0; bytes].into()).await.expect("stored");
-        assert_eq!(store.get(&name).await.err().map(|error| error.kind), expected, "{bytes}");
-        assert_eq!(store.head(&name).await.expect("there").size, bytes as u64);
-    }
-}
-
-async fn an_empty_object_is_an_object(store: Arc<dyn Store>) {
-    store.put(&key("a"), Bytes::new()).await.expect("stored");
-    assert_eq!(store.get(&key("a")).await.expect("read"), Bytes::new());
-    assert_eq!(store.head(&key("a")).await.expect("there").size, 0);
-    assert_eq!(names(&*store, "").await, ["a"]);
-}
-
-async fn a_pack_of_33_mib_is_stored_and_read(store: Arc<dyn Store>) {
-    let body: Bytes = (0..33u32 << 18).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
-    store.put(&key("packs/33/a"), body.clone()).await.expect("stored");
-    assert!(store.get(&key("packs/33/a")).await.expect("read") == body);
-    let range = (17 << 20)..(18 << 20) + 1;
-    let part = store.get_range(&key("packs/33/a"), range.clone()).await.expect("read");
-    assert!(part == body.slice(range.start as usize..range.end as usize));
-}
-
-async fn ranges_give_exactly_what_they_name(store: Arc<dyn Store>) {
-    let (name, body) = (key("a"), "0123456789");
-    store.put(&name, body.into()).await.expect("stored");
-    for (range, expected) in [(0..10, body), (0..1, "0"), (9..10, "9"), (3..7, "3456"), (5..5, ""), (99..99, "")] {
-        assert_eq!(store.get_range(&name, range.clone()).await.expect("read"), expected, "{range:?}");
-    }
-    for range in [0..11, 9..11, 10..11, 100..200, 0..u64::MAX >> 1] {
-        let error = store.get_range(&name, range.clone()).await.expect_err("past the end");
-        assert_eq!(error.kind, StoreErrorKind::Truncated, "{range:?}: {error}");
-    }
-}
-
-async fn what_is_not_there_is_not_found(store: Arc<dyn Store>) {
-    store.put(&key("packs/00/a"), "x".into()).await.expect("stored");
-    for name in ["nothing", "packs/00/b", "packs/01/a"] {
-        assert_eq!(store.get(&key(name)).await.expect_err(name).kind, StoreErrorKind::NotFound, "{name}");
-        assert_eq!(store.get_range(&key(name), 0..1).await.expect_err(name).kind, StoreErrorKind::NotFound, "{name}");
-        let error = store.head(&key(name)).await.expect_err(name);
-        assert_eq!(error.kind, StoreErrorKind::NotFound, "{name}");
-        assert!(error.to_string().starts_with(&format!("head {name}: no such object")), "{error}");
-    }
-    assert_eq!(names(&*store, "nothing/").await, [""; 0]);
-}
-
 #[tokio::test]
 async fn what_only_begins_like_an_object_is_not_found() {
     // Not in process: the server there takes its directories for objects.
@@ -202,112 +145,6 @@ async fn what_only_begins_like_an_object_is_not_found() {
             assert_eq!(kind, StoreErrorKind::NotFound, "{name} at {location}");
         }
     }
-}
-
-async fn deleting_twice_is_deleting_once(store: Arc<dyn Store>) {
-    store.put(&key("packs/00/a"), "x".into()).await.expect("stored");
-    store.put(&key("packs/00/b"), "y".into()).await.expect("stored");
-    for _ in 0..2 {
-        store.delete(&key("packs/00/a")).await.expect("gone");
-        assert_eq!(store.get(&key("packs/00/a")).await.expect_err("gone").kind, StoreErrorKind::NotFound);
-    }
-    store.delete(&key("never/was")).await.expect("nothing to do");
-    assert_eq!(names(&*store, "").await, ["packs/00/b"]);
-}
-
-async fn lists_are_sorted_and_complete_over_many_pages(store: Arc<dyn Store>) {
-    let mut tasks = JoinSet::new();
-    let mut expected = BTreeSet::new();
-    for n in 0..1_050_u32 {
-        let name = format!("packs/{:02x}/{:08x}", n % 7, n.wrapping_mul(2_654_435_761));
-        expected.insert(name.clone());
-        let store = store.clone();
-        tasks.spawn(async move { store.put(&key(&name), vec![0; n as usize % 5].into()).await });
-    }
-    while let Some(done) = tasks.join_next().await {
-        done.expect("no panic").expect("stored");
-    }
-    let expected: Vec<_> = expected.into_iter().collect();
-    assert!(names(&*store, "packs/").await == expected, "sorted and complete");
-    assert_eq!(names(&*store, "packs/03/").await.len(), 150);
-    let sizes: u64 = store.list("").await.expect("listed").iter().map(|info| info.size).sum();
-    assert_eq!(sizes, 2_100);
-}
-
-async fn prefixes_are_plain_text(store: Arc<dyn Store>) {
-    for name in ["packs/00/a", "packs/01/b", "packs/1f/c", "packs-old/d", "index/e"] {
-        store.put(&key(name), "x".into()).await.expect("stored");
-    }
-    for (prefix, expected) in [
-        ("", vec!["index/e", "packs-old/d", "packs/00/a", "packs/01/b", "packs/1f/c"]),
-        ("packs", vec!["packs-old/d", "packs/00/a", "packs/01/b", "packs/1f/c"]),
-        ("packs/", vec!["packs/00/a", "packs/01/b", "packs/1f/c"]),
-        ("packs/0", vec!["packs/00/a", "packs/01/b"]),
-        ("packs/00/a", vec!["packs/00/a"]),
-        ("packs/00/a/", vec![]),
-        ("packs/2", vec![]),
-        ("acks", vec![]),
-    ] {
-        assert_eq!(names(&*store, prefix).await, expected, "{prefix:?}");
-    }
-}
-
-async fn odd_names_are_kept(store: Arc<dyn Store>) {
-    let mut odd = [
-        "odd/with space",
-        "odd/plus+and%25percent",
-        "odd/question?mark&more=1#hash",
-        "odd/quote'\"<>",
-        "odd/tilde~!*()",
-        "odd/comma,semi;colon:at@",
-        "odd/été-漢字-🗄",
-        "odd/.hidden",
-        "odd/trailing.",
-        "odd/back\\slash",
-        "odd/{b}[r]^|`",
-    ];
-    for name in odd {
-        store.put(&key(name), name.into()).await.expect(name);
-    }
-    odd.sort_unstable();
-    assert_eq!(names(&*store, "odd/").await, odd);
-    for name in odd {
-        assert_eq!(store.get(&key(name)).await.expect(name), name);
-        assert_eq!(names(&*store, name).await, [name]);
-        store.delete(&key(name)).await.expect(name);
-    }
-    assert_eq!(names(&*store, "").await, [""; 0]);
-}
-
-async fn many_put_at_once(store: Arc<dyn Store>) {
-    let mut tasks = JoinSet::new();
-    for n in 0..64_u8 {
-        let store = store.clone();
-        tasks.spawn(async move {
-            let name = key(&format!("packs/{n:02x}/x"));
-            store.put(&name, vec![n; 10_000].into()).await?;
-            assert_eq!(store.get(&name).await?, vec![n; 10_000]);
-            Ok::<_, coffre::store::StoreError>(())
-        });
-    }
-    while let Some(done) = tasks.join_next().await {
-        done.expect("no panic").expect("stored and read");
-    }
-    assert_eq!(names(&*store, "packs/").await.len(), 64);
-}
-
-async fn racing_puts_leave_one_of_them_whole(store: Arc<dyn Store>) {
-    let mut tasks = JoinSet::new();
-    for n in 0..8_u8 {
-        let store = store.clone();
-        tasks.spawn(async move { store.put(&key("sessions/x"), vec![n; 60_000 + usize::from(n)].into()).await });
-    }
-    while let Some(done) = tasks.join_next().await {
-        done.expect("no panic").expect("stored");
-    }
-    let body = store.get(&key("sessions/x")).await.expect("read");
-    assert_eq!(body, vec![body[0]; 60_000 + usize::from(body[0])]);
-    assert_eq!(names(&*store, "").await, ["sessions/x"]);
 }
 
 /// A key that may only add: everything a backup needs, and no deletion.
