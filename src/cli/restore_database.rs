@@ -2,10 +2,12 @@
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::cli::databases;
 use crate::cli::engines::{IntoPlace, into_flags, or};
+use crate::cli::environment::Environment;
 use crate::cli::exit::{Exit, usage};
 use crate::cli::failure::{Context, Fallible};
 use crate::cli::progress::ConsoleMonitor;
@@ -24,6 +26,7 @@ use crate::ops::restore_database::{
     RestoreDatabaseReport, RestoredDatabase, apply, plan,
 };
 use crate::progress::{Monitor, chain};
+use crate::repository::reader::Reader;
 use crate::store::OpenMode;
 
 /// Flags of `restore` for databases.
@@ -80,23 +83,7 @@ pub async fn run(
     (wanted, within): (&str, Option<EntryPath>),
     filter: &FilterArgs,
 ) -> Fallible<Exit> {
-    let Some((engine, written)) = &args.into.0 else {
-        return Err(usage(format!("where to? Give --target DIR, or {}", or(&into_flags()))));
-    };
-    let target =
-        DatabaseTarget { engine: engine.clone(), place: databases::place(written, engine, &global.environment)? };
-    if args.database.iter().any(|text| text.starts_with('=') || text.ends_with('=') || text.is_empty()) {
-        return Err(usage("--database wants a name, or OLD=NEW"));
-    }
-    let choice = choice(&args);
-    if let (Some(name), Some(url)) = (target.new_name(), target.place.url())
-        && choice != Choice::Only
-    {
-        return Err(usage(format!(
-            "{url}: a database in the URL is the name for the only one that is restored; leave {name} away, or write \
-             --database OLD={name}"
-        )));
-    }
+    let (target, choice) = target_and_choice(&args, &global.environment)?;
     let monitor = global.monitor();
     let cancel = cancel_on_signals(&monitor)?;
     let repository = global.repository(OpenMode::Read, &monitor).await?;
@@ -116,16 +103,7 @@ pub async fn run(
     };
     let reader = open_reader(repository, global.memory_bytes, monitor.clone()).await?;
     monitor.phase("asking the server");
-    let planned = match plan(&reader, &options).await {
-        // A plan changes nothing: it can show them all.
-        Err(error @ RestoreDatabaseError::Several { .. }) if args.plan => {
-            let all = RestoreDatabaseOptions { choice: Choice::All, ..options.clone() };
-            let mut planned = plan(&reader, &all).await?;
-            planned.obstacles.push(format!("{error}: choose with --database OLD[=NEW], or --all-databases"));
-            planned
-        }
-        planned => planned?,
-    };
+    let planned = planned(&reader, &options, args.plan).await?;
     if args.plan {
         monitor.finish();
         show(&planned, global.json);
@@ -152,6 +130,41 @@ pub async fn run(
         report::print(&error.into(), global.json);
     }
     Ok(outcome.into())
+}
+
+/// Returns where it is restored to, and which databases are.
+fn target_and_choice(args: &IntoDatabaseArgs, environment: &Environment) -> Fallible<(DatabaseTarget, Choice)> {
+    let Some((engine, written)) = &args.into.0 else {
+        return Err(usage(format!("where to? Give --target DIR, or {}", or(&into_flags()))));
+    };
+    let target = DatabaseTarget { engine: engine.clone(), place: databases::place(written, engine, environment)? };
+    if args.database.iter().any(|text| text.starts_with('=') || text.ends_with('=') || text.is_empty()) {
+        return Err(usage("--database wants a name, or OLD=NEW"));
+    }
+    let choice = choice(args);
+    if let (Some(name), Some(url)) = (target.new_name(), target.place.url())
+        && choice != Choice::Only
+    {
+        return Err(usage(format!(
+            "{url}: a database in the URL is the name for the only one that is restored; leave {name} away, or write \
+             --database OLD={name}"
+        )));
+    }
+    Ok((target, choice))
+}
+
+/// Plans what is done. Where it is not clear which database is meant, one that only shows its plan can show them all.
+async fn planned(reader: &Arc<Reader>, options: &RestoreDatabaseOptions, shows_only: bool) -> Fallible<Plan> {
+    match plan(reader, options).await {
+        // A plan changes nothing: it can show them all.
+        Err(error @ RestoreDatabaseError::Several { .. }) if shows_only => {
+            let all = RestoreDatabaseOptions { choice: Choice::All, ..options.clone() };
+            let mut planned = plan(reader, &all).await?;
+            planned.obstacles.push(format!("{error}: choose with --database OLD[=NEW], or --all-databases"));
+            Ok(planned)
+        }
+        planned => Ok(planned?),
+    }
 }
 
 fn choice(args: &IntoDatabaseArgs) -> Choice {
