@@ -106,7 +106,7 @@ async fn only_packs_that_a_run_relies_on_can_end_it() {
         let report = backup(repository, stream(script), vandal.clone(), Cancel::default()).await.expect("backed up");
         let problems = vandal.heard.problems();
         assert_eq!(
-            problems.iter().filter(|problem| problem.message.contains("made anew")).count(),
+            problems.iter().filter(|problem| problem.message.contains("starts again")).count(),
             usize::from(relies)
         );
         let fresh = tempfile::tempdir().expect("made");
@@ -210,7 +210,7 @@ async fn lists_that_are_taken_over_unread_rely_on_the_packs_that_their_run_neede
         let repository = open(bench.store(), bench.cache.path()).await.expect("opens");
         let report = backup(repository, options(bench.source.path()), vandal.clone(), Cancel::default()).await;
         let report = report.expect("backed up");
-        let anew = vandal.heard.problems().iter().filter(|problem| problem.message.contains("made anew")).count();
+        let anew = vandal.heard.problems().iter().filter(|problem| problem.message.contains("starts again")).count();
         assert_eq!((anew, report.read_bytes == 0), (usize::from(is_needed), !is_needed));
         assert_eq!(bench.read(&report.snapshot.expect("made")).await, Ok(files_in(bench.source.path())));
     }

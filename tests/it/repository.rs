@@ -240,7 +240,7 @@ async fn a_backup_whose_packs_vanish_under_it_is_made_anew() {
         let repository = open(bench.store(), bench.cache.path()).await.expect("opens");
         let outcome = backup(repository, options(bench.source.path()), vandal.clone(), Cancel::default()).await;
         let problems = vandal.heard.problems();
-        assert!(problems.iter().all(|problem| problem.message.contains("made anew")), "{problems:?}");
+        assert!(problems.iter().all(|problem| problem.message.contains("starts again")), "{problems:?}");
         if succeeds {
             let snapshot = outcome.expect("the second attempt succeeds").snapshot.expect("made");
             assert_eq!(problems.len(), 1);

@@ -30,7 +30,7 @@ pub fn client_hint(said: &[String]) -> Option<String> {
             &["canceling statement due to lock timeout", "lock-wait-timeout", "Lock wait timeout exceeded"],
             "somebody holds a lock; try again, or at another time",
         ),
-        (&["already exists"], "the target is not empty; without --database OLD=NEW a new database is made"),
+        (&["already exists"], "the target is not empty: give a name that is not there yet, by --database OLD=NEW"),
         (&["role \""], "restore roles first, by --globals, or leave owners away, by --no-owner"),
     ];
     let fits = |texts: &[&str]| texts.iter().any(|text| said.iter().any(|line| line.contains(text)));

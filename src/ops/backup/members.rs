@@ -19,7 +19,7 @@ pub(super) struct StreamGroup {
     pub(super) streams: Vec<MemberStream>,
     /// Why it cannot be had, and what it is called then.
     pub(super) failed: Option<(String, SourceError)>,
-    /// What is to be told about it.
+    /// Notes for the user.
     pub(super) notes: Vec<Problem>,
 }
 

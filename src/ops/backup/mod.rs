@@ -49,13 +49,13 @@ mod trees;
 mod window;
 mod worker;
 
-/// Times that a backup is made anew because packs that it relied on vanished, or a clean-up had given it up.
+/// Times that a backup starts again because packs that it relied on vanished, or a clean-up had given it up.
 const ATTEMPTS: usize = 3;
 
 /// Runs a backup.
 ///
 /// Returns once the snapshot is durable. Peak memory is bounded by `options.memory_bytes` (see `design`). When packs that
-/// the run relied on vanish meanwhile, it is made anew. What can be read but once, such as standard input, is then taken over as the first
+/// the run relied on vanish meanwhile, the backup starts again. What can be read but once, such as standard input, is then taken over as the first
 /// attempt stored it, or is a stream that failed where that was in packs that vanished.
 ///
 /// # Errors
@@ -91,7 +91,7 @@ pub async fn backup(
                 if attempts < ATTEMPTS && (options.is_repeatable() || !matches!(error, BackupError::GivenUp)) =>
             {
                 attempts += 1;
-                let message = format!("{error}; it is made anew");
+                let message = format!("{error}; the backup starts again");
                 monitor.problem(Problem::advice(repository.location(), message));
             }
             ended => return ended.map(|report| BackupReport { problems: tally.take(), ..report }),
