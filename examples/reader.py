@@ -401,12 +401,14 @@ class Writer:
     granted: set  # domains and epochs that it may write to
     revoked: bool
     group: int | None
+    counting: list  # digests of the lists that say which of its snapshots count although it was thrown out
 
 
 @dataclass
 class Snapshot:
     name: str
     id: bytes
+    digest: bytes  # SHA-256 of the object
     at: tuple  # domain and epoch
     author: bytes
     record: Record
@@ -430,6 +432,7 @@ class CleanupList:
         self.is_deleting = record.uint(5, 0) == 1
         self.before = record.fixed(6, 32) if 6 in record.fields else None
         self.first = record.uint(7) if 7 in record.fields else None
+        self.counting = {(item[:16], item[16:]) for item in items(8, 48)}
 
 
 class Repository:
@@ -577,7 +580,7 @@ class Repository:
         named = Record(open_envelope(sealed, wrap, self.id, "N", writer_id + bytes(8), record.what), record.what)
         granted = {(domain, epoch) for domain, epoch, _ in record.get(3, list, [])}
         self.writers[writer_id] = Writer(record.fixed(1, 32), named.get(0, str, ""), named.get(1, list, []), granted,
-                                         record.uint(4, 0) != 0, record.fields.get(5))
+                                         record.uint(4, 0) != 0, record.fields.get(5), record.get(6, list, []))
 
     def session(self, header, what):
         """The session secret in a header, and the chunk id key of its domain (section 7)."""
@@ -623,7 +626,7 @@ class Repository:
         """Whether a snapshot counts: its session was not given up, or it was there by then."""
 
         def counts(deletion):
-            accounting = [read for read in self.cleanups if snapshot.id in read.accounted]
+            accounting = [read for read in self.cleanups if read.accounted.get(snapshot.id) == snapshot.digest]
             return any(self.follows(read, deletion) or self.follows(deletion, read) for read in accounting)
 
         session = snapshot.record.fixed(12, 16)
@@ -639,7 +642,8 @@ class Repository:
     def snapshot(self, name):
         second = calendar.timegm(time.strptime(name[10:26], "%Y%m%dT%H%M%SZ"))
         snapshot_id = second.to_bytes(8, "big", signed=True) + bytes.fromhex(name[27:])
-        cursor = Cursor(self.read(name), name)
+        data = self.read(name)
+        cursor = Cursor(data, name)
         cursor.mark(b"S")
         header = cursor.take(HEADER_LEN)
         secret, _ = self.session(header, name)
@@ -653,19 +657,23 @@ class Repository:
         require(len(root) == 32 and 1 <= depth <= DEPTH_MAX, name, "its tree is out of range")
         require(record.array(1, [int, int], [0, 0])[0] == second, name, "its start is not that of its name")
         at = header[16:32], int.from_bytes(header[32:36], "little")
-        return Snapshot(name, snapshot_id, at, author, record, root, depth)
+        return Snapshot(name, snapshot_id, hashlib.sha256(data).digest(), at, author, record, root, depth)
 
     def foreign(self, snapshot):
-        """Why the author of a snapshot may not say what it says; None if he may."""
+        """Why a snapshot does not count: its author may not say what it says, or it is another object than it was; None if it does."""
+        there = [read.accounted[snapshot.id] for read in self.cleanups if snapshot.id in read.accounted]
+        if there and snapshot.digest not in there:
+            return "not the one that was there under its name before"
         if snapshot.author == READER:
             return None
         writer = self.writers[snapshot.author]
-        if writer.revoked:
-            return "by a writer that was thrown out"
         if snapshot.at not in writer.granted:
             return "by a writer that may not write to its domain"
         if writer.hosts and snapshot.record.get(3, str, "") not in writer.hosts:
             return "by a writer that may not back up this host"
+        named = [read for read in self.cleanups if read.digest in writer.counting]
+        if writer.revoked and not any((snapshot.id, snapshot.digest) in read.counting for read in named):
+            return "by a writer that was thrown out"
         return None
 
     def counts(self, snapshot):

@@ -530,9 +530,9 @@ fn keyrings() -> Vec<Value> {
         WriterRecord::new(REPOSITORY, &reader_key(), WriterId([id; 8]), &writer_key(), &name, group)
     };
     let mut writes = writer(1, "database hosts", &["db1", "db2"], Some(7));
-    writes.grant(REPOSITORY, &writer_key(), "main", &dedup);
+    writes.grant(REPOSITORY, &reader_key(), "main", &dedup).expect("sealed for this reader");
     let mut revoked = writer(2, "thrown out", &[], None);
-    revoked.is_revoked = true;
+    (revoked.is_revoked, revoked.counting) = (true, vec![[0x5a; 32]]);
     let twin = writer(1, "thrown out", &[], None);
     let nobody = writer(0, "thrown out", &[], None);
     let erased = vec![Erased { at: DomainEpoch { epoch: 4, ..AT }, when: Timestamp::from_seconds(1_790_000_000) }];
@@ -579,7 +579,7 @@ fn keyring(input: &Value) -> Outcome {
         });
         Ok(json!({ "id": record.id.to_string(), "verifying_key": hex(&record.verifying_key.0), "name": name,
                    "hosts": hosts, "granted": granted.collect::<Vec<_>>(), "revoked": record.is_revoked,
-                   "group": record.group }))
+                   "group": record.group, "counting": record.counting.iter().map(|list| hex(list)).collect::<Vec<_>>() }))
     };
     let writers = keyring.writers.iter().map(writer).collect::<Result<Vec<_>, _>>()?;
     let erased = |it: &Erased| json!([hex(&it.at.domain.0), it.at.epoch, it.when.seconds]);
@@ -1092,6 +1092,7 @@ fn cleanups() -> Vec<Value> {
         is_deleting: true,
         before: Some(random()),
         first: Some(6),
+        counting: vec![(SnapshotId::new(Timestamp::from_seconds(8), random()), random())],
     };
     let doomed = CleanupList { packs: list.packs.clone(), made: list.made, ..CleanupList::default() };
     let make = |about: &str, value: Vec<u8>| vector(about, json!({ "value": hex(&value) }));
@@ -1112,7 +1113,8 @@ fn cleanup(input: &Value) -> Outcome {
     Ok(json!({ "made": list.made.seconds, "packs": ids(&mut list.packs.iter().map(|pack| pack.0)),
                "given_up": ids(&mut list.given_up.iter().map(|session| session.0)),
                "accounted": list.accounted.iter().map(accounted).collect::<Vec<_>>(), "gone": list.gone,
-               "deleting": list.is_deleting, "before": list.before.map(|digest| hex(&digest)), "first": list.first }))
+               "deleting": list.is_deleting, "before": list.before.map(|digest| hex(&digest)), "first": list.first,
+               "counting": list.counting.iter().map(accounted).collect::<Vec<_>>() }))
 }
 
 fn verifieds() -> Vec<Value> {

@@ -144,9 +144,11 @@ pub struct Keys {
 #[derive(Debug, Serialize)]
 #[serde(tag = "event", rename = "summary")]
 pub struct KeyChanged<'a> {
+    pub counting: Option<usize>,
     pub did: &'a str,
     pub file: Option<String>,
     pub fingerprint: String,
+    pub foreign: Option<usize>,
     pub object_left: bool,
     pub repository: String,
     pub secret: Option<&'a str>,

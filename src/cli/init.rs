@@ -6,8 +6,10 @@ use std::path::{Path, PathBuf};
 use crate::cli::exit::{Exit, usage};
 use crate::cli::failure::Fallible;
 use crate::cli::progress::ConsoleMonitor;
+use crate::cli::recovery_kit::KIT;
+use crate::cli::secret_file::{SecretFile, written};
 use crate::cli::settings::Settings;
-use crate::cli::{events, kit, output, password, recovery_kit};
+use crate::cli::{events, kit, output, password};
 use crate::model::key::ObjectKind;
 use crate::model::path::display_bytes;
 use crate::model::time::Clock;
@@ -53,37 +55,23 @@ pub async fn run(global: &Settings, args: Args) -> Fallible<Exit> {
         monitor.note(&weakness);
     }
     let store = global.store(OpenMode::Create, &monitor)?;
-    let reserved = args.recovery_kit.as_deref().map(recovery_kit::reserve).transpose()?;
+    let reserved = args.recovery_kit.as_deref().map(|path| SecretFile::reserve(path, KIT)).transpose()?;
     tell_neighbours(&location, &monitor);
     monitor.phase("making the repository");
     let clock = Clock::System;
     let made = ops::init::init(store, passphrase, &InitOptions::default(), clock, &global.cache).await;
     monitor.finish();
-    let made = match made {
-        Ok(made) => made,
-        Err(error) => {
-            // Nothing but an empty page.
-            args.recovery_kit.iter().for_each(|kit| drop(std::fs::remove_file(kit)));
-            return Err(error.into());
-        }
-    };
+    let made = made?;
     global.remember(&location, &made.repository.pin(), &monitor);
     let identity = &made.recovery_identity;
-    let kit = args.recovery_kit.as_deref().zip(reserved).map(|(path, file)| {
-        let page = kit::first_page(global, &made.repository, &location, identity);
-        recovery_kit::fill(file, path, &page).map(|()| path.display().to_string())
-    });
+    let page = || kit::first_page(global, &made.repository, &location, identity);
     // A kit that cannot be written must not cost the only copy of the identity.
-    let shown = !matches!(kit, Some(Ok(_)));
-    let (kit, kit_error) = match kit.transpose() {
-        Ok(kit) => (kit, None),
-        Err(error) => (None, Some(error)),
-    };
+    let (kit, written) = written(reserved.map(|file| file.fill(&page())));
     if global.json {
         output::json(&events::Made {
             fingerprint: made.repository.fingerprint().to_string(),
             location: location.to_string(),
-            recovery_identity: shown.then(|| identity.expose()),
+            recovery_identity: kit.is_none().then(|| identity.expose()),
             recovery_kit: kit,
             repository: made.repository.id().to_string(),
         });
@@ -106,7 +94,7 @@ pub async fn run(global: &Settings, args: Args) -> Fallible<Exit> {
             }
         }
     }
-    kit_error.map_or(Ok(Exit::Done), Err)
+    written.map(|()| Exit::Done)
 }
 
 /// Says what else is in the directory in which a repository is about to be made: that may not be the place that was meant.

@@ -1,16 +1,17 @@
 //! `coffre key`
 
-use std::fs::File;
-use std::io::{IsTerminal, Write};
-use std::path::{Path, PathBuf};
+use std::io::IsTerminal;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Subcommand;
+use zeroize::Zeroizing;
 
 use crate::cli::exit::{Exit, usage};
-use crate::cli::failure::{Context, Fallible};
+use crate::cli::failure::Fallible;
 use crate::cli::progress::ConsoleMonitor;
-use crate::cli::recovery_kit::{fill, reserve};
+use crate::cli::recovery_kit::KIT;
+use crate::cli::secret_file::{SecretFile, written};
 use crate::cli::settings::Settings;
 use crate::cli::table::{self, Column};
 use crate::cli::{events, kit, output, password};
@@ -19,9 +20,10 @@ use crate::format::keyring::SlotName;
 use crate::format::slot::Role;
 use crate::format::writer::WriterName;
 use crate::model::id::{SlotId, WriterId};
-use crate::model::time::Clock;
+use crate::model::time::{Clock, Timestamp};
 use crate::progress::Monitor;
 use crate::repository::key_slots::{KnownSlot, RemovedSlot, SlotState};
+use crate::repository::revoking::{RevokedWriter, StillCounting};
 use crate::repository::writers::{KnownWriter, NewWriter, SlotPlace};
 use crate::repository::{MAIN_DOMAIN, Repository};
 use crate::store::OpenMode;
@@ -41,7 +43,8 @@ Examples:
   coffre key add --writer web1 --host web1 --to web1.secret
   coffre key passwd
   coffre key remove 3f9c21d0
-  coffre key revoke-writer web1"
+  coffre key revoke-writer web1
+  coffre key revoke-writer web1 --since '2026-11-24 02:15'"
 )]
 pub struct Args {
     #[command(subcommand)]
@@ -58,7 +61,8 @@ enum What {
     Passwd(PasswdArgs),
     /// Remove a key slot: its passphrase opens nothing any more
     Remove(RemoveArgs),
-    /// Throw out a host that backs up with a key of its own: none of its snapshots is `latest` any more, and what it writes counts nowhere
+    /// Throw out a host that backs up with a key of its own: its snapshots count as before, what it writes from now on counts for
+    /// nothing
     RevokeWriter(RevokeArgs),
 }
 
@@ -114,6 +118,19 @@ struct RemoveArgs {
 struct RevokeArgs {
     /// The writer's name or id
     writer: String,
+    /// Let its snapshots that began at this time or later count for nothing as well, such as '2026-11-24 02:15': since when somebody else
+    /// may have been on the host
+    #[arg(long, value_name = "TIME", value_parser = parse_since)]
+    since: Option<Timestamp>,
+    /// Let none of its snapshots count any more
+    #[arg(long, conflicts_with = "since")]
+    none: bool,
+}
+
+/// Reads a moment in the past: local time, with or without a clock time, or one that says its zone.
+fn parse_since(text: &str) -> Result<Timestamp, String> {
+    let since = Timestamp::parse_local(text).ok_or("write it like 2026-11-24 02:15:00, or 2026-11-24T02:15:00Z")?;
+    if since > Clock::System.now() { Err("it lies ahead of now".into()) } else { Ok(since) }
 }
 
 impl Args {
@@ -134,7 +151,7 @@ pub async fn run(global: &Settings, args: Args) -> Fallible<Exit> {
         },
         What::Passwd(args) => passwd(global, &monitor, args).await,
         What::Remove(args) => remove(global, &monitor, &args.slot).await,
-        What::RevokeWriter(args) => revoke(global, &monitor, &args.writer).await,
+        What::RevokeWriter(args) => revoke(global, &monitor, &args).await,
     }
 }
 
@@ -171,7 +188,7 @@ async fn list(global: &Settings, monitor: &Arc<ConsoleMonitor>) -> Fallible<Exit
         let made = if slot.state == SlotState::Unlisted { String::new() } else { slot.name.made.local_minute() };
         let state = if slot.is_own { "opened now".to_owned() } else { state(slot.state).to_owned() };
         let opens = opens(slot).unwrap_or_default().to_owned();
-        vec![slot.id.to_string(), opens, may(slot).to_owned(), made, slot.name.label.clone(), state]
+        vec![short(slot.id), opens, may(slot).to_owned(), made, slot.name.label.clone(), state]
     };
     table::print(&columns, &slots.iter().map(row).collect::<Vec<_>>());
     if !writers.is_empty() {
@@ -194,6 +211,11 @@ async fn list(global: &Settings, monitor: &Arc<ConsoleMonitor>) -> Fallible<Exit
     output::line("");
     output::line(&format!("fingerprint {fingerprint}"));
     Ok(Exit::Done)
+}
+
+/// The first digits of a slot, as tables and commands have them.
+fn short(slot: SlotId) -> String {
+    slot.to_string()[..8].to_owned()
 }
 
 fn opens(slot: &KnownSlot) -> Option<&'static str> {
@@ -261,6 +283,7 @@ struct KeyChange<'a> {
     file: Option<String>,
     secret: Option<&'a str>,
     removed: Option<RemovedSlot>,
+    revoked: Option<RevokedWriter>,
     lines: Vec<String>,
 }
 
@@ -275,9 +298,11 @@ fn tell(global: &Settings, monitor: &ConsoleMonitor, repository: &Repository, to
     }
     if global.json {
         return output::json(&events::KeyChanged {
+            counting: told.revoked.map(|revoked| revoked.counting),
             did: told.did,
             file: told.file,
             fingerprint: repository.fingerprint().to_string(),
+            foreign: told.revoked.map(|revoked| revoked.foreign),
             object_left: left.is_some(),
             repository: repository.id().to_string(),
             secret: told.secret,
@@ -326,46 +351,28 @@ async fn add_recovery(global: &Settings, monitor: &Arc<ConsoleMonitor>, args: Ad
     }
     let location = global.location()?;
     let repository = global.repository(OpenMode::Write, monitor).await?;
-    let reserved = args.recovery_kit.as_deref().map(reserve).transpose()?;
+    let reserved = args.recovery_kit.as_deref().map(|path| SecretFile::reserve(path, KIT)).transpose()?;
     let identity = new_recovery_identity();
     let lock = SlotLock::Recovery(identity.clone());
-    let made = async {
-        // The page is made first: then nothing but writing it can fail once there is an identity.
-        let page = kit::page_for(global, &repository, &location, &identity, monitor).await?;
-        monitor.phase("adding a key slot");
-        Ok::<_, crate::cli::failure::Failure>((page, repository.add_slot(&lock, &named("recovery identity")).await?))
-    };
-    let (page, slot) = match made.await {
-        Ok(made) => made,
-        Err(failure) => {
-            args.recovery_kit.iter().for_each(|kit| drop(std::fs::remove_file(kit)));
-            return Err(failure);
-        }
-    };
-    let written = args
-        .recovery_kit
-        .as_deref()
-        .zip(reserved)
-        .map(|(path, file)| fill(file, path, &page).map(|()| path.display().to_string()));
-    let is_shown = !matches!(written, Some(Ok(_)));
-    let (file, failed) = match written.transpose() {
-        Ok(file) => (file, None),
-        Err(error) => (None, Some(error)),
-    };
+    // The page is made first: then nothing but writing it can fail once there is an identity.
+    let page = kit::page_for(global, &repository, &location, &identity, monitor).await?;
+    monitor.phase("adding a key slot");
+    let slot = repository.add_slot(&lock, &named("recovery identity")).await?;
+    let (file, written) = written(reserved.map(|file| file.fill(&page)));
     let mut lines = vec![format!("key slot {slot} added: the new recovery identity opens the repository")];
     lines.extend(file.iter().map(|kit| format!("recovery kit written to {kit}: print it, then delete the file")));
     lines.push(
         "Identities printed earlier open it as well; `coffre key list` has them, `coffre key remove SLOT` removes one."
             .into(),
     );
-    let secret = is_shown.then(|| identity.expose());
+    let secret = file.is_none().then(|| identity.expose());
     tell(
         global,
         monitor,
         &repository,
         KeyChange { did: "added", slot: Some(slot), file, secret, lines, ..KeyChange::default() },
     );
-    failed.map_or(Ok(Exit::Done), Err)
+    written.map(|()| Exit::Done)
 }
 
 async fn add_writer(global: &Settings, monitor: &Arc<ConsoleMonitor>, args: AddArgs, name: String) -> Fallible<Exit> {
@@ -383,7 +390,7 @@ async fn add_writer(global: &Settings, monitor: &Arc<ConsoleMonitor>, args: AddA
         Some(file) => Some(password::get_changed(Some(file), monitor).await?),
         None => None,
     };
-    let reserved = args.to.as_deref().map(reserve_secret).transpose()?;
+    let reserved = args.to.as_deref().map(|path| SecretFile::reserve(path, "the secret")).transpose()?;
     let secret = chosen.clone().unwrap_or_else(new_host_secret);
     let lock = match chosen {
         Some(passphrase) => SlotLock::Passphrase(passphrase),
@@ -396,31 +403,19 @@ async fn add_writer(global: &Settings, monitor: &Arc<ConsoleMonitor>, args: AddA
         group: args.group,
         made: Clock::System.now(),
     };
-    let added = match repository.add_writer(&new, &lock, SlotPlace::Repository).await {
-        Ok(added) => added,
-        Err(error) => {
-            args.to.iter().for_each(|path| drop(std::fs::remove_file(path)));
-            return Err(error.into());
-        }
-    };
-    let written = args.to.as_deref().zip(reserved).map(|(path, mut file)| {
-        let line = format!("{}\n", secret.expose());
-        let written = file.write_all(line.as_bytes()).and_then(|()| file.sync_all());
-        written.context(format!("writing the secret to {}", path.display())).map(|()| path.display().to_string())
-    });
-    let is_shown = !matches!(written, Some(Ok(_))) && args.new_password_file.is_none();
-    let (file, failed) = match written.transpose() {
-        Ok(file) => (file, None),
-        Err(error) => (None, Some(error)),
-    };
+    let added = repository.add_writer(&new, &lock, SlotPlace::Repository).await?;
+    let (file, written) = written(reserved.map(|file| file.fill(&Zeroizing::new(format!("{}\n", secret.expose())))));
+    let is_shown = file.is_none() && args.new_password_file.is_none();
     let hosts = if args.host.is_empty() { "any host".to_owned() } else { args.host.join(", ") };
     let mut lines = vec![format!("writer {name} added ({}): it backs up {hosts}, and reads nothing", added.id)];
-    lines.extend(file.iter().map(|file| {
-        format!(
-            "its secret is in {file}: carry it to the host, as the file of COFFRE_PASSWORD_FILE, and delete it here"
-        )
+    lines.extend(file.iter().flat_map(|file| {
+        [
+            format!("its secret is in {file}: carry it to the host, then delete it here"),
+            "on the host, COFFRE_PASSWORD_FILE names it; set there as well".to_owned(),
+        ]
     }));
-    lines.push(format!("on the host, set COFFRE_FINGERPRINT={} as well", repository.fingerprint()));
+    lines.extend(file.is_none().then(|| "on the host, set as well".to_owned()));
+    lines.push(format!("  COFFRE_FINGERPRINT={}", repository.fingerprint()));
     let (slot, writer) = (added.slot_id, Some(added.id));
     let secret = is_shown.then(|| secret.expose());
     tell(
@@ -429,13 +424,7 @@ async fn add_writer(global: &Settings, monitor: &Arc<ConsoleMonitor>, args: AddA
         &repository,
         KeyChange { did: "added", slot, writer, file, secret, lines, ..KeyChange::default() },
     );
-    failed.map_or(Ok(Exit::Done), Err)
-}
-
-fn reserve_secret(path: &Path) -> Fallible<File> {
-    use std::os::unix::fs::OpenOptionsExt;
-    let file = File::options().write(true).create_new(true).mode(0o600).open(path);
-    file.map_err(|error| usage(format!("the secret cannot be written to {}: {error}", path.display())))
+    written.map(|()| Exit::Done)
 }
 
 async fn passwd(global: &Settings, monitor: &Arc<ConsoleMonitor>, args: PasswdArgs) -> Fallible<Exit> {
@@ -496,34 +485,65 @@ async fn remove(global: &Settings, monitor: &Arc<ConsoleMonitor>, named: &str) -
     Ok(Exit::Done)
 }
 
-async fn revoke(global: &Settings, monitor: &Arc<ConsoleMonitor>, named: &str) -> Fallible<Exit> {
+async fn revoke(global: &Settings, monitor: &Arc<ConsoleMonitor>, args: &RevokeArgs) -> Fallible<Exit> {
     let repository = global.repository(OpenMode::Write, monitor).await?;
-    let writers = repository.writers()?;
+    let (writers, named) = (repository.writers()?, &args.writer);
     let by_id: Option<WriterId> = named.parse().ok();
-    let fitting: Vec<&KnownWriter> = writers
-        .iter()
-        .filter(|writer| Some(writer.id) == by_id || (writer.name.name == named && !writer.is_revoked))
-        .collect();
+    let fitting = |is_revoked: bool| -> Vec<&KnownWriter> {
+        let fits = |writer: &&KnownWriter| {
+            Some(writer.id) == by_id || (writer.name.name == *named && writer.is_revoked == is_revoked)
+        };
+        writers.iter().filter(fits).collect()
+    };
+    // Of one that was thrown out already, fewer snapshots may be wanted.
+    let fitting = Some(fitting(false)).filter(|fitting| !fitting.is_empty()).unwrap_or_else(|| fitting(true));
     let [writer] = fitting[..] else {
         return Err(usage(match fitting.len() {
             0 => format!("there is no writer {named:?}; `coffre key list` shows them"),
             count => format!("{count} writers are called {named:?}; write the id of one"),
         }));
     };
+    let still = match args.since {
+        Some(since) => StillCounting::Before(since),
+        None if args.none => StillCounting::None,
+        None => StillCounting::All,
+    };
+    let slot = slot_of(&repository, writer).await?;
     monitor.phase("revoking a writer");
-    repository.revoke_writer(writer.id).await?;
-    let lines = vec![
-        format!(
-            "writer {} ({}) revoked: its snapshots are restored by their ids, and count for nothing else",
-            writer.name.name, writer.id
-        ),
-        "Its key slot opens nothing that is of use; `coffre key remove SLOT` removes it.".to_owned(),
-    ];
-    tell(
-        global,
-        monitor,
-        &repository,
-        KeyChange { did: "revoked", writer: Some(writer.id), lines, ..KeyChange::default() },
-    );
+    let revoked = repository.revoke_writer(writer.id, still, Clock::System.now()).await?;
+    let mut lines = vec![format!("writer {} ({}) revoked", writer.name.name, writer.id)];
+    lines.push("What it writes from now on counts for nothing, whatever it is dated.".into());
+    lines.push(match (revoked.counting, revoked.foreign) {
+        (0, 0) => "It has made no snapshots.".into(),
+        (counting, 0) => format!("{} made before count as ever.", snapshots(counting)),
+        (0, _) => format!("None of its snapshots counts: {FOREIGN}."),
+        (counting, foreign) => {
+            format!(
+                "{} made before count as ever, {} do not: {FOREIGN}.",
+                snapshots(counting),
+                output::grouped(foreign as u64)
+            )
+        }
+    });
+    lines.push("From their next run on, the other hosts back up under keys that it does not have.".into());
+    lines.push("Take its access to the store away as well.".into());
+    lines.extend(slot.map(|slot| format!("`coffre key remove {}` removes its key slot.", short(slot))));
+    let told =
+        KeyChange { did: "revoked", writer: Some(writer.id), revoked: Some(revoked), lines, ..KeyChange::default() };
+    tell(global, monitor, &repository, told);
     Ok(Exit::Done)
+}
+
+const FOREIGN: &str = "`coffre snapshots` has them apart, and their ids restore them";
+
+fn snapshots(count: usize) -> String {
+    format!("{} {}", output::grouped(count as u64), if count == 1 { "snapshot" } else { "snapshots" })
+}
+
+/// Finds the slot that was made for a writer, as far as its name tells.
+async fn slot_of(repository: &Repository, writer: &KnownWriter) -> Fallible<Option<SlotId>> {
+    let slots = repository.key_slots().await?;
+    let of_writer = |slot: &&KnownSlot| slot.role == Some(Role::Writer) && slot.name.label == writer.name.name;
+    let mut fitting = slots.iter().filter(of_writer).map(|slot| slot.id);
+    Ok(fitting.next().filter(|_| fitting.next().is_none()))
 }

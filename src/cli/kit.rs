@@ -7,7 +7,8 @@ use std::sync::Arc;
 use crate::cli::exit::Exit;
 use crate::cli::failure::Fallible;
 use crate::cli::progress::ConsoleMonitor;
-use crate::cli::recovery_kit::{Kit, fill, reserve};
+use crate::cli::recovery_kit::{KIT, Kit};
+use crate::cli::secret_file::SecretFile;
 use crate::cli::settings::Settings;
 use crate::cli::{events, output, password};
 use crate::crypto::digest::sha256;
@@ -51,16 +52,11 @@ pub async fn run(global: &Settings, args: Args) -> Fallible<Exit> {
         true => password::get_identity(&global.password, &monitor).await?,
         false => password::get(&global.password, &monitor).await?,
     };
-    let file = args.output.as_deref().map(reserve).transpose()?;
-    let made = match args.check {
+    let file = args.output.as_deref().map(|path| SecretFile::reserve(path, KIT)).transpose()?;
+    match args.check {
         true => check(global, &monitor, &location, &secret).await,
         false => print(global, &monitor, &args, &location, &secret, file).await,
-    };
-    if made.is_err() {
-        // Nothing but an empty page.
-        args.output.iter().for_each(|path| drop(std::fs::remove_file(path)));
     }
-    made
 }
 
 async fn print(
@@ -69,15 +65,14 @@ async fn print(
     args: &Args,
     location: &Location,
     secret: &Passphrase,
-    file: Option<File>,
+    file: Option<SecretFile>,
 ) -> Fallible<Exit> {
     let (repository, held) = look(global, secret, monitor).await?;
     monitor.finish();
     let identity = (check_recovery_identity(secret.expose()) == Some(true)).then_some(secret);
     let page = make(global, &repository, location, identity, &held, &args.note).page();
-    let written = args.output.as_deref().zip(file);
-    if let Some((path, file)) = written {
-        fill(file, path, &page)?;
+    if let Some(file) = file {
+        file.fill(&page)?;
     } else if !global.json {
         output::print(&page)?;
     }

@@ -52,6 +52,7 @@ mod report;
 mod restore;
 mod restore_database;
 mod restore_report;
+mod secret_file;
 mod select;
 mod settings;
 mod signals;

@@ -5,13 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
-use std::fs::{File, OpenOptions};
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
 
-use crate::cli::exit::usage;
-use crate::cli::failure::{Context, Fallible};
 use crate::cli::kit_restore::{SHOWN, WIDTH, shell, steps};
 use crate::cli::output::one_line;
 use crate::cli::page::wrap;
@@ -67,6 +61,8 @@ pub struct Kit<'a> {
     pub notes: &'a [String],
 }
 
+/// What messages call the page in its file.
+pub const KIT: &str = "the recovery kit";
 /// The first line of a page.
 const TITLE: &str = "COFFRE RECOVERY KIT";
 
@@ -77,21 +73,6 @@ pub fn mark(repository: RepositoryId) -> Mark {
 
 fn repository_line(repository: RepositoryId) -> String {
     format!("  Repository   {repository}\n")
-}
-
-/// Makes the new, empty file that only its owner may read: before there is anything to lose.
-///
-/// # Errors
-/// One for the user when there is a file, or it cannot be made.
-pub fn reserve(path: &Path) -> Fallible<File> {
-    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
-    file.map_err(|error| usage(format!("the recovery kit cannot be written to {}: {error}", path.display())))
-}
-
-/// Writes the page into its file.
-pub fn fill(mut file: File, path: &Path, page: &str) -> Fallible<()> {
-    let written = file.write_all(page.as_bytes()).and_then(|()| file.sync_all());
-    written.context(format!("writing the recovery kit to {}", path.display()))
 }
 
 impl Kit<'_> {

@@ -17,8 +17,10 @@ const WHAT: &str = CLEANUP.0.what;
 pub fn encode_cleanup(list: &CleanupList) -> Vec<u8> {
     let packs: Vec<u8> = list.packs.iter().flat_map(|pack| pack.0).collect();
     let given_up: Vec<u8> = list.given_up.iter().flat_map(|session| session.0).collect();
-    let accounted: Vec<u8> =
-        list.accounted.iter().flat_map(|(id, digest)| [&id.to_bytes()[..], digest].concat()).collect();
+    let digests = |snapshots: &[(SnapshotId, [u8; 32])]| -> Vec<u8> {
+        snapshots.iter().flat_map(|(id, digest)| [&id.to_bytes()[..], digest].concat()).collect()
+    };
+    let (accounted, counting) = (digests(&list.accounted), digests(&list.counting));
     let some = |bytes: &Vec<u8>| Some(bytes.clone()).filter(|bytes| !bytes.is_empty());
     let gone = Some(&list.gone).filter(|gone| !gone.is_empty());
     encode_record(|r| {
@@ -27,6 +29,7 @@ pub fn encode_cleanup(list: &CleanupList) -> Vec<u8> {
         r.field_if(4, gone, |e, gone| write_array(e, gone, |e, name| e.str(name).map(drop)));
         r.field_if(5, list.is_deleting.then_some(1), |e, it| e.u8(it));
         r.field_if(6, list.before, |e, digest| e.bytes(&digest)).field_if(7, list.first, |e, first| e.u64(first));
+        r.field_if(8, some(&counting), |e, it| e.bytes(&it));
     })
 }
 
@@ -46,6 +49,7 @@ pub fn decode_cleanup(bytes: &[u8]) -> Result<CleanupList, FormatError> {
             5 => list.is_deleting = d.u64()? == 1,
             6 => list.before = Some(read_bytes(d)?),
             7 => list.first = Some(d.u64()?),
+            8 => list.counting = read_items(d, read_accounted)?,
             _ => return Ok(false),
         }
         Ok(true)
@@ -73,11 +77,12 @@ mod tests {
             is_deleting: true,
             before: Some([7; 32]),
             first: Some(8),
+            counting: vec![(SnapshotId::new(Timestamp::from_seconds(9), [6; 8]), [9; 32])],
         };
         for list in [list, CleanupList::default()] {
             assert_eq!(decode_cleanup(&encode_cleanup(&list)), Ok(list));
         }
-        for (key, len) in [(1, 17), (2, 15), (3, 47), (6, 31)] {
+        for (key, len) in [(1, 17), (2, 15), (3, 47), (6, 31), (8, 47)] {
             let cut = encode_record(|r| {
                 r.field(key, |e| e.bytes(&[1; 50][..len]));
             });

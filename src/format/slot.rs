@@ -24,6 +24,16 @@ pub enum RootKey {
     Writer(WriterKey),
 }
 
+impl RootKey {
+    /// Returns what it can do.
+    pub fn role(&self) -> Role {
+        match self {
+            RootKey::Reader(_) => Role::Reader,
+            RootKey::Writer(_) => Role::Writer,
+        }
+    }
+}
+
 /// What the key of a slot can do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
@@ -58,11 +68,17 @@ pub struct Slot {
 }
 
 impl Slot {
+    /// Describes a slot that gives the reader key.
+    pub fn of_reader(repository: RepositoryId, reader: &ReaderKey, label: &str) -> Self {
+        let (root, verifying_key) = (RootKey::Reader(reader.clone()), reader.verifying_key(repository));
+        Self { repository, root, verifying_key, label: label.to_owned(), hosts: Vec::new() }
+    }
+
     /// Encodes the content to be sealed with age.
     pub fn encode(&self) -> Zeroizing<Vec<u8>> {
         let (role, secret) = match &self.root {
-            RootKey::Reader(key) => (Role::Reader, &key.0),
-            RootKey::Writer(key) => (Role::Writer, &key.0),
+            RootKey::Reader(key) => (self.root.role(), &key.0),
+            RootKey::Writer(key) => (self.root.role(), &key.0),
         };
         let room = self.hosts.iter().map(|host| host.len() + HOST_ROOM).sum::<usize>() + self.label.len() + ROOM;
         let fields = if self.hosts.is_empty() { 6 } else { 7 };

@@ -3,17 +3,24 @@
 use minicbor::{Decoder, Encoder};
 
 use crate::crypto::derive::{DedupSecret, ReaderKey, WriterKey};
+use crate::crypto::secret::Secret;
 use crate::crypto::sign::VerifyingKey;
 use crate::format::FormatError;
 use crate::format::dedup::{open_dedup, seal_dedup};
 use crate::format::name::{open_name, seal_name};
 use crate::format::object::KEYRING;
-use crate::format::wire::{EncodeResult, encode_record, expect_array, read_array, read_bytes, read_map, write_array};
+use crate::format::wire::{
+    EncodeResult, encode_secret, expect_array, read_array, read_bytes, read_map, read_secret, write_array,
+};
 use crate::model::id::{DomainEpoch, DomainId, RepositoryId, WriterId};
 
 const WHAT: &str = KEYRING.0.what;
+/// Bytes of what readers know of a writer, besides its name and hosts.
+const ROOM: usize = 64;
+/// Bytes that an encoded host takes besides its name.
+const HOST_ROOM: usize = 9;
 
-/// A writer. What was sealed for it was sealed to a key that is in its slot alone.
+/// A writer. What is sealed for it is sealed to a key that comes from the one in its slot, and that readers know.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WriterRecord {
     /// The writer.
@@ -24,6 +31,8 @@ pub struct WriterRecord {
     pub is_revoked: bool,
     /// The writers that trust each other's index; alone without one.
     pub group: Option<u64>,
+    /// For one that was thrown out: SHA-256 of the lists of cleaning up that say which of its snapshots count all the same.
+    pub counting: Vec<[u8; 32]>,
     sealed_name: Vec<u8>,
     sealed_dedups: Vec<(DomainEpoch, Vec<u8>)>,
 }
@@ -54,20 +63,35 @@ impl WriterRecord {
         name: &WriterName,
         group: Option<u64>,
     ) -> Self {
-        let value = encode_record(|r| {
-            r.field(0, |e| e.str(&name.name));
-            r.field(1, |e| write_array(e, &name.hosts, |e, host| e.str(host).map(drop)));
+        let wrap = writer.wrapping_key(repository);
+        let room = name.hosts.iter().map(|host| host.len() + HOST_ROOM).sum::<usize>() + name.name.len() + ROOM;
+        let value = encode_secret(room, |e| {
+            write_array(e.map(3)?.u8(0)?.str(&name.name)?.u8(1)?, &name.hosts, |e, host| e.str(host).map(drop))?;
+            e.u8(2)?.bytes(wrap.expose()).map(drop)
         });
         let sealed_name = seal_name(repository, reader, id.0, &value);
         let verifying_key = writer.verifying_key(repository);
-        Self { id, verifying_key, is_revoked: false, group, sealed_name, sealed_dedups: Vec::new() }
+        let (is_revoked, counting, sealed_dedups) = (false, Vec::new(), Vec::new());
+        Self { id, verifying_key, is_revoked, group, counting, sealed_name, sealed_dedups }
     }
 
-    /// Lets the writer, whose key is `writer`, write to a domain's epoch.
-    pub fn grant(&mut self, repository: RepositoryId, writer: &WriterKey, name: &str, dedup: &DedupSecret) {
-        let sealed = seal_dedup(&writer.wrapping_key(repository), repository, name, dedup);
+    /// Lets the writer write to a domain's epoch.
+    ///
+    /// # Errors
+    /// When the record was not sealed for this reader key.
+    pub fn grant(
+        &mut self,
+        repository: RepositoryId,
+        reader: &ReaderKey,
+        name: &str,
+        dedup: &DedupSecret,
+    ) -> Result<(), FormatError> {
+        let (_, wrap) = self.open_known(repository, reader)?;
+        let wrap = wrap.ok_or_else(|| FormatError::invalid(WHAT, "a writer without the key to which is sealed"))?;
+        let sealed = seal_dedup(&wrap, repository, name, dedup);
         self.sealed_dedups.retain(|(at, _)| *at != dedup.at);
         self.sealed_dedups.push((dedup.at, sealed));
+        Ok(())
     }
 
     /// Takes a grant back, which no program does: whoever was let in once keeps what it was told.
@@ -104,23 +128,34 @@ impl WriterRecord {
     /// # Errors
     /// When they were not sealed for this reader key.
     pub fn open_name(&self, repository: RepositoryId, reader: &ReaderKey) -> Result<WriterName, FormatError> {
+        Ok(self.open_known(repository, reader)?.0)
+    }
+
+    /// Recovers what readers alone know: the name, and the key to which is sealed what the writer is to open.
+    fn open_known(
+        &self,
+        repository: RepositoryId,
+        reader: &ReaderKey,
+    ) -> Result<(WriterName, Option<Secret>), FormatError> {
         let plain = open_name(repository, reader, self.id.0, &self.sealed_name)?;
-        let mut name = WriterName::default();
+        let (mut name, mut wrap) = (WriterName::default(), None);
         read_map(WHAT, &mut Decoder::new(&plain), |key, d| {
             match key {
                 0 => name.name = d.str()?.to_owned(),
                 1 => name.hosts = read_array(d, |d| d.str().map(str::to_owned))?,
+                2 => wrap = Some(read_secret(d)?),
                 _ => return Ok(false),
             }
             Ok(true)
         })?;
-        Ok(name)
+        Ok((name, wrap))
     }
 }
 
 /// Writes a record into the keyring.
 pub(super) fn write_writer(e: &mut Encoder<&mut Vec<u8>>, writer: &WriterRecord) -> EncodeResult {
-    e.map(4 + u64::from(writer.is_revoked) + u64::from(writer.group.is_some()))?;
+    let optional = [writer.is_revoked, writer.group.is_some(), !writer.counting.is_empty()];
+    e.map(4 + optional.into_iter().map(u64::from).sum::<u64>())?;
     e.u8(0)?.bytes(&writer.id.0)?.u8(1)?.bytes(&writer.verifying_key.0)?.u8(2)?.bytes(&writer.sealed_name)?;
     write_array(e.u8(3)?, &writer.sealed_dedups, |e, (at, sealed)| {
         e.array(3)?.bytes(&at.domain.0)?.u32(at.epoch)?.bytes(sealed).map(drop)
@@ -131,13 +166,16 @@ pub(super) fn write_writer(e: &mut Encoder<&mut Vec<u8>>, writer: &WriterRecord)
     if let Some(group) = writer.group {
         e.u8(5)?.u64(group)?;
     }
+    if !writer.counting.is_empty() {
+        write_array(e.u8(6)?, &writer.counting, |e, list| e.bytes(list).map(drop))?;
+    }
     Ok(())
 }
 
 /// Reads a record of the keyring.
 pub(super) fn read_writer(d: &mut Decoder<'_>) -> Result<WriterRecord, minicbor::decode::Error> {
     let (mut id, mut verifying_key, mut is_revoked, mut group) = (None, None, false, None);
-    let (mut sealed_name, mut sealed_dedups) = (Vec::new(), Vec::new());
+    let (mut sealed_name, mut sealed_dedups, mut counting) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..d.map()?.unwrap_or(0) {
         match d.u64()? {
             0 => id = Some(WriterId(read_bytes(d)?)),
@@ -146,12 +184,13 @@ pub(super) fn read_writer(d: &mut Decoder<'_>) -> Result<WriterRecord, minicbor:
             3 => sealed_dedups = read_array(d, read_dedup)?,
             4 => is_revoked = d.u64()? != 0,
             5 => group = Some(d.u64()?),
+            6 => counting = read_array(d, read_bytes)?,
             _ => d.skip()?,
         }
     }
     match (id.filter(|id| id.0 != [0; WriterId::LEN]), verifying_key) {
         (Some(id), Some(verifying_key)) => {
-            Ok(WriterRecord { id, verifying_key, is_revoked, group, sealed_name, sealed_dedups })
+            Ok(WriterRecord { id, verifying_key, is_revoked, group, counting, sealed_name, sealed_dedups })
         }
         _ => Err(minicbor::decode::Error::message("a writer lacks its id or verifying key")),
     }

@@ -65,6 +65,9 @@ pub struct CleanupList {
     pub before: Option<[u8; 32]>,
     /// The number of the list in which all its packs were doomed first; its own when there is none.
     pub first: Option<u64>,
+    /// Snapshots of writers that are about to be thrown out, which count for as long as the keyring names this list, with the SHA-256
+    /// of their objects.
+    pub counting: Vec<(SnapshotId, [u8; 32])>,
 }
 
 #[cfg(test)]

@@ -121,6 +121,8 @@ pub enum Foreign {
     OtherDomain,
     /// Its author may not state its host.
     OtherHost,
+    /// A clean-up found another object under its name.
+    Exchanged,
 }
 
 impl fmt::Display for Foreign {
@@ -129,6 +131,7 @@ impl fmt::Display for Foreign {
             Foreign::Revoked => "by a writer whose key was revoked",
             Foreign::OtherDomain => "by a writer that may not write to its domain",
             Foreign::OtherHost => "by a writer that may not back up this host",
+            Foreign::Exchanged => "not the one that was there under its name before",
         })
     }
 }

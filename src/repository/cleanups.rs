@@ -5,6 +5,7 @@
 //! which snapshots there are; whoever will delete, which of them need not be walked through again.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::stream::{self, StreamExt, TryStreamExt};
@@ -15,12 +16,13 @@ use crate::format::cleanup::decode_cleanup;
 use crate::format::object::CLEANUP;
 use crate::model::author::Author;
 use crate::model::cleanup::{CleanupId, CleanupList};
-use crate::model::id::{DomainEpoch, DomainId, PackId, SessionId};
-use crate::model::key::ObjectKey;
+use crate::model::id::{DomainId, PackId, SessionId};
+use crate::model::key::{ObjectKey, ObjectKind};
 use crate::model::snapshot::SnapshotId;
 use crate::model::time::Timestamp;
 use crate::progress::{Monitor, Problem};
-use crate::repository::Repository;
+use crate::repository::keys::Keys;
+use crate::repository::{OpenError, Repository};
 use crate::store::{StoreError, StoreErrorKind};
 
 /// How long a list is honoured that nobody says is being acted upon. Who cleans up acts upon one for half as long.
@@ -46,28 +48,105 @@ impl ListAsTold {
     }
 }
 
+/// What an object of a list gave.
+enum OpenedList {
+    List(Box<ListAsTold>),
+    /// It is of an epoch that was erased, or that this writer was not let into: it dooms nothing that this key relies on.
+    NotForUs,
+    /// It is of an epoch that may have begun since the keyring was read.
+    Ahead,
+}
+
 /// All lists, as of when they were read.
 #[derive(Debug, Clone, Default)]
 pub struct Cleanups {
     /// In order of their numbers; those that a later one names as gone are not among them.
     told: Vec<ListAsTold>,
     gone: HashSet<String>,
-    /// Where in them each snapshot is accounted for.
-    accounted: HashMap<SnapshotId, Vec<usize>>,
+    /// Where in them each snapshot is accounted for, and the SHA-256 that its object had.
+    accounted: HashMap<SnapshotId, Vec<(usize, [u8; 32])>>,
+    /// Snapshots that count although their writers were thrown out: what each list says, and the SHA-256 of the object.
+    counting: HashSet<(usize, SnapshotId, [u8; 32])>,
     damaged: Vec<(ObjectKey, String)>,
+    /// There is a list of an epoch that began while the repository was open, and into which this key was not let.
+    is_shut_out: bool,
+}
+
+/// Lists that were read, one after the other.
+#[derive(Default)]
+struct ListsRead {
+    told: Vec<ListAsTold>,
+    damaged: Vec<(ObjectKey, String)>,
+    ahead: Vec<CleanupId>,
+    not_for_us: usize,
 }
 
 impl Repository {
     /// Reads all lists of cleaning up. One that cannot be opened is left out: [`Cleanups::damaged`].
     ///
+    /// Where one is of an epoch that is newer than the keyring, that is read again: whoever goes on in an older epoch must keep to
+    /// what is told in the newest.
+    ///
     /// # Errors
     /// When they cannot be listed, or one is out of reach.
-    pub async fn cleanups(&self) -> Result<Cleanups, StoreError> {
-        let fetches = stream::iter(self.objects().cleanups().await?).map(|id| async move {
-            let opened = self.objects().cleanup(id, |object| open_cleanup(self, id, object)).await;
-            let damaged = |why: String| Some(Err((ObjectKey::cleanup(id), why)));
+    pub async fn cleanups(&self) -> Result<Arc<Cleanups>, StoreError> {
+        let cleanups = Arc::new(self.read_cleanups().await?);
+        *self.lists.write().await = Some(cleanups.clone());
+        Ok(cleanups)
+    }
+
+    /// Returns the lists as they were last read, for what they say of snapshots.
+    pub(super) async fn known_cleanups(&self) -> Result<Arc<Cleanups>, StoreError> {
+        if let Some(known) = &*self.lists.read().await {
+            return Ok(known.clone());
+        }
+        let mut lists = self.lists.write().await;
+        if lists.is_none() {
+            *lists = Some(Arc::new(self.read_cleanups().await?));
+        }
+        Ok(lists.clone().expect("they were just read"))
+    }
+
+    async fn read_cleanups(&self) -> Result<Cleanups, StoreError> {
+        let mut reading = ListsRead::default();
+        let ids: Vec<CleanupId> = self.objects().cleanups().await?.into_iter().collect();
+        self.read_lists(ids, self.keys(), &mut reading).await?;
+        let mut is_shut_out = false;
+        let ahead = std::mem::take(&mut reading.ahead);
+        if !ahead.is_empty() {
+            let before = reading.not_for_us;
+            match self.newest_keyring().await {
+                Ok(keyring) => match self.keys().with(keyring) {
+                    Ok(keys) => self.read_lists(ahead, &keys, &mut reading).await?,
+                    Err(_) => reading.ahead = ahead,
+                },
+                Err(OpenError::Store { source, .. }) => return Err(source),
+                Err(_) => reading.ahead = ahead,
+            }
+            is_shut_out = reading.not_for_us > before;
+        }
+        let ListsRead { told, mut damaged, ahead, .. } = reading;
+        let nobodys =
+            ahead.into_iter().map(|id| (ObjectKey::cleanup(id), "it is of no epoch that there is".to_owned()));
+        damaged.extend(nobodys);
+        let cleanups = Cleanups::of(told);
+        damaged.retain(|(key, _)| !cleanups.is_gone(key));
+        for writer in self.keys().writers().iter().filter(|_| self.keys().can_read()) {
+            let is_missing = |named: &[u8; 32]| cleanups.with_digest(*named).is_none();
+            if writer.counting.iter().any(is_missing) {
+                let why = format!("the list that says which snapshots of writer {} count is not there", writer.id);
+                damaged.push((ObjectKey::from_listed(ObjectKind::Cleanup.prefix()), why));
+            }
+        }
+        Ok(Cleanups { damaged, is_shut_out, ..cleanups })
+    }
+
+    async fn read_lists(&self, ids: Vec<CleanupId>, keys: &Keys, reading: &mut ListsRead) -> Result<(), StoreError> {
+        let fetches = stream::iter(ids).map(|id| async move {
+            let opened = self.objects().cleanup(id, |object| open_cleanup(keys, id, object)).await;
+            let damaged = |why: String| Some((id, Err(why)));
             match opened {
-                Ok(Ok(told)) => Ok(Some(Ok(told))),
+                Ok(Ok(opened)) => Ok(Some((id, Ok(opened)))),
                 Ok(Err(error)) => Ok(damaged(error.to_string())),
                 Err(error) if error.kind == StoreErrorKind::NotFound => Ok(None),
                 Err(error) if error.kind.is_damage() => Ok(damaged(error.clause())),
@@ -75,28 +154,35 @@ impl Repository {
             }
         });
         let read: Vec<_> = fetches.buffered(FETCHES).try_collect().await?;
-        let (mut told, mut damaged) = (Vec::new(), Vec::new());
-        for read in read.into_iter().flatten() {
-            match read {
-                Ok(list) => told.push(list),
-                Err(unread) => damaged.push(unread),
+        for (id, opened) in read.into_iter().flatten() {
+            match opened {
+                Ok(OpenedList::List(told)) => reading.told.push(*told),
+                Ok(OpenedList::NotForUs) => reading.not_for_us += 1,
+                Ok(OpenedList::Ahead) => reading.ahead.push(id),
+                Err(why) => reading.damaged.push((ObjectKey::cleanup(id), why)),
             }
         }
-        let cleanups = Cleanups::of(told);
-        damaged.retain(|(key, _)| !cleanups.is_gone(key));
-        Ok(Cleanups { damaged, ..cleanups })
+        Ok(())
     }
 }
 
 /// Opens a list's object.
-fn open_cleanup(repository: &Repository, id: CleanupId, object: &Bytes) -> Result<ListAsTold, FormatError> {
-    let opened = repository.keys().open_for_writers(CLEANUP, &id.to_bytes(), object)?;
+fn open_cleanup(keys: &Keys, id: CleanupId, object: &Bytes) -> Result<OpenedList, FormatError> {
+    let (at, _) = CLEANUP.split(object)?;
+    if keys.is_erased(at) || keys.is_closed(at) {
+        return Ok(OpenedList::NotForUs);
+    }
+    if keys.dedup(at).is_none() && keys.is_ahead(at) {
+        return Ok(OpenedList::Ahead);
+    }
+    let opened = keys.open_for_writers(CLEANUP, &id.to_bytes(), object)?;
     if opened.author != Author::Reader {
         let why = format!("it is by {}, and only readers may clean up", opened.author);
         return Err(FormatError::Invalid { what: CLEANUP.what(), why });
     }
-    let (DomainEpoch { domain, .. }, _) = CLEANUP.split(object)?;
-    Ok(ListAsTold { domain, id, digest: Sha256::digest(object).into(), list: decode_cleanup(opened.value())? })
+    let digest = Sha256::digest(object).into();
+    let list = decode_cleanup(opened.value())?;
+    Ok(OpenedList::List(Box::new(ListAsTold { domain: at.domain, id, digest, list })))
 }
 
 impl Cleanups {
@@ -104,13 +190,44 @@ impl Cleanups {
         let gone: HashSet<String> = told.iter().flat_map(|told| told.list.gone.iter().cloned()).collect();
         told.retain(|told| !gone.contains(ObjectKey::cleanup(told.id).as_str()));
         told.sort_by_key(|told| (told.domain, told.id));
-        let mut accounted: HashMap<SnapshotId, Vec<usize>> = HashMap::new();
+        let mut accounted: HashMap<SnapshotId, Vec<(usize, [u8; 32])>> = HashMap::new();
+        let mut counting = HashSet::new();
         for (at, told) in told.iter().enumerate() {
-            for (snapshot, _) in &told.list.accounted {
-                accounted.entry(*snapshot).or_default().push(at);
+            for (snapshot, digest) in &told.list.accounted {
+                accounted.entry(*snapshot).or_default().push((at, *digest));
             }
+            counting.extend(told.list.counting.iter().map(|(snapshot, digest)| (at, *snapshot, *digest)));
         }
-        Self { told, gone, accounted, damaged: Vec::new() }
+        Self { told, gone, accounted, counting, ..Self::default() }
+    }
+
+    /// Returns the highest number in the chain of a domain, and the SHA-256 of the list that has it.
+    pub(super) fn newest(&self, domain: DomainId) -> Option<(u64, [u8; 32])> {
+        let of_domain = self.told.iter().filter(|told| told.domain == domain);
+        of_domain.max_by_key(|told| told.id).map(|told| (told.id.counter, told.digest))
+    }
+
+    /// Returns the lists that have this number in the chain of a domain.
+    pub(super) fn numbered(&self, domain: DomainId, counter: u64) -> usize {
+        self.told.iter().filter(|told| (told.domain, told.id.counter) == (domain, counter)).count()
+    }
+
+    /// Tells whether a snapshot whose object has the SHA-256 `digest` counts although its writer was thrown out, because one of the
+    /// lists `named` says so.
+    pub(super) fn counts(&self, named: &[[u8; 32]], snapshot: SnapshotId, digest: [u8; 32]) -> bool {
+        let mut lists = named.iter().filter_map(|named| self.with_digest(*named));
+        lists.any(|at| self.counting.contains(&(at, snapshot, digest)))
+    }
+
+    /// Returns the snapshots that the lists `named` say count, in no order.
+    pub(super) fn counting(&self, named: &[[u8; 32]]) -> impl Iterator<Item = SnapshotId> + '_ {
+        let lists: Vec<usize> = named.iter().filter_map(|named| self.with_digest(*named)).collect();
+        self.counting.iter().filter(move |(at, ..)| lists.contains(at)).map(|(_, snapshot, _)| *snapshot)
+    }
+
+    /// Tells whether a snapshot was accounted for and is another object since.
+    pub(super) fn is_exchanged(&self, snapshot: SnapshotId, digest: [u8; 32]) -> bool {
+        self.accounted.get(&snapshot).is_some_and(|accounted| accounted.iter().all(|(_, there)| *there != digest))
     }
 
     /// Returns the lists that could not be opened, with the reason; those that another one names as gone are not among them.
@@ -144,8 +261,10 @@ impl Cleanups {
     }
 
     /// Tells whether a session is not waited for any longer: what it relies on may be deleted by now.
+    ///
+    /// Nor is one whose key cannot open lists of an epoch that began meanwhile: it might be named in them.
     pub fn gives_up(&self, session: SessionId) -> bool {
-        self.told.iter().any(|told| told.list.given_up.contains(&session))
+        self.is_shut_out || self.told.iter().any(|told| told.list.given_up.contains(&session))
     }
 
     /// Tells whether an object was removed, whether it is there (again) or not.
@@ -166,7 +285,7 @@ impl Cleanups {
     /// Tells whether a snapshot might be one that does not count, depending on its session.
     pub fn may_be_void(&self, snapshot: SnapshotId) -> bool {
         let mut giving_up = self.deletions().filter(|told| !told.list.given_up.is_empty());
-        giving_up.any(|told| !self.is_accounted_against(snapshot, told))
+        giving_up.any(|told| !self.is_accounted_against(snapshot, None, told))
     }
 
     /// Returns the number up to which a run of `domain` that relies on `packs` honours the lists: none of these dooms a pack of
@@ -214,27 +333,35 @@ impl Cleanups {
         at.id == other.id && at.domain == other.domain
     }
 
-    /// Tells whether a snapshot was accounted for as far as the deletions of one list go.
-    fn is_accounted_against(&self, snapshot: SnapshotId, deletion: &ListAsTold) -> bool {
-        let mut accounting = self.accounted.get(&snapshot).into_iter().flatten().map(|at| &self.told[*at]);
+    /// Tells whether a snapshot was accounted for as far as the deletions of one list go: its object, where `digest` is that.
+    fn is_accounted_against(&self, snapshot: SnapshotId, digest: Option<[u8; 32]>, deletion: &ListAsTold) -> bool {
+        let accounted = self.accounted.get(&snapshot).into_iter().flatten();
+        let same = accounted.filter(|(_, there)| digest.is_none_or(|digest| digest == *there));
+        let mut accounting = same.map(|(at, _)| &self.told[*at]);
         accounting.any(|told| self.follows(told, deletion) || self.follows(deletion, told))
     }
 
-    /// Tells whether a snapshot counts for nothing because its session was given up and it came afterwards.
-    pub fn is_void(&self, snapshot: SnapshotId, session: SessionId) -> bool {
+    /// Tells whether a snapshot, with the SHA-256 of its object, counts for nothing because its session was given up and it came
+    /// afterwards.
+    pub fn is_void(&self, (snapshot, digest): (SnapshotId, [u8; 32]), session: SessionId) -> bool {
         let mut giving_up = self.deletions().filter(|told| told.list.given_up.contains(&session));
-        giving_up.any(|told| !self.is_accounted_against(snapshot, told))
+        giving_up.any(|told| !self.is_accounted_against(snapshot, Some(digest), told))
     }
 
-    /// Tells whether a snapshot that honoured the lists up to `honoured` lost nothing to any deletion; one of which that is not
-    /// known **must** be walked through before it is believed to be whole.
-    pub fn is_believed(&self, snapshot: SnapshotId, domain: DomainId, honoured: Option<u64>) -> bool {
+    /// Tells whether a snapshot, with the SHA-256 of its object, that honoured the lists up to `honoured` lost nothing to any deletion;
+    /// one of which that is not known **must** be walked through before it is believed to be whole.
+    pub fn is_believed(
+        &self,
+        (snapshot, digest): (SnapshotId, [u8; 32]),
+        domain: DomainId,
+        honoured: Option<u64>,
+    ) -> bool {
         let mut deletions = self.deletions().filter(|told| told.domain == domain);
         deletions.all(|told| {
             // Who honoured a number that two lists have may have read either.
             let with_first = self.told.iter().filter(|it| (it.domain, it.id.counter) == (domain, told.first()));
             let honours = honoured.is_some_and(|honoured| honoured >= told.first()) && with_first.count() < 2;
-            honours || self.is_accounted_against(snapshot, told)
+            honours || self.is_accounted_against(snapshot, Some(digest), told)
         })
     }
 }
@@ -251,6 +378,11 @@ mod tests {
 
     fn snapshot(id: u8) -> SnapshotId {
         SnapshotId::new(Timestamp::from_seconds(1), [id; 8])
+    }
+
+    /// A snapshot as the lists of these tests account for it.
+    fn object(id: u8) -> (SnapshotId, [u8; 32]) {
+        (snapshot(id), [0; 32])
     }
 
     /// A list with the number `counter`, behind one whose object has the digest `before`; its own is `digest`.
@@ -323,10 +455,11 @@ mod tests {
             told(3, 3, Some(2), CleanupList { accounted: vec![(snapshot(11), [0; 32])], ..dooms(&[]) }),
         ];
         let cleanups = Cleanups::of(chain.clone());
-        let believed = |cleanups: &Cleanups, id: u8, honoured| cleanups.is_believed(snapshot(id), DOMAIN, honoured);
+        let believed = |cleanups: &Cleanups, id: u8, honoured| cleanups.is_believed(object(id), DOMAIN, honoured);
         assert!(believed(&cleanups, 10, None) && believed(&cleanups, 11, None));
         assert!(believed(&cleanups, 12, Some(1)) && !believed(&cleanups, 12, None));
-        assert!(cleanups.is_believed(snapshot(12), DomainId([8; 16]), None), "another domain's packs were deleted");
+        assert!(cleanups.is_believed(object(12), DomainId([8; 16]), None), "another domain's packs were deleted");
+        assert!(!cleanups.is_believed((snapshot(10), [1; 32]), DOMAIN, None), "it is another object since");
         // What a rival accounts for that had not read of the deletion counts for nothing against it.
         let rival = CleanupList { accounted: vec![(snapshot(13), [0; 32])], ..dooms(&[]) };
         let cleanups = Cleanups::of([chain, vec![told(2, 9, Some(1), rival)]].concat());
@@ -340,10 +473,28 @@ mod tests {
         // Before anything is deleted, only the run itself is concerned.
         let cleanups = Cleanups::of(vec![told(1, 1, None, gives_up(dooms(&[1])))]);
         assert!(cleanups.gives_up(session) && !cleanups.gives_up(SessionId([6; 16])));
-        assert!(!cleanups.is_void(snapshot(10), session) && !cleanups.may_be_void(snapshot(10)));
+        assert!(!cleanups.is_void(object(10), session) && !cleanups.may_be_void(snapshot(10)));
         let list = gives_up(deletes(&[1], 1, &[10]));
         let cleanups = Cleanups::of(vec![told(1, 1, None, dooms(&[1])), told(2, 2, Some(1), list)]);
-        assert!(!cleanups.is_void(snapshot(10), session) && !cleanups.may_be_void(snapshot(10)));
-        assert!(cleanups.is_void(snapshot(11), session) && !cleanups.is_void(snapshot(11), SessionId([6; 16])));
+        assert!(!cleanups.is_void(object(10), session) && !cleanups.may_be_void(snapshot(10)));
+        assert!(cleanups.is_void(object(11), session) && !cleanups.is_void(object(11), SessionId([6; 16])));
+        let other = (snapshot(10), [1; 32]);
+        assert!(cleanups.is_void(other, session) && cleanups.is_exchanged(other.0, other.1));
+        assert!(!cleanups.is_exchanged(snapshot(10), [0; 32]) && !cleanups.is_exchanged(snapshot(11), [1; 32]));
+    }
+
+    #[test]
+    fn a_snapshot_of_a_writer_that_was_thrown_out_counts_by_the_list_that_is_named() {
+        let counting = |id| CleanupList { counting: vec![(snapshot(id), [id; 32])], ..dooms(&[]) };
+        let cleanups = Cleanups::of(vec![told(1, 1, None, counting(10)), told(2, 2, Some(1), counting(11))]);
+        let counts = |named: &[u8], id, digest| {
+            let named: Vec<_> = named.iter().map(|named| [*named; 32]).collect();
+            cleanups.counts(&named, snapshot(id), [digest; 32])
+        };
+        assert!(counts(&[1], 10, 10) && counts(&[1, 2], 11, 11));
+        assert!(!counts(&[1], 11, 11), "another list said so");
+        assert!(!counts(&[], 10, 10) && !counts(&[3], 10, 10), "no list, or none that there is, is named");
+        assert!(!counts(&[1], 10, 11), "it is another object since");
+        assert_eq!((cleanups.newest(DOMAIN), cleanups.numbered(DOMAIN, 2)), (Some((2, [2; 32])), 1));
     }
 }

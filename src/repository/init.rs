@@ -1,22 +1,22 @@
 //! Making a repository: root secrets, one domain, the configuration and a key slot for each lock.
 
-use crate::blocking::blocking;
 use crate::crypto::derive::{DedupSecret, ReaderKey};
 use crate::crypto::random;
 use crate::crypto::session::new_domain_key;
 use crate::crypto::sign::Signed;
-use crate::crypto::slot::{SlotLock, seal_slot};
+use crate::crypto::slot::SlotLock;
 use crate::format::FORMAT_VERSION;
 use crate::format::config::{ChunkerProfile, Config, RequiredFeatures};
-use crate::format::keyring::{DomainRecord, Keyring, SlotName, SlotRecord};
-use crate::format::slot::{Role, RootKey, Slot};
-use crate::model::id::{DomainEpoch, DomainId, RepositoryId, SlotId};
+use crate::format::keyring::{DomainRecord, Keyring};
+use crate::format::slot::Slot;
+use crate::model::id::{DomainEpoch, DomainId, RepositoryId};
 use crate::model::key::{ObjectKey, ObjectKind};
 use crate::model::time::Timestamp;
 use crate::repository::cache::{Cache, CachePlaces};
 use crate::repository::keys::Keys;
 use crate::repository::objects::Objects;
 use crate::repository::replicas::Replicas;
+use crate::repository::slots::NewSlot;
 use crate::repository::{MAIN_DOMAIN, OpenError, Repository};
 
 /// What `init` may be told.
@@ -73,12 +73,9 @@ impl Repository {
         let domain = DomainRecord::seal(repository, &reader, MAIN_DOMAIN, &dedup, &secret_key, public_key);
         let mut slots = Vec::new();
         for (lock, label) in locks {
-            let (lock, content) = (lock.clone(), reader_slot(repository, &reader, label).encode());
-            let sealed = blocking(move || seal_slot(&lock, &content)).await?;
-            let id = SlotId(random());
-            let name = SlotName { label: (*label).to_owned(), made: now };
-            slots.push(SlotRecord::new(repository, &reader, (id, Role::Reader), &sealed, &name));
-            objects.put_slot(id, sealed).await.map_err(at)?;
+            let slot = NewSlot::seal(&reader, &Slot::of_reader(repository, &reader, label), lock, now).await?;
+            slot.store(&objects).await.map_err(at)?;
+            slots.push(slot.record);
         }
         let keyring =
             Keyring { repository, counter: 1, domains: vec![domain], writers: Vec::new(), erased: Vec::new(), slots };
@@ -98,13 +95,15 @@ impl Repository {
         objects.put_config(config.counter, config_bytes).await.map_err(at)?;
 
         let cache = Cache::open(repository, cache);
-        let keys = Keys::open(reader_slot(repository, &reader, ""), keyring)
+        let keys = Keys::open(Slot::of_reader(repository, &reader, ""), keyring)
             .map_err(|source| OpenError::Damaged { key: ObjectKey::from_listed("keyring/"), source })?;
-        Ok(Self { objects, config: config.into(), keys: keys.into(), cache, opened_by: None })
+        Ok(Self {
+            objects,
+            config: config.into(),
+            keys: keys.into(),
+            cache,
+            opened_by: None,
+            lists: tokio::sync::RwLock::default(),
+        })
     }
-}
-
-fn reader_slot(repository: RepositoryId, reader: &ReaderKey, label: &str) -> Slot {
-    let (root, verifying_key) = (RootKey::Reader(reader.clone()), reader.verifying_key(repository));
-    Slot { repository, root, verifying_key, label: label.to_owned(), hosts: Vec::new() }
 }

@@ -5,15 +5,14 @@
 
 use bytes::Bytes;
 
-use crate::blocking::blocking;
-use crate::crypto::random;
-use crate::crypto::slot::{OpensWith, SlotLock, opens_with, seal_slot};
+use crate::crypto::slot::{OpensWith, SlotLock, opens_with};
 use crate::format::keyring::{SlotName, SlotRecord};
-use crate::format::slot::{Role, RootKey, Slot};
+use crate::format::slot::{Role, Slot};
 use crate::model::id::SlotId;
 use crate::model::key::{ObjectKey, ObjectKind};
 use crate::repository::Repository;
 use crate::repository::access::AccessError;
+use crate::repository::slots::NewSlot;
 use crate::repository::writers::KeyringError;
 use crate::store::{StoreError, StoreErrorKind};
 
@@ -155,15 +154,9 @@ impl Repository {
 
     async fn store_slot(&self, lock: &SlotLock, name: &SlotName) -> Result<SlotRecord, KeyringError> {
         let reader = self.keys().reader_key().ok_or(AccessError::WriterOnly)?;
-        let root = RootKey::Reader(reader.clone());
-        let verifying_key = self.keys().verifying_key();
-        let slot = Slot { repository: self.id(), root, verifying_key, label: name.label.clone(), hosts: Vec::new() };
-        let (lock, content) = (lock.clone(), slot.encode());
-        let sealed = blocking(move || seal_slot(&lock, &content)).await?;
-        let id = SlotId(random());
-        let record = SlotRecord::new(self.id(), reader, (id, Role::Reader), &sealed, name);
-        self.objects().put_slot(id, sealed).await?;
-        Ok(record)
+        let slot = NewSlot::seal(reader, &Slot::of_reader(self.id(), reader, &name.label), lock, name.made).await?;
+        slot.store(self.objects()).await?;
+        Ok(slot.record)
     }
 }
 

@@ -16,7 +16,7 @@ use crate::format::object::{Authored, Authors, DomainForm, SealedAt};
 use crate::format::slot::{RootKey, Slot};
 use crate::format::writer::{WriterName, WriterRecord};
 use crate::model::author::Author;
-use crate::model::id::{DomainEpoch, RepositoryId, WriterId};
+use crate::model::id::{DomainEpoch, DomainId, RepositoryId, WriterId};
 use crate::model::outcome::{Ended, Outcome};
 use crate::model::snapshot::{Foreign, Snapshot};
 use crate::repository::access::AccessError;
@@ -115,6 +115,23 @@ impl Keys {
         Ok(Self { root, verifying_key, keyring, domains, hosts, names, signer, sessions: Sessions::default() })
     }
 
+    /// Returns the same key with what another keyring opens for it.
+    pub(super) fn with(&self, keyring: Keyring) -> Result<Self, FormatError> {
+        let (repository, root, verifying_key) = (self.repository(), self.root.clone(), self.verifying_key);
+        Self::open(Slot { repository, root, verifying_key, label: String::new(), hosts: self.hosts.clone() }, keyring)
+    }
+
+    /// Tells whether a domain's epoch is there and not for this key: a writer was not let into it.
+    pub(super) fn is_closed(&self, at: DomainEpoch) -> bool {
+        !self.can_read() && self.dedup(at).is_none() && self.keyring.domains.iter().any(|record| record.at == at)
+    }
+
+    /// Tells whether an epoch may have begun after the keyring was read: it is behind all others of a domain that there is.
+    pub(super) fn is_ahead(&self, at: DomainEpoch) -> bool {
+        let epochs = self.keyring.domains.iter().filter(|record| record.at.domain == at.domain);
+        epochs.map(|record| record.at.epoch).max().is_some_and(|newest| newest < at.epoch)
+    }
+
     /// Tells whether the keys of a domain's epoch were destroyed, and its data with them.
     pub fn is_erased(&self, at: DomainEpoch) -> bool {
         self.keyring.erased.iter().any(|erased| erased.at == at)
@@ -174,17 +191,23 @@ impl Keys {
         trusted
     }
 
-    /// Tells why a snapshot does not count, `None` where it does.
+    /// Tells why a snapshot does not count, `None` where it does. One whose author was thrown out may count all the same, if a list says
+    /// so that [`Keys::counting`] names.
     pub(super) fn foreign(&self, snapshot: &Snapshot) -> Option<Foreign> {
         let writer = self.writer(snapshot.author)?;
         let may_state = |host: &str| self.names.get(&writer.id).is_some_and(|name| name.may_state(host));
-        if writer.is_revoked {
-            Some(Foreign::Revoked)
-        } else if !writer.may_write(snapshot.at) {
+        if !writer.may_write(snapshot.at) {
             Some(Foreign::OtherDomain)
+        } else if !may_state(&snapshot.host) {
+            Some(Foreign::OtherHost)
         } else {
-            (!may_state(&snapshot.host)).then_some(Foreign::OtherHost)
+            writer.is_revoked.then_some(Foreign::Revoked)
         }
+    }
+
+    /// Returns the digests of the lists that say which snapshots of a writer count although it was thrown out.
+    pub(super) fn counting(&self, author: Author) -> &[[u8; 32]] {
+        self.writer(author).map_or(&[], |writer| &writer.counting)
     }
 
     fn writer(&self, author: Author) -> Option<&WriterRecord> {
@@ -224,6 +247,11 @@ impl Keys {
     pub(super) fn newest_epoch(&self, name: &str) -> Option<(&DedupSecret, &DomainPublicKey)> {
         let named = self.domains.values().filter(|keys| keys.name == name);
         named.max_by_key(|keys| keys.dedup.at.epoch).map(|keys| (&keys.dedup, &keys.public))
+    }
+
+    /// Returns the name of a domain.
+    pub(super) fn name_of(&self, domain: DomainId) -> Option<&str> {
+        self.domains.iter().find(|(at, _)| at.domain == domain).map(|(_, keys)| &*keys.name)
     }
 
     /// Returns the dedup secret of a domain's epoch, if the keyring has it.

@@ -17,6 +17,7 @@ use crate::model::id::{RepositoryId, SlotId};
 use crate::model::key::ObjectKey;
 use crate::model::outcome::{Ended, Outcome};
 use crate::repository::cache::Cache;
+use crate::repository::cleanups::Cleanups;
 pub use crate::repository::init::InitOptions;
 use crate::repository::keys::Keys;
 use crate::repository::known::Pin;
@@ -45,6 +46,7 @@ pub mod packer;
 pub mod reader;
 pub mod recheck;
 pub mod replicas;
+pub mod revoking;
 pub mod session;
 mod sessions;
 pub mod slots;
@@ -177,6 +179,8 @@ pub struct Repository {
     keys: Arc<Keys>,
     cache: Cache,
     opened_by: Option<SlotId>,
+    /// What cleaning up had told when it was last read.
+    lists: tokio::sync::RwLock<Option<Arc<Cleanups>>>,
 }
 
 impl Repository {
@@ -200,6 +204,7 @@ impl Repository {
             keys: self.keys.clone(),
             cache: self.cache.clone(),
             opened_by: self.opened_by,
+            lists: tokio::sync::RwLock::default(),
         })
     }
 

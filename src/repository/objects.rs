@@ -315,6 +315,10 @@ impl Objects {
         Ok(listed.iter().filter_map(|object| object.key.segment_id()).collect())
     }
 
+    pub(super) async fn put_cleanup(&self, id: CleanupId, object: Vec<u8>) -> Result<(), StoreError> {
+        self.replicas.put(&ObjectKey::cleanup(id), object.into()).await
+    }
+
     pub(super) async fn cleanup<T, E>(
         &self,
         id: CleanupId,

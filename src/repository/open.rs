@@ -13,6 +13,7 @@ use crate::crypto::sign::VerifyingKey;
 use crate::format::FormatError;
 use crate::format::config::Config;
 use crate::format::keyring::Keyring;
+use crate::format::slot::RootKey;
 use crate::model::id::RepositoryId;
 use crate::model::key::{ObjectKey, ObjectKind};
 use crate::repository::cache::{Cache, CachePlaces};
@@ -61,21 +62,37 @@ impl Repository {
         cache: impl Into<CachePlaces>,
     ) -> Result<Opened, OpenError> {
         let objects = Objects::new(replicas.into());
+        let configs = configs(&objects).await?;
         let unlocked = unlock(&objects, passphrase, expected).await?;
         let (slot, elsewhere, opened_by) = (unlocked.slot, unlocked.elsewhere, Some(unlocked.id));
         let pin = Pin { repository: slot.repository, verifying_key: slot.verifying_key };
-        let cache = Cache::open(slot.repository, cache);
-        let (config_key, config) = newest(&objects, ObjectKind::Config, "configuration", &cache, |bytes| {
+        let cache = match &slot.root {
+            RootKey::Reader(_) => Cache::open(slot.repository, cache),
+            RootKey::Writer(writer) => {
+                Cache::open(slot.repository, cache).of_writer(&writer.verifying_key(slot.repository))
+            }
+        };
+        let decode = |bytes: &[u8]| {
             let config = Config::decode(bytes, slot.repository, &slot.verifying_key)?;
             Ok((config.counter, config))
-        })
-        .await?;
+        };
+        let (config_key, config) =
+            newest(&objects, ObjectKind::Config, "configuration", &cache, &configs, decode).await?;
         config
             .check_features(&config.required.read)
             .map_err(|source| OpenError::Damaged { key: config_key, source })?;
-        let (keyring_key, keyring) = newest_keyring(&objects, &cache, slot.repository, &slot.verifying_key).await?;
+        let keyrings = keyrings(&objects).await?;
+        let (keyring_key, keyring) =
+            newest_keyring(&objects, &cache, &keyrings, slot.repository, &slot.verifying_key).await?;
         let keys = Keys::open(slot, keyring).map_err(|source| OpenError::Damaged { key: keyring_key, source })?;
-        let repository = Self { objects, config: config.into(), keys: keys.into(), cache, opened_by };
+        let repository = Self {
+            objects,
+            config: config.into(),
+            keys: keys.into(),
+            cache,
+            opened_by,
+            lists: tokio::sync::RwLock::default(),
+        };
         Ok(Opened { repository, pin, elsewhere })
     }
 
@@ -83,13 +100,14 @@ impl Repository {
     /// keyring at the same time have not looked again yet.
     pub(super) async fn newest_keyrings(&self) -> Result<Vec<Keyring>, OpenError> {
         let at = |source| OpenError::Store { location: self.location(), source };
-        let first = self.newest_keyring().await?;
-        let listed = self.objects().signed(ObjectKind::Keyring).await.map_err(at)?;
+        let listed = keyrings(self.objects()).await?;
+        let verifying_key = self.keys().verifying_key();
+        let (counts, first) = newest_keyring(self.objects(), self.cache(), &listed, self.id(), &verifying_key).await?;
         let keys = listed.into_iter().flat_map(|(_, keys)| keys);
-        let same: BTreeSet<_> = keys.filter(|key| key.counter() == Some(first.counter)).collect();
+        let same: BTreeSet<_> = keys.filter(|key| key.counter() == Some(first.counter) && *key != counts).collect();
         let mut keyrings = vec![first];
         for key in same {
-            let decode = |bytes: &Bytes| Keyring::decode(bytes, self.id(), &self.keys().verifying_key());
+            let decode = |bytes: &Bytes| Keyring::decode(bytes, self.id(), &verifying_key);
             let decoded = match self.objects().get(&key, decode).await {
                 Ok(decoded) => decoded,
                 Err(error) if error.kind.is_damage() => continue,
@@ -104,19 +122,45 @@ impl Repository {
 
     /// Returns the keyring that counts now.
     pub(super) async fn newest_keyring(&self) -> Result<Keyring, OpenError> {
-        let newest = newest_keyring(self.objects(), self.cache(), self.id(), &self.keys().verifying_key()).await?;
-        Ok(newest.1)
+        let (listed, verifying_key) = (keyrings(self.objects()).await?, self.keys().verifying_key());
+        Ok(newest_keyring(self.objects(), self.cache(), &listed, self.id(), &verifying_key).await?.1)
     }
+}
+
+/// What each replica that answers lists of a kind.
+type ListedByEach<'a> = [(&'a Replica, Vec<ObjectKey>)];
+
+async fn keyrings(objects: &Objects) -> Result<Vec<(&Replica, Vec<ObjectKey>)>, OpenError> {
+    let at = |source| OpenError::Store { location: objects.replicas().location(), source };
+    objects.signed(ObjectKind::Keyring).await.map_err(at)
+}
+
+/// Lists the configurations, without which there is no repository.
+async fn configs(objects: &Objects) -> Result<Vec<(&Replica, Vec<ObjectKey>)>, OpenError> {
+    let at = |source| OpenError::Store { location: objects.replicas().location(), source };
+    let configs = objects.signed(ObjectKind::Config).await.map_err(at)?;
+    if configs.iter().any(|(_, keys)| !keys.is_empty()) {
+        return Ok(configs);
+    }
+    // What `init` leaves when it is cut off has no snapshots.
+    let has_snapshots = !objects.list(ObjectKind::Snapshot).await.map_err(at)?.is_empty();
+    Err(if has_snapshots {
+        let source = FormatError::Invalid { what: "configuration", why: "there is none".into() };
+        OpenError::Damaged { key: ObjectKey::from_listed(ObjectKind::Config.prefix()), source }
+    } else {
+        OpenError::Missing { location: objects.replicas().location() }
+    })
 }
 
 async fn newest_keyring(
     objects: &Objects,
     cache: &Cache,
+    listed: &ListedByEach<'_>,
     repository: RepositoryId,
     key: &VerifyingKey,
 ) -> Result<(ObjectKey, Keyring), OpenError> {
     let decode = |bytes: &[u8]| Keyring::decode(bytes, repository, key).map(|keyring| (keyring.counter, keyring));
-    newest(objects, ObjectKind::Keyring, "keyring", cache, decode).await
+    newest(objects, ObjectKind::Keyring, "keyring", cache, listed, decode).await
 }
 
 /// Returns the object of `kind` with the highest counter that `decode` accepts, and refuses a roll-back.
@@ -125,10 +169,10 @@ async fn newest<T>(
     kind: ObjectKind,
     what: &'static str,
     cache: &Cache,
+    listed: &ListedByEach<'_>,
     decode: impl Fn(&[u8]) -> Result<(u64, T), FormatError>,
 ) -> Result<(ObjectKey, T), OpenError> {
     let at = |source| OpenError::Store { location: objects.replicas().location(), source };
-    let listed = objects.signed(kind).await.map_err(at)?;
     let mut keys: Vec<&ObjectKey> = listed.iter().flat_map(|(_, keys)| keys).collect();
     keys.sort_by_key(|key| (Reverse(key.counter()), *key));
     keys.dedup();
@@ -146,7 +190,7 @@ async fn newest<T>(
                 damaged = damaged.or(Some((key.clone(), FormatError::Invalid { what, why })));
             }
             Ok((counter, value)) => {
-                let shown = ShownCounters { kind, what, counter, listed: &listed };
+                let shown = ShownCounters { kind, what, counter, listed };
                 shown.compare(objects.replicas(), cache).map_err(|rolled_back| match damaged {
                     Some((key, source)) => OpenError::Damaged { key, source },
                     None => rolled_back,
@@ -172,7 +216,7 @@ struct ShownCounters<'a> {
     kind: ObjectKind,
     what: &'static str,
     counter: u64,
-    listed: &'a [(&'a Replica, Vec<ObjectKey>)],
+    listed: &'a ListedByEach<'a>,
 }
 
 impl ShownCounters<'_> {

@@ -7,20 +7,24 @@ use bytes::Bytes;
 use futures::stream::{self, StreamExt};
 
 use crate::blocking::blocking;
+use crate::crypto::derive::ReaderKey;
 use crate::crypto::fingerprint::Fingerprint;
 pub use crate::crypto::secret::Passphrase;
 use crate::crypto::slot::{
-    MAX_LOG_N, MAX_SLOT_LEN, check_recovery_identity, open_slot, resembles_recovery_identity, scrypt_work,
+    MAX_LOG_N, MAX_SLOT_LEN, check_recovery_identity, open_slot, resembles_recovery_identity, scrypt_work, seal_slot,
 };
 pub use crate::crypto::slot::{SlotLock, new_recovery_identity};
+use crate::crypto::{CryptoError, random};
 use crate::format::FormatError;
+use crate::format::keyring::{SlotName, SlotRecord};
 use crate::format::slot::{RootKey, Slot};
 use crate::model::id::SlotId;
 use crate::model::key::{ObjectKey, ObjectKind};
+use crate::model::time::Timestamp;
 use crate::repository::OpenError;
 use crate::repository::known::{Expected, Pin};
 use crate::repository::objects::Objects;
-use crate::store::StoreErrorKind;
+use crate::store::{StoreError, StoreErrorKind};
 
 /// Work that is done for all slots together, in units of scrypt's N: 64 slots of a passphrase, some sixteen seconds.
 const WORK_MAX: u64 = 1 << 23;
@@ -29,6 +33,33 @@ const WORK_MAX: u64 = 1 << 23;
 const SLOTS_MAX: usize = 4096;
 /// Slots fetched at the same time: every host may have one, and every start needs them.
 const FETCHES: usize = 16;
+
+/// A slot that was sealed, and what the keyring says of it.
+pub(super) struct NewSlot {
+    pub(super) record: SlotRecord,
+    pub(super) object: Vec<u8>,
+}
+
+impl NewSlot {
+    /// Seals a slot, which has a name of its own from now on.
+    pub(super) async fn seal(
+        reader: &ReaderKey,
+        slot: &Slot,
+        lock: &SlotLock,
+        made: Timestamp,
+    ) -> Result<Self, CryptoError> {
+        let (lock, content) = (lock.clone(), slot.encode());
+        let object = blocking(move || seal_slot(&lock, &content)).await?;
+        let (id, name) = (SlotId(random()), SlotName { label: slot.label.clone(), made });
+        let record = SlotRecord::new(slot.repository, reader, (id, slot.root.role()), &object, &name);
+        Ok(Self { record, object })
+    }
+
+    /// Stores it; whoever lists it does so afterwards.
+    pub(super) async fn store(&self, objects: &Objects) -> Result<(), StoreError> {
+        objects.put_slot(self.record.id, self.object.clone()).await
+    }
+}
 
 /// A slot that opened.
 #[derive(Debug)]
@@ -57,17 +88,6 @@ pub(super) async fn unlock(
     expected: &Expected,
 ) -> Result<Unlocked, OpenError> {
     let at = |source| OpenError::Store { location: objects.replicas().location(), source };
-    let configs = objects.list(ObjectKind::Config).await.map_err(at)?;
-    if configs.iter().all(|object| object.key.counter().is_none()) {
-        // What `init` leaves when it is cut off has no snapshots.
-        let has_snapshots = !objects.list(ObjectKind::Snapshot).await.map_err(at)?.is_empty();
-        return Err(if has_snapshots {
-            let source = FormatError::Invalid { what: "configuration", why: "there is none".into() };
-            OpenError::Damaged { key: ObjectKey::from_listed(ObjectKind::Config.prefix()), source }
-        } else {
-            OpenError::Missing { location: objects.replicas().location() }
-        });
-    }
     if check_recovery_identity(passphrase.expose()) == Some(false) {
         return Err(OpenError::MistypedRecovery);
     }

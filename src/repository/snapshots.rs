@@ -7,6 +7,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use futures::stream::{self, Stream, StreamExt};
+use sha2::{Digest, Sha256};
 
 use crate::blocking::blocking;
 use crate::format::FormatError;
@@ -14,7 +15,7 @@ use crate::format::object::{Authors, SNAPSHOT, SealedAt};
 use crate::format::snapshot::decode_snapshot;
 use crate::model::key::ObjectKey;
 use crate::model::outcome::{Ended, Outcome};
-use crate::model::snapshot::{Snapshot, SnapshotId};
+use crate::model::snapshot::{Foreign, Snapshot, SnapshotId};
 use crate::repository::Repository;
 use crate::repository::cleanups::Cleanups;
 use crate::repository::keys::{Keys, SessionKeyError};
@@ -110,15 +111,23 @@ impl SnapshotError {
     }
 }
 
+/// A snapshot that was opened, with the SHA-256 of its object.
+#[derive(Debug)]
+pub(super) struct OpenedSnapshot {
+    pub(super) snapshot: Snapshot,
+    pub(super) digest: [u8; 32],
+}
+
 /// Opens snapshots side by side, and gives them in the order of `ids`.
-fn side_by_side<F, O>(
+fn side_by_side<T, F, O>(
     repository: &Arc<Repository>,
     ids: Vec<SnapshotId>,
     open: F,
-) -> impl Stream<Item = (SnapshotId, Result<Snapshot, SnapshotError>)> + Send + use<F, O>
+) -> impl Stream<Item = (SnapshotId, Result<T, SnapshotError>)> + Send + use<T, F, O>
 where
+    T: Send,
     F: Fn(Arc<Repository>, SnapshotId) -> O + Send,
-    O: Future<Output = Result<Snapshot, SnapshotError>> + Send,
+    O: Future<Output = Result<T, SnapshotError>> + Send,
 {
     let repository = repository.clone();
     let opening = move |id| {
@@ -145,10 +154,10 @@ impl Repository {
     pub(crate) async fn that_count(self: &Arc<Self>, mut ids: Vec<SnapshotId>, cleanups: &Cleanups) -> Vec<SnapshotId> {
         ids.retain(|id| !cleanups.is_gone(&ObjectKey::snapshot(*id)));
         let doubtful = ids.iter().copied().filter(|id| cleanups.may_be_void(*id)).collect();
-        let mut opening = self.listed_snapshots(doubtful);
+        let mut opening = self.opened_snapshots(doubtful);
         let mut void = HashSet::new();
-        while let Some((id, snapshot)) = opening.next().await {
-            if snapshot.is_ok_and(|snapshot| cleanups.is_void(id, snapshot.session)) {
+        while let Some((id, opened)) = opening.next().await {
+            if opened.is_ok_and(|opened| cleanups.is_void((id, opened.digest), opened.snapshot.session)) {
                 void.insert(id);
             }
         }
@@ -161,37 +170,64 @@ impl Repository {
     /// # Errors
     /// [`SnapshotError`] tells whether the store, the key or the snapshot is the reason.
     pub async fn snapshot(&self, id: SnapshotId) -> Result<Snapshot, SnapshotError> {
+        Ok(self.fetched_snapshot(id).await?.snapshot)
+    }
+
+    async fn fetched_snapshot(&self, id: SnapshotId) -> Result<OpenedSnapshot, SnapshotError> {
+        let cleanups = self.judging_cleanups().await?;
         let open = |object: &bytes::Bytes| {
-            let snapshot = self.open_snapshot(id, object, self.keys())?;
-            self.keep_snapshot(&snapshot, object);
-            Ok(snapshot)
+            let opened = self.open_snapshot(id, object, self.keys(), &cleanups)?;
+            self.keep_snapshot(&opened.snapshot, object);
+            Ok(opened)
         };
         self.objects().snapshot(id, open).await.map_err(|source| SnapshotError::Fetch { id, source })?
     }
 
     /// Opens a snapshot that the store lists, from the cache if it has it.
     pub(super) async fn listed_snapshot(self: &Arc<Self>, id: SnapshotId) -> Result<Snapshot, SnapshotError> {
-        let repository = self.clone();
+        Ok(self.opened_snapshot(id).await?.snapshot)
+    }
+
+    async fn opened_snapshot(self: &Arc<Self>, id: SnapshotId) -> Result<OpenedSnapshot, SnapshotError> {
+        let (repository, cleanups) = (self.clone(), self.judging_cleanups().await?);
         let opening = blocking(move || {
             let kept = repository.snapshot_cache().get(id)?;
             let verdict = Verdict::of(repository.keys(), id, &kept.object).remembered(kept.verdict);
-            repository.open_snapshot(id, &kept.object, &verdict).ok()
+            repository.open_snapshot(id, &kept.object, &verdict, &cleanups).ok()
         });
         match opening.await {
-            Some(snapshot) => Ok(snapshot),
-            None => self.snapshot(id).await,
+            Some(opened) => Ok(opened),
+            None => self.fetched_snapshot(id).await,
         }
     }
 
-    /// Opens a snapshot's object; `authors` judges who wrote it.
-    fn open_snapshot(&self, id: SnapshotId, object: &[u8], authors: &impl Authors) -> Result<Snapshot, SnapshotError> {
+    /// Returns the lists that say which snapshots count; a key that opens none need not ask.
+    async fn judging_cleanups(&self) -> Result<Arc<Cleanups>, SnapshotError> {
+        match self.keys().can_read() {
+            true => self.known_cleanups().await.map_err(SnapshotError::List),
+            false => Ok(Arc::default()),
+        }
+    }
+
+    /// Opens a snapshot's object; `authors` judges who wrote it, `cleanups` say whether it counts if they know.
+    fn open_snapshot(
+        &self,
+        id: SnapshotId,
+        object: &[u8],
+        authors: &impl Authors,
+        cleanups: &Cleanups,
+    ) -> Result<OpenedSnapshot, SnapshotError> {
         let damaged = |source| SnapshotError::Damaged { id, source };
         let (header, _) = SNAPSHOT.split(object).map_err(damaged)?;
         let secret = self.keys().session_secret(&header).map_err(|source| SnapshotError::Key { id, source })?;
         let place = SealedAt { repository: self.id(), object: &id.to_bytes(), root: &secret.0 };
         let opened = SNAPSHOT.open(object, &place, authors).map_err(damaged)?;
         let snapshot = decode_snapshot(id, &header, opened.author, opened.value()).map_err(damaged)?;
-        Ok(Snapshot { foreign: self.keys().foreign(&snapshot), ..snapshot })
+        let digest = Sha256::digest(object).into();
+        let counts = || cleanups.counts(self.keys().counting(snapshot.author), id, digest);
+        let foreign = self.keys().foreign(&snapshot).filter(|foreign| *foreign != Foreign::Revoked || !counts());
+        let foreign = foreign.or(cleanups.is_exchanged(id, digest).then_some(Foreign::Exchanged));
+        Ok(OpenedSnapshot { snapshot: Snapshot { foreign, ..snapshot }, digest })
     }
 
     /// Keeps the object of a snapshot whose author was checked in the cache.
@@ -210,6 +246,14 @@ impl Repository {
         ids: Vec<SnapshotId>,
     ) -> impl Stream<Item = (SnapshotId, Result<Snapshot, SnapshotError>)> + Send + use<> {
         side_by_side(self, ids, |repository, id| async move { repository.listed_snapshot(id).await })
+    }
+
+    /// Opens snapshots in the same way, and gives what their objects are.
+    pub(super) fn opened_snapshots(
+        self: &Arc<Self>,
+        ids: Vec<SnapshotId>,
+    ) -> impl Stream<Item = (SnapshotId, Result<OpenedSnapshot, SnapshotError>)> + Send + use<> {
+        side_by_side(self, ids, |repository, id| async move { repository.opened_snapshot(id).await })
     }
 
     /// Fetches snapshots from the store and opens them, side by side and in the order given: what verifying must do, which

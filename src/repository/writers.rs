@@ -4,22 +4,24 @@
 //! counts, and which that is may change while the other has looked already; so every change is looked for afterwards in all keyrings of
 //! the highest number, and made again, with the next number, on top of the first that lacks it. Running sessions have taken their keys and are not disturbed.
 
-use crate::blocking::blocking;
-use crate::crypto::derive::WriterKey;
-use crate::crypto::slot::{SlotLock, seal_slot};
+use crate::crypto::derive::{DedupSecret, ReaderKey, WriterKey};
+use crate::crypto::slot::SlotLock;
 use crate::crypto::{CryptoError, random};
-use crate::format::keyring::{Keyring, SlotName, SlotRecord};
-use crate::format::slot::{Role, RootKey, Slot};
+use crate::format::keyring::Keyring;
+use crate::format::slot::{RootKey, Slot};
 use crate::format::writer::{WriterName, WriterRecord};
-use crate::model::id::{DomainEpoch, SlotId, WriterId};
+use crate::model::id::{DomainEpoch, DomainId, RepositoryId, SlotId, WriterId};
 use crate::model::outcome::{Ended, Outcome};
 use crate::model::time::Timestamp;
 use crate::repository::access::AccessError;
+use crate::repository::session::SessionError;
+use crate::repository::slots::NewSlot;
+use crate::repository::snapshots::SnapshotError;
 use crate::repository::{FormatError, OpenError, Repository};
 use crate::store::StoreError;
 
 /// Times that a change of the keyring is made again because somebody else changed it at the same moment.
-const ATTEMPTS: usize = 20;
+pub(super) const ATTEMPTS: usize = 20;
 
 /// Why the keyring could not be changed.
 #[derive(Debug, thiserror::Error)]
@@ -48,6 +50,12 @@ pub enum KeyringError {
     /// The newest keyring could not be had.
     #[error("the newest keyring cannot be had")]
     Newest(#[from] OpenError),
+    /// Which snapshots a writer made is not known.
+    #[error("what the writer backed up cannot be listed")]
+    Snapshots(#[from] SnapshotError),
+    /// What is told before a writer is thrown out cannot be sealed.
+    #[error("the list of the writer's snapshots cannot be sealed")]
+    Session(#[from] SessionError),
     /// The next keyring, or a slot, could not be stored.
     #[error("the keyring could not be stored")]
     Store(#[from] StoreError),
@@ -65,6 +73,8 @@ impl Ended for KeyringError {
             KeyringError::Seal(error) => error.outcome(),
             KeyringError::Invalid(error) => error.outcome(),
             KeyringError::Newest(error) => error.outcome(),
+            KeyringError::Snapshots(error) => error.outcome(),
+            KeyringError::Session(error) => error.outcome(),
             KeyringError::Store(error) => error.outcome(),
             KeyringError::Contended => Outcome::Failed,
         }
@@ -145,50 +155,34 @@ impl Repository {
     ) -> Result<AddedWriter, KeyringError> {
         let reader = self.keys().reader_key().ok_or(AccessError::WriterOnly)?;
         let (id, key) = (WriterId(random()), WriterKey::random());
-        let mut record = WriterRecord::new(self.id(), reader, id, &key, &new.name, new.group);
-        for domain in &new.domains {
-            let newest = self.keys().newest_epoch(domain);
-            let (dedup, _) = newest.ok_or_else(|| KeyringError::NoDomain(domain.clone()))?;
-            record.grant(self.id(), &key, domain, dedup);
-        }
-        let content = Slot {
+        let record = WriterRecord::new(self.id(), reader, id, &key, &new.name, new.group);
+        let slot = Slot {
             repository: self.id(),
             root: RootKey::Writer(key),
             verifying_key: self.keys().verifying_key(),
             label: new.name.name.clone(),
             hosts: new.name.hosts.clone(),
         };
-        let (lock, content) = (lock.clone(), content.encode());
-        let slot = blocking(move || seal_slot(&lock, &content)).await?;
-        let mut slot_record = None;
+        let slot = NewSlot::seal(reader, &slot, lock, new.made).await?;
         if place == SlotPlace::Repository {
-            let slot_id = SlotId(random());
-            self.objects().put_slot(slot_id, slot.clone()).await?;
-            let name = SlotName { label: new.name.name.clone(), made: new.made };
-            slot_record = Some(SlotRecord::new(self.id(), reader, (slot_id, Role::Writer), &slot, &name));
+            slot.store(self.objects()).await?;
         }
+        let slot_record = (place == SlotPlace::Repository).then_some(&slot.record);
         self.change_keyring(|keyring| {
             if keyring.writers.iter().all(|writer| writer.id != id) {
-                keyring.writers.push(record.clone());
-                keyring.slots.extend(slot_record.clone());
+                let mut record = record.clone();
+                for name in &new.domains {
+                    let newest = newest_epoch(self.id(), reader, keyring, |(called, _)| called == name)?;
+                    let (_, dedup) = newest.ok_or_else(|| KeyringError::NoDomain(name.clone()))?;
+                    record.grant(self.id(), reader, name, &dedup)?;
+                }
+                keyring.writers.push(record);
+                keyring.slots.extend(slot_record.cloned());
             }
             Ok(())
         })
         .await?;
-        Ok(AddedWriter { id, slot, slot_id: slot_record.map(|slot| slot.id) })
-    }
-
-    /// Throws a writer out: its snapshots count nowhere any more, and its own programs are told so.
-    ///
-    /// # Errors
-    /// [`KeyringError`].
-    pub async fn revoke_writer(&self, id: WriterId) -> Result<(), KeyringError> {
-        self.change_keyring(|keyring| {
-            let writer = keyring.writers.iter_mut().find(|writer| writer.id == id);
-            writer.ok_or(KeyringError::NoWriter(id))?.is_revoked = true;
-            Ok(())
-        })
-        .await
+        Ok(AddedWriter { id, slot_id: slot_record.map(|slot| slot.id), slot: slot.object })
     }
 
     /// Publishes the next keyring, in which `change` was made to the newest; none when that is as it should be already.
@@ -228,4 +222,22 @@ impl Repository {
         }
         Err(KeyringError::Contended)
     }
+}
+
+/// Returns the newest epoch of a domain that `wanted` accepts, with the domain's name and the secret.
+pub(super) fn newest_epoch(
+    repository: RepositoryId,
+    reader: &ReaderKey,
+    keyring: &Keyring,
+    wanted: impl Fn((&str, DomainId)) -> bool,
+) -> Result<Option<(String, DedupSecret)>, FormatError> {
+    let mut newest: Option<(String, DedupSecret)> = None;
+    for record in &keyring.domains {
+        let opened = record.open_dedup(repository, reader)?;
+        let is_newer = newest.as_ref().is_none_or(|(_, dedup)| dedup.at.epoch < record.at.epoch);
+        if is_newer && wanted((&opened.0, record.at.domain)) {
+            newest = Some(opened);
+        }
+    }
+    Ok(newest)
 }

@@ -8,7 +8,7 @@ use coffre::model::cleanup::{CleanupId, CleanupList};
 use coffre::model::id::{DomainEpoch, DomainId, SegmentId, SessionId};
 use coffre::model::key::{ObjectKey, ObjectKind};
 use coffre::model::outcome::{Ended, Outcome};
-use coffre::model::snapshot::SnapshotId;
+use coffre::model::snapshot::{Foreign, SnapshotId};
 use coffre::model::time::{Clock, Timestamp};
 use coffre::ops::Cancel;
 use coffre::ops::backup::{BackupError, backup};
@@ -21,6 +21,8 @@ use coffre::repository::{MAIN_DOMAIN, Repository};
 use coffre::store::layer::Operation;
 use coffre::store::layer::fault::{Fault, FaultStore};
 use coffre::store::{Store, StoreErrorKind};
+
+use sha2::{Digest, Sha256};
 
 use crate::support::at_phase::AtPhase;
 use crate::support::{Bench, open, options, run_verify};
@@ -41,6 +43,11 @@ pub async fn put_list_of(
     let id = CleanupId { counter, random: [counter as u8; 8] };
     store.put(&ObjectKey::cleanup(id), cleaning.seal_cleanup(id, &list).into()).await.expect("put");
     id
+}
+
+/// SHA-256 of a snapshot's object.
+pub async fn digest(bench: &Bench, id: SnapshotId) -> [u8; 32] {
+    Sha256::digest(bench.store().get(&ObjectKey::snapshot(id)).await.expect("there")).into()
 }
 
 async fn ids(bench: &Bench) -> Vec<SnapshotId> {
@@ -74,13 +81,37 @@ async fn a_snapshot_of_a_run_that_was_given_up_counts_only_if_it_is_accounted_fo
     let first = bench.snapshot().await.0;
     let second = bench.snapshot().await.0;
     let given_up = vec![first.session, second.session];
-    let accounted = vec![(first.id, [0; 32])];
+    let accounted = vec![(first.id, digest(&bench, first.id).await)];
     put_list(&bench, 1, CleanupList { given_up: given_up.clone(), ..CleanupList::default() }).await;
     assert_eq!(ids(&bench).await.len(), 2, "nothing was deleted yet");
     put_list(&bench, 2, CleanupList { given_up, accounted, is_deleting: true, ..CleanupList::default() }).await;
     assert_eq!(ids(&bench).await, [first.id]);
     let report = run_verify(bench.store(), bench.cache.path(), ReadData::No).await;
     assert_eq!((report.snapshots, report.findings), (1, vec![]));
+}
+
+/// Whoever wrote it could sign another one under the same name.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_that_is_another_object_than_a_list_accounts_for_does_not_count() {
+    let bench = Bench::new().await;
+    let first = bench.snapshot().await.0;
+    let second = bench.snapshot().await.0;
+    put_list(&bench, 1, CleanupList { accounted: vec![(second.id, [0; 32])], ..CleanupList::default() }).await;
+    let repository = open(bench.store(), bench.cache.path()).await.expect("opens");
+    for cached in [true, false] {
+        let fresh = tempfile::tempdir().expect("made");
+        let cache = if cached { bench.cache.path() } else { fresh.path() };
+        let repository = open(bench.store(), cache).await.expect("opens");
+        let latest = repository.find_snapshot("latest", &SnapshotFilter::default()).await.expect("found");
+        assert_eq!(latest.id, first.id);
+    }
+    let opened = repository.snapshot(second.id).await.expect("it opens");
+    assert_eq!(opened.foreign, Some(Foreign::Exchanged));
+    let error = complete(&bench).await.expect_err("what was there is not there");
+    assert!(matches!(&error, IncompleteError::Exchanged { key } if *key == ObjectKey::snapshot(second.id)), "{error}");
+    let accounted = vec![(second.id, digest(&bench, second.id).await)];
+    put_list(&bench, 2, CleanupList { accounted, ..CleanupList::default() }).await;
+    complete(&bench).await.expect("a list has this one as well");
 }
 
 /// A clean-up that gives the run up when it comes to a phase, as often as it has lists `left`.
@@ -177,7 +208,7 @@ async fn only_what_is_ours_and_cannot_be_read_stops_deletion() {
         assert_eq!(found.snapshots().len(), 2);
     }
     // What an earlier clean-up found is ours, whatever has become of it.
-    let accounted = vec![(first.id, [0; 32]), (rubbish, [0; 32])];
+    let accounted = vec![(first.id, digest(&bench, first.id).await), (rubbish, [0; 32])];
     put_list(&bench, 1, CleanupList { accounted, ..CleanupList::default() }).await;
     let error = complete(&bench).await.expect_err("it was there");
     assert!(matches!(&error, IncompleteError::Snapshots(_)), "{error}");

@@ -10,7 +10,7 @@ use coffre::model::author::Author;
 use coffre::model::id::{DomainEpoch, DomainId, SegmentId, WriterId};
 use coffre::model::key::{ObjectKey, ObjectKind};
 use coffre::model::snapshot::{Foreign, Snapshot, SnapshotId};
-use coffre::model::time::Timestamp;
+use coffre::model::time::{Clock, Timestamp};
 use coffre::ops::Cancel;
 use coffre::ops::backup::{BackupReport, backup};
 use coffre::ops::verify::ReadData;
@@ -18,6 +18,7 @@ use coffre::progress::Collected;
 use coffre::repository::choose::SnapshotFilter;
 use coffre::repository::index::open_segment;
 use coffre::repository::objects::UploadedPack;
+use coffre::repository::revoking::StillCounting;
 use coffre::repository::writers::{NewWriter, SlotPlace};
 use coffre::repository::{MAIN_DOMAIN, Repository};
 
@@ -100,13 +101,14 @@ async fn a_snapshot_counts_only_if_its_author_may_say_what_it_says() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_writer_wrote_is_foreign_when_it_is_thrown_out() {
+async fn nothing_counts_of_a_writer_that_is_thrown_out_with_all_that_it_made() {
     let bench = Bench::new().await;
     let web = add(&bench, "web", &["web"], None).await;
     let made = back_up_as(&bench, "web", "web").await.snapshot.expect("made");
     assert_eq!(latest(&bench).await, made.id);
     let repository = open(bench.store(), bench.cache.path()).await.expect("opens");
-    repository.revoke_writer(web).await.expect("revoked");
+    let revoked = repository.revoke_writer(web, StillCounting::None, Timestamp::default()).await.expect("revoked");
+    assert_eq!((revoked.counting, revoked.foreign), (0, 1));
     let repository = open(bench.store(), bench.cache.path()).await.expect("opens");
     let snapshot = repository.snapshot(made.id).await.expect("it still opens");
     assert_eq!(snapshot.foreign, Some(Foreign::Revoked));
@@ -187,7 +189,7 @@ async fn what_was_relied_on_is_not_when_its_author_is_thrown_out() {
     tokio::time::sleep(std::time::Duration::from_millis(25)).await;
     assert!(run().await.counts.new_bytes < 100_000, "they trust each other");
     let repository = open(bench.store(), bench.cache.path()).await.expect("opens");
-    repository.revoke_writer(web).await.expect("revoked");
+    repository.revoke_writer(web, StillCounting::All, Clock::System.now()).await.expect("revoked");
     let report = run().await;
     assert!(report.counts.new_bytes > 3_000_000, "{:?}", report.counts);
 }

@@ -188,7 +188,7 @@ fn passphrases_are_added_changed_and_removed() {
         assert!(run.code == code && run.err.contains(said), "{run:?}");
     }
     let bob = listed.out.lines().find(|line| line.contains("Alice")).expect("listed").split(' ').next().expect("an id");
-    let removed = desk.run(&["key", "remove", &bob[..12]]);
+    let removed = desk.run(&["key", "remove", bob]);
     assert!(removed.code == 0 && removed.out.contains("opens nothing any more"), "{removed:?}");
     assert_eq!(with(&desk, "of bob and long enough", &["snapshots"]).code, 12);
     assert_eq!(with(&desk, PASSWORD, &["snapshots"]).code, 0);
@@ -269,7 +269,13 @@ fn a_host_with_a_key_of_its_own_backs_up_and_reads_nothing_until_it_is_thrown_ou
     assert_eq!(desk.run(&["snapshots", "--host", "web1", "--json"]).out.lines().count(), 2);
 
     let revoked = desk.run(&["key", "revoke-writer", "web"]);
-    assert!(revoked.code == 0 && revoked.out.contains("count for nothing else"), "{revoked:?}");
+    assert!(revoked.code == 0 && revoked.out.contains("2 snapshots made before count as ever"), "{revoked:?}");
+    let together = desk.run(&["snapshots"]).out;
+    assert!(!together.contains("these do not count") && together.contains("web1"), "{together}");
+    let kept = desk.run(&["restore", "latest", "--host", "web1", "--target", "out"]);
+    assert_eq!(kept.code, 0, "{kept:?}");
+    let none = desk.run(&["key", "revoke-writer", "web", "--none", "--json"]);
+    assert!(none.code == 0 && none.out.contains("\"counting\":0") && none.out.contains("\"foreign\":2"), "{none:?}");
     let apart = desk.run(&["snapshots"]).out;
     assert!(apart.contains("\n\nthese do not count: ") && apart.contains("FOREIGN: by a writer"), "{apart}");
     let run = on_host(&["backup", "source"]);

@@ -56,6 +56,7 @@ mod restore_links;
 mod restore_options;
 mod restore_race;
 mod restore_truth;
+mod revoking;
 mod s3_faults;
 mod screens;
 mod source_command;

@@ -24,6 +24,7 @@ use coffre::repository::writers::{NewWriter, SlotPlace};
 use coffre::repository::{MAIN_DOMAIN, Repository};
 use coffre::store::local::LocalStore;
 use coffre::store::{OpenMode, Store};
+use sha2::{Digest, Sha256};
 
 use crate::cleanups::put_list_of;
 use crate::support::kitchen::{Nights, STREAM};
@@ -224,7 +225,8 @@ async fn a_reader_written_from_the_specification_knows_which_snapshots_count() {
     put_list_of(&repository, &*store, 1, CleanupList { gone, ..CleanupList::default() }).await;
     assert_eq!(both().await.len(), 3);
     let given_up = vec![second.session, third.session];
-    let accounted = vec![(second.id, [0; 32])];
+    let object = store.get(&ObjectKey::snapshot(second.id)).await.expect("there");
+    let accounted = vec![(second.id, Sha256::digest(object).into())];
     let list = CleanupList { given_up, accounted, is_deleting: true, ..CleanupList::default() };
     put_list_of(&repository, &*store, 2, list).await;
     assert_eq!(both().await.iter().map(|it| it.id).collect::<Vec<_>>(), [second.id, fourth.id]);

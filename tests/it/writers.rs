@@ -14,7 +14,7 @@ use coffre::format::writer::WriterName;
 use coffre::model::id::WriterId;
 use coffre::model::key::{ObjectKey, ObjectKind};
 use coffre::model::outcome::{Ended, Outcome};
-use coffre::model::time::Timestamp;
+use coffre::model::time::{Clock, Timestamp};
 use coffre::ops::Cancel;
 use coffre::ops::backup::{BackupError, BackupReport, backup};
 use coffre::ops::verify::ReadData;
@@ -22,6 +22,7 @@ use coffre::progress::Collected;
 use coffre::repository::access::AccessError;
 use coffre::repository::index::Index;
 use coffre::repository::keys::SessionKeyError;
+use coffre::repository::revoking::StillCounting;
 use coffre::repository::writers::{AddedWriter, KeyringError, NewWriter, SlotPlace};
 use coffre::repository::{MAIN_DOMAIN, Repository};
 use coffre::store::memory::MemoryStore;
@@ -88,14 +89,19 @@ async fn a_writer_backs_up_for_its_hosts_until_it_is_thrown_out() {
     let [known] = &repository.writers().expect("a reader may know")[..] else { panic!("one was added") };
     assert_eq!((known.id, &known.name, known.is_revoked), (added.id, &new("web", &["web1", "web2"]).name, false));
     assert_eq!(known.granted.len(), 1);
-    repository.revoke_writer(added.id).await.expect("revoked");
-    repository.revoke_writer(added.id).await.expect("once is enough");
+    for _ in 0..2 {
+        let revoked = repository.revoke_writer(added.id, StillCounting::All, Clock::System.now()).await;
+        assert_eq!(revoked.expect("once is enough").counting, 1);
+    }
     assert_eq!(keyring(&bench).await.counter, 3, "nothing is published for nothing");
     let before = bench.memory.totals();
     let error = back_up(&bench, "web", "web2").await.expect_err("it was thrown out");
     assert!(matches!(&error, BackupError::Access(AccessError::Revoked { writer }) if *writer == added.id.to_string()));
     assert_eq!((error.outcome(), bench.memory.totals()), (Outcome::WrongKey, before), "not even a lease");
-    let error = repository.revoke_writer(WriterId([9; 8])).await.expect_err("there is none");
+    let error = repository
+        .revoke_writer(WriterId([9; 8]), StillCounting::All, Clock::System.now())
+        .await
+        .expect_err("there is none");
     assert!(matches!(error, KeyringError::NoWriter(_)), "{error}");
 }
 
@@ -125,7 +131,7 @@ async fn only_a_reader_changes_the_keyring() {
     let before = bench.memory.totals();
     let refused = |error: KeyringError| matches!(error, KeyringError::Access(AccessError::WriterOnly));
     assert!(add(&writer, &new("friend", &[]), SlotPlace::Repository).await.is_err_and(refused));
-    assert!(writer.revoke_writer(added.id).await.is_err_and(refused));
+    assert!(writer.revoke_writer(added.id, StillCounting::All, Clock::System.now()).await.is_err_and(refused));
     assert!(writer.writers().is_err_and(refused), "names are for readers");
     assert_eq!(bench.memory.totals(), before);
 }

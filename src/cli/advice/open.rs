@@ -46,14 +46,17 @@ impl Advice for KeyringError {
         match self {
             KeyringError::Newest(error) => error.hint(),
             KeyringError::Store(error) => error.hint(),
+            KeyringError::Snapshots(error) => error.hint(),
             KeyringError::NoSlot(_) | KeyringError::NoWriter(_) => Some("`coffre key list` shows them".into()),
             KeyringError::LastSlot(_) => {
                 Some("`coffre key add` adds a passphrase, `coffre key passwd` changes this one".into())
             }
             KeyringError::Access(_) => Some("keys are changed with a passphrase that can read everything".into()),
-            KeyringError::NoDomain(_) | KeyringError::Seal(_) | KeyringError::Invalid(_) | KeyringError::Contended => {
-                None
-            }
+            KeyringError::NoDomain(_)
+            | KeyringError::Seal(_)
+            | KeyringError::Session(_)
+            | KeyringError::Invalid(_)
+            | KeyringError::Contended => None,
         }
     }
 }

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::crypto::sign::VerifyingKey;
 use crate::model::id::{RepositoryId, hex, unhex};
 use crate::model::key::ObjectKind;
 use crate::progress::{Monitor, Problem};
@@ -43,6 +44,9 @@ impl CachePlaces {
     }
 }
 
+/// Name of the directory of a reader's index tables.
+const INDEX: &str = "index";
+
 /// The root of a cache that nobody wants.
 const NOWHERE: &str = "/dev/null/coffre";
 
@@ -64,6 +68,8 @@ impl From<&CachePlaces> for CachePlaces {
 pub struct Cache {
     root: PathBuf,
     scratch: PathBuf,
+    /// Name of the directory of index tables.
+    index: String,
     /// Whether the directory is there; what is in it may still be refused file by file.
     is_there: bool,
     told: Arc<AtomicBool>,
@@ -79,7 +85,7 @@ impl Cache {
         let told = Arc::new(AtomicBool::new(root == Path::new(NOWHERE)));
         let root = root.join(repository.to_string());
         let mut is_there = true;
-        for directory in [root.clone(), root.join("index"), root.join("trees")] {
+        for directory in [root.clone(), root.join(INDEX), root.join("trees")] {
             is_there &= fs::DirBuilder::new().recursive(true).mode(0o700).create(&directory).is_ok();
             remove_left_behind(&directory);
         }
@@ -88,12 +94,22 @@ impl Cache {
         if !tag.exists() {
             let _ = fs::write(tag, CACHEDIR_TAG);
         }
-        Self { root, scratch, is_there, told }
+        Self { root, scratch, index: INDEX.to_owned(), is_there, told }
+    }
+
+    /// Takes a directory of its own for the index tables of a writer: to one who was not let into a domain's epoch, its segments say
+    /// nothing, and nobody else may take that for what they say.
+    pub(super) fn of_writer(self, key: &VerifyingKey) -> Self {
+        let index = format!("{INDEX}-{}", hex(&key.0[..8]));
+        let directory = self.root.join(&index);
+        let is_there = self.is_there && fs::DirBuilder::new().recursive(true).mode(0o700).create(&directory).is_ok();
+        remove_left_behind(&directory);
+        Self { index, is_there, ..self }
     }
 
     /// Returns the directory of index tables, or `None` when there is no cache.
     pub fn index(&self) -> Option<PathBuf> {
-        self.is_there.then(|| self.root.join("index"))
+        self.is_there.then(|| self.root.join(&self.index))
     }
 
     /// Returns the directory for files of the time of a run.

@@ -43,7 +43,7 @@ use crate::format::FormatError;
 use crate::model::id::SegmentId;
 use crate::model::key::ObjectKey;
 use crate::model::outcome::{Ended, Outcome};
-use crate::model::snapshot::{Snapshot, SnapshotId};
+use crate::model::snapshot::{Foreign, Snapshot, SnapshotId};
 use crate::progress::{Monitor, Problem};
 use crate::repository::access::Deleting;
 use crate::repository::index::{Index, IndexError};
@@ -69,6 +69,12 @@ pub enum IncompleteError {
         /// The snapshot.
         key: ObjectKey,
     },
+    /// A snapshot is another object than an earlier clean-up found.
+    #[error("{key} is not what it was, so nothing may be deleted")]
+    Exchanged {
+        /// The snapshot.
+        key: ObjectKey,
+    },
     /// A snapshot cannot be opened, or they cannot all be listed.
     #[error("not every snapshot can be opened, so nothing may be deleted")]
     Snapshots(#[from] SnapshotError),
@@ -79,7 +85,9 @@ impl Ended for IncompleteError {
         match self {
             IncompleteError::Index(error) => error.outcome(),
             IncompleteError::Snapshots(error) => error.outcome(),
-            IncompleteError::List { .. } | IncompleteError::Hidden { .. } => Outcome::Damaged,
+            IncompleteError::List { .. } | IncompleteError::Hidden { .. } | IncompleteError::Exchanged { .. } => {
+                Outcome::Damaged
+            }
         }
     }
 }
@@ -113,7 +121,9 @@ impl CompleteIndex {
         let ids = repository.objects().every_snapshot().await.map_err(SnapshotError::List)?;
         let is_hidden =
             |id: &SnapshotId| ids.binary_search(id).is_err() && !cleanups.is_gone(&ObjectKey::snapshot(*id));
-        if let Some(missing) = cleanups.accounted().filter(is_hidden).min() {
+        let writers = repository.keys().writers().iter();
+        let counting = writers.flat_map(|writer| cleanups.counting(&writer.counting));
+        if let Some(missing) = cleanups.accounted().chain(counting).filter(is_hidden).min() {
             return Err(IncompleteError::Hidden { key: ObjectKey::snapshot(missing) });
         }
         let ids = repository.that_count(ids, &cleanups).await;
@@ -121,6 +131,9 @@ impl CompleteIndex {
         let mut snapshots = Vec::new();
         while let Some((id, snapshot)) = opening.next().await {
             match snapshot {
+                Ok(snapshot) if snapshot.foreign == Some(Foreign::Exchanged) => {
+                    return Err(IncompleteError::Exchanged { key: ObjectKey::snapshot(id) });
+                }
                 // What nobody may have written, nobody needs, unless a list has accounted for it while it counted.
                 Ok(snapshot) if snapshot.foreign.is_some() && !cleanups.is_accounted(id) => {}
                 Ok(snapshot) => snapshots.push(snapshot),

@@ -398,14 +398,16 @@ fn merge_small(shelf: &Shelf, tables: &mut Vec<Arc<Table>>) -> Result<(), IndexE
     Ok(())
 }
 
-/// Opens an index segment's object. One of a domain that was erased names nothing, whatever is in it: its packs are dead.
+/// Opens an index segment's object. One of a domain that was erased names nothing, whatever is in it: its packs are dead. Nor does,
+/// for a writer, one of an epoch that it was not let into.
 ///
 /// # Errors
 /// [`FormatError`] says what is wrong with it.
 pub fn open_segment(repository: &Repository, id: SegmentId, object: &[u8]) -> Result<IndexSegment, FormatError> {
-    if INDEX.split(object).is_ok_and(|(at, _)| repository.keys().is_erased(at)) {
+    let keys = repository.keys();
+    if INDEX.split(object).is_ok_and(|(at, _)| keys.is_erased(at) || keys.is_closed(at)) {
         return Ok(IndexSegment::of(Author::Reader, Vec::new()));
     }
-    let opened = repository.keys().open_for_writers(INDEX, &id.0, object)?;
+    let opened = keys.open_for_writers(INDEX, &id.0, object)?;
     IndexSegment::decode(opened.author, opened.value())
 }

@@ -13,9 +13,10 @@ use coffre::model::cleanup::CleanupList;
 use coffre::model::id::{DomainEpoch, DomainId, SegmentId, SessionId, WriterId};
 use coffre::model::key::{ObjectKey, ObjectKind};
 use coffre::model::snapshot::SnapshotId;
-use coffre::model::time::Timestamp;
+use coffre::model::time::{Clock, Timestamp};
 use coffre::repository::MAIN_DOMAIN;
 use coffre::repository::objects::UploadedPack;
+use coffre::repository::revoking::StillCounting;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
@@ -163,7 +164,12 @@ fn snapshots() -> Vec<Row> {
         planted("a snapshot of its own host when it was thrown out", |forge, host| {
             async move {
                 let session = host.session(MAIN_DOMAIN);
-                forge.reader().await.revoke_writer(host.id).await.expect("revoked");
+                forge
+                    .reader()
+                    .await
+                    .revoke_writer(host.id, StillCounting::All, Clock::System.now())
+                    .await
+                    .expect("revoked");
                 Some(forge.claim(&session, |it| it.host = "web".into()).await)
             }
             .boxed()
@@ -213,7 +219,12 @@ fn segments() -> Vec<Row> {
             async move {
                 let session = host.session(MAIN_DOMAIN);
                 let packs = UploadedPack::indexed(IndexSegment::forged(forge.told().await));
-                forge.reader().await.revoke_writer(host.id).await.expect("revoked");
+                forge
+                    .reader()
+                    .await
+                    .revoke_writer(host.id, StillCounting::All, Clock::System.now())
+                    .await
+                    .expect("revoked");
                 let id = SegmentId([0xee; 16]);
                 let object = session.seal_segment(id, &packs);
                 forge.store.put(&ObjectKey::segment(id), object.into()).await.expect("put");
