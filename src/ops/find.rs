@@ -23,7 +23,8 @@ pub async fn find(
     mut visit: impl FnMut(&Snapshot, &Entry),
 ) -> Result<Problems, LookError> {
     monitor.phase("searching");
-    monitor.totals(Totals { entries: Some(snapshots.iter().map(|it| it.counts.entries()).sum()), ..Totals::default() });
+    let entries = snapshots.iter().map(|it| it.counts.entries()).fold(0, u64::saturating_add);
+    monitor.totals(Totals { entries: Some(entries), ..Totals::default() });
     let mut lost = Problems::default();
     for snapshot in snapshots {
         let mut walk = reader.walk(snapshot.root, None);

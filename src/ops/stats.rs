@@ -77,7 +77,7 @@ pub async fn stats(repository: &Arc<Repository>, monitor: &dyn Monitor) -> Resul
     for kind in ObjectKind::ALL {
         let census = repository.census(kind).await?;
         let stats = KindStats { kind, objects: census.objects, bytes: census.bytes };
-        report.stored_bytes += stats.bytes;
+        report.stored_bytes = report.stored_bytes.saturating_add(stats.bytes);
         if stats.objects > 0 {
             report.kinds.push(stats);
         }
