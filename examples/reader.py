@@ -433,6 +433,7 @@ class CleanupList:
         self.before = record.fixed(6, 32) if 6 in record.fields else None
         self.first = record.uint(7) if 7 in record.fields else None
         self.counting = {(item[:16], item[16:]) for item in items(8, 48)}
+        self.is_of_damage = record.uint(9, 0) == 1  # for writers; what is whole in these packs is read
 
 
 class Repository:
@@ -613,10 +614,11 @@ class Repository:
                 self.report(error)
         self.gone = {name for read in lists for name in read.gone}
         self.cleanups = [read for read in lists if read.name not in self.gone]
+        self.chains = {read.digest: read for read in lists}  # over those that are gone as well
 
     def follows(self, one, other):
         """Whether a list was written by somebody who had read the other one."""
-        by_digest = {read.digest: read for read in self.cleanups}
+        by_digest = self.chains
         while one is not None and one.counter > other.counter:
             before = by_digest.get(one.before)
             one = before if before and before.counter < one.counter else None

@@ -1093,12 +1093,16 @@ fn cleanups() -> Vec<Value> {
         before: Some(random()),
         first: Some(6),
         counting: vec![(SnapshotId::new(Timestamp::from_seconds(8), random()), random())],
+        is_of_damage: false,
     };
+    let damaged =
+        CleanupList { packs: list.packs.clone(), made: list.made, is_of_damage: true, ..CleanupList::default() };
     let doomed = CleanupList { packs: list.packs.clone(), made: list.made, ..CleanupList::default() };
     let make = |about: &str, value: Vec<u8>| vector(about, json!({ "value": hex(&value) }));
     vec![
         make("two doomed packs", encode_cleanup(&doomed)),
         make("all fields", encode_cleanup(&list)),
+        make("two damaged packs", encode_cleanup(&damaged)),
         make("an empty list", vec![0xa0]),
         make("not a map", vec![0x01]),
         make("a pack id that is cut off", vec![0xa1, 0x01, 0x41, 0xff]),
@@ -1114,7 +1118,8 @@ fn cleanup(input: &Value) -> Outcome {
                "given_up": ids(&mut list.given_up.iter().map(|session| session.0)),
                "accounted": list.accounted.iter().map(accounted).collect::<Vec<_>>(), "gone": list.gone,
                "deleting": list.is_deleting, "before": list.before.map(|digest| hex(&digest)), "first": list.first,
-               "counting": list.counting.iter().map(accounted).collect::<Vec<_>>() }))
+               "counting": list.counting.iter().map(accounted).collect::<Vec<_>>(),
+               "of_damage": list.is_of_damage }))
 }
 
 fn verifieds() -> Vec<Value> {

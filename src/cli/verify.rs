@@ -11,7 +11,7 @@ use crate::cli::{findings, output};
 use crate::model::outcome::Ended;
 use crate::model::time::Clock;
 use crate::model::units::ByteSize;
-use crate::ops::verify::{Finding, ReadData, VerifyOptions, VerifyReport, verify};
+use crate::ops::verify::{Finding, Healing, ReadData, VerifyOptions, VerifyReport, Vouched, verify};
 use crate::repository::Repository;
 use crate::store::OpenMode;
 
@@ -28,17 +28,27 @@ Examples:
 Without --read-data: every object is listed and its size compared with the index, every snapshot, index segment and tree \
 is read, every chunk that a snapshot needs is located. With a part (5%, 10GiB) the packs are read in turn: each run goes \
 on where the last one ended, on whichever host, so that a nightly run reaches everything; 1/7 reads the first of seven \
-shares. The repository keeps what was read when. Damage leads to exit code 4.")]
+shares. The repository keeps what was read when. Damage leads to exit code 4.
+
+Backups are told which packs are damaged (a list in cleanup/, if the credentials may write there): they do not rely on \
+these any more, and the next ones store again what their sources still have. What is stored elsewhere by then is healed, and \
+no damage any more; what no source has any more cannot come back. What was read whole and is right, every host may rely on \
+from then on; before, it relies only on what itself and its group stored.")]
 pub struct Args {
     /// Read the data and check every chunk: all of it, or a part such as 5%, 10GiB or 1/7
     #[arg(long, value_name = "PART", num_args = 0..=1, require_equals = true, default_missing_value = "100%")]
     read_data: Option<String>,
+
+    /// Only look: tell backups neither what is damaged nor what is right
+    #[arg(long)]
+    no_heal: bool,
 }
 
 pub async fn run(global: &Settings, args: Args) -> Fallible<Exit> {
     let read_data = args.read_data.as_deref().map_or(Ok(ReadData::No), part)?;
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    let options = VerifyOptions { read_data, memory_bytes: global.memory_bytes, host, clock: Clock::System };
+    let (memory_bytes, heal) = (global.memory_bytes, !args.no_heal);
+    let options = VerifyOptions { read_data, memory_bytes, host, clock: Clock::System, heal };
     let monitor = global.monitor();
     let cancel = cancel_on_signals(&monitor)?;
     let repository = global.repository(OpenMode::Read, &monitor).await?;
@@ -140,23 +150,77 @@ fn summary<'a>(about: &'a About, report: &'a VerifyReport, elapsed: Duration) ->
         clean: report.findings.is_empty(),
         coverage_not_noted: report.coverage.not_noted.as_deref(),
         cycle_completed: report.cycle_completed,
+        damage_not_told: report.healing.why_not.as_deref(),
         entries: report.entries,
         findings: report.findings.len() as u64,
         host: &about.host,
         index_segments: report.segments,
         location: &about.location,
+        not_vouched_for: report.vouched.why_not.as_deref(),
         notes: &report.notes,
         oldest_read: report.coverage.oldest.map(|oldest| oldest.to_string()),
         outcome: report.outcome().name(),
         packs: report.packs,
+        packs_healed: report.healing.healed,
         packs_never_read: report.coverage.never_read,
         packs_read: report.packs_read,
+        packs_told_damaged: report.healing.told,
+        packs_vouched_for: report.vouched.packs,
         program: PROGRAM,
         repository: &about.repository,
         seconds: elapsed.as_secs_f64(),
         snapshots: report.snapshots,
         time: report.finished.to_string(),
     }
+}
+
+/// Says what becomes of damaged packs.
+fn healing_lines(healing: &Healing) -> Vec<String> {
+    let packs = |count| output::count(count, "pack");
+    let mut lines = Vec::new();
+    if healing.waiting > 0 {
+        lines.push(format!(
+            "healing   {}: backups do not rely on what is damaged, and the next ones",
+            packs(healing.waiting)
+        ));
+        lines.push("          store again what their sources still have; nothing else can come back".to_owned());
+    }
+    if healing.healed > 0 {
+        let what = "what snapshots need of what was damaged is stored elsewhere";
+        lines.push(format!("healed    {}: {what}", packs(healing.healed)));
+    }
+    if healing.right_again > 0 {
+        lines.push(format!("note      found damaged before, and right now: {}", packs(healing.right_again)));
+    }
+    if healing.unread > 0 {
+        let unread = packs(healing.unread);
+        lines.push(format!("note      found damaged before, and not read now: {unread}; backups do not rely on them"));
+    }
+    match &healing.why_not {
+        _ if healing.not_told == 0 => {}
+        None => {
+            lines.push(format!("note      backups go on relying on what is damaged in {}", packs(healing.not_told)))
+        }
+        Some(why) => lines.push(format!(
+            "note      backups go on relying on what is damaged in {}: they could not be told: {why}",
+            packs(healing.not_told)
+        )),
+    }
+    lines
+}
+
+/// Says what hosts may rely on from now on.
+fn vouching_lines(vouched: &Vouched) -> Vec<String> {
+    let mut lines = Vec::new();
+    if vouched.packs > 0 {
+        let packs = output::count(vouched.packs, "pack");
+        lines.push(format!("vouched   {packs}: right, so every host may rely on them from now on"));
+    }
+    if let Some(why) = &vouched.why_not {
+        let packs = output::count(vouched.not, "pack");
+        lines.push(format!("note      hosts that do not trust each other store again what is in {packs}: {why}"));
+    }
+    lines
 }
 
 fn print_summary(about: &About, report: &VerifyReport, read_data: ReadData, elapsed: Duration) {
@@ -180,6 +244,8 @@ fn print_summary(about: &About, report: &VerifyReport, read_data: ReadData, elap
     for note in &report.notes {
         output::line(&format!("note      {note}"));
     }
+    vouching_lines(&report.vouched).iter().for_each(|line| output::line(line));
+    healing_lines(&report.healing).iter().for_each(|line| output::line(line));
     output::line(&format!("duration  {}", output::duration(elapsed)));
     match (report.findings.len() as u64, read_data) {
         (0, ReadData::No) => output::line("result    clean; the data itself was not read (--read-data)"),

@@ -1,5 +1,6 @@
 //! Lists of cleaning up: what a reader intends to delete and what it knew then, told before it does, so that no writer relies
-//! on it any more and everybody can tell afterwards what was removed from what was lost.
+//! on it any more and everybody can tell afterwards what was removed from what was lost. What was found damaged is told in the
+//! same way, and nothing is deleted because of that.
 
 use minicbor::Decoder;
 
@@ -30,6 +31,7 @@ pub fn encode_cleanup(list: &CleanupList) -> Vec<u8> {
         r.field_if(5, list.is_deleting.then_some(1), |e, it| e.u8(it));
         r.field_if(6, list.before, |e, digest| e.bytes(&digest)).field_if(7, list.first, |e, first| e.u64(first));
         r.field_if(8, some(&counting), |e, it| e.bytes(&it));
+        r.field_if(9, list.is_of_damage.then_some(1), |e, it| e.u8(it));
     })
 }
 
@@ -50,6 +52,7 @@ pub fn decode_cleanup(bytes: &[u8]) -> Result<CleanupList, FormatError> {
             6 => list.before = Some(read_bytes(d)?),
             7 => list.first = Some(d.u64()?),
             8 => list.counting = read_items(d, read_accounted)?,
+            9 => list.is_of_damage = d.u64()? == 1,
             _ => return Ok(false),
         }
         Ok(true)
@@ -78,8 +81,10 @@ mod tests {
             before: Some([7; 32]),
             first: Some(8),
             counting: vec![(SnapshotId::new(Timestamp::from_seconds(9), [6; 8]), [9; 32])],
+            is_of_damage: false,
         };
-        for list in [list, CleanupList::default()] {
+        let damaged = CleanupList { is_deleting: false, is_of_damage: true, ..list.clone() };
+        for list in [list, damaged, CleanupList::default()] {
             assert_eq!(decode_cleanup(&encode_cleanup(&list)), Ok(list));
         }
         for (key, len) in [(1, 17), (2, 15), (3, 47), (6, 31), (8, 47)] {

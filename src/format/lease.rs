@@ -14,7 +14,7 @@ const WHAT: &str = LEASE.0.what;
 pub struct Lease {
     /// Host it runs on.
     pub host: String,
-    /// What it does: `backup`, `prune`.
+    /// What it does: `backup`, `prune`, `verify`.
     pub operation: String,
     /// When it started.
     pub started: Timestamp,

@@ -148,44 +148,13 @@ impl PackDirectory {
 
     /// Decodes a directory that stands among other things.
     pub(crate) fn decode_from(cursor: &mut Cursor<'_>) -> Result<Self, FormatError> {
-        let small =
-            |value: u64| u32::try_from(value).map_err(|_| FormatError::invalid(DIRECTORY, "a length is too large"));
         let count = cursor.length()?;
         let mut frames = Vec::with_capacity(count.min(4096));
-        let mut offset = 0u32;
+        let mut offset = FrameOffset::default();
         for _ in 0..count {
-            let sealed_len = small(cursor.varint()?)?;
-            let plain_len = small(cursor.varint()?)?;
-            let codec = Codec::from_byte(cursor.u8()?)
-                .ok_or_else(|| FormatError::invalid(DIRECTORY, "a frame is encoded in an unknown way"))?;
-            let chunk_count = cursor.length()?;
-            cursor.expect_items(chunk_count, 17)?;
-            // What compressing does not make shorter is stored as it is.
-            if plain_len > FRAME_PLAIN_MAX || sealed_len < TAG_LEN as u32 || sealed_len > plain_len + TAG_LEN as u32 {
-                return Err(FormatError::invalid(DIRECTORY, "a frame's length is out of range"));
-            }
-            if chunk_count == 0 {
-                return Err(FormatError::invalid(DIRECTORY, "a frame has no chunk"));
-            }
-            offset = offset
-                .checked_add(sealed_len)
-                .ok_or_else(|| FormatError::invalid(DIRECTORY, "the frames are longer than a pack can be"))?;
-            let mut lengths = Vec::with_capacity(chunk_count);
-            for _ in 0..chunk_count {
-                let length = small(cursor.varint()?)?;
-                if length == 0 {
-                    return Err(FormatError::invalid(DIRECTORY, "a chunk has no bytes"));
-                }
-                lengths.push(length);
-            }
-            if lengths.iter().map(|&length| u64::from(length)).sum::<u64>() != u64::from(plain_len) {
-                return Err(FormatError::invalid(DIRECTORY, "a frame's chunks do not add up to its length"));
-            }
-            let mut chunks = Vec::with_capacity(chunk_count);
-            for length in lengths {
-                chunks.push((ChunkKey(cursor.array()?), length));
-            }
-            frames.push(FrameRecord { sealed_len, plain_len, codec, chunks });
+            let frame = FrameView::read(cursor)?;
+            offset.pass(&frame)?;
+            frames.push(frame.record());
         }
         Ok(Self { frames })
     }
@@ -193,6 +162,176 @@ impl PackDirectory {
     /// Returns the sum of the sealed frames' lengths, which is where the sealed directory starts.
     pub fn frames_len(&self) -> u64 {
         self.frames.iter().map(|frame| u64::from(frame.sealed_len)).sum()
+    }
+}
+
+/// What a directory says of one frame, but for its chunks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FrameHead {
+    /// Length of the sealed frame with its tag, in bytes.
+    pub sealed_len: u32,
+    /// Length of its plaintext, in bytes.
+    pub plain_len: u32,
+    /// How the plaintext was encoded.
+    pub codec: Codec,
+}
+
+impl FrameRecord {
+    /// Returns what is said of it, but for its chunks.
+    pub fn head(&self) -> FrameHead {
+        FrameHead { sealed_len: self.sealed_len, plain_len: self.plain_len, codec: self.codec }
+    }
+}
+
+/// What an encoded directory says of one frame, not taken apart further.
+#[derive(Debug, Clone, Copy)]
+pub struct FrameView<'a> {
+    /// Lengths and codec.
+    pub head: FrameHead,
+    lengths: &'a [u8],
+    keys: &'a [u8],
+}
+
+impl<'a> FrameView<'a> {
+    fn read(cursor: &mut Cursor<'a>) -> Result<Self, FormatError> {
+        let small =
+            |value: u64| u32::try_from(value).map_err(|_| FormatError::invalid(DIRECTORY, "a length is too large"));
+        let sealed_len = small(cursor.varint()?)?;
+        let plain_len = small(cursor.varint()?)?;
+        let codec = Codec::from_byte(cursor.u8()?)
+            .ok_or_else(|| FormatError::invalid(DIRECTORY, "a frame is encoded in an unknown way"))?;
+        let chunk_count = cursor.length()?;
+        cursor.expect_items(chunk_count, 17)?;
+        // What compressing does not make shorter is stored as it is.
+        if plain_len > FRAME_PLAIN_MAX || sealed_len < TAG_LEN as u32 || sealed_len > plain_len + TAG_LEN as u32 {
+            return Err(FormatError::invalid(DIRECTORY, "a frame's length is out of range"));
+        }
+        if chunk_count == 0 {
+            return Err(FormatError::invalid(DIRECTORY, "a frame has no chunk"));
+        }
+        let (from_lengths, mut sum) = (cursor.rest(), 0);
+        for _ in 0..chunk_count {
+            let length = small(cursor.varint()?)?;
+            if length == 0 {
+                return Err(FormatError::invalid(DIRECTORY, "a chunk has no bytes"));
+            }
+            sum += u64::from(length);
+        }
+        if sum != u64::from(plain_len) {
+            return Err(FormatError::invalid(DIRECTORY, "a frame's chunks do not add up to its length"));
+        }
+        let lengths = &from_lengths[..from_lengths.len() - cursor.rest().len()];
+        let keys = cursor.bytes(chunk_count * ChunkKey::LEN)?;
+        Ok(Self { head: FrameHead { sealed_len, plain_len, codec }, lengths, keys })
+    }
+
+    /// Returns the chunks, in order, by key and length.
+    pub fn chunks(&self) -> impl Iterator<Item = (ChunkKey, u32)> + use<'a> {
+        let mut lengths = Cursor::new(DIRECTORY, self.lengths);
+        self.keys.chunks_exact(ChunkKey::LEN).map(move |key| {
+            let length = lengths.varint().expect("read before");
+            (ChunkKey(key.try_into().expect("16 bytes")), length as u32)
+        })
+    }
+
+    /// Takes it apart.
+    pub fn record(&self) -> FrameRecord {
+        let FrameHead { sealed_len, plain_len, codec } = self.head;
+        FrameRecord { sealed_len, plain_len, codec, chunks: self.chunks().collect() }
+    }
+}
+
+/// Where a frame begins, behind those that were passed.
+#[derive(Debug, Default)]
+struct FrameOffset(u32);
+
+impl FrameOffset {
+    fn pass(&mut self, frame: &FrameView<'_>) -> Result<(), FormatError> {
+        let end = self.0.checked_add(frame.head.sealed_len);
+        self.0 = end.ok_or_else(|| FormatError::invalid(DIRECTORY, "the frames are longer than a pack can be"))?;
+        Ok(())
+    }
+}
+
+/// An encoded directory that is known to be one, kept as it is: decoded it takes several times its bytes.
+#[derive(Debug)]
+pub struct EncodedDirectory {
+    bytes: Vec<u8>,
+    first: usize,
+    frames: usize,
+    frames_len: u64,
+    chunks: usize,
+}
+
+impl EncodedDirectory {
+    /// Looks through an opened directory.
+    ///
+    /// # Errors
+    /// As [`PackDirectory::decode`].
+    pub fn new(bytes: Vec<u8>) -> Result<Self, FormatError> {
+        let mut cursor = Cursor::new(DIRECTORY, &bytes);
+        let frames = cursor.length()?;
+        let first = bytes.len() - cursor.rest().len();
+        let (mut offset, mut chunks) = (FrameOffset::default(), 0);
+        for _ in 0..frames {
+            let frame = FrameView::read(&mut cursor)?;
+            offset.pass(&frame)?;
+            chunks += frame.keys.len() / ChunkKey::LEN;
+        }
+        cursor.finish()?;
+        Ok(Self { first, frames, frames_len: u64::from(offset.0), chunks, bytes })
+    }
+
+    /// Returns the frames, in order.
+    pub fn frames(&self) -> Frames<'_> {
+        self.frames_from(self.first)
+    }
+
+    /// Returns the frames from that on of which [`Frames::position`] told.
+    pub fn frames_from(&self, position: usize) -> Frames<'_> {
+        Frames { cursor: Cursor::new(DIRECTORY, &self.bytes[position..]), len: self.bytes.len() }
+    }
+
+    /// Returns how many frames there are.
+    pub fn frame_count(&self) -> usize {
+        self.frames
+    }
+
+    /// Returns the sum of the sealed frames' lengths, which is where the sealed directory starts.
+    pub fn frames_len(&self) -> u64 {
+        self.frames_len
+    }
+
+    /// Returns how many chunks there are.
+    pub fn chunk_count(&self) -> usize {
+        self.chunks
+    }
+
+    /// Returns its length in bytes.
+    pub fn encoded_len(&self) -> usize {
+        self.bytes.len()
+    }
+}
+
+/// The frames that a directory tells of.
+#[derive(Debug)]
+pub struct Frames<'a> {
+    cursor: Cursor<'a>,
+    len: usize,
+}
+
+impl Frames<'_> {
+    /// Returns where the directory tells of the next one.
+    pub fn position(&self) -> usize {
+        self.len - self.cursor.rest().len()
+    }
+}
+
+impl<'a> Iterator for Frames<'a> {
+    type Item = FrameView<'a>;
+
+    fn next(&mut self) -> Option<FrameView<'a>> {
+        (!self.cursor.rest().is_empty()).then(|| FrameView::read(&mut self.cursor).expect("looked at before"))
     }
 }
 
@@ -313,6 +452,13 @@ mod tests {
         };
         assert_eq!(PackDirectory::decode(&directory.encode()), Ok(directory.clone()));
         assert_eq!(directory.frames_len(), 342);
+        let kept = EncodedDirectory::new(directory.encode()).expect("a directory");
+        assert_eq!((kept.frame_count(), kept.frames_len(), kept.chunk_count()), (2, 342, 3));
+        assert_eq!(kept.frames().map(|frame| frame.record()).collect::<Vec<_>>(), directory.frames);
+        let mut frames = kept.frames();
+        frames.next();
+        let second = kept.frames_from(frames.position()).map(|frame| frame.record());
+        assert_eq!(second.collect::<Vec<_>>(), directory.frames[1..]);
     }
 
     #[test]

@@ -11,6 +11,7 @@ use crate::format::FormatError;
 const EMPTY_MAP: u8 = 0xa0;
 
 /// Reads fixed-size values from the front of a slice; never past its end.
+#[derive(Debug)]
 pub(crate) struct Cursor<'a> {
     what: &'static str,
     rest: &'a [u8],

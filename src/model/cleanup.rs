@@ -68,6 +68,8 @@ pub struct CleanupList {
     /// Snapshots of writers that are about to be thrown out, which count for as long as the keyring names this list, with the SHA-256
     /// of their objects.
     pub counting: Vec<(SnapshotId, [u8; 32])>,
+    /// Its packs were found damaged: it is honoured however old it is, and nothing is deleted because of it.
+    pub is_of_damage: bool,
 }
 
 #[cfg(test)]

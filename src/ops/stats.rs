@@ -98,9 +98,6 @@ pub async fn stats(repository: &Arc<Repository>, monitor: &dyn Monitor) -> Resul
     }
     let index = Arc::new(Index::load(repository, monitor).await?);
     monitor.phase("counting chunks");
-    report.chunks = index.chunk_count() as u64;
-    let tables = index.tables();
-    let summing = move || tables.iter().map(|table| table.plain_bytes()).sum();
-    report.unique_bytes = blocking(summing).await;
+    (report.chunks, report.unique_bytes) = blocking(move || index.content()).await;
     Ok(report)
 }

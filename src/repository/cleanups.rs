@@ -4,7 +4,7 @@
 //! Nothing here deletes. A writer asks which packs it must not rely on and whether its own session was given up; a reader,
 //! which snapshots there are; whoever will delete, which of them need not be walked through again.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -57,11 +57,21 @@ enum OpenedList {
     Ahead,
 }
 
+/// Where a list stands in the chain of its domain.
+#[derive(Debug, Clone, Copy)]
+struct ListLink {
+    domain: DomainId,
+    counter: u64,
+    before: Option<[u8; 32]>,
+}
+
 /// All lists, as of when they were read.
 #[derive(Debug, Clone, Default)]
 pub struct Cleanups {
     /// In order of their numbers; those that a later one names as gone are not among them.
     told: Vec<ListAsTold>,
+    /// All that were opened, by the SHA-256 of their objects: a chain goes on over those that are named as gone.
+    links: HashMap<[u8; 32], ListLink>,
     gone: HashSet<String>,
     /// Where in them each snapshot is accounted for, and the SHA-256 that its object had.
     accounted: HashMap<SnapshotId, Vec<(usize, [u8; 32])>>,
@@ -188,6 +198,9 @@ fn open_cleanup(keys: &Keys, id: CleanupId, object: &Bytes) -> Result<OpenedList
 impl Cleanups {
     fn of(mut told: Vec<ListAsTold>) -> Self {
         let gone: HashSet<String> = told.iter().flat_map(|told| told.list.gone.iter().cloned()).collect();
+        let link =
+            |told: &ListAsTold| ListLink { domain: told.domain, counter: told.id.counter, before: told.list.before };
+        let links = told.iter().map(|told| (told.digest, link(told))).collect();
         told.retain(|told| !gone.contains(ObjectKey::cleanup(told.id).as_str()));
         told.sort_by_key(|told| (told.domain, told.id));
         let mut accounted: HashMap<SnapshotId, Vec<(usize, [u8; 32])>> = HashMap::new();
@@ -198,18 +211,7 @@ impl Cleanups {
             }
             counting.extend(told.list.counting.iter().map(|(snapshot, digest)| (at, *snapshot, *digest)));
         }
-        Self { told, gone, accounted, counting, ..Self::default() }
-    }
-
-    /// Returns the highest number in the chain of a domain, and the SHA-256 of the list that has it.
-    pub(super) fn newest(&self, domain: DomainId) -> Option<(u64, [u8; 32])> {
-        let of_domain = self.told.iter().filter(|told| told.domain == domain);
-        of_domain.max_by_key(|told| told.id).map(|told| (told.id.counter, told.digest))
-    }
-
-    /// Returns the lists that have this number in the chain of a domain.
-    pub(super) fn numbered(&self, domain: DomainId, counter: u64) -> usize {
-        self.told.iter().filter(|told| (told.domain, told.id.counter) == (domain, counter)).count()
+        Self { told, links, gone, accounted, counting, ..Self::default() }
     }
 
     /// Tells whether a snapshot whose object has the SHA-256 `digest` counts although its writer was thrown out, because one of the
@@ -243,12 +245,46 @@ impl Cleanups {
         }
     }
 
-    /// Returns the packs that no writer may rely on: those being deleted, and those of lists that are younger than thirty days.
+    /// Returns the packs that no writer may rely on: those being deleted, those found damaged, and those of lists that are younger
+    /// than thirty days.
     pub fn doomed(&self, now: Timestamp) -> HashSet<PackId> {
         let is_honoured = |told: &&ListAsTold| {
-            told.list.is_deleting || now.seconds.saturating_sub(told.list.made.seconds) <= HONOURED_SECONDS
+            let is_young = || now.seconds.saturating_sub(told.list.made.seconds) <= HONOURED_SECONDS;
+            told.list.is_deleting || told.list.is_of_damage || is_young()
         };
         self.told.iter().filter(is_honoured).flat_map(|told| told.list.packs.iter().copied()).collect()
+    }
+
+    /// Returns the packs that verifications found damaged.
+    pub fn found_damaged(&self) -> BTreeSet<PackId> {
+        self.of_damage().flat_map(|told| told.list.packs.iter().copied()).collect()
+    }
+
+    /// Returns the same for one domain, and the names of the lists that say so.
+    pub(super) fn found_damaged_in(&self, domain: DomainId) -> (BTreeSet<PackId>, Vec<String>) {
+        let lists: Vec<&ListAsTold> = self.of_damage().filter(|told| told.domain == domain).collect();
+        let names = lists.iter().map(|told| ObjectKey::cleanup(told.id).to_string()).collect();
+        (lists.iter().flat_map(|told| told.list.packs.iter().copied()).collect(), names)
+    }
+
+    /// Returns the domains of which something was found damaged.
+    pub(super) fn domains_with_damage(&self) -> BTreeSet<DomainId> {
+        self.of_damage().map(|told| told.domain).collect()
+    }
+
+    fn of_damage(&self) -> impl Iterator<Item = &ListAsTold> {
+        self.told.iter().filter(|told| told.list.is_of_damage)
+    }
+
+    /// Returns the number and the digest of the newest list of a domain: what the next one stands behind.
+    pub(super) fn newest(&self, domain: DomainId) -> Option<(u64, [u8; 32])> {
+        let of_domain = self.links.iter().filter(|(_, link)| link.domain == domain);
+        of_domain.map(|(digest, link)| (link.counter, *digest)).max()
+    }
+
+    /// Tells whether a domain has several lists of one number.
+    pub(super) fn is_shared(&self, domain: DomainId, counter: u64) -> bool {
+        self.links.values().filter(|link| (link.domain, link.counter) == (domain, counter)).count() > 1
     }
 
     /// Returns the packs that are being deleted.
@@ -294,7 +330,7 @@ impl Cleanups {
         let mut honoured = None;
         let of_domain: Vec<&ListAsTold> = self.told.iter().filter(|told| told.domain == domain).collect();
         let is_whole = |told: &&ListAsTold| {
-            let is_there = |before| self.with_digest(before).is_some();
+            let is_there = |before| self.links.contains_key(&before);
             told.list
                 .before
                 .is_none_or(|before| is_there(before) || self.is_replaced(told.id.counter.saturating_sub(1)))
@@ -322,15 +358,16 @@ impl Cleanups {
 
     /// Tells whether the list `one` is `other` or was written by somebody who had read it.
     fn follows(&self, one: &ListAsTold, other: &ListAsTold) -> bool {
-        let mut at = one;
-        while at.id.counter > other.id.counter {
-            match at.list.before.and_then(|before| self.with_digest(before)) {
-                Some(before) if self.told[before].id.counter < at.id.counter => at = &self.told[before],
+        let (mut at, mut counter) = (one.digest, one.id.counter);
+        while at != other.digest && counter > other.id.counter {
+            let before = self.links.get(&at).and_then(|link| link.before);
+            match before.and_then(|before| Some((before, self.links.get(&before)?.counter))) {
+                Some((before, of_before)) if of_before < counter => (at, counter) = (before, of_before),
                 // Lists are removed with all before them: what is still there was written behind.
                 _ => return false,
             }
         }
-        at.id == other.id && at.domain == other.domain
+        at == other.digest
     }
 
     /// Tells whether a snapshot was accounted for as far as the deletions of one list go: its object, where `digest` is that.
@@ -495,6 +532,6 @@ mod tests {
         assert!(!counts(&[1], 11, 11), "another list said so");
         assert!(!counts(&[], 10, 10) && !counts(&[3], 10, 10), "no list, or none that there is, is named");
         assert!(!counts(&[1], 10, 11), "it is another object since");
-        assert_eq!((cleanups.newest(DOMAIN), cleanups.numbered(DOMAIN, 2)), (Some((2, [2; 32])), 1));
+        assert_eq!((cleanups.newest(DOMAIN), cleanups.is_shared(DOMAIN, 2)), (Some((2, [2; 32])), false));
     }
 }

@@ -249,6 +249,11 @@ impl Keys {
         named.max_by_key(|keys| keys.dedup.at.epoch).map(|keys| (&keys.dedup, &keys.public))
     }
 
+    /// Returns the keys of a domain's epoch that a session is sealed with, if the keyring has it.
+    pub(super) fn epoch(&self, at: DomainEpoch) -> Option<(&DedupSecret, &DomainPublicKey)> {
+        self.domains.get(&at).map(|keys| (&keys.dedup, &keys.public))
+    }
+
     /// Returns the name of a domain.
     pub(super) fn name_of(&self, domain: DomainId) -> Option<&str> {
         self.domains.iter().find(|(at, _)| at.domain == domain).map(|(_, keys)| &*keys.name)

@@ -30,6 +30,7 @@ pub mod cache;
 pub mod choose;
 pub mod claims;
 pub mod cleanups;
+pub mod damaged;
 pub mod frame;
 pub mod index;
 mod init;
@@ -56,6 +57,7 @@ mod sound;
 pub mod tree;
 pub mod uploader;
 mod verdict;
+pub mod vouching;
 pub mod writer;
 pub mod writers;
 

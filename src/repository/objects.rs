@@ -37,6 +37,11 @@ impl UploadedPack {
         segment.into_packs().into_iter().map(Self).collect()
     }
 
+    /// Takes what a pack tells of itself that the first replica, the only one that everything is written to, gave whole and right.
+    pub(super) fn read_whole(entry: PackEntry) -> Self {
+        Self(entry)
+    }
+
     /// Takes what the index will say about it.
     pub fn into_entry(self) -> PackEntry {
         self.0

@@ -108,6 +108,11 @@ impl Replicas {
         &self.all
     }
 
+    /// Tells whether everything is written to the first one and to no other.
+    pub fn first_is_all(&self) -> bool {
+        self.required().count() == 1 && self.all[0].role == ReplicaRole::Required
+    }
+
     /// Returns those that everything is written to.
     fn required(&self) -> impl Iterator<Item = &Replica> {
         self.all.iter().filter(|replica| replica.role == ReplicaRole::Required)

@@ -12,8 +12,8 @@ use crate::crypto::CryptoError;
 use crate::crypto::author::Signer;
 use crate::crypto::chunk_id::ChunkHasher;
 use crate::crypto::derive::DedupSecret;
-use crate::crypto::session::{SessionHeader, SessionSecret, new_session};
-use crate::format::cleanup::encode_cleanup;
+use crate::crypto::session::{DomainPublicKey, SessionHeader, SessionSecret, new_session};
+use crate::format::cleanup::{decode_cleanup, encode_cleanup};
 use crate::format::config::ChunkerProfile;
 use crate::format::index::IndexSegment;
 use crate::format::lease::Lease;
@@ -71,16 +71,35 @@ impl Writing {
     /// # Errors
     /// [`SessionError`] when there is no such domain, or its key is not valid.
     pub fn begin_session(&self, domain: &str) -> Result<Arc<Session>, SessionError> {
-        let repository = self.repository().clone();
+        let repository = self.repository();
         let newest = repository.keys().newest_epoch(domain);
         let (dedup, public_key) = newest.ok_or_else(|| SessionError::NoDomain(domain.to_owned()))?;
-        let (secret, header) = new_session(repository.id(), dedup, public_key)?;
-        let dedup = dedup.clone();
-        Ok(Arc::new(Session { repository, secret, header: header.into(), dedup }))
+        Session::new(repository, dedup, public_key)
+    }
+
+    /// Begins a session in an epoch that need not be the newest, for telling of what is stored there.
+    ///
+    /// # Errors
+    /// [`SessionError`] when the keyring does not have it, or its key is not valid.
+    pub(super) fn begin_session_at(&self, at: DomainEpoch) -> Result<Arc<Session>, SessionError> {
+        let repository = self.repository();
+        let epoch = repository.keys().epoch(at);
+        let (dedup, public_key) = epoch.ok_or_else(|| SessionError::NoDomain(at.to_string()))?;
+        Session::new(repository, dedup, public_key)
     }
 }
 
 impl Session {
+    fn new(
+        repository: &Arc<Repository>,
+        dedup: &DedupSecret,
+        public_key: &DomainPublicKey,
+    ) -> Result<Arc<Self>, SessionError> {
+        let (secret, header) = new_session(repository.id(), dedup, public_key)?;
+        let (repository, dedup) = (repository.clone(), dedup.clone());
+        Ok(Arc::new(Self { repository, secret, header: header.into(), dedup }))
+    }
+
     /// Returns the session's id.
     pub fn id(&self) -> SessionId {
         self.header.session
@@ -168,6 +187,14 @@ impl Session {
             let opened = self.repository.keys().open_for_writers(INDEX, &id.0, object)?;
             let again = IndexSegment::decode(opened.author, opened.value())?;
             Ok(opened.author == self.author() && again.packs().iter().eq(packs.iter().map(UploadedPack::entry)))
+        })
+    }
+
+    /// Checks that the object of a list gives back the list.
+    pub(super) fn check_cleanup(&self, id: CleanupId, list: &CleanupList, object: &[u8]) -> Result<(), Altered> {
+        check_sealed(|| {
+            let opened = self.repository.keys().open_for_writers(CLEANUP, &id.to_bytes(), object)?;
+            Ok(opened.author == self.author() && decode_cleanup(opened.value())? == *list)
         })
     }
 

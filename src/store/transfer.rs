@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::model::key::ObjectKey;
 use crate::store::pace::Pace;
+use crate::store::{StoreError, StoreErrorKind};
 
 /// Hears how far the body of one object is, in either direction, and tells when its next part may move. Clones are about the same
 /// body.
@@ -21,6 +23,7 @@ pub struct Transfer {
 
 struct TransferHeard {
     furthest: AtomicU64,
+    most: u64,
     hear: Box<dyn Fn(u64) + Send + Sync>,
 }
 
@@ -33,7 +36,27 @@ impl fmt::Debug for Transfer {
 impl Transfer {
     /// Calls `hear` with the bytes that have moved since it was last called.
     pub fn new(hear: impl Fn(u64) + Send + Sync + 'static) -> Self {
-        Self { heard: Arc::new(TransferHeard { furthest: AtomicU64::new(0), hear: Box::new(hear) }), pace: None }
+        Self::of_at_most(u64::MAX, hear)
+    }
+
+    /// Does the same for a body that is fetched, of which no more than `most` bytes are wanted.
+    pub fn of_at_most(most: u64, hear: impl Fn(u64) + Send + Sync + 'static) -> Self {
+        let hear = Box::new(hear);
+        Self { heard: Arc::new(TransferHeard { furthest: AtomicU64::new(0), most, hear }), pace: None }
+    }
+
+    /// Checks the length of an object that is fetched, before memory is taken for it.
+    ///
+    /// # Errors
+    /// [`StoreErrorKind::TooLong`] when its kind cannot be so long, or more is coming than is wanted.
+    pub fn check_length(&self, key: &ObjectKey, bytes: u64) -> Result<(), StoreError> {
+        StoreError::check_length(key, bytes)?;
+        let most = self.heard.most;
+        if bytes <= most {
+            return Ok(());
+        }
+        let message = format!("it has {bytes} bytes, and was listed with {most}");
+        Err(StoreError::new("get", key, StoreErrorKind::TooLong, message))
     }
 
     /// Makes one that nobody listens to.

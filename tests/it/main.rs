@@ -21,6 +21,7 @@ mod dump_target;
 mod environment;
 mod exit_codes;
 mod foreign;
+mod healing;
 mod hostile;
 mod index;
 mod json;
@@ -69,6 +70,7 @@ mod terminal_text;
 mod told;
 mod unfinished;
 mod verified;
+mod vouching;
 mod writers;
 
 /// Runs `test` without the rights of root: on Linux each thread has credentials of its own and hands them on to those

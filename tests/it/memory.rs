@@ -8,10 +8,16 @@ use std::sync::Arc;
 use coffre::crypto::secret::Passphrase;
 use coffre::crypto::slot::SlotLock;
 use coffre::format::config::ChunkerProfile;
+use coffre::format::index::{IndexSegment, PackEntry};
 use coffre::model::id::SegmentId;
 use coffre::model::key::ObjectKey;
 use coffre::model::snapshot::{Snapshot, SnapshotId};
 use coffre::model::time::Timestamp;
+use coffre::progress::Collected;
+use coffre::repository::frame::Frame;
+use coffre::repository::index::open_segment;
+use coffre::repository::objects::UploadedPack;
+use coffre::repository::writer::{Writer, WriterOptions};
 use coffre::repository::{InitOptions, MAIN_DOMAIN, Repository};
 use coffre::store::Store;
 use coffre::store::local::LocalStore;
@@ -19,7 +25,7 @@ use coffre::store::open::OpenMode;
 
 use crate::support::desk::{Desk, PASSWORD};
 use crate::support::kitchen::{Window, night};
-use crate::support::{PASSPHRASE, init, peak, random_bytes};
+use crate::support::{PASSPHRASE, begin, init, peak, random_bytes};
 
 /// The least that `--memory` takes, in MiB, at which every bound is hardest to keep.
 const LEAST: u64 = 128;
@@ -190,6 +196,74 @@ async fn a_thousand_snapshots_fit() {
         let peak = keeps(&desk, LEAST, verb);
         assert!(peak <= 40, "{verb:?} took {peak} MiB");
     }
+}
+
+/// Stores frames, each of some chunks, in packs of any size, and returns what the index tells of them.
+async fn stored(repository: &Arc<Repository>, pack_bytes: u32, frames: Vec<(Vec<u8>, usize)>) -> Vec<PackEntry> {
+    let index = begin(repository).await;
+    let options = WriterOptions {
+        pack_target_bytes: pack_bytes,
+        packs_in_flight: 1,
+        level: 1,
+        dry_run: false,
+        extra_check: false,
+    };
+    let writer = Writer::start(index, options, Arc::new(Collected::default()));
+    let filling = tokio::task::spawn_blocking(move || {
+        let mut compressor = writer.compressor();
+        for (plain, chunk_len) in frames {
+            let mut frame = Frame::default();
+            plain.chunks(chunk_len).for_each(|chunk| frame.push(&writer.id(chunk), chunk));
+            writer.store_frame(&mut frame, &mut compressor).expect("stored");
+        }
+        writer.flush().expect("stored");
+        writer
+    });
+    filling.await.expect("filled").finish().await.expect("uploaded");
+    let mut told = Vec::new();
+    let store = LocalStore::open(std::path::Path::new(&repository.location()), OpenMode::Read).expect("opened");
+    for object in store.list("index/").await.expect("listed") {
+        let bytes = store.get(&object.key).await.expect("there");
+        let segment = open_segment(repository, object.key.segment_id().expect("a segment"), &bytes).expect("opens");
+        told.extend(segment.packs().to_vec());
+    }
+    told
+}
+
+/// Whoever may write makes packs of up to 768 MiB, frames of 16 MiB, and directories of 48 MiB, decoded three times that.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pack_of_any_size_is_verified_in_the_memory_given() {
+    let desk = Desk::quick();
+    desk.backup();
+    let store: Arc<dyn Store> = Arc::new(LocalStore::open(&desk.at("repository"), OpenMode::Write).expect("opened"));
+    let identity = std::fs::read_to_string(desk.at("password")).expect("there");
+    let cache = tempfile::tempdir().expect("made");
+    let repository = Repository::open(store.clone(), &Passphrase::new(identity.trim().into()), cache.path()).await;
+    let repository = Arc::new(repository.expect("opens"));
+    let large = (0..13).map(|nth| (random_bytes(nth, 16 << 20), 8 << 20)).collect();
+    let told = stored(&repository, 512 << 20, large).await;
+    assert!(told.iter().any(|pack| pack.size > 200 << 20), "one large pack");
+    keeps(&desk, LEAST, &["verify", "--read-data"]);
+    keeps(&desk, 256, &["verify", "--read-data"]);
+    // Many frames of a chunk of a byte. What the index tells of the pack is little: otherwise reading that would take as much.
+    let many: Vec<_> = (0..600_000u32).map(|nth| (vec![nth as u8], 1)).collect();
+    let told = stored(&repository, 512 << 20, many).await;
+    let wide = told.into_iter().find(|pack| pack.directory.frames.len() > 500_000).expect("stored");
+    for object in store.list("index/").await.expect("listed") {
+        let bytes = store.get(&object.key).await.expect("there");
+        if bytes.len() > 8 << 20 {
+            store.delete(&object.key).await.expect("deleted");
+        }
+    }
+    let mut lie = wide;
+    lie.directory.frames.truncate(1);
+    let session = repository.writing().expect("may be written").begin_session(MAIN_DOMAIN).expect("a good key");
+    let id = SegmentId([7; 16]);
+    let object = session.seal_segment(id, &UploadedPack::indexed(IndexSegment::forged(vec![lie])));
+    store.put(&ObjectKey::segment(id), object.into()).await.expect("put");
+    let (run, peak) = peak::run(&mut desk.command(&["-q", "--memory", "128MiB", "verify", "--read-data"]));
+    assert_eq!(run.code, 4, "the segment lies: {run:?}");
+    assert!(peak > 20 && peak <= LEAST, "{peak} MiB");
 }
 
 #[test]

@@ -30,7 +30,7 @@ use coffre::store::{ObjectInfo, Store, StoreError};
 
 use crate::support::{Bench, open, options};
 
-fn new(name: &str, hosts: &[&str]) -> NewWriter {
+pub fn new(name: &str, hosts: &[&str]) -> NewWriter {
     let hosts = hosts.iter().map(|host| (*host).to_owned()).collect();
     NewWriter {
         name: WriterName { name: name.into(), hosts },
@@ -44,15 +44,15 @@ fn words(name: &str) -> Passphrase {
     Passphrase::new(format!("the words of {name}"))
 }
 
-async fn add(repository: &Repository, new: &NewWriter, place: SlotPlace) -> Result<AddedWriter, KeyringError> {
+pub async fn add(repository: &Repository, new: &NewWriter, place: SlotPlace) -> Result<AddedWriter, KeyringError> {
     repository.add_writer(new, &SlotLock::Recovery(words(&new.name.name)), place).await
 }
 
-async fn open_as(name: &str, store: Arc<dyn Store>, cache: &Path) -> Arc<Repository> {
+pub async fn open_as(name: &str, store: Arc<dyn Store>, cache: &Path) -> Arc<Repository> {
     Arc::new(Repository::open(store, &words(name), cache).await.expect("opens"))
 }
 
-async fn back_up(bench: &Bench, name: &str, host: &str) -> Result<BackupReport, BackupError> {
+pub async fn back_up(bench: &Bench, name: &str, host: &str) -> Result<BackupReport, BackupError> {
     let cache = tempfile::tempdir().expect("made");
     let repository = open_as(name, bench.store(), cache.path()).await;
     let mut options = options(bench.source.path());
@@ -172,9 +172,9 @@ async fn a_writer_reads_nothing() {
 
 /// A store in which somebody else puts an object right before the first put of the same kind.
 #[derive(Debug)]
-struct Beaten {
-    inner: MemoryStore,
-    first: Mutex<Option<(ObjectKey, Bytes)>>,
+pub struct Beaten {
+    pub inner: MemoryStore,
+    pub first: Mutex<Option<(ObjectKey, Bytes)>>,
 }
 
 #[async_trait]

@@ -109,6 +109,7 @@ impl Advice for ReadError {
             | ReadError::WrongChunk { .. }
             | ReadError::Recipe { .. }
             | ReadError::WrongRecipe { .. }
+            | ReadError::Own { .. }
             | ReadError::Node { .. } => None,
         }
     }

@@ -145,9 +145,9 @@ impl Parent {
             let LocalHeader { snapshot, started, .. } = header;
             let reader = repository.reading().ok().map(reader);
             // Lists are trusted while every segment that the parent was made with is there, whatever others added, and
-            // every pack, by the word of somebody who is still trusted. (One that was merged into another is not there: its lists are looked into, or files read, once.)
-            let is_known =
-                index.is_whole() && known.segments.is_subset(&index.segments()) && index.are_vouched_for(&known.packs);
+            // every pack that it needed, by the word of somebody who is still trusted, whatever has become of others. (One that was
+            // merged into another is not there: its lists are looked into, or files read, once.)
+            let is_known = known.segments.is_subset(&index.segments()) && index.are_reliable(&known.packs);
             // Trusting relies on every pack that the parent needed, and what can be read but once must not be lost for one that this
             // run does not need.
             let trusts_lists = is_known && (options.is_repeatable() || reader.is_none());

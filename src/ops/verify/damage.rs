@@ -1,6 +1,6 @@
 //! What can be wrong with an object, and where that is kept while a verification goes on.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt;
 
 use crate::model::id::PackId;
@@ -95,6 +95,8 @@ pub(super) struct FoundDamage {
     pub(super) lied_about: HashMap<PackId, Truth>,
     /// Packs that cannot be used.
     pub(super) packs: HashSet<PackId>,
+    /// Packs that are themselves damaged, or a part of them is, or gone, whatever anybody tells of them: no backup is to rely on them.
+    pub(super) unreliable: BTreeSet<PackId>,
     /// Places of recipes, by frame and offset, whose windows cannot be put together, with the finding that says why.
     pub(super) windows: HashMap<(PackId, u32, u32), (ObjectKey, Damage)>,
 }
@@ -111,6 +113,13 @@ impl FoundDamage {
             paths: Vec::new(),
             path_count: 0,
         })
+    }
+
+    /// Notes that a pack cannot be used at all, and why.
+    pub(super) fn add_pack(&mut self, pack: PackId, damage: Damage) {
+        self.packs.insert(pack);
+        self.unreliable.insert(pack);
+        self.add(&ObjectKey::pack(pack), damage);
     }
 
     /// Notes why a chunk cannot be read, unless that is known, and returns the object at fault and what is wrong with it.

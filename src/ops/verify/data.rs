@@ -1,5 +1,6 @@
 //! The second step: which packs are due to be read whole, and what it means for the snapshots that one is damaged.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use futures::stream::{self, StreamExt};
@@ -8,25 +9,36 @@ use crate::blocking::blocking;
 use crate::model::id::PackId;
 use crate::model::key::ObjectKey;
 use crate::ops::verify::damage::{Damage, FoundDamage};
+use crate::ops::verify::vouching::Vouching;
 use crate::ops::verify::{ReadData, VerifyError, VerifyOptions, VerifyReport};
 use crate::ops::{Cancel, LookError};
 use crate::progress::{Counter, Monitor, Totals};
-use crate::repository::StoreErrorKind;
 use crate::repository::index::table::PackInfo;
 use crate::repository::ledger::ReadingRecord;
-use crate::repository::reader::Reader;
-use crate::repository::reader::pack::PackPart;
+use crate::repository::reader::pack::{Checks, PackPart};
+use crate::repository::reader::{ReadError, Reader};
+use crate::repository::{Repository, StoreErrorKind};
+
+/// What a verification goes by.
+pub(super) struct Run<'a> {
+    pub(super) reader: &'a Arc<Reader>,
+    /// The repository with all its replicas.
+    pub(super) written_to: &'a Arc<Repository>,
+    pub(super) options: &'a VerifyOptions,
+    /// The lengths that packs are listed with.
+    pub(super) sizes: &'a HashMap<PackId, u64>,
+    pub(super) monitor: &'a Arc<dyn Monitor>,
+    pub(super) cancel: &'a Cancel,
+}
 
 /// Reads the packs that are due: in parts those behind `reading`'s cursor. What was read is in `reading`, however it ends.
 pub(super) async fn check(
-    reader: &Arc<Reader>,
-    options: &VerifyOptions,
-    monitor: &Arc<dyn Monitor>,
-    cancel: &Cancel,
+    run: &Run<'_>,
     report: &mut VerifyReport,
     damage: &mut FoundDamage,
     reading: &mut ReadingRecord,
 ) -> Result<(), VerifyError> {
+    let Run { reader, written_to, options, sizes, monitor, cancel } = *run;
     let repository = reader.repository().clone();
     let mut packs = reader.index().packs();
     packs.retain(|pack| !damage.packs.contains(&pack.id));
@@ -38,26 +50,28 @@ pub(super) async fn check(
     monitor.totals(Totals { packs: Some(due.packs.len() as u64), bytes: Some(bytes), ..Totals::default() });
 
     let index = reader.index().clone();
-    let chunks_in_packs = blocking(move || Arc::new(index.chunks_in_packs())).await;
-    let pack_bytes = u64::from(repository.config().pack_target_bytes);
-    let in_flight = (options.memory_bytes / 2 / pack_bytes.max(1)).clamp(1, 8) as usize;
-    let mut checks = stream::iter(due.packs)
+    let (memory_bytes, pack_bytes) = (options.memory_bytes, u64::from(repository.config().pack_target_bytes));
+    let checks = blocking(move || Arc::new(Checks::new(&index, memory_bytes, pack_bytes))).await;
+    let mut checked = stream::iter(due.packs)
         .map(|pack| {
-            let (reader, chunks_in_packs) = (reader.clone(), chunks_in_packs.clone());
+            let (reader, checks) = (reader.clone(), checks.clone());
+            let size = sizes.get(&pack.id).copied().unwrap_or(u64::from(pack.size));
             async move {
-                let answer = reader.check_pack(&pack, &chunks_in_packs).await;
+                let answer = reader.check_pack(&checks, &pack, size).await;
                 (pack, answer)
             }
         })
-        .buffered(in_flight);
+        .buffered(checks.at_once());
     let mut with_recipes = Vec::new();
-    while let Some((pack, answer)) = checks.next().await {
+    let mut vouching = Vouching::of(written_to, options);
+    while let Some((pack, answer)) = checked.next().await {
         if cancel.is_cancelled() {
             return Err(VerifyError::Cancelled);
         }
         let key = ObjectKey::pack(pack.id);
         match answer {
             Ok(checked) => {
+                vouching.add(checked.read_whole).await;
                 // What segments tell of it does not make it less right.
                 if checked.unusable.iter().all(|(part, _)| matches!(part, PackPart::Lied(..))) {
                     reading.packs.push(pack.id);
@@ -82,6 +96,7 @@ pub(super) async fn check(
                             continue;
                         }
                     };
+                    damage.unreliable.insert(pack.id);
                     damage.add(&key, found);
                 }
             }
@@ -91,9 +106,8 @@ pub(super) async fn check(
                 continue;
             }
             Err(error) => {
-                damage.packs.insert(pack.id);
                 let missing = error.kind == StoreErrorKind::NotFound;
-                damage.add(&key, if missing { Damage::Missing } else { Damage::Unusable(error.message) });
+                damage.add_pack(pack.id, if missing { Damage::Missing } else { Damage::Unusable(error.message) });
             }
         }
         report.packs_read += 1;
@@ -103,7 +117,9 @@ pub(super) async fn check(
             reading.cursor = Some(pack.id);
         }
     }
-    drop(checks);
+    drop(checked);
+    vouching.all().await;
+    report.vouched = vouching.vouched;
     check_windows(reader, with_recipes, monitor, cancel, damage, reading).await
 }
 
@@ -132,6 +148,10 @@ async fn check_windows(
             let finding = damage.add_error(&error);
             if error.root().pack() == Some(pack.id) {
                 reading.packs.retain(|read| *read != pack.id);
+            }
+            // One of which a part is lost is no worse than that part.
+            if matches!(error, ReadError::Recipe { .. } | ReadError::WrongRecipe { .. }) {
+                damage.unreliable.insert(place.pack);
             }
             damage.windows.insert((place.pack, place.frame, place.offset), finding);
         }

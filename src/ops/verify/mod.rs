@@ -24,14 +24,19 @@ mod coverage;
 mod damage;
 mod data;
 mod foreign;
+mod healing;
 mod objects;
 mod slots;
 mod trees;
+mod vouching;
 
 pub use coverage::Coverage;
 pub use damage::Damage;
+pub use healing::Healing;
+pub use vouching::Vouched;
 
 use damage::FoundDamage;
+use healing::Plan;
 
 /// Paths listed for each finding; beyond them only their number is told.
 const PATHS_LISTED: usize = 50;
@@ -70,12 +75,15 @@ pub struct VerifyOptions {
     pub host: String,
     /// Tells the time.
     pub clock: Clock,
+    /// Whether writers are told what was found, so that backups store again what is damaged.
+    pub heal: bool,
 }
 
 impl Default for VerifyOptions {
-    /// Nothing is read, 256 MiB, no host.
+    /// Nothing is read, 256 MiB, no host; writers are told.
     fn default() -> Self {
-        Self { read_data: ReadData::No, memory_bytes: 256 << 20, host: String::new(), clock: Clock::System }
+        let (read_data, host, clock) = (ReadData::No, String::new(), Clock::System);
+        Self { read_data, memory_bytes: 256 << 20, host, clock, heal: true }
     }
 }
 
@@ -119,8 +127,12 @@ pub struct VerifyReport {
     pub coverage: Coverage,
     /// When the run ended.
     pub finished: Timestamp,
-    /// Damage.
+    /// Damage; what is healed is not among it.
     pub findings: Vec<Finding>,
+    /// What becomes of damaged packs.
+    pub healing: Healing,
+    /// What became of packs that writers alone name.
+    pub vouched: Vouched,
     /// What is odd and harms nothing: objects that are not ours, packs that nothing refers to.
     pub notes: Vec<String>,
     /// How long it took.
@@ -162,6 +174,8 @@ impl Ended for VerifyError {
 }
 
 /// Verifies a repository: the replica that is asked first, without help from the others. [`Repository::alone`] gives another.
+/// Writers are told of damaged packs in every replica that is written to, unless `options` leave that out; where that is not
+/// possible the report says so.
 ///
 /// # Errors
 /// [`VerifyError`] when it could not be done; damage is no error but in the report.
@@ -173,6 +187,7 @@ pub async fn verify(
 ) -> Result<VerifyReport, VerifyError> {
     let begun = std::time::Instant::now();
     repository.reading().map_err(LookError::Access)?;
+    let written_to = repository.clone();
     let alone = repository.alone(repository.first_replica()).expect("the first replica has its own name");
     let repository = Arc::new(alone);
     let mut report = VerifyReport::default();
@@ -181,7 +196,7 @@ pub async fn verify(
     monitor.phase("checking objects");
     let mut foreign = ForeignNames::default();
     slots::check(&repository, &mut report, &mut damage, &mut foreign).await?;
-    // Before the index: what these need is in segments by then. Reading data can take hours, and backups run beside it.
+    // Before the index: what these need is in segments by then. ReadingRecord data can take hours, and backups run beside it.
     let listed_snapshots = repository.objects().snapshots().await?;
     let sums = objects::check(&repository, &mut report, &mut damage, &mut foreign).await?;
     let mut index = Index::load(&repository, &*monitor).await.map_err(LookError::Index)?;
@@ -193,10 +208,11 @@ pub async fn verify(
     let reading = repository.reading().map_err(LookError::Access)?;
     let reader = Reader::new(reading, index, options.memory_bytes, monitor.clone());
     let reader = Arc::new(reader);
-    objects::compare_packs(&reader, listed, &mut report, &mut damage, &mut foreign).await?;
+    objects::compare_packs(&reader, &listed, &mut report, &mut damage, &mut foreign).await?;
 
     monitor.phase("looking for earlier verifications");
     let mut ledger = repository.ledger().await?;
+    let mut read = Vec::new();
     report
         .notes
         .extend(ledger.damaged().iter().map(|key| format!("{key} cannot be opened; what it alone knew is forgotten")));
@@ -204,7 +220,15 @@ pub async fn verify(
         let program = concat!("coffre ", env!("CARGO_PKG_VERSION"));
         let mut reading =
             ReadingRecord { host: options.host.clone(), program, cursor: ledger.cursor(), ..ReadingRecord::default() };
-        let outcome = data::check(&reader, &options, &monitor, &cancel, &mut report, &mut damage, &mut reading).await;
+        let run = data::Run {
+            reader: &reader,
+            written_to: &written_to,
+            options: &options,
+            sizes: &listed.sizes,
+            monitor: &monitor,
+            cancel: &cancel,
+        };
+        let outcome = data::check(&run, &mut report, &mut damage, &mut reading).await;
         // Whatever ended it, what was read was read.
         reading.finished = options.clock.now();
         monitor.phase("noting what was read");
@@ -214,6 +238,7 @@ pub async fn verify(
             false => repository.note_reading(&mut ledger, &reading, &packs).await,
         };
         outcome?;
+        read = reading.packs;
         report.coverage.not_noted = noted.err().map(|error| error.to_string());
     }
     let usable = reader.index().packs().into_iter().map(|pack| pack.id).filter(|pack| !damage.packs.contains(pack));
@@ -222,8 +247,10 @@ pub async fn verify(
     objects::name_liars(&reader, &mut damage).await?;
     monitor.phase("checking trees");
     foreign.add_all(&listed_snapshots.foreign);
-    trees::check(&reader, listed_snapshots.ids, &monitor, &cancel, &mut report, &mut damage).await?;
+    let cleanups = trees::check(&reader, listed_snapshots.ids, &monitor, &cancel, &mut report, &mut damage).await?;
     report.notes.extend(foreign.notes());
+    let plan = Plan::of(reader.index(), &cleanups.found_damaged(), &read, &mut damage);
+    report.healing = plan.carry_out(&written_to, options.heal, options.clock.now(), &*monitor).await;
 
     report.findings = damage.findings.into_values().collect();
     report.finished = options.clock.now();

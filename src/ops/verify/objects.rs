@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use futures::stream::{self, StreamExt};
 
-use crate::model::author::Author;
 use crate::model::id::SegmentId;
 use crate::model::key::{ObjectKey, ObjectKind};
 use crate::model::time::Timestamp;
@@ -87,19 +86,18 @@ pub(super) async fn listed_packs(
 /// the pack itself is asked before it is called damaged.
 pub(super) async fn compare_packs(
     reader: &Reader,
-    listed: ListedPacks,
+    listed: &ListedPacks,
     report: &mut VerifyReport,
     damage: &mut FoundDamage,
     foreign: &mut ForeignNames,
 ) -> Result<(), VerifyError> {
     let index = reader.index();
-    let ListedPacks { mut sizes, foreign: others, .. } = listed;
-    foreign.add_all(&others);
+    let sizes = &listed.sizes;
+    foreign.add_all(&listed.foreign);
     for pack in index.packs() {
         report.packs += 1;
-        let Some(size) = sizes.remove(&pack.id) else {
-            damage.packs.insert(pack.id);
-            damage.add(&ObjectKey::pack(pack.id), Damage::Missing);
+        let Some(&size) = sizes.get(&pack.id) else {
+            damage.add_pack(pack.id, Damage::Missing);
             continue;
         };
         let records = index.pack(pack.id);
@@ -108,30 +106,26 @@ pub(super) async fn compare_packs(
         }
         match reader.own_record(pack.id).await? {
             Ok(own) => {
-                if !records.iter().all(|record| record.agrees(&own.info(Author::Reader))) {
+                if !records.iter().all(|record| record.agrees(own.info())) {
                     damage.lied_about.insert(pack.id, Truth::of(&own, None));
                 }
             }
             Err(_) if records.iter().all(|record| size != u64::from(record.size)) => {
-                damage.packs.insert(pack.id);
-                let wanted = u64::from(pack.size);
-                damage.add(&ObjectKey::pack(pack.id), Damage::Length { bytes: size, wanted });
+                damage.add_pack(pack.id, Damage::Length { bytes: size, wanted: u64::from(pack.size) });
             }
-            Err(why) => {
-                damage.packs.insert(pack.id);
-                damage.add(&ObjectKey::pack(pack.id), Damage::Unusable(why));
-            }
+            Err(why) => damage.add_pack(pack.id, Damage::Unusable(why)),
         }
     }
-    report.chunks = index.chunk_count() as u64;
-    if !sizes.is_empty() {
-        let bytes = sizes.values().copied().fold(0, u64::saturating_add);
+    report.chunks = index.content().0;
+    let unknown: Vec<u64> = sizes.iter().filter(|(pack, _)| !index.names(**pack)).map(|(_, size)| *size).collect();
+    if !unknown.is_empty() {
+        let bytes = unknown.iter().copied().fold(0, u64::saturating_add);
         // What only a damaged segment knows is no rubbish.
         let why = match index.damaged().is_empty() {
             true => "are in no index segment: left by interrupted runs, or their segment is lost",
             false => "are in no index segment that can be read",
         };
-        report.notes.push(format!("{} packs ({}) {why}", sizes.len(), crate::model::units::ByteSize(bytes)));
+        report.notes.push(format!("{} packs ({}) {why}", unknown.len(), crate::model::units::ByteSize(bytes)));
     }
     Ok(())
 }

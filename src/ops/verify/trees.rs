@@ -17,6 +17,7 @@ use crate::ops::verify::damage::{Damage, FoundDamage};
 use crate::ops::verify::{VerifyError, VerifyReport};
 use crate::ops::{Cancel, LookError};
 use crate::progress::{Counter, Monitor, Problem};
+use crate::repository::cleanups::Cleanups;
 use crate::repository::index::table::ChunkPlace;
 use crate::repository::reader::told::{ListNode, TreeNode};
 use crate::repository::reader::windows::WindowAt;
@@ -28,7 +29,7 @@ const WINDOWS_AHEAD: usize = 256;
 /// Nodes read ahead in the same parent.
 const NODES_AHEAD: usize = 16;
 
-/// Checks the snapshots that were `listed` before the index was loaded.
+/// Checks the snapshots that were `listed` before the index was loaded. Returns the lists of cleaning up.
 pub(super) async fn check(
     reader: &Arc<Reader>,
     listed: Vec<SnapshotId>,
@@ -36,7 +37,7 @@ pub(super) async fn check(
     cancel: &Cancel,
     report: &mut VerifyReport,
     damage: &mut FoundDamage,
-) -> Result<(), VerifyError> {
+) -> Result<Arc<Cleanups>, VerifyError> {
     let mut walk = TreeVisit {
         reader,
         monitor,
@@ -75,7 +76,8 @@ pub(super) async fn check(
         walk.snapshot = Some(id);
         walk.tree(NodePlace { told: TreeNode::root(snapshot.root), within: "/".into() }).await?;
     }
-    Ok(())
+    drop(snapshots);
+    Ok(cleanups)
 }
 
 /// A node to be visited, and where it stands, for messages.

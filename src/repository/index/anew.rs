@@ -40,8 +40,11 @@ impl Sum {
     }
 
     /// Returns the sum of what a pack says of itself, whoever tells of it, and whatever of its digest and how long it is kept.
-    pub fn of_pack_itself(pack: &PackEntry) -> Self {
-        Self::of_segment(Author::Reader, &[PackEntry { digest: [0; 32], locked_until: 0, ..pack.clone() }])
+    pub fn of_pack_itself(info: &PackInfo, places: impl Iterator<Item = (ChunkKey, ChunkPlace)>) -> Self {
+        let mut sum = Self::default();
+        sum.add_pack(&PackInfo { digest: [0; 32], locked_until: 0, author: Author::Reader, ..info.clone() });
+        places.for_each(|(key, location)| sum.add_chunk(&key, Some(&location.by_anybody())));
+        sum
     }
 
     /// Returns the sum of a table, all of which is read.

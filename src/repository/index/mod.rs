@@ -23,12 +23,14 @@ use crate::crypto::random;
 use crate::format::FormatError;
 use crate::format::index::{IndexSegment, PackEntry};
 use crate::format::object::INDEX;
+use crate::format::pack::{FrameHead, PackKind};
 use crate::model::author::Author;
 use crate::model::id::{ChunkId, ChunkKey, PackId, SegmentId};
 use crate::model::key::ObjectKey;
 use crate::model::outcome::{Ended, Outcome};
 use crate::repository::Repository;
 use crate::repository::index::anew::Sum;
+use crate::repository::index::own::OwnPack;
 use crate::repository::index::shelf::Shelf;
 use crate::repository::index::table::{ChunkPlace, PackInfo, Table, merge_tables, write_table};
 use crate::store::{StoreError, StoreErrorKind};
@@ -39,6 +41,8 @@ mod available;
 pub mod checked;
 #[cfg_attr(not(feature = "internals"), expect(dead_code, reason = "cleaning up will ask it"))]
 pub mod complete;
+pub mod misplaced;
+pub mod own;
 pub mod presence;
 mod shelf;
 pub mod table;
@@ -172,6 +176,12 @@ impl Index {
         self.tables.read().expect("no panic while held").iter().any(|table| table.authors(pack).next().is_some())
     }
 
+    /// Tells whether a reader says of a pack that it is stored.
+    pub fn is_vouched_for(&self, pack: PackId) -> bool {
+        let tables = self.tables.read().expect("no panic while held");
+        tables.iter().any(|table| table.authors(pack).any(|author| author == Author::Reader))
+    }
+
     /// Returns all packs, each once.
     pub fn packs(&self) -> Vec<PackInfo> {
         let mut seen = HashSet::new();
@@ -179,48 +189,17 @@ impl Index {
         tables.iter().flat_map(|table| table.packs()).filter(|pack| seen.insert(pack.id)).collect()
     }
 
-    /// Returns the number of chunks, those stored twice counted twice.
-    pub fn chunk_count(&self) -> usize {
-        self.tables.read().expect("no panic while held").iter().map(|table| table.chunk_count()).sum()
+    /// Returns the number of chunks, those stored twice counted twice, and the plaintext bytes of those stored plain; each pack counts
+    /// once, however many segments name it.
+    pub fn content(&self) -> (u64, u64) {
+        let mut seen = HashSet::new();
+        let of_tables = self.tables().into_iter().map(|table| table.content(|pack| seen.insert(pack)));
+        of_tables.fold((0, 0), |(chunks, bytes), (more, more_bytes)| (chunks + more, bytes + more_bytes))
     }
 
     /// Returns the index segments that the tables cover.
     pub fn segments(&self) -> BTreeSet<SegmentId> {
         self.tables.read().expect("no panic while held").iter().flat_map(|table| table.segments().to_vec()).collect()
-    }
-
-    /// Returns how many chunks the index places in each pack; the same chunk in two tables counts twice. Reads all tables.
-    pub fn chunks_in_packs(&self) -> HashMap<PackId, u64> {
-        let mut counts = HashMap::new();
-        for table in self.tables() {
-            for (pack, chunks) in table.packs().zip(table.chunks_in_packs()) {
-                *counts.entry(pack.id).or_default() += u64::from(chunks);
-            }
-        }
-        counts
-    }
-
-    /// Returns where the index places chunks in a pack that are not there, as the pack itself tells.
-    ///
-    /// `chunks_in_packs` saves looking through the whole index for a pack about which both agree.
-    pub fn misplaced(&self, truth: &PackEntry, chunks_in_packs: &HashMap<PackId, u64>) -> Vec<ChunkPlace> {
-        let true_places: HashSet<(ChunkKey, ChunkPlace)> = locations(Author::Reader, truth).collect();
-        let tables = self.tables();
-        let knowing: Vec<_> = tables.iter().filter(|table| table.pack(truth.id).next().is_some()).collect();
-        let confirmed: u64 = knowing
-            .iter()
-            .flat_map(|table| true_places.iter().map(move |place| (table, place)))
-            .map(|(table, (key, place))| table.find_all(key).iter().filter(|it| it.is_same_place(place)).count() as u64)
-            .sum();
-        if chunks_in_packs.get(&truth.id) == Some(&confirmed) {
-            return Vec::new();
-        }
-        let located = knowing.iter().flat_map(|table| table.rows().map(move |row| (row.key, table.location(&row))));
-        located
-            .filter_map(|(key, location)| Some((key, location.filter(|location| location.pack == truth.id)?)))
-            .filter(|(key, location)| !true_places.contains(&(*key, location.by_anybody())))
-            .map(|(_, location)| location)
-            .collect()
     }
 
     /// Returns the segments that tell of packs what is not so, with how many and the first. `truths` has of each pack in question
@@ -272,9 +251,12 @@ impl Index {
         self.trusted.as_ref().is_none_or(|trusted| trusted.contains(&author))
     }
 
-    /// Tells whether somebody who is trusted says of each of `packs` that it is stored.
-    pub(crate) fn are_vouched_for(&self, packs: &[PackId]) -> bool {
+    /// Tells whether each of `packs` may be relied on: it is there, not doomed, and somebody who is trusted says so.
+    pub(crate) fn are_reliable(&self, packs: &[PackId]) -> bool {
         let tables = self.tables();
+        if packs.iter().any(|pack| self.unreliable.contains(pack)) {
+            return false;
+        }
         let vouches = |pack: &PackId| tables.iter().flat_map(|table| table.authors(*pack)).any(|it| self.trusts(it));
         packs.iter().all(vouches)
     }
@@ -300,12 +282,12 @@ pub struct Truth {
 
 impl Truth {
     /// Takes what a pack tells of itself, and its digest if it was read whole.
-    pub fn of(own: &PackEntry, digest: Option<[u8; 32]>) -> Self {
-        Self { own: Sum::of_pack_itself(own), digest }
+    pub fn of(own: &OwnPack, digest: Option<[u8; 32]>) -> Self {
+        Self { own: Sum::of_pack_itself(own.info(), own.places()), digest }
     }
 
     fn lie_of(&self, pack: &PackEntry) -> Option<Lie> {
-        if Sum::of_pack_itself(pack) != self.own {
+        if Sum::of_pack_itself(&pack.info(Author::Reader), locations(Author::Reader, pack)) != self.own {
             return Some(Lie::Content);
         }
         self.digest.is_some_and(|digest| digest != pack.digest).then_some(Lie::Digest)
@@ -321,27 +303,37 @@ pub enum Lie {
     Digest,
 }
 
+/// Who tells of which pack.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Teller {
+    pub(crate) pack: PackId,
+    pub(crate) author: Author,
+    pub(crate) kind: PackKind,
+}
+
 /// Returns the places of all chunks of a pack, as `author` tells of them.
 pub(crate) fn locations(author: Author, pack: &PackEntry) -> impl Iterator<Item = (ChunkKey, ChunkPlace)> + '_ {
-    let mut frame_offset = 0;
-    (0..).zip(&pack.directory.frames).flat_map(move |(number, frame)| {
-        let at = frame_offset;
-        frame_offset += frame.sealed_len;
-        let mut offset = 0;
-        frame.chunks.iter().map(move |&(key, length)| {
-            let location = ChunkPlace {
-                pack: pack.id,
-                author,
-                kind: pack.kind,
-                frame: number,
-                frame_offset: at,
-                sealed_len: frame.sealed_len,
-                plain_len: frame.plain_len,
-                codec: frame.codec,
-                offset,
-                length,
-            };
-            offset += length;
+    let teller = Teller { pack: pack.id, author, kind: pack.kind };
+    locations_in(teller, pack.directory.frames.iter().map(|frame| (frame.head(), frame.chunks.iter().copied())))
+}
+
+/// Returns the places of all chunks of frames.
+pub(crate) fn locations_in<C: Iterator<Item = (ChunkKey, u32)>>(
+    teller: Teller,
+    frames: impl Iterator<Item = (FrameHead, C)>,
+) -> impl Iterator<Item = (ChunkKey, ChunkPlace)> {
+    let Teller { pack, author, kind } = teller;
+    let mut next_offset = 0;
+    (0..).zip(frames).flat_map(move |(frame, (head, chunks))| {
+        let FrameHead { sealed_len, plain_len, codec } = head;
+        let frame_offset = next_offset;
+        next_offset += sealed_len;
+        let mut next = 0;
+        chunks.map(move |(key, length)| {
+            let offset = next;
+            next += length;
+            let location =
+                ChunkPlace { pack, author, kind, frame, frame_offset, sealed_len, plain_len, codec, offset, length };
             (key, location)
         })
     })

@@ -39,6 +39,7 @@ pub mod frame;
 pub mod gather;
 mod own;
 pub mod pack;
+mod pieces;
 pub mod range;
 mod scope;
 pub mod told;
@@ -147,6 +148,14 @@ pub enum ReadError {
     /// The index does not know where something is, and could not be made anew to be sure of it.
     #[error("the index cannot be made anew")]
     Index(#[source] Arc<IndexError>),
+    /// A pack does not tell what is in it.
+    #[error("pack {pack}: {why}")]
+    Own {
+        /// The pack.
+        pack: PackId,
+        /// What is wrong with it, as a clause about the pack.
+        why: String,
+    },
     /// A frame could not be fetched.
     #[error("pack {pack} could not be fetched")]
     Fetch {
@@ -182,6 +191,7 @@ impl Ended for ReadError {
             | ReadError::WrongChunk { .. }
             | ReadError::Recipe { .. }
             | ReadError::WrongRecipe { .. }
+            | ReadError::Own { .. }
             | ReadError::Node { .. } => Outcome::Damaged,
         }
     }
@@ -202,6 +212,7 @@ impl ReadError {
             | ReadError::WrongChunk { pack, .. }
             | ReadError::Recipe { pack, .. }
             | ReadError::WrongRecipe { pack, .. }
+            | ReadError::Own { pack, .. }
             | ReadError::Fetch { pack, .. } => Some(*pack),
             ReadError::Part { source, .. } => source.pack(),
         }

@@ -8,18 +8,17 @@ use std::sync::{Arc, Mutex};
 
 use crate::blocking::blocking;
 use crate::crypto::pack::PackOpener;
-use crate::format::index::PackEntry;
-use crate::format::pack::{PackDirectory, TRAILER_LEN, Tail, Trailer};
-use crate::model::author::Author;
+use crate::format::pack::{EncodedDirectory, TRAILER_LEN, Tail, Trailer};
 use crate::model::id::{ChunkId, PackId};
 use crate::model::key::PACK_BYTES_MAX;
-use crate::repository::index::locations;
+use crate::repository::index::own::OwnPack;
 use crate::repository::index::table::ChunkPlace;
+use crate::repository::reader::fetch::InTurn;
 use crate::repository::reader::frame::decoded_with;
 use crate::repository::reader::{ReadError, Reader};
 
-/// Packs whose directories are kept.
-const DIRECTORIES_KEPT: usize = 4;
+/// Bytes of directories that are kept; the last one is, however long it is.
+const DIRECTORIES_KEPT_BYTES: usize = 4 << 20;
 /// Packs remembered as not telling anything of themselves.
 const SILENT_REMEMBERED: usize = 1 << 16;
 /// Packs asked for one chunk: an index may name any number of places for it.
@@ -31,7 +30,7 @@ pub(super) struct OwnPacks(Mutex<Known>);
 
 #[derive(Debug, Default)]
 struct Known {
-    told: Vec<Arc<PackEntry>>,
+    told: Vec<Arc<OwnPack>>,
     /// Those that cannot be opened.
     silent: HashSet<PackId>,
 }
@@ -49,33 +48,33 @@ impl Reader {
     ///
     /// # Errors
     /// When it is out of reach, which says nothing about it.
-    pub async fn own_record(&self, pack: PackId) -> Result<Result<PackEntry, String>, ReadError> {
-        let mut problem = "it is missing".to_owned();
-        for nth in 0..self.repository.objects().replicas().all().len() {
+    pub async fn own_record(&self, pack: PackId) -> Result<Result<OwnPack, String>, ReadError> {
+        let mut asking = InTurn::over(self);
+        while let Some(nth) = asking.next() {
             match self.own_record_at(nth, pack).await {
-                Ok(Ok(entry)) => return Ok(Ok(entry)),
-                Ok(Err(why)) => problem = why,
-                Err(error) if error.is_damage() => problem = error.to_string(),
-                Err(error) => return Err(error),
+                Ok(entry) => return Ok(Ok(asking.told(entry))),
+                Err(error) => asking.failed(error),
             }
         }
-        Ok(Err(problem))
+        match asking.error() {
+            ReadError::Own { why, .. } => Ok(Err(why)),
+            error if error.is_damage() => Ok(Err(error.to_string())),
+            error => Err(error),
+        }
     }
 
-    async fn own_record_at(&self, nth: usize, pack: PackId) -> Result<Result<PackEntry, String>, ReadError> {
+    async fn own_record_at(&self, nth: usize, pack: PackId) -> Result<OwnPack, ReadError> {
+        let wrong = |why| ReadError::Own { pack, why };
         let size = self.repository.objects().pack_size_at(nth, pack).await;
         let size = size.map_err(|source| ReadError::Fetch { pack, source: Arc::new(source) })?;
         if size < TRAILER_LEN as u64 || size > PACK_BYTES_MAX {
-            return Ok(Err(format!("has {size} bytes, which no pack has")));
+            return Err(wrong(format!("has {size} bytes, which no pack has")));
         }
         let end = self.fetch_at(nth, pack, size - TRAILER_LEN as u64..size).await?;
-        let opened = match self.open_trailer(pack, size, &end) {
-            Ok(opened) => opened,
-            Err(why) => return Ok(Err(why)),
-        };
+        let opened = self.open_trailer(pack, size, &end).map_err(wrong)?;
         let start = u64::from(opened.tail.directory_offset);
         let sealed = self.fetch_at(nth, pack, start..start + u64::from(opened.tail.directory_len)).await?;
-        Ok(blocking(move || open_directory(pack, &opened, sealed.into())).await)
+        blocking(move || open_directory(pack, &opened, sealed.into())).await.map_err(wrong)
     }
 
     /// Opens the trailer of a pack of `size` bytes. What is wrong with it is a clause about the pack.
@@ -104,13 +103,13 @@ impl Reader {
         packs.dedup();
         for pack in packs.into_iter().take(PACKS_ASKED) {
             let Some(own) = self.own(pack).await? else { continue };
-            let info = own.info(Author::Reader);
-            let is_told = self.index.pack(pack).iter().any(|record| record.agrees(&info));
+            let info = own.info();
+            let is_told = self.index.pack(pack).iter().any(|record| record.agrees(info));
             // Of a window that is made by a recipe the parts are chunks, which are looked for in the same way.
             let is_new = |place: &ChunkPlace| {
                 !(place.codec.holds_recipes() || is_told && tried.iter().any(|it| it.is_same_place(place)))
             };
-            let places = locations(Author::Reader, &own).filter(|(key, place)| *key == id.key() && is_new(place));
+            let places = own.places().filter(|(key, place)| *key == id.key() && is_new(place));
             for (_, place) in places.collect::<Vec<_>>() {
                 let start = u64::from(place.frame_offset);
                 let sealed = match self.fetch(pack, start..start + u64::from(place.sealed_len)).await {
@@ -118,7 +117,7 @@ impl Reader {
                     Err(error) if error.is_damage() => continue,
                     Err(error) => return Err(error),
                 };
-                let opened = (self.opener(&info), self.hasher(&info));
+                let opened = (self.opener(info), self.hasher(info));
                 let (Ok(opener), Ok(hasher)) = opened else { continue };
                 let Ok(frame) = decoded_with(&opener, &place, sealed.into()) else { continue };
                 let chunk = &frame[place.offset as usize..][..place.length as usize];
@@ -131,13 +130,13 @@ impl Reader {
     }
 
     /// Returns what a pack tells of itself, unless it is known to tell nothing.
-    async fn own(&self, pack: PackId) -> Result<Option<Arc<PackEntry>>, ReadError> {
+    async fn own(&self, pack: PackId) -> Result<Option<Arc<OwnPack>>, ReadError> {
         {
             let known = self.own.0.lock().expect("no panic while held");
             if known.silent.contains(&pack) {
                 return Ok(None);
             }
-            if let Some(own) = known.told.iter().find(|own| own.id == pack) {
+            if let Some(own) = known.told.iter().find(|own| own.info().id == pack) {
                 return Ok(Some(own.clone()));
             }
         }
@@ -150,30 +149,24 @@ impl Reader {
             return Ok(None);
         };
         let own = Arc::new(entry);
-        if known.told.len() >= DIRECTORIES_KEPT {
+        known.told.push(own.clone());
+        let bytes = |told: &[Arc<OwnPack>]| told.iter().map(|own| own.directory_len()).sum::<usize>();
+        while known.told.len() > 1 && bytes(&known.told) > DIRECTORIES_KEPT_BYTES {
             known.told.remove(0);
         }
-        known.told.push(own.clone());
         Ok(Some(own))
     }
 }
 
 /// Opens the directory of a pack whose trailer was opened, and returns all that the pack tells of itself.
-pub(super) fn open_directory(pack: PackId, opened: &OpenTrailer, mut sealed: Vec<u8>) -> Result<PackEntry, String> {
+pub(super) fn open_directory(pack: PackId, opened: &OpenTrailer, mut sealed: Vec<u8>) -> Result<OwnPack, String> {
     let OpenTrailer { trailer, tail, opener } = opened;
-    let directory = opener.open_directory(&mut sealed).map_err(|error| format!("its directory: {error}"))?;
-    let directory = PackDirectory::decode(directory).map_err(|error| error.to_string())?;
-    if directory.frames_len() != u64::from(tail.directory_offset) || directory.frames.len() != tail.frames as usize {
+    let length = opener.open_directory(&mut sealed).map_err(|error| format!("its directory: {error}"))?.len();
+    sealed.truncate(length);
+    let directory = EncodedDirectory::new(sealed).map_err(|error| error.to_string())?;
+    if directory.frames_len() != u64::from(tail.directory_offset) || directory.frame_count() != tail.frames as usize {
         return Err("its directory contradicts its trailer".into());
     }
-    Ok(PackEntry {
-        id: pack,
-        kind: tail.kind,
-        size: tail.object_len,
-        digest: [0; 32],
-        locked_until: 0,
-        commitment: trailer.commitment,
-        header: Arc::new(trailer.header.clone()),
-        directory,
-    })
+    let header = Arc::new(trailer.header.clone());
+    Ok(OwnPack::new(pack, tail, trailer.commitment, header, directory))
 }

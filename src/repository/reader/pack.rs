@@ -1,31 +1,44 @@
 //! A pack read as if there were no index: trailer, session, commitment, tail, directory, and every frame.
+//!
+//! One of usual size is fetched whole, by one request. Whatever is longer, or has a directory that much memory would go into, is read
+//! in pieces while nothing else is checked, so that no pack takes more than is set aside, whoever made it ([`Checks`]).
 
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
+use tokio::sync::RwLock;
 
 use crate::blocking::blocking;
-use crate::compress::decompress;
+use crate::compress::decompress_into;
 use crate::crypto::chunk_id::ChunkHasher;
 use crate::crypto::digest::sha256_of;
 use crate::crypto::pack::PackOpener;
-use crate::format::index::PackEntry;
-use crate::format::pack::TRAILER_LEN;
+use crate::format::pack::{FRAME_PLAIN_MAX, FrameView, TRAILER_LEN};
 use crate::format::recipe::Recipe;
-use crate::model::author::Author;
 use crate::model::id::PackId;
-use crate::model::key::PACK_BYTES_MAX;
 use crate::progress::Counter;
-use crate::repository::index::Truth;
+use crate::repository::index::misplaced::PlaceSums;
+use crate::repository::index::own::OwnPack;
 use crate::repository::index::table::{ChunkPlace, PackInfo};
+use crate::repository::index::{Index, Truth};
 use crate::repository::reader::Reader;
 use crate::repository::reader::own::open_directory;
+use crate::repository::vouching::ReadWhole;
 use crate::store::transfer::Transfer;
 use crate::store::{StoreError, StoreErrorKind};
 
-/// Bytes of a pack that cannot be read whole which are asked for at once.
-const READABLE_PART: usize = 64 << 10;
+/// Bytes of a directory that are taken out of a pack which was fetched whole; of a longer one the pack is read in pieces.
+const DIRECTORY_WHOLE_MAX: usize = 4 << 20;
+/// Plaintext of a frame beyond which one such frame is opened at a time.
+const FRAME_LARGE: u32 = 2 << 20;
+/// What a large frame takes: as it came, opened, and decompressed.
+const LARGE_FRAME_BYTES: u64 = 3 * FRAME_PLAIN_MAX as u64;
+/// What the program takes besides.
+const PROGRAM_BYTES: u64 = 10 << 20;
+/// Packs checked at the same time, at most.
+const CHECKS_MAX: u64 = 8;
+/// Frames of a pack told of one by one; of a pack with more that are damaged, it is told that it is.
+const FRAMES_TOLD: usize = 1 << 14;
 
 /// What of a pack cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,36 +61,91 @@ pub struct CheckedPack {
     pub unusable: Vec<(PackPart, String)>,
     /// Whether recipes are in it: what they make is still to be compared ([`Reader::check_windows`]).
     pub has_recipes: bool,
+    /// The pack as a reader may vouch for it: read whole, right, and named by writers alone.
+    pub read_whole: Option<ReadWhole>,
 }
 
-/// A whole pack that opens from its own trailer.
-struct OpenPack<'a> {
-    bytes: &'a [u8],
-    opener: PackOpener,
-    told: PackEntry,
+impl CheckedPack {
+    pub(super) fn unusable(why: String) -> Self {
+        Self { unusable: vec![(PackPart::Whole, why)], has_recipes: false, read_whole: None }
+    }
+}
+
+/// Checks of packs that go on beside each other, in a bounded memory.
+#[derive(Debug)]
+pub struct Checks {
+    sums: PlaceSums,
+    at_once: usize,
+    /// The longest pack that is fetched whole.
+    whole_max: u64,
+    /// Shared by checks of packs that are fetched whole; one that is read in pieces is alone.
+    alone: RwLock<()>,
+    large_frame: Mutex<()>,
+}
+
+impl Checks {
+    /// Prepares to check packs of about `pack_bytes` in `memory_bytes`, of which an eighth is kept for frames. Reads the whole index.
+    pub fn new(index: &Index, memory_bytes: u64, pack_bytes: u64) -> Self {
+        let room = memory_bytes.saturating_sub(memory_bytes / 8 + PROGRAM_BYTES + LARGE_FRAME_BYTES);
+        // Padding, directory and trailer come on top of what a pack is filled to.
+        let longest = pack_bytes + (2 << 20);
+        let with_directory = longest + DIRECTORY_WHOLE_MAX as u64;
+        Self {
+            sums: index.place_sums(),
+            at_once: (room / with_directory).clamp(1, CHECKS_MAX) as usize,
+            whole_max: longest.min(room.saturating_sub(DIRECTORY_WHOLE_MAX as u64)),
+            alone: RwLock::default(),
+            large_frame: Mutex::default(),
+        }
+    }
+
+    /// Returns how many packs are to be checked at the same time.
+    pub fn at_once(&self) -> usize {
+        self.at_once
+    }
+}
+
+/// A pack that opens from its own trailer.
+pub(super) struct OpenPack {
+    pub(super) opener: PackOpener,
+    pub(super) own: OwnPack,
     hasher: ChunkHasher,
 }
 
+/// Memory that frames are opened in: what it holds is written over.
+#[derive(Debug, Default)]
+pub(super) struct FrameMemory {
+    opened: Vec<u8>,
+    plain: Vec<u8>,
+}
+
+/// What came of a pack that was fetched whole.
+enum Whole {
+    Checked(CheckedPack),
+    /// It has a directory for which there is no room beside it.
+    Wide,
+}
+
 impl Reader {
-    /// Fetches a pack whole from the first replica and checks every frame and chunk of it, against its own directory and
+    /// Checks every frame and chunk of a pack that the first replica lists with `size` bytes, against its own directory and
     /// against the index; returns what cannot be used, with what is wrong as a clause about the pack, or that the index lies.
     /// Recipes are decoded; what they make is not looked at. Its bytes are counted as they come.
     ///
-    /// A pack that comes wrong is fetched a second time, and that answer counts. `chunks_in_packs` is
-    /// [`Index::chunks_in_packs`](crate::repository::index::Index::chunks_in_packs). Takes the pack's size in memory, and a frame.
+    /// A pack that comes wrong is fetched a second time, and that answer counts.
     ///
     /// # Errors
     /// The store's, where the pack cannot be had.
     pub async fn check_pack(
         self: &Arc<Self>,
+        checks: &Arc<Checks>,
         pack: &PackInfo,
-        chunks_in_packs: &Arc<HashMap<PackId, u64>>,
+        size: u64,
     ) -> Result<CheckedPack, StoreError> {
         let transfer = {
             let monitor = self.monitor.clone();
-            Transfer::new(move |bytes| monitor.add(Counter::Bytes, bytes))
+            Transfer::of_at_most(size, move |bytes| monitor.add(Counter::Bytes, bytes))
         };
-        let checked = self.checked_pack(pack, chunks_in_packs, &transfer).await;
+        let checked = self.checked_pack(checks, pack.id, size, &transfer).await;
         // What is shorter or gone is done with as well.
         transfer.reach(u64::from(pack.size));
         checked
@@ -85,114 +153,134 @@ impl Reader {
 
     async fn checked_pack(
         self: &Arc<Self>,
-        pack: &PackInfo,
-        chunks_in_packs: &Arc<HashMap<PackId, u64>>,
+        checks: &Arc<Checks>,
+        pack: PackId,
+        size: u64,
         transfer: &Transfer,
     ) -> Result<CheckedPack, StoreError> {
-        let check = |bytes: Bytes, is_whole: bool| {
-            let (reader, pack, chunks_in_packs) = (self.clone(), pack.clone(), chunks_in_packs.clone());
-            blocking(move || {
-                let checked = reader.checked(&pack, &bytes, is_whole, &chunks_in_packs);
-                if checked.unusable.is_empty() { Ok(checked) } else { Err(checked) }
+        if size > checks.whole_max {
+            let _alone = checks.alone.write().await;
+            return self.check_in_pieces(checks, pack, transfer).await;
+        }
+        let check = |bytes: Bytes| {
+            let (reader, checks) = (self.clone(), checks.clone());
+            blocking(move || match reader.checked_whole(&checks, pack, &bytes) {
+                Whole::Checked(checked) if !checked.unusable.is_empty() => Err(checked),
+                fine => Ok(fine),
             })
         };
-        match self.repository.objects().pack(pack.id, transfer, |bytes| check(bytes, true)).await {
-            Ok(Ok(checked) | Err(checked)) => Ok(checked),
-            Err(error) if error.kind == StoreErrorKind::Unreadable => {
-                let (Ok(mut checked) | Err(mut checked)) = check(self.readable_parts(pack).await?, false).await;
-                checked.unusable.push((PackPart::Unreadable, format!("cannot be read whole: {}", error.clause())));
-                Ok(checked)
-            }
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Fetches what can be read of a pack; the rest is zero, so that checking it tells what is hit.
-    async fn readable_parts(&self, pack: &PackInfo) -> Result<Bytes, StoreError> {
-        let size = self.repository.objects().pack_size_at(0, pack.id).await?;
-        let (size, mut bytes) = (size.min(PACK_BYTES_MAX) as usize, Vec::new());
-        while bytes.len() < size {
-            let (start, end) = (bytes.len(), (bytes.len() + READABLE_PART).min(size));
-            match self.repository.objects().pack_range(0, pack.id, start as u64..end as u64).await {
-                Ok(part) => bytes.extend_from_slice(&part),
-                Err(error) if error.kind == StoreErrorKind::Unreadable => bytes.resize(end, 0),
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(bytes.into())
-    }
-
-    /// Checks a pack, of which `bytes` may have zeros where it could not be read.
-    fn checked(
-        &self,
-        info: &PackInfo,
-        bytes: &[u8],
-        is_whole: bool,
-        chunks_in_packs: &HashMap<PackId, u64>,
-    ) -> CheckedPack {
-        let opened = match self.open_pack(info.id, bytes) {
-            Ok(opened) => opened,
-            Err(problem) => return CheckedPack { unusable: vec![(PackPart::Whole, problem)], has_recipes: false },
+        let whole = {
+            let _beside_others = checks.alone.read().await;
+            self.repository.objects().pack(pack, transfer, check).await
         };
-        let has_recipes = opened.told.directory.frames.iter().any(|frame| frame.codec.holds_recipes());
-        let mut unusable: Vec<_> =
-            opened.damaged_frames().into_iter().map(|(frame, problem)| (PackPart::Frame(frame), problem)).collect();
-        let told = &opened.told;
-        let misplaced = self.index.misplaced(told, chunks_in_packs);
-        // A pack of which a part is damaged is not what its digest was made of.
-        let digest = (is_whole && unusable.is_empty()).then(|| sha256_of(bytes));
-        let own = told.info(Author::Reader);
-        let is_so = |record: &PackInfo| record.agrees(&own) && digest.is_none_or(|digest| record.digest == digest);
-        if !misplaced.is_empty() || !self.index.pack(told.id).iter().all(is_so) {
-            unusable.push((PackPart::Lied(Truth::of(told, digest), misplaced), String::new()));
+        match whole {
+            Ok(Ok(Whole::Checked(checked)) | Err(checked)) => return Ok(checked),
+            Ok(Ok(Whole::Wide)) => {}
+            // It is longer by now than it was listed, or a part of it cannot be read.
+            Err(error) if matches!(error.kind, StoreErrorKind::TooLong | StoreErrorKind::Unreadable) => {}
+            Err(error) => return Err(error),
         }
-        CheckedPack { unusable, has_recipes }
+        let _alone = checks.alone.write().await;
+        self.check_in_pieces(checks, pack, transfer).await
     }
 
-    /// Opens a pack from its own trailer. What is wrong is a clause about it.
-    fn open_pack<'a>(&self, pack: PackId, bytes: &'a [u8]) -> Result<OpenPack<'a>, String> {
+    /// Checks a pack that is there whole.
+    fn checked_whole(&self, checks: &Checks, pack: PackId, bytes: &[u8]) -> Whole {
+        let opened = match self.open_whole(pack, bytes) {
+            Ok(Some(opened)) => opened,
+            Ok(None) => return Whole::Wide,
+            Err(problem) => return Whole::Checked(CheckedPack::unusable(problem)),
+        };
+        let (mut memory, mut bad, mut offset) = (FrameMemory::default(), Vec::new(), 0);
+        for (number, frame) in (0..).zip(opened.own.frames()) {
+            let sealed = &bytes[offset..offset + frame.head.sealed_len as usize];
+            offset += sealed.len();
+            let _large = (frame.head.plain_len > FRAME_LARGE).then(|| checks.large_frame.lock());
+            bad.extend(opened.problem(number, &frame, sealed, &mut memory).map(|problem| (number, problem)));
+            memory.shrink();
+        }
+        // A pack of which a part is damaged is not what its digest was made of.
+        let digest = bad.is_empty().then(|| sha256_of(bytes));
+        Whole::Checked(self.judged(checks, &opened.own, bad, digest))
+    }
+
+    /// Says what it means that these frames are bad, and of a pack whose bytes are all there that it has this digest.
+    pub(super) fn judged(
+        &self,
+        checks: &Checks,
+        own: &OwnPack,
+        bad: Vec<(u32, String)>,
+        digest: Option<[u8; 32]>,
+    ) -> CheckedPack {
+        if bad.len() > FRAMES_TOLD {
+            return CheckedPack::unusable(format!("{} of its frames are damaged", bad.len()));
+        }
+        let has_recipes = own.frames().any(|frame| frame.head.codec.holds_recipes());
+        let mut unusable: Vec<_> = bad.into_iter().map(|(frame, problem)| (PackPart::Frame(frame), problem)).collect();
+        let misplaced = self.index.misplaced(own, &checks.sums);
+        let is_so =
+            |record: &PackInfo| record.agrees(own.info()) && digest.is_none_or(|digest| record.digest == digest);
+        if !misplaced.is_empty() || !self.index.pack(own.info().id).iter().all(is_so) {
+            unusable.push((PackPart::Lied(Truth::of(own, digest), misplaced), String::new()));
+        }
+        let is_new = !self.index.is_vouched_for(own.info().id);
+        let read_whole = digest.filter(|_| is_new).and_then(|digest| own.read_whole(digest));
+        CheckedPack { unusable, has_recipes, read_whole }
+    }
+
+    /// Opens a pack from its own trailer; `None` where its directory is too long. What is wrong is a clause about it.
+    fn open_whole(&self, pack: PackId, bytes: &[u8]) -> Result<Option<OpenPack>, String> {
         let trailer = bytes.len().checked_sub(TRAILER_LEN).ok_or("is too short to be a pack")?;
         let opened = self.open_trailer(pack, bytes.len() as u64, &bytes[trailer..])?;
-        let start = opened.tail.directory_offset as usize;
-        let directory = bytes[start..start + opened.tail.directory_len as usize].to_vec();
-        let told = open_directory(pack, &opened, directory)?;
-        let hasher = self.hasher(&told.info(Author::Reader)).map_err(|error| error.to_string())?;
-        Ok(OpenPack { bytes, opener: opened.opener, told, hasher })
+        let (start, length) = (opened.tail.directory_offset as usize, opened.tail.directory_len as usize);
+        if length > DIRECTORY_WHOLE_MAX {
+            return Ok(None);
+        }
+        let own = open_directory(pack, &opened, bytes[start..start + length].to_vec())?;
+        self.open_pack(opened.opener, own).map(Some)
+    }
+
+    pub(super) fn open_pack(&self, opener: PackOpener, own: OwnPack) -> Result<OpenPack, String> {
+        let hasher = self.hasher(own.info()).map_err(|error| error.to_string())?;
+        Ok(OpenPack { opener, own, hasher })
     }
 }
 
-impl OpenPack<'_> {
-    /// Checks every chunk of every frame; returns the frames that cannot be used, with what is wrong.
-    fn damaged_frames(&self) -> Vec<(u32, String)> {
-        let mut bad = Vec::new();
-        let mut offset = 0;
-        for (number, frame) in (0u32..).zip(&self.told.directory.frames) {
-            let end = offset + frame.sealed_len as usize;
-            let mut sealed = self.bytes[offset..end].to_vec();
-            offset = end;
-            let plain =
-                self.opener.open_frame(number, &mut sealed).map_err(|error| error.to_string()).and_then(|encoded| {
-                    decompress(frame.codec, encoded, frame.plain_len).map_err(|error| error.to_string())
-                });
-            let problem = match plain {
-                Err(error) => Some(error),
-                Ok(plain) => {
-                    let mut at = 0;
-                    frame.chunks.iter().find_map(|(key, length)| {
-                        let chunk = &plain[at..at + *length as usize];
-                        at += *length as usize;
-                        if frame.codec.holds_recipes() {
-                            return Recipe::decode(chunk).err().map(|error| error.to_string());
-                        }
-                        (self.hasher.id(chunk).key() != *key)
-                            .then(|| "a chunk is not the one it is named after".to_owned())
-                    })
-                }
-            };
-            if let Some(problem) = problem {
-                bad.push((number, problem));
+impl FrameMemory {
+    /// Gives back what a large frame took.
+    pub(super) fn shrink(&mut self) {
+        for memory in [&mut self.opened, &mut self.plain] {
+            if memory.capacity() > FRAME_LARGE as usize {
+                *memory = Vec::new();
             }
         }
-        bad
+    }
+}
+
+impl OpenPack {
+    /// Checks every chunk of a frame; returns what is wrong with it.
+    pub(super) fn problem(
+        &self,
+        number: u32,
+        frame: &FrameView<'_>,
+        sealed: &[u8],
+        memory: &mut FrameMemory,
+    ) -> Option<String> {
+        let FrameMemory { opened, plain } = memory;
+        if let Err(error) = self.opener.open_frame_into(number, sealed, opened) {
+            return Some(error.to_string());
+        }
+        let mut rest = match decompress_into(frame.head.codec, opened, frame.head.plain_len, plain) {
+            Ok(plain) => plain,
+            Err(error) => return Some(error.to_string()),
+        };
+        frame.chunks().find_map(|(key, length)| {
+            let (chunk, after) = rest.split_at(length as usize);
+            rest = after;
+            if frame.head.codec.holds_recipes() {
+                return Recipe::decode(chunk).err().map(|error| error.to_string());
+            }
+            (self.hasher.id(chunk).key() != key).then(|| "a chunk is not the one it is named after".to_owned())
+        })
     }
 }

@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::format::index::PackEntry;
-use crate::model::author::Author;
-use crate::repository::index::locations;
+use crate::repository::index::own::OwnPack;
 use crate::repository::index::table::{ChunkPlace, PackInfo};
 use crate::repository::reader::range::GROUP_WINDOWS;
 use crate::repository::reader::windows::WindowAt;
@@ -76,7 +74,7 @@ impl Reader {
 }
 
 /// The windows whose recipes are in a pack, in the order in which they stand there.
-fn windows(own: &PackEntry) -> impl Iterator<Item = WindowAt> + '_ {
-    let recipes = locations(Author::Reader, own).filter(|(_, location)| location.codec.holds_recipes());
+fn windows(own: &OwnPack) -> impl Iterator<Item = WindowAt> + '_ {
+    let recipes = own.places().filter(|(_, location)| location.codec.holds_recipes());
     recipes.map(|(key, location)| WindowAt { key, id: None, length: None, location })
 }

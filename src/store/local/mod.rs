@@ -297,7 +297,7 @@ impl Inner {
         let error = |source| self.object_error("get", key, source);
         let file = File::open(self.path("get", key)?).map_err(error)?;
         let expected = file.metadata().map_err(error)?.len();
-        StoreError::check_length(key, expected)?;
+        moving.transfer.check_length(key, expected)?;
         let mut body = Vec::with_capacity(usize::try_from(expected).unwrap_or(0));
         // It may grow or shrink while it is read.
         let mut file = file.take(key.bytes_max() + 1);
@@ -310,7 +310,7 @@ impl Inner {
         }
         file.read_to_end(&mut body).map_err(error)?;
         moving.reach(body.len());
-        StoreError::check_length(key, body.len() as u64)?;
+        moving.transfer.check_length(key, body.len() as u64)?;
         Ok(body.into())
     }
 

@@ -237,7 +237,7 @@ impl S3Store {
             return Err(StoreError::new("get", key, StoreErrorKind::Truncated, message));
         }
         let expected = wanted.or(length);
-        StoreError::check_length(key, expected.unwrap_or(0))?;
+        transfer.check_length(key, expected.unwrap_or(0))?;
         let is_xml = answer.content_type().is_some_and(|kind| kind.contains("xml"));
         let _asked = self.signs.request();
         let body = self.receive(key, answer.body, expected, transfer).await?;
@@ -267,7 +267,7 @@ impl S3Store {
                 failed(StoreErrorKind::Unavailable, message).with_source(error::root_cause(&error))
             })?;
             if expected.is_none() {
-                StoreError::check_length(key, (body.len() + piece.len()) as u64)?;
+                transfer.check_length(key, (body.len() + piece.len()) as u64)?;
             }
             if (body.len() + piece.len()) as u64 > limit {
                 let message = format!("the answer is longer than the {limit} bytes it announced");

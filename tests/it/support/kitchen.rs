@@ -10,6 +10,7 @@ use coffre::model::path::EntryPath;
 use coffre::model::snapshot::{Snapshot, SnapshotCounts};
 use coffre::model::time::Timestamp;
 use coffre::progress::Collected;
+use coffre::repository::Repository;
 use coffre::repository::frame::Frame;
 use coffre::repository::tree::{ListBuilder, TreeBuilder};
 use coffre::repository::writer::{Writer, WriterOptions};
@@ -52,6 +53,8 @@ impl Window {
     }
 }
 
+/// When a night is that nobody dates.
+const NIGHT: Timestamp = Timestamp::from_seconds(1_800_000_000);
 /// The stream of every night.
 pub const STREAM: &str = "db/shop.sql";
 
@@ -75,6 +78,11 @@ pub struct Nights {
 impl Nights {
     /// The first night is stored plain, the second names it, the third names windows of the second and newer rows.
     pub async fn written(store: Arc<dyn Store>, cache: &Path) -> Self {
+        Self::written_by(&open(store, cache).await.expect("opened")).await
+    }
+
+    /// The same by whoever has opened the repository.
+    pub async fn written_by(repository: &Arc<Repository>) -> Self {
         let base: Vec<_> = (0..3).map(|i| rows(i, 300_000 + 10_000 * i as usize)).collect();
         let new = vec![rows(10, 5_000), rows(11, 7_000)];
         let cut = |chunk: &Arc<Vec<u8>>, offset, length| -> Cut { (chunk.clone(), offset, length) };
@@ -101,7 +109,7 @@ impl Nights {
         let (mut snapshots, mut dumps) = (Vec::new(), Vec::new());
         for (rows, windows) in [(vec![], firsts), (vec![new[0].clone()], second), (vec![new[1].clone()], third)] {
             dumps.push(windows.iter().flat_map(|window| window.bytes.to_vec()).collect());
-            snapshots.push(night(store.clone(), cache, &rows, vec![(STREAM, windows)]).await);
+            snapshots.push(night_of(repository, NIGHT, &rows, vec![(STREAM, windows)]).await);
         }
         Self { snapshots, dumps, base, new }
     }
@@ -126,7 +134,7 @@ pub async fn night(
     rows: &[Arc<Vec<u8>>],
     streams: Vec<(&str, Vec<Window>)>,
 ) -> Snapshot {
-    night_at(store, cache, Timestamp::from_seconds(1_800_000_000), rows, streams).await
+    night_at(store, cache, NIGHT, rows, streams).await
 }
 
 /// The same in the night of a time.
@@ -137,9 +145,17 @@ pub async fn night_at(
     rows: &[Arc<Vec<u8>>],
     streams: Vec<(&str, Vec<Window>)>,
 ) -> Snapshot {
-    let repository = open(store, cache).await.expect("opened");
-    let index = begin(&repository).await;
-    let (id, at) = (index.session().id(), index.session().at());
+    night_of(&open(store, cache).await.expect("opened"), started, rows, streams).await
+}
+
+async fn night_of(
+    repository: &Arc<Repository>,
+    started: Timestamp,
+    rows: &[Arc<Vec<u8>>],
+    streams: Vec<(&str, Vec<Window>)>,
+) -> Snapshot {
+    let index = begin(repository).await;
+    let (id, at, author) = (index.session().id(), index.session().at(), index.session().author());
     let writer = Writer::start(index, settings(), Arc::new(Collected::default()));
     let rows = rows.to_vec();
     let streams: Vec<_> = streams.into_iter().map(|(name, windows)| (name.to_owned(), windows)).collect();
@@ -154,7 +170,7 @@ pub async fn night_at(
     let snapshot = Snapshot {
         id: committer.new_snapshot_id(started),
         session: id,
-        author: coffre::model::author::Author::Reader,
+        author,
         foreign: None,
         at,
         started,

@@ -280,26 +280,22 @@ impl Table {
         self.packs[first..].iter().take_while(move |&&(known, _)| known == id).map(|&(_, row)| row as usize)
     }
 
-    /// Returns how many chunks the table places in each pack, in the order of [`Table::packs`]. Reads the whole table.
-    pub fn chunks_in_packs(&self) -> Vec<u32> {
-        let mut counts = vec![0; self.layout.packs];
+    /// Returns how many chunks the table places in packs, and the plaintext bytes of those stored plain, leaving out packs for which
+    /// `counts`, asked in the order of [`Table::packs`], says so. Reads the whole table if there are any.
+    pub fn content(&self, mut counts: impl FnMut(PackId) -> bool) -> (u64, u64) {
+        let ids = (0..self.layout.packs).map(|row| PackId(self.pack_record(row)[..16].try_into().expect("16 bytes")));
+        let counted: Vec<bool> = ids.map(&mut counts).collect();
         let start = self.layout.frames_at();
-        for row in self.rows().filter(|row| (row.frame as usize) < self.layout.frames) {
-            let pack = u32_at(&self.map, start + row.frame as usize * FRAME_LEN) as usize;
-            if let Some(count) = counts.get_mut(pack) {
-                *count += 1;
-            }
-        }
-        counts
-    }
-
-    /// Returns the plaintext bytes of all frames, which is those of all chunks that are stored plain.
-    pub fn plain_bytes(&self) -> u64 {
-        let start = self.layout.frames_at();
-        let frames = self.map[start..start + self.layout.frames * FRAME_LEN].chunks_exact(FRAME_LEN);
-        let coded = frames.map(|frame| u32_at(frame, 16));
+        let frames = self.map[start..start + self.layout.frames * FRAME_LEN].as_chunks::<FRAME_LEN>().0;
+        let is_counted = |frame: &[u8; FRAME_LEN]| counted.get(u32_at(frame, 0) as usize).copied().unwrap_or(true);
+        let coded = frames.iter().filter(|frame| is_counted(frame)).map(|frame| u32_at(frame, 16));
         let is_plain = |coded: &u32| Codec::from_byte((coded >> 28) as u8).is_some_and(|codec| !codec.holds_recipes());
-        coded.filter(is_plain).map(|coded| u64::from(coded & 0x0fff_ffff)).sum()
+        let plain_bytes = coded.filter(is_plain).map(|coded| u64::from(coded & 0x0fff_ffff)).sum();
+        let chunks = match counted.iter().all(|counts| *counts) {
+            true => self.chunk_count(),
+            false => self.rows().filter(|row| frames.get(row.frame as usize).is_none_or(is_counted)).count(),
+        };
+        (chunks as u64, plain_bytes)
     }
 
     /// Returns all rows in order of their keys, which are all that it was made with where it [is sound](Table::is_sound).
@@ -441,8 +437,10 @@ mod tests {
         assert_eq!(places(8), [(1, 10), (2, 0), (3, 10)]);
         assert_eq!(places(9), [(1, 20), (3, 0)]);
         assert_eq!(places(6), []);
-        let counts: Vec<_> = merged.packs().zip(merged.chunks_in_packs()).map(|(pack, n)| (pack.id.0[0], n)).collect();
-        assert_eq!(counts, [(1, 3), (2, 1), (3, 2)]);
+        let placed = |pack: u8| {
+            merged.rows().filter(|row| merged.location(row).is_some_and(|at| at.pack == PackId([pack; 16]))).count()
+        };
+        assert_eq!([1, 2, 3].map(placed), [3, 1, 2]);
     }
 
     #[test]
