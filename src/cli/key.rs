@@ -515,14 +515,12 @@ async fn revoke(global: &Settings, monitor: &Arc<ConsoleMonitor>, args: &RevokeA
     lines.push("What it writes from now on counts for nothing, whatever it is dated.".into());
     lines.push(match (revoked.counting, revoked.foreign) {
         (0, 0) => "It has made no snapshots.".into(),
-        (counting, 0) => format!("{} made before count as ever.", snapshots(counting)),
+        (counting, 0) => format!("{} as ever.", made_before(counting)),
         (0, _) => format!("None of its snapshots counts: {FOREIGN}."),
         (counting, foreign) => {
-            format!(
-                "{} made before count as ever, {} do not: {FOREIGN}.",
-                snapshots(counting),
-                output::grouped(foreign as u64)
-            )
+            let others =
+                if foreign == 1 { "1 does".to_owned() } else { format!("{} do", output::grouped(foreign as u64)) };
+            format!("{} as ever, {others} not: {FOREIGN}.", made_before(counting))
         }
     });
     lines.push("From their next run on, the other hosts back up under keys that it does not have.".into());
@@ -536,8 +534,9 @@ async fn revoke(global: &Settings, monitor: &Arc<ConsoleMonitor>, args: &RevokeA
 
 const FOREIGN: &str = "`coffre snapshots` has them apart, and their ids restore them";
 
-fn snapshots(count: usize) -> String {
-    format!("{} {}", output::grouped(count as u64), if count == 1 { "snapshot" } else { "snapshots" })
+fn made_before(count: usize) -> String {
+    let (snapshots, count_as) = if count == 1 { ("snapshot", "counts") } else { ("snapshots", "count") };
+    format!("{} {snapshots} made before {count_as}", output::grouped(count as u64))
 }
 
 /// Finds the slot that was made for a writer, as far as its name tells.
