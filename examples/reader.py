@@ -416,6 +416,12 @@ class Snapshot:
     depth: int
 
 
+def snapshot_name(snapshot_id):
+    """The name of the object of a snapshot (section 2)."""
+    second = time.gmtime(int.from_bytes(snapshot_id[:8], "big", signed=True))
+    return f"snapshots/{time.strftime('%Y%m%dT%H%M%SZ', second)}-{snapshot_id[8:].hex()}"
+
+
 class CleanupList:
     """A list of cleaning up (section 13)."""
 
@@ -434,6 +440,7 @@ class CleanupList:
         self.first = record.uint(7) if 7 in record.fields else None
         self.counting = {(item[:16], item[16:]) for item in items(8, 48)}
         self.is_of_damage = record.uint(9, 0) == 1  # for writers; what is whole in these packs is read
+        self.removed = {item[16:48]: item for item in items(10, 80)}  # by the SHA-256 of its object
 
 
 class Repository:
@@ -613,6 +620,7 @@ class Repository:
             except (Damaged, OverflowError) as error:
                 self.report(error)
         self.gone = {name for read in lists for name in read.gone}
+        self.gone |= {snapshot_name(item[:16]) for read in lists for item in read.removed.values()}
         self.cleanups = [read for read in lists if read.name not in self.gone]
         self.chains = {read.digest: read for read in lists}  # over those that are gone as well
 
@@ -658,6 +666,8 @@ class Repository:
         root, depth = record.array(9, [bytes, int])
         require(len(root) == 32 and 1 <= depth <= DEPTH_MAX, name, "its tree is out of range")
         require(record.array(1, [int, int], [0, 0])[0] == second, name, "its start is not that of its name")
+        before = record.fixed(15, 32) if 15 in record.fields else None
+        require((record.uint(14) == 0) == (before is None), name, "only the first of a series has none before it")
         at = header[16:32], int.from_bytes(header[32:36], "little")
         return Snapshot(name, snapshot_id, hashlib.sha256(data).digest(), at, author, record, root, depth)
 
@@ -1055,8 +1065,7 @@ def restore(repository, wanted, target):
         require(snapshot, "snapshots/", "there is none that counts")
     else:
         matching = [name for name in names if wanted == name[10:] or wanted.endswith(name[27:]) and len(wanted) == 32]
-        snapshots = [repository.snapshot(name) for name in matching]
-        snapshots = [found for found in snapshots if wanted in (found.id.hex(), found.name[10:]) and repository.exists(found)]
+        snapshots = [found for found in readable_snapshots(repository, matching) if wanted in (found.id.hex(), found.name[10:])]
         require(snapshots, wanted, "there is no such snapshot")
         snapshot = snapshots[0]
         if repository.foreign(snapshot):

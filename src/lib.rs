@@ -88,7 +88,7 @@ pub use model::id::RepositoryId;
 pub use model::key::{ObjectKey, ObjectKind};
 pub use model::outcome::{Ended, Outcome};
 pub use model::path::EntryPath;
-pub use model::snapshot::{MissingStream, Snapshot, SnapshotCounts, SnapshotId};
+pub use model::snapshot::{MissingStream, Position, Snapshot, SnapshotCounts, SnapshotId};
 pub use model::time::{Clock, Timestamp};
 pub use ops::backup::{
     BackupError, BackupOptions, BackupReport, Comparison, FailedStream, GroupBy, ParentChoice, StreamOptions, backup,
@@ -109,6 +109,7 @@ pub use ops::{LookError, open_reader};
 pub use progress::{Collected, Counter, EntryEvent, Monitor, Problem, ProblemKind, Problems, Totals, Waiting};
 pub use repository::choose::SnapshotFilter;
 pub use repository::known::{Expected, KnownRepositories, Pin};
+pub use repository::places::LocalPlaces;
 pub use repository::reader::Reader;
 pub use repository::reader::walk::LostPart;
 pub use repository::replicas::{Replica, Replicas};

@@ -40,13 +40,13 @@ use crate::format::tree::{LeafBuilder, ListChild, Node, TreeChild, encode_childr
 use crate::format::verified::{encode_verified, open_verified, seal_verified};
 use crate::format::writer::{WriterName, WriterRecord};
 use crate::model::author::Author;
-use crate::model::cleanup::CleanupList;
+use crate::model::cleanup::{CleanupList, RemovedSnapshot};
 use crate::model::entry::{ChunkList, ChunkRef, Entry, EntryKind, FileContent, Hole, Metadata, StreamDetail};
 use crate::model::id::{
     ChunkId, ChunkKey, DomainEpoch, DomainId, PackId, RepositoryId, SessionId, SlotId, WriterId, hex, parse_hex,
 };
 use crate::model::path::EntryPath;
-use crate::model::snapshot::{MissingStream, Snapshot, SnapshotCounts, SnapshotId, TreeRoot};
+use crate::model::snapshot::{MissingStream, Position, Snapshot, SnapshotCounts, SnapshotId, TreeRoot};
 use crate::model::time::Timestamp;
 use crate::model::verified::{Verified, VerifiedId};
 use crate::repository::frame::Frame;
@@ -991,6 +991,10 @@ fn example_snapshot(header: &SessionHeader) -> Snapshot {
             unreadable: 8,
         },
         missing: vec![],
+        position: Position { number: 12, before: Some([8; 32]) },
+        honoured: Some(3),
+        other_epochs: vec![1, 2],
+        digest: None,
     }
 }
 
@@ -1027,10 +1031,15 @@ fn manifests() -> Vec<Value> {
     let make = make_manifest;
     let later = Snapshot { started: Timestamp::from_seconds(snapshot.started.seconds + 1), ..snapshot.clone() };
     let deep = |depth| Snapshot { root: TreeRoot { depth, ..snapshot.root }, ..snapshot.clone() };
-    let alone = Snapshot { parent: None, tags: vec![], ..snapshot.clone() };
+    let (honoured, other_epochs) = (None, Vec::new());
+    let alone = Snapshot { parent: None, tags: vec![], honoured, other_epochs, ..snapshot.clone() };
+    let at = |number, before| Snapshot { position: Position { number, before }, ..snapshot.clone() };
     vec![
         make("all fields", &snapshot, header.session),
-        make("without parent and labels", &alone, header.session),
+        make("without parent, labels, a list honoured and other epochs", &alone, header.session),
+        make("the first of its series", &at(0, None), header.session),
+        make("a first one that has one before it", &at(0, Some([8; 32])), header.session),
+        make("a later one that has none before it", &at(12, None), header.session),
         make("of another session than its header", &snapshot, SessionId([0; 16])),
         make("of another second than its name", &later, header.session),
         make("a tree without levels", &deep(0), header.session),
@@ -1060,7 +1069,9 @@ fn manifest(input: &Value) -> Outcome {
                "sources": snapshot.sources.iter().map(|s| hex(s)).collect::<Vec<_>>(), "program": snapshot.program,
                "parent": snapshot.parent.map(|id| id.object_name()),
                "tree": [hex(&snapshot.root.id.0), snapshot.root.depth.to_string()],
-               "counts": [c.files, c.directories, c.streams, c.others, c.bytes, c.new_bytes, c.stored_bytes, c.unreadable] }))
+               "counts": [c.files, c.directories, c.streams, c.others, c.bytes, c.new_bytes, c.stored_bytes, c.unreadable],
+               "number": snapshot.position.number, "before": snapshot.position.before.map(|digest| hex(&digest)),
+               "honoured": snapshot.honoured, "other_epochs": snapshot.other_epochs }))
 }
 
 fn leases() -> Vec<Value> {
@@ -1094,6 +1105,12 @@ fn cleanups() -> Vec<Value> {
         first: Some(6),
         counting: vec![(SnapshotId::new(Timestamp::from_seconds(8), random()), random())],
         is_of_damage: false,
+        removed: [None, Some(random())]
+            .map(|before| {
+                let id = SnapshotId::new(Timestamp::from_seconds(5), random());
+                RemovedSnapshot { id, digest: random(), before }
+            })
+            .into(),
     };
     let damaged =
         CleanupList { packs: list.packs.clone(), made: list.made, is_of_damage: true, ..CleanupList::default() };
@@ -1107,6 +1124,7 @@ fn cleanups() -> Vec<Value> {
         make("not a map", vec![0x01]),
         make("a pack id that is cut off", vec![0xa1, 0x01, 0x41, 0xff]),
         make("a digest that is cut off", vec![0xa1, 0x06, 0x41, 0xff]),
+        make("a removed snapshot that is cut off", vec![0xa1, 0x0a, 0x41, 0xff]),
     ]
 }
 
@@ -1114,12 +1132,15 @@ fn cleanup(input: &Value) -> Outcome {
     let list = decode_cleanup(&bytes(&input["value"])).map_err(format_class)?;
     let ids = |ids: &mut dyn Iterator<Item = [u8; 16]>| ids.map(|id| hex(&id)).collect::<Vec<_>>();
     let accounted = |(id, digest): &(SnapshotId, [u8; 32])| json!([hex(&id.to_bytes()), hex(digest)]);
+    let removed =
+        |it: &RemovedSnapshot| json!([hex(&it.id.to_bytes()), hex(&it.digest), it.before.map(|digest| hex(&digest))]);
     Ok(json!({ "made": list.made.seconds, "packs": ids(&mut list.packs.iter().map(|pack| pack.0)),
                "given_up": ids(&mut list.given_up.iter().map(|session| session.0)),
                "accounted": list.accounted.iter().map(accounted).collect::<Vec<_>>(), "gone": list.gone,
                "deleting": list.is_deleting, "before": list.before.map(|digest| hex(&digest)), "first": list.first,
                "counting": list.counting.iter().map(accounted).collect::<Vec<_>>(),
-               "of_damage": list.is_of_damage }))
+               "of_damage": list.is_of_damage,
+               "removed": list.removed.iter().map(removed).collect::<Vec<_>>() }))
 }
 
 fn verifieds() -> Vec<Value> {

@@ -292,6 +292,7 @@ fn summary<'a>(report: &'a BackupReport, dry_run: bool, elapsed: Duration) -> ev
         left_out: report.left_out.iter().map(|path| format!("/{path}")).collect(),
         missing: report.missing.iter().map(failed_stream).collect(),
         new_bytes: counts.new_bytes,
+        number: report.snapshot.as_ref().map(|snapshot| snapshot.position.number),
         others: counts.others,
         outcome: report.outcome().name(),
         parent: report.parent.map(|id| id.to_string()),

@@ -238,7 +238,7 @@ async fn labels(settings: &Settings, words: &[String], kind: &str) -> Option<Vec
     // What is opened for the first time is not remembered here, where nobody is told of it.
     let (expected, _) = settings.expected(&location);
     let store = store(settings, &location)?;
-    let opened = Repository::open_expected(store, &passphrase, &expected, &settings.cache).await.ok()?;
+    let opened = Repository::open_expected(store, &passphrase, &expected, &settings.places).await.ok()?;
     let repository = Arc::new(opened.repository);
     let mut found = BTreeSet::new();
     for (_, snapshot) in repository.snapshots().await.ok()? {

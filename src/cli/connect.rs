@@ -72,7 +72,7 @@ impl Settings {
         if let Some(why) = unread {
             monitor.note(&why);
         }
-        let opened = Repository::open_expected(store, passphrase, &expected, &self.cache).await?;
+        let opened = Repository::open_expected(store, passphrase, &expected, &self.places).await?;
         for elsewhere in &opened.elsewhere {
             let message = format!(
                 "opens as well and leads to another repository, with the fingerprint {}: somebody put it there, and it was passed over",

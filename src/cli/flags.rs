@@ -25,10 +25,10 @@ pub struct GlobalArgs {
     /// Directory for the index cache [default: ~/.cache/coffre]
     #[arg(long, global = true, env = "COFFRE_CACHE_DIR", value_name = "DIR")]
     pub cache_dir: Option<PathBuf>,
-    /// Keep no cache: every run fetches the index again, and nobody notices a store that was rolled back
+    /// Keep no cache: every run fetches the index again
     #[arg(long, global = true)]
     pub no_cache: bool,
-    /// Directory for what must not be lost with the cache: which repository is where [default: ~/.local/state/coffre]
+    /// Directory for what must not be lost with the cache: which repository is where, how far it was [default: ~/.local/state/coffre]
     #[arg(long, global = true, env = "COFFRE_STATE_DIR", value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
     /// Open this repository and no other: its fingerprint, as the recovery kit has it

@@ -59,7 +59,7 @@ pub async fn run(global: &Settings, args: Args) -> Fallible<Exit> {
     tell_neighbours(&location, &monitor);
     monitor.phase("making the repository");
     let clock = Clock::System;
-    let made = ops::init::init(store, passphrase, &InitOptions::default(), clock, &global.cache).await;
+    let made = ops::init::init(store, passphrase, &InitOptions::default(), clock, &global.places).await;
     monitor.finish();
     let made = made?;
     global.remember(&location, &made.repository.pin(), &monitor);

@@ -248,7 +248,7 @@ mod tests {
     use crate::model::facts::{Fact, StreamFacts, fact};
     use crate::model::id::{ChunkId, DomainEpoch, DomainId, SessionId};
     use crate::model::path::EntryPath;
-    use crate::model::snapshot::{Snapshot, SnapshotCounts, SnapshotId, TreeRoot};
+    use crate::model::snapshot::{Position, Snapshot, SnapshotCounts, SnapshotId, TreeRoot};
     use crate::ops::holdings::{HeldStream, HeldTree};
 
     fn page(location: &str, holdings: &[Holding]) -> String {
@@ -318,6 +318,10 @@ mod tests {
             root: TreeRoot { id: ChunkId([0; 32]), depth: 0 },
             counts: SnapshotCounts::default(),
             missing: Vec::new(),
+            position: Position::default(),
+            honoured: None,
+            other_epochs: Vec::new(),
+            digest: None,
         };
         Holding {
             snapshot,

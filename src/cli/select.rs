@@ -62,8 +62,12 @@ pub async fn find(
 ) -> Result<Snapshot, SnapshotError> {
     monitor.phase("reading snapshots");
     let now = Clock::System.now();
-    let ChosenSnapshot { snapshot, ahead, mut besides } = repository.choose_snapshot(text, filter, now).await?;
+    let ChosenSnapshot { snapshot, ahead, unopened, mut besides } =
+        repository.choose_snapshot(text, filter, now).await?;
     if let Some(warning) = about_clocks(&snapshot, &ahead, now) {
+        monitor.warn(&warning);
+    }
+    if let Some(warning) = about_unopened(&snapshot, &unopened) {
         monitor.warn(&warning);
     }
     if let Some(foreign) = snapshot.foreign {
@@ -117,6 +121,23 @@ fn about_others(chosen: &Snapshot, seen: &[Snapshot]) -> Option<String> {
         chosen.started.local_minute(),
         told.join("; ")
     ))
+}
+
+/// Says that some that are dated later cannot be opened: if one of them was made by coffre, the chosen one is not the latest.
+fn about_unopened(chosen: &Snapshot, unopened: &[(SnapshotId, String)]) -> Option<Problem> {
+    let (newest, why) = unopened.first()?;
+    let and_more = match unopened.len() {
+        1 => String::new(),
+        count => format!(" (nor can {} more)", count - 1),
+    };
+    let message = format!(
+        "of {} cannot be opened{and_more}: {why}; `latest` passes it over and is {} of {}. Either it is damaged, and was the latest, or \
+         somebody put it there: `coffre verify` tells more",
+        newest.time().local_minute(),
+        chosen.id.short(),
+        chosen.started.local_minute()
+    );
+    Some(Problem::damaged(format!("snapshot {}", newest.short()), message))
 }
 
 fn about_clocks(chosen: &Snapshot, ahead: &[SnapshotId], now: Timestamp) -> Option<Problem> {

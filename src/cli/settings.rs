@@ -19,8 +19,8 @@ use crate::cli::password::PasswordsGiven;
 use crate::cli::progress::{ConsoleMonitor, Shown, Style};
 use crate::crypto::fingerprint::Fingerprint;
 use crate::model::units::ByteSize;
-use crate::repository::cache::CachePlaces;
 use crate::repository::known::KnownRepositories;
+use crate::repository::places::LocalPlaces;
 use crate::store::location::{Location, S3Location};
 use crate::store::s3::Proxy;
 use crate::store::s3::provider::OTHER;
@@ -47,8 +47,8 @@ pub struct Settings {
     pub repo: Option<(String, Origin)>,
     /// Where the passphrase may be.
     pub password: PasswordsGiven,
-    /// The directories for the cache.
-    pub cache: CachePlaces,
+    /// The directories for the cache and for what must not be lost with it.
+    pub places: LocalPlaces,
     /// The fingerprint of the repository that is meant.
     pub fingerprint: Option<Fingerprint>,
     /// What was seen of repositories before; nothing where no directory can be meant.
@@ -99,13 +99,14 @@ impl Settings {
         }
         let repo = flags.repo.filter(|text| !text.is_empty());
         let said = if flags.is_repo_typed { Origin::Option } else { Origin::Variable("COFFRE_REPO") };
+        let state = state_directory(flags.state_dir, &environment);
         let bundle = environment.path("AWS_CA_BUNDLE");
         Ok(Self {
             repo: repo.map(|text| (text, said)),
             password: PasswordsGiven::of(flags.password, &environment),
-            cache: cache_places(flags.cache_dir, flags.no_cache, &environment),
+            known: state.as_deref().map(KnownRepositories::below),
+            places: LocalPlaces { state, ..cache_places(flags.cache_dir, flags.no_cache, &environment) },
             fingerprint: flags.fingerprint,
-            known: state_directory(flags.state_dir, &environment).as_deref().map(KnownRepositories::below),
             json: flags.json,
             quiet: flags.quiet,
             verbose: flags.verbose,
@@ -172,13 +173,13 @@ impl Settings {
 }
 
 /// Chooses the directories: what was asked for, systemd's, the user's, or a temporary one.
-fn cache_places(asked: Option<PathBuf>, is_unwanted: bool, environment: &Environment) -> CachePlaces {
+fn cache_places(asked: Option<PathBuf>, is_unwanted: bool, environment: &Environment) -> LocalPlaces {
     let scratch = environment.path("TMPDIR").unwrap_or_else(|| "/tmp".into());
     if is_unwanted {
-        return CachePlaces::without_cache(scratch);
+        return LocalPlaces::without_cache(scratch);
     }
     let root = directory(asked, ("CACHE_DIRECTORY", "XDG_CACHE_HOME", ".cache/coffre"), environment);
-    CachePlaces { root: root.unwrap_or_else(|| scratch.join("coffre-cache")), scratch }
+    LocalPlaces { cache: root.unwrap_or_else(|| scratch.join("coffre-cache")), scratch, state: None }
 }
 
 /// Chooses the directory for what must not be lost with the cache: what was asked for, systemd's, or the user's. There is no other,
@@ -243,10 +244,10 @@ mod tests {
         let one =
             settings(&["--repo", "/one"], &[("TMPDIR", "/fast"), ("XDG_CACHE_HOME", "/caches")]).expect("resolved");
         let other = settings(&["--repo", "/other", "--cache-dir", "/mine"], &[]).expect("resolved");
-        let root = |settings: &Settings| settings.cache.root.display().to_string();
+        let root = |settings: &Settings| settings.places.cache.display().to_string();
         assert_eq!((root(&one), root(&other)), ("/caches/coffre".into(), "/mine".into()));
         assert_eq!(
-            (one.cache.scratch.as_path(), other.cache.scratch.as_path()),
+            (one.places.scratch.as_path(), other.places.scratch.as_path()),
             (Path::new("/fast"), Path::new("/tmp"))
         );
         assert_eq!(one.location().expect("one").to_string(), "/one");
@@ -255,13 +256,13 @@ mod tests {
 
     #[test]
     fn the_cache_is_where_it_is_asked_for_then_systemds_then_the_users() {
-        let root = |variables: &[(&'static str, &str)]| settings(&[], variables).expect("resolved").cache.root;
+        let root = |variables: &[(&'static str, &str)]| settings(&[], variables).expect("resolved").places.cache;
         let all = [("CACHE_DIRECTORY", "/run/a:/run/b"), ("XDG_CACHE_HOME", "/xdg")];
         assert_eq!(root(&all), Path::new("/run/a"));
         assert_eq!(root(&all[1..]), Path::new("/xdg/coffre"));
         assert_eq!(root(&[]), Path::new("/home/joe/.cache/coffre"));
         let nobody = Environment { variables: Some(HashMap::new()), home: None };
-        assert_eq!(cache_places(None, false, &nobody).root, Path::new("/tmp/coffre-cache"));
+        assert_eq!(cache_places(None, false, &nobody).cache, Path::new("/tmp/coffre-cache"));
     }
 
     #[test]

@@ -170,6 +170,7 @@ fn event(snapshot: &Snapshot) -> events::Snapshot<'_> {
         job: &snapshot.job,
         missing: snapshot.missing.iter().map(missing_stream).collect(),
         new_bytes: counts.new_bytes,
+        number: snapshot.position.number,
         others: counts.others,
         parent: snapshot.parent.map(|parent| parent.to_string()),
         program: &snapshot.program,

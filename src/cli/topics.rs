@@ -110,7 +110,7 @@ fn environment(program: &Command) -> Section {
         ),
         (
             "STATE_DIRECTORY, XDG_STATE_HOME",
-            "Where it is remembered which repository is at which place, the first set by systemd; --state-dir comes before both.",
+            "Where it is remembered which repository is at which place and how far it was, the first set by systemd; --state-dir comes before both.",
         ),
         ("HOME", "Where ~ is; without it, the home directory in the password file."),
         ("NO_COLOR", "Set to anything, errors have no colours; nor have they where TERM is dumb or not set."),

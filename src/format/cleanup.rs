@@ -7,7 +7,7 @@ use minicbor::Decoder;
 use crate::format::FormatError;
 use crate::format::object::CLEANUP;
 use crate::format::wire::{encode_record, read_array, read_bytes, read_items, read_map, write_array};
-use crate::model::cleanup::CleanupList;
+use crate::model::cleanup::{CleanupList, RemovedSnapshot};
 use crate::model::id::{PackId, SessionId};
 use crate::model::snapshot::SnapshotId;
 use crate::model::time::Timestamp;
@@ -22,6 +22,7 @@ pub fn encode_cleanup(list: &CleanupList) -> Vec<u8> {
         snapshots.iter().flat_map(|(id, digest)| [&id.to_bytes()[..], digest].concat()).collect()
     };
     let (accounted, counting) = (digests(&list.accounted), digests(&list.counting));
+    let removed: Vec<u8> = list.removed.iter().flat_map(removed_bytes).collect();
     let some = |bytes: &Vec<u8>| Some(bytes.clone()).filter(|bytes| !bytes.is_empty());
     let gone = Some(&list.gone).filter(|gone| !gone.is_empty());
     encode_record(|r| {
@@ -32,6 +33,7 @@ pub fn encode_cleanup(list: &CleanupList) -> Vec<u8> {
         r.field_if(6, list.before, |e, digest| e.bytes(&digest)).field_if(7, list.first, |e, first| e.u64(first));
         r.field_if(8, some(&counting), |e, it| e.bytes(&it));
         r.field_if(9, list.is_of_damage.then_some(1), |e, it| e.u8(it));
+        r.field_if(10, some(&removed), |e, it| e.bytes(&it));
     })
 }
 
@@ -53,6 +55,7 @@ pub fn decode_cleanup(bytes: &[u8]) -> Result<CleanupList, FormatError> {
             7 => list.first = Some(d.u64()?),
             8 => list.counting = read_items(d, read_accounted)?,
             9 => list.is_of_damage = d.u64()? == 1,
+            10 => list.removed = read_items(d, read_removed)?,
             _ => return Ok(false),
         }
         Ok(true)
@@ -63,6 +66,21 @@ pub fn decode_cleanup(bytes: &[u8]) -> Result<CleanupList, FormatError> {
 fn read_accounted(item: [u8; 48]) -> (SnapshotId, [u8; 32]) {
     let (id, digest) = item.split_first_chunk().expect("48 bytes");
     (SnapshotId::from_bytes(*id), digest.try_into().expect("32 bytes"))
+}
+
+/// Stands where nothing is before a snapshot that was removed.
+const NOTHING: [u8; 32] = [0; 32];
+
+fn removed_bytes(removed: &RemovedSnapshot) -> Vec<u8> {
+    [&removed.id.to_bytes()[..], &removed.digest, &removed.before.unwrap_or(NOTHING)].concat()
+}
+
+fn read_removed(item: [u8; 80]) -> RemovedSnapshot {
+    let (id, digests) = item.split_first_chunk().expect("80 bytes");
+    let (digest, before) = digests.split_first_chunk().expect("64 bytes");
+    let before = <[u8; 32]>::try_from(before).expect("32 bytes");
+    let before = Some(before).filter(|digest| *digest != NOTHING);
+    RemovedSnapshot { id: SnapshotId::from_bytes(*id), digest: *digest, before }
 }
 
 #[cfg(test)]
@@ -82,14 +100,21 @@ mod tests {
             first: Some(8),
             counting: vec![(SnapshotId::new(Timestamp::from_seconds(9), [6; 8]), [9; 32])],
             is_of_damage: false,
+            removed: [None, Some([9; 32])]
+                .map(|before| RemovedSnapshot {
+                    id: SnapshotId::new(Timestamp::from_seconds(2), [1; 8]),
+                    digest: [8; 32],
+                    before,
+                })
+                .into(),
         };
         let damaged = CleanupList { is_deleting: false, is_of_damage: true, ..list.clone() };
         for list in [list, damaged, CleanupList::default()] {
             assert_eq!(decode_cleanup(&encode_cleanup(&list)), Ok(list));
         }
-        for (key, len) in [(1, 17), (2, 15), (3, 47), (6, 31), (8, 47)] {
+        for (key, len) in [(1, 17), (2, 15), (3, 47), (6, 31), (8, 47), (10, 79)] {
             let cut = encode_record(|r| {
-                r.field(key, |e| e.bytes(&[1; 50][..len]));
+                r.field(key, |e| e.bytes(&[1; 80][..len]));
             });
             assert!(decode_cleanup(&cut).is_err(), "{key}");
         }

@@ -9,7 +9,7 @@ use crate::format::tree::DEPTH_MAX;
 use crate::format::wire::{encode_record, expect_array, read_array, read_bytes, read_map, write_array};
 use crate::model::author::Author;
 use crate::model::id::ChunkId;
-use crate::model::snapshot::{MissingStream, Snapshot, SnapshotCounts, SnapshotId, TreeRoot};
+use crate::model::snapshot::{MissingStream, Position, Snapshot, SnapshotCounts, SnapshotId, TreeRoot};
 use crate::model::time::Timestamp;
 
 const WHAT: &str = SNAPSHOT.0.what;
@@ -19,6 +19,7 @@ pub fn encode_snapshot(snapshot: &Snapshot) -> Vec<u8> {
     let c = &snapshot.counts;
     let counts = [c.files, c.directories, c.streams, c.others, c.bytes, c.new_bytes, c.stored_bytes, c.unreadable];
     let missing = Some(&snapshot.missing).filter(|missing| !missing.is_empty());
+    let epochs = Some(&snapshot.other_epochs).filter(|epochs| !epochs.is_empty());
     encode_record(|r| {
         r.field(0, |e| e.u64(1));
         for (key, time) in [(1, snapshot.started), (2, snapshot.finished)] {
@@ -40,6 +41,10 @@ pub fn encode_snapshot(snapshot: &Snapshot) -> Vec<u8> {
         r.field_if(13, missing, |e, missing| {
             write_array(e, missing, |e, it| e.array(2)?.str(&it.name)?.str(&it.why).map(drop))
         });
+        r.field(14, |e| e.u64(snapshot.position.number));
+        r.field_if(15, snapshot.position.before, |e, digest| e.bytes(&digest));
+        r.field_if(16, snapshot.honoured, |e, honoured| e.u64(honoured));
+        r.field_if(17, epochs, |e, epochs| write_array(e, epochs, |e, epoch| e.u32(*epoch).map(drop)));
     })
 }
 
@@ -54,7 +59,7 @@ pub fn decode_snapshot(
     author: Author,
     bytes: &[u8],
 ) -> Result<Snapshot, FormatError> {
-    let (mut version, mut root, mut session) = (0, None, None);
+    let (mut version, mut root, mut session, mut number) = (0, None, None, None);
     let mut snapshot = Snapshot {
         id,
         session: header.session,
@@ -73,6 +78,10 @@ pub fn decode_snapshot(
         root: TreeRoot { id: ChunkId([0; 32]), depth: 0 },
         counts: SnapshotCounts::default(),
         missing: Vec::new(),
+        position: Position::default(),
+        honoured: None,
+        other_epochs: Vec::new(),
+        digest: None,
     };
     read_map(WHAT, &mut Decoder::new(bytes), |key, d| {
         match key {
@@ -116,6 +125,10 @@ pub fn decode_snapshot(
                     Ok(MissingStream { name: d.str()?.to_owned(), why: d.str()?.to_owned() })
                 })?;
             }
+            14 => number = Some(d.u64()?),
+            15 => snapshot.position.before = Some(read_bytes(d)?),
+            16 => snapshot.honoured = Some(d.u64()?),
+            17 => snapshot.other_epochs = read_array(d, |d| d.u32())?,
             _ => return Ok(false),
         }
         Ok(true)
@@ -129,6 +142,10 @@ pub fn decode_snapshot(
     snapshot.root = root.ok_or_else(|| FormatError::invalid(WHAT, "it has no tree"))?;
     if !(1..=DEPTH_MAX).contains(&snapshot.root.depth) {
         return Err(FormatError::invalid(WHAT, "its tree is not from 1 to 16 levels deep"));
+    }
+    snapshot.position.number = number.ok_or_else(|| FormatError::invalid(WHAT, "it has no number in its series"))?;
+    if (snapshot.position.number == 0) != snapshot.position.before.is_none() {
+        return Err(FormatError::invalid(WHAT, "the first of a series is the one that names none before it"));
     }
     if snapshot.started.seconds != id.time().seconds {
         return Err(FormatError::invalid(WHAT, "its start is not that of its name"));

@@ -70,6 +70,19 @@ pub struct CleanupList {
     pub counting: Vec<(SnapshotId, [u8; 32])>,
     /// Its packs were found damaged: it is honoured however old it is, and nothing is deleted because of it.
     pub is_of_damage: bool,
+    /// Snapshots that were removed: they count as gone, and their sequences are whole without them.
+    pub removed: Vec<RemovedSnapshot>,
+}
+
+/// A snapshot that was removed, and where it stood: what links the one behind it with the one before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RemovedSnapshot {
+    /// Its name.
+    pub id: SnapshotId,
+    /// SHA-256 of its object.
+    pub digest: [u8; 32],
+    /// SHA-256 of the object of the one before it in its sequence; none of the first.
+    pub before: Option<[u8; 32]>,
 }
 
 #[cfg(test)]

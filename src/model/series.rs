@@ -1,8 +1,13 @@
-//! A series: the snapshots that belong together, because each is a later run of the same backup.
+//! A series: the snapshots that belong together, because each is a later run of the same backup; and a sequence, which are those
+//! of a series that one author made and numbered.
 //!
 //! What is compared with earlier runs, shown as the newest of each, or kept in a local file for the next run goes by this one
 //! type, so that no two places have another idea of what an earlier run is.
 
+use std::fmt;
+
+use crate::model::author::Author;
+use crate::model::path::display_bytes;
 use crate::model::snapshot::Snapshot;
 
 /// What the snapshots of a series have in common.
@@ -45,14 +50,58 @@ impl Series {
     }
 }
 
+/// The snapshots of a series by one author: what is numbered.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Sequence {
+    /// Who makes them. All readers are one author.
+    pub author: Author,
+    /// The series.
+    pub series: Series,
+}
+
+impl Sequence {
+    /// Returns the sequence of a snapshot.
+    pub fn of(snapshot: &Snapshot) -> Self {
+        Self { author: snapshot.author, series: Series::of(snapshot) }
+    }
+
+    /// Tells whether a snapshot belongs to it.
+    pub fn has(&self, snapshot: &Snapshot) -> bool {
+        self.author == snapshot.author && self.series.has(snapshot)
+    }
+
+    /// Names a local file about it, like [`Series::file_name`].
+    pub fn file_name(&self) -> String {
+        let name = [&self.author.to_bytes()[..], self.series.file_name().as_bytes()].concat();
+        blake3::hash(&name).to_hex()[..32].to_owned()
+    }
+}
+
+/// As people read it: `host db1, job nightly: /srv, shop.sql`.
+impl fmt::Display for Sequence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Series { host, job, sources } = &self.series;
+        write!(f, "host {host}")?;
+        if !job.is_empty() {
+            write!(f, ", job {job}")?;
+        }
+        if self.author != Author::Reader {
+            write!(f, ", by {}", self.author)?;
+        }
+        for (nth, source) in sources.iter().enumerate() {
+            write!(f, "{}{}", if nth == 0 { ": " } else { ", " }, display_bytes(source))?;
+        }
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::model::author::Author;
-    use crate::model::id::{ChunkId, DomainEpoch, DomainId, SessionId};
-    use crate::model::snapshot::{SnapshotCounts, SnapshotId, TreeRoot};
+    use crate::model::id::{ChunkId, DomainEpoch, DomainId, SessionId, WriterId};
+    use crate::model::snapshot::{Position, SnapshotCounts, SnapshotId, TreeRoot};
     use crate::model::time::Timestamp;
 
     fn snapshot(host: &str, job: &str, sources: &[&str]) -> Snapshot {
@@ -75,6 +124,10 @@ mod tests {
             root: TreeRoot { id: ChunkId([0; 32]), depth: 1 },
             counts: SnapshotCounts::default(),
             missing: Vec::new(),
+            position: Position::default(),
+            honoured: None,
+            other_epochs: Vec::new(),
+            digest: None,
         }
     }
 
@@ -113,5 +166,17 @@ mod tests {
         // Files that earlier programs left are found under it.
         let known = Series { host: "a".into(), job: "b".into(), sources: vec![b"c".to_vec()] };
         assert_eq!(known.file_name(), "df5ce928621ab398ef6484761a24aa3d");
+    }
+
+    #[test]
+    fn a_sequence_is_a_series_by_one_author_and_is_told_in_words() {
+        let ours = snapshot("db1", "nightly", &["/srv", "shop.sql"]);
+        let theirs = Snapshot { author: Author::Writer(WriterId([7; 8])), ..ours.clone() };
+        let [one, other] = [&ours, &theirs].map(Sequence::of);
+        assert!(one.has(&ours) && !one.has(&theirs) && one != other && one.file_name() != other.file_name());
+        assert_eq!(one.to_string(), "host db1, job nightly: /srv, shop.sql");
+        let bare = Sequence::of(&snapshot("db1", "", &[]));
+        assert_eq!(bare.to_string(), "host db1");
+        assert_eq!(other.to_string(), "host db1, job nightly, by writer 0707070707070707: /srv, shop.sql");
     }
 }

@@ -110,6 +110,30 @@ pub struct Snapshot {
     pub counts: SnapshotCounts,
     /// Streams that were asked for and failed, in a run that was told to keep the others.
     pub missing: Vec<MissingStream>,
+    /// Where it stands in its sequence.
+    pub position: Position,
+    /// The number of the highest list of cleaning up that its run honoured at its last check.
+    pub honoured: Option<u64>,
+    /// Other epochs of its domain under whose keys something lies that it needs.
+    pub other_epochs: Vec<u32>,
+    /// SHA-256 of its object; none before it is sealed.
+    pub digest: Option<[u8; 32]>,
+}
+
+/// Where a snapshot stands in its sequence: what one author made of one series, run after run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Position {
+    /// Its number, from 0.
+    pub number: u64,
+    /// SHA-256 of the object of the one before it; none of the first.
+    pub before: Option<[u8; 32]>,
+}
+
+impl Position {
+    /// Returns the one with the higher number; of two with the same, this one.
+    pub fn later_of(self, other: Self) -> Self {
+        if other.number > self.number { other } else { self }
+    }
 }
 
 /// Why a snapshot does not count: it is never the latest, a parent, kept or needed.

@@ -1,7 +1,7 @@
 //! Init: a new repository with a passphrase slot and a recovery identity.
 
 use crate::model::time::Clock;
-use crate::repository::cache::CachePlaces;
+use crate::repository::places::LocalPlaces;
 use crate::repository::replicas::Replicas;
 use crate::repository::slots::{Passphrase, SlotLock, new_recovery_identity};
 use crate::repository::{InitOptions, OpenError, Repository};
@@ -24,13 +24,13 @@ pub async fn init(
     passphrase: Passphrase,
     options: &InitOptions,
     clock: Clock,
-    cache: impl Into<CachePlaces>,
+    places: impl Into<LocalPlaces>,
 ) -> Result<InitReport, OpenError> {
     let recovery_identity = new_recovery_identity();
     let locks = [
         (SlotLock::Passphrase(passphrase), "passphrase"),
         (SlotLock::Recovery(recovery_identity.clone()), "recovery identity"),
     ];
-    let repository = Repository::init(replicas, &locks, options, clock.now(), cache).await?;
+    let repository = Repository::init(replicas, &locks, options, clock.now(), places).await?;
     Ok(InitReport { repository, recovery_identity })
 }

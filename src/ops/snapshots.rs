@@ -7,6 +7,7 @@ use crate::model::snapshot::Snapshot;
 use crate::progress::{Monitor, Problem, Problems, chain};
 use crate::repository::Repository;
 use crate::repository::choose::SnapshotFilter;
+use crate::repository::sequences::{MissingSnapshot, Sequences};
 use crate::repository::snapshots::SnapshotError;
 
 /// Snapshots, and what is wrong with others.
@@ -14,7 +15,7 @@ use crate::repository::snapshots::SnapshotError;
 pub struct SnapshotsReport {
     /// Those that were asked for, the oldest first, or in the order in which they were named.
     pub snapshots: Vec<Snapshot>,
-    /// Those that cannot be opened.
+    /// Those that cannot be opened, or are missing.
     pub problems: Problems,
 }
 
@@ -24,7 +25,7 @@ impl Ended for SnapshotsReport {
     }
 }
 
-/// Returns the snapshots that `filter` accepts. One that is damaged is told, and the others are returned.
+/// Returns the snapshots that `filter` accepts. One that is damaged or missing is told, and the others are returned.
 ///
 /// # Errors
 /// [`SnapshotError`] when they cannot be listed or fetched.
@@ -34,8 +35,13 @@ pub async fn snapshots(
     monitor: &dyn Monitor,
 ) -> Result<SnapshotsReport, SnapshotError> {
     monitor.phase("reading snapshots");
-    let mut report = SnapshotsReport::default();
-    for (id, snapshot) in repository.snapshots().await? {
+    let (mut report, mut sequences) = (SnapshotsReport::default(), Sequences::default());
+    let listing = repository.list_snapshots().await?;
+    for (id, snapshot) in repository.open_listed(&listing).await? {
+        match &snapshot {
+            Ok(snapshot) => sequences.add(snapshot),
+            Err(_) => sequences.add_unopened(id),
+        }
         match snapshot {
             Ok(snapshot) if filter.accepts(&snapshot) => report.snapshots.push(snapshot),
             Ok(_) => {}
@@ -45,6 +51,19 @@ pub async fn snapshots(
                 monitor.problem(problem);
             }
         }
+    }
+    let judged = repository.judge_sequences(&sequences, &listing).await?;
+    for (subject, message) in judged.notes {
+        monitor.note(Problem::advice(subject, message));
+    }
+    // One of which nothing is known but its name may be any.
+    let is_meant = |missing: &MissingSnapshot| {
+        missing.place.as_ref().is_none_or(|(sequence, _)| filter.accepts_series(&sequence.series))
+    };
+    for missing in judged.missing.iter().filter(|missing| is_meant(missing)) {
+        let problem = Problem::damaged(missing.subject(), missing.to_string());
+        report.problems.add(problem.clone());
+        monitor.problem(problem);
     }
     Ok(report)
 }

@@ -1,14 +1,23 @@
 //! Choosing a snapshot: by the start of its id, or `latest` among those that fit.
 
+use std::cmp::Reverse;
 use std::sync::Arc;
 
+use futures::stream::StreamExt;
+
 use crate::format::FormatError;
+use crate::model::key::ObjectKey;
 use crate::model::path::EntryPath;
+use crate::model::series::Series;
 use crate::model::snapshot::{Snapshot, SnapshotId};
 use crate::model::time::Timestamp;
 use crate::repository::Repository;
 use crate::repository::newest_first::NewestFirst;
-use crate::repository::snapshots::SnapshotError;
+use crate::repository::snapshots::{SnapshotError, SnapshotListing, cause_of};
+use crate::repository::state::Newest;
+
+/// Snapshots with ids that start alike which are opened to see which of them are snapshots.
+const TOLD_APART: usize = 64;
 
 /// A snapshot that was chosen, and what was passed over.
 #[derive(Debug, Clone)]
@@ -18,8 +27,17 @@ pub struct ChosenSnapshot {
     /// For `latest`: those that fit, too, and are dated ahead of the present, the newest first. The chosen one is among them
     /// where there is no other.
     pub ahead: Vec<SnapshotId>,
+    /// For `latest`: those that cannot be opened and are dated after the chosen one, the newest first, with the reason. Whoever can put
+    /// objects can make such; any may have been one that fits.
+    pub unopened: Vec<(SnapshotId, String)>,
     /// For `latest`: those listed besides, which the conditions may or may not accept, the oldest first.
     pub besides: Vec<SnapshotId>,
+}
+
+impl ChosenSnapshot {
+    fn of(snapshot: Snapshot) -> Self {
+        Self { snapshot, ahead: Vec::new(), unopened: Vec::new(), besides: Vec::new() }
+    }
 }
 
 /// Narrows a choice of snapshots; empty conditions let everything pass.
@@ -43,6 +61,16 @@ impl SnapshotFilter {
 
     /// Tells whether a snapshot passes.
     pub fn accepts(&self, snapshot: &Snapshot) -> bool {
+        self.accepts_series(&Series::of(snapshot)) && self.accepts_tags(&snapshot.tags)
+    }
+
+    /// Tells whether snapshots with these labels may pass.
+    fn accepts_tags(&self, tags: &[String]) -> bool {
+        self.tags.iter().all(|tag| tags.contains(tag))
+    }
+
+    /// Tells whether snapshots of a series pass, whatever their labels.
+    pub fn accepts_series(&self, series: &Series) -> bool {
         let covers = |source: &[u8], path: &[u8]| {
             let part = |bytes: &[u8]| EntryPath::new(bytes.strip_prefix(b"/").unwrap_or(bytes).to_vec()).ok();
             match (part(source), part(path)) {
@@ -50,10 +78,9 @@ impl SnapshotFilter {
                 _ => source == path || source == b"/",
             }
         };
-        (self.hosts.is_empty() || self.hosts.contains(&snapshot.host))
-            && (self.jobs.is_empty() || self.jobs.contains(&snapshot.job))
-            && self.tags.iter().all(|tag| snapshot.tags.contains(tag))
-            && self.paths.iter().all(|path| snapshot.sources.iter().any(|source| covers(source, path)))
+        (self.hosts.is_empty() || self.hosts.contains(&series.host))
+            && (self.jobs.is_empty() || self.jobs.contains(&series.job))
+            && self.paths.iter().all(|path| series.sources.iter().any(|source| covers(source, path)))
     }
 }
 
@@ -63,7 +90,7 @@ impl Repository {
     ///
     /// # Errors
     /// [`SnapshotError::Unknown`], [`SnapshotError::Ambiguous`] or [`SnapshotError::NoneFits`] when no one snapshot is
-    /// meant; otherwise why it cannot be opened.
+    /// meant, [`SnapshotError::LatestLost`]; otherwise why it cannot be opened.
     pub async fn find_snapshot(
         self: &Arc<Self>,
         text: &str,
@@ -76,7 +103,8 @@ impl Repository {
     /// Finds the snapshot that `text` means, like [`Repository::find_snapshot`]. `latest` is the newest that is not dated ahead
     /// of `now`: a clock that was wrong for one night must not decide for a year what is restored. Only where all that fit are
     /// ahead, the last of them is chosen, because then `now` may be what is wrong.
-    /// A foreign one is never `latest`, and can be named.
+    /// A foreign one is never `latest`, and can be named. One that cannot be opened is passed over and told, unless this machine
+    /// knows that it is the latest: then, and when that one is not there, `latest` means nothing, and only an id will do.
     ///
     /// # Errors
     /// As for [`Repository::find_snapshot`].
@@ -86,19 +114,21 @@ impl Repository {
         filter: &SnapshotFilter,
         now: Timestamp,
     ) -> Result<ChosenSnapshot, SnapshotError> {
-        let ids = self.snapshot_ids().await?;
+        let listing = self.list_snapshots().await?;
         if text == "latest" {
-            return self.latest(ids, filter, now).await;
+            return self.latest(listing, filter, now).await;
         }
         let fitting =
             |id: &&SnapshotId| !text.is_empty() && (id.to_string().starts_with(text) || id.object_name() == text);
-        let fitting: Vec<SnapshotId> = ids.iter().filter(fitting).copied().collect();
+        let mut fitting: Vec<SnapshotId> = listing.counting.iter().filter(fitting).copied().collect();
+        // Whoever can put objects can give one the digits of another; it does not open.
+        if (2..=TOLD_APART).contains(&fitting.len()) {
+            let opened: Vec<_> = self.listed_snapshots(fitting.clone()).collect().await;
+            let opens: Vec<SnapshotId> = opened.iter().filter(|(_, it)| it.is_ok()).map(|(id, _)| *id).collect();
+            fitting = if opens.is_empty() { fitting } else { opens };
+        }
         match fitting.as_slice() {
-            [id] => Ok(ChosenSnapshot {
-                snapshot: self.listed_snapshot(*id).await?,
-                ahead: Vec::new(),
-                besides: Vec::new(),
-            }),
+            [id] => Ok(ChosenSnapshot::of(self.listed_snapshot(*id).await?)),
             [] => Err(SnapshotError::Unknown(text.to_owned())),
             several => Err(SnapshotError::Ambiguous { prefix: text.to_owned(), candidates: several.to_vec() }),
         }
@@ -106,21 +136,29 @@ impl Repository {
 
     async fn latest(
         self: &Arc<Self>,
-        ids: Vec<SnapshotId>,
+        listing: SnapshotListing,
         filter: &SnapshotFilter,
         now: Timestamp,
     ) -> Result<ChosenSnapshot, SnapshotError> {
         let (mut latest, mut ahead): (Option<Snapshot>, Vec<Snapshot>) = (None, Vec::new());
-        let mut besides = ids.clone();
-        let mut newest = NewestFirst::of(self, ids);
+        let mut besides = listing.counting.clone();
+        let mut unopened: Vec<(SnapshotId, SnapshotError)> = Vec::new();
+        let mut newest = NewestFirst::of(self, listing.counting.clone());
         while latest.is_none()
             && let Some((id, snapshot)) = newest.next().await
         {
             let is_ahead = id.time().is_ahead_of(now);
             let snapshot = match snapshot {
-                Err(SnapshotError::Damaged { .. } | SnapshotError::Key { .. }) if is_ahead => continue,
                 // Nobody says that it is ours.
                 Err(SnapshotError::Damaged { source: FormatError::UnknownAuthor { .. }, .. }) => continue,
+                Err(error) if error.is_erased(self.keys()) => continue,
+                // Whoever can put objects can put one that does not open, so it decides nothing.
+                Err(error) if error.is_damage() => {
+                    if !is_ahead {
+                        unopened.push((id, error));
+                    }
+                    continue;
+                }
                 snapshot => snapshot?,
             };
             if !filter.accepts(&snapshot) || !snapshot.is_complete() {
@@ -132,9 +170,57 @@ impl Repository {
                 latest = Some(snapshot);
             }
         }
-        let snapshot = latest.or_else(|| ahead.first().cloned()).ok_or(SnapshotError::NoneFits)?;
+        let chosen = latest.or_else(|| ahead.first().cloned());
+        if let Some(lost) = self.lost_latest(chosen.as_ref(), &listing, &unopened, filter, now).await {
+            return Err(lost);
+        }
+        let Some(snapshot) = chosen else {
+            // Where nothing else is there, what is wrong is more than that nothing fits.
+            return Err(unopened.into_iter().next().map_or(SnapshotError::NoneFits, |(_, error)| error));
+        };
         let ahead: Vec<SnapshotId> = ahead.iter().map(|snapshot| snapshot.id).collect();
         besides.retain(|id| *id != snapshot.id && !ahead.contains(id));
-        Ok(ChosenSnapshot { snapshot, ahead, besides })
+        let unopened = unopened.into_iter().map(|(id, error)| (id, cause_of(&error))).collect();
+        Ok(ChosenSnapshot { snapshot, ahead, unopened, besides })
+    }
+
+    /// Tells that this machine made or saw one that fits and is newer than the `chosen` one, where it is not there or does not open.
+    async fn lost_latest(
+        &self,
+        chosen: Option<&Snapshot>,
+        listing: &SnapshotListing,
+        unopened: &[(SnapshotId, SnapshotError)],
+        filter: &SnapshotFilter,
+        now: Timestamp,
+    ) -> Option<SnapshotError> {
+        let fits = |known: &Newest| {
+            known.is_complete && filter.accepts_series(&known.sequence.series) && filter.accepts_tags(&known.tags)
+        };
+        let is_newer = |known: &Newest| {
+            let follows = |chosen: &Snapshot| known.sequence.has(chosen) && known.number > chosen.position.number;
+            chosen.is_none_or(|chosen| known.id.time() > chosen.id.time() || follows(chosen))
+        };
+        let is_gone = |id: SnapshotId| listing.cleanups.is_gone(&ObjectKey::snapshot(id));
+        let mut known = self.state().all_newest();
+        known.retain(|known| fits(known) && is_newer(known) && !known.id.time().is_ahead_of(now) && !is_gone(known.id));
+        known.sort_by_key(|known| Reverse(known.id));
+        for known in known {
+            let why = match unopened.iter().find(|(id, _)| *id == known.id) {
+                Some((_, error)) => format!("it cannot be opened: {}", cause_of(error)),
+                None if listing.listed.binary_search(&known.id).is_ok() => continue,
+                // Listings may lag, and cleaning up may have come between.
+                None if self.objects().has_snapshot(known.id).await => continue,
+                None if self.cleanups().await.is_ok_and(|it| it.is_gone(&ObjectKey::snapshot(known.id))) => continue,
+                None => "it is not in the store, and no clean-up removed it".to_owned(),
+            };
+            return Some(SnapshotError::LatestLost {
+                id: known.id,
+                number: known.number,
+                sequence: known.sequence.to_string(),
+                why,
+                instead: chosen.map(|chosen| chosen.id),
+            });
+        }
+        None
     }
 }

@@ -15,7 +15,7 @@ use crate::format::FormatError;
 use crate::format::cleanup::decode_cleanup;
 use crate::format::object::CLEANUP;
 use crate::model::author::Author;
-use crate::model::cleanup::{CleanupId, CleanupList};
+use crate::model::cleanup::{CleanupId, CleanupList, RemovedSnapshot};
 use crate::model::id::{DomainId, PackId, SessionId};
 use crate::model::key::{ObjectKey, ObjectKind};
 use crate::model::snapshot::SnapshotId;
@@ -77,6 +77,10 @@ pub struct Cleanups {
     accounted: HashMap<SnapshotId, Vec<(usize, [u8; 32])>>,
     /// Snapshots that count although their writers were thrown out: what each list says, and the SHA-256 of the object.
     counting: HashSet<(usize, SnapshotId, [u8; 32])>,
+    /// The snapshots that they account for, or say count, by the SHA-256 of their objects.
+    by_digest: HashMap<[u8; 32], SnapshotId>,
+    /// The snapshots that were removed, by the SHA-256 of their objects.
+    removed: HashMap<[u8; 32], RemovedSnapshot>,
     damaged: Vec<(ObjectKey, String)>,
     /// There is a list of an epoch that began while the repository was open, and into which this key was not let.
     is_shut_out: bool,
@@ -197,21 +201,24 @@ fn open_cleanup(keys: &Keys, id: CleanupId, object: &Bytes) -> Result<OpenedList
 
 impl Cleanups {
     fn of(mut told: Vec<ListAsTold>) -> Self {
-        let gone: HashSet<String> = told.iter().flat_map(|told| told.list.gone.iter().cloned()).collect();
+        let mut gone: HashSet<String> = told.iter().flat_map(|told| told.list.gone.iter().cloned()).collect();
         let link =
             |told: &ListAsTold| ListLink { domain: told.domain, counter: told.id.counter, before: told.list.before };
         let links = told.iter().map(|told| (told.digest, link(told))).collect();
         told.retain(|told| !gone.contains(ObjectKey::cleanup(told.id).as_str()));
         told.sort_by_key(|told| (told.domain, told.id));
         let mut accounted: HashMap<SnapshotId, Vec<(usize, [u8; 32])>> = HashMap::new();
-        let mut counting = HashSet::new();
+        let (mut counting, mut by_digest, mut removed) = (HashSet::new(), HashMap::new(), HashMap::new());
         for (at, told) in told.iter().enumerate() {
             for (snapshot, digest) in &told.list.accounted {
                 accounted.entry(*snapshot).or_default().push((at, *digest));
             }
             counting.extend(told.list.counting.iter().map(|(snapshot, digest)| (at, *snapshot, *digest)));
+            by_digest.extend(told.list.accounted.iter().chain(&told.list.counting).map(|&(id, digest)| (digest, id)));
+            gone.extend(told.list.removed.iter().map(|it| ObjectKey::snapshot(it.id).to_string()));
+            removed.extend(told.list.removed.iter().map(|it| (it.digest, *it)));
         }
-        Self { told, links, gone, accounted, counting, ..Self::default() }
+        Self { told, links, gone, accounted, counting, by_digest, removed, ..Self::default() }
     }
 
     /// Tells whether a snapshot whose object has the SHA-256 `digest` counts although its writer was thrown out, because one of the
@@ -308,9 +315,24 @@ impl Cleanups {
         self.gone.contains(key.as_str())
     }
 
+    /// Returns the snapshot that was removed and whose object had this SHA-256.
+    pub fn removed(&self, digest: &[u8; 32]) -> Option<&RemovedSnapshot> {
+        self.removed.get(digest)
+    }
+
+    /// Returns the snapshot that a list accounts for, or says counts, as an object with this SHA-256.
+    pub fn accounted_as(&self, digest: &[u8; 32]) -> Option<SnapshotId> {
+        self.by_digest.get(digest).copied()
+    }
+
     /// Returns the snapshots that any list accounts for, in no order.
     pub fn accounted(&self) -> impl Iterator<Item = SnapshotId> + '_ {
         self.accounted.keys().copied()
+    }
+
+    /// Returns the snapshots of which any list says that they were there, in no order.
+    pub(super) fn were_there(&self) -> impl Iterator<Item = SnapshotId> + '_ {
+        self.accounted().chain(self.counting.iter().map(|(_, snapshot, _)| *snapshot))
     }
 
     /// Tells whether any list accounts for a snapshot.

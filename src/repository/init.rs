@@ -12,11 +12,13 @@ use crate::format::slot::Slot;
 use crate::model::id::{DomainEpoch, DomainId, RepositoryId};
 use crate::model::key::{ObjectKey, ObjectKind};
 use crate::model::time::Timestamp;
-use crate::repository::cache::{Cache, CachePlaces};
+use crate::repository::cache::Cache;
 use crate::repository::keys::Keys;
 use crate::repository::objects::Objects;
+use crate::repository::places::LocalPlaces;
 use crate::repository::replicas::Replicas;
 use crate::repository::slots::NewSlot;
+use crate::repository::state::LocalState;
 use crate::repository::{MAIN_DOMAIN, OpenError, Repository};
 
 /// What `init` may be told.
@@ -56,7 +58,7 @@ impl Repository {
         locks: &[(SlotLock, &str)],
         options: &InitOptions,
         now: Timestamp,
-        cache: impl Into<CachePlaces>,
+        places: impl Into<LocalPlaces>,
     ) -> Result<Self, OpenError> {
         let objects = Objects::new(replicas.into());
         let at = |source| OpenError::Store { location: objects.replicas().location(), source };
@@ -94,7 +96,8 @@ impl Repository {
         let config_bytes = config.encode(|payload| reader.sign(Signed::Config, repository, payload));
         objects.put_config(config.counter, config_bytes).await.map_err(at)?;
 
-        let cache = Cache::open(repository, cache);
+        let places = places.into();
+        let (cache, state) = (Cache::open(repository, &places), LocalState::open(repository, &places));
         let keys = Keys::open(Slot::of_reader(repository, &reader, ""), keyring)
             .map_err(|source| OpenError::Damaged { key: ObjectKey::from_listed("keyring/"), source })?;
         Ok(Self {
@@ -102,6 +105,7 @@ impl Repository {
             config: config.into(),
             keys: keys.into(),
             cache,
+            state,
             opened_by: None,
             lists: tokio::sync::RwLock::default(),
         })

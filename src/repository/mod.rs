@@ -1,6 +1,7 @@
 //! The repository: what the objects of a store mean together.
 //!
-//! [`Repository::open`] needs a replica or several ([`replicas`]), what opens a key slot, and a cache directory. From there a
+//! [`Repository::open`] needs a replica or several ([`replicas`]), what opens a key slot, and directories for a cache
+//! and for what must not be lost with it. From there a
 //! [`writer`] stores chunks and trees and commits a snapshot, a [`reader`] finds and opens them again. Whatever is stored
 //! passes one door, [`objects`]. Order is kept by types: only [`packer`] makes a `PackImage`, only a durable put an
 //! `UploadedPack`, and an index segment is made from those alone.
@@ -23,6 +24,7 @@ use crate::repository::keys::Keys;
 use crate::repository::known::Pin;
 use crate::repository::objects::Objects;
 pub use crate::repository::open::Opened;
+use crate::repository::state::LocalState;
 pub use crate::store::{StoreError, StoreErrorKind};
 
 pub mod access;
@@ -44,16 +46,19 @@ pub mod newest_first;
 pub mod objects;
 mod open;
 pub mod packer;
+pub mod places;
 pub mod reader;
 pub mod recheck;
 pub mod replicas;
 pub mod revoking;
+pub mod sequences;
 pub mod session;
 mod sessions;
 pub mod slots;
 mod snapshot_cache;
 pub mod snapshots;
 mod sound;
+pub mod state;
 pub mod tree;
 pub mod uploader;
 mod verdict;
@@ -180,6 +185,7 @@ pub struct Repository {
     config: Arc<Config>,
     keys: Arc<Keys>,
     cache: Cache,
+    state: LocalState,
     opened_by: Option<SlotId>,
     /// What cleaning up had told when it was last read.
     lists: tokio::sync::RwLock<Option<Arc<Cleanups>>>,
@@ -205,6 +211,7 @@ impl Repository {
             config: self.config.clone(),
             keys: self.keys.clone(),
             cache: self.cache.clone(),
+            state: self.state.clone(),
             opened_by: self.opened_by,
             lists: tokio::sync::RwLock::default(),
         })
@@ -233,6 +240,11 @@ impl Repository {
     /// Returns the local cache.
     pub fn cache(&self) -> &Cache {
         &self.cache
+    }
+
+    /// Returns what this machine remembers of the repository.
+    pub fn state(&self) -> &LocalState {
+        &self.state
     }
 
     /// Returns the repository's fingerprint, which people compare with their recovery kit.

@@ -297,6 +297,17 @@ impl Objects {
         self.get(&ObjectKey::snapshot(id), open).await
     }
 
+    /// Tells whether any replica says that it has a snapshot, when it is asked for that one.
+    pub(super) async fn has_snapshot(&self, id: SnapshotId) -> bool {
+        let key = ObjectKey::snapshot(id);
+        for replica in self.replicas.all() {
+            if replica.store().head(&key).await.is_ok() {
+                return true;
+            }
+        }
+        false
+    }
+
     /// Lists the snapshots, the oldest first.
     ///
     /// # Errors

@@ -16,12 +16,14 @@ use crate::format::keyring::Keyring;
 use crate::format::slot::RootKey;
 use crate::model::id::RepositoryId;
 use crate::model::key::{ObjectKey, ObjectKind};
-use crate::repository::cache::{Cache, CachePlaces};
+use crate::repository::cache::Cache;
 use crate::repository::keys::Keys;
 use crate::repository::known::{Expected, Pin};
 use crate::repository::objects::Objects;
+use crate::repository::places::LocalPlaces;
 use crate::repository::replicas::{Replica, Replicas};
 use crate::repository::slots::{Elsewhere, unlock};
+use crate::repository::state::LocalState;
 use crate::repository::{OpenError, Repository};
 use crate::store::StoreErrorKind;
 
@@ -46,9 +48,9 @@ impl Repository {
     pub async fn open(
         replicas: impl Into<Replicas>,
         passphrase: &Passphrase,
-        cache: impl Into<CachePlaces>,
+        places: impl Into<LocalPlaces>,
     ) -> Result<Self, OpenError> {
-        Ok(Self::open_expected(replicas, passphrase, &Expected::default(), cache).await?.repository)
+        Ok(Self::open_expected(replicas, passphrase, &Expected::default(), places).await?.repository)
     }
 
     /// Opens the repository that is expected, and no other that somebody put in its place.
@@ -59,37 +61,38 @@ impl Repository {
         replicas: impl Into<Replicas>,
         passphrase: &Passphrase,
         expected: &Expected,
-        cache: impl Into<CachePlaces>,
+        places: impl Into<LocalPlaces>,
     ) -> Result<Opened, OpenError> {
         let objects = Objects::new(replicas.into());
         let configs = configs(&objects).await?;
         let unlocked = unlock(&objects, passphrase, expected).await?;
         let (slot, elsewhere, opened_by) = (unlocked.slot, unlocked.elsewhere, Some(unlocked.id));
         let pin = Pin { repository: slot.repository, verifying_key: slot.verifying_key };
+        let places = places.into();
+        let (cache, state) = (Cache::open(slot.repository, &places), LocalState::open(slot.repository, &places));
         let cache = match &slot.root {
-            RootKey::Reader(_) => Cache::open(slot.repository, cache),
-            RootKey::Writer(writer) => {
-                Cache::open(slot.repository, cache).of_writer(&writer.verifying_key(slot.repository))
-            }
+            RootKey::Reader(_) => cache,
+            RootKey::Writer(writer) => cache.of_writer(&writer.verifying_key(slot.repository)),
         };
         let decode = |bytes: &[u8]| {
             let config = Config::decode(bytes, slot.repository, &slot.verifying_key)?;
             Ok((config.counter, config))
         };
         let (config_key, config) =
-            newest(&objects, ObjectKind::Config, "configuration", &cache, &configs, decode).await?;
+            newest(&objects, ObjectKind::Config, "configuration", &state, &configs, decode).await?;
         config
             .check_features(&config.required.read)
             .map_err(|source| OpenError::Damaged { key: config_key, source })?;
         let keyrings = keyrings(&objects).await?;
         let (keyring_key, keyring) =
-            newest_keyring(&objects, &cache, &keyrings, slot.repository, &slot.verifying_key).await?;
+            newest_keyring(&objects, &state, &keyrings, slot.repository, &slot.verifying_key).await?;
         let keys = Keys::open(slot, keyring).map_err(|source| OpenError::Damaged { key: keyring_key, source })?;
         let repository = Self {
             objects,
             config: config.into(),
             keys: keys.into(),
             cache,
+            state,
             opened_by,
             lists: tokio::sync::RwLock::default(),
         };
@@ -102,7 +105,7 @@ impl Repository {
         let at = |source| OpenError::Store { location: self.location(), source };
         let listed = keyrings(self.objects()).await?;
         let verifying_key = self.keys().verifying_key();
-        let (counts, first) = newest_keyring(self.objects(), self.cache(), &listed, self.id(), &verifying_key).await?;
+        let (counts, first) = newest_keyring(self.objects(), self.state(), &listed, self.id(), &verifying_key).await?;
         let keys = listed.into_iter().flat_map(|(_, keys)| keys);
         let same: BTreeSet<_> = keys.filter(|key| key.counter() == Some(first.counter) && *key != counts).collect();
         let mut keyrings = vec![first];
@@ -123,7 +126,7 @@ impl Repository {
     /// Returns the keyring that counts now.
     pub(super) async fn newest_keyring(&self) -> Result<Keyring, OpenError> {
         let (listed, verifying_key) = (keyrings(self.objects()).await?, self.keys().verifying_key());
-        Ok(newest_keyring(self.objects(), self.cache(), &listed, self.id(), &verifying_key).await?.1)
+        Ok(newest_keyring(self.objects(), self.state(), &listed, self.id(), &verifying_key).await?.1)
     }
 }
 
@@ -154,13 +157,13 @@ async fn configs(objects: &Objects) -> Result<Vec<(&Replica, Vec<ObjectKey>)>, O
 
 async fn newest_keyring(
     objects: &Objects,
-    cache: &Cache,
+    state: &LocalState,
     listed: &ListedByEach<'_>,
     repository: RepositoryId,
     key: &VerifyingKey,
 ) -> Result<(ObjectKey, Keyring), OpenError> {
     let decode = |bytes: &[u8]| Keyring::decode(bytes, repository, key).map(|keyring| (keyring.counter, keyring));
-    newest(objects, ObjectKind::Keyring, "keyring", cache, listed, decode).await
+    newest(objects, ObjectKind::Keyring, "keyring", state, listed, decode).await
 }
 
 /// Returns the object of `kind` with the highest counter that `decode` accepts, and refuses a roll-back.
@@ -168,7 +171,7 @@ async fn newest<T>(
     objects: &Objects,
     kind: ObjectKind,
     what: &'static str,
-    cache: &Cache,
+    state: &LocalState,
     listed: &ListedByEach<'_>,
     decode: impl Fn(&[u8]) -> Result<(u64, T), FormatError>,
 ) -> Result<(ObjectKey, T), OpenError> {
@@ -191,7 +194,7 @@ async fn newest<T>(
             }
             Ok((counter, value)) => {
                 let shown = ShownCounters { kind, what, counter, listed };
-                shown.compare(objects.replicas(), cache).map_err(|rolled_back| match damaged {
+                shown.compare(objects.replicas(), state).map_err(|rolled_back| match damaged {
                     Some((key, source)) => OpenError::Damaged { key, source },
                     None => rolled_back,
                 })?;
@@ -224,8 +227,8 @@ impl ShownCounters<'_> {
     ///
     /// A replica that shows less than it did was rolled back. Where another still shows as much, that is a concern and no
     /// more; where none does, what counts now is not what counted.
-    fn compare(&self, replicas: &Replicas, cache: &Cache) -> Result<(), OpenError> {
-        let seen = |replica: &Replica| cache.highest_counter(self.kind, replica.name());
+    fn compare(&self, replicas: &Replicas, state: &LocalState) -> Result<(), OpenError> {
+        let seen = |replica: &Replica| state.highest_counter(self.kind, replica.name());
         let highest = self.listed.iter().map(|(replica, _)| seen(replica)).max().unwrap_or(0);
         if self.counter < highest {
             return Err(OpenError::RolledBack { what: self.what, found: self.counter, seen: highest });
@@ -239,7 +242,7 @@ impl ShownCounters<'_> {
                 let message = format!("shows {what} {shows}, where it has shown {seen} before: it was rolled back");
                 replicas.note_concern(replica, message);
             }
-            cache.remember_counter(self.kind, replica.name(), shows);
+            state.remember_counter(self.kind, replica.name(), shows);
         }
         Ok(())
     }

@@ -127,28 +127,28 @@ impl Repository {
         let mut made = MadeByWriter::default();
         let ids = self.snapshot_ids().await?;
         let cleanups = self.known_cleanups().await?;
-        let mut opening = self.opened_snapshots(ids);
+        let mut opening = self.listed_snapshots(ids);
         while let Some((_, opened)) = opening.next().await {
-            let opened = match opened {
-                Ok(opened) => opened,
+            let snapshot = match opened {
+                Ok(snapshot) => snapshot,
                 // What nobody can read cannot count, whoever made it.
                 Err(error) if matches!(error.outcome(), Outcome::Damaged | Outcome::Missing) => continue,
                 Err(error) => return Err(error.into()),
             };
-            let snapshot = opened.snapshot;
             if snapshot.author != Author::Writer(writer.id) {
                 continue;
             }
+            let digest = snapshot.digest.expect("it was opened");
             let counts_now = match writer.is_revoked {
                 false => snapshot.foreign.is_none(),
                 true => {
                     matches!(snapshot.foreign, None | Some(Foreign::Revoked))
-                        && cleanups.counts(&writer.counting, snapshot.id, opened.digest)
+                        && cleanups.counts(&writer.counting, snapshot.id, digest)
                 }
             };
             if counts_now && !snapshot.started.is_ahead_of(now) && still.accepts(snapshot.started) {
                 made.revoked.counting += 1;
-                made.counting.entry(snapshot.at.domain).or_default().push((snapshot.id, opened.digest));
+                made.counting.entry(snapshot.at.domain).or_default().push((snapshot.id, digest));
             } else {
                 made.revoked.foreign += 1;
                 made.is_narrowed |= counts_now;

@@ -73,6 +73,20 @@ pub enum SnapshotError {
     /// No snapshot fits the conditions for `latest`.
     #[error("no snapshot fits")]
     NoneFits,
+    /// What is `latest` is known to this machine, and cannot be had.
+    #[error("the latest is snapshot {}, number {number} of {sequence}, and {why}", id.short())]
+    LatestLost {
+        /// The snapshot.
+        id: SnapshotId,
+        /// Its number.
+        number: u64,
+        /// Its sequence, in words.
+        sequence: String,
+        /// What is the matter with it, as a clause.
+        why: String,
+        /// The newest that is there, if any fits.
+        instead: Option<SnapshotId>,
+    },
 }
 
 impl Ended for SnapshotError {
@@ -80,7 +94,7 @@ impl Ended for SnapshotError {
         match self {
             SnapshotError::Fetch { source, .. } | SnapshotError::List(source) => source.outcome(),
             SnapshotError::Key { source, .. } => source.outcome(),
-            SnapshotError::Damaged { .. } => Outcome::Damaged,
+            SnapshotError::Damaged { .. } | SnapshotError::LatestLost { .. } => Outcome::Damaged,
             SnapshotError::Unknown(_) | SnapshotError::Ambiguous { .. } | SnapshotError::NoneFits => Outcome::Missing,
         }
     }
@@ -111,11 +125,25 @@ impl SnapshotError {
     }
 }
 
-/// A snapshot that was opened, with the SHA-256 of its object.
-#[derive(Debug)]
-pub(super) struct OpenedSnapshot {
-    pub(super) snapshot: Snapshot,
-    pub(super) digest: [u8; 32],
+/// Snapshots as they were listed, and what was told of cleaning up by then.
+#[derive(Debug, Clone)]
+pub struct SnapshotListing {
+    /// Those that the store lists, the oldest first.
+    pub listed: Vec<SnapshotId>,
+    /// Those of them that count, or cannot be opened: neither removed nor of a run that a clean-up had given up.
+    pub counting: Vec<SnapshotId>,
+    /// What was told of cleaning up.
+    pub cleanups: Arc<Cleanups>,
+}
+
+/// Says why a snapshot does not open, without its name.
+pub(super) fn cause_of(error: &SnapshotError) -> String {
+    std::error::Error::source(error).map_or_else(|| error.to_string(), crate::progress::chain)
+}
+
+/// Returns the SHA-256 of an object.
+pub(super) fn digest_of(object: &[u8]) -> [u8; 32] {
+    Sha256::digest(object).into()
 }
 
 /// Opens snapshots side by side, and gives them in the order of `ids`.
@@ -144,20 +172,31 @@ impl Repository {
     /// # Errors
     /// [`SnapshotError::List`].
     pub async fn snapshot_ids(self: &Arc<Self>) -> Result<Vec<SnapshotId>, SnapshotError> {
+        Ok(self.list_snapshots().await?.counting)
+    }
+
+    /// Lists the snapshots, and reads what was told of cleaning up.
+    ///
+    /// # Errors
+    /// [`SnapshotError::List`].
+    pub async fn list_snapshots(self: &Arc<Self>) -> Result<SnapshotListing, SnapshotError> {
         let listing = futures::future::try_join(self.objects().snapshots(), self.cleanups());
         let (listed, cleanups) = listing.await.map_err(SnapshotError::List)?;
         self.snapshot_cache().keep_only(&listed.ids);
-        Ok(self.that_count(listed.ids, &cleanups).await)
+        let counting = self.that_count(listed.ids.clone(), &cleanups).await;
+        Ok(SnapshotListing { listed: listed.ids, counting, cleanups })
     }
 
     /// Leaves those of listed snapshots that count. One that cannot be opened is left, for whoever opens it to tell.
     pub(crate) async fn that_count(self: &Arc<Self>, mut ids: Vec<SnapshotId>, cleanups: &Cleanups) -> Vec<SnapshotId> {
         ids.retain(|id| !cleanups.is_gone(&ObjectKey::snapshot(*id)));
         let doubtful = ids.iter().copied().filter(|id| cleanups.may_be_void(*id)).collect();
-        let mut opening = self.opened_snapshots(doubtful);
+        let mut opening = self.listed_snapshots(doubtful);
         let mut void = HashSet::new();
         while let Some((id, opened)) = opening.next().await {
-            if opened.is_ok_and(|opened| cleanups.is_void((id, opened.digest), opened.snapshot.session)) {
+            let is_void =
+                |opened: Snapshot| opened.digest.is_some_and(|digest| cleanups.is_void((id, digest), opened.session));
+            if opened.is_ok_and(is_void) {
                 void.insert(id);
             }
         }
@@ -170,14 +209,10 @@ impl Repository {
     /// # Errors
     /// [`SnapshotError`] tells whether the store, the key or the snapshot is the reason.
     pub async fn snapshot(&self, id: SnapshotId) -> Result<Snapshot, SnapshotError> {
-        Ok(self.fetched_snapshot(id).await?.snapshot)
-    }
-
-    async fn fetched_snapshot(&self, id: SnapshotId) -> Result<OpenedSnapshot, SnapshotError> {
         let cleanups = self.judging_cleanups().await?;
         let open = |object: &bytes::Bytes| {
             let opened = self.open_snapshot(id, object, self.keys(), &cleanups)?;
-            self.keep_snapshot(&opened.snapshot, object);
+            self.keep_snapshot(&opened, object);
             Ok(opened)
         };
         self.objects().snapshot(id, open).await.map_err(|source| SnapshotError::Fetch { id, source })?
@@ -185,10 +220,6 @@ impl Repository {
 
     /// Opens a snapshot that the store lists, from the cache if it has it.
     pub(super) async fn listed_snapshot(self: &Arc<Self>, id: SnapshotId) -> Result<Snapshot, SnapshotError> {
-        Ok(self.opened_snapshot(id).await?.snapshot)
-    }
-
-    async fn opened_snapshot(self: &Arc<Self>, id: SnapshotId) -> Result<OpenedSnapshot, SnapshotError> {
         let (repository, cleanups) = (self.clone(), self.judging_cleanups().await?);
         let opening = blocking(move || {
             let kept = repository.snapshot_cache().get(id)?;
@@ -197,7 +228,7 @@ impl Repository {
         });
         match opening.await {
             Some(opened) => Ok(opened),
-            None => self.fetched_snapshot(id).await,
+            None => self.snapshot(id).await,
         }
     }
 
@@ -216,18 +247,23 @@ impl Repository {
         object: &[u8],
         authors: &impl Authors,
         cleanups: &Cleanups,
-    ) -> Result<OpenedSnapshot, SnapshotError> {
+    ) -> Result<Snapshot, SnapshotError> {
         let damaged = |source| SnapshotError::Damaged { id, source };
         let (header, _) = SNAPSHOT.split(object).map_err(damaged)?;
         let secret = self.keys().session_secret(&header).map_err(|source| SnapshotError::Key { id, source })?;
         let place = SealedAt { repository: self.id(), object: &id.to_bytes(), root: &secret.0 };
         let opened = SNAPSHOT.open(object, &place, authors).map_err(damaged)?;
         let snapshot = decode_snapshot(id, &header, opened.author, opened.value()).map_err(damaged)?;
-        let digest = Sha256::digest(object).into();
+        let digest = digest_of(object);
         let counts = || cleanups.counts(self.keys().counting(snapshot.author), id, digest);
         let foreign = self.keys().foreign(&snapshot).filter(|foreign| *foreign != Foreign::Revoked || !counts());
         let foreign = foreign.or(cleanups.is_exchanged(id, digest).then_some(Foreign::Exchanged));
-        Ok(OpenedSnapshot { snapshot: Snapshot { foreign, ..snapshot }, digest })
+        Ok(Snapshot { foreign, digest: Some(digest), ..snapshot })
+    }
+
+    /// Tells whether a snapshot's object is of an epoch whose keys were destroyed.
+    pub(super) fn is_of_erased(&self, object: &[u8]) -> bool {
+        SNAPSHOT.split(object).is_ok_and(|(header, _)| self.keys().is_erased(header.at))
     }
 
     /// Keeps the object of a snapshot whose author was checked in the cache.
@@ -248,14 +284,6 @@ impl Repository {
         side_by_side(self, ids, |repository, id| async move { repository.listed_snapshot(id).await })
     }
 
-    /// Opens snapshots in the same way, and gives what their objects are.
-    pub(super) fn opened_snapshots(
-        self: &Arc<Self>,
-        ids: Vec<SnapshotId>,
-    ) -> impl Stream<Item = (SnapshotId, Result<OpenedSnapshot, SnapshotError>)> + Send + use<> {
-        side_by_side(self, ids, |repository, id| async move { repository.opened_snapshot(id).await })
-    }
-
     /// Fetches snapshots from the store and opens them, side by side and in the order given: what verifying must do, which
     /// the cache could tell nothing about what is stored.
     pub fn stored_snapshots(
@@ -272,8 +300,18 @@ impl Repository {
     pub async fn snapshots(
         self: &Arc<Self>,
     ) -> Result<Vec<(SnapshotId, Result<Snapshot, SnapshotError>)>, SnapshotError> {
-        let ids = self.snapshot_ids().await?;
-        let mut opening = self.listed_snapshots(ids);
+        self.open_listed(&self.list_snapshots().await?).await
+    }
+
+    /// Opens all snapshots of a listing that count, as [`Repository::snapshots`] does.
+    ///
+    /// # Errors
+    /// When one of them is out of reach.
+    pub async fn open_listed(
+        self: &Arc<Self>,
+        listing: &SnapshotListing,
+    ) -> Result<Vec<(SnapshotId, Result<Snapshot, SnapshotError>)>, SnapshotError> {
+        let mut opening = self.listed_snapshots(listing.counting.clone());
         let mut snapshots = Vec::new();
         while let Some((id, snapshot)) = opening.next().await {
             match snapshot {

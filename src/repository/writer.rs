@@ -26,6 +26,7 @@ use crate::repository::objects::DurableObject;
 use crate::repository::packer::PackBuilder;
 use crate::repository::recheck::{Altered, Scratch, check_pack};
 use crate::repository::session::Session;
+use crate::repository::snapshots::digest_of;
 use crate::repository::uploader::{Room, UploadEnd, UploadError, UploadLimits, UploadStopped, Uploaded, Uploader};
 use crate::store::StoreError;
 
@@ -305,16 +306,17 @@ impl Committer {
         SnapshotId::new(dated, random())
     }
 
-    /// Makes the run visible: the last object that is written.
+    /// Makes the run visible: the last object that is written. The snapshot knows the digest of its object afterwards.
     ///
     /// # Errors
     /// When the store refuses the snapshot, or it does not open again; nothing is visible then.
-    pub async fn commit(&self, snapshot: &Snapshot) -> Result<DurableObject<SnapshotId>, CommitError> {
+    pub async fn commit(&self, snapshot: &mut Snapshot) -> Result<DurableObject<SnapshotId>, CommitError> {
         let object = Bytes::from(self.session.seal_snapshot(snapshot));
         if self.extra_check {
             self.session.check_snapshot(snapshot, &object)?;
         }
         let stored = self.session.repository().objects().put_snapshot(snapshot.id, object.clone()).await?;
+        snapshot.digest = Some(digest_of(&object));
         self.session.repository().keep_snapshot(snapshot, &object);
         Ok(stored)
     }

@@ -13,7 +13,7 @@ use coffre::model::entry::{ChunkList, ChunkRef, Entry, EntryKind, FileContent, M
 use coffre::model::id::{ChunkId, DomainEpoch, DomainId};
 use coffre::model::key::{ObjectKey, ObjectKind};
 use coffre::model::path::EntryPath;
-use coffre::model::snapshot::{Snapshot, SnapshotCounts};
+use coffre::model::snapshot::{Position, Snapshot, SnapshotCounts};
 use coffre::model::time::{Clock, Timestamp};
 use coffre::progress::Collected;
 use coffre::repository::frame::Frame;
@@ -97,7 +97,7 @@ async fn write(
     .expect("no panic");
     let committer = writer.finish().await.expect("stored");
     let started = Timestamp::from_seconds(1_800_000_000);
-    let snapshot = Snapshot {
+    let mut snapshot = Snapshot {
         id: committer.new_snapshot_id(started),
         session: id,
         author: Author::Reader,
@@ -115,8 +115,12 @@ async fn write(
         root,
         counts: SnapshotCounts::default(),
         missing: Vec::new(),
+        position: Position::default(),
+        honoured: None,
+        other_epochs: Vec::new(),
+        digest: None,
     };
-    committer.commit(&snapshot).await.expect("committed");
+    committer.commit(&mut snapshot).await.expect("committed");
     held.release().await;
     Written { at, chunk, snapshot, lease }
 }

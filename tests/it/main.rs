@@ -60,6 +60,7 @@ mod restore_truth;
 mod revoking;
 mod s3_faults;
 mod screens;
+mod series;
 mod source_command;
 mod source_files;
 mod store_contract;

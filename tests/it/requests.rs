@@ -161,6 +161,8 @@ async fn check(runs: u64) {
     grow(&bench, &last, runs).await;
     let warm = tempfile::tempdir().expect("made");
     let measure = async |verb: Verb, cache: &Path, nth| {
+        // Each has a repository of its own, of which the machine has not made anything.
+        let _ = std::fs::remove_dir_all(cache.join("state"));
         let store = Arc::new(RecordStore::new(Arc::new(bench.memory.fork())));
         let repository = open(store.clone(), cache).await.expect("opens");
         verb.run(repository, bench.source.path(), nth).await;
@@ -229,7 +231,11 @@ async fn a_cached_snapshot_is_never_believed_over_the_store() {
     let options = VerifyOptions { read_data: ReadData::No, memory_bytes: MEMORY, ..VerifyOptions::default() };
     let monitor = Arc::new(Collected::default());
     let report = verify(repository.clone(), options, monitor, Cancel::default()).await.expect("verified");
-    assert_eq!(report.findings.len(), 1, "{:?}", report.findings);
+    // Once as what it is, and once as what the next one misses.
+    let (of_itself, missed): (Vec<_>, Vec<_>) =
+        report.findings.iter().partition(|finding| finding.object == ObjectKey::snapshot(first.id).as_str());
+    assert_eq!((of_itself.len(), missed.len()), (1, 1), "{:?}", report.findings);
+    assert!(missed[0].damage.to_string().contains(&first.id.short()), "{missed:?}");
 
     // What the store does not list does not exist.
     bench.store().delete(&ObjectKey::snapshot(first.id)).await.expect("deleted");

@@ -78,6 +78,10 @@ impl Advice for SnapshotError {
             SnapshotError::Ambiguous { .. } => Some("write more digits of the id".into()),
             SnapshotError::Damaged { .. } => Some(ANOTHER_SNAPSHOT.into()),
             SnapshotError::Fetch { source, .. } | SnapshotError::List(source) => source.hint(),
+            SnapshotError::LatestLost { instead: Some(instead), .. } => Some(format!(
+                "the newest that is there is {instead}: write this id if it will do; `coffre verify` tells more"
+            )),
+            SnapshotError::LatestLost { instead: None, .. } => Some("`coffre verify` tells more".into()),
             SnapshotError::Key { .. } => None,
         }
     }

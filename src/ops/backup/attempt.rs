@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::blocking::blocking;
-use crate::model::series::Series;
-use crate::model::snapshot::{MissingStream, Snapshot, SnapshotId};
+use crate::model::series::{Sequence, Series};
+use crate::model::snapshot::{MissingStream, Position, Snapshot, SnapshotId};
 use crate::model::time::Timestamp;
 use crate::ops::Cancel;
 use crate::ops::backup::error::BackupError;
@@ -25,6 +25,7 @@ use crate::progress::{Monitor, Problem, Problems};
 use crate::repository::index::checked::{ASKED_AT_START, CheckedIndex};
 use crate::repository::lease::{HeldLease, Lease};
 use crate::repository::session::Session;
+use crate::repository::state::Newest;
 use crate::repository::writer::{CommitError, Committer, Writer, WriterOptions};
 use crate::repository::{MAIN_DOMAIN, Repository};
 use crate::source::files::root_names;
@@ -113,7 +114,8 @@ impl Attempt<'_> {
     /// Stores everything and commits the snapshot; without a lease it is a dry run.
     async fn store(&self, session: Arc<Session>, lease: Option<&HeldLease>) -> Result<BackupReport, BackupError> {
         let index = self.index(&session, lease).await?;
-        let Before { roots, series, parent, members, history, trees, mut suspicious } = self.look_back(&index).await?;
+        let Before { roots, sequence, position, parent, members, history, trees, mut suspicious } =
+            self.look_back(&index).await?;
         let parent_id = parent.snapshot();
         let (committer, mut done) = self.run_threads(&index, members, parent, roots).await?;
         done.counts.stored_bytes = committer.uploaded().bytes;
@@ -122,11 +124,15 @@ impl Attempt<'_> {
         suspicious.iter().cloned().chain(not_shared).for_each(|problem| self.monitor.problem(problem));
         let (mut snapshot, is_skipped) = (None, self.is_skipped(&done));
         if let Some(lease) = lease.filter(|_| !is_skipped) {
-            self.check_that_nothing_vanished(&index, lease).await?;
-            let manifest = self.manifest(&committer, &session, parent_id, series, &done);
+            let honoured = self.check_that_nothing_vanished(&index, lease).await?;
+            let position =
+                self.repository.state().newest(&sequence).map_or(position, |it| it.next().later_of(position));
+            let mut manifest = self.manifest(&committer, &index, parent_id, sequence.series, &done);
+            (manifest.position, manifest.honoured) = (position, honoured);
             self.monitor.phase("writing the snapshot");
-            committer.commit(&manifest).await.map_err(BackupError::Commit)?;
+            committer.commit(&mut manifest).await.map_err(BackupError::Commit)?;
             self.check_that_it_counts(&session).await?;
+            self.remember(&manifest);
             let roots = manifest.sources.clone();
             let known = KnownThen { roots, segments: index.segments(), packs: index.relied_packs() };
             done.last_tree.keep(&manifest, self.started, &known);
@@ -169,16 +175,20 @@ impl Attempt<'_> {
         let roots = options.files.as_ref().map_or_else(Vec::new, |files| root_names(&files.roots));
         let sources = source_names(options, &roots);
         let series = Series { host: options.host.clone(), job: options.job.clone(), sources };
-        let snapshots = self.unless_cancelled(repository.snapshot_ids()).await??;
-        let suspicious = self.judge_clocks(&snapshots);
+        let sequence = Sequence { author: session.author(), series };
+        let listing = self.unless_cancelled(repository.list_snapshots()).await??;
+        let (position, missing) = self.unless_cancelled(repository.position(&sequence, &listing)).await?;
+        let snapshots = listing.counting;
+        let mut suspicious = self.judge_clocks(&snapshots);
+        suspicious.extend(missing.map(|it| Problem::suspicious(it.subject(), it.to_string())));
         let found = Parent::find(repository, index, options, &roots, &snapshots, session.at().domain, monitor.clone());
         let parent = self.unless_cancelled(found).await??;
         let members = self.members(session).await?;
         let paths = members.iter().flat_map(|member| &member.streams).map(|stream| &stream.path);
-        let trees = TreeHistory::load(repository, &series);
-        let known = History::load(repository, index.index(), options, &series, paths, snapshots, monitor);
+        let trees = TreeHistory::load(repository, &sequence.series);
+        let known = History::load(repository, index.index(), options, &sequence.series, paths, snapshots, monitor);
         let history = self.unless_cancelled(known).await??;
-        Ok(Before { roots, series, parent, members, history, trees, suspicious })
+        Ok(Before { roots, sequence, position, parent, members, history, trees, suspicious })
     }
 
     /// Reads and stores everything in threads, and waits until all of it is durable and indexed.
@@ -251,8 +261,13 @@ impl Attempt<'_> {
         suspicious
     }
 
-    /// Makes sure that every pack which the run relied on is still there.
-    async fn check_that_nothing_vanished(&self, index: &CheckedIndex, lease: &HeldLease) -> Result<(), BackupError> {
+    /// Makes sure that every pack which the run relied on is still there. Returns the number of the highest list of cleaning up that
+    /// it honours.
+    async fn check_that_nothing_vanished(
+        &self,
+        index: &CheckedIndex,
+        lease: &HeldLease,
+    ) -> Result<Option<u64>, BackupError> {
         self.monitor.phase("checking that nothing vanished");
         let now = self.options.clock.now();
         let lost = index.lost_packs(!lease.was_kept(), now).await?;
@@ -264,7 +279,7 @@ impl Attempt<'_> {
         }
         match lost.unknown {
             Some((packs, source)) => Err(BackupError::Unknown { packs, source }),
-            None => Ok(()),
+            None => Ok(lost.honoured),
         }
     }
 
@@ -275,15 +290,29 @@ impl Attempt<'_> {
         if cleanups.gives_up(session.id()) { Err(BackupError::GivenUp) } else { Ok(()) }
     }
 
+    /// Remembers the snapshot as the newest of its sequence, from which the next one goes on.
+    fn remember(&self, snapshot: &Snapshot) {
+        let state = self.repository.state();
+        // Where there is no directory at all, whoever opened the repository was told.
+        let Some((directory, newest)) = state.directory().zip(Newest::of(snapshot)) else { return };
+        if let Err(error) = state.remember(&newest) {
+            let message = format!(
+                "the number of this snapshot could not be remembered ({error}): a host that cannot read begins anew with its next \
+                 one, and that this one is there is not noticed"
+            );
+            self.monitor.problem(Problem::advice(directory.display().to_string(), message));
+        }
+    }
+
     fn manifest(
         &self,
         committer: &Committer,
-        session: &Session,
+        index: &CheckedIndex,
         parent: Option<SnapshotId>,
         series: Series,
         done: &StoredWhole,
     ) -> Snapshot {
-        let options = self.options;
+        let (options, session) = (self.options, index.session());
         let dated = options.date.unwrap_or(self.started);
         Snapshot {
             id: committer.new_snapshot_id(dated),
@@ -303,6 +332,10 @@ impl Attempt<'_> {
             root: done.root,
             counts: done.counts,
             missing: done.missing.iter().map(MissingStream::from).collect(),
+            position: Position::default(),
+            honoured: None,
+            other_epochs: index.other_epochs(),
+            digest: None,
         }
     }
 }
@@ -312,7 +345,9 @@ struct Before {
     /// The absolute paths of the roots, sorted.
     roots: Vec<Vec<u8>>,
     /// What the snapshot has in common with earlier ones.
-    series: Series,
+    sequence: Sequence,
+    /// Where it stands among them.
+    position: Position,
     parent: Parent,
     members: Vec<StreamGroup>,
     history: History,

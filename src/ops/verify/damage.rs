@@ -9,6 +9,7 @@ use crate::ops::verify::Finding;
 use crate::repository::index::Truth;
 use crate::repository::index::table::ChunkPlace;
 use crate::repository::reader::ReadError;
+use crate::repository::sequences::MissingSnapshot;
 
 /// What is wrong with an object. Its `Display` is what people read.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -47,6 +48,8 @@ pub enum Damage {
     },
     /// Chunks that snapshots need are in no index segment.
     NotIndexed,
+    /// The snapshot was there, is not, and no clean-up removed it: the clause says how that is known.
+    Vanished(String),
 }
 
 impl fmt::Display for Damage {
@@ -54,7 +57,7 @@ impl fmt::Display for Damage {
         match self {
             Damage::Missing => f.write_str("is missing"),
             Damage::Length { bytes, wanted } => write!(f, "has {bytes} bytes instead of {wanted}"),
-            Damage::Unusable(why) => f.write_str(why),
+            Damage::Unusable(why) | Damage::Vanished(why) => f.write_str(why),
             Damage::Frame { frame, why } => write!(f, "frame {frame}: {why}"),
             Damage::Lies { packs: 1, pack } => write!(f, "lies about pack {pack}, which is as it was written"),
             Damage::Lies { packs, pack } => {
@@ -105,14 +108,16 @@ impl FoundDamage {
     /// Notes a damaged object.
     pub(super) fn add(&mut self, object: &ObjectKey, damage: Damage) -> &mut Finding {
         let object = object.to_string();
-        self.findings.entry((object.clone(), damage.clone())).or_insert_with(|| Finding {
-            object,
-            damage,
-            snapshots: Vec::new(),
-            windows: Vec::new(),
-            paths: Vec::new(),
-            path_count: 0,
-        })
+        self.findings.entry((object.clone(), damage.clone())).or_insert_with(|| Finding::of(object, damage))
+    }
+
+    /// Notes a snapshot that is missing. Where its name is not known, it is named by where it stood.
+    pub(super) fn add_missing(&mut self, missing: &MissingSnapshot) {
+        let object = missing.id.map_or_else(|| missing.subject(), |id| ObjectKey::snapshot(id).to_string());
+        let damage = Damage::Vanished(missing.to_string());
+        let finding =
+            Finding { snapshots: missing.id.into_iter().collect(), ..Finding::of(object.clone(), damage.clone()) };
+        self.findings.insert((object, damage), finding);
     }
 
     /// Notes that a pack cannot be used at all, and why.

@@ -259,6 +259,10 @@ pub async fn verify(
 }
 
 impl Finding {
+    fn of(object: String, damage: Damage) -> Self {
+        Self { object, damage, snapshots: Vec::new(), windows: Vec::new(), paths: Vec::new(), path_count: 0 }
+    }
+
     /// Notes that a chunk cannot be put together because of it.
     fn hit_window(&mut self, window: String) {
         if self.windows.len() < WINDOWS_LISTED && !self.windows.contains(&window) {

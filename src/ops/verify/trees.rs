@@ -22,6 +22,8 @@ use crate::repository::index::table::ChunkPlace;
 use crate::repository::reader::told::{ListNode, TreeNode};
 use crate::repository::reader::windows::WindowAt;
 use crate::repository::reader::{ReadError, Reader};
+use crate::repository::sequences::Sequences;
+use crate::repository::snapshots::SnapshotListing;
 use crate::repository::tree::Node;
 
 /// Windows of one list whose recipes are read ahead.
@@ -53,10 +55,16 @@ pub(super) async fn check(
     for (list, why) in cleanups.damaged() {
         walk.damage.add(list, Damage::Unusable(why.clone()));
     }
-    let counting = repository.that_count(listed, &cleanups).await;
-    let mut snapshots = repository.stored_snapshots(counting);
+    let counting = repository.that_count(listed.clone(), &cleanups).await;
+    let listing = SnapshotListing { listed, counting, cleanups };
+    let mut sequences = Sequences::default();
+    let mut snapshots = repository.stored_snapshots(listing.counting.clone());
     while let Some((id, snapshot)) = snapshots.next().await {
         walk.report.snapshots += 1;
+        match &snapshot {
+            Ok(snapshot) => sequences.add(snapshot),
+            Err(_) => sequences.add_unopened(id),
+        }
         let snapshot = match snapshot {
             Ok(snapshot) => snapshot,
             Err(error) if !error.is_damage() => return Err(LookError::Snapshots(error).into()),
@@ -77,7 +85,16 @@ pub(super) async fn check(
         walk.tree(NodePlace { told: TreeNode::root(snapshot.root), within: "/".into() }).await?;
     }
     drop(snapshots);
-    Ok(cleanups)
+    let judged = repository.judge_sequences(&sequences, &listing).await.map_err(LookError::Snapshots)?;
+    for missing in &judged.missing {
+        damage.add_missing(missing);
+    }
+    report.notes.extend(judged.notes.into_iter().map(|(sequence, note)| format!("{sequence}: {note}")));
+    for newest in sequences.newest() {
+        // That it could not be remembered is told by who opened the repository.
+        let _ = repository.state().remember(newest);
+    }
+    Ok(listing.cleanups)
 }
 
 /// A node to be visited, and where it stands, for messages.

@@ -1,4 +1,4 @@
-//! The local cache: index tables, last trees and, for each replica, the counters that a roll-back would lower.
+//! The local cache: index tables, last trees, snapshots.
 //!
 //! Everything here can be deleted at any time at the price of being fetched again, and nothing here is believed over the
 //! store: every file carries a checksum, and one whose checksum fails counts as not there. A cache that cannot be used at
@@ -15,9 +15,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::crypto::sign::VerifyingKey;
 use crate::model::id::{RepositoryId, hex, unhex};
-use crate::model::key::ObjectKind;
 use crate::progress::{Monitor, Problem};
 use crate::repository::cache::temporary::remove_left_behind;
+use crate::repository::places::{LocalPlaces, NOWHERE};
 
 pub mod record;
 pub mod temporary;
@@ -27,41 +27,8 @@ const CACHEDIR_TAG: &[u8] = b"Signature: 8a477f597d28d172789f06886806bc55
 # Fetched again from the repository whenever it is missing; made by coffre.
 ";
 
-/// The directories for caches of all repositories. Who opens a repository says where they are: nothing is asked of the environment.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CachePlaces {
-    /// Where each repository has a directory of its own.
-    pub root: PathBuf,
-    /// Where tables lie for the time of a run when there cannot be a cache.
-    pub scratch: PathBuf,
-}
-
-impl CachePlaces {
-    /// Keeps no cache: every run fetches the index again, and a store that was rolled back is not noticed.
-    pub fn without_cache(scratch: impl Into<PathBuf>) -> Self {
-        // Nothing can be below what is no directory.
-        Self { root: NOWHERE.into(), scratch: scratch.into() }
-    }
-}
-
 /// Name of the directory of a reader's index tables.
 const INDEX: &str = "index";
-
-/// The root of a cache that nobody wants.
-const NOWHERE: &str = "/dev/null/coffre";
-
-/// The root; what lies only for the time of a run is in `/tmp`, without a name.
-impl<P: AsRef<Path> + ?Sized> From<&P> for CachePlaces {
-    fn from(root: &P) -> Self {
-        Self { root: root.as_ref().to_path_buf(), scratch: "/tmp".into() }
-    }
-}
-
-impl From<&CachePlaces> for CachePlaces {
-    fn from(places: &CachePlaces) -> Self {
-        places.clone()
-    }
-}
 
 /// The cache directory of one repository. Clones share what was told.
 #[derive(Debug, Clone)]
@@ -79,8 +46,8 @@ impl Cache {
     /// Opens the cache below the root, and removes what killed runs left in it.
     ///
     /// Where there can be no directory, nothing is remembered: see [`Cache::index`].
-    pub(crate) fn open(repository: RepositoryId, places: impl Into<CachePlaces>) -> Self {
-        let CachePlaces { root, scratch } = places.into();
+    pub(crate) fn open(repository: RepositoryId, places: &LocalPlaces) -> Self {
+        let LocalPlaces { cache: root, scratch, .. } = places.clone();
         // That it cannot be used is news only to those who want one.
         let told = Arc::new(AtomicBool::new(root == Path::new(NOWHERE)));
         let root = root.join(repository.to_string());
@@ -142,19 +109,6 @@ impl Cache {
         }
     }
 
-    /// Returns the highest counter of configurations or keyrings that a replica showed, zero when it showed none.
-    pub(super) fn highest_counter(&self, kind: ObjectKind, replica: &str) -> u64 {
-        let text = record::read_text(&self.counter_file(kind, replica));
-        text.and_then(|text| text.parse().ok()).unwrap_or(0)
-    }
-
-    /// Remembers a counter. Failing to is no error: the cache is a help against roll-back, not its only one.
-    pub(super) fn remember_counter(&self, kind: ObjectKind, replica: &str, counter: u64) {
-        if counter > self.highest_counter(kind, replica) {
-            let _ = record::write_text(&self.counter_file(kind, replica), &counter.to_string());
-        }
-    }
-
     /// Returns the record of verifications that could not be put into a replica: the name it would have, and its object.
     pub(super) fn kept_verified(&self, replica: &str) -> Option<(String, Vec<u8>)> {
         let text = record::read_text(&self.verified_file(replica))?;
@@ -175,14 +129,10 @@ impl Cache {
     fn verified_file(&self, replica: &str) -> PathBuf {
         self.root.join(format!("verified-{}", digits(replica)))
     }
-
-    fn counter_file(&self, kind: ObjectKind, replica: &str) -> PathBuf {
-        self.root.join(format!("{}-{}.counter", kind.prefix().trim_end_matches('/'), digits(replica)))
-    }
 }
 
 /// Stands for a replica's name in names of files: it may be a location with slashes.
-fn digits(replica: &str) -> String {
+pub(super) fn digits(replica: &str) -> String {
     hex(&blake3::hash(replica.as_bytes()).as_bytes()[..8])
 }
 
@@ -192,10 +142,8 @@ mod tests {
 
     #[test]
     fn a_cache_that_cannot_be_made_remembers_nothing_and_says_so_once() {
-        let cache = Cache::open(RepositoryId([1; 16]), Path::new("/dev/null/nowhere"));
+        let cache = Cache::open(RepositoryId([1; 16]), &LocalPlaces::from("/dev/null/nowhere"));
         assert_eq!(cache.index(), None);
-        cache.remember_counter(ObjectKind::Config, "nas", 3);
-        assert_eq!(cache.highest_counter(ObjectKind::Config, "nas"), 0);
         let monitor = crate::progress::Collected::default();
         for clone in [cache.clone(), cache] {
             clone.tell_unusable(&io::Error::other("full"), &monitor);
@@ -206,23 +154,17 @@ mod tests {
 
     #[test]
     fn a_cache_that_nobody_wants_remembers_nothing_and_says_nothing() {
-        let cache = Cache::open(RepositoryId([1; 16]), CachePlaces::without_cache("/tmp"));
-        cache.remember_counter(ObjectKind::Config, "nas", 3);
-        assert_eq!((cache.index(), cache.highest_counter(ObjectKind::Config, "nas")), (None, 0));
+        let cache = Cache::open(RepositoryId([1; 16]), &LocalPlaces::without_cache("/tmp"));
+        assert_eq!(cache.index(), None);
         let monitor = crate::progress::Collected::default();
         cache.tell_unusable(&io::Error::other("full"), &monitor);
         assert!(monitor.notes().is_empty());
     }
 
     #[test]
-    fn a_cache_is_marked_as_one_and_keeps_the_counters_of_each_replica() {
+    fn a_cache_is_marked_as_one() {
         let directory = tempfile::tempdir().expect("made");
-        let cache = Cache::open(RepositoryId([1; 16]), directory.path());
-        cache.remember_counter(ObjectKind::Keyring, "nas", 7);
-        cache.remember_counter(ObjectKind::Keyring, "nas", 6);
-        cache.remember_counter(ObjectKind::Keyring, "s3://bucket/prefix", 5);
-        let seen = |replica| cache.highest_counter(ObjectKind::Keyring, replica);
-        assert_eq!((seen("nas"), seen("s3://bucket/prefix"), seen("elsewhere")), (7, 5, 0));
+        Cache::open(RepositoryId([1; 16]), &LocalPlaces::from(directory.path()));
         let tag = fs::read(directory.path().join(RepositoryId([1; 16]).to_string()).join("CACHEDIR.TAG"));
         assert!(tag.expect("there").starts_with(b"Signature: 8a477f597d28d172789f06886806bc55\n"));
     }

@@ -1,5 +1,6 @@
 //! Small files of the cache, each with a checksum: one that was changed counts as not there.
 
+use std::fs::File;
 use std::io;
 use std::path::Path;
 
@@ -39,10 +40,22 @@ pub(crate) fn read_text(path: &Path) -> Option<String> {
 
 /// Writes a line of text for [`read_text`].
 pub(crate) fn write_text(path: &Path, text: &str) -> io::Result<()> {
+    text_file(path, text)?.persist(path).map(drop)
+}
+
+/// Writes like [`write_text`]; durable on return.
+pub(crate) fn write_text_durably(path: &Path, text: &str) -> io::Result<()> {
+    let temporary = text_file(path, text)?;
+    temporary.file().sync_all()?;
+    temporary.persist(path)?;
+    File::open(path.parent().expect("it is in a directory"))?.sync_all()
+}
+
+fn text_file(path: &Path, text: &str) -> io::Result<Temporary> {
     let temporary = Temporary::create(path)?;
     let line = format!("{} {text}\n", text_sum(text));
     io::Write::write_all(&mut temporary.file(), line.repeat(2).as_bytes())?;
-    temporary.persist(path).map(drop)
+    Ok(temporary)
 }
 
 fn text_sum(text: &str) -> String {
@@ -81,7 +94,8 @@ mod tests {
     fn a_text_survives_any_flipped_bit_and_is_none_when_more_is_wrong() {
         let directory = tempfile::tempdir().expect("made");
         let path = directory.path().join("some.counter");
-        write_text(&path, "41").expect("written");
+        write_text(&path, "40").expect("written");
+        write_text_durably(&path, "41").expect("written");
         let whole = std::fs::read(&path).expect("there");
         for bit in 0..whole.len() * 8 {
             let mut flipped = whole.clone();

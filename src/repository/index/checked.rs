@@ -4,7 +4,7 @@
 //!
 //! At the end of a run it tells whether the packs that the run relied on are still there.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ops::Deref;
 use std::sync::{Arc, RwLock};
 
@@ -163,6 +163,15 @@ impl CheckedIndex {
         let mut packs: Vec<_> = self.reliance.packs().into_iter().collect();
         packs.sort_unstable();
         packs
+    }
+
+    /// Returns the epochs, other than the session's, under whose keys packs that are relied upon were sealed, in order.
+    pub fn other_epochs(&self) -> Vec<u32> {
+        let own = self.session.at().epoch;
+        let sealed = |pack: &PackId| self.index.pack(*pack).into_iter().map(|record| record.header.at.epoch);
+        let relied = self.reliance.packs();
+        let others = relied.iter().filter(|pack| !self.reliance.is_own(**pack)).flat_map(sealed);
+        others.filter(|epoch| *epoch != own).collect::<BTreeSet<_>>().into_iter().collect()
     }
 
     /// Returns the packs relied upon, those that this run stored among them, that are not there any more.

@@ -128,7 +128,7 @@ mod tests {
     use crate::repository::index::table::write_table;
 
     fn cache(root: &Path) -> Cache {
-        Cache::open(RepositoryId([1; 16]), root)
+        Cache::open(RepositoryId([1; 16]), &root.into())
     }
 
     fn put(shelf: &Shelf, segment: u8) -> Arc<Table> {

@@ -7,7 +7,7 @@ use coffre::format::recipe::{Part, Recipe};
 use coffre::model::entry::{ChunkRef, Entry, EntryKind, FileContent, Metadata, StreamDetail};
 use coffre::model::id::{ChunkId, ChunkKey};
 use coffre::model::path::EntryPath;
-use coffre::model::snapshot::{Snapshot, SnapshotCounts};
+use coffre::model::snapshot::{Position, Snapshot, SnapshotCounts};
 use coffre::model::time::Timestamp;
 use coffre::progress::Collected;
 use coffre::repository::Repository;
@@ -167,7 +167,7 @@ async fn night_of(
     .await
     .expect("no panic");
     let committer = writer.finish().await.expect("stored");
-    let snapshot = Snapshot {
+    let mut snapshot = Snapshot {
         id: committer.new_snapshot_id(started),
         session: id,
         author,
@@ -185,8 +185,12 @@ async fn night_of(
         root,
         counts,
         missing: Vec::new(),
+        position: Position::default(),
+        honoured: None,
+        other_epochs: Vec::new(),
+        digest: None,
     };
-    committer.commit(&snapshot).await.expect("committed");
+    committer.commit(&mut snapshot).await.expect("committed");
     snapshot
 }
 

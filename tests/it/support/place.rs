@@ -104,7 +104,7 @@ impl Place {
         let committer = writer.finish().await.expect("stored");
         let mut changed = snapshot.clone();
         (changed.root, changed.session) = (root, id);
-        committer.commit(&changed).await.expect("committed");
+        committer.commit(&mut changed).await.expect("committed");
         changed
     }
 
