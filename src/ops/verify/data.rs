@@ -20,7 +20,7 @@ use crate::repository::reader::{ReadError, Reader};
 use crate::repository::{Repository, StoreErrorKind};
 
 /// What a verification goes by.
-pub(super) struct Run<'a> {
+pub(super) struct DataCheck<'a> {
     pub(super) reader: &'a Arc<Reader>,
     /// The repository with all its replicas.
     pub(super) written_to: &'a Arc<Repository>,
@@ -33,12 +33,12 @@ pub(super) struct Run<'a> {
 
 /// Reads the packs that are due: in parts those behind `reading`'s cursor. What was read is in `reading`, however it ends.
 pub(super) async fn check(
-    run: &Run<'_>,
+    run: &DataCheck<'_>,
     report: &mut VerifyReport,
     damage: &mut FoundDamage,
     reading: &mut ReadingRecord,
 ) -> Result<(), VerifyError> {
-    let Run { reader, written_to, options, sizes, monitor, cancel } = *run;
+    let DataCheck { reader, written_to, options, sizes, monitor, cancel } = *run;
     let repository = reader.repository().clone();
     let mut packs = reader.index().packs();
     packs.retain(|pack| !damage.packs.contains(&pack.id));

@@ -34,12 +34,12 @@ pub struct Healing {
 
 /// What to tell, as a verification found it.
 #[derive(Debug, Default)]
-pub(super) struct Plan {
+pub(super) struct HealingPlan {
     news: DamagedPacks,
     healing: Healing,
 }
 
-impl Plan {
+impl HealingPlan {
     /// Judges what was found beside the packs that were `known` to be damaged; `read` are those that were read whole and are right.
     /// Findings of what is healed are taken out.
     pub(super) fn of(index: &Index, known: &BTreeSet<PackId>, read: &[PackId], damage: &mut FoundDamage) -> Self {

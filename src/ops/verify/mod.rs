@@ -36,7 +36,7 @@ pub use healing::Healing;
 pub use vouching::Vouched;
 
 use damage::FoundDamage;
-use healing::Plan;
+use healing::HealingPlan;
 
 /// Paths listed for each finding; beyond them only their number is told.
 const PATHS_LISTED: usize = 50;
@@ -220,7 +220,7 @@ pub async fn verify(
         let program = concat!("coffre ", env!("CARGO_PKG_VERSION"));
         let mut reading =
             ReadingRecord { host: options.host.clone(), program, cursor: ledger.cursor(), ..ReadingRecord::default() };
-        let run = data::Run {
+        let run = data::DataCheck {
             reader: &reader,
             written_to: &written_to,
             options: &options,
@@ -249,7 +249,7 @@ pub async fn verify(
     foreign.add_all(&listed_snapshots.foreign);
     let cleanups = trees::check(&reader, listed_snapshots.ids, &monitor, &cancel, &mut report, &mut damage).await?;
     report.notes.extend(foreign.notes());
-    let plan = Plan::of(reader.index(), &cleanups.found_damaged(), &read, &mut damage);
+    let plan = HealingPlan::of(reader.index(), &cleanups.found_damaged(), &read, &mut damage);
     report.healing = plan.carry_out(&written_to, options.heal, options.clock.now(), &*monitor).await;
 
     report.findings = damage.findings.into_values().collect();
