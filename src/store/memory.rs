@@ -12,6 +12,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use crate::model::key::ObjectKey;
+use crate::store::signs::Signs;
+use crate::store::transfer::Transfer;
 use crate::store::{ObjectInfo, Store, StoreError, StoreErrorKind};
 
 static NAMED: LazyLock<Mutex<BTreeMap<String, MemoryStore>>> = LazyLock::new(Mutex::default);
@@ -78,19 +80,19 @@ impl Store for MemoryStore {
         &self.location
     }
 
-    async fn put(&self, key: &ObjectKey, body: Bytes) -> Result<(), StoreError> {
+    async fn put_telling(&self, key: &ObjectKey, body: Bytes, _: &Transfer) -> Result<(), StoreError> {
         self.objects.write().expect("no panic while held").insert(key.as_str().to_owned(), body);
         Ok(())
     }
 
-    async fn get(&self, key: &ObjectKey) -> Result<Bytes, StoreError> {
+    async fn get_telling(&self, key: &ObjectKey, _: &Transfer) -> Result<Bytes, StoreError> {
         let objects = self.objects.read().expect("no panic while held");
         let body = objects.get(key.as_str()).ok_or_else(|| StoreError::not_found("get", key))?;
         StoreError::check_length(key, body.len() as u64)?;
         Ok(body.clone())
     }
 
-    async fn get_range(&self, key: &ObjectKey, range: Range<u64>) -> Result<Bytes, StoreError> {
+    async fn get_range_telling(&self, key: &ObjectKey, range: Range<u64>, _: &Transfer) -> Result<Bytes, StoreError> {
         if range.is_empty() {
             return Ok(Bytes::new());
         }
@@ -127,6 +129,10 @@ impl Store for MemoryStore {
     async fn delete(&self, key: &ObjectKey) -> Result<(), StoreError> {
         self.objects.write().expect("no panic while held").remove(key.as_str());
         Ok(())
+    }
+
+    fn signs(&self) -> Signs {
+        Signs::default()
     }
 }
 

@@ -90,38 +90,39 @@ pub trait Store: fmt::Debug + Send + Sync {
     fn location(&self) -> &str;
 
     /// Stores `body` under `key` and returns once the store reports it durable. An object of that name is replaced.
-    async fn put(&self, key: &ObjectKey, body: Bytes) -> Result<(), StoreError>;
+    ///
+    /// It tells `transfer` how far it is, and keeps to its pace; a store that knows only when it is done leaves that alone.
+    async fn put_telling(&self, key: &ObjectKey, body: Bytes, transfer: &Transfer) -> Result<(), StoreError>;
 
-    /// Does the same, tells `transfer` how far it is, and keeps to its pace. A store that knows only when it is done leaves this out.
-    async fn put_telling(&self, key: &ObjectKey, body: Bytes, transfer: &Transfer) -> Result<(), StoreError> {
-        let _ = transfer;
-        self.put(key, body).await
+    /// Does the same where nobody wants to hear how far it is.
+    async fn put(&self, key: &ObjectKey, body: Bytes) -> Result<(), StoreError> {
+        self.put_telling(key, body, &Transfer::unheard()).await
     }
 
     /// Returns a whole object. One that is longer than its kind can be ([`ObjectKey::bytes_max`]) is
     /// [`StoreErrorKind::TooLong`], which is known before memory is taken for it.
-    async fn get(&self, key: &ObjectKey) -> Result<Bytes, StoreError>;
+    ///
+    /// `transfer` is as for [`Store::put_telling`].
+    async fn get_telling(&self, key: &ObjectKey, transfer: &Transfer) -> Result<Bytes, StoreError>;
 
-    /// Does the same, tells `transfer` how far it is, and keeps to its pace. A store that knows only when it is done leaves this out.
-    async fn get_telling(&self, key: &ObjectKey, transfer: &Transfer) -> Result<Bytes, StoreError> {
-        let _ = transfer;
-        self.get(key).await
+    /// Does the same where nobody wants to hear how far it is.
+    async fn get(&self, key: &ObjectKey) -> Result<Bytes, StoreError> {
+        self.get_telling(key, &Transfer::unheard()).await
     }
 
     /// Returns the bytes of `range`, exactly as many as asked for; a range past the end is [`StoreErrorKind::Truncated`].
     ///
-    /// An empty range gives no bytes, without a look whether the object is there.
-    async fn get_range(&self, key: &ObjectKey, range: Range<u64>) -> Result<Bytes, StoreError>;
-
-    /// Does the same, tells `transfer` how far it is, and keeps to its pace. A store that knows only when it is done leaves this out.
+    /// An empty range gives no bytes, without a look whether the object is there. `transfer` is as for [`Store::put_telling`].
     async fn get_range_telling(
         &self,
         key: &ObjectKey,
         range: Range<u64>,
         transfer: &Transfer,
-    ) -> Result<Bytes, StoreError> {
-        let _ = transfer;
-        self.get_range(key, range).await
+    ) -> Result<Bytes, StoreError>;
+
+    /// Does the same where nobody wants to hear how far it is.
+    async fn get_range(&self, key: &ObjectKey, range: Range<u64>) -> Result<Bytes, StoreError> {
+        self.get_range_telling(key, range, &Transfer::unheard()).await
     }
 
     /// Returns the size of an object, or [`StoreErrorKind::NotFound`].
@@ -139,10 +140,9 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// Removes an object; one that is not there counts as removed.
     async fn delete(&self, key: &ObjectKey) -> Result<(), StoreError>;
 
-    /// Returns the signs of life that it gives while it is asked for something. One that notes none is never called silent.
-    fn signs(&self) -> Signs {
-        Signs::default()
-    }
+    /// Returns the signs of life that it gives while it is asked for something. One that notes none, `Signs::default()`, is never
+    /// called silent.
+    fn signs(&self) -> Signs;
 }
 
 /// What kind of failure a store met; decides whether trying again can help and what to advise.

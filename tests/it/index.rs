@@ -18,6 +18,8 @@ use coffre::repository::objects::UploadedPack;
 use coffre::store::layer::Operation;
 use coffre::store::layer::fault::{Fault, FaultStore};
 use coffre::store::layer::record::RecordStore;
+use coffre::store::signs::Signs;
+use coffre::store::transfer::Transfer;
 use coffre::store::{ObjectInfo, Store, StoreError, StoreErrorKind};
 
 use crate::support::at_phase::vandal;
@@ -134,16 +136,21 @@ impl Store for Lagging {
         self.inner.location()
     }
 
-    async fn put(&self, key: &ObjectKey, body: Bytes) -> Result<(), StoreError> {
+    async fn put_telling(&self, key: &ObjectKey, body: Bytes, _: &Transfer) -> Result<(), StoreError> {
         self.put.lock().expect("no panic while held").push(key.clone());
         self.inner.put(key, body).await
     }
 
-    async fn get(&self, key: &ObjectKey) -> Result<Bytes, StoreError> {
+    async fn get_telling(&self, key: &ObjectKey, _: &Transfer) -> Result<Bytes, StoreError> {
         self.inner.get(key).await
     }
 
-    async fn get_range(&self, key: &ObjectKey, range: std::ops::Range<u64>) -> Result<Bytes, StoreError> {
+    async fn get_range_telling(
+        &self,
+        key: &ObjectKey,
+        range: std::ops::Range<u64>,
+        _: &Transfer,
+    ) -> Result<Bytes, StoreError> {
         self.inner.get_range(key, range).await
     }
 
@@ -160,6 +167,10 @@ impl Store for Lagging {
 
     async fn delete(&self, key: &ObjectKey) -> Result<(), StoreError> {
         self.inner.delete(key).await
+    }
+
+    fn signs(&self) -> Signs {
+        Signs::default()
     }
 }
 
@@ -291,13 +302,18 @@ async fn a_segment_that_goes_between_listing_and_fetching_is_looked_for_again() 
         fn location(&self) -> &str {
             self.inner.location()
         }
-        async fn put(&self, key: &ObjectKey, body: Bytes) -> Result<(), StoreError> {
+        async fn put_telling(&self, key: &ObjectKey, body: Bytes, _: &Transfer) -> Result<(), StoreError> {
             self.inner.put(key, body).await
         }
-        async fn get(&self, key: &ObjectKey) -> Result<Bytes, StoreError> {
+        async fn get_telling(&self, key: &ObjectKey, _: &Transfer) -> Result<Bytes, StoreError> {
             self.inner.get(key).await
         }
-        async fn get_range(&self, key: &ObjectKey, range: std::ops::Range<u64>) -> Result<Bytes, StoreError> {
+        async fn get_range_telling(
+            &self,
+            key: &ObjectKey,
+            range: std::ops::Range<u64>,
+            _: &Transfer,
+        ) -> Result<Bytes, StoreError> {
             self.inner.get_range(key, range).await
         }
         async fn head(&self, key: &ObjectKey) -> Result<ObjectInfo, StoreError> {
@@ -312,6 +328,10 @@ async fn a_segment_that_goes_between_listing_and_fetching_is_looked_for_again() 
         }
         async fn delete(&self, key: &ObjectKey) -> Result<(), StoreError> {
             self.inner.delete(key).await
+        }
+
+        fn signs(&self) -> Signs {
+            Signs::default()
         }
     }
     let bench = Bench::new().await;

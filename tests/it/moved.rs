@@ -22,6 +22,8 @@ use coffre::repository::writer::{Writer, WriterOptions};
 use coffre::store::layer::Operation;
 use coffre::store::layer::record::RecordStore;
 use coffre::store::memory::MemoryStore;
+use coffre::store::signs::Signs;
+use coffre::store::transfer::Transfer;
 use coffre::store::{ObjectInfo, Store, StoreError};
 
 use crate::cleanups::put_list;
@@ -97,16 +99,16 @@ impl Store for Moving {
         self.memory.location()
     }
 
-    async fn put(&self, key: &ObjectKey, body: Bytes) -> Result<(), StoreError> {
+    async fn put_telling(&self, key: &ObjectKey, body: Bytes, _: &Transfer) -> Result<(), StoreError> {
         self.memory.put(key, body).await
     }
 
-    async fn get(&self, key: &ObjectKey) -> Result<Bytes, StoreError> {
+    async fn get_telling(&self, key: &ObjectKey, _: &Transfer) -> Result<Bytes, StoreError> {
         self.asked(key.as_str()).await;
         self.memory.get(key).await
     }
 
-    async fn get_range(&self, key: &ObjectKey, range: Range<u64>) -> Result<Bytes, StoreError> {
+    async fn get_range_telling(&self, key: &ObjectKey, range: Range<u64>, _: &Transfer) -> Result<Bytes, StoreError> {
         self.asked(key.as_str()).await;
         self.memory.get_range(key, range).await
     }
@@ -122,6 +124,10 @@ impl Store for Moving {
 
     async fn delete(&self, key: &ObjectKey) -> Result<(), StoreError> {
         self.memory.delete(key).await
+    }
+
+    fn signs(&self) -> Signs {
+        Signs::default()
     }
 }
 

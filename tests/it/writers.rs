@@ -26,6 +26,8 @@ use coffre::repository::revoking::StillCounting;
 use coffre::repository::writers::{AddedWriter, KeyringError, NewWriter, SlotPlace};
 use coffre::repository::{MAIN_DOMAIN, Repository};
 use coffre::store::memory::MemoryStore;
+use coffre::store::signs::Signs;
+use coffre::store::transfer::Transfer;
 use coffre::store::{ObjectInfo, Store, StoreError};
 
 use crate::support::{Bench, open, options};
@@ -182,17 +184,17 @@ impl Store for Beaten {
     fn location(&self) -> &str {
         self.inner.location()
     }
-    async fn put(&self, key: &ObjectKey, body: Bytes) -> Result<(), StoreError> {
+    async fn put_telling(&self, key: &ObjectKey, body: Bytes, _: &Transfer) -> Result<(), StoreError> {
         let first = self.first.lock().expect("no panic").take_if(|(first, _)| first.kind() == key.kind());
         if let Some((first, body)) = first {
             self.inner.put(&first, body).await?;
         }
         self.inner.put(key, body).await
     }
-    async fn get(&self, key: &ObjectKey) -> Result<Bytes, StoreError> {
+    async fn get_telling(&self, key: &ObjectKey, _: &Transfer) -> Result<Bytes, StoreError> {
         self.inner.get(key).await
     }
-    async fn get_range(&self, key: &ObjectKey, range: Range<u64>) -> Result<Bytes, StoreError> {
+    async fn get_range_telling(&self, key: &ObjectKey, range: Range<u64>, _: &Transfer) -> Result<Bytes, StoreError> {
         self.inner.get_range(key, range).await
     }
     async fn head(&self, key: &ObjectKey) -> Result<ObjectInfo, StoreError> {
@@ -203,6 +205,10 @@ impl Store for Beaten {
     }
     async fn delete(&self, key: &ObjectKey) -> Result<(), StoreError> {
         self.inner.delete(key).await
+    }
+
+    fn signs(&self) -> Signs {
+        Signs::default()
     }
 }
 

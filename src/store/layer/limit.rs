@@ -210,14 +210,9 @@ impl Drop for Pass<'_> {
 }
 
 #[async_trait]
-#[deny(clippy::missing_trait_methods)]
 impl Store for LimitStore {
     fn location(&self) -> &str {
         self.inner.location()
-    }
-
-    async fn put(&self, key: &ObjectKey, body: Bytes) -> Result<(), StoreError> {
-        self.put_telling(key, body, &Transfer::unheard()).await
     }
 
     async fn put_telling(&self, key: &ObjectKey, body: Bytes, transfer: &Transfer) -> Result<(), StoreError> {
@@ -232,19 +227,11 @@ impl Store for LimitStore {
         paced(&self.upload, Some(bytes), transfer, |()| bytes, put).await
     }
 
-    async fn get(&self, key: &ObjectKey) -> Result<Bytes, StoreError> {
-        self.get_telling(key, &Transfer::unheard()).await
-    }
-
     async fn get_telling(&self, key: &ObjectKey, transfer: &Transfer) -> Result<Bytes, StoreError> {
         let get = |transfer: Transfer| async move {
             self.limited(Operation::Get, self.inner.get_telling(key, &transfer)).await
         };
         paced(&self.download, None, transfer, |body| body.len() as u64, get).await
-    }
-
-    async fn get_range(&self, key: &ObjectKey, range: Range<u64>) -> Result<Bytes, StoreError> {
-        self.get_range_telling(key, range, &Transfer::unheard()).await
     }
 
     async fn get_range_telling(

@@ -95,14 +95,9 @@ impl RecordStore {
 }
 
 #[async_trait]
-#[deny(clippy::missing_trait_methods)]
 impl Store for RecordStore {
     fn location(&self) -> &str {
         self.inner.location()
-    }
-
-    async fn put(&self, key: &ObjectKey, body: Bytes) -> Result<(), StoreError> {
-        self.put_telling(key, body, &Transfer::unheard()).await
     }
 
     async fn put_telling(&self, key: &ObjectKey, body: Bytes, transfer: &Transfer) -> Result<(), StoreError> {
@@ -112,18 +107,10 @@ impl Store for RecordStore {
         outcome
     }
 
-    async fn get(&self, key: &ObjectKey) -> Result<Bytes, StoreError> {
-        self.get_telling(key, &Transfer::unheard()).await
-    }
-
     async fn get_telling(&self, key: &ObjectKey, transfer: &Transfer) -> Result<Bytes, StoreError> {
         let outcome = self.inner.get_telling(key, transfer).await;
         self.note(Operation::Get, key.as_str(), &outcome, |body| body.len() as u64);
         outcome
-    }
-
-    async fn get_range(&self, key: &ObjectKey, range: Range<u64>) -> Result<Bytes, StoreError> {
-        self.get_range_telling(key, range, &Transfer::unheard()).await
     }
 
     async fn get_range_telling(

@@ -294,30 +294,17 @@ fn random_fraction() -> f64 {
 }
 
 #[async_trait]
-#[deny(clippy::missing_trait_methods)]
 impl Store for RetryStore {
     fn location(&self) -> &str {
         self.inner.location()
-    }
-
-    async fn put(&self, key: &ObjectKey, body: Bytes) -> Result<(), StoreError> {
-        self.put_telling(key, body, &Transfer::unheard()).await
     }
 
     async fn put_telling(&self, key: &ObjectKey, body: Bytes, transfer: &Transfer) -> Result<(), StoreError> {
         self.retrying(Operation::Put, key.as_str(), || self.inner.put_telling(key, body.clone(), transfer)).await
     }
 
-    async fn get(&self, key: &ObjectKey) -> Result<Bytes, StoreError> {
-        self.get_telling(key, &Transfer::unheard()).await
-    }
-
     async fn get_telling(&self, key: &ObjectKey, transfer: &Transfer) -> Result<Bytes, StoreError> {
         self.retrying(Operation::Get, key.as_str(), || self.inner.get_telling(key, transfer)).await
-    }
-
-    async fn get_range(&self, key: &ObjectKey, range: Range<u64>) -> Result<Bytes, StoreError> {
-        self.get_range_telling(key, range, &Transfer::unheard()).await
     }
 
     async fn get_range_telling(

@@ -149,26 +149,14 @@ impl Store for LocalStore {
         &self.0.location
     }
 
-    async fn put(&self, key: &ObjectKey, body: Bytes) -> Result<(), StoreError> {
-        self.put_telling(key, body, &Transfer::unheard()).await
-    }
-
     async fn put_telling(&self, key: &ObjectKey, body: Bytes, transfer: &Transfer) -> Result<(), StoreError> {
         let key = key.clone();
         self.moving(transfer, move |inner, moving| inner.put(&key, &body, moving)).await
     }
 
-    async fn get(&self, key: &ObjectKey) -> Result<Bytes, StoreError> {
-        self.get_telling(key, &Transfer::unheard()).await
-    }
-
     async fn get_telling(&self, key: &ObjectKey, transfer: &Transfer) -> Result<Bytes, StoreError> {
         let key = key.clone();
         self.moving(transfer, move |inner, moving| inner.get(&key, moving)).await
-    }
-
-    async fn get_range(&self, key: &ObjectKey, range: Range<u64>) -> Result<Bytes, StoreError> {
-        self.get_range_telling(key, range, &Transfer::unheard()).await
     }
 
     async fn get_range_telling(

@@ -300,10 +300,6 @@ impl Store for S3Store {
         &self.location
     }
 
-    async fn put(&self, key: &ObjectKey, body: Bytes) -> Result<(), StoreError> {
-        self.put_telling(key, body, &Transfer::unheard()).await
-    }
-
     /// Stores an object. When the outcome of the request is unclear (a time-out, a reset, a server error), looks whether
     /// the object is there before calling it a failure.
     async fn put_telling(&self, key: &ObjectKey, body: Bytes, transfer: &Transfer) -> Result<(), StoreError> {
@@ -321,16 +317,8 @@ impl Store for S3Store {
         }
     }
 
-    async fn get(&self, key: &ObjectKey) -> Result<Bytes, StoreError> {
-        self.get_telling(key, &Transfer::unheard()).await
-    }
-
     async fn get_telling(&self, key: &ObjectKey, transfer: &Transfer) -> Result<Bytes, StoreError> {
         self.fetch(key, None, transfer).await
-    }
-
-    async fn get_range(&self, key: &ObjectKey, range: Range<u64>) -> Result<Bytes, StoreError> {
-        self.get_range_telling(key, range, &Transfer::unheard()).await
     }
 
     async fn get_range_telling(

@@ -7,6 +7,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use coffre::model::key::{ObjectKey, ObjectKind};
 use coffre::ops::verify::ReadData;
+use coffre::store::signs::Signs;
+use coffre::store::transfer::Transfer;
 use coffre::store::{ObjectInfo, Store, StoreError};
 
 use crate::support::{Bench, contents, files_in, options, read_back, run_backup, run_verify};
@@ -25,15 +27,15 @@ impl Store for Lying {
         self.store.location()
     }
 
-    async fn put(&self, key: &ObjectKey, body: Bytes) -> Result<(), StoreError> {
+    async fn put_telling(&self, key: &ObjectKey, body: Bytes, _: &Transfer) -> Result<(), StoreError> {
         self.store.put(key, body).await
     }
 
-    async fn get(&self, key: &ObjectKey) -> Result<Bytes, StoreError> {
+    async fn get_telling(&self, key: &ObjectKey, _: &Transfer) -> Result<Bytes, StoreError> {
         self.store.get(key).await
     }
 
-    async fn get_range(&self, key: &ObjectKey, range: Range<u64>) -> Result<Bytes, StoreError> {
+    async fn get_range_telling(&self, key: &ObjectKey, range: Range<u64>, _: &Transfer) -> Result<Bytes, StoreError> {
         self.store.get_range(key, range).await
     }
 
@@ -50,6 +52,10 @@ impl Store for Lying {
 
     async fn delete(&self, key: &ObjectKey) -> Result<(), StoreError> {
         self.store.delete(key).await
+    }
+
+    fn signs(&self) -> Signs {
+        Signs::default()
     }
 }
 
