@@ -508,7 +508,7 @@ async fn revoke(global: &Settings, monitor: &Arc<ConsoleMonitor>, args: &RevokeA
         None if args.none => StillCounting::None,
         None => StillCounting::All,
     };
-    let slot = slot_of(&repository, writer).await?;
+    let slot = repository.slot_of_writer(writer)?;
     monitor.phase("revoking a writer");
     let revoked = repository.revoke_writer(writer.id, still, Clock::System.now()).await?;
     let mut lines = vec![format!("writer {} ({}) revoked", writer.name.name, writer.id)];
@@ -537,12 +537,4 @@ const FOREIGN: &str = "`coffre snapshots` has them apart, and their ids restore 
 fn made_before(count: usize) -> String {
     let (snapshots, count_as) = if count == 1 { ("snapshot", "counts") } else { ("snapshots", "count") };
     format!("{} {snapshots} made before {count_as}", output::grouped(count as u64))
-}
-
-/// Finds the slot that was made for a writer, as far as its name tells.
-async fn slot_of(repository: &Repository, writer: &KnownWriter) -> Fallible<Option<SlotId>> {
-    let slots = repository.key_slots().await?;
-    let of_writer = |slot: &&KnownSlot| slot.role == Some(Role::Writer) && slot.name.label == writer.name.name;
-    let mut fitting = slots.iter().filter(of_writer).map(|slot| slot.id);
-    Ok(fitting.next().filter(|_| fitting.next().is_none()))
 }

@@ -261,6 +261,7 @@ pub struct EncodedDirectory {
     frames: usize,
     frames_len: u64,
     chunks: usize,
+    holds_recipes: bool,
 }
 
 impl EncodedDirectory {
@@ -272,14 +273,15 @@ impl EncodedDirectory {
         let mut cursor = Cursor::new(DIRECTORY, &bytes);
         let frames = cursor.length()?;
         let first = bytes.len() - cursor.rest().len();
-        let (mut offset, mut chunks) = (FrameOffset::default(), 0);
+        let (mut offset, mut chunks, mut holds_recipes) = (FrameOffset::default(), 0, false);
         for _ in 0..frames {
             let frame = FrameView::read(&mut cursor)?;
             offset.pass(&frame)?;
             chunks += frame.keys.len() / ChunkKey::LEN;
+            holds_recipes |= frame.head.codec.holds_recipes();
         }
         cursor.finish()?;
-        Ok(Self { first, frames, frames_len: u64::from(offset.0), chunks, bytes })
+        Ok(Self { first, frames, frames_len: u64::from(offset.0), chunks, holds_recipes, bytes })
     }
 
     /// Returns the frames, in order.
@@ -295,6 +297,11 @@ impl EncodedDirectory {
     /// Returns how many frames there are.
     pub fn frame_count(&self) -> usize {
         self.frames
+    }
+
+    /// Tells whether any of its frames holds recipes.
+    pub fn holds_recipes(&self) -> bool {
+        self.holds_recipes
     }
 
     /// Returns the sum of the sealed frames' lengths, which is where the sealed directory starts.

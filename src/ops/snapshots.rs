@@ -38,10 +38,7 @@ pub async fn snapshots(
     let (mut report, mut sequences) = (SnapshotsReport::default(), Sequences::default());
     let listing = repository.list_snapshots().await?;
     for (id, snapshot) in repository.open_listed(&listing).await? {
-        match &snapshot {
-            Ok(snapshot) => sequences.add(snapshot),
-            Err(_) => sequences.add_unopened(id),
-        }
+        sequences.add(id, &snapshot);
         match snapshot {
             Ok(snapshot) if filter.accepts(&snapshot) => report.snapshots.push(snapshot),
             Ok(_) => {}

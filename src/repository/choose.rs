@@ -13,6 +13,7 @@ use crate::model::snapshot::{Snapshot, SnapshotId};
 use crate::model::time::Timestamp;
 use crate::repository::Repository;
 use crate::repository::newest_first::NewestFirst;
+use crate::repository::sequences::NOT_THERE;
 use crate::repository::snapshots::{SnapshotError, SnapshotListing, cause_of};
 use crate::repository::state::Newest;
 
@@ -207,11 +208,8 @@ impl Repository {
         for known in known {
             let why = match unopened.iter().find(|(id, _)| *id == known.id) {
                 Some((_, error)) => format!("it cannot be opened: {}", cause_of(error)),
-                None if listing.listed.binary_search(&known.id).is_ok() => continue,
-                // Listings may lag, and cleaning up may have come between.
-                None if self.objects().has_snapshot(known.id).await => continue,
-                None if self.cleanups().await.is_ok_and(|it| it.is_gone(&ObjectKey::snapshot(known.id))) => continue,
-                None => "it is not in the store, and no clean-up removed it".to_owned(),
+                None if self.is_missing(known.id, listing).await => format!("it {NOT_THERE}"),
+                None => continue,
             };
             return Some(SnapshotError::LatestLost {
                 id: known.id,

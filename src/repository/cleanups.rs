@@ -9,8 +9,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::stream::{self, StreamExt, TryStreamExt};
-use sha2::{Digest, Sha256};
 
+use crate::crypto::digest::sha256_of;
+use crate::crypto::random;
 use crate::format::FormatError;
 use crate::format::cleanup::decode_cleanup;
 use crate::format::object::CLEANUP;
@@ -183,7 +184,7 @@ impl Repository {
 /// Opens a list's object.
 fn open_cleanup(keys: &Keys, id: CleanupId, object: &Bytes) -> Result<OpenedList, FormatError> {
     let (at, _) = CLEANUP.split(object)?;
-    if keys.is_erased(at) || keys.is_closed(at) {
+    if keys.is_not_for_us(at) {
         return Ok(OpenedList::NotForUs);
     }
     if keys.dedup(at).is_none() && keys.is_ahead(at) {
@@ -194,7 +195,7 @@ fn open_cleanup(keys: &Keys, id: CleanupId, object: &Bytes) -> Result<OpenedList
         let why = format!("it is by {}, and only readers may clean up", opened.author);
         return Err(FormatError::Invalid { what: CLEANUP.what(), why });
     }
-    let digest = Sha256::digest(object).into();
+    let digest = sha256_of(object);
     let list = decode_cleanup(opened.value())?;
     Ok(OpenedList::List(Box::new(ListAsTold { domain: at.domain, id, digest, list })))
 }
@@ -283,8 +284,15 @@ impl Cleanups {
         self.told.iter().filter(|told| told.list.is_of_damage)
     }
 
-    /// Returns the number and the digest of the newest list of a domain: what the next one stands behind.
-    pub(super) fn newest(&self, domain: DomainId) -> Option<(u64, [u8; 32])> {
+    /// Returns the name for a list behind the newest one of a domain, and the digest of that, if there is one.
+    pub(super) fn behind_newest(&self, domain: DomainId) -> (CleanupId, Option<[u8; 32]>) {
+        let newest = self.newest(domain);
+        let counter = newest.map_or(1, |(counter, _)| counter + 1);
+        (CleanupId { counter, random: random() }, newest.map(|(_, digest)| digest))
+    }
+
+    /// Returns the number and the digest of the newest list of a domain.
+    fn newest(&self, domain: DomainId) -> Option<(u64, [u8; 32])> {
         let of_domain = self.links.iter().filter(|(_, link)| link.domain == domain);
         of_domain.map(|(digest, link)| (link.counter, *digest)).max()
     }

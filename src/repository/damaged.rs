@@ -5,13 +5,14 @@
 //! domain at a time, which has all its damaged packs and names the one before as gone.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use crate::crypto::random;
 use crate::model::cleanup::{CleanupId, CleanupList};
 use crate::model::id::{DomainId, PackId};
 use crate::model::key::ObjectKey;
 use crate::model::time::Timestamp;
 use crate::repository::access::Writing;
+use crate::repository::cleanups::Cleanups;
 use crate::repository::recheck::Altered;
 use crate::repository::session::SessionError;
 use crate::store::StoreError;
@@ -57,18 +58,19 @@ impl Writing {
     /// # Errors
     /// [`TellError`]; of several domains some may have been told by then.
     pub async fn tell_damaged(&self, news: &DamagedPacks, now: Timestamp) -> Result<Vec<CleanupId>, TellError> {
-        let cleanups = self.repository().cleanups().await?;
+        let mut cleanups = self.repository().cleanups().await?;
         let domains: BTreeSet<DomainId> = news.found.keys().copied().chain(cleanups.domains_with_damage()).collect();
         let mut stored = Vec::new();
         for domain in domains {
             let found = news.found.get(&domain).cloned().unwrap_or_default();
-            stored.extend(self.tell_domain(domain, &found, &news.right, now).await?);
+            stored.extend(self.tell_domain(&mut cleanups, domain, &found, &news.right, now).await?);
         }
         Ok(stored)
     }
 
     async fn tell_domain(
         &self,
+        cleanups: &mut Arc<Cleanups>,
         domain: DomainId,
         found: &BTreeSet<PackId>,
         right: &BTreeSet<PackId>,
@@ -77,7 +79,9 @@ impl Writing {
         let repository = self.repository();
         let mut stored = None;
         for _ in 0..ATTEMPTS {
-            let cleanups = repository.cleanups().await?;
+            if stored.is_some() {
+                *cleanups = repository.cleanups().await?;
+            }
             if let Some((key, _)) = cleanups.damaged().first() {
                 return Err(TellError::Unreadable(key.clone()));
             }
@@ -92,14 +96,12 @@ impl Writing {
             }
             let name = repository.keys().name_of(domain).ok_or(TellError::NoDomain(domain))?;
             let session = self.begin_session(name)?;
-            let newest = cleanups.newest(domain);
-            let counter = newest.map_or(1, |(counter, _)| counter + 1);
-            let id = CleanupId { counter, random: random() };
+            let (id, before) = cleanups.behind_newest(domain);
             let list = CleanupList {
                 made: Timestamp::from_seconds(now.seconds),
                 packs: packs.into_iter().take(PACKS_MAX).collect(),
                 gone,
-                before: newest.map(|(_, digest)| digest),
+                before,
                 is_of_damage: true,
                 ..CleanupList::default()
             };

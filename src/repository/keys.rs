@@ -121,8 +121,13 @@ impl Keys {
         Self::open(Slot { repository, root, verifying_key, label: String::new(), hosts: self.hosts.clone() }, keyring)
     }
 
+    /// Tells whether what is of a domain's epoch is nothing to this key: it was erased, or this writer was not let into it.
+    pub(super) fn is_not_for_us(&self, at: DomainEpoch) -> bool {
+        self.is_erased(at) || self.is_closed(at)
+    }
+
     /// Tells whether a domain's epoch is there and not for this key: a writer was not let into it.
-    pub(super) fn is_closed(&self, at: DomainEpoch) -> bool {
+    fn is_closed(&self, at: DomainEpoch) -> bool {
         !self.can_read() && self.dedup(at).is_none() && self.keyring.domains.iter().any(|record| record.at == at)
     }
 

@@ -10,16 +10,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use futures::stream::StreamExt;
-use sha2::{Digest, Sha256};
 
 use crate::crypto::derive::{DedupSecret, ReaderKey};
-use crate::crypto::random;
+use crate::crypto::digest::sha256_of;
 use crate::crypto::session::new_domain_key;
 use crate::format::FormatError;
 use crate::format::keyring::{DomainRecord, Keyring};
 use crate::format::writer::WriterRecord;
 use crate::model::author::Author;
-use crate::model::cleanup::{CleanupId, CleanupList};
+use crate::model::cleanup::CleanupList;
 use crate::model::id::{DomainEpoch, DomainId, RepositoryId, WriterId};
 use crate::model::key::ObjectKey;
 use crate::model::outcome::{Ended, Outcome};
@@ -27,6 +26,7 @@ use crate::model::snapshot::{Foreign, SnapshotId};
 use crate::model::time::Timestamp;
 use crate::repository::Repository;
 use crate::repository::access::AccessError;
+use crate::repository::snapshots::SnapshotListing;
 use crate::repository::writers::{ATTEMPTS, KeyringError, newest_epoch};
 
 /// Which snapshots of a writer go on counting when it is thrown out, of those that count by then.
@@ -125,9 +125,8 @@ impl Repository {
         now: Timestamp,
     ) -> Result<MadeByWriter, KeyringError> {
         let mut made = MadeByWriter::default();
-        let ids = self.snapshot_ids().await?;
-        let cleanups = self.known_cleanups().await?;
-        let mut opening = self.listed_snapshots(ids);
+        let SnapshotListing { counting, cleanups, .. } = self.list_snapshots().await?;
+        let mut opening = self.listed_snapshots(counting);
         while let Some((_, opened)) = opening.next().await {
             let snapshot = match opened {
                 Ok(snapshot) => snapshot,
@@ -168,13 +167,11 @@ impl Repository {
         let session = self.writing()?.begin_session(name)?;
         let mut gone = Vec::new();
         for _ in 0..ATTEMPTS {
-            let newest = self.cleanups().await?.newest(domain);
-            let (last, before) = newest.map_or((0, None), |(counter, digest)| (counter, Some(digest)));
-            let id = CleanupId { counter: last + 1, random: random() };
+            let (id, before) = self.cleanups().await?.behind_newest(domain);
             let (gone_before, counting) = (gone.clone(), counting.clone());
             let list = CleanupList { made, gone: gone_before, before, counting, ..CleanupList::default() };
             let object = session.seal_cleanup(id, &list);
-            let digest = Sha256::digest(&object).into();
+            let digest = sha256_of(&object);
             self.objects().put_cleanup(id, object).await?;
             if !self.cleanups().await?.is_shared(domain, id.counter) {
                 return Ok(digest);

@@ -8,13 +8,16 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
+use futures::stream::{StreamExt, TryStreamExt};
+
+use crate::crypto::digest::sha256_of;
 use crate::model::key::ObjectKey;
 use crate::model::series::Sequence;
 use crate::model::snapshot::{Position, Snapshot, SnapshotId};
 use crate::repository::Repository;
 use crate::repository::cleanups::Cleanups;
 use crate::repository::newest_first::NewestFirst;
-use crate::repository::snapshots::{SnapshotError, SnapshotListing, digest_of};
+use crate::repository::snapshots::{SnapshotError, SnapshotListing, side_by_side};
 use crate::repository::state::Newest;
 
 /// One snapshot of a sequence.
@@ -63,7 +66,16 @@ pub struct MissingSnapshot {
     pub unopened: Vec<SnapshotId>,
 }
 
+/// What is wrong with a snapshot that is missing.
+pub(super) const NOT_THERE: &str = "is not in the store, and no clean-up removed it";
+
 impl MissingSnapshot {
+    /// One that this machine remembers.
+    fn of_state(known: &Newest) -> Self {
+        let place = Some((known.sequence.clone(), known.number));
+        Self { id: Some(known.id), place, known_by: KnownBy::State, before: 0, unopened: Vec::new() }
+    }
+
     /// Names it: by its id, or by where it stood.
     pub fn subject(&self) -> String {
         match (self.id, &self.place) {
@@ -77,7 +89,7 @@ impl MissingSnapshot {
 /// Says what is wrong with it.
 impl fmt::Display for MissingSnapshot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("is not in the store, and no clean-up removed it")?;
+        f.write_str(NOT_THERE)?;
         if let (Some(id), Some((sequence, number))) = (self.id, &self.place) {
             write!(f, ": number {number} of {sequence}, of {}", id.time().local_minute())?;
         }
@@ -113,8 +125,12 @@ pub struct Judged {
 }
 
 impl Sequences {
-    /// Adds a snapshot that was opened.
-    pub fn add(&mut self, snapshot: &Snapshot) {
+    /// Adds a snapshot, whether it could be opened or not.
+    pub fn add(&mut self, id: SnapshotId, opened: &Result<Snapshot, SnapshotError>) {
+        let Ok(snapshot) = opened else {
+            self.unopened.insert(id);
+            return;
+        };
         let Some(newest) = Newest::of(snapshot) else { return };
         let (digest, position) = (newest.digest, snapshot.position);
         let link = NumberedLink { id: snapshot.id, position, is_foreign: snapshot.foreign.is_some() };
@@ -127,11 +143,6 @@ impl Sequences {
         if !link.is_foreign && !self.befores.contains(&digest) {
             self.newest.insert(digest, newest);
         }
-    }
-
-    /// Adds one that could not be opened.
-    pub fn add_unopened(&mut self, id: SnapshotId) {
-        self.unopened.insert(id);
     }
 
     /// Returns the newest snapshot of each sequence.
@@ -190,13 +201,7 @@ impl Sequences {
         }
         for newest in known.iter().filter(|newest| !is_listed(newest.id) && !is_gone(newest.id)) {
             if told.insert(newest.digest) {
-                judged.missing.push(MissingSnapshot {
-                    id: Some(newest.id),
-                    place: Some((newest.sequence.clone(), newest.number)),
-                    known_by: KnownBy::State,
-                    before: 0,
-                    unopened: Vec::new(),
-                });
+                judged.missing.push(MissingSnapshot::of_state(newest));
             }
         }
         let named: HashSet<SnapshotId> = judged.missing.iter().filter_map(|missing| missing.id).collect();
@@ -307,21 +312,21 @@ impl Repository {
     }
 
     /// Returns the SHA-256s of those that are of erased epochs: somebody can still say what was made after them.
-    async fn erased_digests(&self, ids: &BTreeSet<SnapshotId>) -> Result<HashSet<[u8; 32]>, SnapshotError> {
-        let mut digests = HashSet::new();
-        for id in ids {
+    async fn erased_digests(self: &Arc<Self>, ids: &BTreeSet<SnapshotId>) -> Result<HashSet<[u8; 32]>, SnapshotError> {
+        let ids = ids.iter().copied().collect();
+        let digests = side_by_side(self, ids, |repository, id| async move {
             let digest = |object: &bytes::Bytes| {
-                let of_erased = self.is_of_erased(object).then(|| digest_of(object));
+                let of_erased = repository.is_of_erased(object).then(|| sha256_of(object));
                 Ok::<Option<[u8; 32]>, std::convert::Infallible>(of_erased)
             };
-            match self.objects().snapshot(*id, digest).await {
-                Ok(Ok(digest)) => digests.extend(digest),
+            match repository.objects().snapshot(id, digest).await {
+                Ok(Ok(digest)) => Ok(digest),
                 Ok(Err(never)) => match never {},
-                Err(error) if error.kind.is_damage() => {}
-                Err(source) => return Err(SnapshotError::Fetch { id: *id, source }),
+                Err(error) if error.kind.is_damage() => Ok(None),
+                Err(source) => Err(SnapshotError::Fetch { id, source }),
             }
-        }
-        Ok(digests)
+        });
+        digests.filter_map(|(_, digest)| async { digest.transpose() }).try_collect().await
     }
 
     /// Returns where the next snapshot of a sequence stands, by what this machine remembers and, where it may read, by what is
@@ -333,7 +338,7 @@ impl Repository {
     ) -> (Position, Option<MissingSnapshot>) {
         let known = self.state().newest(sequence);
         let missing = match &known {
-            Some(known) => self.missed(known, listing).await,
+            Some(known) => self.is_missing(known.id, listing).await.then(|| MissingSnapshot::of_state(known)),
             None => None,
         };
         let mut newest = known;
@@ -349,18 +354,13 @@ impl Repository {
         (newest.map_or_else(Position::default, |newest| newest.next()), missing)
     }
 
-    /// Tells that what is known to this machine is missing, if it is.
-    async fn missed(&self, known: &Newest, listing: &SnapshotListing) -> Option<MissingSnapshot> {
-        let is_there = listing.listed.binary_search(&known.id).is_ok()
-            || listing.cleanups.is_gone(&ObjectKey::snapshot(known.id))
-            || self.objects().has_snapshot(known.id).await
-            || self.cleanups().await.is_ok_and(|again| again.is_gone(&ObjectKey::snapshot(known.id)));
-        (!is_there).then(|| MissingSnapshot {
-            id: Some(known.id),
-            place: Some((known.sequence.clone(), known.number)),
-            known_by: KnownBy::State,
-            before: 0,
-            unopened: Vec::new(),
-        })
+    /// Tells whether a snapshot that was made is neither there nor removed. Listings may lag, and cleaning up may have come between.
+    pub(super) async fn is_missing(&self, id: SnapshotId, listing: &SnapshotListing) -> bool {
+        let is_gone = |cleanups: &Cleanups| cleanups.is_gone(&ObjectKey::snapshot(id));
+        let is_accounted_for = listing.listed.binary_search(&id).is_ok()
+            || is_gone(&listing.cleanups)
+            || self.objects().has_snapshot(id).await
+            || self.cleanups().await.is_ok_and(|again| is_gone(&again));
+        !is_accounted_for
     }
 }

@@ -7,9 +7,9 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use futures::stream::{self, Stream, StreamExt};
-use sha2::{Digest, Sha256};
 
 use crate::blocking::blocking;
+use crate::crypto::digest::sha256_of;
 use crate::format::FormatError;
 use crate::format::object::{Authors, SNAPSHOT, SealedAt};
 use crate::format::snapshot::decode_snapshot;
@@ -141,13 +141,8 @@ pub(super) fn cause_of(error: &SnapshotError) -> String {
     std::error::Error::source(error).map_or_else(|| error.to_string(), crate::progress::chain)
 }
 
-/// Returns the SHA-256 of an object.
-pub(super) fn digest_of(object: &[u8]) -> [u8; 32] {
-    Sha256::digest(object).into()
-}
-
-/// Opens snapshots side by side, and gives them in the order of `ids`.
-fn side_by_side<T, F, O>(
+/// Opens snapshots, or looks at their objects, side by side, and gives them in the order of `ids`.
+pub(super) fn side_by_side<T, F, O>(
     repository: &Arc<Repository>,
     ids: Vec<SnapshotId>,
     open: F,
@@ -254,7 +249,7 @@ impl Repository {
         let place = SealedAt { repository: self.id(), object: &id.to_bytes(), root: &secret.0 };
         let opened = SNAPSHOT.open(object, &place, authors).map_err(damaged)?;
         let snapshot = decode_snapshot(id, &header, opened.author, opened.value()).map_err(damaged)?;
-        let digest = digest_of(object);
+        let digest = sha256_of(object);
         let counts = || cleanups.counts(self.keys().counting(snapshot.author), id, digest);
         let foreign = self.keys().foreign(&snapshot).filter(|foreign| *foreign != Foreign::Revoked || !counts());
         let foreign = foreign.or(cleanups.is_exchanged(id, digest).then_some(Foreign::Exchanged));

@@ -22,7 +22,7 @@ use crate::store::StoreError;
 use crate::store::transfer::Transfer;
 
 /// The longest directory of a pack that is vouched for, in bytes: decoded and sealed it takes some times that.
-pub const DIRECTORY_MAX: usize = 4 << 20;
+const DIRECTORY_MAX: usize = 4 << 20;
 /// Bytes of directories after which a segment is due.
 const SEGMENT_BYTES: usize = 1 << 20;
 
@@ -79,7 +79,7 @@ impl Writing {
     /// [`VouchError`]; some may have been named by then.
     pub async fn vouch(&self, read: ReadWhole, host: &str, clock: Clock) -> Result<u64, VouchError> {
         let mut named = 0;
-        for (at, packs) in read.packs.into_iter().filter(|(_, packs)| !packs.is_empty()) {
+        for (at, packs) in read.packs {
             let session = self.begin_session_at(at)?;
             let now = clock.now();
             let lease = Lease { host: host.to_owned(), operation: "verify".into(), started: now, ..Lease::default() };
@@ -113,7 +113,7 @@ impl OwnPack {
     /// Returns the pack as it may be vouched for, which has this SHA-256.
     pub(super) fn read_whole(&self, digest: [u8; 32]) -> Option<ReadWhole> {
         let bytes = self.directory_len();
-        if bytes > DIRECTORY_MAX || self.frames().any(|frame| frame.head.codec.holds_recipes()) {
+        if bytes > DIRECTORY_MAX || self.holds_recipes() {
             return None;
         }
         let entry = self.entry(digest);

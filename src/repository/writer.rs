@@ -11,6 +11,7 @@ use bytes::Bytes;
 use crate::chunker::Chunker;
 use crate::compress::Compressor;
 use crate::crypto::chunk_id::ChunkHasher;
+use crate::crypto::digest::sha256_of;
 use crate::crypto::random;
 use crate::format::pack::PackKind;
 use crate::format::recipe::{RECIPE_DEPTH_WRITTEN, Recipe};
@@ -26,7 +27,6 @@ use crate::repository::objects::DurableObject;
 use crate::repository::packer::PackBuilder;
 use crate::repository::recheck::{Altered, Scratch, check_pack};
 use crate::repository::session::Session;
-use crate::repository::snapshots::digest_of;
 use crate::repository::uploader::{Room, UploadEnd, UploadError, UploadLimits, UploadStopped, Uploaded, Uploader};
 use crate::store::StoreError;
 
@@ -316,7 +316,7 @@ impl Committer {
             self.session.check_snapshot(snapshot, &object)?;
         }
         let stored = self.session.repository().objects().put_snapshot(snapshot.id, object.clone()).await?;
-        snapshot.digest = Some(digest_of(&object));
+        snapshot.digest = Some(sha256_of(&object));
         self.session.repository().keep_snapshot(snapshot, &object);
         Ok(stored)
     }

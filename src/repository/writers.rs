@@ -8,7 +8,7 @@ use crate::crypto::derive::{DedupSecret, ReaderKey, WriterKey};
 use crate::crypto::slot::SlotLock;
 use crate::crypto::{CryptoError, random};
 use crate::format::keyring::Keyring;
-use crate::format::slot::{RootKey, Slot};
+use crate::format::slot::{Role, RootKey, Slot};
 use crate::format::writer::{WriterName, WriterRecord};
 use crate::model::id::{DomainEpoch, DomainId, RepositoryId, SlotId, WriterId};
 use crate::model::outcome::{Ended, Outcome};
@@ -141,6 +141,24 @@ impl Repository {
             Ok(KnownWriter { id: record.id, name: record.open_name(self.id(), reader)?, granted, group, is_revoked })
         };
         self.keys().writers().iter().map(known).collect()
+    }
+
+    /// Finds the slot that was made for a writer, as far as its name tells, as of when the repository was opened.
+    ///
+    /// # Errors
+    /// As for [`Repository::writers`].
+    pub fn slot_of_writer(&self, writer: &KnownWriter) -> Result<Option<SlotId>, KeyringError> {
+        let reader = self.keys().reader_key().ok_or(AccessError::WriterOnly)?;
+        let mut fitting = None;
+        for record in self.keys().slots().iter().filter(|record| record.role == Role::Writer as u64) {
+            if record.open_name(self.id(), reader)?.label == writer.name.name {
+                if fitting.is_some() {
+                    return Ok(None);
+                }
+                fitting = Some(record.id);
+            }
+        }
+        Ok(fitting)
     }
 
     /// Adds a writer with a key of its own, which its slot alone holds.

@@ -49,9 +49,10 @@ pub(super) async fn check(
     let bytes = due.packs.iter().map(|pack| u64::from(pack.size)).sum();
     monitor.totals(Totals { packs: Some(due.packs.len() as u64), bytes: Some(bytes), ..Totals::default() });
 
-    let index = reader.index().clone();
+    let mut vouching = Vouching::of(written_to, options);
+    let (index, vouches) = (reader.index().clone(), vouching.is_wanted);
     let (memory_bytes, pack_bytes) = (options.memory_bytes, u64::from(repository.config().pack_target_bytes));
-    let checks = blocking(move || Arc::new(Checks::new(&index, memory_bytes, pack_bytes))).await;
+    let checks = blocking(move || Arc::new(Checks::new(&index, memory_bytes, pack_bytes, vouches))).await;
     let mut checked = stream::iter(due.packs)
         .map(|pack| {
             let (reader, checks) = (reader.clone(), checks.clone());
@@ -63,7 +64,6 @@ pub(super) async fn check(
         })
         .buffered(checks.at_once());
     let mut with_recipes = Vec::new();
-    let mut vouching = Vouching::of(written_to, options);
     while let Some((pack, answer)) = checked.next().await {
         if cancel.is_cancelled() {
             return Err(VerifyError::Cancelled);
@@ -82,8 +82,8 @@ pub(super) async fn check(
                 for (part, problem) in checked.unusable {
                     let found = match part {
                         PackPart::Whole => {
-                            damage.packs.insert(pack.id);
-                            Damage::Unusable(problem)
+                            damage.add_pack(pack.id, Damage::Unusable(problem));
+                            continue;
                         }
                         PackPart::Frame(frame) => {
                             damage.frames.insert((pack.id, frame));

@@ -20,6 +20,7 @@ use crate::progress::{Counter, Monitor, Problem};
 use crate::repository::cleanups::Cleanups;
 use crate::repository::index::table::ChunkPlace;
 use crate::repository::reader::told::{ListNode, TreeNode};
+use crate::repository::reader::walk::LostPart;
 use crate::repository::reader::windows::WindowAt;
 use crate::repository::reader::{ReadError, Reader};
 use crate::repository::sequences::Sequences;
@@ -61,10 +62,7 @@ pub(super) async fn check(
     let mut snapshots = repository.stored_snapshots(listing.counting.clone());
     while let Some((id, snapshot)) = snapshots.next().await {
         walk.report.snapshots += 1;
-        match &snapshot {
-            Ok(snapshot) => sequences.add(snapshot),
-            Err(_) => sequences.add_unopened(id),
-        }
+        sequences.add(id, &snapshot);
         let snapshot = match snapshot {
             Ok(snapshot) => snapshot,
             Err(error) if !error.is_damage() => return Err(LookError::Snapshots(error).into()),
@@ -82,7 +80,7 @@ pub(super) async fn check(
             continue;
         }
         walk.snapshot = Some(id);
-        walk.tree(NodePlace { told: TreeNode::root(snapshot.root), within: "/".into() }).await?;
+        walk.tree(TreeNode::root(snapshot.root)).await?;
     }
     drop(snapshots);
     let judged = repository.judge_sequences(&sequences, &listing).await.map_err(LookError::Snapshots)?;
@@ -95,12 +93,6 @@ pub(super) async fn check(
         let _ = repository.state().remember(newest);
     }
     Ok(listing.cleanups)
-}
-
-/// A node to be visited, and where it stands, for messages.
-struct NodePlace {
-    told: TreeNode,
-    within: String,
 }
 
 struct TreeVisit<'a> {
@@ -118,9 +110,8 @@ struct TreeVisit<'a> {
 
 impl TreeVisit<'_> {
     /// Checks a node of a tree and all below it; tells whether everything was whole.
-    fn tree(&mut self, place: NodePlace) -> BoxFuture<'_, Result<bool, VerifyError>> {
+    fn tree(&mut self, told: TreeNode) -> BoxFuture<'_, Result<bool, VerifyError>> {
         Box::pin(async move {
-            let NodePlace { told, within } = &place;
             // Of a node that another snapshot has in another place only what its parent tells is new: mostly where the next
             // one begins, which concerns its last child alone.
             let digest = told.digest();
@@ -132,7 +123,7 @@ impl TreeVisit<'_> {
             if self.cancel.is_cancelled() {
                 return Err(VerifyError::Cancelled);
             }
-            let whole = match self.reader.node(told).await {
+            let whole = match self.reader.node(&told).await {
                 Ok(Node::Entries(_)) if !is_new => true,
                 Ok(Node::Entries(entries)) => self.entries(&entries).await?,
                 Ok(Node::Children(children)) => {
@@ -140,15 +131,16 @@ impl TreeVisit<'_> {
                         .await;
                     let mut whole = true;
                     for child in told.children(&children) {
-                        let first = child.first.as_ref().expect("told of every child");
-                        let entries = child.sums.map_or(0, |(entries, _)| entries);
-                        let within = format!("/{first} and what follows ({entries} entries)");
-                        whole &= self.tree(NodePlace { told: child, within }).await?;
+                        whole &= self.tree(child).await?;
                     }
                     whole
                 }
                 Ok(_) => unreachable!("checked to be of its level"),
-                Err(error) => self.bad_node(&told.id, &error, within)?,
+                // Nothing is told of the root.
+                Err(error) => {
+                    let part = told.first.as_ref().map(|_| LostPart::below(&told).to_string());
+                    self.bad_node(&told.id, &error, part.as_deref().unwrap_or("/"))?
+                }
             };
             if whole {
                 self.whole.insert(told.id, digest);

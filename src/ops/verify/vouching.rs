@@ -22,6 +22,8 @@ pub struct Vouched {
 pub(super) struct Vouching<'a> {
     repository: &'a Arc<Repository>,
     options: &'a VerifyOptions,
+    /// Whether anything is to be vouched for.
+    pub(super) is_wanted: bool,
     waiting: ReadWhole,
     pub(super) vouched: Vouched,
 }
@@ -29,13 +31,14 @@ pub(super) struct Vouching<'a> {
 impl<'a> Vouching<'a> {
     /// Begins to gather what is read of the first replica of `repository`.
     pub(super) fn of(repository: &'a Arc<Repository>, options: &'a VerifyOptions) -> Self {
-        Self { repository, options, waiting: ReadWhole::default(), vouched: Vouched::default() }
+        // What one replica has says nothing of others.
+        let is_wanted = options.heal && repository.objects().replicas().first_is_all();
+        Self { repository, options, is_wanted, waiting: ReadWhole::default(), vouched: Vouched::default() }
     }
 
     /// Takes a pack that was read whole, and vouches for those that wait where there are many.
     pub(super) async fn add(&mut self, read: Option<ReadWhole>) {
-        // What one replica has says nothing of others.
-        if let Some(read) = read.filter(|_| self.options.heal && self.repository.objects().replicas().first_is_all()) {
+        if let Some(read) = read {
             self.waiting.extend(read);
         }
         if self.waiting.is_full() {

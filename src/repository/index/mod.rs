@@ -117,11 +117,6 @@ pub struct Index {
 }
 
 impl Index {
-    /// Tells whether the index knows all that the store has, and the store has all that the index knows.
-    pub fn is_whole(&self) -> bool {
-        self.unreliable.is_empty() && self.damaged.is_empty()
-    }
-
     /// Tells whether a chunk is stored plain in a pack that may be relied on.
     pub fn contains(&self, id: &ChunkId) -> bool {
         self.find_reliable(&id.key()).is_some()
@@ -397,7 +392,7 @@ fn merge_small(shelf: &Shelf, tables: &mut Vec<Arc<Table>>) -> Result<(), IndexE
 /// [`FormatError`] says what is wrong with it.
 pub fn open_segment(repository: &Repository, id: SegmentId, object: &[u8]) -> Result<IndexSegment, FormatError> {
     let keys = repository.keys();
-    if INDEX.split(object).is_ok_and(|(at, _)| keys.is_erased(at) || keys.is_closed(at)) {
+    if INDEX.split(object).is_ok_and(|(at, _)| keys.is_not_for_us(at)) {
         return Ok(IndexSegment::of(Author::Reader, Vec::new()));
     }
     let opened = keys.open_for_writers(INDEX, &id.0, object)?;

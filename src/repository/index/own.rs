@@ -64,6 +64,11 @@ impl OwnPack {
         self.directory.chunk_count()
     }
 
+    /// Tells whether any of its frames holds recipes.
+    pub fn holds_recipes(&self) -> bool {
+        self.directory.holds_recipes()
+    }
+
     /// Returns the length of the directory.
     pub fn directory_len(&self) -> usize {
         self.directory.encoded_len()

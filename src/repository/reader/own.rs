@@ -4,6 +4,7 @@
 //! as right as the pack is.
 
 use std::collections::HashSet;
+use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
 use crate::blocking::blocking;
@@ -42,6 +43,22 @@ pub(super) struct OpenTrailer {
     pub(super) opener: PackOpener,
 }
 
+impl OpenTrailer {
+    /// Returns where the sealed directory lies.
+    pub(super) fn directory(&self) -> Range<u64> {
+        let start = u64::from(self.tail.directory_offset);
+        start..start + u64::from(self.tail.directory_len)
+    }
+}
+
+/// Returns where the trailer of a pack of `size` bytes lies; what is wrong with that size is a clause about the pack.
+pub(super) fn trailer_of(size: u64) -> Result<Range<u64>, String> {
+    match size.checked_sub(TRAILER_LEN as u64) {
+        Some(start) if size <= PACK_BYTES_MAX => Ok(start..size),
+        _ => Err(format!("has {size} bytes, which no pack has")),
+    }
+}
+
 impl Reader {
     /// Returns what a pack tells of itself, which is neither its digest nor how long it is kept (both zero); inside, what is wrong
     /// with it as a clause. Replicas are asked in turn.
@@ -67,13 +84,9 @@ impl Reader {
         let wrong = |why| ReadError::Own { pack, why };
         let size = self.repository.objects().pack_size_at(nth, pack).await;
         let size = size.map_err(|source| ReadError::Fetch { pack, source: Arc::new(source) })?;
-        if size < TRAILER_LEN as u64 || size > PACK_BYTES_MAX {
-            return Err(wrong(format!("has {size} bytes, which no pack has")));
-        }
-        let end = self.fetch_at(nth, pack, size - TRAILER_LEN as u64..size).await?;
+        let end = self.fetch_at(nth, pack, trailer_of(size).map_err(wrong)?).await?;
         let opened = self.open_trailer(pack, size, &end).map_err(wrong)?;
-        let start = u64::from(opened.tail.directory_offset);
-        let sealed = self.fetch_at(nth, pack, start..start + u64::from(opened.tail.directory_len)).await?;
+        let sealed = self.fetch_at(nth, pack, opened.directory()).await?;
         blocking(move || open_directory(pack, &opened, sealed.into())).await.map_err(wrong)
     }
 

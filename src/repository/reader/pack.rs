@@ -75,6 +75,7 @@ impl CheckedPack {
 #[derive(Debug)]
 pub struct Checks {
     sums: PlaceSums,
+    vouches: bool,
     at_once: usize,
     /// The longest pack that is fetched whole.
     whole_max: u64,
@@ -85,13 +86,16 @@ pub struct Checks {
 
 impl Checks {
     /// Prepares to check packs of about `pack_bytes` in `memory_bytes`, of which an eighth is kept for frames. Reads the whole index.
-    pub fn new(index: &Index, memory_bytes: u64, pack_bytes: u64) -> Self {
+    ///
+    /// `vouches` tells whether what is read whole and right is to be vouched for.
+    pub fn new(index: &Index, memory_bytes: u64, pack_bytes: u64, vouches: bool) -> Self {
         let room = memory_bytes.saturating_sub(memory_bytes / 8 + PROGRAM_BYTES + LARGE_FRAME_BYTES);
         // Padding, directory and trailer come on top of what a pack is filled to.
         let longest = pack_bytes + (2 << 20);
         let with_directory = longest + DIRECTORY_WHOLE_MAX as u64;
         Self {
             sums: index.place_sums(),
+            vouches,
             at_once: (room / with_directory).clamp(1, CHECKS_MAX) as usize,
             whole_max: longest.min(room.saturating_sub(DIRECTORY_WHOLE_MAX as u64)),
             alone: RwLock::default(),
@@ -215,7 +219,6 @@ impl Reader {
         if bad.len() > FRAMES_TOLD {
             return CheckedPack::unusable(format!("{} of its frames are damaged", bad.len()));
         }
-        let has_recipes = own.frames().any(|frame| frame.head.codec.holds_recipes());
         let mut unusable: Vec<_> = bad.into_iter().map(|(frame, problem)| (PackPart::Frame(frame), problem)).collect();
         let misplaced = self.index.misplaced(own, &checks.sums);
         let is_so =
@@ -223,20 +226,21 @@ impl Reader {
         if !misplaced.is_empty() || !self.index.pack(own.info().id).iter().all(is_so) {
             unusable.push((PackPart::Lied(Truth::of(own, digest), misplaced), String::new()));
         }
-        let is_new = !self.index.is_vouched_for(own.info().id);
-        let read_whole = digest.filter(|_| is_new).and_then(|digest| own.read_whole(digest));
-        CheckedPack { unusable, has_recipes, read_whole }
+        let wanted = digest.filter(|_| checks.vouches && !self.index.is_vouched_for(own.info().id));
+        let read_whole = wanted.and_then(|digest| own.read_whole(digest));
+        CheckedPack { unusable, has_recipes: own.holds_recipes(), read_whole }
     }
 
     /// Opens a pack from its own trailer; `None` where its directory is too long. What is wrong is a clause about it.
     fn open_whole(&self, pack: PackId, bytes: &[u8]) -> Result<Option<OpenPack>, String> {
         let trailer = bytes.len().checked_sub(TRAILER_LEN).ok_or("is too short to be a pack")?;
         let opened = self.open_trailer(pack, bytes.len() as u64, &bytes[trailer..])?;
-        let (start, length) = (opened.tail.directory_offset as usize, opened.tail.directory_len as usize);
-        if length > DIRECTORY_WHOLE_MAX {
+        let directory = opened.directory();
+        if directory.end - directory.start > DIRECTORY_WHOLE_MAX as u64 {
             return Ok(None);
         }
-        let own = open_directory(pack, &opened, bytes[start..start + length].to_vec())?;
+        let sealed = &bytes[directory.start as usize..directory.end as usize];
+        let own = open_directory(pack, &opened, sealed.to_vec())?;
         self.open_pack(opened.opener, own).map(Some)
     }
 

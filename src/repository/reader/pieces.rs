@@ -9,12 +9,10 @@ use bytes::Bytes;
 
 use crate::blocking::blocking;
 use crate::crypto::digest::Sha256;
-use crate::format::pack::TRAILER_LEN;
 use crate::model::id::PackId;
-use crate::model::key::PACK_BYTES_MAX;
 use crate::repository::index::own::OwnPack;
 use crate::repository::reader::Reader;
-use crate::repository::reader::own::open_directory;
+use crate::repository::reader::own::{open_directory, trailer_of};
 use crate::repository::reader::pack::{CheckedPack, Checks, FrameMemory, OpenPack, PackPart};
 use crate::repository::reader::range::RANGE_BYTES;
 use crate::store::transfer::Transfer;
@@ -126,17 +124,17 @@ struct Pieces<'a> {
 impl Pieces<'_> {
     /// Opens the pack from its own trailer; inside, what is wrong with it as a clause.
     async fn opened(&mut self, size: u64) -> Result<Result<OpenPack, String>, StoreError> {
-        if size < TRAILER_LEN as u64 || size > PACK_BYTES_MAX {
-            return Ok(Err(format!("has {size} bytes, which no pack has")));
-        }
+        let trailer = match trailer_of(size) {
+            Ok(trailer) => trailer,
+            Err(problem) => return Ok(Err(problem)),
+        };
         let (reader, pack) = (self.reader, self.pack);
-        let end = self.bytes(size - TRAILER_LEN as u64..size).await?;
+        let end = self.bytes(trailer).await?;
         let opened = match reader.open_trailer(pack, size, &end) {
             Ok(opened) => opened,
             Err(problem) => return Ok(Err(problem)),
         };
-        let start = u64::from(opened.tail.directory_offset);
-        let sealed = self.bytes(start..start + u64::from(opened.tail.directory_len)).await?;
+        let sealed = self.bytes(opened.directory()).await?;
         let own = blocking(move || open_directory(pack, &opened, sealed.into()).map(|own| (opened.opener, own))).await;
         Ok(own.and_then(|(opener, own)| reader.open_pack(opener, own)))
     }

@@ -35,6 +35,13 @@ pub struct LostPart {
     pub entries: Option<u64>,
 }
 
+impl LostPart {
+    /// A node and all below it.
+    pub fn below(told: &TreeNode) -> Self {
+        Self { first: told.first.clone(), entries: told.sums.map(|(entries, _)| entries) }
+    }
+}
+
 impl fmt::Display for LostPart {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.first {
@@ -187,11 +194,6 @@ impl TreeWalk {
     }
 
     fn note_damaged(&mut self, told: TreeNode, error: ReadError) {
-        let TreeNode { id, first, sums, .. } = told;
-        self.damaged.push_back(DamagedTree {
-            id,
-            part: LostPart { first, entries: sums.map(|(entries, _)| entries) },
-            error,
-        });
+        self.damaged.push_back(DamagedTree { id: told.id, part: LostPart::below(&told), error });
     }
 }
