@@ -196,15 +196,10 @@ fn healing_lines(healing: &Healing) -> Vec<String> {
         let unread = packs(healing.unread);
         lines.push(format!("note      found damaged before, and not read now: {unread}; backups do not rely on them"));
     }
-    match &healing.why_not {
-        _ if healing.not_told == 0 => {}
-        None => {
-            lines.push(format!("note      backups go on relying on what is damaged in {}", packs(healing.not_told)))
-        }
-        Some(why) => lines.push(format!(
-            "note      backups go on relying on what is damaged in {}: they could not be told: {why}",
-            packs(healing.not_told)
-        )),
+    if healing.not_told > 0 {
+        let why = healing.why_not.as_ref().map(|why| format!(": they could not be told: {why}")).unwrap_or_default();
+        let not_told = packs(healing.not_told);
+        lines.push(format!("note      backups go on relying on what is damaged in {not_told}{why}"));
     }
     lines
 }
