@@ -106,8 +106,7 @@ async fn every_damage_to_every_kind_of_object_is_met_as_expected() {
         for key in objects(&whole, kind).await {
             for damage in DAMAGES {
                 let case = format!("{damage:?} {key}");
-                let cache = tempfile::tempdir().expect("a temporary directory");
-                let bench = Bench { memory: whole.memory.fork(), source: tempfile::tempdir().expect("made"), cache };
+                let bench = whole.fork();
                 apply(&bench, kind, &key, damage).await;
                 check(&whole, &bench, expected(kind, damage), &states, &case).await;
             }

@@ -14,6 +14,8 @@ use coffre::model::id::ChunkKey;
 use coffre::model::key::ObjectKind;
 use serde_json::Value;
 
+use coffre::model::id::unhex;
+
 use crate::support::{Bench, random_bytes};
 
 #[path = "../fuzz/src/targets.rs"]
@@ -57,7 +59,7 @@ fn mutate(bytes: &mut Vec<u8>, dice: &mut Dice) {
 fn vectors() -> Vec<Vec<u8>> {
     fn gather(value: &Value, found: &mut Vec<Vec<u8>>) {
         match value {
-            Value::String(text) => found.extend(bytes_of(text).filter(|bytes| (2..4000).contains(&bytes.len()))),
+            Value::String(text) => found.extend(unhex(text).filter(|bytes| (2..4000).contains(&bytes.len()))),
             Value::Array(values) => values.iter().for_each(|value| gather(value, found)),
             Value::Object(fields) => fields.values().for_each(|value| gather(value, found)),
             _ => {}
@@ -69,13 +71,6 @@ fn vectors() -> Vec<Vec<u8>> {
         gather(&serde_json::from_str(&text).expect("JSON"), &mut found);
     }
     found
-}
-
-/// Reads hexadecimal digits.
-fn bytes_of(text: &str) -> Option<Vec<u8>> {
-    let digits: Option<Vec<u8>> = text.chars().map(|digit| digit.to_digit(16).map(|digit| digit as u8)).collect();
-    let digits = digits.filter(|digits| digits.len().is_multiple_of(2))?;
-    Some(digits.chunks_exact(2).map(|two| two[0] << 4 | two[1]).collect())
 }
 
 /// Returns where something is below `tests`.

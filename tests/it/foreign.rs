@@ -3,9 +3,6 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use coffre::crypto::secret::Passphrase;
-use coffre::crypto::slot::SlotLock;
-use coffre::format::writer::WriterName;
 use coffre::model::author::Author;
 use coffre::model::id::{DomainEpoch, DomainId, SegmentId, WriterId};
 use coffre::model::key::{ObjectKey, ObjectKind};
@@ -22,24 +19,17 @@ use coffre::repository::revoking::StillCounting;
 use coffre::repository::writers::{NewWriter, SlotPlace};
 use coffre::repository::{MAIN_DOMAIN, Repository};
 
-use crate::support::{Bench, files_in, open, options, random_bytes};
-
-fn words(name: &str) -> Passphrase {
-    Passphrase::new(format!("the words of {name}"))
-}
+use crate::support::{Bench, at_rest, files_in, open, options, random_bytes};
+use crate::writers::{self, new};
 
 async fn add(bench: &Bench, name: &str, hosts: &[&str], group: Option<u64>) -> WriterId {
     let repository = open(bench.store(), bench.cache.path()).await.expect("opens");
-    let hosts = hosts.iter().map(|host| (*host).to_owned()).collect();
-    let name_and_hosts = WriterName { name: name.into(), hosts };
-    let (domains, made) = (vec![MAIN_DOMAIN.into()], Timestamp::default());
-    let new = NewWriter { name: name_and_hosts, domains, group, made };
-    let added = repository.add_writer(&new, &SlotLock::Recovery(words(name)), SlotPlace::Repository).await;
-    added.expect("added").id
+    let new = NewWriter { group, ..new(name, hosts) };
+    writers::add(&repository, &new, SlotPlace::Repository).await.expect("added").id
 }
 
 async fn open_as(bench: &Bench, name: &str, cache: &Path) -> Arc<Repository> {
-    Arc::new(Repository::open(bench.store(), &words(name), cache).await.expect("opens"))
+    writers::open_as(name, bench.store(), cache).await
 }
 
 async fn back_up_as(bench: &Bench, name: &str, host: &str) -> BackupReport {
@@ -186,7 +176,7 @@ async fn what_was_relied_on_is_not_when_its_author_is_thrown_out() {
         let monitor = Arc::new(Collected::default());
         backup(repository, options(bench.source.path()), monitor, Cancel::default()).await.expect("backed up")
     };
-    tokio::time::sleep(std::time::Duration::from_millis(25)).await;
+    at_rest().await;
     assert!(run().await.counts.new_bytes < 100_000, "they trust each other");
     let repository = open(bench.store(), bench.cache.path()).await.expect("opens");
     repository.revoke_writer(web, StillCounting::All, Clock::System.now()).await.expect("revoked");

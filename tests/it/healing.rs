@@ -10,16 +10,16 @@ use coffre::model::outcome::{Ended, Outcome};
 use coffre::model::time::{Clock, Timestamp};
 use coffre::ops::Cancel;
 use coffre::ops::backup::BackupOptions;
-use coffre::ops::verify::{ReadData, VerifyOptions, VerifyReport, verify};
+use coffre::ops::verify::{ReadData, VerifyOptions, verify};
 use coffre::progress::Collected;
 use coffre::repository::writers::SlotPlace;
+use coffre::store::StoreErrorKind;
 use coffre::store::layer::Operation;
 use coffre::store::layer::fault::{Fault, FaultStore};
-use coffre::store::{Store, StoreErrorKind};
 
 use crate::cleanups::put_list;
 use crate::support::kitchen::{Nights, STREAM};
-use crate::support::{Bench, command, files_in, open, options, read_back, run_backup};
+use crate::support::{Bench, command, files_in, open, options, read_back, run_backup, verify_over};
 use crate::writers::{Beaten, add, back_up, new};
 
 async fn keys(bench: &Bench, kind: ObjectKind) -> Vec<ObjectKey> {
@@ -30,12 +30,6 @@ async fn keys(bench: &Bench, kind: ObjectKind) -> Vec<ObjectKey> {
 async fn doomed(bench: &Bench) -> Vec<PackId> {
     let repository = open(bench.store(), bench.cache.path()).await.expect("opens");
     repository.cleanups().await.expect("read").found_damaged().into_iter().collect()
-}
-
-async fn verify_over(store: Arc<dyn Store>, options: VerifyOptions) -> VerifyReport {
-    let cache = tempfile::tempdir().expect("made");
-    let repository = open(store, cache.path()).await.expect("opens");
-    verify(repository, options, Arc::new(Collected::default()), Cancel::default()).await.expect("verified")
 }
 
 fn reading_all() -> VerifyOptions {
@@ -65,8 +59,7 @@ async fn what_is_damaged_is_stored_again_by_the_next_backup_and_healed() {
         let data = whole.data_packs().await;
         for pack in keys(&whole, ObjectKind::Pack).await {
             let about = format!("{how:?} {pack}");
-            let cache = tempfile::tempdir().expect("made");
-            let bench = Bench { memory: whole.memory.fork(), source: tempfile::tempdir().expect("made"), cache };
+            let bench = whole.fork();
             harm(&bench, &pack, how).await;
             let report = bench.verify(ReadData::All).await;
             assert_eq!((report.outcome(), report.healing.told, report.healing.waiting), (Outcome::Damaged, 1, 1));
@@ -287,11 +280,7 @@ async fn of_two_lists_with_one_number_ours_is_made_anew() {
     let packs = bench.data_packs().await;
     // A rival's list, made aside.
     let rival = PackId([9; 16]);
-    let aside = Bench {
-        memory: bench.memory.fork(),
-        source: tempfile::tempdir().expect("made"),
-        cache: tempfile::tempdir().expect("made"),
-    };
+    let aside = bench.fork();
     let list = CleanupList { packs: vec![rival], is_of_damage: true, ..CleanupList::default() };
     let theirs = put_list(&aside, 1, list).await;
     let object = aside.store().get(&ObjectKey::cleanup(theirs)).await.expect("there");

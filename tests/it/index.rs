@@ -23,7 +23,7 @@ use coffre::store::transfer::Transfer;
 use coffre::store::{ObjectInfo, Store, StoreError, StoreErrorKind};
 
 use crate::support::at_phase::vandal;
-use crate::support::{Bench, begin, command, files_in, open, options, random_bytes, run_backup, run_verify};
+use crate::support::{Bench, at_rest, begin, command, files_in, open, options, random_bytes, run_backup, run_verify};
 
 /// Puts one segment for data and one for trees in place of the one there is, as a long run leaves them.
 async fn split_segments(bench: &Bench) -> SegmentId {
@@ -180,7 +180,7 @@ async fn a_listing_that_lags_ends_no_backup_and_makes_nothing_be_stored_twice() 
     let lagging = Lagging::over(bench.store());
     for run in 0..3 {
         std::fs::write(bench.source.path().join("a/new"), random_bytes(40 + run, 5000)).expect("writable");
-        tokio::time::sleep(std::time::Duration::from_millis(25)).await;
+        at_rest().await;
         let repository = open(lagging.clone(), bench.cache.path()).await.expect("opens");
         let monitor = Arc::new(Collected::default());
         let report = backup(repository, options(bench.source.path()), monitor.clone(), Cancel::default()).await;

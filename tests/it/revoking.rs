@@ -4,9 +4,6 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use coffre::crypto::secret::Passphrase;
-use coffre::crypto::slot::SlotLock;
-use coffre::format::writer::WriterName;
 use coffre::model::cleanup::CleanupList;
 use coffre::model::id::WriterId;
 use coffre::model::key::{ObjectKey, ObjectKind};
@@ -23,18 +20,12 @@ use coffre::repository::writers::{NewWriter, SlotPlace};
 use coffre::repository::{MAIN_DOMAIN, Repository};
 
 use crate::cleanups::put_list;
-use crate::support::{Bench, files_in, open, options};
-
-fn words(name: &str) -> Passphrase {
-    Passphrase::new(format!("the words of {name}"))
-}
+use crate::support::{Bench, at_rest, files_in, keyring_of, open, options};
+use crate::writers::{self, new};
 
 async fn add_with(repository: &Repository, name: &str) -> WriterId {
-    let name_and_hosts = WriterName { name: name.into(), hosts: vec![name.into()] };
-    let (domains, made) = (vec![MAIN_DOMAIN.into()], Timestamp::default());
-    let new = NewWriter { name: name_and_hosts, domains, group: Some(1), made };
-    let added = repository.add_writer(&new, &SlotLock::Recovery(words(name)), SlotPlace::Repository).await;
-    added.expect("added").id
+    let new = NewWriter { group: Some(1), ..new(name, &[name]) };
+    writers::add(repository, &new, SlotPlace::Repository).await.expect("added").id
 }
 
 async fn reader(bench: &Bench) -> Arc<Repository> {
@@ -46,7 +37,7 @@ async fn add(bench: &Bench, name: &str) -> WriterId {
 }
 
 async fn open_as(bench: &Bench, name: &str, cache: &Path) -> Arc<Repository> {
-    Arc::new(Repository::open(bench.store(), &words(name), cache).await.expect("opens"))
+    writers::open_as(name, bench.store(), cache).await
 }
 
 /// Backs up as a writer, at the end of `day`.
@@ -56,8 +47,8 @@ async fn back_up(
     name: &str,
     day: i64,
 ) -> Result<(BackupReport, Arc<Collected>), BackupError> {
-    // Files that were just written are read again the next time, and then stored again where the secrets are new ones.
-    tokio::time::sleep(std::time::Duration::from_millis(25)).await;
+    // What is read again the next time is stored again where the secrets are new ones.
+    at_rest().await;
     let monitor = Arc::new(Collected::default());
     let mut options = options(bench.source.path());
     (options.host, options.date) = (name.into(), Some(end_of(day)));
@@ -183,11 +174,7 @@ async fn what_somebody_else_may_have_made_does_not_count_and_never_does_again() 
 
 async fn epochs(bench: &Bench) -> Vec<u32> {
     let repository = reader(bench).await;
-    let newest = bench.store().list(ObjectKind::Keyring.prefix()).await.expect("listed").pop().expect("there is one");
-    let bytes = bench.store().get(&newest.key).await.expect("there");
-    let key = repository.keys().verifying_key();
-    let keyring = coffre::format::keyring::Keyring::decode(&bytes, repository.id(), &key).expect("valid");
-    keyring.domains.iter().map(|record| record.at.epoch).collect()
+    keyring_of(&repository, &*bench.store()).await.domains.iter().map(|record| record.at.epoch).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,9 +4,6 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use coffre::crypto::secret::Passphrase;
-use coffre::crypto::slot::SlotLock;
-use coffre::format::writer::WriterName;
 use coffre::model::cleanup::{CleanupList, RemovedSnapshot};
 use coffre::model::id::WriterId;
 use coffre::model::key::{ObjectKey, ObjectKind};
@@ -21,14 +18,15 @@ use coffre::repository::choose::SnapshotFilter;
 use coffre::repository::places::LocalPlaces;
 use coffre::repository::revoking::StillCounting;
 use coffre::repository::snapshots::SnapshotError;
-use coffre::repository::writers::{NewWriter, SlotPlace};
-use coffre::repository::{MAIN_DOMAIN, OpenError, Repository};
+use coffre::repository::writers::SlotPlace;
+use coffre::repository::{OpenError, Repository};
 use coffre::store::Store;
 use tempfile::TempDir;
 
 use crate::cleanups::put_list;
 use crate::support::desk::Desk;
 use crate::support::{Bench, files_in, open, options, options_at, passphrase, run_backup, run_verify};
+use crate::writers::{add, new, words};
 
 /// When the first snapshot of a test is dated; each is an hour later than the one before.
 const BEGIN: i64 = 1_790_000_000;
@@ -123,7 +121,7 @@ async fn what_is_hidden_is_missed_and_what_was_removed_is_not() {
     let whole = Bench::new().await;
     small(&whole);
     let snapshots = runs(&whole, 5).await;
-    let fork = || Bench { memory: whole.memory.fork(), source: made(), cache: made() };
+    let fork = || whole.fork();
     let number = |nth: u64| format!("snapshot number {nth} of host host: {}", whole.source.path().display());
     // Which are hidden, and which numbers are missed.
     let cases: [(&[usize], &[u64]); 6] =
@@ -226,26 +224,20 @@ async fn what_does_not_open_may_be_what_is_missing() {
 /// A host with a key of its own, and where it keeps things.
 struct Host {
     id: WriterId,
-    words: Passphrase,
     cache: TempDir,
     state: TempDir,
 }
 
 impl Host {
     async fn added(bench: &Bench) -> Self {
-        let words = Passphrase::new("the words of web".into());
         let repository = open(bench.store(), bench.cache.path()).await.expect("opens");
-        let name = WriterName { name: "web".into(), hosts: vec!["web".into()] };
-        let (domains, made_at) = (vec![MAIN_DOMAIN.into()], Timestamp::default());
-        let new = NewWriter { name, domains, group: None, made: made_at };
-        let lock = SlotLock::Recovery(words.clone());
-        let id = repository.add_writer(&new, &lock, SlotPlace::Repository).await.expect("added").id;
-        Self { id, words, cache: made(), state: made() }
+        let id = add(&repository, &new("web", &["web"]), SlotPlace::Repository).await.expect("added").id;
+        Self { id, cache: made(), state: made() }
     }
 
     async fn run(&self, bench: &Bench, nth: usize) -> BackupReport {
         let places = LocalPlaces { state: Some(self.state.path().into()), ..LocalPlaces::from(self.cache.path()) };
-        let repository = Repository::open(bench.store(), &self.words, places).await.expect("opens");
+        let repository = Repository::open(bench.store(), &words("web"), places).await.expect("opens");
         let mut options = options_at(bench.source.path(), hour(nth));
         options.host = "web".into();
         let monitor = Arc::new(Collected::default());
@@ -343,12 +335,12 @@ async fn what_a_writer_that_was_thrown_out_made_is_there_whether_it_counts_or_no
     ];
     let stills = [StillCounting::Before(moment), StillCounting::All, StillCounting::None];
     for (way, still) in stills.into_iter().enumerate() {
-        let thrown_out = Bench { memory: whole.memory.fork(), source: made(), cache: made() };
+        let thrown_out = whole.fork();
         let repository = open(thrown_out.store(), made().path()).await.expect("opens");
         let revoked = repository.revoke_writer(host.id, still, Clock::System.now()).await.expect("revoked");
         assert_eq!(revoked.counting, [2, 4, 0][way]);
         for (hidden, before, all, none) in cases {
-            let bench = Bench { memory: thrown_out.memory.fork(), source: made(), cache: made() };
+            let bench = thrown_out.fork();
             for nth in hidden {
                 hide(&bench, &snapshots[*nth]).await;
             }
@@ -372,7 +364,7 @@ async fn two_runs_at_once_may_have_one_number_which_is_no_damage() {
     small(&bench);
     let mut host = Host::added(&bench).await;
     host.run(&bench, 0).await;
-    let copy = Host { id: host.id, words: host.words.clone(), cache: made(), state: made() };
+    let copy = Host { id: host.id, cache: made(), state: made() };
     copy_tree(host.state.path(), copy.state.path());
     assert_eq!(number(&host.run(&bench, 1).await), 1);
     assert_eq!(number(&copy.run(&bench, 2).await), 1);
@@ -423,7 +415,7 @@ async fn rubbish_never_decides_what_is_latest() {
     let real = whole.store().get(&ObjectKey::snapshot(newest.id)).await.expect("there");
     let all = SnapshotFilter::default();
     for planted in rubbish(&real) {
-        let bench = Bench { memory: whole.memory.fork(), source: made(), cache: made() };
+        let bench = whole.fork();
         let [later, ahead] = [20, 200 * 365].map(|days| Timestamp::from_seconds(BEGIN + days * 86_400));
         // The second has the digits of a real one, at another date.
         let ids = [
@@ -468,7 +460,7 @@ async fn what_is_known_to_be_the_latest_is_never_passed_over() {
     let (all, now) = (SnapshotFilter::default(), Timestamp::from_seconds(BEGIN + 86_400));
     let host = |host: &str| SnapshotFilter { hosts: vec![host.into()], ..SnapshotFilter::default() };
     for hidden in [true, false] {
-        let bench = Bench { memory: whole.memory.fork(), source: made(), cache: made() };
+        let bench = whole.fork();
         match hidden {
             true => hide(&bench, newest).await,
             false => bench.memory.tamper(&ObjectKey::snapshot(newest.id), |bytes| bytes[1300] ^= 1),

@@ -10,20 +10,20 @@ use coffre::model::key::{ObjectKey, ObjectKind};
 use coffre::model::outcome::{Ended, Outcome};
 use coffre::model::time::Clock;
 use coffre::ops::Cancel;
-use coffre::ops::verify::{ReadData, VerifyOptions, VerifyReport, verify};
+use coffre::ops::verify::{ReadData, VerifyOptions, verify};
 use coffre::progress::Collected;
 use coffre::repository::Repository;
 use coffre::repository::index::Index;
 use coffre::repository::replicas::{Replica, Replicas};
 use coffre::repository::writers::SlotPlace;
+use coffre::store::StoreErrorKind;
 use coffre::store::layer::Operation;
 use coffre::store::layer::fault::{Fault, FaultStore};
 use coffre::store::memory::MemoryStore;
-use coffre::store::{Store, StoreErrorKind};
 
 use crate::cleanups::put_list;
 use crate::support::kitchen::{Nights, STREAM};
-use crate::support::{Bench, files_in, open, passphrase, random_bytes};
+use crate::support::{Bench, files_in, open, passphrase, random_bytes, verify_over};
 use crate::writers::{add, back_up, new};
 
 /// A repository with two writers of no common group.
@@ -38,12 +38,6 @@ async fn two_writers() -> Bench {
         add(&repository, &new(name, &[]), SlotPlace::Repository).await.expect("added");
     }
     bench
-}
-
-async fn verify_over(store: Arc<dyn Store>, options: VerifyOptions) -> VerifyReport {
-    let cache = tempfile::tempdir().expect("made");
-    let repository = open(store, cache.path()).await.expect("opens");
-    verify(repository, options, Arc::new(Collected::default()), Cancel::default()).await.expect("verified")
 }
 
 fn reading(read_data: ReadData) -> VerifyOptions {
@@ -67,9 +61,11 @@ async fn segments(bench: &Bench) -> usize {
 async fn a_writer_deduplicates_against_a_stranger_once_a_reader_has_read_it() {
     let bench = two_writers().await;
     back_up(&bench, "web", "web").await.expect("backed up");
-    let alone = Bench { memory: bench.memory.fork(), ..Bench::new().await };
-    let strange = back_up_from(&alone, &bench).await;
-    assert!(strange.0 > 6_000_000, "the word of a stranger counts for nothing: {} bytes", strange.0);
+    let whole = bench.memory.clone();
+    let aside = Bench { memory: bench.memory.fork(), ..bench };
+    let strange = back_up(&aside, "db", "db").await.expect("backed up").counts.new_bytes;
+    assert!(strange > 6_000_000, "the word of a stranger counts for nothing: {strange} bytes");
+    let bench = Bench { memory: whole, ..aside };
 
     let before = segments(&bench).await;
     let report = bench.verify(ReadData::All).await;
@@ -88,21 +84,6 @@ async fn a_writer_deduplicates_against_a_stranger_once_a_reader_has_read_it() {
     let content = files_in(bench.source.path());
     assert_eq!(bench.read(&stored.snapshot.expect("made")).await.as_ref(), Ok(&content));
     assert_eq!(bench.verify(ReadData::All).await.outcome(), Outcome::Clean);
-}
-
-/// Backs up the source of `bench` as the other writer into a copy; returns what was stored.
-async fn back_up_from(copy: &Bench, bench: &Bench) -> (u64,) {
-    let with_source = Bench {
-        memory: copy.memory.clone(),
-        source: tempfile::tempdir().expect("made"),
-        cache: tempfile::tempdir().expect("made"),
-    };
-    for (name, bytes) in files_in(bench.source.path()) {
-        let at = with_source.source.path().join(name);
-        std::fs::create_dir_all(at.parent().expect("below")).expect("made");
-        std::fs::write(at, bytes).expect("written");
-    }
-    (back_up(&with_source, "db", "db").await.expect("backed up").counts.new_bytes,)
 }
 
 #[tokio::test(flavor = "multi_thread")]

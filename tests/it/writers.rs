@@ -30,7 +30,7 @@ use coffre::store::signs::Signs;
 use coffre::store::transfer::Transfer;
 use coffre::store::{ObjectInfo, Store, StoreError};
 
-use crate::support::{Bench, open, options};
+use crate::support::{Bench, keyring_of, open, options};
 
 pub fn new(name: &str, hosts: &[&str]) -> NewWriter {
     let hosts = hosts.iter().map(|host| (*host).to_owned()).collect();
@@ -42,7 +42,8 @@ pub fn new(name: &str, hosts: &[&str]) -> NewWriter {
     }
 }
 
-fn words(name: &str) -> Passphrase {
+/// The passphrase of a writer.
+pub fn words(name: &str) -> Passphrase {
     Passphrase::new(format!("the words of {name}"))
 }
 
@@ -64,9 +65,7 @@ pub async fn back_up(bench: &Bench, name: &str, host: &str) -> Result<BackupRepo
 
 async fn keyring(bench: &Bench) -> Keyring {
     let repository = open(bench.store(), bench.cache.path()).await.expect("opens");
-    let newest = bench.store().list(ObjectKind::Keyring.prefix()).await.expect("listed").pop().expect("there is one");
-    let object = bench.store().get(&newest.key).await.expect("there");
-    Keyring::decode(&object, repository.id(), &repository.keys().verifying_key()).expect("valid")
+    keyring_of(&repository, &*bench.store()).await
 }
 
 #[tokio::test(flavor = "multi_thread")]

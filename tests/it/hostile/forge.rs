@@ -1,16 +1,14 @@
 //! Making what no honest program makes, with the keys that a host has.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use coffre::crypto::derive::ReaderKey;
 use coffre::crypto::secret::Passphrase;
-use coffre::crypto::slot::SlotLock;
 use coffre::format::index::{IndexSegment, PackEntry};
 use coffre::format::keyring::Keyring;
 use coffre::format::object::INDEX;
 use coffre::format::recipe::{Part, Recipe};
-use coffre::format::writer::WriterName;
 use coffre::model::cleanup::{CleanupId, CleanupList};
 use coffre::model::entry::ChunkRef;
 use coffre::model::id::{ChunkId, SegmentId, WriterId};
@@ -28,8 +26,9 @@ use coffre::repository::{MAIN_DOMAIN, Repository};
 use coffre::store::local::LocalStore;
 use coffre::store::{OpenMode, Store};
 
-use crate::support::begin;
 use crate::support::desk::Desk;
+use crate::support::{begin, keyring_of};
+use crate::writers::{add, new, open_as};
 
 /// The honest repository, open.
 pub(super) struct Forge {
@@ -87,37 +86,29 @@ impl Host {
 impl Forge {
     /// Adds a writer whose snapshots may state a host of its name, and returns what it can do.
     pub(super) async fn host(&self, name: &str, domains: &[&str]) -> Host {
-        let words = Passphrase::new(format!("the words of {name}"));
-        let new = NewWriter {
-            name: WriterName { name: name.into(), hosts: vec![name.into()] },
-            domains: domains.iter().map(|&domain| domain.into()).collect(),
-            group: None,
-            made: Timestamp::default(),
-        };
-        let lock = SlotLock::Recovery(words.clone());
-        let id = self.reader().await.add_writer(&new, &lock, SlotPlace::Repository).await.expect("added").id;
+        let domains = domains.iter().map(|&domain| domain.into()).collect();
+        let new = NewWriter { domains, ..new(name, &[name]) };
+        let id = add(&*self.reader().await, &new, SlotPlace::Repository).await.expect("added").id;
         let cache = self.directory.with_file_name(format!("cache-of-{name}"));
-        let repository = Repository::open(self.store.clone(), &words, &cache).await.expect("opens");
-        Host { id, repository: Arc::new(repository) }
+        Host { id, repository: open_as(name, self.store.clone(), &cache).await }
     }
 
     /// Opens the repository anew, as it is by now.
     pub(super) async fn reader(&self) -> Arc<Repository> {
-        let desk = self.directory.parent().expect("beside it");
+        Self::opened(self.directory.parent().expect("beside it"), self.store.clone()).await
+    }
+
+    async fn opened(desk: &Path, store: Arc<dyn Store>) -> Arc<Repository> {
         let identity = std::fs::read_to_string(desk.join("password")).expect("there");
         let identity = Passphrase::new(identity.trim().into());
-        let cache = desk.join("forge-cache");
-        Arc::new(Repository::open(self.store.clone(), &identity, &cache).await.expect("opens"))
+        Arc::new(Repository::open(store, &identity, &desk.join("forge-cache")).await.expect("opens"))
     }
 
     /// Publishes the next keyring, changed.
     pub(super) async fn keyring(&self, change: impl FnOnce(&mut Keyring, &ReaderKey)) {
-        let newest = self.store.list(ObjectKind::Keyring.prefix()).await.expect("listed").pop().expect("there is one");
-        let object = self.store.get(&newest.key).await.expect("there");
-        let (id, keys) = (self.repository.id(), self.repository.keys());
-        let mut keyring = Keyring::decode(&object, id, &keys.verifying_key()).expect("valid");
+        let mut keyring = keyring_of(&self.repository, &*self.store).await;
         keyring.counter += 1;
-        let reader = keys.reader_key().expect("a reader");
+        let reader = self.repository.keys().reader_key().expect("a reader");
         change(&mut keyring, reader);
         let key = ObjectKey::keyring(keyring.counter, [7; 8]);
         self.store.put(&key, keyring.encode(reader).into()).await.expect("put");
@@ -156,10 +147,7 @@ impl Forge {
     pub(super) async fn new(desk: &Desk) -> Self {
         let directory = desk.at("repository");
         let store: Arc<dyn Store> = Arc::new(LocalStore::open(&directory, OpenMode::Write).expect("opened"));
-        let identity = std::fs::read_to_string(desk.at("password")).expect("there");
-        let cache = desk.at("forge-cache");
-        let repository = Repository::open(store.clone(), &Passphrase::new(identity.trim().into()), &cache).await;
-        let repository = Arc::new(repository.expect("opens"));
+        let repository = Self::opened(desk.directory.path(), store.clone()).await;
         let honest = repository.snapshots().await.expect("listed").remove(0).1.expect("whole");
         Self { directory, store, repository, honest }
     }
@@ -188,13 +176,11 @@ impl Forge {
         .await
         .expect("made");
         nodes.0.finish().await.expect("stored");
-        let started = Timestamp { seconds: self.honest.started.seconds + 1, nanos: 0 };
-        let id = SnapshotId::new(started, [0xee; 8]);
-        let root = TreeRoot { id: root, depth };
-        let mut snapshot = Snapshot { id, session: session.id(), started, root, ..self.honest.clone() };
-        change(&mut snapshot);
-        self.store.put(&ObjectKey::snapshot(id), session.seal_snapshot(&snapshot).into()).await.expect("put");
-        Some(id)
+        let claimed = |snapshot: &mut Snapshot| {
+            snapshot.root = TreeRoot { id: root, depth };
+            change(snapshot);
+        };
+        Some(self.claim(&session, claimed).await)
     }
 
     /// Returns all that honest segments tell of packs.
@@ -210,7 +196,7 @@ impl Forge {
 
     /// Stores segments that tell this of packs, as many as it takes for a client to look there first.
     pub(super) async fn segments(&self, packs: Vec<PackEntry>) {
-        let session = self.repository.writing().expect("may").begin_session(MAIN_DOMAIN).expect("a key");
+        let session = self.session();
         let packs = UploadedPack::indexed(IndexSegment::forged(packs));
         for number in 0..12 {
             let id = SegmentId([number; 16]);

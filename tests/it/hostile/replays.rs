@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use coffre::crypto::digest::sha256_of;
 use coffre::format::keyring::{SlotName, SlotRecord};
 use coffre::format::slot::Role;
 use coffre::model::cleanup::CleanupList;
@@ -40,7 +41,7 @@ fn lists(change: Change) -> Plant {
                 let list = CleanupList { packs, before, is_deleting: counter == 3, ..CleanupList::default() };
                 let key = forge.list(&session, counter, &list).await;
                 let object = forge.store.get(&key).await.expect("there");
-                before = Some(sha256(&object));
+                before = Some(sha256_of(&object));
                 put.push((key, object));
             }
             for (key, object) in change(put) {
@@ -56,11 +57,6 @@ fn lists(change: Change) -> Plant {
         }
         .boxed()
     })
-}
-
-fn sha256(bytes: &[u8]) -> [u8; 32] {
-    use sha2::Digest;
-    sha2::Sha256::digest(bytes).into()
 }
 
 /// Publishes newer keyrings and lets `after` take away what the provider hides.

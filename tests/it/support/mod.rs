@@ -24,9 +24,10 @@ use std::sync::Arc;
 use coffre::crypto::secret::Passphrase;
 use coffre::crypto::slot::SlotLock;
 use coffre::format::config::ChunkerProfile;
+use coffre::format::keyring::Keyring;
 use coffre::format::pack::PackKind;
 use coffre::model::entry::{Entry, EntryKind};
-use coffre::model::key::ObjectKey;
+use coffre::model::key::{ObjectKey, ObjectKind};
 use coffre::model::snapshot::Snapshot;
 use coffre::model::time::{Clock, Timestamp};
 use coffre::ops::Cancel;
@@ -104,9 +105,9 @@ pub fn command(name: &str, words: &[&str]) -> Arc<dyn Source> {
     Arc::new(Given::command(name, words))
 }
 
-/// Backs up, after files that were just written have come to rest: younger ones are read again the next time.
+/// Backs up, after files that were just written have come to rest.
 pub async fn run_backup(store: Arc<dyn Store>, cache: &Path, options: BackupOptions) -> Result<BackupReport, Failure> {
-    tokio::time::sleep(std::time::Duration::from_millis(25)).await;
+    at_rest().await;
     let repository = open(store, cache).await.map_err(Failure::Open)?;
     let monitor = Arc::new(Collected::default());
     backup(repository, options, monitor, Cancel::default()).await.map_err(Failure::Backup)
@@ -119,9 +120,31 @@ pub enum Failure {
 }
 
 pub async fn run_verify(store: Arc<dyn Store>, cache: &Path, read_data: ReadData) -> VerifyReport {
-    let repository = open(store, cache).await.expect("the repository opens");
     let options = VerifyOptions { read_data, memory_bytes: 256 << 20, ..VerifyOptions::default() };
+    verify_with(store, cache, options).await
+}
+
+/// Verifies with an empty cache.
+pub async fn verify_over(store: Arc<dyn Store>, options: VerifyOptions) -> VerifyReport {
+    let cache = tempfile::tempdir().expect("made");
+    verify_with(store, cache.path(), options).await
+}
+
+async fn verify_with(store: Arc<dyn Store>, cache: &Path, options: VerifyOptions) -> VerifyReport {
+    let repository = open(store, cache).await.expect("the repository opens");
     verify(repository, options, Arc::new(Collected::default()), Cancel::default()).await.expect("it can be verified")
+}
+
+/// The newest keyring that is stored.
+pub async fn keyring_of(repository: &Repository, store: &dyn Store) -> Keyring {
+    let newest = store.list(ObjectKind::Keyring.prefix()).await.expect("listed").pop().expect("there is one");
+    let object = store.get(&newest.key).await.expect("there");
+    Keyring::decode(&object, repository.id(), &repository.keys().verifying_key()).expect("valid")
+}
+
+/// Waits until files that were just written have come to rest: younger ones are read again the next time.
+pub async fn at_rest() {
+    tokio::time::sleep(std::time::Duration::from_millis(25)).await;
 }
 
 /// Reads everything in a snapshot: entries, and the content of files and streams with holes filled in.
@@ -212,6 +235,12 @@ pub fn files_in(directory: &Path) -> BTreeMap<String, Vec<u8>> {
 }
 
 impl Bench {
+    /// Copies the repository, to another source and cache, which are empty.
+    pub fn fork(&self) -> Self {
+        let [source, cache] = [(); 2].map(|()| tempfile::tempdir().expect("made"));
+        Self { memory: self.memory.fork(), source, cache }
+    }
+
     /// Makes a repository and a source with files small and large, equal and different.
     pub async fn new() -> Self {
         let bench = Self {
