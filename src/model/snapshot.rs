@@ -9,7 +9,8 @@ use crate::model::time::Timestamp;
 
 /// Names a snapshot: the second of its start and eight random bytes.
 ///
-/// Object names carry both, so a listing is in order of time; people see and type the random part only.
+/// Object names carry both, so a listing is in order of time, to the second: of one second, chance decides the order. People see and
+/// type the random part only.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SnapshotId {
     /// Start of the run, in whole seconds.

@@ -150,7 +150,8 @@ impl Sequences {
         let mut of_each: BTreeMap<&Sequence, &Newest> = BTreeMap::new();
         for newest in self.newest.values() {
             let known = of_each.entry(&newest.sequence).or_insert(newest);
-            if (newest.id, newest.number) > (known.id, known.number) {
+            // Of one second, the number tells which was later; the rest of a name tells nothing.
+            if (newest.id.time(), newest.number) > (known.id.time(), known.number) {
                 *known = newest;
             }
         }
@@ -184,7 +185,11 @@ impl Sequences {
                 let earlier = links.iter().filter(|other| other.position.number < number);
                 let last = earlier.max_by_key(|other| other.position.number);
                 let since = last.map(|last| last.id);
-                let between = |unopened: &&SnapshotId| **unopened < link.id && since.is_none_or(|id| **unopened > id);
+                // Of one second, a name does not tell which came first.
+                let between = |unopened: &&SnapshotId| {
+                    let time = unopened.time();
+                    time <= link.id.time() && since.is_none_or(|id| time >= id.time())
+                };
                 judged.missing.push(MissingSnapshot {
                     id,
                     place: Some((sequence.clone(), number)),

@@ -221,6 +221,28 @@ async fn what_does_not_open_may_be_what_is_missing() {
     assert_eq!((report.findings.len(), told(&report).len()), (1, 0), "{:?}", report.findings);
 }
 
+/// What a name has behind its second is chance, and tells nothing of order.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_one_second_each_may_be_what_is_missing() {
+    let bench = Bench::new().await;
+    small(&bench);
+    let mut snapshots = Vec::new();
+    for _ in 0..6 {
+        snapshots.push(run(&bench, 0).await);
+    }
+    let numbers: Vec<u64> = snapshots.iter().map(|snapshot| snapshot.position.number).collect();
+    assert_eq!(numbers, [0, 1, 2, 3, 4, 5]);
+    for damaged in &snapshots[..5] {
+        let key = ObjectKey::snapshot(damaged.id);
+        bench.memory.tamper(&key, |bytes| bytes[100] ^= 1);
+        let lines = told(&seen_anew(&bench).await);
+        let may_be = format!("it may be {}, which cannot be opened", damaged.id.short());
+        assert!(lines.len() == 1 && lines[0].ends_with(&may_be), "{lines:?}");
+        bench.memory.tamper(&key, |bytes| bytes[100] ^= 1);
+    }
+    assert_eq!(told(&seen_anew(&bench).await), Vec::<String>::new());
+}
+
 /// A host with a key of its own, and where it keeps things.
 struct Host {
     id: WriterId,
