@@ -98,33 +98,10 @@ pub fn decode_snapshot(
                 expect_array(d, 2)?;
                 root = Some(TreeRoot { id: ChunkId(read_bytes(d)?), depth: d.u8()? });
             }
-            10 => {
-                expect_array(d, 8)?;
-                snapshot.counts = SnapshotCounts {
-                    files: d.u64()?,
-                    directories: d.u64()?,
-                    streams: d.u64()?,
-                    others: d.u64()?,
-                    bytes: d.u64()?,
-                    new_bytes: d.u64()?,
-                    stored_bytes: d.u64()?,
-                    unreadable: d.u64()?,
-                };
-            }
-            11 => {
-                if d.datatype()? == minicbor::data::Type::Null {
-                    d.null()?;
-                } else {
-                    snapshot.parent = SnapshotId::from_object_name(d.str()?);
-                }
-            }
+            10 => snapshot.counts = read_counts(d)?,
+            11 => snapshot.parent = read_parent(d)?,
             12 => session = Some(read_bytes::<16>(d)?),
-            13 => {
-                snapshot.missing = read_array(d, |d| {
-                    expect_array(d, 2)?;
-                    Ok(MissingStream { name: d.str()?.to_owned(), why: d.str()?.to_owned() })
-                })?;
-            }
+            13 => snapshot.missing = read_array(d, read_missing)?,
             14 => number = Some(d.u64()?),
             15 => snapshot.position.before = Some(read_bytes(d)?),
             16 => snapshot.honoured = Some(d.u64()?),
@@ -151,6 +128,33 @@ pub fn decode_snapshot(
         return Err(FormatError::invalid(WHAT, "its start is not that of its name"));
     }
     Ok(snapshot)
+}
+
+fn read_counts(d: &mut Decoder<'_>) -> Result<SnapshotCounts, minicbor::decode::Error> {
+    expect_array(d, 8)?;
+    Ok(SnapshotCounts {
+        files: d.u64()?,
+        directories: d.u64()?,
+        streams: d.u64()?,
+        others: d.u64()?,
+        bytes: d.u64()?,
+        new_bytes: d.u64()?,
+        stored_bytes: d.u64()?,
+        unreadable: d.u64()?,
+    })
+}
+
+fn read_parent(d: &mut Decoder<'_>) -> Result<Option<SnapshotId>, minicbor::decode::Error> {
+    if d.datatype()? == minicbor::data::Type::Null {
+        d.null()?;
+        return Ok(None);
+    }
+    Ok(SnapshotId::from_object_name(d.str()?))
+}
+
+fn read_missing(d: &mut Decoder<'_>) -> Result<MissingStream, minicbor::decode::Error> {
+    expect_array(d, 2)?;
+    Ok(MissingStream { name: d.str()?.to_owned(), why: d.str()?.to_owned() })
 }
 
 fn read_time(d: &mut Decoder<'_>) -> Result<Timestamp, minicbor::decode::Error> {

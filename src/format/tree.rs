@@ -209,57 +209,65 @@ impl Node {
             return Err(FormatError::invalid(NODE, "it has no items"));
         }
         let node = match kind {
-            ENTRIES => {
-                let (mut paths, mut parts) = (PathReader::new(limits), Parts(limits.parts));
-                let mut entries: Vec<Entry> = Vec::with_capacity(count.min(8192));
-                for _ in 0..count {
-                    let path = paths.next(&mut cursor)?;
-                    let len = cursor.length()?;
-                    if entries.last().is_some_and(|last| !last.is_directory() && path.is_within(&last.path)) {
-                        return Err(FormatError::invalid(NODE, "an entry lies below one that is no directory"));
-                    }
-                    entries.push(read_record(path, cursor.bytes(len)?, &mut parts)?);
-                }
-                Node::Entries(entries)
-            }
-            CHILDREN => {
-                let mut paths = PathReader::new(limits);
-                let mut children = Vec::with_capacity(count.min(8192));
-                for _ in 0..count {
-                    let first = paths.next(&mut cursor)?;
-                    let id = ChunkId(cursor.array()?);
-                    children.push(TreeChild { first, id, entries: cursor.varint()?, bytes: cursor.varint()? });
-                }
-                Node::Children(children)
-            }
-            CHUNKS => {
-                cursor.expect_items(count, 33)?;
-                let mut chunks = Vec::with_capacity(count);
-                for _ in 0..count {
-                    chunks.push(ChunkRef { id: ChunkId(cursor.array()?), length: 0 });
-                }
-                for chunk in &mut chunks {
-                    chunk.length = u32::try_from(cursor.varint()?)
-                        .ok()
-                        .filter(|length| *length > 0)
-                        .ok_or_else(|| FormatError::invalid(NODE, "a chunk's length is out of range"))?;
-                }
-                Node::Chunks(chunks)
-            }
-            LISTS => {
-                cursor.expect_items(count, 34)?;
-                let mut children = Vec::with_capacity(count);
-                for _ in 0..count {
-                    let id = ChunkId(cursor.array()?);
-                    children.push(ListChild { id, chunks: cursor.varint()?, bytes: cursor.varint()? });
-                }
-                Node::Lists(children)
-            }
+            ENTRIES => Node::Entries(read_entries(&mut cursor, count, limits)?),
+            CHILDREN => Node::Children(read_children(&mut cursor, count, limits)?),
+            CHUNKS => Node::Chunks(read_chunks(&mut cursor, count)?),
+            LISTS => Node::Lists(read_lists(&mut cursor, count)?),
             other => return Err(FormatError::invalid(NODE, format!("unknown kind {other}"))),
         };
         cursor.finish()?;
         Ok(node)
     }
+}
+
+fn read_entries(cursor: &mut Cursor<'_>, count: usize, limits: NodeLimits) -> Result<Vec<Entry>, FormatError> {
+    let (mut paths, mut parts) = (PathReader::new(limits), Parts(limits.parts));
+    let mut entries: Vec<Entry> = Vec::with_capacity(count.min(8192));
+    for _ in 0..count {
+        let path = paths.next(cursor)?;
+        let len = cursor.length()?;
+        if entries.last().is_some_and(|last| !last.is_directory() && path.is_within(&last.path)) {
+            return Err(FormatError::invalid(NODE, "an entry lies below one that is no directory"));
+        }
+        entries.push(read_record(path, cursor.bytes(len)?, &mut parts)?);
+    }
+    Ok(entries)
+}
+
+fn read_children(cursor: &mut Cursor<'_>, count: usize, limits: NodeLimits) -> Result<Vec<TreeChild>, FormatError> {
+    let mut paths = PathReader::new(limits);
+    let mut children = Vec::with_capacity(count.min(8192));
+    for _ in 0..count {
+        let first = paths.next(cursor)?;
+        let id = ChunkId(cursor.array()?);
+        children.push(TreeChild { first, id, entries: cursor.varint()?, bytes: cursor.varint()? });
+    }
+    Ok(children)
+}
+
+fn read_chunks(cursor: &mut Cursor<'_>, count: usize) -> Result<Vec<ChunkRef>, FormatError> {
+    cursor.expect_items(count, 33)?;
+    let mut chunks = Vec::with_capacity(count);
+    for _ in 0..count {
+        chunks.push(ChunkRef { id: ChunkId(cursor.array()?), length: 0 });
+    }
+    for chunk in &mut chunks {
+        chunk.length = u32::try_from(cursor.varint()?)
+            .ok()
+            .filter(|length| *length > 0)
+            .ok_or_else(|| FormatError::invalid(NODE, "a chunk's length is out of range"))?;
+    }
+    Ok(chunks)
+}
+
+fn read_lists(cursor: &mut Cursor<'_>, count: usize) -> Result<Vec<ListChild>, FormatError> {
+    cursor.expect_items(count, 34)?;
+    let mut children = Vec::with_capacity(count);
+    for _ in 0..count {
+        let id = ChunkId(cursor.array()?);
+        children.push(ListChild { id, chunks: cursor.varint()?, bytes: cursor.varint()? });
+    }
+    Ok(children)
 }
 
 fn write_front_coded(shared: usize, path: &[u8], out: &mut Vec<u8>) {
@@ -417,9 +425,8 @@ fn write_content(content: &FileContent, record: &mut Record<'_>) {
 fn read_record(path: EntryPath, bytes: &[u8], parts: &mut Parts) -> Result<Entry, FormatError> {
     let invalid = |why: &str| FormatError::invalid(RECORD, why);
     let mut m = Metadata::default();
-    let (mut kind, mut size, mut number) = (0u8, 0u64, 0u64);
-    let (mut ids, mut lengths): (Vec<ChunkId>, Vec<u32>) = (Vec::new(), Vec::new());
-    let (mut indirect, mut holes) = (None, Vec::new());
+    let (mut kind, mut number) = (0u8, 0u64);
+    let mut content = ContentFields::default();
     let (mut target, mut detail) = (None, StreamDetail::default());
     read_map(RECORD, &mut Decoder::new(bytes), |key, d| {
         match key {
@@ -443,16 +450,16 @@ fn read_record(path: EntryPath, bytes: &[u8], parts: &mut Parts) -> Result<Entry
                     m.xattrs.insert(name, d.bytes()?.to_vec());
                 }
             }
-            14 => size = d.u64()?,
-            15 => ids = read_items(d, ChunkId)?,
-            16 => lengths = parts.array(d, |d| d.u32())?,
+            14 => content.size = d.u64()?,
+            15 => content.ids = read_items(d, ChunkId)?,
+            16 => content.lengths = parts.array(d, |d| d.u32())?,
             17 => {
                 if d.array()? != Some(3) {
                     return Err(minicbor::decode::Error::message("a list has three fields"));
                 }
-                indirect = Some((ChunkId(read_bytes(d)?), d.u8()?, d.u64()?));
+                content.indirect = Some((ChunkId(read_bytes(d)?), d.u8()?, d.u64()?));
             }
-            18 => holes = parts.array(d, |d| d.u64())?,
+            18 => content.holes = parts.array(d, |d| d.u64())?,
             19 => target = Some(d.bytes()?.to_vec()),
             20 => number = d.u64()?,
             21 => detail = read_detail(d, parts)?,
@@ -460,7 +467,37 @@ fn read_record(path: EntryPath, bytes: &[u8], parts: &mut Parts) -> Result<Entry
         }
         Ok(true)
     })?;
-    let content = |holes: Vec<u64>| -> Result<FileContent, FormatError> {
+    let kind = match kind {
+        0 => EntryKind::File(content.checked()?),
+        1 => EntryKind::Directory,
+        2 => EntryKind::Symlink(target.ok_or_else(|| invalid("a symlink without target"))?),
+        3 => EntryKind::Fifo,
+        4 => EntryKind::Socket,
+        5 => EntryKind::CharDevice(number),
+        6 => EntryKind::BlockDevice(number),
+        7 => EntryKind::Stream(content.checked()?, detail),
+        other => return Err(FormatError::Newer { what: RECORD, version: u64::from(other) }),
+    };
+    Ok(Entry { path, kind, metadata: m })
+}
+
+/// What a record tells of its content, as it stands there.
+#[derive(Default)]
+struct ContentFields {
+    size: u64,
+    ids: Vec<ChunkId>,
+    lengths: Vec<u32>,
+    /// Root, depth and number of chunks of a list that stands in nodes of its own.
+    indirect: Option<(ChunkId, u8, u64)>,
+    /// Offset and length of each hole in turn.
+    holes: Vec<u64>,
+}
+
+impl ContentFields {
+    /// Returns the content, if holes and chunks add up to its size.
+    fn checked(self) -> Result<FileContent, FormatError> {
+        let Self { size, ids, mut lengths, indirect, holes } = self;
+        let invalid = |why: &str| FormatError::invalid(RECORD, why);
         let holes = read_holes(&holes, size)?;
         let stored = size - holes.iter().map(|hole| hole.length).sum::<u64>();
         if let Some((root, depth, chunks)) = indirect {
@@ -478,19 +515,7 @@ fn read_record(path: EntryPath, bytes: &[u8], parts: &mut Parts) -> Result<Entry
         }
         let chunks = ids.iter().zip(&lengths).map(|(&id, &length)| ChunkRef { id, length }).collect();
         Ok(FileContent { size, chunks: ChunkList::Inline(chunks), holes })
-    };
-    let kind = match kind {
-        0 => EntryKind::File({ content }(holes)?),
-        1 => EntryKind::Directory,
-        2 => EntryKind::Symlink(target.ok_or_else(|| invalid("a symlink without target"))?),
-        3 => EntryKind::Fifo,
-        4 => EntryKind::Socket,
-        5 => EntryKind::CharDevice(number),
-        6 => EntryKind::BlockDevice(number),
-        7 => EntryKind::Stream({ content }(holes)?, detail),
-        other => return Err(FormatError::Newer { what: RECORD, version: u64::from(other) }),
-    };
-    Ok(Entry { path, kind, metadata: m })
+    }
 }
 
 fn read_holes(numbers: &[u64], size: u64) -> Result<Vec<Hole>, FormatError> {

@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{BufReader, BufWriter, Read, Seek, SeekFrom, Take, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Once};
 use std::time::Duration;
@@ -26,6 +26,7 @@ use crate::ops::backup::options::{BackupOptions, ParentChoice};
 use crate::ops::backup::trees::{Held, TreeCounter};
 use crate::progress::{Monitor, Problem, Totals};
 use crate::repository::Repository;
+use crate::repository::access::Reading;
 use crate::repository::cache::record::checksum;
 use crate::repository::cache::temporary::Temporary;
 use crate::repository::choose::SnapshotFilter;
@@ -92,97 +93,124 @@ enum FoundParent {
     },
 }
 
-impl Parent {
-    /// Looks for the parent that `options` ask for.
-    pub(super) async fn find(
-        repository: &Arc<Repository>,
-        index: &Arc<CheckedIndex>,
-        options: &BackupOptions,
-        roots: &[Vec<u8>],
-        ids: &[SnapshotId],
-        domain: DomainId,
-        monitor: Arc<dyn Monitor>,
-    ) -> Result<Self, BackupError> {
-        let path = repository.cache().trees().join(tree_name(options, roots));
-        let has_files = options.files.is_some();
-        let last_tree = LastTree::new(path.clone(), has_files && !options.dry_run);
-        let mut parent =
-            Self { found: FoundParent::Nothing, index: index.clone(), totals: None, overlaps: false, last_tree };
-        if !has_files || options.parent == ParentChoice::None {
+/// Looks for a run's parent.
+pub(super) struct ParentSearch<'a> {
+    pub(super) repository: &'a Arc<Repository>,
+    pub(super) index: &'a Arc<CheckedIndex>,
+    pub(super) options: &'a BackupOptions,
+    /// The paths of the run.
+    pub(super) roots: &'a [Vec<u8>],
+    /// The domain that it writes in.
+    pub(super) domain: DomainId,
+    pub(super) monitor: &'a Arc<dyn Monitor>,
+}
+
+impl ParentSearch<'_> {
+    /// Looks for the parent that the options ask for, where they leave it open among the snapshots of `ids`.
+    pub(super) async fn find(self, ids: &[SnapshotId]) -> Result<Parent, BackupError> {
+        let path = self.repository.cache().trees().join(tree_name(self.options, self.roots));
+        let has_files = self.options.files.is_some();
+        let last_tree = LastTree::new(path.clone(), has_files && !self.options.dry_run);
+        let index = self.index.clone();
+        let mut parent = Parent { found: FoundParent::Nothing, index, totals: None, overlaps: false, last_tree };
+        if !has_files {
             return Ok(parent);
         }
-        // It reads ahead a little, beside everything else.
-        let memory_bytes = options.memory_bytes / READER_SHARE;
-        let reader = |reading| Arc::new(Reader::new(reading, index.index().clone(), memory_bytes, monitor.clone()));
-        let remote = |snapshot: &Snapshot, reading| FoundParent::Remote {
-            snapshot: snapshot.id,
-            started: snapshot.started,
-            root: snapshot.root,
-            roots: snapshot.sources.clone(),
-            reader: reader(reading),
-        };
-        if let ParentChoice::Snapshot(text) = &options.parent {
-            let snapshot = repository.find_snapshot(text, &SnapshotFilter::default()).await?;
-            if let Some(foreign) = snapshot.foreign {
-                let message = format!("is {foreign}, so nothing is taken over from it");
-                monitor.problem(Problem::advice(format!("snapshot {}", snapshot.id.short()), message));
-                return Ok(parent);
-            }
-            if snapshot.at.domain != domain {
-                let message = "belongs to another domain, so nothing is taken over from it";
-                monitor.problem(Problem::advice(format!("snapshot {}", snapshot.id.short()), message));
-                return Ok(parent);
-            }
-            parent.totals = Some(totals(&snapshot));
-            parent.found = remote(&snapshot, repository.reading()?);
-            return Ok(parent);
-        }
-        if let Some((header, known, leaves)) = open_local(&path)
-            && ids.contains(&header.snapshot)
-        {
-            parent.totals =
-                Some(Totals { entries: Some(header.entries), bytes: Some(header.bytes), ..Totals::default() });
-            let LocalHeader { snapshot, started, .. } = header;
-            let reader = repository.reading().ok().map(reader);
-            // Lists are trusted while every segment that the parent was made with is there, whatever others added, and
-            // every pack that it needed, by the word of somebody who is still trusted, whatever has become of others. (One that was
-            // merged into another is not there: its lists are looked into, or files read, once.)
-            let is_known = known.segments.is_subset(&index.segments()) && index.are_reliable(&known.packs);
-            // Trusting relies on every pack that the parent needed, and what can be read but once must not be lost for one that this
-            // run does not need.
-            let trusts_lists = is_known && (options.is_repeatable() || reader.is_none());
-            let trusted = trusts_lists.then_some(known.packs);
-            parent.found = FoundParent::Local { snapshot, started, leaves, roots: known.roots, trusted, reader };
-            return Ok(parent);
-        }
-        let Ok(reading) = repository.reading() else { return Ok(parent) };
-        let mut overlapping = None;
-        let mut newest = NewestFirst::recent(repository, ids.to_vec());
-        while let Some((_, snapshot)) = newest.next().await {
-            // One that cannot be opened is no reason not to back up; verifying tells about it.
-            let Ok(snapshot) = snapshot else { continue };
-            // What is taken over would be erased with its domain.
-            if snapshot.at.domain != domain {
-                continue;
-            }
-            match kinship(&snapshot, options, roots) {
-                Some(Kinship::Same) => {
+        match &self.options.parent {
+            ParentChoice::None => {}
+            ParentChoice::Snapshot(text) => {
+                if let Some(snapshot) = self.chosen(text).await? {
                     parent.totals = Some(totals(&snapshot));
-                    parent.found = remote(&snapshot, reading);
-                    return Ok(parent);
+                    parent.found = self.remote(&snapshot, self.repository.reading()?);
                 }
-                Some(Kinship::Overlapping) if overlapping.is_none() => overlapping = Some(snapshot),
-                _ => {}
             }
-        }
-        if let Some(snapshot) = overlapping {
-            // What it counted is not what lies ahead.
-            parent.overlaps = true;
-            parent.found = remote(&snapshot, reading);
+            ParentChoice::Auto => {
+                if let Some((found, totals)) = self.local(&path, ids) {
+                    (parent.found, parent.totals) = (found, Some(totals));
+                } else if let Ok(reading) = self.repository.reading()
+                    && let Some((snapshot, kinship)) = self.nearest(ids).await
+                {
+                    parent.found = self.remote(&snapshot, reading);
+                    // What was counted of other paths is not what lies ahead.
+                    parent.overlaps = kinship == Kinship::Overlapping;
+                    parent.totals = (kinship == Kinship::Same).then(|| totals(&snapshot));
+                }
+            }
         }
         Ok(parent)
     }
 
+    /// Finds the snapshot that was asked for; says why where nothing can be taken over from it.
+    async fn chosen(&self, text: &str) -> Result<Option<Snapshot>, BackupError> {
+        let snapshot = self.repository.find_snapshot(text, &SnapshotFilter::default()).await?;
+        let why = match snapshot.foreign {
+            Some(foreign) => format!("is {foreign}"),
+            None if snapshot.at.domain != self.domain => "belongs to another domain".into(),
+            None => return Ok(Some(snapshot)),
+        };
+        let message = format!("{why}, so nothing is taken over from it");
+        self.monitor.problem(Problem::advice(format!("snapshot {}", snapshot.id.short()), message));
+        Ok(None)
+    }
+
+    /// Opens the file that the last run left, if its snapshot is still there.
+    fn local(&self, path: &Path, ids: &[SnapshotId]) -> Option<(FoundParent, Totals)> {
+        let (header, known, leaves) = open_local(path)?;
+        if !ids.contains(&header.snapshot) {
+            return None;
+        }
+        let LocalHeader { snapshot, started, entries, bytes } = header;
+        let reader = self.repository.reading().ok().map(|reading| self.reader(reading));
+        // Lists are trusted while every segment that the parent was made with is there, whatever others added, and
+        // every pack that it needed, by the word of somebody who is still trusted, whatever has become of others. (One that was
+        // merged into another is not there: its lists are looked into, or files read, once.)
+        let is_known = known.segments.is_subset(&self.index.segments()) && self.index.are_reliable(&known.packs);
+        // Trusting relies on every pack that the parent needed, and what can be read but once must not be lost for one that this
+        // run does not need.
+        let trusts_lists = is_known && (self.options.is_repeatable() || reader.is_none());
+        let trusted = trusts_lists.then_some(known.packs);
+        let found = FoundParent::Local { snapshot, started, leaves, roots: known.roots, trusted, reader };
+        Some((found, Totals { entries: Some(entries), bytes: Some(bytes), ..Totals::default() }))
+    }
+
+    /// Returns the newest snapshot of the same files, or else of some of them.
+    async fn nearest(&self, ids: &[SnapshotId]) -> Option<(Snapshot, Kinship)> {
+        let mut overlapping = None;
+        let mut newest = NewestFirst::recent(self.repository, ids.to_vec());
+        while let Some((_, snapshot)) = newest.next().await {
+            // One that cannot be opened is no reason not to back up; verifying tells about it.
+            let Ok(snapshot) = snapshot else { continue };
+            // What is taken over would be erased with its domain.
+            if snapshot.at.domain != self.domain {
+                continue;
+            }
+            match kinship(&snapshot, self.options, self.roots) {
+                Some(Kinship::Same) => return Some((snapshot, Kinship::Same)),
+                Some(Kinship::Overlapping) if overlapping.is_none() => overlapping = Some(snapshot),
+                _ => {}
+            }
+        }
+        overlapping.map(|snapshot| (snapshot, Kinship::Overlapping))
+    }
+
+    fn remote(&self, snapshot: &Snapshot, reading: Reading) -> FoundParent {
+        FoundParent::Remote {
+            snapshot: snapshot.id,
+            started: snapshot.started,
+            root: snapshot.root,
+            roots: snapshot.sources.clone(),
+            reader: self.reader(reading),
+        }
+    }
+
+    /// Makes a reader that reads ahead a little, beside everything else.
+    fn reader(&self, reading: Reading) -> Arc<Reader> {
+        let memory_bytes = self.options.memory_bytes / READER_SHARE;
+        Arc::new(Reader::new(reading, self.index.index().clone(), memory_bytes, self.monitor.clone()))
+    }
+}
+
+impl Parent {
     /// Returns the parent's id.
     pub(super) fn snapshot(&self) -> Option<SnapshotId> {
         match &self.found {
