@@ -104,7 +104,7 @@ pub use ops::restore::{
 };
 pub use ops::snapshots::{SnapshotsReport, named_or_all, snapshots};
 pub use ops::stats::{KindStats, StatsReport, stats};
-pub use ops::verify::{Coverage, Finding, ReadData, VerifyError, VerifyOptions, VerifyReport, verify};
+pub use ops::verify::{Coverage, Finding, FindingSubject, ReadData, VerifyError, VerifyOptions, VerifyReport, verify};
 pub use ops::{LookError, open_reader};
 pub use progress::{Collected, Counter, EntryEvent, Monitor, Problem, ProblemKind, Problems, Totals, Waiting};
 pub use repository::choose::SnapshotFilter;

@@ -343,7 +343,7 @@ pub struct Finding<'a> {
     pub paths: &'a [String],
     pub problem: String,
     pub snapshots: Vec<String>,
-    pub windows: &'a [String],
+    pub windows: Vec<String>,
 }
 
 /// `verify`: what was looked at, where and by what.

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use crate::cli::causes::{self, NAMED};
 use crate::cli::output;
-use crate::ops::verify::{Damage, Finding};
+use crate::model::id::ChunkId;
+use crate::ops::verify::{Damage, Finding, FindingSubject};
 
 /// Frames named for one object; beyond them their number.
 const FRAMES_NAMED: usize = 8;
@@ -13,7 +14,7 @@ const FRAMES_NAMED: usize = 8;
 #[derive(Debug)]
 struct Group<'a> {
     findings: Vec<&'a Finding>,
-    objects: Vec<&'a str>,
+    objects: Vec<&'a FindingSubject>,
 }
 
 /// Prints them to standard output; with `each` every object and every path that is known.
@@ -54,7 +55,7 @@ impl Group<'_> {
         let named = if each { usize::MAX } else { NAMED };
         let count = self.objects.len();
         let what = match self.objects.as_slice() {
-            [object] => (*object).to_owned(),
+            [object] => object.to_string(),
             objects => output::count(objects.len() as u64, "object"),
         };
         let start = format!("DAMAGED  {what}: ");
@@ -69,10 +70,10 @@ impl Group<'_> {
             let ids: Vec<String> = snapshots.iter().map(|id| id.short()).collect();
             lines.extend(causes::fold("  snapshots: ", &ids.join(" "), width));
         }
-        let windows: BTreeSet<&str> =
-            self.findings.iter().flat_map(|finding| finding.windows.iter().map(String::as_str)).collect();
+        let windows: BTreeSet<String> =
+            self.findings.iter().flat_map(|finding| &finding.windows).map(ChunkId::short).collect();
         if !windows.is_empty() {
-            let mut ids: Vec<&str> = windows.iter().copied().take(named).collect();
+            let mut ids: Vec<&str> = windows.iter().map(String::as_str).take(named).collect();
             ids.extend((windows.len() > ids.len()).then_some("and more"));
             lines.extend(causes::fold("  chunks put together from it: ", &ids.join(" "), width));
         }
@@ -110,10 +111,11 @@ impl Group<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::key::ObjectKey;
 
     fn finding(object: &str, problem: &str, paths: &[&str]) -> Finding {
         Finding {
-            object: object.to_owned(),
+            object: FindingSubject::Object(ObjectKey::from_listed(object)),
             damage: match problem.strip_prefix("frame ").and_then(|rest| rest.split_once(": ")) {
                 Some((frame, why)) => Damage::Frame { frame: frame.parse().expect("a number"), why: why.to_owned() },
                 None => Damage::Unusable(problem.to_owned()),

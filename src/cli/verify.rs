@@ -8,6 +8,7 @@ use crate::cli::failure::{Failure, Fallible};
 use crate::cli::settings::Settings;
 use crate::cli::signals::cancel_on_signals;
 use crate::cli::{findings, output};
+use crate::model::id::ChunkId;
 use crate::model::outcome::Ended;
 use crate::model::time::Clock;
 use crate::model::units::ByteSize;
@@ -118,7 +119,7 @@ fn event(finding: &Finding) -> events::Finding<'_> {
         paths: &finding.paths,
         problem: finding.damage.to_string(),
         snapshots: finding.snapshots.iter().map(ToString::to_string).collect(),
-        windows: &finding.windows,
+        windows: finding.windows.iter().map(ChunkId::short).collect(),
     }
 }
 

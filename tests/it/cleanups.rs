@@ -246,8 +246,8 @@ async fn a_damaged_list_is_damage_until_it_is_named_as_gone() {
     bench.memory.tamper(&damaged, |bytes| *bytes.last_mut().expect("some") ^= 1);
     for read_data in [ReadData::No, ReadData::All] {
         let report = bench.verify(read_data).await;
-        let objects: Vec<_> = report.findings.iter().map(|finding| finding.object.as_str()).collect();
-        assert_eq!((objects, report.outcome()), (vec![damaged.as_str()], Outcome::Damaged));
+        let objects: Vec<_> = report.findings.iter().map(|finding| finding.object.to_string()).collect();
+        assert_eq!((objects, report.outcome()), (vec![damaged.to_string()], Outcome::Damaged));
     }
     assert_eq!(ids(&bench).await, [snapshot.id]);
     assert_eq!(bench.read(&snapshot).await, Ok(content));

@@ -43,7 +43,7 @@ async fn two_slots(cache: &Path) -> (MemoryStore, ObjectKey) {
 }
 
 fn findings(report: &VerifyReport) -> Vec<(String, String)> {
-    report.findings.iter().map(|finding| (finding.object.clone(), finding.damage.to_string())).collect()
+    report.findings.iter().map(|finding| (finding.object.to_string(), finding.damage.to_string())).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]

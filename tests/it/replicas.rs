@@ -269,6 +269,6 @@ async fn each_replica_is_verified_by_itself_and_remembers_it() {
     assert!(repository.alone("third").is_none());
     let alone = Arc::new(repository.alone("second").expect("it is one of them"));
     let report = read_all(&alone).await;
-    assert!(report.findings.iter().any(|finding| finding.object == damaged.to_string()), "{:?}", report.findings);
+    assert!(report.findings.iter().any(|finding| finding.object == damaged), "{:?}", report.findings);
     assert_eq!(names(&second, "verified/").await.len(), 1);
 }

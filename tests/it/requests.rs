@@ -233,7 +233,7 @@ async fn a_cached_snapshot_is_never_believed_over_the_store() {
     let report = verify(repository.clone(), options, monitor, Cancel::default()).await.expect("verified");
     // Once as what it is, and once as what the next one misses.
     let (of_itself, missed): (Vec<_>, Vec<_>) =
-        report.findings.iter().partition(|finding| finding.object == ObjectKey::snapshot(first.id).as_str());
+        report.findings.iter().partition(|finding| finding.object == ObjectKey::snapshot(first.id));
     assert_eq!((of_itself.len(), missed.len()), (1, 1), "{:?}", report.findings);
     assert!(missed[0].damage.to_string().contains(&first.id.short()), "{missed:?}");
 

@@ -260,7 +260,7 @@ async fn a_list_that_is_hidden_is_damage_and_stops_deletion() {
     bench.store().delete(&listed).await.expect("deleted");
     assert_eq!(counting(&bench, &[&snapshot]).await, [false]);
     let findings = bench.verify(ReadData::No).await.findings;
-    assert!(matches!(&findings[..], [finding] if finding.object.as_str().starts_with("cleanup/")), "{findings:?}");
+    assert!(matches!(&findings[..], [finding] if finding.object.to_string().starts_with("cleanup/")), "{findings:?}");
     assert!(matches!(complete(&bench).await, Err(IncompleteError::List { .. })));
     bench.store().put(&listed, object).await.expect("put");
     assert_eq!((counting(&bench, &[&snapshot]).await, bench.verify(ReadData::No).await.findings), (vec![true], vec![]));

@@ -5,11 +5,43 @@ use std::fmt;
 
 use crate::model::id::PackId;
 use crate::model::key::ObjectKey;
+use crate::model::series::Sequence;
 use crate::ops::verify::Finding;
 use crate::repository::index::Truth;
 use crate::repository::index::table::ChunkPlace;
 use crate::repository::reader::ReadError;
+use crate::repository::reader::pack::{LiedAbout, PackPart};
 use crate::repository::sequences::MissingSnapshot;
+
+/// What something is wrong with. Its `Display` is what people read.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum FindingSubject {
+    /// An object, or all of a kind.
+    Object(ObjectKey),
+    /// A snapshot that is not there, and of which nobody knows the name.
+    Unnamed {
+        /// What it was one of.
+        sequence: Sequence,
+        /// Its number there.
+        number: u64,
+    },
+}
+
+impl fmt::Display for FindingSubject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Object(key) => key.fmt(f),
+            Self::Unnamed { sequence, number } => write!(f, "snapshot number {number} of {sequence}"),
+        }
+    }
+}
+
+impl PartialEq<ObjectKey> for FindingSubject {
+    fn eq(&self, other: &ObjectKey) -> bool {
+        matches!(self, Self::Object(key) if key == other)
+    }
+}
 
 /// What is wrong with an object. Its `Display` is what people read.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -89,7 +121,7 @@ impl Damage {
 #[derive(Debug, Default)]
 pub(super) struct FoundDamage {
     /// Findings by object and damage, in order of their objects.
-    pub(super) findings: BTreeMap<(String, Damage), Finding>,
+    pub(super) findings: BTreeMap<(FindingSubject, Damage), Finding>,
     /// Frames that cannot be used.
     pub(super) frames: HashSet<(PackId, u32)>,
     /// Places where the index names a chunk that the pack does not have there.
@@ -107,13 +139,17 @@ pub(super) struct FoundDamage {
 impl FoundDamage {
     /// Notes a damaged object.
     pub(super) fn add(&mut self, object: &ObjectKey, damage: Damage) -> &mut Finding {
-        let object = object.to_string();
+        let object = FindingSubject::Object(object.clone());
         self.findings.entry((object.clone(), damage.clone())).or_insert_with(|| Finding::of(object, damage))
     }
 
     /// Notes a snapshot that is missing. Where its name is not known, it is named by where it stood.
     pub(super) fn add_missing(&mut self, missing: &MissingSnapshot) {
-        let object = missing.id.map_or_else(|| missing.subject(), |id| ObjectKey::snapshot(id).to_string());
+        let object = match (missing.id, &missing.place) {
+            (Some(id), _) => FindingSubject::Object(ObjectKey::snapshot(id)),
+            (None, Some((sequence, number))) => FindingSubject::Unnamed { sequence: sequence.clone(), number: *number },
+            (None, None) => FindingSubject::Object(ObjectKey::from_listed("snapshots")),
+        };
         let damage = Damage::Vanished(missing.to_string());
         let finding =
             Finding { snapshots: missing.id.into_iter().collect(), ..Finding::of(object.clone(), damage.clone()) };
@@ -125,6 +161,34 @@ impl FoundDamage {
         self.packs.insert(pack);
         self.unreliable.insert(pack);
         self.add(&ObjectKey::pack(pack), damage);
+    }
+
+    /// Notes what of a pack that was read cannot be used, and what segments tell of it that is not so.
+    pub(super) fn add_checked(
+        &mut self,
+        pack: PackId,
+        unusable: Vec<(PackPart, String)>,
+        lied_about: Option<LiedAbout>,
+    ) {
+        for (part, why) in unusable {
+            let found = match part {
+                PackPart::Whole => {
+                    self.add_pack(pack, Damage::Unusable(why));
+                    continue;
+                }
+                PackPart::Frame(frame) => {
+                    self.frames.insert((pack, frame));
+                    Damage::Frame { frame, why }
+                }
+                PackPart::Unreadable => Damage::Unusable(why),
+            };
+            self.unreliable.insert(pack);
+            self.add(&ObjectKey::pack(pack), found);
+        }
+        if let Some(LiedAbout { truth, places }) = lied_about {
+            self.places.extend(places);
+            self.lied_about.insert(pack, truth);
+        }
     }
 
     /// Notes why a chunk cannot be read, unless that is known, and returns the object at fault and what is wrong with it.
@@ -161,11 +225,8 @@ impl FoundDamage {
 
     /// Returns what was found of an object that a chunk in this frame of it is lost by.
     pub(super) fn of_frame(&self, object: &ObjectKey, frame: u32) -> Option<Damage> {
-        let object = object.to_string();
-        self.findings
-            .keys()
-            .find(|(name, damage)| *name == object && damage.hits_frame(frame))
-            .map(|(_, it)| it.clone())
+        let mut known = self.findings.keys();
+        known.find(|(subject, damage)| *subject == *object && damage.hits_frame(frame)).map(|(_, it)| it.clone())
     }
 }
 

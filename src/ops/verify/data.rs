@@ -7,7 +7,6 @@ use futures::stream::{self, StreamExt};
 
 use crate::blocking::blocking;
 use crate::model::id::PackId;
-use crate::model::key::ObjectKey;
 use crate::ops::verify::damage::{Damage, FoundDamage};
 use crate::ops::verify::vouching::Vouching;
 use crate::ops::verify::{ReadData, VerifyError, VerifyOptions, VerifyReport};
@@ -15,7 +14,7 @@ use crate::ops::{Cancel, LookError};
 use crate::progress::{Counter, Monitor, Totals};
 use crate::repository::index::table::PackInfo;
 use crate::repository::ledger::ReadingRecord;
-use crate::repository::reader::pack::{Checks, PackPart};
+use crate::repository::reader::pack::Checks;
 use crate::repository::reader::{ReadError, Reader};
 use crate::repository::{Repository, StoreErrorKind};
 
@@ -68,37 +67,16 @@ pub(super) async fn check(
         if cancel.is_cancelled() {
             return Err(VerifyError::Cancelled);
         }
-        let key = ObjectKey::pack(pack.id);
         match answer {
             Ok(checked) => {
-                vouching.add(checked.read_whole).await;
-                // What segments tell of it does not make it less right.
-                if checked.unusable.iter().all(|(part, _)| matches!(part, PackPart::Lied(..))) {
+                if checked.unusable.is_empty() {
                     reading.packs.push(pack.id);
                 }
                 if checked.has_recipes {
                     with_recipes.push(pack.clone());
                 }
-                for (part, problem) in checked.unusable {
-                    let found = match part {
-                        PackPart::Whole => {
-                            damage.add_pack(pack.id, Damage::Unusable(problem));
-                            continue;
-                        }
-                        PackPart::Frame(frame) => {
-                            damage.frames.insert((pack.id, frame));
-                            Damage::Frame { frame, why: problem }
-                        }
-                        PackPart::Unreadable => Damage::Unusable(problem),
-                        PackPart::Lied(truth, places) => {
-                            damage.places.extend(places);
-                            damage.lied_about.insert(pack.id, truth);
-                            continue;
-                        }
-                    };
-                    damage.unreliable.insert(pack.id);
-                    damage.add(&key, found);
-                }
+                damage.add_checked(pack.id, checked.unusable, checked.lied_about);
+                vouching.add(checked.read_whole).await;
             }
             Err(error) if !error.kind.is_damage() => return Err(error.into()),
             Err(error) if error.kind == StoreErrorKind::NotFound && was_moved(reader, &pack, monitor).await? => {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::model::id::PackId;
 use crate::model::key::ObjectKey;
 use crate::model::time::Timestamp;
-use crate::ops::verify::damage::FoundDamage;
+use crate::ops::verify::damage::{FindingSubject, FoundDamage};
 use crate::progress::{Monitor, chain};
 use crate::repository::Repository;
 use crate::repository::damaged::DamagedPacks;
@@ -45,16 +45,17 @@ impl HealingPlan {
     pub(super) fn of(index: &Index, known: &BTreeSet<PackId>, read: &[PackId], damage: &mut FoundDamage) -> Self {
         let mut plan = Self::default();
         let read: HashSet<PackId> = read.iter().copied().collect();
-        let mut hit: BTreeMap<&str, bool> = BTreeMap::new();
+        let mut hit: BTreeMap<&FindingSubject, bool> = BTreeMap::new();
         for finding in damage.findings.values() {
             *hit.entry(&finding.object).or_default() |= !finding.snapshots.is_empty();
         }
-        let state = |pack: PackId| hit.get(ObjectKey::pack(pack).as_str()).copied();
+        let of_pack = |pack: PackId| FindingSubject::Object(ObjectKey::pack(pack));
+        let state = |pack: PackId| hit.get(&of_pack(pack)).copied();
         let mut healed = BTreeSet::new();
         for pack in known.iter().filter(|pack| index.names(**pack)) {
             match state(*pack) {
                 Some(true) => plan.healing.waiting += 1,
-                Some(false) => drop(healed.insert(ObjectKey::pack(*pack).to_string())),
+                Some(false) => drop(healed.insert(of_pack(*pack))),
                 None if read.contains(pack) => drop(plan.news.right.insert(*pack)),
                 None => plan.healing.unread += 1,
             }
@@ -65,7 +66,7 @@ impl HealingPlan {
                 plan.news.found.entry(record.header.at.domain).or_default().insert(*pack);
             }
         }
-        damage.findings.retain(|(object, _), _| !healed.contains(object));
+        damage.findings.retain(|(subject, _), _| !healed.contains(subject));
         plan
     }
 

@@ -8,7 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::model::id::PackId;
+use crate::model::id::{ChunkId, PackId};
 use crate::model::outcome::{Ended, Outcome};
 use crate::model::snapshot::SnapshotId;
 use crate::model::time::{Clock, Timestamp};
@@ -31,7 +31,7 @@ mod trees;
 mod vouching;
 
 pub use coverage::Coverage;
-pub use damage::Damage;
+pub use damage::{Damage, FindingSubject};
 pub use healing::Healing;
 pub use vouching::Vouched;
 
@@ -90,14 +90,14 @@ impl Default for VerifyOptions {
 /// Something damaged or missing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
-    /// The object concerned.
-    pub object: String,
+    /// What it is wrong with.
+    pub object: FindingSubject,
     /// What is wrong with it.
     pub damage: Damage,
     /// The snapshots that it hits.
     pub snapshots: Vec<SnapshotId>,
     /// Chunks that are stored as recipes and need it to be put together, at most fifty.
-    pub windows: Vec<String>,
+    pub windows: Vec<ChunkId>,
     /// Paths that cannot be restored whole, at most fifty.
     pub paths: Vec<String>,
     /// How many paths there are in all, over all snapshots.
@@ -259,12 +259,12 @@ pub async fn verify(
 }
 
 impl Finding {
-    fn of(object: String, damage: Damage) -> Self {
+    fn of(object: FindingSubject, damage: Damage) -> Self {
         Self { object, damage, snapshots: Vec::new(), windows: Vec::new(), paths: Vec::new(), path_count: 0 }
     }
 
     /// Notes that a chunk cannot be put together because of it.
-    fn hit_window(&mut self, window: String) {
+    fn hit_window(&mut self, window: ChunkId) {
         if self.windows.len() < WINDOWS_LISTED && !self.windows.contains(&window) {
             self.windows.push(window);
         }

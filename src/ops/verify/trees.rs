@@ -268,7 +268,7 @@ impl TreeVisit<'_> {
         for (object, damage) in hit {
             let finding = self.damage.add(&object, damage);
             finding.hit(snapshot, &path);
-            finding.hit_window(chunk.id.short());
+            finding.hit_window(chunk.id);
         }
         Ok(false)
     }

@@ -41,17 +41,23 @@ const CHECKS_MAX: u64 = 8;
 const FRAMES_TOLD: usize = 1 << 14;
 
 /// What of a pack cannot be used.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PackPart {
     /// Nothing of it can.
     Whole,
     /// The frame of this number.
     Frame(u32),
-    /// Nothing is wrong with it: segments tell of it what is not so. What it tells itself, and where they place chunks that
-    /// are not there.
-    Lied(Truth, Vec<ChunkPlace>),
     /// Bytes of which the other parts tell what they hit.
     Unreadable,
+}
+
+/// What segments tell of a pack is not so.
+#[derive(Debug, Clone)]
+pub struct LiedAbout {
+    /// What the pack tells itself.
+    pub truth: Truth,
+    /// Where segments place chunks that are not there.
+    pub places: Vec<ChunkPlace>,
 }
 
 /// What was found in a pack.
@@ -59,6 +65,8 @@ pub enum PackPart {
 pub struct CheckedPack {
     /// What of it cannot be used, with what is wrong as a clause about the pack.
     pub unusable: Vec<(PackPart, String)>,
+    /// Where segments tell of it what is not so, which makes it no less right.
+    pub lied_about: Option<LiedAbout>,
     /// Whether recipes are in it: what they make is still to be compared ([`Reader::check_windows`]).
     pub has_recipes: bool,
     /// The pack as a reader may vouch for it: read whole, right, and named by writers alone.
@@ -67,7 +75,12 @@ pub struct CheckedPack {
 
 impl CheckedPack {
     pub(super) fn unusable(why: String) -> Self {
-        Self { unusable: vec![(PackPart::Whole, why)], has_recipes: false, read_whole: None }
+        Self { unusable: vec![(PackPart::Whole, why)], lied_about: None, has_recipes: false, read_whole: None }
+    }
+
+    /// Tells whether nothing is wrong: with the pack, or with what is told of it.
+    pub(super) fn is_fine(&self) -> bool {
+        self.unusable.is_empty() && self.lied_about.is_none()
     }
 }
 
@@ -169,7 +182,7 @@ impl Reader {
         let check = |bytes: Bytes| {
             let (reader, checks) = (self.clone(), checks.clone());
             blocking(move || match reader.checked_whole(&checks, pack, &bytes) {
-                Whole::Checked(checked) if !checked.unusable.is_empty() => Err(checked),
+                Whole::Checked(checked) if !checked.is_fine() => Err(checked),
                 fine => Ok(fine),
             })
         };
@@ -219,16 +232,15 @@ impl Reader {
         if bad.len() > FRAMES_TOLD {
             return CheckedPack::unusable(format!("{} of its frames are damaged", bad.len()));
         }
-        let mut unusable: Vec<_> = bad.into_iter().map(|(frame, problem)| (PackPart::Frame(frame), problem)).collect();
-        let misplaced = self.index.misplaced(own, &checks.sums);
+        let unusable = bad.into_iter().map(|(frame, problem)| (PackPart::Frame(frame), problem)).collect();
+        let places = self.index.misplaced(own, &checks.sums);
         let is_so =
             |record: &PackInfo| record.agrees(own.info()) && digest.is_none_or(|digest| record.digest == digest);
-        if !misplaced.is_empty() || !self.index.pack(own.info().id).iter().all(is_so) {
-            unusable.push((PackPart::Lied(Truth::of(own, digest), misplaced), String::new()));
-        }
+        let is_lied_about = !places.is_empty() || !self.index.pack(own.info().id).iter().all(is_so);
+        let lied_about = is_lied_about.then(|| LiedAbout { truth: Truth::of(own, digest), places });
         let wanted = digest.filter(|_| checks.vouches && !self.index.is_vouched_for(own.info().id));
         let read_whole = wanted.and_then(|digest| own.read_whole(digest));
-        CheckedPack { unusable, has_recipes: own.holds_recipes(), read_whole }
+        CheckedPack { unusable, lied_about, has_recipes: own.holds_recipes(), read_whole }
     }
 
     /// Opens a pack from its own trailer; `None` where its directory is too long. What is wrong is a clause about it.

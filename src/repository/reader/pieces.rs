@@ -1,7 +1,6 @@
 //! A pack that is checked in pieces: its end, its directory, then its frames and the rest in order, a few MiB at a time, while its
 //! SHA-256 is taken of what passes.
 
-use std::mem::discriminant;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -31,19 +30,16 @@ impl Reader {
         transfer: &Transfer,
     ) -> Result<CheckedPack, StoreError> {
         let mut checked = self.look_through(checks, pack, transfer).await?;
-        if checked.unusable.is_empty() {
+        if checked.is_fine() {
             return Ok(checked);
         }
         let again = self.look_through(checks, pack, transfer).await?;
-        let is_same = |one: &PackPart, other: &PackPart| match (one, other) {
-            (PackPart::Frame(one), PackPart::Frame(other)) => one == other,
-            _ => discriminant(one) == discriminant(other),
-        };
         // A pack that came right once is; it is vouched for when it comes right at first.
         checked.read_whole = None;
         checked.has_recipes |= again.has_recipes;
+        checked.lied_about = again.lied_about.filter(|_| checked.lied_about.is_some());
         let twice = again.unusable.into_iter();
-        checked.unusable = twice.filter(|(part, _)| checked.unusable.iter().any(|(it, _)| is_same(it, part))).collect();
+        checked.unusable = twice.filter(|(part, _)| checked.unusable.iter().any(|(it, _)| it == part)).collect();
         Ok(checked)
     }
 
