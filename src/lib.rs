@@ -127,6 +127,7 @@ pub use store::memory::MemoryStore;
 pub use store::s3::credentials::S3Credentials;
 pub use store::s3::{S3Options, Timeouts};
 pub use store::signs::{Request, Seen, Signs};
+pub use store::tampering::{Tampered, Tampering};
 pub use store::transfer::Transfer;
 pub use store::{ObjectInfo, OpenMode, OpenOptions, Store, StoreError, StoreErrorKind, open};
 

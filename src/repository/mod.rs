@@ -25,6 +25,7 @@ use crate::repository::known::Pin;
 use crate::repository::objects::Objects;
 pub use crate::repository::open::Opened;
 use crate::repository::state::LocalState;
+pub use crate::store::tampering::{Tampered, Tampering};
 pub use crate::store::{StoreError, StoreErrorKind};
 
 pub mod access;
@@ -220,6 +221,12 @@ impl Repository {
     /// Returns the name of the replica that is asked first.
     pub fn first_replica(&self) -> &str {
         self.objects.replicas().all()[0].name()
+    }
+
+    /// Returns what was seen so far of objects in the first replica that somebody overwrote or deleted, although they are given as
+    /// they were.
+    pub fn tampered(&self) -> Tampered {
+        self.objects.replicas().all()[0].store().tampered()
     }
 
     /// Returns the configuration.

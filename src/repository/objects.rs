@@ -202,6 +202,11 @@ impl Objects {
         self.replicas.all()[nth].store().get_range(&ObjectKey::pack(pack), range).await
     }
 
+    /// Says that what came of a pack from the `nth` replica is not right: where versions are kept, what comes next is the first.
+    pub(super) async fn look_back_at(&self, nth: usize, pack: PackId) -> Result<(), StoreError> {
+        self.replicas.all()[nth].store().look_back(&ObjectKey::pack(pack)).await.map(drop)
+    }
+
     /// Returns the length of a pack in the `nth` replica.
     pub(super) async fn pack_size_at(&self, nth: usize, pack: PackId) -> Result<u64, StoreError> {
         Ok(self.replicas.all()[nth].store().head(&ObjectKey::pack(pack)).await?.size)

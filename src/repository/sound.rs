@@ -39,6 +39,8 @@ pub async fn get_sound_large<T, E, F: Future<Output = Result<T, E>>>(
         Err(error) => error,
     };
     let first = blocking(move || blake3::hash(&first)).await;
+    // Somebody may have put something else in its place: where versions are kept, the second one is what was there before.
+    store.look_back(key).await?;
     let second = bounded(store, key, transfer).await?;
     let hashed = second.clone();
     Ok(if blocking(move || blake3::hash(&hashed)).await == first { Err(error) } else { decode(second).await })

@@ -66,7 +66,7 @@ pub async fn an_object_is_read_back_as_it_was_stored(store: Arc<dyn Store>) {
     assert_eq!((info.key, info.size), (name, body.len() as u64));
 }
 
-/// A put under a name that is taken replaces the object, and there is one of that name.
+/// A put under the name of a lease replaces it, and there is one of that name.
 pub async fn an_object_is_replaced(store: Arc<dyn Store>) {
     let name = key("sessions/a");
     for body in ["a longer first", "second", ""] {
@@ -78,8 +78,8 @@ pub async fn an_object_is_replaced(store: Arc<dyn Store>) {
 
 /// An object that is longer than its kind can be is not given, and its length is.
 pub async fn what_is_longer_than_its_kind_can_be_is_not_given(store: Arc<dyn Store>) {
-    let name = key("keys/0000000000000000.age");
     for (bytes, expected) in [(64 << 10, None), ((64 << 10) + 1, Some(StoreErrorKind::TooLong))] {
+        let name = key(&format!("keys/{bytes:016}.age"));
         store.put(&name, vec![0; bytes].into()).await.expect("stored");
         assert_eq!(store.get(&name).await.err().map(|error| error.kind), expected, "{bytes}");
         assert_eq!(store.head(&name).await.expect("there").size, bytes as u64);

@@ -14,6 +14,7 @@ use bytes::Bytes;
 use crate::model::key::ObjectKey;
 use crate::model::outcome::{Ended, Outcome};
 use crate::store::signs::Signs;
+use crate::store::tampering::Tampered;
 use crate::store::transfer::Transfer;
 
 #[cfg(any(feature = "internals", feature = "store-contract"))]
@@ -26,6 +27,7 @@ pub mod open;
 mod pace;
 pub mod s3;
 pub mod signs;
+pub mod tampering;
 pub mod transfer;
 
 pub use crate::store::open::{OpenMode, OpenOptions, open};
@@ -49,13 +51,14 @@ pub const LISTED_NAMES_BYTES_MAX: usize = 256 << 20;
 pub struct Listing {
     prefix: String,
     found: Vec<ObjectInfo>,
+    names: usize,
     names_bytes: usize,
 }
 
 impl Listing {
     /// Begins an answer.
     pub fn of(prefix: &str) -> Self {
-        Self { prefix: prefix.to_owned(), found: Vec::new(), names_bytes: 0 }
+        Self { prefix: prefix.to_owned(), found: Vec::new(), names: 0, names_bytes: 0 }
     }
 
     /// Adds an object.
@@ -63,13 +66,28 @@ impl Listing {
     /// # Errors
     /// When there are too many.
     pub fn push(&mut self, name: &str, size: u64) -> Result<(), StoreError> {
-        self.names_bytes += name.len();
-        if self.found.len() >= LISTED_MAX || self.names_bytes > LISTED_NAMES_BYTES_MAX {
-            let message = format!("it goes on after {} names, more than can be held", self.found.len());
+        self.count(name.len())?;
+        self.add_counted(name, size);
+        Ok(())
+    }
+
+    /// Counts a name, which may be one of several under which an object stands in an answer.
+    ///
+    /// # Errors
+    /// When there are too many.
+    fn count(&mut self, name_bytes: usize) -> Result<(), StoreError> {
+        if self.names >= LISTED_MAX || self.names_bytes + name_bytes > LISTED_NAMES_BYTES_MAX {
+            let message = format!("it goes on after {} names, more than can be held", self.names);
             return Err(StoreError::new("list", &self.prefix, StoreErrorKind::Other, message));
         }
-        self.found.push(ObjectInfo { key: ObjectKey::from_listed(name), size });
+        self.names += 1;
+        self.names_bytes += name_bytes;
         Ok(())
+    }
+
+    /// Adds an object that was counted.
+    fn add_counted(&mut self, name: &str, size: u64) {
+        self.found.push(ObjectInfo { key: ObjectKey::from_listed(name), size });
     }
 
     /// Returns the objects in bytewise order of their names, each once.
@@ -82,6 +100,9 @@ impl Listing {
 
 /// A place that keeps objects.
 ///
+/// Where it keeps what is overwritten or deleted as well, an object is what was first stored under its name, and a lease what was stored
+/// last: so whoever may put and not delete versions changes nothing.
+///
 /// # Cancel safety
 /// Dropping a future leaves an object either whole or absent (or, for a lease, as it was).
 #[async_trait]
@@ -89,7 +110,8 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// Returns where this is, as the user wrote it, without secrets.
     fn location(&self) -> &str;
 
-    /// Stores `body` under `key` and returns once the store reports it durable. An object of that name is replaced.
+    /// Stores `body` under `key` and returns once the store reports it durable. An object of that name is replaced, unless what was there
+    /// before is kept.
     ///
     /// It tells `transfer` how far it is, and keeps to its pace; a store that knows only when it is done leaves that alone.
     async fn put_telling(&self, key: &ObjectKey, body: Bytes, transfer: &Transfer) -> Result<(), StoreError>;
@@ -138,7 +160,21 @@ pub trait Store: fmt::Debug + Send + Sync {
     async fn list(&self, prefix: &str) -> Result<Vec<ObjectInfo>, StoreError>;
 
     /// Removes an object; one that is not there counts as removed.
+    ///
+    /// Where versions are kept all of them are removed, the first one last, and delete markers; of a lease the latest version is
+    /// hidden. Where a version may not be removed, that is [`StoreErrorKind::Denied`], and the object is there as it was.
     async fn delete(&self, key: &ObjectKey) -> Result<(), StoreError>;
+
+    /// Says that what came of an object which is written once is not right. A place that keeps versions looks for the first one, and
+    /// gives that from now on; returns whether that is another than it gave. Others do nothing, as here.
+    async fn look_back(&self, _key: &ObjectKey) -> Result<bool, StoreError> {
+        Ok(false)
+    }
+
+    /// Returns what was seen so far of objects that somebody overwrote or deleted. A place that keeps no versions sees nothing, as here.
+    fn tampered(&self) -> Tampered {
+        Tampered::default()
+    }
 
     /// Returns the signs of life that it gives while it is asked for something. One that notes none, `Signs::default()`, is never
     /// called silent.

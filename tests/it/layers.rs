@@ -324,6 +324,28 @@ const ARGUMENTS: &str = "Args";
 
 /// A type that other files can see has a name of its own, so whoever meets the name knows what is meant without looking where it
 /// comes from. Names that are private in all their files may be the same.
+/// What a layer over a store leaves out, the trait would answer for: for a bucket with versions wrongly.
+#[test]
+fn every_layer_hands_on_every_call() {
+    let root = Path::new("src/store");
+    let port = std::fs::read_to_string(root.join("mod.rs")).expect("there");
+    let port = port.split("pub trait Store").nth(1).and_then(|rest| rest.split("\n}\n").next()).expect("the trait");
+    let calls = code(port);
+    let calls = calls.split("fn ").skip(1).map(|rest| rest.split('(').next().expect("a name"));
+    // These call those that tell how far they are.
+    let calls: Vec<&str> = calls.filter(|name| !["put", "get", "get_range"].contains(name)).collect();
+    assert!(calls.len() >= 9 && calls.contains(&"look_back"), "{calls:?}");
+    let mut files = Vec::new();
+    sources(&root.join("layer"), &mut files);
+    let layers: Vec<_> =
+        files.iter().filter_map(|(name, text)| Some((name, text.split("impl Store for").nth(1)?))).collect();
+    assert_eq!(layers.len(), 4);
+    for (name, text) in layers {
+        let missing = calls.iter().find(|call| !text.contains(&format!("fn {call}(")));
+        assert_eq!(missing, None, "{name}");
+    }
+}
+
 #[test]
 fn one_meaning_per_type_name() {
     let mut files = Vec::new();

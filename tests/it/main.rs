@@ -71,6 +71,7 @@ mod terminal_text;
 mod told;
 mod unfinished;
 mod verified;
+mod versions;
 mod vouching;
 mod writers;
 

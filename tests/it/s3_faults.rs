@@ -396,22 +396,31 @@ async fn what_cannot_be_mended_fails_at_once_and_says_why() {
 
 #[tokio::test]
 async fn a_list_that_goes_in_circles_ends() {
-    let bench = Bench::start().await;
-    let page = |token: &str| {
+    let page = |kind: &str, object: &str, next: &str| {
         answer(
             "200 OK",
             &["Content-Type: application/xml"],
             &format!(
-                "<ListBucketResult><Name>{BUCKET}</Name><IsTruncated>true</IsTruncated>{token}\
-                 <Contents><Key>p/a</Key><Size>1</Size></Contents></ListBucketResult>"
+                "<{kind}><Name>{BUCKET}</Name><IsTruncated>true</IsTruncated>{next}\
+                 <{object}><Key>p/a</Key><Size>1</Size></{object}></{kind}>"
             ),
         )
     };
-    bench.proxy.plan("GET", page(""));
-    bench.proxy.plan("GET", page("<NextContinuationToken>t</NextContinuationToken>"));
-    bench.proxy.plan("GET", page("<NextContinuationToken>t</NextContinuationToken>"));
-    assert_eq!(bench.store.list("").await.expect("listed in the end"), []);
-    assert_eq!(bench.retries(), 2);
+    for (kind, object, next) in [
+        ("ListVersionsResult", "Version", "<NextKeyMarker>t</NextKeyMarker>"),
+        ("ListBucketResult", "Contents", "<NextContinuationToken>t</NextContinuationToken>"),
+    ] {
+        let bench = Bench::start().await;
+        if kind == "ListBucketResult" {
+            // The server knows no versions, so that names are listed from then on.
+            bench.store.list("").await.expect("listed");
+        }
+        for next in ["", next, next] {
+            bench.proxy.plan("GET", page(kind, object, next));
+        }
+        assert_eq!(bench.store.list("").await.expect("listed in the end"), []);
+        assert_eq!(bench.retries(), 2, "{kind}");
+    }
 }
 
 #[tokio::test]

@@ -2,49 +2,19 @@
 
 use std::any::Any;
 use std::sync::Arc;
-use std::time::Duration;
 
 use coffre::model::key::ObjectKey;
-use coffre::progress::Collected;
-use coffre::store::layer::retry::RetryOptions;
-use coffre::store::location::Location;
-use coffre::store::s3::S3Options;
-use coffre::store::s3::credentials::S3Credentials;
-use coffre::store::{OpenMode, OpenOptions, Store, StoreErrorKind};
+use coffre::store::{Store, StoreErrorKind};
 
+use crate::support::bucket::{fresh, open};
 use crate::support::ceph::{self, ceph};
 use crate::support::s3_server::{self, S3Server};
+use crate::support::versioned_server::VersionedServer;
 
 /// An empty store to test, and what keeps it alive.
 struct Place {
     store: Arc<dyn Store>,
     _keep: Box<dyn Any>,
-}
-
-/// Opens a location with fixed credentials.
-fn open(location: &str, key: (&str, &str), ca_file: Option<std::path::PathBuf>) -> Arc<dyn Store> {
-    let credentials = S3Credentials {
-        access_key_id: key.0.to_owned(),
-        secret_access_key: key.1.to_owned().into(),
-        session_token: None,
-    };
-    // No server here needs ten minutes; a test that fails should say so sooner.
-    let retry = RetryOptions { give_up_after: Duration::from_secs(20), ..RetryOptions::default() };
-    let options = OpenOptions {
-        mode: OpenMode::Create,
-        retry,
-        s3: S3Options { credentials: Some(credentials), ca_file, ..S3Options::default() },
-        ..OpenOptions::default()
-    };
-    let location: Location = location.parse().expect("a location");
-    coffre::store::open(&location, &options, Arc::new(Collected::default())).expect("opened")
-}
-
-/// Returns a prefix that no other test uses: the servers outlive a test.
-fn fresh() -> String {
-    let mut random = [0; 8];
-    getrandom::fill(&mut random).expect("randomness");
-    format!("contract/{:016x}", u64::from_ne_bytes(random))
 }
 
 fn key(name: &str) -> ObjectKey {
@@ -68,6 +38,11 @@ async fn local() -> Option<Place> {
 
 async fn s3_in_process() -> Option<Place> {
     let server = S3Server::start().await;
+    Some(Place { store: open(&server.location(&fresh()), s3_server::OWNER, None), _keep: Box::new(server) })
+}
+
+async fn s3_with_versions() -> Option<Place> {
+    let server = VersionedServer::start(true, 100).await;
     Some(Place { store: open(&server.location(&fresh()), s3_server::OWNER, None), _keep: Box::new(server) })
 }
 
@@ -116,7 +91,7 @@ macro_rules! contract {
     };
 }
 
-contract!(memory, local, s3_in_process, ceph_http, ceph_https, ceph_locked_bucket: [
+contract!(memory, local, s3_in_process, s3_with_versions, ceph_http, ceph_https, ceph_locked_bucket: [
     an_object_is_read_back_as_it_was_stored,
     an_object_is_replaced,
     an_empty_object_is_an_object,

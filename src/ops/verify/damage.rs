@@ -7,6 +7,7 @@ use crate::model::id::PackId;
 use crate::model::key::ObjectKey;
 use crate::model::series::Sequence;
 use crate::ops::verify::Finding;
+use crate::repository::Tampering;
 use crate::repository::index::Truth;
 use crate::repository::index::table::ChunkPlace;
 use crate::repository::reader::ReadError;
@@ -82,6 +83,8 @@ pub enum Damage {
     NotIndexed,
     /// The snapshot was there, is not, and no clean-up removed it: the clause says how that is known.
     Vanished(String),
+    /// It is as it was written, and somebody tried to change it, which the bucket's versions show.
+    Tampered(Tampering),
 }
 
 impl fmt::Display for Damage {
@@ -106,6 +109,13 @@ impl fmt::Display for Damage {
                  changed; pack {pack} is one"
             ),
             Damage::NotIndexed => f.write_str("chunks that snapshots need are in no index segment"),
+            Damage::Tampered(Tampering::Overwritten) => f.write_str(
+                "was overwritten, and is given as it was first written: somebody has a key to the bucket; remove the later \
+                 versions",
+            ),
+            Damage::Tampered(Tampering::Hidden) => f.write_str(
+                "was deleted, and is given as it was first written: somebody has a key to the bucket; remove the delete marker",
+            ),
         }
     }
 }

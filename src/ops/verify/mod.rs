@@ -27,6 +27,7 @@ mod foreign;
 mod healing;
 mod objects;
 mod slots;
+mod tampering;
 mod trees;
 mod vouching;
 
@@ -250,6 +251,7 @@ pub async fn verify(
     let cleanups = trees::check(&reader, listed_snapshots.ids, &monitor, &cancel, &mut report, &mut damage).await?;
     report.notes.extend(foreign.notes());
     let plan = HealingPlan::of(reader.index(), &cleanups.found_damaged(), &read, &mut damage);
+    tampering::tell(&repository, &cleanups, &mut report, &mut damage);
     report.healing = plan.carry_out(&written_to, options.heal, options.clock.now(), &*monitor).await;
 
     report.findings = damage.findings.into_values().collect();

@@ -165,7 +165,10 @@ impl Reader {
             Err(error @ (ReadError::Damaged { .. } | ReadError::Undecodable { .. })) => error,
             other => return other,
         };
-        let second = self.fetch_at(nth, location.pack, range).await?;
+        let pack = location.pack;
+        let looked_back = self.repository.objects().look_back_at(nth, pack).await;
+        looked_back.map_err(|source| ReadError::Fetch { pack, source: Arc::new(source) })?;
+        let second = self.fetch_at(nth, pack, range).await?;
         if second == first {
             return Err(error);
         }

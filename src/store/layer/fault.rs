@@ -21,6 +21,7 @@ use bytes::Bytes;
 use crate::model::key::ObjectKey;
 use crate::store::layer::Operation;
 use crate::store::signs::Signs;
+use crate::store::tampering::Tampered;
 use crate::store::transfer::Transfer;
 use crate::store::{ObjectInfo, Store, StoreError, StoreErrorKind};
 
@@ -328,6 +329,14 @@ impl Store for FaultStore {
 
     async fn delete(&self, key: &ObjectKey) -> Result<(), StoreError> {
         self.faulty(Operation::Delete, key.as_str(), self.inner.delete(key), |done, _| done).await
+    }
+
+    async fn look_back(&self, key: &ObjectKey) -> Result<bool, StoreError> {
+        self.inner.look_back(key).await
+    }
+
+    fn tampered(&self) -> Tampered {
+        self.inner.tampered()
     }
 
     fn signs(&self) -> Signs {

@@ -22,6 +22,7 @@ use crate::model::key::{ObjectKey, ObjectKind};
 use crate::store::layer::Operation;
 use crate::store::pace::{Pace, Rate};
 use crate::store::signs::Signs;
+use crate::store::tampering::Tampered;
 use crate::store::transfer::Transfer;
 use crate::store::{ObjectInfo, Store, StoreError, StoreErrorKind};
 
@@ -257,6 +258,14 @@ impl Store for LimitStore {
 
     async fn delete(&self, key: &ObjectKey) -> Result<(), StoreError> {
         self.limited(Operation::Delete, self.inner.delete(key)).await
+    }
+
+    async fn look_back(&self, key: &ObjectKey) -> Result<bool, StoreError> {
+        self.limited(Operation::Head, self.inner.look_back(key)).await
+    }
+
+    fn tampered(&self) -> Tampered {
+        self.inner.tampered()
     }
 
     fn signs(&self) -> Signs {

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use crate::model::key::ObjectKey;
 use crate::store::layer::Operation;
 use crate::store::signs::Signs;
+use crate::store::tampering::Tampered;
 use crate::store::transfer::Transfer;
 use crate::store::{ObjectInfo, Store, StoreError, StoreErrorKind};
 
@@ -140,6 +141,15 @@ impl Store for RecordStore {
         let outcome = self.inner.delete(key).await;
         self.note(Operation::Delete, key.as_str(), &outcome, |()| 0);
         outcome
+    }
+
+    /// What it costs at a bucket is seen there: most stores do nothing for it.
+    async fn look_back(&self, key: &ObjectKey) -> Result<bool, StoreError> {
+        self.inner.look_back(key).await
+    }
+
+    fn tampered(&self) -> Tampered {
+        self.inner.tampered()
     }
 
     fn signs(&self) -> Signs {

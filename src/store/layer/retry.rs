@@ -21,6 +21,7 @@ use crate::progress::{Counter, Monitor, Waiting};
 use crate::store::layer::Operation;
 use crate::store::layer::outage::{Outage, Silence};
 use crate::store::signs::Signs;
+use crate::store::tampering::Tampered;
 use crate::store::transfer::Transfer;
 use crate::store::{ObjectInfo, Store, StoreError, StoreErrorKind};
 
@@ -327,6 +328,14 @@ impl Store for RetryStore {
 
     async fn delete(&self, key: &ObjectKey) -> Result<(), StoreError> {
         self.retrying(Operation::Delete, key.as_str(), || self.inner.delete(key)).await
+    }
+
+    async fn look_back(&self, key: &ObjectKey) -> Result<bool, StoreError> {
+        self.retrying(Operation::Head, key.as_str(), || self.inner.look_back(key)).await
+    }
+
+    fn tampered(&self) -> Tampered {
+        self.inner.tampered()
     }
 
     fn signs(&self) -> Signs {

@@ -3,15 +3,21 @@
 //! Bodies are whole in memory, signed with their SHA-256 and sent with their MD5, so what a provider acknowledges is
 //! what was sent. One call is one attempt; [`crate::store::layer::retry`] makes more of them. What is particular about
 //! a provider is a row in [`provider`].
+//!
+//! In a bucket that keeps versions an object is the first of its versions, a lease the latest: [`versions`] knows which these are, and
+//! an object that was changed is fetched by the id of its first one. A bucket that keeps none costs no request more.
 
 use std::fmt;
 use std::future::Future;
 use std::ops::Range;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use aws_sdk_s3::Client;
+use aws_sdk_s3::config::http::HttpResponse;
+use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::primitives::ByteStream;
 use aws_smithy_types::base64;
 use bytes::{Bytes, BytesMut};
@@ -19,22 +25,23 @@ use md5::{Digest, Md5};
 
 use crate::blocking::blocking;
 use crate::model::id::hex;
-use crate::model::key::{ObjectKey, ObjectKind};
+use crate::model::key::ObjectKey;
 use crate::store::location::S3Location;
 use crate::store::s3::credentials::S3Credentials;
 use crate::store::s3::progress::{SendInPieces, Sent};
+use crate::store::s3::versions::{BucketVersions, ObjectVersion, ObjectVersions, is_rewritten};
 use crate::store::signs::Signs;
+use crate::store::tampering::Tampered;
 use crate::store::transfer::Transfer;
-use crate::store::{Listing, ObjectInfo, Store, StoreError, StoreErrorKind};
+use crate::store::{ObjectInfo, Store, StoreError, StoreErrorKind};
 
 mod client;
 pub mod credentials;
 mod error;
+mod list;
 mod progress;
 pub mod provider;
-
-/// Pages of a listing on which nothing stands, one after the other, before it counts as one without end.
-const EMPTY_PAGES_MAX: usize = 1000;
+mod versions;
 
 /// What an object says it is. An answer of another type that looks like an error is one.
 const CONTENT_TYPE: &str = "application/octet-stream";
@@ -106,6 +113,7 @@ pub struct S3Store {
     prefix: String,
     timeouts: Timeouts,
     signs: Signs,
+    kept: Arc<BucketVersions>,
 }
 
 impl fmt::Debug for S3Store {
@@ -131,6 +139,7 @@ impl S3Store {
             prefix,
             timeouts: options.timeouts,
             signs: Signs::default(),
+            kept: Arc::default(),
         })
     }
 
@@ -159,6 +168,20 @@ impl S3Store {
         }
     }
 
+    /// Makes the error of a request about an object, and notes what its answer tells of versions.
+    fn failed<E>(&self, operation: &'static str, key: &ObjectKey, error: SdkError<E, HttpResponse>) -> StoreError
+    where
+        E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+    {
+        if let Some(response) = error.raw_response() {
+            self.kept.note_id(response.headers().get("x-amz-version-id"));
+            if response.headers().get("x-amz-delete-marker") == Some("true") {
+                self.kept.note_marker();
+            }
+        }
+        error::from_sdk(operation, key, error)
+    }
+
     /// Sends an object once. `Ok(false)` is a success that does not look like one.
     async fn put_once(
         &self,
@@ -182,44 +205,110 @@ impl S3Store {
             .interceptor(SendInPieces { body, sent: sent.clone() });
         tokio::select! {
             answer = request.send() => {
-                let answer = answer.map_err(|error| error::from_sdk("put", key, error));
+                let answer = answer.map_err(|error| self.failed("put", key, error));
                 self.heard(&answer);
                 let answer = answer?;
+                self.kept.note_id(answer.version_id());
                 Ok(answer.e_tag().is_some_and(|tag| tag_agrees(tag, md5) != Some(false)))
             }
             silence = sent.stalls(bytes, self.timeouts) => Err(timed_out("put", key, silence)),
         }
     }
 
-    /// Tells whether the object is there as it was sent, after a put whose outcome is unknown.
+    /// Tells whether the object is there as it was sent, after a put whose outcome is unknown. Where versions are kept, whether it is
+    /// the one that counts.
     async fn is_stored(&self, key: &ObjectKey, size: u64, md5: &[u8; 16]) -> Result<bool, StoreError> {
-        let request = self.client.head_object().bucket(&self.bucket).key(self.name(key));
-        let head = self
-            .answer("head", key, async { request.send().await.map_err(|error| error::from_sdk("head", key, error)) })
-            .await?;
-        if head.content_length() != Some(size as i64) {
+        let (stored, tag) = match self.first_version(key).await? {
+            Some(first) => first.map_or((None, None), |first| (Some(first.size), first.tag)),
+            None => {
+                let head = self.head_as_it_is(key).await?;
+                (Some(head.size), head.tag)
+            }
+        };
+        if stored != Some(size) {
             return Ok(false);
         }
         // Where the tag is no MD5 (server-side encryption), the size must do, except for leases: those are rewritten,
         // so an older one of equal size may be there.
-        let agrees = head.e_tag().and_then(|tag| tag_agrees(tag, md5));
-        Ok(agrees.unwrap_or(key.kind() != Some(ObjectKind::Session)))
+        let agrees = tag.and_then(|tag| tag_agrees(&tag, md5));
+        Ok(agrees.unwrap_or(!is_rewritten(key.as_str())))
     }
 
-    /// Gets an object, or the part of it that `range` names.
+    /// Asks for size and tag of an object as it is now.
+    async fn head_as_it_is(&self, key: &ObjectKey) -> Result<ObjectVersion, StoreError> {
+        let request = self.client.head_object().bucket(&self.bucket).key(self.name(key));
+        let answer =
+            self.answer("head", key, async { request.send().await.map_err(|error| self.failed("head", key, error)) });
+        let answer = answer.await?;
+        self.kept.note_id(answer.version_id());
+        let size = answer.content_length().and_then(|length| u64::try_from(length).ok());
+        let size = size.ok_or_else(|| error::false_success("head", key))?;
+        let id = answer.version_id().unwrap_or_default().to_owned();
+        Ok(ObjectVersion { id, size, tag: answer.e_tag().map(str::to_owned) })
+    }
+
+    /// Returns the first version of an object that is written once, which may be none. Outside of that, the outer `None`: where the
+    /// bucket keeps no versions, as far as anything showed, where they cannot be listed, and of what is rewritten.
+    async fn first_version(&self, key: &ObjectKey) -> Result<Option<Option<ObjectVersion>>, StoreError> {
+        if is_rewritten(key.as_str()) || !self.kept.keeps() {
+            return Ok(None);
+        }
+        Ok(self.look_up(key).await?.map(|(versions, _)| versions.first().cloned()))
+    }
+
+    /// Removes one version, or hides the latest. Tells whether the answer showed that versions are kept.
+    async fn remove(&self, key: &ObjectKey, version: Option<String>) -> Result<bool, StoreError> {
+        let request = self.client.delete_object().bucket(&self.bucket).key(self.name(key)).set_version_id(version);
+        let answer = self
+            .answer("delete", key, async { request.send().await.map_err(|error| self.failed("delete", key, error)) });
+        match answer.await {
+            Ok(answer) if answer.delete_marker() == Some(true) => {
+                self.kept.note_marker();
+                Ok(true)
+            }
+            Ok(_) => Ok(false),
+            Err(error) if error.kind == StoreErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Gets an object, or the part of it that `range` names: its first version, where it is known that it was changed, or that it is
+    /// hidden.
     async fn fetch(
         &self,
         key: &ObjectKey,
         range: Option<Range<u64>>,
         transfer: &Transfer,
     ) -> Result<Bytes, StoreError> {
-        let mut request = self.client.get_object().bucket(&self.bucket).key(self.name(key));
+        let known = self.kept.first(key);
+        match self.fetch_version(key, known.clone(), range.clone(), transfer).await {
+            Err(missing) if missing.kind == StoreErrorKind::NotFound => match self.first_version(key).await? {
+                Some(Some(first)) if known.as_ref() != Some(&first.id) => {
+                    self.fetch_version(key, Some(first.id), range, transfer).await
+                }
+                _ => Err(missing),
+            },
+            answer => answer,
+        }
+    }
+
+    /// Gets one version, or the object as it is now.
+    async fn fetch_version(
+        &self,
+        key: &ObjectKey,
+        version: Option<String>,
+        range: Option<Range<u64>>,
+        transfer: &Transfer,
+    ) -> Result<Bytes, StoreError> {
+        let request = self.client.get_object().bucket(&self.bucket).key(self.name(key));
+        let mut request = request.set_version_id(version);
         if let Some(range) = &range {
             request = request.range(format!("bytes={}-{}", range.start, range.end - 1));
         }
         let answer = self
-            .answer("get", key, async { request.send().await.map_err(|error| error::from_sdk("get", key, error)) })
+            .answer("get", key, async { request.send().await.map_err(|error| self.failed("get", key, error)) })
             .await?;
+        self.kept.note_id(answer.version_id());
         let length = answer.content_length().and_then(|length| u64::try_from(length).ok());
         let wanted = range.as_ref().map(|range| range.end - range.start);
         if let Some(range) = &range {
@@ -334,75 +423,52 @@ impl Store for S3Store {
     }
 
     async fn head(&self, key: &ObjectKey) -> Result<ObjectInfo, StoreError> {
-        let request = self.client.head_object().bucket(&self.bucket).key(self.name(key));
-        self.answer("head", key, async {
-            let answer = request.send().await.map_err(|error| error::from_sdk("head", key, error))?;
-            let size = answer.content_length().and_then(|length| u64::try_from(length).ok());
-            let size = size.ok_or_else(|| error::false_success("head", key))?;
-            Ok(ObjectInfo { key: key.clone(), size })
-        })
-        .await
+        let of = |version: &ObjectVersion| ObjectInfo { key: key.clone(), size: version.size };
+        let first =
+            |first: Option<ObjectVersion>| first.as_ref().map(of).ok_or_else(|| StoreError::not_found("head", key));
+        if let Some(version) = self.first_version(key).await? {
+            return first(version);
+        }
+        let answer = self.head_as_it_is(key).await;
+        match self.first_version(key).await? {
+            // This answer was the first that showed that versions are kept.
+            Some(version) => first(version),
+            None => answer.map(|version| of(&version)),
+        }
     }
 
     async fn list(&self, prefix: &str) -> Result<Vec<ObjectInfo>, StoreError> {
-        let mut found = Listing::of(prefix);
-        let (mut token, mut empty_pages): (Option<String>, _) = (None, 0);
-        loop {
-            let request = self
-                .client
-                .list_objects_v2()
-                .bucket(&self.bucket)
-                .prefix(format!("{}{prefix}", self.prefix))
-                .set_continuation_token(token.clone());
-            let page = self
-                .answer("list", prefix, async {
-                    request.send().await.map_err(|error| error::from_sdk("list", prefix, error))
-                })
-                .await?;
-            // A success with an error inside parses as a page that lacks even what was asked for.
-            if page.name().is_none() && page.prefix().is_none() && page.key_count().is_none() {
-                return Err(error::false_success("list", prefix));
-            }
-            for object in page.contents() {
-                let name = object.key().and_then(|name| name.strip_prefix(self.prefix.as_str()));
-                let size = object.size().and_then(|size| u64::try_from(size).ok());
-                if let (Some(name), Some(size)) = (name, size)
-                    && name.starts_with(prefix)
-                {
-                    found.push(name, size)?;
-                }
-            }
-            if !page.is_truncated().unwrap_or(false) {
-                break;
-            }
-            let next = page.next_continuation_token().map(str::to_owned);
-            if next.is_none() || next == token {
-                let message = "the store said there is more to list, but not where it goes on";
-                return Err(StoreError::new("list", prefix, StoreErrorKind::Unavailable, message));
-            }
-            empty_pages = if page.contents().is_empty() { empty_pages + 1 } else { 0 };
-            if empty_pages > EMPTY_PAGES_MAX {
-                let message = "the store said again and again that there is more to list, and listed nothing";
-                return Err(StoreError::new("list", prefix, StoreErrorKind::Other, message));
-            }
-            token = next;
-        }
-        // In that order already, as S3 promises; not every gateway keeps it, nor is free of repetitions.
-        Ok(found.finish())
+        self.list_all(prefix).await
     }
 
     async fn delete(&self, key: &ObjectKey) -> Result<(), StoreError> {
-        let request = self.client.delete_object().bucket(&self.bucket).key(self.name(key));
-        let outcome = self
-            .answer("delete", key, async {
-                request.send().await.map_err(|error| error::from_sdk("delete", key, error))
-            })
-            .await;
-        match outcome {
-            Ok(_) => Ok(()),
-            Err(error) if error.kind == StoreErrorKind::NotFound => Ok(()),
-            Err(error) => Err(error),
+        if is_rewritten(key.as_str()) || !self.kept.keeps() {
+            let left_versions = self.remove(key, None).await?;
+            if is_rewritten(key.as_str()) || !left_versions {
+                return Ok(());
+            }
         }
+        let Some((_, versions)) = self.look_up(key).await? else {
+            self.remove(key, None).await?;
+            let message = "its versions are left, as these credentials may not list them";
+            return Err(StoreError::new("delete", key, StoreErrorKind::Denied, message));
+        };
+        // The first one last: as long as it is there, it is the object.
+        for version in versions {
+            self.remove(key, Some(version)).await?;
+        }
+        self.kept.note(key, &ObjectVersions::default());
+        Ok(())
+    }
+
+    async fn look_back(&self, key: &ObjectKey) -> Result<bool, StoreError> {
+        let known = self.kept.first(key);
+        let first = self.first_version(key).await?;
+        Ok(first.is_some() && self.kept.first(key) != known)
+    }
+
+    fn tampered(&self) -> Tampered {
+        self.kept.tampered()
     }
 
     fn signs(&self) -> Signs {

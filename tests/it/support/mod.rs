@@ -1,6 +1,7 @@
 //! What the tests share: a repository in memory, a source directory, and reading a snapshot back without a target.
 
 pub mod at_phase;
+pub mod bucket;
 pub mod ceph;
 pub mod daemon;
 pub mod dead_mount;
@@ -16,6 +17,7 @@ pub mod proxy;
 pub mod s3_server;
 pub mod terminal;
 pub mod tree;
+pub mod versioned_server;
 
 use std::collections::BTreeMap;
 use std::path::Path;

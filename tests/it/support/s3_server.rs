@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto::Builder;
+use s3s::S3;
 use s3s::access::{S3Access, S3AccessContext};
 use s3s::auth::SimpleAuth;
 use s3s::service::S3ServiceBuilder;
@@ -47,27 +48,8 @@ impl S3Server {
     pub async fn start() -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         std::fs::create_dir(directory.path().join(BUCKET)).expect("the bucket is made");
-        let mut auth = SimpleAuth::from_single(OWNER.0, OWNER.1);
-        auth.register(LIMITED.0.to_owned(), LIMITED.1.into());
-        let mut builder =
-            S3ServiceBuilder::new(s3s_fs::FileSystem::new(directory.path()).expect("the directory is there"));
-        builder.set_auth(auth);
-        builder.set_access(Access);
-        let service = builder.build();
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let address = listener.local_addr().expect("bound");
-        let task = tokio::spawn(async move {
-            // Connections end with the server, since the set is dropped with this task.
-            let mut connections = JoinSet::new();
-            while let Ok((socket, _)) = listener.accept().await {
-                let _ = socket.set_nodelay(true);
-                let service = service.clone();
-                connections.spawn(async move {
-                    let _ = Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(socket), service).await;
-                });
-                while connections.try_join_next().is_some() {}
-            }
-        });
+        let files = s3s_fs::FileSystem::new(directory.path()).expect("the directory is there");
+        let (address, task) = serve(files, Access).await;
         Self { address, task, _directory: directory }
     }
 
@@ -75,6 +57,31 @@ impl S3Server {
     pub fn location(&self, prefix: &str) -> String {
         format!("s3+http://{}/{BUCKET}/{prefix}", self.address)
     }
+}
+
+/// Serves a bucket on a free loopback port, as long as the task is not aborted.
+pub async fn serve(bucket: impl S3, access: impl S3Access) -> (SocketAddr, JoinHandle<()>) {
+    let mut auth = SimpleAuth::from_single(OWNER.0, OWNER.1);
+    auth.register(LIMITED.0.to_owned(), LIMITED.1.into());
+    let mut builder = S3ServiceBuilder::new(bucket);
+    builder.set_auth(auth);
+    builder.set_access(access);
+    let service = builder.build();
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("bound");
+    let task = tokio::spawn(async move {
+        // Connections end with the server, since the set is dropped with this task.
+        let mut connections = JoinSet::new();
+        while let Ok((socket, _)) = listener.accept().await {
+            let _ = socket.set_nodelay(true);
+            let service = service.clone();
+            connections.spawn(async move {
+                let _ = Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(socket), service).await;
+            });
+            while connections.try_join_next().is_some() {}
+        }
+    });
+    (address, task)
 }
 
 impl Drop for S3Server {
