@@ -11,6 +11,7 @@ pub mod id;
 pub mod key;
 pub mod outcome;
 pub mod path;
+pub mod retention;
 pub mod series;
 pub mod snapshot;
 pub mod time;

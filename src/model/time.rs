@@ -36,6 +36,12 @@ impl Timestamp {
         i128::from(self.seconds) * 1_000_000_000 + i128::from(self.nanos)
     }
 
+    /// Returns date and time in a zone; what no calendar has is the nearest that it has.
+    pub fn in_zone(self, zone: &jiff::tz::TimeZone) -> jiff::ZonedDateTime {
+        let nearest = if self.seconds < 0 { jiff::Timestamp::MIN } else { jiff::Timestamp::MAX };
+        self.zoned().unwrap_or(nearest).to_zoned_datetime(zone.clone())
+    }
+
     fn zoned(self) -> Option<jiff::Timestamp> {
         jiff::Timestamp::new(self.seconds, i32::try_from(self.nanos).ok()?).ok()
     }
