@@ -50,7 +50,8 @@ NODE_MAX, NODE_ITEMS_MAX, NODE_PATHS_MAX, NODE_PARTS_MAX = 8 << 20, 65536, 16 <<
 PACK_MAX, DIRECTORY_MAX = 768 << 20, 48 << 20
 WINDOW_MAX, RECIPE_MAX, RECIPE_CHUNKS_MAX, RECIPE_DEPTH_MAX = 8 << 20, 1 << 20, 1024, 4
 NEEDED_CHUNKS_MAX, NEEDED_PARTS_MAX, NEEDED_PLAIN_MAX = 4096, 1 << 19, 512 << 20
-OBJECT_MAX = {"config": 16 << 20, "keyring": 16 << 20, "keys": 64 << 10, "snapshots": 4 << 20, "cleanup": 64 << 20}
+OBJECT_MAX = {"config": 16 << 20, "keyring": 16 << 20, "keys": 64 << 10, "snapshots": 4 << 20, "cleanup": 64 << 20,
+              "retention": 16 << 20}
 FRAMES_KEPT = 12  # decoded frames kept in memory
 FILE, DIRECTORY, SYMLINK, FIFO, STREAM = 0, 1, 2, 3, 7
 LEFT_OUT = {4: "a socket", 5: "a character device", 6: "a block device"}
@@ -416,10 +417,16 @@ class Snapshot:
     depth: int
 
 
-def snapshot_name(snapshot_id):
-    """The name of the object of a snapshot (section 2)."""
+def snapshot_name(snapshot_id, prefix="snapshots"):
+    """The name of the object of a snapshot, or of one that is named like it (section 2)."""
     second = time.gmtime(int.from_bytes(snapshot_id[:8], "big", signed=True))
-    return f"snapshots/{time.strftime('%Y%m%dT%H%M%SZ', second)}-{snapshot_id[8:].hex()}"
+    return f"{prefix}/{time.strftime('%Y%m%dT%H%M%SZ', second)}-{snapshot_id[8:].hex()}"
+
+
+def snapshot_id_of(name):
+    """The id in the name of a snapshot, or of what is named like one, without what stands before it."""
+    second = calendar.timegm(time.strptime(name[:16], "%Y%m%dT%H%M%SZ"))
+    return second.to_bytes(8, "big", signed=True) + bytes.fromhex(name[17:])
 
 
 class CleanupList:
@@ -441,6 +448,26 @@ class CleanupList:
         self.counting = {(item[:16], item[16:]) for item in items(8, 48)}
         self.is_of_damage = record.uint(9, 0) == 1  # for writers; what is whole in these packs is read
         self.removed = {item[16:48]: item for item in items(10, 80)}  # by the SHA-256 of its object
+
+
+class RetentionRecord:
+    """A record of retention (section 13): what it says of snapshots that are forgotten. Who is held matters to who removes."""
+
+    def __init__(self, record, digest):
+        def items(key, length):
+            value = record.get(key, bytes, b"")
+            require(len(value) % length == 0, record.what, f"field {key} is cut off")
+            return [value[i : i + length] for i in range(0, len(value), length)]
+
+        self.name, self.digest, self.before = record.what, digest, items(3, 32)
+        self.is_complete = record.uint(4, 0) == 1
+        self.says = {}  # snapshot → SHA-256 of the object that is forgotten; None: it is brought back
+        for item in record.get(5, list, []):
+            fields = Record(dict(enumerate(checked(item, list, record.what))), record.what)
+            forgotten = fields.fixed(0, 80)
+            self.says[forgotten[:16]] = forgotten[16:48]
+        self.says |= {snapshot: None for snapshot in items(6, 16)}
+        self.given_up = {snapshot_name(item, "retention") for item in items(9, 16)}
 
 
 class Repository:
@@ -472,6 +499,7 @@ class Repository:
             self.add_writer(Record(writer, "a writer of the keyring"))
         self.erased = {(domain, epoch) for domain, epoch, _ in keyring.get(4, list, [])}
         self.read_cleanups()
+        self.read_retention()
 
     def report(self, error):
         self.problems += 1
@@ -643,6 +671,51 @@ class Repository:
         giving_up = [read for read in self.cleanups if read.is_deleting and session in read.given_up]
         return all(counts(deletion) for deletion in giving_up)
 
+    # -- Section 13: what was told of retention
+
+    def read_retention(self):
+        """Reads the records, and finds out which snapshots are forgotten."""
+        wrap, records, unopened = derive(self.reader_key, self.id, "reader wrap"), [], []
+        for name in self.names("retention", r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{16}"):
+            try:
+                data = self.read(name)
+                cursor = Cursor(data, name)
+                cursor.mark(b"R")
+                value = open_envelope(cursor.rest(), wrap, self.id, "R", snapshot_id_of(name[10:]), name)
+                records.append(RetentionRecord(Record(value, name), hashlib.sha256(data).digest()))
+            except (Damaged, OSError, ValueError) as error:
+                unopened.append((name, error))
+        given_up = {name for record in records for name in record.given_up}
+        for name, error in unopened:
+            if name not in given_up:
+                self.report(error)
+        known, overtaken, missing = {}, set(), {}  # by SHA-256: what is said last, as (snapshot, SHA-256 of the record)
+        led_to = {}
+        for record in records:
+            there = [before for before in record.before if before in known]
+            missing[record.digest] = len(record.before) - len(there)
+            led_to[record.digest] = set(there).union(*(led_to[before] for before in there))
+            said = set().union(*(known[before] for before in there))
+            over = {it for it in said if record.is_complete or it[0] in record.says}
+            overtaken |= over
+            known[record.digest] = (said - over) | {(snapshot, record.digest) for snapshot in record.says}
+        for record in records:
+            if record.is_complete:
+                missing |= {digest: 0 for digest in led_to[record.digest] | {record.digest}}
+        for record in records:
+            if missing[record.digest]:
+                self.report(f"{record.name}: a record before it is missing")
+        self.forgotten = {}
+        for record in records:
+            for snapshot, what in record.says.items():
+                if (snapshot, record.digest) not in overtaken:
+                    self.forgotten.setdefault(snapshot, set()).add(what)
+
+    def is_forgotten(self, snapshot):
+        """Whether a snapshot is forgotten: of several that did not know of each other, the one that brings it back counts."""
+        what = self.forgotten.get(snapshot.id, {None})
+        return None not in what and snapshot.digest in what
+
     # -- Section 12
 
     def snapshot_names(self):
@@ -650,8 +723,7 @@ class Repository:
         return [name for name in names if name not in self.gone]
 
     def snapshot(self, name):
-        second = calendar.timegm(time.strptime(name[10:26], "%Y%m%dT%H%M%SZ"))
-        snapshot_id = second.to_bytes(8, "big", signed=True) + bytes.fromhex(name[27:])
+        snapshot_id = snapshot_id_of(name[10:])
         data = self.read(name)
         cursor = Cursor(data, name)
         cursor.mark(b"S")
@@ -665,7 +737,7 @@ class Repository:
         require(record.fixed(12, 16) == header[:16], name, "its session is not that of its header")
         root, depth = record.array(9, [bytes, int])
         require(len(root) == 32 and 1 <= depth <= DEPTH_MAX, name, "its tree is out of range")
-        require(record.array(1, [int, int], [0, 0])[0] == second, name, "its start is not that of its name")
+        require(record.array(1, [int, int], [0, 0])[0] == int.from_bytes(snapshot_id[:8], "big", signed=True), name, "its start is not that of its name")
         before = record.fixed(15, 32) if 15 in record.fields else None
         require((record.uint(14) == 0) == (before is None), name, "only the first of a series has none before it")
         at = header[16:32], int.from_bytes(header[32:36], "little")
@@ -689,8 +761,8 @@ class Repository:
         return None
 
     def counts(self, snapshot):
-        """Whether a snapshot may be the latest: it is no foreign one, and nothing that was asked for is missing in it."""
-        return self.foreign(snapshot) is None and 13 not in snapshot.record.fields
+        """Whether a snapshot may be the latest: neither foreign nor forgotten, and nothing that was asked for is missing in it."""
+        return self.foreign(snapshot) is None and not self.is_forgotten(snapshot) and 13 not in snapshot.record.fields
 
     # -- Section 9
 
@@ -1038,11 +1110,12 @@ def readable_snapshots(repository, names):
 
 
 def list_snapshots(repository):
-    """Prints the snapshots, and behind an empty line the foreign ones, with the reason."""
-    foreign = []
+    """Prints the snapshots, and behind an empty line the foreign and the forgotten ones, with the reason."""
+    apart = []
     for snapshot in readable_snapshots(repository, repository.snapshot_names()):
         try:
             record, why = snapshot.record, repository.foreign(snapshot)
+            why = why or ("forgotten" if repository.is_forgotten(snapshot) else None)
             counts = record.array(10, [int] * 8, [0] * 8)
             host, what = record.get(3, str, ""), [checked(item, bytes, snapshot.name) for item in record.get(7, list, [])]
         except Damaged as error:
@@ -1051,9 +1124,9 @@ def list_snapshots(repository):
         notes = [f"({note})" for note in ("incomplete" if 13 in record.fields else None, why) if note]
         line = [snapshot.id.hex(), snapshot.name[10:26], shown(host), f"{counts[0]} files", f"{counts[2]} streams",
                 f"{counts[4]} bytes", " ".join(map(shown, what)), *notes]
-        foreign.append(line) if why else print("  ".join(line))
-    if foreign:
-        print("", *("  ".join(line) for line in foreign), sep="\n")
+        apart.append(line) if why else print("  ".join(line))
+    if apart:
+        print("", *("  ".join(line) for line in apart), sep="\n")
 
 
 def restore(repository, wanted, target):
@@ -1070,6 +1143,8 @@ def restore(repository, wanted, target):
         snapshot = snapshots[0]
         if repository.foreign(snapshot):
             say(f"note: {snapshot.name} is {repository.foreign(snapshot)}: it counts for nothing, and says what its author likes")
+        if repository.is_forgotten(snapshot):
+            say(f"note: {snapshot.name} is forgotten: a clean-up may remove it")
     repository.read_packs()
     Restore(repository, target).run(snapshot)
 

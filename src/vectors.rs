@@ -34,6 +34,7 @@ use crate::format::lease::Lease;
 use crate::format::object::{Authors, CLEANUP, INDEX, LEASE, SNAPSHOT, SealedAt};
 use crate::format::pack::{Codec, PackDirectory, PackKind, TRAILER_LEN, Tail, Trailer, padded_pack_len};
 use crate::format::recipe::Recipe;
+use crate::format::retention::{encode_retention, open_retention, seal_retention};
 use crate::format::slot::{Role, RootKey, Slot};
 use crate::format::snapshot::{decode_snapshot, encode_snapshot};
 use crate::format::tree::{LeafBuilder, ListChild, Node, TreeChild, encode_children, encode_chunks, encode_lists};
@@ -42,6 +43,8 @@ use crate::format::writer::{WriterName, WriterRecord};
 use crate::model::author::Author;
 use crate::model::cleanup::{CleanupList, RemovedSnapshot};
 use crate::model::entry::{ChunkList, ChunkRef, Entry, EntryKind, FileContent, Hole, Metadata, StreamDetail};
+use crate::model::forgetting::{RetentionId, RetentionRecord};
+use crate::model::hold::{Forgotten, Hold};
 use crate::model::id::{
     ChunkId, ChunkKey, DomainEpoch, DomainId, PackId, RepositoryId, SessionId, SlotId, WriterId, hex, parse_hex,
 };
@@ -63,7 +66,7 @@ struct Topic {
     check: fn(&Value) -> Outcome,
 }
 
-const TOPICS: [Topic; 20] = [
+const TOPICS: [Topic; 21] = [
     Topic {
         name: "derivation",
         section: 3,
@@ -107,6 +110,7 @@ const TOPICS: [Topic; 20] = [
     },
     Topic { name: "lease", section: 13, about: "values of leases", make: leases, check: lease },
     Topic { name: "cleanup", section: 13, about: "values of lists of cleaning up", make: cleanups, check: cleanup },
+    Topic { name: "retention", section: 13, about: "records of retention", make: retentions, check: retention },
     Topic { name: "verified", section: 13, about: "records of verifications", make: verifieds, check: verified },
 ];
 
@@ -271,6 +275,7 @@ fn purpose(letter: &Value) -> Purpose {
         "W" => Purpose::DomainDedup,
         "N" => Purpose::Name,
         "D" => Purpose::Cleanup,
+        "R" => Purpose::Retention,
         _ => Purpose::Evidence,
     }
 }
@@ -969,6 +974,8 @@ fn example_snapshot(header: &SessionHeader) -> Snapshot {
         session: header.session,
         author: Author::Reader,
         foreign: None,
+        forgotten: None,
+        held: None,
         at: header.at,
         started: Timestamp { seconds: 1_790_000_000, nanos: 17 },
         finished: Timestamp { seconds: 1_790_000_060, nanos: 0 },
@@ -1141,6 +1148,66 @@ fn cleanup(input: &Value) -> Outcome {
                "counting": list.counting.iter().map(accounted).collect::<Vec<_>>(),
                "of_damage": list.is_of_damage,
                "removed": list.removed.iter().map(removed).collect::<Vec<_>>() }))
+}
+
+fn retentions() -> Vec<Value> {
+    let at = Timestamp::from_seconds;
+    let id = |byte| SnapshotId::new(at(1_794_000_000), [byte; 8]);
+    let forgotten = [None, Some([0xb0; 32])].map(|before| {
+        let removed = RemovedSnapshot { id: id(1), digest: [0xd1; 32], before };
+        (removed, Forgotten { when: at(1_795_000_000), reason: "no rule keeps it".into() })
+    });
+    let hold = |until| Hold { when: at(1_794_900_000), reason: "audit".into(), until };
+    let record = RetentionRecord {
+        made: at(1_795_000_000),
+        host: "backup1".into(),
+        program: "coffre 0.1.0".into(),
+        before: vec![[0xbe; 32], [0xbf; 32]],
+        is_complete: true,
+        forgotten: forgotten.into(),
+        brought_back: vec![id(2)],
+        held: vec![(id(3), hold(None)), (id(4), hold(Some(at(1_800_000_000))))],
+        released: vec![id(5), id(6)],
+        given_up: vec![RetentionId::new(at(1_790_000_000), [7; 8])],
+    };
+    let name = RetentionId::new(at(1_795_000_001), [9; 8]);
+    let make = |about: &str, record: &RetentionRecord| {
+        let object = seal_retention(&reader_key(), REPOSITORY, name, record);
+        let input = json!({ "object": hex(&object), "name": name.object_name(), "repository": hex(&REPOSITORY.0),
+                            "reader_key": hex(&[0x33; 32]), "value": hex(&encode_retention(record)) });
+        (vector(about, input), object.len())
+    };
+    let (whole, len) = make("all fields", &record);
+    vec![
+        changed(&whole, "under another name", "name", RetentionId::new(at(1_795_000_002), [9; 8]).object_name()),
+        changed(&whole, "another reader key", "reader_key", hex(&[0x34; 32])),
+        flipped(&whole, "a changed byte", "object", len - 1),
+        flipped(&whole, "another mark", "object", 7),
+        make("the first, which says nothing", &RetentionRecord { made: at(1), ..RetentionRecord::default() }).0,
+        whole,
+    ]
+}
+
+fn retention(input: &Value) -> Outcome {
+    let (reader, repository) = (ReaderKey(secret(&input["reader_key"])), RepositoryId(array(&input["repository"])));
+    let id = RetentionId::from_object_name(input["name"].as_str().expect("text")).expect("a name");
+    let record = open_retention(&reader, repository, id, &bytes(&input["object"])).map_err(format_class)?;
+    assert_eq!(hex(&encode_retention(&record)), input["value"], "a record is encoded in one way");
+    let names = |ids: &[SnapshotId]| ids.iter().map(SnapshotId::object_name).collect::<Vec<_>>();
+    let forgotten = |(it, why): &(RemovedSnapshot, Forgotten)| {
+        json!({ "name": it.id.object_name(), "digest": hex(&it.digest), "before": it.before.map(|digest| hex(&digest)),
+                "when": why.when.seconds, "reason": why.reason })
+    };
+    let held = |(id, it): &(SnapshotId, Hold)| {
+        json!({ "name": id.object_name(), "when": it.when.seconds, "reason": it.reason,
+                "until": it.until.map(|until| until.seconds) })
+    };
+    Ok(json!({ "made": record.made.seconds, "host": record.host, "program": record.program,
+               "before": record.before.iter().map(|digest| hex(digest)).collect::<Vec<_>>(),
+               "complete": record.is_complete, "forgotten": record.forgotten.iter().map(forgotten).collect::<Vec<_>>(),
+               "brought_back": names(&record.brought_back), "held": record.held.iter().map(held).collect::<Vec<_>>(),
+               "released": names(&record.released),
+               "given_up": record.given_up.iter().map(RetentionId::object_name).collect::<Vec<_>>() }))
 }
 
 fn verifieds() -> Vec<Value> {

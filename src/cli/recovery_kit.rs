@@ -305,6 +305,8 @@ mod tests {
             session: SessionId([0; 16]),
             author: crate::model::author::Author::Reader,
             foreign: None,
+            forgotten: None,
+            held: None,
             at: DomainEpoch { domain: DomainId([0; 16]), epoch: 1 },
             started,
             finished: started,

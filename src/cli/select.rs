@@ -74,6 +74,14 @@ pub async fn find(
         let message = format!("is {foreign}: it does not count, and what it says of itself may not be so");
         monitor.warn(&Problem::advice(format!("snapshot {}", snapshot.id.short()), message));
     }
+    if let Some(forgotten) = &snapshot.forgotten {
+        let message = format!(
+            "was forgotten on {}; `coffre forget --undo {}` brings it back, until a clean-up removes it",
+            forgotten.when.local(),
+            snapshot.id.short()
+        );
+        monitor.warn(&Problem::advice(format!("snapshot {}", snapshot.id.short()), message));
+    }
     if monitor.hears_notes() && !filter.names_one_series() {
         let recent = besides.split_off(besides.len().saturating_sub(LOOKED_AT));
         let seen: Vec<_> = repository.listed_snapshots(recent).collect().await;
@@ -81,7 +89,7 @@ pub async fn find(
         let fitting = seen
             .into_iter()
             .filter_map(|(_, seen)| seen.ok())
-            .filter(|seen| seen.foreign.is_none() && filter.accepts(seen));
+            .filter(|seen| seen.foreign.is_none() && seen.forgotten.is_none() && filter.accepts(seen));
         if let Some(note) = about_others(&snapshot, &fitting.collect::<Vec<_>>()) {
             monitor.note(&note);
         }

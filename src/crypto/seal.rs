@@ -43,6 +43,8 @@ pub enum Purpose {
     Cleanup = b'D',
     /// A record of a verification.
     Verified = b'V',
+    /// A record of retention.
+    Retention = b'R',
     /// A record of a run.
     #[cfg_attr(not(feature = "internals"), expect(dead_code, reason = "the format reserves it"))]
     Evidence = b'E',

@@ -71,11 +71,11 @@ fn read_accounted(item: [u8; 48]) -> (SnapshotId, [u8; 32]) {
 /// Stands where nothing is before a snapshot that was removed.
 const NOTHING: [u8; 32] = [0; 32];
 
-fn removed_bytes(removed: &RemovedSnapshot) -> Vec<u8> {
+pub(super) fn removed_bytes(removed: &RemovedSnapshot) -> Vec<u8> {
     [&removed.id.to_bytes()[..], &removed.digest, &removed.before.unwrap_or(NOTHING)].concat()
 }
 
-fn read_removed(item: [u8; 80]) -> RemovedSnapshot {
+pub(super) fn read_removed(item: [u8; 80]) -> RemovedSnapshot {
     let (id, digests) = item.split_first_chunk().expect("80 bytes");
     let (digest, before) = digests.split_first_chunk().expect("64 bytes");
     let before = <[u8; 32]>::try_from(before).expect("32 bytes");

@@ -16,6 +16,7 @@ mod name;
 pub mod object;
 pub mod pack;
 pub mod recipe;
+pub mod retention;
 pub mod slot;
 pub mod snapshot;
 pub mod tree;

@@ -30,6 +30,8 @@ pub const CLEANUP: DomainForm =
 pub const SNAPSHOT: SessionForm = SessionForm(Kind { mark: *b"coffreS\x01", what: "a snapshot" }, Purpose::Snapshot);
 /// A record of a verification.
 pub const VERIFIED: ReaderForm = ReaderForm(Kind { mark: *b"coffreV\x01", what: "a record of a verification" });
+/// A record of retention.
+pub const RETENTION: ReaderForm = ReaderForm(Kind { mark: *b"coffreR\x01", what: "a record of retention" });
 /// A pack, which has its mark at the end; its form is [`crate::format::pack`]'s.
 pub(super) const PACK: Kind = Kind { mark: *b"coffreP\x01", what: "a pack" };
 
@@ -323,7 +325,7 @@ pub(crate) mod tests {
         assert_eq!(LEASE.split(&object), Ok((at, &b"sealed"[..])));
         assert_eq!(CLEANUP.split(&object), Err(FormatError::WrongMark("a list of cleaning up")));
         assert_eq!(LEASE.split(&object[..27]), Err(FormatError::Truncated("a lease")));
-        let kinds = [CONFIG.0, KEYRING.0, INDEX.0, LEASE.0, CLEANUP.0, SNAPSHOT.0, VERIFIED.0, PACK];
+        let kinds = [CONFIG.0, KEYRING.0, INDEX.0, LEASE.0, CLEANUP.0, SNAPSHOT.0, VERIFIED.0, RETENTION.0, PACK];
         assert_eq!(kinds.iter().map(|kind| kind.mark).collect::<BTreeSet<_>>().len(), kinds.len());
     }
 }

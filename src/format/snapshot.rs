@@ -65,6 +65,8 @@ pub fn decode_snapshot(
         session: header.session,
         author,
         foreign: None,
+        forgotten: None,
+        held: None,
         at: header.at,
         started: Timestamp::default(),
         finished: Timestamp::default(),

@@ -6,6 +6,7 @@
 use std::fmt;
 
 use crate::model::cleanup::CleanupId;
+use crate::model::forgetting::RetentionId;
 use crate::model::id::{PackId, SegmentId, SessionId, SlotId};
 use crate::model::snapshot::SnapshotId;
 use crate::model::verified::VerifiedId;
@@ -32,6 +33,8 @@ pub enum ObjectKind {
     Snapshot,
     /// Lists of cleaning up: what is to be deleted, and what is gone.
     Cleanup,
+    /// Records of retention: which snapshots are forgotten, which are held.
+    Retention,
     /// Records of verifications.
     Verified,
     /// Signed records of runs.
@@ -40,7 +43,7 @@ pub enum ObjectKind {
 
 impl ObjectKind {
     /// All kinds, each behind those that it refers to.
-    pub const ALL: [ObjectKind; 10] = [
+    pub const ALL: [ObjectKind; 11] = [
         ObjectKind::Config,
         ObjectKind::Key,
         ObjectKind::Keyring,
@@ -49,6 +52,7 @@ impl ObjectKind {
         ObjectKind::Index,
         ObjectKind::Cleanup,
         ObjectKind::Snapshot,
+        ObjectKind::Retention,
         ObjectKind::Verified,
         ObjectKind::Evidence,
     ];
@@ -64,6 +68,7 @@ impl ObjectKind {
             ObjectKind::Index => "index/",
             ObjectKind::Snapshot => "snapshots/",
             ObjectKind::Cleanup => "cleanup/",
+            ObjectKind::Retention => "retention/",
             ObjectKind::Verified => "verified/",
             ObjectKind::Evidence => "evidence/",
         }
@@ -75,7 +80,7 @@ impl ObjectKind {
         match self {
             ObjectKind::Key | ObjectKind::Session => 64 << 10,
             ObjectKind::Snapshot => 4 << 20,
-            ObjectKind::Config | ObjectKind::Keyring => 16 << 20,
+            ObjectKind::Config | ObjectKind::Keyring | ObjectKind::Retention => 16 << 20,
             ObjectKind::Index | ObjectKind::Cleanup | ObjectKind::Verified | ObjectKind::Evidence => 64 << 20,
             ObjectKind::Pack => PACK_BYTES_MAX,
         }
@@ -132,6 +137,11 @@ impl ObjectKey {
         Self(format!("snapshots/{}", id.object_name()))
     }
 
+    /// Returns the name of a record of retention.
+    pub fn retention(id: RetentionId) -> Self {
+        Self(format!("retention/{}", id.object_name()))
+    }
+
     /// Returns the name of a record of a verification.
     pub fn verified(id: VerifiedId) -> Self {
         Self(format!("verified/{}", id.object_name()))
@@ -170,6 +180,7 @@ impl ObjectKey {
             Some(ObjectKind::Index) => self.segment_id().is_some(),
             Some(ObjectKind::Snapshot) => self.snapshot_id().is_some(),
             Some(ObjectKind::Cleanup) => self.cleanup_id().is_some(),
+            Some(ObjectKind::Retention) => self.retention_id().is_some(),
             Some(ObjectKind::Verified) => self.verified_id().is_some(),
             // Nothing is known of what a later version keeps there.
             Some(ObjectKind::Evidence) => true,
@@ -198,6 +209,12 @@ impl ObjectKey {
     pub fn snapshot_id(&self) -> Option<SnapshotId> {
         let id = SnapshotId::from_object_name(self.base_name())?;
         (ObjectKey::snapshot(id) == *self).then_some(id)
+    }
+
+    /// Returns the record's id if this is the name of a record of retention.
+    pub fn retention_id(&self) -> Option<RetentionId> {
+        let id = RetentionId::from_object_name(self.base_name())?;
+        (ObjectKey::retention(id) == *self).then_some(id)
     }
 
     /// Returns the record's id if this is the name of a record of a verification.

@@ -7,6 +7,8 @@ pub mod author;
 pub mod cleanup;
 pub mod entry;
 pub mod facts;
+pub mod forgetting;
+pub mod hold;
 pub mod id;
 pub mod key;
 pub mod outcome;

@@ -1,9 +1,11 @@
-//! Retention: which snapshots of each series a policy keeps, and every reason for it.
+//! Retention: which snapshots a policy keeps, and every reason for it.
 //!
-//! Only good snapshots count. One that is incomplete, suspicious or dated ahead takes the place of none, and the last good one of a
-//! series stays whatever the policy says. Counting goes by the periods that have a snapshot, and spans of time by the newest good one,
-//! so a host that was away for a year loses nothing by that. Deciding is a function from values to values: the time and its zone come
-//! with the policy, not from the machine.
+//! Rules are applied to each sequence by itself: host, job and sources, and the author, so that nobody pushes out what others made. Only good
+//! snapshots count. One that is incomplete, suspicious or dated ahead takes the place of none, and the last good one of a sequence stays whatever
+//! the policy says. Those whose dates do not go with their numbers are counted by themselves: a snapshot that is dated back takes
+//! the place of none that was made in its time. Counting goes by the periods that have a snapshot, and spans of time by the newest
+//! good one, so a host that was away for a year loses nothing by that. Deciding is a function from values to values: the time and its
+//! zone come with the policy, not from the machine.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -12,7 +14,7 @@ use std::str::FromStr;
 use jiff::tz::TimeZone;
 use jiff::{Span, ZonedDateTime};
 
-use crate::model::series::Series;
+use crate::model::series::Sequence;
 use crate::model::snapshot::{Foreign, Snapshot, SnapshotId};
 use crate::model::time::Timestamp;
 
@@ -132,14 +134,16 @@ pub enum Rule {
     Id(SnapshotId),
 }
 
-/// What is kept of each series.
+/// What is kept of each sequence.
 #[derive(Debug, Clone)]
 pub struct Policy {
     /// What any of these keeps. Without one, everything.
     pub rules: Vec<Rule>,
     /// Where days begin.
     pub zone: TimeZone,
-    /// Whether the last good one of a series may go.
+    /// When it is: holds may have ended by then.
+    pub now: Timestamp,
+    /// Whether the last good one of a sequence may go.
     pub allow_empty: bool,
 }
 
@@ -185,7 +189,7 @@ impl fmt::Display for Standing {
 
 /// Why a snapshot is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Keep {
+pub enum KeepReason {
     /// There are no rules.
     NoRules,
     /// It is among the newest: the number of it, of so many.
@@ -200,121 +204,177 @@ pub enum Keep {
     Tags(BTreeSet<String>),
     /// It was named.
     Id,
-    /// There is no other good one in its series.
+    /// It is held, until some time or until it is released, for a reason.
+    Held(Option<Timestamp>, String),
+    /// There is no other good one in its sequence.
     LastGood,
-    /// It is not good, and no good one of its series is newer.
+    /// It is not good, and no good one of its sequence is newer.
     NothingBetter(Standing),
     /// What is dated ahead is judged when its time has come.
     Ahead,
 }
 
-impl fmt::Display for Keep {
+impl fmt::Display for KeepReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Keep::NoRules => f.write_str("there are no rules"),
-            Keep::Last(number, of) => write!(f, "last {number} of {of}"),
-            Keep::Each(period, name, number, of) => write!(f, "{period} {number} of {of} ({name})"),
-            Keep::Within(span) => write!(f, "within {span}"),
-            Keep::EachWithin(period, name, span) => write!(f, "{period} within {span} ({name})"),
-            Keep::Tags(tags) => write!(f, "tag {}", tags.iter().map(String::as_str).collect::<Vec<_>>().join(" and ")),
-            Keep::Id => f.write_str("named"),
-            Keep::LastGood => f.write_str("the last good one of its series"),
-            Keep::NothingBetter(standing) => write!(f, "{standing}, and no good one is newer"),
-            Keep::Ahead => f.write_str("dated ahead of now, and judged when its time has come"),
+            KeepReason::NoRules => f.write_str("there are no rules"),
+            KeepReason::Last(number, of) => write!(f, "last {number} of {of}"),
+            KeepReason::Each(period, name, number, of) => write!(f, "{period} {number} of {of} ({name})"),
+            KeepReason::Within(span) => write!(f, "within {span}"),
+            KeepReason::EachWithin(period, name, span) => write!(f, "{period} within {span} ({name})"),
+            KeepReason::Tags(tags) => {
+                write!(f, "tag {}", tags.iter().map(String::as_str).collect::<Vec<_>>().join(" and "))
+            }
+            KeepReason::Id => f.write_str("named"),
+            KeepReason::Held(until, reason) => {
+                f.write_str("held")?;
+                until.iter().try_for_each(|until| write!(f, " until {until}"))?;
+                if reason.is_empty() { Ok(()) } else { write!(f, " ({reason})") }
+            }
+            KeepReason::LastGood => f.write_str("the last good one of its series"),
+            KeepReason::NothingBetter(standing) => write!(f, "{standing}, and no good one is newer"),
+            KeepReason::Ahead => f.write_str("dated ahead of now, and judged when its time has come"),
         }
     }
 }
 
 /// What becomes of a snapshot.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Verdict {
+pub enum Fate {
     /// It stays, for each of these reasons.
-    Kept(Vec<Keep>),
+    Kept(Vec<KeepReason>),
     /// No rule keeps it.
     Unkept,
-    /// It is not good, and so many good ones of its series are newer.
+    /// It is not good, and so many good ones of its sequence are newer.
     Replaced(Standing, usize),
     /// It counts for nothing, and no policy decides about it.
     Foreign(Foreign),
 }
 
-impl fmt::Display for Verdict {
+impl fmt::Display for Fate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Verdict::Kept(reasons) => f.write_str(&reasons.iter().map(Keep::to_string).collect::<Vec<_>>().join(", ")),
-            Verdict::Unkept => f.write_str("no rule keeps it"),
-            Verdict::Replaced(standing, 1) => write!(f, "{standing}, and a good one is newer"),
-            Verdict::Replaced(standing, newer) => write!(f, "{standing}, and {newer} good ones are newer"),
-            Verdict::Foreign(why) => write!(f, "{why}: it counts for nothing, and no rule is about it"),
+            Fate::Kept(reasons) => {
+                f.write_str(&reasons.iter().map(KeepReason::to_string).collect::<Vec<_>>().join(", "))
+            }
+            Fate::Unkept => f.write_str("no rule keeps it"),
+            Fate::Replaced(standing, 1) => write!(f, "{standing}, and a good one is newer"),
+            Fate::Replaced(standing, newer) => write!(f, "{standing}, and {newer} good ones are newer"),
+            Fate::Foreign(why) => write!(f, "{why}: it counts for nothing, and no rule is about it"),
         }
+    }
+}
+
+impl Fate {
+    /// Tells whether the snapshot goes.
+    pub fn goes(&self) -> bool {
+        matches!(self, Fate::Unkept | Fate::Replaced(..))
     }
 }
 
 /// A snapshot and what becomes of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Decision {
+pub struct RetentionDecision {
     /// The snapshot.
     pub id: SnapshotId,
     /// What becomes of it.
-    pub verdict: Verdict,
+    pub fate: Fate,
+    /// Its date does not go with its number, so it is counted among those alone that are like it.
+    pub is_misdated: bool,
 }
 
-/// Decides about snapshots, each with its standing: series by series, the newest first.
+/// Decides about snapshots, each with its standing: sequence by sequence, the newest first.
 pub fn decide<'a>(
     policy: &Policy,
     snapshots: impl IntoIterator<Item = (&'a Snapshot, Standing)>,
-) -> BTreeMap<Series, Vec<Decision>> {
-    let mut series: BTreeMap<Series, Vec<(&Snapshot, Standing)>> = BTreeMap::new();
+) -> BTreeMap<Sequence, Vec<RetentionDecision>> {
+    let mut sequences: BTreeMap<Sequence, Vec<(&Snapshot, Standing)>> = BTreeMap::new();
     for (snapshot, standing) in snapshots {
-        series.entry(Series::of(snapshot)).or_default().push((snapshot, standing));
+        sequences.entry(Sequence::of(snapshot)).or_default().push((snapshot, standing));
     }
-    series
+    sequences
         .into_iter()
-        .map(|(series, mut members)| {
+        .map(|(sequence, mut members)| {
             members.sort_by_key(|(snapshot, _)| std::cmp::Reverse((snapshot.started, snapshot.id)));
-            (series, decide_series(policy, &members))
+            (sequence, decide_sequence(policy, &members))
         })
         .collect()
 }
 
-/// Decides about the snapshots of a series, the newest first.
-fn decide_series(policy: &Policy, members: &[(&Snapshot, Standing)]) -> Vec<Decision> {
+/// Returns those whose dates do not go with their numbers, of good snapshots of a sequence, the newest first: as few as can be.
+/// Where numbers begin anew, the state of a host was lost.
+fn misdated(good: &[&Snapshot]) -> BTreeSet<SnapshotId> {
+    let mut odd = BTreeSet::new();
+    let oldest_first: Vec<&Snapshot> = good.iter().rev().copied().collect();
+    let begins_anew = |_: &&Snapshot, next: &&Snapshot| next.position.number != 0;
+    for run in oldest_first.chunk_by(begins_anew) {
+        // The longest that ascends: for each length the one that ends lowest, and for each snapshot the one before it.
+        let (mut ends, mut before): (Vec<usize>, Vec<Option<usize>>) = (Vec::new(), Vec::new());
+        for (at, snapshot) in run.iter().enumerate() {
+            let length = ends.partition_point(|end| run[*end].position.number <= snapshot.position.number);
+            before.push(length.checked_sub(1).map(|length| ends[length]));
+            match ends.get_mut(length) {
+                Some(end) => *end = at,
+                None => ends.push(at),
+            }
+        }
+        let ascending: BTreeSet<usize> = std::iter::successors(ends.last().copied(), |at| before[*at]).collect();
+        odd.extend((0..run.len()).filter(|at| !ascending.contains(at)).map(|at| run[at].id));
+    }
+    odd
+}
+
+/// Decides about the snapshots of a sequence, the newest first.
+fn decide_sequence(policy: &Policy, members: &[(&Snapshot, Standing)]) -> Vec<RetentionDecision> {
     let good: Vec<&Snapshot> =
         members.iter().filter(|(_, standing)| *standing == Standing::Good).map(|(snapshot, _)| *snapshot).collect();
-    let newest = good.first().map(|newest| newest.started.in_zone(&policy.zone));
-    let mut counting: Vec<Counting> = policy.rules.iter().map(|rule| Counting::new(rule, newest.as_ref())).collect();
+    let misdated = misdated(&good);
+    let counting_from = |newest: Option<&&Snapshot>| -> Vec<Counting> {
+        let newest = newest.map(|newest| newest.started.in_zone(&policy.zone));
+        policy.rules.iter().map(|rule| Counting::new(rule, newest.as_ref())).collect()
+    };
+    let mut counting = counting_from(good.iter().find(|snapshot| !misdated.contains(&snapshot.id)));
+    let mut counting_misdated = counting_from(good.iter().find(|snapshot| misdated.contains(&snapshot.id)));
     let mut newer = 0;
     let mut is_any_good_kept = false;
     let mut decisions = Vec::with_capacity(members.len());
     for (snapshot, standing) in members {
         let at = snapshot.started.in_zone(&policy.zone);
-        let verdict = match *standing {
-            Standing::Foreign(foreign) => Verdict::Foreign(foreign),
-            Standing::Ahead => Verdict::Kept(vec![Keep::Ahead]),
+        let is_misdated = misdated.contains(&snapshot.id);
+        let counting = if is_misdated { &mut counting_misdated } else { &mut counting };
+        let held = snapshot.held.as_ref().filter(|hold| hold.is_in_force(policy.now));
+        let held = held.map(|hold| KeepReason::Held(hold.until, hold.reason.clone()));
+        let fate = match *standing {
+            Standing::Foreign(foreign) => Fate::Foreign(foreign),
+            Standing::Ahead => Fate::Kept(vec![KeepReason::Ahead]),
             Standing::Good => {
                 newer += 1;
-                let mut reasons: Vec<Keep> = counting.iter_mut().filter_map(|rule| rule.keeps(snapshot, &at)).collect();
+                let mut reasons: Vec<KeepReason> =
+                    counting.iter_mut().filter_map(|rule| rule.keeps(snapshot, &at)).collect();
+                reasons.extend(held);
                 if policy.rules.is_empty() {
-                    reasons.push(Keep::NoRules);
+                    reasons.push(KeepReason::NoRules);
                 }
                 is_any_good_kept |= !reasons.is_empty();
-                if reasons.is_empty() { Verdict::Unkept } else { Verdict::Kept(reasons) }
+                if reasons.is_empty() { Fate::Unkept } else { Fate::Kept(reasons) }
             }
             standing => {
-                let mut reasons: Vec<Keep> = counting.iter().filter_map(|rule| rule.names(snapshot, &at)).collect();
+                let mut reasons: Vec<KeepReason> =
+                    counting.iter().filter_map(|rule| rule.names(snapshot, &at)).collect();
+                reasons.extend(held);
                 if newer == 0 {
-                    reasons.push(Keep::NothingBetter(standing));
+                    reasons.push(KeepReason::NothingBetter(standing));
                 } else if policy.rules.is_empty() {
-                    reasons.push(Keep::NoRules);
+                    reasons.push(KeepReason::NoRules);
                 }
-                if reasons.is_empty() { Verdict::Replaced(standing, newer) } else { Verdict::Kept(reasons) }
+                if reasons.is_empty() { Fate::Replaced(standing, newer) } else { Fate::Kept(reasons) }
             }
         };
-        decisions.push(Decision { id: snapshot.id, verdict });
+        decisions.push(RetentionDecision { id: snapshot.id, fate, is_misdated });
     }
     if let Some(last) = good.first().filter(|_| !is_any_good_kept && !policy.allow_empty) {
         let decision = decisions.iter_mut().find(|decision| decision.id == last.id).expect("one for each");
-        decision.verdict = Verdict::Kept(vec![Keep::LastGood]);
+        decision.fate = Fate::Kept(vec![KeepReason::LastGood]);
     }
     decisions
 }
@@ -340,31 +400,33 @@ impl<'a> Counting<'a> {
     }
 
     /// Tells why the rule keeps the next good snapshot, if it does.
-    fn keeps(&mut self, snapshot: &Snapshot, at: &ZonedDateTime) -> Option<Keep> {
+    fn keeps(&mut self, snapshot: &Snapshot, at: &ZonedDateTime) -> Option<KeepReason> {
         match self.rule {
             Rule::Last(count) => {
                 self.kept = self.kept.saturating_add(1);
-                (self.kept <= *count).then_some(Keep::Last(self.kept, *count))
+                (self.kept <= *count).then_some(KeepReason::Last(self.kept, *count))
             }
             Rule::Each(period, count) => {
                 let name = self.first_of(*period, at)?;
                 self.kept = self.kept.saturating_add(1);
-                (self.kept <= *count).then_some(Keep::Each(*period, name, self.kept, *count))
+                (self.kept <= *count).then_some(KeepReason::Each(*period, name, self.kept, *count))
             }
             Rule::EachWithin(period, span) => {
                 let name = self.first_of(*period, at)?;
-                self.is_within(at).then_some(Keep::EachWithin(*period, name, *span))
+                self.is_within(at).then_some(KeepReason::EachWithin(*period, name, *span))
             }
             Rule::Within(_) | Rule::Tags(_) | Rule::Id(_) => self.names(snapshot, at),
         }
     }
 
     /// Tells why it keeps a snapshot whatever others there are.
-    fn names(&self, snapshot: &Snapshot, at: &ZonedDateTime) -> Option<Keep> {
+    fn names(&self, snapshot: &Snapshot, at: &ZonedDateTime) -> Option<KeepReason> {
         match self.rule {
-            Rule::Within(span) => self.is_within(at).then_some(Keep::Within(*span)),
-            Rule::Tags(tags) => tags.iter().all(|tag| snapshot.tags.contains(tag)).then(|| Keep::Tags(tags.clone())),
-            Rule::Id(id) => (*id == snapshot.id).then_some(Keep::Id),
+            Rule::Within(span) => self.is_within(at).then_some(KeepReason::Within(*span)),
+            Rule::Tags(tags) => {
+                tags.iter().all(|tag| snapshot.tags.contains(tag)).then(|| KeepReason::Tags(tags.clone()))
+            }
+            Rule::Id(id) => (*id == snapshot.id).then_some(KeepReason::Id),
             Rule::Last(_) | Rule::Each(..) | Rule::EachWithin(..) => None,
         }
     }
@@ -387,7 +449,7 @@ mod tests {
     use super::*;
     use crate::model::author::Author;
     use crate::model::id::{ChunkId, DomainEpoch, DomainId, SessionId};
-    use crate::model::snapshot::{MissingStream, SnapshotCounts, TreeRoot};
+    use crate::model::snapshot::{MissingStream, Position, SnapshotCounts, TreeRoot};
 
     /// Berlin, as its rules are since 1996.
     fn berlin() -> TimeZone {
@@ -401,6 +463,8 @@ mod tests {
             session: SessionId([2; 16]),
             author: Author::Reader,
             foreign: None,
+            forgotten: None,
+            held: None,
             at: DomainEpoch { domain: DomainId([3; 16]), epoch: 1 },
             started,
             finished: started,
@@ -414,6 +478,10 @@ mod tests {
             root: TreeRoot { id: ChunkId([0; 32]), depth: 1 },
             counts: SnapshotCounts::default(),
             missing: Vec::new(),
+            position: Position::default(),
+            honoured: None,
+            other_epochs: Vec::new(),
+            digest: None,
         }
     }
 
@@ -422,7 +490,12 @@ mod tests {
     }
 
     fn policy(rules: &[Rule]) -> Policy {
-        Policy { rules: rules.to_vec(), zone: berlin(), allow_empty: false }
+        Policy {
+            rules: rules.to_vec(),
+            zone: berlin(),
+            now: Timestamp::from_seconds(at("2026-11-27T12:00:00Z")),
+            allow_empty: false,
+        }
     }
 
     /// What becomes of snapshots of one series: for each of them, as they are given, whether it stays.
@@ -432,8 +505,8 @@ mod tests {
         let decided = decide(policy, all.iter().map(|(snapshot, standing)| (snapshot, *standing)));
         assert_eq!(decided.len(), 1);
         let decisions = decided.into_values().next().expect("one series");
-        let verdict = |id| &decisions.iter().find(|decision| decision.id == id).expect("decided").verdict;
-        all.iter().map(|(snapshot, _)| matches!(verdict(snapshot.id), Verdict::Kept(_))).collect()
+        let fate = |id| &decisions.iter().find(|decision| decision.id == id).expect("decided").fate;
+        all.iter().map(|(snapshot, _)| matches!(fate(snapshot.id), Fate::Kept(_))).collect()
     }
 
     fn good<'a>(times: &[&'a str]) -> Vec<(&'a str, Standing)> {
@@ -546,6 +619,68 @@ mod tests {
         assert_eq!(kept(&policy(&[]), &times), [true; 3], "no policy forgets nothing");
     }
 
+    /// A snapshot of a day in November, with its number.
+    fn numbered(day: i64, number: u64) -> Snapshot {
+        let id = number * 100 + u64::try_from(day).expect("it is one");
+        let made = snapshot(at("2026-11-01T12:00:00Z") + 86_400 * (day - 1), id, "a");
+        Snapshot { position: Position { number, before: None }, ..made }
+    }
+
+    /// Days and numbers of what stays.
+    fn kept_numbers(rules: &[Rule], all: &[(i64, u64)]) -> Vec<(i64, u64)> {
+        let snapshots: Vec<Snapshot> = all.iter().map(|(day, number)| numbered(*day, *number)).collect();
+        let decided = decide(&policy(rules), snapshots.iter().map(|snapshot| (snapshot, Standing::Good)));
+        let goes: BTreeSet<SnapshotId> =
+            decided.into_values().flatten().filter(|it| it.fate.goes()).map(|it| it.id).collect();
+        let stays = all.iter().zip(&snapshots).filter(|(_, snapshot)| !goes.contains(&snapshot.id));
+        stays.map(|(it, _)| *it).collect()
+    }
+
+    #[test]
+    fn what_is_dated_back_takes_the_place_of_none_that_was_made_in_its_time() {
+        let daily = [Rule::Each(Period::Day, 3)];
+        let nights: Vec<(i64, u64)> = (1..=9).map(|day| (day, u64::try_from(day).expect("it is one") + 20)).collect();
+        assert_eq!(kept_numbers(&daily, &nights), nights[6..]);
+        // Whoever has the host makes three more, of days that have one.
+        let forged = [(7, 30), (8, 31), (9, 32)];
+        let with = |more: &[(i64, u64)]| kept_numbers(&daily, &[&nights, more].concat());
+        assert_eq!(with(&forged[..2]), [&nights[6..], &forged[..2]].concat());
+        // What was made on the same day behind it is only newer.
+        assert_eq!(with(&forged[2..]), [(7, 27), (8, 28), (9, 32)]);
+        // Older data that is added later is kept as the policy says, by itself.
+        let added: Vec<(i64, u64)> = (1..=5).map(|day| (day, u64::try_from(day).expect("it is one") + 40)).collect();
+        assert_eq!(with(&added), [&nights[6..], &added[2..]].concat());
+        // A clock was wrong for one night, and numbers began anew.
+        assert_eq!(with(&[(2, 33), (10, 34)]), [(8, 28), (9, 29), (2, 33), (10, 34)]);
+        assert_eq!(with(&[(10, 0), (11, 1), (12, 2)]), [(10, 0), (11, 1), (12, 2)]);
+    }
+
+    #[test]
+    fn nobody_pushes_out_what_another_author_made() {
+        let ours = numbered(1, 1);
+        let author = Author::Writer(crate::model::id::WriterId([7; 8]));
+        let theirs = Snapshot { author, ..numbered(2, 2) };
+        let decided = decide(&policy(&[Rule::Last(1)]), [(&ours, Standing::Good), (&theirs, Standing::Good)]);
+        assert_eq!((decided.len(), decided.values().flatten().filter(|it| it.fate.goes()).count()), (2, 0));
+    }
+
+    #[test]
+    fn what_is_held_stays_as_long_as_it_is() {
+        let policy = policy(&[Rule::Last(1)]);
+        for (until, stays) in [(None, true), (Some(1), true), (Some(0), false)] {
+            let until = until.map(|seconds| Timestamp::from_seconds(policy.now.seconds + seconds));
+            let hold = crate::model::hold::Hold { when: policy.now, reason: "audit".into(), until };
+            for standing in [Standing::Good, Standing::Incomplete] {
+                let held = Snapshot { held: Some(hold.clone()), ..numbered(1, 1) };
+                let newer = numbered(2, 2);
+                let decided = decide(&policy, [(&held, standing), (&newer, Standing::Good)]);
+                let fate = &decided.values().next().expect("one")[1].fate;
+                assert_eq!(!fate.goes(), stays, "{until:?}");
+                assert!(!stays || fate.to_string().starts_with("held"), "{fate}");
+            }
+        }
+    }
+
     #[test]
     fn series_are_apart_and_every_reason_is_told() {
         let mut all: Vec<Snapshot> =
@@ -560,25 +695,25 @@ mod tests {
             Rule::Id(all[1].id),
         ];
         let decided = decide(&policy(&rules), all.iter().map(|snapshot| (snapshot, Standing::Good)));
-        let verdicts: Vec<Vec<Verdict>> =
-            decided.into_values().map(|all| all.into_iter().map(|decision| decision.verdict).collect()).collect();
-        let day = |name: &str| Keep::EachWithin(Period::Day, name.into(), "1d".parse().expect("a span"));
+        let verdicts: Vec<Vec<Fate>> =
+            decided.into_values().map(|all| all.into_iter().map(|decision| decision.fate).collect()).collect();
+        let day = |name: &str| KeepReason::EachWithin(Period::Day, name.into(), "1d".parse().expect("a span"));
         assert_eq!(
             verdicts,
             [
                 vec![
-                    Verdict::Kept(vec![
-                        Keep::Last(1, 1),
-                        Keep::Each(Period::Week, "2026-W48".into(), 1, 2),
+                    Fate::Kept(vec![
+                        KeepReason::Last(1, 1),
+                        KeepReason::Each(Period::Week, "2026-W48".into(), 1, 2),
                         day("2026-11-27")
                     ]),
-                    Verdict::Kept(vec![day("2026-11-26")]),
-                    Verdict::Kept(vec![Keep::Id]),
-                    Verdict::Kept(vec![Keep::Tags(["release".to_owned()].into())]),
+                    Fate::Kept(vec![day("2026-11-26")]),
+                    Fate::Kept(vec![KeepReason::Id]),
+                    Fate::Kept(vec![KeepReason::Tags(["release".to_owned()].into())]),
                 ],
-                vec![Verdict::Kept(vec![
-                    Keep::Last(1, 1),
-                    Keep::Each(Period::Week, "2020-W01".into(), 1, 2),
+                vec![Fate::Kept(vec![
+                    KeepReason::Last(1, 1),
+                    KeepReason::Each(Period::Week, "2020-W01".into(), 1, 2),
                     day("2020-01-01")
                 ])],
             ]
@@ -589,26 +724,26 @@ mod tests {
     fn reasons_are_told_in_a_clause() {
         let span: Lookback = "30d".parse().expect("a span");
         let reasons = vec![
-            Keep::Last(1, 7),
-            Keep::Each(Period::Week, "2026-W48".into(), 2, 4),
-            Keep::EachWithin(Period::Day, "2026-11-24".into(), span),
-            Keep::Within(span),
-            Keep::Tags(["b".to_owned(), "a".to_owned()].into()),
+            KeepReason::Last(1, 7),
+            KeepReason::Each(Period::Week, "2026-W48".into(), 2, 4),
+            KeepReason::EachWithin(Period::Day, "2026-11-24".into(), span),
+            KeepReason::Within(span),
+            KeepReason::Tags(["b".to_owned(), "a".to_owned()].into()),
         ];
-        for (verdict, told) in [
+        for (fate, told) in [
             (
-                Verdict::Kept(reasons),
+                Fate::Kept(reasons),
                 "last 1 of 7, weekly 2 of 4 (2026-W48), daily within 30d (2026-11-24), within 30d, tag a and b",
             ),
-            (Verdict::Kept(vec![Keep::NothingBetter(Standing::Suspicious)]), "suspicious, and no good one is newer"),
-            (Verdict::Replaced(Standing::Incomplete, 1), "incomplete, and a good one is newer"),
-            (Verdict::Replaced(Standing::Incomplete, 2), "incomplete, and 2 good ones are newer"),
+            (Fate::Kept(vec![KeepReason::NothingBetter(Standing::Suspicious)]), "suspicious, and no good one is newer"),
+            (Fate::Replaced(Standing::Incomplete, 1), "incomplete, and a good one is newer"),
+            (Fate::Replaced(Standing::Incomplete, 2), "incomplete, and 2 good ones are newer"),
             (
-                Verdict::Foreign(Foreign::Revoked),
+                Fate::Foreign(Foreign::Revoked),
                 "by a writer whose key was revoked: it counts for nothing, and no rule is about it",
             ),
         ] {
-            assert_eq!(verdict.to_string(), told);
+            assert_eq!(fate.to_string(), told);
         }
     }
 
@@ -707,13 +842,13 @@ mod tests {
             let policy = policy(&rules);
             let decided = decide(&policy, all.iter().map(|it| (it, standing(it))));
             prop_assert_eq!(decided.values().map(Vec::len).sum::<usize>(), all.len());
-            let decided: BTreeMap<SnapshotId, Verdict> =
-                decided.into_values().flatten().map(|decision| (decision.id, decision.verdict)).collect();
+            let decided: BTreeMap<SnapshotId, Fate> =
+                decided.into_values().flatten().map(|decision| (decision.id, decision.fate)).collect();
             let order = |it: &Snapshot| (it.started, it.id);
             let newest = good.iter().max_by_key(|it| order(it));
             let any_kept = good.iter().any(|it| rules.iter().any(|rule| is_kept_by(rule, it, &good)));
             for it in &all {
-                let kept = matches!(decided[&it.id], Verdict::Kept(_));
+                let kept = matches!(decided[&it.id], Fate::Kept(_));
                 let expected = match standing(it) {
                     Standing::Good => {
                         rules.iter().any(|rule| is_kept_by(rule, it, &good)) || (!any_kept && newest.is_some_and(|newest| newest.id == it.id))
@@ -733,9 +868,9 @@ mod tests {
                 prop_assert_eq!(kept, expected, "{:?}: {:?}", it.id, decided[&it.id]);
             }
             // What was kept is kept again once the rest is gone.
-            let left: Vec<&Snapshot> = all.iter().filter(|it| matches!(decided[&it.id], Verdict::Kept(_))).collect();
+            let left: Vec<&Snapshot> = all.iter().filter(|it| matches!(decided[&it.id], Fate::Kept(_))).collect();
             let again = decide(&policy, left.iter().map(|it| (*it, standing(it))));
-            let all_kept = again.values().flatten().all(|decision| matches!(decision.verdict, Verdict::Kept(_)));
+            let all_kept = again.values().flatten().all(|decision| matches!(decision.fate, Fate::Kept(_)));
             prop_assert!(all_kept);
         }
     }

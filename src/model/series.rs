@@ -111,6 +111,8 @@ mod tests {
             session: SessionId([2; 16]),
             author: Author::Reader,
             foreign: None,
+            forgotten: None,
+            held: None,
             at: DomainEpoch { domain: DomainId([3; 16]), epoch: 1 },
             started,
             finished: started,

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::model::author::Author;
+use crate::model::hold::{Forgotten, Hold};
 use crate::model::id::{ChunkId, DomainEpoch, SessionId, parse_hex, write_hex};
 use crate::model::path::EntryPath;
 use crate::model::time::Timestamp;
@@ -85,6 +86,10 @@ pub struct Snapshot {
     pub author: Author,
     /// Why it does not count, if it does not: what its author may do is not for itself to say.
     pub foreign: Option<Foreign>,
+    /// That it was forgotten, if it was: it is left out of lists, and can be brought back until a clean-up removes it.
+    pub forgotten: Option<Forgotten>,
+    /// That it is held, if it is or was until some time.
+    pub held: Option<Hold>,
     /// The domain its chunks are in, and the epoch of its keys.
     pub at: DomainEpoch,
     /// When the run started.

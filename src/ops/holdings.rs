@@ -58,7 +58,7 @@ pub async fn holdings(
     while let Some((_, snapshot)) = snapshots.next().await {
         // One that is damaged is `verify`'s business; an older one may be whole.
         let Ok(snapshot) = snapshot else { continue };
-        if snapshot.foreign.is_some() || !snapshot.is_complete() {
+        if snapshot.foreign.is_some() || snapshot.forgotten.is_some() || !snapshot.is_complete() {
             continue;
         }
         let series = Series::of(&snapshot);

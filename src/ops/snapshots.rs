@@ -15,7 +15,9 @@ use crate::repository::snapshots::SnapshotError;
 pub struct SnapshotsReport {
     /// Those that were asked for, the oldest first, or in the order in which they were named.
     pub snapshots: Vec<Snapshot>,
-    /// Those that cannot be opened, or are missing.
+    /// Those that would be among them if they were not forgotten, the oldest first.
+    pub forgotten: Vec<Snapshot>,
+    /// Those that cannot be opened, or are missing, and records of retention of which that is so.
     pub problems: Problems,
 }
 
@@ -40,7 +42,10 @@ pub async fn snapshots(
     for (id, snapshot) in repository.open_listed(&listing).await? {
         sequences.add(id, &snapshot);
         match snapshot {
-            Ok(snapshot) if filter.accepts(&snapshot) => report.snapshots.push(snapshot),
+            Ok(snapshot) if filter.accepts(&snapshot) => match snapshot.forgotten {
+                Some(_) => report.forgotten.push(snapshot),
+                None => report.snapshots.push(snapshot),
+            },
             Ok(_) => {}
             Err(error) => {
                 let problem = Problem::damaged(id.to_string(), chain(&error));
@@ -48,6 +53,10 @@ pub async fn snapshots(
                 monitor.problem(problem);
             }
         }
+    }
+    for problem in listing.retention.problems() {
+        report.problems.add(problem.clone());
+        monitor.problem(problem);
     }
     let judged = repository.judge_sequences(&sequences, &listing).await?;
     for (subject, message) in judged.notes {

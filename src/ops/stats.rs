@@ -86,6 +86,7 @@ pub async fn stats(repository: &Arc<Repository>, monitor: &dyn Monitor) -> Resul
     let mut snapshots = repository.listed_snapshots(repository.snapshot_ids().await?);
     while let Some((id, snapshot)) = snapshots.next().await {
         match snapshot {
+            Ok(snapshot) if snapshot.forgotten.is_some() => {}
             Ok(snapshot) => {
                 report.snapshots += 1;
                 // Whoever wrote it may have written any numbers.

@@ -108,6 +108,7 @@ impl Repository {
             state,
             opened_by: None,
             lists: tokio::sync::RwLock::default(),
+            kept: tokio::sync::RwLock::default(),
         })
     }
 }

@@ -24,6 +24,7 @@ use crate::repository::keys::Keys;
 use crate::repository::known::Pin;
 use crate::repository::objects::Objects;
 pub use crate::repository::open::Opened;
+use crate::repository::retention::Retention;
 use crate::repository::state::LocalState;
 pub use crate::store::tampering::{Tampered, Tampering};
 pub use crate::store::{StoreError, StoreErrorKind};
@@ -34,6 +35,7 @@ pub mod choose;
 pub mod claims;
 pub mod cleanups;
 pub mod damaged;
+pub mod expired;
 pub mod frame;
 pub mod index;
 mod init;
@@ -51,6 +53,7 @@ pub mod places;
 pub mod reader;
 pub mod recheck;
 pub mod replicas;
+pub mod retention;
 pub mod revoking;
 pub mod sequences;
 pub mod session;
@@ -190,6 +193,8 @@ pub struct Repository {
     opened_by: Option<SlotId>,
     /// What cleaning up had told when it was last read.
     lists: tokio::sync::RwLock<Option<Arc<Cleanups>>>,
+    /// What records of retention said when they were last read.
+    kept: tokio::sync::RwLock<Option<Arc<Retention>>>,
 }
 
 impl Repository {
@@ -215,6 +220,7 @@ impl Repository {
             state: self.state.clone(),
             opened_by: self.opened_by,
             lists: tokio::sync::RwLock::default(),
+            kept: tokio::sync::RwLock::default(),
         })
     }
 

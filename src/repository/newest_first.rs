@@ -43,9 +43,20 @@ impl NewestFirst {
         Self::of(repository, ids)
     }
 
-    /// Opens the next one that counts; foreign ones are passed over. Of those of the same second, one that cannot be opened comes
-    /// first: it may be the newest.
+    /// Opens the next one that counts; foreign and forgotten ones are passed over. Of those of the same second, one that cannot be
+    /// opened comes first: it may be the newest.
     pub async fn next(&mut self) -> Option<(SnapshotId, Result<Snapshot, SnapshotError>)> {
+        loop {
+            let (id, snapshot) = self.next_of_ours().await?;
+            if snapshot.as_ref().is_ok_and(|snapshot| snapshot.forgotten.is_some()) {
+                continue;
+            }
+            return Some((id, snapshot));
+        }
+    }
+
+    /// Does the same and passes over foreign ones alone.
+    pub async fn next_of_ours(&mut self) -> Option<(SnapshotId, Result<Snapshot, SnapshotError>)> {
         loop {
             let (id, snapshot) = self.next_opened().await?;
             if snapshot.as_ref().is_ok_and(|snapshot| snapshot.foreign.is_some()) {

@@ -3,7 +3,7 @@
 //! A get takes what makes bytes believable and gives nothing else. A put returns a proof that only it can make: an index
 //! segment is made of [`UploadedPack`]s, and the index takes in a segment for a [`DurableObject`] name alone.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::convert::Infallible;
 use std::ops::Range;
 
@@ -12,6 +12,7 @@ use bytes::Bytes;
 use crate::crypto::random;
 use crate::format::index::{IndexSegment, PackEntry};
 use crate::model::cleanup::CleanupId;
+use crate::model::forgetting::RetentionId;
 use crate::model::id::{PackId, SegmentId, SessionId, SlotId};
 use crate::model::key::{ObjectKey, ObjectKind};
 use crate::model::snapshot::SnapshotId;
@@ -352,6 +353,32 @@ impl Objects {
     pub(super) async fn cleanups(&self) -> Result<BTreeSet<CleanupId>, StoreError> {
         let listed = self.list(ObjectKind::Cleanup).await?;
         Ok(listed.iter().filter_map(|object| object.key.cleanup_id()).collect())
+    }
+
+    pub(super) async fn put_retention(&self, id: RetentionId, object: Vec<u8>) -> Result<(), StoreError> {
+        self.replicas.put(&ObjectKey::retention(id), object.into()).await
+    }
+
+    pub(super) async fn retention<T, E>(
+        &self,
+        id: RetentionId,
+        open: impl FnMut(&Bytes) -> Result<T, E>,
+    ) -> Result<Result<T, E>, StoreError> {
+        self.get(&ObjectKey::retention(id), open).await
+    }
+
+    /// Lists the records of retention that any replica has, with their lengths, in order of their names; where `every` replica must
+    /// answer, one that does not is an error.
+    pub(super) async fn retention_records(&self, every: bool) -> Result<BTreeMap<RetentionId, u64>, StoreError> {
+        let listed = match every {
+            true => self.replicas.list_every(ObjectKind::Retention.prefix()).await?,
+            false => self.list(ObjectKind::Retention).await?,
+        };
+        Ok(listed.iter().filter_map(|object| Some((object.key.retention_id()?, object.size))).collect())
+    }
+
+    pub(super) async fn remove_retention(&self, id: RetentionId) -> Result<(), StoreError> {
+        self.replicas.delete(&ObjectKey::retention(id)).await
     }
 
     pub(super) async fn put_verified(&self, id: VerifiedId, object: Vec<u8>) -> Result<(), StoreError> {

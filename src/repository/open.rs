@@ -95,6 +95,7 @@ impl Repository {
             state,
             opened_by,
             lists: tokio::sync::RwLock::default(),
+            kept: tokio::sync::RwLock::default(),
         };
         Ok(Opened { repository, pin, elsewhere })
     }

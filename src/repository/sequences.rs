@@ -349,7 +349,8 @@ impl Repository {
         let mut newest = known;
         if self.keys().can_read() {
             let mut snapshots = NewestFirst::recent(self, listing.counting.clone());
-            while let Some((_, snapshot)) = snapshots.next().await {
+            // A number is not given twice, so forgotten ones have theirs.
+            while let Some((_, snapshot)) = snapshots.next_of_ours().await {
                 if let Some(found) = snapshot.ok().filter(|snapshot| sequence.has(snapshot)) {
                     newest = newest.into_iter().chain(Newest::of(&found)).max_by_key(|newest| newest.number);
                     break;

@@ -19,6 +19,7 @@ use crate::model::snapshot::{Foreign, Snapshot, SnapshotId};
 use crate::repository::Repository;
 use crate::repository::cleanups::Cleanups;
 use crate::repository::keys::{Keys, SessionKeyError};
+use crate::repository::retention::Retention;
 use crate::repository::snapshot_cache::SnapshotCache;
 use crate::repository::verdict::Verdict;
 use crate::store::StoreError;
@@ -130,10 +131,28 @@ impl SnapshotError {
 pub struct SnapshotListing {
     /// Those that the store lists, the oldest first.
     pub listed: Vec<SnapshotId>,
-    /// Those of them that count, or cannot be opened: neither removed nor of a run that a clean-up had given up.
+    /// Those of them that count, are forgotten, or cannot be opened: neither removed nor of a run that a clean-up had given up.
     pub counting: Vec<SnapshotId>,
     /// What was told of cleaning up.
     pub cleanups: Arc<Cleanups>,
+    /// What was told of retention.
+    pub retention: Arc<Retention>,
+}
+
+impl SnapshotListing {
+    /// Returns those that count and are not forgotten, as far as their names tell it.
+    pub fn that_stay(self) -> Vec<SnapshotId> {
+        let Self { mut counting, retention, .. } = self;
+        counting.retain(|id| !retention.names(*id));
+        counting
+    }
+}
+
+/// What readers told of snapshots.
+#[derive(Debug, Clone, Default)]
+struct ToldOfSnapshots {
+    cleanups: Arc<Cleanups>,
+    retention: Arc<Retention>,
 }
 
 /// Says why a snapshot does not open, without its name.
@@ -175,11 +194,11 @@ impl Repository {
     /// # Errors
     /// [`SnapshotError::List`].
     pub async fn list_snapshots(self: &Arc<Self>) -> Result<SnapshotListing, SnapshotError> {
-        let listing = futures::future::try_join(self.objects().snapshots(), self.cleanups());
-        let (listed, cleanups) = listing.await.map_err(SnapshotError::List)?;
+        let listing = futures::future::try_join3(self.objects().snapshots(), self.cleanups(), self.retention());
+        let (listed, cleanups, retention) = listing.await.map_err(SnapshotError::List)?;
         self.snapshot_cache().keep_only(&listed.ids);
         let counting = self.that_count(listed.ids.clone(), &cleanups).await;
-        Ok(SnapshotListing { listed: listed.ids, counting, cleanups })
+        Ok(SnapshotListing { listed: listed.ids, counting, cleanups, retention })
     }
 
     /// Leaves those of listed snapshots that count. One that cannot be opened is left, for whoever opens it to tell.
@@ -204,9 +223,9 @@ impl Repository {
     /// # Errors
     /// [`SnapshotError`] tells whether the store, the key or the snapshot is the reason.
     pub async fn snapshot(&self, id: SnapshotId) -> Result<Snapshot, SnapshotError> {
-        let cleanups = self.judging_cleanups().await?;
+        let told = self.told().await?;
         let open = |object: &bytes::Bytes| {
-            let opened = self.open_snapshot(id, object, self.keys(), &cleanups)?;
+            let opened = self.open_snapshot(id, object, self.keys(), &told)?;
             self.keep_snapshot(&opened, object);
             Ok(opened)
         };
@@ -215,11 +234,11 @@ impl Repository {
 
     /// Opens a snapshot that the store lists, from the cache if it has it.
     pub(super) async fn listed_snapshot(self: &Arc<Self>, id: SnapshotId) -> Result<Snapshot, SnapshotError> {
-        let (repository, cleanups) = (self.clone(), self.judging_cleanups().await?);
+        let (repository, told) = (self.clone(), self.told().await?);
         let opening = blocking(move || {
             let kept = repository.snapshot_cache().get(id)?;
             let verdict = Verdict::of(repository.keys(), id, &kept.object).remembered(kept.verdict);
-            repository.open_snapshot(id, &kept.object, &verdict, &cleanups).ok()
+            repository.open_snapshot(id, &kept.object, &verdict, &told).ok()
         });
         match opening.await {
             Some(opened) => Ok(opened),
@@ -227,22 +246,25 @@ impl Repository {
         }
     }
 
-    /// Returns the lists that say which snapshots count; a key that opens none need not ask.
-    async fn judging_cleanups(&self) -> Result<Arc<Cleanups>, SnapshotError> {
-        match self.keys().can_read() {
-            true => self.known_cleanups().await.map_err(SnapshotError::List),
-            false => Ok(Arc::default()),
+    /// Returns what says which snapshots count, are forgotten and held; a key that opens none need not ask.
+    async fn told(&self) -> Result<ToldOfSnapshots, SnapshotError> {
+        if !self.keys().can_read() {
+            return Ok(ToldOfSnapshots::default());
         }
+        let told = futures::future::try_join(self.known_cleanups(), self.known_retention());
+        let (cleanups, retention) = told.await.map_err(SnapshotError::List)?;
+        Ok(ToldOfSnapshots { cleanups, retention })
     }
 
-    /// Opens a snapshot's object; `authors` judges who wrote it, `cleanups` say whether it counts if they know.
+    /// Opens a snapshot's object; `authors` judges who wrote it, `told` says whether it counts, and whether it is to stay.
     fn open_snapshot(
         &self,
         id: SnapshotId,
         object: &[u8],
         authors: &impl Authors,
-        cleanups: &Cleanups,
+        told: &ToldOfSnapshots,
     ) -> Result<Snapshot, SnapshotError> {
+        let ToldOfSnapshots { cleanups, retention } = told;
         let damaged = |source| SnapshotError::Damaged { id, source };
         let (header, _) = SNAPSHOT.split(object).map_err(damaged)?;
         let secret = self.keys().session_secret(&header).map_err(|source| SnapshotError::Key { id, source })?;
@@ -253,7 +275,8 @@ impl Repository {
         let counts = || cleanups.counts(self.keys().counting(snapshot.author), id, digest);
         let foreign = self.keys().foreign(&snapshot).filter(|foreign| *foreign != Foreign::Revoked || !counts());
         let foreign = foreign.or(cleanups.is_exchanged(id, digest).then_some(Foreign::Exchanged));
-        Ok(Snapshot { foreign, digest: Some(digest), ..snapshot })
+        let (forgotten, held) = (retention.forgotten(id, digest).cloned(), retention.hold(id).cloned());
+        Ok(Snapshot { foreign, forgotten, held, digest: Some(digest), ..snapshot })
     }
 
     /// Tells whether a snapshot's object is of an epoch whose keys were destroyed.

@@ -1,5 +1,5 @@
-//! What this machine remembers of a repository and must not lose with the cache: the counters that a roll-back would lower, and for
-//! each sequence the newest snapshot that it made or saw.
+//! What this machine remembers of a repository and must not lose with the cache: the counters that a roll-back would lower, for
+//! each sequence the newest snapshot that it made or saw, and the newest record of retention.
 //!
 //! It lies in `<state>/<repository>` with access for the user alone; each file is one line, kept twice, so that no flipped bit
 //! loses it. What it says only ever rises. Where it cannot be read nothing was ever seen; where it cannot be written it is for the
@@ -11,6 +11,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use crate::model::author::Author;
+use crate::model::forgetting::RetentionId;
 use crate::model::id::{RepositoryId, hex, parse_hex, unhex};
 use crate::model::key::ObjectKind;
 use crate::model::series::{Sequence, Series};
@@ -108,6 +109,26 @@ impl Newest {
     }
 }
 
+/// The newest record of retention that this machine made or saw.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KnownRetention {
+    /// Its name.
+    pub id: RetentionId,
+    /// SHA-256 of its object.
+    pub digest: [u8; 32],
+}
+
+impl KnownRetention {
+    fn to_line(self) -> String {
+        format!("{} {}", self.id.object_name(), hex(&self.digest))
+    }
+
+    fn from_line(line: &str) -> Option<Self> {
+        let (id, digest) = line.split_once(' ')?;
+        Some(Self { id: RetentionId::from_object_name(id)?, digest: parse_hex(digest)? })
+    }
+}
+
 /// The state directory of one repository.
 #[derive(Debug, Clone)]
 pub struct LocalState {
@@ -177,6 +198,26 @@ impl LocalState {
         })
     }
 
+    /// Returns the newest record of retention that this machine knows of.
+    pub fn known_retention(&self) -> Option<KnownRetention> {
+        KnownRetention::from_line(&record::read_text(&retention_file(self.directory()?))?)
+    }
+
+    /// Remembers a record of retention, unless a newer one is known; durable on return.
+    ///
+    /// # Errors
+    /// When it cannot be written, or there is no directory.
+    pub fn remember_retention(&self, newest: &KnownRetention) -> io::Result<()> {
+        let is_known = || self.known_retention().is_some_and(|known| known.id >= newest.id);
+        if is_known() {
+            return Ok(());
+        }
+        self.locked(|directory| match is_known() {
+            true => Ok(()),
+            false => record::write_text_durably(&retention_file(directory), &newest.to_line()),
+        })
+    }
+
     /// Does something while no other run does; where the file system knows no locks, the later one wins.
     fn locked(&self, act: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<()> {
         let directory = self.directory().ok_or_else(|| io::Error::other("there is no directory for it"))?;
@@ -193,6 +234,10 @@ fn read_newest(path: &Path) -> Option<Newest> {
 
 fn counter_file(directory: &Path, kind: ObjectKind, replica: &str) -> PathBuf {
     directory.join(format!("{}-{}.counter", kind.prefix().trim_end_matches('/'), digits(replica)))
+}
+
+fn retention_file(directory: &Path) -> PathBuf {
+    directory.join("newest.retention")
 }
 
 fn sequence_file(directory: &Path, sequence: &Sequence) -> PathBuf {
@@ -268,6 +313,21 @@ mod tests {
         let seen = |replica| state.highest_counter(ObjectKind::Keyring, replica);
         assert_eq!((seen("nas"), seen("s3://bucket/prefix"), seen("elsewhere")), (7, 5, 0));
         assert_eq!(state.highest_counter(ObjectKind::Config, "nas"), 0);
+    }
+
+    #[test]
+    fn the_newest_record_of_retention_is_remembered() {
+        let directory = tempfile::tempdir().expect("made");
+        let state = state(directory.path());
+        let known = |second| {
+            let id = RetentionId::new(Timestamp::from_seconds(second), [1; 8]);
+            KnownRetention { id, digest: [second as u8; 32] }
+        };
+        assert_eq!(state.known_retention(), None);
+        for (second, newest) in [(5, 5), (4, 5), (6, 6)] {
+            state.remember_retention(&known(second)).expect("written");
+            assert_eq!(state.known_retention(), Some(known(newest)));
+        }
     }
 
     #[test]

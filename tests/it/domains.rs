@@ -102,6 +102,8 @@ async fn write(
         session: id,
         author: Author::Reader,
         foreign: None,
+        forgotten: None,
+        held: None,
         at,
         started,
         finished: started,

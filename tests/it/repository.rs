@@ -179,9 +179,9 @@ async fn a_small_backup_takes_a_known_number_of_requests() {
     let recorded = Arc::new(recorded);
     std::fs::write(bench.source.path().join("a/text"), "changed").expect("writable");
     run_backup(recorded.clone(), bench.cache.path(), options(bench.source.path())).await.expect("backed up");
-    // Lists: keys, config, keyring, index, cleanup, packs, snapshots, cleanup, cleanup, packs, cleanup. Gets: one key
+    // Lists: keys, config, keyring, index, cleanup, packs, snapshots, cleanup, retention, cleanup, packs, cleanup. Gets: one key
     // slot, configuration, keyring. Puts: lease, one data and one tree pack, segment, snapshot. One delete: the lease.
-    assert_eq!(recorded.count(Operation::List), 11, "{}", recorded.summary());
+    assert_eq!(recorded.count(Operation::List), 12, "{}", recorded.summary());
     assert_eq!(recorded.count(Operation::Get), 3, "{}", recorded.summary());
     assert_eq!(recorded.count(Operation::Put), 5, "{}", recorded.summary());
     assert_eq!(recorded.count(Operation::Delete), 1, "{}", recorded.summary());

@@ -178,7 +178,7 @@ impl Attempt<'_> {
         let sequence = Sequence { author: session.author(), series };
         let listing = self.unless_cancelled(repository.list_snapshots()).await??;
         let (position, missing) = self.unless_cancelled(repository.position(&sequence, &listing)).await?;
-        let snapshots = listing.counting;
+        let snapshots = listing.that_stay();
         let mut suspicious = self.judge_clocks(&snapshots);
         suspicious.extend(missing.map(|it| Problem::suspicious(it.subject(), it.to_string())));
         let domain = session.at().domain;
@@ -320,6 +320,8 @@ impl Attempt<'_> {
             session: session.id(),
             author: session.author(),
             foreign: None,
+            forgotten: None,
+            held: None,
             at: session.at(),
             started: dated,
             finished: options.clock.now(),

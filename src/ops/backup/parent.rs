@@ -145,6 +145,7 @@ impl ParentSearch<'_> {
         let snapshot = self.repository.find_snapshot(text, &SnapshotFilter::default()).await?;
         let why = match snapshot.foreign {
             Some(foreign) => format!("is {foreign}"),
+            None if snapshot.forgotten.is_some() => "is forgotten".into(),
             None if snapshot.at.domain != self.domain => "belongs to another domain".into(),
             None => return Ok(Some(snapshot)),
         };

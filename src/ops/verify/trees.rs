@@ -56,8 +56,12 @@ pub(super) async fn check(
     for (list, why) in cleanups.damaged() {
         walk.damage.add(list, Damage::Unusable(why.clone()));
     }
+    let retention = repository.retention().await?;
+    for (record, why) in retention.doubts() {
+        walk.damage.add(record, Damage::Unusable(why.clone()));
+    }
     let counting = repository.that_count(listed.clone(), &cleanups).await;
-    let listing = SnapshotListing { listed, counting, cleanups };
+    let listing = SnapshotListing { listed, counting, cleanups, retention };
     let mut sequences = Sequences::default();
     let mut snapshots = repository.stored_snapshots(listing.counting.clone());
     while let Some((id, snapshot)) = snapshots.next().await {

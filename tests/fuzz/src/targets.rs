@@ -24,12 +24,14 @@ use coffre::format::lease::Lease;
 use coffre::format::object::{Authors, CLEANUP, INDEX, LEASE, SNAPSHOT, SealedAt};
 use coffre::format::pack::{Codec, PackDirectory, Tail, Trailer};
 use coffre::format::recipe::{Recipe, WINDOW_MAX};
+use coffre::format::retention::{decode_retention, open_retention};
 use coffre::format::slot::Slot;
 use coffre::format::snapshot::decode_snapshot;
 use coffre::format::tree::Node;
 use coffre::format::verified::{decode_verified, open_verified};
 use coffre::format::writer::{WriterName, WriterRecord};
 use coffre::model::author::Author;
+use coffre::model::forgetting::RetentionId;
 use coffre::model::id::{RepositoryId, WriterId};
 use coffre::model::key::ObjectKey;
 use coffre::model::path::EntryPath;
@@ -65,7 +67,7 @@ const fn larger(name: &'static str, memory: usize, run: fn(&[u8])) -> Target {
 
 const REPOSITORY: RepositoryId = RepositoryId([1; 16]);
 
-pub const TARGETS: [Target; 23] = [
+pub const TARGETS: [Target; 24] = [
     target("config", |bytes| seen(Config::decode_unverified(bytes))),
     target("keyring", |bytes| {
         seen(Keyring::decode_payload(bytes, REPOSITORY));
@@ -79,6 +81,11 @@ pub const TARGETS: [Target; 23] = [
     larger("age_file", 272 << 20, |bytes| seen(open_slot(&Passphrase::new("x".into()), bytes))),
     target("lease", |bytes| seen((Lease::decode(bytes), LEASE.split(bytes).is_ok()))),
     target("cleanup", |bytes| seen((decode_cleanup(bytes), CLEANUP.split(bytes).is_ok()))),
+    target("retention", |bytes| {
+        seen(decode_retention(bytes));
+        let id = RetentionId::new(Timestamp::from_seconds(1_800_000_000), [7; 8]);
+        seen(open_retention(&KEYS.reader, REPOSITORY, id, bytes));
+    }),
     target("verified", |bytes| {
         seen(decode_verified(bytes));
         let id = VerifiedId::new(Timestamp::from_seconds(1_800_000_000), [7; 8]);

@@ -16,7 +16,7 @@ use crate::hostile::{Plant, Row, Who};
 /// Objects of one kind that are planted at once.
 const MANY: u32 = 3000;
 /// A name that an object of each kind may have, and that counts before those that are there.
-const NAMES: [(ObjectKind, &str); 9] = [
+const NAMES: [(ObjectKind, &str); 10] = [
     (ObjectKind::Config, "config/00000009-0000000000000000"),
     (ObjectKind::Key, "keys/0000000000000000.age"),
     (ObjectKind::Keyring, "keyring/00000009-0000000000000000"),
@@ -25,6 +25,7 @@ const NAMES: [(ObjectKind, &str); 9] = [
     (ObjectKind::Index, "index/00000000000000000000000000000000"),
     (ObjectKind::Snapshot, "snapshots/20200101T000000Z-0000000000000000"),
     (ObjectKind::Cleanup, "cleanup/00000009-0000000000000000"),
+    (ObjectKind::Retention, "retention/22000101T000000Z-0000000000000000"),
     (ObjectKind::Verified, "verified/22000101T000000Z-0000000000000000"),
 ];
 
@@ -99,9 +100,8 @@ fn padding() -> Plant {
 fn judged(row: Row, kind: ObjectKind) -> Row {
     match kind {
         ObjectKind::Index => row.found("0000000000").told_by_all(),
-        ObjectKind::Config | ObjectKind::Keyring | ObjectKind::Snapshot | ObjectKind::Cleanup => {
-            row.found("0000000000")
-        }
+        ObjectKind::Config | ObjectKind::Keyring => row.found("0000000000"),
+        ObjectKind::Snapshot | ObjectKind::Cleanup | ObjectKind::Retention => row.found("0000000000"),
         _ => row,
     }
 }
@@ -130,11 +130,7 @@ pub(super) fn rows() -> Vec<Row> {
         rows.push(row("a directory", |path| fs::create_dir(path).expect("made")));
         if !matches!(kind, ObjectKind::Config | ObjectKind::Keyring) {
             let row = Row::new(Who::Provider, format!("thousands like {name}"), many(kind, name));
-            rows.push(if kind == ObjectKind::Index || kind == ObjectKind::Snapshot || kind == ObjectKind::Cleanup {
-                judged(row, kind)
-            } else {
-                row
-            });
+            rows.push(judged(row, kind));
         }
     }
     rows

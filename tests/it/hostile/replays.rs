@@ -132,6 +132,11 @@ pub(super) fn rows() -> Vec<Row> {
             "the snapshot as a record of a verification",
             copied(ObjectKind::Snapshot, &["verified/22000101T000000Z-0000000000000000"]),
         ),
+        row(
+            "the snapshot as a record of retention",
+            copied(ObjectKind::Snapshot, &["retention/22000101T000000Z-0000000000000000"]),
+        )
+        .found("22000101"),
         row("a key slot as a lease", copied(ObjectKind::Key, &["sessions/00000000000000000000000000000000"])),
         row(
             "objects whose names are orders to a terminal",
@@ -146,6 +151,7 @@ pub(super) fn rows() -> Vec<Row> {
                     "cleanup/00000001-\x1b[2J",
                     "sessions/\u{9b}31m",
                     "packs/00/\r\x1b[K",
+                    "retention/\u{202e}",
                     "verified/\u{202e}",
                     "\x1b[8m",
                 ],

@@ -172,6 +172,8 @@ async fn night_of(
         session: id,
         author,
         foreign: None,
+        forgotten: None,
+        held: None,
         at,
         started,
         finished: started,
