@@ -159,7 +159,7 @@ pub async fn run(global: &Settings, args: Args, commands: Vec<streams::Command>)
     Ok(report.outcome().into())
 }
 
-fn options(args: Args, commands: Vec<streams::Command>, global: &Settings) -> Fallible<BackupOptions> {
+pub fn options(args: Args, commands: Vec<streams::Command>, global: &Settings) -> Fallible<BackupOptions> {
     if let Some(name) = args.command.first() {
         return Err(usage(format!("write --command {} -- CMD ARGS…, after all other options", name.display())));
     }
@@ -178,7 +178,11 @@ fn options(args: Args, commands: Vec<streams::Command>, global: &Settings) -> Fa
         return Err(usage("the lists name no path, so there is nothing to back up"));
     }
     if paths.is_empty() && sources.is_empty() {
-        return Err(usage("what is to be backed up? Give paths, --stdin, --command or a database"));
+        let failure = usage("what is to be backed up? Give paths, --stdin, --command or a database");
+        return Err(match global.configured.config.job_like(&args.job) {
+            Some(job) => failure.hinting(format!("the configuration has no job {:?}, but {job:?}", args.job)),
+            None => failure,
+        });
     }
     let files = (!paths.is_empty()).then(|| WalkOptions {
         roots: paths,

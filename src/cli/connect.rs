@@ -44,7 +44,7 @@ impl Settings {
     pub fn s3(&self, location: &S3Location) -> Result<S3Options, StoreError> {
         let (variable, home) = (|name: &str| self.environment.var(name), || self.environment.home());
         Ok(S3Options {
-            credentials: Some(credentials::find(None, location, variable, home)?),
+            credentials: Some(credentials::find(self.profile.as_deref(), location, variable, home)?),
             region: self.region(location),
             ca_file: self.ca_file.clone(),
             proxy: self.proxy(location),

@@ -36,6 +36,25 @@ pub struct Warning<'a> {
     pub subject: &'a str,
 }
 
+/// `config check`: a value of the configuration.
+#[derive(Debug, Serialize)]
+#[serde(tag = "event", rename = "configured")]
+pub struct Configured<'a> {
+    pub key: &'a str,
+    pub value: &'a str,
+    pub written: &'a str,
+}
+
+/// `config check`: how trying a repository or a job ended.
+#[derive(Debug, Serialize)]
+#[serde(tag = "event", rename = "tried")]
+pub struct ConfigTried<'a> {
+    pub hint: Option<&'a str>,
+    pub is_right: bool,
+    pub message: &'a str,
+    pub what: &'a str,
+}
+
 /// Why a command could not do what was asked.
 #[derive(Debug, Serialize)]
 #[serde(tag = "event", rename = "error")]

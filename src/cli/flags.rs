@@ -16,7 +16,7 @@ use crate::model::units::ByteSize;
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Global options")]
 pub struct GlobalArgs {
-    /// Repository: /path, s3://ENDPOINT/BUCKET/PREFIX, or s3+http://… without TLS
+    /// Repository: /path, s3://ENDPOINT/BUCKET/PREFIX, s3+http://… without TLS, or its name in the configuration
     #[arg(long, short, global = true, env = "COFFRE_REPO", value_name = "LOCATION")]
     pub repo: Option<String>,
     /// Where the passphrase is.
@@ -61,9 +61,15 @@ pub struct GlobalArgs {
     /// End with exit code 7 when the store has not answered for this long, such as 30s or 2h
     #[arg(long, global = true, value_name = "DURATION", default_value = "10min", value_parser = duration)]
     pub give_up_after: Duration,
+    /// Profile of the shared credentials file that has the keys to the bucket
+    #[arg(long, global = true, value_name = "NAME")]
+    pub profile: Option<String>,
     /// Certificates (PEM) to trust for the store instead of the system's
     #[arg(long, global = true, env = "COFFRE_CA_FILE", value_name = "FILE")]
     pub ca_file: Option<PathBuf>,
+    /// Read this configuration, and no other [default: /etc/coffre/coffre.toml, then ~/.config/coffre/coffre.toml]
+    #[arg(long, global = true, env = "COFFRE_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
     /// Whether the repository was typed, and not taken from its variable.
     #[arg(skip)]
     pub is_repo_typed: bool,

@@ -5,7 +5,8 @@
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
-use crate::cli::exit::Exit;
+use crate::cli::exit::{Exit, usage};
+use crate::cli::failure::Failure;
 use crate::cli::report;
 use crate::model::outcome::Outcome;
 
@@ -82,6 +83,16 @@ pub fn print(error: &clap::Error, json: bool) -> Exit {
     }
     let (message, hint) = told(error);
     report::print_parts(&[message], hint.as_deref(), Outcome::Usage, json)
+}
+
+/// Makes the failure that a line which cannot be understood is.
+pub fn failure(error: &clap::Error) -> Failure {
+    let (message, hint) = told(error);
+    let failure = usage(message);
+    match hint {
+        Some(hint) => failure.hinting(hint),
+        None => failure,
+    }
 }
 
 /// Says what is wrong and what to try.

@@ -4,11 +4,13 @@
 //! and returns an `Exit`. Data goes to standard output, all else to standard error.
 
 use std::ffi::OsString;
+use std::sync::Arc;
 
 use clap::{Command, CommandFactory, FromArgMatches, Parser, Subcommand};
 
+use crate::cli::config::{Applied, Configuration};
 use crate::cli::environment::Environment;
-use crate::cli::failure::Fallible;
+use crate::cli::failure::{Failure, Fallible};
 use crate::cli::settings::Settings;
 
 mod advice;
@@ -19,6 +21,7 @@ mod causes;
 mod command_page;
 mod complete;
 mod completions;
+mod config;
 mod connect;
 mod databases;
 mod diff;
@@ -104,6 +107,8 @@ enum Verb {
     Kit(kit::Args),
     /// List, add, change and remove passphrases, and keys of hosts
     Key(key::Args),
+    /// Show and try the configuration, or print an example
+    Config(config::command::Args),
     /// Print a completion script for a shell
     Completions(completions::Args),
     /// Print the manual page of coffre, or of one of its commands
@@ -135,18 +140,16 @@ pub async fn run(arguments: Vec<OsString>) -> Exit {
             return mistakes::print(&error, json);
         }
     };
-    let parsed = command().try_get_matches_from(arguments).and_then(|matches| {
-        let mut cli = Cli::from_arg_matches(&matches)?;
-        cli.global.note_sources(&matches);
-        Ok(cli)
-    });
-    let cli = match parsed {
-        Ok(cli) => cli,
-        Err(error) => return mistakes::print(&error, json),
+    let environment = Environment::of_process();
+    let understood = match understand(&arguments, &environment) {
+        Ok(understood) => understood,
+        Err(NotUnderstood::Typed(error)) => return mistakes::print(&error, json),
+        Err(NotUnderstood::Configured(failure)) => return report::print(&failure, json),
     };
-    let only_shows = cli.verb.only_shows();
-    let Cli { global, verb } = cli;
-    let done = match Settings::resolve(global, Environment::of_process()) {
+    let Understood { cli: Cli { global, verb }, mut configured } = understood;
+    let commands = if commands.is_empty() { std::mem::take(&mut configured.commands) } else { commands };
+    let only_shows = verb.only_shows();
+    let done = match Settings::resolve(global, environment, configured) {
         Ok(settings) => {
             let done = dispatch(&settings, verb, commands).await;
             settings.end_showing();
@@ -161,6 +164,74 @@ pub async fn run(arguments: Vec<OsString>) -> Exit {
     output::ending(exit, only_shows)
 }
 
+/// A command line, with what the configuration says for it.
+struct Understood {
+    cli: Cli,
+    configured: Applied,
+}
+
+/// Why a command line cannot be understood.
+enum NotUnderstood {
+    /// By what was typed.
+    Typed(Box<clap::Error>),
+    /// By what the configuration says.
+    Configured(Failure),
+}
+
+impl From<clap::Error> for NotUnderstood {
+    fn from(error: clap::Error) -> Self {
+        Self::Typed(Box::new(error))
+    }
+}
+
+impl From<Failure> for NotUnderstood {
+    fn from(failure: Failure) -> Self {
+        Self::Configured(failure)
+    }
+}
+
+impl NotUnderstood {
+    /// Returns it as an error of a verb.
+    fn into_failure(self) -> Failure {
+        match self {
+            Self::Typed(error) => mistakes::failure(&error),
+            Self::Configured(failure) => failure,
+        }
+    }
+}
+
+/// Reads a command line, first without the configuration, which it may name, and then with what that says.
+fn understand(arguments: &[OsString], environment: &Environment) -> Result<Understood, NotUnderstood> {
+    let matches = command().try_get_matches_from(arguments)?;
+    let cli = Cli::from_arg_matches(&matches)?;
+    let asked = cli.global.config.as_deref().filter(|path| !path.as_os_str().is_empty());
+    let config = match &cli.verb {
+        Verb::Completions(_) | Verb::Man(_) | Verb::Help(_) => Configuration::default(),
+        Verb::Config(args) if !args.reads_files() => Configuration::default(),
+        // Whoever types hears of it when the line is done.
+        Verb::Complete(_) => Configuration::load(&command(), asked, environment).unwrap_or_default(),
+        _ => Configuration::load(&command(), asked, environment)?,
+    };
+    understand_with(arguments, &Arc::new(config))
+}
+
+/// Reads a command line with what a configuration says for it.
+fn understand_with(arguments: &[OsString], config: &Arc<Configuration>) -> Result<Understood, NotUnderstood> {
+    let matches = command().try_get_matches_from(arguments)?;
+    let configured = config.applied(&matches);
+    let verb = matches.subcommand_name().unwrap_or_default();
+    let matches = match configured.onto(command(), verb).try_get_matches_from(arguments) {
+        Ok(matches) => matches,
+        Err(error) => match configured.at_fault(command, verb) {
+            Some(failure) => return Err(failure.into()),
+            None => return Err(error.into()),
+        },
+    };
+    let mut cli = Cli::from_arg_matches(&matches)?;
+    cli.global.note_sources(&matches);
+    Ok(Understood { cli, configured })
+}
+
 impl Verb {
     /// Tells whether what it prints is all that it does.
     fn only_shows(&self) -> bool {
@@ -169,7 +240,12 @@ impl Verb {
             Verb::Init(_) | Verb::Backup(_) | Verb::Restore(_) | Verb::Verify(_) => false,
             Verb::Dump(args) => !args.has_target(),
             Verb::Snapshots(_) | Verb::Ls(_) | Verb::Find(_) | Verb::Diff(_) | Verb::Stats(_) => true,
-            Verb::Kit(_) | Verb::Completions(_) | Verb::Man(_) | Verb::Help(_) | Verb::Complete(_) => true,
+            Verb::Kit(_)
+            | Verb::Config(_)
+            | Verb::Completions(_)
+            | Verb::Man(_)
+            | Verb::Help(_)
+            | Verb::Complete(_) => true,
         }
     }
 }
@@ -188,6 +264,7 @@ async fn dispatch(global: &Settings, verb: Verb, commands: Vec<streams::Command>
         Verb::Stats(args) => stats::run(global, args).await,
         Verb::Kit(args) => kit::run(global, args).await,
         Verb::Key(args) => key::run(global, args).await,
+        Verb::Config(args) => config::command::run(global, args).await,
         Verb::Completions(args) => completions::run(command(), &args),
         Verb::Man(args) => manual::run(command(), &args),
         Verb::Help(args) => help::run(command(), &args),

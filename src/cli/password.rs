@@ -1,8 +1,8 @@
 //! Where the passphrase comes from: a file, a command, the environment, a systemd credential, or the terminal.
 //!
 //! Never from an argument, which every user of the machine can read. An option comes before a variable, a variable
-//! before a credential, a credential before the terminal. Two options, or two variables, are refused: one of them would
-//! be wrong, and nobody would see which was taken.
+//! before the configuration, that before a credential, a credential before the terminal. Two options, variables or keys of the
+//! configuration are refused: one of them would be wrong, and nobody would see which was taken.
 
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
@@ -41,16 +41,15 @@ pub struct PasswordArgs {
     /// Shell command whose first line of output is the passphrase
     #[arg(long, global = true, env = "COFFRE_PASSWORD_COMMAND", value_name = "COMMAND")]
     password_command: Option<String>,
-    /// Whether file and command come from the command line, in this order.
+    /// Where file and command were said, in this order.
     #[arg(skip)]
-    typed: [bool; 2],
+    said: [Option<ValueSource>; 2],
 }
 
 impl PasswordArgs {
-    /// Notes which of the two were typed and which come from variables.
+    /// Notes which of the two were typed, which come from variables, and which from the configuration.
     pub fn note_sources(&mut self, matches: &ArgMatches) {
-        let typed = |id| matches.value_source(id) == Some(ValueSource::CommandLine);
-        self.typed = ["password_file", "password_command"].map(typed);
+        self.said = ["password_file", "password_command"].map(|id| matches.value_source(id));
     }
 }
 
@@ -71,6 +70,8 @@ pub struct PasswordsGiven {
     options: Vec<(&'static str, PasswordSource)>,
     /// Variables that are set.
     variables: Vec<(&'static str, PasswordSource)>,
+    /// Keys of the configuration.
+    configured: Vec<(&'static str, PasswordSource)>,
     /// The file of the systemd credential.
     credential: Option<PathBuf>,
 }
@@ -89,11 +90,12 @@ impl PasswordsGiven {
         let (file, command) =
             (args.password_file.map(PasswordSource::File), args.password_command.map(PasswordSource::Command));
         let names = [("--password-file", "COFFRE_PASSWORD_FILE"), ("--password-command", "COFFRE_PASSWORD_COMMAND")];
-        for ((source, (option, variable)), typed) in [file, command].into_iter().zip(names).zip(args.typed) {
-            match (source, typed) {
-                (Some(source), true) => given.options.push((option, source)),
-                (Some(source), false) => given.variables.push((variable, source)),
-                (None, _) => {}
+        for ((source, (option, variable)), said) in [file, command].into_iter().zip(names).zip(args.said) {
+            let Some(source) = source else { continue };
+            match said {
+                Some(ValueSource::CommandLine) => given.options.push((option, source)),
+                Some(ValueSource::DefaultValue) => given.configured.push((option.trim_start_matches('-'), source)),
+                _ => given.variables.push((variable, source)),
             }
         }
         if let Some(value) = environment.var_os(VARIABLE) {
@@ -105,7 +107,7 @@ impl PasswordsGiven {
 
     /// Returns the file that holds the passphrase, if one was named.
     pub fn file(&self) -> Option<&Path> {
-        self.options.iter().chain(&self.variables).find_map(|(_, source)| match source {
+        self.options.iter().chain(&self.variables).chain(&self.configured).find_map(|(_, source)| match source {
             PasswordSource::File(path) => Some(path.as_path()),
             PasswordSource::Command(_) | PasswordSource::Text(_) | PasswordSource::NotText => None,
         })
@@ -113,7 +115,7 @@ impl PasswordsGiven {
 
     /// Chooses the source that counts, or says which two contradict each other.
     fn choose(&self) -> Result<Option<PasswordSource>, String> {
-        for named in [&self.options, &self.variables] {
+        for named in [&self.options, &self.variables, &self.configured] {
             match named.as_slice() {
                 [] => {}
                 [(_, source)] => return Ok(Some(source.clone())),
@@ -296,7 +298,8 @@ mod tests {
             |options: &[&(&'static str, PasswordSource)], variables: &[&(&'static str, PasswordSource)], credential| {
                 let owned =
                     |named: &[&(&'static str, PasswordSource)]| named.iter().map(|&it| it.clone()).collect::<Vec<_>>();
-                PasswordsGiven { options: owned(options), variables: owned(variables), credential }.choose()
+                let (options, variables) = (owned(options), owned(variables));
+                PasswordsGiven { options, variables, configured: Vec::new(), credential }.choose()
             };
         assert_eq!(choose(&[], &[], None), Ok(None));
         assert_eq!(choose(&[], &[], credential.clone()), Ok(Some(PasswordSource::File("/run/c".into()))));
@@ -308,6 +311,13 @@ mod tests {
         assert_eq!(refused, "--password-file and --password-command are both given; keep the one that is meant");
         let refused = choose(&[], &[&vfile, &vtext], None).expect_err("two variables");
         assert!(refused.starts_with("COFFRE_PASSWORD_FILE and COFFRE_PASSWORD are"), "{refused}");
+
+        let credential = Some(PathBuf::from("/run/c"));
+        let mut given =
+            PasswordsGiven { configured: vec![("password-file", source("k"))], credential, ..Default::default() };
+        assert_eq!(given.choose(), Ok(Some(source("k"))), "the configuration comes before a credential");
+        given.variables.push(vfile);
+        assert_eq!(given.choose(), Ok(Some(source("vf"))), "and behind a variable");
     }
 
     #[test]

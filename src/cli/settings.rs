@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use crate::cli::config::{Applied, WrittenAt};
 use crate::cli::environment::Environment;
 use crate::cli::exit::usage;
 use crate::cli::failure::Fallible;
@@ -32,12 +33,14 @@ const MEMORY_MIN: u64 = 128 << 20;
 const LIMIT_MIN: u64 = 16 << 10;
 
 /// Where a value was said.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
     /// On the command line.
     Option,
     /// In a variable of this name.
     Variable(&'static str),
+    /// In a file of the configuration.
+    File(WrittenAt),
 }
 
 /// What flags and environment say, in one value.
@@ -71,6 +74,10 @@ pub struct Settings {
     pub give_up_after: Duration,
     /// Certificates to trust instead of the system's.
     pub ca_file: Option<PathBuf>,
+    /// Profile of the shared credentials file to take keys from.
+    pub profile: Option<String>,
+    /// What the configuration says for this command line; its values are among those above.
+    pub configured: Applied,
     /// The environment, for what only single commands ask.
     pub environment: Environment,
     style: Style,
@@ -82,7 +89,7 @@ impl Settings {
     ///
     /// # Errors
     /// One for the user when a value cannot be meant.
-    pub fn resolve(flags: GlobalArgs, environment: Environment) -> Fallible<Self> {
+    pub fn resolve(flags: GlobalArgs, environment: Environment, configured: Applied) -> Fallible<Self> {
         if flags.memory.0 < MEMORY_MIN {
             return Err(usage(format!("--memory {} is too little; at least 128MiB are needed", flags.memory)));
         }
@@ -99,10 +106,11 @@ impl Settings {
         }
         let repo = flags.repo.filter(|text| !text.is_empty());
         let said = if flags.is_repo_typed { Origin::Option } else { Origin::Variable("COFFRE_REPO") };
+        let named = configured.location.clone().map(|(location, written)| (location, Origin::File(written)));
         let state = state_directory(flags.state_dir, &environment);
         let bundle = environment.path("AWS_CA_BUNDLE");
         Ok(Self {
-            repo: repo.map(|text| (text, said)),
+            repo: named.or(repo.map(|text| (text, said))),
             password: PasswordsGiven::of(flags.password, &environment),
             known: state.as_deref().map(KnownRepositories::below),
             places: LocalPlaces { state, ..cache_places(flags.cache_dir, flags.no_cache, &environment) },
@@ -116,6 +124,8 @@ impl Settings {
             download_bytes_per_second: flags.limit_download.map(|limit| limit.0),
             give_up_after: flags.give_up_after,
             ca_file: flags.ca_file.or(bundle),
+            profile: flags.profile,
+            configured,
             environment,
             style: Style::choose(flags.progress, flags.quiet),
             monitor: OnceLock::new(),
@@ -130,6 +140,7 @@ impl Settings {
             (Ok(location), _) => Ok(location),
             (Err(error), Origin::Option) => Err(error.into()),
             (Err(error), Origin::Variable(name)) => Err(usage(format!("{name}: {error}"))),
+            (Err(error), Origin::File(written)) => Err(usage(format!("{written}: {error}"))),
         }
     }
 
@@ -229,7 +240,7 @@ mod tests {
         let matches = Cli::command().try_get_matches_from(line).expect("understood");
         let mut cli = Cli::from_arg_matches(&matches).expect("understood");
         cli.global.note_sources(&matches);
-        Settings::resolve(cli.global, environment(variables))
+        Settings::resolve(cli.global, environment(variables), Applied::default())
     }
 
     fn bucket(text: &str) -> S3Location {

@@ -65,7 +65,8 @@ fn entries(texts: &[(&str, &str)]) -> Vec<Block> {
 }
 
 fn environment(program: &Command) -> Section {
-    let mut blocks = vec![Block::Text("An option comes before its variable.".into())];
+    let mut blocks =
+        vec![Block::Text("An option comes before its variable, a variable before the configuration.".into())];
     // Those of every command, then those of single ones, each once.
     let mut named = variables(program, true);
     named.extend(entries(&[
@@ -112,6 +113,7 @@ fn environment(program: &Command) -> Section {
             "STATE_DIRECTORY, XDG_STATE_HOME",
             "Where it is remembered which repository is at which place and how far it was, the first set by systemd; --state-dir comes before both.",
         ),
+        ("XDG_CONFIG_HOME", "Where the user's configuration is, in place of ~/.config."),
         ("HOME", "Where ~ is; without it, the home directory in the password file."),
         ("NO_COLOR", "Set to anything, errors have no colours; nor have they where TERM is dumb or not set."),
         ("COLUMNS", "How wide tables are where standard output is no terminal; else they are as wide as they get."),
@@ -122,8 +124,8 @@ fn environment(program: &Command) -> Section {
     blocks.extend(entries(&[("LC_ALL", "Set for clients of databases, whose messages are read.")]));
     blocks.push(Block::Text(
         "The passphrase comes from the first of these that is there: --password-file or --password-command; COFFRE_PASSWORD_FILE, \
-         COFFRE_PASSWORD_COMMAND or COFFRE_PASSWORD; the credential coffre-password; the terminal. Two options, or two variables, \
-         are refused. Only the first line counts, without its line end."
+         COFFRE_PASSWORD_COMMAND or COFFRE_PASSWORD; password-file or password-command of the configuration; the credential \
+         coffre-password; the terminal. Two options, or two variables, are refused. Only the first line counts, without its line end."
             .into(),
     ));
     Section::new("ENVIRONMENT", blocks)
@@ -154,6 +156,10 @@ fn files() -> Section {
         ),
         ("~/.aws/credentials", "Keys to buckets, by profile."),
         ("/etc/credstore/", "Where systemd finds the files of credentials."),
+        (
+            "/etc/coffre/coffre.toml, ~/.config/coffre/coffre.toml",
+            "The configuration of the machine and of the user, and *.toml in conf.d/ beside each: `coffre config example`.",
+        ),
         (
             "/etc/coffre/",
             "coffre.env, where the backups are, and JOB.env, what a job backs up: read by the units of the Debian package.",

@@ -62,7 +62,7 @@ fn allowed() -> BTreeMap<&'static str, &'static [&'static str]> {
 }
 
 /// Crates that only some files may name, given by how their paths begin.
-const CONFINED: [(&str, &[&str]); 10] = [
+const CONFINED: [(&str, &[&str]); 11] = [
     ("clap", &["cli/"]),
     ("indicatif", &["cli/"]),
     ("aws_sdk_s3", &["store/"]),
@@ -74,6 +74,7 @@ const CONFINED: [(&str, &[&str]); 10] = [
     ("rusqlite", &["database/mod.rs", "engine/sqlite/"]),
     // What is printed, what servers are asked, and the figures that one run leaves the next.
     ("serde_json", &["cli/", "engine/", "ops/backup/remembered.rs"]),
+    ("toml", &["cli/config/file.rs"]),
 ];
 
 /// Names that a layer may take from another and no more: of stores, the command line opens them and tells their errors.

@@ -11,6 +11,7 @@ mod cleanup_model;
 mod cleanups;
 mod cli;
 mod clocks;
+mod configuration;
 mod crash;
 mod damage;
 mod damage_or_way;

@@ -55,6 +55,7 @@ impl Desk {
             .env("HOME", self.directory.path())
             .env("COFFRE_REPO", self.at("repository"))
             .env("COFFRE_HOST", "host1")
+            .env("COFFRE_CONFIG", "/dev/null")
             .env("COFFRE_PASSWORD_FILE", self.at("password"));
         command
     }

@@ -1,0 +1,199 @@
+//! `coffre config`
+
+use std::sync::Arc;
+
+use crate::blocking::blocking;
+use crate::cli::config::{Configuration, example, schema};
+use crate::cli::environment::Environment;
+use crate::cli::exit::Exit;
+use crate::cli::failure::{Context, Failure, Fallible};
+use crate::cli::progress::ConsoleMonitor;
+use crate::cli::settings::Settings;
+use crate::cli::{NotUnderstood, Verb, causes, command, events, output, streams, understand_with};
+use crate::model::outcome::Outcome;
+use crate::progress::Monitor;
+use crate::source::{Planning, Source};
+use crate::store::OpenMode;
+
+/// Columns before a value's place where it stands on the line of the value.
+const KEY_WIDTH: usize = 34;
+
+/// Flags of `config`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  coffre config example | sudo tee /etc/coffre/coffre.toml
+  coffre config check
+  coffre config schema > coffre.schema.json
+
+Files are read in this order, and of a key that stands in several the last counts: /etc/coffre/coffre.toml, then \
+$XDG_CONFIG_HOME/coffre/coffre.toml, beside each *.toml of conf.d; with --config FILE that file and its conf.d alone.")]
+pub struct Args {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum What {
+    /// Show what the files say and where, and try it: each repository is opened, the sources of each job are asked for
+    Check {
+        /// Only show what the files say, and try nothing
+        #[arg(long)]
+        offline: bool,
+    },
+    /// Print a configuration with explanations
+    Example,
+    /// Print a JSON schema of the files, for editors
+    Schema,
+}
+
+impl Args {
+    /// Tells whether the files themselves are wanted.
+    pub fn reads_files(&self) -> bool {
+        matches!(self.what, What::Check { .. })
+    }
+}
+
+/// How trying one repository or job ended.
+struct Tried {
+    what: String,
+    ended: Result<String, Failure>,
+}
+
+/// Prints what was asked for.
+pub async fn run(global: &Settings, args: Args) -> Fallible<Exit> {
+    match args.what {
+        What::Example => output::line(example().trim_end()),
+        What::Schema => {
+            let text = serde_json::to_string_pretty(&schema(&command()));
+            output::line(&text.expect("its keys are text"));
+        }
+        What::Check { offline } => return check(global, offline).await,
+    }
+    Ok(Exit::Done)
+}
+
+async fn check(global: &Settings, offline: bool) -> Fallible<Exit> {
+    let config = &global.configured.config;
+    if config.files().is_empty() {
+        return Err(Failure::new(Outcome::Usage, "there is no configuration")
+            .hinting("`coffre config example` prints one for /etc/coffre/coffre.toml"));
+    }
+    for row in config.rows() {
+        let (key, value, place) = (&row.key, &row.value, row.written.to_string());
+        if global.json {
+            output::json(&events::Configured { key, value, written: &place });
+        } else if !global.quiet {
+            output::line(&format!("{key:<KEY_WIDTH$} {value}"));
+            output::line(&format!("{:KEY_WIDTH$} {place}", ""));
+        }
+    }
+    if offline {
+        return Ok(Exit::Done);
+    }
+    let monitor = global.monitor();
+    let mut worst = Outcome::Clean;
+    let repositories = config.repository_names().map(|name| (name, true));
+    for (name, is_repository) in repositories.chain(config.job_names().map(|name| (name, false))) {
+        let tried = match is_repository {
+            true => try_repository(config, &global.environment, name, &monitor).await,
+            false => try_job(config, &global.environment, name, &monitor).await,
+        };
+        if let Err(failure) = &tried.ended
+            && worst == Outcome::Clean
+        {
+            worst = failure.outcome();
+        }
+        monitor.print_result(|| tell(global, &tried));
+    }
+    monitor.finish();
+    Ok(worst.into())
+}
+
+fn tell(global: &Settings, tried: &Tried) {
+    let (is_right, message) = match &tried.ended {
+        Ok(message) => (true, message.clone()),
+        Err(failure) => (false, failure.told().join(": ")),
+    };
+    let hint = tried.ended.as_ref().err().and_then(Failure::hint);
+    if global.json {
+        output::json(&events::ConfigTried { hint, is_right, message: &message, what: &tried.what });
+        return;
+    }
+    if is_right && global.quiet {
+        return;
+    }
+    let start = format!("{:<9} {}: ", if is_right { "works" } else { "FAILED" }, tried.what);
+    causes::fold(&start, &message, output::wanted_width()).iter().for_each(|line| output::line(line));
+    if let Some(hint) = hint {
+        causes::fold("          hint: ", hint, output::wanted_width()).iter().for_each(|line| output::line(line));
+    }
+}
+
+/// Opens a repository and counts its snapshots.
+async fn try_repository(
+    config: &Arc<Configuration>,
+    environment: &Environment,
+    name: &str,
+    monitor: &Arc<ConsoleMonitor>,
+) -> Tried {
+    let opened = async {
+        let (settings, ..) = read_line(config, environment, &["coffre", "snapshots", "--repo", name])?;
+        let repository = settings.repository(OpenMode::Read, monitor).await?;
+        let count = repository.snapshot_ids().await.context("listing snapshots")?.len() as u64;
+        let may = if repository.reading().is_ok() { "reads and backs up" } else { "backs up and reads nothing" };
+        Ok(format!("this key {may}; {}", output::count(count, "snapshot")))
+    };
+    Tried { what: format!("repository {name}"), ended: opened.await }
+}
+
+/// Looks whether the sources of a job are there.
+async fn try_job(
+    config: &Arc<Configuration>,
+    environment: &Environment,
+    name: &str,
+    monitor: &Arc<ConsoleMonitor>,
+) -> Tried {
+    let looked = async {
+        let (settings, verb, commands) = read_line(config, environment, &["coffre", "backup", "--job", name])?;
+        let Verb::Backup(args) = verb else { unreachable!("it is a backup") };
+        settings.location()?;
+        let options = crate::cli::backup::options(args, commands, &settings)?;
+        let roots = options.files.map_or_else(Vec::new, |files| files.roots);
+        for root in &roots {
+            root.symlink_metadata().context(root.display().to_string())?;
+        }
+        let mut streams = 0;
+        for source in options.sources {
+            monitor.phase(source.asking().unwrap_or("looking for sources"));
+            streams += plan(source).await?;
+        }
+        let paths = (!roots.is_empty()).then(|| output::count(roots.len() as u64, "path"));
+        let streams = (streams > 0).then(|| output::count(streams, "stream"));
+        Ok(paths.into_iter().chain(streams).collect::<Vec<_>>().join(" and "))
+    };
+    Tried { what: format!("job {name}"), ended: looked.await }
+}
+
+/// Asks a source for its streams, and counts them.
+async fn plan(source: Arc<dyn Source>) -> Fallible<u64> {
+    let members = blocking(move || source.plan(&Planning::default())).await?;
+    let mut streams = 0;
+    for member in members {
+        streams += member.streams.context(member.label)?.len() as u64;
+    }
+    Ok(streams)
+}
+
+/// Takes a command line as the configuration completes it.
+fn read_line(
+    config: &Arc<Configuration>,
+    environment: &Environment,
+    line: &[&str],
+) -> Fallible<(Settings, Verb, Vec<streams::Command>)> {
+    let line: Vec<_> = line.iter().map(Into::into).collect();
+    let mut understood = understand_with(&line, config).map_err(NotUnderstood::into_failure)?;
+    let commands = std::mem::take(&mut understood.configured.commands);
+    let settings = Settings::resolve(understood.cli.global, environment.clone(), understood.configured)?;
+    Ok((settings, understood.cli.verb, commands))
+}

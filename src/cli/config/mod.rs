@@ -1,0 +1,482 @@
+//! Configuration files: options of the command line, written down once for repositories and jobs.
+//!
+//! A key is the long name of an option, and takes what the option takes: the command line is the one place where options are
+//! defined ([`keys`]). Values of files become defaults of the program before the command line is read, so an option comes
+//! before its variable, a variable before the files, and these before what is usual. Every value keeps its place ([`file`]).
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Command};
+
+use crate::cli::environment::Environment;
+use crate::cli::failure::{Failure, Fallible};
+use crate::cli::streams;
+use crate::store::location::Location;
+
+pub mod command;
+mod example;
+mod file;
+mod keys;
+mod schema;
+mod show;
+
+pub use example::example;
+pub use file::WrittenAt;
+pub use schema::schema;
+
+use file::{TomlItem, TomlTable};
+use keys::{KeyPlace, Value, nearest, unknown};
+
+/// Where the configuration of the machine is.
+const SYSTEM: &str = "/etc/coffre/coffre.toml";
+/// Beside each file, in order of their names, those of this directory.
+const BESIDE: &str = "conf.d";
+/// Tables and keys at the top.
+const TOP: [&str; 4] = ["repository", "options", "repositories", "jobs"];
+/// Keys of a repository and of a job that are no options.
+const LOCATION: &str = "location";
+const REPOSITORY: &str = "repository";
+const COMMANDS: &str = "commands";
+/// Keys of which one takes the place of the other.
+const PASSWORD: [&str; 2] = ["password-file", "password-command"];
+
+/// A repository that has a name.
+#[derive(Debug, Clone)]
+struct ConfiguredRepository {
+    location: String,
+    written: WrittenAt,
+    values: Vec<Value>,
+}
+
+/// What is to be backed up under a name.
+#[derive(Debug, Clone)]
+struct ConfiguredJob {
+    written: WrittenAt,
+    repository: Option<(String, WrittenAt)>,
+    values: Vec<Value>,
+    commands: Vec<streams::Command>,
+}
+
+/// What all files say together.
+#[derive(Debug, Clone, Default)]
+pub struct Configuration {
+    files: Vec<PathBuf>,
+    /// The repository of commands that name none.
+    repository: Option<(String, WrittenAt)>,
+    options: Vec<Value>,
+    repositories: BTreeMap<String, ConfiguredRepository>,
+    jobs: BTreeMap<String, ConfiguredJob>,
+}
+
+/// What the files say for one command line.
+#[derive(Debug, Default)]
+pub struct Applied {
+    /// All that they say.
+    pub config: Arc<Configuration>,
+    /// Where the repository is, with the place that says so.
+    pub location: Option<(String, WrittenAt)>,
+    /// Streams of the job.
+    pub commands: Vec<streams::Command>,
+    values: Vec<Value>,
+}
+
+impl Configuration {
+    /// Reads the files that there are: the one that was `asked` for, or the machine's and then the user's; beside each those of its
+    /// `conf.d`. Of a key that stands in several, the last counts.
+    ///
+    /// # Errors
+    /// One for the user, with the place in the file.
+    pub fn load(program: &Command, asked: Option<&Path>, environment: &Environment) -> Fallible<Self> {
+        let mut files = Vec::new();
+        match asked {
+            Some(asked) => files.push(asked.to_owned()),
+            None => {
+                let home = environment.path("XDG_CONFIG_HOME");
+                let home = home.or_else(|| Some(environment.home()?.join(".config")));
+                let users = home.map(|home| home.join("coffre/coffre.toml"));
+                files.extend([Some(PathBuf::from(SYSTEM)), users].into_iter().flatten());
+            }
+        }
+        let mut config = Self::default();
+        for main in files {
+            let mut read = Vec::new();
+            if asked.is_some() || main.exists() {
+                read.push(main.clone());
+            }
+            let directory = main.parent().map(|parent| parent.join(BESIDE));
+            // What is no file of a directory of its own, such as /dev/null, has nothing beside it.
+            if main.extension().is_some() || asked.is_none() {
+                read.extend(directory.map_or(Ok(Vec::new()), |directory| file::beside(&directory))?);
+            }
+            for path in read {
+                config.add(program, file::read(&path)?)?;
+                config.files.push(path);
+            }
+        }
+        config.check()?;
+        Ok(config)
+    }
+
+    /// Takes text for the only file.
+    #[cfg(test)]
+    fn of(program: &Command, text: &str) -> Fallible<Self> {
+        let mut config = Self::default();
+        config.add(program, file::parse(Path::new("/c.toml"), text)?)?;
+        config.check()?;
+        Ok(config)
+    }
+
+    fn add(&mut self, program: &Command, table: TomlTable) -> Fallible<()> {
+        for (key, (written, item)) in table {
+            match (key.as_str(), item) {
+                ("repository", TomlItem::Text(name)) => self.repository = Some((name, written)),
+                ("options", TomlItem::TomlTable(table)) => {
+                    let values = keys::values(program, KeyPlace::Everywhere, &table)?;
+                    put(&mut self.options, values);
+                }
+                ("repositories", TomlItem::TomlTable(named)) => {
+                    for (name, (written, table)) in tables(named)? {
+                        self.add_repository(program, name, written, table)?;
+                    }
+                }
+                ("jobs", TomlItem::TomlTable(named)) => {
+                    for (name, (written, table)) in tables(named)? {
+                        self.add_job(program, name, written, table)?;
+                    }
+                }
+                ("repository" | "options" | "repositories" | "jobs", other) => {
+                    let wanted = if key == "repository" { "the name of one" } else { "a table" };
+                    return Err(written.wrong(format!("{key} takes {wanted}, and this is {}", other.kind())));
+                }
+                _ => return Err(unknown(&key, &written, TOP.into_iter())),
+            }
+        }
+        Ok(())
+    }
+
+    fn add_repository(
+        &mut self,
+        program: &Command,
+        name: String,
+        written: WrittenAt,
+        mut table: TomlTable,
+    ) -> Fallible<()> {
+        let location = take_text(&mut table, LOCATION)?;
+        let values = keys::values(program, KeyPlace::Everywhere, &table).map_err(|failure| {
+            let near = table.keys().find_map(|key| nearest(key, [LOCATION].into_iter()));
+            if near.is_some() && location.is_none() {
+                failure.hinting("\"location\" says where it is")
+            } else {
+                failure
+            }
+        })?;
+        match (self.repositories.get_mut(&name), location) {
+            (Some(known), location) => {
+                if let Some((location, written)) = location {
+                    (known.location, known.written) = (location, written);
+                }
+                put(&mut known.values, values);
+            }
+            (None, Some((location, written))) => {
+                self.repositories.insert(name, ConfiguredRepository { location, written, values });
+            }
+            (None, None) => return Err(written.wrong(format!("the repository {name} has no location"))),
+        }
+        Ok(())
+    }
+
+    fn add_job(&mut self, program: &Command, name: String, written: WrittenAt, mut table: TomlTable) -> Fallible<()> {
+        let repository = take_text(&mut table, REPOSITORY)?;
+        let commands = table.remove(COMMANDS).map_or(Ok(Vec::new()), |(written, item)| commands(&written, item))?;
+        let values = keys::values(program, KeyPlace::Job, &table)?;
+        let new = || ConfiguredJob { written, repository: None, values: Vec::new(), commands: Vec::new() };
+        let job = self.jobs.entry(name).or_insert_with(new);
+        job.repository = repository.or(job.repository.take());
+        put(&mut job.values, values);
+        for command in commands {
+            job.commands.retain(|known| known.name != command.name);
+            job.commands.push(command);
+        }
+        Ok(())
+    }
+
+    /// Makes sure that what is named is there, and that every place can be meant.
+    fn check(&self) -> Fallible<()> {
+        let named = self.jobs.values().filter_map(|job| job.repository.as_ref()).chain(&self.repository);
+        for (name, written) in named {
+            if !self.repositories.contains_key(name) {
+                let failure = written.wrong(format!("there is no repository {name:?} in the configuration"));
+                let near = nearest(name, self.repositories.keys().map(String::as_str));
+                return Err(match near {
+                    Some(near) => failure.hinting(format!("{near:?} is like it")),
+                    None => failure.hinting(format!("a table [repositories.{name}] with a location makes one")),
+                });
+            }
+        }
+        for repository in self.repositories.values() {
+            match repository.location.parse::<Location>() {
+                Ok(Location::Directory(path)) if !path.is_absolute() => {
+                    let why = "does not begin with a slash, and there is nothing that it could be relative to";
+                    return Err(repository.written.wrong(format!("{:?} {why}", repository.location)));
+                }
+                Ok(_) => {}
+                Err(error) => return Err(repository.written.wrong(error)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns what the files say for a command line that was read without them.
+    pub fn applied(self: &Arc<Self>, matches: &ArgMatches) -> Applied {
+        let job = job_of(matches).and_then(|name| self.jobs.get(name));
+        let is_said =
+            |id| matches!(matches.value_source(id), Some(ValueSource::CommandLine | ValueSource::EnvVariable));
+        let said = is_said("repo").then(|| matches.get_one::<String>("repo")).flatten().filter(|text| !text.is_empty());
+        let repository = match said {
+            Some(text) => self.repositories.get(text),
+            None => {
+                let of_job = job.and_then(|job| job.repository.as_ref());
+                let meant = of_job.or(self.repository.as_ref()).map(|(name, _)| &self.repositories[name]);
+                let only = self.repositories.values().next().filter(|_| self.repositories.len() == 1);
+                meant.or(only)
+            }
+        };
+        let mut values = Vec::new();
+        for section in [Some(&self.options), repository.map(|it| &it.values), job.map(|it| &it.values)] {
+            put(&mut values, section.into_iter().flatten().cloned().collect());
+        }
+        Applied {
+            config: self.clone(),
+            location: repository.map(|it| (it.location.clone(), it.written.clone())),
+            commands: job.map_or_else(Vec::new, |job| job.commands.clone()),
+            values,
+        }
+    }
+
+    /// Returns the files that were read.
+    pub fn files(&self) -> &[PathBuf] {
+        &self.files
+    }
+
+    /// Returns the names of the repositories.
+    pub fn repository_names(&self) -> impl Iterator<Item = &str> {
+        self.repositories.keys().map(String::as_str)
+    }
+
+    /// Returns the names of the jobs.
+    pub fn job_names(&self) -> impl Iterator<Item = &str> {
+        self.jobs.keys().map(String::as_str)
+    }
+
+    /// Returns the name of a job that is like one which is not known.
+    pub fn job_like(&self, name: &str) -> Option<&str> {
+        nearest(name, self.job_names()).filter(|_| !self.jobs.contains_key(name))
+    }
+}
+
+impl Applied {
+    /// Makes what the files say the defaults of the program.
+    pub fn onto(&self, program: Command, verb: &str) -> Command {
+        self.values.iter().fold(program, |program, value| with_default(program, verb, value))
+    }
+
+    /// Tells the place of a value that cannot be meant, where one of a file is what the program did not understand.
+    pub fn at_fault(&self, program: impl Fn() -> Command, verb: &str) -> Option<Failure> {
+        self.values.iter().find_map(|value| {
+            let alone = with_default(program(), verb, value);
+            let error = alone.try_get_matches_from(["coffre", verb]).err()?;
+            let is_value =
+                matches!(error.kind(), clap::error::ErrorKind::ValueValidation | clap::error::ErrorKind::InvalidValue);
+            let first = error.to_string().lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
+            is_value.then(|| value.written.wrong(first))
+        })
+    }
+}
+
+/// Makes a value the default of its option, of every command or of `verb`.
+fn with_default(program: Command, verb: &str, value: &Value) -> Command {
+    let texts: Vec<OsString> = value.texts.iter().map(OsString::from).collect();
+    let has = |command: &Command| command.get_arguments().any(|argument| argument.get_id() == value.id.as_str());
+    if has(&program) {
+        return program.mut_arg(&value.id, |argument| argument.default_values(texts));
+    }
+    match program.find_subcommand(verb).is_some_and(has) {
+        true => program
+            .mut_subcommand(verb, |command| command.mut_arg(&value.id, |argument| argument.default_values(texts))),
+        false => program,
+    }
+}
+
+/// Returns the job that a command line of `backup` names.
+fn job_of(matches: &ArgMatches) -> Option<&str> {
+    let (verb, matches) = matches.subcommand()?;
+    let job = matches.try_get_one::<String>("job").ok().flatten()?;
+    (verb == "backup" && !job.is_empty()).then_some(job)
+}
+
+/// Puts values in the place of earlier ones that say the same.
+fn put(values: &mut Vec<Value>, newer: Vec<Value>) {
+    let is_password = |key: &str| PASSWORD.contains(&key);
+    let says_the_same = |one: &str, other: &str| one == other || (is_password(one) && is_password(other));
+    values.retain(|known| newer.iter().all(|value| !says_the_same(&value.key, &known.key)));
+    values.extend(newer);
+}
+
+/// Takes each value for a table.
+fn tables(named: TomlTable) -> Fallible<BTreeMap<String, (WrittenAt, TomlTable)>> {
+    let table = |(name, (written, item)): (String, (WrittenAt, TomlItem))| match item {
+        TomlItem::TomlTable(table) => Ok((name, (written, table))),
+        other => Err(written.wrong(format!("{name} is a name here and takes a table, and this is {}", other.kind()))),
+    };
+    named.into_iter().map(table).collect()
+}
+
+fn take_text(table: &mut TomlTable, key: &str) -> Fallible<Option<(String, WrittenAt)>> {
+    match table.remove(key) {
+        None => Ok(None),
+        Some((written, TomlItem::Text(text))) => Ok(Some((text, written))),
+        Some((written, other)) => Err(written.wrong(format!("{key} takes one value, and this is {}", other.kind()))),
+    }
+}
+
+/// Reads streams: a name and the words of a command for each.
+fn commands(written: &WrittenAt, item: TomlItem) -> Fallible<Vec<streams::Command>> {
+    let TomlItem::TomlTable(named) = item else {
+        return Err(
+            written.wrong("commands takes a table: a name for each stream, and the words of its command as a list")
+        );
+    };
+    let command = |(name, (written, item)): (String, (WrittenAt, TomlItem))| match item {
+        TomlItem::Texts(words) if !words.is_empty() => {
+            Ok(streams::Command { name: name.into(), arguments: words.into_iter().map(OsString::from).collect() })
+        }
+        _ => Err(written.wrong(format!(
+            "{name} takes the words of a command as a list, such as [\"redis-cli\", \"--rdb\", \"-\"]"
+        ))),
+    };
+    named.into_iter().map(command).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli;
+
+    const TEXT: &str = r#"
+[options]
+memory = "512MiB"
+[repositories.archive]
+location = "s3://hetzner-fsn1/shop"
+connections = 8
+[repositories.near]
+location = "/srv/near"
+[jobs.nightly]
+repository = "archive"
+paths = ["/etc", "/srv"]
+exclude = "*.tmp"
+one-file-system = true
+memory = "1GiB"
+[jobs.nightly.commands]
+"redis.rdb" = ["redis-cli", "--rdb", "-"]
+"#;
+
+    fn told(text: &str) -> (String, Option<String>) {
+        let failure = Configuration::of(&cli::command(), text).expect_err("wrong");
+        (failure.told().join(": "), failure.hint().map(str::to_owned))
+    }
+
+    fn matches(arguments: &[&str]) -> ArgMatches {
+        let line = [&["coffre"], arguments].concat();
+        cli::command().try_get_matches_from(&line).expect("understood")
+    }
+
+    fn applied(arguments: &[&str]) -> (ArgMatches, Applied) {
+        let config = Arc::new(Configuration::of(&cli::command(), TEXT).expect("right"));
+        let applied = config.applied(&matches(arguments));
+        let line = [&["coffre"], arguments].concat();
+        let program = applied.onto(cli::command(), arguments[0]);
+        (program.try_get_matches_from(&line).expect("understood"), applied)
+    }
+
+    #[test]
+    fn a_job_says_what_its_options_would() {
+        let (matches, applied) = applied(&["backup", "--job", "nightly", "--connections", "3"]);
+        let of_job = matches.subcommand_matches("backup").expect("it is");
+        let paths: Vec<_> = of_job.get_many::<PathBuf>("paths").expect("some").collect();
+        assert_eq!(paths, [Path::new("/etc"), Path::new("/srv")]);
+        assert!(of_job.get_flag("one_file_system"));
+        assert_eq!(of_job.get_one::<crate::model::units::ByteSize>("memory").map(|it| it.0), Some(1 << 30));
+        assert_eq!(of_job.get_one::<u16>("connections"), Some(&3), "an option comes before the files");
+        assert_eq!(applied.location.expect("named").0, "s3://hetzner-fsn1/shop");
+        assert_eq!(applied.commands.len(), 1);
+    }
+
+    #[test]
+    fn a_repository_is_named_by_option_job_or_file() {
+        let place = |arguments: &[&str]| applied(arguments).1.location.map(|(location, _)| location);
+        assert_eq!(place(&["stats", "--repo", "near"]).as_deref(), Some("/srv/near"));
+        assert_eq!(place(&["stats", "--repo", "/elsewhere"]), None);
+        assert_eq!(place(&["stats"]), None, "two, of which none is meant");
+        assert_eq!(
+            applied(&["stats"]).0.get_one::<crate::model::units::ByteSize>("memory").map(|it| it.0),
+            Some(512 << 20)
+        );
+    }
+
+    #[test]
+    fn what_is_not_known_is_told_with_what_is_like_it() {
+        let (message, hint) = told("[options]\nmemery = \"1GiB\"\n");
+        assert_eq!(message, "/c.toml:2:1: there is no key \"memery\" here");
+        assert_eq!(hint.as_deref(), Some("\"memory\" is like it"));
+        let (message, hint) = told("[job.x]\npaths = [\"/a\"]\n");
+        assert_eq!(
+            (message.as_str(), hint.as_deref()),
+            ("/c.toml:1:2: there is no key \"job\" here", Some("\"jobs\" is like it"))
+        );
+        let (message, _) = told("[jobs.x]\nrepository = \"arhive\"\n[repositories.archive]\nlocation = \"/a\"\n");
+        assert_eq!(message, "/c.toml:2:1: there is no repository \"arhive\" in the configuration");
+        for (text, wanted) in [
+            ("[jobs.x]\npaths = [\"etc\"]\n", "/c.toml:2:1: paths: \"etc\" does not begin with a slash"),
+            ("[repositories.x]\nlocation = \"here\"\n", "/c.toml:2:1: \"here\" does not begin with a slash"),
+            ("[repositories.x]\nmemory = \"1GiB\"\n", "/c.toml:1:15: the repository x has no location"),
+            ("[options]\nmemory = [\"1GiB\"]\n", "/c.toml:2:1: memory takes one value, and this is a list"),
+            ("[options]\nno-cache = \"yes\"\n", "/c.toml:2:1: no-cache takes true or false, and this is one value"),
+            ("[jobs.x]\ndry-run = true\n", "/c.toml:2:1: there is no key \"dry-run\" here"),
+            ("[jobs.x.commands]\na = \"b\"\n", "/c.toml:2:1: a takes the words of a command as a list"),
+        ] {
+            assert!(told(text).0.starts_with(wanted), "{text}: {}", told(text).0);
+        }
+    }
+
+    #[test]
+    fn a_value_that_cannot_be_meant_is_told_with_its_place() {
+        let config = Arc::new(Configuration::of(&cli::command(), "[options]\nmemory = \"much\"\n").expect("read"));
+        let applied = config.applied(&matches(&["stats"]));
+        assert!(applied.onto(cli::command(), "stats").try_get_matches_from(["coffre", "stats"]).is_err());
+        let failure = applied.at_fault(cli::command, "stats").expect("found");
+        assert!(
+            failure.told()[0].starts_with("/c.toml:2:1: invalid value 'much' for '--memory <SIZE>'"),
+            "{failure:?}"
+        );
+    }
+
+    #[test]
+    fn later_files_count_key_by_key() {
+        let program = cli::command();
+        let mut config = Configuration::of(&program, TEXT).expect("right");
+        let more = "[jobs.nightly]\nexclude = [\"*.bak\"]\n[repositories.near]\nconnections = 2\n";
+        config.add(&program, file::parse(Path::new("/d.toml"), more).expect("right")).expect("added");
+        let job = &config.jobs["nightly"];
+        let exclude = job.values.iter().find(|value| value.key == "exclude").expect("there");
+        assert_eq!(
+            (exclude.texts.as_slice(), exclude.written.to_string()),
+            (&["*.bak".to_owned()][..], "/d.toml:2:1".into())
+        );
+        assert!(job.values.iter().any(|value| value.key == "paths"));
+        assert_eq!(config.repositories["near"].location, "/srv/near");
+    }
+}

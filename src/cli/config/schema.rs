@@ -1,0 +1,84 @@
+//! A JSON schema of configuration files, for editors: made of the same arguments as everything else.
+
+use clap::{Arg, Command};
+use serde_json::{Map, Value as Json, json};
+
+use crate::cli::config::keys::{self, KeyPlace, Takes};
+use crate::cli::config::{COMMANDS, LOCATION, REPOSITORY};
+
+/// Returns the schema (draft 2020-12).
+pub fn schema(program: &Command) -> Json {
+    let of_every = properties(&keys::arguments(program, KeyPlace::Everywhere));
+    let mut repository = of_every.clone();
+    repository
+        .insert(LOCATION.into(), text("Where it is: /path, s3://ENDPOINT/BUCKET/PREFIX, or s3+http://… without TLS"));
+    let mut job = properties(&keys::arguments(program, KeyPlace::Job));
+    job.insert(REPOSITORY.into(), text("The repository, by its name here"));
+    let words = json!({"type": "array", "items": {"type": "string"}, "minItems": 1});
+    let commands = json!({"type": "object", "description": "Streams by name, each the output of a command", "additionalProperties": words});
+    job.insert(COMMANDS.into(), commands);
+    let mut repository = table(repository, "A repository");
+    repository["required"] = json!([LOCATION]);
+    json!({
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Configuration of coffre",
+        "type": "object",
+        "additionalProperties": false,
+        "properties": {
+            "repository": text("The repository of commands that name none"),
+            "options": table(of_every, "Options of every command"),
+            "repositories": {"type": "object", "description": "Repositories by name", "additionalProperties": repository},
+            "jobs": {"type": "object", "description": "Jobs by name", "additionalProperties": table(job, "A job")},
+        },
+    })
+}
+
+fn properties(arguments: &[Arg]) -> Map<String, Json> {
+    arguments.iter().filter_map(|argument| Some((keys::name(argument)?.to_owned(), property(argument)))).collect()
+}
+
+fn property(argument: &Arg) -> Json {
+    let one = json!({"type": ["string", "number"]});
+    let mut property = match keys::takes(argument) {
+        Takes::Bool => json!({"type": "boolean"}),
+        Takes::One => one,
+        Takes::Several => json!({"anyOf": [one, {"type": "array", "items": one}]}),
+    };
+    let values = argument.get_possible_values();
+    if keys::takes(argument) == Takes::One && !values.is_empty() {
+        property = json!({"enum": values.iter().map(|value| value.get_name()).collect::<Vec<_>>()});
+    }
+    property["description"] = keys::help(argument).into();
+    property
+}
+
+fn text(description: &str) -> Json {
+    json!({"type": "string", "description": description})
+}
+
+fn table(properties: Map<String, Json>, description: &str) -> Json {
+    json!({"type": "object", "description": description, "additionalProperties": false, "properties": properties})
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli;
+
+    #[test]
+    fn every_key_that_is_understood_is_in_it_and_no_other() {
+        let program = cli::command();
+        let schema = schema(&program);
+        let job = &schema["properties"]["jobs"]["additionalProperties"]["properties"];
+        for key in ["repository", "commands", "paths", "exclude", "postgres", "memory", "one-file-system"] {
+            assert!(job[key]["description"].as_str().is_some_and(|text| !text.is_empty()), "{key}");
+        }
+        for key in ["dry-run", "stdin", "repo", "job", "help"] {
+            assert!(job[key].is_null(), "{key}");
+        }
+        let options = &schema["properties"]["options"]["properties"];
+        assert_eq!(options["no-cache"]["type"], "boolean");
+        assert_eq!(options["progress"]["enum"][0], "auto");
+        assert!(options["exclude"].is_null());
+    }
+}

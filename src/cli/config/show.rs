@@ -1,0 +1,52 @@
+//! What the configuration says, as text: each value with its place.
+
+use crate::cli::config::Configuration;
+use crate::cli::config::file::WrittenAt;
+use crate::cli::config::keys::Value;
+use crate::cli::output;
+
+/// One value of the configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShownValue {
+    /// The key with the tables that it stands in: `jobs.nightly.paths`.
+    pub key: String,
+    /// What it says.
+    pub value: String,
+    /// Where.
+    pub written: WrittenAt,
+}
+
+impl Configuration {
+    /// Returns all that the files say together, in order: what a value of an earlier file said and a later one says otherwise is left out.
+    pub fn rows(&self) -> Vec<ShownValue> {
+        let mut rows = Vec::new();
+        let row = |key: String, value: String, written: &WrittenAt| ShownValue { key, value, written: written.clone() };
+        rows.extend(self.repository.iter().map(|(name, written)| row("repository".into(), name.clone(), written)));
+        rows.extend(of_values("options", &self.options));
+        for (name, repository) in &self.repositories {
+            let at = format!("repositories.{name}");
+            rows.push(row(format!("{at}.location"), repository.location.clone(), &repository.written));
+            rows.extend(of_values(&at, &repository.values));
+        }
+        for (name, job) in &self.jobs {
+            let at = format!("jobs.{name}");
+            let named = job.repository.iter();
+            rows.extend(named.map(|(name, written)| row(format!("{at}.repository"), name.clone(), written)));
+            rows.extend(of_values(&at, &job.values));
+            for command in &job.commands {
+                let words: Vec<String> = command.arguments.iter().map(|word| word.display().to_string()).collect();
+                let key = format!("{at}.commands.{}", command.name.display());
+                rows.push(row(key, words.join(" "), &job.written));
+            }
+        }
+        rows
+    }
+}
+
+fn of_values(at: &str, values: &[Value]) -> Vec<ShownValue> {
+    let row = |value: &Value| {
+        let (key, texts) = (format!("{at}.{}", value.key), output::visible(&value.texts.join(", ")).to_string());
+        ShownValue { key, value: texts, written: value.written.clone() }
+    };
+    values.iter().map(row).collect()
+}

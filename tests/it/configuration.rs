@@ -1,0 +1,176 @@
+//! The configuration: names for repositories and jobs, what comes before what, and mistakes told with their place.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
+
+use crate::support::desk::{Desk, Run};
+
+/// A desk whose configuration names its repository and one job.
+fn configured() -> Desk {
+    let desk = Desk::with_repository();
+    let at = |name: &str| desk.at(name).display().to_string();
+    fs::write(desk.at("source/left-out.tmp"), "nothing").expect("written");
+    let text = format!(
+        "[repositories.archive]\nlocation = \"{}\"\npassword-file = \"{}\"\n\
+         [jobs.nightly]\nrepository = \"archive\"\npaths = [\"{}\"]\nexclude = \"*.tmp\"\ntag = [\"a\", \"b\"]\n\
+         [jobs.nightly.commands]\n\"said.txt\" = [\"echo\", \"two words\"]\n",
+        at("repository"),
+        at("password"),
+        at("source"),
+    );
+    write(&desk.at("coffre.toml"), &text);
+    desk
+}
+
+fn write(path: &Path, text: &str) {
+    fs::create_dir_all(path.parent().expect("in a directory")).expect("made");
+    fs::write(path, text).expect("written");
+    fs::set_permissions(path, fs::Permissions::from_mode(0o644)).expect("set");
+}
+
+/// A command that knows nothing but the configuration.
+fn alone(desk: &Desk, arguments: &[&str]) -> Command {
+    let mut command = desk.command(arguments);
+    command.env_remove("COFFRE_REPO").env_remove("COFFRE_PASSWORD_FILE").env("COFFRE_CONFIG", desk.at("coffre.toml"));
+    command
+}
+
+fn run(desk: &Desk, arguments: &[&str]) -> Run {
+    alone(desk, arguments).output().expect("runs").into()
+}
+
+#[test]
+fn repositories_and_jobs_have_names() {
+    let desk = configured();
+    let backup = run(&desk, &["backup", "--job", "nightly"]);
+    assert_eq!(backup.code, 0, "{backup:?}");
+    let listed = run(&desk, &["--json", "snapshots", "--repo", "archive", "--job", "nightly"]);
+    assert!(listed.out.contains("\"tags\":[\"a\",\"b\"]"), "{listed:?}");
+    let entries = run(&desk, &["ls", "-R", "latest"]).out;
+    assert!(entries.contains("said.txt") && !entries.contains("left-out.tmp"), "{entries}");
+    assert_eq!(run(&desk, &["dump", "latest:said.txt"]).out, "two words\n");
+    // What is typed takes the place of what is written.
+    let typed = run(
+        &desk,
+        &["backup", "--job", "nightly", "--exclude", "nothing", "--command", "other.txt", "--", "echo", "x"],
+    );
+    assert_eq!(typed.code, 0, "{typed:?}");
+    let entries = run(&desk, &["ls", "-R", "latest"]).out;
+    assert!(
+        entries.contains("left-out.tmp") && entries.contains("other.txt") && !entries.contains("said.txt"),
+        "{entries}"
+    );
+}
+
+#[test]
+fn an_option_comes_before_a_variable_and_a_variable_before_the_files() {
+    let desk = configured();
+    let code = |run: Run| run.code;
+    assert_eq!(code(run(&desk, &["snapshots"])), 0);
+    let elsewhere = desk.at("elsewhere");
+    let by_variable = || {
+        let mut command = alone(&desk, &["snapshots"]);
+        command.env("COFFRE_REPO", &elsewhere);
+        command
+    };
+    assert_eq!(code(by_variable().output().expect("runs").into()), 10, "there is no repository");
+    assert_eq!(code(by_variable().args(["--repo", "archive"]).output().expect("runs").into()), 0);
+    let wrong = desk.at("wrong");
+    fs::write(&wrong, "another passphrase\n").expect("written");
+    let mut other = alone(&desk, &["snapshots"]);
+    assert_eq!(code(other.env("COFFRE_PASSWORD_FILE", &wrong).output().expect("runs").into()), 12);
+}
+
+#[test]
+fn files_are_put_together_key_by_key() {
+    let desk = configured();
+    let home = desk.at("home");
+    fs::create_dir_all(home.join("coffre")).expect("made");
+    fs::rename(desk.at("coffre.toml"), home.join("coffre/coffre.toml")).expect("moved");
+    write(&home.join("coffre/conf.d/10.toml"), "[jobs.nightly]\ntag = \"c\"\n[options]\nmemory = \"200MiB\"\n");
+    write(&home.join("coffre/conf.d/20.toml"), "[jobs.nightly]\ntag = \"d\"\n");
+    write(&home.join("coffre/conf.d/notes.txt"), "no configuration");
+    let users = |arguments: &[&str]| -> Run {
+        let mut command = alone(&desk, arguments);
+        command.env_remove("COFFRE_CONFIG").env("XDG_CONFIG_HOME", &home).output().expect("runs").into()
+    };
+    let shown = users(&["--json", "config", "check", "--offline"]);
+    assert_eq!(shown.code, 0, "{shown:?}");
+    let tag = shown.out.lines().find(|line| line.contains("jobs.nightly.tag")).expect("shown");
+    assert!(tag.contains("\"value\":\"d\"") && tag.contains("20.toml:2:1"), "{tag}");
+    assert!(shown.out.contains("options.memory"), "{}", shown.out);
+    assert_eq!(users(&["backup", "--job", "nightly"]).code, 0);
+    assert!(users(&["--json", "snapshots"]).out.contains("\"tags\":[\"d\"]"));
+}
+
+#[test]
+fn what_is_wrong_is_told_with_its_place() {
+    let desk = configured();
+    let file = desk.at("coffre.toml");
+    let right = fs::read_to_string(&file).expect("there");
+    let place = |line: usize, column: usize| format!("{}:{line}:{column}: ", file.display());
+    for (more, line, message, hint) in [
+        ("\n[options]\nmemmory = \"1GiB\"\n", 2, "there is no key \"memmory\" here", "\"memory\" is like it"),
+        ("\n[options]\nmemory = \"lots\"\n", 2, "invalid value 'lots' for '--memory", ""),
+        ("\n[jobs.x]\nrepository = \"archiv\"\n", 2, "there is no repository \"archiv\"", "\"archive\" is like it"),
+        ("\n[jobs.x]\npaths = \"here\"\n", 2, "paths: \"here\" does not begin with a slash", ""),
+        ("\n[jobs.x]\none-file-system = 1\n", 2, "one-file-system takes true or false", ""),
+    ] {
+        write(&file, &format!("{right}{more}"));
+        let run = run(&desk, &["snapshots"]);
+        let wanted = format!("{}{message}", place(right.lines().count() + line + 1, 1));
+        assert_eq!(run.code, 2, "{run:?}");
+        assert!(run.err.contains(&wanted) && run.err.contains(hint), "{wanted}\n{}", run.err);
+    }
+    write(&file, &right);
+    let near = run(&desk, &["backup", "--job", "nightli"]);
+    assert_eq!(near.code, 2);
+    assert!(near.err.contains("no job \"nightli\", but \"nightly\""), "{}", near.err);
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o666)).expect("set");
+    let open = run(&desk, &["snapshots"]);
+    assert!(open.code == 2 && open.err.contains("can be written by others"), "{open:?}");
+    let gone: Run =
+        alone(&desk, &["snapshots"]).env("COFFRE_CONFIG", desk.at("none.toml")).output().expect("runs").into();
+    assert!(gone.code != 0 && gone.err.contains("none.toml"), "{gone:?}");
+}
+
+#[test]
+fn what_needs_no_configuration_does_not_mind_a_wrong_one() {
+    let desk = configured();
+    write(&desk.at("coffre.toml"), "[options\n");
+    for arguments in
+        [&["help", "locations"][..], &["completions", "bash"], &["config", "example"], &["config", "schema"]]
+    {
+        assert_eq!(run(&desk, arguments).code, 0, "{arguments:?}");
+    }
+    assert_eq!(run(&desk, &["snapshots"]).code, 2);
+}
+
+#[test]
+fn checking_shows_each_value_and_tries_each_name() {
+    let desk = configured();
+    let file = desk.at("coffre.toml");
+    let checked = run(&desk, &["config", "check"]);
+    assert_eq!(checked.code, 0, "{checked:?}");
+    for wanted in [
+        "repositories.archive.location",
+        "coffre.toml:2:1",
+        "works     repository archive: this key reads and backs up; 0 snapshots",
+        "works     job nightly: 1 path and 1 stream",
+    ] {
+        assert!(checked.out.contains(wanted), "{wanted}: {}", checked.out);
+    }
+    let right = fs::read_to_string(&file).expect("there");
+    let gone =
+        format!("{right}[repositories.gone]\nlocation = \"/nowhere/at/all\"\n[jobs.empty]\npaths = \"/nowhere\"\n");
+    write(&file, &gone.replace("[jobs.empty]\n", "[jobs.empty]\nrepository = \"gone\"\n"));
+    let checked = run(&desk, &["config", "check"]);
+    assert_eq!(checked.code, 10, "{checked:?}");
+    for wanted in ["FAILED    repository gone: ", "FAILED    job empty: /nowhere", "works     job nightly"] {
+        assert!(checked.out.contains(wanted), "{wanted}: {}", checked.out);
+    }
+    let quiet = run(&desk, &["-q", "config", "check"]);
+    assert!(quiet.out.contains("FAILED") && !quiet.out.contains("works"), "{}", quiet.out);
+}
