@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::cli::failure::Fallible;
+use crate::cli::failure::{Failure, Fallible};
 use crate::cli::password;
 use crate::cli::progress::ConsoleMonitor;
 use crate::cli::settings::Settings;
@@ -33,11 +33,21 @@ impl Settings {
         }
         match crate::store::open(&location, &options, monitor.clone() as Arc<dyn Monitor>) {
             Err(error) if error.kind == StoreErrorKind::NoSuchPlace && mode != OpenMode::Create => {
-                Err(OpenError::Missing { location: location.to_string() }.into())
+                let failure = Failure::from(OpenError::Missing { location: location.to_string() });
+                Err(match self.name_meant() {
+                    Some(name) => failure.hinting(format!("the configuration has a repository {name:?}")),
+                    None => failure,
+                })
             }
             // The error names the place.
             store => Ok(store?),
         }
+    }
+
+    /// Returns the name of a repository in the configuration that what was given may be a slip of.
+    fn name_meant(&self) -> Option<&str> {
+        let (text, _) = self.repo.as_ref()?;
+        self.configured.config.repository_like(text)
     }
 
     /// Returns how a bucket is reached; its keys may be in a file, which is read now.

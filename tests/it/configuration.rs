@@ -128,6 +128,9 @@ fn what_is_wrong_is_told_with_its_place() {
     let near = run(&desk, &["backup", "--job", "nightli"]);
     assert_eq!(near.code, 2);
     assert!(near.err.contains("no job \"nightli\", but \"nightly\""), "{}", near.err);
+    let near = run(&desk, &["snapshots", "--repo", "arhive"]);
+    assert_eq!(near.code, 10);
+    assert!(near.err.contains("the configuration has a repository \"archive\""), "{}", near.err);
     fs::set_permissions(&file, fs::Permissions::from_mode(0o666)).expect("set");
     let open = run(&desk, &["snapshots"]);
     assert!(open.code == 2 && open.err.contains("can be written by others"), "{open:?}");

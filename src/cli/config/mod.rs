@@ -272,6 +272,11 @@ impl Configuration {
         self.jobs.keys().map(String::as_str)
     }
 
+    /// Returns the name of a repository that is like one which is not known.
+    pub fn repository_like(&self, name: &str) -> Option<&str> {
+        nearest(name, self.repository_names()).filter(|_| !self.repositories.contains_key(name))
+    }
+
     /// Returns the name of a job that is like one which is not known.
     pub fn job_like(&self, name: &str) -> Option<&str> {
         nearest(name, self.job_names()).filter(|_| !self.jobs.contains_key(name))
