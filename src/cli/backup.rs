@@ -131,9 +131,30 @@ pub struct Args {
     databases: DatabaseArgs,
 }
 
+/// What a backup did, and what is told of it.
+pub struct BackedUp {
+    /// What it did.
+    pub report: BackupReport,
+    /// How long it took.
+    pub elapsed: Duration,
+    dry_run: bool,
+    lacks_globals: bool,
+}
+
+/// Backs up and tells of it.
 pub async fn run(global: &Settings, args: Args, commands: Vec<streams::Command>) -> Fallible<Exit> {
-    let dry_run = args.dry_run;
-    let lacks_globals = args.databases.lacks_globals();
+    let done = back_up(global, args, commands).await?;
+    if global.json {
+        output::json(&done.summary());
+    } else if !global.quiet {
+        done.print();
+    }
+    Ok(done.report.outcome().into())
+}
+
+/// Backs up.
+pub async fn back_up(global: &Settings, args: Args, commands: Vec<streams::Command>) -> Fallible<BackedUp> {
+    let (dry_run, lacks_globals) = (args.dry_run, args.databases.lacks_globals());
     let mut options = options(args, commands, global)?;
     let monitor = global.monitor();
     let cancel = cancel_on_signals(&monitor)?;
@@ -147,16 +168,7 @@ pub async fn run(global: &Settings, args: Args, commands: Vec<streams::Command>)
     }
     let report = backup(repository, options, monitor.clone(), cancel).await;
     monitor.finish();
-    let report = report?;
-    if global.json {
-        output::json(&summary(&report, dry_run, monitor.elapsed()));
-    } else if !global.quiet {
-        print_summary(&report, dry_run, monitor.elapsed());
-        if lacks_globals {
-            output::line("left out   roles and users of the database servers; --all-databases stores them as well");
-        }
-    }
-    Ok(report.outcome().into())
+    Ok(BackedUp { report: report?, elapsed: monitor.elapsed(), dry_run, lacks_globals })
 }
 
 pub fn options(args: Args, commands: Vec<streams::Command>, global: &Settings) -> Fallible<BackupOptions> {
@@ -283,39 +295,116 @@ fn own_places(global: &Settings, repository: &Repository) -> Vec<PathBuf> {
     [directory, cache, password].into_iter().flatten().collect()
 }
 
-fn summary<'a>(report: &'a BackupReport, dry_run: bool, elapsed: Duration) -> events::BackedUp<'a> {
-    let counts = &report.counts;
-    let suspicious =
-        |it: &'a Problem| events::Suspicious { stream: &it.subject, subject: &it.subject, why: &it.message };
-    events::BackedUp {
-        bytes: counts.bytes,
-        changed_while_read: report.changed_while_read,
-        directories: counts.directories,
-        dry_run,
-        files: counts.files,
-        left_out: report.left_out.iter().map(|path| format!("/{path}")).collect(),
-        missing: report.missing.iter().map(failed_stream).collect(),
-        new_bytes: counts.new_bytes,
-        number: report.snapshot.as_ref().map(|snapshot| snapshot.position.number),
-        others: counts.others,
-        outcome: report.outcome().name(),
-        parent: report.parent.map(|id| id.to_string()),
-        problems: report.problems.count(),
-        read_bytes: report.read_bytes,
-        seconds: elapsed.as_secs_f64(),
-        skipped: report.is_skipped,
-        snapshot: report.snapshot.as_ref().map(|snapshot| snapshot.id.to_string()),
-        sources: report
-            .snapshot
-            .as_ref()
-            .map(|snapshot| snapshot.sources.iter().map(|it| display_bytes(it).to_string()).collect()),
-        stored_bytes: counts.stored_bytes,
-        streams: counts.streams,
-        suspicious: report.suspicious.iter().map(suspicious).collect(),
-        tree_bytes: report.tree_bytes,
-        unchanged_files: report.unchanged_files,
-        unreadable: counts.unreadable,
+impl BackedUp {
+    /// Returns what is told to programs.
+    pub fn summary(&self) -> events::BackedUp<'_> {
+        let (report, dry_run, elapsed) = (&self.report, self.dry_run, self.elapsed);
+        let counts = &report.counts;
+        events::BackedUp {
+            bytes: counts.bytes,
+            changed_while_read: report.changed_while_read,
+            directories: counts.directories,
+            dry_run,
+            files: counts.files,
+            left_out: report.left_out.iter().map(|path| format!("/{path}")).collect(),
+            missing: report.missing.iter().map(failed_stream).collect(),
+            new_bytes: counts.new_bytes,
+            number: report.snapshot.as_ref().map(|snapshot| snapshot.position.number),
+            others: counts.others,
+            outcome: report.outcome().name(),
+            parent: report.parent.map(|id| id.to_string()),
+            problems: report.problems.count(),
+            read_bytes: report.read_bytes,
+            seconds: elapsed.as_secs_f64(),
+            skipped: report.is_skipped,
+            snapshot: report.snapshot.as_ref().map(|snapshot| snapshot.id.to_string()),
+            sources: report
+                .snapshot
+                .as_ref()
+                .map(|snapshot| snapshot.sources.iter().map(|it| display_bytes(it).to_string()).collect()),
+            stored_bytes: counts.stored_bytes,
+            streams: counts.streams,
+            suspicious: report.suspicious.iter().map(suspicious).collect(),
+            tree_bytes: report.tree_bytes,
+            unchanged_files: report.unchanged_files,
+            unreadable: counts.unreadable,
+        }
     }
+
+    fn print(&self) {
+        let (report, dry_run, elapsed) = (&self.report, self.dry_run, self.elapsed);
+        let counts = &report.counts;
+        let mut what = Vec::new();
+        if counts.files > 0 || counts.streams == 0 {
+            what.push(output::count(counts.files, "file"));
+        }
+        if counts.streams > 0 {
+            what.push(output::count(counts.streams, "stream"));
+        }
+        let unchanged = match report.unchanged_files {
+            0 => String::new(),
+            unchanged => format!(", {} unchanged", output::grouped(unchanged)),
+        };
+        output::line(&format!("contents   {}{unchanged}, {}", what.join(" and "), ByteSize(counts.bytes)));
+        output::line(&format!("read       {}", ByteSize(report.read_bytes)));
+        let ratio = match counts.stored_bytes {
+            stored if stored < counts.new_bytes && stored > 0 => {
+                format!(" (1/{:.1} of that)", counts.new_bytes as f64 / stored as f64)
+            }
+            stored if stored > 0 => format!(", of which {} directory trees and index", ByteSize(report.tree_bytes)),
+            _ => String::new(),
+        };
+        let added = if dry_run { "would add" } else { "added" };
+        output::line(&format!(
+            "{added:<9}  {} new, stored as {}{ratio}",
+            ByteSize(counts.new_bytes),
+            ByteSize(counts.stored_bytes)
+        ));
+        output::line(&format!("duration   {}", output::duration(elapsed)));
+        if counts.unreadable > 0 {
+            output::line(&format!("unread     {} could not be read", output::count(counts.unreadable, "entry")));
+        }
+        if report.changed_while_read > 0 {
+            let files = output::count(report.changed_while_read, "file");
+            output::line(&format!("unsettled  {files} changed while read; the next run reads them again"));
+        }
+        self.tell_what_is_amiss();
+        match &report.snapshot {
+            Some(snapshot) if !snapshot.is_complete() => {
+                output::line(&format!("snapshot   {}, INCOMPLETE", snapshot.id))
+            }
+            Some(snapshot) => output::line(&format!("snapshot   {}", snapshot.id)),
+            None if report.is_skipped => {
+                let parent = report.parent.map(|id| id.to_string()).unwrap_or_default();
+                output::line(&format!("snapshot   none: nothing changed since {parent}"));
+            }
+            None => output::line("snapshot   none: this was a dry run"),
+        }
+        if self.lacks_globals {
+            output::line("left out   roles and users of the database servers; --all-databases stores them as well");
+        }
+    }
+
+    /// Prints what was left out, looks suspicious or is missing.
+    pub fn tell_what_is_amiss(&self) {
+        let report = &self.report;
+        for path in &report.left_out {
+            output::line(&format!("left out   /{path}, which is coffre's own; name it to store it, too"));
+        }
+        for suspicious in &report.suspicious {
+            output::line(&format!("suspicious {suspicious}"));
+        }
+        for missing in &report.missing {
+            output::line(&format!("MISSING    {}: {}", missing.name, missing.why()));
+            if let Some(hint) = missing.source.hint() {
+                output::line(&format!("           hint: {hint}"));
+            }
+        }
+    }
+}
+
+fn suspicious(it: &Problem) -> events::Suspicious<'_> {
+    events::Suspicious { stream: &it.subject, subject: &it.subject, why: &it.message }
 }
 
 /// A stream that failed, for programs.
@@ -326,63 +415,4 @@ fn failed_stream(failed: &FailedStream) -> events::MissingStream<'_> {
 /// A stream that failed when a snapshot was made, for programs.
 pub fn missing_stream(missing: &MissingStream) -> events::MissingStream<'_> {
     events::MissingStream { stream: &missing.name, why: missing.why.as_str().into() }
-}
-
-fn print_summary(report: &BackupReport, dry_run: bool, elapsed: Duration) {
-    let counts = &report.counts;
-    let mut what = Vec::new();
-    if counts.files > 0 || counts.streams == 0 {
-        what.push(output::count(counts.files, "file"));
-    }
-    if counts.streams > 0 {
-        what.push(output::count(counts.streams, "stream"));
-    }
-    let unchanged = match report.unchanged_files {
-        0 => String::new(),
-        unchanged => format!(", {} unchanged", output::grouped(unchanged)),
-    };
-    output::line(&format!("contents   {}{unchanged}, {}", what.join(" and "), ByteSize(counts.bytes)));
-    output::line(&format!("read       {}", ByteSize(report.read_bytes)));
-    let ratio = match counts.stored_bytes {
-        stored if stored < counts.new_bytes && stored > 0 => {
-            format!(" (1/{:.1} of that)", counts.new_bytes as f64 / stored as f64)
-        }
-        stored if stored > 0 => format!(", of which {} directory trees and index", ByteSize(report.tree_bytes)),
-        _ => String::new(),
-    };
-    let added = if dry_run { "would add" } else { "added" };
-    output::line(&format!(
-        "{added:<9}  {} new, stored as {}{ratio}",
-        ByteSize(counts.new_bytes),
-        ByteSize(counts.stored_bytes)
-    ));
-    output::line(&format!("duration   {}", output::duration(elapsed)));
-    if counts.unreadable > 0 {
-        output::line(&format!("unread     {} could not be read", output::count(counts.unreadable, "entry")));
-    }
-    if report.changed_while_read > 0 {
-        let files = output::count(report.changed_while_read, "file");
-        output::line(&format!("unsettled  {files} changed while read; the next run reads them again"));
-    }
-    for path in &report.left_out {
-        output::line(&format!("left out   /{path}, which is coffre's own; name it to store it, too"));
-    }
-    for suspicious in &report.suspicious {
-        output::line(&format!("suspicious {suspicious}"));
-    }
-    for missing in &report.missing {
-        output::line(&format!("MISSING    {}: {}", missing.name, missing.why()));
-        if let Some(hint) = missing.source.hint() {
-            output::line(&format!("           hint: {hint}"));
-        }
-    }
-    match &report.snapshot {
-        Some(snapshot) if !snapshot.is_complete() => output::line(&format!("snapshot   {}, INCOMPLETE", snapshot.id)),
-        Some(snapshot) => output::line(&format!("snapshot   {}", snapshot.id)),
-        None if report.is_skipped => {
-            let parent = report.parent.map(|id| id.to_string()).unwrap_or_default();
-            output::line(&format!("snapshot   none: nothing changed since {parent}"));
-        }
-        None => output::line("snapshot   none: this was a dry run"),
-    }
 }

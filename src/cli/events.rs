@@ -55,6 +55,15 @@ pub struct ConfigTried<'a> {
     pub what: &'a str,
 }
 
+/// `run`: how a job ended.
+#[derive(Debug, Serialize)]
+#[serde(tag = "event", rename = "job")]
+pub struct JobDone<'a> {
+    pub exit_code: u8,
+    pub job: &'a str,
+    pub outcome: &'static str,
+}
+
 /// Why a command could not do what was asked.
 #[derive(Debug, Serialize)]
 #[serde(tag = "event", rename = "error")]

@@ -25,6 +25,8 @@ pub enum Exit {
     Unreachable = 7,
     /// There is no repository.
     NoRepository = 10,
+    /// Another run of this host does the same.
+    Busy = 11,
     /// The passphrase or recovery identity is wrong.
     WrongKey = 12,
     /// It was interrupted.
@@ -36,7 +38,7 @@ pub enum Exit {
 /// What `--help` says about exit codes.
 pub const HELP: &str = "\
 Exit codes: 0 done; 1 failed, or `find` found nothing; 2 usage; 3 done, but some entries could not be read or written; 4 stored data is \
-damaged; 5 a dump command failed; 7 the store cannot be reached; 10 no repository; 12 wrong key, or another repository than the one expected; 130 interrupted; \
+damaged; 5 a dump command failed; 7 the store cannot be reached; 10 no repository; 11 busy: another run of this host is at it; 12 wrong key, or another repository than the one expected; 130 interrupted; \
 141 the reader of the output went away before its end";
 
 /// Makes the failure that a mistake on the command line is which clap does not see.
@@ -53,6 +55,7 @@ impl From<Outcome> for Exit {
             Outcome::FailedDump => Exit::Stream,
             Outcome::Unreachable => Exit::Unreachable,
             Outcome::NoRepository => Exit::NoRepository,
+            Outcome::Busy => Exit::Busy,
             Outcome::WrongKey => Exit::WrongKey,
             Outcome::Usage => Exit::Usage,
             Outcome::Interrupted => Exit::Interrupted,
@@ -89,6 +92,7 @@ mod tests {
             ("missing", 1),
             ("refused", 1),
             ("full", 1),
+            ("busy", 11),
             ("interrupted", 130),
             ("failed", 1),
         ];
@@ -104,7 +108,9 @@ mod tests {
         for exit in [Exit::Done, Exit::Failed, Exit::Usage, Exit::Incomplete, Exit::Damaged, Exit::Stream] {
             assert!(HELP.contains(&format!("{} ", exit as u8)), "{exit:?}");
         }
-        for exit in [Exit::Unreachable, Exit::NoRepository, Exit::WrongKey, Exit::Interrupted, Exit::ReaderGone] {
+        for exit in
+            [Exit::Unreachable, Exit::Busy, Exit::NoRepository, Exit::WrongKey, Exit::Interrupted, Exit::ReaderGone]
+        {
             assert!(HELP.contains(&format!("{} ", exit as u8)), "{exit:?}");
         }
     }

@@ -84,7 +84,7 @@ impl GlobalArgs {
 }
 
 /// Reads a length of time such as `90s`, `10min` or `1h 30min`.
-fn duration(text: &str) -> Result<Duration, String> {
+pub fn duration(text: &str) -> Result<Duration, String> {
     let parsed = text.parse::<jiff::SignedDuration>().ok().and_then(|duration| Duration::try_from(duration).ok());
     parsed.ok_or_else(|| "write for example 30s, 10min or 2h".into())
 }

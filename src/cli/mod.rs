@@ -55,6 +55,7 @@ mod report;
 mod restore;
 mod restore_database;
 mod restore_report;
+mod run;
 mod secret_file;
 mod select;
 mod settings;
@@ -87,6 +88,8 @@ enum Verb {
     Init(init::Args),
     /// Back up files, databases, standard input or the output of commands
     Backup(backup::Args),
+    /// Back up what the jobs of the configuration say, one after the other
+    Run(run::Args),
     /// Restore a snapshot, or a part of it, into a directory or a database server
     Restore(restore::Args),
     /// Check that everything is there and, with --read-data, that every byte is what it was
@@ -218,7 +221,8 @@ fn understand(arguments: &[OsString], environment: &Environment) -> Result<Under
 /// Reads a command line with what a configuration says for it.
 fn understand_with(arguments: &[OsString], config: &Arc<Configuration>) -> Result<Understood, NotUnderstood> {
     let matches = command().try_get_matches_from(arguments)?;
-    let configured = config.applied(&matches);
+    let mut configured = config.applied(&matches);
+    configured.typed = config::typed(&command(), &matches);
     let verb = matches.subcommand_name().unwrap_or_default();
     let matches = match configured.onto(command(), verb).try_get_matches_from(arguments) {
         Ok(matches) => matches,
@@ -237,7 +241,7 @@ impl Verb {
     fn only_shows(&self) -> bool {
         match self {
             Verb::Key(args) => args.only_shows(),
-            Verb::Init(_) | Verb::Backup(_) | Verb::Restore(_) | Verb::Verify(_) => false,
+            Verb::Init(_) | Verb::Backup(_) | Verb::Run(_) | Verb::Restore(_) | Verb::Verify(_) => false,
             Verb::Dump(args) => !args.has_target(),
             Verb::Snapshots(_) | Verb::Ls(_) | Verb::Find(_) | Verb::Diff(_) | Verb::Stats(_) => true,
             Verb::Kit(_)
@@ -254,6 +258,7 @@ async fn dispatch(global: &Settings, verb: Verb, commands: Vec<streams::Command>
     match verb {
         Verb::Init(args) => init::run(global, args).await,
         Verb::Backup(args) => backup::run(global, args, commands).await,
+        Verb::Run(args) => run::run(global, args).await,
         Verb::Restore(args) => restore::run(global, args).await,
         Verb::Verify(args) => verify::run(global, args).await,
         Verb::Snapshots(args) => snapshots::run(global, args).await,

@@ -31,6 +31,8 @@ pub enum Outcome {
     Refused,
     /// There is no room.
     Full,
+    /// Somebody else does the same at the moment.
+    Busy,
     /// Ending was asked for.
     Interrupted,
     /// Anything else.
@@ -39,7 +41,7 @@ pub enum Outcome {
 
 impl Outcome {
     /// Every outcome.
-    pub const ALL: [Outcome; 14] = [
+    pub const ALL: [Outcome; 15] = [
         Outcome::Clean,
         Outcome::NothingFound,
         Outcome::Incomplete,
@@ -52,9 +54,21 @@ impl Outcome {
         Outcome::Missing,
         Outcome::Refused,
         Outcome::Full,
+        Outcome::Busy,
         Outcome::Interrupted,
         Outcome::Failed,
     ];
+
+    /// Returns the worse of two: damage before what failed, that before what was amiss. Of equals it is the first.
+    pub fn or_worse(self, other: Self) -> Self {
+        let badness = |outcome| match outcome {
+            Outcome::Clean => 0,
+            Outcome::NothingFound | Outcome::Incomplete => 1,
+            Outcome::Damaged => 3,
+            _ => 2,
+        };
+        if badness(other) > badness(self) { other } else { self }
+    }
 
     /// Returns its name in `--json` and in records: lower case, with spaces.
     pub fn name(self) -> &'static str {
@@ -71,6 +85,7 @@ impl Outcome {
             Outcome::Missing => "missing",
             Outcome::Refused => "refused",
             Outcome::Full => "full",
+            Outcome::Busy => "busy",
             Outcome::Interrupted => "interrupted",
             Outcome::Failed => "failed",
         }

@@ -177,3 +177,64 @@ fn checking_shows_each_value_and_tries_each_name() {
     let quiet = run(&desk, &["-q", "config", "check"]);
     assert!(quiet.out.contains("FAILED") && !quiet.out.contains("works"), "{}", quiet.out);
 }
+
+#[test]
+fn jobs_run_one_after_the_other_and_one_that_fails_stops_none() {
+    let desk = configured();
+    let file = desk.at("coffre.toml");
+    let right = fs::read_to_string(&file).expect("there");
+    let all = run(&desk, &["run"]);
+    assert_eq!(all.code, 0, "{all:?}");
+    assert!(all.out.starts_with("nightly          snapshot ") && all.out.lines().count() == 1, "{}", all.out);
+    assert_eq!(run(&desk, &["-q", "run"]).out, "");
+
+    let more = "[jobs.failing]\nrepository = \"archive\"\n[jobs.failing.commands]\n\"x.sql\" = [\"false\"]\n";
+    write(&file, &format!("{right}{more}"));
+    let all = run(&desk, &["run", "-q"]);
+    assert_eq!(all.code, 5, "{all:?}");
+    assert!(all.out.contains("failing          FAILED") && all.err.contains("x.sql"), "{all:?}");
+    let told = run(&desk, &["--json", "run"]);
+    let of_jobs: Vec<&str> = told.out.lines().filter(|line| line.contains("\"event\":\"job\"")).collect();
+    assert_eq!(
+        of_jobs,
+        [
+            "{\"event\":\"job\",\"exit_code\":5,\"job\":\"failing\",\"outcome\":\"failed dump\"}",
+            "{\"event\":\"job\",\"exit_code\":0,\"job\":\"nightly\",\"outcome\":\"clean\"}",
+        ]
+    );
+    assert_eq!(run(&desk, &["run", "nightly"]).code, 0, "only the one that is named");
+    let snapshots = run(&desk, &["--json", "snapshots", "--job", "nightly"]).out;
+    assert_eq!(snapshots.lines().filter(|line| line.contains("\"event\":\"snapshot\"")).count(), 5, "{snapshots}");
+
+    let unknown = run(&desk, &["run", "nightli"]);
+    assert!(unknown.code == 2 && unknown.err.contains("\"nightly\" is like it"), "{unknown:?}");
+    // What is typed is for every job.
+    let elsewhere: Run = alone(&desk, &["run", "--repo", "/nowhere/at/all"]).output().expect("runs").into();
+    assert_eq!(elsewhere.code, 10, "{elsewhere:?}");
+}
+
+#[test]
+fn one_run_at_a_time_backs_up_into_a_repository() {
+    let desk = configured();
+    let file = desk.at("coffre.toml");
+    let right = fs::read_to_string(&file).expect("there");
+    let (begun, go_on) = (desk.at("begun"), desk.at("go-on"));
+    let script =
+        format!("touch {}; while [ ! -e {} ]; do sleep 0.05; done; echo done", begun.display(), go_on.display());
+    let slow = format!(
+        "[jobs.slow]\nrepository = \"archive\"\n[jobs.slow.commands]\n\"s.txt\" = [\"sh\", \"-c\", \"{script}\"]\n"
+    );
+    write(&file, &format!("{right}{slow}"));
+    let mut first = alone(&desk, &["run", "slow"]).spawn().expect("runs");
+    while !begun.exists() {
+        assert!(first.try_wait().expect("asked").is_none(), "it ended");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    let second = run(&desk, &["run", "nightly"]);
+    assert!(second.code == 11 && second.err.contains("--wait"), "{second:?}");
+    let waiting = alone(&desk, &["run", "nightly", "--wait", "10min"]).stdout(std::process::Stdio::piped()).spawn();
+    let waiting = waiting.expect("runs");
+    fs::write(&go_on, "").expect("written");
+    assert!(first.wait().expect("waited").success());
+    assert!(waiting.wait_with_output().expect("waited").status.success());
+}

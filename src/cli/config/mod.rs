@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::parser::ValueSource;
-use clap::{ArgMatches, Command};
+use clap::{ArgAction, ArgMatches, Command};
 
 use crate::cli::environment::Environment;
 use crate::cli::failure::{Failure, Fallible};
@@ -81,6 +81,8 @@ pub struct Applied {
     pub location: Option<(String, WrittenAt)>,
     /// Streams of the job.
     pub commands: Vec<streams::Command>,
+    /// Options of every command that were typed.
+    pub typed: Vec<OsString>,
     values: Vec<Value>,
 }
 
@@ -253,6 +255,7 @@ impl Configuration {
             config: self.clone(),
             location: repository.map(|it| (it.location.clone(), it.written.clone())),
             commands: job.map_or_else(Vec::new, |job| job.commands.clone()),
+            typed: Vec::new(),
             values,
         }
     }
@@ -314,6 +317,29 @@ fn with_default(program: Command, verb: &str, value: &Value) -> Command {
             .mut_subcommand(verb, |command| command.mut_arg(&value.id, |argument| argument.default_values(texts))),
         false => program,
     }
+}
+
+/// Returns the options of every command that were typed, as they would be typed again.
+pub fn typed(program: &Command, matches: &ArgMatches) -> Vec<OsString> {
+    let mut typed = Vec::new();
+    for argument in program.get_arguments().filter(|argument| argument.is_global_set()) {
+        let (id, Some(long)) = (argument.get_id().as_str(), argument.get_long()) else { continue };
+        if matches.value_source(id) != Some(ValueSource::CommandLine) {
+            continue;
+        }
+        match argument.get_action() {
+            ArgAction::SetTrue => typed.push(format!("--{long}").into()),
+            ArgAction::Count => typed.extend((0..matches.get_count(id)).map(|_| OsString::from(format!("--{long}")))),
+            _ => {
+                for value in matches.get_raw(id).into_iter().flatten() {
+                    let mut option = OsString::from(format!("--{long}="));
+                    option.push(value);
+                    typed.push(option);
+                }
+            }
+        }
+    }
+    typed
 }
 
 /// Returns the job that a command line of `backup` names.

@@ -1,0 +1,166 @@
+//! `coffre run`: jobs of the configuration, one after the other.
+
+use std::ffi::OsString;
+use std::fs::{File, OpenOptions};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
+
+use crate::cli::backup::{BackedUp, back_up};
+use crate::cli::exit::{Exit, usage};
+use crate::cli::failure::{Context, Failure, Fallible};
+use crate::cli::flags::duration;
+use crate::cli::settings::Settings;
+use crate::cli::{NotUnderstood, Understood, Verb, backup, events, output, report, understand_with};
+use crate::model::outcome::{Ended, Outcome};
+use crate::model::units::ByteSize;
+
+/// How often is looked whether another run has ended.
+const POLL: Duration = Duration::from_millis(200);
+
+/// Flags of `run`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  coffre run
+  coffre run nightly hourly
+  coffre -q run --wait 2h
+
+Jobs are those of the configuration (`coffre config example`). Each is told in a line, one that fails is told with why, and the others \
+go on; with -q those that went well are not told. The exit code is that of the worst: damage, else the first failure, else 3 where \
+something was amiss. On one host, one run at a time backs up into a repository: a second one ends with exit code 11.")]
+pub struct Args {
+    /// Jobs [default: all of the configuration, in order of their names]
+    jobs: Vec<String>,
+    /// Wait this long for another run of this host, such as 30min
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    wait: Option<Duration>,
+}
+
+/// Runs the jobs.
+pub async fn run(global: &Settings, args: Args) -> Fallible<Exit> {
+    let jobs = jobs(global, args.jobs)?;
+    let mut worst = Outcome::Clean;
+    for job in jobs {
+        let done = one(global, &job, args.wait).await;
+        let outcome = match &done {
+            Ok(done) => done.report.outcome(),
+            Err(failure) => failure.outcome(),
+        };
+        tell(global, &job, &done);
+        worst = worst.or_worse(outcome);
+        if outcome == Outcome::Interrupted {
+            return Ok(outcome.into());
+        }
+    }
+    Ok(worst.into())
+}
+
+/// Returns the jobs that were named, or all.
+fn jobs(global: &Settings, named: Vec<String>) -> Fallible<Vec<String>> {
+    let config = &global.configured.config;
+    if let Some(unknown) = named.iter().find(|name| config.job_names().all(|known| known != name.as_str())) {
+        let failure = usage(format!("there is no job {unknown:?} in the configuration"));
+        return Err(match config.job_like(unknown) {
+            Some(near) => failure.hinting(format!("{near:?} is like it")),
+            None => failure.hinting("`coffre config check --offline` shows what there is"),
+        });
+    }
+    let jobs: Vec<String> = if named.is_empty() { config.job_names().map(str::to_owned).collect() } else { named };
+    if jobs.is_empty() {
+        return Err(
+            usage("which jobs? The configuration has none").hinting("`coffre config example` shows how one is written")
+        );
+    }
+    Ok(jobs)
+}
+
+/// Runs one job.
+async fn one(global: &Settings, job: &str, wait: Option<Duration>) -> Fallible<BackedUp> {
+    let (settings, args, commands) = settled(global, job)?;
+    let _alone = alone(&settings, wait).await?;
+    let done = back_up(&settings, args, commands).await;
+    settings.end_showing();
+    done
+}
+
+/// Resolves what the options that were typed and the configuration say for a job.
+fn settled(global: &Settings, job: &str) -> Fallible<(Settings, backup::Args, Vec<crate::cli::streams::Command>)> {
+    let mut line = vec![OsString::from("coffre")];
+    line.extend(global.configured.typed.iter().cloned());
+    line.extend(["backup", "--job", job].map(OsString::from));
+    let understood = understand_with(&line, &global.configured.config).map_err(NotUnderstood::into_failure)?;
+    let Understood { cli, mut configured } = understood;
+    let Verb::Backup(args) = cli.verb else { unreachable!("it is a backup") };
+    let commands = std::mem::take(&mut configured.commands);
+    Ok((Settings::resolve(cli.global, global.environment.clone(), configured)?, args, commands))
+}
+
+/// Keeps other runs of this host away from a repository, for as long as what is returned is there.
+async fn alone(settings: &Settings, wait: Option<Duration>) -> Fallible<Option<File>> {
+    // Without a directory there is nothing to be locked, and two runs at once harm nothing.
+    let Some(state) = &settings.places.state else { return Ok(None) };
+    let location = settings.location()?.canonical();
+    let name = blake3::hash(location.as_bytes()).to_hex()[..16].to_owned();
+    let path = state.join("runs").join(format!("{name}.lock"));
+    let file = locked_file(&path).context(path.display().to_string())?;
+    let until = Instant::now() + wait.unwrap_or_default();
+    loop {
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(Some(file)),
+            Err(Errno::WOULDBLOCK) if Instant::now() < until => tokio::time::sleep(POLL).await,
+            Err(Errno::WOULDBLOCK) => {
+                let failure = Failure::new(Outcome::Busy, format!("another run of this host backs up into {location}"));
+                return Err(failure.hinting("--wait DURATION waits for it"));
+            }
+            // A file system without locks.
+            Err(_) => return Ok(None),
+        }
+    }
+}
+
+fn locked_file(path: &Path) -> std::io::Result<File> {
+    if let Some(directory) = path.parent() {
+        std::fs::create_dir_all(directory)?;
+    }
+    OpenOptions::new().create(true).truncate(false).write(true).open(path)
+}
+
+/// Tells how a job ended, in a line.
+fn tell(global: &Settings, job: &str, done: &Fallible<BackedUp>) {
+    let outcome = match done {
+        Ok(done) => done.report.outcome(),
+        Err(failure) => failure.outcome(),
+    };
+    match done {
+        Ok(done) if global.json => output::json(&done.summary()),
+        Ok(done) => {
+            if outcome != Outcome::Clean || !global.quiet {
+                output::line(&line_of(job, done, outcome));
+                done.tell_what_is_amiss();
+            }
+        }
+        Err(failure) => {
+            if !global.json {
+                output::line(&format!("{job:<16} FAILED"));
+            }
+            report::print(failure, global.json);
+        }
+    }
+    if global.json {
+        output::json(&events::JobDone { exit_code: Exit::from(outcome) as u8, job, outcome: outcome.name() });
+    }
+}
+
+fn line_of(job: &str, done: &BackedUp, outcome: Outcome) -> String {
+    let report = &done.report;
+    let snapshot = match &report.snapshot {
+        Some(snapshot) => format!("snapshot {}", snapshot.id.short()),
+        None => "no snapshot: nothing changed".into(),
+    };
+    let (all, new) = (ByteSize(report.counts.bytes), ByteSize(report.counts.new_bytes));
+    let amiss = if outcome == Outcome::Clean { "" } else { ", with something amiss" };
+    format!("{job:<16} {snapshot}: {all}, {new} new, in {}{amiss}", output::duration(done.elapsed))
+}
