@@ -272,7 +272,7 @@ mod tests {
     #[test]
     fn verbs_come_first_and_options_only_when_asked_for() {
         let verbs = names(at("coffre "));
-        assert_eq!(verbs[..3], ["init", "backup", "restore"]);
+        assert_eq!(verbs[..3], ["init", "backup", "run"]);
         assert!(verbs.iter().all(|verb| !verb.starts_with('-') && verb != "complete"), "{verbs:?}");
         let options = names(at("coffre restore --t"));
         assert!(options[0] != "--repo" && options.contains(&"--target".into()) && options.contains(&"--repo".into()));
