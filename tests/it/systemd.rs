@@ -120,6 +120,22 @@ async fn the_units_back_up_and_verify_in_the_environment_of_systemd() {
         assert!(paths.contains("source/a.txt") && !paths.contains("left.tmp"), "{paths}");
         assert_eq!(paths.contains("postgres/unit.dump"), database.is_some(), "{paths}");
 
+        // The same by the configuration, with more than one job.
+        let source = desk.at("source").display().to_string();
+        write(
+            "etc/coffre.toml",
+            &format!("[jobs.one]\npaths = \"{source}\"\n[jobs.two]\npaths = \"{source}/a.txt\"\n"),
+        );
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+        fs::set_permissions(desk.at("etc/coffre.toml"), mode).expect("set");
+        let config = desk.at("etc/coffre.toml").display().to_string();
+        write("etc/coffre.env", &format!("COFFRE_REPO={location}\nCOFFRE_CONFIG={config}\n"));
+        let run = start(&desk, "coffre-run.service", "");
+        assert_eq!((run.code, run.out.as_str(), run.err.as_str()), (0, "", ""), "{run:?}");
+        for job in ["one", "two"] {
+            assert_eq!(as_root(&["--json", "-q", "snapshots", "--job", job]).out.lines().count(), 1, "{job}");
+        }
+
         // Without its credential it says what is missing, and asks nobody.
         fs::remove_file(desk.at("credstore/coffre-password")).expect("there");
         let run = start(&desk, "coffre-verify.service", "");
@@ -145,7 +161,7 @@ fn systemd_understands_the_units() {
             names.push(desk.at(&name.replace("@.", "@nightly.")).to_str().expect("plain").to_owned());
         }
     }
-    assert_eq!(names.len(), 5);
+    assert_eq!(names.len(), 7);
     let paths: Vec<&str> = names.iter().map(String::as_str).collect();
     let run: Run = analyze(&[&["verify", "--man=no"], paths.as_slice()].concat()).expect("runs").into();
     assert_eq!((run.code, run.err.as_str()), (0, ""), "{run:?}");
