@@ -156,6 +156,20 @@ pub mod store_contract {
     pub use crate::store::contract::{RULES, check};
 }
 
+/// Which snapshots stay: rules and their reasons, forgetting and bringing back, holds. Nothing is deleted by it.
+pub mod retention {
+    pub use crate::model::hold::{Forgotten, Hold};
+    pub use crate::model::retention::{
+        Fate, KeepReason, Lookback, LookbackError, Period, Policy, RetentionDecision, Rule, Standing, decide,
+    };
+    pub use crate::model::series::{Sequence, Series};
+    pub use crate::ops::forget::{
+        ForgetError, ForgetPlan, PlannedSequence, WantedForgotten, apply, give_up, hold, plan, release, undo,
+    };
+    pub use crate::repository::access::Deleting;
+    pub use crate::repository::retention::ToldBy;
+}
+
 /// Errors that are the cause of others.
 pub mod errors {
     pub use crate::model::id::ParseIdError;

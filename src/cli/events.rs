@@ -248,6 +248,11 @@ pub struct Snapshot<'a> {
     pub files: u64,
     pub finished: String,
     pub foreign: Option<String>,
+    pub forgotten: Option<String>,
+    pub forgotten_reason: Option<&'a str>,
+    pub held: bool,
+    pub held_reason: Option<&'a str>,
+    pub held_until: Option<String>,
     pub host: &'a str,
     pub id: String,
     pub job: &'a str,
@@ -257,6 +262,7 @@ pub struct Snapshot<'a> {
     pub others: u64,
     pub parent: Option<String>,
     pub program: &'a str,
+    pub removable_from: Option<String>,
     pub sources: Vec<String>,
     pub started: String,
     pub stored_bytes: u64,
@@ -264,6 +270,65 @@ pub struct Snapshot<'a> {
     pub tags: &'a [String],
     pub unreadable: u64,
     pub user: &'a str,
+}
+
+/// `forget`: what becomes of a snapshot.
+#[derive(Debug, Serialize)]
+#[serde(tag = "event", rename = "decision")]
+pub struct Decided<'a> {
+    pub forget: bool,
+    pub host: &'a str,
+    pub id: String,
+    pub job: &'a str,
+    pub misdated: bool,
+    pub started: String,
+    pub why: String,
+}
+
+/// `forget`: what was done.
+#[derive(Debug, Serialize)]
+#[serde(tag = "event", rename = "summary")]
+pub struct Forgot {
+    pub done: bool,
+    pub forgotten: u64,
+    pub kept: u64,
+    pub removable_from: Option<String>,
+}
+
+/// `forget --undo`: what is back.
+#[derive(Debug, Serialize)]
+#[serde(tag = "event", rename = "summary")]
+pub struct BroughtBack {
+    pub brought_back: Vec<String>,
+}
+
+/// `forget --accept-missing-records`: what is done without.
+#[derive(Debug, Serialize)]
+#[serde(tag = "event", rename = "summary")]
+pub struct GivenUp {
+    pub given_up: Vec<String>,
+}
+
+/// `hold list`: a snapshot that is held, or was.
+#[derive(Debug, Serialize)]
+#[serde(tag = "event", rename = "hold")]
+pub struct Held<'a> {
+    pub host: &'a str,
+    pub id: String,
+    pub in_force: bool,
+    pub job: &'a str,
+    pub reason: &'a str,
+    pub since: String,
+    pub started: String,
+    pub until: Option<String>,
+}
+
+/// `hold add`, `hold remove`: what is held or released now.
+#[derive(Debug, Serialize)]
+#[serde(tag = "event", rename = "summary")]
+pub struct HoldsChanged {
+    pub held: bool,
+    pub snapshots: Vec<String>,
 }
 
 /// `ls` and `find`: an entry. The first two are of streams, `snapshot` of `find`, `target` of links.

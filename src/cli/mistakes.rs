@@ -27,7 +27,7 @@ const ELSEWHERE: [(&[&str], &str); 18] = [
     (&["generate"], "`coffre completions SHELL` and `coffre man` print what it would write"),
     (&["version"], "it is `coffre --version`"),
     (&["self-update", "update", "upgrade"], "coffre comes as a package and does not change itself"),
-    (&["forget", "prune", "delete", "rm", "gc", "compact", "cleanup"], "removing snapshots comes with a later version"),
+    (&["prune", "delete", "rm", "gc", "compact", "cleanup"], "removing snapshots comes with a later version"),
     (&["copy", "sync", "replicate", "mirror"], "copying between repositories comes with a later version"),
     (
         &["mount", "umount", "webdav"],

@@ -34,7 +34,9 @@ mod failure;
 mod find;
 mod findings;
 mod flags;
+mod forget;
 mod help;
+mod hold;
 mod init;
 mod key;
 mod kit;
@@ -106,6 +108,10 @@ enum Verb {
     Diff(diff::Args),
     /// Show how much the repository holds and what it saves, or what snapshots hold
     Stats(stats::Args),
+    /// Forget snapshots that no rule keeps, or that are named, and bring them back
+    Forget(forget::Args),
+    /// Hold snapshots, so that they are neither forgotten nor removed
+    Hold(hold::Args),
     /// Print a recovery kit with the commands for what is stored, or try one
     Kit(kit::Args),
     /// List, add, change and remove passphrases, and keys of hosts
@@ -241,7 +247,9 @@ impl Verb {
     fn only_shows(&self) -> bool {
         match self {
             Verb::Key(args) => args.only_shows(),
-            Verb::Init(_) | Verb::Backup(_) | Verb::Run(_) | Verb::Restore(_) | Verb::Verify(_) => false,
+            Verb::Hold(args) => args.only_shows(),
+            Verb::Init(_) | Verb::Backup(_) | Verb::Run(_) | Verb::Restore(_) => false,
+            Verb::Verify(_) | Verb::Forget(_) => false,
             Verb::Dump(args) => !args.has_target(),
             Verb::Snapshots(_) | Verb::Ls(_) | Verb::Find(_) | Verb::Diff(_) | Verb::Stats(_) => true,
             Verb::Kit(_)
@@ -267,6 +275,8 @@ async fn dispatch(global: &Settings, verb: Verb, commands: Vec<streams::Command>
         Verb::Find(args) => find::run(global, args).await,
         Verb::Diff(args) => diff::run(global, args).await,
         Verb::Stats(args) => stats::run(global, args).await,
+        Verb::Forget(args) => forget::run(global, args).await,
+        Verb::Hold(args) => hold::run(global, args).await,
         Verb::Kit(args) => kit::run(global, args).await,
         Verb::Key(args) => key::run(global, args).await,
         Verb::Config(args) => config::command::run(global, args).await,

@@ -11,14 +11,16 @@ use crate::cli::output;
 use crate::cli::select::{self, FilterArgs};
 use crate::cli::settings::Settings;
 use crate::cli::table::{self, Column};
+use crate::model::hold::Hold;
 use crate::model::outcome::Ended;
 use crate::model::path::display_bytes;
 use crate::model::series::Series;
 use crate::model::snapshot::Snapshot;
-use crate::model::time::Clock;
+use crate::model::time::{Clock, Timestamp};
 use crate::model::units::ByteSize;
 use crate::ops::LookError;
 use crate::ops::snapshots::named_or_all;
+use crate::repository::expired::{GRACE, bring_back_until};
 use crate::store::OpenMode;
 
 /// Flags of `snapshots`.
@@ -29,6 +31,7 @@ Examples:
   coffre snapshots --host db1 --latest 3
   coffre snapshots --group-by host,job --latest
   coffre snapshots 3f9c21d0 latest
+  coffre snapshots --forgotten
   coffre snapshots --job nightly --json | jq -r .started
 
 SIZE is what a restore gives, ADDED what the snapshot added to the store. Times are those of this machine's zone.")]
@@ -46,6 +49,9 @@ pub struct Args {
     /// Show fewer columns
     #[arg(long, short)]
     compact: bool,
+    /// Show those that are forgotten, in place of the others: since when, and until when `coffre forget --undo` brings them back
+    #[arg(long, conflicts_with_all = ["snapshots", "latest", "group_by"])]
+    forgotten: bool,
 }
 
 /// What snapshots of a group have in common.
@@ -71,6 +77,13 @@ pub async fn run(global: &Settings, args: Args) -> Fallible<Exit> {
     let listed = named_or_all(&repository, &args.snapshots, &filter, &*monitor, find).await?;
     let outcome = listed.outcome();
     monitor.finish();
+    if args.forgotten {
+        match global.json {
+            true => listed.forgotten.iter().for_each(|snapshot| output::json(&event(snapshot))),
+            false => print(&listed.forgotten, args.compact),
+        }
+        return Ok(outcome.into());
+    }
     let (foreign, mut shown): (Vec<_>, Vec<_>) = listed.snapshots.into_iter().partition(|it| it.foreign.is_some());
     if let Some(count) = args.latest {
         shown = match args.group_by.is_empty() {
@@ -157,6 +170,7 @@ fn sources(snapshot: &Snapshot) -> String {
 
 fn event(snapshot: &Snapshot) -> events::Snapshot<'_> {
     let counts = &snapshot.counts;
+    let held = in_force(snapshot);
     events::Snapshot {
         ahead: snapshot.started.is_ahead_of(Clock::System.now()),
         bytes: counts.bytes,
@@ -165,6 +179,11 @@ fn event(snapshot: &Snapshot) -> events::Snapshot<'_> {
         files: counts.files,
         finished: snapshot.finished.to_string(),
         foreign: snapshot.foreign.map(|foreign| foreign.to_string()),
+        forgotten: snapshot.forgotten.as_ref().map(|forgotten| forgotten.when.to_string()),
+        forgotten_reason: snapshot.forgotten.as_ref().map(|forgotten| &*forgotten.reason),
+        held: held.is_some(),
+        held_reason: held.map(|hold| &*hold.reason),
+        held_until: held.and_then(|hold| hold.until).map(|until| until.to_string()),
         host: &snapshot.host,
         id: snapshot.id.to_string(),
         job: &snapshot.job,
@@ -174,6 +193,7 @@ fn event(snapshot: &Snapshot) -> events::Snapshot<'_> {
         others: counts.others,
         parent: snapshot.parent.map(|parent| parent.to_string()),
         program: &snapshot.program,
+        removable_from: removable_from(snapshot).map(|from| from.to_string()),
         sources: snapshot.sources.iter().map(|source| display_bytes(source).to_string()).collect(),
         started: snapshot.started.to_string(),
         stored_bytes: counts.stored_bytes,
@@ -182,6 +202,16 @@ fn event(snapshot: &Snapshot) -> events::Snapshot<'_> {
         unreadable: counts.unreadable,
         user: &snapshot.user,
     }
+}
+
+/// Returns the hold of a snapshot that is held now.
+fn in_force(snapshot: &Snapshot) -> Option<&Hold> {
+    snapshot.held.as_ref().filter(|hold| hold.is_in_force(Clock::System.now()))
+}
+
+/// Returns from when on a clean-up may remove a snapshot that is forgotten, unless it is told another grace time.
+fn removable_from(snapshot: &Snapshot) -> Option<Timestamp> {
+    snapshot.forgotten.as_ref().map(|forgotten| bring_back_until(snapshot.id, forgotten.when, GRACE))
 }
 
 fn print(snapshots: &[Snapshot], is_compact: bool) {
@@ -225,6 +255,16 @@ fn print(snapshots: &[Snapshot], is_compact: bool) {
 fn note(snapshot: &Snapshot) -> String {
     let mut notes: Vec<String> = snapshot.foreign.iter().map(|foreign| format!("FOREIGN: {foreign}")).collect();
     notes.extend(snapshot.missing.iter().map(|it| format!("MISSING {}", it.name)));
+    if let (Some(forgotten), Some(from)) = (&snapshot.forgotten, removable_from(snapshot)) {
+        let why = if forgotten.reason.is_empty() { String::new() } else { format!(" ({})", forgotten.reason) };
+        let (when, from) = (forgotten.when.local_minute(), from.local_minute());
+        notes.push(format!("forgotten {when}{why}, comes back by --undo until a clean-up after {from}"));
+    }
+    if let Some(hold) = in_force(snapshot) {
+        let until = hold.until.map(|until| format!(" until {}", until.local_minute())).unwrap_or_default();
+        let why = if hold.reason.is_empty() { String::new() } else { format!(" ({})", hold.reason) };
+        notes.push(format!("held{until}{why}"));
+    }
     if snapshot.counts.unreadable > 0 {
         notes.push(format!("{} unread", output::grouped(snapshot.counts.unreadable)));
     }

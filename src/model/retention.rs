@@ -245,6 +245,8 @@ pub enum Fate {
     Kept(Vec<KeepReason>),
     /// No rule keeps it.
     Unkept,
+    /// It was named as one that goes.
+    Named,
     /// It is not good, and so many good ones of its sequence are newer.
     Replaced(Standing, usize),
     /// It counts for nothing, and no policy decides about it.
@@ -258,6 +260,7 @@ impl fmt::Display for Fate {
                 f.write_str(&reasons.iter().map(KeepReason::to_string).collect::<Vec<_>>().join(", "))
             }
             Fate::Unkept => f.write_str("no rule keeps it"),
+            Fate::Named => f.write_str("named"),
             Fate::Replaced(standing, 1) => write!(f, "{standing}, and a good one is newer"),
             Fate::Replaced(standing, newer) => write!(f, "{standing}, and {newer} good ones are newer"),
             Fate::Foreign(why) => write!(f, "{why}: it counts for nothing, and no rule is about it"),
@@ -268,7 +271,7 @@ impl fmt::Display for Fate {
 impl Fate {
     /// Tells whether the snapshot goes.
     pub fn goes(&self) -> bool {
-        matches!(self, Fate::Unkept | Fate::Replaced(..))
+        matches!(self, Fate::Unkept | Fate::Named | Fate::Replaced(..))
     }
 }
 

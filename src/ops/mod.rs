@@ -8,6 +8,7 @@ pub mod backup;
 pub mod diff;
 pub mod dump;
 pub mod find;
+pub mod forget;
 pub mod holdings;
 pub mod init;
 pub mod ls;

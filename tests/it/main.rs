@@ -22,6 +22,7 @@ mod dump_target;
 mod environment;
 mod exit_codes;
 mod foreign;
+mod forget;
 mod healing;
 mod hostile;
 mod index;

@@ -2,7 +2,7 @@
 //!
 //! It needs its libraries in `target/reader-venv`, which `tests/all` makes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::fs::{self, File, Permissions};
 use std::os::unix::ffi::OsStrExt;
@@ -17,9 +17,12 @@ use coffre::crypto::slot::SlotLock;
 use coffre::format::writer::WriterName;
 use coffre::model::cleanup::CleanupList;
 use coffre::model::id::ChunkId;
-use coffre::model::key::ObjectKey;
+use coffre::model::key::{ObjectKey, ObjectKind};
 use coffre::model::snapshot::{MissingStream, Snapshot, SnapshotId, TreeRoot};
 use coffre::model::time::Timestamp;
+use coffre::ops::forget::{WantedForgotten, apply, plan, undo};
+use coffre::progress::Collected;
+use coffre::repository::retention::{RetentionChange, ToldBy};
 use coffre::repository::writers::{NewWriter, SlotPlace};
 use coffre::repository::{MAIN_DOMAIN, Repository};
 use coffre::store::local::LocalStore;
@@ -278,6 +281,50 @@ async fn a_reader_written_from_the_specification_tells_apart_what_does_not_count
     let output = backed.restore("again");
     assert_eq!(output.status.code(), Some(1), "what is damaged is told");
     assert_eq!(found_in(&backed.restored("again")), found_in(backed.source.path()));
+}
+
+/// What was forgotten is apart and no `latest`, what was brought back is not, and a record that is missing is told.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_written_from_the_specification_knows_what_is_forgotten() {
+    let Some(python) = python() else { return };
+    let backed = Backed::new(python).await;
+    let cache = tempfile::tempdir().expect("made");
+    let store: Arc<dyn Store> = Arc::new(LocalStore::open(&backed.repository(), OpenMode::Write).expect("it is there"));
+    for _ in 0..3 {
+        run_backup(store.clone(), cache.path(), options(backed.source.path())).await.expect("backed up");
+    }
+    let repository = open(store.clone(), cache.path()).await.expect("opens");
+    let ids: Vec<_> = repository.snapshots().await.expect("listed").into_iter().map(|(id, _)| id.to_string()).collect();
+    let deleting = repository.deleting().expect("may");
+    let told_by = ToldBy { now: Timestamp::from_seconds(1_900_000_000), host: "h".into(), program: "p" };
+    let forget = async |nth: &[usize]| {
+        let wanted = WantedForgotten::Named(nth.iter().map(|nth| ids[*nth].clone()).collect(), false);
+        let planned = plan(&deleting, &wanted, told_by.now, &Collected::default()).await.expect("planned");
+        apply(&deleting, &planned, &told_by).await.expect("forgotten");
+    };
+    forget(&[1, 3]).await;
+    // Two who do not know of each other: one brings it back, the other forgets one more.
+    let before = deleting.retention().await.expect("read");
+    undo(&deleting, &ids[1..2], &told_by).await.expect("back");
+    let first = before.all_forgotten().find(|(removed, _)| removed.id.to_string() == ids[1]).expect("one of them").0;
+    let again = RetentionChange { forget: vec![(first, "why".into())], ..RetentionChange::default() };
+    deleting.tell_retention(&before, again, &told_by).await.expect("told");
+    let listed = || {
+        let output = backed.read(&[OsStr::new("list")]);
+        let shown = String::from_utf8_lossy(&output.stdout).into_owned();
+        let place = |line: &str| ids.iter().position(|id| line.contains(id)).expect("one of them");
+        let (stay, apart) = shown.split_once("\n\n").expect("some are apart");
+        let apart: Vec<_> = apart.lines().map(|line| (place(line), line.ends_with("(forgotten)"))).collect();
+        (output.status.code(), stay.lines().map(place).collect::<BTreeSet<_>>(), apart)
+    };
+    assert_eq!(listed(), (Some(0), [0, 1, 2].into(), vec![(3, true)]));
+    let output = backed.restore("target");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let records = store.list(ObjectKind::Retention.prefix()).await.expect("listed");
+    store.delete(&records[0].key).await.expect("deleted");
+    let output = backed.read(&[OsStr::new("list")]);
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.code() == Some(1) && told.contains("a record before it is missing"), "{told}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -137,7 +137,7 @@ fn errors_say_what_where_and_what_to_try() {
         &["backup", "absent", "absent as well"],
         &["find", "absent"],
         &["check"],
-        &["forget", "--keep-last", "3"],
+        &["forget"],
         &["unlock"],
         &["snapshotz"],
         &["ls", "--wat", "latest"],
@@ -194,7 +194,11 @@ fn help_is_what_it_was() {
     for verb in verbs {
         page += "\n";
         page += &shown(&desk, &[verb, "--help"], &desk.run(&[verb, "--help"]));
-        let inner: &[&str] = if verb == "key" { &["list", "add", "passwd", "remove", "revoke-writer"] } else { &[] };
+        let inner: &[&str] = match verb {
+            "key" => &["list", "add", "passwd", "remove", "revoke-writer"],
+            "hold" => &["add", "remove", "list"],
+            _ => &[],
+        };
         for inner in inner {
             page += "\n";
             page += &shown(&desk, &[verb, inner, "--help"], &desk.run(&[verb, inner, "--help"]));

@@ -12,6 +12,7 @@ use crate::model::outcome::{Ended, Outcome};
 mod backup;
 mod client;
 pub mod database;
+mod forget;
 mod open;
 mod restore;
 mod store;

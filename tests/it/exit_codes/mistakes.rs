@@ -36,7 +36,7 @@ fn every_mistake_of_the_first_hours_has_its_code() {
         (&["verify", "--read-data=20"], 2, "no part of the data"),
         (&["backup", "source", "--exclude-larger-than", "100"], 2, "unit"),
         (&["check"], 2, "coffre verify"),
-        (&["forget", "--keep-last", "3"], 2, "later version"),
+        (&["forget"], 2, "no rule says what is to be kept"),
         (&["key", "lst"], 2, "list"),
         (&["unlock"], 2, "no locks"),
     ];
