@@ -121,6 +121,13 @@ fn environment(program: &Command) -> Section {
         ("PATH", "Where client programs of databases and the programs of --command are looked for."),
     ]));
     blocks.extend(servers().flat_map(|(_, _, words)| entries(words.variables)));
+    blocks.extend(entries(&[
+        ("COFFRE_HOOK, COFFRE_JOB", "Set for hooks of `coffre run`: which hook it is, and of which job."),
+        (
+            "COFFRE_OUTCOME, COFFRE_EXIT_CODE, COFFRE_SNAPSHOT, COFFRE_ERROR",
+            "Set for those behind a job: how it ended, with its snapshot or why it failed.",
+        ),
+    ]));
     blocks.extend(entries(&[("LC_ALL", "Set for clients of databases, whose messages are read.")]));
     blocks.push(Block::Text(
         "The passphrase comes from the first of these that is there: --password-file or --password-command; COFFRE_PASSWORD_FILE, \

@@ -238,3 +238,83 @@ fn one_run_at_a_time_backs_up_into_a_repository() {
     assert!(first.wait().expect("waited").success());
     assert!(waiting.wait_with_output().expect("waited").status.success());
 }
+
+#[test]
+fn a_job_that_a_dump_stopped_is_tried_again_for_as_long_as_was_asked() {
+    let desk = configured();
+    let file = desk.at("coffre.toml");
+    let right = fs::read_to_string(&file).expect("there");
+    let marker = desk.at("second-time");
+    let script = format!("[ -e {0} ] && echo done || {{ touch {0}; exit 1; }}", marker.display());
+    let job = format!(
+        "[jobs.late]\nrepository = \"archive\"\n[jobs.late.commands]\n\"s.txt\" = [\"sh\", \"-c\", \"{script}\"]\n"
+    );
+    write(&file, &format!("{right}{job}"));
+    assert_eq!(run(&desk, &["run", "late"]).code, 5);
+    fs::remove_file(&marker).expect("there");
+    let again = run(&desk, &["run", "late", "--retry-for", "10min"]);
+    assert!(again.code == 0 && again.err.contains("tried again in 1 s"), "{again:?}");
+    // What time does not mend is not tried again.
+    let wrong = "[jobs.wrong]\nrepository = \"archive\"\npassword-file = \"/nowhere\"\npaths = \"/nowhere\"\n";
+    write(&file, &format!("{right}{wrong}"));
+    let wrong = run(&desk, &["run", "wrong", "--retry-for", "10min"]);
+    assert!(wrong.code != 0 && !wrong.err.contains("tried again"), "{wrong:?}");
+}
+
+#[test]
+fn hooks_run_around_a_job_and_know_how_it_ended() {
+    let desk = configured();
+    let file = desk.at("coffre.toml");
+    let right = fs::read_to_string(&file).expect("there");
+    let log = desk.at("log");
+    let note = format!(
+        "[\"sh\", \"-c\", 'echo \"$COFFRE_HOOK $COFFRE_JOB $COFFRE_OUTCOME ${{COFFRE_SNAPSHOT:+made}} $COFFRE_ERROR\" >> {}; echo shown']",
+        log.display()
+    );
+    let all = format!("before = {note}\nafter = {note}\non-success = {note}\non-failure = {note}\n");
+    let seen = || {
+        let text = fs::read_to_string(&log).unwrap_or_default();
+        let _ = fs::remove_file(&log);
+        text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect::<Vec<_>>()
+    };
+    write(&file, &format!("{right}[jobs.nightly.hooks]\n{all}"));
+    let well = run(&desk, &["run"]);
+    assert!(well.code == 0 && !well.out.contains("shown") && well.err.contains("shown"), "{well:?}");
+    assert_eq!(seen(), ["before nightly", "after nightly clean made", "on-success nightly clean made"]);
+
+    let failing = right.replace("\"echo\", \"two words\"", "\"false\"");
+    write(&file, &format!("{failing}[jobs.nightly.hooks]\n{all}"));
+    assert_eq!(run(&desk, &["run"]).code, 5);
+    let told = seen();
+    assert_eq!(told[0], "before nightly");
+    assert!(told[1].starts_with("after nightly failed dump stream said.txt failed"), "{told:?}");
+    assert!(told[2].starts_with("on-failure nightly failed dump"), "{told:?}");
+
+    // One before that fails stops the job, and nothing but the hook for failures runs.
+    let before = all.replacen(&note, "[\"sh\", \"-c\", \"exit 7\"]", 1);
+    write(&file, &format!("{right}[jobs.nightly.hooks]\n{before}"));
+    let stopped = run(&desk, &["run"]);
+    assert!(
+        stopped.code == 1 && stopped.err.contains("the hook before of job nightly ended with status 7"),
+        "{stopped:?}"
+    );
+    let told = seen();
+    assert!(told.len() == 1 && told[0].starts_with("on-failure nightly failed the hook before"), "{told:?}");
+
+    // One after that fails or takes too long is told, and the snapshot is there.
+    let count = || run(&desk, &["--json", "snapshots"]).out.matches("\"event\":\"snapshot\"").count();
+    for (hook, message) in [
+        ("after = [\"false\"]", "the hook after of job nightly ended with status 1"),
+        (
+            "on-success = [\"sleep\", \"600\"]\ntime-limit = \"1s\"",
+            "the hook on-success of job nightly was ended after 1 seconds",
+        ),
+        ("after = [\"/nowhere/program\"]", "the hook after of job nightly could not be run"),
+    ] {
+        let before = count();
+        write(&file, &format!("{right}[jobs.nightly.hooks]\n{hook}\n"));
+        let run = run(&desk, &["run"]);
+        assert!(run.code == 3 && run.err.contains(message), "{message}: {run:?}");
+        assert_eq!(count(), before + 1);
+    }
+}

@@ -50,7 +50,7 @@ pub(super) enum TomlItem {
     /// Several texts or numbers.
     Texts(Vec<String>),
     /// More keys.
-    TomlTable(TomlTable),
+    Table(TomlTable),
 }
 
 impl TomlItem {
@@ -60,7 +60,7 @@ impl TomlItem {
             TomlItem::Text(_) => "one value",
             TomlItem::Bool(_) => "true or false",
             TomlItem::Texts(_) => "a list",
-            TomlItem::TomlTable(_) => "a table",
+            TomlItem::Table(_) => "a table",
         }
     }
 }
@@ -147,7 +147,7 @@ impl FileText<'_> {
     fn item(&self, value: &Spanned<DeValue<'_>>) -> Fallible<TomlItem> {
         match value.get_ref() {
             DeValue::Boolean(yes) => Ok(TomlItem::Bool(*yes)),
-            DeValue::Table(table) => self.table(table).map(TomlItem::TomlTable),
+            DeValue::Table(table) => self.table(table).map(TomlItem::Table),
             DeValue::Array(several) => {
                 let texts = several.iter().map(|value| {
                     let wrong = || self.written(value.span().start).wrong("a list has texts or numbers in it");
@@ -188,8 +188,8 @@ mod tests {
     #[test]
     fn each_key_has_its_place() {
         let table = parse(Path::new("/c.toml"), "a = 5\n[jobs.\"é\"]\n  paths = [\"/x\", 7]\n").expect("right");
-        let TomlItem::TomlTable(jobs) = &table["jobs"].1 else { panic!("{table:?}") };
-        let TomlItem::TomlTable(job) = &jobs["é"].1 else { panic!("{table:?}") };
+        let TomlItem::Table(jobs) = &table["jobs"].1 else { panic!("{table:?}") };
+        let TomlItem::Table(job) = &jobs["é"].1 else { panic!("{table:?}") };
         assert_eq!(table["a"].1, TomlItem::Text("5".into()));
         assert_eq!(job["paths"].1, TomlItem::Texts(vec!["/x".into(), "7".into()]));
         assert_eq!(job["paths"].0.to_string(), "/c.toml:3:3");

@@ -14,6 +14,8 @@ use clap::{ArgAction, ArgMatches, Command};
 
 use crate::cli::environment::Environment;
 use crate::cli::failure::{Failure, Fallible};
+use crate::cli::flags::duration;
+use crate::cli::run::hooks::{HookTime, Hooks};
 use crate::cli::streams;
 use crate::store::location::Location;
 
@@ -41,6 +43,8 @@ const TOP: [&str; 4] = ["repository", "options", "repositories", "jobs"];
 const LOCATION: &str = "location";
 const REPOSITORY: &str = "repository";
 const COMMANDS: &str = "commands";
+const HOOKS: &str = "hooks";
+const TIME_LIMIT: &str = "time-limit";
 /// Keys of which one takes the place of the other.
 const PASSWORD: [&str; 2] = ["password-file", "password-command"];
 
@@ -59,6 +63,7 @@ struct ConfiguredJob {
     repository: Option<(String, WrittenAt)>,
     values: Vec<Value>,
     commands: Vec<streams::Command>,
+    hooks: Hooks,
 }
 
 /// What all files say together.
@@ -136,16 +141,16 @@ impl Configuration {
         for (key, (written, item)) in table {
             match (key.as_str(), item) {
                 ("repository", TomlItem::Text(name)) => self.repository = Some((name, written)),
-                ("options", TomlItem::TomlTable(table)) => {
+                ("options", TomlItem::Table(table)) => {
                     let values = keys::values(program, KeyPlace::Everywhere, &table)?;
                     put(&mut self.options, values);
                 }
-                ("repositories", TomlItem::TomlTable(named)) => {
+                ("repositories", TomlItem::Table(named)) => {
                     for (name, (written, table)) in tables(named)? {
                         self.add_repository(program, name, written, table)?;
                     }
                 }
-                ("jobs", TomlItem::TomlTable(named)) => {
+                ("jobs", TomlItem::Table(named)) => {
                     for (name, (written, table)) in tables(named)? {
                         self.add_job(program, name, written, table)?;
                     }
@@ -194,11 +199,23 @@ impl Configuration {
     fn add_job(&mut self, program: &Command, name: String, written: WrittenAt, mut table: TomlTable) -> Fallible<()> {
         let repository = take_text(&mut table, REPOSITORY)?;
         let commands = table.remove(COMMANDS).map_or(Ok(Vec::new()), |(written, item)| commands(&written, item))?;
+        let hooks = table.remove(HOOKS).map_or(Ok(Hooks::default()), |(written, item)| hooks(&written, item))?;
         let values = keys::values(program, KeyPlace::Job, &table)?;
-        let new = || ConfiguredJob { written, repository: None, values: Vec::new(), commands: Vec::new() };
+        let new = || ConfiguredJob {
+            written,
+            repository: None,
+            values: Vec::new(),
+            commands: Vec::new(),
+            hooks: Hooks::default(),
+        };
         let job = self.jobs.entry(name).or_insert_with(new);
         job.repository = repository.or(job.repository.take());
         put(&mut job.values, values);
+        job.hooks.time_limit = hooks.time_limit.or(job.hooks.time_limit);
+        for (time, command) in hooks.commands {
+            job.hooks.commands.retain(|(known, _)| *known != time);
+            job.hooks.commands.push((time, command));
+        }
         for command in commands {
             job.commands.retain(|known| known.name != command.name);
             job.commands.push(command);
@@ -273,6 +290,11 @@ impl Configuration {
     /// Returns the names of the jobs.
     pub fn job_names(&self) -> impl Iterator<Item = &str> {
         self.jobs.keys().map(String::as_str)
+    }
+
+    /// Returns the hooks of a job.
+    pub fn hooks(&self, job: &str) -> Hooks {
+        self.jobs.get(job).map(|job| job.hooks.clone()).unwrap_or_default()
     }
 
     /// Returns the name of a repository that is like one which is not known.
@@ -360,7 +382,7 @@ fn put(values: &mut Vec<Value>, newer: Vec<Value>) {
 /// Takes each value for a table.
 fn tables(named: TomlTable) -> Fallible<BTreeMap<String, (WrittenAt, TomlTable)>> {
     let table = |(name, (written, item)): (String, (WrittenAt, TomlItem))| match item {
-        TomlItem::TomlTable(table) => Ok((name, (written, table))),
+        TomlItem::Table(table) => Ok((name, (written, table))),
         other => Err(written.wrong(format!("{name} is a name here and takes a table, and this is {}", other.kind()))),
     };
     named.into_iter().map(table).collect()
@@ -376,20 +398,47 @@ fn take_text(table: &mut TomlTable, key: &str) -> Fallible<Option<(String, Writt
 
 /// Reads streams: a name and the words of a command for each.
 fn commands(written: &WrittenAt, item: TomlItem) -> Fallible<Vec<streams::Command>> {
-    let TomlItem::TomlTable(named) = item else {
+    let TomlItem::Table(named) = item else {
         return Err(
             written.wrong("commands takes a table: a name for each stream, and the words of its command as a list")
         );
     };
-    let command = |(name, (written, item)): (String, (WrittenAt, TomlItem))| match item {
-        TomlItem::Texts(words) if !words.is_empty() => {
-            Ok(streams::Command { name: name.into(), arguments: words.into_iter().map(OsString::from).collect() })
-        }
-        _ => Err(written.wrong(format!(
-            "{name} takes the words of a command as a list, such as [\"redis-cli\", \"--rdb\", \"-\"]"
-        ))),
+    let command = |(name, (written, item)): (String, (WrittenAt, TomlItem))| {
+        let arguments = words(&name, &written, item)?;
+        Ok(streams::Command { name: name.into(), arguments })
     };
     named.into_iter().map(command).collect()
+}
+
+/// Reads the words of a command.
+fn words(key: &str, written: &WrittenAt, item: TomlItem) -> Fallible<Vec<OsString>> {
+    match item {
+        TomlItem::Texts(words) if !words.is_empty() => Ok(words.into_iter().map(OsString::from).collect()),
+        _ => Err(written
+            .wrong(format!("{key} takes the words of a command as a list, such as [\"redis-cli\", \"--rdb\", \"-\"]"))),
+    }
+}
+
+/// Reads hooks: the words of a command for each, and how long one may take.
+fn hooks(written: &WrittenAt, item: TomlItem) -> Fallible<Hooks> {
+    let TomlItem::Table(named) = item else {
+        return Err(written
+            .wrong("hooks takes a table: before, after, on-success, on-failure, each with the words of its command"));
+    };
+    let mut hooks = Hooks::default();
+    for (key, (written, item)) in named {
+        match (HookTime::ALL.into_iter().find(|time| time.name() == key), item) {
+            (Some(time), item) => hooks.commands.push((time, words(&key, &written, item)?)),
+            (None, TomlItem::Text(text)) if key == TIME_LIMIT => {
+                hooks.time_limit = Some(duration(&text).map_err(|why| written.wrong(format!("{key}: {why}")))?);
+            }
+            _ => {
+                let known = HookTime::ALL.map(HookTime::name).into_iter().chain([TIME_LIMIT]);
+                return Err(unknown(&key, &written, known));
+            }
+        }
+    }
+    Ok(hooks)
 }
 
 #[cfg(test)]
@@ -477,6 +526,9 @@ memory = "1GiB"
             ("[options]\nmemory = [\"1GiB\"]\n", "/c.toml:2:1: memory takes one value, and this is a list"),
             ("[options]\nno-cache = \"yes\"\n", "/c.toml:2:1: no-cache takes true or false, and this is one value"),
             ("[jobs.x]\ndry-run = true\n", "/c.toml:2:1: there is no key \"dry-run\" here"),
+            ("[jobs.x.hooks]\nbefor = [\"b\"]\n", "/c.toml:2:1: there is no key \"befor\" here"),
+            ("[jobs.x.hooks]\nbefore = \"b\"\n", "/c.toml:2:1: before takes the words of a command as a list"),
+            ("[jobs.x.hooks]\ntime-limit = \"soon\"\n", "/c.toml:2:1: time-limit: write for example 30s"),
             ("[jobs.x.commands]\na = \"b\"\n", "/c.toml:2:1: a takes the words of a command as a list"),
         ] {
             assert!(told(text).0.starts_with(wanted), "{text}: {}", told(text).0);

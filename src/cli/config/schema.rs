@@ -4,7 +4,8 @@ use clap::{Arg, Command};
 use serde_json::{Map, Value as Json, json};
 
 use crate::cli::config::keys::{self, KeyPlace, Takes};
-use crate::cli::config::{COMMANDS, LOCATION, REPOSITORY};
+use crate::cli::config::{COMMANDS, HOOKS, LOCATION, REPOSITORY, TIME_LIMIT};
+use crate::cli::run::hooks::HookTime;
 
 /// Returns the schema (draft 2020-12).
 pub fn schema(program: &Command) -> Json {
@@ -17,6 +18,11 @@ pub fn schema(program: &Command) -> Json {
     let words = json!({"type": "array", "items": {"type": "string"}, "minItems": 1});
     let commands = json!({"type": "object", "description": "Streams by name, each the output of a command", "additionalProperties": words});
     job.insert(COMMANDS.into(), commands);
+    let words = json!({"type": "array", "items": {"type": "string"}, "minItems": 1});
+    let mut hooks: Map<String, Json> =
+        HookTime::ALL.map(|time| (time.name().to_owned(), words.clone())).into_iter().collect();
+    hooks.insert(TIME_LIMIT.into(), text("How long each may take, such as 5min"));
+    job.insert(HOOKS.into(), table(hooks, "Commands that run before the job, after it, and by how it ended"));
     let mut repository = table(repository, "A repository");
     repository["required"] = json!([LOCATION]);
     json!({
@@ -70,7 +76,7 @@ mod tests {
         let program = cli::command();
         let schema = schema(&program);
         let job = &schema["properties"]["jobs"]["additionalProperties"]["properties"];
-        for key in ["repository", "commands", "paths", "exclude", "postgres", "memory", "one-file-system"] {
+        for key in ["repository", "commands", "hooks", "paths", "exclude", "postgres", "memory", "one-file-system"] {
             assert!(job[key]["description"].as_str().is_some_and(|text| !text.is_empty()), "{key}");
         }
         for key in ["dry-run", "stdin", "repo", "job", "help"] {

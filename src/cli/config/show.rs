@@ -38,6 +38,10 @@ impl Configuration {
                 let key = format!("{at}.commands.{}", command.name.display());
                 rows.push(row(key, words.join(" "), &job.written));
             }
+            for (time, command) in &job.hooks.commands {
+                let words: Vec<String> = command.iter().map(|word| word.display().to_string()).collect();
+                rows.push(row(format!("{at}.hooks.{}", time.name()), words.join(" "), &job.written));
+            }
         }
         rows
     }
