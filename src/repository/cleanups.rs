@@ -4,7 +4,7 @@
 //! Nothing here deletes. A writer asks which packs it must not rely on and whether its own session was given up; a reader,
 //! which snapshots there are; whoever will delete, which of them need not be walked through again.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -50,8 +50,9 @@ impl ListAsTold {
 }
 
 /// What an object of a list gave.
+#[derive(Debug, Clone)]
 enum OpenedList {
-    List(Box<ListAsTold>),
+    List(Arc<ListAsTold>),
     /// It is of an epoch that was erased, or that this writer was not let into: it dooms nothing that this key relies on.
     NotForUs,
     /// It is of an epoch that may have begun since the keyring was read.
@@ -70,7 +71,9 @@ struct ListLink {
 #[derive(Debug, Clone, Default)]
 pub struct Cleanups {
     /// In order of their numbers; those that a later one names as gone are not among them.
-    told: Vec<ListAsTold>,
+    told: Vec<Arc<ListAsTold>>,
+    /// All that were opened, those named as gone among them: whoever reads the lists again opens what is new.
+    opened: BTreeMap<CleanupId, OpenedList>,
     /// All that were opened, by the SHA-256 of their objects: a chain goes on over those that are named as gone.
     links: HashMap<[u8; 32], ListLink>,
     gone: HashSet<String>,
@@ -90,14 +93,15 @@ pub struct Cleanups {
 /// Lists that were read, one after the other.
 #[derive(Default)]
 struct ListsRead {
-    told: Vec<ListAsTold>,
+    told: Vec<Arc<ListAsTold>>,
     damaged: Vec<(ObjectKey, String)>,
     ahead: Vec<CleanupId>,
     not_for_us: usize,
 }
 
 impl Repository {
-    /// Reads all lists of cleaning up. One that cannot be opened is left out: [`Cleanups::damaged`].
+    /// Lists all lists of cleaning up, and opens those that were not when this was last done: they are written once. One that cannot be
+    /// opened is left out: [`Cleanups::damaged`].
     ///
     /// Where one is of an epoch that is newer than the keyring, that is read again: whoever goes on in an older epoch must keep to
     /// what is told in the newest.
@@ -105,7 +109,8 @@ impl Repository {
     /// # Errors
     /// When they cannot be listed, or one is out of reach.
     pub async fn cleanups(&self) -> Result<Arc<Cleanups>, StoreError> {
-        let cleanups = Arc::new(self.read_cleanups().await?);
+        let before = self.lists.read().await.clone();
+        let cleanups = Arc::new(self.read_cleanups(before.as_deref()).await?);
         *self.lists.write().await = Some(cleanups.clone());
         Ok(cleanups)
     }
@@ -117,28 +122,38 @@ impl Repository {
         }
         let mut lists = self.lists.write().await;
         if lists.is_none() {
-            *lists = Some(Arc::new(self.read_cleanups().await?));
+            *lists = Some(Arc::new(self.read_cleanups(None).await?));
         }
         Ok(lists.clone().expect("they were just read"))
     }
 
-    async fn read_cleanups(&self) -> Result<Cleanups, StoreError> {
-        let mut reading = ListsRead::default();
-        let ids: Vec<CleanupId> = self.objects().cleanups().await?.into_iter().collect();
-        self.read_lists(ids, self.keys(), &mut reading).await?;
-        let mut is_shut_out = false;
+    async fn read_cleanups(&self, before: Option<&Cleanups>) -> Result<Cleanups, StoreError> {
+        let (mut reading, mut opened) = (ListsRead::default(), BTreeMap::new());
+        let mut ids = Vec::new();
+        for id in self.objects().cleanups().await? {
+            match before.and_then(|before| before.opened.get(&id)) {
+                Some(known) => {
+                    reading.add(id, known.clone());
+                    opened.insert(id, known.clone());
+                }
+                None => ids.push(id),
+            }
+        }
+        opened.extend(self.read_lists(ids, self.keys(), &mut reading).await?);
+        // It was so since the repository was opened.
+        let mut is_shut_out = before.is_some_and(|before| before.is_shut_out);
         let ahead = std::mem::take(&mut reading.ahead);
         if !ahead.is_empty() {
             let before = reading.not_for_us;
             match self.newest_keyring().await {
                 Ok(keyring) => match self.keys().with(keyring) {
-                    Ok(keys) => self.read_lists(ahead, &keys, &mut reading).await?,
+                    Ok(keys) => opened.extend(self.read_lists(ahead, &keys, &mut reading).await?),
                     Err(_) => reading.ahead = ahead,
                 },
                 Err(OpenError::Store { source, .. }) => return Err(source),
                 Err(_) => reading.ahead = ahead,
             }
-            is_shut_out = reading.not_for_us > before;
+            is_shut_out |= reading.not_for_us > before;
         }
         let ListsRead { told, mut damaged, ahead, .. } = reading;
         let nobodys =
@@ -153,10 +168,16 @@ impl Repository {
                 damaged.push((ObjectKey::from_listed(ObjectKind::Cleanup.prefix()), why));
             }
         }
-        Ok(Cleanups { damaged, is_shut_out, ..cleanups })
+        Ok(Cleanups { opened, damaged, is_shut_out, ..cleanups })
     }
 
-    async fn read_lists(&self, ids: Vec<CleanupId>, keys: &Keys, reading: &mut ListsRead) -> Result<(), StoreError> {
+    /// Fetches and opens lists; returns those that need not be opened again.
+    async fn read_lists(
+        &self,
+        ids: Vec<CleanupId>,
+        keys: &Keys,
+        reading: &mut ListsRead,
+    ) -> Result<Vec<(CleanupId, OpenedList)>, StoreError> {
         let fetches = stream::iter(ids).map(|id| async move {
             let opened = self.objects().cleanup(id, |object| open_cleanup(keys, id, object)).await;
             let damaged = |why: String| Some((id, Err(why)));
@@ -169,15 +190,27 @@ impl Repository {
             }
         });
         let read: Vec<_> = fetches.buffered(FETCHES).try_collect().await?;
+        let mut settled = Vec::new();
         for (id, opened) in read.into_iter().flatten() {
             match opened {
-                Ok(OpenedList::List(told)) => reading.told.push(*told),
-                Ok(OpenedList::NotForUs) => reading.not_for_us += 1,
-                Ok(OpenedList::Ahead) => reading.ahead.push(id),
+                Ok(opened) => {
+                    reading.add(id, opened.clone());
+                    settled.extend((!matches!(opened, OpenedList::Ahead)).then_some((id, opened)));
+                }
                 Err(why) => reading.damaged.push((ObjectKey::cleanup(id), why)),
             }
         }
-        Ok(())
+        Ok(settled)
+    }
+}
+
+impl ListsRead {
+    fn add(&mut self, id: CleanupId, opened: OpenedList) {
+        match opened {
+            OpenedList::List(told) => self.told.push(told),
+            OpenedList::NotForUs => self.not_for_us += 1,
+            OpenedList::Ahead => self.ahead.push(id),
+        }
     }
 }
 
@@ -197,14 +230,17 @@ fn open_cleanup(keys: &Keys, id: CleanupId, object: &Bytes) -> Result<OpenedList
     }
     let digest = sha256_of(object);
     let list = decode_cleanup(opened.value())?;
-    Ok(OpenedList::List(Box::new(ListAsTold { domain: at.domain, id, digest, list })))
+    Ok(OpenedList::List(Arc::new(ListAsTold { domain: at.domain, id, digest, list })))
 }
 
 impl Cleanups {
-    fn of(mut told: Vec<ListAsTold>) -> Self {
+    fn of(mut told: Vec<Arc<ListAsTold>>) -> Self {
         let mut gone: HashSet<String> = told.iter().flat_map(|told| told.list.gone.iter().cloned()).collect();
-        let link =
-            |told: &ListAsTold| ListLink { domain: told.domain, counter: told.id.counter, before: told.list.before };
+        let link = |told: &Arc<ListAsTold>| ListLink {
+            domain: told.domain,
+            counter: told.id.counter,
+            before: told.list.before,
+        };
         let links = told.iter().map(|told| (told.digest, link(told))).collect();
         told.retain(|told| !gone.contains(ObjectKey::cleanup(told.id).as_str()));
         told.sort_by_key(|told| (told.domain, told.id));
@@ -256,7 +292,7 @@ impl Cleanups {
     /// Returns the packs that no writer may rely on: those being deleted, those found damaged, and those of lists that are younger
     /// than thirty days.
     pub fn doomed(&self, now: Timestamp) -> HashSet<PackId> {
-        let is_honoured = |told: &&ListAsTold| {
+        let is_honoured = |told: &&Arc<ListAsTold>| {
             let is_young = || now.seconds.saturating_sub(told.list.made.seconds) <= HONOURED_SECONDS;
             told.list.is_deleting || told.list.is_of_damage || is_young()
         };
@@ -281,7 +317,7 @@ impl Cleanups {
     }
 
     fn of_damage(&self) -> impl Iterator<Item = &ListAsTold> {
-        self.told.iter().filter(|told| told.list.is_of_damage)
+        self.told.iter().map(Arc::as_ref).filter(|told| told.list.is_of_damage)
     }
 
     /// Returns the name for a list behind the newest one of a domain, and the digest of that, if there is one.
@@ -308,7 +344,7 @@ impl Cleanups {
     }
 
     fn deletions(&self) -> impl Iterator<Item = &ListAsTold> {
-        self.told.iter().filter(|told| told.list.is_deleting)
+        self.told.iter().map(Arc::as_ref).filter(|told| told.list.is_deleting)
     }
 
     /// Tells whether a session is not waited for any longer: what it relies on may be deleted by now.
@@ -358,7 +394,8 @@ impl Cleanups {
     /// its, and none is missing in the chain. `None` where that is not even the first.
     pub fn honoured_by(&self, domain: DomainId, packs: &HashSet<PackId>) -> Option<u64> {
         let mut honoured = None;
-        let of_domain: Vec<&ListAsTold> = self.told.iter().filter(|told| told.domain == domain).collect();
+        let of_domain: Vec<&ListAsTold> =
+            self.told.iter().map(Arc::as_ref).filter(|told| told.domain == domain).collect();
         let is_whole = |told: &&ListAsTold| {
             let is_there = |before| self.links.contains_key(&before);
             told.list
@@ -404,7 +441,7 @@ impl Cleanups {
     fn is_accounted_against(&self, snapshot: SnapshotId, digest: Option<[u8; 32]>, deletion: &ListAsTold) -> bool {
         let accounted = self.accounted.get(&snapshot).into_iter().flatten();
         let same = accounted.filter(|(_, there)| digest.is_none_or(|digest| digest == *there));
-        let mut accounting = same.map(|(at, _)| &self.told[*at]);
+        let mut accounting = same.map(|(at, _)| &*self.told[*at]);
         accounting.any(|told| self.follows(told, deletion) || self.follows(deletion, told))
     }
 
@@ -453,10 +490,10 @@ mod tests {
     }
 
     /// A list with the number `counter`, behind one whose object has the digest `before`; its own is `digest`.
-    fn told(counter: u64, digest: u8, before: Option<u8>, list: CleanupList) -> ListAsTold {
+    fn told(counter: u64, digest: u8, before: Option<u8>, list: CleanupList) -> Arc<ListAsTold> {
         let id = CleanupId { counter, random: [digest; 8] };
         let list = CleanupList { before: before.map(|before| [before; 32]), ..list };
-        ListAsTold { domain: DOMAIN, id, digest: [digest; 32], list }
+        Arc::new(ListAsTold { domain: DOMAIN, id, digest: [digest; 32], list })
     }
 
     fn dooms(packs: &[u8]) -> CleanupList {
@@ -468,7 +505,7 @@ mod tests {
         CleanupList { is_deleting: true, first: Some(first), accounted, ..dooms(packs) }
     }
 
-    fn honoured(lists: Vec<ListAsTold>, packs: &[u8]) -> Option<u64> {
+    fn honoured(lists: Vec<Arc<ListAsTold>>, packs: &[u8]) -> Option<u64> {
         Cleanups::of(lists).honoured_by(DOMAIN, &packs.iter().map(|id| pack(*id)).collect())
     }
 

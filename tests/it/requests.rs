@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use coffre::model::cleanup::CleanupList;
 use coffre::model::entry::{Entry, EntryKind, Metadata};
 use coffre::model::id::SegmentId;
 use coffre::model::key::ObjectKey;
@@ -31,6 +32,7 @@ use coffre::repository::{MAIN_DOMAIN, Repository};
 use coffre::store::layer::Operation;
 use coffre::store::layer::record::RecordStore;
 
+use crate::cleanups::put_list_of;
 use crate::support::{Bench, begin, command, open, options};
 
 const MEMORY: u64 = 256 << 20;
@@ -190,6 +192,38 @@ async fn ten_runs_cost_the_requests_in_the_table() {
 #[tokio::test(flavor = "multi_thread")]
 async fn of_two_thousand_runs_only_the_first_look_costs_more() {
     check(2000).await;
+}
+
+/// Lists of cleaning up are written once: a run opens each once, however often it asks which there are.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_opens_each_list_of_cleaning_up_once() {
+    let bench = Bench::new().await;
+    bench.backup().await;
+    let measure = async |bench: &Bench, verb: Verb, cache: &Path| {
+        let _ = std::fs::remove_dir_all(cache.join("state"));
+        let store = Arc::new(RecordStore::new(Arc::new(bench.memory.fork())));
+        let repository = open(store.clone(), cache).await.expect("opens");
+        verb.run(repository, bench.source.path(), 0).await;
+        (store.count(Operation::Get), store.count(Operation::List))
+    };
+    let warm = tempfile::tempdir().expect("made");
+    measure(&bench, Verb::Backup, warm.path()).await;
+    let verbs = [(Verb::Snapshots, 1), (Verb::Stats, 1), (Verb::Backup, 1), (Verb::Verify, 1)];
+    let mut before = Vec::new();
+    for (verb, _) in verbs {
+        before.push(measure(&bench, verb, warm.path()).await);
+    }
+    let repository = open(bench.store(), bench.cache.path()).await.expect("opens");
+    // One of them is named as gone by another, and read all the same.
+    let first = put_list_of(&repository, &*bench.store(), 1, CleanupList::default()).await;
+    for counter in 2..8 {
+        let gone = vec![ObjectKey::cleanup(first).to_string()];
+        put_list_of(&repository, &*bench.store(), counter, CleanupList { gone, ..CleanupList::default() }).await;
+    }
+    for ((verb, times), (gets, lists)) in verbs.into_iter().zip(before) {
+        let with_lists = measure(&bench, verb, warm.path()).await;
+        assert_eq!(with_lists, (gets + 7 * times, lists), "{verb:?}");
+    }
 }
 
 /// Names and bytes of the cached snapshots.
