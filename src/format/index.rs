@@ -10,7 +10,7 @@ use std::sync::Arc;
 use crate::crypto::seal::COMMITMENT_LEN;
 use crate::crypto::session::{SESSION_HEADER_LEN, SessionHeader};
 use crate::format::object::INDEX;
-use crate::format::pack::{PackDirectory, PackKind};
+use crate::format::pack::{PACK_CHUNKS_WRITTEN, PackDirectory, PackKind};
 use crate::format::wire::Cursor;
 use crate::format::{FormatError, write_varint};
 use crate::model::author::Author;
@@ -18,6 +18,9 @@ use crate::model::id::PackId;
 use crate::model::key::PACK_BYTES_MAX;
 
 const WHAT: &str = INDEX.0.what;
+
+/// Chunks that a segment tells of, at most: what a writer gathers until it stores one, and a pack on top of that.
+pub const SEGMENT_CHUNKS_MAX: usize = (1 << 18) + PACK_CHUNKS_WRITTEN;
 
 /// One pack, as the index knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -120,6 +123,7 @@ impl IndexSegment {
         let count = cursor.length()?;
         let mut packs = Vec::with_capacity(count.min(4096));
         let mut ids = HashSet::with_capacity(count.min(4096));
+        let mut room = SEGMENT_CHUNKS_MAX;
         for _ in 0..count {
             let id = PackId(cursor.array()?);
             let kind = PackKind::from_byte(cursor.u8()?)
@@ -141,7 +145,7 @@ impl IndexSegment {
                 .and_then(|session| headers.get(session))
                 .ok_or_else(|| FormatError::invalid(WHAT, "a pack's session is missing"))?
                 .clone();
-            let directory = PackDirectory::decode_from(&mut cursor)?;
+            let directory = PackDirectory::decode_from(&mut cursor, &mut room)?;
             if directory.frames_len() > u64::from(size) {
                 return Err(FormatError::invalid(WHAT, "frames lie outside their pack"));
             }

@@ -24,6 +24,10 @@ pub const TRAILER_LEN: usize = TAIL_LEN + TAG_LEN + COMMITMENT_LEN + SESSION_HEA
 pub const FRAME_PLAIN_MAX: u32 = 16 << 20;
 /// The longest sealed directory, in bytes: an index segment has to hold it.
 pub const DIRECTORY_BYTES_MAX: u32 = 48 << 20;
+/// What a directory says of a frame takes at least two lengths, the codec, the number of chunks, and a chunk's length and key.
+const FRAME_LEN_MIN: usize = 5 + ChunkKey::LEN;
+/// Chunks in a pack, at most, as writers make it: index segments have room for what they tell of it.
+pub const PACK_CHUNKS_WRITTEN: usize = 1 << 17;
 /// Granularity to which full packs are padded.
 const FULL_PACK_STEP: u64 = 64 << 10;
 
@@ -141,19 +145,22 @@ impl PackDirectory {
     /// [`FormatError`] when it is not one, or its lengths do not add up.
     pub fn decode(bytes: &[u8]) -> Result<Self, FormatError> {
         let mut cursor = Cursor::new(DIRECTORY, bytes);
-        let directory = Self::decode_from(&mut cursor)?;
+        let directory = Self::decode_from(&mut cursor, &mut { usize::MAX })?;
         cursor.finish()?;
         Ok(directory)
     }
 
-    /// Decodes a directory that stands among other things.
-    pub(crate) fn decode_from(cursor: &mut Cursor<'_>) -> Result<Self, FormatError> {
+    /// Decodes a directory that stands among other things, for whose chunks there is `room`, and takes them off that.
+    pub(crate) fn decode_from(cursor: &mut Cursor<'_>, room: &mut usize) -> Result<Self, FormatError> {
         let count = cursor.length()?;
-        let mut frames = Vec::with_capacity(count.min(4096));
+        cursor.expect_items(count, FRAME_LEN_MIN)?;
+        let mut frames = Vec::with_capacity(count.min(*room));
         let mut offset = FrameOffset::default();
         for _ in 0..count {
             let frame = FrameView::read(cursor)?;
             offset.pass(&frame)?;
+            let left = room.checked_sub(frame.chunk_count());
+            *room = left.ok_or_else(|| FormatError::invalid(DIRECTORY, "it tells of more chunks than it may"))?;
             frames.push(frame.record());
         }
         Ok(Self { frames })
@@ -225,6 +232,11 @@ impl<'a> FrameView<'a> {
         Ok(Self { head: FrameHead { sealed_len, plain_len, codec }, lengths, keys })
     }
 
+    /// Returns how many chunks there are.
+    pub fn chunk_count(&self) -> usize {
+        self.keys.len() / ChunkKey::LEN
+    }
+
     /// Returns the chunks, in order, by key and length.
     pub fn chunks(&self) -> impl Iterator<Item = (ChunkKey, u32)> + use<'a> {
         let mut lengths = Cursor::new(DIRECTORY, self.lengths);
@@ -277,7 +289,7 @@ impl EncodedDirectory {
         for _ in 0..frames {
             let frame = FrameView::read(&mut cursor)?;
             offset.pass(&frame)?;
-            chunks += frame.keys.len() / ChunkKey::LEN;
+            chunks += frame.chunk_count();
             holds_recipes |= frame.head.codec.holds_recipes();
         }
         cursor.finish()?;

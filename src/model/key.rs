@@ -80,8 +80,8 @@ impl ObjectKind {
         match self {
             ObjectKind::Key | ObjectKind::Session => 64 << 10,
             ObjectKind::Snapshot => 4 << 20,
-            ObjectKind::Config | ObjectKind::Keyring | ObjectKind::Retention => 16 << 20,
-            ObjectKind::Index | ObjectKind::Cleanup | ObjectKind::Verified | ObjectKind::Evidence => 64 << 20,
+            ObjectKind::Config | ObjectKind::Keyring | ObjectKind::Retention | ObjectKind::Index => 16 << 20,
+            ObjectKind::Cleanup | ObjectKind::Verified | ObjectKind::Evidence => 64 << 20,
             ObjectKind::Pack => PACK_BYTES_MAX,
         }
     }

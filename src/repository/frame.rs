@@ -57,7 +57,7 @@ impl Frame {
     }
 
     /// Compresses what was gathered. The frame is to be cleared when the result has been sealed.
-    pub(crate) fn encode<'a>(&'a mut self, compressor: &'a mut Compressor) -> EncodedFrame<'a> {
+    pub fn encode<'a>(&'a mut self, compressor: &'a mut Compressor) -> EncodedFrame<'a> {
         let (codec, encoded) = compressor.compress(&self.plain);
         let recipes = self.recipes.take().map(|hasher| hasher.finalize());
         let codec = if recipes.is_some() { codec.of_recipes() } else { codec };
@@ -65,7 +65,7 @@ impl Frame {
     }
 
     /// Empties the frame; its memory is kept.
-    pub(crate) fn clear(&mut self) {
+    pub fn clear(&mut self) {
         self.plain.clear();
         self.chunks = Vec::new();
         self.recipes = None;
@@ -98,6 +98,11 @@ impl<'a> EncodedFrame<'a> {
     /// Returns the length that it will have when it is sealed.
     pub fn sealed_len(&self) -> usize {
         self.encoded.len() + TAG_LEN
+    }
+
+    /// Returns how many chunks are in it.
+    pub(super) fn chunk_count(&self) -> usize {
+        self.chunks.len()
     }
 
     /// Returns the hash of its plaintext, where that is of recipes.

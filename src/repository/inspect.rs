@@ -61,7 +61,11 @@ impl Repository {
     /// # Errors
     /// When it is out of reach, which says nothing about it.
     pub async fn inspect(&self, key: &ObjectKey) -> Result<Inspected, StoreError> {
-        inspected(self.objects().get(key, |bytes| self.open_by_itself(key, bytes)).await)
+        let open = |bytes: &Bytes| self.open_by_itself(key, bytes);
+        inspected(match key.segment_id() {
+            Some(id) => self.objects().segment(id, open).await.map(|(opened, _)| opened),
+            None => self.objects().get(key, open).await,
+        })
     }
 
     /// Compares a key slot with what the keyring says of it.

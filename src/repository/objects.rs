@@ -6,8 +6,10 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::convert::Infallible;
 use std::ops::Range;
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::crypto::random;
 use crate::format::index::{IndexSegment, PackEntry};
@@ -21,7 +23,7 @@ use crate::repository::packer::PackImage;
 use crate::repository::replicas::{Replica, ReplicaRole, Replicas};
 use crate::repository::sound::get_sound_large;
 use crate::store::transfer::Transfer;
-use crate::store::{ObjectInfo, StoreError};
+use crate::store::{ObjectInfo, StoreError, StoreErrorKind};
 
 /// A pack that every required replica has reported durable.
 #[derive(Debug)]
@@ -93,15 +95,29 @@ pub struct ListedPacks {
     pub refused: Option<StoreError>,
 }
 
+/// Bytes of index segments that are fetched, opened and not done with at the same time; a longer one is alone. Opened, one is up to
+/// four times as long.
+const SEGMENTS_BYTES: u64 = 8 << 20;
+
+/// Room that an index segment takes as long as this is there.
+#[derive(Debug)]
+pub(super) struct SegmentRoom {
+    _permit: OwnedSemaphorePermit,
+}
+
 /// Every object of a repository, by kind.
 #[derive(Debug, Clone)]
 pub struct Objects {
     replicas: Replicas,
+    /// The lengths with which index segments were last listed.
+    segments: Arc<Mutex<HashMap<SegmentId, u64>>>,
+    /// Room for those that are opened, in KiB.
+    room: Arc<Semaphore>,
 }
 
 impl Objects {
     pub(super) fn new(replicas: Replicas) -> Self {
-        Self { replicas }
+        Self { replicas, segments: Arc::default(), room: Arc::new(Semaphore::new((SEGMENTS_BYTES >> 10) as usize)) }
     }
 
     /// Returns where they are.
@@ -141,7 +157,11 @@ impl Objects {
 
     /// Lists the names of any kind with their lengths, foreign ones among them.
     pub(super) async fn list(&self, kind: ObjectKind) -> Result<Vec<ObjectInfo>, StoreError> {
-        self.replicas.list(kind.prefix()).await
+        let listed = self.replicas.list(kind.prefix()).await?;
+        if kind == ObjectKind::Index {
+            self.note_segments(listed.iter());
+        }
+        Ok(listed)
     }
 
     /// Tells whether some replica that is written to has an object of this kind.
@@ -264,18 +284,42 @@ impl Objects {
         Ok(DurableObject(id))
     }
 
+    /// Fetches and opens an index segment once there is room for it, which what was made of it takes until it is dropped.
     pub(super) async fn segment<T, E>(
         &self,
         id: SegmentId,
-        open: impl FnMut(&Bytes) -> Result<T, E>,
-    ) -> Result<Result<T, E>, StoreError> {
-        self.get(&ObjectKey::segment(id), open).await
+        mut open: impl FnMut(&Bytes) -> Result<T, E>,
+    ) -> Result<(Result<T, E>, SegmentRoom), StoreError> {
+        let (key, longest) = (ObjectKey::segment(id), ObjectKind::Index.bytes_max());
+        let listed = self.segments.lock().expect("no panic while held").get(&id).copied();
+        let mut most = listed.map_or(longest, |listed| listed.min(longest));
+        loop {
+            let kib = u32::try_from(most.min(SEGMENTS_BYTES).div_ceil(1024)).expect("a few thousand");
+            let room = self.room.clone().acquire_many_owned(kib).await.expect("it is never closed");
+            let transfer = Transfer::of_at_most(most, |_| {});
+            match self.replicas.get_telling(&key, &transfer, &mut open).await {
+                // A listing may state any length.
+                Err(error) if error.kind == StoreErrorKind::TooLong && most < longest => most = longest,
+                answer => return Ok((answer?, SegmentRoom { _permit: room })),
+            }
+        }
+    }
+
+    fn note_segments<'a>(&self, listed: impl Iterator<Item = &'a ObjectInfo>) {
+        let mut lengths = HashMap::new();
+        for (id, size) in listed.filter_map(|object| Some((object.key.segment_id()?, object.size))) {
+            let length = lengths.entry(id).or_insert(size);
+            *length = size.max(*length);
+        }
+        *self.segments.lock().expect("no panic while held") = lengths;
     }
 
     /// Lists the index segments of all replicas, and of these the ones that some required replica lacks.
     pub(super) async fn segments(&self) -> Result<(BTreeSet<SegmentId>, BTreeSet<SegmentId>), StoreError> {
         let (mut all, mut common) = (BTreeSet::new(), None);
-        for (replica, objects) in self.replicas.list_each(ObjectKind::Index.prefix()).await? {
+        let listed = self.replicas.list_each(ObjectKind::Index.prefix()).await?;
+        self.note_segments(listed.iter().flat_map(|(_, objects)| objects));
+        for (replica, objects) in listed {
             let ids: BTreeSet<SegmentId> = objects.iter().filter_map(|object| object.key.segment_id()).collect();
             all.extend(ids.iter().copied());
             if replica.role() == ReplicaRole::Required {

@@ -12,7 +12,9 @@ use crate::crypto::pack::PackSealer;
 use crate::crypto::random;
 use crate::crypto::session::{SessionHeader, SessionSecret};
 use crate::format::index::PackEntry;
-use crate::format::pack::{FrameRecord, PackDirectory, PackKind, TRAILER_LEN, Tail, append_trailer, padded_pack_len};
+use crate::format::pack::{
+    FrameRecord, PACK_CHUNKS_WRITTEN, PackDirectory, PackKind, TRAILER_LEN, Tail, append_trailer, padded_pack_len,
+};
 use crate::model::id::{PackId, RepositoryId};
 use crate::repository::frame::EncodedFrame;
 
@@ -22,6 +24,7 @@ pub struct PackBuilder {
     kind: PackKind,
     header: Arc<SessionHeader>,
     directory: PackDirectory,
+    chunk_count: usize,
     recipes: HashMap<u32, blake3::Hash>,
     bytes: Vec<u8>,
 }
@@ -79,6 +82,7 @@ impl PackBuilder {
             kind,
             header,
             directory: PackDirectory::default(),
+            chunk_count: 0,
             recipes: HashMap::new(),
             bytes: Vec::with_capacity(capacity),
         }
@@ -88,6 +92,7 @@ impl PackBuilder {
     pub fn push_frame(&mut self, frame: EncodedFrame<'_>) {
         let number = narrow(self.directory.frames.len());
         self.recipes.extend(frame.recipes().map(|hash| (number, hash)));
+        self.chunk_count += frame.chunk_count();
         let (codec, encoded, plain_len, chunks) = frame.into_parts();
         let start = self.bytes.len();
         self.bytes.extend_from_slice(encoded);
@@ -100,9 +105,10 @@ impl PackBuilder {
         });
     }
 
-    /// Returns the number of sealed bytes so far.
-    pub fn sealed_len(&self) -> usize {
-        self.bytes.len()
+    /// Tells whether a frame fits: one that would overfill the pack goes into the next one. A pack always takes its first.
+    pub(super) fn has_room_for(&self, frame: &EncodedFrame<'_>, target_bytes: usize) -> bool {
+        self.bytes.len() + frame.sealed_len() <= target_bytes
+            && self.chunk_count + frame.chunk_count() <= PACK_CHUNKS_WRITTEN
     }
 
     /// Seals the directory, pads, and completes the pack.

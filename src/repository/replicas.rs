@@ -178,12 +178,22 @@ impl Replicas {
     pub(super) async fn get<T, E>(
         &self,
         key: &ObjectKey,
+        decode: impl FnMut(&Bytes) -> Result<T, E>,
+    ) -> Result<Result<T, E>, StoreError> {
+        self.get_telling(key, &Transfer::unheard(), decode).await
+    }
+
+    /// Does the same and tells `transfer` how far it is.
+    pub(super) async fn get_telling<T, E>(
+        &self,
+        key: &ObjectKey,
+        transfer: &Transfer,
         mut decode: impl FnMut(&Bytes) -> Result<T, E>,
     ) -> Result<Result<T, E>, StoreError> {
         let (mut unreachable, mut wrong, mut missing) = (None, None, None);
         let mut passed_over = Vec::new();
         for replica in &*self.all {
-            match get_sound(&*replica.store, key, &mut decode).await {
+            match get_sound(&*replica.store, key, transfer, &mut decode).await {
                 Ok(Ok(value)) => {
                     for (other, what) in passed_over {
                         self.note_concern(other, format!("{what} {key}, which {} has", replica.name));

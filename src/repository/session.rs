@@ -132,7 +132,7 @@ impl Session {
     }
 
     /// Starts a pack of this session. `capacity` is reserved for its bytes.
-    pub(super) fn new_pack(&self, kind: PackKind, capacity: usize) -> PackBuilder {
+    pub fn new_pack(&self, kind: PackKind, capacity: usize) -> PackBuilder {
         PackBuilder::new(&self.secret, self.header.clone(), self.repository.id(), kind, capacity)
     }
 

@@ -18,9 +18,10 @@ use crate::store::{Store, StoreError};
 pub async fn get_sound<T, E>(
     store: &dyn Store,
     key: &ObjectKey,
+    transfer: &Transfer,
     mut decode: impl FnMut(&Bytes) -> Result<T, E>,
 ) -> Result<Result<T, E>, StoreError> {
-    get_sound_large(store, key, &Transfer::unheard(), |bytes| ready(decode(&bytes))).await
+    get_sound_large(store, key, transfer, |bytes| ready(decode(&bytes))).await
 }
 
 /// Does the same for objects that take their time, and tells `transfer` how far it is. One answer at a time is in memory.
@@ -71,7 +72,7 @@ mod tests {
         let store = FaultStore::new(Arc::new(memory));
         faults.iter().for_each(|fault| store.plan(fault.clone()));
         let decode = |bytes: &Bytes| if bytes == BODY { Ok(()) } else { Err("damaged") };
-        get_sound(&store, &key, decode).await.map_err(|error| error.kind)
+        get_sound(&store, &key, &Transfer::unheard(), decode).await.map_err(|error| error.kind)
     }
 
     #[tokio::test]

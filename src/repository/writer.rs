@@ -192,8 +192,7 @@ impl Writer {
         let encoded = frame.encode(compressor);
         let full = {
             let mut lane = lane.lock().expect("no panic while held");
-            // A frame that would overfill a pack goes into the next one; a pack always takes its first.
-            let is_full = lane.as_ref().is_some_and(|pack| pack.sealed_len() + encoded.sealed_len() > target);
+            let is_full = lane.as_ref().is_some_and(|pack| !pack.has_room_for(&encoded, target));
             // Nobody begins another pack before there is room for the full one beside those on their way.
             let room = is_full.then(|| self.uploader.room()).transpose()?;
             let full = room.and_then(|room| Some((lane.take()?, room)));

@@ -8,8 +8,9 @@ use std::sync::Arc;
 use coffre::crypto::secret::Passphrase;
 use coffre::crypto::slot::SlotLock;
 use coffre::format::config::ChunkerProfile;
-use coffre::format::index::{IndexSegment, PackEntry};
-use coffre::model::id::SegmentId;
+use coffre::format::index::{IndexSegment, PackEntry, SEGMENT_CHUNKS_MAX};
+use coffre::format::pack::{Codec, FrameRecord, PackKind};
+use coffre::model::id::{ChunkKey, SegmentId};
 use coffre::model::key::ObjectKey;
 use coffre::model::snapshot::{Snapshot, SnapshotId};
 use coffre::model::time::Timestamp;
@@ -198,16 +199,13 @@ async fn a_thousand_snapshots_fit() {
     }
 }
 
+const OPTIONS: WriterOptions =
+    WriterOptions { pack_target_bytes: 32 << 20, packs_in_flight: 1, level: 1, dry_run: false, extra_check: false };
+
 /// Stores frames, each of some chunks, in packs of any size, and returns what the index tells of them.
 async fn stored(repository: &Arc<Repository>, pack_bytes: u32, frames: Vec<(Vec<u8>, usize)>) -> Vec<PackEntry> {
     let index = begin(repository).await;
-    let options = WriterOptions {
-        pack_target_bytes: pack_bytes,
-        packs_in_flight: 1,
-        level: 1,
-        dry_run: false,
-        extra_check: false,
-    };
+    let options = WriterOptions { pack_target_bytes: pack_bytes, ..OPTIONS };
     let writer = Writer::start(index, options, Arc::new(Collected::default()));
     let filling = tokio::task::spawn_blocking(move || {
         let mut compressor = writer.compressor();
@@ -245,25 +243,85 @@ async fn a_pack_of_any_size_is_verified_in_the_memory_given() {
     assert!(told.iter().any(|pack| pack.size > 200 << 20), "one large pack");
     keeps(&desk, LEAST, &["verify", "--read-data"]);
     keeps(&desk, 256, &["verify", "--read-data"]);
-    // Many frames of a chunk of a byte. What the index tells of the pack is little: otherwise reading that would take as much.
-    let many: Vec<_> = (0..600_000u32).map(|nth| (vec![nth as u8], 1)).collect();
-    let told = stored(&repository, 512 << 20, many).await;
-    let wide = told.into_iter().find(|pack| pack.directory.frames.len() > 500_000).expect("stored");
-    for object in store.list("index/").await.expect("listed") {
-        let bytes = store.get(&object.key).await.expect("there");
-        if bytes.len() > 8 << 20 {
-            store.delete(&object.key).await.expect("deleted");
-        }
-    }
-    let mut lie = wide;
-    lie.directory.frames.truncate(1);
+    // More frames of a chunk of a byte than writers put into one. What the index tells of the pack is little: it could not tell all.
     let session = repository.writing().expect("may be written").begin_session(MAIN_DOMAIN).expect("a good key");
+    let writer = Writer::start(begin(&repository).await, OPTIONS, Arc::new(Collected::default()));
+    let (mut pack, mut compressor) = (session.new_pack(PackKind::Data, 16 << 20), writer.compressor());
+    let mut frame = Frame::default();
+    for nth in 0..600_000u32 {
+        frame.push(&writer.id(&[nth as u8]), &[nth as u8]);
+        pack.push_frame(frame.encode(&mut compressor));
+        frame.clear();
+    }
+    let image = pack.finish();
+    store.put(&ObjectKey::pack(image.entry().id), image.bytes().clone()).await.expect("put");
+    let mut lie = image.entry().clone();
+    assert!(lie.directory.frames.len() > 500_000);
+    lie.directory.frames.truncate(1);
     let id = SegmentId([7; 16]);
     let object = session.seal_segment(id, &UploadedPack::indexed(IndexSegment::forged(vec![lie])));
     store.put(&ObjectKey::segment(id), object.into()).await.expect("put");
     let (run, peak) = peak::run(&mut desk.command(&["-q", "--memory", "128MiB", "verify", "--read-data"]));
     assert_eq!(run.code, 4, "the segment lies: {run:?}");
     assert!(peak > 20 && peak <= LEAST, "{peak} MiB");
+}
+
+/// Whoever may write makes index segments that are as long as one can be, and tell of as many chunks and packs as they can.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_index_of_any_segments_is_read_in_the_memory_given() {
+    let desk = Desk::quick();
+    desk.backup();
+    let store: Arc<dyn Store> = Arc::new(LocalStore::open(&desk.at("repository"), OpenMode::Write).expect("opened"));
+    let identity = std::fs::read_to_string(desk.at("password")).expect("there");
+    let cache = tempfile::tempdir().expect("made");
+    let repository = Repository::open(store.clone(), &Passphrase::new(identity.trim().into()), cache.path()).await;
+    let repository = Arc::new(repository.expect("opens"));
+    let session = repository.writing().expect("may be written").begin_session(MAIN_DOMAIN).expect("a good key");
+    let pack = |nth: u32, frames: usize| {
+        let key = |at: usize| {
+            ChunkKey(
+                blake3::hash(&[nth.to_le_bytes(), (at as u32).to_le_bytes()].concat()).as_bytes()[..16]
+                    .try_into()
+                    .expect("16 bytes"),
+            )
+        };
+        let frame = |at| FrameRecord { sealed_len: 17, plain_len: 1, codec: Codec::Stored, chunks: vec![(key(at), 1)] };
+        let mut entry = session.new_pack(PackKind::Data, 0).finish().entry().clone();
+        entry.size = 17 * frames as u32 + 2000;
+        entry.directory.frames = (0..frames).map(frame).collect();
+        entry
+    };
+    let mut segments: Vec<Vec<PackEntry>> = (0..6).map(|nth| vec![pack(nth, SEGMENT_CHUNKS_MAX)]).collect();
+    // Packs of nothing, and one chunk too many.
+    segments.push((0..130_000).map(|nth| pack(nth, 0)).collect());
+    segments.push(vec![pack(7, SEGMENT_CHUNKS_MAX + 1)]);
+    for (nth, packs) in (0u8..).zip(segments) {
+        let id = SegmentId([nth; 16]);
+        let object = session.seal_segment(id, &UploadedPack::indexed(IndexSegment::forged(packs)));
+        assert!(object.len() > 7 << 20 && object.len() as u64 <= ObjectKey::segment(id).bytes_max());
+        let opened = open_segment(&repository, id, &object);
+        assert_eq!(opened.is_err(), nth == 7, "{nth}");
+        if opened.is_ok() {
+            store.put(&ObjectKey::segment(id), object.into()).await.expect("put");
+        }
+    }
+    let target = desk.at("out");
+    let source = desk.at("source");
+    for (verb, code) in [
+        (&["ls", "latest"][..], 0),
+        (&["restore", "latest", "--target", target.to_str().expect("plain")], 0),
+        (&["backup", source.to_str().expect("plain")], 0),
+        (&["verify"], 4),
+    ] {
+        std::fs::remove_dir_all(desk.at(".cache")).expect("what is in the cache need not be read");
+        if verb == ["verify"] {
+            // It names each pack that is not there.
+            store.delete(&ObjectKey::segment(SegmentId([6; 16]))).await.expect("deleted");
+        }
+        let (run, peak) = peak::run(&mut desk.command(&[&["-q", "--memory", "128MiB"], verb].concat()));
+        assert_eq!(run.code, code, "{verb:?}: {run:?}");
+        assert!(peak > 20 && peak <= LEAST, "{verb:?} took {peak} MiB");
+    }
 }
 
 #[test]

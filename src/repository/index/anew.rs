@@ -124,7 +124,7 @@ impl Index {
             let wanted = segments_of(&self.suspects(&self.tables()));
             let mut sums = HashMap::new();
             let mut segments = opened_segments(repository, wanted);
-            while let Some((id, opened)) = segments.try_next().await? {
+            while let Some((id, opened, _room)) = segments.try_next().await? {
                 if let Some(Ok(segment)) = opened {
                     let sum = blocking(move || Sum::of_segment(segment.author(), segment.packs())).await;
                     sums.insert(id, sum);
@@ -186,7 +186,7 @@ impl Index {
         wrong.iter().for_each(|table| Shelf::discard(table));
         let mut made = Vec::new();
         let mut segments = opened_segments(repository, segments_of(&wrong));
-        while let Some((id, opened)) = segments.try_next().await? {
+        while let Some((id, opened, _room)) = segments.try_next().await? {
             // One that has gone since leaves this run with what it has.
             let Some(Ok(segment)) = opened else { return Ok(false) };
             made.push(self.shelf.put(id, |file| write_table(file, &[id], segment.author(), segment.packs()))?);

@@ -100,7 +100,7 @@ impl Index {
         let mut fetches = opened_segments(repository, wanted);
         let mut damaged = Vec::new();
         // One segment at a time becomes a table, so that memory does not grow with their number.
-        while let Some((id, opened)) = fetches.try_next().await? {
+        while let Some((id, opened, _room)) = fetches.try_next().await? {
             match opened {
                 Some(Ok(segment)) => self.add_segment(id, segment.author(), segment.packs())?,
                 Some(Err(source)) => damaged.push((id, source)),

@@ -33,6 +33,7 @@ use crate::repository::index::anew::Sum;
 use crate::repository::index::own::OwnPack;
 use crate::repository::index::shelf::Shelf;
 use crate::repository::index::table::{ChunkPlace, PackInfo, Table, merge_tables, write_table};
+use crate::repository::objects::SegmentRoom;
 use crate::store::{StoreError, StoreErrorKind};
 
 pub mod again;
@@ -209,7 +210,7 @@ impl Index {
     ) -> Result<BTreeMap<(SegmentId, Lie), (usize, PackId)>, StoreError> {
         let mut liars = BTreeMap::new();
         let mut segments = opened_segments(repository, self.segments().into_iter().collect());
-        while let Some((id, opened)) = segments.try_next().await? {
+        while let Some((id, opened, _room)) = segments.try_next().await? {
             let Some(Ok(segment)) = opened else { continue };
             for pack in segment.packs() {
                 if let Some(lie) = truths.get(&pack.id).and_then(|truth| truth.lie_of(pack)) {
@@ -337,20 +338,20 @@ pub(crate) fn locations_in<C: Iterator<Item = (ChunkKey, u32)>>(
 /// A segment that was asked for: opened, damaged, or `None` where it is not there.
 type OpenedSegment = Option<Result<IndexSegment, FormatError>>;
 
-/// Fetches and opens segments, several at a time.
+/// Fetches and opens segments, several at a time, as far as there is room: each comes with its own, to be dropped behind it.
 fn opened_segments(
     repository: &Repository,
     wanted: Vec<SegmentId>,
-) -> impl Stream<Item = Result<(SegmentId, OpenedSegment), StoreError>> + Unpin {
+) -> impl Stream<Item = Result<(SegmentId, OpenedSegment, Option<SegmentRoom>), StoreError>> + Unpin {
     let fetches = stream::iter(wanted)
         .map(move |id| async move {
             let open = |bytes: &Bytes| open_segment(repository, id, bytes);
             match repository.objects().segment(id, open).await {
-                Ok(opened) => Ok((id, Some(opened))),
-                Err(error) if error.kind == StoreErrorKind::NotFound => Ok((id, None)),
+                Ok((opened, room)) => Ok((id, Some(opened), Some(room))),
+                Err(error) if error.kind == StoreErrorKind::NotFound => Ok((id, None, None)),
                 Err(error) if error.kind.is_damage() => {
                     let damaged = FormatError::Invalid { what: "an index segment", why: error.clause() };
-                    Ok((id, Some(Err(damaged))))
+                    Ok((id, Some(Err(damaged)), None))
                 }
                 Err(error) => Err(error),
             }

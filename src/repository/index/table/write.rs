@@ -193,7 +193,9 @@ impl<'a> SectionWriter<'a> {
 pub fn write_table(file: &File, segments: &[SegmentId], author: Author, packs: &[PackEntry]) -> io::Result<()> {
     let mut writer = TableWriter::default();
     segments.iter().for_each(|segment| writer.push_segment(*segment));
-    let mut rows = Vec::new();
+    let frames = packs.iter().flat_map(|pack| &pack.directory.frames);
+    writer.frames.reserve_exact(frames.clone().count() * FRAME_LEN);
+    let mut rows = Vec::with_capacity(frames.map(|frame| frame.chunks.len()).sum());
     packs.iter().for_each(|pack| writer.push_pack(author, pack, |row| rows.push(row)));
     rows.sort_unstable();
     writer.finish(file, rows.len(), rows.into_iter())
