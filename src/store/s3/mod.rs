@@ -4,7 +4,7 @@
 //! what was sent. One call is one attempt; [`crate::store::layer::retry`] makes more of them. What is particular about
 //! a provider is a row in [`provider`].
 //!
-//! In a bucket that keeps versions an object is the first of its versions, a lease the latest: [`versions`] knows which these are, and
+//! In a bucket that keeps versions an object is the first of its versions, a lease the latest: `versions` knows which these are, and
 //! an object that was changed is fetched by the id of its first one. A bucket that keeps none costs no request more.
 
 use std::fmt;
