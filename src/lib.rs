@@ -98,6 +98,7 @@ pub use ops::dump::{DumpError, DumpReport, dump};
 pub use ops::find::find;
 pub use ops::init::{InitReport, init};
 pub use ops::ls::ls;
+pub use ops::prune::{PruneError, PruneOptions, PrunePlan, PruneReport, PruneUnfinished, Stays, prune};
 pub use ops::restore::{
     NotWhole, Overwrite, PatternError, RestoreError, RestoreOptions, RestoreReport, Selection, count_extras,
     remove_extras, restore,
@@ -113,6 +114,7 @@ pub use repository::places::LocalPlaces;
 pub use repository::reader::Reader;
 pub use repository::reader::walk::LostPart;
 pub use repository::replicas::{Replica, Replicas};
+pub use repository::running::RunningSession;
 pub use repository::slots::Passphrase;
 pub use repository::snapshots::SnapshotError;
 pub use repository::{Fingerprint, InitOptions, OpenError, Opened, Repository};

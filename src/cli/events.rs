@@ -427,6 +427,29 @@ pub struct Stats<'a> {
     pub unreadable_snapshots: &'a [String],
 }
 
+/// `prune`: what nothing needs, and what became of it.
+#[derive(Debug, Serialize)]
+#[serde(tag = "event", rename = "summary")]
+pub struct Pruned {
+    pub dead_bytes: u64,
+    pub dead_packs: u64,
+    pub deleted_bytes: u64,
+    pub deleted_packs: u64,
+    pub doubtful: Vec<String>,
+    pub dry_run: bool,
+    pub given_up: Vec<String>,
+    pub outcome: &'static str,
+    pub partly_needed_packs: u64,
+    pub repository: String,
+    pub seconds: f64,
+    pub snapshots: u64,
+    pub stays_bytes: u64,
+    pub stays_packs: u64,
+    pub unfinished: Option<String>,
+    pub unused_bytes: u64,
+    pub waiting_for: Vec<String>,
+}
+
 /// `verify`: something damaged.
 #[derive(Debug, Serialize)]
 #[serde(tag = "event", rename = "finding")]

@@ -11,7 +11,7 @@ use crate::cli::report;
 use crate::model::outcome::Outcome;
 
 /// Commands of other programs: their name, and what there is in place of them.
-const ELSEWHERE: [(&[&str], &str); 18] = [
+const ELSEWHERE: [(&[&str], &str); 19] = [
     (&["check", "fsck", "test", "audit"], "it is called `coffre verify`; with --read-data it reads every byte"),
     (&["list", "snapshot", "archives"], "`coffre snapshots` lists snapshots, `coffre ls SNAPSHOT` what is in one"),
     (
@@ -27,7 +27,8 @@ const ELSEWHERE: [(&[&str], &str); 18] = [
     (&["generate"], "`coffre completions SHELL` and `coffre man` print what it would write"),
     (&["version"], "it is `coffre --version`"),
     (&["self-update", "update", "upgrade"], "coffre comes as a package and does not change itself"),
-    (&["prune", "delete", "rm", "gc", "compact", "cleanup"], "removing snapshots comes with a later version"),
+    (&["gc", "compact", "cleanup"], "it is called `coffre prune`"),
+    (&["delete", "rm"], "`coffre forget` forgets snapshots; removing them comes with a later version"),
     (&["copy", "sync", "replicate", "mirror"], "copying between repositories comes with a later version"),
     (
         &["mount", "umount", "webdav"],

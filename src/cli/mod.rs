@@ -51,6 +51,7 @@ mod page;
 mod password;
 mod paths_from;
 mod progress;
+mod prune;
 mod question;
 mod recovery_kit;
 mod report;
@@ -96,6 +97,8 @@ enum Verb {
     Restore(restore::Args),
     /// Check that everything is there and, with --read-data, that every byte is what it was
     Verify(verify::Args),
+    /// Delete what no snapshot needs, beside running backups
+    Prune(prune::Args),
     /// List snapshots
     Snapshots(snapshots::Args),
     /// List the entries of a snapshot
@@ -247,6 +250,7 @@ impl Verb {
     fn only_shows(&self) -> bool {
         match self {
             Verb::Key(args) => args.only_shows(),
+            Verb::Prune(args) => args.only_shows(),
             Verb::Hold(args) => args.only_shows(),
             Verb::Init(_) | Verb::Backup(_) | Verb::Run(_) | Verb::Restore(_) => false,
             Verb::Verify(_) | Verb::Forget(_) => false,
@@ -269,6 +273,7 @@ async fn dispatch(global: &Settings, verb: Verb, commands: Vec<streams::Command>
         Verb::Run(args) => run::run(global, args).await,
         Verb::Restore(args) => restore::run(global, args).await,
         Verb::Verify(args) => verify::run(global, args).await,
+        Verb::Prune(args) => prune::run(global, args).await,
         Verb::Snapshots(args) => snapshots::run(global, args).await,
         Verb::Ls(args) => ls::run(global, args).await,
         Verb::Dump(args) => dump::run(global, args).await,

@@ -170,12 +170,11 @@ impl ObjectKey {
     /// Tells whether the name has the form of an object of this repository; anything else was left by other programs, and is
     /// neither read nor deleted.
     pub fn is_ours(&self) -> bool {
-        let session = || self.base_name().parse().is_ok_and(|id| ObjectKey::session(id) == *self);
         match self.kind() {
             None => false,
             Some(ObjectKind::Config | ObjectKind::Keyring) => self.counter().is_some(),
             Some(ObjectKind::Key) => self.slot_id().is_some(),
-            Some(ObjectKind::Session) => session(),
+            Some(ObjectKind::Session) => self.session_id().is_some(),
             Some(ObjectKind::Pack) => self.pack_id().is_some(),
             Some(ObjectKind::Index) => self.segment_id().is_some(),
             Some(ObjectKind::Snapshot) => self.snapshot_id().is_some(),
@@ -185,6 +184,12 @@ impl ObjectKey {
             // Nothing is known of what a later version keeps there.
             Some(ObjectKind::Evidence) => true,
         }
+    }
+
+    /// Returns the session's id if this is the name of a lease.
+    pub fn session_id(&self) -> Option<SessionId> {
+        let id: SessionId = self.base_name().parse().ok()?;
+        (ObjectKey::session(id) == *self).then_some(id)
     }
 
     /// Returns the pack's id if this is the name of a pack.

@@ -12,6 +12,7 @@ pub mod forget;
 pub mod holdings;
 pub mod init;
 pub mod ls;
+pub mod prune;
 mod reading;
 pub mod restore;
 pub mod restore_database;

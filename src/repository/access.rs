@@ -129,6 +129,16 @@ impl Writing {
 }
 
 impl Deleting {
+    /// Returns the right to write, without which nobody may delete.
+    pub fn writing(&self) -> Writing {
+        Writing(self.0.clone())
+    }
+
+    /// Returns the right to read, without which nobody may delete.
+    pub fn reading(&self) -> Reading {
+        Reading(self.0.clone())
+    }
+
     /// Returns the repository from which may be deleted.
     pub fn repository(&self) -> &Arc<Repository> {
         &self.0

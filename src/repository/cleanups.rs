@@ -49,6 +49,17 @@ impl ListAsTold {
     }
 }
 
+/// A list that dooms packs which nobody is deleting yet.
+#[derive(Debug, Clone, Copy)]
+pub struct StandingList<'a> {
+    /// Its name.
+    pub id: CleanupId,
+    /// The domain that it is of.
+    pub domain: DomainId,
+    /// What it says.
+    pub list: &'a CleanupList,
+}
+
 /// What an object of a list gave.
 #[derive(Debug, Clone)]
 enum OpenedList {
@@ -321,7 +332,7 @@ impl Cleanups {
     }
 
     /// Returns the name for a list behind the newest one of a domain, and the digest of that, if there is one.
-    pub(super) fn behind_newest(&self, domain: DomainId) -> (CleanupId, Option<[u8; 32]>) {
+    pub fn behind_newest(&self, domain: DomainId) -> (CleanupId, Option<[u8; 32]>) {
         let newest = self.newest(domain);
         let counter = newest.map_or(1, |(counter, _)| counter + 1);
         (CleanupId { counter, random: random() }, newest.map(|(_, digest)| digest))
@@ -334,8 +345,53 @@ impl Cleanups {
     }
 
     /// Tells whether a domain has several lists of one number.
-    pub(super) fn is_shared(&self, domain: DomainId, counter: u64) -> bool {
+    pub fn is_shared(&self, domain: DomainId, counter: u64) -> bool {
         self.links.values().filter(|link| (link.domain, link.counter) == (domain, counter)).count() > 1
+    }
+
+    /// Returns the packs that somebody is about to delete, or is deleting, each with such a list: one that is honoured, is not of
+    /// damage, and is none of `own`.
+    pub fn to_be_deleted(&self, own: &[CleanupId], now: Timestamp) -> HashMap<PackId, CleanupId> {
+        let lists = self.deletions_in_force(now).filter(|told| !own.contains(&told.id));
+        lists.flat_map(|told| told.list.packs.iter().map(|pack| (*pack, told.id))).collect()
+    }
+
+    fn deletions_in_force(&self, now: Timestamp) -> impl Iterator<Item = &ListAsTold> {
+        let is_young = move |told: &ListAsTold| now.seconds.saturating_sub(told.list.made.seconds) <= HONOURED_SECONDS;
+        let told = self.told.iter().map(Arc::as_ref);
+        let of_deletion = told.filter(|told| !told.list.is_of_damage && !told.list.packs.is_empty());
+        of_deletion.filter(move |told| told.list.is_deleting || is_young(told))
+    }
+
+    /// Returns the lists that doom packs which are not being deleted yet, oldest first, however old they are.
+    pub fn standing(&self) -> impl Iterator<Item = StandingList<'_>> {
+        let dooms =
+            |told: &&ListAsTold| !told.list.is_deleting && !told.list.is_of_damage && !told.list.packs.is_empty();
+        let told = self.told.iter().map(Arc::as_ref).filter(dooms);
+        told.map(|told| StandingList { id: told.id, domain: told.domain, list: &told.list })
+    }
+
+    /// Leaves those of a domain's snapshots, with the SHA-256 of their objects, that no list accounts for which the next list of the
+    /// domain follows.
+    pub fn unaccounted(
+        &self,
+        domain: DomainId,
+        snapshots: impl Iterator<Item = (SnapshotId, [u8; 32])>,
+    ) -> Vec<(SnapshotId, [u8; 32])> {
+        let newest = self.newest(domain);
+        let is_accounted = |(snapshot, digest): &(SnapshotId, [u8; 32])| {
+            let lists = self.accounted.get(snapshot).into_iter().flatten();
+            let mut lists = lists.filter(|(_, there)| there == digest).map(|(at, _)| &self.told[*at]);
+            newest.is_some_and(|newest| lists.any(|told| self.leads(newest, told)))
+        };
+        snapshots.filter(|snapshot| !is_accounted(snapshot)).collect()
+    }
+
+    /// Tells whether a run of a domain that honoured the lists up to `honoured` keeps to each list in force, but for those of `own`:
+    /// whatever they lead to, its snapshot is whole.
+    pub fn honours_all(&self, domain: DomainId, honoured: Option<u64>, own: &[CleanupId], now: Timestamp) -> bool {
+        let mut others = self.deletions_in_force(now).filter(|told| told.domain == domain && !own.contains(&told.id));
+        others.all(|told| self.honours(honoured, told))
     }
 
     /// Returns the packs that are being deleted.
@@ -425,7 +481,11 @@ impl Cleanups {
 
     /// Tells whether the list `one` is `other` or was written by somebody who had read it.
     fn follows(&self, one: &ListAsTold, other: &ListAsTold) -> bool {
-        let (mut at, mut counter) = (one.digest, one.id.counter);
+        self.leads((one.id.counter, one.digest), other)
+    }
+
+    /// Tells whether the chain leads from a list, given by its number and the SHA-256 of its object, to `other`.
+    fn leads(&self, (mut counter, mut at): (u64, [u8; 32]), other: &ListAsTold) -> bool {
         while at != other.digest && counter > other.id.counter {
             let before = self.links.get(&at).and_then(|link| link.before);
             match before.and_then(|before| Some((before, self.links.get(&before)?.counter))) {
@@ -461,12 +521,14 @@ impl Cleanups {
         honoured: Option<u64>,
     ) -> bool {
         let mut deletions = self.deletions().filter(|told| told.domain == domain);
-        deletions.all(|told| {
-            // Who honoured a number that two lists have may have read either.
-            let with_first = self.told.iter().filter(|it| (it.domain, it.id.counter) == (domain, told.first()));
-            let honours = honoured.is_some_and(|honoured| honoured >= told.first()) && with_first.count() < 2;
-            honours || self.is_accounted_against(snapshot, Some(digest), told)
-        })
+        deletions.all(|told| self.honours(honoured, told) || self.is_accounted_against(snapshot, Some(digest), told))
+    }
+
+    /// Tells whether a run that honoured the lists up to `honoured` relied on no pack of `told`.
+    fn honours(&self, honoured: Option<u64>, told: &ListAsTold) -> bool {
+        // Who honoured a number that two lists have may have read either.
+        let with_first = self.told.iter().filter(|it| (it.domain, it.id.counter) == (told.domain, told.first()));
+        honoured.is_some_and(|honoured| honoured >= told.first()) && with_first.count() < 2
     }
 }
 

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use crate::model::cleanup::{CleanupId, CleanupList};
 use crate::model::id::{DomainId, PackId};
 use crate::model::key::ObjectKey;
+use crate::model::outcome::{Ended, Outcome};
 use crate::model::time::Timestamp;
 use crate::repository::access::Writing;
 use crate::repository::cleanups::Cleanups;
@@ -51,7 +52,32 @@ pub enum TellError {
     Store(#[from] StoreError),
 }
 
+impl Ended for TellError {
+    fn outcome(&self) -> Outcome {
+        match self {
+            TellError::NoDomain(_) => Outcome::Missing,
+            TellError::Session(error) => error.outcome(),
+            TellError::Unreadable(_) => Outcome::Damaged,
+            TellError::Altered(_) => Outcome::Failed,
+            TellError::Store(error) => error.outcome(),
+        }
+    }
+}
+
 impl Writing {
+    /// Puts a list of a domain, sealed in its newest epoch; durable on return.
+    ///
+    /// # Errors
+    /// [`TellError`].
+    pub async fn put_list(&self, domain: DomainId, id: CleanupId, list: &CleanupList) -> Result<(), TellError> {
+        let repository = self.repository();
+        let name = repository.keys().name_of(domain).ok_or(TellError::NoDomain(domain))?;
+        let session = self.begin_session(name)?;
+        let object = session.seal_cleanup(id, list);
+        session.check_cleanup(id, list, &object)?;
+        Ok(repository.objects().put_cleanup(id, object).await?)
+    }
+
     /// Tells writers which packs are damaged, and which are right again. Returns the lists that were stored: none where all of that
     /// was told before.
     ///
@@ -94,8 +120,6 @@ impl Writing {
             if packs == known && stored.is_none() {
                 break;
             }
-            let name = repository.keys().name_of(domain).ok_or(TellError::NoDomain(domain))?;
-            let session = self.begin_session(name)?;
             let (id, before) = cleanups.behind_newest(domain);
             let list = CleanupList {
                 made: Timestamp::from_seconds(now.seconds),
@@ -105,9 +129,7 @@ impl Writing {
                 is_of_damage: true,
                 ..CleanupList::default()
             };
-            let object = session.seal_cleanup(id, &list);
-            session.check_cleanup(id, &list, &object)?;
-            repository.objects().put_cleanup(id, object).await?;
+            self.put_list(domain, id, &list).await?;
             stored = Some(id);
         }
         Ok(stored)

@@ -121,6 +121,11 @@ impl Keys {
         Self::open(Slot { repository, root, verifying_key, label: String::new(), hosts: self.hosts.clone() }, keyring)
     }
 
+    /// Tells whether these keys are of a keyring.
+    pub(super) fn is_of(&self, keyring: &Keyring) -> bool {
+        self.keyring == *keyring
+    }
+
     /// Tells whether what is of a domain's epoch is nothing to this key: it was erased, or this writer was not let into it.
     pub(super) fn is_not_for_us(&self, at: DomainEpoch) -> bool {
         self.is_erased(at) || self.is_closed(at)

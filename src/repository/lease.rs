@@ -9,6 +9,7 @@ use tokio::task::JoinHandle;
 use crate::format::FormatError;
 pub use crate::format::lease::Lease;
 use crate::format::object::LEASE;
+use crate::model::author::Author;
 use crate::model::id::SessionId;
 use crate::model::key::ObjectKey;
 use crate::model::time::{Clock, Timestamp};
@@ -97,11 +98,11 @@ async fn put(session: &Session, lease: &mut Lease, now: Timestamp) -> Result<(),
     session.repository().objects().put_lease(session.id(), object).await
 }
 
-/// Opens a lease object.
+/// Opens a lease object; returns who wrote it as well.
 ///
 /// # Errors
 /// [`FormatError`] says what is wrong with it.
-#[cfg_attr(not(feature = "internals"), expect(dead_code, reason = "whoever deletes will read the leases of others"))]
-pub fn open_lease(repository: &Repository, session: SessionId, object: &[u8]) -> Result<Lease, FormatError> {
-    Lease::decode(repository.keys().open_for_writers(LEASE, &session.0, object)?.value())
+pub fn open_lease(repository: &Repository, session: SessionId, object: &[u8]) -> Result<(Author, Lease), FormatError> {
+    let opened = repository.keys().open_for_writers(LEASE, &session.0, object)?;
+    Ok((opened.author, Lease::decode(opened.value())?))
 }

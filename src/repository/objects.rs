@@ -3,7 +3,7 @@
 //! A get takes what makes bytes believable and gives nothing else. A put returns a proof that only it can make: an index
 //! segment is made of [`UploadedPack`]s, and the index takes in a segment for a [`DurableObject`] name alone.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::convert::Infallible;
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
@@ -93,6 +93,10 @@ pub struct ListedPacks {
     pub foreign: Vec<ObjectKey>,
     /// Why packs that the listing lacks could not be asked for, so that nothing is known of them.
     pub refused: Option<StoreError>,
+    /// Packs that a clean-up is deleting, or has: nobody misses them.
+    pub deleting: HashSet<PackId>,
+    /// Packs that some required replica has, and not all alike.
+    pub partly: HashSet<PackId>,
 }
 
 /// Bytes of index segments that are fetched, opened and not done with at the same time; a longer one is alone. Opened, one is up to
@@ -266,7 +270,16 @@ impl Objects {
             match &mut all {
                 None => all = Some(listed),
                 Some(all) => {
-                    all.sizes.retain(|id, size| listed.sizes.get(id) == Some(size));
+                    all.partly
+                        .extend(listed.sizes.iter().filter(|(id, _)| !all.sizes.contains_key(id)).map(|(id, _)| *id));
+                    let partly = &mut all.partly;
+                    all.sizes.retain(|id, size| {
+                        let is_alike = listed.sizes.get(id) == Some(size);
+                        is_alike || {
+                            partly.insert(*id);
+                            false
+                        }
+                    });
                     all.foreign.append(&mut listed.foreign);
                 }
             }
@@ -373,6 +386,17 @@ impl Objects {
         let listed = self.replicas.list_every(ObjectKind::Snapshot.prefix()).await?;
         let ids: BTreeSet<SnapshotId> = listed.iter().filter_map(|object| object.key.snapshot_id()).collect();
         Ok(ids.into_iter().collect())
+    }
+
+    /// Lists the sessions of which any replica has a lease, each of which must answer.
+    pub(super) async fn every_session(&self) -> Result<BTreeSet<SessionId>, StoreError> {
+        let listed = self.replicas.list_every(ObjectKind::Session.prefix()).await?;
+        Ok(listed.iter().filter_map(|object| object.key.session_id()).collect())
+    }
+
+    /// Removes a pack from every required replica; one that is not there counts as removed.
+    pub(super) async fn remove_pack(&self, pack: PackId) -> Result<(), StoreError> {
+        self.replicas.delete(&ObjectKey::pack(pack)).await
     }
 
     /// Lists the index segments that any replica has, each of which must answer.

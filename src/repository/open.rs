@@ -124,6 +124,14 @@ impl Repository {
         Ok(keyrings)
     }
 
+    /// Tells whether the keyring with which the repository was opened counts still.
+    ///
+    /// # Errors
+    /// [`OpenError`] when that is not known.
+    pub async fn has_newest_keyring(&self) -> Result<bool, OpenError> {
+        Ok(self.keys().is_of(&self.newest_keyring().await?))
+    }
+
     /// Returns the keyring that counts now.
     pub(super) async fn newest_keyring(&self) -> Result<Keyring, OpenError> {
         let (listed, verifying_key) = (keyrings(self.objects()).await?, self.keys().verifying_key());

@@ -5,12 +5,13 @@
 //! loses it. What it says only ever rises. Where it cannot be read nothing was ever seen; where it cannot be written it is for the
 //! caller to tell. It holds names of hosts, jobs and sources, and no secret.
 
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::model::author::Author;
+use crate::model::cleanup::CleanupId;
 use crate::model::forgetting::RetentionId;
 use crate::model::id::{RepositoryId, hex, parse_hex, unhex};
 use crate::model::key::ObjectKind;
@@ -23,6 +24,10 @@ use crate::repository::places::LocalPlaces;
 
 /// Ends the names of files about sequences.
 const SEQUENCE: &str = "sequence";
+/// The file that names the lists which clean-ups of this machine left behind.
+const LEFT_LISTS: &str = "cleanups.left";
+/// The file that a clean-up of this machine locks.
+const CLEANING: &str = "cleanup.lock";
 /// Stands for what is empty.
 const EMPTY: &str = "-";
 
@@ -218,8 +223,37 @@ impl LocalState {
         })
     }
 
+    /// Returns the lists of cleaning up that clean-ups of this machine left behind, to be gone on with.
+    pub fn left_lists(&self) -> Vec<CleanupId> {
+        let text = self.directory().and_then(|directory| record::read_text(&directory.join(LEFT_LISTS)));
+        text.iter().flat_map(|text| text.split(' ')).filter_map(CleanupId::from_object_name).collect()
+    }
+
+    /// Remembers the lists that are left behind if this machine's clean-up ends now.
+    ///
+    /// # Errors
+    /// When that cannot be written.
+    pub fn note_left_lists(&self, lists: &[CleanupId]) -> io::Result<()> {
+        let names: Vec<String> = lists.iter().map(CleanupId::to_string).collect();
+        self.locked(|directory| record::write_text_durably(&directory.join(LEFT_LISTS), &names.join(" ")))
+    }
+
+    /// Keeps other clean-ups of this machine away for as long as the file is open; `None` when there is one.
+    ///
+    /// # Errors
+    /// When there is nowhere to lock anything.
+    pub fn clean_up_alone(&self) -> io::Result<Option<File>> {
+        let file = self
+            .locked(|directory| File::options().create(true).append(true).mode(0o600).open(directory.join(CLEANING)))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(file)),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
+    }
+
     /// Does something while no other run does; where the file system knows no locks, the later one wins.
-    fn locked(&self, act: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<()> {
+    fn locked<T>(&self, act: impl FnOnce(&Path) -> io::Result<T>) -> io::Result<T> {
         let directory = self.directory().ok_or_else(|| io::Error::other("there is no directory for it"))?;
         fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
         let lock = File::open(directory)?;

@@ -44,6 +44,7 @@ mod package;
 mod passphrases;
 mod phases;
 mod pipes;
+mod prune;
 mod pty;
 mod python_reader;
 mod reading;

@@ -29,7 +29,7 @@ fn help_completions_and_manual_are_there_for_every_command() {
     let help = desk.run(&["--help"]);
     assert_eq!(help.code, 0);
     let verbs = verbs(&desk);
-    for verb in ["init", "backup", "restore", "verify", "snapshots", "ls", "dump", "find", "diff", "stats"] {
+    for verb in ["init", "backup", "restore", "verify", "prune", "snapshots", "ls", "dump", "find", "diff", "stats"] {
         assert!(verbs.contains(&verb.to_owned()), "{}", help.out);
     }
     for verb in &verbs {

@@ -14,6 +14,7 @@ mod client;
 pub mod database;
 mod forget;
 mod open;
+mod prune;
 mod restore;
 mod store;
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use futures::stream::{self, StreamExt};
 
-use crate::model::id::SegmentId;
+use crate::model::id::{PackId, SegmentId};
 use crate::model::key::{ObjectKey, ObjectKind};
 use crate::model::time::Timestamp;
 use crate::ops::LookError;
@@ -58,7 +58,8 @@ pub(super) async fn check(
 }
 
 /// Lists the packs for an index. As long as it names one that is not there, it is loaded again: a clean-up beside this run may
-/// have moved what the pack held. One that no segment names any more is damage only if something of it is needed.
+/// have moved what the pack held. One that no segment names any more, or that a clean-up deleted, is damage only if something of it is
+/// needed.
 pub(super) async fn listed_packs(
     index: &mut Index,
     repository: &Repository,
@@ -74,9 +75,10 @@ pub(super) async fn listed_packs(
             return Err(refused.into());
         }
         let gone = index.packs().into_iter().map(|pack| pack.id).filter(|pack| !listed.sizes.contains_key(pack));
-        let is_news = gone.filter(|pack| missed.insert(*pack)).count() > 0;
+        let (deleted, gone): (Vec<PackId>, Vec<PackId>) = gone.partition(|pack| listed.deleting.contains(pack));
+        let is_news = gone.into_iter().filter(|pack| missed.insert(*pack)).count() > 0;
         if !is_news || !index.load_again(repository, monitor).await.map_err(LookError::Index)? {
-            damage.packs.extend(missed.into_iter().filter(|pack| !index.names(*pack)));
+            damage.packs.extend(missed.into_iter().filter(|pack| !index.names(*pack)).chain(deleted));
             return Ok(listed);
         }
     }
@@ -95,6 +97,9 @@ pub(super) async fn compare_packs(
     let sizes = &listed.sizes;
     foreign.add_all(&listed.foreign);
     for pack in index.packs() {
+        if listed.deleting.contains(&pack.id) && !sizes.contains_key(&pack.id) {
+            continue;
+        }
         report.packs += 1;
         let Some(&size) = sizes.get(&pack.id) else {
             damage.add_pack(pack.id, Damage::Missing);

@@ -33,20 +33,24 @@
 //! }
 //! ```
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::ops::Deref;
 use std::sync::Arc;
 
 use futures::stream::StreamExt;
 
 use crate::format::FormatError;
-use crate::model::id::SegmentId;
+use crate::model::id::{PackId, SegmentId};
 use crate::model::key::ObjectKey;
 use crate::model::outcome::{Ended, Outcome};
 use crate::model::snapshot::{Foreign, Snapshot, SnapshotId};
 use crate::progress::{Monitor, Problem};
+use crate::repository::Repository;
 use crate::repository::access::Deleting;
+use crate::repository::cleanups::Cleanups;
+use crate::repository::index::presence::ids;
 use crate::repository::index::{Index, IndexError};
+use crate::repository::objects::ListedPacks;
 use crate::repository::snapshots::SnapshotError;
 
 /// Why it is not known what is needed, so that nothing may be deleted.
@@ -92,11 +96,26 @@ impl Ended for IncompleteError {
     }
 }
 
+/// Packs asked for by themselves where a listing lacks them.
+const ASKED: usize = 1000;
+
 /// All that is stored and all that is needed, as of when it was loaded.
 #[derive(Debug)]
 pub struct CompleteIndex {
     index: Arc<Index>,
     snapshots: Vec<Snapshot>,
+    cleanups: Arc<Cleanups>,
+    listed: BTreeSet<SnapshotId>,
+    packs: StoredPacks,
+}
+
+/// What there is of packs.
+#[derive(Debug)]
+struct StoredPacks {
+    /// They are in every required replica as segments say, and not being deleted.
+    kept: HashSet<PackId>,
+    /// They are in some required replica, whatever becomes of them.
+    there: HashSet<PackId>,
 }
 
 impl Deref for CompleteIndex {
@@ -126,6 +145,7 @@ impl CompleteIndex {
         if let Some(missing) = cleanups.accounted().chain(counting).filter(is_hidden).min() {
             return Err(IncompleteError::Hidden { key: ObjectKey::snapshot(missing) });
         }
+        let listed = ids.iter().copied().collect();
         let ids = repository.that_count(ids, &cleanups).await;
         let mut opening = repository.listed_snapshots(ids);
         let mut snapshots = Vec::new();
@@ -165,7 +185,8 @@ impl CompleteIndex {
             let source = FormatError::Invalid { what: "an index segment", why: "it is listed and was not read".into() };
             return Err(IndexError::Damaged { key: ObjectKey::segment(*missing), source }.into());
         }
-        Ok(Self { index: Arc::new(index), snapshots })
+        let packs = StoredPacks::of(repository, &index, &cleanups).await?;
+        Ok(Self { index: Arc::new(index), snapshots, cleanups, listed, packs })
     }
 
     /// Returns the index for a reader.
@@ -176,5 +197,40 @@ impl CompleteIndex {
     /// Returns all snapshots that count, the oldest first: what they need is all that is needed.
     pub fn snapshots(&self) -> &[Snapshot] {
         &self.snapshots
+    }
+
+    /// Returns the names of all snapshots that any replica listed, whether they count or not.
+    pub fn listed(&self) -> &BTreeSet<SnapshotId> {
+        &self.listed
+    }
+
+    /// Returns what was told of cleaning up before anything was listed.
+    pub fn cleanups(&self) -> &Arc<Cleanups> {
+        &self.cleanups
+    }
+
+    /// Tells whether a pack is there, as long as a segment says, in every replica that is written to, and is not being deleted.
+    pub fn keeps(&self, pack: PackId) -> bool {
+        self.packs.kept.contains(&pack)
+    }
+
+    /// Tells whether a pack is in any replica that is written to, whatever becomes of it.
+    pub fn is_there(&self, pack: PackId) -> bool {
+        self.packs.there.contains(&pack)
+    }
+}
+
+impl StoredPacks {
+    async fn of(repository: &Repository, index: &Index, cleanups: &Cleanups) -> Result<Self, IndexError> {
+        let mut listed = ListedPacks { deleting: cleanups.deleting(), ..repository.objects().packs().await? };
+        let unstored = index.unstored(repository, &mut listed, ASKED).await?;
+        if let Some(refused) = listed.refused {
+            return Err(refused.into());
+        }
+        let unstored: HashSet<PackId> = ids(&unstored).collect();
+        let known = index.pack_sizes();
+        let is_kept = |pack: &PackId| !listed.deleting.contains(pack) && !unstored.contains(pack);
+        let kept = ids(&known).filter(is_kept).collect();
+        Ok(Self { kept, there: listed.sizes.into_keys().chain(listed.partly).collect() })
     }
 }

@@ -40,9 +40,9 @@ pub mod again;
 pub mod anew;
 mod available;
 pub mod checked;
-#[cfg_attr(not(feature = "internals"), expect(dead_code, reason = "cleaning up will ask it"))]
 pub mod complete;
 pub mod misplaced;
+pub mod needed;
 pub mod own;
 pub mod presence;
 mod shelf;
@@ -150,6 +150,13 @@ impl Index {
             places.retain(|place| seen.insert(place.by_anybody()));
         }
         places
+    }
+
+    /// Returns the places of a chunk of which a reader says so.
+    pub fn vouched_places(&self, key: &ChunkKey) -> Vec<ChunkPlace> {
+        let tables = self.tables.read().expect("no panic while held");
+        let places = tables.iter().flat_map(|table| table.find_all(key));
+        places.filter(|place| place.author == Author::Reader).collect()
     }
 
     /// Returns all that segments tell of a pack, which is one record unless one of them lies.

@@ -42,6 +42,8 @@ impl Index {
         let cleanups = repository.cleanups().await?;
         cleanups.tell(monitor);
         let mut listed = repository.objects().packs().await?;
+        // Segments go on naming what a clean-up deleted, and nobody need look for it.
+        listed.deleting = cleanups.deleting();
         let mut unstored = self.unstored(repository, &mut listed, ask_for).await?;
         if !unstored.is_empty() && listed.refused.is_none() && self.make_anew(repository, monitor).await? {
             unstored = self.unstored(repository, &mut listed, ask_for).await?;
@@ -51,14 +53,16 @@ impl Index {
         Ok(listed)
     }
 
-    /// Returns the packs that are not `listed` as the index knows them, and completes the listing by asking for single ones.
-    async fn unstored(
+    /// Returns the packs that are not `listed` as the index knows them, but for those that are being deleted, and completes the
+    /// listing by asking for single ones.
+    pub(super) async fn unstored(
         &self,
         repository: &Repository,
         listed: &mut ListedPacks,
         ask_for: usize,
     ) -> Result<Vec<(PackId, u32)>, StoreError> {
-        let known = self.pack_sizes();
+        let mut known = self.pack_sizes();
+        known.retain(|(pack, _)| !listed.deleting.contains(pack));
         let mut unlisted: Vec<PackId> = ids(&known).filter(|pack| !listed.sizes.contains_key(pack)).collect();
         unlisted.truncate(ask_for);
         let asked = AskedPacks::of(repository, unlisted).await?;

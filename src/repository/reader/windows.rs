@@ -125,7 +125,7 @@ impl Reader {
     ///
     /// # Errors
     /// When its frame cannot be had, and [`ReadError::Recipe`].
-    pub(super) async fn recipe(self: &Arc<Self>, location: &ChunkPlace) -> Result<Recipe, ReadError> {
+    pub(crate) async fn recipe(self: &Arc<Self>, location: &ChunkPlace) -> Result<Recipe, ReadError> {
         let frame = self.frame(location).await?;
         let (start, end) = (location.offset as usize, location.offset as usize + location.length as usize);
         let bytes = frame.get(start..end).ok_or_else(|| bad(location, "it lies outside of its frame"))?;

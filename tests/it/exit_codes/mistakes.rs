@@ -49,8 +49,7 @@ fn every_mistake_of_the_first_hours_has_its_code() {
         assert!(run.code == code && run.err.contains(said), "{arguments:?}: {run:?}");
         assert_eq!(run.out, "", "{arguments:?}");
     }
-    for verb in ["prune", "copy", "mount", "tag", "repair", "cache", "self-update", "rewrite", "list", "cat", "version"]
-    {
+    for verb in ["copy", "mount", "tag", "repair", "cache", "self-update", "rewrite", "list", "cat", "version"] {
         let run = desk.run(&[verb]);
         assert!(
             run.code == 2 && run.err.starts_with(&format!("error: there is no command `{verb}`\nhint: ")),

@@ -341,7 +341,8 @@ impl Table {
         Some(key.try_into().expect("16 bytes"))
     }
 
-    fn row(&self, i: usize) -> Option<Row> {
+    /// Returns the row of a number; `None` where it is not as it was written.
+    pub(crate) fn row(&self, i: usize) -> Option<Row> {
         let place = self.bytes(self.layout.places_at() + i * PLACE_LEN, PLACE_LEN)?;
         let [frame, offset, length] = [0, 4, 8].map(|at| u32_at(place, at));
         Some(Row { key: ChunkKey(*self.key(i)?), frame, offset, length })

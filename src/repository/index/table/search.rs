@@ -1,6 +1,7 @@
 //! Finding a chunk in a table: the filter first, then interpolation among evenly spread keys. Where the table is not as it was
 //! written, nothing is found.
 
+use std::ops::Range;
 use std::sync::atomic::Ordering;
 
 use memmap2::UncheckedAdvice;
@@ -23,12 +24,16 @@ impl Table {
 
     /// Tells every place where a chunk lies: a merged table may hold one that two hosts stored at the same time.
     pub fn find_all(&self, key: &ChunkKey) -> Vec<ChunkPlace> {
-        let Some(found) = self.find_row(key) else { return Vec::new() };
+        self.rows_of_chunk(key).filter_map(|row| self.location(&self.row(row)?)).collect()
+    }
+
+    /// Returns the numbers of a chunk's rows, which stand together.
+    pub(crate) fn rows_of_chunk(&self, key: &ChunkKey) -> Range<usize> {
+        let Some(found) = self.find_row(key) else { return 0..0 };
         let equal = |row: &usize| self.key(*row) == Some(&key.0);
-        let before = (0..found).rev().take_while(equal);
-        let after = (found + 1..self.layout.chunks).take_while(equal);
-        let rows = std::iter::once(found).chain(before).chain(after);
-        rows.filter_map(|row| self.location(&self.row(row)?)).collect()
+        let before = (0..found).rev().take_while(equal).count();
+        let after = (found + 1..self.layout.chunks).take_while(equal).count();
+        found - before..found + 1 + after
     }
 
     fn find_row(&self, key: &ChunkKey) -> Option<usize> {

@@ -1,0 +1,167 @@
+//! `coffre prune`
+
+use std::time::Duration;
+
+use crate::cli::events;
+use crate::cli::exit::{Exit, usage};
+use crate::cli::failure::Fallible;
+use crate::cli::flags::duration;
+use crate::cli::output;
+use crate::cli::settings::Settings;
+use crate::cli::signals::cancel_on_signals;
+use crate::model::id::SessionId;
+use crate::model::outcome::Ended;
+use crate::model::units::ByteSize;
+use crate::ops::prune::{PruneOptions, PrunePlan, PruneReport, PruneUnfinished, prune};
+use crate::repository::running::RunningSession;
+use crate::store::OpenMode;
+
+/// Flags of `prune`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  coffre prune --dry-run
+  coffre prune
+  coffre prune --wait 12h          # at night, beside backups that take long
+
+Backups may run beside it, on any host. What nothing needs is first put on a list, on which no backup relies from then on. Backups that \
+began before are waited for, since they may rely on it; where they have not ended after --wait, nothing is deleted, exit code 3, and the \
+next run goes on. Then everything is looked at again, and what nothing needs is deleted. It can be ended at any point.
+
+Whatever cannot be read, or was there and is not, ends it before anything is deleted, and it says what that is: exit code 4 \
+where it is damaged. It needs the passphrase, and credentials that may delete; hosts need neither.")]
+pub struct Args {
+    /// Only show what would be deleted, and what stays
+    #[arg(long, short = 'n')]
+    dry_run: bool,
+
+    /// Wait that long for backups that run
+    #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = duration)]
+    wait: Duration,
+
+    /// Do not wait for this session, which is known to be dead: what it may yet back up does not count (repeatable)
+    #[arg(long, value_name = "SESSION")]
+    give_up: Vec<String>,
+}
+
+impl Args {
+    /// Tells whether what it prints is all that it does.
+    pub fn only_shows(&self) -> bool {
+        self.dry_run
+    }
+}
+
+pub async fn run(global: &Settings, args: Args) -> Fallible<Exit> {
+    let session = |text: &String| {
+        text.parse().map_err(|_| usage(format!("{text:?} is no session; `coffre prune` names those that it waits for")))
+    };
+    let options = PruneOptions {
+        dry_run: args.dry_run,
+        wait: args.wait,
+        give_up: args.give_up.iter().map(session).collect::<Fallible<_>>()?,
+        memory_bytes: global.memory_bytes,
+        ..PruneOptions::default()
+    };
+    let monitor = global.monitor();
+    let cancel = cancel_on_signals(&monitor)?;
+    let mode = if args.dry_run { OpenMode::Read } else { OpenMode::Write };
+    let repository = global.repository(mode, &monitor).await?;
+    let report = prune(repository.clone(), options, monitor.clone(), cancel).await;
+    monitor.finish();
+    let report = report?;
+    if global.json {
+        output::json(&summary(&args, &repository.id().to_string(), &report, monitor.elapsed()));
+    } else {
+        if !global.quiet {
+            print_summary(&args, &report, monitor.elapsed());
+        }
+        report.unfinished.iter().for_each(|unfinished| told(unfinished).iter().for_each(|line| output::say(line)));
+    }
+    Ok(report.outcome().into())
+}
+
+fn summary(args: &Args, repository: &str, report: &PruneReport, elapsed: Duration) -> events::Pruned {
+    let PrunePlan { snapshots, dead_packs, dead_bytes, stays, .. } = &report.plan;
+    let waiting_for = match &report.unfinished {
+        Some(PruneUnfinished::Running(sessions)) => sessions.iter().map(|(id, _)| id.to_string()).collect(),
+        _ => Vec::new(),
+    };
+    events::Pruned {
+        dead_bytes: *dead_bytes,
+        dead_packs: *dead_packs,
+        deleted_bytes: report.deleted_bytes,
+        deleted_packs: report.deleted_packs,
+        doubtful: stays.doubtful.iter().map(|(pack, why)| format!("{pack}: {why}")).collect(),
+        dry_run: args.dry_run,
+        given_up: report.given_up.iter().map(ToString::to_string).collect(),
+        outcome: report.outcome().name(),
+        partly_needed_packs: stays.partly_needed,
+        repository: repository.to_owned(),
+        seconds: elapsed.as_secs_f64(),
+        snapshots: *snapshots,
+        stays_bytes: stays.bytes,
+        stays_packs: stays.packs,
+        unfinished: report.unfinished.as_ref().map(|unfinished| told(unfinished)[0].clone()),
+        unused_bytes: stays.unused_bytes,
+        waiting_for,
+    }
+}
+
+fn print_summary(args: &Args, report: &PruneReport, elapsed: Duration) {
+    let plan = &report.plan;
+    let packs = |packs: u64, bytes: u64| format!("{}, {}", output::count(packs, "pack"), ByteSize(bytes));
+    output::line(&format!("needed    by {}", output::count(plan.snapshots, "snapshot")));
+    output::line(&format!("dead      {}", packs(plan.dead_packs, plan.dead_bytes)));
+    if !args.dry_run {
+        output::line(&format!("deleted   {}", packs(report.deleted_packs, report.deleted_bytes)));
+    }
+    output::line(&format!("stays     {}", packs(plan.stays.packs, plan.stays.bytes)));
+    if plan.stays.partly_needed > 0 {
+        let partly = output::count(plan.stays.partly_needed, "pack");
+        let unused = ByteSize(plan.stays.unused_bytes);
+        output::line(&format!("unused    about {unused} in {partly} of which the rest is needed"));
+    }
+    for (pack, why) in &plan.stays.doubtful {
+        output::line(&format!("note      nothing seems to need pack {pack}, which stays: it {why}"));
+    }
+    for session in &report.given_up {
+        output::line(&format!(
+            "given up  session {session}: its lease ended long ago, and what it may yet store does not count"
+        ));
+    }
+    output::line(&format!("duration  {}", output::duration(elapsed)));
+}
+
+/// Says why nothing was deleted, and what to do.
+fn told(unfinished: &PruneUnfinished) -> Vec<String> {
+    match unfinished {
+        PruneUnfinished::Running(sessions) => {
+            let count = output::count(sessions.len() as u64, "session");
+            let mut lines = vec![format!(
+                "nothing was deleted: {count} began before it was told what is to be deleted, and may need it; the next run goes on"
+            )];
+            lines.extend(sessions.iter().map(|(id, session)| running(*id, session)));
+            lines
+        }
+        PruneUnfinished::Needed { pack } => vec![format!(
+            "nothing was deleted: a snapshot that came meanwhile needs pack {pack}; run it again, and it deletes what that leaves"
+        )],
+        PruneUnfinished::TooLate => vec![
+            "nothing was deleted: more than 15 days passed since it was told what is to be deleted; run it again"
+                .to_owned(),
+        ],
+    }
+}
+
+fn running(id: SessionId, session: &RunningSession) -> String {
+    match &session.lease {
+        Some(lease) => format!(
+            "  session {id}: {} of host {:?} since {}, valid until {}",
+            lease.operation,
+            lease.host,
+            lease.started.local(),
+            lease.expires.local()
+        ),
+        None => format!("  session {id}"),
+    }
+}

@@ -1,0 +1,320 @@
+//! Carrying out a plan, in two halves.
+//!
+//! The first half dooms packs by a list for each domain and ends when no session is left that may rely on them. The second half looks
+//! again, and either withdraws the lists or says by others that the packs are being deleted, and deletes them. Where it ends between the
+//! two, the lists stand: they are this machine's, which remembers them, and its next run names them as gone when it puts its own.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+
+use futures::stream::{self, StreamExt};
+
+use crate::model::cleanup::{CleanupId, CleanupList};
+use crate::model::id::{ChunkKey, DomainId, PackId, SessionId};
+use crate::model::key::ObjectKey;
+use crate::model::snapshot::{Snapshot, SnapshotId};
+use crate::model::time::Timestamp;
+use crate::ops::prune::copies::Copies;
+use crate::ops::prune::look::Look;
+use crate::ops::prune::plan::PrunePlan;
+use crate::ops::prune::waiting::{RunningSessions, Waited};
+use crate::ops::prune::{CleanUp, PruneError, PruneReport, PruneUnfinished};
+use crate::progress::{Counter, Problem, Totals};
+use crate::repository::cleanups::Cleanups;
+use crate::repository::index::needed::PackUse;
+
+/// Times that a list is put anew because another one got the same number.
+const ATTEMPTS: usize = 3;
+/// Packs asked at the same time what is in them.
+const ASKED: usize = 8;
+
+/// The packs of a domain that this run has doomed.
+struct DoomedPacks {
+    packs: Vec<PackId>,
+    /// The list that doomed them, and when.
+    first: CleanupId,
+    made: Timestamp,
+    /// The lists of this run and those that earlier runs of this machine left: nobody else acts upon them.
+    own: Vec<CleanupId>,
+    given_up: Vec<SessionId>,
+}
+
+type Doomed = BTreeMap<DomainId, DoomedPacks>;
+
+/// What the second look found.
+struct SecondLook {
+    second: Look,
+    /// A chunk that is needed and would be lost, with the pack.
+    needed: Option<PackId>,
+    /// The snapshots that may be accounted for, with the SHA-256 of their objects.
+    whole: Vec<(DomainId, SnapshotId, [u8; 32])>,
+}
+
+impl CleanUp<'_> {
+    /// Does it all.
+    pub(super) async fn run(&self) -> Result<PruneReport, PruneError> {
+        let _alone = self.alone()?;
+        self.check_keyring().await?;
+        let first = Look::take(self, |_| true).await?;
+        let left = self.left_lists(first.index.cleanups());
+        let plan = self.plan(&first, &left).await?;
+        let mut report = PruneReport { plan, ..PruneReport::default() };
+        if self.options.dry_run || report.plan.dead.is_empty() && left.is_empty() {
+            return Ok(report);
+        }
+        let mut doomed = self.doom(&report.plan, &left).await?;
+        // Where nothing is dead, the list only takes back what an earlier run left.
+        doomed.retain(|_, doomed| !doomed.packs.is_empty());
+        if doomed.is_empty() {
+            self.note_left(&[]);
+            return Ok(report);
+        }
+        let domains: Vec<DomainId> = doomed.keys().copied().collect();
+        match self.wait(&domains).await? {
+            Waited::Running(running) => {
+                report.unfinished = Some(PruneUnfinished::Running(running.into_iter().collect()));
+                return Ok(report);
+            }
+            Waited::Over(given_up) => self.give_up(&mut doomed, given_up).await?,
+        }
+        report.given_up = doomed.values().flat_map(|doomed| doomed.given_up.iter().copied()).collect();
+        let verdict = self.look_again(&first, &doomed).await?;
+        self.check_keyring().await?;
+        if self.cancel.is_cancelled() {
+            return Err(PruneError::Cancelled);
+        }
+        match verdict.needed {
+            Some(pack) => {
+                self.withdraw(&doomed, &verdict).await?;
+                report.unfinished = Some(PruneUnfinished::Needed { pack });
+            }
+            None => self.delete(doomed, &verdict, &mut report).await?,
+        }
+        Ok(report)
+    }
+
+    /// Keeps other clean-ups of this machine away; where nothing can be locked, two at once do no harm.
+    fn alone(&self) -> Result<Option<File>, PruneError> {
+        match self.deleting.repository().state().clean_up_alone() {
+            Ok(Some(lock)) => Ok(Some(lock)),
+            Ok(None) => Err(PruneError::Busy),
+            Err(_) => Ok(None),
+        }
+    }
+
+    /// Makes sure that what is known of domains, writers and epochs is the newest.
+    async fn check_keyring(&self) -> Result<(), PruneError> {
+        if self.deleting.repository().has_newest_keyring().await? { Ok(()) } else { Err(PruneError::Keyring) }
+    }
+
+    /// Returns the lists that earlier runs of this machine left, by their domains: those runs have ended.
+    fn left_lists(&self, cleanups: &Cleanups) -> BTreeMap<DomainId, Vec<CleanupId>> {
+        let left = self.deleting.repository().state().left_lists();
+        let mut by_domain: BTreeMap<DomainId, Vec<CleanupId>> = BTreeMap::new();
+        for standing in cleanups.standing().filter(|standing| left.contains(&standing.id)) {
+            by_domain.entry(standing.domain).or_default().push(standing.id);
+        }
+        by_domain
+    }
+
+    /// Finds out which packs are dead.
+    async fn plan(&self, look: &Look, left: &BTreeMap<DomainId, Vec<CleanupId>>) -> Result<PrunePlan, PruneError> {
+        self.monitor.phase("looking what nothing needs");
+        let now = self.options.clock.now();
+        let left: Vec<CleanupId> = left.values().flatten().copied().collect();
+        let doomed = look.index.cleanups().to_be_deleted(&left, now);
+        let goes = |pack: PackId| doomed.contains_key(&pack);
+        // Of what an earlier run was deleting and did not, a snapshot may need chunks that were stored again since.
+        let mut copies = Copies::default();
+        copies.ask(&look.reader, &look.index, &look.needed, &goes).await?;
+        let is_superfluous = |key: &ChunkKey, pack: PackId| goes(pack) && copies.has(&look.index, &goes, key);
+        let packs = look.needed.packs(|key, place| is_superfluous(key, place.pack)).ok_or(PruneError::Cache)?;
+        let packs: BTreeMap<PackId, PackUse> =
+            packs.into_iter().filter(|(pack, _)| look.index.is_there(*pack)).collect();
+        let needed = packs.iter().find_map(|(pack, it)| Some((*pack, *doomed.get(pack).filter(|_| !it.is_dead())?)));
+        if let Some((pack, list)) = needed {
+            return Err(PruneError::Doomed { list: ObjectKey::cleanup(list), pack });
+        }
+        let uncertain = packs.iter().filter(|(_, it)| it.is_dead() && !it.is_certain).map(|(pack, _)| *pack);
+        let asked = stream::iter(uncertain.collect::<Vec<_>>()).map(|pack| async move {
+            let own = look.reader.own_record(pack).await;
+            (pack, own)
+        });
+        let mut asked = asked.buffer_unordered(ASKED);
+        let mut doubtful = BTreeMap::new();
+        while let Some((pack, own)) = asked.next().await {
+            let why = match own.map_err(PruneError::Pack)? {
+                Err(why) => Some(why),
+                Ok(own) => {
+                    let is_needed = |key: &ChunkKey| look.needed.has(key) && !is_superfluous(key, pack);
+                    own.places().any(|(key, _)| is_needed(&key)).then(|| "has chunks that are needed".to_owned())
+                }
+            };
+            doubtful.extend(why.map(|why| (pack, why)));
+        }
+        Ok(PrunePlan::of(&packs, doubtful, look.index.snapshots().len() as u64, now))
+    }
+
+    /// Puts a list for each domain that dooms its dead packs, in the place of those that earlier runs left.
+    async fn doom(&self, plan: &PrunePlan, left: &BTreeMap<DomainId, Vec<CleanupId>>) -> Result<Doomed, PruneError> {
+        self.monitor.phase("telling what is to be deleted");
+        let domains: BTreeSet<DomainId> = plan.dead.keys().chain(left.keys()).copied().collect();
+        let mut noted: Vec<CleanupId> = left.values().flatten().copied().collect();
+        let mut doomed = Doomed::new();
+        for domain in domains {
+            let packs = plan.dead.get(&domain).cloned().unwrap_or_default();
+            let mut own = left.get(&domain).cloned().unwrap_or_default();
+            let (mut first, mut made) = (None, plan.made);
+            for _ in 0..ATTEMPTS {
+                let cleanups = self.deleting.repository().cleanups().await?;
+                let (id, before) = cleanups.behind_newest(domain);
+                noted.push(id);
+                self.note_left(&noted);
+                made = Timestamp::from_seconds(self.options.clock.now().seconds);
+                let gone = names(&own);
+                let list = CleanupList { made, packs: packs.clone(), gone, before, ..CleanupList::default() };
+                self.deleting.writing().put_list(domain, id, &list).await?;
+                own.push(id);
+                if !self.deleting.repository().cleanups().await?.is_shared(domain, id.counter) {
+                    first = Some(id);
+                    break;
+                }
+            }
+            let first = first.ok_or(PruneError::Contended(domain))?;
+            doomed.insert(domain, DoomedPacks { packs, first, made, own, given_up: Vec::new() });
+        }
+        Ok(doomed)
+    }
+
+    /// Remembers the lists that stand if this run ends now. Where that cannot be, they stand until they are old.
+    fn note_left(&self, lists: &[CleanupId]) {
+        if let Err(error) = self.deleting.repository().state().note_left_lists(lists) {
+            let message =
+                format!("cannot be written ({error}): if this run is cut off, what it dooms stays doomed for weeks");
+            self.monitor.note(Problem::advice("the state directory", message));
+        }
+    }
+
+    /// Says which sessions are not waited for any longer, before anything more is looked at.
+    async fn give_up(&self, doomed: &mut Doomed, sessions: RunningSessions) -> Result<(), PruneError> {
+        if !sessions.is_empty() {
+            // A lease of an epoch that began meanwhile cannot be opened, and is no dead one.
+            self.check_keyring().await?;
+        }
+        for (id, session) in sessions {
+            if let Some(doomed) = doomed.get_mut(&session.domain) {
+                doomed.given_up.push(id);
+            }
+        }
+        for (domain, doomed) in doomed.iter_mut().filter(|(_, doomed)| !doomed.given_up.is_empty()) {
+            let (id, before) = self.deleting.repository().cleanups().await?.behind_newest(*domain);
+            let made = Timestamp::from_seconds(self.options.clock.now().seconds);
+            let list = CleanupList { made, given_up: doomed.given_up.clone(), before, ..CleanupList::default() };
+            self.deleting.writing().put_list(*domain, id, &list).await?;
+            doomed.own.push(id);
+        }
+        Ok(())
+    }
+
+    /// Lists everything again, and finds out whether each chunk that any snapshot needs stays.
+    async fn look_again(&self, first: &Look, doomed: &Doomed) -> Result<SecondLook, PruneError> {
+        let was_there = |id: &SnapshotId| first.index.listed().contains(id);
+        let second = Look::take(self, |id| !was_there(&id)).await?;
+        let is_gone = |id: &SnapshotId| second.index.cleanups().is_gone(&ObjectKey::snapshot(*id));
+        let counted = first.index.snapshots().iter().map(|snapshot| snapshot.id);
+        let mut missing = counted.filter(|id| !second.index.listed().contains(id) && !is_gone(id));
+        if let Some(missing) = missing.next() {
+            return Err(PruneError::Vanished(missing));
+        }
+        let now = self.options.clock.now();
+        let own: BTreeSet<PackId> = doomed.values().flat_map(|doomed| doomed.packs.iter().copied()).collect();
+        let all = second.index.cleanups().to_be_deleted(&[], now);
+        let goes = |pack: PackId| own.contains(&pack) || all.contains_key(&pack);
+        let mut copies = Copies::default();
+        let mut lost = Vec::new();
+        for needed in [&first.needed, &second.needed] {
+            copies.ask(&second.reader, &second.index, needed, &goes).await?;
+            let is_lost = |key: &ChunkKey| !copies.has(&second.index, &goes, key);
+            lost.push(needed.find(|pack| goes(pack) && second.index.is_there(pack), |key, _| is_lost(key)));
+        }
+        let [old, new] = [&lost[0], &lost[1]].map(|lost| lost.map(|(_, place)| place.pack));
+        let honours = |snapshot: &Snapshot| {
+            let own = doomed.get(&snapshot.at.domain).map_or(&[][..], |doomed| &doomed.own);
+            second.index.cleanups().honours_all(snapshot.at.domain, snapshot.honoured, own, now)
+        };
+        let is_whole = |snapshot: &&Snapshot| {
+            let lost = if was_there(&snapshot.id) { old } else { new };
+            lost.is_none() || honours(snapshot)
+        };
+        let whole = second.index.snapshots().iter().filter(is_whole);
+        let whole = whole.filter_map(|it| Some((it.at.domain, it.id, it.digest?))).collect();
+        Ok(SecondLook { second, needed: old.or(new), whole })
+    }
+
+    /// Names the lists of this run as gone, and accounts for what was seen.
+    async fn withdraw(&self, doomed: &Doomed, verdict: &SecondLook) -> Result<(), PruneError> {
+        self.monitor.phase("taking back what was to be deleted");
+        let cleanups = verdict.second.index.cleanups();
+        for (domain, doomed) in doomed {
+            let (id, before) = cleanups.behind_newest(*domain);
+            let made = Timestamp::from_seconds(self.options.clock.now().seconds);
+            let (gone, accounted) = (names(&doomed.own), verdict.unaccounted(*domain));
+            let list = CleanupList { made, gone, accounted, before, ..CleanupList::default() };
+            self.deleting.writing().put_list(*domain, id, &list).await?;
+        }
+        self.note_left(&[]);
+        Ok(())
+    }
+
+    /// Says that the packs are being deleted, and deletes them.
+    async fn delete(&self, doomed: Doomed, verdict: &SecondLook, report: &mut PruneReport) -> Result<(), PruneError> {
+        self.monitor.phase("deleting");
+        let packs = Some(report.plan.dead_packs);
+        self.monitor.totals(Totals { packs, ..Totals::default() });
+        let cleanups = verdict.second.index.cleanups();
+        let mut all = Vec::new();
+        for (domain, doomed) in doomed {
+            let (id, before) = cleanups.behind_newest(domain);
+            let list = CleanupList {
+                made: Timestamp::from_seconds(self.options.clock.now().seconds),
+                gone: names(&doomed.own),
+                packs: doomed.packs,
+                given_up: doomed.given_up,
+                accounted: verdict.unaccounted(domain),
+                before,
+                first: Some(doomed.first.counter),
+                ..CleanupList::default()
+            };
+            all.push(self.deleting.condemn(domain, id, list, doomed.made).await?);
+        }
+        self.note_left(&[]);
+        for condemned in all {
+            // It is asked behind the list, so that no pause before it counts for nothing.
+            let now = self.options.clock.now();
+            if condemned.are_too_late(now) {
+                report.unfinished = Some(PruneUnfinished::TooLate);
+                continue;
+            }
+            let index = &verdict.second.index;
+            let deleted = |pack: PackId| {
+                report.deleted_packs += 1;
+                report.deleted_bytes += index.pack(pack).first().map_or(0, |record| u64::from(record.size));
+                self.monitor.add(Counter::Packs, 1);
+            };
+            self.deleting.delete_packs(condemned, now, deleted).await?;
+        }
+        Ok(())
+    }
+}
+
+impl SecondLook {
+    /// Returns the snapshots of a domain that are to be accounted for.
+    fn unaccounted(&self, domain: DomainId) -> Vec<(SnapshotId, [u8; 32])> {
+        let of_domain = self.whole.iter().filter(|(its, ..)| *its == domain);
+        self.second.index.cleanups().unaccounted(domain, of_domain.map(|&(_, id, digest)| (id, digest)))
+    }
+}
+
+fn names(lists: &[CleanupId]) -> Vec<String> {
+    lists.iter().map(|list| ObjectKey::cleanup(*list).to_string()).collect()
+}

@@ -1,0 +1,219 @@
+//! Prune: what no snapshot needs is deleted, beside running backups and without a lock (`docs/format.md`, section 14, "Cleaning up").
+//!
+//! A first look finds what nothing needs, and makes a plan of it ([`plan`]). It is carried out in two halves ([`apply`]): a list dooms
+//! the packs; sessions that may rely on them are waited for or given up ([`waiting`]); a second look makes sure that nothing needs them
+//! by then; a last list says that they are being deleted, and they are. Whatever is not known for certain ends it before anything is
+//! deleted, and so may anything else: the next run goes on.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::model::id::{ChunkKey, DomainId, PackId, SessionId};
+use crate::model::key::ObjectKey;
+use crate::model::outcome::{Ended, Outcome};
+use crate::model::snapshot::SnapshotId;
+use crate::model::time::Clock;
+use crate::ops::Cancel;
+use crate::progress::Monitor;
+use crate::repository::access::{AccessError, Deleting};
+use crate::repository::damaged::TellError;
+use crate::repository::index::complete::IncompleteError;
+use crate::repository::reader::ReadError;
+use crate::repository::running::RunningSession;
+use crate::repository::{OpenError, Repository, StoreError};
+
+mod apply;
+mod copies;
+mod look;
+mod plan;
+mod waiting;
+
+pub use plan::{PrunePlan, Stays};
+
+/// How to clean up.
+#[derive(Debug, Clone)]
+#[cfg_attr(not(feature = "internals"), non_exhaustive)]
+pub struct PruneOptions {
+    /// Only tell what would be done.
+    pub dry_run: bool,
+    /// How long sessions are waited for that run.
+    pub wait: Duration,
+    /// How often is looked whether they have ended.
+    pub poll: Duration,
+    /// RunningSessions that are given up although they may run.
+    pub give_up: Vec<SessionId>,
+    /// Memory to stay within, in bytes.
+    pub memory_bytes: u64,
+    /// Tells the time.
+    pub clock: Clock,
+}
+
+impl Default for PruneOptions {
+    /// Everything is done; sessions are waited for for an hour, within 256 MiB.
+    fn default() -> Self {
+        Self {
+            dry_run: false,
+            wait: Duration::from_secs(3600),
+            poll: Duration::from_secs(10),
+            give_up: Vec::new(),
+            memory_bytes: 256 << 20,
+            clock: Clock::System,
+        }
+    }
+}
+
+/// A clean-up and what it goes by.
+#[derive(Clone, Copy)]
+struct CleanUp<'a> {
+    deleting: &'a Deleting,
+    options: &'a PruneOptions,
+    monitor: &'a Arc<dyn Monitor>,
+    cancel: &'a Cancel,
+}
+
+/// Why what was planned was not carried out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PruneUnfinished {
+    /// RunningSessions run that may rely on what is to be deleted.
+    Running(Vec<(SessionId, RunningSession)>),
+    /// A snapshot that came meanwhile needs what was to be deleted.
+    Needed {
+        /// A pack that it needs.
+        pack: PackId,
+    },
+    /// Too much time passed since the packs were doomed.
+    TooLate,
+}
+
+/// What was found and done.
+#[derive(Debug, Clone, Default)]
+pub struct PruneReport {
+    /// What was to be done.
+    pub plan: PrunePlan,
+    /// Packs that were deleted.
+    pub deleted_packs: u64,
+    /// Their bytes.
+    pub deleted_bytes: u64,
+    /// RunningSessions that were given up.
+    pub given_up: Vec<SessionId>,
+    /// Why the plan was not carried out, if it was not.
+    pub unfinished: Option<PruneUnfinished>,
+    /// How long it took.
+    pub duration: Duration,
+}
+
+impl Ended for PruneReport {
+    fn outcome(&self) -> Outcome {
+        if self.unfinished.is_none() { Outcome::Clean } else { Outcome::Incomplete }
+    }
+}
+
+/// Why nothing (more) may be deleted.
+#[derive(Debug, thiserror::Error)]
+pub enum PruneError {
+    /// This key, or this program, may not.
+    #[error(transparent)]
+    Access(#[from] AccessError),
+    /// It is not known what is there and what is needed.
+    #[error(transparent)]
+    Incomplete(#[from] IncompleteError),
+    /// A snapshot cannot be read to its end.
+    #[error("snapshot {} cannot be read to its end, so nothing may be deleted", snapshot.short())]
+    Unreadable {
+        /// The snapshot.
+        snapshot: SnapshotId,
+        /// What cannot be read.
+        #[source]
+        source: ReadError,
+    },
+    /// A pack is out of reach.
+    #[error("it is not known what is in a pack, so nothing may be deleted")]
+    Pack(#[source] ReadError),
+    /// A chunk that is needed is nowhere.
+    #[error("snapshot {} needs chunk {}, which is in no index segment, so nothing may be deleted", snapshot.short(), chunk.short())]
+    Unplaced {
+        /// The snapshot.
+        snapshot: SnapshotId,
+        /// The chunk.
+        chunk: ChunkKey,
+    },
+    /// A pack that is needed is not there, or not as it should be.
+    #[error("{} is not there as it should be, and snapshots need chunk {} of it, so nothing may be deleted", ObjectKey::pack(*pack), chunk.short())]
+    Lost {
+        /// The pack.
+        pack: PackId,
+        /// A chunk that is needed.
+        chunk: ChunkKey,
+    },
+    /// The cache does not give back what was written to it.
+    #[error("the index in the cache is not as it was written, so nothing may be deleted")]
+    Cache,
+    /// A snapshot was there and is not any more.
+    #[error("{} was there and is not any more, and was not removed, so nothing may be deleted", ObjectKey::snapshot(*.0))]
+    Vanished(SnapshotId),
+    /// Another clean-up may be about to delete what snapshots need.
+    #[error("{list} dooms {}, which snapshots need: another clean-up may be about to find that out, so nothing else may be deleted", ObjectKey::pack(*pack))]
+    Doomed {
+        /// The list.
+        list: ObjectKey,
+        /// A pack.
+        pack: PackId,
+    },
+    /// The keyring is another one by now.
+    #[error("the keyring was changed meanwhile, so nothing may be deleted")]
+    Keyring,
+    /// The newest keyring cannot be had.
+    #[error("the newest keyring cannot be had, so nothing may be deleted")]
+    NewestKeyring(#[from] OpenError),
+    /// Another clean-up runs on this machine.
+    #[error("another clean-up of this repository runs on this machine")]
+    Busy,
+    /// The same number was given to several lists again and again.
+    #[error("other clean-ups keep putting lists of the same number at the same time; try again")]
+    Contended(DomainId),
+    /// A list could not be put.
+    #[error("the list of what is to be deleted could not be stored")]
+    List(#[from] TellError),
+    /// The store failed.
+    #[error("the store did not do what cleaning up needs")]
+    Store(#[from] StoreError),
+    /// Ending was asked for.
+    #[error("interrupted")]
+    Cancelled,
+}
+
+impl Ended for PruneError {
+    fn outcome(&self) -> Outcome {
+        match self {
+            PruneError::Access(error) => error.outcome(),
+            PruneError::Incomplete(error) => error.outcome(),
+            PruneError::Unreadable { source, .. } | PruneError::Pack(source) => source.outcome(),
+            PruneError::Unplaced { .. } | PruneError::Lost { .. } | PruneError::Vanished(_) => Outcome::Damaged,
+            PruneError::NewestKeyring(error) => error.outcome(),
+            PruneError::List(error) => error.outcome(),
+            PruneError::Store(error) => error.outcome(),
+            PruneError::Doomed { .. } | PruneError::Busy => Outcome::Refused,
+            PruneError::Cache | PruneError::Keyring | PruneError::Contended(_) => Outcome::Failed,
+            PruneError::Cancelled => Outcome::Interrupted,
+        }
+    }
+}
+
+/// Deletes what no snapshot needs.
+///
+/// It may end at any point, by [`PruneError`] or `kill -9`: nothing that is needed is deleted, and the next run goes on.
+///
+/// # Errors
+/// [`PruneError`] for the first doubt; packs that were found dead before may be gone by then.
+pub async fn prune(
+    repository: Arc<Repository>,
+    options: PruneOptions,
+    monitor: Arc<dyn Monitor>,
+    cancel: Cancel,
+) -> Result<PruneReport, PruneError> {
+    let begun = std::time::Instant::now();
+    let deleting = repository.deleting()?;
+    let clean_up = CleanUp { deleting: &deleting, options: &options, monitor: &monitor, cancel: &cancel };
+    let report = clean_up.run().await?;
+    Ok(PruneReport { duration: begun.elapsed(), ..report })
+}

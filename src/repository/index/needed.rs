@@ -1,0 +1,205 @@
+//! What of the index is needed: two bits for each chunk that a table places, however many chunks there are.
+//!
+//! A chunk is needed at all its places or at none; which of them stay is for the plan to say. That a chunk was walked, as a node whose
+//! children were looked at, is noted apart: a file may have the bytes of a node.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::model::author::Author;
+use crate::model::id::{ChunkKey, DomainEpoch, PackId};
+use crate::repository::index::Index;
+use crate::repository::index::table::{ChunkPlace, PackInfo, Table};
+
+/// What is needed of the tables of an index.
+#[derive(Debug)]
+pub struct Needed(Vec<MarkedTable>);
+
+#[derive(Debug)]
+struct MarkedTable {
+    table: Arc<Table>,
+    needed: RowBits,
+    walked: RowBits,
+}
+
+/// A bit for each row.
+#[derive(Debug)]
+struct RowBits(Vec<u64>);
+
+impl RowBits {
+    fn none_of(rows: usize) -> Self {
+        Self(vec![0; rows.div_ceil(64)])
+    }
+
+    fn has(&self, row: usize) -> bool {
+        self.0[row / 64] & 1 << (row % 64) != 0
+    }
+
+    /// Sets a bit; tells whether it was not set.
+    fn set(&mut self, row: usize) -> bool {
+        let is_new = !self.has(row);
+        self.0[row / 64] |= 1 << (row % 64);
+        is_new
+    }
+}
+
+/// What became known of a chunk that is needed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NeededChunk {
+    /// No table places it anywhere.
+    Unplaced,
+    /// It was known to be needed.
+    Known,
+    /// It was not.
+    New {
+        /// It is stored as a recipe somewhere.
+        has_recipes: bool,
+    },
+}
+
+/// A pack, and how much of it is needed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PackUse {
+    /// The domain and epoch that it is of.
+    pub at: DomainEpoch,
+    /// Length of the object.
+    pub size: u32,
+    /// A reader says what is in it, and nobody says otherwise.
+    pub is_certain: bool,
+    /// Chunks of it that are needed.
+    pub needed_chunks: u64,
+    /// Their bytes.
+    pub needed_bytes: u64,
+    /// Bytes of all its chunks.
+    pub bytes: u64,
+}
+
+impl PackUse {
+    /// Tells whether nothing of it is needed.
+    pub fn is_dead(&self) -> bool {
+        self.needed_chunks == 0
+    }
+}
+
+/// What segments tell of a pack.
+struct ToldPack {
+    info: PackInfo,
+    is_vouched_for: bool,
+    is_contradicted: bool,
+}
+
+impl ToldPack {
+    fn unused(self) -> PackUse {
+        PackUse {
+            at: self.info.header.at,
+            size: self.info.size,
+            is_certain: self.is_vouched_for && !self.is_contradicted,
+            needed_chunks: 0,
+            needed_bytes: 0,
+            bytes: 0,
+        }
+    }
+}
+
+impl Needed {
+    /// Begins with nothing, over what an index has now: what is loaded again or added later is not looked at.
+    pub fn nothing_of(index: &Index) -> Self {
+        let marked = |table: Arc<Table>| {
+            let rows = table.chunk_count();
+            MarkedTable { table, needed: RowBits::none_of(rows), walked: RowBits::none_of(rows) }
+        };
+        Self(index.tables().into_iter().map(marked).collect())
+    }
+
+    /// Notes that a chunk is needed.
+    pub fn need(&mut self, key: &ChunkKey) -> NeededChunk {
+        let (mut is_placed, mut is_new, mut has_recipes) = (false, false, false);
+        for MarkedTable { table, needed, .. } in &mut self.0 {
+            for row in table.rows_of_chunk(key) {
+                is_placed = true;
+                if needed.set(row) {
+                    is_new = true;
+                    let place = table.row(row).and_then(|row| table.location(&row));
+                    has_recipes |= place.is_some_and(|place| place.codec.holds_recipes());
+                }
+            }
+        }
+        match (is_placed, is_new) {
+            (false, _) => NeededChunk::Unplaced,
+            (true, false) => NeededChunk::Known,
+            (true, true) => NeededChunk::New { has_recipes },
+        }
+    }
+
+    /// Notes that a chunk, which is a node, is walked; tells whether it was not.
+    pub fn walk(&mut self, key: &ChunkKey) -> bool {
+        let mut is_new = false;
+        for MarkedTable { table, walked, .. } in &mut self.0 {
+            table.rows_of_chunk(key).for_each(|row| is_new |= walked.set(row));
+        }
+        is_new
+    }
+
+    /// Tells whether a chunk is walked.
+    pub fn is_walked(&self, key: &ChunkKey) -> bool {
+        self.0.iter().any(|marked| marked.table.rows_of_chunk(key).any(|row| marked.walked.has(row)))
+    }
+
+    /// Tells whether a chunk is needed.
+    pub fn has(&self, key: &ChunkKey) -> bool {
+        self.0.iter().any(|marked| marked.table.rows_of_chunk(key).any(|row| marked.needed.has(row)))
+    }
+
+    /// Returns all packs with how much of each is needed. Reads all tables; `None` where one is not as it was written.
+    ///
+    /// A pack that several segments name has its bytes several times. A chunk is not needed at a place that is `superfluous`.
+    pub fn packs(
+        &self,
+        mut superfluous: impl FnMut(&ChunkKey, &ChunkPlace) -> bool,
+    ) -> Option<BTreeMap<PackId, PackUse>> {
+        let mut told: BTreeMap<PackId, ToldPack> = BTreeMap::new();
+        for info in self.0.iter().flat_map(|marked| marked.table.packs()) {
+            let is_vouched_for = info.author == Author::Reader;
+            match told.get_mut(&info.id) {
+                Some(told) => {
+                    told.is_vouched_for |= is_vouched_for;
+                    told.is_contradicted |= !told.info.agrees(&info);
+                }
+                None => drop(told.insert(info.id, ToldPack { info, is_vouched_for, is_contradicted: false })),
+            }
+        }
+        let mut packs: BTreeMap<PackId, PackUse> = told.into_iter().map(|(id, told)| (id, told.unused())).collect();
+        for MarkedTable { table, needed, .. } in &self.0 {
+            for number in 0..table.chunk_count() {
+                let row = table.row(number)?;
+                let place = table.location(&row)?;
+                let pack = packs.get_mut(&place.pack)?;
+                let bytes = u64::from(place.length);
+                pack.bytes += bytes;
+                if needed.has(number) && !superfluous(&row.key, &place) {
+                    (pack.needed_chunks, pack.needed_bytes) = (pack.needed_chunks + 1, pack.needed_bytes + bytes);
+                }
+            }
+        }
+        Some(packs)
+    }
+
+    /// Returns the first place among those of needed chunks in packs that `concern`, which `is_wrong`, with the chunk. Reads the tables
+    /// that name such packs.
+    pub fn find(
+        &self,
+        concern: impl Fn(PackId) -> bool,
+        mut is_wrong: impl FnMut(&ChunkKey, &ChunkPlace) -> bool,
+    ) -> Option<(ChunkKey, ChunkPlace)> {
+        let concerned = self.0.iter().filter(|marked| marked.table.pack_sizes().any(|(pack, _)| concern(pack)));
+        for MarkedTable { table, needed, .. } in concerned {
+            let rows = (0..table.chunk_count()).filter(|row| needed.has(*row)).filter_map(|row| table.row(row));
+            let mut places = rows.filter_map(|row| Some((row.key, table.location(&row)?)));
+            let found = places.find(|(key, place)| concern(place.pack) && is_wrong(key, place));
+            if found.is_some() {
+                return found;
+            }
+        }
+        None
+    }
+}

@@ -1,0 +1,465 @@
+//! Cleaning up: what is kept comes back byte for byte after each step, nothing that runs beside it loses anything, and every doubt
+//! stops it.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use coffre::model::cleanup::{CleanupList, RemovedSnapshot};
+use coffre::model::id::SegmentId;
+use coffre::model::key::{ObjectKey, ObjectKind};
+use coffre::model::outcome::{Ended, Outcome};
+use coffre::model::snapshot::Snapshot;
+use coffre::model::time::{Clock, Timestamp};
+use coffre::ops::Cancel;
+use coffre::ops::backup::backup;
+use coffre::ops::prune::{PruneError, PruneOptions, PruneReport, PruneUnfinished, prune};
+use coffre::ops::verify::ReadData;
+use coffre::progress::{Collected, Monitor};
+use coffre::repository::MAIN_DOMAIN;
+use coffre::repository::access::AccessError;
+use coffre::repository::writers::SlotPlace;
+use coffre::store::layer::Operation;
+use coffre::store::layer::fault::{Fault, FaultStore};
+use coffre::store::{Store, StoreErrorKind};
+
+use crate::support::at_phase::AtPhase;
+use crate::support::kitchen::Nights;
+use crate::support::{Bench, contents, files_in, open, options, random_bytes, read_back, run_backup, run_verify};
+use crate::writers;
+
+type Files = BTreeMap<String, Vec<u8>>;
+
+/// Waits for nobody.
+fn at_once() -> PruneOptions {
+    PruneOptions { wait: Duration::ZERO, poll: Duration::from_millis(5), ..PruneOptions::default() }
+}
+
+async fn prune_with(
+    store: Arc<dyn Store>,
+    cache: &Path,
+    options: PruneOptions,
+    monitor: Arc<dyn Monitor>,
+) -> Result<PruneReport, PruneError> {
+    let repository = open(store, cache).await.expect("opens");
+    prune(repository, options, monitor, Cancel::default()).await
+}
+
+async fn pruned(bench: &Bench, options: PruneOptions) -> Result<PruneReport, PruneError> {
+    prune_with(bench.store(), bench.cache.path(), options, Arc::new(Collected::default())).await
+}
+
+async fn packs(store: &dyn Store) -> Vec<ObjectKey> {
+    store.list(ObjectKind::Pack.prefix()).await.expect("listed").into_iter().map(|object| object.key).collect()
+}
+
+/// Names of all objects.
+async fn everything(store: &dyn Store) -> Vec<ObjectKey> {
+    store.list("").await.expect("listed").into_iter().map(|object| object.key).collect()
+}
+
+/// Removes a snapshot as whoever forgets it does: a list names it, and then it goes.
+async fn remove(bench: &Bench, snapshot: &Snapshot) {
+    let repository = open(bench.store(), bench.cache.path()).await.expect("opens");
+    let cleaning = repository.writing().expect("may be written").begin_session(MAIN_DOMAIN).expect("a good key");
+    let (id, before) = repository.cleanups().await.expect("read").behind_newest(snapshot.at.domain);
+    let digest = snapshot.digest.expect("it is stored");
+    let removed = vec![RemovedSnapshot { id: snapshot.id, digest, before: snapshot.position.before }];
+    let list = CleanupList { made: Clock::System.now(), removed, before, ..CleanupList::default() };
+    bench.store().put(&ObjectKey::cleanup(id), cleaning.seal_cleanup(id, &list).into()).await.expect("put");
+    bench.store().delete(&ObjectKey::snapshot(snapshot.id)).await.expect("deleted");
+}
+
+/// A repository with two snapshots that are kept and one in the middle that was removed, whose data nothing else needs.
+async fn with_dead_packs() -> (Bench, Vec<(Snapshot, Files)>) {
+    let bench = Bench::new().await;
+    let first = bench.snapshot().await;
+    std::fs::write(bench.source.path().join("a/other"), random_bytes(7, 2_500_000)).expect("writable");
+    let removed = bench.snapshot().await;
+    std::fs::remove_file(bench.source.path().join("a/other")).expect("there");
+    std::fs::write(bench.source.path().join("a/text"), "changed").expect("writable");
+    let last = bench.snapshot().await;
+    remove(&bench, &removed.0).await;
+    (bench, vec![first, last])
+}
+
+/// Reads snapshots of `source` back, all bytes of them, with an empty cache.
+async fn assert_read(store: Arc<dyn Store>, source: &Path, kept: &[(Snapshot, Files)], what: &str) {
+    for (snapshot, files) in kept {
+        let cache = tempfile::tempdir().expect("made");
+        let read = read_back(store.clone(), cache.path(), snapshot).await;
+        let read = contents(source, &read.unwrap_or_else(|error| panic!("{what}: {error}")));
+        assert!(read == *files, "{what}: snapshot {} came back with other bytes", snapshot.id);
+    }
+}
+
+async fn assert_kept(store: Arc<dyn Store>, source: &Path, kept: &[(Snapshot, Files)], what: &str) {
+    assert_read(store.clone(), source, kept, what).await;
+    let cache = tempfile::tempdir().expect("made");
+    let report = run_verify(store, cache.path(), ReadData::All).await;
+    assert_eq!(report.findings, [], "{what}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_nothing_needs_goes_and_what_is_kept_comes_back() {
+    let (bench, kept) = with_dead_packs().await;
+    let before = packs(&*bench.store()).await;
+    let report = pruned(&bench, at_once()).await.expect("done");
+    let after = packs(&*bench.store()).await;
+    assert!(report.deleted_packs >= 3 && report.deleted_bytes > 2_500_000, "{report:?}");
+    assert_eq!((before.len() - after.len()) as u64, report.deleted_packs);
+    assert_eq!((report.plan.dead_packs, report.plan.snapshots), (report.deleted_packs, 2));
+    assert_eq!(report.outcome(), Outcome::Clean);
+    assert_kept(bench.store(), bench.source.path(), &kept, "once").await;
+    // There is nothing left to do, and nothing is done.
+    let objects = everything(&*bench.store()).await;
+    let again = pruned(&bench, at_once()).await.expect("done");
+    assert_eq!((again.plan.dead_packs, again.deleted_packs), (0, 0));
+    assert_eq!(everything(&*bench.store()).await, objects);
+    // What was deleted is stored again when it is back.
+    std::fs::write(bench.source.path().join("a/other"), random_bytes(7, 2_500_000)).expect("writable");
+    let back = bench.snapshot().await;
+    assert!(back.0.counts.new_bytes >= 2_500_000);
+    assert_eq!(pruned(&bench, at_once()).await.expect("done").deleted_packs, 0);
+    assert_kept(bench.store(), bench.source.path(), &[kept, vec![back]].concat(), "twice").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dry_run_changes_nothing_and_says_what_would_be_done() {
+    let (bench, kept) = with_dead_packs().await;
+    let objects = everything(&*bench.store()).await;
+    let dry = pruned(&bench, PruneOptions { dry_run: true, ..at_once() }).await.expect("done");
+    assert_eq!((dry.deleted_packs, everything(&*bench.store()).await), (0, objects));
+    assert!(dry.plan.stays.packs > 0 && dry.plan.stays.bytes > 3_000_000, "{dry:?}");
+    let report = pruned(&bench, at_once()).await.expect("done");
+    assert_eq!((report.deleted_packs, report.deleted_bytes), (dry.plan.dead_packs, dry.plan.dead_bytes));
+    assert_kept(bench.store(), bench.source.path(), &kept, "after it").await;
+}
+
+/// Every chunk that a recipe names is needed, through all depths, although no list of chunks has it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_live_recipes_name_is_alive() {
+    let bench = Bench::new().await;
+    let nights = Nights::written(bench.store(), bench.cache.path()).await;
+    // The last night names windows of the second, which name the first.
+    for night in &nights.snapshots[..2] {
+        remove(&bench, night).await;
+    }
+    let report = pruned(&bench, at_once()).await.expect("done");
+    assert!(report.deleted_packs > 0, "the trees of the first nights: {report:?}");
+    let repository = open(bench.store(), bench.cache.path()).await.expect("opens");
+    let read = crate::support::read_all(repository, &nights.snapshots[2]).await.expect("whole");
+    assert_eq!(read[0].1, nights.dumps[2]);
+    assert_eq!(bench.verify(ReadData::All).await.findings, []);
+}
+
+/// Killed behind each change of the store, and run again.
+#[tokio::test(flavor = "multi_thread")]
+async fn cut_off_anywhere_it_has_lost_nothing_and_the_next_run_goes_on() {
+    let (bench, kept) = with_dead_packs().await;
+    let whole = bench.fork();
+    pruned(&whole, at_once()).await.expect("done");
+    let left = packs(&*whole.store()).await;
+    for k in 0.. {
+        let cut = Bench { cache: tempfile::tempdir().expect("made"), ..bench.fork() };
+        let dying = Arc::new(FaultStore::new(cut.store()));
+        dying.die_after_mutations(k);
+        let outcome = prune_with(dying.clone(), cut.cache.path(), at_once(), Arc::new(Collected::default())).await;
+        assert_eq!(outcome.is_err(), dying.died(), "k = {k}");
+        assert_read(cut.store(), bench.source.path(), &kept, &format!("k = {k}")).await;
+        // The same machine goes on, or another one.
+        let other = tempfile::tempdir().expect("made");
+        let cache = if k % 2 == 0 { cut.cache.path() } else { other.path() };
+        let again = prune_with(cut.store(), cache, at_once(), Arc::new(Collected::default())).await.expect("done");
+        assert_eq!(again.unfinished, None, "k = {k}");
+        assert_eq!(packs(&*cut.store()).await, left, "k = {k}");
+        assert_eq!(cut.verify(ReadData::All).await.findings, [], "k = {k}");
+        if !dying.died() {
+            assert!(k > 4, "a clean-up makes several changes, this one {k}");
+            return;
+        }
+    }
+}
+
+/// Any request that fails ends it; nothing is lost by that.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_fails_ends_it_before_anything_is_lost() {
+    let (bench, kept) = with_dead_packs().await;
+    for operation in [Operation::List, Operation::Get, Operation::GetRange, Operation::Put, Operation::Delete] {
+        for nth in 1.. {
+            let failing = bench.fork();
+            let store = Arc::new(FaultStore::new(failing.store()));
+            let repository = open(store.clone(), failing.cache.path()).await.expect("opens");
+            store.plan(Fault::on(operation).nth(nth).fail_before(StoreErrorKind::Unavailable));
+            let monitor = Arc::new(Collected::default());
+            let outcome = prune(repository, at_once(), monitor, Cancel::default()).await;
+            assert_read(failing.store(), bench.source.path(), &kept, &format!("{operation:?} {nth}")).await;
+            if outcome.is_ok() {
+                store.forget_plan();
+                assert!(nth > 1, "{operation:?}");
+                break;
+            }
+            store.forget_plan();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_doubt_stops_it_and_says_which_object() {
+    let (bench, kept) = with_dead_packs().await;
+    let stopped = async |bench: &Bench, names: &str| {
+        let objects = everything(&*bench.store()).await;
+        let cache = tempfile::tempdir().expect("made");
+        let error = prune_with(bench.store(), cache.path(), at_once(), Arc::new(Collected::default())).await;
+        let error = error.expect_err(names);
+        assert!(coffre::progress::chain(&error).contains(names), "{names}: {}", coffre::progress::chain(&error));
+        assert_eq!(everything(&*bench.store()).await, objects, "{names}");
+        error.outcome()
+    };
+    let snapshot = ObjectKey::snapshot(kept[0].0.id);
+    let damaged = bench.fork();
+    damaged.memory.tamper(&snapshot, |bytes| bytes[1400] ^= 1);
+    assert_eq!(stopped(&damaged, &kept[0].0.id.to_string()).await, Outcome::Damaged);
+
+    // A segment that cannot be read, and one that is gone.
+    for segment in bench.store().list("index/").await.expect("listed") {
+        let damaged = bench.fork();
+        damaged.memory.tamper(&segment.key, |bytes| bytes[100] ^= 1);
+        assert_eq!(stopped(&damaged, segment.key.as_str()).await, Outcome::Damaged);
+    }
+    let lost = bench.fork();
+    let first = bench.store().list("index/").await.expect("listed").len();
+    assert_eq!(first, 3, "one for each run");
+    for segment in lost.store().list("index/").await.expect("listed") {
+        let lost = bench.fork();
+        lost.store().delete(&segment.key).await.expect("deleted");
+        let cache = tempfile::tempdir().expect("made");
+        let outcome = prune_with(lost.store(), cache.path(), at_once(), Arc::new(Collected::default())).await;
+        // That of the removed snapshot nothing needs: its packs are in no segment then, and stay.
+        if let Ok(report) = outcome {
+            assert_eq!(report.deleted_packs, 0, "{report:?}");
+        }
+        lost.memory.put(&segment.key, bench.memory.get(&segment.key).await.expect("there")).await.expect("put");
+        assert_kept(lost.store(), bench.source.path(), &kept, "a segment was gone for a while").await;
+    }
+
+    // A pack that is needed.
+    let needed: Vec<_> = {
+        let clean = bench.fork();
+        pruned(&clean, at_once()).await.expect("done");
+        packs(&*clean.store()).await
+    };
+    for pack in &needed {
+        let damaged = bench.fork();
+        damaged.store().delete(pack).await.expect("deleted");
+        assert_eq!(stopped(&damaged, pack.base_name()).await, Outcome::Damaged);
+        let cut = bench.fork();
+        cut.memory.tamper(pack, |bytes| bytes.truncate(bytes.len() - 1));
+        assert_eq!(stopped(&cut, pack.base_name()).await, Outcome::Damaged);
+    }
+
+    // A list that cannot be opened.
+    let damaged = bench.fork();
+    let list = bench.store().list("cleanup/").await.expect("listed").remove(0).key;
+    damaged.memory.tamper(&list, |bytes| bytes[60] ^= 1);
+    assert_eq!(stopped(&damaged, list.as_str()).await, Outcome::Damaged);
+
+    // A snapshot that an earlier clean-up saw, and that is hidden now.
+    let hidden = bench.fork();
+    pruned(&hidden, at_once()).await.expect("done");
+    hidden.store().delete(&snapshot).await.expect("deleted");
+    assert_eq!(stopped(&hidden, snapshot.as_str()).await, Outcome::Damaged);
+}
+
+/// Rubbish of nobody stops nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn rubbish_stops_nothing() {
+    let (bench, kept) = with_dead_packs().await;
+    let rubbish = random_bytes(3, 2000);
+    let names = [
+        "snapshots/20261124T021500Z-3f9c21d0a1b2c3d4".to_owned(),
+        format!("sessions/{}", SegmentId([9; 16])),
+        "sessions/thumbs.db".to_owned(),
+        "packs/desktop.ini".to_owned(),
+    ];
+    for name in &names {
+        bench.store().put(&ObjectKey::from_listed(name), rubbish.clone().into()).await.expect("put");
+    }
+    let report = pruned(&bench, at_once()).await.expect("done");
+    assert!(report.deleted_packs >= 3 && report.unfinished.is_none(), "{report:?}");
+    let left = everything(&*bench.store()).await;
+    assert!(names.iter().all(|name| left.contains(&ObjectKey::from_listed(name))), "and nobody deletes it");
+    assert_read(bench.store(), bench.source.path(), &kept, "beside rubbish").await;
+}
+
+/// A backup beside it that relies on what is dead, paused at each of its points: it is waited for, and finds all that it needs.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_that_runs_beside_it_is_waited_for() {
+    for phase in
+        ["reading the index", "backing up", "storing", "checking that nothing vanished", "writing the snapshot"]
+    {
+        let (bench, mut kept) = with_dead_packs().await;
+        // It needs what is dead.
+        std::fs::write(bench.source.path().join("a/other"), random_bytes(7, 2_500_000)).expect("writable");
+        let now = files_in(bench.source.path());
+        crate::support::at_rest().await;
+        let first: Arc<Mutex<Option<Result<PruneReport, PruneError>>>> = Arc::default();
+        let (store, noted, handle) = (bench.store(), first.clone(), tokio::runtime::Handle::current());
+        let cleaner = tempfile::tempdir().expect("made");
+        let cache = cleaner.path().to_path_buf();
+        let paused = AtPhase::new(phase, move || {
+            // The backup waits while somebody cleans up, once.
+            let mut noted = noted.lock().expect("no panic while held");
+            if noted.is_none() {
+                let (store, cache) = (store.clone(), cache.clone());
+                let run = async move { prune_with(store, &cache, at_once(), Arc::new(Collected::default())).await };
+                let handle = handle.clone();
+                let ran = std::thread::spawn(move || handle.block_on(run)).join().expect("no panic");
+                *noted = Some(ran);
+            }
+        });
+        let repository = open(bench.store(), bench.cache.path()).await.expect("opens");
+        let options = options(bench.source.path());
+        let run = tokio::spawn(backup(repository, options, Arc::new(paused), Cancel::default()));
+        let report = run.await.expect("no panic").expect("backed up");
+        let snapshot = report.snapshot.expect("made");
+        let first = first.lock().expect("no panic while held").take().expect("it ran").expect("it found no doubt");
+        match &first.unfinished {
+            Some(PruneUnfinished::Running(sessions)) => {
+                assert_eq!((sessions.len(), first.deleted_packs), (1, 0), "{phase}");
+                assert_eq!(sessions[0].0, snapshot.session, "{phase}");
+            }
+            other => panic!("{phase}: {other:?}"),
+        }
+        kept.push((snapshot, now));
+        assert_kept(bench.store(), bench.source.path(), &kept, phase).await;
+        // The next run, of the same machine, takes back what the first one doomed, and needs nothing to wait for.
+        let again = prune_with(bench.store(), cleaner.path(), at_once(), Arc::new(Collected::default())).await;
+        assert_eq!(again.expect("done").unfinished, None, "{phase}");
+        assert_kept(bench.store(), bench.source.path(), &kept, phase).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_only_writes_is_refused() {
+    let (bench, _) = with_dead_packs().await;
+    let repository = open(bench.store(), bench.cache.path()).await.expect("opens");
+    writers::add(&repository, &writers::new("web", &[]), SlotPlace::Repository).await.expect("added");
+    let cache = tempfile::tempdir().expect("made");
+    let writer = writers::open_as("web", bench.store(), cache.path()).await;
+    let refused = prune(writer, at_once(), Arc::new(Collected::default()), Cancel::default()).await;
+    assert!(matches!(refused, Err(PruneError::Access(AccessError::WriterOnly))), "{refused:?}");
+}
+
+/// Whoever was thrown out, or let in, since it was opened decides what counts.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_keyring_that_is_newer_than_its_own_stops_it() {
+    let (bench, _) = with_dead_packs().await;
+    let opened = open(bench.store(), bench.cache.path()).await.expect("opens");
+    let other = open(bench.store(), bench.cache.path()).await.expect("opens");
+    writers::add(&other, &writers::new("web", &[]), SlotPlace::Repository).await.expect("added");
+    let objects = everything(&*bench.store()).await;
+    let stopped = prune(opened, at_once(), Arc::new(Collected::default()), Cancel::default()).await;
+    assert!(matches!(stopped, Err(PruneError::Keyring)), "{stopped:?}");
+    assert_eq!(everything(&*bench.store()).await, objects);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_cleaners_at_once_delete_what_one_would() {
+    let (bench, kept) = with_dead_packs().await;
+    let alone = bench.fork();
+    pruned(&alone, at_once()).await.expect("done");
+    for _ in 0..3 {
+        let both = bench.fork();
+        let caches = [tempfile::tempdir().expect("made"), tempfile::tempdir().expect("made")];
+        let run = |nth: usize| {
+            let (store, cache) = (both.store(), caches[nth].path().to_path_buf());
+            tokio::spawn(async move { prune_with(store, &cache, at_once(), Arc::new(Collected::default())).await })
+        };
+        let (one, other) = (run(0), run(1));
+        for ended in [one.await.expect("no panic"), other.await.expect("no panic")] {
+            ended.expect("neither is in the other's way");
+        }
+        assert_kept(both.store(), bench.source.path(), &kept, "both").await;
+        pruned(&both, at_once()).await.expect("done");
+        assert_eq!(packs(&*both.store()).await, packs(&*alone.store()).await);
+    }
+    // On one machine the second one waits its turn.
+    let repository = open(bench.store(), bench.cache.path()).await.expect("opens");
+    let lock = repository.state().clean_up_alone().expect("it can be locked");
+    assert!(matches!(pruned(&bench, at_once()).await, Err(PruneError::Busy)));
+    drop(lock);
+    assert!(pruned(&bench, at_once()).await.expect("done").deleted_packs > 0);
+}
+
+/// The lease of a run that was killed stands in the way until it ended long ago; what comes of that run afterwards counts for nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_whose_lease_ended_long_ago_is_given_up() {
+    let (bench, kept) = with_dead_packs().await;
+    std::fs::write(bench.source.path().join("a/other"), random_bytes(7, 2_500_000)).expect("writable");
+    crate::support::at_rest().await;
+    // It relies on what is dead, and its snapshot is on its way for hours.
+    let late: Arc<Mutex<Vec<ObjectKey>>> = Arc::default();
+    let store = Arc::new(FaultStore::new(bench.store()));
+    store.plan(Fault::on(Operation::Put).matching("snapshots/").fail_after(StoreErrorKind::Other));
+    let repository = open(store.clone(), bench.cache.path()).await.expect("opens");
+    let monitor = Arc::new(Collected::default());
+    backup(repository, options(bench.source.path()), monitor, Cancel::default()).await.expect_err("nobody knows");
+    store.assert_all_fired();
+    let ids: Vec<_> = kept.iter().map(|(snapshot, _)| ObjectKey::snapshot(snapshot.id)).collect();
+    for object in bench.store().list("snapshots/").await.expect("listed") {
+        if !ids.contains(&object.key) {
+            late.lock().expect("no panic while held").push(object.key);
+        }
+    }
+    let late = late.lock().expect("no panic while held").pop().expect("it is stored");
+    let snapshot = bench.memory.get(&late).await.expect("there");
+    bench.store().delete(&late).await.expect("not yet");
+
+    let running = pruned(&bench, at_once()).await.expect("done");
+    assert!(matches!(running.unfinished, Some(PruneUnfinished::Running(_))), "{running:?}");
+    let tomorrow = Clock::Fixed(Timestamp::from_seconds(Clock::System.now().seconds + 86_400));
+    let report = pruned(&bench, PruneOptions { clock: tomorrow, ..at_once() }).await.expect("done");
+    assert!(report.deleted_packs >= 3 && report.given_up.len() == 1, "{report:?}");
+    bench.memory.put(&late, snapshot).await.expect("put");
+    let repository = open(bench.store(), bench.cache.path()).await.expect("opens");
+    assert_eq!(repository.snapshot_ids().await.expect("listed").len(), 2, "it does not exist");
+    assert_kept(bench.store(), bench.source.path(), &kept, "a session was given up").await;
+
+    // Somebody who knows that it is dead need not wait.
+    let (bench, kept) = with_dead_packs().await;
+    let dying = Arc::new(FaultStore::new(bench.store()));
+    dying.die_after_mutations(1);
+    run_backup(dying, bench.cache.path(), options(bench.source.path())).await.expect_err("it died");
+    let running = pruned(&bench, at_once()).await.expect("done");
+    let Some(PruneUnfinished::Running(sessions)) = running.unfinished else { panic!("{running:?}") };
+    let give_up = sessions.iter().map(|(id, _)| *id).collect();
+    let report = pruned(&bench, PruneOptions { give_up, ..at_once() }).await.expect("done");
+    assert!(report.deleted_packs >= 3, "{report:?}");
+    assert_kept(bench.store(), bench.source.path(), &kept, "a session was given up by name").await;
+}
+
+/// A host stored again what a run was about to delete that was cut off: what is left of that goes, and the new copy stays.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_to_be_deleted_and_was_stored_again_has_one_copy_left() {
+    let (bench, mut kept) = with_dead_packs().await;
+    let before = packs(&*bench.store()).await;
+    let failing = Arc::new(FaultStore::new(bench.store()));
+    failing.plan(Fault::on(Operation::Delete).matching("packs/").always().fail_before(StoreErrorKind::Denied));
+    let ended = prune_with(failing, bench.cache.path(), at_once(), Arc::new(Collected::default())).await;
+    assert!(matches!(ended, Err(PruneError::Store(_))), "{ended:?}");
+    assert_eq!(packs(&*bench.store()).await, before);
+    let repository = open(bench.store(), bench.cache.path()).await.expect("opens");
+    writers::add(&repository, &writers::new("web", &[]), SlotPlace::Repository).await.expect("added");
+    std::fs::write(bench.source.path().join("a/other"), random_bytes(7, 2_500_000)).expect("writable");
+    let files = files_in(bench.source.path());
+    crate::support::at_rest().await;
+    let again = writers::back_up(&bench, "web", "web").await.expect("backed up").snapshot.expect("made");
+    assert!(again.counts.new_bytes >= 2_500_000, "{:?}", again.counts);
+    kept.push((again, files));
+    let report = pruned(&bench, at_once()).await.expect("done");
+    assert!(report.deleted_bytes > 2_500_000, "{report:?}");
+    assert_kept(bench.store(), bench.source.path(), &kept, "stored again").await;
+    assert_eq!(pruned(&bench, at_once()).await.expect("done").plan.dead_packs, 0);
+}
