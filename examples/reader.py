@@ -211,6 +211,7 @@ AGE_HEADER = re.compile(
     rb"(age-encryption\.org/v1\n-> scrypt ([A-Za-z0-9+/]{22}) ([1-9][0-9]?)\n([A-Za-z0-9+/]{43})\n---)"
     rb" ([A-Za-z0-9+/]{43})\n"
 )
+AGE_FOR_KEYS = tuple(b"age-encryption.org/v1\n-> " + kind for kind in (b"X25519 ", b"ssh-ed25519 ", b"ssh-rsa "))
 SYMBOLS = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
 
@@ -251,7 +252,12 @@ def open_age(header, body, passphrase, what):
         file_key = ChaCha20Poly1305(stretched).decrypt(bytes(12), wrapped, None)
     except InvalidTag:
         return None
-    expected = hmac.digest(hkdf(file_key, b"", b"header", 32), header[1], "sha256")
+    return open_payload(file_key, header[1], mac, body, what)
+
+
+def open_payload(file_key, header, mac, body, what):
+    """What is behind the header of an age file, once that was checked."""
+    expected = hmac.digest(hkdf(file_key, b"", b"header", 32), header, "sha256")
     require(hmac.compare_digest(expected, mac), what, "its header was changed")
     aead, rest = ChaCha20Poly1305(hkdf(file_key, body[:16], b"payload", 32)), body[16:]
     rows = [rest[i : i + 65552] for i in range(0, len(rest), 65552)]
@@ -473,7 +479,7 @@ class RetentionRecord:
 class Repository:
     """An opened repository: keys, packs and trees. Everything it returns was checked."""
 
-    def __init__(self, directory, passphrase, remember=None, fingerprint=None):
+    def __init__(self, directory, passphrase, remember=None, fingerprint=None, payload=None):
         self.directory = directory
         self.expected = fingerprint and evened_out(fingerprint)
         self.problems = 0
@@ -481,7 +487,7 @@ class Repository:
         self.places = None  # chunk key → [(pack, frame number, begin, end)]
         self.plain = OrderedDict()  # (pack id, frame number) → plaintext, the latest used last
         require(self.names("config"), directory, "there is no repository here")
-        self.unlock(passphrase)
+        self.unlock(passphrase, payload)
         config = self.newest("config", b"C", remember)
         version = config.uint(2)
         require(version == 1, "the configuration", f"its format version is {version}; this program reads 1")
@@ -520,8 +526,14 @@ class Repository:
         require(len(data) <= most, name, "it is longer than such an object can be")
         return data
 
-    def unlock(self, passphrase):
-        """Opens a key slot that has the reader key, those of low work factor first (section 5)."""
+    def unlock(self, passphrase, payload=None):
+        """Opens a key slot that has the reader key, those of low work factor first (section 5); or takes what `age` made of one."""
+        if payload is not None:
+            require(self.expected, "the payload", "anybody can make a slot for a public key: give --fingerprint")
+            taken = self.slot(Record(payload, "the payload"))
+            require(taken, "the payload", "it does not lead to the repository that is meant, or has the key of a writer")
+            self.fingerprint, self.id, self.verifying_key, self.reader_key = taken
+            return
         slots, spent, taken, passphrase = [], 0, None, passphrase_of(passphrase).encode()
         for name in self.names("keys", r"[0-9a-f]{16}\.age"):
             try:
@@ -530,6 +542,9 @@ class Repository:
                 say(f"note: {error}")
                 continue
             header = AGE_HEADER.match(data)
+            if data.startswith(AGE_FOR_KEYS):
+                say(f"note: {name} is for a public key: give --slot what `age -d -i KEY {name}` makes of it")
+                continue
             if not header or int(header[3]) > WORK_MAX:
                 say(f"note: {name} is no key slot that may be tried")
                 continue
@@ -1152,7 +1167,9 @@ def restore(repository, wanted, target):
 def main():
     parser = argparse.ArgumentParser(description="Reads a coffre repository without coffre.")
     parser.add_argument("--repo", required=True, metavar="DIR", help="the repository's directory")
-    parser.add_argument("--password-file", required=True, metavar="FILE", help="passphrase or recovery identity")
+    opened_by = parser.add_mutually_exclusive_group(required=True)
+    opened_by.add_argument("--password-file", metavar="FILE", help="passphrase or recovery identity")
+    opened_by.add_argument("--slot", metavar="FILE", help="what `age -d -i KEY keys/….age` gives of a key slot for a public key")
     parser.add_argument("--fingerprint", metavar="TEXT", help="the repository that is meant, as on its recovery kit")
     parser.add_argument("--remember", metavar="FILE", help="where to keep the counters seen, to notice a roll-back")
     commands = parser.add_subparsers(dest="command", required=True)
@@ -1162,9 +1179,14 @@ def main():
     command.add_argument("target", help="a directory that is empty or not there yet")
     arguments = parser.parse_args()
     try:
-        with open(arguments.password_file, encoding="utf-8", newline="") as file:
-            passphrase = file.read().removesuffix("\n").removesuffix("\r")
-        repository = Repository(arguments.repo, passphrase, arguments.remember, arguments.fingerprint)
+        passphrase = payload = None
+        if arguments.slot:
+            with open(arguments.slot, "rb") as file:
+                payload = file.read()
+        else:
+            with open(arguments.password_file, encoding="utf-8", newline="") as file:
+                passphrase = file.read().removesuffix("\n").removesuffix("\r")
+        repository = Repository(arguments.repo, passphrase, arguments.remember, arguments.fingerprint, payload)
         say(f"note: repository {repository.id.hex()}, with the fingerprint {repository.fingerprint}")
         if arguments.command == "list":
             list_snapshots(repository)

@@ -115,7 +115,7 @@ pub use repository::reader::Reader;
 pub use repository::reader::walk::LostPart;
 pub use repository::replicas::{Replica, Replicas};
 pub use repository::running::RunningSession;
-pub use repository::slots::Passphrase;
+pub use repository::slots::{Identities, IdentityError, IdentityFile, Opener, Passphrase, ProtectedIdentity};
 pub use repository::snapshots::SnapshotError;
 pub use repository::{Fingerprint, InitOptions, OpenError, Opened, Repository};
 pub use sink::choice::AttributeChoice;

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use age::secrecy::ExposeSecret;
 use serde_json::{Value, json};
 
 use crate::chunker::Chunker;
@@ -16,6 +17,7 @@ use crate::crypto::author::{SignedSubject, Signer};
 use crate::crypto::chunk_id::ChunkHasher;
 use crate::crypto::derive::{DedupSecret, ReaderKey, WriterKey, derive_into};
 use crate::crypto::fingerprint::Fingerprint;
+use crate::crypto::identity::{IdentityFile, Recipient};
 use crate::crypto::pack::PackOpener;
 use crate::crypto::seal::{Purpose, open_envelope, padme, seal_envelope};
 use crate::crypto::secret::{Passphrase, Secret};
@@ -23,7 +25,7 @@ use crate::crypto::session::{
     DomainSecretKey, SESSION_HEADER_LEN, SessionHeader, SessionSecret, new_domain_key, new_session,
 };
 use crate::crypto::sign::{Signed, VerifyingKey};
-use crate::crypto::slot::{SlotLock, normalise_recovery, open_slot, seal_slot};
+use crate::crypto::slot::{Opener, SlotLock, normalise_recovery, seal_slot};
 use crate::crypto::{CryptoError, random};
 use crate::format::FormatError;
 use crate::format::cleanup::{decode_cleanup, encode_cleanup};
@@ -66,7 +68,7 @@ struct Topic {
     check: fn(&Value) -> Outcome,
 }
 
-const TOPICS: [Topic; 21] = [
+const TOPICS: [Topic; 22] = [
     Topic {
         name: "derivation",
         section: 3,
@@ -84,6 +86,13 @@ const TOPICS: [Topic; 21] = [
         check: authored,
     },
     Topic { name: "slot", section: 5, about: "key slots, opened by a passphrase", make: slots, check: slot },
+    Topic {
+        name: "recipient",
+        section: 5,
+        about: "key slots, opened by a private key of age",
+        make: recipients,
+        check: recipient,
+    },
     Topic { name: "recovery", section: 5, about: "recovery identities as typed", make: recoveries, check: recovery },
     Topic {
         name: "fingerprint",
@@ -422,7 +431,35 @@ fn slots() -> Vec<Value> {
 
 fn slot(input: &Value) -> Outcome {
     let passphrase = Passphrase::new(input["passphrase"].as_str().expect("text").to_owned());
-    let content = open_slot(&passphrase, &bytes(&input["file"])).map_err(crypto_class)?.ok_or("other key")?;
+    slot_opened_by(&Opener::Passphrase(passphrase), input)
+}
+
+fn recipients() -> Vec<Value> {
+    let identity = || {
+        let identity = age::x25519::Identity::generate();
+        let public = Recipient::parse(&identity.to_public().to_string()).expect("a public key");
+        (SlotLock::Recipient(public), identity.to_string().expose_secret().to_owned())
+    };
+    let ((lock, own), (_, other)) = (identity(), identity());
+    let slot = Slot::of_reader(REPOSITORY, &reader_key(), "test");
+    let file = seal_slot(&lock, &slot.encode()).expect("sealed");
+    let whole = vector("a private key of age", json!({ "file": hex(&file), "identity": own }));
+    vec![
+        changed(&whole, "another private key", "identity", other),
+        flipped(&whole, "a changed header", "file", 40),
+        flipped(&whole, "a changed payload", "file", file.len() - 1),
+        whole,
+    ]
+}
+
+fn recipient(input: &Value) -> Outcome {
+    let text = input["identity"].as_str().expect("text");
+    let Ok(IdentityFile::Open(identities)) = IdentityFile::read(text.as_bytes()) else { return Err("no key") };
+    slot_opened_by(&Opener::Identities(identities), input)
+}
+
+fn slot_opened_by(opener: &Opener, input: &Value) -> Outcome {
+    let content = opener.open(&bytes(&input["file"])).map_err(crypto_class)?.ok_or("other key")?;
     let slot = Slot::decode(&content).map_err(format_class)?;
     let (role, key) = match &slot.root {
         RootKey::Reader(key) => ("reader", &key.0),

@@ -292,7 +292,8 @@ fn own_places(global: &Settings, repository: &Repository) -> Vec<PathBuf> {
     };
     let password = global.password.file().map(PathBuf::from);
     let cache = repository.cache().trees().parent().map(PathBuf::from);
-    [directory, cache, password].into_iter().flatten().collect()
+    let identity = global.password.identity().map(PathBuf::from);
+    [directory, cache, password, identity].into_iter().flatten().collect()
 }
 
 impl BackedUp {

@@ -233,12 +233,12 @@ async fn snapshots(settings: &Settings, words: &[String]) -> Option<Vec<(String,
 
 /// Lists the hosts, jobs or tags of all snapshots, where a passphrase is at hand.
 async fn labels(settings: &Settings, words: &[String], kind: &str) -> Option<Vec<(String, String)>> {
-    let passphrase = password::at_hand(&settings.password)?;
+    let opener = password::at_hand(&settings.password)?;
     let location = location(settings, words)?;
     // What is opened for the first time is not remembered here, where nobody is told of it.
     let (expected, _) = settings.expected(&location);
     let store = store(settings, &location)?;
-    let opened = Repository::open_expected(store, &passphrase, &expected, &settings.places).await.ok()?;
+    let opened = Repository::open_expected(store, &opener, &expected, &settings.places).await.ok()?;
     let repository = Arc::new(opened.repository);
     let mut found = BTreeSet::new();
     for (_, snapshot) in repository.snapshots().await.ok()? {

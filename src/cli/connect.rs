@@ -6,7 +6,7 @@ use crate::cli::failure::{Failure, Fallible};
 use crate::cli::password;
 use crate::cli::progress::ConsoleMonitor;
 use crate::cli::settings::Settings;
-use crate::crypto::secret::Passphrase;
+use crate::crypto::slot::Opener;
 use crate::model::key::ObjectKey;
 use crate::progress::{Monitor, Problem};
 use crate::repository::known::{Expected, Pin};
@@ -62,18 +62,18 @@ impl Settings {
         })
     }
 
-    /// Opens the repository, asking for the passphrase where it is not given.
+    /// Opens the repository, asking for the passphrase where nothing else is given.
     pub async fn repository(&self, mode: OpenMode, monitor: &Arc<ConsoleMonitor>) -> Fallible<Arc<Repository>> {
         let store = self.store(mode, monitor)?;
-        let passphrase = password::get(&self.password, monitor).await?;
-        self.open(store, &passphrase, monitor).await
+        let opener = password::opener(&self.password, monitor).await?;
+        self.open(store, &opener, monitor).await
     }
 
     /// Opens the repository that was at this place before, or the one that was asked for, and remembers it.
     pub async fn open(
         &self,
         store: Arc<dyn Store>,
-        passphrase: &Passphrase,
+        opener: &Opener,
         monitor: &Arc<ConsoleMonitor>,
     ) -> Fallible<Arc<Repository>> {
         monitor.phase("opening the repository");
@@ -82,7 +82,7 @@ impl Settings {
         if let Some(why) = unread {
             monitor.note(&why);
         }
-        let opened = Repository::open_expected(store, passphrase, &expected, &self.places).await?;
+        let opened = Repository::open_expected(store, opener, &expected, &self.places).await?;
         for elsewhere in &opened.elsewhere {
             let message = format!(
                 "opens as well and leads to another repository, with the fingerprint {}: somebody put it there, and it was passed over",

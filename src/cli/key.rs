@@ -15,7 +15,9 @@ use crate::cli::secret_file::{SecretFile, written};
 use crate::cli::settings::Settings;
 use crate::cli::table::{self, Column};
 use crate::cli::{events, kit, output, password};
-use crate::crypto::slot::{OpensWith, SlotLock, check_recovery_identity, new_host_secret, new_recovery_identity};
+use crate::crypto::slot::{
+    Opener, OpensWith, SlotLock, check_recovery_identity, new_host_secret, new_recovery_identity,
+};
 use crate::format::keyring::SlotName;
 use crate::format::slot::Role;
 use crate::format::writer::WriterName;
@@ -40,6 +42,7 @@ Examples:
   coffre key list
   coffre key add --label 'Alice, operations'
   coffre key add --recovery --recovery-kit kit.txt
+  coffre key add --recipient ~/.ssh/id_ed25519.pub --label 'Alice, laptop'
   coffre key add --writer web1 --host web1 --to web1.secret
   coffre key passwd
   coffre key remove 3f9c21d0
@@ -55,7 +58,7 @@ pub struct Args {
 enum What {
     /// List key slots and the hosts that back up with keys of their own
     List,
-    /// Add a passphrase, a new recovery identity, or a host that backs up and reads nothing
+    /// Add a passphrase, a public key, a new recovery identity, or a host that backs up and reads nothing
     Add(AddArgs),
     /// Change the passphrase that the repository was opened with
     Passwd(PasswdArgs),
@@ -72,6 +75,9 @@ struct AddArgs {
     /// File whose first line is the new passphrase, in place of asking for it
     #[arg(long, value_name = "FILE", conflicts_with_all = ["recovery", "to"])]
     new_password_file: Option<PathBuf>,
+    /// Public key of age or SSH, or a file that holds one, whose private key is to open the repository: where its fingerprint is known
+    #[arg(long, value_name = "KEY", conflicts_with_all = ["recovery", "writer", "new_password_file"])]
+    recipient: Option<String>,
     /// What the slot is for, as `coffre key list` shows it
     #[arg(long, value_name = "TEXT", conflicts_with = "recovery")]
     label: Option<String>,
@@ -191,6 +197,10 @@ async fn list(global: &Settings, monitor: &Arc<ConsoleMonitor>) -> Fallible<Exit
         vec![short(slot.id), opens, may(slot).to_owned(), made, slot.name.label.clone(), state]
     };
     table::print(&columns, &slots.iter().map(row).collect::<Vec<_>>());
+    if slots.iter().any(|slot| matches!(slot.opens_with, Some(OpensWith::Identity(_)))) {
+        output::line("");
+        output::line(NOT_FOR_EVER);
+    }
     if !writers.is_empty() {
         output::line("");
         let columns = [
@@ -223,6 +233,7 @@ fn opens(slot: &KnownSlot) -> Option<&'static str> {
         (OpensWith::Passphrase, _) => "passphrase",
         (OpensWith::Random, Some(Role::Writer)) => "secret of a host",
         (OpensWith::Random, _) => "recovery identity",
+        (OpensWith::Identity(kind), _) => kind.name(),
     })
 }
 
@@ -324,15 +335,34 @@ async fn add(global: &Settings, monitor: &Arc<ConsoleMonitor>, args: AddArgs) ->
     if args.show_identity {
         return Err(usage("--show-identity goes with --recovery or --writer"));
     }
+    let recipient = args.recipient.as_deref().map(password::read_recipient).transpose()?;
     let repository = global.repository(OpenMode::Write, monitor).await?;
-    let passphrase = password::get_changed(args.new_password_file.as_deref(), monitor).await?;
+    let (lock, label) = match recipient {
+        Some(recipient) => (SlotLock::Recipient(recipient.clone()), recipient.kind().name()),
+        None => {
+            let passphrase = password::get_changed(args.new_password_file.as_deref(), monitor).await?;
+            (SlotLock::Passphrase(passphrase), "passphrase")
+        }
+    };
     monitor.phase("adding a key slot");
-    let lock = SlotLock::Passphrase(passphrase);
-    let slot = repository.add_slot(&lock, &named(args.label.as_deref().unwrap_or("passphrase"))).await?;
-    let lines = vec![format!("key slot {slot} added: the new passphrase opens the repository, too")];
+    let slot = repository.add_slot(&lock, &named(args.label.as_deref().unwrap_or(label))).await?;
+    let lines = match lock {
+        SlotLock::Recipient(_) => vec![
+            format!("key slot {slot} added: the private key opens the repository, with --identity-file FILE"),
+            format!(
+                "where the repository was not opened before, give --fingerprint {} with it",
+                repository.fingerprint()
+            ),
+            NOT_FOR_EVER.to_owned(),
+        ],
+        _ => vec![format!("key slot {slot} added: the new passphrase opens the repository, too")],
+    };
     tell(global, monitor, &repository, KeyChange { did: "added", slot: Some(slot), lines, ..KeyChange::default() });
     Ok(Exit::Done)
 }
+
+const NOT_FOR_EVER: &str =
+    "Age and SSH keys are not safe from quantum computers: a copy of such a slot opens with one, some day.";
 
 /// Refuses to print a secret where nobody said that it may end up in a log.
 fn may_show(global: &Settings, asked: bool, file: &str) -> Fallible<()> {
@@ -429,6 +459,12 @@ async fn add_writer(global: &Settings, monitor: &Arc<ConsoleMonitor>, args: AddA
 
 async fn passwd(global: &Settings, monitor: &Arc<ConsoleMonitor>, args: PasswdArgs) -> Fallible<Exit> {
     let store = global.store(OpenMode::Write, monitor)?;
+    if global.password.identity().is_some() {
+        return Err(usage(
+            "this changes a passphrase, and the repository was to be opened with a private key: `coffre key add` adds another, `coffre key \
+             remove SLOT` removes one",
+        ));
+    }
     let old = password::get(&global.password, monitor).await?;
     if check_recovery_identity(old.expose()) == Some(true) {
         return Err(usage(
@@ -436,7 +472,7 @@ async fn passwd(global: &Settings, monitor: &Arc<ConsoleMonitor>, args: PasswdAr
              one",
         ));
     }
-    let repository = global.open(store, &old, monitor).await?;
+    let repository = global.open(store, &Opener::Passphrase(old.clone()), monitor).await?;
     let opened_by = repository.opened_by().expect("it was opened, not made");
     let slots = repository.key_slots().await?;
     let label = slots.iter().find(|slot| slot.is_own).map(|slot| slot.name.label.as_str()).unwrap_or_default();

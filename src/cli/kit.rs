@@ -13,7 +13,7 @@ use crate::cli::settings::Settings;
 use crate::cli::{events, output, password};
 use crate::crypto::digest::sha256;
 use crate::crypto::secret::Passphrase;
-use crate::crypto::slot::check_recovery_identity;
+use crate::crypto::slot::{Opener, check_recovery_identity};
 use crate::engine::Engines;
 use crate::model::time::{Clock, Timestamp};
 use crate::ops::holdings::{Holding, holdings};
@@ -48,14 +48,14 @@ pub struct Args {
 pub async fn run(global: &Settings, args: Args) -> Fallible<Exit> {
     let location = global.location()?;
     let monitor = global.monitor();
-    let secret = match args.check {
-        true => password::get_identity(&global.password, &monitor).await?,
-        false => password::get(&global.password, &monitor).await?,
+    let opener = match args.check {
+        true => Opener::Passphrase(password::get_identity(&global.password, &monitor).await?),
+        false => password::opener(&global.password, &monitor).await?,
     };
     let file = args.output.as_deref().map(|path| SecretFile::reserve(path, KIT)).transpose()?;
     match args.check {
-        true => check(global, &monitor, &location, &secret).await,
-        false => print(global, &monitor, &args, &location, &secret, file).await,
+        true => check(global, &monitor, &location, &opener).await,
+        false => print(global, &monitor, &args, &location, &opener, file).await,
     }
 }
 
@@ -64,12 +64,15 @@ async fn print(
     monitor: &Arc<ConsoleMonitor>,
     args: &Args,
     location: &Location,
-    secret: &Passphrase,
+    opener: &Opener,
     file: Option<SecretFile>,
 ) -> Fallible<Exit> {
-    let (repository, held) = look(global, secret, monitor).await?;
+    let (repository, held) = look(global, opener, monitor).await?;
     monitor.finish();
-    let identity = (check_recovery_identity(secret.expose()) == Some(true)).then_some(secret);
+    let identity = match opener {
+        Opener::Passphrase(text) if check_recovery_identity(text.expose()) == Some(true) => Some(text),
+        _ => None,
+    };
     let page = make(global, &repository, location, identity, &held, &args.note).page();
     if let Some(file) = file {
         file.fill(&page)?;
@@ -102,7 +105,7 @@ async fn check(
     global: &Settings,
     monitor: &Arc<ConsoleMonitor>,
     location: &Location,
-    identity: &Passphrase,
+    identity: &Opener,
 ) -> Fallible<Exit> {
     let (repository, held) = look(global, identity, monitor).await?;
     monitor.finish();
@@ -143,11 +146,11 @@ pub async fn page_for(
 /// Opens the repository and finds out what it holds.
 async fn look(
     global: &Settings,
-    secret: &Passphrase,
+    opener: &Opener,
     monitor: &Arc<ConsoleMonitor>,
 ) -> Fallible<(Arc<Repository>, Vec<Holding>)> {
     let store = global.store(OpenMode::Read, monitor)?;
-    let repository = global.open(store, secret, monitor).await?;
+    let repository = global.open(store, opener, monitor).await?;
     let held = held(global, &repository, monitor).await?;
     Ok((repository, held))
 }

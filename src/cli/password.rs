@@ -12,19 +12,23 @@ use clap::ArgMatches;
 use clap::parser::ValueSource;
 use zeroize::Zeroizing;
 
+use crate::blocking::blocking;
 use crate::cli::environment::Environment;
 use crate::cli::exit::usage;
-use crate::cli::failure::Fallible;
+use crate::cli::failure::{Failure, Fallible};
 use crate::cli::progress::ConsoleMonitor;
 use crate::cli::question;
+use crate::crypto::identity::{IdentityError, IdentityFile, Recipient};
 use crate::crypto::secret::Passphrase;
-use crate::crypto::slot::{check_recovery_identity, resembles_recovery_identity};
+use crate::crypto::slot::{Opener, check_recovery_identity, resembles_recovery_identity};
 use crate::process::environment::withhold_secrets;
 
 /// Name of the systemd credential (`LoadCredential=coffre-password:…`).
 const CREDENTIAL: &str = "coffre-password";
 /// Variable that holds the passphrase itself.
 const VARIABLE: &str = "COFFRE_PASSWORD";
+/// What is wanted where nobody can be asked for the passphrase of a private key.
+const FOR_KEY: &str = "set COFFRE_PASSWORD_FILE, COFFRE_PASSWORD_COMMAND or COFFRE_PASSWORD to it, or use a terminal";
 /// What is wanted where nothing is.
 const EMPTY: &str = "the passphrase, or the recovery identity, is the first line, and nothing else";
 /// Characters below which a new passphrase is called short. Five words of a list of 7776 have 20 and more, and 64 bits.
@@ -32,9 +36,13 @@ const SHORT: usize = 16;
 /// Different characters below which a new passphrase is called monotonous.
 const MONOTONOUS: usize = 6;
 
-/// Flags that say where the passphrase is.
+/// Flags that say where the passphrase is, or what is used in its place.
 #[derive(Debug, clap::Args)]
 pub struct PasswordArgs {
+    /// File with a private key of age or SSH, for a repository whose fingerprint is known; the passphrase is then the one that protects
+    /// the key, if one does
+    #[arg(long, global = true, env = "COFFRE_IDENTITY_FILE", value_name = "FILE")]
+    identity_file: Option<PathBuf>,
     /// File whose first line is the passphrase, or the recovery identity
     #[arg(long, global = true, env = "COFFRE_PASSWORD_FILE", value_name = "FILE")]
     password_file: Option<PathBuf>,
@@ -74,6 +82,8 @@ pub struct PasswordsGiven {
     configured: Vec<(&'static str, PasswordSource)>,
     /// The file of the systemd credential.
     credential: Option<PathBuf>,
+    /// The file of a private key.
+    identity: Option<PathBuf>,
 }
 
 impl std::fmt::Debug for PasswordsGiven {
@@ -86,7 +96,8 @@ impl std::fmt::Debug for PasswordsGiven {
 impl PasswordsGiven {
     /// Gathers what flags and environment say.
     pub fn of(args: PasswordArgs, environment: &Environment) -> Self {
-        let mut given = Self { credential: environment.credential(CREDENTIAL), ..Self::default() };
+        let identity = args.identity_file.filter(|path| !path.as_os_str().is_empty());
+        let mut given = Self { credential: environment.credential(CREDENTIAL), identity, ..Self::default() };
         let (file, command) =
             (args.password_file.map(PasswordSource::File), args.password_command.map(PasswordSource::Command));
         let names = [("--password-file", "COFFRE_PASSWORD_FILE"), ("--password-command", "COFFRE_PASSWORD_COMMAND")];
@@ -113,6 +124,11 @@ impl PasswordsGiven {
         })
     }
 
+    /// Returns the file of the private key, if one was named.
+    pub fn identity(&self) -> Option<&Path> {
+        self.identity.as_deref()
+    }
+
     /// Chooses the source that counts, or says which two contradict each other.
     fn choose(&self) -> Result<Option<PasswordSource>, String> {
         for named in [&self.options, &self.variables, &self.configured] {
@@ -125,6 +141,57 @@ impl PasswordsGiven {
             }
         }
         Ok(self.credential.clone().map(PasswordSource::File))
+    }
+}
+
+/// Returns what opens an existing repository: a private key if one was named, else a passphrase.
+pub async fn opener(given: &PasswordsGiven, monitor: &ConsoleMonitor) -> Fallible<Opener> {
+    let Some(path) = &given.identity else {
+        return Ok(Opener::Passphrase(get(given, monitor).await?));
+    };
+    let protected = match read_identity(path)? {
+        IdentityFile::Open(identities) => return Ok(Opener::Identities(identities)),
+        IdentityFile::Protected(protected) => protected,
+    };
+    let passphrase = match read(given)? {
+        Some(passphrase) => passphrase,
+        None if !can_ask() => {
+            let message = format!("a passphrase protects the private key in {}", path.display());
+            return Err(usage(message).hinting(FOR_KEY));
+        }
+        None => prompt(monitor, &format!("passphrase of {}: ", path.display())).await?,
+    };
+    let opened = blocking(move || protected.open(&passphrase)).await;
+    match opened.map_err(|error| no_identity(path, &error))? {
+        Some(identities) => Ok(Opener::Identities(identities)),
+        None => Err(usage(format!("the passphrase does not open the private key in {}", path.display()))),
+    }
+}
+
+fn read_identity(path: &Path) -> Fallible<IdentityFile> {
+    let content = std::fs::read(path).map(Zeroizing::new);
+    let content = content
+        .map_err(|error| usage(format!("the private key could not be read from {}: {error}", path.display())))?;
+    IdentityFile::read(&content).map_err(|error| no_identity(path, &error))
+}
+
+fn no_identity(path: &Path, error: &IdentityError) -> Failure {
+    usage(format!("{} cannot be used as a private key: {error}", path.display()))
+}
+
+/// Reads a public key, or the file that holds one, such as `id_ed25519.pub`.
+pub fn read_recipient(given: &str) -> Fallible<Recipient> {
+    let wrong = |error: IdentityError| usage(format!("{given:?} cannot be used as a public key: {error}"));
+    if given.starts_with("age1") || given.starts_with("ssh-") || !Path::new(given).exists() {
+        return Recipient::parse(given).map_err(wrong);
+    }
+    let text = std::fs::read_to_string(given)
+        .map_err(|error| usage(format!("the public key could not be read from {given}: {error}")))?;
+    let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let key = Recipient::parse(lines.next().unwrap_or_default()).map_err(wrong)?;
+    match lines.next() {
+        None => Ok(key),
+        Some(_) => Err(usage(format!("{given} has more than one public key: give each by itself"))),
     }
 }
 
@@ -152,6 +219,10 @@ pub async fn get_identity(given: &PasswordsGiven, monitor: &ConsoleMonitor) -> F
 
 /// Returns the passphrase for a new repository; one that is typed is asked for twice.
 pub async fn get_new(given: &PasswordsGiven, monitor: &ConsoleMonitor) -> Fallible<Passphrase> {
+    if given.identity.is_some() {
+        return Err(usage("a private key opens no repository before `coffre key add --recipient` made a slot for it")
+            .hinting("make the repository with a passphrase, without --identity-file and COFFRE_IDENTITY_FILE"));
+    }
     new(read(given)?, monitor).await
 }
 
@@ -203,11 +274,17 @@ pub fn weakness(passphrase: &Passphrase) -> Option<String> {
     ))
 }
 
-/// Returns the passphrase if a file, a variable or a credential has it: asks nobody and runs nothing.
-pub fn at_hand(given: &PasswordsGiven) -> Option<Passphrase> {
+/// Returns what opens a repository if a file, a variable or a credential has it: asks nobody and runs nothing.
+pub fn at_hand(given: &PasswordsGiven) -> Option<Opener> {
+    if let Some(path) = &given.identity {
+        return match read_identity(path).ok()? {
+            IdentityFile::Open(identities) => Some(Opener::Identities(identities)),
+            IdentityFile::Protected(_) => None,
+        };
+    }
     match given.choose().ok()?? {
         PasswordSource::Command(_) => None,
-        source => from(source).ok(),
+        source => from(source).ok().map(Opener::Passphrase),
     }
 }
 
@@ -299,7 +376,7 @@ mod tests {
                 let owned =
                     |named: &[&(&'static str, PasswordSource)]| named.iter().map(|&it| it.clone()).collect::<Vec<_>>();
                 let (options, variables) = (owned(options), owned(variables));
-                PasswordsGiven { options, variables, configured: Vec::new(), credential }.choose()
+                PasswordsGiven { options, variables, configured: Vec::new(), credential, identity: None }.choose()
             };
         assert_eq!(choose(&[], &[], None), Ok(None));
         assert_eq!(choose(&[], &[], credential.clone()), Ok(Some(PasswordSource::File("/run/c".into()))));

@@ -132,7 +132,9 @@ fn environment(program: &Command) -> Section {
     blocks.push(Block::Text(
         "The passphrase comes from the first of these that is there: --password-file or --password-command; COFFRE_PASSWORD_FILE, \
          COFFRE_PASSWORD_COMMAND or COFFRE_PASSWORD; password-file or password-command of the configuration; the credential \
-         coffre-password; the terminal. Two options, or two variables, are refused. Only the first line counts, without its line end."
+         coffre-password; the terminal. Two options, or two variables, are refused. Only the first line counts, without its line end. \
+         With --identity-file, or COFFRE_IDENTITY_FILE, a private key of age or SSH opens the repository, and the passphrase is the one \
+         that protects that key, where one does."
             .into(),
     ));
     Section::new("ENVIRONMENT", blocks)

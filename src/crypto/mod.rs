@@ -16,6 +16,7 @@ mod crockford;
 pub mod derive;
 pub mod digest;
 pub mod fingerprint;
+pub mod identity;
 pub mod pack;
 pub mod seal;
 pub mod secret;

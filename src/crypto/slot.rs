@@ -1,6 +1,6 @@
 //! Key slots: ordinary age files that hold the reader key or that of a writer.
 //!
-//! A passphrase slot can be opened with the `age` program too. The recovery identity is a passphrase of 160 random bits,
+//! Each can be opened with the `age` program too. The recovery identity is a passphrase of 160 random bits,
 //! printed once at `init`: like every passphrase slot it is symmetric, so a quantum computer gains nothing from a harvested
 //! slot, which an X25519 identity would not give.
 
@@ -11,6 +11,7 @@ use zeroize::Zeroizing;
 
 use crate::crypto::CryptoError;
 use crate::crypto::crockford::{self, ALPHABET};
+use crate::crypto::identity::{Identities, Recipient, RecipientHeader, RecipientKind};
 use crate::crypto::secret::Passphrase;
 
 /// log2 of scrypt's work for a passphrase that a person chose: 128 MiB and a quarter of a second, what OWASP's Password
@@ -34,6 +35,56 @@ pub enum SlotLock {
     Passphrase(Passphrase),
     /// The recovery identity printed at `init`.
     Recovery(Passphrase),
+    /// A public key, whose private key opens it.
+    Recipient(Recipient),
+}
+
+/// What somebody has to open a slot.
+#[derive(Debug, Clone)]
+pub enum Opener {
+    /// A passphrase, a recovery identity, or the secret of a host.
+    Passphrase(Passphrase),
+    /// Private keys of age or SSH.
+    Identities(Identities),
+}
+
+impl Opener {
+    /// Tells what trying a slot costs, in units of scrypt's N; [`u64::MAX`] for one that must be left alone, and nothing for one that
+    /// is not opened with such a thing.
+    pub fn work(&self, slot: &[u8]) -> Option<u64> {
+        match self {
+            Opener::Passphrase(_) => {
+                let log_n = scrypt_work(slot)?;
+                Some(if log_n > u32::from(MAX_LOG_N) { u64::MAX } else { 1 << log_n })
+            }
+            Opener::Identities(identities) => {
+                Some(RecipientHeader::of(slot)?.work.saturating_mul(identities.count() as u64))
+            }
+        }
+    }
+
+    /// Opens a key slot; `None` when something else opens it.
+    ///
+    /// # Errors
+    /// [`CryptoError::Malformed`] when the slot is not an age file, or asks for excessive work.
+    pub fn open(&self, slot: &[u8]) -> Result<Option<Zeroizing<Vec<u8>>>, CryptoError> {
+        match self {
+            Opener::Passphrase(passphrase) => open_slot(passphrase, slot),
+            Opener::Identities(identities) => open_with(identities.iter(), slot),
+        }
+    }
+}
+
+impl From<&Passphrase> for Opener {
+    fn from(passphrase: &Passphrase) -> Self {
+        Opener::Passphrase(passphrase.clone())
+    }
+}
+
+impl From<&Opener> for Opener {
+    fn from(opener: &Opener) -> Self {
+        opener.clone()
+    }
 }
 
 /// What opens a key slot, as its header says.
@@ -43,13 +94,16 @@ pub enum OpensWith {
     Passphrase,
     /// A random secret that needs no stretching: the recovery identity, or what is carried to a host.
     Random,
+    /// A private key.
+    Identity(RecipientKind),
 }
 
 /// Tells what opens a slot; nothing when it is none of ours.
 pub fn opens_with(slot: &[u8]) -> Option<OpensWith> {
-    match scrypt_work(slot)? {
-        work if work <= u32::from(RECOVERY_LOG_N) => Some(OpensWith::Random),
-        _ => Some(OpensWith::Passphrase),
+    match scrypt_work(slot) {
+        None => RecipientHeader::of(slot).map(|header| OpensWith::Identity(header.kind)),
+        Some(work) if work <= u32::from(RECOVERY_LOG_N) => Some(OpensWith::Random),
+        Some(_) => Some(OpensWith::Passphrase),
     }
 }
 
@@ -75,6 +129,7 @@ pub fn seal_slot(lock: &SlotLock, content: &[u8]) -> Result<Vec<u8>, CryptoError
     let (passphrase, log_n) = match lock {
         SlotLock::Passphrase(text) => (text, PASSPHRASE_LOG_N),
         SlotLock::Recovery(text) => (text, RECOVERY_LOG_N),
+        SlotLock::Recipient(recipient) => return recipient.seal(content),
     };
     let mut recipient = age::scrypt::Recipient::new(SecretString::from(passphrase.expose()));
     recipient.set_work_factor(log_n);
@@ -90,8 +145,15 @@ pub fn open_slot(passphrase: &Passphrase, slot: &[u8]) -> Result<Option<Zeroizin
     let text = recovery.as_ref().map_or(passphrase.expose(), |identity| identity.as_str());
     let mut identity = age::scrypt::Identity::new(SecretString::from(text));
     identity.set_max_work_factor(MAX_LOG_N);
+    open_with(std::iter::once(&identity as &dyn age::Identity), slot)
+}
+
+fn open_with<'a>(
+    identities: impl Iterator<Item = &'a dyn age::Identity>,
+    slot: &[u8],
+) -> Result<Option<Zeroizing<Vec<u8>>>, CryptoError> {
     let decryptor = age::Decryptor::new(slot).map_err(|_| CryptoError::Malformed)?;
-    let reader = match decryptor.decrypt(std::iter::once(&identity as &dyn age::Identity)) {
+    let reader = match decryptor.decrypt(identities) {
         Ok(reader) => reader,
         Err(
             age::DecryptError::DecryptionFailed

@@ -98,6 +98,22 @@ pub enum OpenError {
         /// Number of slots that ask for more work or room than is spent on them.
         untried: usize,
     },
+    /// No key slot was made for the private key.
+    #[error("none of the {slots} key slots for private keys opens with this one{}", more_untried(*untried))]
+    WrongIdentity {
+        /// Number of slots tried.
+        slots: usize,
+        /// Number of slots that ask for more work or room than is spent on them.
+        untried: usize,
+    },
+    /// A private key opens slots that anybody can make, and nobody said which repository is meant.
+    #[error(
+        "a private key opens only a repository whose fingerprint is known, and nothing is known of the one at {location}"
+    )]
+    Unknown {
+        /// Where it is.
+        location: String,
+    },
     /// The passphrase opens another repository than the one that was expected here.
     #[error(
         "the repository at {location} is not {}: its fingerprint is {found}, not {expected}",
@@ -162,8 +178,12 @@ impl Ended for OpenError {
         match self {
             OpenError::Missing { .. } => Outcome::NoRepository,
             OpenError::Exists { .. } => Outcome::Refused,
-            OpenError::WrongKey { .. } | OpenError::MistypedRecovery => Outcome::WrongKey,
-            OpenError::Another { .. } | OpenError::Disagreeing { .. } => Outcome::WrongKey,
+            OpenError::WrongKey { .. }
+            | OpenError::WrongIdentity { .. }
+            | OpenError::MistypedRecovery
+            | OpenError::Unknown { .. }
+            | OpenError::Another { .. }
+            | OpenError::Disagreeing { .. } => Outcome::WrongKey,
             OpenError::Damaged { .. } | OpenError::RolledBack { .. } => Outcome::Damaged,
             OpenError::Crypto(error) => error.outcome(),
             OpenError::Store { source, .. } => source.outcome(),

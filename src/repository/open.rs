@@ -10,6 +10,7 @@ use bytes::Bytes;
 
 use crate::crypto::secret::Passphrase;
 use crate::crypto::sign::VerifyingKey;
+use crate::crypto::slot::Opener;
 use crate::format::FormatError;
 use crate::format::config::Config;
 use crate::format::keyring::Keyring;
@@ -53,19 +54,19 @@ impl Repository {
         Ok(Self::open_expected(replicas, passphrase, &Expected::default(), places).await?.repository)
     }
 
-    /// Opens the repository that is expected, and no other that somebody put in its place.
+    /// Opens the repository that is expected, and no other that somebody put in its place; with private keys only where one is.
     ///
     /// # Errors
-    /// As [`Repository::open`], and [`OpenError::Another`].
+    /// As [`Repository::open`], [`OpenError::Another`], and [`OpenError::Unknown`].
     pub async fn open_expected(
         replicas: impl Into<Replicas>,
-        passphrase: &Passphrase,
+        opener: impl Into<Opener>,
         expected: &Expected,
         places: impl Into<LocalPlaces>,
     ) -> Result<Opened, OpenError> {
         let objects = Objects::new(replicas.into());
         let configs = configs(&objects).await?;
-        let unlocked = unlock(&objects, passphrase, expected).await?;
+        let unlocked = unlock(&objects, &opener.into(), expected).await?;
         let (slot, elsewhere, opened_by) = (unlocked.slot, unlocked.elsewhere, Some(unlocked.id));
         let pin = Pin { repository: slot.repository, verifying_key: slot.verifying_key };
         let places = places.into();

@@ -68,7 +68,7 @@ const CONFINED: [(&str, &[&str]); 11] = [
     ("aws_sdk_s3", &["store/"]),
     ("aws_lc_rs", &["crypto/"]),
     ("hpke", &["crypto/"]),
-    ("age", &["crypto/slot.rs"]),
+    ("age", &["crypto/identity.rs", "crypto/slot.rs"]),
     ("fastcdc", &["chunker.rs"]),
     ("tar", &["sink/tar.rs"]),
     ("rusqlite", &["database/mod.rs", "engine/sqlite/"]),

@@ -25,6 +25,7 @@ mod foreign;
 mod forget;
 mod healing;
 mod hostile;
+mod identities;
 mod index;
 mod json;
 mod key_slots;

@@ -12,8 +12,10 @@ use std::process::{Command, Output};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use coffre::crypto::identity::Recipient;
 use coffre::crypto::secret::Passphrase;
 use coffre::crypto::slot::SlotLock;
+use coffre::format::keyring::SlotName;
 use coffre::format::writer::WriterName;
 use coffre::model::cleanup::CleanupList;
 use coffre::model::id::ChunkId;
@@ -82,16 +84,16 @@ impl Backed {
 
     /// Runs the reader with `arguments` behind those that every command needs.
     fn read(&self, arguments: &[&OsStr]) -> Output {
-        Command::new(&self.python)
-            .arg("-B")
-            .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/reader.py"))
-            .arg("--repo")
-            .arg(self.repository())
-            .arg("--password-file")
-            .arg(self.work.path().join("password"))
-            .args(arguments)
-            .output()
-            .expect("Python starts")
+        let password = self.work.path().join("password");
+        self.read_with(&[&["--password-file".as_ref(), password.as_os_str()], arguments].concat())
+    }
+
+    /// Runs it with `arguments` alone.
+    fn read_with(&self, arguments: &[&OsStr]) -> Output {
+        let reader = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/reader.py");
+        let mut command = Command::new(&self.python);
+        command.arg("-B").arg(reader).arg("--repo").arg(self.repository()).args(arguments);
+        command.output().expect("Python starts")
     }
 
     fn restore(&self, target: &str) -> Output {
@@ -358,6 +360,34 @@ async fn a_reader_written_from_the_specification_refuses_what_was_changed() {
     let output = backed.restore("nothing");
     assert_eq!(output.status.code(), Some(1));
     assert!(!backed.work.path().join("nothing").exists());
+}
+
+/// What `age -d` gives of a slot for a public key opens the repository that is meant, and no other.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_payload_of_a_slot_for_a_public_key_is_taken_where_the_fingerprint_is_given() {
+    let Some(python) = python() else { return };
+    let backed = Backed::new(python).await;
+    let cache = tempfile::tempdir().expect("a temporary directory");
+    let store = LocalStore::open(&backed.repository(), OpenMode::Write).expect("opened");
+    let repository = open(Arc::new(store), cache.path()).await.expect("opens");
+    let identity = age::x25519::Identity::generate();
+    let recipient = Recipient::parse(&identity.to_public().to_string()).expect("a key");
+    let added = repository.add_slot(&SlotLock::Recipient(recipient), &SlotName::default()).await.expect("added");
+    let slot = fs::read(backed.repository().join(format!("keys/{added}.age"))).expect("stored");
+    let payload = backed.work.path().join("payload");
+    fs::write(&payload, age::decrypt(&identity, &slot).expect("made for it")).expect("writable");
+    for (fingerprint, succeeds) in
+        [(Some(&*backed.fingerprint), true), (Some("0000-0000-0000-0000"), false), (None, false)]
+    {
+        let mut arguments = vec!["--slot".as_ref(), payload.as_os_str()];
+        arguments.extend(fingerprint.iter().flat_map(|it| [OsStr::new("--fingerprint"), OsStr::new(*it)]));
+        arguments.push("list".as_ref());
+        let output = backed.read_with(&arguments);
+        assert_eq!(output.status.success(), succeeds, "{fingerprint:?}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    // A passphrase is not held up by it.
+    let output = backed.read(&["list".as_ref()]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 /// Windows that are stored as recipes, and what is told of a part that is damaged.

@@ -15,6 +15,12 @@ impl Advice for OpenError {
             OpenError::WrongKey { .. } => {
                 "the recovery identity on the printed recovery kit works in place of the passphrase"
             }
+            OpenError::WrongIdentity { .. } => {
+                "`coffre key add --recipient` makes a slot for it; the passphrase and the recovery identity open the repository as well"
+            }
+            OpenError::Unknown { .. } => {
+                "give --fingerprint, as the recovery kit or `coffre key list` elsewhere has it: anybody can make a key slot for a public key"
+            }
             OpenError::MistypedRecovery => {
                 "compare it with the paper group by group; 0 and O, 1 and I and L count as the same"
             }

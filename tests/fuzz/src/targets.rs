@@ -12,10 +12,11 @@ use coffre::compress::decompress;
 use coffre::crypto::author::AuthorBlock;
 use coffre::crypto::derive::{ReaderKey, WriterKey};
 use coffre::crypto::fingerprint::Fingerprint;
+use coffre::crypto::identity::{IdentityFile, Recipient};
 use coffre::crypto::seal::{Purpose, seal_envelope};
 use coffre::crypto::secret::{Passphrase, Secret};
 use coffre::crypto::sign::VerifyingKey;
-use coffre::crypto::slot::{check_recovery_identity, open_slot};
+use coffre::crypto::slot::{Opener, check_recovery_identity, open_slot, opens_with};
 use coffre::format::cleanup::decode_cleanup;
 use coffre::format::config::{ChunkerProfile, Config};
 use coffre::format::index::IndexSegment;
@@ -67,7 +68,7 @@ const fn larger(name: &'static str, memory: usize, run: fn(&[u8])) -> Target {
 
 const REPOSITORY: RepositoryId = RepositoryId([1; 16]);
 
-pub const TARGETS: [Target; 24] = [
+pub const TARGETS: [Target; 25] = [
     target("config", |bytes| seen(Config::decode_unverified(bytes))),
     target("keyring", |bytes| {
         seen(Keyring::decode_payload(bytes, REPOSITORY));
@@ -79,6 +80,12 @@ pub const TARGETS: [Target; 24] = [
     target("slot", |bytes| seen(Slot::decode(bytes))),
     // A slot of the highest factor that is tried asks for 256 MiB.
     larger("age_file", 272 << 20, |bytes| seen(open_slot(&Passphrase::new("x".into()), bytes))),
+    target("age_file_for_keys", |bytes| {
+        seen((opens_with(bytes), IDENTITY.work(bytes), IDENTITY.open(bytes)));
+        // What is protected costs what whoever protected it wanted.
+        seen(std::str::from_utf8(bytes).ok().map(Recipient::parse));
+        seen(IdentityFile::read(bytes));
+    }),
     target("lease", |bytes| seen((Lease::decode(bytes), LEASE.split(bytes).is_ok()))),
     target("cleanup", |bytes| seen((decode_cleanup(bytes), CLEANUP.split(bytes).is_ok()))),
     target("retention", |bytes| {
@@ -174,6 +181,13 @@ struct Keys {
     root: Secret,
     verifying: VerifyingKey,
 }
+
+/// A private key that opens slots.
+static IDENTITY: LazyLock<Opener> =
+    LazyLock::new(|| match IdentityFile::read(include_bytes!("../../data/identities/ed25519")) {
+        Ok(IdentityFile::Open(identities)) => Opener::Identities(identities),
+        _ => unreachable!("nothing protects it"),
+    });
 
 static KEYS: LazyLock<Keys> = LazyLock::new(|| {
     let (reader, writer) = (ReaderKey::random(), WriterKey::random());

@@ -56,15 +56,22 @@ fn no_file(name: &'static str, make: fn(&Path)) -> Plant {
     })
 }
 
+/// What looks like a key slot for a public key of RSA, with so many stanzas for it.
+fn for_a_key(stanzas: usize) -> String {
+    let stanzas = "-> ssh-rsa AAAAAA\nAAAA\n".repeat(stanzas);
+    format!("age-encryption.org/v1\n{stanzas}--- AAAA\n")
+}
+
 /// Plants thousands of objects of one kind.
-fn many(kind: ObjectKind, name: &'static str) -> Plant {
+fn many(name: &'static str, content: String) -> Plant {
     Box::new(move |forge: Arc<Forge>| {
+        let content = content.clone();
         async move {
             let (front, back) = name.split_at(name.find("00000000").expect("zeros"));
             for number in 0..MANY {
                 let path = forge.directory.join(format!("{front}{number:08x}{}", &back[8..]));
                 fs::create_dir_all(path.parent().expect("below the repository")).expect("made");
-                fs::write(path, format!("coffre rubbish of kind {kind:?}")).expect("written");
+                fs::write(path, &content).expect("written");
             }
             None
         }
@@ -108,7 +115,11 @@ fn judged(row: Row, kind: ObjectKind) -> Row {
 
 pub(super) fn rows() -> Vec<Row> {
     let changed = Row::new(Who::Provider, "other padding in every pack", padding()).found("padding was changed");
-    let mut rows = vec![changed];
+    let slots = |stanzas: usize| {
+        let what = format!("thousands of key slots for public keys, with {stanzas} stanzas each");
+        Row::new(Who::Provider, what, many("keys/0000000000000000.age", for_a_key(stanzas)))
+    };
+    let mut rows = vec![changed, slots(1), slots(16), slots(2000)];
     for (kind, name) in NAMES {
         let most = ObjectKey::from_listed(name).bytes_max();
         let cases: [(&str, &[u8], u64); 4] = [
@@ -129,7 +140,8 @@ pub(super) fn rows() -> Vec<Row> {
         rows.push(row("a link to a device", |path| symlink("/dev/zero", path).expect("linked")));
         rows.push(row("a directory", |path| fs::create_dir(path).expect("made")));
         if !matches!(kind, ObjectKind::Config | ObjectKind::Keyring) {
-            let row = Row::new(Who::Provider, format!("thousands like {name}"), many(kind, name));
+            let what = format!("thousands like {name}");
+            let row = Row::new(Who::Provider, what, many(name, format!("coffre rubbish of kind {kind:?}")));
             rows.push(judged(row, kind));
         }
     }
