@@ -4,7 +4,7 @@
 //! up says which of its snapshots were there, with the digests of their objects: what it writes afterwards, or puts in the place of one
 //! of them, is not among these, whatever it is dated. Then one keyring names that list, marks the writer, and begins a new epoch
 //! of every domain whose newest secret the writer knows. The other writers get it in the same keyring. Their running backups
-//! end in the epoch in which they began, which they keep.
+//! end in the epoch in which they began, which they keep. A running backup of the writer itself finds out behind its snapshot.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -22,12 +22,13 @@ use crate::model::cleanup::CleanupList;
 use crate::model::id::{DomainEpoch, DomainId, RepositoryId, WriterId};
 use crate::model::key::ObjectKey;
 use crate::model::outcome::{Ended, Outcome};
-use crate::model::snapshot::{Foreign, SnapshotId};
+use crate::model::snapshot::{Foreign, Snapshot, SnapshotId};
 use crate::model::time::Timestamp;
-use crate::repository::Repository;
 use crate::repository::access::AccessError;
+use crate::repository::session::Session;
 use crate::repository::snapshots::SnapshotListing;
 use crate::repository::writers::{ATTEMPTS, KeyringError, newest_epoch};
+use crate::repository::{OpenError, Repository};
 
 /// Which snapshots of a writer go on counting when it is thrown out, of those that count by then.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,7 +73,41 @@ struct MadeByWriter {
 /// A writer's snapshots in one domain, with the SHA-256 of their objects.
 type Digests = Vec<(SnapshotId, [u8; 32])>;
 
+/// Whether what a running session makes counts, as far as is known by now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SessionStanding {
+    /// Nothing speaks against it.
+    Counts,
+    /// The key that it writes with was thrown out while it ran.
+    ThrownOut,
+    /// A clean-up did not wait for it any longer.
+    GivenUp,
+}
+
 impl Repository {
+    /// Asks whether what a session makes still counts, the snapshot that it made if there is one: whether its writer was thrown out, by
+    /// the newest keyring, and whether a clean-up gave it up. Nobody throws a reader out.
+    ///
+    /// # Errors
+    /// [`OpenError`] when keyring or lists cannot be had.
+    pub async fn standing(&self, session: &Session, snapshot: Option<&Snapshot>) -> Result<SessionStanding, OpenError> {
+        // A list is durable before the keyring that names it, so it is read behind that.
+        let mut revoked = None;
+        if let Author::Writer(own) = session.author() {
+            let keyring = self.newest_keyring().await?;
+            let record = keyring.writers.into_iter().find(|writer| writer.id == own);
+            let counting = record.map_or(Some(Vec::new()), |it| it.is_revoked.then_some(it.counting));
+            revoked = counting;
+        }
+        let at = |source| OpenError::Store { location: self.location(), source };
+        let cleanups = self.cleanups().await.map_err(at)?;
+        if let Some(counting) = revoked {
+            let digest = |it: &Snapshot| it.digest.is_some_and(|digest| cleanups.counts(&counting, it.id, digest));
+            return Ok(if snapshot.is_some_and(digest) { SessionStanding::Counts } else { SessionStanding::ThrownOut });
+        }
+        Ok(if cleanups.gives_up(session.id()) { SessionStanding::GivenUp } else { SessionStanding::Counts })
+    }
+
     /// Throws a writer out: what it writes from now on counts nowhere, and what it wrote as far as `still` says. Of one that was thrown
     /// out already, fewer snapshots may count from now on, and never more.
     ///

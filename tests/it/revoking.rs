@@ -7,6 +7,7 @@ use std::sync::Arc;
 use coffre::model::cleanup::CleanupList;
 use coffre::model::id::WriterId;
 use coffre::model::key::{ObjectKey, ObjectKind};
+use coffre::model::outcome::{Ended, Outcome};
 use coffre::model::snapshot::{Foreign, Snapshot, SnapshotId};
 use coffre::model::time::{Clock, Timestamp};
 use coffre::ops::Cancel;
@@ -15,11 +16,12 @@ use coffre::ops::verify::ReadData;
 use coffre::progress::Collected;
 use coffre::repository::choose::SnapshotFilter;
 use coffre::repository::index::complete::{CompleteIndex, IncompleteError};
-use coffre::repository::revoking::{RevokedWriter, StillCounting};
+use coffre::repository::revoking::{RevokedWriter, SessionStanding, StillCounting};
 use coffre::repository::writers::{NewWriter, SlotPlace};
 use coffre::repository::{MAIN_DOMAIN, Repository};
 
 use crate::cleanups::put_list;
+use crate::support::at_phase::AtPhase;
 use crate::support::{Bench, at_rest, files_in, keyring_of, open, options};
 use crate::writers::{self, new};
 
@@ -242,10 +244,52 @@ async fn a_run_of_an_older_epoch_keeps_to_lists_of_the_newest() {
     let packs = packs.iter().filter_map(|object| object.key.pack_id()).collect();
     put_list(&bench, 9, CleanupList { packs, is_deleting: true, ..CleanupList::default() }).await;
     let error = back_up(&bench, &writer, "web", 3).await.expect_err("it might be named in what it cannot open");
-    assert!(matches!(error, BackupError::GivenUp), "{error:?}");
+    assert!(matches!(error, BackupError::ThrownOut), "{error:?}");
     let (report, _) = back_up(&bench, &friend, "friend", 3).await.expect("backed up");
     assert!(report.counts.new_bytes > 3_000_000, "{:?}", report.counts);
     assert!(own.cleanups().await.expect("read").damaged().is_empty());
+}
+
+/// Nothing is cleaned up, so no list tells it; whenever it happens, what the host then makes counts for nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_whose_host_is_thrown_out_meanwhile_never_says_that_it_is_done() {
+    for phase in
+        ["looking for the last snapshot", "backing up", "checking that nothing vanished", "writing the snapshot"]
+    {
+        let bench = Bench::new().await;
+        let web = add(&bench, "web").await;
+        let cache = tempfile::tempdir().expect("made");
+        let (writer, by) = (open_as(&bench, "web", cache.path()).await, reader(&bench).await);
+        let (runtime, done) = (tokio::runtime::Handle::current(), std::sync::Once::new());
+        let monitor = Arc::new(AtPhase::new(phase, move || {
+            done.call_once(|| {
+                let revoking = || runtime.block_on(by.revoke_writer(web, StillCounting::All, Clock::System.now()));
+                std::thread::scope(|scope| scope.spawn(revoking).join()).expect("no panic").expect("revoked");
+            });
+        }));
+        let mut options = options(bench.source.path());
+        options.host = "web".into();
+        let error = backup(writer, options, monitor, Cancel::default()).await.expect_err("it does not count");
+        assert!(matches!(error, BackupError::ThrownOut) && error.outcome() == Outcome::Refused, "{phase}: {error:?}");
+        for (_, snapshot) in reader(&bench).await.snapshots().await.expect("listed") {
+            assert_eq!(snapshot.expect("opened").foreign, Some(Foreign::Revoked), "{phase}");
+        }
+        assert_eq!(latest(&bench).await, None, "{phase}");
+        assert_eq!(bench.store().list(ObjectKind::Session.prefix()).await.expect("listed"), [], "{phase}");
+    }
+    // One that was there by then counts, and so it may be told that it was made.
+    let bench = Bench::new().await;
+    let web = add(&bench, "web").await;
+    let cache = tempfile::tempdir().expect("made");
+    let writer = open_as(&bench, "web", cache.path()).await;
+    let snapshot = made(&bench, &writer, "web", 1).await;
+    let session = writer.writing().expect("it may write").begin_session(MAIN_DOMAIN).expect("a good key");
+    assert_eq!(writer.standing(&session, None).await.expect("asked"), SessionStanding::Counts);
+    revoke(&bench, web, StillCounting::All).await;
+    assert_eq!(writer.standing(&session, Some(&snapshot)).await.expect("asked"), SessionStanding::Counts);
+    assert_eq!(writer.standing(&session, None).await.expect("asked"), SessionStanding::ThrownOut);
+    revoke(&bench, web, StillCounting::None).await;
+    assert_eq!(writer.standing(&session, Some(&snapshot)).await.expect("asked"), SessionStanding::ThrownOut);
 }
 
 #[tokio::test(flavor = "multi_thread")]

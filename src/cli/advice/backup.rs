@@ -20,7 +20,12 @@ impl Advice for BackupError {
             BackupError::Index(error) => error.hint(),
             BackupError::Parent(error) => error.hint(),
             BackupError::Upload(error) => error.hint(),
-            BackupError::Lease(error) | BackupError::LookBack(error) => error.hint(),
+            BackupError::ThrownOut => Some(
+                "whoever keeps the repository knows why: `coffre key add --writer` there gives this host a new key"
+                    .into(),
+            ),
+            BackupError::Lease(error) => error.hint(),
+            BackupError::LookBack(error) => error.hint(),
             BackupError::Commit(error) => error.hint(),
             BackupError::Unknown { source, .. } => source.hint(),
             BackupError::Nothing

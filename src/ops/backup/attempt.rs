@@ -24,6 +24,7 @@ use crate::ops::backup::trees::TreeHistory;
 use crate::progress::{Monitor, Problem, Problems};
 use crate::repository::index::checked::{ASKED_AT_START, CheckedIndex};
 use crate::repository::lease::{HeldLease, Lease};
+use crate::repository::revoking::SessionStanding;
 use crate::repository::session::Session;
 use crate::repository::state::Newest;
 use crate::repository::writer::{CommitError, Committer, Writer, WriterOptions};
@@ -131,7 +132,7 @@ impl Attempt<'_> {
             (manifest.position, manifest.honoured) = (position, honoured);
             self.monitor.phase("writing the snapshot");
             committer.commit(&mut manifest).await.map_err(BackupError::Commit)?;
-            self.check_that_it_counts(&session).await?;
+            self.check_that_it_counts(&session, Some(&manifest)).await?;
             self.remember(&manifest);
             let roots = manifest.sources.clone();
             let known = KnownThen { roots, segments: index.segments(), packs: index.relied_packs() };
@@ -273,6 +274,7 @@ impl Attempt<'_> {
         let now = self.options.clock.now();
         let lost = index.lost_packs(!lease.was_kept(), now).await?;
         if lost.is_given_up {
+            self.check_that_it_counts(index.session(), None).await?;
             return Err(BackupError::GivenUp);
         }
         if !lost.gone.is_empty() {
@@ -284,11 +286,14 @@ impl Attempt<'_> {
         }
     }
 
-    /// Looks once more, behind the snapshot, whether a clean-up had stopped waiting for this session: between the last check and
-    /// the snapshot there is room for a pause of any length.
-    async fn check_that_it_counts(&self, session: &Session) -> Result<(), BackupError> {
-        let cleanups = self.repository.cleanups().await.map_err(BackupError::LookBack)?;
-        if cleanups.gives_up(session.id()) { Err(BackupError::GivenUp) } else { Ok(()) }
+    /// Looks once more, behind the snapshot, whether this host was thrown out, or a clean-up had stopped waiting for this session: between
+    /// the last check and the snapshot there is room for a pause of any length.
+    async fn check_that_it_counts(&self, session: &Session, made: Option<&Snapshot>) -> Result<(), BackupError> {
+        match self.repository.standing(session, made).await.map_err(BackupError::LookBack)? {
+            SessionStanding::Counts => Ok(()),
+            SessionStanding::ThrownOut => Err(BackupError::ThrownOut),
+            SessionStanding::GivenUp => Err(BackupError::GivenUp),
+        }
     }
 
     /// Remembers the snapshot as the newest of its sequence, from which the next one goes on.

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use crate::model::outcome::{Ended, Outcome};
-use crate::repository::StoreError;
 use crate::repository::access::AccessError;
 use crate::repository::index::IndexError;
 use crate::repository::session::SessionError;
 use crate::repository::snapshots::SnapshotError;
 use crate::repository::uploader::UploadError;
 use crate::repository::writer::CommitError;
+use crate::repository::{OpenError, StoreError};
 use crate::source::SourceError;
 use crate::source::files::WalkError;
 
@@ -92,9 +92,12 @@ pub enum BackupError {
     /// A clean-up did not wait for the run any longer.
     #[error("the run was away for so long that a clean-up gave it up, so its snapshot does not count")]
     GivenUp,
-    /// The snapshot is stored, and whether it counts is not known.
-    #[error("the snapshot is stored, but whether a clean-up had given the run up could not be asked")]
-    LookBack(#[source] StoreError),
+    /// The key of this host was revoked while the run went on.
+    #[error("the key of this host was revoked while it backed up, so what it made does not count")]
+    ThrownOut,
+    /// Whether what was made counts is not known.
+    #[error("whether a clean-up had given the run up, or this host was thrown out, could not be asked")]
+    LookBack(#[source] OpenError),
     /// Everything is stored but the snapshot.
     #[error("the snapshot could not be stored")]
     Commit(#[source] CommitError),
@@ -113,7 +116,9 @@ impl Ended for BackupError {
             BackupError::Session(error) => error.outcome(),
             BackupError::Parent(error) => error.outcome(),
             BackupError::Upload(error) => error.outcome(),
-            BackupError::Lease(error) | BackupError::LookBack(error) => error.outcome(),
+            BackupError::ThrownOut => Outcome::Refused,
+            BackupError::Lease(error) => error.outcome(),
+            BackupError::LookBack(error) => error.outcome(),
             BackupError::Commit(error) => error.outcome(),
             BackupError::Unknown { source, .. } => source.outcome(),
         }
