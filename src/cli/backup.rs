@@ -139,6 +139,8 @@ pub struct BackedUp {
     pub elapsed: Duration,
     dry_run: bool,
     lacks_globals: bool,
+    /// Whoever backs up reads nothing, so what it remembers is all that it can tell of earlier snapshots.
+    reads_nothing: bool,
 }
 
 /// Backs up and tells of it.
@@ -166,9 +168,10 @@ pub async fn back_up(global: &Settings, args: Args, commands: Vec<streams::Comma
         files.left_out = own_places(global, &repository);
         files.left_out_marks = vec![recovery_kit::mark(repository.id())];
     }
+    let reads_nothing = !repository.keys().can_read();
     let report = backup(repository, options, monitor.clone(), cancel).await;
     monitor.finish();
-    Ok(BackedUp { report: report?, elapsed: monitor.elapsed(), dry_run, lacks_globals })
+    Ok(BackedUp { report: report?, elapsed: monitor.elapsed(), dry_run, lacks_globals, reads_nothing })
 }
 
 pub fn options(args: Args, commands: Vec<streams::Command>, global: &Settings) -> Fallible<BackupOptions> {
@@ -314,6 +317,7 @@ impl BackedUp {
             others: counts.others,
             outcome: report.outcome().name(),
             parent: report.parent.map(|id| id.to_string()),
+            previous: report.previous.map(|(id, _)| id.to_string()),
             problems: report.problems.count(),
             read_bytes: report.read_bytes,
             seconds: elapsed.as_secs_f64(),
@@ -380,6 +384,11 @@ impl BackedUp {
                 output::line(&format!("snapshot   none: nothing changed since {parent}"));
             }
             None => output::line("snapshot   none: this was a dry run"),
+        }
+        match report.previous.filter(|_| self.reads_nothing) {
+            Some((id, number)) => output::line(&format!("previous   {} (number {number})", id.time().local_minute())),
+            None if self.reads_nothing => output::line("previous   none that this machine remembers"),
+            None => {}
         }
         if self.lacks_globals {
             output::line("left out   roles and users of the database servers; --all-databases stores them as well");

@@ -223,6 +223,7 @@ pub struct BackedUp<'a> {
     pub others: u64,
     pub outcome: &'static str,
     pub parent: Option<String>,
+    pub previous: Option<String>,
     pub problems: u64,
     pub read_bytes: u64,
     pub seconds: f64,

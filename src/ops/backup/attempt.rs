@@ -118,6 +118,7 @@ impl Attempt<'_> {
         let Before { roots, sequence, position, parent, members, history, trees, mut suspicious } =
             self.look_back(&index).await?;
         let parent_id = parent.snapshot();
+        let previous = self.repository.state().newest(&sequence).map(|newest| (newest.id, newest.number));
         let (committer, mut done) = self.run_threads(&index, members, parent, roots).await?;
         done.counts.stored_bytes = committer.uploaded().bytes;
         suspicious.extend(self.judge(&done, &history, &trees));
@@ -144,6 +145,7 @@ impl Attempt<'_> {
         Ok(BackupReport {
             snapshot,
             parent: parent_id,
+            previous,
             is_skipped,
             tree_bytes: committer.uploaded().tree_bytes,
             counts: done.counts,

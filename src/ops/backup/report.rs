@@ -39,6 +39,8 @@ pub struct BackupReport {
     pub snapshot: Option<Snapshot>,
     /// The parent, which is the snapshot to use when no other was made because nothing changed.
     pub parent: Option<SnapshotId>,
+    /// The snapshot before this one in its sequence and its number, as far as this machine remembers.
+    pub previous: Option<(SnapshotId, u64)>,
     /// Whether no snapshot was made because nothing changed.
     pub is_skipped: bool,
     /// Of what was stored, directory trees and index.
