@@ -188,7 +188,11 @@ async fn the_others_go_on_under_secrets_that_the_writer_does_not_know() {
     let stale = reader(&bench).await;
     let running = open_as(&bench, "friend", of_friend.path()).await;
     made(&bench, &running, "friend", 1).await;
+    // What web stores is nothing that the friend could rely on, who is of its group: what only web names would be read again.
+    let of_web_alone = bench.source.path().join("of-web");
+    std::fs::write(&of_web_alone, b"nobody else has it").expect("writable");
     made(&bench, &open_as(&bench, "web", of_web.path()).await, "web", 1).await;
+    std::fs::remove_file(of_web_alone).expect("there");
     revoke(&bench, web, StillCounting::All).await;
 
     // What began before ends as it began.
