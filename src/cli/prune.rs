@@ -29,7 +29,8 @@ began before are waited for, since they may rely on it; where they have not ende
 next run goes on. Then everything is looked at again, and what nothing needs is deleted. It can be ended at any point.
 
 Whatever cannot be read, or was there and is not, ends it before anything is deleted, and it says what that is: exit code 4 \
-where it is damaged. It needs the passphrase, and credentials that may delete; hosts need neither.")]
+where it is damaged. What was forgotten counts as needed for now: removing it comes with a later version. It needs the passphrase, \
+and credentials that may delete; hosts need neither.")]
 pub struct Args {
     /// Only show what would be deleted, and what stays
     #[arg(long, short = 'n')]

@@ -192,7 +192,8 @@ impl Ended for PruneError {
             PruneError::NewestKeyring(error) => error.outcome(),
             PruneError::List(error) => error.outcome(),
             PruneError::Store(error) => error.outcome(),
-            PruneError::Doomed { .. } | PruneError::Busy => Outcome::Refused,
+            PruneError::Doomed { .. } => Outcome::Refused,
+            PruneError::Busy => Outcome::Busy,
             PruneError::Cache | PruneError::Keyring | PruneError::Contended(_) => Outcome::Failed,
             PruneError::Cancelled => Outcome::Interrupted,
         }
