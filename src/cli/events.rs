@@ -441,6 +441,7 @@ pub struct Pruned {
     pub given_up: Vec<String>,
     pub outcome: &'static str,
     pub partly_needed_packs: u64,
+    pub removed_snapshots: u64,
     pub repository: String,
     pub seconds: f64,
     pub snapshots: u64,

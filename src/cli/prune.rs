@@ -29,12 +29,16 @@ began before are waited for, since they may rely on it; where they have not ende
 next run goes on. Then everything is looked at again, and what nothing needs is deleted. It can be ended at any point.
 
 Whatever cannot be read, or was there and is not, ends it before anything is deleted, and it says what that is: exit code 4 \
-where it is damaged. What was forgotten counts as needed for now: removing it comes with a later version. It needs the passphrase, \
-and credentials that may delete; hosts need neither.")]
+where it is damaged. Snapshots that were forgotten longer than --grace ago are removed first, and cannot be brought back from then on. \
+It needs the passphrase, and credentials that may delete; hosts need neither.")]
 pub struct Args {
     /// Only show what would be deleted, and what stays
     #[arg(long, short = 'n')]
     dry_run: bool,
+
+    /// Remove snapshots that were forgotten longer than that ago
+    #[arg(long, value_name = "DURATION", default_value = "72h", value_parser = duration)]
+    grace: Duration,
 
     /// Wait that long for backups that run
     #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = duration)]
@@ -58,6 +62,7 @@ pub async fn run(global: &Settings, args: Args) -> Fallible<Exit> {
     };
     let options = PruneOptions {
         dry_run: args.dry_run,
+        grace: args.grace,
         wait: args.wait,
         give_up: args.give_up.iter().map(session).collect::<Fallible<_>>()?,
         memory_bytes: global.memory_bytes,
@@ -82,7 +87,7 @@ pub async fn run(global: &Settings, args: Args) -> Fallible<Exit> {
 }
 
 fn summary(args: &Args, repository: &str, report: &PruneReport, elapsed: Duration) -> events::Pruned {
-    let PrunePlan { snapshots, dead_packs, dead_bytes, stays, .. } = &report.plan;
+    let PrunePlan { snapshots, expired, dead_packs, dead_bytes, stays, .. } = &report.plan;
     let waiting_for = match &report.unfinished {
         Some(PruneUnfinished::Running(sessions)) => sessions.iter().map(|(id, _)| id.to_string()).collect(),
         _ => Vec::new(),
@@ -97,6 +102,7 @@ fn summary(args: &Args, repository: &str, report: &PruneReport, elapsed: Duratio
         given_up: report.given_up.iter().map(ToString::to_string).collect(),
         outcome: report.outcome().name(),
         partly_needed_packs: stays.partly_needed,
+        removed_snapshots: *expired,
         repository: repository.to_owned(),
         seconds: elapsed.as_secs_f64(),
         snapshots: *snapshots,
@@ -111,6 +117,9 @@ fn summary(args: &Args, repository: &str, report: &PruneReport, elapsed: Duratio
 fn print_summary(args: &Args, report: &PruneReport, elapsed: Duration) {
     let plan = &report.plan;
     let packs = |packs: u64, bytes: u64| format!("{}, {}", output::count(packs, "pack"), ByteSize(bytes));
+    if plan.expired > 0 {
+        output::line(&format!("removed   {} that had been forgotten", output::count(plan.expired, "snapshot")));
+    }
     output::line(&format!("needed    by {}", output::count(plan.snapshots, "snapshot")));
     output::line(&format!("dead      {}", packs(plan.dead_packs, plan.dead_bytes)));
     if !args.dry_run {

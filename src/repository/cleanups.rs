@@ -415,6 +415,11 @@ impl Cleanups {
         self.gone.contains(key.as_str())
     }
 
+    /// Returns the snapshots that a list removes, if it is there and no other names it as gone.
+    pub fn removed_by(&self, list: CleanupId) -> Option<&[RemovedSnapshot]> {
+        self.told.iter().find(|told| told.id == list).map(|told| told.list.removed.as_slice())
+    }
+
     /// Returns the snapshot that was removed and whose object had this SHA-256.
     pub fn removed(&self, digest: &[u8; 32]) -> Option<&RemovedSnapshot> {
         self.removed.get(digest)

@@ -1,5 +1,6 @@
 //! Which snapshots cleaning up may remove: those that were forgotten longer ago than the grace time, and are not held.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::stream::StreamExt;
@@ -11,7 +12,7 @@ use crate::model::outcome::{Ended, Outcome};
 use crate::model::snapshot::SnapshotId;
 use crate::model::time::Timestamp;
 use crate::repository::access::Deleting;
-use crate::repository::retention::RetentionError;
+use crate::repository::retention::{Retention, RetentionError};
 use crate::repository::snapshots::SnapshotError;
 use crate::store::StoreError;
 
@@ -66,17 +67,13 @@ impl Ended for ExpiredError {
 
 impl Deleting {
     /// Reads records of retention and returns the forgotten snapshots that are listed and not gone. Whoever removes some **must** put
-    /// the list that names them (key 10) first, call this again when that is durable, and withdraw the list if one is not among them
-    /// any more: it was brought back or is held meanwhile.
+    /// the list that names them (key 10) first, and ask for [`Deleting::kept_meanwhile`] when that is durable.
     ///
     /// # Errors
     /// [`ExpiredError`]; any doubt about a record is one.
     pub async fn expired(&self, now: Timestamp, grace: Duration) -> Result<Expired, ExpiredError> {
         let repository = self.repository();
-        let retention = self.retention().await?;
-        if let Some((key, why)) = retention.doubts().first() {
-            return Err(ExpiredError::Doubt { key: key.clone(), why: why.clone() });
-        }
+        let retention = self.certain_retention().await?;
         let cleanups = repository.cleanups().await.map_err(ExpiredError::List)?;
         let listed = repository.objects().every_snapshot().await.map_err(ExpiredError::List)?;
         let is_there =
@@ -103,6 +100,36 @@ impl Deleting {
             }
         }
         Ok(expired)
+    }
+
+    /// Reads records of retention anew and returns those of `snapshots` that may not be removed, or not yet: they were brought back or
+    /// are held. Whoever removes some **must** ask when the list that names them is durable, and take it back for those: whoever
+    /// brings one back reads lists behind the record, so one of the two sees the other.
+    ///
+    /// # Errors
+    /// [`ExpiredError`]; any doubt about a record is one.
+    pub async fn kept_meanwhile(
+        &self,
+        snapshots: &[RemovedSnapshot],
+        now: Timestamp,
+        grace: Duration,
+    ) -> Result<Vec<RemovedSnapshot>, ExpiredError> {
+        let retention = self.certain_retention().await?;
+        let is_kept = |removed: &&RemovedSnapshot| {
+            let is_held = retention.hold(removed.id).is_some_and(|hold| hold.is_in_force(now));
+            let forgotten = retention.forgotten(removed.id, removed.digest);
+            is_held || forgotten.is_none_or(|it| now < bring_back_until(removed.id, it.when, grace))
+        };
+        Ok(snapshots.iter().filter(is_kept).copied().collect())
+    }
+
+    /// Reads records of retention, of which nothing may be missing.
+    async fn certain_retention(&self) -> Result<Arc<Retention>, ExpiredError> {
+        let retention = self.retention().await?;
+        match retention.doubts().first() {
+            Some((key, why)) => Err(ExpiredError::Doubt { key: key.clone(), why: why.clone() }),
+            None => Ok(retention),
+        }
     }
 }
 

@@ -53,6 +53,7 @@ pub mod packer;
 pub mod places;
 pub mod reader;
 pub mod recheck;
+pub mod removing;
 pub mod replicas;
 pub mod retention;
 pub mod revoking;

@@ -399,6 +399,11 @@ impl Objects {
         self.replicas.delete(&ObjectKey::pack(pack)).await
     }
 
+    /// Removes a snapshot's object from every required replica; one that is not there counts as removed.
+    pub(super) async fn remove_snapshot(&self, id: SnapshotId) -> Result<(), StoreError> {
+        self.replicas.delete(&ObjectKey::snapshot(id)).await
+    }
+
     /// Lists the index segments that any replica has, each of which must answer.
     pub(super) async fn every_segment(&self) -> Result<BTreeSet<SegmentId>, StoreError> {
         let listed = self.replicas.list_every(ObjectKind::Index.prefix()).await?;

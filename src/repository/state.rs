@@ -26,6 +26,8 @@ use crate::repository::places::LocalPlaces;
 const SEQUENCE: &str = "sequence";
 /// The file that names the lists which clean-ups of this machine left behind.
 const LEFT_LISTS: &str = "cleanups.left";
+/// The one that names lists whose removed snapshots may still have objects.
+const LEFT_REMOVALS: &str = "removals.left";
 /// The file that a clean-up of this machine locks.
 const CLEANING: &str = "cleanup.lock";
 /// Stands for what is empty.
@@ -225,8 +227,30 @@ impl LocalState {
 
     /// Returns the lists of cleaning up that clean-ups of this machine left behind, to be gone on with.
     pub fn left_lists(&self) -> Vec<CleanupId> {
-        let text = self.directory().and_then(|directory| record::read_text(&directory.join(LEFT_LISTS)));
+        self.read_lists(LEFT_LISTS)
+    }
+
+    /// Returns the lists that name removed snapshots whose objects clean-ups of this machine may not have removed yet.
+    pub fn left_removals(&self) -> Vec<CleanupId> {
+        self.read_lists(LEFT_REMOVALS)
+    }
+
+    /// Remembers the lists whose snapshots are still to be removed if this machine's clean-up ends now.
+    ///
+    /// # Errors
+    /// When that cannot be written.
+    pub fn note_left_removals(&self, lists: &[CleanupId]) -> io::Result<()> {
+        self.write_lists(LEFT_REMOVALS, lists)
+    }
+
+    fn read_lists(&self, name: &str) -> Vec<CleanupId> {
+        let text = self.directory().and_then(|directory| record::read_text(&directory.join(name)));
         text.iter().flat_map(|text| text.split(' ')).filter_map(CleanupId::from_object_name).collect()
+    }
+
+    fn write_lists(&self, name: &str, lists: &[CleanupId]) -> io::Result<()> {
+        let names: Vec<String> = lists.iter().map(CleanupId::to_string).collect();
+        self.locked(|directory| record::write_text_durably(&directory.join(name), &names.join(" ")))
     }
 
     /// Remembers the lists that are left behind if this machine's clean-up ends now.
@@ -234,8 +258,7 @@ impl LocalState {
     /// # Errors
     /// When that cannot be written.
     pub fn note_left_lists(&self, lists: &[CleanupId]) -> io::Result<()> {
-        let names: Vec<String> = lists.iter().map(CleanupId::to_string).collect();
-        self.locked(|directory| record::write_text_durably(&directory.join(LEFT_LISTS), &names.join(" ")))
+        self.write_lists(LEFT_LISTS, lists)
     }
 
     /// Keeps other clean-ups of this machine away for as long as the file is open; `None` when there is one.

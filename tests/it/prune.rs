@@ -14,11 +14,13 @@ use coffre::model::snapshot::Snapshot;
 use coffre::model::time::{Clock, Timestamp};
 use coffre::ops::Cancel;
 use coffre::ops::backup::backup;
+use coffre::ops::forget::{ForgetError, WantedForgotten, apply, hold, plan, undo};
 use coffre::ops::prune::{PruneError, PruneOptions, PruneReport, PruneUnfinished, prune};
 use coffre::ops::verify::ReadData;
 use coffre::progress::{Collected, Monitor};
 use coffre::repository::MAIN_DOMAIN;
-use coffre::repository::access::AccessError;
+use coffre::repository::access::{AccessError, Deleting};
+use coffre::repository::retention::ToldBy;
 use coffre::repository::writers::SlotPlace;
 use coffre::store::layer::Operation;
 use coffre::store::layer::fault::{Fault, FaultStore};
@@ -462,4 +464,171 @@ async fn what_was_to_be_deleted_and_was_stored_again_has_one_copy_left() {
     assert!(report.deleted_bytes > 2_500_000, "{report:?}");
     assert_kept(bench.store(), bench.source.path(), &kept, "stored again").await;
     assert_eq!(pruned(&bench, at_once()).await.expect("done").plan.dead_packs, 0);
+}
+
+const DAY: i64 = 86_400;
+
+/// Days behind now.
+fn in_days(days: i64) -> Timestamp {
+    Timestamp::from_seconds(Clock::System.now().seconds + days * DAY)
+}
+
+/// Cleans up so many days from now.
+fn after_days(days: i64) -> PruneOptions {
+    PruneOptions { clock: Clock::Fixed(in_days(days)), ..at_once() }
+}
+
+fn told_by(now: Timestamp) -> ToldBy {
+    ToldBy { now, host: "desk".into(), program: "a test" }
+}
+
+async fn deleting(store: Arc<dyn Store>, cache: &Path) -> Deleting {
+    open(store, cache).await.expect("opens").deleting().expect("may delete")
+}
+
+/// Forgets a snapshot now.
+async fn forget(bench: &Bench, snapshot: &Snapshot) {
+    let deleting = deleting(bench.store(), bench.cache.path()).await;
+    let wanted = WantedForgotten::Named(vec![snapshot.id.to_string()], false);
+    let now = Clock::System.now();
+    let plan = plan(&deleting, &wanted, now, &Collected::default()).await.expect("planned");
+    apply(&deleting, &plan, &told_by(now)).await.expect("told");
+}
+
+async fn bring_back(store: Arc<dyn Store>, snapshot: &Snapshot) -> Result<(), ForgetError> {
+    let cache = tempfile::tempdir().expect("made");
+    let deleting = deleting(store, cache.path()).await;
+    undo(&deleting, &[snapshot.id.to_string()], &told_by(in_days(0))).await.map(drop)
+}
+
+/// Three snapshots, the one in the middle with data that nothing else needs, and forgotten.
+async fn with_forgotten() -> (Bench, Vec<(Snapshot, Files)>, (Snapshot, Files)) {
+    let bench = Bench::new().await;
+    let first = bench.snapshot().await;
+    std::fs::write(bench.source.path().join("a/other"), random_bytes(7, 2_500_000)).expect("writable");
+    let middle = bench.snapshot().await;
+    std::fs::remove_file(bench.source.path().join("a/other")).expect("there");
+    let last = bench.snapshot().await;
+    forget(&bench, &middle.0).await;
+    (bench, vec![first, last], middle)
+}
+
+async fn has(store: &dyn Store, snapshot: &Snapshot) -> bool {
+    store.head(&ObjectKey::snapshot(snapshot.id)).await.is_ok()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_forgotten_goes_after_the_grace_time_and_what_only_it_needs_with_it() {
+    let (bench, kept, middle) = with_forgotten().await;
+    // In time, or held, it stays with all that it needs.
+    let objects = everything(&*bench.store()).await;
+    let early = pruned(&bench, after_days(2)).await.expect("done");
+    assert_eq!((early.removed_snapshots, early.plan.dead_packs, early.plan.snapshots), (0, 0, 3));
+    assert_eq!(everything(&*bench.store()).await, objects);
+    let held = bench.fork();
+    let keeper = deleting(held.store(), held.cache.path()).await;
+    hold(&keeper, &[middle.0.id.to_string()], "audit", None, &told_by(in_days(0))).await.expect("held");
+    let report = pruned(&held, after_days(400)).await.expect("done");
+    assert_eq!((report.removed_snapshots, report.plan.dead_packs), (0, 0));
+    // To try it changes nothing and tells the same.
+    let dry = pruned(&bench, PruneOptions { dry_run: true, ..after_days(4) }).await.expect("done");
+    assert_eq!((dry.plan.expired, dry.plan.snapshots, dry.removed_snapshots), (1, 2, 0));
+    assert_eq!(everything(&*bench.store()).await, objects);
+
+    let report = pruned(&bench, after_days(4)).await.expect("done");
+    assert_eq!((report.removed_snapshots, report.plan.expired, report.plan.snapshots), (1, 1, 2));
+    assert_eq!(report.plan.dead_packs, dry.plan.dead_packs);
+    assert!(report.deleted_packs > 0 && report.deleted_bytes > 2_500_000, "{report:?}");
+    assert!(!has(&*bench.store(), &middle.0).await);
+    assert_kept(bench.store(), bench.source.path(), &kept, "removed").await;
+    assert!(bring_back(bench.store(), &middle.0).await.is_err());
+    // A replica that was away brings its object back: it is gone all the same.
+    let again = pruned(&bench, after_days(8)).await.expect("done");
+    assert_eq!((again.removed_snapshots, again.deleted_packs), (0, 0));
+    let next = bench.snapshot().await;
+    assert_eq!(next.0.position.number, 3);
+    assert_kept(bench.store(), bench.source.path(), &kept, "and backed up again").await;
+}
+
+/// Whoever brings a snapshot back and is told so has it, wherever the clean-up is.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_brought_back_meanwhile_stays() {
+    let (bench, mut kept, middle) = with_forgotten().await;
+    kept.push(middle.clone());
+    for phase in ["looking what was forgotten", "removing what was forgotten", "looking what snapshots need"] {
+        let raced = Bench { cache: tempfile::tempdir().expect("made"), ..bench.fork() };
+        let (store, snapshot) = (raced.store(), middle.0.clone());
+        let said: Arc<Mutex<Option<bool>>> = Arc::default();
+        let (noted, handle) = (said.clone(), tokio::runtime::Handle::current());
+        let racing = AtPhase::new(phase, move || {
+            let mut noted = noted.lock().expect("no panic while held");
+            if noted.is_none() {
+                let (store, snapshot, handle) = (store.clone(), snapshot.clone(), handle.clone());
+                let run = async move { bring_back(store, &snapshot).await.is_ok() };
+                *noted = Some(std::thread::spawn(move || handle.block_on(run)).join().expect("no panic"));
+            }
+        });
+        let report =
+            prune_with(raced.store(), raced.cache.path(), after_days(4), Arc::new(racing)).await.expect("done");
+        let is_back = said.lock().expect("no panic while held").expect("it was tried");
+        assert_eq!(is_back, phase != "looking what snapshots need", "{phase}");
+        assert_eq!(
+            (report.removed_snapshots == 0, has(&*raced.store(), &middle.0).await),
+            (is_back, is_back),
+            "{phase}"
+        );
+        let of_it: &[(Snapshot, Files)] = if is_back { &kept } else { &kept[..2] };
+        assert_kept(raced.store(), bench.source.path(), of_it, phase).await;
+        let again = pruned(&raced, after_days(30)).await.expect("done");
+        assert_eq!((again.removed_snapshots, again.plan.snapshots), (0, of_it.len() as u64), "{phase}");
+    }
+}
+
+/// Killed behind each change, and brought back then: either that is refused, or it is back when the same machine cleans up again.
+#[tokio::test(flavor = "multi_thread")]
+async fn cut_off_while_it_removes_it_asks_again() {
+    let (bench, kept, middle) = with_forgotten().await;
+    let mut all = kept.clone();
+    all.push(middle.clone());
+    for k in 0.. {
+        for brings_back in [false, true] {
+            let cut = Bench { cache: tempfile::tempdir().expect("made"), ..bench.fork() };
+            let dying = Arc::new(FaultStore::new(cut.store()));
+            dying.die_after_mutations(k);
+            let monitor = Arc::new(Collected::default());
+            let _ = prune_with(dying.clone(), cut.cache.path(), after_days(4), monitor).await;
+            assert_read(cut.store(), bench.source.path(), &kept, &format!("k = {k}")).await;
+            let was_there = has(&*cut.store(), &middle.0).await;
+            let is_told = brings_back && bring_back(cut.store(), &middle.0).await.is_ok();
+            let again = pruned(&cut, after_days(5)).await.expect("done");
+            assert_eq!(again.unfinished, None, "k = {k}");
+            let is_there = has(&*cut.store(), &middle.0).await;
+            assert_eq!(is_there, is_told, "k = {k}, {brings_back}: it is back if that was said, and else gone");
+            assert!(was_there || !is_told, "k = {k}: it was gone by then");
+            let of_it = if is_there { &all } else { &kept };
+            assert_kept(cut.store(), bench.source.path(), of_it, &format!("k = {k}, {brings_back}")).await;
+        }
+        let whole = Bench { cache: tempfile::tempdir().expect("made"), ..bench.fork() };
+        let dying = Arc::new(FaultStore::new(whole.store()));
+        dying.die_after_mutations(k);
+        let monitor = Arc::new(Collected::default());
+        if prune_with(dying.clone(), whole.cache.path(), after_days(4), monitor).await.is_ok() && !dying.died() {
+            assert!(k > 3, "it makes several changes, this one {k}");
+            return;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn doubt_about_what_was_forgotten_stops_everything() {
+    let (bench, _, middle) = with_forgotten().await;
+    let records = bench.store().list(ObjectKind::Retention.prefix()).await.expect("listed");
+    bench.memory.tamper(&records[0].key, |bytes| *bytes.last_mut().expect("some") ^= 1);
+    let objects = everything(&*bench.store()).await;
+    for options in [after_days(4), PruneOptions { dry_run: true, ..after_days(4) }] {
+        let error = pruned(&bench, options).await.expect_err("nobody knows");
+        assert!(matches!(error, PruneError::Forgotten(_)) && error.outcome() == Outcome::Damaged, "{error:?}");
+    }
+    assert_eq!(everything(&*bench.store()).await, objects);
+    assert!(has(&*bench.store(), &middle.0).await);
 }

@@ -12,6 +12,9 @@ impl Advice for PruneError {
             PruneError::NewestKeyring(error) => return error.hint(),
             PruneError::Keyring | PruneError::Contended(_) => "run it again",
             PruneError::Cache => "run it again: the index is fetched anew",
+            PruneError::Forgotten(_) => {
+                "`coffre forget --accept-missing-records` gives up what cannot be read of the records; until then nothing is removed"
+            }
             PruneError::Busy => "it goes on by itself; nothing is to be removed by hand",
             PruneError::Doomed { .. } => {
                 "run it again where that one ran, or after 30 days: lists of clean-ups that ended count for no longer"

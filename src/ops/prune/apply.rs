@@ -24,7 +24,7 @@ use crate::repository::cleanups::Cleanups;
 use crate::repository::index::needed::PackUse;
 
 /// Times that a list is put anew because another one got the same number.
-const ATTEMPTS: usize = 3;
+pub(super) const ATTEMPTS: usize = 3;
 /// Packs asked at the same time what is in them.
 const ASKED: usize = 8;
 
@@ -55,10 +55,20 @@ impl CleanUp<'_> {
     pub(super) async fn run(&self) -> Result<PruneReport, PruneError> {
         let _alone = self.alone()?;
         self.check_keyring().await?;
-        let first = Look::take(self, |_| true).await?;
+        let mut report = PruneReport::default();
+        let expired = self.expired().await?;
+        let would_go: BTreeSet<SnapshotId> = match self.options.dry_run {
+            true => expired.iter().map(|removed| removed.id).collect(),
+            false => BTreeSet::new(),
+        };
+        if !self.options.dry_run {
+            self.remove(expired, &mut report).await?;
+        }
+        let first = Look::take(self, |id| !would_go.contains(&id)).await?;
         let left = self.left_lists(first.index.cleanups());
-        let plan = self.plan(&first, &left).await?;
-        let mut report = PruneReport { plan, ..PruneReport::default() };
+        report.plan = self.plan(&first, &left).await?;
+        report.plan.snapshots -= would_go.len() as u64;
+        report.plan.expired = would_go.len() as u64 + report.removed_snapshots;
         if self.options.dry_run || report.plan.dead.is_empty() && left.is_empty() {
             return Ok(report);
         }
@@ -315,6 +325,6 @@ impl SecondLook {
     }
 }
 
-fn names(lists: &[CleanupId]) -> Vec<String> {
+pub(super) fn names(lists: &[CleanupId]) -> Vec<String> {
     lists.iter().map(|list| ObjectKey::cleanup(*list).to_string()).collect()
 }

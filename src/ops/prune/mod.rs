@@ -1,6 +1,6 @@
 //! Prune: what no snapshot needs is deleted, beside running backups and without a lock (`docs/format.md`, section 14, "Cleaning up").
 //!
-//! A first look finds what nothing needs, and makes a plan of it ([`plan`]). It is carried out in two halves ([`apply`]): a list dooms
+//! Before that, snapshots that were forgotten long enough ago are removed ([`removing`]). A first look finds what nothing needs, and makes a plan of it ([`plan`]). It is carried out in two halves ([`apply`]): a list dooms
 //! the packs; sessions that may rely on them are waited for or given up ([`waiting`]); a second look makes sure that nothing needs them
 //! by then; a last list says that they are being deleted, and they are. Whatever is not known for certain ends it before anything is
 //! deleted, and so may anything else: the next run goes on.
@@ -17,6 +17,7 @@ use crate::ops::Cancel;
 use crate::progress::Monitor;
 use crate::repository::access::{AccessError, Deleting};
 use crate::repository::damaged::TellError;
+use crate::repository::expired::{ExpiredError, GRACE};
 use crate::repository::index::complete::IncompleteError;
 use crate::repository::reader::ReadError;
 use crate::repository::running::RunningSession;
@@ -26,6 +27,7 @@ mod apply;
 mod copies;
 mod look;
 mod plan;
+mod removing;
 mod waiting;
 
 pub use plan::{PrunePlan, Stays};
@@ -36,6 +38,8 @@ pub use plan::{PrunePlan, Stays};
 pub struct PruneOptions {
     /// Only tell what would be done.
     pub dry_run: bool,
+    /// How long ago a snapshot must have been forgotten to be removed.
+    pub grace: Duration,
     /// How long sessions are waited for that run.
     pub wait: Duration,
     /// How often is looked whether they have ended.
@@ -53,6 +57,7 @@ impl Default for PruneOptions {
     fn default() -> Self {
         Self {
             dry_run: false,
+            grace: GRACE,
             wait: Duration::from_secs(3600),
             poll: Duration::from_secs(10),
             give_up: Vec::new(),
@@ -90,6 +95,8 @@ pub enum PruneUnfinished {
 pub struct PruneReport {
     /// What was to be done.
     pub plan: PrunePlan,
+    /// Snapshots that were removed.
+    pub removed_snapshots: u64,
     /// Packs that were deleted.
     pub deleted_packs: u64,
     /// Their bytes.
@@ -117,6 +124,9 @@ pub enum PruneError {
     /// It is not known what is there and what is needed.
     #[error(transparent)]
     Incomplete(#[from] IncompleteError),
+    /// It is not known for certain what was forgotten.
+    #[error("it is not known for certain what was forgotten, so nothing may be deleted")]
+    Forgotten(#[from] ExpiredError),
     /// A snapshot cannot be read to its end.
     #[error("snapshot {} cannot be read to its end, so nothing may be deleted", snapshot.short())]
     Unreadable {
@@ -191,6 +201,7 @@ impl Ended for PruneError {
             PruneError::Unplaced { .. } | PruneError::Lost { .. } | PruneError::Vanished(_) => Outcome::Damaged,
             PruneError::NewestKeyring(error) => error.outcome(),
             PruneError::List(error) => error.outcome(),
+            PruneError::Forgotten(error) => error.outcome(),
             PruneError::Store(error) => error.outcome(),
             PruneError::Doomed { .. } => Outcome::Refused,
             PruneError::Busy => Outcome::Busy,

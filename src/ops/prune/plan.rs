@@ -14,7 +14,9 @@ const PACKS_MAX: usize = 1 << 20;
 pub struct PrunePlan {
     /// When it was made.
     pub made: Timestamp,
-    /// Snapshots that were looked at.
+    /// Snapshots that are removed, because they were forgotten long enough ago.
+    pub expired: u64,
+    /// Snapshots that need what stays.
     pub snapshots: u64,
     /// The packs of which nothing is needed, by their domains.
     pub dead: BTreeMap<DomainId, Vec<PackId>>,
