@@ -118,7 +118,9 @@ fn print_summary(args: &Args, report: &PruneReport, elapsed: Duration) {
     let plan = &report.plan;
     let packs = |packs: u64, bytes: u64| format!("{}, {}", output::count(packs, "pack"), ByteSize(bytes));
     if plan.expired > 0 {
-        output::line(&format!("removed   {} that had been forgotten", output::count(plan.expired, "snapshot")));
+        let (label, count) =
+            (if args.dry_run { "expired" } else { "removed" }, output::count(plan.expired, "snapshot"));
+        output::line(&format!("{label:<9} {count}, forgotten longer than the grace time ago"));
     }
     output::line(&format!("needed    by {}", output::count(plan.snapshots, "snapshot")));
     output::line(&format!("dead      {}", packs(plan.dead_packs, plan.dead_bytes)));
