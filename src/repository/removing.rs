@@ -2,6 +2,7 @@
 
 use crate::model::cleanup::{CleanupId, RemovedSnapshot};
 use crate::model::id::DomainId;
+use crate::model::key::ObjectKey;
 use crate::repository::MAIN_DOMAIN;
 use crate::repository::access::Deleting;
 use crate::repository::damaged::TellError;
@@ -27,11 +28,12 @@ impl Deleting {
         Ok(self.writing().begin_session(MAIN_DOMAIN)?.at().domain)
     }
 
-    /// Returns what those of `lists` remove that are there and that no other names as gone.
+    /// Returns what those of `lists` remove that are there and that no other names as gone, and those that are neither: a listing
+    /// may lag.
     ///
     /// # Errors
     /// When lists or snapshots cannot be listed, or a list is out of reach.
-    pub async fn removals(&self, lists: &[CleanupId]) -> Result<Vec<Removal>, StoreError> {
+    pub async fn removals(&self, lists: &[CleanupId]) -> Result<(Vec<Removal>, Vec<CleanupId>), StoreError> {
         let cleanups = self.repository().cleanups().await?;
         let listed = self.repository().objects().every_snapshot().await?;
         let is_there = |removed: &&RemovedSnapshot| listed.binary_search(&removed.id).is_ok();
@@ -40,7 +42,11 @@ impl Deleting {
             let there = named.iter().filter(is_there).copied().collect();
             Some(Removal { list: *list, named, there })
         };
-        Ok(lists.iter().filter_map(of_list).collect())
+        let removals: Vec<Removal> = lists.iter().filter_map(of_list).collect();
+        let is_seen = |list: &CleanupId| removals.iter().any(|removal| removal.list == *list);
+        let unseen = lists.iter().filter(|list| !is_seen(list) && !cleanups.is_gone(&ObjectKey::cleanup(**list)));
+        let unseen = unseen.copied().collect();
+        Ok((removals, unseen))
     }
 
     /// Removes the object of a snapshot that a durable list names, after it was asked once more whether somebody keeps it

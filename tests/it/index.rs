@@ -117,16 +117,17 @@ async fn only_packs_that_a_run_relies_on_can_end_it() {
     }
 }
 
-/// A store whose listings lag: what was put through it is not listed yet.
+/// A store whose listings of one kind lag: what was put through it is not listed yet.
 #[derive(Debug)]
-struct Lagging {
+pub struct Lagging {
     inner: Arc<dyn Store>,
+    prefix: &'static str,
     put: Mutex<Vec<ObjectKey>>,
 }
 
 impl Lagging {
-    fn over(inner: Arc<dyn Store>) -> Arc<Self> {
-        Arc::new(Self { inner, put: Mutex::default() })
+    pub fn over(inner: Arc<dyn Store>, prefix: &'static str) -> Arc<Self> {
+        Arc::new(Self { inner, prefix, put: Mutex::default() })
     }
 }
 
@@ -161,7 +162,7 @@ impl Store for Lagging {
     async fn list(&self, prefix: &str) -> Result<Vec<ObjectInfo>, StoreError> {
         let mut listed = self.inner.list(prefix).await?;
         let put = self.put.lock().expect("no panic while held");
-        listed.retain(|object| !put.contains(&object.key) || !object.key.as_str().starts_with("packs/"));
+        listed.retain(|object| !put.contains(&object.key) || !object.key.as_str().starts_with(self.prefix));
         Ok(listed)
     }
 
@@ -177,7 +178,7 @@ impl Store for Lagging {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_listing_that_lags_ends_no_backup_and_makes_nothing_be_stored_twice() {
     let bench = Bench::new().await;
-    let lagging = Lagging::over(bench.store());
+    let lagging = Lagging::over(bench.store(), "packs/");
     for run in 0..3 {
         std::fs::write(bench.source.path().join("a/new"), random_bytes(40 + run, 5000)).expect("writable");
         at_rest().await;
@@ -232,7 +233,7 @@ async fn lists_that_are_taken_over_unread_rely_on_the_packs_that_their_run_neede
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pack_that_may_not_be_asked_for_is_never_called_gone() {
     let bench = Bench::new().await;
-    let lagging = Lagging::over(bench.store());
+    let lagging = Lagging::over(bench.store(), "packs/");
     let refusing = || {
         let store = FaultStore::new(lagging.clone());
         store.plan(Fault::on(Operation::Head).matching("packs/").always().fail_before(StoreErrorKind::Denied));

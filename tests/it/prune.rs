@@ -26,6 +26,7 @@ use coffre::store::layer::Operation;
 use coffre::store::layer::fault::{Fault, FaultStore};
 use coffre::store::{Store, StoreErrorKind};
 
+use crate::index::Lagging;
 use crate::support::at_phase::AtPhase;
 use crate::support::kitchen::Nights;
 use crate::support::{Bench, contents, files_in, open, options, random_bytes, read_back, run_backup, run_verify};
@@ -631,4 +632,18 @@ async fn doubt_about_what_was_forgotten_stops_everything() {
     }
     assert_eq!(everything(&*bench.store()).await, objects);
     assert!(has(&*bench.store(), &middle.0).await);
+}
+
+/// A list that is not listed yet cannot be told from one that is not there, and the next one would get its number.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_removed_by_a_list_that_is_not_listed_yet() {
+    let (bench, kept, middle) = with_forgotten().await;
+    let (lagging, monitor) = (Lagging::over(bench.store(), "cleanup/"), Arc::new(Collected::default()));
+    let error = prune_with(lagging, bench.cache.path(), after_days(4), monitor).await.expect_err("it may not go on");
+    assert!(matches!(error, PruneError::Unlisted(_)), "{error:?}");
+    assert!(has(&*bench.store(), &middle.0).await);
+    let report = pruned(&bench, after_days(4)).await.expect("done");
+    assert_eq!((report.removed_snapshots, report.plan.snapshots), (1, 2));
+    assert!(!has(&*bench.store(), &middle.0).await);
+    assert_kept(bench.store(), bench.source.path(), &kept, "listed").await;
 }

@@ -10,7 +10,7 @@ impl Advice for PruneError {
             PruneError::Access(_) => "cleaning up needs a passphrase that can read everything",
             PruneError::Store(error) => return error.hint(),
             PruneError::NewestKeyring(error) => return error.hint(),
-            PruneError::Keyring | PruneError::Contended(_) => "run it again",
+            PruneError::Keyring | PruneError::Contended(_) | PruneError::Unlisted(_) => "run it again",
             PruneError::Cache => "run it again: the index is fetched anew",
             PruneError::Forgotten(_) => {
                 "`coffre forget --accept-missing-records` gives up what cannot be read of the records; until then nothing is removed"

@@ -8,6 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::model::cleanup::CleanupId;
 use crate::model::id::{ChunkKey, DomainId, PackId, SessionId};
 use crate::model::key::ObjectKey;
 use crate::model::outcome::{Ended, Outcome};
@@ -181,6 +182,9 @@ pub enum PruneError {
     /// The same number was given to several lists again and again.
     #[error("other clean-ups keep putting lists of the same number at the same time; try again")]
     Contended(DomainId),
+    /// The store does not list what was just put.
+    #[error("{} was just put and is not listed yet, so nothing may be deleted", ObjectKey::cleanup(*.0))]
+    Unlisted(CleanupId),
     /// A list could not be put.
     #[error("the list of what is to be deleted could not be stored")]
     List(#[from] TellError),
@@ -205,7 +209,9 @@ impl Ended for PruneError {
             PruneError::Store(error) => error.outcome(),
             PruneError::Doomed { .. } => Outcome::Refused,
             PruneError::Busy => Outcome::Busy,
-            PruneError::Cache | PruneError::Keyring | PruneError::Contended(_) => Outcome::Failed,
+            PruneError::Cache | PruneError::Keyring | PruneError::Contended(_) | PruneError::Unlisted(_) => {
+                Outcome::Failed
+            }
             PruneError::Cancelled => Outcome::Interrupted,
         }
     }

@@ -35,7 +35,7 @@ impl CleanUp<'_> {
         if own.is_empty() {
             return Ok(());
         }
-        let removals = self.deleting.removals(&own).await?;
+        let (removals, unseen) = self.deleting.removals(&own).await?;
         let there: Vec<RemovedSnapshot> = removals.iter().flat_map(|removal| removal.there.iter().copied()).collect();
         let now = self.options.clock.now();
         let kept = self.deleting.kept_meanwhile(&there, now, self.options.grace).await?;
@@ -55,7 +55,7 @@ impl CleanUp<'_> {
             self.deleting.remove_snapshot(removed).await?;
             report.removed_snapshots += 1;
         }
-        self.note_left_removals(&[]);
+        self.note_left_removals(&unseen);
         Ok(())
     }
 
@@ -77,7 +77,12 @@ impl CleanUp<'_> {
                 CleanupList { made, removed: removed.clone(), gone: names(&gone), before, ..CleanupList::default() };
             self.deleting.writing().put_list(domain, id, &list).await?;
             gone.push(id);
-            if !self.deleting.repository().cleanups().await?.is_shared(domain, id.counter) {
+            let cleanups = self.deleting.repository().cleanups().await?;
+            if cleanups.removed_by(id).is_none() {
+                // The next list would get the same number.
+                return Err(PruneError::Unlisted(id));
+            }
+            if !cleanups.is_shared(domain, id.counter) {
                 return Ok(());
             }
         }
