@@ -2,39 +2,16 @@
 
 use crate::model::cleanup::RemovedSnapshot;
 use crate::model::hold::{Forgotten, Hold};
+use crate::model::record::record_id;
 use crate::model::snapshot::SnapshotId;
 use crate::model::time::Timestamp;
 
-/// Names a record: a second that is later than that of every record its writer knew, and eight random bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct RetentionId(SnapshotId);
+record_id!(
+    /// Names a record of retention.
+    RetentionId
+);
 
 impl RetentionId {
-    /// Makes the id of a record of the second `at`.
-    pub fn new(at: Timestamp, random: [u8; 8]) -> Self {
-        Self(SnapshotId::new(at, random))
-    }
-
-    /// Returns the second in the name.
-    pub fn time(&self) -> Timestamp {
-        self.0.time()
-    }
-
-    /// Returns the name below `retention/`, of the form of a snapshot's.
-    pub fn object_name(&self) -> String {
-        self.0.object_name()
-    }
-
-    /// Reads a name below `retention/`.
-    pub fn from_object_name(name: &str) -> Option<Self> {
-        SnapshotId::from_object_name(name).map(Self)
-    }
-
-    /// Returns 16 bytes that stand for this id in key derivation: seconds (big-endian) and the random part.
-    pub fn to_bytes(self) -> [u8; 16] {
-        self.0.to_bytes()
-    }
-
     /// Reads what [`RetentionId::to_bytes`] made.
     pub fn from_bytes(bytes: [u8; 16]) -> Self {
         Self(SnapshotId::from_bytes(bytes))

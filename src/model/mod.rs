@@ -13,6 +13,7 @@ pub mod id;
 pub mod key;
 pub mod outcome;
 pub mod path;
+mod record;
 pub mod retention;
 pub mod series;
 pub mod snapshot;

@@ -153,8 +153,7 @@ impl Repository {
         let Some(reader) = self.keys().reader_key() else { return Ok(()) };
         ledger.read.extend(run.packs.iter().map(|pack| (*pack, run.finished.seconds)));
         ledger.cursor = run.cursor.or(ledger.cursor);
-        let after_newest = ledger.newest.map_or(i64::MIN, |newest| newest.time().seconds + 1);
-        let id = VerifiedId::new(Timestamp::from_seconds(run.finished.seconds.max(after_newest)), random());
+        let id = VerifiedId::behind(ledger.newest, run.finished, random());
         let is_complete = !ledger.has_complete || ledger.is_kept_locally || ledger.increments >= INCREMENTS_MAX;
         let object = seal_verified(reader, self.id(), id, &ledger.record(run, packs, is_complete));
         match self.objects().put_verified(id, object).await {

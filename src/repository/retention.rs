@@ -310,8 +310,7 @@ impl Retention {
     /// Makes the next record.
     fn next(&self, change: RetentionChange, told_by: &ToldBy) -> (RetentionId, RetentionRecord) {
         let made = Timestamp::from_seconds(told_by.now.seconds);
-        let after = self.latest.map_or(i64::MIN, |latest| latest.time().seconds + 1);
-        let id = RetentionId::new(Timestamp::from_seconds(made.seconds.max(after)), random());
+        let id = RetentionId::behind(self.latest, made, random());
         let increments = self.told.iter().rev().take_while(|told| !told.record.is_complete).count();
         let is_complete = change.give_up || (increments >= INCREMENTS_MAX && self.doubts.is_empty());
         let forget = change.forget.into_iter().map(|(it, reason)| (it, Forgotten { when: made, reason }));
