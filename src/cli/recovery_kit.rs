@@ -246,9 +246,9 @@ from a copy of the repository in a directory.
 mod tests {
     use super::*;
     use crate::model::facts::{Fact, StreamFacts, fact};
-    use crate::model::id::{ChunkId, DomainEpoch, DomainId, SessionId};
+    use crate::model::id::{DomainEpoch, DomainId, SessionId};
     use crate::model::path::EntryPath;
-    use crate::model::snapshot::{Position, Snapshot, SnapshotCounts, SnapshotId, TreeRoot};
+    use crate::model::snapshot::{Snapshot, SnapshotId};
     use crate::ops::holdings::{HeldStream, HeldTree};
 
     fn page(location: &str, holdings: &[Holding]) -> String {
@@ -300,30 +300,14 @@ mod tests {
             ]
         };
         let (started, digits) = (Timestamp::from_seconds(1_795_485_300), [0; 8]);
+        let (at, author) = (DomainEpoch { domain: DomainId([0; 16]), epoch: 1 }, crate::model::author::Author::Reader);
         let snapshot = Snapshot {
-            id: SnapshotId::new(started, digits),
-            session: SessionId([0; 16]),
-            author: crate::model::author::Author::Reader,
-            foreign: None,
-            forgotten: None,
-            held: None,
-            at: DomainEpoch { domain: DomainId([0; 16]), epoch: 1 },
             started,
             finished: started,
             host: "host ".repeat(20),
-            user: String::new(),
             job: "a job with words ".repeat(9),
-            tags: Vec::new(),
             sources: vec![b"/srv/long path".repeat(9)],
-            program: String::new(),
-            parent: None,
-            root: TreeRoot { id: ChunkId([0; 32]), depth: 0 },
-            counts: SnapshotCounts::default(),
-            missing: Vec::new(),
-            position: Position::default(),
-            honoured: None,
-            other_epochs: Vec::new(),
-            digest: None,
+            ..Snapshot::blank(SnapshotId::new(started, digits), SessionId([0; 16]), at, author)
         };
         Holding {
             snapshot,

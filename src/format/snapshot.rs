@@ -9,7 +9,7 @@ use crate::format::tree::DEPTH_MAX;
 use crate::format::wire::{encode_record, expect_array, read_array, read_bytes, read_map, write_array};
 use crate::model::author::Author;
 use crate::model::id::ChunkId;
-use crate::model::snapshot::{MissingStream, Position, Snapshot, SnapshotCounts, SnapshotId, TreeRoot};
+use crate::model::snapshot::{MissingStream, Snapshot, SnapshotCounts, SnapshotId, TreeRoot};
 use crate::model::time::Timestamp;
 
 const WHAT: &str = SNAPSHOT.0.what;
@@ -60,31 +60,7 @@ pub fn decode_snapshot(
     bytes: &[u8],
 ) -> Result<Snapshot, FormatError> {
     let (mut version, mut root, mut session, mut number) = (0, None, None, None);
-    let mut snapshot = Snapshot {
-        id,
-        session: header.session,
-        author,
-        foreign: None,
-        forgotten: None,
-        held: None,
-        at: header.at,
-        started: Timestamp::default(),
-        finished: Timestamp::default(),
-        host: String::new(),
-        user: String::new(),
-        job: String::new(),
-        tags: Vec::new(),
-        sources: Vec::new(),
-        program: String::new(),
-        parent: None,
-        root: TreeRoot { id: ChunkId([0; 32]), depth: 0 },
-        counts: SnapshotCounts::default(),
-        missing: Vec::new(),
-        position: Position::default(),
-        honoured: None,
-        other_epochs: Vec::new(),
-        digest: None,
-    };
+    let mut snapshot = Snapshot::blank(id, header.session, header.at, author);
     read_map(WHAT, &mut Decoder::new(bytes), |key, d| {
         match key {
             0 => version = d.u64()?,

@@ -451,8 +451,8 @@ mod tests {
 
     use super::*;
     use crate::model::author::Author;
-    use crate::model::id::{ChunkId, DomainEpoch, DomainId, SessionId};
-    use crate::model::snapshot::{MissingStream, Position, SnapshotCounts, TreeRoot};
+    use crate::model::id::{DomainEpoch, DomainId, SessionId};
+    use crate::model::snapshot::{MissingStream, Position};
 
     /// Berlin, as its rules are since 1996.
     fn berlin() -> TimeZone {
@@ -461,30 +461,14 @@ mod tests {
 
     fn snapshot(seconds: i64, number: u64, host: &str) -> Snapshot {
         let started = Timestamp::from_seconds(seconds);
+        let (id, at) =
+            (SnapshotId::new(started, number.to_be_bytes()), DomainEpoch { domain: DomainId([3; 16]), epoch: 1 });
         Snapshot {
-            id: SnapshotId::new(started, number.to_be_bytes()),
-            session: SessionId([2; 16]),
-            author: Author::Reader,
-            foreign: None,
-            forgotten: None,
-            held: None,
-            at: DomainEpoch { domain: DomainId([3; 16]), epoch: 1 },
             started,
             finished: started,
             host: host.into(),
-            user: "root".into(),
-            job: String::new(),
-            tags: Vec::new(),
             sources: vec![b"/srv".to_vec()],
-            program: "coffre".into(),
-            parent: None,
-            root: TreeRoot { id: ChunkId([0; 32]), depth: 1 },
-            counts: SnapshotCounts::default(),
-            missing: Vec::new(),
-            position: Position::default(),
-            honoured: None,
-            other_epochs: Vec::new(),
-            digest: None,
+            ..Snapshot::blank(id, SessionId([2; 16]), at, Author::Reader)
         }
     }
 

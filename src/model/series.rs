@@ -100,20 +100,14 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::model::id::{ChunkId, DomainEpoch, DomainId, SessionId, WriterId};
-    use crate::model::snapshot::{Position, SnapshotCounts, SnapshotId, TreeRoot};
+    use crate::model::id::{DomainEpoch, DomainId, SessionId, WriterId};
+    use crate::model::snapshot::SnapshotId;
     use crate::model::time::Timestamp;
 
     fn snapshot(host: &str, job: &str, sources: &[&str]) -> Snapshot {
         let started = Timestamp::from_seconds(1_795_485_300);
+        let at = DomainEpoch { domain: DomainId([3; 16]), epoch: 1 };
         Snapshot {
-            id: SnapshotId::new(started, [1; 8]),
-            session: SessionId([2; 16]),
-            author: Author::Reader,
-            foreign: None,
-            forgotten: None,
-            held: None,
-            at: DomainEpoch { domain: DomainId([3; 16]), epoch: 1 },
             started,
             finished: started,
             host: host.into(),
@@ -121,15 +115,7 @@ mod tests {
             job: job.into(),
             tags: vec!["not part of it".into()],
             sources: sources.iter().map(|source| source.as_bytes().to_vec()).collect(),
-            program: "coffre".into(),
-            parent: None,
-            root: TreeRoot { id: ChunkId([0; 32]), depth: 1 },
-            counts: SnapshotCounts::default(),
-            missing: Vec::new(),
-            position: Position::default(),
-            honoured: None,
-            other_epochs: Vec::new(),
-            digest: None,
+            ..Snapshot::blank(SnapshotId::new(started, [1; 8]), SessionId([2; 16]), at, Author::Reader)
         }
     }
 

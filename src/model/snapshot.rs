@@ -167,6 +167,35 @@ impl fmt::Display for Foreign {
 }
 
 impl Snapshot {
+    /// Returns one that says nothing but what its object's name, header and author block say, and whose times and tree are empty.
+    pub fn blank(id: SnapshotId, session: SessionId, at: DomainEpoch, author: Author) -> Self {
+        Self {
+            id,
+            session,
+            author,
+            foreign: None,
+            forgotten: None,
+            held: None,
+            at,
+            started: Timestamp::default(),
+            finished: Timestamp::default(),
+            host: String::new(),
+            user: String::new(),
+            job: String::new(),
+            tags: Vec::new(),
+            sources: Vec::new(),
+            program: String::new(),
+            parent: None,
+            root: TreeRoot { id: ChunkId([0; 32]), depth: 0 },
+            counts: SnapshotCounts::default(),
+            missing: Vec::new(),
+            position: Position::default(),
+            honoured: None,
+            other_epochs: Vec::new(),
+            digest: None,
+        }
+    }
+
     /// Tells whether everything that was asked for is in it. One that is not complete never counts as the latest, nor as
     /// the one that a retention policy keeps.
     pub fn is_complete(&self) -> bool {

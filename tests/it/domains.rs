@@ -13,7 +13,7 @@ use coffre::model::entry::{ChunkList, ChunkRef, Entry, EntryKind, FileContent, M
 use coffre::model::id::{ChunkId, DomainEpoch, DomainId};
 use coffre::model::key::{ObjectKey, ObjectKind};
 use coffre::model::path::EntryPath;
-use coffre::model::snapshot::{Position, Snapshot, SnapshotCounts};
+use coffre::model::snapshot::Snapshot;
 use coffre::model::time::{Clock, Timestamp};
 use coffre::progress::Collected;
 use coffre::repository::frame::Frame;
@@ -98,29 +98,14 @@ async fn write(
     let committer = writer.finish().await.expect("stored");
     let started = Timestamp::from_seconds(1_800_000_000);
     let mut snapshot = Snapshot {
-        id: committer.new_snapshot_id(started),
-        session: id,
-        author: Author::Reader,
-        foreign: None,
-        forgotten: None,
-        held: None,
-        at,
         started,
         finished: started,
         host: "host".into(),
         user: "user".into(),
-        job: String::new(),
-        tags: Vec::new(),
         sources: sources.to_vec(),
         program: "a test".into(),
-        parent: None,
         root,
-        counts: SnapshotCounts::default(),
-        missing: Vec::new(),
-        position: Position::default(),
-        honoured: None,
-        other_epochs: Vec::new(),
-        digest: None,
+        ..Snapshot::blank(committer.new_snapshot_id(started), id, at, Author::Reader)
     };
     committer.commit(&mut snapshot).await.expect("committed");
     held.release().await;

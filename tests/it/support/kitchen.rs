@@ -7,7 +7,7 @@ use coffre::format::recipe::{Part, Recipe};
 use coffre::model::entry::{ChunkRef, Entry, EntryKind, FileContent, Metadata, StreamDetail};
 use coffre::model::id::{ChunkId, ChunkKey};
 use coffre::model::path::EntryPath;
-use coffre::model::snapshot::{Position, Snapshot, SnapshotCounts};
+use coffre::model::snapshot::{Snapshot, SnapshotCounts};
 use coffre::model::time::Timestamp;
 use coffre::progress::Collected;
 use coffre::repository::Repository;
@@ -168,29 +168,16 @@ async fn night_of(
     .expect("no panic");
     let committer = writer.finish().await.expect("stored");
     let mut snapshot = Snapshot {
-        id: committer.new_snapshot_id(started),
-        session: id,
-        author,
-        foreign: None,
-        forgotten: None,
-        held: None,
-        at,
         started,
         finished: started,
         host: "host".into(),
         user: "user".into(),
         job: "nightly".into(),
-        tags: Vec::new(),
         sources: vec![b"db".to_vec()],
         program: "a test".into(),
-        parent: None,
         root,
         counts,
-        missing: Vec::new(),
-        position: Position::default(),
-        honoured: None,
-        other_epochs: Vec::new(),
-        digest: None,
+        ..Snapshot::blank(committer.new_snapshot_id(started), id, at, author)
     };
     committer.commit(&mut snapshot).await.expect("committed");
     snapshot
