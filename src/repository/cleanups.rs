@@ -415,6 +415,11 @@ impl Cleanups {
         self.gone.contains(key.as_str())
     }
 
+    /// Tells whether a list is there that no other names as gone.
+    pub fn has(&self, list: CleanupId) -> bool {
+        self.told.iter().any(|told| told.id == list)
+    }
+
     /// Returns the snapshots that a list removes, if it is there and no other names it as gone.
     pub fn removed_by(&self, list: CleanupId) -> Option<&[RemovedSnapshot]> {
         self.told.iter().find(|told| told.id == list).map(|told| told.list.removed.as_slice())

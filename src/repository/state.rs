@@ -24,14 +24,28 @@ use crate::repository::places::LocalPlaces;
 
 /// Ends the names of files about sequences.
 const SEQUENCE: &str = "sequence";
-/// The file that names the lists which clean-ups of this machine left behind.
-const LEFT_LISTS: &str = "cleanups.left";
-/// The one that names lists whose removed snapshots may still have objects.
-const LEFT_REMOVALS: &str = "removals.left";
 /// The file that a clean-up of this machine locks.
 const CLEANING: &str = "cleanup.lock";
 /// Stands for what is empty.
 const EMPTY: &str = "-";
+
+/// Lists of cleaning up that this machine remembers until it is done with them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LeftLists {
+    /// Those that doom packs which are not being deleted yet.
+    Dooming,
+    /// Those that name removed snapshots whose objects may still be there.
+    Removing,
+}
+
+impl LeftLists {
+    fn file(self) -> &'static str {
+        match self {
+            LeftLists::Dooming => "cleanups.left",
+            LeftLists::Removing => "removals.left",
+        }
+    }
+}
 
 /// The newest snapshot of a sequence that this machine made or saw.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -226,39 +240,18 @@ impl LocalState {
     }
 
     /// Returns the lists of cleaning up that clean-ups of this machine left behind, to be gone on with.
-    pub fn left_lists(&self) -> Vec<CleanupId> {
-        self.read_lists(LEFT_LISTS)
-    }
-
-    /// Returns the lists that name removed snapshots whose objects clean-ups of this machine may not have removed yet.
-    pub fn left_removals(&self) -> Vec<CleanupId> {
-        self.read_lists(LEFT_REMOVALS)
-    }
-
-    /// Remembers the lists whose snapshots are still to be removed if this machine's clean-up ends now.
-    ///
-    /// # Errors
-    /// When that cannot be written.
-    pub fn note_left_removals(&self, lists: &[CleanupId]) -> io::Result<()> {
-        self.write_lists(LEFT_REMOVALS, lists)
-    }
-
-    fn read_lists(&self, name: &str) -> Vec<CleanupId> {
-        let text = self.directory().and_then(|directory| record::read_text(&directory.join(name)));
+    pub fn left(&self, lists: LeftLists) -> Vec<CleanupId> {
+        let text = self.directory().and_then(|directory| record::read_text(&directory.join(lists.file())));
         text.iter().flat_map(|text| text.split(' ')).filter_map(CleanupId::from_object_name).collect()
-    }
-
-    fn write_lists(&self, name: &str, lists: &[CleanupId]) -> io::Result<()> {
-        let names: Vec<String> = lists.iter().map(CleanupId::to_string).collect();
-        self.locked(|directory| record::write_text_durably(&directory.join(name), &names.join(" ")))
     }
 
     /// Remembers the lists that are left behind if this machine's clean-up ends now.
     ///
     /// # Errors
     /// When that cannot be written.
-    pub fn note_left_lists(&self, lists: &[CleanupId]) -> io::Result<()> {
-        self.write_lists(LEFT_LISTS, lists)
+    pub fn note_left(&self, lists: LeftLists, ids: &[CleanupId]) -> io::Result<()> {
+        let names: Vec<String> = ids.iter().map(CleanupId::to_string).collect();
+        self.locked(|directory| record::write_text_durably(&directory.join(lists.file()), &names.join(" ")))
     }
 
     /// Keeps other clean-ups of this machine away for as long as the file is open; `None` when there is one.

@@ -23,6 +23,7 @@ use coffre::repository::choose::SnapshotFilter;
 use coffre::repository::expired::{Expired, ExpiredError, GRACE};
 use coffre::repository::retention::{RetentionChange, ToldBy};
 use coffre::repository::writers::SlotPlace;
+use coffre::store::Store;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
@@ -42,12 +43,16 @@ fn at(seconds: i64) -> Timestamp {
 /// The time of whoever forgets: long after all snapshots of a test.
 const NOW: Timestamp = Timestamp::from_seconds(BEGIN + 400 * DAY);
 
-fn told_by(now: Timestamp) -> ToldBy {
+pub fn told_by(now: Timestamp) -> ToldBy {
     ToldBy { now, host: "desk".into(), program: "a test" }
 }
 
 async fn deleting(bench: &Bench) -> Deleting {
-    open(bench.store(), bench.cache.path()).await.expect("opens").deleting().expect("may delete")
+    deleting_with(bench.store(), bench.cache.path()).await
+}
+
+pub async fn deleting_with(store: Arc<dyn Store>, cache: &Path) -> Deleting {
+    open(store, cache).await.expect("opens").deleting().expect("may delete")
 }
 
 /// Puts so many snapshots, a day apart and all with the tree of `like`, numbered behind it.

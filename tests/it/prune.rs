@@ -19,13 +19,13 @@ use coffre::ops::prune::{PruneError, PruneOptions, PruneReport, PruneUnfinished,
 use coffre::ops::verify::ReadData;
 use coffre::progress::{Collected, Monitor};
 use coffre::repository::MAIN_DOMAIN;
-use coffre::repository::access::{AccessError, Deleting};
-use coffre::repository::retention::ToldBy;
+use coffre::repository::access::AccessError;
 use coffre::repository::writers::SlotPlace;
 use coffre::store::layer::Operation;
 use coffre::store::layer::fault::{Fault, FaultStore};
 use coffre::store::{Store, StoreErrorKind};
 
+use crate::forget::{deleting_with, told_by};
 use crate::index::Lagging;
 use crate::support::at_phase::AtPhase;
 use crate::support::kitchen::Nights;
@@ -479,17 +479,9 @@ fn after_days(days: i64) -> PruneOptions {
     PruneOptions { clock: Clock::Fixed(in_days(days)), ..at_once() }
 }
 
-fn told_by(now: Timestamp) -> ToldBy {
-    ToldBy { now, host: "desk".into(), program: "a test" }
-}
-
-async fn deleting(store: Arc<dyn Store>, cache: &Path) -> Deleting {
-    open(store, cache).await.expect("opens").deleting().expect("may delete")
-}
-
 /// Forgets a snapshot now.
 async fn forget(bench: &Bench, snapshot: &Snapshot) {
-    let deleting = deleting(bench.store(), bench.cache.path()).await;
+    let deleting = deleting_with(bench.store(), bench.cache.path()).await;
     let wanted = WantedForgotten::Named(vec![snapshot.id.to_string()], false);
     let now = Clock::System.now();
     let plan = plan(&deleting, &wanted, now, &Collected::default()).await.expect("planned");
@@ -498,7 +490,7 @@ async fn forget(bench: &Bench, snapshot: &Snapshot) {
 
 async fn bring_back(store: Arc<dyn Store>, snapshot: &Snapshot) -> Result<(), ForgetError> {
     let cache = tempfile::tempdir().expect("made");
-    let deleting = deleting(store, cache.path()).await;
+    let deleting = deleting_with(store, cache.path()).await;
     undo(&deleting, &[snapshot.id.to_string()], &told_by(in_days(0))).await.map(drop)
 }
 
@@ -527,7 +519,7 @@ async fn what_was_forgotten_goes_after_the_grace_time_and_what_only_it_needs_wit
     assert_eq!((early.removed_snapshots, early.plan.dead_packs, early.plan.snapshots), (0, 0, 3));
     assert_eq!(everything(&*bench.store()).await, objects);
     let held = bench.fork();
-    let keeper = deleting(held.store(), held.cache.path()).await;
+    let keeper = deleting_with(held.store(), held.cache.path()).await;
     hold(&keeper, &[middle.0.id.to_string()], "audit", None, &told_by(in_days(0))).await.expect("held");
     let report = pruned(&held, after_days(400)).await.expect("done");
     assert_eq!((report.removed_snapshots, report.plan.dead_packs), (0, 0));
@@ -635,6 +627,18 @@ async fn doubt_about_what_was_forgotten_stops_everything() {
 }
 
 /// A list that is not listed yet cannot be told from one that is not there, and the next one would get its number.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_deleted_by_a_list_that_is_not_listed_yet() {
+    let (bench, kept) = with_dead_packs().await;
+    let (lagging, monitor) = (Lagging::over(bench.store(), "cleanup/"), Arc::new(Collected::default()));
+    let before = packs(&*bench.store()).await;
+    let error = prune_with(lagging, bench.cache.path(), at_once(), monitor).await.expect_err("it may not go on");
+    assert!(matches!(error, PruneError::Unlisted(_)), "{error:?}");
+    assert_eq!(packs(&*bench.store()).await, before);
+    assert!(pruned(&bench, at_once()).await.expect("done").deleted_packs > 0);
+    assert_kept(bench.store(), bench.source.path(), &kept, "listed").await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_removed_by_a_list_that_is_not_listed_yet() {
     let (bench, kept, middle) = with_forgotten().await;

@@ -15,16 +15,16 @@ use crate::model::key::ObjectKey;
 use crate::model::snapshot::{Snapshot, SnapshotId};
 use crate::model::time::Timestamp;
 use crate::ops::prune::copies::Copies;
+use crate::ops::prune::lists::names;
 use crate::ops::prune::look::Look;
 use crate::ops::prune::plan::PrunePlan;
 use crate::ops::prune::waiting::{RunningSessions, Waited};
 use crate::ops::prune::{CleanUp, PruneError, PruneReport, PruneUnfinished};
-use crate::progress::{Counter, Problem, Totals};
+use crate::progress::{Counter, Totals};
 use crate::repository::cleanups::Cleanups;
 use crate::repository::index::needed::PackUse;
+use crate::repository::state::LeftLists;
 
-/// Times that a list is put anew because another one got the same number.
-pub(super) const ATTEMPTS: usize = 3;
 /// Packs asked at the same time what is in them.
 const ASKED: usize = 8;
 
@@ -76,7 +76,7 @@ impl CleanUp<'_> {
         // Where nothing is dead, the list only takes back what an earlier run left.
         doomed.retain(|_, doomed| !doomed.packs.is_empty());
         if doomed.is_empty() {
-            self.note_left(&[]);
+            self.note_left(LeftLists::Dooming, &[]);
             return Ok(report);
         }
         let domains: Vec<DomainId> = doomed.keys().copied().collect();
@@ -119,7 +119,7 @@ impl CleanUp<'_> {
 
     /// Returns the lists that earlier runs of this machine left, by their domains: those runs have ended.
     fn left_lists(&self, cleanups: &Cleanups) -> BTreeMap<DomainId, Vec<CleanupId>> {
-        let left = self.deleting.repository().state().left_lists();
+        let left = self.deleting.repository().state().left(LeftLists::Dooming);
         let mut by_domain: BTreeMap<DomainId, Vec<CleanupId>> = BTreeMap::new();
         for standing in cleanups.standing().filter(|standing| left.contains(&standing.id)) {
             by_domain.entry(standing.domain).or_default().push(standing.id);
@@ -174,35 +174,12 @@ impl CleanUp<'_> {
         for domain in domains {
             let packs = plan.dead.get(&domain).cloned().unwrap_or_default();
             let mut own = left.get(&domain).cloned().unwrap_or_default();
-            let (mut first, mut made) = (None, plan.made);
-            for _ in 0..ATTEMPTS {
-                let cleanups = self.deleting.repository().cleanups().await?;
-                let (id, before) = cleanups.behind_newest(domain);
-                noted.push(id);
-                self.note_left(&noted);
-                made = Timestamp::from_seconds(self.options.clock.now().seconds);
-                let gone = names(&own);
-                let list = CleanupList { made, packs: packs.clone(), gone, before, ..CleanupList::default() };
-                self.deleting.writing().put_list(domain, id, &list).await?;
-                own.push(id);
-                if !self.deleting.repository().cleanups().await?.is_shared(domain, id.counter) {
-                    first = Some(id);
-                    break;
-                }
-            }
-            let first = first.ok_or(PruneError::Contended(domain))?;
+            let list = CleanupList { packs: packs.clone(), ..CleanupList::default() };
+            let noted = (LeftLists::Dooming, &mut noted);
+            let (first, made) = self.put_alone(domain, &list, &mut own, noted).await?;
             doomed.insert(domain, DoomedPacks { packs, first, made, own, given_up: Vec::new() });
         }
         Ok(doomed)
-    }
-
-    /// Remembers the lists that stand if this run ends now. Where that cannot be, they stand until they are old.
-    fn note_left(&self, lists: &[CleanupId]) {
-        if let Err(error) = self.deleting.repository().state().note_left_lists(lists) {
-            let message =
-                format!("cannot be written ({error}): if this run is cut off, what it dooms stays doomed for weeks");
-            self.monitor.note(Problem::advice("the state directory", message));
-        }
     }
 
     /// Says which sessions are not waited for any longer, before anything more is looked at.
@@ -218,7 +195,7 @@ impl CleanUp<'_> {
         }
         for (domain, doomed) in doomed.iter_mut().filter(|(_, doomed)| !doomed.given_up.is_empty()) {
             let (id, before) = self.deleting.repository().cleanups().await?.behind_newest(*domain);
-            let made = Timestamp::from_seconds(self.options.clock.now().seconds);
+            let made = self.made();
             let list = CleanupList { made, given_up: doomed.given_up.clone(), before, ..CleanupList::default() };
             self.deleting.writing().put_list(*domain, id, &list).await?;
             doomed.own.push(id);
@@ -267,12 +244,12 @@ impl CleanUp<'_> {
         let cleanups = verdict.second.index.cleanups();
         for (domain, doomed) in doomed {
             let (id, before) = cleanups.behind_newest(*domain);
-            let made = Timestamp::from_seconds(self.options.clock.now().seconds);
+            let made = self.made();
             let (gone, accounted) = (names(&doomed.own), verdict.unaccounted(*domain));
             let list = CleanupList { made, gone, accounted, before, ..CleanupList::default() };
             self.deleting.writing().put_list(*domain, id, &list).await?;
         }
-        self.note_left(&[]);
+        self.note_left(LeftLists::Dooming, &[]);
         Ok(())
     }
 
@@ -286,7 +263,7 @@ impl CleanUp<'_> {
         for (domain, doomed) in doomed {
             let (id, before) = cleanups.behind_newest(domain);
             let list = CleanupList {
-                made: Timestamp::from_seconds(self.options.clock.now().seconds),
+                made: self.made(),
                 gone: names(&doomed.own),
                 packs: doomed.packs,
                 given_up: doomed.given_up,
@@ -297,7 +274,7 @@ impl CleanUp<'_> {
             };
             all.push(self.deleting.condemn(domain, id, list, doomed.made).await?);
         }
-        self.note_left(&[]);
+        self.note_left(LeftLists::Dooming, &[]);
         for condemned in all {
             // It is asked behind the list, so that no pause before it counts for nothing.
             let now = self.options.clock.now();
@@ -323,8 +300,4 @@ impl SecondLook {
         let of_domain = self.whole.iter().filter(|(its, ..)| *its == domain);
         self.second.index.cleanups().unaccounted(domain, of_domain.map(|&(_, id, digest)| (id, digest)))
     }
-}
-
-pub(super) fn names(lists: &[CleanupId]) -> Vec<String> {
-    lists.iter().map(|list| ObjectKey::cleanup(*list).to_string()).collect()
 }

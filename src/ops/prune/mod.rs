@@ -26,6 +26,7 @@ use crate::repository::{OpenError, Repository, StoreError};
 
 mod apply;
 mod copies;
+mod lists;
 mod look;
 mod plan;
 mod removing;
@@ -45,7 +46,7 @@ pub struct PruneOptions {
     pub wait: Duration,
     /// How often is looked whether they have ended.
     pub poll: Duration,
-    /// RunningSessions that are given up although they may run.
+    /// Sessions that are given up although they may run.
     pub give_up: Vec<SessionId>,
     /// Memory to stay within, in bytes.
     pub memory_bytes: u64,
@@ -80,7 +81,7 @@ struct CleanUp<'a> {
 /// Why what was planned was not carried out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PruneUnfinished {
-    /// RunningSessions run that may rely on what is to be deleted.
+    /// Sessions run that may rely on what is to be deleted.
     Running(Vec<(SessionId, RunningSession)>),
     /// A snapshot that came meanwhile needs what was to be deleted.
     Needed {
@@ -102,7 +103,7 @@ pub struct PruneReport {
     pub deleted_packs: u64,
     /// Their bytes.
     pub deleted_bytes: u64,
-    /// RunningSessions that were given up.
+    /// Sessions that were given up.
     pub given_up: Vec<SessionId>,
     /// Why the plan was not carried out, if it was not.
     pub unfinished: Option<PruneUnfinished>,

@@ -7,12 +7,9 @@
 use std::collections::BTreeSet;
 
 use crate::model::cleanup::{CleanupId, CleanupList, RemovedSnapshot};
-use crate::model::id::DomainId;
 use crate::model::snapshot::SnapshotId;
-use crate::model::time::Timestamp;
-use crate::ops::prune::apply::{ATTEMPTS, names};
 use crate::ops::prune::{CleanUp, PruneError, PruneReport};
-use crate::progress::Problem;
+use crate::repository::state::LeftLists;
 
 impl CleanUp<'_> {
     /// Returns the snapshots that are to be removed now.
@@ -28,7 +25,7 @@ impl CleanUp<'_> {
         report: &mut PruneReport,
     ) -> Result<(), PruneError> {
         self.monitor.phase("removing what was forgotten");
-        let mut own = self.deleting.repository().state().left_removals();
+        let mut own = self.deleting.repository().state().left(LeftLists::Removing);
         if !expired.is_empty() {
             self.put_removal(expired, &[], &mut own).await?;
         }
@@ -55,46 +52,20 @@ impl CleanUp<'_> {
             self.deleting.remove_snapshot(removed).await?;
             report.removed_snapshots += 1;
         }
-        self.note_left_removals(&unseen);
+        self.note_left(LeftLists::Removing, &unseen);
         Ok(())
     }
 
-    /// Puts a list that names `removed`, in the place of the lists `instead_of`. It is among `own` before it is there.
+    /// Puts a list that names `removed`, in the place of the lists `instead_of`; it is among `own` afterwards.
     async fn put_removal(
         &self,
         removed: Vec<RemovedSnapshot>,
         instead_of: &[CleanupId],
         own: &mut Vec<CleanupId>,
     ) -> Result<(), PruneError> {
-        let domain: DomainId = self.deleting.domain_of_removals()?;
-        let mut gone = instead_of.to_vec();
-        for _ in 0..ATTEMPTS {
-            let (id, before) = self.deleting.repository().cleanups().await?.behind_newest(domain);
-            own.push(id);
-            self.note_left_removals(own);
-            let made = Timestamp::from_seconds(self.options.clock.now().seconds);
-            let list =
-                CleanupList { made, removed: removed.clone(), gone: names(&gone), before, ..CleanupList::default() };
-            self.deleting.writing().put_list(domain, id, &list).await?;
-            gone.push(id);
-            let cleanups = self.deleting.repository().cleanups().await?;
-            if cleanups.removed_by(id).is_none() {
-                // The next list would get the same number.
-                return Err(PruneError::Unlisted(id));
-            }
-            if !cleanups.is_shared(domain, id.counter) {
-                return Ok(());
-            }
-        }
-        Err(PruneError::Contended(domain))
-    }
-
-    /// Remembers the lists whose snapshots are still to be removed if this run ends now.
-    fn note_left_removals(&self, lists: &[CleanupId]) {
-        if let Err(error) = self.deleting.repository().state().note_left_removals(lists) {
-            let message =
-                format!("cannot be written ({error}): if this run is cut off, objects of removed snapshots stay");
-            self.monitor.note(Problem::advice("the state directory", message));
-        }
+        let domain = self.deleting.domain_of_removals()?;
+        let list = CleanupList { removed, ..CleanupList::default() };
+        self.put_alone(domain, &list, &mut instead_of.to_vec(), (LeftLists::Removing, own)).await?;
+        Ok(())
     }
 }

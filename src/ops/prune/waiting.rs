@@ -1,4 +1,4 @@
-//! RunningSessions that may rely on what is to be deleted: waited for until they have ended, or given up.
+//! Sessions that may rely on what is to be deleted: waited for until they have ended, or given up.
 //!
 //! Whether a session is in the way no time decides that it states; when it is taken for dead, its lease does.
 
@@ -15,7 +15,7 @@ use crate::repository::running::RunningSession;
 /// How far the clock of another host may be behind: a session is alive for that long after its lease ended.
 const SKEW_SECONDS: i64 = 30 * 60;
 
-/// RunningSessions by their ids.
+/// Sessions by their ids.
 pub(super) type RunningSessions = BTreeMap<SessionId, RunningSession>;
 
 /// What became of the sessions.
