@@ -18,6 +18,7 @@ use crate::model::time::{Clock, Timestamp};
 use crate::ops::forget::{
     CONFIRMED_PERCENT, ForgetError, ForgetPlan, PlannedSequence, WantedForgotten, apply, give_up, plan, undo,
 };
+use crate::process::own::{PROGRAM, host_name};
 use crate::progress::Monitor;
 use crate::repository::access::Deleting;
 use crate::repository::choose::SnapshotFilter;
@@ -210,8 +211,7 @@ pub async fn run(global: &Settings, args: Args) -> Fallible<Exit> {
 
 /// Says who tells of retention, and when.
 pub(super) fn told_by() -> ToldBy {
-    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    ToldBy { now: Clock::System.now(), host, program: concat!("coffre ", env!("CARGO_PKG_VERSION")) }
+    ToldBy { now: Clock::System.now(), host: host_name(), program: PROGRAM }
 }
 
 /// Asks where more would go than somebody should have to find out afterwards.

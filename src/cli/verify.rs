@@ -13,10 +13,9 @@ use crate::model::outcome::Ended;
 use crate::model::time::Clock;
 use crate::model::units::ByteSize;
 use crate::ops::verify::{Finding, Healing, ReadData, VerifyOptions, VerifyReport, Vouched, verify};
+use crate::process::own::{PROGRAM, host_name};
 use crate::repository::Repository;
 use crate::store::OpenMode;
-
-const PROGRAM: &str = concat!("coffre ", env!("CARGO_PKG_VERSION"));
 
 /// Flags of `verify`.
 #[derive(Debug, clap::Args)]
@@ -47,7 +46,7 @@ pub struct Args {
 
 pub async fn run(global: &Settings, args: Args) -> Fallible<Exit> {
     let read_data = args.read_data.as_deref().map_or(Ok(ReadData::No), part)?;
-    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let host = host_name();
     let (memory_bytes, heal) = (global.memory_bytes, !args.no_heal);
     let options = VerifyOptions { read_data, memory_bytes, host, clock: Clock::System, heal };
     let monitor = global.monitor();

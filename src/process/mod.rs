@@ -24,6 +24,7 @@ use crate::model::path::display_bytes;
 use crate::process::stderr::StderrTail;
 
 pub mod environment;
+pub mod own;
 mod stderr;
 
 /// How long what a program left behind may keep its standard error open before it is no longer listened to.

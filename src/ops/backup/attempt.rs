@@ -21,6 +21,7 @@ use crate::ops::backup::report::BackupReport;
 use crate::ops::backup::stopped::Stopped;
 use crate::ops::backup::stored::StoredStream;
 use crate::ops::backup::trees::TreeHistory;
+use crate::process::own::PROGRAM;
 use crate::progress::{Monitor, Problem, Problems};
 use crate::repository::index::checked::{ASKED_AT_START, CheckedIndex};
 use crate::repository::lease::{HeldLease, Lease};
@@ -337,7 +338,7 @@ impl Attempt<'_> {
             job: series.job,
             tags: options.tags.clone(),
             sources: series.sources,
-            program: concat!("coffre ", env!("CARGO_PKG_VERSION")).to_owned(),
+            program: PROGRAM.to_owned(),
             parent,
             root: done.root,
             counts: done.counts,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::compress::DEFAULT_LEVEL;
 use crate::model::time::{Clock, Timestamp};
+use crate::process::own::host_name;
 use crate::source::Source;
 use crate::source::files::WalkOptions;
 
@@ -59,7 +60,7 @@ impl Default for BackupOptions {
             files: None,
             sources: Vec::new(),
             stream_options: StreamOptions::default(),
-            host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+            host: host_name(),
             user: uzers::get_current_username().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
             job: String::new(),
             tags: Vec::new(),

@@ -14,6 +14,7 @@ use crate::model::snapshot::SnapshotId;
 use crate::model::time::{Clock, Timestamp};
 use crate::ops::verify::foreign::ForeignNames;
 use crate::ops::{Cancel, LookError};
+use crate::process::own::PROGRAM;
 use crate::progress::Monitor;
 use crate::repository::index::Index;
 use crate::repository::ledger::ReadingRecord;
@@ -218,9 +219,8 @@ pub async fn verify(
         .notes
         .extend(ledger.damaged().iter().map(|key| format!("{key} cannot be opened; what it alone knew is forgotten")));
     if options.read_data != ReadData::No {
-        let program = concat!("coffre ", env!("CARGO_PKG_VERSION"));
-        let mut reading =
-            ReadingRecord { host: options.host.clone(), program, cursor: ledger.cursor(), ..ReadingRecord::default() };
+        let (host, cursor) = (options.host.clone(), ledger.cursor());
+        let mut reading = ReadingRecord { host, program: PROGRAM, cursor, ..ReadingRecord::default() };
         let run = data::DataCheck {
             reader: &reader,
             written_to: &written_to,
