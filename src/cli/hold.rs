@@ -15,6 +15,7 @@ use crate::ops::LookError;
 use crate::ops::forget::{ForgetError, hold, release};
 use crate::ops::snapshots::snapshots;
 use crate::progress::Monitor;
+use crate::repository::access::Deleting;
 use crate::repository::choose::SnapshotFilter;
 use crate::store::OpenMode;
 
@@ -83,20 +84,18 @@ impl Args {
 
 pub async fn run(global: &Settings, args: Args) -> Fallible<Exit> {
     let monitor = global.monitor();
+    let deleting = async || -> Fallible<Deleting> {
+        let deleting = global.repository(OpenMode::Write, &monitor).await?.deleting().map_err(ForgetError::Access)?;
+        monitor.phase("reading snapshots");
+        Ok(deleting)
+    };
     let (names, done) = match args.what {
         What::List => return list(global).await,
         What::Add(args) => {
-            let deleting =
-                global.repository(OpenMode::Write, &monitor).await?.deleting().map_err(ForgetError::Access)?;
-            monitor.phase("reading snapshots");
+            let deleting = deleting().await?;
             (hold(&deleting, &args.snapshots, &args.reason, args.until, &told_by()).await?, "holds")
         }
-        What::Remove(args) => {
-            let deleting =
-                global.repository(OpenMode::Write, &monitor).await?.deleting().map_err(ForgetError::Access)?;
-            monitor.phase("reading snapshots");
-            (release(&deleting, &args.snapshots, &told_by()).await?, "released")
-        }
+        What::Remove(args) => (release(&deleting().await?, &args.snapshots, &told_by()).await?, "released"),
     };
     monitor.finish();
     if global.json {

@@ -6,7 +6,7 @@
 use std::ffi::OsString;
 use std::sync::Arc;
 
-use clap::{Command, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{ArgMatches, Command, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::cli::config::{Applied, Configuration};
 use crate::cli::environment::Environment;
@@ -214,32 +214,58 @@ impl NotUnderstood {
 
 /// Reads a command line, first without the configuration, which it may name, and then with what that says.
 fn understand(arguments: &[OsString], environment: &Environment) -> Result<Understood, NotUnderstood> {
-    let matches = command().try_get_matches_from(arguments)?;
+    let program = command();
+    let matches = program.clone().try_get_matches_from(arguments)?;
     let cli = Cli::from_arg_matches(&matches)?;
     let asked = cli.global.config.as_deref().filter(|path| !path.as_os_str().is_empty());
     let config = match &cli.verb {
         Verb::Completions(_) | Verb::Man(_) | Verb::Help(_) => Configuration::default(),
         Verb::Config(args) if !args.reads_files() => Configuration::default(),
         // Whoever types hears of it when the line is done.
-        Verb::Complete(_) => Configuration::load(&command(), asked, environment).unwrap_or_default(),
-        _ => Configuration::load(&command(), asked, environment)?,
+        Verb::Complete(_) => Configuration::load(&program, asked, environment).unwrap_or_default(),
+        _ => Configuration::load(&program, asked, environment)?,
     };
-    understand_with(arguments, &Arc::new(config))
+    completed(program, arguments, matches, &Arc::new(config))
 }
 
 /// Reads a command line with what a configuration says for it.
 fn understand_with(arguments: &[OsString], config: &Arc<Configuration>) -> Result<Understood, NotUnderstood> {
-    let matches = command().try_get_matches_from(arguments)?;
+    let program = command();
+    let matches = program.clone().try_get_matches_from(arguments)?;
+    completed(program, arguments, matches, config)
+}
+
+/// Reads a command line that nobody typed, and resolves what it and a configuration say: the settings, the command, and the streams of the job.
+fn settled(
+    line: &[OsString],
+    config: &Arc<Configuration>,
+    environment: &Environment,
+) -> Fallible<(Settings, Verb, Vec<streams::Command>)> {
+    let understood = understand_with(line, config).map_err(NotUnderstood::into_failure)?;
+    let Understood { cli: Cli { global, verb }, mut configured } = understood;
+    let commands = std::mem::take(&mut configured.commands);
+    Ok((Settings::resolve(global, environment.clone(), configured)?, verb, commands))
+}
+
+/// Completes what was typed by what a configuration says for it.
+fn completed(
+    program: Command,
+    arguments: &[OsString],
+    mut matches: ArgMatches,
+    config: &Arc<Configuration>,
+) -> Result<Understood, NotUnderstood> {
     let mut configured = config.applied(&matches);
-    configured.typed = config::typed(&command(), &matches);
-    let verb = matches.subcommand_name().unwrap_or_default();
-    let matches = match configured.onto(command(), verb).try_get_matches_from(arguments) {
-        Ok(matches) => matches,
-        Err(error) => match configured.at_fault(command, verb) {
-            Some(failure) => return Err(failure.into()),
-            None => return Err(error.into()),
-        },
-    };
+    configured.typed = config::typed(&program, &matches);
+    if configured.says_anything() {
+        let verb = matches.subcommand_name().unwrap_or_default().to_owned();
+        matches = match configured.onto(program.clone(), &verb).try_get_matches_from(arguments) {
+            Ok(matches) => matches,
+            Err(error) => match configured.at_fault(&program, &verb) {
+                Some(failure) => return Err(failure.into()),
+                None => return Err(error.into()),
+            },
+        };
+    }
     let mut cli = Cli::from_arg_matches(&matches)?;
     cli.global.note_sources(&matches);
     Ok(Understood { cli, configured })

@@ -9,7 +9,7 @@ use crate::cli::exit::Exit;
 use crate::cli::failure::{Context, Failure, Fallible};
 use crate::cli::progress::ConsoleMonitor;
 use crate::cli::settings::Settings;
-use crate::cli::{NotUnderstood, Verb, causes, command, events, output, streams, understand_with};
+use crate::cli::{Verb, causes, command, events, output, settled};
 use crate::model::outcome::Outcome;
 use crate::progress::Monitor;
 use crate::source::{Planning, Source};
@@ -138,7 +138,7 @@ async fn try_repository(
     monitor: &Arc<ConsoleMonitor>,
 ) -> Tried {
     let opened = async {
-        let (settings, ..) = read_line(config, environment, &["coffre", "snapshots", "--repo", name])?;
+        let (settings, ..) = settled(&["coffre", "snapshots", "--repo", name].map(Into::into), config, environment)?;
         let repository = settings.repository(OpenMode::Read, monitor).await?;
         let count = repository.snapshot_ids().await.context("listing snapshots")?.len() as u64;
         let may = if repository.reading().is_ok() { "reads and backs up" } else { "backs up and reads nothing" };
@@ -155,7 +155,8 @@ async fn try_job(
     monitor: &Arc<ConsoleMonitor>,
 ) -> Tried {
     let looked = async {
-        let (settings, verb, commands) = read_line(config, environment, &["coffre", "backup", "--job", name])?;
+        let (settings, verb, commands) =
+            settled(&["coffre", "backup", "--job", name].map(Into::into), config, environment)?;
         let Verb::Backup(args) = verb else { unreachable!("it is a backup") };
         settings.location()?;
         let options = crate::cli::backup::options(args, commands, &settings)?;
@@ -183,17 +184,4 @@ async fn plan(source: Arc<dyn Source>) -> Fallible<u64> {
         streams += member.streams.context(member.label)?.len() as u64;
     }
     Ok(streams)
-}
-
-/// Takes a command line as the configuration completes it.
-fn read_line(
-    config: &Arc<Configuration>,
-    environment: &Environment,
-    line: &[&str],
-) -> Fallible<(Settings, Verb, Vec<streams::Command>)> {
-    let line: Vec<_> = line.iter().map(Into::into).collect();
-    let mut understood = understand_with(&line, config).map_err(NotUnderstood::into_failure)?;
-    let commands = std::mem::take(&mut understood.configured.commands);
-    let settings = Settings::resolve(understood.cli.global, environment.clone(), understood.configured)?;
-    Ok((settings, understood.cli.verb, commands))
 }

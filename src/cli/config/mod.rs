@@ -309,15 +309,20 @@ impl Configuration {
 }
 
 impl Applied {
+    /// Tells whether the files say anything of options.
+    pub fn says_anything(&self) -> bool {
+        !self.values.is_empty()
+    }
+
     /// Makes what the files say the defaults of the program.
     pub fn onto(&self, program: Command, verb: &str) -> Command {
         self.values.iter().fold(program, |program, value| with_default(program, verb, value))
     }
 
     /// Tells the place of a value that cannot be meant, where one of a file is what the program did not understand.
-    pub fn at_fault(&self, program: impl Fn() -> Command, verb: &str) -> Option<Failure> {
+    pub fn at_fault(&self, program: &Command, verb: &str) -> Option<Failure> {
         self.values.iter().find_map(|value| {
-            let alone = with_default(program(), verb, value);
+            let alone = with_default(program.clone(), verb, value);
             let error = alone.try_get_matches_from(["coffre", verb]).err()?;
             let is_value =
                 matches!(error.kind(), clap::error::ErrorKind::ValueValidation | clap::error::ErrorKind::InvalidValue);
@@ -540,7 +545,7 @@ memory = "1GiB"
         let config = Arc::new(Configuration::of(&cli::command(), "[options]\nmemory = \"much\"\n").expect("read"));
         let applied = config.applied(&matches(&["stats"]));
         assert!(applied.onto(cli::command(), "stats").try_get_matches_from(["coffre", "stats"]).is_err());
-        let failure = applied.at_fault(cli::command, "stats").expect("found");
+        let failure = applied.at_fault(&cli::command(), "stats").expect("found");
         assert!(
             failure.told()[0].starts_with("/c.toml:2:1: invalid value 'much' for '--memory <SIZE>'"),
             "{failure:?}"

@@ -16,9 +16,8 @@ pub fn schema(program: &Command) -> Json {
     let mut job = properties(&keys::arguments(program, KeyPlace::Job));
     job.insert(REPOSITORY.into(), text("The repository, by its name here"));
     let words = json!({"type": "array", "items": {"type": "string"}, "minItems": 1});
-    let commands = json!({"type": "object", "description": "Streams by name, each the output of a command", "additionalProperties": words});
+    let commands = json!({"type": "object", "description": "Streams by name, each the output of a command", "additionalProperties": words.clone()});
     job.insert(COMMANDS.into(), commands);
-    let words = json!({"type": "array", "items": {"type": "string"}, "minItems": 1});
     let mut hooks: Map<String, Json> =
         HookTime::ALL.map(|time| (time.name().to_owned(), words.clone())).into_iter().collect();
     hooks.insert(TIME_LIMIT.into(), text("How long each may take, such as 5min"));

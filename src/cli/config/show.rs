@@ -3,7 +3,6 @@
 use crate::cli::config::Configuration;
 use crate::cli::config::file::WrittenAt;
 use crate::cli::config::keys::Value;
-use crate::cli::output;
 
 /// One value of the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,14 +32,11 @@ impl Configuration {
             let named = job.repository.iter();
             rows.extend(named.map(|(name, written)| row(format!("{at}.repository"), name.clone(), written)));
             rows.extend(of_values(&at, &job.values));
-            for command in &job.commands {
-                let words: Vec<String> = command.arguments.iter().map(|word| word.display().to_string()).collect();
-                let key = format!("{at}.commands.{}", command.name.display());
-                rows.push(row(key, words.join(" "), &job.written));
-            }
-            for (time, command) in &job.hooks.commands {
-                let words: Vec<String> = command.iter().map(|word| word.display().to_string()).collect();
-                rows.push(row(format!("{at}.hooks.{}", time.name()), words.join(" "), &job.written));
+            let streams = job.commands.iter().map(|it| (format!("commands.{}", it.name.display()), &it.arguments));
+            let hooks = job.hooks.commands.iter().map(|(time, words)| (format!("hooks.{}", time.name()), words));
+            for (key, words) in streams.chain(hooks) {
+                let words: Vec<String> = words.iter().map(|word| word.display().to_string()).collect();
+                rows.push(row(format!("{at}.{key}"), words.join(" "), &job.written));
             }
         }
         rows
@@ -49,7 +45,7 @@ impl Configuration {
 
 fn of_values(at: &str, values: &[Value]) -> Vec<ShownValue> {
     let row = |value: &Value| {
-        let (key, texts) = (format!("{at}.{}", value.key), output::visible(&value.texts.join(", ")).to_string());
+        let (key, texts) = (format!("{at}.{}", value.key), value.texts.join(", "));
         ShownValue { key, value: texts, written: value.written.clone() }
     };
     values.iter().map(row).collect()

@@ -3,12 +3,9 @@
 //! A job that fails by what may be over soon (an outage, a dump) is tried again for as long as was asked for. Hooks run around all of that.
 
 use std::ffi::OsString;
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::path::Path;
 use std::time::{Duration, Instant};
-
-use rustix::fs::{FlockOperation, flock};
-use rustix::io::Errno;
 
 use crate::cancel::Cancel;
 use crate::cli::backup::{BackedUp, back_up};
@@ -19,7 +16,7 @@ use crate::cli::run::hooks::{HookFacts, HookTime, Hooks};
 use crate::cli::settings::Settings;
 use crate::cli::signals::cancel_on_signals;
 use crate::cli::streams;
-use crate::cli::{NotUnderstood, Understood, Verb, backup, events, output, report, understand_with};
+use crate::cli::{Verb, backup, events, output, report, settled};
 use crate::model::outcome::{Ended, Outcome};
 use crate::model::units::ByteSize;
 
@@ -143,7 +140,7 @@ async fn tried(global: &Settings, job: &str, args: &Args) -> Fallible<BackedUp> 
     let until = Instant::now() + args.retry_for.unwrap_or_default();
     let mut pause = PAUSE;
     loop {
-        let (settings, backup, commands) = settled(global, job)?;
+        let (settings, backup, commands) = settled_job(global, job)?;
         let _alone = alone(&settings, args.wait).await?;
         let done = back_up(&settings, backup, commands).await;
         settings.end_showing();
@@ -164,15 +161,13 @@ async fn tried(global: &Settings, job: &str, args: &Args) -> Fallible<BackedUp> 
 }
 
 /// Resolves what the options that were typed and the configuration say for a job.
-fn settled(global: &Settings, job: &str) -> Fallible<(Settings, backup::Args, Vec<streams::Command>)> {
+fn settled_job(global: &Settings, job: &str) -> Fallible<(Settings, backup::Args, Vec<streams::Command>)> {
     let mut line = vec![OsString::from("coffre")];
     line.extend(global.configured.typed.iter().cloned());
     line.extend(["backup", "--job", job].map(OsString::from));
-    let understood = understand_with(&line, &global.configured.config).map_err(NotUnderstood::into_failure)?;
-    let Understood { cli, mut configured } = understood;
-    let Verb::Backup(args) = cli.verb else { unreachable!("it is a backup") };
-    let commands = std::mem::take(&mut configured.commands);
-    Ok((Settings::resolve(cli.global, global.environment.clone(), configured)?, args, commands))
+    let (settings, verb, commands) = settled(&line, &global.configured.config, &global.environment)?;
+    let Verb::Backup(args) = verb else { unreachable!("it is a backup") };
+    Ok((settings, args, commands))
 }
 
 /// Keeps other runs of this host away from a repository, for as long as what is returned is there.
@@ -185,15 +180,15 @@ async fn alone(settings: &Settings, wait: Option<Duration>) -> Fallible<Option<F
     let file = locked_file(&path).context(path.display().to_string())?;
     let until = Instant::now() + wait.unwrap_or_default();
     loop {
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        match file.try_lock() {
             Ok(()) => return Ok(Some(file)),
-            Err(Errno::WOULDBLOCK) if Instant::now() < until => tokio::time::sleep(POLL).await,
-            Err(Errno::WOULDBLOCK) => {
+            Err(TryLockError::WouldBlock) if Instant::now() < until => tokio::time::sleep(POLL).await,
+            Err(TryLockError::WouldBlock) => {
                 let failure = Failure::new(Outcome::Busy, format!("another run of this host backs up into {location}"));
                 return Err(failure.hinting("--wait DURATION waits for it"));
             }
             // A file system without locks.
-            Err(_) => return Ok(None),
+            Err(TryLockError::Error(_)) => return Ok(None),
         }
     }
 }
