@@ -23,6 +23,7 @@ use coffre::repository::{InitOptions, MAIN_DOMAIN, Repository};
 use coffre::store::Store;
 use coffre::store::local::LocalStore;
 use coffre::store::open::OpenMode;
+use tempfile::TempDir;
 
 use crate::support::desk::{Desk, PASSWORD};
 use crate::support::kitchen::{Window, night};
@@ -228,9 +229,8 @@ async fn stored(repository: &Arc<Repository>, pack_bytes: u32, frames: Vec<(Vec<
     told
 }
 
-/// Whoever may write makes packs of up to 768 MiB, frames of 16 MiB, and directories of 48 MiB, decoded three times that.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_pack_of_any_size_is_verified_in_the_memory_given() {
+/// A desk with one backup, its store, and the repository opened with a cache of its own.
+async fn backed_up() -> (Desk, Arc<dyn Store>, Arc<Repository>, TempDir) {
     let desk = Desk::quick();
     desk.backup();
     let store: Arc<dyn Store> = Arc::new(LocalStore::open(&desk.at("repository"), OpenMode::Write).expect("opened"));
@@ -238,6 +238,13 @@ async fn a_pack_of_any_size_is_verified_in_the_memory_given() {
     let cache = tempfile::tempdir().expect("made");
     let repository = Repository::open(store.clone(), &Passphrase::new(identity.trim().into()), cache.path()).await;
     let repository = Arc::new(repository.expect("opens"));
+    (desk, store, repository, cache)
+}
+
+/// Whoever may write makes packs of up to 768 MiB, frames of 16 MiB, and directories of 48 MiB, decoded three times that.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pack_of_any_size_is_verified_in_the_memory_given() {
+    let (desk, store, repository, _cache) = backed_up().await;
     let large = (0..13).map(|nth| (random_bytes(nth, 16 << 20), 8 << 20)).collect();
     let told = stored(&repository, 512 << 20, large).await;
     assert!(told.iter().any(|pack| pack.size > 200 << 20), "one large pack");
@@ -269,13 +276,7 @@ async fn a_pack_of_any_size_is_verified_in_the_memory_given() {
 /// Whoever may write makes index segments that are as long as one can be, and tell of as many chunks and packs as they can.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_index_of_any_segments_is_read_in_the_memory_given() {
-    let desk = Desk::quick();
-    desk.backup();
-    let store: Arc<dyn Store> = Arc::new(LocalStore::open(&desk.at("repository"), OpenMode::Write).expect("opened"));
-    let identity = std::fs::read_to_string(desk.at("password")).expect("there");
-    let cache = tempfile::tempdir().expect("made");
-    let repository = Repository::open(store.clone(), &Passphrase::new(identity.trim().into()), cache.path()).await;
-    let repository = Arc::new(repository.expect("opens"));
+    let (desk, store, repository, _cache) = backed_up().await;
     let session = repository.writing().expect("may be written").begin_session(MAIN_DOMAIN).expect("a good key");
     let pack = |nth: u32, frames: usize| {
         let key = |at: usize| {

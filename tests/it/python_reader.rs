@@ -30,6 +30,7 @@ use coffre::repository::{MAIN_DOMAIN, Repository};
 use coffre::store::local::LocalStore;
 use coffre::store::{OpenMode, Store};
 use sha2::{Digest, Sha256};
+use tempfile::TempDir;
 
 use crate::cleanups::put_list_of;
 use crate::support::kitchen::{Nights, STREAM};
@@ -204,10 +205,8 @@ async fn a_reader_written_from_the_specification_gets_everything_back() {
     assert_eq!(has_holes(&restored), has_holes(backed.source.path()));
 }
 
-/// What was removed, and what a run that was given up put afterwards, is not there for either reader.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_reader_written_from_the_specification_knows_which_snapshots_count() {
-    let Some(python) = python() else { return };
+/// A repository with three more runs, its store, and both opened with a cache of their own.
+async fn with_more_runs(python: PathBuf) -> (Backed, Arc<dyn Store>, Arc<Repository>, TempDir) {
     let backed = Backed::new(python).await;
     let cache = tempfile::tempdir().expect("made");
     let store: Arc<dyn Store> = Arc::new(LocalStore::open(&backed.repository(), OpenMode::Write).expect("it is there"));
@@ -215,6 +214,14 @@ async fn a_reader_written_from_the_specification_knows_which_snapshots_count() {
         run_backup(store.clone(), cache.path(), options(backed.source.path())).await.expect("backed up");
     }
     let repository = open(store.clone(), cache.path()).await.expect("opens");
+    (backed, store, repository, cache)
+}
+
+/// What was removed, and what a run that was given up put afterwards, is not there for either reader.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_written_from_the_specification_knows_which_snapshots_count() {
+    let Some(python) = python() else { return };
+    let (backed, store, repository, _cache) = with_more_runs(python).await;
     let both = async || {
         let listed = backed.read(&[OsStr::new("list")]);
         assert!(listed.status.success(), "{}", String::from_utf8_lossy(&listed.stderr));
@@ -289,13 +296,7 @@ async fn a_reader_written_from_the_specification_tells_apart_what_does_not_count
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reader_written_from_the_specification_knows_what_is_forgotten() {
     let Some(python) = python() else { return };
-    let backed = Backed::new(python).await;
-    let cache = tempfile::tempdir().expect("made");
-    let store: Arc<dyn Store> = Arc::new(LocalStore::open(&backed.repository(), OpenMode::Write).expect("it is there"));
-    for _ in 0..3 {
-        run_backup(store.clone(), cache.path(), options(backed.source.path())).await.expect("backed up");
-    }
-    let repository = open(store.clone(), cache.path()).await.expect("opens");
+    let (backed, store, repository, _cache) = with_more_runs(python).await;
     let ids: Vec<_> = repository.snapshots().await.expect("listed").into_iter().map(|(id, _)| id.to_string()).collect();
     let deleting = repository.deleting().expect("may");
     let told_by = ToldBy { now: Timestamp::from_seconds(1_900_000_000), host: "h".into(), program: "p" };
