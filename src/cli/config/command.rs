@@ -3,12 +3,11 @@
 use std::sync::Arc;
 
 use crate::blocking::blocking;
-use crate::cli::config::{Configuration, example, schema};
-use crate::cli::environment::Environment;
+use crate::cli::config::{example, schema};
 use crate::cli::exit::Exit;
 use crate::cli::failure::{Context, Failure, Fallible};
-use crate::cli::progress::ConsoleMonitor;
 use crate::cli::settings::Settings;
+use crate::cli::streams::Command;
 use crate::cli::{Verb, causes, command, events, output, settled};
 use crate::model::outcome::Outcome;
 use crate::progress::Monitor;
@@ -96,8 +95,8 @@ async fn check(global: &Settings, offline: bool) -> Fallible<Exit> {
     let repositories = config.repository_names().map(|name| (name, true));
     for (name, is_repository) in repositories.chain(config.job_names().map(|name| (name, false))) {
         let tried = match is_repository {
-            true => try_repository(config, &global.environment, name, &monitor).await,
-            false => try_job(config, &global.environment, name, &monitor).await,
+            true => try_repository(global, name).await,
+            false => try_job(global, name).await,
         };
         if let Err(failure) = &tried.ended
             && worst == Outcome::Clean
@@ -131,15 +130,10 @@ fn tell(global: &Settings, tried: &Tried) {
 }
 
 /// Opens a repository and counts its snapshots.
-async fn try_repository(
-    config: &Arc<Configuration>,
-    environment: &Environment,
-    name: &str,
-    monitor: &Arc<ConsoleMonitor>,
-) -> Tried {
+async fn try_repository(global: &Settings, name: &str) -> Tried {
     let opened = async {
-        let (settings, ..) = settled(&["coffre", "snapshots", "--repo", name].map(Into::into), config, environment)?;
-        let repository = settings.repository(OpenMode::Read, monitor).await?;
+        let (settings, ..) = settle(global, ["coffre", "snapshots", "--repo", name])?;
+        let repository = settings.repository(OpenMode::Read, &global.monitor()).await?;
         let count = repository.snapshot_ids().await.context("listing snapshots")?.len() as u64;
         let may = if repository.reading().is_ok() { "reads and backs up" } else { "backs up and reads nothing" };
         Ok(format!("this key {may}; {}", output::count(count, "snapshot")))
@@ -148,15 +142,9 @@ async fn try_repository(
 }
 
 /// Looks whether the sources of a job are there.
-async fn try_job(
-    config: &Arc<Configuration>,
-    environment: &Environment,
-    name: &str,
-    monitor: &Arc<ConsoleMonitor>,
-) -> Tried {
+async fn try_job(global: &Settings, name: &str) -> Tried {
     let looked = async {
-        let (settings, verb, commands) =
-            settled(&["coffre", "backup", "--job", name].map(Into::into), config, environment)?;
+        let (settings, verb, commands) = settle(global, ["coffre", "backup", "--job", name])?;
         let Verb::Backup(args) = verb else { unreachable!("it is a backup") };
         settings.location()?;
         let options = crate::cli::backup::options(args, commands, &settings)?;
@@ -166,7 +154,7 @@ async fn try_job(
         }
         let mut streams = 0;
         for source in options.sources {
-            monitor.phase(source.asking().unwrap_or("looking for sources"));
+            global.monitor().phase(source.asking().unwrap_or("looking for sources"));
             streams += plan(source).await?;
         }
         let paths = (!roots.is_empty()).then(|| output::count(roots.len() as u64, "path"));
@@ -174,6 +162,11 @@ async fn try_job(
         Ok(paths.into_iter().chain(streams).collect::<Vec<_>>().join(" and "))
     };
     Tried { what: format!("job {name}"), ended: looked.await }
+}
+
+/// Resolves a command line as the configuration that is tried completes it.
+fn settle(global: &Settings, line: [&str; 4]) -> Fallible<(Settings, Verb, Vec<Command>)> {
+    settled(&line.map(Into::into), &global.configured.config, &global.environment)
 }
 
 /// Asks a source for its streams, and counts them.
