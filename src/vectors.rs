@@ -30,6 +30,7 @@ use crate::crypto::{CryptoError, random};
 use crate::format::FormatError;
 use crate::format::cleanup::{decode_cleanup, encode_cleanup};
 use crate::format::config::{ChunkerProfile, Config, RequiredFeatures};
+use crate::format::evidence::{decode_run, encode_run};
 use crate::format::index::{IndexSegment, PackEntry};
 use crate::format::keyring::{DomainRecord, Erased, Keyring, SlotName, SlotRecord};
 use crate::format::lease::Lease;
@@ -50,7 +51,9 @@ use crate::model::hold::{Forgotten, Hold};
 use crate::model::id::{
     ChunkId, ChunkKey, DomainEpoch, DomainId, PackId, RepositoryId, SessionId, SlotId, WriterId, hex, parse_hex,
 };
+use crate::model::outcome::Outcome as Ending;
 use crate::model::path::EntryPath;
+use crate::model::run::{RunId, RunKind, RunRecord};
 use crate::model::snapshot::{MissingStream, Position, Snapshot, SnapshotCounts, SnapshotId, TreeRoot};
 use crate::model::time::Timestamp;
 use crate::model::verified::{Verified, VerifiedId};
@@ -68,7 +71,7 @@ struct Topic {
     check: fn(&Value) -> Outcome,
 }
 
-const TOPICS: [Topic; 22] = [
+const TOPICS: [Topic; 23] = [
     Topic {
         name: "derivation",
         section: 3,
@@ -121,6 +124,7 @@ const TOPICS: [Topic; 22] = [
     Topic { name: "cleanup", section: 13, about: "values of lists of cleaning up", make: cleanups, check: cleanup },
     Topic { name: "retention", section: 13, about: "records of retention", make: retentions, check: retention },
     Topic { name: "verified", section: 13, about: "records of verifications", make: verifieds, check: verified },
+    Topic { name: "evidence", section: 13, about: "values of records of runs", make: runs, check: run },
 ];
 
 fn directory() -> PathBuf {
@@ -1285,4 +1289,49 @@ fn verified(input: &Value) -> Outcome {
     Ok(json!({ "finished": record.finished.seconds, "host": record.host, "program": record.program,
                "cursor": record.cursor.map(|pack| hex(&pack.0)), "complete": record.is_complete,
                "read": record.read.iter().map(read).collect::<Vec<_>>() }))
+}
+
+fn runs() -> Vec<Value> {
+    let at = Timestamp::from_seconds;
+    let name = RunId::new(at(1_795_000_060), [9; 8]);
+    let times = (at(1_795_000_000), at(1_795_000_060));
+    let verified = RunRecord {
+        program: "coffre 0.1.0".into(),
+        exit_code: 4,
+        counts: [("bytes-read".into(), 300), ("findings".into(), 1)].into(),
+        before: Some((RunId::new(at(1_794_000_000), [8; 8]), [7; 32])),
+        ..RunRecord::new(RunKind::Verify, times, "keeper".into(), Ending::Damaged)
+    };
+    let failed = RunRecord {
+        job: "nightly".into(),
+        exit_code: 5,
+        why: "pg_dump ended with status 1".into(),
+        ..RunRecord::new(RunKind::Backup, times, "db1".into(), Ending::FailedDump)
+    };
+    let snapshot = Some(SnapshotId::new(at(1_790_000_000), [5; 8]));
+    let unchanged = RunRecord { snapshot, ..RunRecord::new(RunKind::Backup, times, "db1".into(), Ending::Clean) };
+    let drill = RunRecord::new(RunKind::Other("drill".into()), times, "keeper".into(), Ending::Clean);
+    let make = |about: &str, value: Vec<u8>| vector(about, json!({ "name": name.object_name(), "value": hex(&value) }));
+    let whole = make("a verification that found damage", encode_run(&verified));
+    vec![
+        make("a backup that failed", encode_run(&failed)),
+        make("a backup that found nothing changed", encode_run(&unchanged)),
+        make("what a later program does", encode_run(&drill)),
+        changed(&whole, "of another second than its name", "name", RunId::new(times.0, [9; 8]).object_name()),
+        make("that does not say what ran", vec![0xa1, 2, 0x1a, 0x6a, 0xfd, 0x86, 0xfc]),
+        make("a name that is cut off", vec![0xa2, 0, 0x61, b'x', 0x0b, 0x41, 0xff]),
+        make("not a map", vec![0x01]),
+        whole,
+    ]
+}
+
+fn run(input: &Value) -> Outcome {
+    let id = RunId::from_object_name(input["name"].as_str().expect("text")).expect("a name");
+    let record = decode_run(id, &bytes(&input["value"])).map_err(format_class)?;
+    assert_eq!(hex(&encode_run(&record)), input["value"], "a record is encoded in one way");
+    let before = record.before.map(|(id, digest)| json!([hex(&id.to_bytes()), hex(&digest)]));
+    Ok(json!({ "kind": record.kind.name(), "started": record.started.seconds, "finished": record.finished.seconds,
+               "host": record.host, "job": record.job, "program": record.program, "exit_code": record.exit_code,
+               "outcome": record.outcome, "why": record.why, "counts": record.counts, "before": before,
+               "snapshot": record.snapshot.map(|id| hex(&id.to_bytes())) }))
 }

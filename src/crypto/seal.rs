@@ -46,7 +46,6 @@ pub enum Purpose {
     /// A record of retention.
     Retention = b'R',
     /// A record of a run.
-    #[cfg_attr(not(feature = "internals"), expect(dead_code, reason = "the format reserves it"))]
     Evidence = b'E',
 }
 

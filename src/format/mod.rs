@@ -9,6 +9,7 @@ use crate::model::outcome::{Ended, Outcome};
 pub mod cleanup;
 pub mod config;
 mod dedup;
+pub mod evidence;
 pub mod index;
 pub mod keyring;
 pub mod lease;

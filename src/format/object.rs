@@ -28,6 +28,9 @@ pub const CLEANUP: DomainForm =
     DomainForm(Kind { mark: *b"coffreD\x01", what: "a list of cleaning up" }, Purpose::Cleanup);
 /// A snapshot.
 pub const SNAPSHOT: SessionForm = SessionForm(Kind { mark: *b"coffreS\x01", what: "a snapshot" }, Purpose::Snapshot);
+/// A record of a run.
+pub const EVIDENCE: SessionForm =
+    SessionForm(Kind { mark: *b"coffreE\x01", what: "a record of a run" }, Purpose::Evidence);
 /// A record of a verification.
 pub const VERIFIED: ReaderForm = ReaderForm(Kind { mark: *b"coffreV\x01", what: "a record of a verification" });
 /// A record of retention.
@@ -222,7 +225,12 @@ impl SessionForm {
     /// [`FormatError`] says what is wrong with it.
     pub fn open(self, object: &[u8], place: &SealedAt<'_>, authors: &impl Authors) -> Result<Authored, FormatError> {
         let (_, envelope) = self.split(object)?;
-        open_authored((object, envelope), (self.0.what, self.1), place, authors)
+        open_authored((object, envelope), (self.what(), self.1), place, authors)
+    }
+
+    /// Returns what messages call an object of this kind.
+    pub const fn what(self) -> &'static str {
+        self.0.what
     }
 }
 
@@ -325,7 +333,8 @@ pub(crate) mod tests {
         assert_eq!(LEASE.split(&object), Ok((at, &b"sealed"[..])));
         assert_eq!(CLEANUP.split(&object), Err(FormatError::WrongMark("a list of cleaning up")));
         assert_eq!(LEASE.split(&object[..27]), Err(FormatError::Truncated("a lease")));
-        let kinds = [CONFIG.0, KEYRING.0, INDEX.0, LEASE.0, CLEANUP.0, SNAPSHOT.0, VERIFIED.0, RETENTION.0, PACK];
+        let kinds =
+            [CONFIG.0, KEYRING.0, INDEX.0, LEASE.0, CLEANUP.0, SNAPSHOT.0, VERIFIED.0, RETENTION.0, EVIDENCE.0, PACK];
         assert_eq!(kinds.iter().map(|kind| kind.mark).collect::<BTreeSet<_>>().len(), kinds.len());
     }
 }

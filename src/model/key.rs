@@ -8,6 +8,7 @@ use std::fmt;
 use crate::model::cleanup::CleanupId;
 use crate::model::forgetting::RetentionId;
 use crate::model::id::{PackId, SegmentId, SessionId, SlotId};
+use crate::model::run::RunId;
 use crate::model::snapshot::SnapshotId;
 use crate::model::verified::VerifiedId;
 
@@ -78,10 +79,10 @@ impl ObjectKind {
     /// fetched.
     pub fn bytes_max(self) -> u64 {
         match self {
-            ObjectKind::Key | ObjectKind::Session => 64 << 10,
+            ObjectKind::Key | ObjectKind::Session | ObjectKind::Evidence => 64 << 10,
             ObjectKind::Snapshot => 4 << 20,
             ObjectKind::Config | ObjectKind::Keyring | ObjectKind::Retention | ObjectKind::Index => 16 << 20,
-            ObjectKind::Cleanup | ObjectKind::Verified | ObjectKind::Evidence => 64 << 20,
+            ObjectKind::Cleanup | ObjectKind::Verified => 64 << 20,
             ObjectKind::Pack => PACK_BYTES_MAX,
         }
     }
@@ -147,6 +148,11 @@ impl ObjectKey {
         Self(format!("verified/{}", id.object_name()))
     }
 
+    /// Returns the name of a record of a run.
+    pub fn run(id: RunId) -> Self {
+        Self(format!("evidence/{}", id.object_name()))
+    }
+
     /// Returns the name as text.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -181,8 +187,7 @@ impl ObjectKey {
             Some(ObjectKind::Cleanup) => self.cleanup_id().is_some(),
             Some(ObjectKind::Retention) => self.retention_id().is_some(),
             Some(ObjectKind::Verified) => self.verified_id().is_some(),
-            // Nothing is known of what a later version keeps there.
-            Some(ObjectKind::Evidence) => true,
+            Some(ObjectKind::Evidence) => self.run_id().is_some(),
         }
     }
 
@@ -226,6 +231,12 @@ impl ObjectKey {
     pub fn verified_id(&self) -> Option<VerifiedId> {
         let id = VerifiedId::from_object_name(self.base_name())?;
         (ObjectKey::verified(id) == *self).then_some(id)
+    }
+
+    /// Returns the record's id if this is the name of a record of a run.
+    pub fn run_id(&self) -> Option<RunId> {
+        let id = RunId::from_object_name(self.base_name())?;
+        (ObjectKey::run(id) == *self).then_some(id)
     }
 
     /// Returns the slot's id if this is the name of a key slot.

@@ -15,6 +15,7 @@ pub mod outcome;
 pub mod path;
 mod record;
 pub mod retention;
+pub mod run;
 pub mod series;
 pub mod snapshot;
 pub mod time;

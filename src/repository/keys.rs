@@ -204,11 +204,16 @@ impl Keys {
     /// Tells why a snapshot does not count, `None` where it does. One whose author was thrown out may count all the same, if a list says
     /// so that [`Keys::counting`] names.
     pub(super) fn foreign(&self, snapshot: &Snapshot) -> Option<Foreign> {
-        let writer = self.writer(snapshot.author)?;
+        self.foreign_at(snapshot.author, snapshot.at, &snapshot.host)
+    }
+
+    /// Tells the same of what an author says about a host, in a domain and epoch.
+    pub(super) fn foreign_at(&self, author: Author, at: DomainEpoch, host: &str) -> Option<Foreign> {
+        let writer = self.writer(author)?;
         let may_state = |host: &str| self.names.get(&writer.id).is_some_and(|name| name.may_state(host));
-        if !writer.may_write(snapshot.at) {
+        if !writer.may_write(at) {
             Some(Foreign::OtherDomain)
-        } else if !may_state(&snapshot.host) {
+        } else if !may_state(host) {
             Some(Foreign::OtherHost)
         } else {
             writer.is_revoked.then_some(Foreign::Revoked)

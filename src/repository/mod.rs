@@ -58,6 +58,7 @@ pub mod replicas;
 pub mod retention;
 pub mod revoking;
 pub mod running;
+pub mod runs;
 pub mod sequences;
 pub mod session;
 mod sessions;

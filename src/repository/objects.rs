@@ -17,6 +17,7 @@ use crate::model::cleanup::CleanupId;
 use crate::model::forgetting::RetentionId;
 use crate::model::id::{PackId, SegmentId, SessionId, SlotId};
 use crate::model::key::{ObjectKey, ObjectKind};
+use crate::model::run::RunId;
 use crate::model::snapshot::SnapshotId;
 use crate::model::verified::VerifiedId;
 use crate::repository::packer::PackImage;
@@ -360,11 +361,10 @@ impl Objects {
         self.get(&ObjectKey::snapshot(id), open).await
     }
 
-    /// Tells whether any replica says that it has a snapshot, when it is asked for that one.
-    pub(super) async fn has_snapshot(&self, id: SnapshotId) -> bool {
-        let key = ObjectKey::snapshot(id);
+    /// Tells whether any replica says that it has an object, when it is asked for that one.
+    pub(super) async fn has(&self, key: &ObjectKey) -> bool {
         for replica in self.replicas.all() {
-            if replica.store().head(&key).await.is_ok() {
+            if replica.store().head(key).await.is_ok() {
                 return true;
             }
         }
@@ -452,6 +452,27 @@ impl Objects {
 
     pub(super) async fn remove_retention(&self, id: RetentionId) -> Result<(), StoreError> {
         self.replicas.delete(&ObjectKey::retention(id)).await
+    }
+
+    pub(super) async fn put_run(&self, id: RunId, object: Vec<u8>) -> Result<(), StoreError> {
+        self.replicas.put(&ObjectKey::run(id), object.into()).await
+    }
+
+    pub(super) async fn run<T, E>(
+        &self,
+        id: RunId,
+        open: impl FnMut(&Bytes) -> Result<T, E>,
+    ) -> Result<Result<T, E>, StoreError> {
+        self.get(&ObjectKey::run(id), open).await
+    }
+
+    /// Lists the records of runs that any replica has, in order of their names.
+    pub(super) async fn runs(&self) -> Result<BTreeSet<RunId>, StoreError> {
+        Ok(self.list(ObjectKind::Evidence).await?.iter().filter_map(|object| object.key.run_id()).collect())
+    }
+
+    pub(super) async fn remove_run(&self, id: RunId) -> Result<(), StoreError> {
+        self.replicas.delete(&ObjectKey::run(id)).await
     }
 
     pub(super) async fn put_verified(&self, id: VerifiedId, object: Vec<u8>) -> Result<(), StoreError> {

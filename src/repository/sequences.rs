@@ -307,7 +307,7 @@ impl Repository {
         let mut missing = Vec::new();
         for candidate in judged.missing {
             let is_there = match candidate.id {
-                Some(id) => self.objects().has_snapshot(id).await,
+                Some(id) => self.objects().has(&ObjectKey::snapshot(id)).await,
                 None => false,
             };
             missing.extend((!is_there).then_some(candidate));
@@ -365,7 +365,7 @@ impl Repository {
         let is_gone = |cleanups: &Cleanups| cleanups.is_gone(&ObjectKey::snapshot(id));
         let is_accounted_for = listing.listed.binary_search(&id).is_ok()
             || is_gone(&listing.cleanups)
-            || self.objects().has_snapshot(id).await
+            || self.objects().has(&ObjectKey::snapshot(id)).await
             || self.cleanups().await.is_ok_and(|again| is_gone(&again));
         !is_accounted_for
     }

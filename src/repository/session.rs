@@ -15,15 +15,17 @@ use crate::crypto::derive::DedupSecret;
 use crate::crypto::session::{DomainPublicKey, SessionHeader, SessionSecret, new_session};
 use crate::format::cleanup::{decode_cleanup, encode_cleanup};
 use crate::format::config::ChunkerProfile;
+use crate::format::evidence::{decode_run, encode_run};
 use crate::format::index::IndexSegment;
 use crate::format::lease::Lease;
-use crate::format::object::{CLEANUP, DomainForm, INDEX, LEASE, SNAPSHOT, SealedAt};
+use crate::format::object::{CLEANUP, DomainForm, EVIDENCE, INDEX, LEASE, SNAPSHOT, SealedAt};
 use crate::format::pack::PackKind;
 use crate::format::snapshot::{decode_snapshot, encode_snapshot};
 use crate::model::author::Author;
 use crate::model::cleanup::{CleanupId, CleanupList};
 use crate::model::id::{DomainEpoch, SegmentId, SessionId};
 use crate::model::outcome::{Ended, Outcome};
+use crate::model::run::{RunId, RunRecord};
 use crate::model::snapshot::Snapshot;
 use crate::repository::Repository;
 use crate::repository::access::Writing;
@@ -169,6 +171,21 @@ impl Session {
         self.seal_for_writers(CLEANUP, &id.to_bytes(), &encode_cleanup(list))
     }
 
+    /// Seals the record of a run into its object, like a snapshot.
+    pub fn seal_run(&self, id: RunId, record: &RunRecord) -> Vec<u8> {
+        let place = SealedAt { repository: self.repository.id(), object: &id.to_bytes(), root: &self.secret.0 };
+        EVIDENCE.seal(&self.header, &place, self.signer(), &encode_run(record))
+    }
+
+    /// Checks that the object of a record gives back the record.
+    pub(super) fn check_run(&self, id: RunId, record: &RunRecord, object: &[u8]) -> Result<(), Altered> {
+        let place = SealedAt { repository: self.repository.id(), object: &id.to_bytes(), root: &self.secret.0 };
+        check_sealed(|| {
+            let opened = EVIDENCE.open(object, &place, self.repository.keys())?;
+            Ok(opened.author == self.author() && decode_run(id, opened.value())? == *record)
+        })
+    }
+
     /// Checks that the object of a snapshot gives back the snapshot.
     pub(super) fn check_snapshot(&self, snapshot: &Snapshot, object: &[u8]) -> Result<(), Altered> {
         let name = snapshot.id.to_bytes();
@@ -217,6 +234,13 @@ impl Session {
     #[cfg(feature = "internals")]
     pub fn seal_forged(&self, form: DomainForm, object: &[u8; 16], value: &[u8]) -> Vec<u8> {
         self.seal_for_writers(form, object, value)
+    }
+
+    /// Seals any bytes as the value of a record of a run, as no program does.
+    #[cfg(feature = "internals")]
+    pub fn seal_forged_run(&self, id: RunId, value: &[u8]) -> Vec<u8> {
+        let place = SealedAt { repository: self.repository.id(), object: &id.to_bytes(), root: &self.secret.0 };
+        EVIDENCE.seal(&self.header, &place, self.signer(), value)
     }
 
     fn signer(&self) -> &Signer {

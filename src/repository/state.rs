@@ -1,5 +1,5 @@
 //! What this machine remembers of a repository and must not lose with the cache: the counters that a roll-back would lower, for
-//! each sequence the newest snapshot that it made or saw, and the newest record of retention.
+//! each sequence the newest snapshot that it made or saw, the newest record of retention, and the newest record of a run that it put.
 //!
 //! It lies in `<state>/<repository>` with access for the user alone; each file is one line, kept twice, so that no flipped bit
 //! loses it. What it says only ever rises. Where it cannot be read nothing was ever seen; where it cannot be written it is for the
@@ -15,6 +15,7 @@ use crate::model::cleanup::CleanupId;
 use crate::model::forgetting::RetentionId;
 use crate::model::id::{RepositoryId, hex, parse_hex, unhex};
 use crate::model::key::ObjectKind;
+use crate::model::run::RunId;
 use crate::model::series::{Sequence, Series};
 use crate::model::snapshot::{Position, Snapshot, SnapshotId};
 use crate::repository::cache::digits;
@@ -26,6 +27,8 @@ use crate::repository::places::LocalPlaces;
 const SEQUENCE: &str = "sequence";
 /// The file that a clean-up of this machine locks.
 const CLEANING: &str = "cleanup.lock";
+/// The file about the record of a run that was put last.
+const RUN: &str = "newest.run";
 /// Stands for what is empty.
 const EMPTY: &str = "-";
 
@@ -239,6 +242,22 @@ impl LocalState {
         })
     }
 
+    /// Returns the record of a run that this machine put last, with the SHA-256 of its object.
+    pub fn known_run(&self) -> Option<(RunId, [u8; 32])> {
+        let line = record::read_text(&self.directory()?.join(RUN))?;
+        let (id, digest) = line.split_once(' ')?;
+        Some((RunId::from_object_name(id)?, parse_hex(digest)?))
+    }
+
+    /// Remembers the record of a run that this machine put; durable on return.
+    ///
+    /// # Errors
+    /// When it cannot be written, or there is no directory.
+    pub fn remember_run(&self, id: RunId, digest: [u8; 32]) -> io::Result<()> {
+        let line = format!("{} {}", id.object_name(), hex(&digest));
+        self.locked(|directory| record::write_text_durably(&directory.join(RUN), &line))
+    }
+
     /// Returns the lists of cleaning up that clean-ups of this machine left behind, to be gone on with.
     pub fn left(&self, lists: LeftLists) -> Vec<CleanupId> {
         let text = self.directory().and_then(|directory| record::read_text(&directory.join(lists.file())));
@@ -377,6 +396,18 @@ mod tests {
         for (second, newest) in [(5, 5), (4, 5), (6, 6)] {
             state.remember_retention(&known(second)).expect("written");
             assert_eq!(state.known_retention(), Some(known(newest)));
+        }
+    }
+
+    #[test]
+    fn the_record_of_a_run_that_was_put_last_is_remembered() {
+        let directory = tempfile::tempdir().expect("made");
+        let state = state(directory.path());
+        assert_eq!(state.known_run(), None);
+        for second in [5, 4] {
+            let id = RunId::new(Timestamp::from_seconds(second), [1; 8]);
+            state.remember_run(id, [second as u8; 32]).expect("written");
+            assert_eq!(state.known_run(), Some((id, [second as u8; 32])));
         }
     }
 

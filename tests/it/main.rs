@@ -62,6 +62,7 @@ mod restore_options;
 mod restore_race;
 mod restore_truth;
 mod revoking;
+mod runs;
 mod s3_faults;
 mod screens;
 mod series;
