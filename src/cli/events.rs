@@ -55,6 +55,14 @@ pub struct ConfigTried<'a> {
     pub what: &'a str,
 }
 
+/// `run`: it begins. Every other object of it has `run` as well, and `job` where it belongs to one.
+#[derive(Debug, Serialize)]
+#[serde(tag = "event", rename = "run")]
+pub struct RunBegun<'a> {
+    pub jobs: &'a [String],
+    pub run: &'a str,
+}
+
 /// `run`: how a job ended.
 #[derive(Debug, Serialize)]
 #[serde(tag = "event", rename = "job")]

@@ -14,7 +14,7 @@ use crate::store::{StoreError, StoreErrorKind};
 pub type Fallible<T> = Result<T, Failure>;
 
 /// Why a verb could not do what was asked.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Failure {
     told: Vec<String>,
     outcome: Outcome,

@@ -5,6 +5,7 @@
 //! asked for (`dump`, names ended by zero bytes) are written as they are.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::{self, Write};
 use std::os::fd::AsFd;
@@ -120,9 +121,36 @@ pub fn say_marked(mark: &str, text: &str) {
     let _ = io::stderr().write_all(format!("{mark}{}\n", visible(text)).as_bytes());
 }
 
+/// What is told by a run of jobs belongs to it, and most of it to one of its jobs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OfRun {
+    /// The id of the run.
+    pub run: String,
+    /// The job.
+    pub job: Option<String>,
+}
+
 /// Writes one object on a line of its own.
 pub fn json(event: &impl Serialize) {
     line(&object(event));
+}
+
+/// The same with the run and the job that it belongs to, if to any.
+pub fn json_of(event: &impl Serialize, of: Option<&OfRun>) {
+    line(&object_of(event, of));
+}
+
+/// Returns one of [`events`](crate::cli::events) as [`object`] does, with the run and the job that it belongs to.
+pub fn object_of(event: &impl Serialize, of: Option<&OfRun>) -> String {
+    let Some(of) = of else { return object(event) };
+    let value = serde_json::to_value(event).expect("its keys are text, and it fails nowhere");
+    let serde_json::Value::Object(fields) = value else { return object(event) };
+    // Sorted whatever the library's map does.
+    let mut fields: BTreeMap<String, serde_json::Value> = fields.into_iter().collect();
+    fields.insert("run".into(), of.run.as_str().into());
+    fields.extend(of.job.as_deref().map(|job| ("job".to_owned(), job.into())));
+    let event = fields.remove("event").map(|event| format!("\"event\":{event},")).unwrap_or_default();
+    format!("{{{event}{}", &object(&fields)[1..])
 }
 
 /// Returns one of [`events`](crate::cli::events) as text in one line.
@@ -277,6 +305,18 @@ mod tests {
         let note = |subject| object(&crate::cli::events::Note { message: "said", subject });
         assert_eq!(note(Some("/a\"b")), r#"{"event":"note","message":"said","subject":"/a\"b"}"#);
         assert_eq!(note(None), r#"{"event":"note","message":"said"}"#);
+    }
+
+    #[test]
+    fn an_object_of_a_run_names_it_and_its_job_among_the_other_fields() {
+        let of = |job: Option<&str>| OfRun { run: "r".into(), job: job.map(Into::into) };
+        let note = crate::cli::events::Note { message: "a\u{9b}", subject: Some("s") };
+        assert_eq!(
+            object_of(&note, Some(&of(Some("nightly")))),
+            "{\"event\":\"note\",\"job\":\"nightly\",\"message\":\"a\\u009b\",\"run\":\"r\",\"subject\":\"s\"}"
+        );
+        assert!(!object_of(&note, Some(&of(None))).contains("job"));
+        assert_eq!(object_of(&note, None), object(&note));
     }
 
     #[test]

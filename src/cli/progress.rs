@@ -12,9 +12,11 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde::Serialize;
 
 use crate::cancel::Cancel;
 use crate::cli::causes::{self, Causes};
+use crate::cli::output::OfRun;
 use crate::cli::{events, output};
 use crate::model::path::display_bytes;
 use crate::model::units::ByteSize;
@@ -88,10 +90,14 @@ pub struct Shown {
     pub entries: bool,
     /// Whether problems are objects on standard output.
     pub json: bool,
+    /// Whether each line says which job it belongs to.
+    pub names_job: bool,
 }
 
 struct Shared {
     shown: Shown,
+    /// The job of a run that all this belongs to.
+    of: Option<OfRun>,
     counters: Counters,
     state: Mutex<State>,
     wake: Condvar,
@@ -140,8 +146,8 @@ const WAITING_LINES: Duration = Duration::from_secs(60);
 const WAITING_OVER: Duration = Duration::from_secs(10);
 
 impl ConsoleMonitor {
-    /// Starts showing.
-    pub fn start(shown: Shown) -> Self {
+    /// Starts showing what belongs to a job of a run, or to none.
+    pub fn start(shown: Shown, of: Option<OfRun>) -> Self {
         let target = match shown.style {
             Style::Bar => ProgressDrawTarget::stderr_with_hz(10),
             _ => ProgressDrawTarget::hidden(),
@@ -150,6 +156,7 @@ impl ConsoleMonitor {
         bar.set_style(ProgressStyle::with_template("{spinner} {wide_msg}").expect("a fixed template"));
         let shared = Arc::new(Shared {
             shown,
+            of,
             counters: Counters::default(),
             state: Mutex::default(),
             wake: Condvar::new(),
@@ -176,7 +183,7 @@ impl ConsoleMonitor {
     pub fn note(&self, text: &str) {
         match (self.shared.shown.quiet, self.shared.shown.style) {
             (true, _) => {}
-            (false, Style::Objects) => output::say(&output::object(&events::Note { message: text, subject: None })),
+            (false, Style::Objects) => output::say(&self.shared.object(&events::Note { message: text, subject: None })),
             (false, _) => self.shared.above(text),
         }
     }
@@ -185,9 +192,14 @@ impl ConsoleMonitor {
     pub fn warn(&self, warning: &Problem) {
         if self.shared.shown.json {
             let warning = events::Warning { message: &warning.message, subject: &warning.subject };
-            return self.shared.beside(|| output::json(&warning));
+            return self.shared.beside(|| self.shared.json(&warning));
         }
         self.shared.above(&warning.to_string());
+    }
+
+    /// Returns what is done now, in a line.
+    pub fn now(&self) -> String {
+        self.shared.sentence(&self.shared.state(), Instant::now(), None)
     }
 
     /// Returns how long this is running, without the time in which a person was asked.
@@ -232,7 +244,7 @@ impl ConsoleMonitor {
         }
         self.shared.bar.finish_and_clear();
         let untold = self.shared.state().untold.take(output::wanted_error_width());
-        untold.iter().for_each(|line| output::say(line));
+        untold.iter().for_each(|line| output::say(&self.shared.named(line)));
     }
 }
 
@@ -271,7 +283,23 @@ impl Shared {
 
     /// Prints a line to standard error without tearing the bar.
     fn above(&self, text: &str) {
-        self.beside(|| output::say(text));
+        self.beside(|| output::say(&self.named(text)));
+    }
+
+    /// Returns a line with the job before it, where others run beside it.
+    fn named(&self, text: &str) -> String {
+        match self.of.as_ref().and_then(|of| of.job.as_deref()).filter(|_| self.shown.names_job) {
+            Some(job) => format!("{job}: {text}"),
+            None => text.to_owned(),
+        }
+    }
+
+    fn object(&self, event: &impl Serialize) -> String {
+        output::object_of(event, self.of.as_ref())
+    }
+
+    fn json(&self, event: &impl Serialize) {
+        output::json_of(event, self.of.as_ref());
     }
 
     /// Prints something without tearing the bar.
@@ -304,8 +332,8 @@ impl Shared {
                     self.bar.set_message(output::one_line(&message).into_owned());
                     self.bar.tick();
                 }
-                Style::Lines => output::say(&self.sentence(&state, now, output::wanted_error_width())),
-                Style::Objects => output::say(&output::object(&self.event(&state, now))),
+                Style::Lines => output::say(&self.named(&self.sentence(&state, now, output::wanted_error_width()))),
+                Style::Objects => output::say(&self.object(&self.event(&state, now))),
             }
         }
     }
@@ -563,7 +591,7 @@ impl Monitor for ConsoleMonitor {
         let path = format!("/{}", display_bytes(path));
         if shown.json {
             let entry = events::BackedUpEntry { change: word, path };
-            return self.shared.beside(|| output::json(&entry));
+            return self.shared.beside(|| self.shared.json(&entry));
         }
         self.shared.above(&format!("{word:<9}  {path}"));
     }
@@ -584,7 +612,7 @@ impl Monitor for ConsoleMonitor {
         if self.shared.shown.json {
             let problem =
                 events::Problem { kind: problem.kind.name(), message: &problem.message, subject: &problem.subject };
-            return self.shared.beside(|| output::json(&problem));
+            return self.shared.beside(|| self.shared.json(&problem));
         }
         let at_once = match self.shared.shown.steps {
             true => Some(problem),
@@ -624,7 +652,7 @@ impl Monitor for ConsoleMonitor {
         let shown = self.shared.shown;
         if shown.json {
             let note = events::Note { message: &note.message, subject: Some(&note.subject) };
-            self.shared.beside(|| output::json(&note));
+            self.shared.beside(|| self.shared.json(&note));
         } else if !shown.quiet {
             self.shared.above(&note.to_string());
         }
@@ -636,8 +664,9 @@ mod tests {
     use super::*;
 
     fn silent() -> ConsoleMonitor {
-        let shown = Shown { style: Style::Quiet, quiet: true, steps: false, entries: false, json: false };
-        ConsoleMonitor::start(shown)
+        let shown =
+            Shown { style: Style::Quiet, quiet: true, steps: false, entries: false, json: false, names_job: false };
+        ConsoleMonitor::start(shown, None)
     }
 
     /// What was told ten seconds ago began then, so that rates are a tenth of the counters.

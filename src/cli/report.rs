@@ -7,21 +7,31 @@ use clap::builder::styling::Style;
 
 use crate::cli::exit::Exit;
 use crate::cli::failure::Failure;
+use crate::cli::output::OfRun;
 use crate::cli::{events, output};
 use crate::model::outcome::Outcome;
 
 /// Prints an error to standard error; with `json`, as an object on standard output instead. Returns how the program ends by it.
 pub fn print(failure: &Failure, json: bool) -> Exit {
-    print_parts(failure.told(), failure.hint(), failure.outcome(), json)
+    print_of(failure, json, None)
+}
+
+/// The same, of a run and its job.
+pub fn print_of(failure: &Failure, json: bool, of: Option<&OfRun>) -> Exit {
+    print_parts_of(failure.told(), failure.hint(), failure.outcome(), json, of)
 }
 
 /// Prints what went wrong, link by link, and what to try. Returns how the program ends by it.
 pub fn print_parts(told: &[String], hint: Option<&str>, outcome: Outcome, json: bool) -> Exit {
+    print_parts_of(told, hint, outcome, json, None)
+}
+
+fn print_parts_of(told: &[String], hint: Option<&str>, outcome: Outcome, json: bool, of: Option<&OfRun>) -> Exit {
     let exit = Exit::from(outcome);
     let (message, causes) = told.split_first().expect("an error says something");
     if json {
         let exit_code = exit as u8;
-        output::json(&events::Error { causes, exit_code, hint, message, outcome: outcome.name() });
+        output::json_of(&events::Error { causes, exit_code, hint, message, outcome: outcome.name() }, of);
         return exit;
     }
     let styles = Styles::default();

@@ -16,6 +16,7 @@ use crate::cli::environment::Environment;
 use crate::cli::exit::usage;
 use crate::cli::failure::Fallible;
 use crate::cli::flags::GlobalArgs;
+use crate::cli::output::OfRun;
 use crate::cli::password::PasswordsGiven;
 use crate::cli::progress::{ConsoleMonitor, Shown, Style};
 use crate::crypto::fingerprint::Fingerprint;
@@ -80,6 +81,8 @@ pub struct Settings {
     pub configured: Applied,
     /// The environment, for what only single commands ask.
     pub environment: Environment,
+    /// The job of a run that this is, and whether others run beside it.
+    of_run: Option<(OfRun, bool)>,
     style: Style,
     monitor: OnceLock<Arc<ConsoleMonitor>>,
 }
@@ -127,6 +130,7 @@ impl Settings {
             profile: flags.profile,
             configured,
             environment,
+            of_run: None,
             style: Style::choose(flags.progress, flags.quiet),
             monitor: OnceLock::new(),
         })
@@ -161,16 +165,32 @@ impl Settings {
         Some(Proxy { url, except: environment.either("NO_PROXY", "no_proxy").unwrap_or_default() })
     }
 
+    /// Makes these the settings of a job of a run, beside which others may run.
+    pub fn belong_to(&mut self, of: OfRun, is_beside_others: bool) {
+        // Two bars would be drawn over each other.
+        if is_beside_others && self.style == Style::Bar {
+            self.style = Style::Lines;
+        }
+        self.of_run = Some((of, is_beside_others));
+    }
+
+    /// Returns the run and the job that this belongs to, if to any.
+    pub fn of_run(&self) -> Option<&OfRun> {
+        self.of_run.as_ref().map(|(of, _)| of)
+    }
+
     /// Returns the monitor that fits the output wanted and the terminal at hand; there is one for all that a command does.
     pub fn monitor(&self) -> Arc<ConsoleMonitor> {
         let start = || {
-            Arc::new(ConsoleMonitor::start(Shown {
+            let shown = Shown {
                 style: self.style,
                 quiet: self.quiet,
                 steps: self.verbose > 0,
                 entries: self.verbose > 1,
                 json: self.json,
-            }))
+                names_job: self.of_run.as_ref().is_some_and(|(_, is_beside_others)| *is_beside_others),
+            };
+            Arc::new(ConsoleMonitor::start(shown, self.of_run().cloned()))
         };
         self.monitor.get_or_init(start).clone()
     }

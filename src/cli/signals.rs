@@ -3,7 +3,7 @@
 //! A second SIGHUP is no second wish: a terminal that goes away tells the shell and its children, and the shell tells them again.
 //! Who never asks to hear them keeps the system's own handling. A SIGHUP that is ignored, as under `nohup`, stays so.
 
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
@@ -18,13 +18,13 @@ use crate::cli::progress::ConsoleMonitor;
 struct Listening {
     /// Ends this question, before anything else.
     question: Option<oneshot::Sender<()>>,
-    /// Asks this operation to end; without one the program ends.
-    operation: Option<(Cancel, Arc<ConsoleMonitor>)>,
+    /// Asks these operations to end, of which there are several where jobs run side by side; without one the program ends.
+    operations: Vec<(Cancel, Weak<ConsoleMonitor>)>,
     /// An operation was asked to end.
     is_ending: bool,
 }
 
-static LISTENING: Mutex<Listening> = Mutex::new(Listening { question: None, operation: None, is_ending: false });
+static LISTENING: Mutex<Listening> = Mutex::new(Listening { question: None, operations: Vec::new(), is_ending: false });
 
 /// Turns the first signal into a request to end cleanly; a second one ends the program at once.
 ///
@@ -32,7 +32,12 @@ static LISTENING: Mutex<Listening> = Mutex::new(Listening { question: None, oper
 /// When the system does not let signals be caught.
 pub fn cancel_on_signals(monitor: &Arc<ConsoleMonitor>) -> Fallible<Cancel> {
     let cancel = monitor.cancel().clone();
-    listening().operation = Some((cancel.clone(), monitor.clone()));
+    {
+        let mut listening = listening();
+        // What has no monitor any more is over, and one that asks again is told once.
+        listening.operations.retain(|(_, other)| other.upgrade().is_some_and(|other| !Arc::ptr_eq(&other, monitor)));
+        listening.operations.push((cancel.clone(), Arc::downgrade(monitor)));
+    }
     listen()?;
     Ok(cancel)
 }
@@ -104,18 +109,19 @@ fn heard(is_hang_up: bool) {
     if let Some(question) = listening.question.take() {
         // One that has its answer has let go of the other end.
         if question.send(()).is_ok() {
-            listening.operation = None;
+            listening.operations.clear();
             return;
         }
     }
-    match listening.operation.take() {
-        Some((cancel, monitor)) => {
-            listening.is_ending = true;
-            drop(listening);
-            cancel.cancel();
-            monitor.note("ending cleanly; once more to end at once");
-        }
-        None => std::process::exit(Exit::Interrupted as i32),
+    let operations = std::mem::take(&mut listening.operations);
+    if operations.is_empty() {
+        std::process::exit(Exit::Interrupted as i32);
+    }
+    listening.is_ending = true;
+    drop(listening);
+    operations.iter().for_each(|(cancel, _)| cancel.cancel());
+    if let Some(monitor) = operations.iter().find_map(|(_, monitor)| monitor.upgrade()) {
+        monitor.note("ending cleanly; once more to end at once");
     }
 }
 

@@ -128,6 +128,10 @@ fn environment(program: &Command) -> Section {
             "Set for those behind a job: how it ended, with its snapshot or why it failed.",
         ),
     ]));
+    blocks.extend(entries(&[(
+        "NOTIFY_SOCKET, WATCHDOG_USEC, WATCHDOG_PID",
+        "Set by systemd: where `coffre run` tells how far it is, and how often that it is alive.",
+    )]));
     blocks.extend(entries(&[("LC_ALL", "Set for clients of databases, whose messages are read.")]));
     blocks.push(Block::Text(
         "The passphrase comes from the first of these that is there: --password-file or --password-command; COFFRE_PASSWORD_FILE, \

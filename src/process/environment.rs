@@ -1,4 +1,4 @@
-//! What programs are not told that this one runs: its secrets.
+//! What programs are not told that this one runs: its secrets, and what is between it and its service manager.
 //!
 //! A dump command may print its environment, log it, or hand it on; none needs the repository's passphrase, the keys of the
 //! store, or the password of another database. What is set for one program on purpose
@@ -11,6 +11,8 @@ use std::sync::{Mutex, PoisonError};
 /// The keys of the store. The id is no secret, but useless and confusing without the rest.
 const OF_THE_STORE: [&str; 4] =
     ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_SECURITY_TOKEN"];
+/// How systemd hears of this process, and no other: a program that found these would speak in our name.
+const OF_THE_MANAGER: [&str; 3] = ["NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC"];
 /// Begins the names of our own variables.
 const OURS: &str = "COFFRE_";
 /// Words in the names of those among them that hold a secret.
@@ -26,9 +28,9 @@ pub fn withhold(variable: &str) {
     URLS.lock().unwrap_or_else(PoisonError::into_inner).push(variable.into());
 }
 
-/// Takes our secrets out of what a program will find in its environment.
+/// Takes our secrets, and the way to our service manager, out of what a program will find in its environment.
 pub fn withhold_secrets(command: &mut Command) {
-    for (name, _) in std::env::vars_os().filter(|(name, _)| is_secret(name)) {
+    for (name, _) in std::env::vars_os().filter(|(name, _)| is_withheld(name)) {
         command.env_remove(name);
     }
     for name in URLS.lock().unwrap_or_else(PoisonError::into_inner).iter() {
@@ -36,10 +38,11 @@ pub fn withhold_secrets(command: &mut Command) {
     }
 }
 
-fn is_secret(name: &OsStr) -> bool {
+fn is_withheld(name: &OsStr) -> bool {
     let Some(name) = name.to_str() else { return false };
     let is_ours = name.starts_with(OURS) && !name.ends_with(WHERE);
-    OF_THE_STORE.contains(&name) || is_ours && SECRET_WORDS.iter().any(|word| name.contains(word))
+    let is_of_others = OF_THE_STORE.contains(&name) || OF_THE_MANAGER.contains(&name);
+    is_of_others || is_ours && SECRET_WORDS.iter().any(|word| name.contains(word))
 }
 
 #[cfg(test)]
@@ -54,11 +57,12 @@ mod tests {
             "COFFRE_S3_SECRET",
             "AWS_SECRET_ACCESS_KEY",
             "AWS_SESSION_TOKEN",
+            "NOTIFY_SOCKET",
         ] {
-            assert!(is_secret(OsStr::new(name)), "{name}");
+            assert!(is_withheld(OsStr::new(name)), "{name}");
         }
         for name in ["COFFRE_PASSWORD_FILE", "COFFRE_REPO", "AWS_PROFILE", "PGPASSWORD", "PATH", "SHOP_KEY"] {
-            assert!(!is_secret(OsStr::new(name)), "{name}");
+            assert!(!is_withheld(OsStr::new(name)), "{name}");
         }
     }
 }

@@ -8,7 +8,7 @@ use std::process::Command;
 use crate::support::desk::{Desk, Run};
 
 /// A desk whose configuration names its repository and one job.
-fn configured() -> Desk {
+pub(crate) fn configured() -> Desk {
     let desk = Desk::with_repository();
     let at = |name: &str| desk.at(name).display().to_string();
     fs::write(desk.at("source/left-out.tmp"), "nothing").expect("written");
@@ -24,20 +24,20 @@ fn configured() -> Desk {
     desk
 }
 
-fn write(path: &Path, text: &str) {
+pub(crate) fn write(path: &Path, text: &str) {
     fs::create_dir_all(path.parent().expect("in a directory")).expect("made");
     fs::write(path, text).expect("written");
     fs::set_permissions(path, fs::Permissions::from_mode(0o644)).expect("set");
 }
 
 /// A command that knows nothing but the configuration.
-fn alone(desk: &Desk, arguments: &[&str]) -> Command {
+pub(crate) fn alone(desk: &Desk, arguments: &[&str]) -> Command {
     let mut command = desk.command(arguments);
     command.env_remove("COFFRE_REPO").env_remove("COFFRE_PASSWORD_FILE").env("COFFRE_CONFIG", desk.at("coffre.toml"));
     command
 }
 
-fn run(desk: &Desk, arguments: &[&str]) -> Run {
+pub(crate) fn run(desk: &Desk, arguments: &[&str]) -> Run {
     alone(desk, arguments).output().expect("runs").into()
 }
 
@@ -195,13 +195,11 @@ fn jobs_run_one_after_the_other_and_one_that_fails_stops_none() {
     assert!(all.out.contains("failing          FAILED") && all.err.contains("x.sql"), "{all:?}");
     let told = run(&desk, &["--json", "run"]);
     let of_jobs: Vec<&str> = told.out.lines().filter(|line| line.contains("\"event\":\"job\"")).collect();
-    assert_eq!(
-        of_jobs,
-        [
-            "{\"event\":\"job\",\"exit_code\":5,\"job\":\"failing\",\"outcome\":\"failed dump\"}",
-            "{\"event\":\"job\",\"exit_code\":0,\"job\":\"nightly\",\"outcome\":\"clean\"}",
-        ]
-    );
+    let wanted = [
+        "{\"event\":\"job\",\"exit_code\":5,\"job\":\"failing\",\"outcome\":\"failed dump\",",
+        "{\"event\":\"job\",\"exit_code\":0,\"job\":\"nightly\",\"outcome\":\"clean\",",
+    ];
+    assert!(of_jobs.len() == 2 && of_jobs.iter().zip(wanted).all(|(line, start)| line.starts_with(start)), "{told:?}");
     assert_eq!(run(&desk, &["run", "nightly"]).code, 0, "only the one that is named");
     let snapshots = run(&desk, &["--json", "snapshots", "--job", "nightly"]).out;
     assert_eq!(snapshots.lines().filter(|line| line.contains("\"event\":\"snapshot\"")).count(), 5, "{snapshots}");

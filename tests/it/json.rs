@@ -6,6 +6,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
+use crate::configuration::{configured, run, write};
 use crate::support::desk::Desk;
 
 /// Section, event and field, with the type that the page gives it.
@@ -78,6 +79,55 @@ fn what_was_once_promised_is_still_there() {
     }
     let new: Vec<_> = now.difference(&promised).collect();
     assert!(new.is_empty(), "to be added to {}: {new:#?}", path.display());
+}
+
+/// All that a run of jobs tells names the run, and its job where it belongs to one, beside what the page says.
+#[test]
+fn what_a_run_tells_names_it_and_its_job() {
+    let desk = configured();
+    let file = desk.at("coffre.toml");
+    let right = fs::read_to_string(&file).expect("there");
+    let gone = desk.at("gone").display().to_string();
+    write(
+        &file,
+        &format!(
+            "{right}[jobs.nightly.hooks]\nafter = [\"false\"]\n[jobs.other]\nrepository = \"archive\"\npaths = [\"{gone}\"]\n"
+        ),
+    );
+    let told = run(&desk, &["--json", "run", "--jobs", "2"]);
+    assert_eq!(told.code, 1, "{told:?}");
+    let fields = documented();
+    let (mut ids, mut of_jobs) = (BTreeSet::new(), BTreeMap::<String, Vec<String>>::new());
+    for line in told.out.lines() {
+        let Keys(keys) = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+        assert!(keys[0] == "event" && keys[1..].is_sorted(), "{line}");
+        let mut object: Value = serde_json::from_str(line).expect("an object");
+        let object = object.as_object_mut().expect("an object");
+        let event = object["event"].as_str().expect("an event").to_owned();
+        ids.insert(object["run"].as_str().expect("the run").to_owned());
+        if event == "run" {
+            assert_eq!(object["jobs"], serde_json::json!(["nightly", "other"]), "{line}");
+            compare(&fields, "coffre run", line);
+            continue;
+        }
+        let job = object["job"].as_str().expect("a job").to_owned();
+        of_jobs.entry(job).or_default().push(event.clone());
+        object.remove("run");
+        let section = if event == "job" { "coffre run" } else { "coffre backup" };
+        if event != "job" {
+            object.remove("job");
+        }
+        let mut rest = serde_json::json!({});
+        std::mem::swap(rest.as_object_mut().expect("an object"), object);
+        let Value::Object(rest) = rest else { unreachable!("an object") };
+        let others: BTreeMap<&String, &Value> = rest.iter().filter(|(name, _)| *name != "event").collect();
+        let others = serde_json::to_string(&others).expect("text");
+        compare(&fields, section, &format!("{{\"event\":\"{event}\",{}", &others[1..]));
+    }
+    assert_eq!(ids.len(), 1, "{told:?}");
+    assert_eq!(of_jobs["nightly"], ["summary", "error", "job"], "{told:?}");
+    assert_eq!(of_jobs["other"].last().map(String::as_str), Some("job"), "{told:?}");
+    assert!(of_jobs["other"].iter().any(|event| event == "problem" || event == "error"), "{told:?}");
 }
 
 fn type_of(value: &Value) -> &'static str {

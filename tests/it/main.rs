@@ -78,6 +78,7 @@ mod unfinished;
 mod verified;
 mod versions;
 mod vouching;
+mod watched;
 mod writers;
 
 /// Runs `test` without the rights of root: on Linux each thread has credentials of its own and hands them on to those

@@ -9,6 +9,8 @@ use crate::cli::failure::{Failure, Fallible};
 const NOT_IN_FILES: [&str; 6] = ["repo", "config", "json", "help", "version", "state-dir"];
 /// Options of `backup` that belong to one run, or have another form in files.
 const NOT_OF_JOBS: [&str; 7] = ["stdin", "stdin-name", "command", "job", "time", "dry-run", "parent"];
+/// Options of `run` that belong to one run.
+const NOT_OF_RUNS: [&str; 1] = ["names"];
 /// The key of what has no long name: the paths of `backup`.
 pub(super) const PATHS: &str = "paths";
 
@@ -19,22 +21,28 @@ pub(super) enum KeyPlace {
     Everywhere,
     /// In jobs: options of `backup` as well.
     Job,
+    /// Of runs: options of `run` alone.
+    Run,
 }
 
 /// Returns the arguments that may stand in a place.
 pub(super) fn arguments(program: &Command, place: KeyPlace) -> Vec<Arg> {
     let global = program.get_arguments().filter(|argument| argument.is_global_set());
     let of_every = global.filter(|argument| name(argument).is_some_and(|name| !NOT_IN_FILES.contains(&name)));
-    let mut arguments: Vec<Arg> = of_every.cloned().collect();
-    if place == KeyPlace::Job {
-        let backup = program.find_subcommand("backup").expect("there is such a command");
-        let own = backup.get_arguments().filter(|argument| !argument.is_global_set());
-        let own = own.filter(|argument| {
-            name(argument).is_some_and(|name| !NOT_OF_JOBS.contains(&name) && !NOT_IN_FILES.contains(&name))
-        });
-        arguments.extend(own.cloned());
+    match place {
+        KeyPlace::Everywhere => of_every.cloned().collect(),
+        KeyPlace::Job => of_every.cloned().chain(own(program, "backup", &NOT_OF_JOBS)).collect(),
+        KeyPlace::Run => own(program, "run", &NOT_OF_RUNS),
     }
-    arguments
+}
+
+/// Returns the arguments that a command has of its own and that may stand in a file.
+fn own(program: &Command, verb: &str, left_out: &[&str]) -> Vec<Arg> {
+    let verb = program.find_subcommand(verb).expect("there is such a command");
+    let own = verb.get_arguments().filter(|argument| !argument.is_global_set());
+    let is_key =
+        |argument: &&Arg| name(argument).is_some_and(|name| !left_out.contains(&name) && !NOT_IN_FILES.contains(&name));
+    own.filter(is_key).cloned().collect()
 }
 
 /// Returns the key of an argument.

@@ -38,7 +38,7 @@ const SYSTEM: &str = "/etc/coffre/coffre.toml";
 /// Beside each file, in order of their names, those of this directory.
 const BESIDE: &str = "conf.d";
 /// Tables and keys at the top.
-const TOP: [&str; 4] = ["repository", "options", "repositories", "jobs"];
+const TOP: [&str; 5] = ["repository", "options", "run", "repositories", "jobs"];
 /// Keys of a repository and of a job that are no options.
 const LOCATION: &str = "location";
 const REPOSITORY: &str = "repository";
@@ -73,6 +73,8 @@ pub struct Configuration {
     /// The repository of commands that name none.
     repository: Option<(String, WrittenAt)>,
     options: Vec<Value>,
+    /// Options of `coffre run`.
+    of_runs: Vec<Value>,
     repositories: BTreeMap<String, ConfiguredRepository>,
     jobs: BTreeMap<String, ConfiguredJob>,
 }
@@ -145,6 +147,10 @@ impl Configuration {
                     let values = keys::values(program, KeyPlace::Everywhere, &table)?;
                     put(&mut self.options, values);
                 }
+                ("run", TomlItem::Table(table)) => {
+                    let values = keys::values(program, KeyPlace::Run, &table)?;
+                    put(&mut self.of_runs, values);
+                }
                 ("repositories", TomlItem::Table(named)) => {
                     for (name, (written, table)) in tables(named)? {
                         self.add_repository(program, name, written, table)?;
@@ -155,7 +161,7 @@ impl Configuration {
                         self.add_job(program, name, written, table)?;
                     }
                 }
-                ("repository" | "options" | "repositories" | "jobs", other) => {
+                ("repository" | "options" | "run" | "repositories" | "jobs", other) => {
                     let wanted = if key == "repository" { "the name of one" } else { "a table" };
                     return Err(written.wrong(format!("{key} takes {wanted}, and this is {}", other.kind())));
                 }
@@ -265,7 +271,8 @@ impl Configuration {
             }
         };
         let mut values = Vec::new();
-        for section in [Some(&self.options), repository.map(|it| &it.values), job.map(|it| &it.values)] {
+        let of_runs = (matches.subcommand_name() == Some("run")).then_some(&self.of_runs);
+        for section in [Some(&self.options), of_runs, repository.map(|it| &it.values), job.map(|it| &it.values)] {
             put(&mut values, section.into_iter().flatten().cloned().collect());
         }
         Applied {

@@ -32,6 +32,7 @@ pub fn schema(program: &Command) -> Json {
         "properties": {
             "repository": text("The repository of commands that name none"),
             "options": table(of_every, "Options of every command"),
+            "run": table(properties(&keys::arguments(program, KeyPlace::Run)), "Options of coffre run"),
             "repositories": {"type": "object", "description": "Repositories by name", "additionalProperties": repository},
             "jobs": {"type": "object", "description": "Jobs by name", "additionalProperties": table(job, "A job")},
         },

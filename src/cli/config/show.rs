@@ -22,6 +22,7 @@ impl Configuration {
         let row = |key: String, value: String, written: &WrittenAt| ShownValue { key, value, written: written.clone() };
         rows.extend(self.repository.iter().map(|(name, written)| row("repository".into(), name.clone(), written)));
         rows.extend(of_values("options", &self.options));
+        rows.extend(of_values("run", &self.of_runs));
         for (name, repository) in &self.repositories {
             let at = format!("repositories.{name}");
             rows.push(row(format!("{at}.location"), repository.location.clone(), &repository.written));

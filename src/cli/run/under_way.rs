@@ -1,0 +1,153 @@
+//! How far a run is, for whoever asks while it goes on: the service manager.
+
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+
+use crate::cli::environment::Environment;
+use crate::cli::progress::ConsoleMonitor;
+use crate::cli::run::notify::ServiceManager;
+
+/// How often the service manager is told what is done.
+const STATUS_EVERY: Duration = Duration::from_secs(5);
+
+/// The jobs of a run that have begun.
+#[derive(Debug)]
+pub struct UnderWay {
+    jobs: usize,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    ended: usize,
+    running: Vec<RunningJob>,
+}
+
+/// A job that runs, with what shows it, if there is something to show.
+#[derive(Debug)]
+struct RunningJob {
+    name: String,
+    monitor: Option<Weak<ConsoleMonitor>>,
+}
+
+impl UnderWay {
+    /// Makes one for a run of so many jobs.
+    pub fn of(jobs: usize) -> Arc<Self> {
+        Arc::new(Self { jobs, state: Mutex::default() })
+    }
+
+    /// Says that a job has begun; it ends when what is returned is dropped.
+    pub fn job(&self, name: &str) -> JobUnderWay<'_> {
+        self.state().running.push(RunningJob { name: name.to_owned(), monitor: None });
+        JobUnderWay { under_way: self, name: name.to_owned() }
+    }
+
+    /// Says what shows a job.
+    pub fn is_shown_by(&self, name: &str, monitor: &Arc<ConsoleMonitor>) {
+        if let Some(job) = self.state().running.iter_mut().find(|job| job.name == name) {
+            job.monitor = Some(Arc::downgrade(monitor));
+        }
+    }
+
+    /// Returns how far the run is, in a line.
+    pub fn sentence(&self) -> String {
+        let state = self.state();
+        let mut parts = vec![format!("{} of {} jobs done", state.ended, self.jobs)];
+        for job in &state.running {
+            let now = job.monitor.as_ref().and_then(Weak::upgrade).map(|monitor| monitor.now());
+            parts.push(match now.filter(|now| !now.is_empty()) {
+                Some(now) => format!("{}: {now}", job.name),
+                None => job.name.clone(),
+            });
+        }
+        parts.join("; ")
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no panic while held")
+    }
+}
+
+/// A job that is under way.
+#[must_use]
+pub struct JobUnderWay<'u> {
+    under_way: &'u UnderWay,
+    name: String,
+}
+
+impl Drop for JobUnderWay<'_> {
+    fn drop(&mut self) {
+        let mut state = self.under_way.state();
+        state.running.retain(|job| job.name != self.name);
+        state.ended += 1;
+    }
+}
+
+/// Tells the service manager how a run goes, until it is dropped.
+#[must_use]
+pub struct Telling {
+    manager: Option<Arc<ServiceManager>>,
+    task: Option<JoinHandle<()>>,
+}
+
+impl Telling {
+    /// Says that the run has begun, and from then on what it does and that it is alive.
+    pub fn begin(under_way: Arc<UnderWay>, environment: &Environment) -> Self {
+        let Some(manager) = ServiceManager::of(environment).map(Arc::new) else {
+            return Self { manager: None, task: None };
+        };
+        manager.is_ready();
+        let telling = manager.clone();
+        let every = manager.alive_every().unwrap_or(STATUS_EVERY).min(STATUS_EVERY).max(Duration::from_millis(1));
+        // It shares the threads of everything else: where these hang, nobody says that the run is alive.
+        let task = tokio::spawn(async move {
+            let mut ticks = tokio::time::interval(every);
+            loop {
+                ticks.tick().await;
+                telling.status(&under_way.sentence());
+                if telling.alive_every().is_some() {
+                    telling.is_alive();
+                }
+            }
+        });
+        Self { manager: Some(manager), task: Some(task) }
+    }
+}
+
+impl Drop for Telling {
+    fn drop(&mut self) {
+        if let Some(task) = &self.task {
+            task.abort();
+        }
+        if let Some(manager) = &self.manager {
+            manager.is_stopping();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::progress::{Shown, Style};
+    use crate::progress::Monitor;
+
+    #[test]
+    fn it_says_which_jobs_run_and_what_they_do() {
+        let under_way = UnderWay::of(3);
+        assert_eq!(under_way.sentence(), "0 of 3 jobs done");
+        drop(under_way.job("first"));
+        let second = under_way.job("second");
+        let third = under_way.job("third");
+        let shown =
+            Shown { style: Style::Quiet, quiet: true, steps: false, entries: false, json: false, names_job: false };
+        let monitor = Arc::new(ConsoleMonitor::start(shown, None));
+        under_way.is_shown_by("third", &monitor);
+        assert_eq!(under_way.sentence(), "1 of 3 jobs done; second; third");
+        monitor.phase("backing up");
+        assert_eq!(under_way.sentence(), "1 of 3 jobs done; second; third: backing up");
+        drop((second, third));
+        assert_eq!(under_way.sentence(), "3 of 3 jobs done");
+    }
+}
