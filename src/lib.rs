@@ -172,6 +172,18 @@ pub mod retention {
     pub use crate::repository::retention::ToldBy;
 }
 
+/// Being watched: what ran, whether backups and the work on a repository are as new as they should be, and what is due.
+pub mod watching {
+    pub use crate::model::due::Every;
+    pub use crate::model::run::{RunId, RunKind, RunRecord, count};
+    pub use crate::ops::status::{
+        ExpectedJob, FailedRun, Growth, LastBackup, SeriesAmiss, SeriesStatus, Status, StatusOptions, VerifiedShare,
+        WorkAmiss, WorkStatus, last_done, status,
+    };
+    pub use crate::repository::access::{Reading, Writing};
+    pub use crate::repository::runs::{NoteRunError, RunLog};
+}
+
 /// Errors that are the cause of others.
 pub mod errors {
     pub use crate::model::id::ParseIdError;

@@ -5,6 +5,7 @@
 
 pub mod author;
 pub mod cleanup;
+pub mod due;
 pub mod entry;
 pub mod facts;
 pub mod forgetting;

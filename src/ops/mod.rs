@@ -18,6 +18,7 @@ pub mod restore;
 pub mod restore_database;
 pub mod snapshots;
 pub mod stats;
+pub mod status;
 pub mod verify;
 
 pub use crate::cancel::Cancel;

@@ -1,9 +1,12 @@
 //! Looking at stored objects for their own sake: what whoever verifies or counts asks, name by name.
 
+use std::collections::HashMap;
+
 use bytes::Bytes;
 
 use crate::format::config::Config;
 use crate::format::keyring::{Keyring, SlotRecord};
+use crate::model::id::PackId;
 use crate::model::key::{ObjectKey, ObjectKind};
 use crate::repository::Repository;
 use crate::repository::index::anew::Sum;
@@ -45,6 +48,14 @@ impl Repository {
         // A store may state any lengths.
         let bytes = listed.iter().fold(0u64, |sum, object| sum.saturating_add(object.size));
         Ok(Census { objects: listed.len() as u64, bytes })
+    }
+
+    /// Lists the packs that every required replica has, with their lengths.
+    ///
+    /// # Errors
+    /// When they cannot be listed.
+    pub async fn pack_sizes(&self) -> Result<HashMap<PackId, u64>, StoreError> {
+        Ok(self.objects().packs().await?.sizes)
     }
 
     /// Lists the names of a kind, those that are not ours apart.
