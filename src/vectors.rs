@@ -847,7 +847,11 @@ fn segments() -> Vec<Value> {
     let value = segment.encode();
     let twice = IndexSegment::of(Author::Reader, vec![pack(1, &one, &[300]), pack(1, &one, &[7])]);
     let empty = IndexSegment::of(Author::Reader, vec![pack(1, &one, &[300, 0])]);
+    let repeated = IndexSegment::repeating(Author::Writer(WriterId([0xb1; 8])), segment.packs().to_vec());
+    let nobodys = [&value[..], &[0; 8]].concat();
     vec![
+        vector("a reader repeats what a writer said", json!({ "value": hex(&repeated.encode()) })),
+        changed(&whole, "a reader repeats what a reader said", "value", hex(&nobodys)),
         changed(&whole, "cut short", "value", hex(&value[..value.len() - 1])),
         changed(&whole, "a byte too many", "value", hex(&[&value[..], &[0]].concat())),
         changed(&whole, "a pack named twice", "value", hex(&twice.encode())),
@@ -864,9 +868,13 @@ fn segment(input: &Value) -> Outcome {
                 "chunks": frame.chunks.iter().map(|(key, length)| json!([hex(&key.0), length])).collect::<Vec<_>>() })
     };
     let pack = |pack: &PackEntry| {
-        json!({ "id": hex(&pack.id.0), "kind": pack.kind as u8, "size": pack.size, "digest": hex(&pack.digest),
+        let mut told = json!({ "id": hex(&pack.id.0), "kind": pack.kind as u8, "size": pack.size, "digest": hex(&pack.digest),
                 "locked_until": pack.locked_until, "commitment": hex(&pack.commitment),
-                "session": hex(&pack.header.session.0), "frames": pack.directory.frames.iter().map(frame).collect::<Vec<_>>() })
+                "session": hex(&pack.header.session.0), "frames": pack.directory.frames.iter().map(frame).collect::<Vec<_>>() });
+        if let Author::Writer(writer) = segment.author() {
+            told["said_by"] = hex(&writer.0).into();
+        }
+        told
     };
     Ok(segment.packs().iter().map(pack).collect::<Vec<_>>().into())
 }

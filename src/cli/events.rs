@@ -447,6 +447,7 @@ pub struct Pruned {
     pub doubtful: Vec<String>,
     pub dry_run: bool,
     pub given_up: Vec<String>,
+    pub merged_segments: u64,
     pub outcome: &'static str,
     pub partly_needed_packs: u64,
     pub removed_snapshots: u64,

@@ -12,7 +12,7 @@ use crate::cli::signals::cancel_on_signals;
 use crate::model::id::SessionId;
 use crate::model::outcome::Ended;
 use crate::model::units::ByteSize;
-use crate::ops::prune::{PruneOptions, PrunePlan, PruneReport, PruneUnfinished, prune};
+use crate::ops::prune::{MergedSegments, PruneOptions, PrunePlan, PruneReport, PruneUnfinished, prune};
 use crate::repository::running::RunningSession;
 use crate::store::OpenMode;
 
@@ -100,6 +100,7 @@ fn summary(args: &Args, repository: &str, report: &PruneReport, elapsed: Duratio
         doubtful: stays.doubtful.iter().map(|(pack, why)| format!("{pack}: {why}")).collect(),
         dry_run: args.dry_run,
         given_up: report.given_up.iter().map(ToString::to_string).collect(),
+        merged_segments: report.merged_segments.replaced,
         outcome: report.outcome().name(),
         partly_needed_packs: stays.partly_needed,
         removed_snapshots: *expired,
@@ -135,6 +136,10 @@ fn print_summary(args: &Args, report: &PruneReport, elapsed: Duration) {
     }
     for (pack, why) in &plan.stays.doubtful {
         output::line(&format!("note      nothing seems to need pack {pack}, which stays: it {why}"));
+    }
+    let MergedSegments { replaced, put } = report.merged_segments;
+    if replaced > 0 {
+        output::line(&format!("merged    {} into {put}", output::count(replaced, "index segment")));
     }
     for session in &report.given_up {
         output::line(&format!(

@@ -14,7 +14,7 @@ use crate::format::pack::{PACK_CHUNKS_WRITTEN, PackDirectory, PackKind};
 use crate::format::wire::Cursor;
 use crate::format::{FormatError, write_varint};
 use crate::model::author::Author;
-use crate::model::id::PackId;
+use crate::model::id::{PackId, WriterId};
 use crate::model::key::PACK_BYTES_MAX;
 
 const WHAT: &str = INDEX.0.what;
@@ -46,17 +46,25 @@ pub struct PackEntry {
 /// A segment of the index: some packs of one domain and key epoch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IndexSegment {
+    /// Whose word it is.
     author: Author,
     packs: Vec<PackEntry>,
+    /// A reader repeats what the author said.
+    is_repeated: bool,
 }
 
 impl IndexSegment {
     /// Gathers packs. Who seals the segment has made sure that they are stored.
     pub(crate) fn of(author: Author, packs: Vec<PackEntry>) -> Self {
-        Self { author, packs }
+        Self { author, packs, is_repeated: false }
     }
 
-    /// Returns who says so.
+    /// Gathers packs that `author` told of in other segments, for a reader to repeat.
+    pub(crate) fn repeating(author: Author, packs: Vec<PackEntry>) -> Self {
+        Self { author, packs, is_repeated: author != Author::Reader }
+    }
+
+    /// Returns who says so, which is not the reader that only repeats it.
     pub fn author(&self) -> Author {
         self.author
     }
@@ -64,7 +72,7 @@ impl IndexSegment {
     /// Gathers packs that may not be there, or not so: what a hostile writer does, for tests.
     #[cfg(feature = "internals")]
     pub fn forged(packs: Vec<PackEntry>) -> Self {
-        Self { author: Author::Reader, packs }
+        Self::of(Author::Reader, packs)
     }
 
     /// Returns the packs.
@@ -105,14 +113,17 @@ impl IndexSegment {
             write_varint(session as u64, &mut out);
             pack.directory.encode_into(&mut out);
         }
+        if self.is_repeated {
+            out.extend_from_slice(&self.author.to_bytes());
+        }
         out
     }
 
-    /// Decodes an opened segment by `author`.
+    /// Decodes an opened segment, of which the author block is by `signed`.
     ///
     /// # Errors
     /// [`FormatError`] when it is not one.
-    pub fn decode(author: Author, bytes: &[u8]) -> Result<Self, FormatError> {
+    pub fn decode(signed: Author, bytes: &[u8]) -> Result<Self, FormatError> {
         let mut cursor = Cursor::new(WHAT, bytes);
         let count = cursor.length()?;
         cursor.expect_items(count, SESSION_HEADER_LEN)?;
@@ -151,7 +162,12 @@ impl IndexSegment {
             }
             packs.push(PackEntry { id, kind, size, digest, locked_until, commitment, header, directory });
         }
+        let is_repeated = cursor.rest().len() == WriterId::LEN;
+        let author = if is_repeated { Author::from_bytes(cursor.array()?) } else { signed };
+        if is_repeated && (signed != Author::Reader || author == Author::Reader) {
+            return Err(FormatError::invalid(WHAT, "only a reader repeats what a writer said"));
+        }
         cursor.finish()?;
-        Ok(Self { author, packs })
+        Ok(Self { author, packs, is_repeated })
     }
 }

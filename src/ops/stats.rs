@@ -98,7 +98,9 @@ pub async fn stats(repository: &Arc<Repository>, monitor: &dyn Monitor) -> Resul
         }
     }
     let index = Arc::new(Index::load(repository, monitor).await?);
+    // What a clean-up deletes segments name until they are merged.
+    let deleted = repository.known_cleanups().await.map_err(SnapshotError::List)?.deleting();
     monitor.phase("counting chunks");
-    (report.chunks, report.unique_bytes) = blocking(move || index.content()).await;
+    (report.chunks, report.unique_bytes) = blocking(move || index.content(&deleted)).await;
     Ok(report)
 }

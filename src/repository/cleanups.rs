@@ -127,7 +127,7 @@ impl Repository {
     }
 
     /// Returns the lists as they were last read, for what they say of snapshots.
-    pub(super) async fn known_cleanups(&self) -> Result<Arc<Cleanups>, StoreError> {
+    pub async fn known_cleanups(&self) -> Result<Arc<Cleanups>, StoreError> {
         if let Some(known) = &*self.lists.read().await {
             return Ok(known.clone());
         }

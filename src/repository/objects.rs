@@ -410,6 +410,17 @@ impl Objects {
         Ok(listed.iter().filter_map(|object| object.key.segment_id()).collect())
     }
 
+    /// Lists the same with their lengths.
+    pub(super) async fn segment_lengths(&self) -> Result<BTreeMap<SegmentId, u64>, StoreError> {
+        let listed = self.replicas.list_every(ObjectKind::Index.prefix()).await?;
+        Ok(listed.iter().filter_map(|object| Some((object.key.segment_id()?, object.size))).collect())
+    }
+
+    /// Removes an index segment from every required replica; one that is not there counts as removed.
+    pub(super) async fn remove_segment(&self, id: SegmentId) -> Result<(), StoreError> {
+        self.replicas.delete(&ObjectKey::segment(id)).await
+    }
+
     pub(super) async fn put_cleanup(&self, id: CleanupId, object: Vec<u8>) -> Result<(), StoreError> {
         self.replicas.put(&ObjectKey::cleanup(id), object.into()).await
     }

@@ -161,6 +161,16 @@ impl Session {
         self.seal_for_writers(INDEX, &id.0, &segment.encode())
     }
 
+    /// Seals an index segment that repeats what others tell into its object, and opens it again.
+    pub(super) fn seal_repeated(&self, id: SegmentId, segment: &IndexSegment) -> Result<Vec<u8>, Altered> {
+        let object = self.seal_for_writers(INDEX, &id.0, &segment.encode());
+        check_sealed(|| {
+            let opened = self.repository.keys().open_for_writers(INDEX, &id.0, &object)?;
+            Ok(opened.author == self.author() && IndexSegment::decode(opened.author, opened.value())? == *segment)
+        })?;
+        Ok(object)
+    }
+
     /// Seals this session's lease into its object.
     pub(super) fn seal_lease(&self, lease: &Lease) -> Vec<u8> {
         self.seal_for_writers(LEASE, &self.id().0, &lease.encode())

@@ -36,6 +36,7 @@ mod layers;
 mod look;
 mod manual;
 mod memory;
+mod merging;
 mod mistyped;
 mod moved;
 mod old_repositories;

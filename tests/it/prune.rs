@@ -32,14 +32,14 @@ use crate::support::kitchen::Nights;
 use crate::support::{Bench, contents, files_in, open, options, random_bytes, read_back, run_backup, run_verify};
 use crate::writers;
 
-type Files = BTreeMap<String, Vec<u8>>;
+pub type Files = BTreeMap<String, Vec<u8>>;
 
 /// Waits for nobody.
-fn at_once() -> PruneOptions {
+pub fn at_once() -> PruneOptions {
     PruneOptions { wait: Duration::ZERO, poll: Duration::from_millis(5), ..PruneOptions::default() }
 }
 
-async fn prune_with(
+pub async fn prune_with(
     store: Arc<dyn Store>,
     cache: &Path,
     options: PruneOptions,
@@ -49,21 +49,21 @@ async fn prune_with(
     prune(repository, options, monitor, Cancel::default()).await
 }
 
-async fn pruned(bench: &Bench, options: PruneOptions) -> Result<PruneReport, PruneError> {
+pub async fn pruned(bench: &Bench, options: PruneOptions) -> Result<PruneReport, PruneError> {
     prune_with(bench.store(), bench.cache.path(), options, Arc::new(Collected::default())).await
 }
 
-async fn packs(store: &dyn Store) -> Vec<ObjectKey> {
+pub async fn packs(store: &dyn Store) -> Vec<ObjectKey> {
     store.list(ObjectKind::Pack.prefix()).await.expect("listed").into_iter().map(|object| object.key).collect()
 }
 
 /// Names of all objects.
-async fn everything(store: &dyn Store) -> Vec<ObjectKey> {
+pub async fn everything(store: &dyn Store) -> Vec<ObjectKey> {
     store.list("").await.expect("listed").into_iter().map(|object| object.key).collect()
 }
 
 /// Removes a snapshot as whoever forgets it does: a list names it, and then it goes.
-async fn remove(bench: &Bench, snapshot: &Snapshot) {
+pub async fn remove(bench: &Bench, snapshot: &Snapshot) {
     let repository = open(bench.store(), bench.cache.path()).await.expect("opens");
     let cleaning = repository.writing().expect("may be written").begin_session(MAIN_DOMAIN).expect("a good key");
     let (id, before) = repository.cleanups().await.expect("read").behind_newest(snapshot.at.domain);
@@ -88,7 +88,7 @@ async fn with_dead_packs() -> (Bench, Vec<(Snapshot, Files)>) {
 }
 
 /// Reads snapshots of `source` back, all bytes of them, with an empty cache.
-async fn assert_read(store: Arc<dyn Store>, source: &Path, kept: &[(Snapshot, Files)], what: &str) {
+pub async fn assert_read(store: Arc<dyn Store>, source: &Path, kept: &[(Snapshot, Files)], what: &str) {
     for (snapshot, files) in kept {
         let cache = tempfile::tempdir().expect("made");
         let read = read_back(store.clone(), cache.path(), snapshot).await;
@@ -97,7 +97,7 @@ async fn assert_read(store: Arc<dyn Store>, source: &Path, kept: &[(Snapshot, Fi
     }
 }
 
-async fn assert_kept(store: Arc<dyn Store>, source: &Path, kept: &[(Snapshot, Files)], what: &str) {
+pub async fn assert_kept(store: Arc<dyn Store>, source: &Path, kept: &[(Snapshot, Files)], what: &str) {
     assert_read(store.clone(), source, kept, what).await;
     let cache = tempfile::tempdir().expect("made");
     let report = run_verify(store, cache.path(), ReadData::All).await;

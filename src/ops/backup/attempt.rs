@@ -137,7 +137,7 @@ impl Attempt<'_> {
             self.check_that_it_counts(&session, Some(&manifest)).await?;
             self.remember(&manifest);
             let roots = manifest.sources.clone();
-            let known = KnownThen { roots, segments: index.segments(), packs: index.relied_packs() };
+            let known = KnownThen { roots, packs: index.relied_packs() };
             done.last_tree.keep(&manifest, self.started, &known);
             history.keep(&done.streams);
             trees.keep(&done.held.trees);

@@ -4,7 +4,6 @@
 //! all that a host with the writer key alone has, and saves everyone else the fetching.
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{BufReader, BufWriter, Read, Seek, SeekFrom, Take, Write};
 use std::path::{Path, PathBuf};
@@ -15,7 +14,7 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 
 use crate::model::entry::{ChunkList, Entry};
-use crate::model::id::{ChunkId, DomainId, PackId, SegmentId};
+use crate::model::id::{ChunkId, DomainId, PackId};
 use crate::model::path::EntryPath;
 use crate::model::snapshot::{Snapshot, SnapshotId, TreeRoot};
 use crate::model::time::Timestamp;
@@ -37,10 +36,10 @@ use crate::repository::tree::{Node, NodeSink};
 use crate::repository::uploader::UploadStopped;
 use crate::repository::writer::Writer;
 
-const MARK: &[u8; 8] = b"coffreA\x05";
+const MARK: &[u8; 8] = b"coffreA\x06";
 /// Mark, snapshot name (33 bytes), its start (seconds and nanoseconds), entries, bytes, length of all leaves; then a checksum
 /// of these and of what stands behind the leaves: the paths that were asked for, each ended by a zero, and their length together; the
-/// number of index segments that the snapshot was made with, their ids, and those of the packs that its run relied on.
+/// ids of the packs that its run relied on.
 const HEADER_LEN: usize = 8 + 33 + 5 * 8 + SUM_LEN;
 const SUM_LEN: usize = 16;
 /// The kernel's clock for files moves in steps of up to 10 ms: a file that was read and one that was changed again right
@@ -51,7 +50,7 @@ const CLOCK_STEP: Duration = Duration::from_millis(10);
 const COARSE_CLOCK_STEP: Duration = Duration::from_secs(2);
 /// Leaves decoded ahead of the walk.
 const LEAVES_AHEAD: usize = 8;
-/// The most that is read of roots and ids: those of four million segments and packs.
+/// The most that is read of roots and ids: those of four million packs.
 const KNOWN_BYTES_MAX: u64 = 64 << 20;
 /// The part of the memory that the reader of a parent's tree shares out.
 pub(super) const READER_SHARE: u64 = 4;
@@ -162,10 +161,9 @@ impl ParentSearch<'_> {
         }
         let LocalHeader { snapshot, started, entries, bytes } = header;
         let reader = self.repository.reading().ok().map(|reading| self.reader(reading));
-        // Lists are trusted while every segment that the parent was made with is there, whatever others added, and
-        // every pack that it needed, by the word of somebody who is still trusted, whatever has become of others. (One that was
-        // merged into another is not there: its lists are looked into, or files read, once.)
-        let is_known = known.segments.is_subset(&self.index.segments()) && self.index.are_reliable(&known.packs);
+        // Lists are trusted while every pack that the parent needed is there, and in the index by the word of somebody who is still
+        // trusted, whatever has become of others: a segment that was lost is missed by its packs, and one that was merged is not.
+        let is_known = self.index.are_reliable(&known.packs);
         // Trusting relies on every pack that the parent needed, and what can be read but once must not be lost for one that this
         // run does not need.
         let trusts_lists = is_known && (self.options.is_repeatable() || reader.is_none());
@@ -450,8 +448,6 @@ fn header_sum(header: &[u8], known: &[u8]) -> [u8; SUM_LEN] {
 pub(super) struct KnownThen {
     /// The absolute paths that it was asked for.
     pub(super) roots: Vec<Vec<u8>>,
-    /// The index segments.
-    pub(super) segments: BTreeSet<SegmentId>,
     /// The packs that the snapshot needs, and perhaps some more.
     pub(super) packs: Vec<PackId>,
 }
@@ -460,21 +456,17 @@ impl KnownThen {
     fn encode(&self) -> Vec<u8> {
         // No path has a zero in it.
         let roots: Vec<u8> = self.roots.iter().flat_map(|root| root.iter().copied().chain([0])).collect();
-        let ids = self.segments.iter().map(|id| id.0).chain(self.packs.iter().map(|id| id.0));
-        let [roots_len, segments] = [roots.len(), self.segments.len()].map(|number| (number as u64).to_le_bytes());
-        roots_len.into_iter().chain(roots).chain(segments).chain(ids.flatten()).collect()
+        let roots_len = (roots.len() as u64).to_le_bytes();
+        let packs = self.packs.iter().flat_map(|pack| pack.0);
+        roots_len.into_iter().chain(roots).chain(packs).collect()
     }
 
     fn decode(bytes: &[u8]) -> Option<Self> {
         let (roots_len, rest) = bytes.split_first_chunk::<8>()?;
-        let (roots, rest) = rest.split_at_checked(usize::try_from(u64::from_le_bytes(*roots_len)).ok()?)?;
-        let (count, ids) = rest.split_first_chunk::<8>()?;
-        let segments_len = usize::try_from(u64::from_le_bytes(*count)).ok()?.checked_mul(SegmentId::LEN)?;
-        let (segments, packs) = ids.split_at_checked(segments_len)?;
+        let (roots, packs) = rest.split_at_checked(usize::try_from(u64::from_le_bytes(*roots_len)).ok()?)?;
         let id = |id: &[u8]| <[u8; 16]>::try_from(id).expect("16 bytes");
         Some(Self {
             roots: roots.split_inclusive(|&byte| byte == 0).map(|root| root[..root.len() - 1].to_vec()).collect(),
-            segments: segments.chunks_exact(16).map(|bytes| SegmentId(id(bytes))).collect(),
             packs: packs.chunks_exact(16).map(|bytes| PackId(id(bytes))).collect(),
         })
     }

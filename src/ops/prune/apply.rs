@@ -104,7 +104,7 @@ impl CleanUp<'_> {
     }
 
     /// Keeps other clean-ups of this machine away; where nothing can be locked, two at once do no harm.
-    fn alone(&self) -> Result<Option<File>, PruneError> {
+    pub(super) fn alone(&self) -> Result<Option<File>, PruneError> {
         match self.deleting.repository().state().clean_up_alone() {
             Ok(Some(lock)) => Ok(Some(lock)),
             Ok(None) => Err(PruneError::Busy),

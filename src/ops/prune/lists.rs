@@ -1,5 +1,7 @@
 //! Putting lists of cleaning up, and remembering those that stand for as long as this machine is not done with them.
 
+use std::time::Duration;
+
 use crate::model::cleanup::{CleanupId, CleanupList};
 use crate::model::id::DomainId;
 use crate::model::key::ObjectKey;
@@ -8,8 +10,8 @@ use crate::ops::prune::{CleanUp, PruneError};
 use crate::progress::Problem;
 use crate::repository::state::LeftLists;
 
-/// Times that a list is put anew because another one got the same number.
-const ATTEMPTS: usize = 3;
+/// Times that a list is put because others got the same number.
+const ATTEMPTS: u64 = 8;
 
 impl CleanUp<'_> {
     /// Returns the time that a list is made at, to the second.
@@ -26,12 +28,26 @@ impl CleanUp<'_> {
         gone: &mut Vec<CleanupId>,
         (left, noted): (LeftLists, &mut Vec<CleanupId>),
     ) -> Result<(CleanupId, Timestamp), PruneError> {
-        for _ in 0..ATTEMPTS {
-            let (id, before) = self.deleting.repository().cleanups().await?.behind_newest(domain);
+        self.put_numbered(domain, what, gone, |id| {
             noted.push(id);
             self.note_left(left, noted);
+        })
+        .await
+    }
+
+    /// Does the same, and calls `note` with the name of each list before it is there.
+    pub(super) async fn put_numbered(
+        &self,
+        domain: DomainId,
+        what: &CleanupList,
+        gone: &mut Vec<CleanupId>,
+        mut note: impl FnMut(CleanupId),
+    ) -> Result<(CleanupId, Timestamp), PruneError> {
+        for attempt in 1..=ATTEMPTS {
+            let (id, before) = self.deleting.repository().cleanups().await?.behind_newest(domain);
+            note(id);
             let made = self.made();
-            let list = CleanupList { made, gone: names(gone), before, ..what.clone() };
+            let list = CleanupList { made, gone: [what.gone.clone(), names(gone)].concat(), before, ..what.clone() };
             self.deleting.writing().put_list(domain, id, &list).await?;
             gone.push(id);
             let cleanups = self.deleting.repository().cleanups().await?;
@@ -42,6 +58,8 @@ impl CleanUp<'_> {
             if !cleanups.is_shared(domain, id.counter) {
                 return Ok((id, made));
             }
+            // Whoever put the other one goes on at another time.
+            tokio::time::sleep(Duration::from_millis(attempt * u64::from(id.random[0]))).await;
         }
         Err(PruneError::Contended(domain))
     }

@@ -20,6 +20,7 @@ use crate::repository::access::{AccessError, Deleting};
 use crate::repository::damaged::TellError;
 use crate::repository::expired::{ExpiredError, GRACE};
 use crate::repository::index::complete::IncompleteError;
+use crate::repository::index::merging::MergeError;
 use crate::repository::reader::ReadError;
 use crate::repository::running::RunningSession;
 use crate::repository::{OpenError, Repository, StoreError};
@@ -30,6 +31,7 @@ mod lists;
 mod look;
 mod plan;
 mod removing;
+mod segments;
 mod waiting;
 
 pub use plan::{PrunePlan, Stays};
@@ -103,12 +105,23 @@ pub struct PruneReport {
     pub deleted_packs: u64,
     /// Their bytes.
     pub deleted_bytes: u64,
+    /// Index segments that were merged.
+    pub merged_segments: MergedSegments,
     /// Sessions that were given up.
     pub given_up: Vec<SessionId>,
     /// Why the plan was not carried out, if it was not.
     pub unfinished: Option<PruneUnfinished>,
     /// How long it took.
     pub duration: Duration,
+}
+
+/// Index segments that were merged into fewer.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct MergedSegments {
+    /// Those that are not there any more.
+    pub replaced: u64,
+    /// Those that are in their place.
+    pub put: u64,
 }
 
 impl Ended for PruneReport {
@@ -177,6 +190,9 @@ pub enum PruneError {
     /// The newest keyring cannot be had.
     #[error("the newest keyring cannot be had, so nothing may be deleted")]
     NewestKeyring(#[from] OpenError),
+    /// Index segments could not be merged, and are as they were.
+    #[error("the index could not be merged; nothing is lost by that")]
+    Merge(#[from] MergeError),
     /// Another clean-up runs on this machine.
     #[error("another clean-up of this repository runs on this machine")]
     Busy,
@@ -208,6 +224,7 @@ impl Ended for PruneError {
             PruneError::List(error) => error.outcome(),
             PruneError::Forgotten(error) => error.outcome(),
             PruneError::Store(error) => error.outcome(),
+            PruneError::Merge(error) => error.outcome(),
             PruneError::Doomed { .. } => Outcome::Refused,
             PruneError::Busy => Outcome::Busy,
             PruneError::Cache | PruneError::Keyring | PruneError::Contended(_) | PruneError::Unlisted(_) => {
@@ -215,6 +232,14 @@ impl Ended for PruneError {
             }
             PruneError::Cancelled => Outcome::Interrupted,
         }
+    }
+}
+
+impl CleanUp<'_> {
+    /// Does what is left when nothing more is to be deleted of what snapshots might need.
+    async fn tidy(&self, report: &mut PruneReport) -> Result<(), PruneError> {
+        let _alone = self.alone()?;
+        self.merge_segments(report).await
     }
 }
 
@@ -233,6 +258,9 @@ pub async fn prune(
     let begun = std::time::Instant::now();
     let deleting = repository.deleting()?;
     let clean_up = CleanUp { deleting: &deleting, options: &options, monitor: &monitor, cancel: &cancel };
-    let report = clean_up.run().await?;
+    let mut report = clean_up.run().await?;
+    if !clean_up.options.dry_run {
+        clean_up.tidy(&mut report).await?;
+    }
     Ok(PruneReport { duration: begun.elapsed(), ..report })
 }

@@ -121,7 +121,7 @@ pub(super) async fn compare_packs(
             Err(why) => damage.add_pack(pack.id, Damage::Unusable(why)),
         }
     }
-    report.chunks = index.content().0;
+    report.chunks = index.content(&listed.deleting).0;
     let unknown: Vec<u64> = sizes.iter().filter(|(pack, _)| !index.names(**pack)).map(|(_, size)| *size).collect();
     if !unknown.is_empty() {
         let bytes = unknown.iter().copied().fold(0, u64::saturating_add);

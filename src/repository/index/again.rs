@@ -9,7 +9,7 @@ use crate::model::id::SegmentId;
 use crate::model::key::ObjectKey;
 use crate::progress::{Monitor, Problem};
 use crate::repository::Repository;
-use crate::repository::index::available::LISTINGS;
+use crate::repository::index::available::{LISTINGS, ListedSegments};
 use crate::repository::index::{Index, IndexError};
 
 impl Index {
@@ -23,7 +23,7 @@ impl Index {
         let mut unread = self.again.lock().await;
         let mut is_other = false;
         for _ in 0..LISTINGS {
-            let (wanted, _) = repository.objects().segments().await?;
+            let wanted = ListedSegments::of(repository, false).await?.all;
             is_other |= self.supersede(&wanted);
             let known = self.segments();
             let is_damaged = |id: &SegmentId| self.damaged.iter().any(|(key, _)| *key == ObjectKey::segment(*id));

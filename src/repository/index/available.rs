@@ -20,6 +20,29 @@ use crate::repository::index::{Index, IndexError, opened_segments};
 /// puts the new one before the old ones go.
 pub(super) const LISTINGS: usize = 3;
 
+/// The segments that count, as of a listing.
+pub(super) struct ListedSegments {
+    pub(super) all: BTreeSet<SegmentId>,
+    /// Those that some required replica lacks.
+    lacking: BTreeSet<SegmentId>,
+}
+
+impl ListedSegments {
+    /// Lists them, without those that a list names as gone: a replica that was away, or a listing that lags, may show them. Lists
+    /// are read for that where some replica lacks a segment, or something else is `doubtful`.
+    pub(super) async fn of(repository: &Repository, doubtful: bool) -> Result<Self, IndexError> {
+        let (mut all, mut lacking) = repository.objects().segments().await?;
+        let cleanups = match doubtful || !lacking.is_empty() {
+            true => Some(repository.cleanups().await?),
+            false => repository.lists.read().await.clone(),
+        };
+        for segments in [&mut all, &mut lacking] {
+            segments.retain(|id| !cleanups.as_ref().is_some_and(|it| it.is_gone(&ObjectKey::segment(*id))));
+        }
+        Ok(Self { all, lacking })
+    }
+}
+
 impl Index {
     /// Brings the local tables up to date with the store and maps them.
     ///
@@ -47,8 +70,9 @@ impl Index {
         };
         let mut lost = Vec::new();
         for listing in 0..LISTINGS {
-            let (wanted, lacking) = repository.objects().segments().await?;
-            index.lacking = lacking;
+            let wanted = ListedSegments::of(repository, listing > 0).await?;
+            index.lacking = wanted.lacking;
+            let wanted = wanted.all;
             if listing == 0 {
                 index.tables = RwLock::new(index.shelf.tables(&wanted));
                 index.from_cache = index.segments();

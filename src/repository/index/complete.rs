@@ -48,6 +48,7 @@ use crate::progress::{Monitor, Problem};
 use crate::repository::Repository;
 use crate::repository::access::Deleting;
 use crate::repository::cleanups::Cleanups;
+use crate::repository::index::available::LISTINGS;
 use crate::repository::index::presence::ids;
 use crate::repository::index::{Index, IndexError};
 use crate::repository::objects::ListedPacks;
@@ -165,26 +166,7 @@ impl CompleteIndex {
                 Err(error) => return Err(error.into()),
             }
         }
-        let segments = repository.objects().every_segment().await.map_err(IndexError::Store)?;
-        let segments: BTreeSet<SegmentId> =
-            segments.into_iter().filter(|id| !cleanups.is_gone(&ObjectKey::segment(*id))).collect();
-        let index = Index::load(repository, monitor).await?;
-        let wrong = || index.tables().into_iter().find(|table| !table.is_sound());
-        if wrong().is_some() {
-            index.make_anew(repository, monitor).await?;
-        }
-        if let Some(id) = wrong().and_then(|table| table.segments().first().copied()) {
-            let why = "what the cache has of it is not as it was written, and it could not be read again".into();
-            let source = FormatError::Invalid { what: "an index segment", why };
-            return Err(IndexError::Damaged { key: ObjectKey::segment(id), source }.into());
-        }
-        if let Some((key, source)) = index.damaged().iter().find(|(key, _)| !cleanups.is_gone(key)) {
-            return Err(IndexError::Damaged { key: key.clone(), source: source.clone() }.into());
-        }
-        if let Some(missing) = segments.difference(&index.segments()).next() {
-            let source = FormatError::Invalid { what: "an index segment", why: "it is listed and was not read".into() };
-            return Err(IndexError::Damaged { key: ObjectKey::segment(*missing), source }.into());
-        }
+        let index = complete_index(repository, &cleanups, monitor).await?;
         let packs = StoredPacks::of(repository, &index, &cleanups).await?;
         Ok(Self { index: Arc::new(index), snapshots, cleanups, listed, packs })
     }
@@ -218,6 +200,40 @@ impl CompleteIndex {
     pub fn is_there(&self, pack: PackId) -> bool {
         self.packs.there.contains(&pack)
     }
+}
+
+/// Reads every segment that any replica has. What was merged meanwhile is not there any more, so one that is missed is listed again.
+async fn complete_index(
+    repository: &Repository,
+    cleanups: &Cleanups,
+    monitor: &dyn Monitor,
+) -> Result<Index, IncompleteError> {
+    let mut missing = None;
+    for _ in 0..LISTINGS {
+        let segments = repository.objects().every_segment().await.map_err(IndexError::Store)?;
+        let index = Index::load(repository, monitor).await?;
+        let wrong = || index.tables().into_iter().find(|table| !table.is_sound());
+        if wrong().is_some() {
+            index.make_anew(repository, monitor).await?;
+        }
+        if let Some(id) = wrong().and_then(|table| table.segments().first().copied()) {
+            let why = "what the cache has of it is not as it was written, and it could not be read again".into();
+            let source = FormatError::Invalid { what: "an index segment", why };
+            return Err(IndexError::Damaged { key: ObjectKey::segment(id), source }.into());
+        }
+        if let Some((key, source)) = index.damaged().iter().find(|(key, _)| !cleanups.is_gone(key)) {
+            return Err(IndexError::Damaged { key: key.clone(), source: source.clone() }.into());
+        }
+        let read = index.segments();
+        let is_missing = |id: &&SegmentId| !read.contains(*id) && !cleanups.is_gone(&ObjectKey::segment(**id));
+        missing = segments.iter().find(is_missing).copied();
+        if missing.is_none() {
+            return Ok(index);
+        }
+    }
+    let key = ObjectKey::segment(missing.expect("found by each listing"));
+    let source = FormatError::Invalid { what: "an index segment", why: "it is listed and was not read".into() };
+    Err(IndexError::Damaged { key, source }.into())
 }
 
 impl StoredPacks {

@@ -41,6 +41,7 @@ pub mod anew;
 mod available;
 pub mod checked;
 pub mod complete;
+pub mod merging;
 pub mod misplaced;
 pub mod needed;
 pub mod own;
@@ -52,6 +53,8 @@ pub mod table;
 const FETCHES: usize = 8;
 /// With more tables than this, the small ones are merged.
 const TABLES_MAX: usize = 8;
+/// Segments from this length on stay as they are when others are merged in the repository, and so may the tables that have them.
+const SETTLED_BYTES: u64 = 2 << 20;
 
 /// Why the index could not be used.
 #[derive(Debug, thiserror::Error)]
@@ -193,9 +196,9 @@ impl Index {
     }
 
     /// Returns the number of chunks, those stored twice counted twice, and the plaintext bytes of those stored plain; each pack counts
-    /// once, however many segments name it.
-    pub fn content(&self) -> (u64, u64) {
-        let mut seen = HashSet::new();
+    /// once, however many segments name it, and those `without` do not.
+    pub fn content(&self, without: &HashSet<PackId>) -> (u64, u64) {
+        let mut seen = without.clone();
         let of_tables = self.tables().into_iter().map(|table| table.content(|pack| seen.insert(pack)));
         of_tables.fold((0, 0), |(chunks, bytes), (more, more_bytes)| (chunks + more, bytes + more_bytes))
     }
@@ -367,8 +370,17 @@ fn opened_segments(
     Box::pin(fetches)
 }
 
-/// Merges the smallest tables while there are too many, so that a lookup asks few and each chunk is merged O(log n) times.
+/// Merges the smallest tables while there are too many, so that a lookup asks few and each chunk is merged O(log n) times. Those of
+/// segments that are merged in the repository sooner or later are apart from the others: only they have to be made anew then.
 fn merge_small(shelf: &Shelf, tables: &mut Vec<Arc<Table>>) -> Result<(), IndexError> {
+    let (mut settled, mut small): (Vec<_>, Vec<_>) =
+        tables.drain(..).partition(|table| table.segment_bytes() >= SETTLED_BYTES);
+    let merged = merge_smallest(shelf, &mut settled).and_then(|()| merge_smallest(shelf, &mut small));
+    tables.extend(settled.into_iter().chain(small));
+    merged
+}
+
+fn merge_smallest(shelf: &Shelf, tables: &mut Vec<Arc<Table>>) -> Result<(), IndexError> {
     if tables.len() <= TABLES_MAX {
         return Ok(());
     }

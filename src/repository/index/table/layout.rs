@@ -6,7 +6,7 @@ use std::ops::Range;
 use crate::crypto::session::SESSION_HEADER_LEN;
 use crate::model::id::{ChunkKey, SegmentId};
 
-const MARK: &[u8; 8] = b"coffreT\x05";
+const MARK: &[u8; 8] = b"coffreT\x06";
 /// Mark, six numbers, checksum, and room.
 pub(super) const HEADER_LEN: usize = 96;
 /// Where the checksum stands in the header: that of what stands before it, and of all sums.

@@ -156,6 +156,19 @@ impl PackEntry {
     }
 }
 
+/// That a segment tells of a pack.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Telling {
+    /// The pack.
+    pub pack: PackId,
+    /// The segment.
+    pub segment: SegmentId,
+    /// Whose word it is.
+    pub author: Author,
+    /// Frames of the pack.
+    pub frames: u32,
+}
+
 /// A table, mapped into memory.
 pub struct Table {
     /// `None` for one that has no name, and goes with this value.
@@ -264,6 +277,23 @@ impl Table {
         self.packs.iter().map(|&(id, row)| (id, u32_at(self.pack_record(row as usize), 48)))
     }
 
+    /// Returns what the segments tell of each pack, each with how long it is about.
+    pub fn tellings(&self) -> impl Iterator<Item = Telling> + '_ {
+        (0..self.layout.packs).filter_map(|row| {
+            let record = self.pack_record(row);
+            let pack = PackId(record[..16].try_into().expect("16 bytes"));
+            let segment = *self.segments.get(self.segment_at(row))?;
+            Some(Telling { pack, segment, author: author_in(record), frames: u32_at(record, 56) })
+        })
+    }
+
+    /// Returns how long the segments are about, on average.
+    pub fn segment_bytes(&self) -> u64 {
+        let Layout { sessions, packs, frames, chunks, .. } = self.layout;
+        let bytes = sessions * SESSION_HEADER_LEN + packs * 96 + frames * 8 + chunks * 18;
+        (bytes / self.segments.len().max(1)) as u64
+    }
+
     /// Finds a pack by its id: all that the table's segments tell of it, which is one record for each author unless one of them lies.
     pub fn pack(&self, id: PackId) -> impl Iterator<Item = PackInfo> + '_ {
         self.rows_of(id).map(|row| self.pack_at(row))
@@ -346,6 +376,11 @@ impl Table {
         let place = self.bytes(self.layout.places_at() + i * PLACE_LEN, PLACE_LEN)?;
         let [frame, offset, length] = [0, 4, 8].map(|at| u32_at(place, at));
         Some(Row { key: ChunkKey(*self.key(i)?), frame, offset, length })
+    }
+
+    /// Returns the number of the segment that tells of the pack in this row.
+    fn segment_at(&self, row: usize) -> usize {
+        u32_at(self.pack_record(row), 68) as usize
     }
 
     fn pack_record(&self, row: usize) -> &[u8] {

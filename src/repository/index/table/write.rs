@@ -37,7 +37,7 @@ impl TableWriter {
         self.segments.push(segment);
     }
 
-    /// Adds a pack and its frames, as `author` tells of them, and hands each of its chunks to `row`.
+    /// Adds a pack and its frames, as `author` tells of them in the segment that was pushed last, and hands each of its chunks to `row`.
     pub fn push_pack(&mut self, author: Author, pack: &PackEntry, mut row: impl FnMut(Row)) {
         let mut frame_offset = 0;
         for (number, frame) in (0u32..).zip(&pack.directory.frames) {
@@ -49,15 +49,17 @@ impl TableWriter {
                 offset += length;
             }
         }
-        self.push_pack_info(&pack.info(author));
+        self.push_pack_info(&pack.info(author), self.segments.len().saturating_sub(1));
     }
 
     /// Adds all packs and frames of `table`, whose rows then count frames from the returned number.
     fn push_table(&mut self, table: &Table) -> u32 {
         let first_frame = self.frame_count;
         let first_pack = self.pack_count as u32;
+        let first_segment = self.segments.len();
         self.segments.extend(&table.segments);
-        (0..table.layout.packs).for_each(|row| self.push_pack_info(&table.pack_at(row)));
+        (0..table.layout.packs)
+            .for_each(|row| self.push_pack_info(&table.pack_at(row), first_segment + table.segment_at(row)));
         let frames = &table.map[table.layout.frames_at()..][..table.layout.frames * FRAME_LEN];
         for frame in frames.chunks_exact(FRAME_LEN) {
             let pack = u32_at(frame, 0) + first_pack;
@@ -76,7 +78,7 @@ impl TableWriter {
         self.frame_count += 1;
     }
 
-    fn push_pack_info(&mut self, info: &PackInfo) {
+    fn push_pack_info(&mut self, info: &PackInfo, segment: usize) {
         let session = self.session_place(&info.header);
         self.packs.extend_from_slice(&info.id.0);
         self.packs.extend_from_slice(&info.commitment);
@@ -84,7 +86,7 @@ impl TableWriter {
             self.packs.extend_from_slice(&value.to_le_bytes());
         }
         self.packs.extend_from_slice(&info.locked_until.to_le_bytes());
-        self.packs.extend_from_slice(&[0; 4]);
+        self.packs.extend_from_slice(&(segment as u32).to_le_bytes());
         self.packs.extend_from_slice(&info.digest);
         self.packs.extend_from_slice(&info.author.to_bytes());
         self.pack_count += 1;
