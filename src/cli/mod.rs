@@ -59,6 +59,7 @@ mod restore;
 mod restore_database;
 mod restore_report;
 mod run;
+mod schedule;
 mod secret_file;
 mod select;
 mod settings;
@@ -93,6 +94,8 @@ enum Verb {
     Backup(backup::Args),
     /// Back up what the jobs of the configuration say, one after the other
     Run(run::Args),
+    /// Have systemd or cron run the jobs at their time
+    Schedule(schedule::Args),
     /// Restore a snapshot, or a part of it, into a directory or a database server
     Restore(restore::Args),
     /// Check that everything is there and, with --read-data, that every byte is what it was
@@ -278,6 +281,7 @@ impl Verb {
             Verb::Key(args) => args.only_shows(),
             Verb::Prune(args) => args.only_shows(),
             Verb::Hold(args) => args.only_shows(),
+            Verb::Schedule(args) => args.only_shows(),
             Verb::Init(_) | Verb::Backup(_) | Verb::Run(_) | Verb::Restore(_) => false,
             Verb::Verify(_) | Verb::Forget(_) => false,
             Verb::Dump(args) => !args.has_target(),
@@ -297,6 +301,7 @@ async fn dispatch(global: &Settings, verb: Verb, commands: Vec<streams::Command>
         Verb::Init(args) => init::run(global, args).await,
         Verb::Backup(args) => backup::run(global, args, commands).await,
         Verb::Run(args) => run::run(global, args).await,
+        Verb::Schedule(args) => schedule::run(global, args).await,
         Verb::Restore(args) => restore::run(global, args).await,
         Verb::Verify(args) => verify::run(global, args).await,
         Verb::Prune(args) => prune::run(global, args).await,

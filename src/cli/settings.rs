@@ -77,6 +77,8 @@ pub struct Settings {
     pub ca_file: Option<PathBuf>,
     /// Profile of the shared credentials file to take keys from.
     pub profile: Option<String>,
+    /// The configuration that is read in place of the usual ones.
+    pub config_file: Option<PathBuf>,
     /// What the configuration says for this command line; its values are among those above.
     pub configured: Applied,
     /// The environment, for what only single commands ask.
@@ -128,6 +130,7 @@ impl Settings {
             give_up_after: flags.give_up_after,
             ca_file: flags.ca_file.or(bundle),
             profile: flags.profile,
+            config_file: flags.config.filter(|path| !path.as_os_str().is_empty()),
             configured,
             environment,
             of_run: None,

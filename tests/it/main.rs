@@ -65,6 +65,7 @@ mod restore_truth;
 mod revoking;
 mod runs;
 mod s3_faults;
+mod schedule;
 mod screens;
 mod series;
 mod source_command;

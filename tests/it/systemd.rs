@@ -33,7 +33,7 @@ fn start(desk: &Desk, unit: &str, instance: &str) -> Run {
     assert!(!settings.contains_key("User"), "systemd would set HOME");
     let mut variables: BTreeMap<String, String> = BTreeMap::new();
     for file in settings.get("EnvironmentFile").into_iter().flatten() {
-        let name = file.replace("%i", instance).replace("/etc/coffre", "etc");
+        let name = file.trim_start_matches('-').replace("%i", instance).replace("/etc/coffre", "etc");
         for line in fs::read_to_string(desk.at(&name)).expect("there").lines() {
             if let Some((name, value)) = line.split_once('=').filter(|_| !line.starts_with('#')) {
                 variables.insert(name.to_owned(), value.to_owned());

@@ -4,7 +4,7 @@
 //! defined ([`keys`]). Values of files become defaults of the program before the command line is read, so an option comes
 //! before its variable, a variable before the files, and these before what is usual. Every value keeps its place ([`file`]).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -297,6 +297,14 @@ impl Configuration {
     /// Returns the names of the jobs.
     pub fn job_names(&self) -> impl Iterator<Item = &str> {
         self.jobs.keys().map(String::as_str)
+    }
+
+    /// Returns all that is said for a key, wherever it stands.
+    pub fn said(&self, key: &str) -> BTreeSet<&str> {
+        let repositories = self.repositories.values().flat_map(|repository| &repository.values);
+        let jobs = self.jobs.values().flat_map(|job| &job.values);
+        let values = self.options.iter().chain(&self.of_runs).chain(repositories).chain(jobs);
+        values.filter(|value| value.key == key).flat_map(|value| &value.texts).map(String::as_str).collect()
     }
 
     /// Returns the hooks of a job.

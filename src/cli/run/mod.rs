@@ -236,7 +236,7 @@ impl Run<'_> {
 }
 
 /// Returns the jobs that were named, or all.
-fn jobs(global: &Settings, named: &[String]) -> Fallible<Vec<String>> {
+pub fn jobs(global: &Settings, named: &[String]) -> Fallible<Vec<String>> {
     let config = &global.configured.config;
     if let Some(unknown) = named.iter().find(|name| config.job_names().all(|known| known != name.as_str())) {
         let failure = usage(format!("there is no job {unknown:?} in the configuration"));
@@ -266,7 +266,7 @@ async fn after(hooks: &Hooks, facts: &HookFacts, has_begun: bool, is_well: bool)
 }
 
 /// Resolves what the options that were typed and the configuration say for a job.
-fn settled_job(global: &Settings, job: &str) -> Fallible<(Settings, backup::Args, Vec<streams::Command>)> {
+pub fn settled_job(global: &Settings, job: &str) -> Fallible<(Settings, backup::Args, Vec<streams::Command>)> {
     let mut line = vec![OsString::from("coffre")];
     line.extend(global.configured.typed.iter().cloned());
     line.extend(["backup", "--job", job].map(OsString::from));
