@@ -98,7 +98,9 @@ pub use ops::dump::{DumpError, DumpReport, dump};
 pub use ops::find::find;
 pub use ops::init::{InitReport, init};
 pub use ops::ls::ls;
-pub use ops::prune::{PruneError, PruneOptions, PrunePlan, PruneReport, PruneUnfinished, Stays, prune};
+pub use ops::prune::{
+    MaxUnused, PackToRewrite, PruneError, PruneOptions, PrunePlan, PruneReport, PruneUnfinished, Stays, prune,
+};
 pub use ops::restore::{
     NotWhole, Overwrite, PatternError, RestoreError, RestoreOptions, RestoreReport, Selection, count_extras,
     remove_extras, restore,
@@ -192,6 +194,7 @@ pub mod errors {
     pub use crate::repository::reader::ReadError;
     pub use crate::repository::reader::content::ContentError;
     pub use crate::repository::replicas::NoneRequired;
+    pub use crate::repository::rewriting::RewriteError;
     pub use crate::repository::uploader::UploadError;
     pub use crate::repository::{CryptoError, FormatError};
     pub use crate::sink::choice::ChoiceError;

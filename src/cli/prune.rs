@@ -12,7 +12,8 @@ use crate::cli::signals::cancel_on_signals;
 use crate::model::id::SessionId;
 use crate::model::outcome::Ended;
 use crate::model::units::ByteSize;
-use crate::ops::prune::{MergedSegments, PruneOptions, PrunePlan, PruneReport, PruneUnfinished, prune};
+use crate::ops::prune::{MaxUnused, MergedSegments, PruneOptions, PrunePlan, PruneReport, PruneUnfinished, prune};
+use crate::process::own::host_name;
 use crate::repository::running::RunningSession;
 use crate::store::OpenMode;
 
@@ -23,10 +24,15 @@ Examples:
   coffre prune --dry-run
   coffre prune
   coffre prune --wait 12h          # at night, beside backups that take long
+  coffre prune --max-rewrite 50GiB --max-time 2h
 
 Backups may run beside it, on any host. What nothing needs is first put on a list, on which no backup relies from then on. Backups that \
 began before are waited for, since they may rely on it; where they have not ended after --wait, nothing is deleted, exit code 3, and the \
 next run goes on. Then everything is looked at again, and what nothing needs is deleted. It can be ended at any point.
+
+Data lies in packs. One of which only a part is needed is rewritten: what is needed of it is stored anew, and then it goes. Those are \
+taken first that free most for what has to be stored, until no more than --max-unused stays for nothing. Small packs of many nights are joined \
+into full ones in the same way. What --max-rewrite and --max-time leave is left to the next run.
 
 Whatever cannot be read, or was there and is not, ends it before anything is deleted, and it says what that is: exit code 4 \
 where it is damaged. Snapshots that were forgotten longer than --grace ago are removed first, and cannot be brought back from then on. \
@@ -43,6 +49,18 @@ pub struct Args {
     /// Wait that long for backups that run
     #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = duration)]
     wait: Duration,
+
+    /// Leave that much which nothing needs in packs of which the rest is needed: 5% of all, 20GiB, 0, or unlimited
+    #[arg(long, value_name = "LIMIT", default_value_t)]
+    max_unused: MaxUnused,
+
+    /// Store no more than that anew in one run, such as 50GiB; 0: rewrite nothing
+    #[arg(long, value_name = "SIZE")]
+    max_rewrite: Option<ByteSize>,
+
+    /// Rewrite nothing more, and wait for nobody, after that long
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    max_time: Option<Duration>,
 
     /// Do not wait for this session, which is known to be dead: what it may yet back up does not count (repeatable)
     #[arg(long, value_name = "SESSION")]
@@ -65,6 +83,10 @@ pub async fn run(global: &Settings, args: Args) -> Fallible<Exit> {
         grace: args.grace,
         wait: args.wait,
         give_up: args.give_up.iter().map(session).collect::<Fallible<_>>()?,
+        max_unused: args.max_unused,
+        max_rewrite: args.max_rewrite.map(|size| size.0),
+        max_time: args.max_time,
+        host: host_name(),
         memory_bytes: global.memory_bytes,
         ..PruneOptions::default()
     };
@@ -92,23 +114,34 @@ fn summary(args: &Args, repository: &str, report: &PruneReport, elapsed: Duratio
         Some(PruneUnfinished::Running(sessions)) => sessions.iter().map(|(id, _)| id.to_string()).collect(),
         _ => Vec::new(),
     };
+    let (rewrite_bytes, rewrite_used_bytes) = report.plan.rewritten_bytes();
     events::Pruned {
+        damaged_packs: report.damaged.iter().map(ToString::to_string).collect(),
         dead_bytes: *dead_bytes,
         dead_packs: *dead_packs,
         deleted_bytes: report.deleted_bytes,
         deleted_packs: report.deleted_packs,
         doubtful: stays.doubtful.iter().map(|(pack, why)| format!("{pack}: {why}")).collect(),
         dry_run: args.dry_run,
+        freed_bytes: report.plan.freed_bytes(),
         given_up: report.given_up.iter().map(ToString::to_string).collect(),
+        left_packs: stays.left + report.postponed_packs,
         merged_segments: report.merged_segments.replaced,
         outcome: report.outcome().name(),
         partly_needed_packs: stays.partly_needed,
         removed_snapshots: *expired,
         repository: repository.to_owned(),
+        rewrite_bytes,
+        rewrite_packs: report.plan.rewrite.len() as u64,
+        rewrite_used_bytes,
+        rewritten_bytes: report.rewritten_bytes,
+        rewritten_packs: report.rewritten_packs,
         seconds: elapsed.as_secs_f64(),
         snapshots: *snapshots,
         stays_bytes: stays.bytes,
         stays_packs: stays.packs,
+        stored_bytes: report.stored_bytes,
+        stored_packs: report.stored_packs,
         unfinished: report.unfinished.as_ref().map(|unfinished| told(unfinished)[0].clone()),
         unused_bytes: stays.unused_bytes,
         waiting_for,
@@ -125,6 +158,7 @@ fn print_summary(args: &Args, report: &PruneReport, elapsed: Duration) {
     }
     output::line(&format!("needed    by {}", output::count(plan.snapshots, "snapshot")));
     output::line(&format!("dead      {}", packs(plan.dead_packs, plan.dead_bytes)));
+    print_rewritten(args, report);
     if !args.dry_run {
         output::line(&format!("deleted   {}", packs(report.deleted_packs, report.deleted_bytes)));
     }
@@ -132,7 +166,16 @@ fn print_summary(args: &Args, report: &PruneReport, elapsed: Duration) {
     if plan.stays.partly_needed > 0 {
         let partly = output::count(plan.stays.partly_needed, "pack");
         let unused = ByteSize(plan.stays.unused_bytes);
-        output::line(&format!("unused    about {unused} in {partly} of which the rest is needed"));
+        output::line(&format!(
+            "unused    about {unused} in {partly} of which the rest is needed (--max-unused {})",
+            args.max_unused
+        ));
+    }
+    if plan.stays.left + report.postponed_packs > 0 {
+        let left = output::count(plan.stays.left + report.postponed_packs, "pack");
+        let bounds = [("--max-rewrite", plan.stays.left), ("--max-time", report.postponed_packs)];
+        let bounds: Vec<&str> = bounds.iter().filter(|(_, left)| *left > 0).map(|(bound, _)| *bound).collect();
+        output::line(&format!("left      {left} to be rewritten by the next run ({})", bounds.join(", ")));
     }
     for (pack, why) in &plan.stays.doubtful {
         output::line(&format!("note      nothing seems to need pack {pack}, which stays: it {why}"));
@@ -147,6 +190,34 @@ fn print_summary(args: &Args, report: &PruneReport, elapsed: Duration) {
         ));
     }
     output::line(&format!("duration  {}", output::duration(elapsed)));
+}
+
+/// Says what is rewritten, or would be.
+fn print_rewritten(args: &Args, report: &PruneReport) {
+    let planned = &report.plan.rewrite;
+    if planned.is_empty() {
+        return;
+    }
+    let (bytes, used) = report.plan.rewritten_bytes();
+    let small = planned.iter().filter(|pack| pack.is_small).count() as u64;
+    let because = match small {
+        0 => String::new(),
+        small => format!(", {small} of them because they are small"),
+    };
+    let about = format!(
+        "{}, {}, of which about {} is needed{because}",
+        output::count(planned.len() as u64, "pack"),
+        ByteSize(bytes),
+        ByteSize(used)
+    );
+    output::line(&format!("rewrite   {about}"));
+    if args.dry_run {
+        output::line(&format!("frees     about {}", ByteSize(report.plan.freed_bytes())));
+    } else {
+        let old = format!("{}, {}", output::count(report.rewritten_packs, "pack"), ByteSize(report.rewritten_bytes));
+        let new = format!("{}, {}", output::count(report.stored_packs, "pack"), ByteSize(report.stored_bytes));
+        output::line(&format!("rewritten {old}, into {new}"));
+    }
 }
 
 /// Says why nothing was deleted, and what to do.

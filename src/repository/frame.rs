@@ -31,17 +31,30 @@ impl Frame {
     ///
     /// # Panics
     /// When chunks were appended.
+    #[cfg(any(test, feature = "internals"))]
     pub fn push_recipe(&mut self, id: &ChunkId, recipe: &Recipe) {
+        self.push_recipe_of(id.key(), recipe);
+    }
+
+    /// Appends the recipe of a chunk of which the key alone is known, to a frame of nothing but recipes.
+    ///
+    /// # Panics
+    /// When chunks were appended.
+    pub fn push_recipe_of(&mut self, key: ChunkKey, recipe: &Recipe) {
         assert!(self.is_empty() || self.recipes.is_some(), "a frame holds chunks or recipes");
         let encoded = recipe.encode();
         self.recipes.get_or_insert_default().update(&encoded);
-        self.push(id, &encoded);
+        self.append(key, &encoded);
     }
 
     /// Appends a chunk that was claimed.
     pub fn push(&mut self, id: &ChunkId, plaintext: &[u8]) {
+        self.append(id.key(), plaintext);
+    }
+
+    fn append(&mut self, key: ChunkKey, plaintext: &[u8]) {
         self.plain.extend_from_slice(plaintext);
-        self.chunks.push((id.key(), u32::try_from(plaintext.len()).expect("chunks are a few MiB at most")));
+        self.chunks.push((key, u32::try_from(plaintext.len()).expect("chunks are a few MiB at most")));
         #[cfg(test)]
         tests::flip_marked(&mut self.plain, plaintext.len());
     }

@@ -57,6 +57,7 @@ pub mod removing;
 pub mod replicas;
 pub mod retention;
 pub mod revoking;
+pub mod rewriting;
 pub mod running;
 pub mod runs;
 pub mod sequences;

@@ -121,6 +121,11 @@ impl Writer {
         !self.index.rely_on(id) && self.claims.claim(id.key())
     }
 
+    /// Tells whether a chunk is stored plain in a pack that may be relied on, or being stored by this run.
+    pub fn has(&self, key: &ChunkKey) -> bool {
+        self.claims.has(key) || self.index.has_plain(key)
+    }
+
     /// Compresses a frame of file or stream contents and seals it into the current pack. The frame is empty afterwards.
     ///
     /// # Errors
@@ -164,14 +169,24 @@ impl Writer {
             return Ok(false);
         }
         if self.claim(id) {
-            let mut recipes = self.recipes.lock().expect("no panic while held");
-            let NodeFrame { frame, compressor } = &mut *recipes;
-            frame.push_recipe(id, recipe);
-            if frame.len() >= RECIPE_FRAME_BYTES {
-                self.seal_into(&self.trees, PackKind::Tree, frame, compressor)?;
-            }
+            self.store_recipe_anew(id.key(), recipe)?;
         }
         Ok(true)
+    }
+
+    /// Stores the recipe of a chunk anew that is stored already in a pack which is to go. Whoever asks has seen to what it names, and
+    /// that it makes this chunk, and asks once.
+    ///
+    /// # Errors
+    /// When uploading has stopped.
+    pub fn store_recipe_anew(&self, key: ChunkKey, recipe: &Recipe) -> Result<(), UploadStopped> {
+        let mut recipes = self.recipes.lock().expect("no panic while held");
+        let NodeFrame { frame, compressor } = &mut *recipes;
+        frame.push_recipe_of(key, recipe);
+        if frame.len() >= RECIPE_FRAME_BYTES {
+            self.seal_into(&self.trees, PackKind::Tree, frame, compressor)?;
+        }
+        Ok(())
     }
 
     fn seal_into(

@@ -47,6 +47,7 @@ mod passphrases;
 mod phases;
 mod pipes;
 mod prune;
+mod prune_rewriting;
 mod pty;
 mod python_reader;
 mod reading;

@@ -75,7 +75,7 @@ pub async fn remove(bench: &Bench, snapshot: &Snapshot) {
 }
 
 /// A repository with two snapshots that are kept and one in the middle that was removed, whose data nothing else needs.
-async fn with_dead_packs() -> (Bench, Vec<(Snapshot, Files)>) {
+pub async fn with_dead_packs() -> (Bench, Vec<(Snapshot, Files)>) {
     let bench = Bench::new().await;
     let first = bench.snapshot().await;
     std::fs::write(bench.source.path().join("a/other"), random_bytes(7, 2_500_000)).expect("writable");

@@ -7,8 +7,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 
-use futures::stream::{self, StreamExt};
-
 use crate::model::cleanup::{CleanupId, CleanupList};
 use crate::model::id::{ChunkKey, DomainId, PackId, SessionId};
 use crate::model::key::ObjectKey;
@@ -17,16 +15,12 @@ use crate::model::time::Timestamp;
 use crate::ops::prune::copies::Copies;
 use crate::ops::prune::lists::names;
 use crate::ops::prune::look::Look;
-use crate::ops::prune::plan::PrunePlan;
 use crate::ops::prune::waiting::{RunningSessions, Waited};
 use crate::ops::prune::{CleanUp, PruneError, PruneReport, PruneUnfinished};
 use crate::progress::{Counter, Totals};
 use crate::repository::cleanups::Cleanups;
-use crate::repository::index::needed::PackUse;
+use crate::repository::index::table::ChunkPlace;
 use crate::repository::state::LeftLists;
-
-/// Packs asked at the same time what is in them.
-const ASKED: usize = 8;
 
 /// The packs of a domain that this run has doomed.
 struct DoomedPacks {
@@ -69,10 +63,15 @@ impl CleanUp<'_> {
         report.plan = self.plan(&first, &left).await?;
         report.plan.snapshots -= would_go.len() as u64;
         report.plan.expired = would_go.len() as u64 + report.removed_snapshots;
-        if self.options.dry_run || report.plan.dead.is_empty() && left.is_empty() {
+        if self.options.dry_run {
             return Ok(report);
         }
-        let mut doomed = self.doom(&report.plan, &left).await?;
+        let mut going = self.rewrite(&first, &report.plan.clone(), &mut report).await?;
+        report.plan.dead.iter().for_each(|(domain, dead)| going.entry(*domain).or_default().extend(dead));
+        if going.is_empty() && left.is_empty() {
+            return Ok(report);
+        }
+        let mut doomed = self.doom(&going, &left).await?;
         // Where nothing is dead, the list only takes back what an earlier run left.
         doomed.retain(|_, doomed| !doomed.packs.is_empty());
         if doomed.is_empty() {
@@ -127,52 +126,18 @@ impl CleanUp<'_> {
         by_domain
     }
 
-    /// Finds out which packs are dead.
-    async fn plan(&self, look: &Look, left: &BTreeMap<DomainId, Vec<CleanupId>>) -> Result<PrunePlan, PruneError> {
-        self.monitor.phase("looking what nothing needs");
-        let now = self.options.clock.now();
-        let left: Vec<CleanupId> = left.values().flatten().copied().collect();
-        let doomed = look.index.cleanups().to_be_deleted(&left, now);
-        let goes = |pack: PackId| doomed.contains_key(&pack);
-        // Of what an earlier run was deleting and did not, a snapshot may need chunks that were stored again since.
-        let mut copies = Copies::default();
-        copies.ask(&look.reader, &look.index, &look.needed, &goes).await?;
-        let is_superfluous = |key: &ChunkKey, pack: PackId| goes(pack) && copies.has(&look.index, &goes, key);
-        let packs = look.needed.packs(|key, place| is_superfluous(key, place.pack)).ok_or(PruneError::Cache)?;
-        let packs: BTreeMap<PackId, PackUse> =
-            packs.into_iter().filter(|(pack, _)| look.index.is_there(*pack)).collect();
-        let needed = packs.iter().find_map(|(pack, it)| Some((*pack, *doomed.get(pack).filter(|_| !it.is_dead())?)));
-        if let Some((pack, list)) = needed {
-            return Err(PruneError::Doomed { list: ObjectKey::cleanup(list), pack });
-        }
-        let uncertain = packs.iter().filter(|(_, it)| it.is_dead() && !it.is_certain).map(|(pack, _)| *pack);
-        let asked = stream::iter(uncertain.collect::<Vec<_>>()).map(|pack| async move {
-            let own = look.reader.own_record(pack).await;
-            (pack, own)
-        });
-        let mut asked = asked.buffer_unordered(ASKED);
-        let mut doubtful = BTreeMap::new();
-        while let Some((pack, own)) = asked.next().await {
-            let why = match own.map_err(PruneError::Pack)? {
-                Err(why) => Some(why),
-                Ok(own) => {
-                    let is_needed = |key: &ChunkKey| look.needed.has(key) && !is_superfluous(key, pack);
-                    own.places().any(|(key, _)| is_needed(&key)).then(|| "has chunks that are needed".to_owned())
-                }
-            };
-            doubtful.extend(why.map(|why| (pack, why)));
-        }
-        Ok(PrunePlan::of(&packs, doubtful, look.index.snapshots().len() as u64, now))
-    }
-
-    /// Puts a list for each domain that dooms its dead packs, in the place of those that earlier runs left.
-    async fn doom(&self, plan: &PrunePlan, left: &BTreeMap<DomainId, Vec<CleanupId>>) -> Result<Doomed, PruneError> {
+    /// Puts a list for each domain that dooms those of its packs that are `going`, in the place of those that earlier runs left.
+    async fn doom(
+        &self,
+        going: &BTreeMap<DomainId, Vec<PackId>>,
+        left: &BTreeMap<DomainId, Vec<CleanupId>>,
+    ) -> Result<Doomed, PruneError> {
         self.monitor.phase("telling what is to be deleted");
-        let domains: BTreeSet<DomainId> = plan.dead.keys().chain(left.keys()).copied().collect();
+        let domains: BTreeSet<DomainId> = going.keys().chain(left.keys()).copied().collect();
         let mut noted: Vec<CleanupId> = left.values().flatten().copied().collect();
         let mut doomed = Doomed::new();
         for domain in domains {
-            let packs = plan.dead.get(&domain).cloned().unwrap_or_default();
+            let packs = going.get(&domain).cloned().unwrap_or_default();
             let mut own = left.get(&domain).cloned().unwrap_or_default();
             let list = CleanupList { packs: packs.clone(), ..CleanupList::default() };
             let noted = (LeftLists::Dooming, &mut noted);
@@ -217,12 +182,12 @@ impl CleanUp<'_> {
         let own: BTreeSet<PackId> = doomed.values().flat_map(|doomed| doomed.packs.iter().copied()).collect();
         let all = second.index.cleanups().to_be_deleted(&[], now);
         let goes = |pack: PackId| own.contains(&pack) || all.contains_key(&pack);
-        let mut copies = Copies::default();
+        let mut copies = Copies::told_by(&second.index);
         let mut lost = Vec::new();
         for needed in [&first.needed, &second.needed] {
             copies.ask(&second.reader, &second.index, needed, &goes).await?;
-            let is_lost = |key: &ChunkKey| !copies.has(&second.index, &goes, key);
-            lost.push(needed.find(|pack| goes(pack) && second.index.is_there(pack), |key, _| is_lost(key)));
+            let is_lost = |key: &ChunkKey, place: &ChunkPlace| !copies.has(&second.index, &goes, key, place);
+            lost.push(needed.find(|pack| goes(pack) && second.index.is_there(pack), is_lost));
         }
         let [old, new] = [&lost[0], &lost[1]].map(|lost| lost.map(|(_, place)| place.pack));
         let honours = |snapshot: &Snapshot| {
@@ -256,7 +221,7 @@ impl CleanUp<'_> {
     /// Says that the packs are being deleted, and deletes them.
     async fn delete(&self, doomed: Doomed, verdict: &SecondLook, report: &mut PruneReport) -> Result<(), PruneError> {
         self.monitor.phase("deleting");
-        let packs = Some(report.plan.dead_packs);
+        let packs = Some(report.plan.dead_packs + report.rewritten_packs);
         self.monitor.totals(Totals { packs, ..Totals::default() });
         let cleanups = verdict.second.index.cleanups();
         let mut all = Vec::new();

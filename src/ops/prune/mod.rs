@@ -1,12 +1,13 @@
 //! Prune: what no snapshot needs is deleted, beside running backups and without a lock (`docs/format.md`, section 14, "Cleaning up").
 //!
-//! Before that, snapshots that were forgotten long enough ago are removed ([`removing`]). A first look finds what nothing needs, and makes a plan of it ([`plan`]). It is carried out in two halves ([`apply`]): a list dooms
+//! Before that, snapshots that were forgotten long enough ago are removed ([`removing`]). A first look finds what nothing needs ([`finding`]), and makes a plan of
+//! it ([`plan`]). What is needed of packs with much dead space, and of many small ones, is stored anew ([`rewriting`]), so that they can go as well. Then it is carried out in two halves ([`apply`]): a list dooms
 //! the packs; sessions that may rely on them are waited for or given up ([`waiting`]); a second look makes sure that nothing needs them
 //! by then; a last list says that they are being deleted, and they are. Whatever is not known for certain ends it before anything is
 //! deleted, and so may anything else: the next run goes on.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::model::cleanup::CleanupId;
 use crate::model::id::{ChunkKey, DomainId, PackId, SessionId};
@@ -22,19 +23,22 @@ use crate::repository::expired::{ExpiredError, GRACE};
 use crate::repository::index::complete::IncompleteError;
 use crate::repository::index::merging::MergeError;
 use crate::repository::reader::ReadError;
+use crate::repository::rewriting::RewriteError;
 use crate::repository::running::RunningSession;
 use crate::repository::{OpenError, Repository, StoreError};
 
 mod apply;
 mod copies;
+mod finding;
 mod lists;
 mod look;
 mod plan;
 mod removing;
+mod rewriting;
 mod segments;
 mod waiting;
 
-pub use plan::{PrunePlan, Stays};
+pub use plan::{MaxUnused, PackToRewrite, PrunePlan, Stays};
 
 /// How to clean up.
 #[derive(Debug, Clone)]
@@ -50,6 +54,14 @@ pub struct PruneOptions {
     pub poll: Duration,
     /// Sessions that are given up although they may run.
     pub give_up: Vec<SessionId>,
+    /// How much that nothing needs may stay in packs of which the rest is needed.
+    pub max_unused: MaxUnused,
+    /// How many bytes may be stored anew, at most.
+    pub max_rewrite: Option<u64>,
+    /// How long it may take: beyond that no pack is rewritten, and no session waited for.
+    pub max_time: Option<Duration>,
+    /// Who cleans up, for those who find its lease.
+    pub host: String,
     /// Memory to stay within, in bytes.
     pub memory_bytes: u64,
     /// Tells the time.
@@ -65,6 +77,10 @@ impl Default for PruneOptions {
             wait: Duration::from_secs(3600),
             poll: Duration::from_secs(10),
             give_up: Vec::new(),
+            max_unused: MaxUnused::default(),
+            max_rewrite: None,
+            max_time: None,
+            host: String::new(),
             memory_bytes: 256 << 20,
             clock: Clock::System,
         }
@@ -78,6 +94,14 @@ struct CleanUp<'a> {
     options: &'a PruneOptions,
     monitor: &'a Arc<dyn Monitor>,
     cancel: &'a Cancel,
+    begun: Instant,
+}
+
+impl CleanUp<'_> {
+    /// Returns how much time is left, where it is bounded.
+    fn time_left(&self) -> Option<Duration> {
+        self.options.max_time.map(|all| all.saturating_sub(self.begun.elapsed()))
+    }
 }
 
 /// Why what was planned was not carried out.
@@ -101,7 +125,19 @@ pub struct PruneReport {
     pub plan: PrunePlan,
     /// Snapshots that were removed.
     pub removed_snapshots: u64,
-    /// Packs that were deleted.
+    /// Packs of which all that is needed was stored anew.
+    pub rewritten_packs: u64,
+    /// Their bytes.
+    pub rewritten_bytes: u64,
+    /// Packs that were stored instead of them.
+    pub stored_packs: u64,
+    /// Bytes that were stored, index segments among them.
+    pub stored_bytes: u64,
+    /// Packs that were to be rewritten, and for which there was no more time.
+    pub postponed_packs: u64,
+    /// Packs that were to be rewritten, and of which something that is needed cannot be had.
+    pub damaged: Vec<PackId>,
+    /// Packs that were deleted, rewritten ones among them.
     pub deleted_packs: u64,
     /// Their bytes.
     pub deleted_bytes: u64,
@@ -126,7 +162,11 @@ pub struct MergedSegments {
 
 impl Ended for PruneReport {
     fn outcome(&self) -> Outcome {
-        if self.unfinished.is_none() { Outcome::Clean } else { Outcome::Incomplete }
+        match (&self.unfinished, self.damaged.is_empty()) {
+            (_, false) => Outcome::Damaged,
+            (Some(_), true) => Outcome::Incomplete,
+            (None, true) => Outcome::Clean,
+        }
     }
 }
 
@@ -202,6 +242,9 @@ pub enum PruneError {
     /// The store does not list what was just put.
     #[error("{} was just put and is not listed yet, so nothing may be deleted", ObjectKey::cleanup(*.0))]
     Unlisted(CleanupId),
+    /// What is needed of packs could not be stored anew.
+    #[error("packs could not be rewritten; what was stored is found by the next run")]
+    Rewrite(#[from] RewriteError),
     /// A list could not be put.
     #[error("the list of what is to be deleted could not be stored")]
     List(#[from] TellError),
@@ -222,6 +265,7 @@ impl Ended for PruneError {
             PruneError::Unplaced { .. } | PruneError::Lost { .. } | PruneError::Vanished(_) => Outcome::Damaged,
             PruneError::NewestKeyring(error) => error.outcome(),
             PruneError::List(error) => error.outcome(),
+            PruneError::Rewrite(error) => error.outcome(),
             PruneError::Forgotten(error) => error.outcome(),
             PruneError::Store(error) => error.outcome(),
             PruneError::Merge(error) => error.outcome(),
@@ -255,9 +299,9 @@ pub async fn prune(
     monitor: Arc<dyn Monitor>,
     cancel: Cancel,
 ) -> Result<PruneReport, PruneError> {
-    let begun = std::time::Instant::now();
+    let begun = Instant::now();
     let deleting = repository.deleting()?;
-    let clean_up = CleanUp { deleting: &deleting, options: &options, monitor: &monitor, cancel: &cancel };
+    let clean_up = CleanUp { deleting: &deleting, options: &options, monitor: &monitor, cancel: &cancel, begun };
     let mut report = clean_up.run().await?;
     if !clean_up.options.dry_run {
         clean_up.tidy(&mut report).await?;

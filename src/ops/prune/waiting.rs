@@ -31,6 +31,7 @@ impl CleanUp<'_> {
     pub(super) async fn wait(&self, domains: &[DomainId]) -> Result<Waited, PruneError> {
         self.monitor.phase("waiting for backups that run");
         let begun = Instant::now();
+        let wait = self.time_left().map_or(self.options.wait, |left| left.min(self.options.wait));
         let repository = self.deleting.repository();
         let mut running = repository.running_sessions().await?;
         running.retain(|_, session| domains.contains(&session.domain));
@@ -39,7 +40,7 @@ impl CleanUp<'_> {
             if running.iter().all(|(id, session)| is_given_up(self.options, *id, session, now)) {
                 return Ok(Waited::Over(running));
             }
-            let left = self.options.wait.saturating_sub(begun.elapsed());
+            let left = wait.saturating_sub(begun.elapsed());
             if left == Duration::ZERO {
                 running.retain(|id, session| !is_given_up(self.options, *id, session, now));
                 return Ok(Waited::Running(running));

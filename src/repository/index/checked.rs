@@ -13,7 +13,7 @@ use crate::model::id::{ChunkId, ChunkKey, PackId, SegmentId};
 use crate::model::time::Timestamp;
 use crate::progress::Monitor;
 use crate::repository::index::presence::{AskedPacks, ids, not_stored};
-use crate::repository::index::table::ChunkPlace;
+use crate::repository::index::table::{ChunkPlace, PackInfo};
 use crate::repository::index::{Index, IndexError};
 use crate::repository::objects::DurableObject;
 use crate::repository::session::Session;
@@ -112,6 +112,26 @@ impl CheckedIndex {
         Ok(Self { session, index: Arc::new(index), listed_packs, reliance: Reliance::default() })
     }
 
+    /// Loads it for a session that stores anew what packs hold which are to go: it relies on no pack of another epoch than its own,
+    /// and on none that is `left_out`.
+    ///
+    /// # Errors
+    /// As for [`CheckedIndex::load`].
+    pub async fn load_without(
+        session: &Arc<Session>,
+        left_out: &HashSet<PackId>,
+        now: Timestamp,
+        monitor: &dyn Monitor,
+    ) -> Result<Self, IndexError> {
+        let mut checked = Self::load(session, ASKED_AT_START, now, monitor).await?;
+        let index = Arc::get_mut(&mut checked.index).expect("it was just loaded");
+        let is_elsewhere = |pack: &PackInfo| pack.header.at != session.at();
+        let elsewhere: Vec<PackId> =
+            index.packs().iter().filter(|pack| is_elsewhere(pack)).map(|pack| pack.id).collect();
+        index.unreliable.extend(elsewhere.iter().chain(left_out));
+        Ok(checked)
+    }
+
     /// Returns the session that it was checked for.
     pub fn session(&self) -> &Arc<Session> {
         &self.session
@@ -137,6 +157,17 @@ impl CheckedIndex {
     pub fn rely_on(&self, id: &ChunkId) -> bool {
         let is_ours = |at: &ChunkPlace| !at.codec.holds_recipes() || self.reliance.is_own(at.pack);
         self.rely_where(&id.key(), is_ours)
+    }
+
+    /// Tells whether a chunk is stored plain in a pack that may be relied on, without relying on it.
+    pub(crate) fn has_plain(&self, key: &ChunkKey) -> bool {
+        self.index.find_reliable(key).is_some()
+    }
+
+    /// Tells whether a recipe lies in a pack that may be relied on; returns its places.
+    pub(crate) fn reliable_recipes(&self, key: &ChunkKey) -> Vec<ChunkPlace> {
+        let places = self.index.vouched_places(key).into_iter();
+        places.filter(|place| place.codec.holds_recipes() && self.index.is_reliable(place)).collect()
     }
 
     /// Does the same for what a recipe names, or what such a recipe names in turn: one that an earlier run stored will do, since

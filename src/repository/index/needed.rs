@@ -3,9 +3,11 @@
 //! A chunk is needed at all its places or at none; which of them stay is for the plan to say. That a chunk was walked, as a node whose
 //! children were looked at, is noted apart: a file may have the bytes of a node.
 
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
 use std::sync::Arc;
 
+use crate::format::pack::PackKind;
 use crate::model::author::Author;
 use crate::model::id::{ChunkKey, DomainEpoch, PackId};
 use crate::repository::index::Index;
@@ -62,6 +64,8 @@ pub enum NeededChunk {
 pub struct PackUse {
     /// The domain and epoch that it is of.
     pub at: DomainEpoch,
+    /// What it holds.
+    pub kind: PackKind,
     /// Length of the object.
     pub size: u32,
     /// A reader says what is in it, and nobody says otherwise.
@@ -79,6 +83,26 @@ impl PackUse {
     pub fn is_dead(&self) -> bool {
         self.needed_chunks == 0
     }
+
+    /// Returns about how many bytes of the object are there for nothing.
+    pub fn unused_bytes(&self) -> u64 {
+        let unused = u128::from(self.bytes - self.needed_bytes);
+        (u128::from(self.size) * unused).checked_div(u128::from(self.bytes)).unwrap_or(0) as u64
+    }
+
+    /// Returns about how many bytes of the object are needed.
+    pub fn used_bytes(&self) -> u64 {
+        u64::from(self.size) - self.unused_bytes()
+    }
+}
+
+/// Where a chunk lies, whoever says so, and whether a reader does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ToldPlace {
+    /// The place.
+    pub place: ChunkPlace,
+    /// Whether a reader says so.
+    pub is_vouched_for: bool,
 }
 
 /// What segments tell of a pack.
@@ -92,6 +116,7 @@ impl ToldPack {
     fn unused(self) -> PackUse {
         PackUse {
             at: self.info.header.at,
+            kind: self.info.kind,
             size: self.info.size,
             is_certain: self.is_vouched_for && !self.is_contradicted,
             needed_chunks: 0,
@@ -150,12 +175,13 @@ impl Needed {
         self.0.iter().any(|marked| marked.table.rows_of_chunk(key).any(|row| marked.needed.has(row)))
     }
 
-    /// Returns all packs with how much of each is needed. Reads all tables; `None` where one is not as it was written.
+    /// Returns all packs with how much of each is needed, in the domain that it says it is of. Reads all tables; `None` where one is not
+    /// as it was written.
     ///
-    /// A pack that several segments name has its bytes several times. A chunk is not needed at a place that is `superfluous`.
+    /// A needed chunk is not needed at those of its places that are `superfluous`, as its key and all its places tell.
     pub fn packs(
         &self,
-        mut superfluous: impl FnMut(&ChunkKey, &ChunkPlace) -> bool,
+        mut superfluous: impl FnMut(&ChunkKey, &ToldPlace, &[ToldPlace]) -> bool,
     ) -> Option<BTreeMap<PackId, PackUse>> {
         let mut told: BTreeMap<PackId, ToldPack> = BTreeMap::new();
         for info in self.0.iter().flat_map(|marked| marked.table.packs()) {
@@ -169,19 +195,46 @@ impl Needed {
             }
         }
         let mut packs: BTreeMap<PackId, PackUse> = told.into_iter().map(|(id, told)| (id, told.unused())).collect();
-        for MarkedTable { table, needed, .. } in &self.0 {
-            for number in 0..table.chunk_count() {
-                let row = table.row(number)?;
-                let place = table.location(&row)?;
-                let pack = packs.get_mut(&place.pack)?;
-                let bytes = u64::from(place.length);
+        self.each_chunk(|key, is_needed, places| {
+            for told in places {
+                let Some(pack) = packs.get_mut(&told.place.pack) else { continue };
+                let bytes = u64::from(told.place.length);
                 pack.bytes += bytes;
-                if needed.has(number) && !superfluous(&row.key, &place) {
+                if is_needed && !superfluous(key, told, places) {
                     (pack.needed_chunks, pack.needed_bytes) = (pack.needed_chunks + 1, pack.needed_bytes + bytes);
                 }
             }
-        }
+        })?;
         Some(packs)
+    }
+
+    /// Shows every chunk once, in the order of their keys: whether it is needed, and all its places. Reads all tables; `None` where one
+    /// is not as it was written.
+    pub fn each_chunk(&self, mut see: impl FnMut(&ChunkKey, bool, &[ToldPlace])) -> Option<()> {
+        let mut next = BinaryHeap::with_capacity(self.0.len());
+        for (nth, MarkedTable { table, .. }) in self.0.iter().enumerate().filter(|(_, it)| it.table.chunk_count() > 0) {
+            next.push(Reverse((table.row(0)?.key, nth, 0)));
+        }
+        let (mut is_needed, mut places) = (false, Vec::<ToldPlace>::new());
+        while let Some(Reverse((key, nth, number))) = next.pop() {
+            let MarkedTable { table, needed, .. } = &self.0[nth];
+            let place = table.location(&table.row(number)?)?;
+            let told = ToldPlace { place: place.by_anybody(), is_vouched_for: place.author == Author::Reader };
+            is_needed |= needed.has(number);
+            match places.iter_mut().find(|known| known.place == told.place) {
+                Some(known) => known.is_vouched_for |= told.is_vouched_for,
+                None => places.push(told),
+            }
+            if number + 1 < table.chunk_count() {
+                next.push(Reverse((table.row(number + 1)?.key, nth, number + 1)));
+            }
+            if next.peek().is_none_or(|Reverse((following, ..))| *following != key) {
+                see(&key, is_needed, &places);
+                is_needed = false;
+                places.clear();
+            }
+        }
+        Some(())
     }
 
     /// Returns the first place among those of needed chunks in packs that `concern`, which `is_wrong`, with the chunk. Reads the tables

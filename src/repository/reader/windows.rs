@@ -132,6 +132,31 @@ impl Reader {
         Recipe::decode(bytes).map_err(|source| ReadError::Recipe { pack: location.pack, frame: location.frame, source })
     }
 
+    /// Tells whether there is the same recipe at two places. What is damaged at either is not.
+    ///
+    /// # Errors
+    /// When one is out of reach.
+    pub async fn are_same_recipe(self: &Arc<Self>, one: &ChunkPlace, other: &ChunkPlace) -> Result<bool, ReadError> {
+        let (one, other) = (self.recipe(one).await, self.recipe(other).await);
+        match (one, other) {
+            (Ok(one), Ok(other)) => Ok(one == other),
+            (Err(error), _) | (_, Err(error)) if !error.is_damage() => Err(error),
+            _ => Ok(false),
+        }
+    }
+
+    /// Returns a chunk of which the key alone is known, and a place where it is or was, from the first place where it has its key:
+    /// plain, or put together.
+    ///
+    /// # Errors
+    /// The [`ReadError`] of the last place tried; one that is not damage comes first, since it leaves the answer open.
+    pub async fn chunk_of_key(self: &Arc<Self>, key: &ChunkKey, known: &ChunkPlace) -> Result<Vec<u8>, ReadError> {
+        let _alone = self.windows.carefully.lock().await;
+        let domain = self.domain(known)?;
+        let mut effort = Effort { of: *known, chunks: 0, bytes: 0, frames: HashSet::new() };
+        self.whole(key, u8::MAX, domain, &mut effort).await
+    }
+
     /// Puts a group of windows together and answers each in turn.
     pub(super) async fn windows_at(self: &Arc<Self>, windows: &[WindowAt]) -> Vec<Result<Vec<u8>, ReadError>> {
         self.bring(windows.iter().map(|window| window.location).collect()).await;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::model::id::ChunkKey;
 use crate::repository::index::own::OwnPack;
 use crate::repository::index::table::{ChunkPlace, PackInfo};
 use crate::repository::reader::range::GROUP_WINDOWS;
@@ -33,9 +34,21 @@ impl Reader {
     ) -> Result<Vec<(ChunkPlace, ReadError)>, ReadError> {
         // A pack that tells nothing of itself is damaged, which whoever checked it was told.
         let Ok(own) = self.own_record(pack.id).await? else { return Ok(Vec::new()) };
+        self.wrong_windows(recipes(&own)).await
+    }
+
+    /// Puts windows together, each by the recipe at its place; returns the places of those that cannot be, with why.
+    ///
+    /// # Errors
+    /// When something is out of reach.
+    pub(crate) async fn wrong_windows(
+        self: &Arc<Self>,
+        recipes: impl Iterator<Item = (ChunkKey, ChunkPlace)> + Send,
+    ) -> Result<Vec<(ChunkPlace, ReadError)>, ReadError> {
         let mut wrong = Vec::new();
         let (mut group, mut bytes) = (Vec::new(), 0);
-        for window in windows(&own) {
+        for (key, location) in recipes {
+            let window = WindowAt { key, id: None, length: None, location };
             let length = match self.recipe(&window.location).await {
                 Ok(recipe) => u64::from(recipe.length()),
                 Err(error) if error.is_damage() => {
@@ -73,8 +86,7 @@ impl Reader {
     }
 }
 
-/// The windows whose recipes are in a pack, in the order in which they stand there.
-fn windows(own: &OwnPack) -> impl Iterator<Item = WindowAt> + '_ {
-    let recipes = own.places().filter(|(_, location)| location.codec.holds_recipes());
-    recipes.map(|(key, location)| WindowAt { key, id: None, length: None, location })
+/// The recipes in a pack, each with the key of its window, in the order in which they stand there.
+fn recipes(own: &OwnPack) -> impl Iterator<Item = (ChunkKey, ChunkPlace)> + Send + '_ {
+    own.places().filter(|(_, location)| location.codec.holds_recipes())
 }
