@@ -495,6 +495,7 @@ pub struct Verified<'a> {
     pub damage_not_told: Option<&'a str>,
     pub entries: u64,
     pub findings: u64,
+    pub findings_left_out: bool,
     pub host: &'a str,
     pub index_segments: u64,
     pub location: &'a str,

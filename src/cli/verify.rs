@@ -10,6 +10,7 @@ use crate::cli::signals::cancel_on_signals;
 use crate::cli::{findings, output};
 use crate::model::id::ChunkId;
 use crate::model::outcome::Ended;
+use crate::model::outcome::Outcome;
 use crate::model::time::Clock;
 use crate::model::units::ByteSize;
 use crate::ops::verify::{Finding, Healing, ReadData, VerifyOptions, VerifyReport, Vouched, verify};
@@ -147,12 +148,13 @@ fn summary<'a>(about: &'a About, report: &'a VerifyReport, elapsed: Duration) ->
     events::Verified {
         bytes_read: report.bytes_read,
         chunks: report.chunks,
-        clean: report.findings.is_empty(),
+        clean: report.outcome() == Outcome::Clean,
         coverage_not_noted: report.coverage.not_noted.as_deref(),
         cycle_completed: report.cycle_completed,
         damage_not_told: report.healing.why_not.as_deref(),
         entries: report.entries,
         findings: report.findings.len() as u64,
+        findings_left_out: report.findings_left_out,
         host: &about.host,
         index_segments: report.segments,
         location: &about.location,
@@ -242,20 +244,23 @@ fn print_summary(about: &About, report: &VerifyReport, read_data: ReadData, elap
     vouching_lines(&report.vouched).iter().for_each(|line| output::line(line));
     healing_lines(&report.healing).iter().for_each(|line| output::line(line));
     output::line(&format!("duration  {}", output::duration(elapsed)));
-    match (report.findings.len() as u64, read_data) {
+    let found = output::count(report.findings.len() as u64, "finding");
+    if report.findings_left_out {
+        return output::line(&format!("result    DAMAGED: {found}, and more than the memory of --memory can name"));
+    }
+    match (report.findings.len(), read_data) {
         (0, ReadData::No) => output::line("result    clean; the data itself was not read (--read-data)"),
         (0, _) if report.packs_read < report.packs => {
             output::line(&format!("result    clean; of the data {of} were read"))
         }
         (0, _) => output::line("result    clean"),
-        (found, _) => output::line(&format!("result    DAMAGED: {}", output::count(found, "finding"))),
+        _ => output::line(&format!("result    DAMAGED: {found}")),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::outcome::Outcome;
 
     #[test]
     fn parts_are_percentages_or_sizes() {

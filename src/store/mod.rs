@@ -46,19 +46,39 @@ pub const LISTED_MAX: usize = 1 << 22;
 /// Bytes of the names in one answer to a listing, at most.
 pub const LISTED_NAMES_BYTES_MAX: usize = 256 << 20;
 
+/// Pages of a listing with nothing of ours, one after the other, before it counts as one without end.
+const EMPTY_PAGES_MAX: usize = 1000;
+
 /// What a store lists, as it is gathered: never more than fits the bounds.
 #[derive(Debug)]
 pub struct Listing {
     prefix: String,
     found: Vec<ObjectInfo>,
     names: usize,
+    names_max: usize,
     names_bytes: usize,
+    /// Names when the last page ended, and pages since then that had none.
+    names_before: usize,
+    empty_pages: usize,
 }
 
 impl Listing {
     /// Begins an answer.
     pub fn of(prefix: &str) -> Self {
-        Self { prefix: prefix.to_owned(), found: Vec::new(), names: 0, names_bytes: 0 }
+        Self::bounded(prefix, LISTED_MAX)
+    }
+
+    /// Begins an answer of so many names at most.
+    fn bounded(prefix: &str, names_max: usize) -> Self {
+        Self {
+            prefix: prefix.to_owned(),
+            found: Vec::new(),
+            names: 0,
+            names_max,
+            names_bytes: 0,
+            names_before: 0,
+            empty_pages: 0,
+        }
     }
 
     /// Adds an object.
@@ -76,12 +96,26 @@ impl Listing {
     /// # Errors
     /// When there are too many.
     fn count(&mut self, name_bytes: usize) -> Result<(), StoreError> {
-        if self.names >= LISTED_MAX || self.names_bytes + name_bytes > LISTED_NAMES_BYTES_MAX {
+        if self.names >= self.names_max || self.names_bytes + name_bytes > LISTED_NAMES_BYTES_MAX {
             let message = format!("it goes on after {} names, more than can be held", self.names);
             return Err(StoreError::new("list", &self.prefix, StoreErrorKind::Other, message));
         }
         self.names += 1;
         self.names_bytes += name_bytes;
+        Ok(())
+    }
+
+    /// Notes that a page ends and another one follows.
+    ///
+    /// # Errors
+    /// When page after page had nothing.
+    fn next_page(&mut self) -> Result<(), StoreError> {
+        self.empty_pages = if self.names == self.names_before { self.empty_pages + 1 } else { 0 };
+        self.names_before = self.names;
+        if self.empty_pages > EMPTY_PAGES_MAX {
+            let message = "the store said again and again that there is more to list, and listed nothing";
+            return Err(StoreError::new("list", &self.prefix, StoreErrorKind::Other, message));
+        }
         Ok(())
     }
 

@@ -7,7 +7,8 @@ use futures::stream::{self, StreamExt};
 
 use crate::blocking::blocking;
 use crate::model::id::PackId;
-use crate::ops::verify::damage::{Damage, FoundDamage};
+use crate::ops::verify::damage::Damage;
+use crate::ops::verify::found::FoundDamage;
 use crate::ops::verify::vouching::Vouching;
 use crate::ops::verify::{ReadData, VerifyError, VerifyOptions, VerifyReport};
 use crate::ops::{Cancel, LookError};

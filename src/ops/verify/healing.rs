@@ -1,13 +1,14 @@
 //! What becomes of what was found damaged: writers are told not to rely on it, so that the next backup stores again what its
 //! sources still have; and what was told before and is stored elsewhere by now is healed.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 use crate::model::id::PackId;
 use crate::model::key::ObjectKey;
 use crate::model::time::Timestamp;
-use crate::ops::verify::damage::{FindingSubject, FoundDamage};
+use crate::ops::verify::damage::FindingSubject;
+use crate::ops::verify::found::FoundDamage;
 use crate::progress::{Monitor, chain};
 use crate::repository::Repository;
 use crate::repository::damaged::DamagedPacks;
@@ -45,28 +46,24 @@ impl HealingPlan {
     pub(super) fn of(index: &Index, known: &BTreeSet<PackId>, read: &[PackId], damage: &mut FoundDamage) -> Self {
         let mut plan = Self::default();
         let read: HashSet<PackId> = read.iter().copied().collect();
-        let mut hit: BTreeMap<&FindingSubject, bool> = BTreeMap::new();
-        for finding in damage.findings.values() {
-            *hit.entry(&finding.object).or_default() |= !finding.snapshots.is_empty();
-        }
-        let of_pack = |pack: PackId| FindingSubject::Object(ObjectKey::pack(pack));
-        let state = |pack: PackId| hit.get(&of_pack(pack)).copied();
-        let mut healed = BTreeSet::new();
         for pack in known.iter().filter(|pack| index.names(**pack)) {
-            match state(*pack) {
-                Some(true) => plan.healing.waiting += 1,
-                Some(false) => drop(healed.insert(of_pack(*pack))),
-                None if read.contains(pack) => drop(plan.news.right.insert(*pack)),
-                None => plan.healing.unread += 1,
+            let object = FindingSubject::Object(ObjectKey::pack(*pack));
+            if damage.hit.contains(pack) {
+                plan.healing.waiting += 1;
+            } else if damage.unreliable.contains(pack) || damage.findings.has(&object) {
+                plan.healing.healed += 1;
+                damage.findings.remove(&object);
+            } else if read.contains(pack) {
+                plan.news.right.insert(*pack);
+            } else {
+                plan.healing.unread += 1;
             }
         }
-        plan.healing.healed = healed.len() as u64;
         for pack in damage.unreliable.iter().filter(|pack| !known.contains(pack)) {
             for record in index.pack(*pack) {
                 plan.news.found.entry(record.header.at.domain).or_default().insert(*pack);
             }
         }
-        damage.findings.retain(|(subject, _), _| !healed.contains(subject));
         plan
     }
 

@@ -24,7 +24,9 @@ use crate::repository::{Repository, StoreError};
 mod coverage;
 mod damage;
 mod data;
+mod findings;
 mod foreign;
+mod found;
 mod healing;
 mod objects;
 mod slots;
@@ -37,13 +39,9 @@ pub use damage::{Damage, FindingSubject};
 pub use healing::Healing;
 pub use vouching::Vouched;
 
-use damage::FoundDamage;
+use data::DataCheck;
+use found::FoundDamage;
 use healing::HealingPlan;
-
-/// Paths listed for each finding; beyond them only their number is told.
-const PATHS_LISTED: usize = 50;
-/// Chunks made by recipes listed for each finding.
-const WINDOWS_LISTED: usize = 50;
 
 /// How much of the data is read.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -96,7 +94,7 @@ pub struct Finding {
     pub object: FindingSubject,
     /// What is wrong with it.
     pub damage: Damage,
-    /// The snapshots that it hits.
+    /// The snapshots that it hits, oldest first.
     pub snapshots: Vec<SnapshotId>,
     /// Chunks that are stored as recipes and need it to be put together, at most fifty.
     pub windows: Vec<ChunkId>,
@@ -131,6 +129,8 @@ pub struct VerifyReport {
     pub finished: Timestamp,
     /// Damage; what is healed is not among it.
     pub findings: Vec<Finding>,
+    /// Whether there is more damage than findings, or a finding names less than it hits, because it would not fit into memory.
+    pub findings_left_out: bool,
     /// What becomes of damaged packs.
     pub healing: Healing,
     /// What became of packs that writers alone name.
@@ -143,7 +143,7 @@ pub struct VerifyReport {
 
 impl Ended for VerifyReport {
     fn outcome(&self) -> Outcome {
-        if self.findings.is_empty() { Outcome::Clean } else { Outcome::Damaged }
+        if self.findings.is_empty() && !self.findings_left_out { Outcome::Clean } else { Outcome::Damaged }
     }
 }
 
@@ -193,12 +193,12 @@ pub async fn verify(
     let alone = repository.alone(repository.first_replica()).expect("the first replica has its own name");
     let repository = Arc::new(alone);
     let mut report = VerifyReport::default();
-    let mut damage = FoundDamage::default();
+    let mut damage = FoundDamage::within(options.memory_bytes);
+    let mut foreign = ForeignNames::default();
 
     monitor.phase("checking objects");
-    let mut foreign = ForeignNames::default();
     slots::check(&repository, &mut report, &mut damage, &mut foreign).await?;
-    // Before the index: what these need is in segments by then. ReadingRecord data can take hours, and backups run beside it.
+    // Before the index: what these need is in segments by then. Reading data can take hours, and backups run beside it.
     let listed_snapshots = repository.objects().snapshots().await?;
     let sums = objects::check(&repository, &mut report, &mut damage, &mut foreign).await?;
     let mut index = Index::load(&repository, &*monitor).await.map_err(LookError::Index)?;
@@ -206,30 +206,53 @@ pub async fn verify(
     // All segments were just opened, so what the cache made of them need not be taken on trust.
     index.compare(&repository, &sums, &*monitor).await.map_err(LookError::Index)?;
     let listed = objects::listed_packs(&mut index, &repository, options.clock.now(), &*monitor, &mut damage).await?;
-    let index = Arc::new(index);
     let reading = repository.reading().map_err(LookError::Access)?;
-    let reader = Reader::new(reading, index, options.memory_bytes, monitor.clone());
-    let reader = Arc::new(reader);
+    let reader = Arc::new(Reader::new(reading, Arc::new(index), options.memory_bytes, monitor.clone()));
     objects::compare_packs(&reader, &listed, &mut report, &mut damage, &mut foreign).await?;
 
+    let run = DataCheck {
+        reader: &reader,
+        written_to: &written_to,
+        options: &options,
+        sizes: &listed.sizes,
+        monitor: &monitor,
+        cancel: &cancel,
+    };
+    let read = noted_data(&run, &mut report, &mut damage).await?;
+    objects::name_liars(&reader, &mut damage).await?;
+    monitor.phase("checking trees");
+    foreign.add_all(&listed_snapshots.foreign);
+    let cleanups = trees::check(&reader, listed_snapshots.ids, &monitor, &cancel, &mut report, &mut damage).await?;
+    report.notes.extend(foreign.notes());
+    let plan = HealingPlan::of(reader.index(), &cleanups.found_damaged(), &read, &mut damage);
+    tampering::tell(&repository, &cleanups, &mut report, &mut damage);
+    report.healing = plan.carry_out(&written_to, options.heal, options.clock.now(), &*monitor).await;
+
+    report.findings_left_out = damage.findings.is_cut();
+    report.findings = damage.findings.into_all();
+    report.finished = options.clock.now();
+    report.duration = begun.elapsed();
+    Ok(report)
+}
+
+/// Reads the data that is due, if any is, and notes in the repository what was read and found right, which it returns.
+async fn noted_data(
+    run: &DataCheck<'_>,
+    report: &mut VerifyReport,
+    damage: &mut FoundDamage,
+) -> Result<Vec<PackId>, VerifyError> {
+    let DataCheck { reader, options, monitor, .. } = *run;
+    let repository = reader.repository();
     monitor.phase("looking for earlier verifications");
     let mut ledger = repository.ledger().await?;
-    let mut read = Vec::new();
     report
         .notes
         .extend(ledger.damaged().iter().map(|key| format!("{key} cannot be opened; what it alone knew is forgotten")));
+    let (mut read, mut not_noted) = (Vec::new(), None);
     if options.read_data != ReadData::No {
         let (host, cursor) = (options.host.clone(), ledger.cursor());
         let mut reading = ReadingRecord { host, program: PROGRAM, cursor, ..ReadingRecord::default() };
-        let run = data::DataCheck {
-            reader: &reader,
-            written_to: &written_to,
-            options: &options,
-            sizes: &listed.sizes,
-            monitor: &monitor,
-            cancel: &cancel,
-        };
-        let outcome = data::check(&run, &mut report, &mut damage, &mut reading).await;
+        let outcome = data::check(run, report, damage, &mut reading).await;
         // Whatever ended it, what was read was read.
         reading.finished = options.clock.now();
         monitor.phase("noting what was read");
@@ -240,47 +263,9 @@ pub async fn verify(
         };
         outcome?;
         read = reading.packs;
-        report.coverage.not_noted = noted.err().map(|error| error.to_string());
+        not_noted = noted.err().map(|error| error.to_string());
     }
     let usable = reader.index().packs().into_iter().map(|pack| pack.id).filter(|pack| !damage.packs.contains(pack));
-    let not_noted = report.coverage.not_noted.take();
     report.coverage = Coverage { not_noted, ..Coverage::of(&usable.collect::<Vec<_>>(), &ledger) };
-    objects::name_liars(&reader, &mut damage).await?;
-    monitor.phase("checking trees");
-    foreign.add_all(&listed_snapshots.foreign);
-    let cleanups = trees::check(&reader, listed_snapshots.ids, &monitor, &cancel, &mut report, &mut damage).await?;
-    report.notes.extend(foreign.notes());
-    let plan = HealingPlan::of(reader.index(), &cleanups.found_damaged(), &read, &mut damage);
-    tampering::tell(&repository, &cleanups, &mut report, &mut damage);
-    report.healing = plan.carry_out(&written_to, options.heal, options.clock.now(), &*monitor).await;
-
-    report.findings = damage.findings.into_values().collect();
-    report.finished = options.clock.now();
-    report.duration = begun.elapsed();
-    Ok(report)
-}
-
-impl Finding {
-    fn of(object: FindingSubject, damage: Damage) -> Self {
-        Self { object, damage, snapshots: Vec::new(), windows: Vec::new(), paths: Vec::new(), path_count: 0 }
-    }
-
-    /// Notes that a chunk cannot be put together because of it.
-    fn hit_window(&mut self, window: ChunkId) {
-        if self.windows.len() < WINDOWS_LISTED && !self.windows.contains(&window) {
-            self.windows.push(window);
-        }
-    }
-
-    /// Notes that a path of a snapshot is hit.
-    fn hit(&mut self, snapshot: SnapshotId, path: impl std::fmt::Display) {
-        if !self.snapshots.contains(&snapshot) {
-            self.snapshots.push(snapshot);
-        }
-        self.path_count += 1;
-        let path = path.to_string();
-        if self.paths.len() < PATHS_LISTED && !self.paths.contains(&path) {
-            self.paths.push(path);
-        }
-    }
+    Ok(read)
 }

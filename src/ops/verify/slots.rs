@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use crate::model::id::SlotId;
 use crate::model::key::{ObjectKey, ObjectKind};
-use crate::ops::verify::damage::{Damage, FoundDamage};
+use crate::ops::verify::damage::Damage;
 use crate::ops::verify::foreign::ForeignNames;
+use crate::ops::verify::found::FoundDamage;
 use crate::ops::verify::{VerifyError, VerifyReport};
 use crate::repository::Repository;
 use crate::repository::inspect::Inspected;

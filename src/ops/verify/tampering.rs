@@ -2,7 +2,8 @@
 
 use crate::model::key::{ObjectKey, ObjectKind};
 use crate::ops::verify::VerifyReport;
-use crate::ops::verify::damage::{Damage, FoundDamage};
+use crate::ops::verify::damage::Damage;
+use crate::ops::verify::found::FoundDamage;
 use crate::repository::Repository;
 use crate::repository::cleanups::Cleanups;
 

@@ -13,7 +13,9 @@ use crate::model::entry::{ChunkList, ChunkRef, Entry};
 use crate::model::id::{ChunkId, ChunkKey};
 use crate::model::key::ObjectKey;
 use crate::model::snapshot::SnapshotId;
-use crate::ops::verify::damage::{Damage, FoundDamage};
+use crate::ops::verify::damage::{Damage, FindingSubject};
+use crate::ops::verify::findings::Hit;
+use crate::ops::verify::found::FoundDamage;
 use crate::ops::verify::{VerifyError, VerifyReport};
 use crate::ops::{Cancel, LookError};
 use crate::progress::{Counter, Monitor, Problem};
@@ -72,8 +74,8 @@ pub(super) async fn check(
             Err(error) if !error.is_damage() => return Err(LookError::Snapshots(error).into()),
             Err(error) => {
                 let cause = std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
-                let finding = walk.damage.add(&ObjectKey::snapshot(id), Damage::Unusable(cause));
-                finding.snapshots.push(id);
+                let object = FindingSubject::Object(ObjectKey::snapshot(id));
+                walk.damage.findings.add_of_snapshot(object, Damage::Unusable(cause), Some(id));
                 continue;
             }
         };
@@ -270,9 +272,7 @@ impl TreeVisit<'_> {
         hit.sort();
         hit.dedup();
         for (object, damage) in hit {
-            let finding = self.damage.add(&object, damage);
-            finding.hit(snapshot, &path);
-            finding.hit_window(chunk.id);
+            self.damage.hit(&object, damage, Hit { snapshot, path: &path, window: Some(chunk.id) });
         }
         Ok(false)
     }
@@ -283,7 +283,7 @@ impl TreeVisit<'_> {
         let unsound: Vec<ChunkPlace> = places.collect();
         let fault = |place: ChunkPlace| {
             let object = ObjectKey::pack(place.pack);
-            let known = self.damage.of_frame(&object, place.frame)?;
+            let known = self.damage.findings.of_frame(&object, place.frame)?.clone();
             Some((object, known))
         };
         let faults: Vec<_> = unsound.into_iter().filter_map(fault).collect();
@@ -293,35 +293,37 @@ impl TreeVisit<'_> {
     /// Notes a chunk that cannot be had, under every pack that should hold it.
     fn bad_chunk(&mut self, id: &ChunkId, problem: Option<&str>, path: &str) -> Result<bool, VerifyError> {
         let snapshot = self.snapshot.expect("set before a tree is walked");
+        let hit = Hit { snapshot, path, window: None };
         let mut locations = self.reader.index().locate_all(id);
         // Places that are not so are the segment's fault, which is told, and no pack's.
         locations.retain(|location| !self.damage.places.contains(location));
         if locations.is_empty() {
             let key = ObjectKey::from_listed("index");
-            self.damage.add(&key, Damage::NotIndexed).hit(snapshot, path);
+            self.damage.hit(&key, Damage::NotIndexed, hit);
         }
         for location in locations {
             let (key, frame) = (ObjectKey::pack(location.pack), location.frame);
-            let known = problem.is_none().then(|| self.damage.of_frame(&key, frame)).flatten();
+            let known = problem.is_none().then(|| self.damage.findings.of_frame(&key, frame).cloned()).flatten();
             let is_gone = problem.is_none() && self.damage.packs.contains(&location.pack);
             let damage = known.or(is_gone.then_some(Damage::Missing)).unwrap_or_else(|| {
                 let why = format!("chunk {} {}", id.short(), problem.unwrap_or("has another length"));
                 Damage::Frame { frame, why }
             });
-            self.damage.add(&key, damage).hit(snapshot, path);
+            self.damage.hit(&key, damage, hit);
         }
         Ok(false)
     }
 
     fn bad_node(&mut self, id: &ChunkId, error: &ReadError, path: &str) -> Result<bool, VerifyError> {
         let snapshot = self.snapshot.expect("set before a tree is walked");
+        let hit = Hit { snapshot, path, window: None };
         match error {
             error if !error.is_damage() => return Err(error.clone().into()),
             ReadError::Unknown { .. } => return self.bad_chunk(id, None, path),
             // Its bytes are those that were stored: whoever made the snapshot made it wrong.
             ReadError::Node { source, .. } => {
                 let why = format!("{error}: {source}");
-                self.damage.add(&ObjectKey::snapshot(snapshot), Damage::Unusable(why)).hit(snapshot, path);
+                self.damage.hit(&ObjectKey::snapshot(snapshot), Damage::Unusable(why), hit);
                 return Ok(false);
             }
             _ => {}
@@ -330,9 +332,7 @@ impl TreeVisit<'_> {
             Some(pack) if self.damage.packs.contains(&pack) => self.bad_chunk(id, None, path),
             Some(pack) => {
                 let cause = std::error::Error::source(error).map_or_else(String::new, |cause| format!(": {cause}"));
-                self.damage
-                    .add(&ObjectKey::pack(pack), Damage::Unusable(format!("{error}{cause}")))
-                    .hit(snapshot, path);
+                self.damage.hit(&ObjectKey::pack(pack), Damage::Unusable(format!("{error}{cause}")), hit);
                 Ok(false)
             }
             None => self.bad_chunk(id, Some("cannot be read"), path),

@@ -19,6 +19,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
 use crate::store::location::S3Location;
+use crate::store::s3::answer::BoundAnswers;
 use crate::store::s3::credentials::S3Credentials;
 use crate::store::s3::{Proxy, S3Options};
 use crate::store::{StoreError, StoreErrorKind};
@@ -57,6 +58,7 @@ pub(super) fn build(
         // `progress` and `receive` watch what moves, both ways.
         .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
         .app_name(AppName::new("coffre").expect("a valid name"))
+        .interceptor(BoundAnswers)
         .build();
     Ok(Client::from_conf(config))
 }

@@ -209,14 +209,14 @@ aws_access_key_id=x
             ),
             (
                 None,
-                vec![("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent")],
-                "the credentials file /nonexistent could not be read: No such file or directory (os error 2)",
+                vec![("AWS_SHARED_CREDENTIALS_FILE", "/proc/absent")],
+                "the credentials file /proc/absent could not be read: No such file or directory (os error 2)",
             ),
         ] {
             assert_eq!(found(profile, &variables).expect_err(message), message);
         }
         assert_eq!(
-            find_in(None, |_| None, || Some("/nonexistent".into())).expect_err("nothing is there"),
+            find_in(None, |_| None, || Some("/proc/absent".into())).expect_err("nothing is there"),
             "no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or name a profile"
         );
     }

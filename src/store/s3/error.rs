@@ -10,6 +10,7 @@ use std::time::Duration;
 use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 
+use crate::store::s3::answer::AnswerTooLong;
 use crate::store::{StoreError, StoreErrorKind};
 
 /// The longest wait that a store's `Retry-After` is believed for.
@@ -24,6 +25,9 @@ pub(super) fn from_sdk<E>(
 where
     E: ProvideErrorMetadata + Error + Send + Sync + 'static,
 {
+    if is_too_long(&error) {
+        return StoreError::new(operation, subject, StoreErrorKind::Other, AnswerTooLong.to_string());
+    }
     if let Some(response) = error.raw_response() {
         let status = response.status().as_u16();
         let metadata = error.as_service_error();
@@ -46,6 +50,11 @@ where
         _ => StoreError::new(operation, subject, StoreErrorKind::Other, "the request could not be made")
             .with_source(root_cause(&error)),
     }
+}
+
+/// Tells whether an answer was given up because it did not end.
+fn is_too_long(error: &(dyn Error + 'static)) -> bool {
+    error.is::<AnswerTooLong>() || error.source().is_some_and(is_too_long)
 }
 
 /// Makes the error for an answer of success that holds an error or nothing of what a success holds.

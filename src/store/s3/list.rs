@@ -9,8 +9,8 @@ use crate::store::s3::versions::{ObjectVersion, ObjectVersions, is_rewritten};
 use crate::store::s3::{S3Store, error};
 use crate::store::{Listing, ObjectInfo, StoreError, StoreErrorKind};
 
-/// Pages of a listing on which nothing stands, one after the other, before it counts as one without end.
-const EMPTY_PAGES_MAX: usize = 1000;
+/// Versions that one object can have, at most: honest ones are a few, of a put that was repeated.
+const VERSIONS_MAX: usize = 1 << 16;
 
 /// Why versions could not be listed.
 enum Unlisted {
@@ -74,7 +74,7 @@ impl S3Store {
             return Ok(None);
         }
         let (mut versions, mut ids, mut others) = (ObjectVersions::default(), Vec::new(), Vec::new());
-        let mut marker = Marker::default();
+        let (mut counted, mut marker) = (Listing::bounded(key.as_str(), VERSIONS_MAX), Marker::default());
         loop {
             let page = match self.versions_page(key.as_str(), &marker).await {
                 Ok(page) => page,
@@ -87,10 +87,12 @@ impl S3Store {
             let mut names = page.versions.iter().map(|it| &it.0).chain(page.markers.iter().map(|it| &it.0));
             let is_over = names.any(|name| name != key.as_str());
             for (_, id, is_latest) in page.markers.into_iter().filter(|(name, ..)| name == key.as_str()) {
+                counted.count(id.len())?;
                 versions.add_marker(is_latest);
                 others.push(id);
             }
             for (_, version) in page.versions.into_iter().filter(|(name, _)| name == key.as_str()) {
+                counted.count(version.id.len())?;
                 ids.push(version.id.clone());
                 versions.add(version);
             }
@@ -98,6 +100,7 @@ impl S3Store {
                 Some(next) if !is_over => marker = next,
                 _ => break,
             }
+            counted.next_page()?;
         }
         others.append(&mut ids);
         self.kept.note(key, &versions);
@@ -106,10 +109,9 @@ impl S3Store {
 
     async fn list_versions(&self, prefix: &str) -> Result<Vec<ObjectInfo>, Unlisted> {
         let (mut found, mut open) = (Listing::of(prefix), BTreeMap::<String, ObjectVersions>::new());
-        let (mut marker, mut empty_pages) = (Marker::default(), 0);
+        let mut marker = Marker::default();
         loop {
             let page = self.versions_page(prefix, &marker).await?;
-            empty_pages = if page.versions.is_empty() && page.markers.is_empty() { empty_pages + 1 } else { 0 };
             for (name, _, is_latest) in page.markers {
                 found.count(name.len()).map_err(Unlisted::Failed)?;
                 open.entry(name).or_default().add_marker(is_latest);
@@ -119,9 +121,7 @@ impl S3Store {
                 open.entry(name).or_default().add(version);
             }
             let Some(next) = page.next else { break };
-            if empty_pages > EMPTY_PAGES_MAX {
-                return Err(Unlisted::Failed(endless(prefix)));
-            }
+            found.next_page().map_err(Unlisted::Failed)?;
             // The versions of the last one may go on.
             let last = open.pop_last();
             self.take_in(std::mem::take(&mut open), &mut found);
@@ -201,7 +201,7 @@ impl S3Store {
 
     async fn list_names(&self, prefix: &str) -> Result<Vec<ObjectInfo>, StoreError> {
         let mut found = Listing::of(prefix);
-        let (mut token, mut empty_pages): (Option<String>, _) = (None, 0);
+        let mut token: Option<String> = None;
         loop {
             let request = self
                 .client
@@ -234,20 +234,12 @@ impl S3Store {
             if next.is_none() || next == token {
                 return Err(without_a_place_to_go_on(prefix));
             }
-            empty_pages = if page.contents().is_empty() { empty_pages + 1 } else { 0 };
-            if empty_pages > EMPTY_PAGES_MAX {
-                return Err(endless(prefix));
-            }
+            found.next_page()?;
             token = next;
         }
         // In that order already, as S3 promises; not every gateway keeps it, nor is free of repetitions.
         Ok(found.finish())
     }
-}
-
-fn endless(prefix: &str) -> StoreError {
-    let message = "the store said again and again that there is more to list, and listed nothing";
-    StoreError::new("list", prefix, StoreErrorKind::Other, message)
 }
 
 fn without_a_place_to_go_on(prefix: &str) -> StoreError {

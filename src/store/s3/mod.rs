@@ -27,6 +27,7 @@ use crate::blocking::blocking;
 use crate::model::id::hex;
 use crate::model::key::ObjectKey;
 use crate::store::location::S3Location;
+use crate::store::s3::answer::TakesObject;
 use crate::store::s3::credentials::S3Credentials;
 use crate::store::s3::progress::{SendInPieces, Sent};
 use crate::store::s3::versions::{BucketVersions, ObjectVersion, ObjectVersions, is_rewritten};
@@ -35,6 +36,7 @@ use crate::store::tampering::Tampered;
 use crate::store::transfer::Transfer;
 use crate::store::{ObjectInfo, Store, StoreError, StoreErrorKind};
 
+mod answer;
 mod client;
 pub mod credentials;
 mod error;
@@ -305,6 +307,7 @@ impl S3Store {
         if let Some(range) = &range {
             request = request.range(format!("bytes={}-{}", range.start, range.end - 1));
         }
+        let request = request.customize().interceptor(TakesObject);
         let answer = self
             .answer("get", key, async { request.send().await.map_err(|error| self.failed("get", key, error)) })
             .await?;

@@ -194,11 +194,11 @@ impl Forge {
         packs
     }
 
-    /// Stores segments that tell this of packs, as many as it takes for a client to look there first.
-    pub(super) async fn segments(&self, packs: Vec<PackEntry>) {
+    /// Stores `count` segments that tell this of packs.
+    pub(super) async fn segments(&self, count: u8, packs: Vec<PackEntry>) {
         let session = self.session();
         let packs = UploadedPack::indexed(IndexSegment::forged(packs));
-        for number in 0..12 {
+        for number in 0..count {
             let id = SegmentId([number; 16]);
             let object = session.seal_segment(id, &packs);
             self.store.put(&ObjectKey::segment(id), object.into()).await.expect("put");

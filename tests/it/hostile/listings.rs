@@ -1,16 +1,27 @@
-//! Listings that state other lengths than the objects have: what is read is what comes, and what is relied on is what both say.
+//! Listings that state other lengths than the objects have: what is read is what comes, and what is relied on is what both say. And
+//! listings that never end.
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use coffre::model::key::{ObjectKey, ObjectKind};
 use coffre::ops::verify::ReadData;
+use coffre::progress::Collected;
+use coffre::store::location::Location;
+use coffre::store::s3::S3Options;
+use coffre::store::s3::credentials::S3Credentials;
 use coffre::store::signs::Signs;
 use coffre::store::transfer::Transfer;
-use coffre::store::{ObjectInfo, Store, StoreError};
+use coffre::store::{ObjectInfo, OpenOptions, Store, StoreError};
+use s3s::access::{S3Access, S3AccessContext};
+use s3s::dto::*;
+use s3s::{S3, S3Error, S3ErrorCode, S3Request, S3Response, S3Result};
+use tokio::task::JoinHandle;
 
+use crate::support::s3_server::{BUCKET, OWNER, serve};
 use crate::support::{Bench, contents, files_in, options, read_back, run_backup, run_verify};
 
 /// A store whose listings lie about the lengths of one kind of object.
@@ -79,5 +90,134 @@ async fn a_listing_that_states_other_lengths_costs_and_hinders_nothing() {
             let found = run_verify(lying, cache.path(), ReadData::All).await.findings;
             assert_eq!(found, [], "{case}");
         }
+    }
+}
+
+/// What stands on the pages of a bucket that lists without end.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Page {
+    Nothing,
+    /// Names that were not asked for.
+    Strangers,
+    /// Versions of one object.
+    Versions,
+    /// An error that says more and more.
+    Words,
+}
+
+/// A bucket whose listings always say that there is more, in another place each time.
+struct Endless {
+    page: Page,
+    asked: Arc<AtomicU64>,
+}
+
+impl Endless {
+    fn next(&self) -> S3Result<u64> {
+        let next = self.asked.fetch_add(1, Ordering::Relaxed);
+        match self.page {
+            Page::Words => Err(S3Error::with_message(S3ErrorCode::InternalError, "more ".repeat(4 << 20))),
+            _ => Ok(next),
+        }
+    }
+}
+
+#[async_trait]
+impl S3 for Endless {
+    async fn list_objects_v2(
+        &self,
+        request: S3Request<ListObjectsV2Input>,
+    ) -> S3Result<S3Response<ListObjectsV2Output>> {
+        let next = self.next()?;
+        let stranger = Object { key: Some(format!("x{next}")), size: Some(1), ..Default::default() };
+        Ok(S3Response::new(ListObjectsV2Output {
+            name: Some(request.input.bucket),
+            contents: Some(if self.page == Page::Nothing { Vec::new() } else { vec![stranger] }),
+            is_truncated: Some(true),
+            next_continuation_token: Some(next.to_string()),
+            ..Default::default()
+        }))
+    }
+
+    async fn list_object_versions(
+        &self,
+        request: S3Request<ListObjectVersionsInput>,
+    ) -> S3Result<S3Response<ListObjectVersionsOutput>> {
+        let next = self.next()?;
+        let key = request.input.prefix.unwrap_or_default();
+        let of_key = |nth: u64| ObjectVersion {
+            key: Some(if self.page == Page::Versions { key.clone() } else { "x".to_owned() }),
+            version_id: Some((next * 1000 + nth).to_string()),
+            size: Some(1),
+            ..Default::default()
+        };
+        let count = match self.page {
+            Page::Nothing | Page::Words => 0,
+            Page::Strangers => 1,
+            Page::Versions => 1000,
+        };
+        Ok(S3Response::new(ListObjectVersionsOutput {
+            name: Some(request.input.bucket),
+            versions: Some((0..count).map(of_key).collect()),
+            is_truncated: Some(true),
+            next_key_marker: Some(next.to_string()),
+            next_version_id_marker: Some(next.to_string()),
+            ..Default::default()
+        }))
+    }
+
+    async fn delete_object(&self, _: S3Request<DeleteObjectInput>) -> S3Result<S3Response<DeleteObjectOutput>> {
+        Ok(S3Response::new(DeleteObjectOutput { delete_marker: Some(true), ..Default::default() }))
+    }
+}
+
+struct Everybody;
+
+#[async_trait]
+impl S3Access for Everybody {
+    async fn check(&self, _: &mut S3AccessContext<'_>) -> S3Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_listing_without_end_is_given_up() {
+    for (page, told) in [
+        (Page::Nothing, "listed nothing"),
+        (Page::Strangers, "listed nothing"),
+        (Page::Words, "the answer goes on behind 16 MiB"),
+    ] {
+        let (store, asked, _server) = endless(page).await;
+        let error = store.list("packs/").await.expect_err("it has no end");
+        assert!(error.to_string().contains(told), "{page:?}: {error}");
+        assert!(asked.load(Ordering::Relaxed) < 2100, "{page:?}");
+    }
+    let (store, asked, _server) = endless(Page::Versions).await;
+    let error = store.delete(&ObjectKey::from_listed("packs/00/a")).await.expect_err("it has no end");
+    assert!(error.to_string().contains("more than can be held"), "{error}");
+    assert!(asked.load(Ordering::Relaxed) < 100);
+}
+
+/// Returns a store in a bucket that lists without end, and how often that was asked for it.
+async fn endless(page: Page) -> (Arc<dyn Store>, Arc<AtomicU64>, AbortOnDrop) {
+    let asked = Arc::<AtomicU64>::default();
+    let (address, task) = serve(Endless { page, asked: asked.clone() }, Everybody).await;
+    let location: Location = format!("s3+http://{address}/{BUCKET}/p").parse().expect("a location");
+    let (access_key_id, secret) = OWNER;
+    let credentials = S3Credentials {
+        access_key_id: access_key_id.to_owned(),
+        secret_access_key: secret.to_owned().into(),
+        session_token: None,
+    };
+    let s3 = S3Options { credentials: Some(credentials), ..S3Options::default() };
+    let options = OpenOptions { s3, ..OpenOptions::default() };
+    let store = coffre::store::open(&location, &options, Arc::new(Collected::default())).expect("opened");
+    (store, asked, AbortOnDrop(task))
+}
+
+struct AbortOnDrop(JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }

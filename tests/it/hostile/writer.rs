@@ -29,10 +29,15 @@ pub(super) fn manifest(what: &str, make: Tree, change: fn(&mut Snapshot)) -> Row
     Row::new(Who::Writer, what, plant)
 }
 
+/// As many segments as it takes for a client to look there first.
 fn segment(what: &str, lie: Lie) -> Row {
+    in_segments(12, what, lie)
+}
+
+fn in_segments(count: u8, what: &str, lie: Lie) -> Row {
     let plant: Plant = Box::new(move |forge: Arc<Forge>| {
         async move {
-            forge.segments(lie(forge.told().await)).await;
+            forge.segments(count, lie(forge.told().await)).await;
             None
         }
         .boxed()
@@ -422,6 +427,19 @@ fn segments() -> Vec<Row> {
             packs
         })
         .found("is missing"),
+        in_segments(2, "thirty thousand packs that are nowhere", |mut packs| {
+            let mut pack = packs.swap_remove(0);
+            pack.directory.frames.truncate(1);
+            pack.directory.frames[0].chunks.truncate(1);
+            pack.directory.frames[0].plain_len = pack.directory.frames[0].chunks[0].1;
+            pack.directory.frames[0].sealed_len = pack.directory.frames[0].plain_len.min(100) + 16;
+            let numbered = |number: u32| {
+                let id = *blake3::hash(&number.to_le_bytes()).as_bytes();
+                PackEntry { id: PackId(id[..16].try_into().expect("16 bytes")), ..pack.clone() }
+            };
+            (0..30_000).map(numbered).collect()
+        })
+        .found("and more than the memory of --memory can name"),
     ]
 }
 
