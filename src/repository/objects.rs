@@ -219,7 +219,7 @@ impl Objects {
     /// When a required replica did not take it.
     pub(super) async fn put_pack(&self, image: PackImage, transfer: &Transfer) -> Result<UploadedPack, StoreError> {
         let (entry, bytes) = image.into_parts();
-        self.replicas.put_telling(&ObjectKey::pack(entry.id), bytes, transfer).await?;
+        self.replicas.put_telling(&ObjectKey::pack(entry.id), bytes, &transfer.of_digest(entry.digest)).await?;
         Ok(UploadedPack(entry))
     }
 

@@ -19,6 +19,7 @@ pub struct Transfer {
     heard: Arc<TransferHeard>,
     /// Without one nothing has to wait.
     pace: Option<Arc<Pace>>,
+    digest: Option<[u8; 32]>,
 }
 
 struct TransferHeard {
@@ -42,7 +43,17 @@ impl Transfer {
     /// Does the same for a body that is fetched, of which no more than `most` bytes are wanted.
     pub fn of_at_most(most: u64, hear: impl Fn(u64) + Send + Sync + 'static) -> Self {
         let hear = Box::new(hear);
-        Self { heard: Arc::new(TransferHeard { furthest: AtomicU64::new(0), most, hear }), pace: None }
+        Self { heard: Arc::new(TransferHeard { furthest: AtomicU64::new(0), most, hear }), pace: None, digest: None }
+    }
+
+    /// Returns the same for a body whose SHA-256 is known.
+    pub fn of_digest(&self, sha256: [u8; 32]) -> Self {
+        Self { digest: Some(sha256), ..self.clone() }
+    }
+
+    /// Returns the SHA-256 of the body, where it is known: a store that needs it need not take it again.
+    pub fn digest(&self) -> Option<[u8; 32]> {
+        self.digest
     }
 
     /// Checks the length of an object that is fetched, before memory is taken for it.
@@ -66,7 +77,7 @@ impl Transfer {
 
     /// Returns the same where it is asked at a pace, for one attempt.
     pub(super) fn at(&self, pace: Arc<Pace>) -> Self {
-        Self { heard: self.heard.clone(), pace: Some(pace) }
+        Self { pace: Some(pace), ..self.clone() }
     }
 
     /// Returns how many of the `most` bytes that come next are to move at once, so that the body moves evenly; 0 only where `most`

@@ -3,7 +3,10 @@
 use std::any::Any;
 use std::sync::Arc;
 
+use bytes::Bytes;
+use coffre::crypto::digest::sha256_of;
 use coffre::model::key::ObjectKey;
+use coffre::store::transfer::Transfer;
 use coffre::store::{Store, StoreErrorKind};
 
 use crate::support::bucket::{fresh, open};
@@ -167,6 +170,28 @@ async fn bad_credentials_are_denied_with_the_reason() {
         // An answer to HEAD has no body, so no reason.
         let error = store.head(&key("a")).await.expect_err("denied");
         assert_eq!((error.kind, error.message.as_str()), (StoreErrorKind::Denied, "access denied (HTTP 403)"));
+    }
+}
+
+#[tokio::test]
+async fn a_digest_that_is_known_is_signed_and_the_store_compares_it() {
+    let server = S3Server::start().await;
+    let mut places = vec![(server.location("signed"), s3_server::OWNER, false)];
+    if let Some(ceph) = ceph() {
+        places.push((ceph.http(ceph::BUCKET, &fresh()), ceph::OWNER, true));
+    }
+    for (location, credentials, is_real) in places {
+        let (store, body) = (open(&location, credentials, None), Bytes::from(vec![7; 200_000]));
+        let signed = |of: &[u8]| Transfer::unheard().of_digest(sha256_of(of));
+        store.put_telling(&key("a"), body.clone(), &signed(&body)).await.expect("stored");
+        assert_eq!(store.get(&key("a")).await.expect("read"), body);
+        if !is_real {
+            // The server in process takes a wrong one for a fault of its own, which is tried again for long.
+            continue;
+        }
+        let error = store.put_telling(&key("b"), body, &signed(b"other")).await.expect_err("another digest");
+        assert!(error.to_string().contains("SHA256"), "{error}");
+        assert_eq!(store.head(&key("b")).await.expect_err("refused").kind, StoreErrorKind::NotFound);
     }
 }
 

@@ -30,6 +30,7 @@ use crate::store::location::S3Location;
 use crate::store::s3::answer::TakesObject;
 use crate::store::s3::credentials::S3Credentials;
 use crate::store::s3::progress::{SendInPieces, Sent};
+use crate::store::s3::signing::SignDigest;
 use crate::store::s3::versions::{BucketVersions, ObjectVersion, ObjectVersions, is_rewritten};
 use crate::store::signs::Signs;
 use crate::store::tampering::Tampered;
@@ -43,6 +44,7 @@ mod error;
 mod list;
 mod progress;
 pub mod provider;
+mod signing;
 mod versions;
 
 /// What an object says it is. An answer of another type that looks like an error is one.
@@ -204,7 +206,8 @@ impl S3Store {
             .content_md5(base64::encode(md5))
             .body(ByteStream::from(body.clone()))
             .customize()
-            .interceptor(SendInPieces { body, sent: sent.clone() });
+            .interceptor(SendInPieces { body, sent: sent.clone() })
+            .interceptor(SignDigest(transfer.digest()));
         tokio::select! {
             answer = request.send() => {
                 let answer = answer.map_err(|error| self.failed("put", key, error));
