@@ -453,6 +453,7 @@ pub struct Pruned {
     pub merged_segments: u64,
     pub outcome: &'static str,
     pub partly_needed_packs: u64,
+    pub removed_old: u64,
     pub removed_snapshots: u64,
     pub repository: String,
     pub rewrite_bytes: u64,

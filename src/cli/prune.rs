@@ -129,6 +129,7 @@ fn summary(args: &Args, repository: &str, report: &PruneReport, elapsed: Duratio
         merged_segments: report.merged_segments.replaced,
         outcome: report.outcome().name(),
         partly_needed_packs: stays.partly_needed,
+        removed_old: report.removed_old,
         removed_snapshots: *expired,
         repository: repository.to_owned(),
         rewrite_bytes,

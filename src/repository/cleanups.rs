@@ -410,6 +410,16 @@ impl Cleanups {
         self.is_shut_out || self.told.iter().any(|told| told.list.given_up.contains(&session))
     }
 
+    /// Returns the sessions that lists give up whose packs are being deleted, in no order.
+    pub(super) fn given_up_for_good(&self) -> impl Iterator<Item = SessionId> + '_ {
+        self.deletions().flat_map(|told| told.list.given_up.iter().copied())
+    }
+
+    /// Returns the snapshots that lists remove which were made until then.
+    pub(super) fn removed_until(&self, until: Timestamp) -> impl Iterator<Item = &RemovedSnapshot> + '_ {
+        self.told.iter().filter(move |told| told.list.made <= until).flat_map(|told| &told.list.removed)
+    }
+
     /// Tells whether an object was removed, whether it is there (again) or not.
     pub fn is_gone(&self, key: &ObjectKey) -> bool {
         self.gone.contains(key.as_str())

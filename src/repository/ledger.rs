@@ -20,7 +20,7 @@ use crate::repository::Repository;
 use crate::store::StoreError;
 
 /// Records after a complete one; the next is complete again.
-const INCREMENTS_MAX: usize = 15;
+pub(super) const INCREMENTS_MAX: usize = 15;
 /// Records fetched at the same time.
 const FETCHES: usize = 16;
 /// Records looked at, at most: some more than a sixteenth, in case one is damaged or several hosts wrote at once.

@@ -46,6 +46,7 @@ pub mod keys;
 pub mod known;
 pub mod lease;
 pub mod ledger;
+pub mod leftovers;
 pub mod newest_first;
 pub mod objects;
 mod open;

@@ -490,6 +490,10 @@ impl Objects {
         self.replicas.put(&ObjectKey::verified(id), object.into()).await
     }
 
+    pub(super) async fn remove_verified(&self, id: VerifiedId) -> Result<(), StoreError> {
+        self.replicas.delete(&ObjectKey::verified(id)).await
+    }
+
     pub(super) async fn verified<T, E>(
         &self,
         id: VerifiedId,

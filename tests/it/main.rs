@@ -33,6 +33,7 @@ mod keys;
 mod kit;
 mod known;
 mod layers;
+mod leftovers;
 mod look;
 mod manual;
 mod memory;

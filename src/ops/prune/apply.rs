@@ -10,7 +10,7 @@ use std::fs::File;
 use crate::model::cleanup::{CleanupId, CleanupList};
 use crate::model::id::{ChunkKey, DomainId, PackId, SessionId};
 use crate::model::key::ObjectKey;
-use crate::model::snapshot::{Snapshot, SnapshotId};
+use crate::model::snapshot::SnapshotId;
 use crate::model::time::Timestamp;
 use crate::ops::prune::copies::Copies;
 use crate::ops::prune::lists::names;
@@ -19,6 +19,7 @@ use crate::ops::prune::waiting::{RunningSessions, Waited};
 use crate::ops::prune::{CleanUp, PruneError, PruneReport, PruneUnfinished};
 use crate::progress::{Counter, Totals};
 use crate::repository::cleanups::Cleanups;
+use crate::repository::index::complete::NeedingSnapshot;
 use crate::repository::index::table::ChunkPlace;
 use crate::repository::state::LeftLists;
 
@@ -47,7 +48,6 @@ struct SecondLook {
 impl CleanUp<'_> {
     /// Does it all.
     pub(super) async fn run(&self) -> Result<PruneReport, PruneError> {
-        let _alone = self.alone()?;
         self.check_keyring().await?;
         let mut report = PruneReport::default();
         let expired = self.expired().await?;
@@ -190,11 +190,11 @@ impl CleanUp<'_> {
             lost.push(needed.find(|pack| goes(pack) && second.index.is_there(pack), is_lost));
         }
         let [old, new] = [&lost[0], &lost[1]].map(|lost| lost.map(|(_, place)| place.pack));
-        let honours = |snapshot: &Snapshot| {
+        let honours = |snapshot: &NeedingSnapshot| {
             let own = doomed.get(&snapshot.at.domain).map_or(&[][..], |doomed| &doomed.own);
             second.index.cleanups().honours_all(snapshot.at.domain, snapshot.honoured, own, now)
         };
-        let is_whole = |snapshot: &&Snapshot| {
+        let is_whole = |snapshot: &&NeedingSnapshot| {
             let lost = if was_there(&snapshot.id) { old } else { new };
             lost.is_none() || honours(snapshot)
         };
@@ -250,7 +250,7 @@ impl CleanUp<'_> {
             let index = &verdict.second.index;
             let deleted = |pack: PackId| {
                 report.deleted_packs += 1;
-                report.deleted_bytes += index.pack(pack).first().map_or(0, |record| u64::from(record.size));
+                report.deleted_bytes += index.stored_size(pack);
                 self.monitor.add(Counter::Packs, 1);
             };
             self.deleting.delete_packs(condemned, now, deleted).await?;

@@ -86,8 +86,9 @@ impl CleanUp<'_> {
                 || ranked.is_superfluous(&copies, key, told, places)
         };
         let packs = look.needed.packs(is_superfluous).ok_or(PruneError::Cache)?;
-        let packs: BTreeMap<PackId, PackUse> =
+        let mut packs: BTreeMap<PackId, PackUse> =
             packs.into_iter().filter(|(pack, _)| look.index.is_there(*pack)).collect();
+        packs.extend(self.orphans(look).await?);
         let needed = packs.iter().find_map(|(pack, it)| Some((*pack, *doomed.get(pack).filter(|_| !it.is_dead())?)));
         if let Some((pack, list)) = needed {
             return Err(PruneError::Doomed { list: ObjectKey::cleanup(list), pack });

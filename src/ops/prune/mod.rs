@@ -32,6 +32,8 @@ mod copies;
 mod finding;
 mod lists;
 mod look;
+mod old;
+mod orphans;
 mod plan;
 mod removing;
 mod rewriting;
@@ -143,6 +145,8 @@ pub struct PruneReport {
     pub deleted_bytes: u64,
     /// Index segments that were merged.
     pub merged_segments: MergedSegments,
+    /// Records, leases and other objects that told nothing any more and were removed.
+    pub removed_old: u64,
     /// Sessions that were given up.
     pub given_up: Vec<SessionId>,
     /// Why the plan was not carried out, if it was not.
@@ -282,8 +286,9 @@ impl Ended for PruneError {
 impl CleanUp<'_> {
     /// Does what is left when nothing more is to be deleted of what snapshots might need.
     async fn tidy(&self, report: &mut PruneReport) -> Result<(), PruneError> {
-        let _alone = self.alone()?;
-        self.merge_segments(report).await
+        self.merge_segments(report).await?;
+        report.removed_old = self.remove_old().await?;
+        Ok(())
     }
 }
 
@@ -302,6 +307,7 @@ pub async fn prune(
     let begun = Instant::now();
     let deleting = repository.deleting()?;
     let clean_up = CleanUp { deleting: &deleting, options: &options, monitor: &monitor, cancel: &cancel, begun };
+    let _alone = clean_up.alone()?;
     let mut report = clean_up.run().await?;
     if !clean_up.options.dry_run {
         clean_up.tidy(&mut report).await?;

@@ -55,7 +55,7 @@ impl CleanUp<'_> {
 }
 
 /// Tells whether a session is not waited for: its lease ended long ago, cannot be opened, or somebody says so.
-fn is_given_up(options: &PruneOptions, id: SessionId, session: &RunningSession, now: Timestamp) -> bool {
+pub(super) fn is_given_up(options: &PruneOptions, id: SessionId, session: &RunningSession, now: Timestamp) -> bool {
     let is_dead = session.expires().is_none_or(|expires| expires.seconds.saturating_add(SKEW_SECONDS) < now.seconds);
     is_dead || options.give_up.contains(&id)
 }

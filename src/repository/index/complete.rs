@@ -33,17 +33,17 @@
 //! }
 //! ```
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ops::Deref;
 use std::sync::Arc;
 
 use futures::stream::StreamExt;
 
 use crate::format::FormatError;
-use crate::model::id::{PackId, SegmentId};
+use crate::model::id::{DomainEpoch, PackId, SegmentId};
 use crate::model::key::ObjectKey;
 use crate::model::outcome::{Ended, Outcome};
-use crate::model::snapshot::{Foreign, Snapshot, SnapshotId};
+use crate::model::snapshot::{Foreign, Snapshot, SnapshotId, TreeRoot};
 use crate::progress::{Monitor, Problem};
 use crate::repository::Repository;
 use crate::repository::access::Deleting;
@@ -100,11 +100,34 @@ impl Ended for IncompleteError {
 /// Packs asked for by themselves where a listing lacks them.
 const ASKED: usize = 1000;
 
+/// A snapshot that counts, and what is asked about it when something is to be deleted: the whole of it would take some KiB, of each of
+/// many thousands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NeedingSnapshot {
+    /// Its name.
+    pub id: SnapshotId,
+    /// The domain and epoch that it is of.
+    pub at: DomainEpoch,
+    /// The top of its tree.
+    pub root: TreeRoot,
+    /// The number of the highest list of cleaning up that its run honoured.
+    pub honoured: Option<u64>,
+    /// SHA-256 of its object.
+    pub digest: Option<[u8; 32]>,
+}
+
+impl NeedingSnapshot {
+    fn of(snapshot: &Snapshot) -> Self {
+        let Snapshot { id, at, root, honoured, digest, .. } = *snapshot;
+        Self { id, at, root, honoured, digest }
+    }
+}
+
 /// All that is stored and all that is needed, as of when it was loaded.
 #[derive(Debug)]
 pub struct CompleteIndex {
     index: Arc<Index>,
-    snapshots: Vec<Snapshot>,
+    snapshots: Vec<NeedingSnapshot>,
     cleanups: Arc<Cleanups>,
     listed: BTreeSet<SnapshotId>,
     packs: StoredPacks,
@@ -115,8 +138,10 @@ pub struct CompleteIndex {
 struct StoredPacks {
     /// They are in every required replica as segments say, and not being deleted.
     kept: HashSet<PackId>,
-    /// They are in some required replica, whatever becomes of them.
-    there: HashSet<PackId>,
+    /// They are in some required replica, whatever becomes of them, with their lengths where all have them alike.
+    there: HashMap<PackId, u64>,
+    /// They are there, and no segment names them.
+    unnamed: Vec<PackId>,
 }
 
 impl Deref for CompleteIndex {
@@ -157,7 +182,7 @@ impl CompleteIndex {
                 }
                 // What nobody may have written, nobody needs, unless a list has accounted for it while it counted.
                 Ok(snapshot) if snapshot.foreign.is_some() && !cleanups.is_accounted(id) => {}
-                Ok(snapshot) => snapshots.push(snapshot),
+                Ok(snapshot) => snapshots.push(NeedingSnapshot::of(&snapshot)),
                 Err(error)
                     if error.is_erased(repository.keys()) || error.is_nobodys() && !cleanups.is_accounted(id) =>
                 {
@@ -177,7 +202,7 @@ impl CompleteIndex {
     }
 
     /// Returns all snapshots that count, the oldest first: what they need is all that is needed.
-    pub fn snapshots(&self) -> &[Snapshot] {
+    pub fn snapshots(&self) -> &[NeedingSnapshot] {
         &self.snapshots
     }
 
@@ -196,9 +221,19 @@ impl CompleteIndex {
         self.packs.kept.contains(&pack)
     }
 
+    /// Returns the packs that are there and that no segment names, in order.
+    pub fn unnamed(&self) -> Vec<PackId> {
+        self.packs.unnamed.clone()
+    }
+
+    /// Returns the length of a pack that is there, as it is listed.
+    pub fn stored_size(&self, pack: PackId) -> u64 {
+        self.packs.there.get(&pack).copied().unwrap_or(0)
+    }
+
     /// Tells whether a pack is in any replica that is written to, whatever becomes of it.
     pub fn is_there(&self, pack: PackId) -> bool {
-        self.packs.there.contains(&pack)
+        self.packs.there.contains_key(&pack)
     }
 }
 
@@ -247,6 +282,13 @@ impl StoredPacks {
         let known = index.pack_sizes();
         let is_kept = |pack: &PackId| !listed.deleting.contains(pack) && !unstored.contains(pack);
         let kept = ids(&known).filter(is_kept).collect();
-        Ok(Self { kept, there: listed.sizes.into_keys().chain(listed.partly).collect() })
+        let mut there = listed.sizes;
+        for pack in listed.partly {
+            there.entry(pack).or_insert(0);
+        }
+        let is_named = |pack: &PackId| known.binary_search_by_key(pack, |(known, _)| *known).is_ok();
+        let mut unnamed: Vec<PackId> = there.keys().filter(|pack| !is_named(pack)).copied().collect();
+        unnamed.sort_unstable();
+        Ok(Self { kept, there, unnamed })
     }
 }

@@ -79,6 +79,11 @@ pub struct PackUse {
 }
 
 impl PackUse {
+    /// Takes a pack that no segment names.
+    pub fn of_orphan(at: DomainEpoch, kind: PackKind, size: u32) -> Self {
+        Self { at, kind, size, is_certain: false, needed_chunks: 0, needed_bytes: 0, bytes: 0 }
+    }
+
     /// Tells whether nothing of it is needed.
     pub fn is_dead(&self) -> bool {
         self.needed_chunks == 0

@@ -158,7 +158,7 @@ impl PackEntry {
 
 /// That a segment tells of a pack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Telling {
+pub struct PackTelling {
     /// The pack.
     pub pack: PackId,
     /// The segment.
@@ -278,12 +278,12 @@ impl Table {
     }
 
     /// Returns what the segments tell of each pack, each with how long it is about.
-    pub fn tellings(&self) -> impl Iterator<Item = Telling> + '_ {
+    pub fn tellings(&self) -> impl Iterator<Item = PackTelling> + '_ {
         (0..self.layout.packs).filter_map(|row| {
             let record = self.pack_record(row);
             let pack = PackId(record[..16].try_into().expect("16 bytes"));
             let segment = *self.segments.get(self.segment_at(row))?;
-            Some(Telling { pack, segment, author: author_in(record), frames: u32_at(record, 56) })
+            Some(PackTelling { pack, segment, author: author_in(record), frames: u32_at(record, 56) })
         })
     }
 
