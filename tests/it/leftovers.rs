@@ -39,7 +39,7 @@ async fn with_orphans() -> (Bench, Vec<ObjectKey>) {
 #[tokio::test(flavor = "multi_thread")]
 async fn orphans_go_when_the_session_that_wrote_them_has_ended_and_rubbish_stays() {
     let (bench, orphans) = with_orphans().await;
-    let rubbish = ObjectKey::from_listed(&format!("packs/ab/{}", "ab".repeat(16)));
+    let rubbish = ObjectKey::from_listed(format!("packs/ab/{}", "ab".repeat(16)));
     bench.store().put(&rubbish, random_bytes(3, 5000).into()).await.expect("put");
     // It may still index them.
     let all = packs(&*bench.store()).await;

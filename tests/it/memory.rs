@@ -10,9 +10,9 @@ use coffre::crypto::slot::SlotLock;
 use coffre::format::config::ChunkerProfile;
 use coffre::format::index::{IndexSegment, PackEntry, SEGMENT_CHUNKS_MAX};
 use coffre::format::pack::{Codec, FrameRecord, PackKind};
-use coffre::model::id::{ChunkKey, SegmentId};
+use coffre::model::id::{ChunkKey, PackId, SegmentId};
 use coffre::model::key::ObjectKey;
-use coffre::model::snapshot::{Snapshot, SnapshotId};
+use coffre::model::snapshot::{Position, Snapshot, SnapshotId};
 use coffre::model::time::Timestamp;
 use coffre::progress::Collected;
 use coffre::repository::frame::Frame;
@@ -31,6 +31,8 @@ use crate::support::{PASSPHRASE, begin, init, peak, random_bytes};
 
 /// The least that `--memory` takes, in MiB, at which every bound is hardest to keep.
 const LEAST: u64 = 128;
+/// Chunks in a segment of synthetic ones.
+const SEGMENT_CHUNKS: u64 = 1 << 18;
 /// What opening a key slot with a passphrase takes: scrypt's 128 MiB and the program.
 const UNLOCKING: u64 = 144;
 
@@ -322,6 +324,52 @@ async fn an_index_of_any_segments_is_read_in_the_memory_given() {
         let (run, peak) = peak::run(&mut desk.command(&[&["-q", "--memory", "128MiB"], verb].concat()));
         assert_eq!(run.code, code, "{verb:?}: {run:?}");
         assert!(peak > 20 && peak <= LEAST, "{verb:?} took {peak} MiB");
+    }
+}
+
+/// Cleaning up keeps two bits for each chunk and some numbers for each pack and snapshot. `COFFRE_TEST_SYNTHETIC=50000000:100000`
+/// has so many chunks and snapshots; few will do to see that neither is kept.
+#[tokio::test(flavor = "multi_thread")]
+async fn cleaning_up_keeps_to_the_memory_given_whatever_there_is() {
+    let given = std::env::var("COFFRE_TEST_SYNTHETIC").unwrap_or_else(|_| "1000000:3000".into());
+    let (chunks, snapshots) = given.split_once(':').expect("two numbers");
+    let (chunks, snapshots): (u64, u64) = (chunks.parse().expect("a number"), snapshots.parse().expect("a number"));
+    let (desk, store, repository, _cache) = backed_up().await;
+    let session = repository.writing().expect("may be written").begin_session(MAIN_DOMAIN).expect("a good key");
+    let empty = session.new_pack(PackKind::Data, 0).finish().entry().clone();
+    // Packs of 350 chunks, which are not there.
+    let key = |nth: u64| ChunkKey(blake3::hash(&nth.to_le_bytes()).as_bytes()[..16].try_into().expect("16 bytes"));
+    for segment in 0..chunks.div_ceil(SEGMENT_CHUNKS) {
+        let packs = (0..SEGMENT_CHUNKS / 350).map(|pack| {
+            let first = segment * SEGMENT_CHUNKS + pack * 350;
+            let chunks: Vec<_> = (first..first + 350).map(|nth| (key(nth), 90_000)).collect();
+            let frames = chunks.chunks(7).map(|chunks| FrameRecord {
+                sealed_len: 300_000,
+                plain_len: 90_000 * chunks.len() as u32,
+                codec: Codec::Zstd,
+                chunks: chunks.to_vec(),
+            });
+            let mut entry = empty.clone();
+            (entry.id, entry.size) = (PackId(key(u64::MAX - first).0), 32 << 20);
+            entry.directory.frames = frames.collect();
+            entry
+        });
+        let id = SegmentId(key(u64::MAX / 2 + segment).0);
+        let object = session.seal_segment(id, &UploadedPack::indexed(IndexSegment::forged(packs.collect())));
+        store.put(&ObjectKey::segment(id), object.into()).await.expect("put");
+    }
+    let last: Snapshot =
+        repository.snapshots().await.expect("listed").into_iter().next().expect("one").1.expect("whole");
+    for nth in 0..snapshots {
+        let id = SnapshotId::new(Timestamp::from_seconds(1_700_000_000 + nth as i64), nth.to_be_bytes());
+        let position = Position { number: nth + 1, before: Some([7; 32]) };
+        let snapshot =
+            Snapshot { id, session: session.id(), started: id.time(), position, digest: None, ..last.clone() };
+        store.put(&ObjectKey::snapshot(id), session.seal_snapshot(&snapshot).into()).await.expect("put");
+    }
+    for verb in [&["prune", "--dry-run"][..], &["prune"]] {
+        let peak = keeps(&desk, 256, verb);
+        eprintln!("{verb:?} of {chunks} chunks and {snapshots} snapshots: {peak} MiB");
     }
 }
 
