@@ -1302,7 +1302,7 @@ fn verified(input: &Value) -> Outcome {
 fn runs() -> Vec<Value> {
     let at = Timestamp::from_seconds;
     let name = RunId::new(at(1_795_000_060), [9; 8]);
-    let times = (at(1_795_000_000), at(1_795_000_060));
+    let times = (Timestamp { nanos: 17, ..at(1_795_000_000) }, at(1_795_000_060));
     let verified = RunRecord {
         program: "coffre 0.1.0".into(),
         exit_code: 4,
@@ -1326,7 +1326,7 @@ fn runs() -> Vec<Value> {
         make("a backup that found nothing changed", encode_run(&unchanged)),
         make("what a later program does", encode_run(&drill)),
         changed(&whole, "of another second than its name", "name", RunId::new(times.0, [9; 8]).object_name()),
-        make("that does not say what ran", vec![0xa1, 2, 0x1a, 0x6a, 0xfd, 0x86, 0xfc]),
+        make("that does not say what ran", vec![0xa1, 2, 0x82, 0x1a, 0x6a, 0xfd, 0x86, 0xfc, 0]),
         make("a name that is cut off", vec![0xa2, 0, 0x61, b'x', 0x0b, 0x41, 0xff]),
         make("not a map", vec![0x01]),
         whole,
@@ -1338,7 +1338,8 @@ fn run(input: &Value) -> Outcome {
     let record = decode_run(id, &bytes(&input["value"])).map_err(format_class)?;
     assert_eq!(hex(&encode_run(&record)), input["value"], "a record is encoded in one way");
     let before = record.before.map(|(id, digest)| json!([hex(&id.to_bytes()), hex(&digest)]));
-    Ok(json!({ "kind": record.kind.name(), "started": record.started.seconds, "finished": record.finished.seconds,
+    let time = |t: Timestamp| json!([t.seconds, t.nanos]);
+    Ok(json!({ "kind": record.kind.name(), "started": time(record.started), "finished": time(record.finished),
                "host": record.host, "job": record.job, "program": record.program, "exit_code": record.exit_code,
                "outcome": record.outcome, "why": record.why, "counts": record.counts, "before": before,
                "snapshot": record.snapshot.map(|id| hex(&id.to_bytes())) }))

@@ -11,18 +11,21 @@ use crate::cli::databases::DatabaseArgs;
 use crate::cli::exit::{Exit, usage};
 use crate::cli::failure::{Failure, Fallible};
 use crate::cli::paths_from::PathsFromArgs;
+use crate::cli::progress::ConsoleMonitor;
 use crate::cli::settings::Settings;
 use crate::cli::signals::cancel_on_signals;
-use crate::cli::{events, output, recovery_kit, streams};
+use crate::cli::{events, on_record, output, recovery_kit, streams};
 use crate::engine::Engines;
 use crate::model::outcome::Ended;
 use crate::model::path::display_bytes;
+use crate::model::run::RunKind;
 use crate::model::snapshot::MissingStream;
 use crate::model::time::{Clock, Timestamp};
 use crate::model::units::ByteSize;
 use crate::ops::backup::{
     BackupError, BackupOptions, BackupReport, Comparison, FailedStream, GroupBy, ParentChoice, backup,
 };
+use crate::process::own::host_name;
 use crate::progress::Problem;
 use crate::repository::Repository;
 use crate::source::Source;
@@ -143,9 +146,23 @@ pub struct BackedUp {
     reads_nothing: bool,
 }
 
+/// A backup that was tried.
+pub struct TriedBackup {
+    /// What it did, or why it failed.
+    pub done: Fallible<BackedUp>,
+    /// The repository, as far as it could be opened, and unless nothing was to be stored.
+    pub repository: Option<Arc<Repository>>,
+    /// The host whose data it is.
+    pub host: String,
+    /// When it began.
+    pub started: Timestamp,
+}
+
 /// Backs up and tells of it.
 pub async fn run(global: &Settings, args: Args, commands: Vec<streams::Command>) -> Fallible<Exit> {
-    let done = back_up(global, args, commands).await?;
+    let job = args.job.clone();
+    let tried = back_up(global, args, commands).await;
+    let done = put_on_record(tried, &job, &global.monitor()).await?;
     if global.json {
         output::json(&done.summary());
     } else if !global.quiet {
@@ -154,8 +171,36 @@ pub async fn run(global: &Settings, args: Args, commands: Vec<streams::Command>)
     Ok(done.report.outcome().into())
 }
 
+/// Puts on record what no snapshot says: that a backup failed, or found nothing changed. Returns what it did.
+pub async fn put_on_record(tried: TriedBackup, job: &str, monitor: &ConsoleMonitor) -> Fallible<BackedUp> {
+    let TriedBackup { done, repository, host, started } = tried;
+    let Some(repository) = repository else { return done };
+    let ended = done.as_ref().map(|done| &done.report);
+    if ended.as_ref().is_ok_and(|report| !report.is_skipped) {
+        return done;
+    }
+    let mut record = on_record::of(RunKind::Backup, started, ended);
+    (record.host, record.job) = (host, job.to_owned());
+    record.snapshot = ended.ok().and_then(|report| report.parent);
+    on_record::put(&repository, record, monitor).await;
+    monitor.finish();
+    done
+}
+
 /// Backs up.
-pub async fn back_up(global: &Settings, args: Args, commands: Vec<streams::Command>) -> Fallible<BackedUp> {
+pub async fn back_up(global: &Settings, args: Args, commands: Vec<streams::Command>) -> TriedBackup {
+    let (started, host, mut repository) = (Clock::System.now(), args.host_name(), None);
+    let done = tried(global, args, commands, &mut repository).await;
+    TriedBackup { done, repository, host, started }
+}
+
+/// Backs up, and leaves the repository for who puts it on record.
+async fn tried(
+    global: &Settings,
+    args: Args,
+    commands: Vec<streams::Command>,
+    opened_as: &mut Option<Arc<Repository>>,
+) -> Fallible<BackedUp> {
     let (dry_run, lacks_globals) = (args.dry_run, args.databases.lacks_globals());
     let mut options = options(args, commands, global)?;
     let monitor = global.monitor();
@@ -164,6 +209,9 @@ pub async fn back_up(global: &Settings, args: Args, commands: Vec<streams::Comma
         opened = global.repository(OpenMode::Write, &monitor) => opened?,
         () = cancel.asked() => return Err(BackupError::Cancelled.into()),
     };
+    if !dry_run {
+        *opened_as = Some(repository.clone());
+    }
     if let Some(files) = &mut options.files {
         files.left_out = own_places(global, &repository);
         files.left_out_marks = vec![recovery_kit::mark(repository.id())];
@@ -172,6 +220,13 @@ pub async fn back_up(global: &Settings, args: Args, commands: Vec<streams::Comma
     let report = backup(repository, options, monitor.clone(), cancel).await;
     monitor.finish();
     Ok(BackedUp { report: report?, elapsed: monitor.elapsed(), dry_run, lacks_globals, reads_nothing })
+}
+
+impl Args {
+    /// Returns the host that a backup states.
+    pub fn host_name(&self) -> String {
+        self.host.clone().unwrap_or_else(host_name)
+    }
 }
 
 pub fn options(args: Args, commands: Vec<streams::Command>, global: &Settings) -> Fallible<BackupOptions> {

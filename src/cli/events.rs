@@ -72,6 +72,16 @@ pub struct JobDone<'a> {
     pub outcome: &'static str,
 }
 
+/// `run`: how work that was due ended; without a name, asking what is due.
+#[derive(Debug, Serialize)]
+#[serde(tag = "event", rename = "work")]
+pub struct WorkDone<'a> {
+    pub exit_code: u8,
+    pub outcome: &'static str,
+    pub repository: &'a str,
+    pub work: Option<&'a str>,
+}
+
 /// Why a command could not do what was asked.
 #[derive(Debug, Serialize)]
 #[serde(tag = "event", rename = "error")]
@@ -434,6 +444,69 @@ pub struct Stats<'a> {
     pub stored_bytes: u64,
     pub unique_bytes: u64,
     pub unreadable_snapshots: &'a [String],
+}
+
+/// `status`: how a job stands, or what was backed up without one.
+#[derive(Debug, Serialize)]
+#[serde(tag = "event", rename = "series")]
+pub struct SeriesState<'a> {
+    pub age_seconds: Option<u64>,
+    pub amiss: Vec<&'static str>,
+    pub bytes: Option<u64>,
+    pub failed: Option<String>,
+    pub failed_outcome: Option<&'static str>,
+    pub failed_why: Option<&'a str>,
+    pub finished: Option<String>,
+    pub host: &'a str,
+    pub job: &'a str,
+    pub max_age_seconds: Option<u64>,
+    pub month_bytes: u64,
+    pub new_bytes: Option<u64>,
+    pub snapshot: Option<String>,
+    pub snapshots: u64,
+    pub sources: Vec<String>,
+    pub started: Option<String>,
+    pub stored_bytes: Option<u64>,
+    pub unchanged: Option<String>,
+    pub unreadable: Option<u64>,
+    pub week_bytes: u64,
+}
+
+/// `status`: how what is done to a repository now and then stands.
+#[derive(Debug, Serialize)]
+#[serde(tag = "event", rename = "work")]
+pub struct WorkState<'a> {
+    pub amiss: Option<&'static str>,
+    pub counts: Option<&'a BTreeMap<String, u64>>,
+    pub due: Option<String>,
+    pub every_seconds: Option<u64>,
+    pub failed: Option<String>,
+    pub failed_outcome: Option<&'a str>,
+    pub failed_why: Option<&'a str>,
+    pub finished: Option<String>,
+    pub host: Option<&'a str>,
+    pub outcome: Option<&'a str>,
+    pub started: Option<String>,
+    pub work: &'a str,
+}
+
+/// `status`: how the repository is.
+#[derive(Debug, Serialize)]
+#[serde(tag = "event", rename = "summary")]
+pub struct RepositoryStatus {
+    pub bytes: Option<u64>,
+    pub oldest_read: Option<String>,
+    pub outcome: &'static str,
+    pub packs: Option<u64>,
+    pub packs_never_read: Option<u64>,
+    pub problems: u64,
+    pub reads_nothing: bool,
+    pub repository: String,
+    pub snapshots: u64,
+    pub time: String,
+    pub verified_bytes: Option<u64>,
+    pub verified_days: Option<u32>,
+    pub well: bool,
 }
 
 /// `prune`: what nothing needs, and what became of it.

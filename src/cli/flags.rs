@@ -89,9 +89,27 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     parsed.ok_or_else(|| "write for example 30s, 10min or 2h".into())
 }
 
+/// Reads a length of time in which days count as well, each of 24 hours: `26h`, `7d` or `1d 12h`.
+pub fn days(text: &str) -> Result<Duration, String> {
+    let span = text.parse::<jiff::Span>().ok();
+    let duration = span.and_then(|span| span.to_duration(jiff::SpanRelativeTo::days_are_24_hours()).ok());
+    let duration = duration.and_then(|duration| Duration::try_from(duration).ok());
+    duration.ok_or_else(|| "write for example 26h, 1d or 30d".into())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn days_are_lengths_of_time_of_24_hours() {
+        for (text, hours) in [("26h", 26), ("1d", 24), ("7 days", 168), ("1d 12h", 36), ("2w", 336)] {
+            assert_eq!(days(text), Ok(Duration::from_secs(hours * 3600)), "{text}");
+        }
+        for wrong in ["", "7", "-1d", "1 month", "soon"] {
+            assert!(days(wrong).is_err(), "{wrong}");
+        }
+    }
 
     #[test]
     fn lengths_of_time_have_units() {

@@ -1,6 +1,7 @@
 //! `coffre forget`
 
 use std::io::IsTerminal;
+use std::sync::Arc;
 
 use jiff::tz::TimeZone;
 
@@ -10,9 +11,10 @@ use crate::cli::progress::ConsoleMonitor;
 use crate::cli::select::FilterArgs;
 use crate::cli::settings::Settings;
 use crate::cli::table::{self, Column};
-use crate::cli::{events, output, question};
+use crate::cli::{events, on_record, output, question};
 use crate::model::outcome::{Ended, Outcome};
 use crate::model::retention::{Lookback, Period, Policy, Rule};
+use crate::model::run::{RunKind, count as counted};
 use crate::model::snapshot::{Snapshot, SnapshotId};
 use crate::model::time::{Clock, Timestamp};
 use crate::ops::forget::{
@@ -169,12 +171,38 @@ impl Args {
     }
 }
 
+/// What was forgotten, or would be.
+pub struct ForgetDone {
+    /// What goes and what stays.
+    pub plan: ForgetPlan,
+    /// Whether it was carried out.
+    is_done: bool,
+    now: Timestamp,
+}
+
+impl Ended for ForgetDone {
+    fn outcome(&self) -> Outcome {
+        self.plan.outcome()
+    }
+}
+
+impl ForgetDone {
+    /// Returns what is told to programs.
+    pub fn summary(&self) -> events::Forgot {
+        let (going, staying) = (self.plan.going().count() as u64, self.plan.staying() as u64);
+        events::Forgot {
+            done: self.is_done,
+            forgotten: going,
+            kept: staying,
+            removable_from: (self.is_done && going > 0).then(|| removable_from(self.now).to_string()),
+        }
+    }
+}
+
 pub async fn run(global: &Settings, args: Args) -> Fallible<Exit> {
     args.check()?;
     let monitor = global.monitor();
-    let mode = if args.dry_run { OpenMode::Read } else { OpenMode::Write };
-    let repository = global.repository(mode, &monitor).await?;
-    let deleting = repository.deleting().map_err(ForgetError::Access)?;
+    let deleting = opened(global, &args, &monitor).await?;
     let told_by = told_by();
     if args.undo {
         return bring_back(global, &deleting, &args.snapshots, &told_by, &monitor).await;
@@ -182,31 +210,80 @@ pub async fn run(global: &Settings, args: Args) -> Fallible<Exit> {
     if args.accept_missing_records {
         return accept(global, &deleting, &told_by, &monitor).await;
     }
+    // Rules for some hosts or jobs alone are not what the repository's retention is.
+    let is_of_all = args.filter.filter() == SnapshotFilter::default();
+    let done = carry_out(global, &args, &deleting, &monitor, (true, is_of_all)).await?;
+    sum_up(global, &done);
+    Ok(done.outcome().into())
+}
+
+/// Forgets by the rules that the configuration has, and puts it on record. Nothing is shown.
+pub async fn as_configured(global: &Settings, args: Args) -> Fallible<ForgetDone> {
+    args.check()?;
+    let monitor = global.monitor();
+    let deleting = opened(global, &args, &monitor).await?;
+    carry_out(global, &args, &deleting, &monitor, (false, true)).await
+}
+
+async fn opened(global: &Settings, args: &Args, monitor: &Arc<ConsoleMonitor>) -> Fallible<Deleting> {
+    let mode = if args.dry_run { OpenMode::Read } else { OpenMode::Write };
+    let repository = global.repository(mode, monitor).await?;
+    Ok(repository.deleting().map_err(ForgetError::Access)?)
+}
+
+/// Forgets, shows what if that `is_shown`, and puts it on record if it is retention of all that there is.
+async fn carry_out(
+    global: &Settings,
+    args: &Args,
+    deleting: &Deleting,
+    monitor: &Arc<ConsoleMonitor>,
+    (is_shown, is_of_all): (bool, bool),
+) -> Fallible<ForgetDone> {
+    let started = Clock::System.now();
+    let done = forgotten(global, args, deleting, monitor, is_shown).await;
+    let has_ended = done.as_ref().map_or(true, |done| done.is_done);
+    if has_ended && is_of_all && args.snapshots.is_empty() && !args.dry_run {
+        let mut record = on_record::of(RunKind::Forget, started, done.as_ref());
+        let going = done.as_ref().map_or(0, |done| done.plan.going().count() as u64);
+        record.counts = [(counted::SNAPSHOTS.to_owned(), going)].into();
+        on_record::put(deleting.repository(), record, monitor).await;
+    }
+    monitor.finish();
+    done
+}
+
+async fn forgotten(
+    global: &Settings,
+    args: &Args,
+    deleting: &Deleting,
+    monitor: &Arc<ConsoleMonitor>,
+    is_shown: bool,
+) -> Fallible<ForgetDone> {
+    let told_by = told_by();
     let wanted = match args.snapshots.is_empty() {
         false => WantedForgotten::Named(args.snapshots.clone(), args.allow_empty),
         true => {
             let mut rules = args.rules();
             for text in &args.keep_id {
-                rules.push(Rule::Id(repository.find_snapshot(text, &SnapshotFilter::default()).await?.id));
+                rules.push(Rule::Id(deleting.repository().find_snapshot(text, &SnapshotFilter::default()).await?.id));
             }
             let (zone, allow_empty) = (args.time_zone.clone(), args.allow_empty);
             WantedForgotten::ByPolicy(Policy { rules, zone, now: told_by.now, allow_empty }, args.filter.filter())
         }
     };
-    let plan = plan(&deleting, &wanted, told_by.now, &*monitor).await?;
-    let outcome = plan.outcome();
+    let plan = plan(deleting, &wanted, told_by.now, &**monitor).await?;
     monitor.finish();
-    show(global, &plan, &args.time_zone);
+    if is_shown {
+        show(global, &plan, &args.time_zone);
+    }
     let asks = matches!(wanted, WantedForgotten::ByPolicy(..)) && !args.yes && !args.dry_run;
-    let is_done = if args.dry_run || asks && !confirmed(&plan, &monitor).await? {
+    let is_done = if args.dry_run || asks && !confirmed(&plan, monitor).await? {
         false
     } else {
-        apply(&deleting, &plan, &told_by).await?;
+        apply(deleting, &plan, &told_by).await?;
         true
     };
-    monitor.finish();
-    sum_up(global, &plan, is_done, told_by.now);
-    Ok(outcome.into())
+    Ok(ForgetDone { plan, is_done, now: told_by.now })
 }
 
 /// Says who tells of retention, and when.
@@ -271,29 +348,24 @@ fn show(global: &Settings, plan: &ForgetPlan, zone: &TimeZone) {
     }
 }
 
-fn sum_up(global: &Settings, plan: &ForgetPlan, is_done: bool, now: Timestamp) {
-    let (going, staying) = (plan.going().count() as u64, plan.staying() as u64);
+fn sum_up(global: &Settings, done: &ForgetDone) {
+    let (going, staying) = (done.plan.going().count() as u64, done.plan.staying() as u64);
     if global.json {
-        output::json(&events::Forgot {
-            done: is_done,
-            forgotten: going,
-            kept: staying,
-            removable_from: (is_done && going > 0).then(|| (removable_from(now)).to_string()),
-        });
+        output::json(&done.summary());
         return;
     }
     if global.quiet {
         return;
     }
     let count = output::count(going, "snapshot");
-    match (is_done, going) {
+    match (done.is_done, going) {
         (_, 0) => output::line(&format!("nothing to forget: {} kept", output::count(staying, "snapshot"))),
         (false, _) => output::line(&format!("would forget {count}; nothing was changed")),
         (true, _) => {
             output::line(&format!("forgot {count}; `coffre forget --undo last` undoes it"));
             output::line(&format!(
                 "a clean-up may remove what was forgotten from {} on",
-                removable_from(now).local_zoned()
+                removable_from(done.now).local_zoned()
             ));
         }
     }

@@ -46,6 +46,7 @@ mod ls;
 mod manual;
 mod mistakes;
 mod ncdu;
+mod on_record;
 mod output;
 mod page;
 mod password;
@@ -66,6 +67,7 @@ mod settings;
 mod signals;
 mod snapshots;
 mod stats;
+mod status;
 mod streams;
 mod table;
 mod topics;
@@ -114,6 +116,8 @@ enum Verb {
     Diff(diff::Args),
     /// Show how much the repository holds and what it saves, or what snapshots hold
     Stats(stats::Args),
+    /// Show whether backups and the work on a repository are as new as they should be
+    Status(status::Args),
     /// Forget snapshots that no rule keeps, or that are named, and bring them back
     Forget(forget::Args),
     /// Hold snapshots, so that they are neither forgotten nor removed
@@ -285,7 +289,7 @@ impl Verb {
             Verb::Init(_) | Verb::Backup(_) | Verb::Run(_) | Verb::Restore(_) => false,
             Verb::Verify(_) | Verb::Forget(_) => false,
             Verb::Dump(args) => !args.has_target(),
-            Verb::Snapshots(_) | Verb::Ls(_) | Verb::Find(_) | Verb::Diff(_) | Verb::Stats(_) => true,
+            Verb::Snapshots(_) | Verb::Ls(_) | Verb::Find(_) | Verb::Diff(_) | Verb::Stats(_) | Verb::Status(_) => true,
             Verb::Kit(_)
             | Verb::Config(_)
             | Verb::Completions(_)
@@ -311,6 +315,7 @@ async fn dispatch(global: &Settings, verb: Verb, commands: Vec<streams::Command>
         Verb::Find(args) => find::run(global, args).await,
         Verb::Diff(args) => diff::run(global, args).await,
         Verb::Stats(args) => stats::run(global, args).await,
+        Verb::Status(args) => status::run(global, args).await,
         Verb::Forget(args) => forget::run(global, args).await,
         Verb::Hold(args) => hold::run(global, args).await,
         Verb::Kit(args) => kit::run(global, args).await,

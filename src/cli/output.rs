@@ -257,6 +257,16 @@ pub fn duration(duration: std::time::Duration) -> String {
     }
 }
 
+/// Writes a length of time by its two largest units: `1 d 2 h`, `3 h 5 min`, `40 s`.
+pub fn span(duration: std::time::Duration) -> String {
+    let seconds = duration.as_secs();
+    let units = [(seconds / 86_400, "d"), (seconds / 3600 % 24, "h"), (seconds / 60 % 60, "min"), (seconds % 60, "s")];
+    let first = units.iter().position(|(count, _)| *count > 0).unwrap_or(3);
+    let said = units.iter().skip(first).take(2).filter(|(count, _)| *count > 0);
+    let said: Vec<String> = said.map(|(count, unit)| format!("{count} {unit}")).collect();
+    if said.is_empty() { "0 s".to_owned() } else { said.join(" ") }
+}
+
 /// Writes a number and its noun, in the plural unless the number is one: files, entries, days.
 pub fn count(number: u64, noun: &str) -> String {
     let plural = match (number, noun) {

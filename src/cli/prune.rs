@@ -4,13 +4,15 @@ use std::time::Duration;
 
 use crate::cli::events;
 use crate::cli::exit::{Exit, usage};
-use crate::cli::failure::Fallible;
+use crate::cli::failure::{Failure, Fallible};
 use crate::cli::flags::duration;
-use crate::cli::output;
 use crate::cli::settings::Settings;
 use crate::cli::signals::cancel_on_signals;
+use crate::cli::{on_record, output};
 use crate::model::id::SessionId;
 use crate::model::outcome::Ended;
+use crate::model::run::{RunKind, count};
+use crate::model::time::Clock;
 use crate::model::units::ByteSize;
 use crate::ops::prune::{MaxUnused, MergedSegments, PruneOptions, PrunePlan, PruneReport, PruneUnfinished, prune};
 use crate::process::own::host_name;
@@ -18,7 +20,7 @@ use crate::repository::running::RunningSession;
 use crate::store::OpenMode;
 
 /// Flags of `prune`.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 #[command(after_help = "\
 Examples:
   coffre prune --dry-run
@@ -74,7 +76,42 @@ impl Args {
     }
 }
 
+/// What a clean-up did.
+pub struct PruneDone {
+    /// What it found, and what became of it.
+    pub report: PruneReport,
+    args: Args,
+    repository: String,
+    elapsed: Duration,
+}
+
 pub async fn run(global: &Settings, args: Args) -> Fallible<Exit> {
+    let done = carry_out(global, &args).await?;
+    if global.json {
+        output::json(&done.summary());
+    } else {
+        if !global.quiet {
+            print_summary(&args, &done.report, done.elapsed);
+        }
+        done.tell_unfinished();
+    }
+    Ok(done.report.outcome().into())
+}
+
+impl PruneDone {
+    /// Returns what is told to programs.
+    pub fn summary(&self) -> events::Pruned {
+        summary(&self.args, &self.repository, &self.report, self.elapsed)
+    }
+
+    /// Says why nothing was deleted, if that is so.
+    pub fn tell_unfinished(&self) {
+        self.report.unfinished.iter().for_each(|unfinished| told(unfinished).iter().for_each(|line| output::say(line)));
+    }
+}
+
+/// Cleans up, and puts it on record.
+pub async fn carry_out(global: &Settings, args: &Args) -> Fallible<PruneDone> {
     let session = |text: &String| {
         text.parse().map_err(|_| usage(format!("{text:?} is no session; `coffre prune` names those that it waits for")))
     };
@@ -94,18 +131,23 @@ pub async fn run(global: &Settings, args: Args) -> Fallible<Exit> {
     let cancel = cancel_on_signals(&monitor)?;
     let mode = if args.dry_run { OpenMode::Read } else { OpenMode::Write };
     let repository = global.repository(mode, &monitor).await?;
-    let report = prune(repository.clone(), options, monitor.clone(), cancel).await;
-    monitor.finish();
-    let report = report?;
-    if global.json {
-        output::json(&summary(&args, &repository.id().to_string(), &report, monitor.elapsed()));
-    } else {
-        if !global.quiet {
-            print_summary(&args, &report, monitor.elapsed());
-        }
-        report.unfinished.iter().for_each(|unfinished| told(unfinished).iter().for_each(|line| output::say(line)));
+    let started = Clock::System.now();
+    let report = prune(repository.clone(), options, monitor.clone(), cancel).await.map_err(Failure::from);
+    let mut record = on_record::of(RunKind::Prune, started, report.as_ref());
+    if let Ok(report) = &report {
+        let counts = [
+            (count::PACKS, report.deleted_packs),
+            (count::BYTES_FREED, report.deleted_bytes),
+            (count::SNAPSHOTS, report.plan.expired),
+        ];
+        record.counts = counts.map(|(name, count)| (name.to_owned(), count)).into();
     }
-    Ok(report.outcome().into())
+    if !args.dry_run {
+        on_record::put(&repository, record, &monitor).await;
+    }
+    monitor.finish();
+    let (repository, elapsed) = (repository.id().to_string(), monitor.elapsed());
+    Ok(PruneDone { report: report?, args: args.clone(), repository, elapsed })
 }
 
 fn summary(args: &Args, repository: &str, report: &PruneReport, elapsed: Duration) -> events::Pruned {

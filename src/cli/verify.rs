@@ -5,12 +5,14 @@ use std::time::Duration;
 use crate::cli::events;
 use crate::cli::exit::Exit;
 use crate::cli::failure::{Failure, Fallible};
+use crate::cli::output::OfRun;
 use crate::cli::settings::Settings;
 use crate::cli::signals::cancel_on_signals;
-use crate::cli::{findings, output};
+use crate::cli::{findings, on_record, output};
 use crate::model::id::ChunkId;
 use crate::model::outcome::Ended;
 use crate::model::outcome::Outcome;
+use crate::model::run::{RunKind, count};
 use crate::model::time::Clock;
 use crate::model::units::ByteSize;
 use crate::ops::verify::{Finding, Healing, ReadData, VerifyOptions, VerifyReport, Vouched, verify};
@@ -45,7 +47,38 @@ pub struct Args {
     no_heal: bool,
 }
 
+/// What a verification did, and where.
+pub struct VerifyDone {
+    /// What it found.
+    pub report: VerifyReport,
+    about: About,
+    read_data: ReadData,
+    elapsed: Duration,
+}
+
 pub async fn run(global: &Settings, args: Args) -> Fallible<Exit> {
+    let done = carry_out(global, &args).await?;
+    if global.json {
+        done.tell_programs(None);
+    } else {
+        findings::print(&done.report.findings, global.verbose > 0);
+        if !global.quiet {
+            print_summary(&done.about, &done.report, done.read_data, done.elapsed);
+        }
+    }
+    Ok(done.report.outcome().into())
+}
+
+impl VerifyDone {
+    /// Prints the findings and the summary as objects.
+    pub fn tell_programs(&self, of: Option<&OfRun>) {
+        self.report.findings.iter().for_each(|finding| output::json_of(&event(finding), of));
+        output::json_of(&summary(&self.about, &self.report, self.elapsed), of);
+    }
+}
+
+/// Verifies, and puts it on record.
+pub async fn carry_out(global: &Settings, args: &Args) -> Fallible<VerifyDone> {
     let read_data = args.read_data.as_deref().map_or(Ok(ReadData::No), part)?;
     let host = host_name();
     let (memory_bytes, heal) = (global.memory_bytes, !args.no_heal);
@@ -54,21 +87,22 @@ pub async fn run(global: &Settings, args: Args) -> Fallible<Exit> {
     let cancel = cancel_on_signals(&monitor)?;
     let repository = global.repository(OpenMode::Read, &monitor).await?;
     let about = About::of(&repository, options.host.clone());
-    let report = verify(repository, options, monitor.clone(), cancel).await;
-    monitor.finish();
-    let report = report?;
-    if global.json {
-        for finding in &report.findings {
-            output::json(&event(finding));
-        }
-        output::json(&summary(&about, &report, monitor.elapsed()));
-    } else {
-        findings::print(&report.findings, global.verbose > 0);
-        if !global.quiet {
-            print_summary(&about, &report, read_data, monitor.elapsed());
-        }
+    let started = Clock::System.now();
+    let report = verify(repository.clone(), options, monitor.clone(), cancel).await.map_err(Failure::from);
+    let mut record = on_record::of(RunKind::Verify, started, report.as_ref());
+    if let Ok(VerifyReport { findings, packs_read, bytes_read, snapshots, .. }) = &report {
+        let findings = findings.len() as u64;
+        let counts = [
+            (count::FINDINGS, findings),
+            (count::PACKS, *packs_read),
+            (count::BYTES_READ, *bytes_read),
+            (count::SNAPSHOTS, *snapshots),
+        ];
+        record.counts = counts.map(|(name, count)| (name.to_owned(), count)).into();
     }
-    Ok(report.outcome().into())
+    on_record::put(&repository, record, &monitor).await;
+    monitor.finish();
+    Ok(VerifyDone { report: report?, about, read_data, elapsed: monitor.elapsed() })
 }
 
 /// What was verified, and where.

@@ -4,11 +4,11 @@ use minicbor::Decoder;
 
 use crate::format::FormatError;
 use crate::format::object::EVIDENCE;
+use crate::format::snapshot::read_time;
 use crate::format::wire::{encode_record, read_bytes, read_map};
 use crate::model::outcome::Outcome;
 use crate::model::run::{RunId, RunKind, RunRecord};
 use crate::model::snapshot::SnapshotId;
-use crate::model::time::Timestamp;
 
 const WHAT: &str = EVIDENCE.what();
 
@@ -17,7 +17,9 @@ pub fn encode_run(record: &RunRecord) -> Vec<u8> {
     let text = |text: &String| Some(text.clone()).filter(|text| !text.is_empty());
     encode_record(|r| {
         r.field(0, |e| e.str(record.kind.name()));
-        r.field(1, |e| e.i64(record.started.seconds)).field(2, |e| e.i64(record.finished.seconds));
+        for (key, time) in [(1, record.started), (2, record.finished)] {
+            r.field(key, |e| e.array(2)?.i64(time.seconds)?.u32(time.nanos));
+        }
         r.field(3, |e| e.str(&record.host));
         r.field_if(4, text(&record.job), |e, job| e.str(&job));
         r.field(5, |e| e.str(&record.program));
@@ -45,8 +47,8 @@ pub fn decode_run(id: RunId, bytes: &[u8]) -> Result<RunRecord, FormatError> {
     read_map(WHAT, &mut Decoder::new(bytes), |key, d| {
         match key {
             0 => kind = Some(RunKind::of_name(d.str()?)),
-            1 => record.started = Timestamp::from_seconds(d.i64()?),
-            2 => record.finished = Timestamp::from_seconds(d.i64()?),
+            1 => record.started = read_time(d)?,
+            2 => record.finished = read_time(d)?,
             3 => record.host = d.str()?.to_owned(),
             4 => record.job = d.str()?.to_owned(),
             5 => record.program = d.str()?.to_owned(),
@@ -61,7 +63,7 @@ pub fn decode_run(id: RunId, bytes: &[u8]) -> Result<RunRecord, FormatError> {
         Ok(true)
     })?;
     record.kind = kind.ok_or_else(|| FormatError::invalid(WHAT, "it does not say what ran"))?;
-    if record.finished != id.time() {
+    if record.finished.seconds != id.time().seconds {
         return Err(FormatError::invalid(WHAT, "its end is not that of its name"));
     }
     Ok(record)

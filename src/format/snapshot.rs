@@ -135,7 +135,7 @@ fn read_missing(d: &mut Decoder<'_>) -> Result<MissingStream, minicbor::decode::
     Ok(MissingStream { name: d.str()?.to_owned(), why: d.str()?.to_owned() })
 }
 
-fn read_time(d: &mut Decoder<'_>) -> Result<Timestamp, minicbor::decode::Error> {
+pub(super) fn read_time(d: &mut Decoder<'_>) -> Result<Timestamp, minicbor::decode::Error> {
     expect_array(d, 2)?;
     Ok(Timestamp { seconds: d.i64()?, nanos: d.u32()?.min(999_999_999) })
 }

@@ -87,9 +87,9 @@ pub mod count {
 pub struct RunRecord {
     /// What ran.
     pub kind: RunKind,
-    /// When it began, to the second.
+    /// When it began.
     pub started: Timestamp,
-    /// When it ended, to the second.
+    /// When it ended.
     pub finished: Timestamp,
     /// Host that it ran on; of a backup the one whose data it was.
     pub host: String,
@@ -112,13 +112,12 @@ pub struct RunRecord {
 }
 
 impl RunRecord {
-    /// Takes what there is to say of any run; times are cut to the second.
+    /// Takes what there is to say of any run.
     pub fn new(kind: RunKind, (started, finished): (Timestamp, Timestamp), host: String, outcome: Outcome) -> Self {
-        let second = |time: Timestamp| Timestamp::from_seconds(time.seconds);
         Self {
             kind,
-            started: second(started),
-            finished: second(finished),
+            started,
+            finished,
             host,
             job: String::new(),
             program: String::new(),

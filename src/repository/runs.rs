@@ -121,6 +121,8 @@ impl Reading {
                 }
             }
         }
+        // Names tell the second only.
+        log.runs.sort_by_key(|run| std::cmp::Reverse(run.finished));
         named.extend(repository.state().known_run().map(|(id, _)| id));
         for id in named.into_iter().filter(|id| !listed.contains(id) && !is_old(*id, now)) {
             // A listing may lag.

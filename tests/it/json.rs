@@ -185,7 +185,7 @@ fn every_field_of_every_verb_is_documented_and_there() {
     fs::create_dir_all(desk.at("out")).expect("made");
     fs::write(desk.at("out/extra"), "").expect("written");
     let spot = format!("latest:{}", desk.at("source").display());
-    let steps: [(&str, &[&str], i32, &[&str]); 27] = [
+    let steps: [(&str, &[&str], i32, &[&str]); 28] = [
         ("coffre init", &["init", "--recovery-kit", "kit"], 0, &["summary"]),
         ("coffre backup", &["backup", "source"], 0, &["summary"]),
         ("coffre backup", &["backup", "source", "--sqlite", "app.db", "--dry-run"], 0, &["summary"]),
@@ -198,6 +198,7 @@ fn every_field_of_every_verb_is_documented_and_there() {
         ("coffre stats SNAPSHOT", &["stats", "latest"], 0, &["summary"]),
         ("coffre dump", &["dump", "latest", "--target", "dump.tar"], 0, &["summary"]),
         ("coffre verify", &["verify", "--read-data"], 0, &["summary"]),
+        ("coffre status", &["status"], 0, &["series", "work", "summary"]),
         ("coffre prune", &["prune", "--dry-run"], 0, &["summary"]),
         ("coffre restore", &["restore", &spot, "--target", "out", "--delete", "--yes"], 0, &["extra", "summary"]),
         ("coffre restore --into-…", &["restore", "latest", "--into-sqlite", "new.db", "--plan"], 0, &["plan"]),

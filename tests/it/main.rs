@@ -72,6 +72,7 @@ mod screens;
 mod series;
 mod source_command;
 mod source_files;
+mod status;
 mod store_contract;
 mod store_waits;
 mod support;

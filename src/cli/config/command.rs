@@ -133,10 +133,20 @@ fn tell(global: &Settings, tried: &Tried) {
 async fn try_repository(global: &Settings, name: &str) -> Tried {
     let opened = async {
         let (settings, ..) = settle(global, ["coffre", "snapshots", "--repo", name])?;
+        let every = global.configured.config.every(name);
+        for (kind, _) in &every {
+            settle(global, ["coffre", kind.name(), "--repo", name])?;
+        }
         let repository = settings.repository(OpenMode::Read, &global.monitor()).await?;
         let count = repository.snapshot_ids().await.context("listing snapshots")?.len() as u64;
-        let may = if repository.reading().is_ok() { "reads and backs up" } else { "backs up and reads nothing" };
-        Ok(format!("this key {may}; {}", output::count(count, "snapshot")))
+        let reads = repository.reading().is_ok();
+        let may = if reads { "reads and backs up" } else { "backs up and reads nothing" };
+        let work: Vec<&str> = every.iter().map(|(kind, _)| kind.name()).collect();
+        let left = match work.is_empty() || reads {
+            true => String::new(),
+            false => format!("; it cannot do what is configured to be done every so often ({})", work.join(", ")),
+        };
+        Ok(format!("this key {may}; {}{left}", output::count(count, "snapshot")))
     };
     Tried { what: format!("repository {name}"), ended: opened.await }
 }

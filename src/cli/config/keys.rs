@@ -11,6 +11,8 @@ const NOT_IN_FILES: [&str; 6] = ["repo", "config", "json", "help", "version", "s
 const NOT_OF_JOBS: [&str; 7] = ["stdin", "stdin-name", "command", "job", "time", "dry-run", "parent"];
 /// Options of `run` that belong to one run.
 const NOT_OF_RUNS: [&str; 1] = ["names"];
+/// Options of other commands that belong to one run.
+const NOT_OF_VERBS: [&str; 4] = ["dry-run", "undo", "accept-missing-records", "give-up"];
 /// The key of what has no long name: the paths of `backup`.
 pub(super) const PATHS: &str = "paths";
 
@@ -23,6 +25,8 @@ pub(super) enum KeyPlace {
     Job,
     /// Of runs: options of `run` alone.
     Run,
+    /// In the table of a command: its own options alone.
+    Verb(&'static str),
 }
 
 /// Returns the arguments that may stand in a place.
@@ -33,6 +37,7 @@ pub(super) fn arguments(program: &Command, place: KeyPlace) -> Vec<Arg> {
         KeyPlace::Everywhere => of_every.cloned().collect(),
         KeyPlace::Job => of_every.cloned().chain(own(program, "backup", &NOT_OF_JOBS)).collect(),
         KeyPlace::Run => own(program, "run", &NOT_OF_RUNS),
+        KeyPlace::Verb(verb) => own(program, verb, &NOT_OF_VERBS),
     }
 }
 

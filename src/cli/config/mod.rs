@@ -8,15 +8,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::parser::ValueSource;
 use clap::{ArgAction, ArgMatches, Command};
 
 use crate::cli::environment::Environment;
 use crate::cli::failure::{Failure, Fallible};
-use crate::cli::flags::duration;
+use crate::cli::flags::{days, duration};
 use crate::cli::run::hooks::{HookTime, Hooks};
 use crate::cli::streams;
+use crate::model::due::Every;
+use crate::model::run::RunKind;
+use crate::ops::status::ExpectedJob;
 use crate::store::location::Location;
 
 pub mod command;
@@ -25,6 +29,7 @@ mod file;
 mod keys;
 mod schema;
 mod show;
+mod verbs;
 
 pub use example::example;
 pub use file::WrittenAt;
@@ -32,6 +37,7 @@ pub use schema::schema;
 
 use file::{TomlItem, TomlTable};
 use keys::{KeyPlace, Value, nearest, unknown};
+use verbs::{ConfiguredVerb, DONE, VERBS, leaves_it_to_the_table};
 
 /// Where the configuration of the machine is.
 const SYSTEM: &str = "/etc/coffre/coffre.toml";
@@ -45,6 +51,7 @@ const REPOSITORY: &str = "repository";
 const COMMANDS: &str = "commands";
 const HOOKS: &str = "hooks";
 const TIME_LIMIT: &str = "time-limit";
+const MAX_AGE: &str = "max-age";
 /// Keys of which one takes the place of the other.
 const PASSWORD: [&str; 2] = ["password-file", "password-command"];
 
@@ -54,6 +61,8 @@ struct ConfiguredRepository {
     location: String,
     written: WrittenAt,
     values: Vec<Value>,
+    /// By command.
+    verbs: BTreeMap<&'static str, ConfiguredVerb>,
 }
 
 /// What is to be backed up under a name.
@@ -64,6 +73,8 @@ struct ConfiguredJob {
     values: Vec<Value>,
     commands: Vec<streams::Command>,
     hooks: Hooks,
+    /// How old its last backup may be.
+    max_age: Option<(Duration, WrittenAt)>,
 }
 
 /// What all files say together.
@@ -84,6 +95,8 @@ pub struct Configuration {
 pub struct Applied {
     /// All that they say.
     pub config: Arc<Configuration>,
+    /// The name of the repository, if it has one.
+    pub repository: Option<String>,
     /// Where the repository is, with the place that says so.
     pub location: Option<(String, WrittenAt)>,
     /// Streams of the job.
@@ -179,12 +192,13 @@ impl Configuration {
         mut table: TomlTable,
     ) -> Fallible<()> {
         let location = take_text(&mut table, LOCATION)?;
+        let verbs = verbs::take(program, &mut table)?;
         let values = keys::values(program, KeyPlace::Everywhere, &table).map_err(|failure| {
-            let near = table.keys().find_map(|key| nearest(key, [LOCATION].into_iter()));
-            if near.is_some() && location.is_none() {
-                failure.hinting("\"location\" says where it is")
-            } else {
-                failure
+            let near = table.keys().find_map(|key| nearest(key, [LOCATION].into_iter().chain(VERBS)));
+            match near {
+                Some(LOCATION) if location.is_none() => failure.hinting("\"location\" says where it is"),
+                Some(near) if near != LOCATION => failure.hinting(format!("{near:?} is like it")),
+                _ => failure,
             }
         })?;
         match (self.repositories.get_mut(&name), location) {
@@ -193,9 +207,10 @@ impl Configuration {
                     (known.location, known.written) = (location, written);
                 }
                 put(&mut known.values, values);
+                verbs.into_iter().for_each(|(verb, later)| known.verbs.entry(verb).or_default().update(later));
             }
             (None, Some((location, written))) => {
-                self.repositories.insert(name, ConfiguredRepository { location, written, values });
+                self.repositories.insert(name, ConfiguredRepository { location, written, values, verbs });
             }
             (None, None) => return Err(written.wrong(format!("the repository {name} has no location"))),
         }
@@ -206,6 +221,11 @@ impl Configuration {
         let repository = take_text(&mut table, REPOSITORY)?;
         let commands = table.remove(COMMANDS).map_or(Ok(Vec::new()), |(written, item)| commands(&written, item))?;
         let hooks = table.remove(HOOKS).map_or(Ok(Hooks::default()), |(written, item)| hooks(&written, item))?;
+        let max_age = take_text(&mut table, MAX_AGE)?.map(|(text, written)| match days(&text) {
+            Ok(age) => Ok((age, written)),
+            Err(why) => Err(written.wrong(format!("{MAX_AGE}: {why}"))),
+        });
+        let max_age = max_age.transpose()?;
         let values = keys::values(program, KeyPlace::Job, &table)?;
         let new = || ConfiguredJob {
             written,
@@ -213,10 +233,12 @@ impl Configuration {
             values: Vec::new(),
             commands: Vec::new(),
             hooks: Hooks::default(),
+            max_age: None,
         };
         let job = self.jobs.entry(name).or_insert_with(new);
         job.repository = repository.or(job.repository.take());
         put(&mut job.values, values);
+        job.max_age = max_age.or(job.max_age.take());
         job.hooks.time_limit = hooks.time_limit.or(job.hooks.time_limit);
         for (time, command) in hooks.commands {
             job.hooks.commands.retain(|(known, _)| *known != time);
@@ -243,6 +265,7 @@ impl Configuration {
             }
         }
         for repository in self.repositories.values() {
+            repository.verbs.iter().try_for_each(|(name, verb)| verb.check(name))?;
             match repository.location.parse::<Location>() {
                 Ok(Location::Directory(path)) if !path.is_absolute() => {
                     let why = "does not begin with a slash, and there is nothing that it could be relative to";
@@ -261,27 +284,54 @@ impl Configuration {
         let is_said =
             |id| matches!(matches.value_source(id), Some(ValueSource::CommandLine | ValueSource::EnvVariable));
         let said = is_said("repo").then(|| matches.get_one::<String>("repo")).flatten().filter(|text| !text.is_empty());
-        let repository = match said {
-            Some(text) => self.repositories.get(text),
-            None => {
-                let of_job = job.and_then(|job| job.repository.as_ref());
-                let meant = of_job.or(self.repository.as_ref()).map(|(name, _)| &self.repositories[name]);
-                let only = self.repositories.values().next().filter(|_| self.repositories.len() == 1);
-                meant.or(only)
-            }
-        };
+        let name =
+            said.map(String::as_str).or_else(|| self.meant(job)).filter(|name| self.repositories.contains_key(*name));
+        let repository = name.map(|name| &self.repositories[name]);
         let mut values = Vec::new();
+        if let (Some(repository), Some((verb, matches))) = (repository, matches.subcommand())
+            && leaves_it_to_the_table(verb, matches)
+        {
+            values.extend(repository.verbs.get(verb).map_or_else(Vec::new, |verb| verb.values.clone()));
+        }
         let of_runs = (matches.subcommand_name() == Some("run")).then_some(&self.of_runs);
         for section in [Some(&self.options), of_runs, repository.map(|it| &it.values), job.map(|it| &it.values)] {
             put(&mut values, section.into_iter().flatten().cloned().collect());
         }
         Applied {
             config: self.clone(),
+            repository: name.map(str::to_owned),
             location: repository.map(|it| (it.location.clone(), it.written.clone())),
             commands: job.map_or_else(Vec::new, |job| job.commands.clone()),
             typed: Vec::new(),
             values,
         }
+    }
+
+    /// Returns the name of the repository that is meant where nobody says one: that of a job, else the configuration's, else the only one.
+    fn meant<'a>(&'a self, job: Option<&'a ConfiguredJob>) -> Option<&'a str> {
+        let of_job = job.and_then(|job| job.repository.as_ref());
+        let meant = of_job.or(self.repository.as_ref()).map(|(name, _)| name.as_str());
+        let only = self.repository_names().next().filter(|_| self.repositories.len() == 1);
+        meant.or(only)
+    }
+
+    /// Returns the name of a job's repository.
+    pub fn repository_of(&self, job: &str) -> Option<&str> {
+        self.meant(Some(self.jobs.get(job)?))
+    }
+
+    /// Returns how often what is to be done with a repository, in the order in which it is.
+    pub fn every(&self, repository: &str) -> Vec<(RunKind, Every)> {
+        let Some(repository) = self.repositories.get(repository) else { return Vec::new() };
+        let every = |verb| repository.verbs.get(verb)?.every.as_ref().map(|(every, _)| *every);
+        DONE.into_iter().filter_map(|verb| Some((RunKind::of_name(verb), every(verb)?))).collect()
+    }
+
+    /// Returns the jobs that back up into a repository.
+    pub fn expected_jobs(&self, repository: &str) -> Vec<ExpectedJob> {
+        let jobs = self.jobs.iter().filter(|(name, _)| self.repository_of(name) == Some(repository));
+        let max_age = |job: &ConfiguredJob| job.max_age.as_ref().map(|(age, _)| *age);
+        jobs.map(|(name, job)| ExpectedJob { job: name.clone(), max_age: max_age(job) }).collect()
     }
 
     /// Returns the files that were read.

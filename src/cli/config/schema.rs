@@ -4,7 +4,8 @@ use clap::{Arg, Command};
 use serde_json::{Map, Value as Json, json};
 
 use crate::cli::config::keys::{self, KeyPlace, Takes};
-use crate::cli::config::{COMMANDS, HOOKS, LOCATION, REPOSITORY, TIME_LIMIT};
+use crate::cli::config::verbs::{DONE, EVERY, VERBS};
+use crate::cli::config::{COMMANDS, HOOKS, LOCATION, MAX_AGE, REPOSITORY, TIME_LIMIT};
 use crate::cli::run::hooks::HookTime;
 
 /// Returns the schema (draft 2020-12).
@@ -15,6 +16,10 @@ pub fn schema(program: &Command) -> Json {
         .insert(LOCATION.into(), text("Where it is: /path, s3://ENDPOINT/BUCKET/PREFIX, or s3+http://… without TLS"));
     let mut job = properties(&keys::arguments(program, KeyPlace::Job));
     job.insert(REPOSITORY.into(), text("The repository, by its name here"));
+    job.insert(
+        MAX_AGE.into(),
+        text("How old its last backup may be, such as 26h; `coffre status` says when it is older"),
+    );
     let words = json!({"type": "array", "items": {"type": "string"}, "minItems": 1});
     let commands = json!({"type": "object", "description": "Streams by name, each the output of a command", "additionalProperties": words.clone()});
     job.insert(COMMANDS.into(), commands);
@@ -22,6 +27,15 @@ pub fn schema(program: &Command) -> Json {
         HookTime::ALL.map(|time| (time.name().to_owned(), words.clone())).into_iter().collect();
     hooks.insert(TIME_LIMIT.into(), text("How long each may take, such as 5min"));
     job.insert(HOOKS.into(), table(hooks, "Commands that run before the job, after it, and by how it ended"));
+    for verb in VERBS {
+        let mut properties = properties(&keys::arguments(program, KeyPlace::Verb(verb)));
+        if DONE.contains(&verb) {
+            properties
+                .insert(EVERY.into(), text("How often `coffre run` does it, such as 1d or 7d; without it, never"));
+        }
+        let about = program.find_subcommand(verb).and_then(Command::get_about).map(ToString::to_string);
+        repository.insert(verb.into(), table(properties, &about.unwrap_or_default()));
+    }
     let mut repository = table(repository, "A repository");
     repository["required"] = json!([LOCATION]);
     json!({
@@ -82,6 +96,14 @@ mod tests {
         for key in ["dry-run", "stdin", "repo", "job", "help"] {
             assert!(job[key].is_null(), "{key}");
         }
+        let repository = &schema["properties"]["repositories"]["additionalProperties"]["properties"];
+        for (verb, key) in [("forget", "keep-daily"), ("forget", "every"), ("prune", "wait"), ("verify", "read-data")] {
+            assert!(repository[verb]["properties"][key].is_object(), "{verb} {key}");
+        }
+        assert!(
+            repository["forget"]["properties"]["undo"].is_null()
+                && repository["status"]["properties"]["every"].is_null()
+        );
         let options = &schema["properties"]["options"]["properties"];
         assert_eq!(options["no-cache"]["type"], "boolean");
         assert_eq!(options["progress"]["enum"][0], "auto");

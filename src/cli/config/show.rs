@@ -1,8 +1,10 @@
 //! What the configuration says, as text: each value with its place.
 
-use crate::cli::config::Configuration;
 use crate::cli::config::file::WrittenAt;
 use crate::cli::config::keys::Value;
+use crate::cli::config::verbs::EVERY;
+use crate::cli::config::{Configuration, MAX_AGE};
+use crate::cli::output;
 
 /// One value of the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,12 +29,23 @@ impl Configuration {
             let at = format!("repositories.{name}");
             rows.push(row(format!("{at}.location"), repository.location.clone(), &repository.written));
             rows.extend(of_values(&at, &repository.values));
+            for (verb, said) in &repository.verbs {
+                let at = format!("{at}.{verb}");
+                let every = said
+                    .every
+                    .iter()
+                    .map(|(every, written)| row(format!("{at}.{EVERY}"), output::span(every.0), written));
+                rows.extend(every);
+                rows.extend(of_values(&at, &said.values));
+            }
         }
         for (name, job) in &self.jobs {
             let at = format!("jobs.{name}");
             let named = job.repository.iter();
             rows.extend(named.map(|(name, written)| row(format!("{at}.repository"), name.clone(), written)));
             rows.extend(of_values(&at, &job.values));
+            let max_age = job.max_age.iter();
+            rows.extend(max_age.map(|(age, written)| row(format!("{at}.{MAX_AGE}"), output::span(*age), written)));
             let streams = job.commands.iter().map(|it| (format!("commands.{}", it.name.display()), &it.arguments));
             let hooks = job.hooks.commands.iter().map(|(time, words)| (format!("hooks.{}", time.name()), words));
             for (key, words) in streams.chain(hooks) {

@@ -1,6 +1,7 @@
-//! `coffre run`: jobs of the configuration, one after the other or several side by side.
+//! `coffre run`: jobs of the configuration, one after the other or several side by side, and then what is due with their repositories ([`due`]).
 //!
 //! A job that fails by what may be over soon (an outage, a dump) is tried again for as long as was asked for. Hooks run around all of that.
+//! What became of each step is a [`StepEnded`].
 
 use std::ffi::OsString;
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use futures::StreamExt;
 use futures::stream;
 
 use crate::cancel::Cancel;
-use crate::cli::backup::{BackedUp, back_up};
+use crate::cli::backup::{BackedUp, TriedBackup, back_up, put_on_record};
 use crate::cli::exit::{Exit, usage};
 use crate::cli::failure::{Failure, Fallible};
 use crate::cli::flags::duration;
@@ -18,19 +19,23 @@ use crate::cli::output::OfRun;
 use crate::cli::run::hooks::{HookFacts, HookTime, Hooks};
 use crate::cli::run::locks::RunLocks;
 use crate::cli::run::niceness::{IoClass, stand_back};
+use crate::cli::run::step::{Step, StepDone, StepEnded};
 use crate::cli::run::under_way::{Telling, UnderWay};
 use crate::cli::settings::Settings;
 use crate::cli::signals::cancel_on_signals;
 use crate::cli::streams;
 use crate::cli::{Verb, backup, events, output, report, settled};
 use crate::model::outcome::{Ended, Outcome};
-use crate::model::units::ByteSize;
+use crate::model::time::{Clock, Timestamp};
+use crate::store::OpenMode;
 
+mod due;
 pub mod hooks;
 mod locks;
 mod niceness;
 mod notify;
 mod run_id;
+mod step;
 mod under_way;
 
 /// The first pause before a job is tried again; each is twice as long as the one before, up to [`PAUSE_MAX`].
@@ -45,7 +50,8 @@ Examples:
   coffre run nightly hourly
   coffre -q run --wait 2h --retry-for 1h --jitter 15min
 
-Jobs are those of the configuration (`coffre config example`). Each is told in a line, one that fails is told with why, and the others \
+Jobs are those of the configuration (`coffre config example`). After them, what is due with their repositories is done: `forget`, `prune` and \
+`verify`, as often as `every` of their tables says, by when any machine did them last; not where the key reads nothing. Each is told in a line, one that fails is told with why, and the others \
 go on; with -q those that went well are not told. The exit code is that of the worst: damage, else the first failure, else 3 where \
 something was amiss. With --retry-for, a job that failed by an outage or by a dump is tried again until that time is over. On one host, one run at a time backs up into a repository: a second one ends with exit code 11. \
 Each job of --jobs takes the memory of --memory. What a run is asked for every time stands in the table [run] of the configuration.")]
@@ -85,25 +91,9 @@ struct Run<'a> {
     under_way: Arc<UnderWay>,
 }
 
-/// A job that ended: what it did, or why it failed, and what its hooks have to say.
-struct JobEnded {
-    done: Fallible<BackedUp>,
-    of_hooks: Vec<Failure>,
-}
-
-impl Ended for JobEnded {
-    fn outcome(&self) -> Outcome {
-        let outcome = match &self.done {
-            Ok(done) => done.report.outcome(),
-            Err(failure) => failure.outcome(),
-        };
-        // What a hook could not do takes nothing from what is stored.
-        if self.of_hooks.is_empty() { outcome } else { outcome.or_worse(Outcome::Incomplete) }
-    }
-}
-
 /// Runs the jobs.
 pub async fn run(global: &Settings, args: Args) -> Fallible<Exit> {
+    let repositories = due::repositories(global, &args.names);
     let jobs = jobs(global, &args.names)?;
     let monitor = global.monitor();
     let cancel = cancel_on_signals(&monitor)?;
@@ -124,10 +114,16 @@ pub async fn run(global: &Settings, args: Args) -> Fallible<Exit> {
             () = cancel.asked() => return Ok(Exit::Interrupted),
         }
     }
-    let settings: Vec<Settings> = jobs.iter().filter_map(|job| Some(settled_job(global, job).ok()?.0)).collect();
+    let of_jobs = jobs.iter().filter_map(|job| Some(settled_job(global, job).ok()?.0));
+    let of_work = repositories.iter().filter_map(|name| Some(due::line(global, "status", name).ok()?.0));
+    let settings: Vec<Settings> = of_jobs.chain(of_work).collect();
     let locks = RunLocks::take(settings.iter(), args.wait.unwrap_or_default(), &cancel).await;
     let run = Run { global, args: &args, id, cancel, locks, under_way };
-    Ok(run.jobs(&jobs).await.into())
+    let worst = run.jobs(&jobs).await;
+    if worst == Outcome::Interrupted {
+        return Ok(worst.into());
+    }
+    Ok(run.work(&repositories, worst).await.into())
 }
 
 impl Run<'_> {
@@ -135,16 +131,16 @@ impl Run<'_> {
     async fn jobs(&self, jobs: &[String]) -> Outcome {
         let running = jobs.iter().map(|job| async move {
             // Those that did not begin when ending was asked for do not begin any more.
-            if self.cancel.is_cancelled() { None } else { Some((job, self.with_hooks(job).await)) }
+            if self.cancel.is_cancelled() { None } else { Some(self.with_hooks(job).await) }
         });
         let mut running = stream::iter(running).buffer_unordered(self.args.side_by_side.into());
         let (mut worst, mut is_interrupted) = (Outcome::Clean, false);
         while let Some(ended) = running.next().await {
-            let Some((job, ended)) = ended else {
+            let Some(ended) = ended else {
                 is_interrupted = true;
                 continue;
             };
-            self.tell(job, &ended);
+            self.tell(&ended);
             is_interrupted |= ended.outcome() == Outcome::Interrupted;
             worst = worst.or_worse(ended.outcome());
         }
@@ -152,23 +148,35 @@ impl Run<'_> {
     }
 
     /// Runs one job with its hooks.
-    async fn with_hooks(&self, job: &str) -> JobEnded {
+    async fn with_hooks(&self, job: &str) -> StepEnded {
+        let (started, begun) = (Clock::System.now(), Instant::now());
         let hooks = self.global.configured.config.hooks(job);
         let _under_way = self.under_way.job(job);
         let mut facts = HookFacts { job: job.to_owned(), outcome: None, snapshot: None, error: None };
         let (done, has_begun) = match hooks.run(HookTime::Before, &facts, &self.cancel).await {
             Ok(()) => (self.tried(job).await, true),
-            Err(failure) => (Err(failure), false),
+            Err(failure) => (Err(self.not_begun(job, started, failure).await), false),
         };
-        let mut ended = JobEnded { done, of_hooks: Vec::new() };
+        let done = done.map(|done| StepDone::BackedUp(Box::new(done)));
+        let mut ended = StepEnded::of(Step::Job(job.to_owned()), begun, done);
         let outcome = ended.outcome();
         facts.outcome = Some((outcome, Exit::from(outcome) as u8));
-        match &ended.done {
-            Ok(done) => facts.snapshot = done.report.snapshot.as_ref().map(|snapshot| snapshot.id.to_string()),
-            Err(failure) => facts.error = Some(failure.told().join(": ")),
-        }
+        facts.snapshot = ended.snapshot().map(|snapshot| snapshot.to_string());
+        facts.error = ended.done.as_ref().err().map(|failure| failure.told().join(": "));
         ended.of_hooks = after(&hooks, &facts, has_begun, ended.done.is_ok()).await;
         ended
+    }
+
+    /// Puts on record that a job did not begin, if its repository can be had.
+    async fn not_begun(&self, job: &str, started: Timestamp, failure: Failure) -> Failure {
+        let Ok((mut settings, backup, _)) = settled_job(self.global, job) else { return failure };
+        settings.belong_to(self.of(Some(job)), self.args.side_by_side > 1);
+        let monitor = settings.monitor();
+        let repository = settings.repository(OpenMode::Write, &monitor).await.ok();
+        let tried = TriedBackup { done: Err(failure), repository, host: backup.host_name(), started };
+        let ended = put_on_record(tried, job, &monitor).await;
+        settings.end_showing();
+        ended.err().expect("it failed")
     }
 
     /// Runs one job, and again while it fails by what may be over soon and there is time.
@@ -178,17 +186,21 @@ impl Run<'_> {
         loop {
             let (mut settings, backup, commands) = settled_job(self.global, job)?;
             self.locks.allow(&settings)?;
-            settings.belong_to(self.of(job), self.args.side_by_side > 1);
+            settings.belong_to(self.of(Some(job)), self.args.side_by_side > 1);
             let monitor = settings.monitor();
             self.under_way.is_shown_by(job, &monitor);
-            let done = back_up(&settings, backup, commands).await;
-            settings.end_showing();
-            let Err(failure) = &done else { return done };
-            let may_be_over = matches!(failure.outcome(), Outcome::Unreachable | Outcome::FailedDump);
-            if !may_be_over || Instant::now() + pause >= until {
+            let tried = back_up(&settings, backup, commands).await;
+            let again = tried.done.as_ref().err().filter(|failure| {
+                let may_be_over = matches!(failure.outcome(), Outcome::Unreachable | Outcome::FailedDump);
+                may_be_over && Instant::now() + pause < until
+            });
+            let Some(failure) = again else {
+                let done = put_on_record(tried, job, &monitor).await;
+                settings.end_showing();
                 return done;
-            }
+            };
             let why = failure.told().join(": ");
+            settings.end_showing();
             monitor.note(&format!("job {job} failed ({why}) and is tried again in {} s", pause.as_secs()));
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
@@ -198,44 +210,40 @@ impl Run<'_> {
         }
     }
 
-    /// Returns what is told of a job belongs to.
-    fn of(&self, job: &str) -> OfRun {
-        OfRun { run: self.id.clone(), job: Some(job.to_owned()) }
+    /// Returns what is told of a job, or of the work behind them, belongs to.
+    fn of(&self, job: Option<&str>) -> OfRun {
+        OfRun { run: self.id.clone(), job: job.map(str::to_owned) }
     }
 
-    /// Tells how a job ended, in a line.
-    fn tell(&self, job: &str, ended: &JobEnded) {
-        let (global, of) = (self.global, self.of(job));
-        let of = Some(&of);
-        let outcome = ended.outcome();
+    /// Tells how a step ended: in a line, or as objects.
+    fn tell(&self, ended: &StepEnded) {
+        let global = self.global;
+        let of = match &ended.step {
+            Step::Job(job) => self.of(Some(job)),
+            Step::WhatIsDue(_) | Step::Work { .. } => self.of(None),
+        };
+        if global.json {
+            return ended.tell_programs(&of);
+        }
         match &ended.done {
-            Ok(done) if global.json => output::json_of(&done.summary(), of),
             Ok(done) => {
-                if outcome != Outcome::Clean || !global.quiet {
-                    output::line(&line_of(job, done, outcome));
-                    done.tell_what_is_amiss();
+                if ended.outcome() != Outcome::Clean || !global.quiet {
+                    output::line(&ended.line());
+                    done.tell_what_is_amiss(global.verbose > 0);
                 }
             }
             Err(failure) => {
-                if !global.json {
-                    output::line(&format!("{job:<16} FAILED"));
-                }
-                report::print_of(failure, global.json, of);
+                output::line(&ended.line());
+                report::print(failure, false);
             }
         }
-        for failure in &ended.of_hooks {
-            report::print_of(failure, global.json, of);
-        }
-        if global.json {
-            output::json_of(
-                &events::JobDone { exit_code: Exit::from(outcome) as u8, job, outcome: outcome.name() },
-                of,
-            );
-        }
+        ended.of_hooks.iter().for_each(|failure| {
+            report::print(failure, false);
+        });
     }
 }
 
-/// Returns the jobs that were named, or all.
+/// Returns the jobs that were named, or all. Where there is other work there need not be any.
 pub fn jobs(global: &Settings, named: &[String]) -> Fallible<Vec<String>> {
     let config = &global.configured.config;
     if let Some(unknown) = named.iter().find(|name| config.job_names().all(|known| known != name.as_str())) {
@@ -247,7 +255,7 @@ pub fn jobs(global: &Settings, named: &[String]) -> Fallible<Vec<String>> {
     }
     let jobs: Vec<String> =
         if named.is_empty() { config.job_names().map(str::to_owned).collect() } else { named.to_vec() };
-    if jobs.is_empty() {
+    if jobs.is_empty() && due::repositories(global, named).is_empty() {
         return Err(
             usage("which jobs? The configuration has none").hinting("`coffre config example` shows how one is written")
         );
@@ -273,15 +281,4 @@ pub fn settled_job(global: &Settings, job: &str) -> Fallible<(Settings, backup::
     let (settings, verb, commands) = settled(&line, &global.configured.config, &global.environment)?;
     let Verb::Backup(args) = verb else { unreachable!("it is a backup") };
     Ok((settings, args, commands))
-}
-
-fn line_of(job: &str, done: &BackedUp, outcome: Outcome) -> String {
-    let report = &done.report;
-    let snapshot = match &report.snapshot {
-        Some(snapshot) => format!("snapshot {}", snapshot.id.short()),
-        None => "no snapshot: nothing changed".into(),
-    };
-    let (all, new) = (ByteSize(report.counts.bytes), ByteSize(report.counts.new_bytes));
-    let amiss = if outcome == Outcome::Clean { "" } else { ", with something amiss" };
-    format!("{job:<16} {snapshot}: {all}, {new} new, in {}{amiss}", output::duration(done.elapsed))
 }

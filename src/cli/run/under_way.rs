@@ -41,7 +41,14 @@ impl UnderWay {
     /// Says that a job has begun; it ends when what is returned is dropped.
     pub fn job(&self, name: &str) -> JobUnderWay<'_> {
         self.state().running.push(RunningJob { name: name.to_owned(), monitor: None });
-        JobUnderWay { under_way: self, name: name.to_owned() }
+        JobUnderWay { under_way: self, name: name.to_owned(), counts: 1 }
+    }
+
+    /// Says that work behind the jobs has begun, which is none of them; it ends when what is returned is dropped.
+    pub fn work(&self, name: &str) -> JobUnderWay<'_> {
+        let mut work = self.job(name);
+        work.counts = 0;
+        work
     }
 
     /// Says what shows a job.
@@ -75,13 +82,15 @@ impl UnderWay {
 pub struct JobUnderWay<'u> {
     under_way: &'u UnderWay,
     name: String,
+    /// As how many jobs.
+    counts: usize,
 }
 
 impl Drop for JobUnderWay<'_> {
     fn drop(&mut self) {
         let mut state = self.under_way.state();
         state.running.retain(|job| job.name != self.name);
-        state.ended += 1;
+        state.ended += self.counts;
     }
 }
 

@@ -130,7 +130,7 @@ pub async fn status(
             problems: Problems::default(),
         });
     };
-    let mut problems = Told { problems: Problems::default(), monitor };
+    let mut problems = ToldProblems { problems: Problems::default(), monitor };
     add_snapshots(repository, options, &mut all, &mut problems).await?;
     monitor.phase("reading records of runs");
     let log = recent_runs(&reading, options.now).await?;
@@ -173,12 +173,12 @@ fn has_all(log: &RunLog) -> bool {
 }
 
 /// Problems that are told as they are found.
-struct Told<'a> {
+struct ToldProblems<'a> {
     problems: Problems,
     monitor: &'a dyn Monitor,
 }
 
-impl Told<'_> {
+impl ToldProblems<'_> {
     fn add(&mut self, problem: Problem) {
         self.problems.add(problem.clone());
         self.monitor.problem(problem);
@@ -190,7 +190,7 @@ async fn add_snapshots(
     repository: &Arc<Repository>,
     options: &StatusOptions,
     all: &mut AllSeries,
-    problems: &mut Told<'_>,
+    problems: &mut ToldProblems<'_>,
 ) -> Result<(), LookError> {
     problems.monitor.phase("reading snapshots");
     let (listing, mut sequences) = (repository.list_snapshots().await?, Sequences::default());

@@ -1,0 +1,113 @@
+//! What is due with the repositories of the configuration when the jobs are done: retention, cleaning up, verification.
+//!
+//! When each was done last is asked of the repository, so it does not matter which machine did it. A host whose key reads nothing does
+//! none of it, and says nothing: `coffre config check` does.
+
+use std::ffi::OsString;
+use std::time::Instant;
+
+use crate::cli::failure::Fallible;
+use crate::cli::run::Run;
+use crate::cli::run::step::{Step, StepDone, StepEnded};
+use crate::cli::settings::{Origin, Settings};
+use crate::cli::{Verb, forget, prune, settled, verify};
+use crate::model::due::Every;
+use crate::model::outcome::{Ended, Outcome};
+use crate::model::run::RunKind;
+use crate::model::time::Clock;
+use crate::ops::status::last_done;
+use crate::store::OpenMode;
+
+/// Returns the repositories that have work which is done every so often: those of the jobs that were named, or all.
+pub(super) fn repositories(global: &Settings, named: &[String]) -> Vec<String> {
+    let config = &global.configured.config;
+    let is_typed = matches!(global.repo, Some((_, Origin::Option)));
+    let is_meant = |name: &&str| {
+        let of_named = named.is_empty() || named.iter().any(|job| config.repository_of(job) == Some(name));
+        let is_typed_one = !is_typed || global.configured.repository.as_deref() == Some(name);
+        of_named && is_typed_one && !config.every(name).is_empty()
+    };
+    config.repository_names().filter(is_meant).map(str::to_owned).collect()
+}
+
+/// Resolves what the options that were typed and the configuration say for a command on a repository.
+pub(super) fn line(global: &Settings, verb: &str, repository: &str) -> Fallible<(Settings, Verb)> {
+    let mut line = vec![OsString::from("coffre")];
+    let is_repo = |typed: &&OsString| typed.as_encoded_bytes().starts_with(b"--repo=");
+    line.extend(global.configured.typed.iter().filter(|typed| !is_repo(typed)).cloned());
+    line.extend([verb, "--repo", repository].map(OsString::from));
+    let (settings, verb, _) = settled(&line, &global.configured.config, &global.environment)?;
+    Ok((settings, verb))
+}
+
+impl Run<'_> {
+    /// Does what is due with repositories, one after the other, and returns how the worst ended, of what was done `before` as well.
+    pub(super) async fn work(&self, repositories: &[String], before: Outcome) -> Outcome {
+        let mut worst = before;
+        for repository in repositories {
+            let begun = Instant::now();
+            let due = match self.due(repository).await {
+                Ok(due) => due,
+                Err(failure) => {
+                    let ended = StepEnded::of(Step::WhatIsDue(repository.clone()), begun, Err(failure));
+                    self.tell(&ended);
+                    worst = worst.or_worse(ended.outcome());
+                    Vec::new()
+                }
+            };
+            for kind in due {
+                if self.cancel.is_cancelled() {
+                    return Outcome::Interrupted;
+                }
+                let begun = Instant::now();
+                let done = self.done(repository, &kind).await;
+                let ended = StepEnded::of(Step::Work { repository: repository.clone(), kind }, begun, done);
+                self.tell(&ended);
+                worst = worst.or_worse(ended.outcome());
+                if ended.outcome() == Outcome::Interrupted {
+                    return Outcome::Interrupted;
+                }
+            }
+        }
+        worst
+    }
+
+    /// Asks a repository what is due, in the order in which it is done.
+    async fn due(&self, repository: &str) -> Fallible<Vec<RunKind>> {
+        let (mut settings, _) = line(self.global, "status", repository)?;
+        self.locks.allow(&settings)?;
+        settings.belong_to(self.of(None), false);
+        let monitor = settings.monitor();
+        let last = async {
+            let opened = settings.repository(OpenMode::Read, &monitor).await?;
+            let Ok(reading) = opened.reading() else { return Ok(None) };
+            Ok(Some(last_done(&reading, Clock::System.now()).await?))
+        };
+        let last: Fallible<_> = last.await;
+        settings.end_showing();
+        let Some(last) = last? else { return Ok(Vec::new()) };
+        let is_due = |(kind, every): &(RunKind, Every)| {
+            let done = last.iter().find(|(it, _)| it == kind).and_then(|(_, run)| run.as_ref());
+            every.is_due(done.map(|run| run.started), Clock::System.now())
+        };
+        let every = self.global.configured.config.every(repository).into_iter();
+        Ok(every.filter(is_due).map(|(kind, _)| kind).collect())
+    }
+
+    /// Does one kind of work, as its command does with what the configuration says.
+    async fn done(&self, repository: &str, kind: &RunKind) -> Fallible<StepDone> {
+        let (mut settings, verb) = line(self.global, kind.name(), repository)?;
+        settings.belong_to(self.of(None), false);
+        let name = format!("{repository}: {kind}");
+        let _under_way = self.under_way.work(&name);
+        self.under_way.is_shown_by(&name, &settings.monitor());
+        let done = match verb {
+            Verb::Forget(args) => forget::as_configured(&settings, args).await.map(Box::new).map(StepDone::Forgot),
+            Verb::Prune(args) => prune::carry_out(&settings, &args).await.map(Box::new).map(StepDone::Pruned),
+            Verb::Verify(args) => verify::carry_out(&settings, &args).await.map(Box::new).map(StepDone::Verified),
+            _ => unreachable!("nothing else is done every so often"),
+        };
+        settings.end_showing();
+        done
+    }
+}
