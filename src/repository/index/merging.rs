@@ -239,7 +239,9 @@ fn chosen(
     let tellings = || tables.iter().flat_map(|table| table.tellings());
     let concerned: HashSet<PackId> =
         tellings().filter(|it| are_wanted.contains(&it.segment)).map(|it| it.pack).collect();
-    let stays = |segment: &SegmentId| lengths.contains_key(segment) && !are_wanted.contains(segment);
+    // One that a required replica lacks would be lost with the others.
+    let is_whole = |segment: &SegmentId| lengths.contains_key(segment) && !index.lacking.contains(segment);
+    let stays = |segment: &SegmentId| is_whole(segment) && !are_wanted.contains(segment);
     let elsewhere = tellings().filter(|it| concerned.contains(&it.pack) && stays(&it.segment));
     let told_elsewhere = elsewhere.filter(|it| index.pack(it.pack).len() == 1).map(|it| (it.pack, it.author)).collect();
     SegmentsToMerge { wanted, deleted, told_elsewhere, read: now, ..SegmentsToMerge::default() }
