@@ -5,9 +5,12 @@ use std::sync::Arc;
 use coffre::format::evidence::encode_run;
 use coffre::model::id::WriterId;
 use coffre::model::key::{ObjectKey, ObjectKind};
-use coffre::model::outcome::Outcome;
+use coffre::model::outcome::{Ended, Outcome};
 use coffre::model::run::{RUN_STAYS_DAYS, RunId, RunKind, RunRecord, count};
-use coffre::model::time::Timestamp;
+use coffre::model::time::{Clock, Timestamp};
+use coffre::ops::Cancel;
+use coffre::ops::prune::{PruneOptions, prune};
+use coffre::progress::Collected;
 use coffre::repository::runs::RunLog;
 use coffre::repository::writers::SlotPlace;
 use coffre::repository::{MAIN_DOMAIN, Repository};
@@ -175,7 +178,9 @@ async fn a_record_that_is_named_is_missed_until_it_is_old() {
         note(&repository, run(RunKind::Prune, days, "keeper", Outcome::Clean)).await;
     }
     let all_names = names(&bench).await;
-    assert_eq!(repository.deleting().expect("may").remove_old_runs(NOW).await.expect("removed"), 1);
+    let options = PruneOptions { clock: Clock::Fixed(NOW), ..PruneOptions::default() };
+    let pruned = prune(repository.clone(), options, Arc::new(Collected::default()), Cancel::default()).await;
+    assert_eq!(pruned.expect("pruned").outcome(), Outcome::Clean);
     assert_eq!(names(&bench).await, all_names[1..]);
     assert_eq!(all(&repository).await.odd, Vec::new(), "that one may be gone");
     for (hidden, by_others) in [(2, 1), (3, 0)] {
