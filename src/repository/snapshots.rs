@@ -22,7 +22,7 @@ use crate::repository::keys::{Keys, SessionKeyError};
 use crate::repository::retention::Retention;
 use crate::repository::snapshot_cache::SnapshotCache;
 use crate::repository::verdict::Verdict;
-use crate::store::StoreError;
+use crate::store::{StoreError, StoreErrorKind};
 
 /// Snapshots fetched at the same time.
 pub(super) const FETCHES: usize = 16;
@@ -120,6 +120,11 @@ impl SnapshotError {
         }
     }
 
+    /// Tells whether there is no such object.
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, SnapshotError::Fetch { source, .. } if source.kind == StoreErrorKind::NotFound)
+    }
+
     /// Tells whether the stored snapshot is missing or wrong, rather than out of reach, forbidden, or not meant by anything.
     pub fn is_damage(&self) -> bool {
         self.outcome() == Outcome::Damaged
@@ -180,6 +185,16 @@ where
 }
 
 impl Repository {
+    /// Tells whether a list of cleaning up names a snapshot as gone by now. One that was listed and cannot be found may have been removed
+    /// since lists were read.
+    ///
+    /// # Errors
+    /// [`SnapshotError::List`].
+    pub async fn was_removed(&self, id: SnapshotId) -> Result<bool, SnapshotError> {
+        let cleanups = self.cleanups().await.map_err(SnapshotError::List)?;
+        Ok(cleanups.is_gone(&ObjectKey::snapshot(id)))
+    }
+
     /// Lists the ids of all snapshots that count, the oldest first: neither those that were removed, wherever they may have come
     /// back from, nor those of runs that a clean-up had given up.
     ///

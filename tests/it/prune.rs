@@ -577,6 +577,35 @@ async fn what_is_brought_back_meanwhile_stays() {
     }
 }
 
+/// What is missing may be what another clean-up deleted meanwhile: lists say so, and everything is looked at again.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_another_clean_up_removes_meanwhile_is_not_called_damaged() {
+    for phase in ["reading the index", "looking what snapshots need", "looking what nothing needs"] {
+        let (bench, kept, middle) = with_forgotten().await;
+        let (ran, handle) = (Arc::new(Mutex::new(None)), tokio::runtime::Handle::current());
+        let (store, noted) = (bench.store(), ran.clone());
+        let racing = AtPhase::new(phase, move || {
+            let mut noted = noted.lock().expect("no panic while held");
+            if noted.is_none() {
+                let (store, handle) = (store.clone(), handle.clone());
+                let run = async move {
+                    let other = tempfile::tempdir().expect("made");
+                    prune_with(store, other.path(), after_days(4), Arc::new(Collected::default())).await.expect("done")
+                };
+                *noted = Some(std::thread::spawn(move || handle.block_on(run)).join().expect("no panic"));
+            }
+        });
+        let cache = tempfile::tempdir().expect("made");
+        let report = prune_with(bench.store(), cache.path(), after_days(2), Arc::new(racing)).await;
+        let report = report.unwrap_or_else(|error| panic!("{phase}: {}", coffre::progress::chain(&error)));
+        assert_eq!((report.removed_snapshots, report.outcome()), (0, Outcome::Clean), "{phase}");
+        let other = ran.lock().expect("no panic while held").take().expect("it ran");
+        assert!(other.removed_snapshots == 1 && other.deleted_packs > 0, "{phase}: {other:?}");
+        assert!(!has(&*bench.store(), &middle.0).await);
+        assert_kept(bench.store(), bench.source.path(), &kept, phase).await;
+    }
+}
+
 /// Killed behind each change, and brought back then: either that is refused, or it is back when the same machine cleans up again.
 #[tokio::test(flavor = "multi_thread")]
 async fn cut_off_while_it_removes_it_asks_again() {

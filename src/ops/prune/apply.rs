@@ -9,7 +9,6 @@ use std::fs::File;
 
 use crate::model::cleanup::{CleanupId, CleanupList};
 use crate::model::id::{ChunkKey, DomainId, PackId, SessionId};
-use crate::model::key::ObjectKey;
 use crate::model::snapshot::SnapshotId;
 use crate::model::time::Timestamp;
 use crate::ops::prune::copies::Copies;
@@ -19,7 +18,7 @@ use crate::ops::prune::waiting::{RunningSessions, Waited};
 use crate::ops::prune::{CleanUp, PruneError, PruneReport, PruneUnfinished};
 use crate::progress::{Counter, Totals};
 use crate::repository::cleanups::Cleanups;
-use crate::repository::index::complete::NeedingSnapshot;
+use crate::repository::index::complete::{IncompleteError, NeedingSnapshot};
 use crate::repository::index::table::ChunkPlace;
 use crate::repository::state::LeftLists;
 
@@ -172,11 +171,11 @@ impl CleanUp<'_> {
     async fn look_again(&self, first: &Look, doomed: &Doomed) -> Result<SecondLook, PruneError> {
         let was_there = |id: &SnapshotId| first.index.listed().contains(id);
         let second = Look::take(self, |id| !was_there(&id)).await?;
-        let is_gone = |id: &SnapshotId| second.index.cleanups().is_gone(&ObjectKey::snapshot(*id));
         let counted = first.index.snapshots().iter().map(|snapshot| snapshot.id);
-        let mut missing = counted.filter(|id| !second.index.listed().contains(id) && !is_gone(id));
-        if let Some(missing) = missing.next() {
-            return Err(PruneError::Vanished(missing));
+        for missing in counted.filter(|id| !second.index.listed().contains(id)) {
+            if !self.deleting.repository().was_removed(missing).await.map_err(IncompleteError::Snapshots)? {
+                return Err(PruneError::Vanished(missing));
+            }
         }
         let now = self.options.clock.now();
         let own: BTreeSet<PackId> = doomed.values().flat_map(|doomed| doomed.packs.iter().copied()).collect();
@@ -186,8 +185,13 @@ impl CleanUp<'_> {
         let mut lost = Vec::new();
         for needed in [&first.needed, &second.needed] {
             copies.ask(&second.reader, &second.index, needed, &goes).await?;
-            let is_lost = |key: &ChunkKey, place: &ChunkPlace| !copies.has(&second.index, &goes, key, place);
-            lost.push(needed.find(|pack| goes(pack) && second.index.is_there(pack), is_lost));
+            let stays = |place: &ChunkPlace| second.index.keeps(place.pack) && !goes(place.pack);
+            // What another clean-up has deleted since lies somewhere else, and that may not be what goes now.
+            let is_lost = |key: &ChunkKey, place: &ChunkPlace| match second.index.is_there(place.pack) {
+                true => !copies.has(&second.index, &goes, key, place),
+                false => !second.index.places(key).iter().any(stays),
+            };
+            lost.push(needed.find(|pack| goes(pack) || !second.index.is_there(pack), is_lost));
         }
         let [old, new] = [&lost[0], &lost[1]].map(|lost| lost.map(|(_, place)| place.pack));
         let honours = |snapshot: &NeedingSnapshot| {

@@ -1,18 +1,25 @@
 //! One look at everything: all that is stored, and what snapshots need of it, through trees, lists and recipes.
+//!
+//! Beside another clean-up, which removes snapshots and deletes packs meanwhile, what is missing may be what that one deleted: before it is
+//! called lost, everything is looked at again.
 
 use std::sync::Arc;
 
 use crate::model::entry::ChunkList;
 use crate::model::id::{ChunkId, ChunkKey};
+use crate::model::key::ObjectKey;
+use crate::model::outcome::{Ended, Outcome};
 use crate::model::snapshot::{SnapshotId, TreeRoot};
 use crate::ops::prune::{CleanUp, PruneError};
 use crate::progress::Counter;
-use crate::repository::index::complete::CompleteIndex;
+use crate::repository::index::complete::{CompleteIndex, NeedingSnapshot};
 use crate::repository::index::needed::{Needed, NeededChunk};
 use crate::repository::reader::Reader;
 use crate::repository::reader::told::{ListNode, TreeNode};
 use crate::repository::tree::Node;
 
+/// Times that everything is looked at while other clean-ups go on deleting.
+const LOOKS: usize = 4;
 /// Nodes whose frames are brought before they are looked at.
 const NODES_AHEAD: usize = 64;
 
@@ -41,20 +48,46 @@ impl NodeToWalk {
 impl Look {
     /// Loads all that is stored, and walks the snapshots that are `wanted`.
     pub(super) async fn take(clean_up: &CleanUp<'_>, wanted: impl Fn(SnapshotId) -> bool) -> Result<Self, PruneError> {
+        for again in 0.. {
+            let mut look = Self::load(clean_up).await?;
+            match look.walk_all(clean_up, &wanted).await {
+                Ok(()) => return Ok(look),
+                Err(error) if error.outcome() != Outcome::Damaged || again + 1 == LOOKS => return Err(error),
+                Err(error) if !look.is_overtaken(clean_up).await? => return Err(error),
+                Err(_) => {}
+            }
+        }
+        unreachable!("the last look is answered")
+    }
+
+    async fn load(clean_up: &CleanUp<'_>) -> Result<Self, PruneError> {
         let monitor = clean_up.monitor;
         let index = CompleteIndex::load(clean_up.deleting, &**monitor).await?;
         let (reading, memory_bytes) = (clean_up.deleting.reading(), clean_up.options.memory_bytes);
         let reader = Arc::new(Reader::new(reading, index.index().clone(), memory_bytes, monitor.clone()));
         let needed = Needed::nothing_of(&index);
-        let mut look = Self { index, reader, needed };
-        monitor.phase("looking what snapshots need");
-        let snapshots = look.index.snapshots().iter().filter(|it| wanted(it.id));
+        Ok(Self { index, reader, needed })
+    }
+
+    async fn walk_all(
+        &mut self,
+        clean_up: &CleanUp<'_>,
+        wanted: &impl Fn(SnapshotId) -> bool,
+    ) -> Result<(), PruneError> {
+        clean_up.monitor.phase("looking what snapshots need");
+        let snapshots = self.index.snapshots().iter().filter(|it| wanted(it.id));
         let roots: Vec<(SnapshotId, TreeRoot)> = snapshots.map(|snapshot| (snapshot.id, snapshot.root)).collect();
         for (snapshot, root) in roots {
-            look.walk(clean_up, snapshot, root).await?;
+            self.walk(clean_up, snapshot, root).await?;
         }
-        look.check_that_all_is_there()?;
-        Ok(look)
+        self.check_that_all_is_there()
+    }
+
+    /// Tells whether another clean-up has removed snapshots, or begun to delete packs, since it was told what is to be deleted.
+    async fn is_overtaken(&self, clean_up: &CleanUp<'_>) -> Result<bool, PruneError> {
+        let now = clean_up.deleting.repository().cleanups().await?;
+        let is_gone = |snapshot: &NeedingSnapshot| now.is_gone(&ObjectKey::snapshot(snapshot.id));
+        Ok(now.deleting() != self.index.cleanups().deleting() || self.index.snapshots().iter().any(is_gone))
     }
 
     /// Notes all that a snapshot needs.

@@ -12,6 +12,8 @@ use crate::model::id::PackId;
 use crate::ops::prune::look::Look;
 use crate::ops::prune::waiting::is_given_up;
 use crate::ops::prune::{CleanUp, PruneError};
+use crate::repository::index::Index;
+use crate::repository::index::complete::IncompleteError;
 use crate::repository::index::needed::PackUse;
 
 /// Packs asked at the same time what they are.
@@ -26,6 +28,9 @@ impl CleanUp<'_> {
         }
         // Behind the listing of packs: whoever wrote one of them had a lease by then.
         let running = self.deleting.repository().running_sessions().await?;
+        // And whoever had ended by then had indexed what it wrote: what is named by now is no orphan.
+        let indexed = Index::load(self.deleting.repository(), &**self.monitor).await.map_err(IncompleteError::Index)?;
+        let unnamed = unnamed.into_iter().filter(|pack| !indexed.names(*pack)).collect::<Vec<_>>();
         let now = self.options.clock.now();
         let asked = stream::iter(unnamed).map(|pack| async move { (pack, look.reader.own_record(pack).await) });
         let mut asked = asked.buffer_unordered(ASKED);

@@ -168,8 +168,11 @@ impl CompleteIndex {
             |id: &SnapshotId| ids.binary_search(id).is_err() && !cleanups.is_gone(&ObjectKey::snapshot(*id));
         let writers = repository.keys().writers().iter();
         let counting = writers.flat_map(|writer| cleanups.counting(&writer.counting));
-        if let Some(missing) = cleanups.accounted().chain(counting).filter(is_hidden).min() {
-            return Err(IncompleteError::Hidden { key: ObjectKey::snapshot(missing) });
+        let hidden: BTreeSet<SnapshotId> = cleanups.accounted().chain(counting).filter(is_hidden).collect();
+        for missing in hidden {
+            if !repository.was_removed(missing).await? {
+                return Err(IncompleteError::Hidden { key: ObjectKey::snapshot(missing) });
+            }
         }
         let listed = ids.iter().copied().collect();
         let ids = repository.that_count(ids, &cleanups).await;
@@ -188,6 +191,7 @@ impl CompleteIndex {
                 {
                     monitor.problem(Problem::advice(ObjectKey::snapshot(id).to_string(), error.to_string()));
                 }
+                Err(error) if error.is_not_found() && repository.was_removed(id).await? => {}
                 Err(error) => return Err(error.into()),
             }
         }
