@@ -79,6 +79,7 @@ mod support;
 mod systemd;
 mod terminal_text;
 mod told;
+mod torture;
 mod unfinished;
 mod verified;
 mod versions;

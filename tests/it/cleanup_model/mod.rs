@@ -65,7 +65,11 @@ const REWRITTEN: Scenario = (World { rewrites: true, ..PLAIN }, |world| {
     state
 });
 
-const SCENARIOS: [Scenario; 12] = [
+/// A cleaner rewrites the pack that the old snapshot needs, and then dooms either, while a writer relies on whichever is there.
+const REWRITTEN_BESIDE: Scenario =
+    (World { rewrites: true, has_late_requests: true, ..PLAIN }, |world| State::new(world, K, OLD, 1, 1));
+
+const SCENARIOS: [Scenario; 13] = [
     CLEANERS,
     WRITERS,
     COPIES,
@@ -78,6 +82,7 @@ const SCENARIOS: [Scenario; 12] = [
     CLAIMS_TO_WRITERS,
     FORGOTTEN,
     REWRITTEN,
+    REWRITTEN_BESIDE,
 ];
 
 fn explore((world, start): Scenario, left_out: &[Rule]) -> Found {
@@ -112,7 +117,7 @@ fn with_all_rules_nothing_is_lost_among_two_writers_and_two_cleaners() {
 }
 
 /// Each rule, what is left out with it because it would catch the same, where, and what happens then.
-const COUNTEREXAMPLES: [(Rule, &[Rule], Scenario, Fault); 25] = [
+const COUNTEREXAMPLES: [(Rule, &[Rule], Scenario, Fault); 26] = [
     (Rule::Observed, &[], CLEANERS, Fault::Vain),
     (Rule::Observed, &[Rule::Accounted], CLEANERS, Fault::Lost),
     (Rule::LeasesFirst, &[], WRITERS, Fault::Vain),
@@ -125,6 +130,7 @@ const COUNTEREXAMPLES: [(Rule, &[Rule], Scenario, Fault); 25] = [
     (Rule::WalkFirst, &[], OLD_LISTINGS, Fault::Lost),
     (Rule::Chain, &[], OLD_LISTINGS, Fault::Lost),
     (Rule::Copies, &[], COPIES, Fault::Lost),
+    (Rule::Copies, &[], REWRITTEN, Fault::Lost),
     (Rule::ReadCopies, &[], CLAIMS, Fault::Lost),
     (Rule::Orphans, &[], MERGING, Fault::Lost),
     (Rule::EveryReplica, &[], REPLICAS, Fault::Vain),

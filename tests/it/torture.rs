@@ -1,0 +1,337 @@
+//! The program itself, many of it at once on one repository: backups of several hosts, forgetting and cleaning up from two machines, each killed,
+//! stopped and continued at random. In the end every snapshot that is listed comes back byte for byte, every backup that said that it was
+//! done and that nobody forgot is listed, and nothing is damaged.
+//!
+//! `COFFRE_TORTURE_SECONDS` says how long it goes on (20), `COFFRE_TORTURE_SEED` what it does; the seed is printed. What the kernel lets
+//! run first is not in the seed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+use crate::support::desk::Desk;
+use crate::support::{files_in, random_bytes};
+
+/// Hosts that back up, each its own files.
+const HOSTS: usize = 3;
+/// Machines that clean up, each with its own cache and state.
+const MACHINES: usize = 2;
+/// Processes at once.
+const AT_ONCE: usize = 4;
+/// Backups that there are at least, however slow everything is.
+const BACKUPS_LEAST: usize = 5;
+/// How long a process may go on that nobody stops.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// Numbers that look random and depend on a seed alone.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ mixed >> 31
+    }
+
+    fn below(&mut self, bound: usize) -> usize {
+        (self.roll() % bound as u64) as usize
+    }
+
+    fn one_in(&mut self, chances: usize) -> bool {
+        self.below(chances) == 0
+    }
+}
+
+type Files = BTreeMap<String, Vec<u8>>;
+
+/// A backup that was begun.
+struct Begun {
+    host: usize,
+    files: Files,
+    /// It said that it was done.
+    is_done: bool,
+    /// Somebody may have forgotten it.
+    may_be_forgotten: bool,
+}
+
+enum What {
+    Backup { tag: String, host: usize },
+    Forget,
+    Prune { machine: usize },
+}
+
+struct Running {
+    child: Child,
+    what: What,
+    words: Vec<String>,
+    stopped_until: Option<Instant>,
+    is_killed: bool,
+    out: PathBuf,
+    err: PathBuf,
+}
+
+struct Torture {
+    desk: Desk,
+    dice: Dice,
+    running: Vec<Running>,
+    backups: BTreeMap<String, Begun>,
+    /// Sessions that clean-ups waited for.
+    waited_for: BTreeSet<String>,
+    begun: usize,
+    ended: BTreeMap<String, usize>,
+}
+
+impl Torture {
+    fn new(seed: u64) -> Self {
+        let (desk, dice) = (Desk::quick(), Dice(seed));
+        let (running, backups, waited_for) = (Vec::new(), BTreeMap::new(), BTreeSet::new());
+        let mut torture = Self { desk, dice, running, backups, waited_for, begun: 0, ended: BTreeMap::new() };
+        for host in 0..HOSTS {
+            fs::create_dir(torture.source(host)).expect("made");
+            (0..6).for_each(|_| torture.change(host));
+        }
+        torture
+    }
+
+    fn source(&self, host: usize) -> PathBuf {
+        self.desk.at(&format!("host{host}"))
+    }
+
+    /// Writes some files of a host anew and removes some.
+    fn change(&mut self, host: usize) {
+        let source = self.source(host);
+        for _ in 0..1 + self.dice.below(6) {
+            let path = source.join(format!("file{}", self.dice.below(30)));
+            let (seed, length) = (self.dice.roll(), self.dice.below(300_000));
+            if self.dice.one_in(4) {
+                let _ = fs::remove_file(path);
+            } else if self.dice.one_in(2) {
+                // The same on every host, so that they share chunks.
+                fs::write(path, random_bytes(seed % 12, 200_000)).expect("written");
+            } else {
+                fs::write(path, random_bytes(seed, length)).expect("written");
+            }
+        }
+    }
+
+    fn start(&mut self, what: What, words: Vec<String>) {
+        let machine = match &what {
+            What::Backup { host, .. } => format!("host{host}"),
+            What::Forget => "machine0".to_owned(),
+            What::Prune { machine } => format!("machine{machine}"),
+        };
+        self.begun += 1;
+        let [out, err] = ["out", "err"].map(|name| self.desk.at(&format!("{name}{}", self.begun)));
+        let mut arguments: Vec<&str> = vec!["--json"];
+        arguments.extend(words.iter().map(String::as_str));
+        let mut command = self.desk.command(&arguments);
+        command
+            .env("COFFRE_HOST", &machine)
+            .env("COFFRE_CACHE_DIR", self.desk.at(&format!("cache of {machine}")))
+            .env("COFFRE_STATE_DIR", self.desk.at(&format!("state of {machine}")))
+            .stdout(Stdio::from(File::create(&out).expect("made")))
+            .stderr(Stdio::from(File::create(&err).expect("made")));
+        let child = command.spawn().expect("started");
+        self.running.push(Running { child, what, words, stopped_until: None, is_killed: false, out, err });
+    }
+
+    fn start_backup(&mut self) {
+        let host = self.dice.below(HOSTS);
+        if self.running.iter().any(|it| matches!(it.what, What::Backup { host: busy, .. } if busy == host)) {
+            return;
+        }
+        self.change(host);
+        let (tag, source) = (format!("run{}", self.begun), self.source(host));
+        let files = files_in(&source);
+        self.backups.insert(tag.clone(), Begun { host, files, is_done: false, may_be_forgotten: false });
+        let words = ["backup", "--tag", &tag, source.to_str().expect("plain")].map(str::to_owned).to_vec();
+        self.start(What::Backup { tag, host }, words);
+    }
+
+    fn start_forget(&mut self) {
+        let listed = self.listed();
+        if listed.len() < 4 {
+            return;
+        }
+        let (id, tag) = &listed[self.dice.below(listed.len())];
+        self.backups.get_mut(tag).expect("begun").may_be_forgotten = true;
+        self.start(What::Forget, ["forget", "--yes", id].map(str::to_owned).to_vec());
+    }
+
+    fn start_prune(&mut self) {
+        let machine = self.dice.below(MACHINES);
+        let mut words = vec!["prune", "--grace", "0s", "--wait"];
+        words.push(if self.dice.one_in(2) { "0s" } else { "2s" });
+        match self.dice.below(4) {
+            0 => {}
+            1 => words.extend(["--max-unused", "0", "--max-rewrite", "500KiB"]),
+            _ => words.extend(["--max-unused", "0"]),
+        }
+        let mut words: Vec<String> = words.into_iter().map(str::to_owned).collect();
+        // Whether these sessions are dead or only stopped, nobody knows.
+        if self.dice.one_in(2) {
+            let sessions = std::mem::take(&mut self.waited_for);
+            words.extend(sessions.into_iter().flat_map(|session| ["--give-up".to_owned(), session]));
+        }
+        self.start(What::Prune { machine }, words);
+    }
+
+    /// Snapshots that are listed, with their tags.
+    fn listed(&self) -> Vec<(String, String)> {
+        let run = self.desk.run(&["--json", "snapshots"]);
+        let events = run.out.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+        let text = |value: &Value| value.as_str().expect("text").to_owned();
+        let snapshots = events.filter(|event| event["event"] == "snapshot");
+        snapshots.map(|event| (text(&event["id"]), text(&event["tags"][0]))).collect()
+    }
+
+    /// Kills, stops and continues, and takes note of who has ended.
+    fn disturb(&mut self) {
+        let now = Instant::now();
+        for running in &mut self.running {
+            let pid = Pid::from_child(&running.child);
+            if running.stopped_until.is_some_and(|until| until <= now) {
+                running.stopped_until = None;
+                let _ = kill_process(pid, Signal::CONT);
+            }
+            match self.dice.below(60) {
+                0 => {
+                    running.is_killed = true;
+                    let _ = kill_process(pid, Signal::KILL);
+                }
+                1 | 2 if running.stopped_until.is_none() => {
+                    running.stopped_until = Some(now + Duration::from_millis(self.dice.roll() % 3000));
+                    let _ = kill_process(pid, Signal::STOP);
+                }
+                _ => {}
+            }
+        }
+        self.reap();
+    }
+
+    fn reap(&mut self) {
+        for mut running in std::mem::take(&mut self.running) {
+            match running.child.try_wait().expect("it is ours") {
+                None => self.running.push(running),
+                Some(status) => self.end(running, status.code()),
+            }
+        }
+    }
+
+    fn end(&mut self, running: Running, code: Option<i32>) {
+        let verb = running.words[0].clone();
+        let ended = code.map_or("killed".to_owned(), |code| code.to_string());
+        *self.ended.entry(format!("{verb} {ended}")).or_default() += 1;
+        let [out, err] = [&running.out, &running.err].map(|path| fs::read_to_string(path).expect("there"));
+        assert!(code.is_some() || running.is_killed, "{:?} died by itself: {err}", running.words);
+        // Neither is anything damaged nor does anything panic.
+        let is_wrong = matches!(code, Some(2 | 4 | 5 | 10 | 12 | 101));
+        assert!(!is_wrong, "{:?} ended with {ended}: {out}{err}", running.words);
+        match running.what {
+            What::Backup { tag, .. } if code == Some(0) => self.backups.get_mut(&tag).expect("begun").is_done = true,
+            What::Prune { .. } => self.waited_for.extend(waiting_for(&out)),
+            _ => {}
+        }
+    }
+
+    /// Lets all that run come to an end.
+    fn let_end(&mut self) {
+        let begun = Instant::now();
+        for running in &mut self.running {
+            let _ = kill_process(Pid::from_child(&running.child), Signal::CONT);
+        }
+        while !self.running.is_empty() {
+            assert!(begun.elapsed() < PATIENCE, "{:?} does not end", self.running[0].words);
+            self.reap();
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Cleans up from a machine, after everybody has ended.
+    fn prune_in_peace(&mut self, machine: usize) -> Value {
+        let mut sessions = BTreeSet::new();
+        for _ in 0..3 {
+            let mut words: Vec<String> =
+                ["prune", "--grace", "0s", "--wait", "0s", "--max-unused", "0"].map(str::to_owned).to_vec();
+            words.extend(sessions.iter().flat_map(|session: &String| ["--give-up".to_owned(), session.clone()]));
+            self.start(What::Prune { machine }, words);
+            let out = self.running[0].out.clone();
+            self.let_end();
+            let out = fs::read_to_string(out).expect("there");
+            let more = waiting_for(&out);
+            if more.is_empty() {
+                return out.lines().last().and_then(|line| serde_json::from_str(line).ok()).unwrap_or_default();
+            }
+            sessions.extend(more);
+        }
+        panic!("sessions of which none runs are waited for: {sessions:?}");
+    }
+
+    /// Restores a snapshot and compares all of it.
+    fn assert_restored(&self, id: &str, tag: &str) {
+        let begun = &self.backups[tag];
+        let target = self.desk.at(&format!("restored {tag}"));
+        let run = self.desk.run(&["restore", id, "--target", target.to_str().expect("plain")]);
+        assert_eq!(run.code, 0, "{tag}: {run:?}");
+        let source = self.source(begun.host);
+        let below = target.join(source.strip_prefix("/").expect("absolute"));
+        let restored = if below.is_dir() { files_in(&below) } else { files_in(&target) };
+        assert!(restored == begun.files, "{tag} ({id}) came back otherwise");
+        fs::remove_dir_all(target).expect("there");
+    }
+}
+
+/// The sessions that a clean-up says it waited for.
+fn waiting_for(out: &str) -> Vec<String> {
+    let summary = out.lines().last().and_then(|line| serde_json::from_str::<Value>(line).ok()).unwrap_or_default();
+    let sessions = summary["waiting_for"].as_array().cloned().unwrap_or_default();
+    sessions.iter().filter_map(|session| session.as_str().map(str::to_owned)).collect()
+}
+
+fn number(variable: &str, otherwise: u64) -> u64 {
+    std::env::var(variable).map_or(otherwise, |text| text.parse().unwrap_or_else(|_| panic!("{variable} is a number")))
+}
+
+#[test]
+fn killed_and_stopped_at_random_nothing_is_lost() {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("behind 1970").as_nanos() as u64;
+    let (seed, seconds) = (number("COFFRE_TORTURE_SEED", now % 1_000_000), number("COFFRE_TORTURE_SECONDS", 20));
+    println!("COFFRE_TORTURE_SEED={seed}");
+    let mut torture = Torture::new(seed);
+    let until = Instant::now() + Duration::from_secs(seconds);
+    let are_enough = |torture: &Torture| torture.backups.values().filter(|it| it.is_done).count() >= BACKUPS_LEAST;
+    while Instant::now() < until || !are_enough(&torture) {
+        if torture.running.len() < AT_ONCE {
+            match torture.dice.below(20) {
+                0..10 => torture.start_backup(),
+                10..12 => torture.start_forget(),
+                12..17 => torture.start_prune(),
+                _ => {}
+            }
+        }
+        torture.disturb();
+        std::thread::sleep(Duration::from_millis(torture.dice.roll() % 40));
+    }
+    torture.let_end();
+    // The lists that either left are its own.
+    let last = [0, 1, 0].map(|machine| torture.prune_in_peace(machine));
+    println!("{:?}\n{}", torture.ended, last[2]);
+    assert_eq!(last[2]["unfinished"], Value::Null, "{}", last[2]);
+    let cache = torture.desk.at("fresh cache");
+    let verified = torture.desk.command(&["verify", "--read-data"]).env("COFFRE_CACHE_DIR", &cache).output();
+    let verified = crate::support::desk::Run::from(verified.expect("runs"));
+    assert_eq!(verified.code, 0, "{verified:?}");
+    let listed = torture.listed();
+    let tags: BTreeSet<&String> = listed.iter().map(|(_, tag)| tag).collect();
+    for (tag, begun) in torture.backups.iter().filter(|(_, it)| it.is_done && !it.may_be_forgotten) {
+        assert!(tags.contains(tag), "{tag} of host {} said that it was done, and is not there", begun.host);
+    }
+    listed.iter().for_each(|(id, tag)| torture.assert_restored(id, tag));
+    assert!(Path::new(&cache).exists() && !listed.is_empty());
+}
