@@ -231,6 +231,7 @@ mod inside {
     pub mod store;
     #[cfg(test)]
     mod vectors;
+    pub mod web;
 }
 
 /// The command line, for `main.rs`. It prints, and only its behaviour is stable.

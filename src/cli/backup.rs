@@ -452,19 +452,20 @@ impl BackedUp {
 
     /// Prints what was left out, looks suspicious or is missing.
     pub fn tell_what_is_amiss(&self) {
+        self.what_is_amiss().iter().for_each(|line| output::line(line));
+    }
+
+    /// Returns lines that say what was left out, looks suspicious or is missing.
+    pub fn what_is_amiss(&self) -> Vec<String> {
         let report = &self.report;
-        for path in &report.left_out {
-            output::line(&format!("left out   /{path}, which is coffre's own; name it to store it, too"));
-        }
-        for suspicious in &report.suspicious {
-            output::line(&format!("suspicious {suspicious}"));
-        }
+        let own = |path| format!("left out   /{path}, which is coffre's own; name it to store it, too");
+        let mut lines: Vec<String> = report.left_out.iter().map(own).collect();
+        lines.extend(report.suspicious.iter().map(|suspicious| format!("suspicious {suspicious}")));
         for missing in &report.missing {
-            output::line(&format!("MISSING    {}: {}", missing.name, missing.why()));
-            if let Some(hint) = missing.source.hint() {
-                output::line(&format!("           hint: {hint}"));
-            }
+            lines.push(format!("MISSING    {}: {}", missing.name, missing.why()));
+            lines.extend(missing.source.hint().map(|hint| format!("           hint: {hint}")));
         }
+        lines
     }
 }
 

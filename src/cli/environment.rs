@@ -63,7 +63,7 @@ impl Environment {
     }
 
     /// Returns the first of two spellings that is set.
-    pub(super) fn either(&self, upper: &str, lower: &str) -> Option<String> {
+    pub fn either(&self, upper: &str, lower: &str) -> Option<String> {
         self.var(upper).or_else(|| self.var(lower))
     }
 }

@@ -55,6 +55,20 @@ pub struct ConfigTried<'a> {
     pub what: &'a str,
 }
 
+/// What a webhook gets: a job or a run that did not go well.
+#[derive(Debug, Serialize)]
+#[serde(tag = "event", rename = "failed")]
+pub struct Failed<'a> {
+    pub exit_code: u8,
+    pub host: &'a str,
+    pub job: Option<&'a str>,
+    pub log: Vec<String>,
+    pub outcome: &'static str,
+    pub run: &'a str,
+    pub summary: &'a str,
+    pub text: String,
+}
+
 /// `run`: it begins. Every other object of it has `run` as well, and `job` where it belongs to one.
 #[derive(Debug, Serialize)]
 #[serde(tag = "event", rename = "run")]

@@ -162,19 +162,28 @@ pub async fn run(arguments: Vec<OsString>) -> Exit {
     let environment = Environment::of_process();
     let understood = match understand(&arguments, &environment) {
         Ok(understood) => understood,
-        Err(NotUnderstood::Typed(error)) => return mistakes::print(&error, json),
-        Err(NotUnderstood::Configured(failure)) => return report::print(&failure, json),
+        Err(not_understood) => {
+            let exit = match not_understood {
+                NotUnderstood::Typed(error) => mistakes::print(&error, json),
+                NotUnderstood::Configured(failure) => report::print(&failure, json),
+            };
+            run::failed_to_begin(&arguments, &environment, exit);
+            return exit;
+        }
     };
     let Understood { cli: Cli { global, verb }, mut configured } = understood;
     let commands = if commands.is_empty() { std::mem::take(&mut configured.commands) } else { commands };
     let only_shows = verb.only_shows();
-    let done = match Settings::resolve(global, environment, configured) {
+    let done = match Settings::resolve(global, environment.clone(), configured) {
         Ok(settings) => {
             let done = dispatch(&settings, verb, commands).await;
             settings.end_showing();
             done
         }
-        Err(failure) => Err(failure),
+        Err(failure) => {
+            run::failed_to_begin(&arguments, &environment, failure.outcome().into());
+            Err(failure)
+        }
     };
     let exit = match done {
         Ok(exit) => exit,

@@ -26,6 +26,14 @@ struct Listening {
 
 static LISTENING: Mutex<Listening> = Mutex::new(Listening { question: None, operations: Vec::new(), is_ending: false });
 
+/// What is still to be done before a second signal ends the program.
+static LAST_WORDS: Mutex<Option<Box<dyn FnOnce() + Send>>> = Mutex::new(None);
+
+/// Has something short done before a second signal ends the program at once.
+pub fn before_exit(last_words: impl FnOnce() + Send + 'static) {
+    *LAST_WORDS.lock().expect("no panic while held") = Some(Box::new(last_words));
+}
+
 /// Turns the first signal into a request to end cleanly; a second one ends the program at once.
 ///
 /// # Errors
@@ -115,6 +123,10 @@ fn heard(is_hang_up: bool) {
     }
     let operations = std::mem::take(&mut listening.operations);
     if operations.is_empty() {
+        let last_words = LAST_WORDS.lock().ok().and_then(|mut words| words.take());
+        if let Some(last_words) = last_words {
+            last_words();
+        }
         std::process::exit(Exit::Interrupted as i32);
     }
     listening.is_ending = true;

@@ -1,7 +1,14 @@
 //! `coffre run`, watched from outside: by the service manager, by whoever reads its metrics, and by those who are told when it fails.
 
+use std::collections::BTreeMap;
 use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
+use std::path::Path;
+use std::process::Command;
+use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use crate::configuration::{alone, configured, run, write};
@@ -119,5 +126,317 @@ fn a_run_stands_back_behind_others() {
         let refused = run(&desk, &["run"]);
         assert!(refused.code == 2 && refused.err.contains("coffre.toml:"), "{wrong}: {refused:?}");
         write(&desk.at("coffre.toml"), &text);
+    }
+}
+
+/// Returns the metrics of a file by name and labels, and makes sure that each is explained once and before its values.
+fn metrics(path: &Path) -> BTreeMap<String, f64> {
+    let text = fs::read_to_string(path).expect("there");
+    let mut metrics = BTreeMap::new();
+    let mut explained = Vec::new();
+    for line in text.lines() {
+        if let Some(rest) = line.strip_prefix("# TYPE ") {
+            let name = rest.strip_suffix(" gauge").expect("all are gauges");
+            assert!(!explained.contains(&name.to_owned()), "{name} twice: {text}");
+            explained.push(name.to_owned());
+        } else if !line.starts_with('#') {
+            let (series, value) = line.rsplit_once(' ').expect("a value");
+            let name = series.split('{').next().expect("a name");
+            assert_eq!(explained.last().map(String::as_str), Some(name), "{text}");
+            assert!(metrics.insert(series.to_owned(), value.parse().expect("a number")).is_none(), "{series} twice");
+        }
+    }
+    if let Ok(mut checking) =
+        Command::new("promtool").args(["check", "metrics"]).stdin(std::process::Stdio::piped()).spawn()
+    {
+        checking.stdin.take().expect("piped").write_all(text.as_bytes()).expect("written");
+        assert!(checking.wait().expect("ends").success(), "{text}");
+    }
+    metrics
+}
+
+#[test]
+fn metrics_are_written_however_a_run_ends() {
+    let desk = configured();
+    let file = desk.at("coffre.prom");
+    let right = fs::read_to_string(desk.at("coffre.toml")).expect("there");
+    let with = |more: &str| write(&desk.at("coffre.toml"), &format!("{more}{right}"));
+    let run_table = format!("[run]\nmetrics-file = \"{}\"\n", file.display());
+    with(&run_table);
+    assert_eq!(run(&desk, &["run"]).code, 0);
+    let first = metrics(&file);
+    let value = |metrics: &BTreeMap<String, f64>, name: &str| metrics.get(name).copied();
+    let success = "coffre_job_last_success_timestamp_seconds{job=\"nightly\"}";
+    assert_eq!(value(&first, "coffre_run_last_exit_code"), Some(0.0));
+    assert_eq!(value(&first, "coffre_job_last_exit_code{job=\"nightly\"}"), Some(0.0));
+    assert_eq!(value(&first, "coffre_job_last_files{job=\"nightly\"}"), Some(2.0), "{first:?}");
+    assert!(value(&first, success).is_some_and(|time| time > 1.7e9));
+    assert!(first["coffre_run_last_end_timestamp_seconds"] >= first["coffre_run_last_start_timestamp_seconds"]);
+    assert_eq!(fs::metadata(&file).expect("there").permissions().mode() & 0o777, 0o644, "others read it");
+
+    // Each way to fail, before the start and behind it; the last success stays what it was.
+    let mut table = Vec::<(String, Vec<&str>, f64)>::new();
+    table.push((run_table.clone(), vec!["run", "nightli"], 2.0));
+    table.push((run_table.clone(), vec!["run", "--no-such-option"], 2.0));
+    table.push((run_table.clone(), vec!["run", "--jobs", "many"], 2.0));
+    table.push((format!("{run_table}[options]\nmemory = \"1MiB\"\n"), vec!["run"], 2.0));
+    table.push((format!("{run_table}[options]\nmemmory = \"1GiB\"\n"), vec!["run"], 2.0));
+    table.push((format!("{run_table}[options]\nmemory = \n"), vec!["run"], 2.0));
+    table.push((run_table.clone(), vec!["run", "--repo", "/nowhere/at/all"], 10.0));
+    let typed = file.display().to_string();
+    table.push(("[options\n".into(), vec!["run", "--metrics-file", &typed], 2.0));
+    for (more, arguments, code) in table {
+        with(&more);
+        fs::write(&file, fs::read_to_string(&file).expect("there").replace("exit_code 0", "exit_code 99"))
+            .expect("written");
+        let failed = run(&desk, &arguments);
+        assert_eq!(f64::from(failed.code), code, "{failed:?}");
+        let now = metrics(&file);
+        assert_eq!(value(&now, "coffre_run_last_exit_code"), Some(code), "{more} {arguments:?}: {now:?}");
+        assert_eq!(value(&now, success), value(&first, success), "{more} {arguments:?}");
+        assert_eq!(
+            value(&now, "coffre_run_last_success_timestamp_seconds"),
+            value(&first, "coffre_run_last_success_timestamp_seconds")
+        );
+    }
+    // What is no run says nothing, however wrong it is.
+    let before = fs::read_to_string(&file).expect("there");
+    with(&format!("{run_table}[options]\nmemmory = \"1GiB\"\n"));
+    assert_eq!(run(&desk, &["snapshots"]).code, 2);
+    assert_eq!(run(&desk, &["run", "--help"]).code, 0);
+    assert_eq!(fs::read_to_string(&file).expect("there"), before);
+    // A file that cannot be written is told, and takes nothing from the run.
+    with("[run]\nmetrics-file = \"/nowhere/at/all.prom\"\n");
+    let untold = run(&desk, &["run", "-q"]);
+    assert!(untold.code == 0 && untold.err.contains("/nowhere/at/all.prom"), "{untold:?}");
+}
+
+#[test]
+fn metrics_tell_of_a_run_that_was_ended() {
+    let desk = configured();
+    let (file, begun) = (desk.at("coffre.prom"), desk.at("begun"));
+    configure(
+        &desk,
+        &format!(
+            "[run]\nmetrics-file = \"{}\"\n[jobs.nightly.hooks]\nbefore = [\"sh\", \"-c\", \"trap '' TERM; touch {}; sleep 60\"]\n",
+            file.display(),
+            begun.display()
+        ),
+    );
+    let mut ends = BTreeMap::new();
+    for (signals, signal) in [(2, rustix::process::Signal::TERM), (1, rustix::process::Signal::KILL)] {
+        let _ = fs::remove_file(&begun);
+        let mut child = alone(&desk, &["run"]).stderr(std::process::Stdio::piped()).spawn().expect("runs");
+        while !begun.exists() {
+            assert!(child.try_wait().expect("asked").is_none(), "it ended");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let now = metrics(&file);
+        assert!(
+            now["coffre_run_last_start_timestamp_seconds"]
+                > now.get("coffre_run_last_end_timestamp_seconds").copied().unwrap_or(0.0)
+        );
+        let pid = rustix::process::Pid::from_raw(child.id().try_into().expect("a number")).expect("not zero");
+        for at in 0..signals {
+            rustix::process::kill_process(pid, signal).expect("sent");
+            if at == 0 && signals > 1 {
+                let mut line = String::new();
+                BufReader::new(child.stderr.take().expect("piped")).read_line(&mut line).expect("told");
+                assert!(line.contains("once more to end at once"), "{line}");
+            }
+        }
+        child.wait().expect("ends");
+        let now = metrics(&file);
+        let start = now["coffre_run_last_start_timestamp_seconds"];
+        let end = now.get("coffre_run_last_end_timestamp_seconds").copied();
+        ends.insert(signals, (end.is_some_and(|end| end >= start), now.get("coffre_run_last_exit_code").copied()));
+    }
+    assert_eq!(ends[&2], (true, Some(130.0)), "a second signal");
+    assert_eq!(ends[&1], (false, Some(130.0)), "who is killed says nothing, and the start says that it was begun");
+}
+
+/// Every metric that an alert asks for is one that is written; with `promtool` at hand the rules are checked by it.
+#[test]
+fn the_example_of_alerts_names_metrics_that_there_are() {
+    let desk = configured();
+    let file = desk.at("coffre.prom");
+    configure(&desk, &format!("[run]\nmetrics-file = \"{}\"\n", file.display()));
+    assert_eq!(run(&desk, &["run"]).code, 0);
+    let written: Vec<String> =
+        metrics(&file).keys().map(|series| series.split('{').next().expect("a name").to_owned()).collect();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let alerts = root.join("examples/alerts.yml");
+    let names = |text: &str| -> Vec<String> {
+        let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
+        words.filter(|word| word.starts_with("coffre_")).map(str::to_owned).collect()
+    };
+    let asked = names(&fs::read_to_string(&alerts).expect("there"));
+    assert!(asked.len() > 4);
+    for name in asked {
+        assert!(written.contains(&name), "{name} is asked for and never written");
+    }
+    let page = names(&fs::read_to_string(root.join("docs/monitoring.md")).expect("there"));
+    for name in &written {
+        assert!(page.contains(name), "docs/monitoring.md does not explain {name}");
+    }
+    assert!(page.iter().all(|name| written.contains(name)), "docs/monitoring.md explains what there is not: {page:?}");
+    if Command::new("promtool").arg("--version").output().is_ok() {
+        let checked: Run =
+            Command::new("promtool").args(["check", "rules"]).arg(&alerts).output().expect("runs").into();
+        assert_eq!(checked.code, 0, "{checked:?}");
+    }
+}
+
+/// A server that says what it is asked, and answers with a status.
+fn server(status: u16) -> (String, Receiver<(String, String)>) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
+    let url = format!("http://{}", listener.local_addr().expect("bound"));
+    let (sender, receiver) = channel();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut reader = BufReader::new(stream.expect("came"));
+            let mut lines = Vec::new();
+            loop {
+                let mut line = String::new();
+                if reader.read_line(&mut line).unwrap_or(0) < 3 {
+                    break;
+                }
+                lines.push(line.trim_end().to_owned());
+            }
+            let length =
+                lines.iter().find_map(|line| line.to_lowercase().strip_prefix("content-length: ")?.parse().ok());
+            let mut body = vec![0; length.unwrap_or(0)];
+            reader.read_exact(&mut body).expect("as long as it was said");
+            let answer = format!("HTTP/1.1 {status} X\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+            let _ = reader.get_mut().write_all(answer.as_bytes());
+            let asked = lines.first().cloned().unwrap_or_default();
+            if sender.send((asked, String::from_utf8(body).expect("text"))).is_err() {
+                return;
+            }
+        }
+    });
+    (url, receiver)
+}
+
+/// Makes the configuration one that nobody else reads.
+fn keep_private(desk: &Desk) {
+    fs::set_permissions(desk.at("coffre.toml"), fs::Permissions::from_mode(0o600)).expect("set");
+}
+
+#[test]
+fn whoever_watches_hears_of_beginning_success_and_failure() {
+    let desk = configured();
+    let ((pinged, pings), (hooked, hooks), (whole, of_run)) = (server(200), server(200), server(200));
+    let mails = desk.at("mails");
+    let bin = desk.at("bin");
+    fs::create_dir(&bin).expect("made");
+    fs::write(bin.join("sendmail"), format!("#!/bin/sh\necho \"$@\" >> {0}\ncat >> {0}\n", mails.display()))
+        .expect("written");
+    fs::set_permissions(bin.join("sendmail"), fs::Permissions::from_mode(0o755)).expect("set");
+    fs::write(desk.at("hook-url"), format!("{hooked}/s3cret-hook\n")).expect("written");
+    configure(
+        &desk,
+        &format!(
+            "[watch]\nping-url = \"{whole}/s3cret-run\"\n[jobs.nightly.watch]\nping-url = \"{pinged}/s3cret-job?a=b\"\n\
+             webhook-url-file = \"{}\"\nmail-to = [\"ops@example.org\", \"root\"]\n",
+            desk.at("hook-url").display()
+        ),
+    );
+    keep_private(&desk);
+    let path =
+        std::env::join_paths([bin].into_iter().chain(std::env::split_paths(&std::env::var_os("PATH").expect("set"))));
+    let path = path.expect("joined");
+    let go = |arguments: &[&str]| -> Run { alone(&desk, arguments).env("PATH", &path).output().expect("runs").into() };
+    let well = go(&["--json", "run"]);
+    assert_eq!(well.code, 0, "{well:?}");
+    let begun: serde_json::Value = serde_json::from_str(well.out.lines().next().expect("a line")).expect("an object");
+    let id = begun["run"].as_str().expect("an id").to_owned();
+    let told: Vec<(String, String)> = pings.try_iter().collect();
+    assert_eq!(told[0], (format!("POST /s3cret-job/start?a=b&rid={id} HTTP/1.1"), String::new()));
+    assert_eq!(told[1].0, format!("POST /s3cret-job?a=b&rid={id} HTTP/1.1"));
+    assert!(told[1].1.starts_with("nightly          snapshot ") && told.len() == 2, "{told:?}");
+    let told: Vec<(String, String)> = of_run.try_iter().collect();
+    assert!(told.len() == 2 && told[1].1.starts_with("1 of 1 jobs done: clean\nnightly "), "{told:?}");
+    assert!(hooks.try_recv().is_err() && !mails.exists(), "those hear of failures alone");
+
+    let text = fs::read_to_string(desk.at("coffre.toml")).expect("there");
+    fs::write(
+        desk.at("coffre.toml"),
+        text.replace("\"echo\", \"two words\"", "\"sh\", \"-c\", \"echo too bad >&2; exit 9\""),
+    )
+    .expect("written");
+    let failed = go(&["run"]);
+    assert_eq!(failed.code, 5, "{failed:?}");
+    let told: Vec<(String, String)> = pings.try_iter().collect();
+    assert!(told[1].0.starts_with("POST /s3cret-job/5?a=b&rid="), "{told:?}");
+    assert!(told[1].1.contains("FAILED") && told[1].1.contains("too bad"), "{told:?}");
+    let (asked, body) = hooks.try_recv().expect("told");
+    assert_eq!(asked, "POST /s3cret-hook HTTP/1.1");
+    let object: serde_json::Value = serde_json::from_str(&body).expect("an object");
+    assert_eq!(
+        (&object["job"], &object["exit_code"]),
+        (&serde_json::json!("nightly"), &serde_json::json!(5)),
+        "{body}"
+    );
+    assert!(
+        object["outcome"] == "failed dump" && object["text"].as_str().is_some_and(|text| text.contains("too bad")),
+        "{body}"
+    );
+    let mail = fs::read_to_string(&mails).expect("sent");
+    assert!(
+        mail.starts_with("-t -oi\nTo: ops@example.org, root\nSubject: coffre on ")
+            && mail.contains("job nightly: failed dump\n"),
+        "{mail}"
+    );
+    assert!(mail.contains("\n\nnightly ") && mail.contains("too bad"), "{mail}");
+    let told: Vec<(String, String)> = of_run.try_iter().collect();
+    assert!(told[1].0.starts_with("POST /s3cret-run/5?rid=") && told[1].1.contains("too bad"), "{told:?}");
+}
+
+#[test]
+fn nobody_who_watches_can_fail_a_run_and_their_urls_are_never_shown() {
+    let desk = configured();
+    let ((refusing, _asked), (gone, listening)) = (server(404), server(200));
+    drop(listening);
+    let closed = TcpListener::bind("127.0.0.1:0").expect("bound").local_addr().expect("bound");
+    let table = format!(
+        "[watch]\nping-url = \"http://{closed}/s3cret-a\"\n[jobs.nightly.watch]\nping-url = \"{refusing}/s3cret-b\"\n\
+         webhook-url-file = \"/nowhere/at/all\"\n"
+    );
+    configure(&desk, &table);
+    let _ = gone;
+    let open = run(&desk, &["run"]);
+    assert!(open.code == 2 && open.err.contains("others than its owner can read this file"), "{open:?}");
+    keep_private(&desk);
+    let done = run(&desk, &["-q", "run"]);
+    assert_eq!(done.code, 0, "{done:?}");
+    assert!(
+        done.err.contains(&format!("watch: http://{closed}/… could not be told: it cannot be reached: ")),
+        "{done:?}"
+    );
+    assert!(
+        done.err.contains(&format!("watch: {refusing}/… could not be told: it answered with HTTP 404")),
+        "{done:?}"
+    );
+    let shown = run(&desk, &["config", "check", "--offline"]);
+    assert!(shown.out.contains("jobs.nightly.watch.ping-url") && shown.out.contains("127.0.0.1"), "{shown:?}");
+    for text in [&done.out, &done.err, &shown.out, &shown.err, &open.err] {
+        assert!(!text.contains("s3cret"), "{text}");
+    }
+    for (wrong, message) in [
+        ("ping-url = \"http://example.org/s3cret\"", "without TLS only this machine is told"),
+        ("ping-url = \"https://joe:s3cret@example.org/\"", "a user or a password before the host"),
+        ("ping-ulr = \"x\"", "\"ping-url\" is like it"),
+        ("mail-to = \"a b\"", "is no plain address"),
+        ("ping-url-file = \"here\"", "does not begin with a slash"),
+    ] {
+        let text = fs::read_to_string(desk.at("coffre.toml")).expect("there");
+        let cut = text.split("[watch]").next().expect("text");
+        fs::write(desk.at("coffre.toml"), format!("{cut}[watch]\n{wrong}\n")).expect("written");
+        let refused = run(&desk, &["run"]);
+        assert!(
+            refused.code == 2 && refused.err.contains(message) && !refused.err.contains("s3cret"),
+            "{wrong}: {refused:?}"
+        );
     }
 }

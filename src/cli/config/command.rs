@@ -158,6 +158,9 @@ async fn try_job(global: &Settings, name: &str) -> Tried {
         let Verb::Backup(args) = verb else { unreachable!("it is a backup") };
         settings.location()?;
         let options = crate::cli::backup::options(args, commands, &settings)?;
+        for told in global.configured.config.watchers(Some(name)).urls {
+            told.at.url().map_err(|why| told.written.wrong(why))?;
+        }
         let roots = options.files.map_or_else(Vec::new, |files| files.roots);
         for root in &roots {
             root.symlink_metadata().context(root.display().to_string())?;

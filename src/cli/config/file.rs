@@ -19,6 +19,9 @@ const BYTES_MAX: u64 = 1 << 20;
 /// Bits of a file's mode that let others than its owner write it.
 const WRITTEN_BY_OTHERS: u32 = 0o022;
 
+/// And read it.
+const READ_BY_OTHERS: u32 = 0o044;
+
 /// Where something is written: `FILE:LINE:COLUMN`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct WrittenAt {
@@ -28,6 +31,17 @@ pub struct WrittenAt {
 }
 
 impl WrittenAt {
+    /// Tells whether others than its owner can read the file.
+    pub(super) fn can_be_read_by_others(&self) -> bool {
+        self.file.metadata().is_ok_and(|metadata| metadata.mode() & READ_BY_OTHERS != 0)
+    }
+
+    /// Makes one of a file that there is not.
+    #[cfg(test)]
+    pub fn nowhere() -> Self {
+        Self { file: Path::new("/c.toml").into(), line: 1, column: 1 }
+    }
+
     /// Makes the error that what stands here is.
     pub(super) fn wrong(&self, message: impl fmt::Display) -> Failure {
         usage(format!("{self}: {message}"))
@@ -73,6 +87,21 @@ pub(super) type TomlTable = BTreeMap<String, (WrittenAt, TomlItem)>;
 /// # Errors
 /// One for the user, with the place in the file where it has one.
 pub(super) fn read(path: &Path) -> Fallible<TomlTable> {
+    parse(path, &text_of_file(path)?)
+}
+
+/// Reads one table of a file that may be wrong otherwise, as far as it is understood.
+pub(super) fn table_of_wrong(path: &Path, name: &str) -> Option<TomlTable> {
+    let text = text_of_file(path).ok()?;
+    let source = FileText { file: path.into(), text: &text };
+    let (document, _) = DeTable::parse_recoverable(&text);
+    match document.get_ref().get(name)?.get_ref() {
+        DeValue::Table(table) => source.table(table).ok(),
+        _ => None,
+    }
+}
+
+fn text_of_file(path: &Path) -> Fallible<String> {
     let about = || format!("the configuration {}", path.display());
     let file = File::open(path).context(about())?;
     let metadata = file.metadata().context(about())?;
@@ -90,7 +119,7 @@ pub(super) fn read(path: &Path) -> Fallible<TomlTable> {
     if text.len() as u64 > BYTES_MAX {
         return Err(usage(format!("{} is too long for a configuration", path.display())));
     }
-    parse(path, &text)
+    Ok(text)
 }
 
 /// Takes text for that of a file.

@@ -17,6 +17,7 @@ use crate::cli::environment::Environment;
 use crate::cli::failure::{Failure, Fallible};
 use crate::cli::flags::{days, duration};
 use crate::cli::run::hooks::{HookTime, Hooks};
+use crate::cli::run::watchers::Watchers;
 use crate::cli::streams;
 use crate::model::due::Every;
 use crate::model::run::RunKind;
@@ -30,6 +31,7 @@ mod keys;
 mod schema;
 mod show;
 mod verbs;
+mod watch;
 
 pub use example::example;
 pub use file::WrittenAt;
@@ -44,12 +46,13 @@ const SYSTEM: &str = "/etc/coffre/coffre.toml";
 /// Beside each file, in order of their names, those of this directory.
 const BESIDE: &str = "conf.d";
 /// Tables and keys at the top.
-const TOP: [&str; 5] = ["repository", "options", "run", "repositories", "jobs"];
+const TOP: [&str; 6] = ["repository", "options", "run", "watch", "repositories", "jobs"];
 /// Keys of a repository and of a job that are no options.
 const LOCATION: &str = "location";
 const REPOSITORY: &str = "repository";
 const COMMANDS: &str = "commands";
 const HOOKS: &str = "hooks";
+const WATCH: &str = "watch";
 const TIME_LIMIT: &str = "time-limit";
 const MAX_AGE: &str = "max-age";
 /// Keys of which one takes the place of the other.
@@ -75,6 +78,7 @@ struct ConfiguredJob {
     hooks: Hooks,
     /// How old its last backup may be.
     max_age: Option<(Duration, WrittenAt)>,
+    watchers: Watchers,
 }
 
 /// What all files say together.
@@ -86,6 +90,8 @@ pub struct Configuration {
     options: Vec<Value>,
     /// Options of `coffre run`.
     of_runs: Vec<Value>,
+    /// Who is told of runs.
+    watchers: Watchers,
     repositories: BTreeMap<String, ConfiguredRepository>,
     jobs: BTreeMap<String, ConfiguredJob>,
 }
@@ -113,6 +119,17 @@ impl Configuration {
     /// # Errors
     /// One for the user, with the place in the file.
     pub fn load(program: &Command, asked: Option<&Path>, environment: &Environment) -> Fallible<Self> {
+        let mut config = Self::default();
+        for path in Self::places(asked, environment)? {
+            config.add(program, file::read(&path)?)?;
+            config.files.push(path);
+        }
+        config.check()?;
+        Ok(config)
+    }
+
+    /// Returns the files that are read, in order.
+    fn places(asked: Option<&Path>, environment: &Environment) -> Fallible<Vec<PathBuf>> {
         let mut files = Vec::new();
         match asked {
             Some(asked) => files.push(asked.to_owned()),
@@ -123,9 +140,8 @@ impl Configuration {
                 files.extend([Some(PathBuf::from(SYSTEM)), users].into_iter().flatten());
             }
         }
-        let mut config = Self::default();
+        let mut read = Vec::new();
         for main in files {
-            let mut read = Vec::new();
             if asked.is_some() || main.exists() {
                 read.push(main.clone());
             }
@@ -134,13 +150,8 @@ impl Configuration {
             if main.extension().is_some() || asked.is_none() {
                 read.extend(directory.map_or(Ok(Vec::new()), |directory| file::beside(&directory))?);
             }
-            for path in read {
-                config.add(program, file::read(&path)?)?;
-                config.files.push(path);
-            }
         }
-        config.check()?;
-        Ok(config)
+        Ok(read)
     }
 
     /// Takes text for the only file.
@@ -164,6 +175,7 @@ impl Configuration {
                     let values = keys::values(program, KeyPlace::Run, &table)?;
                     put(&mut self.of_runs, values);
                 }
+                (WATCH, item) => self.watchers.replace(watch::watchers(&written, item)?),
                 ("repositories", TomlItem::Table(named)) => {
                     for (name, (written, table)) in tables(named)? {
                         self.add_repository(program, name, written, table)?;
@@ -226,6 +238,7 @@ impl Configuration {
             Err(why) => Err(written.wrong(format!("{MAX_AGE}: {why}"))),
         });
         let max_age = max_age.transpose()?;
+        let watchers = table.remove(WATCH).map(|(written, item)| watch::watchers(&written, item)).transpose()?;
         let values = keys::values(program, KeyPlace::Job, &table)?;
         let new = || ConfiguredJob {
             written,
@@ -234,11 +247,13 @@ impl Configuration {
             commands: Vec::new(),
             hooks: Hooks::default(),
             max_age: None,
+            watchers: Watchers::default(),
         };
         let job = self.jobs.entry(name).or_insert_with(new);
         job.repository = repository.or(job.repository.take());
         put(&mut job.values, values);
         job.max_age = max_age.or(job.max_age.take());
+        job.watchers.replace(watchers.unwrap_or_default());
         job.hooks.time_limit = hooks.time_limit.or(job.hooks.time_limit);
         for (time, command) in hooks.commands {
             job.hooks.commands.retain(|(known, _)| *known != time);
@@ -360,6 +375,25 @@ impl Configuration {
     /// Returns the hooks of a job.
     pub fn hooks(&self, job: &str) -> Hooks {
         self.jobs.get(job).map(|job| job.hooks.clone()).unwrap_or_default()
+    }
+
+    /// Returns who is told of a job, or of runs.
+    pub fn watchers(&self, job: Option<&str>) -> Watchers {
+        match job {
+            Some(job) => self.jobs.get(job).map(|job| job.watchers.clone()).unwrap_or_default(),
+            None => self.watchers.clone(),
+        }
+    }
+
+    /// Returns the file of metrics that the files name, as far as they are understood: the rest of them may be wrong.
+    pub fn metrics_file(asked: Option<&Path>, environment: &Environment) -> Option<PathBuf> {
+        let files = Self::places(asked, environment).unwrap_or_default();
+        let named =
+            files.iter().filter_map(|path| match file::table_of_wrong(path, "run")?.remove("metrics-file")? {
+                (_, TomlItem::Text(text)) => Some(PathBuf::from(text)),
+                _ => None,
+            });
+        named.filter(|path| path.is_absolute()).last()
     }
 
     /// Returns the name of a repository that is like one which is not known.

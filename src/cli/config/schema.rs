@@ -5,7 +5,8 @@ use serde_json::{Map, Value as Json, json};
 
 use crate::cli::config::keys::{self, KeyPlace, Takes};
 use crate::cli::config::verbs::{DONE, EVERY, VERBS};
-use crate::cli::config::{COMMANDS, HOOKS, LOCATION, MAX_AGE, REPOSITORY, TIME_LIMIT};
+use crate::cli::config::watch::{self, MAIL_TO};
+use crate::cli::config::{COMMANDS, HOOKS, LOCATION, MAX_AGE, REPOSITORY, TIME_LIMIT, WATCH};
 use crate::cli::run::hooks::HookTime;
 
 /// Returns the schema (draft 2020-12).
@@ -36,6 +37,16 @@ pub fn schema(program: &Command) -> Json {
         let about = program.find_subcommand(verb).and_then(Command::get_about).map(ToString::to_string);
         repository.insert(verb.into(), table(properties, &about.unwrap_or_default()));
     }
+    let watch = || {
+        let text_or_list = json!({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]});
+        let property = |(key, meaning): (String, &str)| {
+            let mut property = if key == MAIL_TO { text_or_list.clone() } else { json!({"type": "string"}) };
+            property["description"] = meaning.into();
+            (key, property)
+        };
+        table(watch::explained().into_iter().map(property).collect(), "Who is told how it ended")
+    };
+    job.insert(WATCH.into(), watch());
     let mut repository = table(repository, "A repository");
     repository["required"] = json!([LOCATION]);
     json!({
@@ -47,6 +58,7 @@ pub fn schema(program: &Command) -> Json {
             "repository": text("The repository of commands that name none"),
             "options": table(of_every, "Options of every command"),
             "run": table(properties(&keys::arguments(program, KeyPlace::Run)), "Options of coffre run"),
+            "watch": watch(),
             "repositories": {"type": "object", "description": "Repositories by name", "additionalProperties": repository},
             "jobs": {"type": "object", "description": "Jobs by name", "additionalProperties": table(job, "A job")},
         },
@@ -90,7 +102,9 @@ mod tests {
         let program = cli::command();
         let schema = schema(&program);
         let job = &schema["properties"]["jobs"]["additionalProperties"]["properties"];
-        for key in ["repository", "commands", "hooks", "paths", "exclude", "postgres", "memory", "one-file-system"] {
+        for key in
+            ["repository", "commands", "hooks", "watch", "paths", "exclude", "postgres", "memory", "one-file-system"]
+        {
             assert!(job[key]["description"].as_str().is_some_and(|text| !text.is_empty()), "{key}");
         }
         for key in ["dry-run", "stdin", "repo", "job", "help"] {

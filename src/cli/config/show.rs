@@ -5,6 +5,7 @@ use crate::cli::config::keys::Value;
 use crate::cli::config::verbs::EVERY;
 use crate::cli::config::{Configuration, MAX_AGE};
 use crate::cli::output;
+use crate::cli::run::watchers::Watchers;
 
 /// One value of the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +26,7 @@ impl Configuration {
         rows.extend(self.repository.iter().map(|(name, written)| row("repository".into(), name.clone(), written)));
         rows.extend(of_values("options", &self.options));
         rows.extend(of_values("run", &self.of_runs));
+        rows.extend(of_watchers("watch", &self.watchers));
         for (name, repository) in &self.repositories {
             let at = format!("repositories.{name}");
             rows.push(row(format!("{at}.location"), repository.location.clone(), &repository.written));
@@ -46,6 +48,7 @@ impl Configuration {
             rows.extend(of_values(&at, &job.values));
             let max_age = job.max_age.iter();
             rows.extend(max_age.map(|(age, written)| row(format!("{at}.{MAX_AGE}"), output::span(*age), written)));
+            rows.extend(of_watchers(&format!("{at}.watch"), &job.watchers));
             let streams = job.commands.iter().map(|it| (format!("commands.{}", it.name.display()), &it.arguments));
             let hooks = job.hooks.commands.iter().map(|(time, words)| (format!("hooks.{}", time.name()), words));
             for (key, words) in streams.chain(hooks) {
@@ -55,6 +58,11 @@ impl Configuration {
         }
         rows
     }
+}
+
+/// Shows who is told, and of their URLs no more than the hosts.
+fn of_watchers(at: &str, watchers: &Watchers) -> Vec<ShownValue> {
+    watchers.rows().map(|(key, value, written)| ShownValue { key: format!("{at}.{key}"), value, written }).collect()
 }
 
 fn of_values(at: &str, values: &[Value]) -> Vec<ShownValue> {

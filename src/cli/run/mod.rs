@@ -4,7 +4,8 @@
 //! What became of each step is a [`StepEnded`].
 
 use std::ffi::OsString;
-use std::sync::Arc;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
@@ -12,31 +13,39 @@ use futures::stream;
 
 use crate::cancel::Cancel;
 use crate::cli::backup::{BackedUp, TriedBackup, back_up, put_on_record};
+use crate::cli::config::Configuration;
+use crate::cli::environment::Environment;
 use crate::cli::exit::{Exit, usage};
 use crate::cli::failure::{Failure, Fallible};
 use crate::cli::flags::duration;
 use crate::cli::output::OfRun;
 use crate::cli::run::hooks::{HookFacts, HookTime, Hooks};
 use crate::cli::run::locks::RunLocks;
+use crate::cli::run::metrics::RunMetrics;
 use crate::cli::run::niceness::{IoClass, stand_back};
 use crate::cli::run::step::{Step, StepDone, StepEnded};
-use crate::cli::run::under_way::{Telling, UnderWay};
+use crate::cli::run::under_way::{ManagerTold, UnderWay};
+use crate::cli::run::watchers::Deliveries;
 use crate::cli::settings::Settings;
-use crate::cli::signals::cancel_on_signals;
+use crate::cli::signals::{before_exit, cancel_on_signals};
 use crate::cli::streams;
-use crate::cli::{Verb, backup, events, output, report, settled};
+use crate::cli::{Verb, backup, command, events, output, report, settled};
 use crate::model::outcome::{Ended, Outcome};
 use crate::model::time::{Clock, Timestamp};
+use crate::process::own::host_name;
 use crate::store::OpenMode;
 
 mod due;
 pub mod hooks;
 mod locks;
+mod metrics;
 mod niceness;
 mod notify;
 mod run_id;
 mod step;
+mod told;
 mod under_way;
+pub mod watchers;
 
 /// The first pause before a job is tried again; each is twice as long as the one before, up to [`PAUSE_MAX`].
 const PAUSE: Duration = Duration::from_secs(1);
@@ -71,6 +80,9 @@ pub struct Args {
     /// Begin at some moment within this time, so that many hosts do not begin at once
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     jitter: Option<Duration>,
+    /// Write metrics of jobs and runs into this file, for Prometheus' node exporter
+    #[arg(long, value_name = "FILE")]
+    metrics_file: Option<PathBuf>,
     /// Let others have the processor first, as nice(1) does
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(0..=19))]
     nice: Option<i32>,
@@ -89,44 +101,103 @@ struct Run<'a> {
     cancel: Cancel,
     locks: RunLocks,
     under_way: Arc<UnderWay>,
+    metrics: Arc<RunMetrics>,
+    deliveries: Deliveries,
+    /// What is told of the run as a whole.
+    log: Mutex<Vec<String>>,
 }
 
-/// Runs the jobs.
+/// Runs the jobs, and tells whoever is to hear of it how it went, whether it began or not.
 pub async fn run(global: &Settings, args: Args) -> Fallible<Exit> {
-    let repositories = due::repositories(global, &args.names);
-    let jobs = jobs(global, &args.names)?;
-    let monitor = global.monitor();
-    let cancel = cancel_on_signals(&monitor)?;
-    let id = run_id::new();
-    let under_way = UnderWay::of(jobs.len());
-    let _telling = Telling::begin(under_way.clone(), &global.environment);
-    if let Err(error) = stand_back(args.nice, args.ionice) {
-        monitor.note(&format!("the run cannot stand back behind others: {error}"));
-    }
-    if global.json {
-        output::json(&events::RunBegun { jobs: &jobs, run: &id });
-    }
-    if let Some(limit) = args.jitter {
-        let pause = run_id::within(limit);
-        monitor.note(&format!("beginning in {}", output::duration(pause)));
-        tokio::select! {
-            () = tokio::time::sleep(pause) => {}
-            () = cancel.asked() => return Ok(Exit::Interrupted),
+    let config = &global.configured.config;
+    let known = config.job_names().map(str::to_owned).collect();
+    let metrics = Arc::new(RunMetrics::begin(args.metrics_file.clone(), Some(known)));
+    let last_words = Arc::downgrade(&metrics);
+    before_exit(move || {
+        if let Some(metrics) = last_words.upgrade() {
+            metrics.ended(Exit::Interrupted);
         }
-    }
-    let of_jobs = jobs.iter().filter_map(|job| Some(settled_job(global, job).ok()?.0));
-    let of_work = repositories.iter().filter_map(|name| Some(due::line(global, "status", name).ok()?.0));
-    let settings: Vec<Settings> = of_jobs.chain(of_work).collect();
-    let locks = RunLocks::take(settings.iter(), args.wait.unwrap_or_default(), &cancel).await;
-    let run = Run { global, args: &args, id, cancel, locks, under_way };
-    let worst = run.jobs(&jobs).await;
-    if worst == Outcome::Interrupted {
-        return Ok(worst.into());
-    }
-    Ok(run.work(&repositories, worst).await.into())
+    });
+    let id = run_id::new();
+    let run = Run {
+        deliveries: Deliveries::of(id.clone(), host_name(), &global.environment),
+        id,
+        cancel: Cancel::default(),
+        locks: RunLocks::default(),
+        under_way: UnderWay::of(0),
+        metrics,
+        log: Mutex::default(),
+        global,
+        args: &args,
+    };
+    run.go().await
+}
+
+/// Says in the file of metrics, if one is known by now, that a run could not begin because the command line or the configuration is wrong.
+pub fn failed_to_begin(arguments: &[OsString], environment: &Environment, exit: Exit) {
+    let Ok(matches) = command().ignore_errors(true).try_get_matches_from(arguments) else { return };
+    let Some(("run", of_run)) = matches.subcommand().filter(|_| exit != Exit::Done) else { return };
+    let typed = of_run.try_get_one::<PathBuf>("metrics_file").ok().flatten().cloned();
+    let asked = matches.try_get_one::<PathBuf>("config").ok().flatten().filter(|path| !path.as_os_str().is_empty());
+    let path = typed.or_else(|| Configuration::metrics_file(asked.map(PathBuf::as_path), environment));
+    RunMetrics::begin(path, None).ended(exit);
 }
 
 impl Run<'_> {
+    /// Runs the jobs, and tells how that ended.
+    async fn go(mut self) -> Fallible<Exit> {
+        let told = self.deliveries.begins(self.global.configured.config.watchers(None));
+        let done = self.all().await;
+        let outcome = done.as_ref().map_or_else(Failure::outcome, |outcome| *outcome);
+        self.metrics.ended(outcome.into());
+        told.ends(|| self.end_word(&done, outcome));
+        let mut untold = self.deliveries.all_told().await;
+        if let Some((path, error)) = self.metrics.take_failure() {
+            untold.push(format!("the metrics could not be written to {}: {error}", path.display()));
+        }
+        for message in untold {
+            let of = OfRun { run: self.id.clone(), job: None };
+            match self.global.json {
+                true => output::json_of(&events::Warning { message: &message, subject: "watch" }, Some(&of)),
+                false => output::say(&format!("watch: {message}")),
+            }
+        }
+        done.map(Exit::from)
+    }
+
+    /// Begins, and runs the jobs.
+    async fn all(&mut self) -> Fallible<Outcome> {
+        let (global, args) = (self.global, self.args);
+        let repositories = due::repositories(global, &args.names);
+        let jobs = jobs(global, &args.names)?;
+        let monitor = global.monitor();
+        self.cancel = cancel_on_signals(&monitor)?;
+        self.under_way = UnderWay::of(jobs.len());
+        let _telling = ManagerTold::begin(self.under_way.clone(), &global.environment);
+        if let Err(error) = stand_back(args.nice, args.ionice) {
+            monitor.note(&format!("the run cannot stand back behind others: {error}"));
+        }
+        if global.json {
+            output::json(&events::RunBegun { jobs: &jobs, run: &self.id });
+        }
+        if let Some(limit) = args.jitter {
+            let pause = run_id::within(limit);
+            monitor.note(&format!("beginning in {}", output::duration(pause)));
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = self.cancel.asked() => return Ok(Outcome::Interrupted),
+            }
+        }
+        let of_jobs = jobs.iter().filter_map(|job| Some(settled_job(global, job).ok()?.0));
+        let of_work = repositories.iter().filter_map(|name| Some(due::line(global, "status", name).ok()?.0));
+        let settings: Vec<Settings> = of_jobs.chain(of_work).collect();
+        self.locks = RunLocks::take(settings.iter(), args.wait.unwrap_or_default(), &self.cancel).await;
+        match self.jobs(&jobs).await {
+            Outcome::Interrupted => Ok(Outcome::Interrupted),
+            worst => Ok(self.work(&repositories, worst).await),
+        }
+    }
+
     /// Runs jobs, as many at the same time as was asked for, and returns how the worst ended.
     async fn jobs(&self, jobs: &[String]) -> Outcome {
         let running = jobs.iter().map(|job| async move {
@@ -152,6 +223,8 @@ impl Run<'_> {
         let (started, begun) = (Clock::System.now(), Instant::now());
         let hooks = self.global.configured.config.hooks(job);
         let _under_way = self.under_way.job(job);
+        let told = self.deliveries.begins(self.global.configured.config.watchers(Some(job)));
+        self.metrics.job_begins(job);
         let mut facts = HookFacts { job: job.to_owned(), outcome: None, snapshot: None, error: None };
         let (done, has_begun) = match hooks.run(HookTime::Before, &facts, &self.cancel).await {
             Ok(()) => (self.tried(job).await, true),
@@ -164,6 +237,9 @@ impl Run<'_> {
         facts.snapshot = ended.snapshot().map(|snapshot| snapshot.to_string());
         facts.error = ended.done.as_ref().err().map(|failure| failure.told().join(": "));
         ended.of_hooks = after(&hooks, &facts, has_begun, ended.done.is_ok()).await;
+        let outcome = ended.outcome();
+        self.metrics.job_ended(job, outcome.into(), ended.figures());
+        told.ends(|| self.job_word(job, &ended));
         ended
     }
 
@@ -218,6 +294,7 @@ impl Run<'_> {
     /// Tells how a step ended: in a line, or as objects.
     fn tell(&self, ended: &StepEnded) {
         let global = self.global;
+        self.log.lock().expect("no panic while held").extend(ended.all_lines());
         let of = match &ended.step {
             Step::Job(job) => self.of(Some(job)),
             Step::WhatIsDue(_) | Step::Work { .. } => self.of(None),

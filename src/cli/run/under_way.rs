@@ -96,12 +96,12 @@ impl Drop for JobUnderWay<'_> {
 
 /// Tells the service manager how a run goes, until it is dropped.
 #[must_use]
-pub struct Telling {
+pub struct ManagerTold {
     manager: Option<Arc<ServiceManager>>,
     task: Option<JoinHandle<()>>,
 }
 
-impl Telling {
+impl ManagerTold {
     /// Says that the run has begun, and from then on what it does and that it is alive.
     pub fn begin(under_way: Arc<UnderWay>, environment: &Environment) -> Self {
         let Some(manager) = ServiceManager::of(environment).map(Arc::new) else {
@@ -125,7 +125,7 @@ impl Telling {
     }
 }
 
-impl Drop for Telling {
+impl Drop for ManagerTold {
     fn drop(&mut self) {
         if let Some(task) = &self.task {
             task.abort();

@@ -22,6 +22,9 @@ use units::{RunTime, Schedule};
 /// How long a run waits for another one, where the configuration does not say so.
 const WAIT: &str = "6h";
 
+/// Where `sendmail` of Postfix, Exim and others puts mail, and Exim its log.
+const MAIL: [&str; 2] = ["/var/spool", "/var/log/exim4"];
+
 /// Flags of `schedule`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -102,11 +105,16 @@ fn schedule(global: &Settings, args: &Args) -> Fallible<Schedule> {
     let said = |key: &str| config.said(key).into_iter().map(PathBuf::from);
     written.extend(said("metrics-file").filter_map(|path| path.parent().map(PathBuf::from)));
     written.extend(["cache-dir", "spool-dir"].into_iter().flat_map(said));
+    let is_mailed = |job: Option<&str>| !config.watchers(job).mail_to.is_empty();
+    if is_mailed(None) || named.iter().any(|job| is_mailed(Some(job))) {
+        written.extend(MAIL.map(PathBuf::from));
+    }
     written.sort();
     written.dedup();
     let passwords: Vec<PathBuf> = said("password-file").collect();
     // Where one repository takes another, or one that comes from elsewhere, a variable for all would be wrong.
-    let is_for_all = passwords.len() == 1 && (config.repository_names().count() <= 1);
+    let is_for_all =
+        passwords.len() == 1 && config.repository_names().count() <= 1 && config.said("password-command").is_empty();
     let program = std::env::current_exe().context("looking for this program")?;
     Ok(Schedule {
         program,
