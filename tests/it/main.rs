@@ -40,6 +40,7 @@ mod memory;
 mod merging;
 mod mistyped;
 mod moved;
+mod nightly;
 mod old_repositories;
 mod own_engine;
 mod own_sources;

@@ -388,12 +388,12 @@ impl Configuration {
     /// Returns the file of metrics that the files name, as far as they are understood: the rest of them may be wrong.
     pub fn metrics_file(asked: Option<&Path>, environment: &Environment) -> Option<PathBuf> {
         let files = Self::places(asked, environment).unwrap_or_default();
-        let named =
+        let mut named =
             files.iter().filter_map(|path| match file::table_of_wrong(path, "run")?.remove("metrics-file")? {
                 (_, TomlItem::Text(text)) => Some(PathBuf::from(text)),
                 _ => None,
             });
-        named.filter(|path| path.is_absolute()).last()
+        named.rfind(|path| path.is_absolute())
     }
 
     /// Returns the name of a repository that is like one which is not known.

@@ -387,7 +387,7 @@ fn header(text: &str) -> String {
 
 /// Runs `sendmail` with a mail, and returns its status, or `None` if it took too long.
 fn hand_over(program: &OsStr, text: &str, ending: &Cancel) -> std::io::Result<Option<i32>> {
-    let mut options = CommandOptions::new(program, &["-t", "-oi"].map(OsString::from));
+    let mut options = CommandOptions::new(program, ["-t", "-oi"].map(OsString::from));
     options.pass_stderr = true;
     let (mut process, pipes) = Process::spawn(&options, Piped { input: true, output: false })?;
     // A pipe takes more than a mail has, so nobody waits here; one that does not read is seen by its status.

@@ -1,0 +1,78 @@
+//! The configuration of the README's chapter "Nightly", against real servers.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use crate::configuration::{alone, write};
+use crate::support::daemon::skip;
+use crate::support::desk::{Desk, Run};
+use crate::support::{mariadb, postgres};
+
+/// Returns the first block of a language below a heading of the README.
+fn block(heading: &str, language: &str) -> String {
+    let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).expect("there");
+    let chapter = page.split(&format!("\n## {heading}\n")).nth(1).expect("a chapter").to_owned();
+    let block = chapter.split(&format!("```{language}\n")).nth(1).expect("a block");
+    block.split("```").next().expect("an end").to_owned()
+}
+
+#[test]
+fn the_chapter_of_the_readme_backs_up_files_and_databases() {
+    let (Some(shop), Some(blog)) = (postgres::shared(), mariadb::shared()) else { return skip("a database server") };
+    shop.sql("postgres", "CREATE DATABASE nightly_shop");
+    shop.sql("nightly_shop", "CREATE TABLE t AS SELECT generate_series(1, 1000) AS n");
+    blog.sql(
+        "",
+        "CREATE DATABASE nightly_blog; USE nightly_blog; CREATE TABLE t (n int); INSERT INTO t VALUES (1), (2)",
+    );
+    let desk = Desk::with_repository();
+    fs::create_dir(desk.at("credentials")).expect("made");
+    fs::write(desk.at("credentials/coffre-postgres-password"), shop.password()).expect("written");
+    fs::write(desk.at("credentials/coffre-mysql-password"), blog.password()).expect("written");
+    fs::write(desk.at("hook"), format!("#!/bin/sh\ntouch {}\n", desk.at("flushed").display())).expect("written");
+    fs::set_permissions(desk.at("hook"), fs::Permissions::from_mode(0o755)).expect("set");
+    // Nobody listens there, which is told and no matter.
+    fs::write(desk.at("url"), "http://127.0.0.1:9/s3cret\n").expect("written");
+    fs::write(desk.at("source/left-out.tmp"), "nothing").expect("written");
+    let at = |name: &str| desk.at(name).display().to_string();
+    let mut text = block("Nightly", "toml");
+    for (written, here) in [
+        ("/var/lib/prometheus/node-exporter/coffre.prom", at("coffre.prom")),
+        ("s3://hetzner-fsn1/shop-backup/main", at("repository")),
+        ("/etc/coffre/archive.passphrase", at("password")),
+        ("\"/etc\", \"/srv/shop\"", format!("\"{}\"", at("source"))),
+        ("/usr/local/bin/flush-shop", at("hook")),
+        ("postgresql://backup@db1.internal/shop", shop.url("nightly_shop")),
+        ("mysql://backup@db2.internal/blog", blog.url("nightly_blog")),
+        ("/etc/coffre/databases.ping", at("url")),
+        ("/etc/coffre/webhook", at("url")),
+    ] {
+        assert!(text.contains(written), "the README has no {written} any more");
+        text = text.replace(written, &here);
+    }
+    write(&desk.at("coffre.toml"), &text);
+    let run = |arguments: &[&str]| -> Run {
+        let mut command = alone(&desk, arguments);
+        command.env("CREDENTIALS_DIRECTORY", desk.at("credentials")).output().expect("runs").into()
+    };
+    let checked = run(&["config", "check"]);
+    assert!(checked.code == 0 && checked.out.contains("works     job databases"), "{checked:?}");
+    for _ in 0..2 {
+        let done = run(&["run"]);
+        assert_eq!(done.code, 0, "{done:?}");
+        let jobs: Vec<&str> = done.out.lines().filter_map(|line| line.split_whitespace().next()).collect();
+        assert_eq!(jobs, ["databases", "files"], "{done:?}");
+        assert!(done.err.contains("watch: http://127.0.0.1:9/…") && !done.err.contains("s3cret"), "{done:?}");
+    }
+    assert!(desk.at("flushed").exists() && desk.at("coffre.prom").exists());
+    let paths = |job: &str| run(&["ls", "-R", "latest", "--job", job]).out;
+    let (databases, files) = (paths("databases"), paths("files"));
+    assert!(databases.contains("postgres/nightly_shop.dump") && databases.contains("nightly_blog"), "{databases}");
+    assert!(files.contains("sub/b.txt") && !files.contains("left-out.tmp"), "{files}");
+    assert_eq!(run(&["verify", "--read-data"]).code, 0);
+    for database in ["schedule", "schedule --cron"] {
+        let made = run(&database.split(' ').collect::<Vec<_>>());
+        assert!(made.code == 0 && made.out.contains(" run"), "{made:?}");
+    }
+}
