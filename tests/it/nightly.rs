@@ -9,12 +9,13 @@ use crate::support::daemon::skip;
 use crate::support::desk::{Desk, Run};
 use crate::support::{mariadb, postgres};
 
-/// Returns the first block of a language below a heading of the README.
-fn block(heading: &str, language: &str) -> String {
+/// Returns the blocks of a language below a heading of the README.
+fn blocks(heading: &str, language: &str) -> Vec<String> {
     let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).expect("there");
     let chapter = page.split(&format!("\n## {heading}\n")).nth(1).expect("a chapter").to_owned();
-    let block = chapter.split(&format!("```{language}\n")).nth(1).expect("a block");
-    block.split("```").next().expect("an end").to_owned()
+    let (chapter, fence) = (chapter.split("\n## ").next().expect("its text"), format!("```{language}\n"));
+    let blocks = chapter.split(&fence).skip(1);
+    blocks.map(|block| block.split("```").next().expect("an end").to_owned()).collect()
 }
 
 #[test]
@@ -36,7 +37,8 @@ fn the_chapter_of_the_readme_backs_up_files_and_databases() {
     fs::write(desk.at("url"), "http://127.0.0.1:9/s3cret\n").expect("written");
     fs::write(desk.at("source/left-out.tmp"), "nothing").expect("written");
     let at = |name: &str| desk.at(name).display().to_string();
-    let mut text = block("Nightly", "toml");
+    let mut blocks = blocks("Nightly", "toml").into_iter();
+    let (mut text, keeper) = (blocks.next().expect("of hosts"), blocks.next().expect("of the keeper"));
     for (written, here) in [
         ("/var/lib/prometheus/node-exporter/coffre.prom", at("coffre.prom")),
         ("s3://hetzner-fsn1/shop-backup/main", at("repository")),
@@ -71,8 +73,22 @@ fn the_chapter_of_the_readme_backs_up_files_and_databases() {
     assert!(databases.contains("postgres/nightly_shop.dump") && databases.contains("nightly_blog"), "{databases}");
     assert!(files.contains("sub/b.txt") && !files.contains("left-out.tmp"), "{files}");
     assert_eq!(run(&["verify", "--read-data"]).code, 0);
-    for database in ["schedule", "schedule --cron"] {
-        let made = run(&database.split(' ').collect::<Vec<_>>());
+    for schedule in ["schedule", "schedule --cron"] {
+        let made = run(&schedule.split(' ').collect::<Vec<_>>());
         assert!(made.code == 0 && made.out.contains(" run"), "{made:?}");
     }
+
+    // The machine that looks after the repository, and backs nothing up.
+    let repository = format!(
+        "[repositories.archive]\nlocation = \"{}\"\npassword-file = \"{}\"\n\n",
+        at("repository"),
+        at("password")
+    );
+    write(&desk.at("coffre.toml"), &(repository + &keeper));
+    let done = run(&["run"]);
+    let work: Vec<&str> = done.out.lines().filter_map(|line| line.split_whitespace().nth(1)).collect();
+    assert_eq!((done.code, work), (0, vec!["forget:", "prune:"]), "verifying was just done by hand: {done:?}");
+    assert_eq!(run(&["run"]).out, "", "nothing is due any more");
+    let status = run(&["status"]);
+    assert!(status.code == 0 && status.out.contains("status    well"), "{status:?}");
 }

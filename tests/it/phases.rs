@@ -20,11 +20,11 @@ fn every_verb_names_what_it_is_doing() {
     std::fs::write(desk.at("source/file"), "some text").expect("written");
     assert_eq!(desk.run(&["backup", "source"]).code, 0);
     let (opening, index, packs) = ("opening the repository", "reading the index", "listing packs");
-    let (snapshots, disk) = ("reading snapshots", "writing out to the disk");
+    let (snapshots, disk, noting) = ("reading snapshots", "writing out to the disk", "putting the run on record");
     let objects = ["checking objects", index, "comparing the index", packs, "looking for earlier verifications"];
     let (verify, read) = (
-        [&[opening][..], &objects, &["checking trees"]].concat(),
-        [&[opening][..], &objects, &["reading data", "noting what was read", "checking trees"]].concat(),
+        [&[opening][..], &objects, &["checking trees", noting]].concat(),
+        [&[opening][..], &objects, &["reading data", "noting what was read", "checking trees", noting]].concat(),
     );
     for (arguments, phases) in [
         (

@@ -5,7 +5,7 @@
 //! its memory. A row says how verifying ends, what it must say, and how looking into a planted snapshot ends. New rows go into
 //! `provider` and `writer`.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{Read, Seek};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use futures::stream::{self, StreamExt};
 use crate::hostile::forge::Forge;
 use crate::support::desk::{Desk, Run};
 use crate::support::files_in;
-use crate::support::peak::anonymous_mib;
+use crate::support::peak::ChildMemory;
 
 mod entries;
 mod forge;
@@ -131,13 +131,13 @@ fn bounded(case: &str, command: &mut Command) -> Run {
     let mut err = tempfile::tempfile().expect("made");
     let (to_out, to_err) = (out.try_clone().expect("ours"), err.try_clone().expect("ours"));
     let mut child = command.stdin(Stdio::null()).stdout(to_out).stderr(to_err).spawn().expect("runs");
-    let mut status = File::open(format!("/proc/{}/status", child.id())).expect("a running process");
-    let (begun, mut peak) = (Instant::now(), 0);
+    let (begun, mut memory) = (Instant::now(), ChildMemory::of(command, &child));
     let code = loop {
         if let Some(ended) = child.try_wait().expect("ours") {
             break ended.code().unwrap_or(-1);
         }
-        peak = peak.max(anonymous_mib(&mut status));
+        memory.look();
+        let peak = memory.peak_mib;
         if begun.elapsed() > DEADLINE || peak > 8 * MEMORY {
             child.kill().expect("ours");
             child.wait().expect("ended");
@@ -159,6 +159,7 @@ fn bounded(case: &str, command: &mut Command) -> Run {
     let said =
         if command.get_args().any(|word| word == "dump") { &run.err } else { &format!("{}{}", run.out, run.err) };
     assert!(!said.contains(is_obeyed), "{case}: {command:?} writes what a terminal obeys: {said:?}");
+    let peak = memory.peak_mib;
     assert!(peak <= MEMORY + BEYOND, "{case}: {command:?} took {peak} MiB: {run:?}");
     assert!((0..100).contains(&run.code) && !run.err.contains("panicked"), "{case}: {command:?}: {run:?}");
     run

@@ -16,7 +16,7 @@ use crate::hostile::{Plant, Row, Who};
 /// Objects of one kind that are planted at once.
 const MANY: u32 = 3000;
 /// A name that an object of each kind may have, and that counts before those that are there.
-const NAMES: [(ObjectKind, &str); 10] = [
+const NAMES: [(ObjectKind, &str); 11] = [
     (ObjectKind::Config, "config/00000009-0000000000000000"),
     (ObjectKind::Key, "keys/0000000000000000.age"),
     (ObjectKind::Keyring, "keyring/00000009-0000000000000000"),
@@ -27,6 +27,7 @@ const NAMES: [(ObjectKind, &str); 10] = [
     (ObjectKind::Cleanup, "cleanup/00000009-0000000000000000"),
     (ObjectKind::Retention, "retention/22000101T000000Z-0000000000000000"),
     (ObjectKind::Verified, "verified/22000101T000000Z-0000000000000000"),
+    (ObjectKind::Evidence, "evidence/22000101T000000Z-0000000000000000"),
 ];
 
 /// Plants an object of so many bytes, zeros behind the first ones; on disk it takes none.
