@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use crate::model::outcome::{Ended, Outcome};
-use crate::model::snapshot::Snapshot;
+use crate::model::snapshot::{Snapshot, SnapshotId};
 use crate::progress::{Monitor, Problem, Problems, chain};
 use crate::repository::Repository;
 use crate::repository::choose::SnapshotFilter;
 use crate::repository::sequences::{MissingSnapshot, Sequences};
-use crate::repository::snapshots::SnapshotError;
+use crate::repository::snapshots::{SnapshotError, SnapshotListing};
 
 /// Snapshots, and what is wrong with others.
 #[derive(Debug, Clone, Default)]
@@ -38,8 +38,12 @@ pub async fn snapshots(
 ) -> Result<SnapshotsReport, SnapshotError> {
     monitor.phase("reading snapshots");
     let (mut report, mut sequences) = (SnapshotsReport::default(), Sequences::default());
-    let listing = repository.list_snapshots().await?;
-    for (id, snapshot) in repository.open_listed(&listing).await? {
+    let (mut listing, mut opened) = list_and_open(repository).await?;
+    if opened.iter().any(|(_, snapshot)| snapshot.as_ref().is_err_and(SnapshotError::is_gone)) {
+        // A clean-up may have removed it meanwhile.
+        (listing, opened) = list_and_open(repository).await?;
+    }
+    for (id, snapshot) in opened {
         sequences.add(id, &snapshot);
         match snapshot {
             Ok(snapshot) if filter.accepts(&snapshot) => match snapshot.forgotten {
@@ -72,6 +76,15 @@ pub async fn snapshots(
         monitor.problem(problem);
     }
     Ok(report)
+}
+
+/// Lists the snapshots, and opens them.
+async fn list_and_open(
+    repository: &Arc<Repository>,
+) -> Result<(SnapshotListing, Vec<(SnapshotId, Result<Snapshot, SnapshotError>)>), SnapshotError> {
+    let listing = repository.list_snapshots().await?;
+    let opened = repository.open_listed(&listing).await?;
+    Ok((listing, opened))
 }
 
 /// Returns the snapshots that `texts` mean, each once, or all where there are none; of them those that `filter` accepts. What a text

@@ -107,6 +107,11 @@ impl SnapshotError {
         matches!(self, SnapshotError::Key { source: SessionKeyError::NoDomain(at), .. } if keys.is_erased(*at))
     }
 
+    /// Tells whether it was listed and is not there.
+    pub fn is_gone(&self) -> bool {
+        matches!(self, SnapshotError::Fetch { source, .. } if source.kind == StoreErrorKind::NotFound)
+    }
+
     /// Tells whether no session of this repository made it, as far as it can be told from itself.
     pub fn is_nobodys(&self) -> bool {
         match self {
