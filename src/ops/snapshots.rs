@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use crate::model::outcome::{Ended, Outcome};
-use crate::model::snapshot::{Snapshot, SnapshotId};
+use crate::model::snapshot::Snapshot;
 use crate::progress::{Monitor, Problem, Problems, chain};
 use crate::repository::Repository;
 use crate::repository::choose::SnapshotFilter;
 use crate::repository::sequences::{MissingSnapshot, Sequences};
-use crate::repository::snapshots::{SnapshotError, SnapshotListing};
+use crate::repository::snapshots::SnapshotError;
 
 /// Snapshots, and what is wrong with others.
 #[derive(Debug, Clone, Default)]
@@ -38,11 +38,7 @@ pub async fn snapshots(
 ) -> Result<SnapshotsReport, SnapshotError> {
     monitor.phase("reading snapshots");
     let (mut report, mut sequences) = (SnapshotsReport::default(), Sequences::default());
-    let (mut listing, mut opened) = list_and_open(repository).await?;
-    if opened.iter().any(|(_, snapshot)| snapshot.as_ref().is_err_and(SnapshotError::is_gone)) {
-        // A clean-up may have removed it meanwhile.
-        (listing, opened) = list_and_open(repository).await?;
-    }
+    let (listing, opened) = repository.open_snapshots().await?;
     for (id, snapshot) in opened {
         sequences.add(id, &snapshot);
         match snapshot {
@@ -76,15 +72,6 @@ pub async fn snapshots(
         monitor.problem(problem);
     }
     Ok(report)
-}
-
-/// Lists the snapshots, and opens them.
-async fn list_and_open(
-    repository: &Arc<Repository>,
-) -> Result<(SnapshotListing, Vec<(SnapshotId, Result<Snapshot, SnapshotError>)>), SnapshotError> {
-    let listing = repository.list_snapshots().await?;
-    let opened = repository.open_listed(&listing).await?;
-    Ok((listing, opened))
 }
 
 /// Returns the snapshots that `texts` mean, each once, or all where there are none; of them those that `filter` accepts. What a text

@@ -108,7 +108,7 @@ impl SnapshotError {
     }
 
     /// Tells whether it was listed and is not there.
-    pub fn is_gone(&self) -> bool {
+    fn is_gone(&self) -> bool {
         matches!(self, SnapshotError::Fetch { source, .. } if source.kind == StoreErrorKind::NotFound)
     }
 
@@ -338,14 +338,28 @@ impl Repository {
     pub async fn snapshots(
         self: &Arc<Self>,
     ) -> Result<Vec<(SnapshotId, Result<Snapshot, SnapshotError>)>, SnapshotError> {
-        self.open_listed(&self.list_snapshots().await?).await
+        Ok(self.open_snapshots().await?.1)
     }
 
-    /// Opens all snapshots of a listing that count, as [`Repository::snapshots`] does.
+    /// Does the same, and returns the listing as well. One that was listed and is not there may have been removed by a clean-up
+    /// meanwhile: then all are listed once more.
     ///
     /// # Errors
-    /// When one of them is out of reach.
-    pub async fn open_listed(
+    /// As [`Repository::snapshots`].
+    pub async fn open_snapshots(
+        self: &Arc<Self>,
+    ) -> Result<(SnapshotListing, Vec<(SnapshotId, Result<Snapshot, SnapshotError>)>), SnapshotError> {
+        let mut listing = self.list_snapshots().await?;
+        let mut opened = self.open_listed(&listing).await?;
+        if opened.iter().any(|(_, snapshot)| snapshot.as_ref().is_err_and(SnapshotError::is_gone)) {
+            listing = self.list_snapshots().await?;
+            opened = self.open_listed(&listing).await?;
+        }
+        Ok((listing, opened))
+    }
+
+    /// Opens all snapshots of a listing that count.
+    async fn open_listed(
         self: &Arc<Self>,
         listing: &SnapshotListing,
     ) -> Result<Vec<(SnapshotId, Result<Snapshot, SnapshotError>)>, SnapshotError> {
