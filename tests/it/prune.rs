@@ -189,21 +189,38 @@ async fn cut_off_anywhere_it_has_lost_nothing_and_the_next_run_goes_on() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_that_fails_ends_it_before_anything_is_lost() {
     let (bench, kept) = with_dead_packs().await;
-    for operation in [Operation::List, Operation::Get, Operation::GetRange, Operation::Put, Operation::Delete] {
+    let check = async |failing: &Bench, case: &str, _| {
+        assert_read(failing.store(), bench.source.path(), &kept, case).await;
+    };
+    each_request_fails(&bench, &OPERATIONS, at_once, |_, _| false, check).await;
+}
+
+/// What a clean-up asks of a store.
+pub const OPERATIONS: [Operation; 5] =
+    [Operation::List, Operation::Get, Operation::GetRange, Operation::Put, Operation::Delete];
+
+/// Cleans up copies of a repository while a request fails: the first of each kind, the second, and so on until there is none to fail.
+/// Each is checked, which is told what failed and whether it went well; some `end_nothing`.
+pub async fn each_request_fails(
+    bench: &Bench,
+    operations: &[Operation],
+    options: impl Fn() -> PruneOptions,
+    end_nothing: impl Fn(Operation, usize) -> bool,
+    check: impl AsyncFn(&Bench, &str, bool),
+) {
+    for operation in operations.iter().copied() {
         for nth in 1.. {
             let failing = bench.fork();
             let store = Arc::new(FaultStore::new(failing.store()));
             let repository = open(store.clone(), failing.cache.path()).await.expect("opens");
             store.plan(Fault::on(operation).nth(nth).fail_before(StoreErrorKind::Unavailable));
-            let monitor = Arc::new(Collected::default());
-            let outcome = prune(repository, at_once(), monitor, Cancel::default()).await;
-            assert_read(failing.store(), bench.source.path(), &kept, &format!("{operation:?} {nth}")).await;
-            if outcome.is_ok() {
-                store.forget_plan();
+            let outcome = prune(repository, options(), Arc::new(Collected::default()), Cancel::default()).await;
+            store.forget_plan();
+            check(&failing, &format!("{operation:?} {nth}"), outcome.is_ok()).await;
+            if outcome.is_ok() && !end_nothing(operation, nth) {
                 assert!(nth > 1, "{operation:?}");
                 break;
             }
-            store.forget_plan();
         }
     }
 }

@@ -11,18 +11,19 @@ use coffre::model::snapshot::Snapshot;
 use coffre::model::time::Clock;
 use coffre::ops::Cancel;
 use coffre::ops::backup::backup;
-use coffre::ops::prune::{MaxUnused, PruneError, PruneOptions, PruneReport, PruneUnfinished, prune};
+use coffre::ops::prune::{MaxUnused, PruneError, PruneOptions, PruneReport, PruneUnfinished};
 use coffre::ops::verify::ReadData;
 use coffre::progress::Collected;
 use coffre::repository::index::Index;
 use coffre::repository::revoking::StillCounting;
 use coffre::repository::writers::SlotPlace;
+use coffre::store::Store;
 use coffre::store::layer::Operation;
-use coffre::store::layer::fault::{Fault, FaultStore};
-use coffre::store::{Store, StoreErrorKind};
+use coffre::store::layer::fault::FaultStore;
 
 use crate::prune::{
-    Files, assert_kept, assert_read, at_once, everything, packs, prune_with, pruned, remove, with_dead_packs,
+    Files, OPERATIONS, assert_kept, assert_read, at_once, each_request_fails, everything, packs, prune_with, pruned,
+    remove, with_dead_packs,
 };
 use crate::support::at_phase::AtPhase;
 use crate::support::kitchen::Nights;
@@ -216,22 +217,11 @@ async fn cut_off_anywhere_it_has_lost_nothing_and_nothing_is_rewritten_twice() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_that_fails_ends_it_before_anything_is_lost() {
     let (bench, kept) = with_partly_needed_packs().await;
-    for operation in [Operation::List, Operation::Get, Operation::GetRange, Operation::Put, Operation::Delete] {
-        for nth in 1.. {
-            let failing = bench.fork();
-            let store = Arc::new(FaultStore::new(failing.store()));
-            let repository = open(store.clone(), failing.cache.path()).await.expect("opens");
-            store.plan(Fault::on(operation).nth(nth).fail_before(StoreErrorKind::Unavailable));
-            let outcome = prune(repository, all_of_it(), Arc::new(Collected::default()), Cancel::default()).await;
-            store.forget_plan();
-            assert_read(failing.store(), bench.source.path(), &kept, &format!("{operation:?} {nth}")).await;
-            // That a lease could not be deleted ends nothing.
-            if outcome.is_ok() && !(operation == Operation::Delete && nth == 1) {
-                assert!(nth > 1, "{operation:?}");
-                break;
-            }
-        }
-    }
+    let check = async |failing: &Bench, case: &str, _| {
+        assert_read(failing.store(), bench.source.path(), &kept, case).await;
+    };
+    let is_of_a_lease = |operation, nth| operation == Operation::Delete && nth == 1;
+    each_request_fails(&bench, &OPERATIONS, all_of_it, is_of_a_lease, check).await;
 }
 
 /// A backup beside it that relies on what is dead in packs that are rewritten, paused at each of its points.
