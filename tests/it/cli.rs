@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use crate::pipes::without_reader;
 use crate::support::desk::{Desk, PASSWORD, Run};
 
 #[test]
@@ -373,9 +374,7 @@ fn a_reader_that_goes_away_is_told_by_the_exit_code_alone() {
     let desk = Desk::with_repository();
     desk.backup();
     let path = format!("latest:{}", desk.at("source/sub/b.txt").display());
-    let mut child = desk.command(&["dump", &path]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("runs");
-    drop(child.stdout.take());
-    let run: Run = child.wait_with_output().expect("ends").into();
+    let run: Run = desk.command(&["dump", &path]).stdout(without_reader()).output().expect("runs").into();
     assert_eq!((run.code, run.err.as_str()), (141, ""));
 }
 

@@ -35,6 +35,13 @@ fn start(mut command: Command) -> Child {
     command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("runs")
 }
 
+/// A pipe whose reader is gone before anybody writes: a reader that goes only once the program runs may come too late for short output.
+pub fn without_reader() -> Stdio {
+    let (reader, writer) = std::io::pipe().expect("made");
+    drop(reader);
+    writer.into()
+}
+
 /// Lets a reader go after the first byte.
 fn after_one_byte(mut child: Child) -> Run {
     let mut reader = child.stdout.take().expect("piped");
@@ -75,9 +82,7 @@ fn short_output_into_a_closed_pipe_ends_the_same_way() {
         &["man", "ls"],
         &["completions", "bash"],
     ] {
-        let mut child = start(desk.command(arguments));
-        drop(child.stdout.take());
-        let run: Run = child.wait_with_output().expect("ends").into();
+        let run: Run = desk.command(arguments).stdout(without_reader()).output().expect("runs").into();
         assert_eq!((run.code, run.err.as_str()), (141, ""), "{arguments:?}");
     }
 }
@@ -92,9 +97,8 @@ fn a_run_whose_summary_nobody_reads_is_a_run_like_any_other() {
     ];
     for (arguments, told) in runs {
         for more in [&[][..], &["--json"]] {
-            let mut child = start(desk.command(&[arguments, more].concat()));
-            drop(child.stdout.take());
-            let run: Run = child.wait_with_output().expect("ends").into();
+            let run: Run =
+                desk.command(&[arguments, more].concat()).stdout(without_reader()).output().expect("runs").into();
             assert!(run.code == 0 && run.err.starts_with(told), "{arguments:?}: {run:?}");
             assert_eq!(run.err.lines().count(), told.lines().count(), "{arguments:?}: {run:?}");
         }
@@ -129,11 +133,9 @@ fn a_warning_that_cannot_be_written_ends_and_hangs_nothing() {
             let mut command = desk.command(&arguments);
             match full {
                 true => command.stderr(File::options().write(true).open("/dev/full").expect("there")),
-                false => command.stderr(Stdio::piped()),
+                false => command.stderr(without_reader()),
             };
-            let mut child = command.stdout(Stdio::null()).spawn().expect("runs");
-            drop(child.stderr.take());
-            let code = child.wait().expect("ends").code();
+            let code = command.stdout(Stdio::null()).status().expect("runs").code();
             assert!(matches!(code, Some(1 | 3)), "{arguments:?}: {code:?}");
         }
     }
