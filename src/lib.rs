@@ -232,6 +232,7 @@ mod inside {
     #[cfg(test)]
     mod vectors;
     pub mod web;
+    pub mod windows;
 }
 
 /// The command line, for `main.rs`. It prints, and only its behaviour is stable.

@@ -23,7 +23,7 @@ use crate::model::snapshot::MissingStream;
 use crate::model::time::{Clock, Timestamp};
 use crate::model::units::ByteSize;
 use crate::ops::backup::{
-    BackupError, BackupOptions, BackupReport, Comparison, FailedStream, GroupBy, ParentChoice, backup,
+    BackupError, BackupOptions, BackupReport, Comparison, FailedStream, GroupBy, ParentChoice, StreamOptions, backup,
 };
 use crate::process::own::host_name;
 use crate::progress::Problem;
@@ -124,6 +124,9 @@ pub struct Args {
     /// Do not open and check again what was sealed before it is uploaded, which finds faulty memory
     #[arg(long)]
     no_extra_check: bool,
+    /// Store streams in small chunks and not by what changed since the last night: for hosts without a lasting --cache-dir
+    #[arg(long)]
+    no_recipes: bool,
     /// Compression level of zstd
     #[arg(long, value_name = "LEVEL", default_value_t = 3, value_parser = clap::value_parser!(i32).range(1..=19))]
     compression: i32,
@@ -271,7 +274,7 @@ pub fn options(args: Args, commands: Vec<streams::Command>, global: &Settings) -
     let mut options = BackupOptions::default();
     options.files = files;
     options.sources = sources;
-    options.stream_options = args.databases.stream_options();
+    options.stream_options = StreamOptions { recipes: !args.no_recipes, ..args.databases.stream_options() };
     options.host = args.host.unwrap_or(options.host);
     options.job = args.job;
     options.tags = args.tag;

@@ -95,6 +95,7 @@ impl DatabaseArgs {
             keep_partial: self.keep_partial,
             check_dumps: !self.no_dump_check,
             shrink_limit: f64::from(self.shrink_limit) / 100.0,
+            ..StreamOptions::default()
         }
     }
 }

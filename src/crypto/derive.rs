@@ -41,6 +41,11 @@ impl ReaderKey {
         derive(&self.0, &repository.0, "verdicts")
     }
 
+    /// Derives the key under which this host seals what one night leaves for the next in its cache.
+    pub(crate) fn nights_key(&self, repository: RepositoryId) -> Secret {
+        derive(&self.0, &repository.0, "nights")
+    }
+
     /// Derives the seed of the key that signs keyrings and configurations.
     pub(crate) fn signing_seed(&self, repository: RepositoryId) -> Secret {
         derive(&self.0, &repository.0, "signing")
@@ -60,6 +65,11 @@ impl WriterKey {
     /// Derives the key under which dedup secrets are sealed for this writer.
     pub fn wrapping_key(&self, repository: RepositoryId) -> Secret {
         derive(&self.0, &repository.0, "writer wrap")
+    }
+
+    /// Derives the key under which this host seals what one night leaves for the next in its cache.
+    pub(crate) fn nights_key(&self, repository: RepositoryId) -> Secret {
+        derive(&self.0, &repository.0, "writer nights")
     }
 
     /// Derives the seed of the key that signs what this writer writes.
@@ -85,6 +95,13 @@ impl DedupSecret {
     /// Derives the key of chunk ids.
     pub(crate) fn chunk_id_key(&self) -> Secret {
         derive(&self.secret, &self.at.domain.0, "chunk id")
+    }
+
+    /// Derives the key by which pieces of content are compared with those of the night before.
+    pub(crate) fn piece_key(&self) -> Zeroizing<[u8; 16]> {
+        let mut key = Zeroizing::new([0; 16]);
+        derive_into(&self.secret, &self.at.domain.0, "piece", &mut *key);
+        key
     }
 
     /// Derives the key that seals index segments and leases.

@@ -22,7 +22,7 @@ pub mod slot;
 pub mod snapshot;
 pub mod tree;
 pub mod verified;
-mod wire;
+pub(crate) mod wire;
 pub mod writer;
 
 /// The version of the repository format that this program writes.

@@ -66,7 +66,6 @@ impl Recipe {
     ///
     /// # Errors
     /// [`FormatError::Invalid`] when no reader would take it: such a window is stored plain.
-    #[cfg_attr(not(feature = "internals"), expect(dead_code, reason = "cutting dumps into windows will ask it"))]
     pub fn new(depth: u8, parts: &[Part]) -> Result<Self, FormatError> {
         let (mut chunks, mut places) = (Vec::new(), HashMap::new());
         let mut items: Vec<Item> = Vec::with_capacity(parts.len());

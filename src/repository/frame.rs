@@ -14,6 +14,8 @@ pub const FRAME_TARGET_BYTES: usize = 1 << 20;
 /// Plaintext after which a frame of files is complete. Small files of one directory resemble each other: 2 MiB make a
 /// source tree 1.7 % smaller than 1 MiB, where database dumps gain nothing (`docs/performance.md`).
 pub const FILE_FRAME_BYTES: usize = 2 << 20;
+/// Plaintext after which a frame of new rows is complete, those of some windows of one night: whoever reads the window reads all of it.
+pub const ROWS_FRAME_BYTES: usize = 512 << 10;
 /// Plaintext after which a frame of recipes is complete: those of some dozen windows, which are read together.
 pub const RECIPE_FRAME_BYTES: usize = 256 << 10;
 
@@ -24,9 +26,16 @@ pub struct Frame {
     chunks: Vec<(ChunkKey, u32)>,
     /// In a frame of recipes, the hash of all of them: what they make cannot be compared with its id by whoever may not read.
     recipes: Option<Box<blake3::Hasher>>,
+    /// Whether it is worth more time than others.
+    is_rows: bool,
 }
 
 impl Frame {
+    /// Makes an empty frame for new rows of a night.
+    pub fn for_rows() -> Self {
+        Self { is_rows: true, ..Self::default() }
+    }
+
     /// Appends the recipe of a chunk that was claimed, to a frame of nothing but recipes.
     ///
     /// # Panics
@@ -64,6 +73,19 @@ impl Frame {
         self.plain.len()
     }
 
+    /// Returns the memory that it keeps for plaintext, in bytes.
+    pub fn capacity(&self) -> usize {
+        self.plain.capacity()
+    }
+
+    /// Makes a frame of one chunk that was claimed, in the memory where its bytes are.
+    pub fn of_one(id: &ChunkId, plaintext: Vec<u8>) -> Self {
+        let length = u32::try_from(plaintext.len()).expect("chunks are a few MiB at most");
+        #[cfg(test)]
+        let plaintext = tests::with_flipped(plaintext);
+        Self { plain: plaintext, chunks: vec![(id.key(), length)], ..Self::default() }
+    }
+
     /// Tells whether no chunk was appended.
     pub fn is_empty(&self) -> bool {
         self.chunks.is_empty()
@@ -71,7 +93,10 @@ impl Frame {
 
     /// Compresses what was gathered. The frame is to be cleared when the result has been sealed.
     pub fn encode<'a>(&'a mut self, compressor: &'a mut Compressor) -> EncodedFrame<'a> {
-        let (codec, encoded) = compressor.compress(&self.plain);
+        let (codec, encoded) = match self.is_rows {
+            true => compressor.compress_rows(&self.plain),
+            false => compressor.compress(&self.plain),
+        };
         let recipes = self.recipes.take().map(|hasher| hasher.finalize());
         let codec = if recipes.is_some() { codec.of_recipes() } else { codec };
         EncodedFrame { codec, encoded, plain_len: self.plain.len(), chunks: std::mem::take(&mut self.chunks), recipes }
@@ -82,6 +107,7 @@ impl Frame {
         self.plain.clear();
         self.chunks = Vec::new();
         self.recipes = None;
+        self.is_rows = false;
     }
 
     /// Lends what was gathered.
@@ -133,6 +159,13 @@ impl<'a> EncodedFrame<'a> {
 pub(crate) mod tests {
     /// A chunk that holds these words comes upon faulty memory in a test: a bit of it flips when its id has been computed.
     pub(crate) const FLIPS: &[u8] = b"a bit of this chunk flips in memory";
+
+    /// Flips a bit of a chunk, if it is marked.
+    pub(super) fn with_flipped(mut plain: Vec<u8>) -> Vec<u8> {
+        let length = plain.len();
+        flip_marked(&mut plain, length);
+        plain
+    }
 
     /// Flips a bit of the last chunk of `plain`, which is `length` bytes long, if it is marked.
     pub(super) fn flip_marked(plain: &mut [u8], length: usize) {

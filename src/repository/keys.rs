@@ -183,6 +183,14 @@ impl Keys {
         self.reader_key().map(|reader| reader.verdict_key(self.repository()))
     }
 
+    /// Returns the key under which this host seals what one night leaves for the next in its cache.
+    pub(super) fn nights_key(&self) -> Secret {
+        match &self.root {
+            RootKey::Reader(reader) => reader.nights_key(self.repository()),
+            RootKey::Writer(writer) => writer.nights_key(self.repository()),
+        }
+    }
+
     /// Returns what signs all that is written with this key; a writer whom the keyring does not have signs nothing.
     pub(super) fn signer(&self) -> Option<&Signer> {
         self.signer.as_ref()

@@ -48,6 +48,7 @@ pub mod lease;
 pub mod ledger;
 pub mod leftovers;
 pub mod newest_first;
+pub mod nights;
 pub mod objects;
 mod open;
 pub mod packer;

@@ -32,6 +32,7 @@ use crate::repository::access::Writing;
 use crate::repository::objects::UploadedPack;
 use crate::repository::packer::PackBuilder;
 use crate::repository::recheck::{Altered, check_sealed};
+use crate::windows::pieces::{PieceCutter, PieceHasher, PieceRule};
 
 /// Why a session could not begin.
 #[derive(Debug, thiserror::Error)]
@@ -125,6 +126,11 @@ impl Session {
     /// Returns what cuts content.
     pub(super) fn chunker(&self, profile: ChunkerProfile) -> Chunker {
         Chunker::new(profile, &self.dedup.gear_table())
+    }
+
+    /// Returns what cuts content into the pieces of windows.
+    pub(super) fn piece_cutter(&self, rule: PieceRule) -> PieceCutter {
+        PieceCutter::new(rule, PieceHasher::new(self.dedup.piece_key()), &self.dedup.gear_table())
     }
 
     /// Returns a secret that is the same in every session of the domain's epoch, as letters and digits, for programs that

@@ -14,7 +14,7 @@ use crate::crypto::chunk_id::ChunkHasher;
 use crate::crypto::digest::sha256_of;
 use crate::crypto::random;
 use crate::format::pack::PackKind;
-use crate::format::recipe::{RECIPE_DEPTH_WRITTEN, Recipe};
+use crate::format::recipe::{Part, RECIPE_DEPTH_WRITTEN, Recipe};
 use crate::model::id::{ChunkId, ChunkKey};
 use crate::model::outcome::{Ended, Outcome};
 use crate::model::snapshot::{Snapshot, SnapshotId};
@@ -23,12 +23,15 @@ use crate::progress::Monitor;
 use crate::repository::claims::Claims;
 use crate::repository::frame::{FRAME_TARGET_BYTES, Frame, RECIPE_FRAME_BYTES};
 use crate::repository::index::checked::CheckedIndex;
+use crate::repository::nights::NightPlace;
 use crate::repository::objects::DurableObject;
 use crate::repository::packer::PackBuilder;
 use crate::repository::recheck::{Altered, Scratch, check_pack};
 use crate::repository::session::Session;
 use crate::repository::uploader::{Room, UploadEnd, UploadError, UploadLimits, UploadStopped, Uploaded, Uploader};
 use crate::store::StoreError;
+use crate::windows::gather::WindowGatherer;
+use crate::windows::pieces::PieceRule;
 
 /// Room kept in a pack beyond its target, so that filling it does not move it.
 const PACK_SLACK: usize = 2 << 20;
@@ -126,6 +129,32 @@ impl Writer {
         self.claims.has(key) || self.index.has_plain(key)
     }
 
+    /// Tells whether a recipe may name a chunk as one that is stored plain: it is, in a pack that may be relied on, and then it is
+    /// relied on, or this run stores it so.
+    pub fn relies_on_plain(&self, key: &ChunkKey) -> bool {
+        self.claims.has_plain(key) || self.index.rely_on_plain(key)
+    }
+
+    /// Tells the same of a chunk that may be stored as a recipe as well.
+    pub fn relies_on_named(&self, key: &ChunkKey) -> bool {
+        self.claims.has(key) || self.index.rely_on_named(key)
+    }
+
+    /// Makes the recipe of a window from its parts, in order: `None` where no reader would take it.
+    pub fn recipe(&self, parts: &[Part], names_recipes: bool) -> Option<Recipe> {
+        Recipe::new(if names_recipes { RECIPE_DEPTH_WRITTEN } else { 1 }, parts).ok()
+    }
+
+    /// Begins to cut a content into the pieces of windows.
+    pub fn window_gatherer(&self, rule: PieceRule) -> WindowGatherer {
+        WindowGatherer::new(self.session.piece_cutter(rule))
+    }
+
+    /// Returns where the nights of the content called `name` are kept on this machine; `None` when nothing can be.
+    pub fn nights_of(&self, name: &str) -> Option<NightPlace> {
+        self.session.nights_of(name)
+    }
+
     /// Compresses a frame of file or stream contents and seals it into the current pack. The frame is empty afterwards.
     ///
     /// # Errors
@@ -159,16 +188,19 @@ impl Writer {
     ///
     /// # Errors
     /// When uploading has stopped.
-    #[cfg_attr(not(feature = "internals"), expect(dead_code, reason = "cutting dumps into windows will ask it"))]
     pub fn store_recipe(&self, id: &ChunkId, recipe: &Recipe, through: &[ChunkKey]) -> Result<bool, UploadStopped> {
         if recipe.depth() > RECIPE_DEPTH_WRITTEN {
             return Ok(false);
         }
-        let mut named = recipe.chunks().iter().chain(through);
-        if !named.all(|key| self.claims.has(key) || self.index.rely_on_named(key)) {
+        let names_recipes = recipe.depth() > 1;
+        let may_be_named = |key: &ChunkKey| match names_recipes {
+            true => self.relies_on_named(key),
+            false => self.relies_on_plain(key),
+        };
+        if !recipe.chunks().iter().all(may_be_named) || !through.iter().all(|key| self.relies_on_plain(key)) {
             return Ok(false);
         }
-        if self.claim(id) {
+        if !self.index.rely_on(id) && self.claims.claim_recipe(id.key()) {
             self.store_recipe_anew(id.key(), recipe)?;
         }
         Ok(true)

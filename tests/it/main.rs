@@ -41,6 +41,7 @@ mod merging;
 mod mistyped;
 mod moved;
 mod nightly;
+mod nights;
 mod old_repositories;
 mod own_engine;
 mod own_sources;

@@ -110,7 +110,7 @@ async fn a_stream_of_very_many_chunks_keeps_to_the_memory_given() {
     noise(&desk.at("noise"), 100);
     noise(&desk.at("block"), 1);
     let script = format!("cat {0}/noise; for i in $(seq 200); do cat {0}/block; done", desk.directory.path().display());
-    keeps(&desk, LEAST, &["backup", "--command", "large.sql", "--", "sh", "-c", &script]);
+    keeps(&desk, LEAST, &["backup", "--no-recipes", "--command", "large.sql", "--", "sh", "-c", &script]);
     let target = desk.at("out");
     let target = target.to_str().expect("plain");
     keeps(&desk, LEAST, &["restore", "latest", "--target", target]);
@@ -118,7 +118,22 @@ async fn a_stream_of_very_many_chunks_keeps_to_the_memory_given() {
     keeps(&desk, LEAST, &["restore", "latest", "--target", target]);
     keeps(&desk, LEAST, &["dump", "latest:large.sql"]);
     keeps(&desk, LEAST, &["verify", "--read-data"]);
-    keeps(&desk, LEAST, &["backup", "--command", "large.sql", "--", "sh", "-c", &script]);
+    keeps(&desk, LEAST, &["backup", "--no-recipes", "--command", "large.sql", "--", "sh", "-c", &script]);
+}
+
+/// What is kept of the last night and for the next does not grow with the stream: its pieces are short and many, and every sixtieth is new.
+/// `COFFRE_STREAM_GB` says how long the stream is.
+#[test]
+fn a_stream_beside_what_it_was_last_night_keeps_to_the_memory_given() {
+    let gigabytes: f64 = std::env::var("COFFRE_STREAM_GB").map_or(0.12, |text| text.parse().expect("a number"));
+    let rows = (gigabytes * 1e9 / 70.0) as u64;
+    let desk = Desk::quick();
+    for (night, memory) in [(0, LEAST), (1, LEAST), (2, 256)] {
+        let program = format!(
+            "BEGIN {{ for (i = 0; i < {rows}; i++) printf \"%d\\t%d\\t%051d\\n\", i, (i % 60 == {night}) ? {night} : 0, i * 7 }}"
+        );
+        keeps(&desk, memory, &["backup", "--command", "rows.sql", "--", "awk", &program]);
+    }
 }
 
 /// Windows that are put together by recipes, each of parts of many others.

@@ -25,6 +25,7 @@ use crate::process::own::PROGRAM;
 use crate::progress::{Monitor, Problem, Problems};
 use crate::repository::index::checked::{ASKED_AT_START, CheckedIndex};
 use crate::repository::lease::{HeldLease, Lease};
+use crate::repository::nights::FinishedNight;
 use crate::repository::revoking::SessionStanding;
 use crate::repository::session::Session;
 use crate::repository::state::Newest;
@@ -140,6 +141,7 @@ impl Attempt<'_> {
             let known = KnownThen { roots, packs: index.relied_packs() };
             done.last_tree.keep(&manifest, self.started, &known);
             history.keep(&done.streams);
+            done.streams.iter().filter_map(|stream| stream.night.as_ref()).for_each(FinishedNight::keep);
             trees.keep(&done.held.trees);
             snapshot = Some(manifest);
         }
@@ -214,7 +216,12 @@ impl Attempt<'_> {
             threads => threads,
         };
         let pack_target_bytes = repository.config().pack_target_bytes;
-        let shares = memory::share(options.memory_bytes, pack_target_bytes, threads, options.stream_options.jobs);
+        let cutting = match options.stream_options.recipes && !members.is_empty() {
+            true => memory::Cutting::Windows,
+            false => memory::Cutting::Chunks,
+        };
+        let jobs = options.stream_options.jobs;
+        let shares = memory::share(options.memory_bytes, pack_target_bytes, threads, jobs, cutting);
         let writer_options = WriterOptions {
             pack_target_bytes: shares.pack_target_bytes,
             packs_in_flight: shares.packs_in_flight,

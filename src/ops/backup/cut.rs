@@ -15,7 +15,7 @@ use crate::repository::tree::ListBuilder;
 use crate::repository::writer::Writer;
 
 /// Read ahead of the cut, in bytes, beyond the longest chunk.
-const READ_BYTES: usize = 1 << 20;
+pub(super) const READ_BYTES: usize = 1 << 20;
 
 /// Where the bytes of one content come from.
 pub(super) trait NextBytes {

@@ -156,6 +156,7 @@ mod tests {
             judged_size: size,
             new_bytes,
             changed: None,
+            night: None,
         }
     }
 

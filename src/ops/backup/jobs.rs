@@ -8,13 +8,15 @@ use std::sync::{Condvar, Mutex};
 
 use crate::ops::backup::batch::Batch;
 use crate::ops::backup::stopped::Stopped;
-use crate::repository::frame::Frame;
+use crate::repository::frame::{FILE_FRAME_BYTES, Frame};
 
 /// Batches waiting for a worker.
 const BATCHES_WAITING: usize = 8;
-/// Frames waiting for a worker, of 1 to 2 MiB each.
+/// Frames waiting for a worker.
 const FRAMES_WAITING: usize = 4;
-/// Empty frames kept, so that their memory is used again.
+/// Bytes of frames waiting for a worker, unless it is a single one: those of files are of 1 to 2 MiB, windows of up to 8.
+const FRAME_BYTES_WAITING: usize = 8 << 20;
+/// Empty frames kept, so that their memory is used again; not those of windows.
 const FRAMES_SPARE: usize = 6;
 
 /// Something for a worker to do.
@@ -62,7 +64,11 @@ impl Jobs {
     /// When the queue was closed because the workers have stopped: nobody would take the frame.
     pub(super) fn push_frame(&self, frame: Frame) -> Result<Frame, Stopped> {
         let mut state = self.state.lock().expect("no panic while held");
-        while state.frames.len() >= FRAMES_WAITING && !state.closed {
+        let is_full = |state: &State| {
+            let waiting: usize = state.frames.iter().map(Frame::len).sum();
+            waiting > 0 && (state.frames.len() >= FRAMES_WAITING || waiting + frame.len() > FRAME_BYTES_WAITING)
+        };
+        while is_full(&state) && !state.closed {
             state = self.changed.wait(state).expect("no panic while held");
         }
         if state.closed {
@@ -87,7 +93,7 @@ impl Jobs {
     /// Gives an emptied frame back.
     pub(super) fn recycle(&self, frame: Frame) {
         let mut state = self.state.lock().expect("no panic while held");
-        if state.spare.len() < FRAMES_SPARE {
+        if state.spare.len() < FRAMES_SPARE && frame.capacity() <= 2 * FILE_FRAME_BYTES {
             state.spare.push(frame);
         }
     }

@@ -3,6 +3,7 @@
 //! What standard input gave is stored by the time that packs are found to have vanished. Where every chunk of it is still there, the
 //! next attempt takes it over as it is; where some are not, it is lost, and how much of it is told.
 
+use std::cell::LazyCell;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
@@ -86,21 +87,29 @@ impl Again {
         // Lost in this attempt is lost in all.
         self.keep(entry, stored);
         let EntryKind::Stream(content, detail) = &entry.kind else { return None };
-        Some(self.list(path, content, writer).map(|chunks| {
+        Some(self.list(path, content, stored, writer).map(|chunks| {
             let content = FileContent { chunks, ..content.clone() };
             (Entry { kind: EntryKind::Stream(content, detail.clone()), ..entry.clone() }, stored.clone())
         }))
     }
 
     /// Makes the list of chunks anew, relying on each of them.
-    fn list(&self, path: &EntryPath, content: &FileContent, writer: &Writer) -> Result<ChunkList, Stopped> {
+    fn list(
+        &self,
+        path: &EntryPath,
+        content: &FileContent,
+        stored: &StoredStream,
+        writer: &Writer,
+    ) -> Result<ChunkList, Stopped> {
         let lost = |lost_bytes| {
             let (name, bytes) = (path.to_string(), content.size);
             Stopped::Stream { name: name.clone(), source: SourceError::Lost { name, bytes, lost_bytes } }
         };
         let (mut list, mut lost_bytes) = (ListBuilder::default(), 0);
+        let recipes = LazyCell::new(|| self.are_recipes_whole(stored));
         let mut take = |chunk: crate::model::entry::ChunkRef| {
-            if !self.index.rely_on(&chunk.id) {
+            let is_recipe = || *recipes && self.index.rely_on_named(&chunk.id.key());
+            if !(self.index.rely_on(&chunk.id) || is_recipe()) {
                 lost_bytes += u64::from(chunk.length);
             }
             list.push(chunk, writer)
@@ -120,5 +129,15 @@ impl Again {
             0 => Ok(list.finish(writer)?),
             bytes => Err(lost(Some(bytes))),
         }
+    }
+
+    /// Tells whether all that the recipes of a stream name is still stored, and relies on it: this machine has noted what that is.
+    fn are_recipes_whole(&self, stored: &StoredStream) -> bool {
+        stored.night.as_ref().is_some_and(|night| {
+            night.names_only(|key, is_plain| match is_plain {
+                true => self.index.rely_on_plain(key),
+                false => self.index.rely_on_named(key),
+            })
+        })
     }
 }

@@ -6,11 +6,6 @@ const MIB: u64 = 1 << 20;
 const PROGRAM: u64 = 10 * MIB;
 /// Claims and index entries of chunks stored since the last index flush.
 const CLAIMS: u64 = 26 * MIB;
-/// A thread that reads, compresses and seals: compressors, buffers, a frame and a file being read. The check of a pack takes none
-/// of its own.
-const EACH_THREAD: u64 = 8 * MIB;
-/// A stream that is read at the same time as another.
-const EACH_STREAM: u64 = 5 * MIB;
 /// Room of a pack beyond its target, of the encoded frame that did not fit.
 const PACK_SLACK: u64 = 2 * MIB;
 /// Packs are made smaller than this part of the memory.
@@ -22,6 +17,51 @@ const PACK_LEAST: u64 = 8 * MIB;
 const PACKS_HELD: u64 = 3;
 /// Packs on their way at once, at most.
 const IN_FLIGHT_MAX: u64 = 16;
+
+/// How content is cut, on which it depends what reading and sealing it takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Cutting {
+    /// Into chunks of 1 MiB at most.
+    Chunks,
+    /// Streams into windows of up to 8 MiB, beside what the last night left.
+    Windows,
+}
+
+impl Cutting {
+    /// A thread that reads, compresses and seals: compressors, buffers, a frame and a file being read. The check of a pack takes none
+    /// of its own.
+    fn each_thread(self) -> u64 {
+        match self {
+            Cutting::Chunks => 8 * MIB,
+            Cutting::Windows => 20 * MIB,
+        }
+    }
+
+    /// A stream that is read: its window and what was read ahead, its pieces, new rows, what the last night left and what is left for the
+    /// next. What little the first one takes otherwise is in that of its thread.
+    fn each_stream(self) -> u64 {
+        match self {
+            Cutting::Chunks => 5 * MIB,
+            Cutting::Windows => 18 * MIB,
+        }
+    }
+
+    /// What streams take however many there are: windows waiting for a thread.
+    fn waiting(self) -> u64 {
+        match self {
+            Cutting::Chunks => 0,
+            Cutting::Windows => 8 * MIB,
+        }
+    }
+
+    /// Streams that are free.
+    fn free_streams(self) -> u64 {
+        match self {
+            Cutting::Chunks => 1,
+            Cutting::Windows => 0,
+        }
+    }
+}
 
 /// What each part of a backup may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,18 +77,32 @@ pub(super) struct Shares {
 }
 
 /// Shares out `memory_bytes` for packs of at most `pack_target_bytes`, with at most so many threads and streams.
-pub(super) fn share(memory_bytes: u64, pack_target_bytes: u32, threads: usize, jobs: usize) -> Shares {
-    let target = u64::from(pack_target_bytes).min((memory_bytes / PACK_SHARE).max(PACK_LEAST));
+pub(super) fn share(
+    memory_bytes: u64,
+    pack_target_bytes: u32,
+    threads: usize,
+    jobs: usize,
+    cutting: Cutting,
+) -> Shares {
+    let (each_thread, each_stream) = (cutting.each_thread(), cutting.each_stream());
+    let whole = memory_bytes.saturating_sub(PROGRAM + CLAIMS + cutting.waiting());
+    let jobs = jobs.max(1) as u64;
+    let mut target = memory_bytes / PACK_SHARE;
+    if cutting == Cutting::Windows {
+        // Packs are smaller where they would leave too little to read streams with.
+        let beside = whole.saturating_sub(each_thread + jobs * each_stream) / (PACKS_HELD + 1);
+        target = target.min(beside.saturating_sub(PACK_SLACK) & !(MIB - 1));
+    }
+    let target = u64::from(pack_target_bytes).min(target.max(PACK_LEAST));
     let pack = target + PACK_SLACK;
-    let whole = memory_bytes.saturating_sub(PROGRAM + CLAIMS);
     // Streams come first, because they are asked for; of threads as many as leave two packs on their way, but two if they can.
     let packs = |in_flight: u64| (PACKS_HELD + in_flight) * pack;
-    let streams_fit = whole.saturating_sub(packs(1) + EACH_THREAD) / EACH_STREAM;
-    let jobs = (jobs.max(1) as u64).min(1 + streams_fit);
-    let whole = whole.saturating_sub((jobs - 1) * EACH_STREAM);
-    let threads_fit = |in_flight| whole.saturating_sub(packs(in_flight)) / EACH_THREAD;
+    let streams_fit = whole.saturating_sub(packs(1) + each_thread) / each_stream;
+    let jobs = jobs.min((cutting.free_streams() + streams_fit).max(1));
+    let whole = whole.saturating_sub((jobs - cutting.free_streams()) * each_stream);
+    let threads_fit = |in_flight| whole.saturating_sub(packs(in_flight)) / each_thread;
     let threads = (threads.max(1) as u64).min(threads_fit(2).max(threads_fit(1).min(2)).max(1));
-    let in_flight = whole.saturating_sub(threads * EACH_THREAD + packs(0)) / pack;
+    let in_flight = whole.saturating_sub(threads * each_thread + packs(0)) / pack;
     let narrow = |number: u64| usize::try_from(number).expect("no more than was asked for");
     Shares {
         pack_target_bytes: u32::try_from(target).expect("no larger than the one given"),
@@ -63,13 +117,14 @@ mod tests {
     use super::*;
 
     /// What these shares take at most.
-    fn sum(shares: &Shares) -> u64 {
+    fn sum(shares: &Shares, cutting: Cutting) -> u64 {
         let packs = PACKS_HELD + shares.packs_in_flight as u64;
         PROGRAM
             + CLAIMS
+            + cutting.waiting()
             + packs * (u64::from(shares.pack_target_bytes) + PACK_SLACK)
-            + shares.threads as u64 * EACH_THREAD
-            + (shares.jobs - 1) as u64 * EACH_STREAM
+            + shares.threads as u64 * cutting.each_thread()
+            + (shares.jobs as u64 - cutting.free_streams()) * cutting.each_stream()
     }
 
     #[test]
@@ -77,11 +132,16 @@ mod tests {
         for memory in [128, 130, 160, 192, 256, 300, 512, 1024, 4096, 1 << 20] {
             for target in [1, 8, 16, 32, 64, 512] {
                 for threads in [1, 2, 4, 16, 128] {
-                    for jobs in [0, 1, 2, 8, 64] {
-                        let shares = share(memory * MIB, target << 20, threads, jobs);
-                        let case =
-                            format!("{memory} MiB, packs of {target}, {threads} threads, {jobs} jobs: {shares:?}");
-                        assert!(sum(&shares) <= memory * MIB, "{case}: {}", sum(&shares) / MIB);
+                    for (jobs, cutting) in [0, 1, 2, 8, 64]
+                        .into_iter()
+                        .flat_map(|jobs| [(jobs, Cutting::Chunks), (jobs, Cutting::Windows)])
+                    {
+                        let shares = share(memory * MIB, target << 20, threads, jobs, cutting);
+                        let case = format!(
+                            "{memory} MiB, packs of {target}, {threads} threads, {jobs} jobs, {cutting:?}: {shares:?}"
+                        );
+                        let sum = sum(&shares, cutting);
+                        assert!(sum <= memory * MIB, "{case}: {}", sum / MIB);
                         assert!(shares.threads <= threads && shares.jobs <= jobs.max(1), "{case}");
                     }
                 }
@@ -91,16 +151,21 @@ mod tests {
 
     #[test]
     fn what_usual_runs_get() {
-        let shares = |memory: u64, threads, jobs| {
+        let shares = |memory: u64, threads, jobs, cutting| {
             let Shares { pack_target_bytes, packs_in_flight, threads, jobs } =
-                share(memory * MIB, 32 << 20, threads, jobs);
+                share(memory * MIB, 32 << 20, threads, jobs, cutting);
             (u64::from(pack_target_bytes) / MIB, packs_in_flight, threads, jobs)
         };
-        assert_eq!(shares(128, 2, 1), (16, 1, 2, 1));
-        assert_eq!(shares(128, 2, 8), (16, 1, 1, 3));
-        assert_eq!(shares(256, 2, 1), (32, 3, 2, 1));
-        assert_eq!(shares(256, 2, 8), (32, 1, 2, 8));
-        assert_eq!(shares(256, 16, 1), (32, 2, 6, 1));
-        assert_eq!(shares(1024, 16, 8), (32, 16, 16, 8));
+        assert_eq!(shares(128, 2, 1, Cutting::Chunks), (16, 1, 2, 1));
+        assert_eq!(shares(128, 2, 8, Cutting::Chunks), (16, 1, 1, 3));
+        assert_eq!(shares(256, 2, 1, Cutting::Chunks), (32, 3, 2, 1));
+        assert_eq!(shares(256, 2, 8, Cutting::Chunks), (32, 1, 2, 8));
+        assert_eq!(shares(256, 16, 1, Cutting::Chunks), (32, 2, 6, 1));
+        assert_eq!(shares(1024, 16, 8, Cutting::Chunks), (32, 16, 16, 8));
+        assert_eq!(shares(128, 2, 1, Cutting::Windows), (9, 1, 1, 1));
+        assert_eq!(shares(128, 2, 8, Cutting::Windows), (8, 1, 1, 1));
+        assert_eq!(shares(256, 2, 1, Cutting::Windows), (32, 1, 2, 1));
+        assert_eq!(shares(256, 2, 8, Cutting::Windows), (10, 1, 1, 8));
+        assert_eq!(shares(1024, 16, 8, Cutting::Windows), (32, 12, 16, 8));
     }
 }

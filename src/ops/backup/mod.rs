@@ -34,6 +34,7 @@ mod kept;
 mod kinship;
 mod members;
 mod memory;
+mod nightly;
 mod options;
 mod parent;
 mod pipeline;

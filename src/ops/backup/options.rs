@@ -146,12 +146,15 @@ pub struct StreamOptions {
     pub keep_partial: bool,
     /// Ask of streams from standard input and commands that begin like a dump that they end like one.
     pub check_dumps: bool,
+    /// Store of a stream what changed since the night before, as far as this machine knows that; else every stream is cut fine, and parts
+    /// of it that are stored already are found whoever stored them.
+    pub recipes: bool,
     /// Flag a stream, or a root, smaller than this part of the median of earlier ones; 0 flags none.
     pub shrink_limit: f64,
 }
 
 impl Default for StreamOptions {
     fn default() -> Self {
-        Self { jobs: 1, keep_partial: false, check_dumps: true, shrink_limit: 0.5 }
+        Self { jobs: 1, keep_partial: false, check_dumps: true, recipes: true, shrink_limit: 0.5 }
     }
 }

@@ -214,6 +214,7 @@ impl<'a> Line<'a> {
     fn store_streams(&self, members: Vec<StreamGroup>, is_all: bool, again: &Again) -> Result<StoredStreams, Stopped> {
         let reader = StreamReader {
             writer: self.writer,
+            options: self.options,
             jobs: &self.jobs,
             monitor: self.monitor,
             cancel: self.cancel,

@@ -4,6 +4,7 @@ use crate::model::entry::Entry;
 use crate::model::path::EntryPath;
 use crate::ops::backup::report::FailedStream;
 use crate::progress::Problem;
+use crate::repository::nights::FinishedNight;
 
 /// What is known of a stream that was stored.
 #[derive(Debug, Clone)]
@@ -17,6 +18,8 @@ pub(super) struct StoredStream {
     pub(super) new_bytes: u64,
     /// What its dump does not carry as it was.
     pub(super) changed: Option<String>,
+    /// What it leaves for the next night.
+    pub(super) night: Option<FinishedNight>,
 }
 
 impl StoredStream {

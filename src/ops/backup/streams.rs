@@ -13,11 +13,13 @@ use crate::ops::backup::cut::{Cutter, Filled, NextBytes};
 use crate::ops::backup::jobs::Jobs;
 use crate::ops::backup::kept::Again;
 use crate::ops::backup::members::{MemberStream, StreamGroup};
-use crate::ops::backup::options::StreamOptions;
+use crate::ops::backup::nightly::{CutContent, NightCutter};
+use crate::ops::backup::options::{BackupOptions, StreamOptions};
 use crate::ops::backup::report::FailedStream;
 use crate::ops::backup::stopped::Stopped;
 use crate::ops::backup::stored::{StoredStream, StoredStreams};
 use crate::progress::{Counter, Monitor, Problem};
+use crate::repository::nights::night_name;
 use crate::repository::writer::Writer;
 use crate::source::{SourceError, StreamSource};
 
@@ -34,6 +36,7 @@ impl Entry {
 /// Stores streams; the workers compress and seal.
 pub(super) struct StreamReader<'a> {
     pub(super) writer: &'a Writer,
+    pub(super) options: &'a BackupOptions,
     pub(super) jobs: &'a Jobs,
     pub(super) monitor: &'a dyn Monitor,
     pub(super) cancel: &'a Cancel,
@@ -167,18 +170,14 @@ impl StreamReader<'_> {
         let opened = stream.opener.open(&self.all);
         self.check()?;
         let mut source = opened.map_err(failed)?;
-        let (mut cutter, mut bytes) = (Cutter::for_stream(self.writer, self.monitor), CutBytes::default());
-        let mut incoming = StreamBytes { source: &mut *source, reader: self, path };
-        let list = cutter.cut(&mut incoming, &mut bytes, |full| self.jobs.push_frame(full))?;
-        let last = cutter.take_frame();
-        if !last.is_empty() {
-            self.jobs.push_frame(last)?;
-        }
+        let mut bytes = CutBytes::default();
+        let CutContent { list, night } =
+            self.cut(StreamBytes { source: &mut *source, reader: self, path }, &mut bytes)?;
         let mut detail = source.finish().map_err(failed)?;
         detail.duration_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
         let changed = detail.facts.get(fact::CHANGED);
         let (size, new_bytes) = (bytes.read, bytes.new);
-        let stored = StoredStream { path: path.clone(), size, judged_size: size, new_bytes, changed };
+        let stored = StoredStream { path: path.clone(), size, judged_size: size, new_bytes, changed, night };
         self.advise(stream, &detail.facts);
         let content = FileContent { size, chunks: list.finish(self.writer)?, holes: Vec::new() };
         self.monitor.add(Counter::Entries, 1);
@@ -188,6 +187,30 @@ impl StreamReader<'_> {
             self.again.keep(&entry, &stored);
         }
         Ok((entry, stored))
+    }
+
+    /// Cuts a stream beside what it was last night, where this machine can know that, or fine.
+    fn cut(&self, mut incoming: StreamBytes<'_>, bytes: &mut CutBytes) -> Result<CutContent, Stopped> {
+        let path = incoming.path;
+        let name = night_name(&self.options.host, &self.options.job, path.as_bytes());
+        let hand_on = |full| self.jobs.push_frame(full);
+        let recipes = self.options.stream_options.recipes;
+        if let Some(place) = recipes.then(|| self.writer.nights_of(&name)).flatten() {
+            let was_there = place.is_there();
+            let cutter = NightCutter::new(self.writer, self.monitor, place, self.options.dry_run);
+            if was_there && !cutter.has_yesterday() {
+                let message = "what this machine kept of the last night cannot be used, so tonight is stored whole";
+                self.monitor.problem(Problem::advice(path.to_string(), message.to_owned()));
+            }
+            return cutter.cut(&mut incoming, bytes, hand_on);
+        }
+        let mut cutter = Cutter::for_stream(self.writer, self.monitor);
+        let list = cutter.cut(&mut incoming, bytes, hand_on)?;
+        let last = cutter.take_frame();
+        if !last.is_empty() {
+            self.jobs.push_frame(last)?;
+        }
+        Ok(CutContent { list, night: None })
     }
 
     /// Tells what is not wrong, but could be better.

@@ -1,4 +1,4 @@
-//! The local cache: index tables, last trees, snapshots.
+//! The local cache: index tables, last trees, snapshots, what nights leave for the next.
 //!
 //! Everything here can be deleted at any time at the price of being fetched again, and nothing here is believed over the
 //! store: every file carries a checksum, and one whose checksum fails counts as not there. A cache that cannot be used at
@@ -29,6 +29,8 @@ const CACHEDIR_TAG: &[u8] = b"Signature: 8a477f597d28d172789f06886806bc55
 
 /// Name of the directory of a reader's index tables.
 const INDEX: &str = "index";
+/// Name of the directory of what nights leave for the next.
+const NIGHTS: &str = "nights";
 
 /// The cache directory of one repository. Clones share what was told.
 #[derive(Debug, Clone)]
@@ -52,7 +54,7 @@ impl Cache {
         let told = Arc::new(AtomicBool::new(root == Path::new(NOWHERE)));
         let root = root.join(repository.to_string());
         let mut is_there = true;
-        for directory in [root.clone(), root.join(INDEX), root.join("trees")] {
+        for directory in [root.clone(), root.join(INDEX), root.join("trees"), root.join(NIGHTS)] {
             is_there &= fs::DirBuilder::new().recursive(true).mode(0o700).create(&directory).is_ok();
             remove_left_behind(&directory);
         }
@@ -92,6 +94,11 @@ impl Cache {
     /// Returns the directory of last trees. Files in it may be impossible to make.
     pub fn trees(&self) -> PathBuf {
         self.root.join("trees")
+    }
+
+    /// Returns the directory of what nights leave for the next, or `None` when there is no cache.
+    pub(super) fn nights(&self) -> Option<PathBuf> {
+        self.is_there.then(|| self.root.join(NIGHTS))
     }
 
     /// Returns the directory of snapshots, which may not be there yet.

@@ -170,6 +170,11 @@ impl CheckedIndex {
         places.filter(|place| place.codec.holds_recipes() && self.index.is_reliable(place)).collect()
     }
 
+    /// Does the same for a chunk that must be stored plain, because a recipe of plain chunks names it.
+    pub fn rely_on_plain(&self, key: &ChunkKey) -> bool {
+        self.rely_where(key, |at| !at.codec.holds_recipes())
+    }
+
     /// Does the same for what a recipe names, or what such a recipe names in turn: one that an earlier run stored will do, since
     /// whoever asks asks for all that it names as well.
     pub fn rely_on_named(&self, key: &ChunkKey) -> bool {

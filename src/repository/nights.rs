@@ -1,0 +1,232 @@
+//! Nights: what a night leaves for the next of the same content, in a file of the cache.
+//!
+//! It tells nothing that its host could not tell anyway, but of rows that are gone by now: so it is sealed under a key of the host, block by
+//! block, and for the user alone. What is not as it was written opens as nothing, which costs bytes: a block its pieces, the
+//! end of the file the whole night.
+//!
+//! ```text
+//! mark 8 | salt 16 | commitment 32 | sealed blocks … | sealed end: remains, lengths of the sealed blocks | length of the sealed end 4
+//! ```
+
+use std::fs::{self, File};
+use std::io::{BufWriter, Write};
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use crate::crypto::random;
+use crate::crypto::seal::{COMMITMENT_LEN, CommittedKey, TAG_LEN};
+use crate::crypto::secret::Secret;
+use crate::format::wire::Cursor;
+use crate::format::write_varint;
+use crate::model::id::{ChunkKey, DomainEpoch};
+use crate::model::series::Series;
+use crate::repository::cache::temporary::Temporary;
+use crate::repository::session::Session;
+use crate::windows::block::{BLOCK_PIECES, NightBlock};
+use crate::windows::remains::Remains;
+use crate::windows::tomorrow::BlockSink;
+use crate::windows::yesterday::Blocks;
+
+const MARK: &[u8; 8] = b"coffreN\x01";
+const HEAD_LEN: usize = 8 + 16 + COMMITMENT_LEN;
+/// The number under which the end is sealed; blocks count from 0.
+const END: u32 = u32::MAX;
+/// The longest end and the longest block believed, in bytes.
+const SEALED_MAX: u64 = 64 << 20;
+/// What nobody went on from for so long is removed: the content has another name by now, or is not backed up any more.
+const KEPT_FOR: Duration = Duration::from_secs(60 * 24 * 3600);
+
+/// Where the nights of one content are kept.
+pub struct NightPlace {
+    path: PathBuf,
+    key: Secret,
+    /// What is sealed along: the domain and epoch whose pieces these are, and the content.
+    about: Vec<u8>,
+}
+
+impl Session {
+    /// Returns where the nights of the content called `name` are kept; `None` when there is no cache.
+    pub(super) fn nights_of(&self, name: &str) -> Option<NightPlace> {
+        let directory = self.repository().cache().nights()?;
+        let DomainEpoch { domain, epoch } = self.at();
+        let about = [&domain.0[..], &epoch.to_le_bytes(), name.as_bytes()].concat();
+        let path = directory.join(name).with_extension("night");
+        Some(NightPlace { path, key: self.repository().keys().nights_key(), about })
+    }
+}
+
+/// Returns the name under which nights of a host's content are kept.
+pub fn night_name(host: &str, job: &str, content: &[u8]) -> String {
+    let sources = vec![b"night".to_vec(), content.to_vec()];
+    Series { host: host.to_owned(), job: job.to_owned(), sources }.file_name()
+}
+
+impl NightPlace {
+    /// Opens what the last night left. `None` where it left nothing, or nothing that can be used; `is_there` tells these apart.
+    pub fn open(&self) -> Option<(NightBlocks, Remains)> {
+        let file = File::open(&self.path).ok()?;
+        let length = file.metadata().ok()?.len();
+        let mut head = [0; HEAD_LEN];
+        file.read_exact_at(&mut head, 0).ok()?;
+        let (mark, rest) = head.split_first_chunk::<8>()?;
+        let (salt, commitment) = rest.split_first_chunk::<16>()?;
+        let key = CommittedKey::derive(&self.key, salt, "night");
+        if mark != MARK || key.check(commitment).is_err() {
+            return None;
+        }
+        let mut end_len = [0; 4];
+        file.read_exact_at(&mut end_len, length.checked_sub(4)?).ok()?;
+        let end_len = u64::from(u32::from_le_bytes(end_len));
+        let end_at = (length - 4).checked_sub(end_len).filter(|_| end_len <= SEALED_MAX)?;
+        let mut end = vec![0; end_len as usize];
+        file.read_exact_at(&mut end, end_at).ok()?;
+        let (remains, rest) = Remains::decode(key.open(END, &self.about, &mut end).ok()?).ok()?;
+        let mut cursor = Cursor::new("lengths of blocks", rest);
+        let count = cursor.length().ok()?;
+        cursor.expect_items(count, 1).ok()?;
+        let (mut ends, mut at) = (Vec::with_capacity(count), HEAD_LEN as u64);
+        for _ in 0..count {
+            at += cursor.varint().ok().filter(|length| *length <= SEALED_MAX)?;
+            ends.push(at);
+        }
+        let is_whole = at == end_at && remains.pieces.div_ceil(BLOCK_PIECES as u64) == count as u64;
+        let about = self.about.clone();
+        is_whole.then(|| (NightBlocks { file, key: Arc::new(key), about, ends }, remains))
+    }
+
+    /// Tells whether some night left something, usable or not.
+    pub fn is_there(&self) -> bool {
+        self.path.exists()
+    }
+
+    /// Begins what tonight leaves; `None` when there is no room for it.
+    pub fn begin(self) -> Option<NightSink> {
+        let temporary = Temporary::create(&self.path).ok()?;
+        let salt = random::<16>();
+        let key = CommittedKey::derive(&self.key, &salt, "night");
+        let mut file = BufWriter::with_capacity(1 << 18, temporary.file().try_clone().ok()?);
+        file.write_all(&[&MARK[..], &salt, key.commitment()].concat()).ok()?;
+        Some(NightSink { place: self, temporary, file: Some(file), key: Arc::new(key), lengths: Vec::new() })
+    }
+}
+
+/// The blocks of a night, read and opened one by one.
+pub struct NightBlocks {
+    file: File,
+    key: Arc<CommittedKey>,
+    about: Vec<u8>,
+    /// Where each ends in the file.
+    ends: Vec<u64>,
+}
+
+impl Blocks for NightBlocks {
+    fn block(&mut self, number: u64) -> Option<NightBlock> {
+        let nth = usize::try_from(number).ok()?;
+        let end = *self.ends.get(nth)?;
+        let start = nth.checked_sub(1).map_or(HEAD_LEN as u64, |before| self.ends[before]);
+        let mut sealed = vec![0; usize::try_from(end - start).ok()?];
+        self.file.read_exact_at(&mut sealed, start).ok()?;
+        let opened = self.key.open(u32::try_from(number).ok()?, &self.about, &mut sealed).ok()?;
+        let block = NightBlock::decode(opened).ok()?;
+        (block.is_full() || nth + 1 == self.ends.len()).then_some(block)
+    }
+}
+
+/// A night's file in the making. What cannot be written is noticed at the end.
+pub struct NightSink {
+    place: NightPlace,
+    temporary: Temporary,
+    /// `None` once something could not be written.
+    file: Option<BufWriter<File>>,
+    key: Arc<CommittedKey>,
+    lengths: Vec<u32>,
+}
+
+impl NightSink {
+    fn write(&mut self, number: u32, mut plain: Vec<u8>) {
+        let tag = self.key.seal(number, &self.place.about, &mut plain);
+        let Some(file) = &mut self.file else { return };
+        if file.write_all(&plain).and_then(|()| file.write_all(&tag)).is_err() {
+            self.file = None;
+        }
+        self.lengths.push((plain.len() + TAG_LEN) as u32);
+    }
+
+    /// Completes the file, which takes its place when it is [kept](FinishedNight::keep); `None` when it could not be written. It
+    /// `is_all` when each window of the content is in it.
+    pub fn finish(mut self, remains: &Remains, is_all: bool) -> Option<FinishedNight> {
+        let mut end = remains.encode();
+        write_varint(self.lengths.len() as u64, &mut end);
+        self.lengths.iter().for_each(|length| write_varint(u64::from(*length), &mut end));
+        let ends: Vec<u64> = self
+            .lengths
+            .iter()
+            .scan(HEAD_LEN as u64, |at, length| {
+                *at += u64::from(*length);
+                Some(*at)
+            })
+            .collect();
+        self.write(END, end);
+        let length = *self.lengths.last().expect("just written");
+        let Self { place, temporary, file, key, .. } = self;
+        let mut file = file?;
+        file.write_all(&length.to_le_bytes()).and_then(|()| file.flush()).ok()?;
+        let blocks = NightBlocks { file: temporary.file().try_clone().ok()?, key, about: place.about.clone(), ends };
+        let parts = Mutex::new(Some((temporary, place.path)));
+        Some(FinishedNight(Arc::new(WrittenNight { parts, blocks: Mutex::new(blocks), is_all })))
+    }
+}
+
+impl BlockSink for NightSink {
+    fn put(&mut self, block: &NightBlock) {
+        match u32::try_from(self.lengths.len()) {
+            Ok(number) if number < END => self.write(number, block.encode()),
+            _ => self.file = None,
+        }
+    }
+}
+
+/// What tonight leaves, complete, and not in its place yet: that is for when the snapshot is durable. Clones are the same.
+#[derive(Clone)]
+pub struct FinishedNight(Arc<WrittenNight>);
+
+struct WrittenNight {
+    parts: Mutex<Option<(Temporary, PathBuf)>>,
+    blocks: Mutex<NightBlocks>,
+    is_all: bool,
+}
+
+impl std::fmt::Debug for FinishedNight {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("FinishedNight")
+    }
+}
+
+impl FinishedNight {
+    /// Puts it in its place, now that what it tells of is stored, and removes what nobody goes on from any more. Failing only costs
+    /// the next night bytes.
+    pub fn keep(&self) {
+        let Some((temporary, path)) = self.0.parts.lock().expect("no panic while held").take() else { return };
+        let _ = temporary.persist(&path);
+        let Some(nights) = path.parent().and_then(|directory| fs::read_dir(directory).ok()) else { return };
+        for night in nights.flatten() {
+            let age = night.metadata().and_then(|it| it.modified()).map(|modified| modified.elapsed());
+            if matches!(age, Ok(Ok(age)) if age > KEPT_FOR) {
+                let _ = fs::remove_file(night.path());
+            }
+        }
+    }
+
+    /// Tells whether `has` is true of every chunk that tonight's recipes of this content name, through all depths, and all these are known; it
+    /// is told of each whether it must be stored plain.
+    pub fn names_only(&self, has: impl Fn(&ChunkKey, bool) -> bool) -> bool {
+        let mut blocks = self.0.blocks.lock().expect("no panic while held");
+        let count = blocks.ends.len() as u64;
+        self.0.is_all
+            && (0..count).all(|number| {
+                blocks.block(number).is_some_and(|block| block.all_keys().all(|(key, is_plain)| has(&key, is_plain)))
+            })
+    }
+}
