@@ -101,19 +101,24 @@ pub use ops::ls::ls;
 pub use ops::prune::{
     MaxUnused, PackToRewrite, PruneError, PruneOptions, PrunePlan, PruneReport, PruneUnfinished, Stays, prune,
 };
+pub use ops::reach::{SessionTimes, SnapshotReach, reach};
 pub use ops::restore::{
     NotWhole, Overwrite, PatternError, RestoreError, RestoreOptions, RestoreReport, Selection, count_extras,
     remove_extras, restore,
 };
+pub use ops::salvage::{GapFill, SalvageGap, SalvageReport, salvage};
 pub use ops::snapshots::{SnapshotsReport, named_or_all, snapshots};
 pub use ops::stats::{KindStats, StatsReport, stats};
-pub use ops::verify::{Coverage, Finding, FindingSubject, ReadData, VerifyError, VerifyOptions, VerifyReport, verify};
+pub use ops::verify::{
+    Coverage, Finding, FindingSubject, LostRun, ReadData, VerifyError, VerifyOptions, VerifyReport, verify,
+};
 pub use ops::{LookError, open_reader};
 pub use progress::{Collected, Counter, EntryEvent, Monitor, Problem, ProblemKind, Problems, Totals, Waiting};
 pub use repository::choose::SnapshotFilter;
 pub use repository::known::{Expected, KnownRepositories, Pin};
 pub use repository::places::LocalPlaces;
 pub use repository::reader::Reader;
+pub use repository::reader::reach::Reach;
 pub use repository::reader::walk::LostPart;
 pub use repository::replicas::{Replica, Replicas};
 pub use repository::running::RunningSession;

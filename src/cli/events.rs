@@ -425,9 +425,27 @@ pub struct Objects {
 pub struct Dumped<'a> {
     pub bytes: u64,
     pub entries: u64,
+    pub gaps: u64,
+    pub left_out_bytes: u64,
+    pub lost_bytes: u64,
     pub seconds: f64,
     pub skipped: u64,
     pub target: &'a str,
+}
+
+/// `dump --salvage`: bytes that are lost.
+#[derive(Debug, Serialize)]
+#[serde(tag = "event", rename = "gap")]
+pub struct Gap<'a> {
+    pub after: Option<&'a str>,
+    pub before: Option<&'a str>,
+    pub length: u64,
+    pub lines: Option<u64>,
+    pub offset: u64,
+    pub path: &'a str,
+    pub table: Option<&'a str>,
+    pub why: &'a str,
+    pub written_at: u64,
 }
 
 /// `stats SNAPSHOT`: what the chosen snapshots hold.
@@ -443,6 +461,28 @@ pub struct ChosenStats {
     pub restored_bytes: u64,
     pub snapshots: usize,
     pub streams: u64,
+}
+
+/// `stats --reach`: what restoring a snapshot takes.
+#[derive(Debug, Serialize)]
+#[serde(tag = "event", rename = "reach")]
+pub struct SnapshotReached {
+    pub added_bytes: u64,
+    pub chunks: u64,
+    pub decoded_bytes: u64,
+    pub depth: u8,
+    pub fetched_bytes: u64,
+    pub frames: u64,
+    pub id: String,
+    pub lost_bytes: u64,
+    pub older_bytes: u64,
+    pub older_sessions: u64,
+    pub oldest: Option<String>,
+    pub parts: u64,
+    pub recipes: u64,
+    pub restored_bytes: u64,
+    pub started: String,
+    pub unreadable: u64,
 }
 
 /// `stats`: how much there is.
@@ -563,12 +603,23 @@ pub struct Pruned {
 #[derive(Debug, Serialize)]
 #[serde(tag = "event", rename = "finding")]
 pub struct Finding<'a> {
+    pub lost: Vec<Lost<'a>>,
+    pub lost_bytes: u64,
     pub object: String,
     pub path_count: u64,
     pub paths: &'a [String],
     pub problem: String,
     pub snapshots: Vec<String>,
     pub windows: Vec<String>,
+}
+
+/// Bytes of a file or stream that are lost.
+#[derive(Debug, Serialize)]
+pub struct Lost<'a> {
+    pub length: u64,
+    pub offset: u64,
+    pub path: &'a str,
+    pub snapshot: String,
 }
 
 /// `verify`: what was looked at, where and by what.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use crate::cli::causes::{self, NAMED};
 use crate::cli::output;
 use crate::model::id::ChunkId;
-use crate::ops::verify::{Damage, Finding, FindingSubject};
+use crate::ops::verify::{Damage, Finding, FindingSubject, LostRun};
 
 /// Frames named for one object; beyond them their number.
 const FRAMES_NAMED: usize = 8;
@@ -77,6 +77,16 @@ impl Group<'_> {
             ids.extend((windows.len() > ids.len()).then_some("and more"));
             lines.extend(causes::fold("  chunks put together from it: ", &ids.join(" "), width));
         }
+        let mut runs = self.findings.iter().flat_map(|finding| &finding.lost);
+        let lost = |run: &LostRun| {
+            let (length, offset) = (output::grouped(run.length), output::grouped(run.offset));
+            format!("  lost: {length} bytes at {offset} of {} in {}", run.path, run.snapshot.short())
+        };
+        lines.extend(runs.by_ref().take(named).map(lost));
+        if runs.next().is_some() {
+            let all = self.findings.iter().map(|finding| finding.lost_bytes).sum();
+            lines.push(format!("  in all {}, over all snapshots", output::count(all, "byte")));
+        }
         let mut told = HashSet::new();
         let paths = self.findings.iter().flat_map(|finding| &finding.paths).filter(|path| told.insert(path.as_str()));
         let paths: Vec<String> = paths.take(named).map(|path| format!("  {path}")).collect();
@@ -124,6 +134,8 @@ mod tests {
             windows: Vec::new(),
             paths: paths.iter().map(|path| (*path).to_owned()).collect(),
             path_count: paths.len() as u64,
+            lost: Vec::new(),
+            lost_bytes: 0,
         }
     }
 

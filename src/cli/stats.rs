@@ -8,12 +8,13 @@ use crate::cli::exit::Exit;
 use crate::cli::failure::Fallible;
 use crate::cli::output;
 use crate::cli::progress::ConsoleMonitor;
+use crate::cli::reach;
 use crate::cli::select::{self, FilterArgs};
 use crate::cli::settings::Settings;
 use crate::cli::snapshots::newest_of_each;
 use crate::cli::table::{self, Column};
 use crate::model::key::ObjectKind;
-use crate::model::outcome::Ended;
+use crate::model::outcome::{Ended, Outcome};
 use crate::model::series::Series;
 use crate::model::units::ByteSize;
 use crate::ops::LookError;
@@ -33,9 +34,11 @@ Examples:
   coffre stats latest
   coffre stats --host db1 --latest 7
   coffre stats --json | jq .stored_bytes
+  coffre stats --reach --job nightly --latest 30
 
 With snapshots, or a flag that chooses some: what restoring them gives, and what they added to the store when they \
-were made. Without: the whole repository.")]
+were made. Without: the whole repository. --reach reads trees and recipes: of each snapshot, how much a restore would fetch, in how \
+many frames, how many chunks are put together by recipes, and how many nights wrote what it needs, since when.")]
 pub struct Args {
     /// Only these: ids, which may be cut short, or `latest`
     snapshots: Vec<String>,
@@ -44,11 +47,17 @@ pub struct Args {
     /// Only the newest N of each host, job and sources [default of N: 1]
     #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "1")]
     latest: Option<NonZeroUsize>,
+    /// Tell of each snapshot what a restore would fetch, and how far back that was written
+    #[arg(long)]
+    reach: bool,
 }
 
 impl Args {
     fn is_whole(&self) -> bool {
-        self.snapshots.is_empty() && self.latest.is_none() && self.filter.filter() == SnapshotFilter::default()
+        !self.reach
+            && self.snapshots.is_empty()
+            && self.latest.is_none()
+            && self.filter.filter() == SnapshotFilter::default()
     }
 }
 
@@ -66,16 +75,20 @@ async fn of_snapshots(
     global: &Settings,
     args: Args,
     repository: &Arc<Repository>,
-    monitor: &ConsoleMonitor,
+    monitor: &Arc<ConsoleMonitor>,
 ) -> Fallible<Exit> {
     repository.reading().map_err(LookError::Access)?;
     let filter = args.filter.filter();
     let find = async |text: &str| select::find(repository, text, &filter, monitor).await;
-    let listed = named_or_all(repository, &args.snapshots, &filter, monitor, find).await?;
-    let outcome = listed.outcome();
+    let listed = named_or_all(repository, &args.snapshots, &filter, &**monitor, find).await?;
+    let mut outcome = listed.outcome();
     let mut chosen = listed.snapshots;
     if let Some(count) = args.latest {
         chosen = newest_of_each(chosen, Series::of, count);
+    }
+    if args.reach {
+        let reached = reach::tell(global, repository, &chosen, monitor).await?;
+        outcome = if reached == Outcome::Clean { outcome } else { reached };
     }
     monitor.finish();
     let counts = sum(&chosen);

@@ -15,7 +15,7 @@ use crate::model::outcome::Outcome;
 use crate::model::run::{RunKind, count};
 use crate::model::time::Clock;
 use crate::model::units::ByteSize;
-use crate::ops::verify::{Finding, Healing, ReadData, VerifyOptions, VerifyReport, Vouched, verify};
+use crate::ops::verify::{Finding, Healing, LostRun, ReadData, VerifyOptions, VerifyReport, Vouched, verify};
 use crate::process::own::{PROGRAM, host_name};
 use crate::repository::Repository;
 use crate::store::OpenMode;
@@ -146,8 +146,14 @@ fn wrong_part(text: &str) -> Failure {
     ))
 }
 
+fn lost_event(run: &LostRun) -> events::Lost<'_> {
+    events::Lost { length: run.length, offset: run.offset, path: &run.path, snapshot: run.snapshot.to_string() }
+}
+
 fn event(finding: &Finding) -> events::Finding<'_> {
     events::Finding {
+        lost: finding.lost.iter().map(lost_event).collect(),
+        lost_bytes: finding.lost_bytes,
         object: finding.object.to_string(),
         path_count: finding.path_count,
         paths: &finding.paths,

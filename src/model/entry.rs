@@ -201,11 +201,52 @@ impl FileContent {
         let of_hole = |hole: &Hole| offset.saturating_sub(hole.offset).min(hole.length);
         offset - self.holes.iter().map(of_hole).sum::<u64>()
     }
+
+    /// Returns offsets and lengths of `length` bytes that chunks hold, from byte `stored` of these on: what stands between holes.
+    pub fn places_of(&self, stored: u64, length: u64) -> Vec<(u64, u64)> {
+        let (mut offset, mut left, mut places) = (stored, length, Vec::new());
+        for hole in &self.holes {
+            if hole.offset > offset {
+                let room = (hole.offset - offset).min(left);
+                places.extend((room > 0).then_some((offset, room)));
+                left -= room;
+                if left == 0 {
+                    return places;
+                }
+                offset += room;
+            }
+            offset = offset.saturating_add(hole.length);
+        }
+        places.extend((left > 0).then_some((offset, left)));
+        places
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn stored_bytes_have_their_places_between_holes() {
+        let holes =
+            vec![Hole { offset: 0, length: 10 }, Hole { offset: 15, length: 5 }, Hole { offset: 30, length: 9 }];
+        let content = FileContent { size: 60, holes, ..FileContent::default() };
+        for (stored, length, expected) in [
+            (0, 5, vec![(10, 5)]),
+            (0, 8, vec![(10, 5), (20, 3)]),
+            (5, 1, vec![(20, 1)]),
+            (6, 30, vec![(21, 9), (39, 21)]),
+            (15, 2, vec![(39, 2)]),
+            (3, 0, vec![]),
+        ] {
+            assert_eq!(content.places_of(stored, length), expected, "{stored} {length}");
+        }
+        for offset in [0, 12, 15, 20, 29, 30, 39, 45] {
+            let stored = content.stored_before(offset);
+            let [(place, 1)] = content.places_of(stored, 1)[..] else { panic!("one place") };
+            assert_eq!(content.stored_before(place), stored, "{offset}");
+        }
+    }
 
     #[test]
     fn only_what_is_equal_in_all_that_is_restored_is_one_file() {

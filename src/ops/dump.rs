@@ -146,13 +146,15 @@ pub(super) async fn write_out(
     let first = entry(walk.next().await)?.ok_or_else(missing)?;
     let dumper = Dumper { reader, output, monitor, cancel, handle: Handle::current(), report: DumpReport::default() };
     let is_only = snapshot.counts.entries() == 1;
-    let single = (path.is_some() || is_only).then(|| first.content().cloned()).flatten();
+    // Streams have no entries for what looks like directories in their names.
+    let is_named = path.as_ref() == Some(&first.path);
+    let single = (is_named || is_only).then(|| first.content().cloned()).flatten();
     match single {
         Some(content) => {
             tell(Totals { entries: Some(1), bytes: Some(content.size), ..Totals::default() });
             blocking(move || dumper.file(&first, &content)).await
         }
-        None if path.is_some() && !first.is_directory() => Err(DumpError::NoContent { path: first.path }),
+        None if is_named && !first.is_directory() => Err(DumpError::NoContent { path: first.path }),
         None => {
             let counts = &snapshot.counts;
             if path.is_none() {

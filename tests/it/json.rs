@@ -10,9 +10,9 @@ use crate::configuration::{configured, run, write};
 use crate::support::desk::Desk;
 
 /// Section, event and field, with the type that the page gives it.
-type Fields = BTreeMap<(String, String), BTreeMap<String, String>>;
+pub type Fields = BTreeMap<(String, String), BTreeMap<String, String>>;
 
-fn documented() -> Fields {
+pub fn documented() -> Fields {
     let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/json.md")).expect("there");
     let mut fields = Fields::new();
     let (mut section, mut event) = (String::new(), String::new());
@@ -142,7 +142,7 @@ fn type_of(value: &Value) -> &'static str {
 }
 
 /// Compares objects with a section of the page; returns the events that came.
-fn compare(fields: &Fields, section: &str, text: &str) -> BTreeSet<String> {
+pub fn compare(fields: &Fields, section: &str, text: &str) -> BTreeSet<String> {
     let mut events = BTreeSet::new();
     let mut seen: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for line in text.lines() {
@@ -185,7 +185,7 @@ fn every_field_of_every_verb_is_documented_and_there() {
     fs::create_dir_all(desk.at("out")).expect("made");
     fs::write(desk.at("out/extra"), "").expect("written");
     let spot = format!("latest:{}", desk.at("source").display());
-    let steps: [(&str, &[&str], i32, &[&str]); 28] = [
+    let steps: [(&str, &[&str], i32, &[&str]); 29] = [
         ("coffre init", &["init", "--recovery-kit", "kit"], 0, &["summary"]),
         ("coffre backup", &["backup", "source"], 0, &["summary"]),
         ("coffre backup", &["backup", "source", "--sqlite", "app.db", "--dry-run"], 0, &["summary"]),
@@ -196,6 +196,7 @@ fn every_field_of_every_verb_is_documented_and_there() {
         ("coffre find", &["find", "nothing-of-this-name"], 1, &[]),
         ("coffre stats", &["stats"], 0, &["summary"]),
         ("coffre stats SNAPSHOT", &["stats", "latest"], 0, &["summary"]),
+        ("coffre stats SNAPSHOT", &["stats", "latest", "--reach"], 0, &["reach", "summary"]),
         ("coffre dump", &["dump", "latest", "--target", "dump.tar"], 0, &["summary"]),
         ("coffre verify", &["verify", "--read-data"], 0, &["summary"]),
         ("coffre status", &["status"], 0, &["series", "work", "summary"]),

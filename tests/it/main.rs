@@ -35,6 +35,7 @@ mod known;
 mod layers;
 mod leftovers;
 mod look;
+mod losses;
 mod manual;
 mod memory;
 mod merging;

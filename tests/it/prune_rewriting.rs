@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use coffre::format::pack::PackKind;
+use coffre::format::recipe::Recipe;
 use coffre::model::key::{ObjectKey, ObjectKind};
 use coffre::model::outcome::{Ended, Outcome};
 use coffre::model::snapshot::Snapshot;
@@ -26,7 +27,7 @@ use crate::prune::{
     remove, with_dead_packs,
 };
 use crate::support::at_phase::AtPhase;
-use crate::support::kitchen::Nights;
+use crate::support::kitchen::{How, Nights, Window, ids, night, rows};
 use crate::support::{Bench, at_rest, files_in, open, options, random_bytes};
 use crate::writers;
 
@@ -477,6 +478,38 @@ async fn recipes_stay_recipes() {
         if !dying.died() {
             return;
         }
+    }
+}
+
+/// The last of four nights names a window of the third, which names one of the second, and so on: as deep as readers go.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_named_through_all_depths_is_alive_and_survives_rewriting() {
+    let bench = Bench::new().await;
+    let mut below = rows(1, 50_000);
+    let (mut stored, mut snapshots) = (vec![below.clone()], Vec::new());
+    for depth in 1..=4u8 {
+        let new = rows(20 + u64::from(depth), 1_000);
+        stored.push(new.clone());
+        let id = ids(bench.store(), bench.cache.path()).await;
+        let parts = [(id(&new).key(), 0, 800), (id(&below).key(), 100, below.len() as u32 - 100)];
+        let recipe = Recipe::new(depth, &parts).expect("a recipe");
+        below = Arc::new([&new[..800], &below[100..]].concat());
+        let window = Window { bytes: below.clone(), how: How::Forged(recipe) };
+        let rows = std::mem::take(&mut stored);
+        snapshots.push(night(bench.store(), bench.cache.path(), &rows, vec![("db", vec![window])]).await);
+    }
+    let last = snapshots.pop().expect("the fourth");
+    for snapshot in &snapshots {
+        remove(&bench, snapshot).await;
+    }
+    for options in [at_once(), all_of_it()] {
+        let fork = bench.fork();
+        let report = pruned(&fork, options).await.expect("done");
+        assert!(report.deleted_packs > 0, "the trees of the other nights: {report:?}");
+        let repository = open(fork.store(), fork.cache.path()).await.expect("opens");
+        let read = crate::support::read_all(repository, &last).await.expect("whole");
+        assert!(read[0].1 == *below);
+        assert_eq!(fork.verify(ReadData::All).await.findings, []);
     }
 }
 

@@ -50,7 +50,12 @@ impl Advice for DumpError {
                 Some("`coffre ls -R SNAPSHOT` lists what there is, and --job NAME chooses among jobs".into())
             }
             DumpError::Look(error) => error.hint(),
-            DumpError::Damaged { source, .. } | DumpError::Unreachable { source, .. } => source.hint(),
+            DumpError::Damaged { .. } => Some(
+                "`dump --salvage` writes what there is of a file or stream; another snapshot may have all of it, and `coffre verify \
+                 --read-data` tells which"
+                    .into(),
+            ),
+            DumpError::Unreachable { source, .. } => source.hint(),
             DumpError::Tree { source, .. } => source.hint(),
             DumpError::NoContent { .. } | DumpError::Output(_) | DumpError::Cancelled => None,
         }

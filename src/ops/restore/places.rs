@@ -1,5 +1,7 @@
 //! Where the chunks of a content stand in its file: one after the other, stepping over its holes.
 
+use std::ops::Range;
+
 use crate::model::entry::{FileContent, Hole};
 
 /// Where a part of a chunk stands in its file.
@@ -11,6 +13,14 @@ pub(super) struct Piece {
     pub(super) file_offset: u64,
     /// Length in bytes.
     pub(super) length: u32,
+}
+
+impl Piece {
+    /// Returns offset and length in the file of those bytes of it that are within `range` of the chunk.
+    pub(super) fn within(&self, range: &Range<u32>) -> Option<(u64, u64)> {
+        let (start, end) = (range.start.max(self.chunk_offset), range.end.min(self.chunk_offset + self.length));
+        (start < end).then(|| (self.file_offset + u64::from(start - self.chunk_offset), u64::from(end - start)))
+    }
 }
 
 /// Gives the places of a content's chunks, one after the other, stepping over its holes.
@@ -60,6 +70,14 @@ impl PiecePlaces {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lost_bytes_of_a_chunk_are_told_where_they_stand_in_the_file() {
+        let piece = Piece { chunk_offset: 10, file_offset: 1000, length: 5 };
+        for (range, expected) in [(0..10, None), (0..11, Some((1000, 1))), (12..99, Some((1002, 3))), (15..16, None)] {
+            assert_eq!(piece.within(&range), expected, "{range:?}");
+        }
+    }
 
     #[test]
     fn chunks_step_over_holes() {

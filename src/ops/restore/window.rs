@@ -16,7 +16,7 @@ use crate::ops::restore::places::PiecePlaces;
 use crate::ops::restore::writer::{FileJob, FileWriter, Placement, WindowWritten};
 use crate::repository::reader::Reader;
 use crate::repository::reader::chunks::ChunkWalk;
-use crate::repository::reader::gather::Keep;
+use crate::repository::reader::gather::{Found, Keep};
 use crate::repository::reader::range::{GatherGroup, Wanted, join};
 
 /// Files in a window.
@@ -148,7 +148,16 @@ async fn write_range(writer: Arc<FileWriter>, range: GatherGroup<Placement>, can
     while !writer.has_stopped()
         && let Some(Some(found)) = cancel.or(gathering.next()).await
     {
+        let salvaged = match &found {
+            Found::Lost(wanted, error) if error.is_damage() => {
+                match writer.reader.salvage(&wanted.chunk, error.clone()).await {
+                    Ok(salvaged) => Some(salvaged).filter(|salvaged| salvaged.there().next().is_some()),
+                    Err(error) => return writer.stop(error),
+                }
+            }
+            _ => None,
+        };
         let taking = writer.clone();
-        blocking(move || taking.take(found)).await;
+        blocking(move || taking.take(found, salvaged)).await;
     }
 }

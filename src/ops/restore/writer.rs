@@ -14,6 +14,7 @@ use crate::ops::restore::places::Piece;
 use crate::ops::restore::{DAMAGED_SUFFIX, NotWhole, RestoreError, problem};
 use crate::progress::{Counter, Monitor, Problem};
 use crate::repository::reader::gather::Found;
+use crate::repository::reader::salvage::SalvagedChunk;
 use crate::repository::reader::{ReadError, Reader};
 use crate::sink::error::{Obstacle, TargetError};
 use crate::sink::partial::{IfTaken, PartialFile};
@@ -234,20 +235,31 @@ impl FileWriter {
         }
     }
 
-    /// Writes what was found, one file after the other, and notes what is lost.
-    pub(super) fn take(&self, found: Found<Placement>) {
-        match found {
-            Found::Chunks(bytes, chunks) => {
+    /// Writes what there is of a chunk, whose gaps become zeros, and notes these.
+    fn place_salvaged(&self, placement: Placement, salvaged: &SalvagedChunk) {
+        let job = &self.files[placement.file as usize];
+        for lost in &salvaged.lost {
+            let within = placement.pieces.iter().filter_map(|piece| piece.within(&lost.range));
+            job.note_lost(within, &Why::of(&lost.why));
+        }
+        self.place(placement.file, &[(placement.pieces, &salvaged.bytes, placement.file)]);
+    }
+
+    /// Writes what was found, one file after the other, and notes what is lost; of a chunk that is not whole, `salvaged` is there.
+    pub(super) fn take(&self, found: Found<Placement>, salvaged: Option<SalvagedChunk>) {
+        match (found, salvaged) {
+            (Found::Chunks(bytes, chunks), _) => {
                 let chunks: Vec<_> =
                     chunks.into_iter().map(|(at, range)| (at.pieces, &bytes[range], at.file)).collect();
                 for of_one_file in chunks.chunk_by(|one, next| one.2 == next.2) {
                     self.place(of_one_file[0].2, of_one_file);
                 }
             }
-            Found::Lost(_, error) if !error.is_damage() => self.stop(error),
-            Found::Lost(placement, error) => {
-                self.files[placement.file as usize].note_lost_pieces(&placement.pieces, &Why::of(&error));
-                self.skip(&placement);
+            (Found::Lost(_, error), _) if !error.is_damage() => self.stop(error),
+            (Found::Lost(wanted, _), Some(salvaged)) => self.place_salvaged(wanted.by, &salvaged),
+            (Found::Lost(wanted, error), None) => {
+                self.files[wanted.by.file as usize].note_lost_pieces(&wanted.by.pieces, &Why::of(&error));
+                self.skip(&wanted.by);
             }
         }
     }

@@ -6,13 +6,15 @@ use std::collections::btree_map::Entry;
 use crate::model::id::ChunkId;
 use crate::model::key::ObjectKey;
 use crate::model::snapshot::SnapshotId;
-use crate::ops::verify::Finding;
 use crate::ops::verify::damage::{Damage, FindingSubject};
+use crate::ops::verify::{Finding, LostRun};
 
 /// Paths that one finding names.
 const PATHS_LISTED: usize = 50;
 /// Windows that one finding names.
 const WINDOWS_LISTED: usize = 50;
+/// Runs of lost bytes that one finding names.
+const RUNS_LISTED: usize = 50;
 /// The share of the memory that is for findings, and what they have of it at least, in bytes.
 const SHARE: u64 = 32;
 const ROOM_MIN: u64 = 1 << 20;
@@ -28,6 +30,8 @@ pub(super) struct Hit<'a> {
     pub(super) path: &'a str,
     /// The chunk that cannot be put together from it, if it is needed for that.
     pub(super) window: Option<ChunkId>,
+    /// Offsets and lengths of what is lost there, in order, where the path is that of a file or stream.
+    pub(super) lost: &'a [(u64, u64)],
 }
 
 /// Findings by their object and by what is wrong with it.
@@ -113,7 +117,8 @@ impl Findings {
 
 impl Finding {
     fn of(object: FindingSubject, damage: Damage) -> Self {
-        Self { object, damage, snapshots: Vec::new(), windows: Vec::new(), paths: Vec::new(), path_count: 0 }
+        let (snapshots, windows, paths, lost) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        Self { object, damage, snapshots, windows, paths, path_count: 0, lost, lost_bytes: 0 }
     }
 
     /// Notes what is hit by it, as far as that fits into `room` bytes. Returns the bytes taken, and whether it did fit.
@@ -140,6 +145,18 @@ impl Finding {
         let new = hit.window.filter(|window| !self.windows.contains(window));
         if let Some(window) = new.filter(|_| self.windows.len() < WINDOWS_LISTED && fits(size_of::<ChunkId>())) {
             self.windows.push(window);
+        }
+        for (offset, length) in hit.lost {
+            self.lost_bytes = self.lost_bytes.saturating_add(*length);
+            let touches = |last: &&mut LostRun| {
+                last.snapshot == hit.snapshot && last.path == hit.path && last.offset + last.length == *offset
+            };
+            if let Some(last) = self.lost.last_mut().filter(touches) {
+                last.length += length;
+            } else if self.lost.len() < RUNS_LISTED && fits(size_of::<LostRun>() + hit.path.len()) {
+                let (snapshot, path) = (hit.snapshot, hit.path.to_owned());
+                self.lost.push(LostRun { snapshot, path, offset: *offset, length: *length });
+            }
         }
         (room - left, is_whole)
     }
@@ -176,7 +193,7 @@ mod tests {
         let mut findings = Findings::within(0);
         let path = "x".repeat(4096);
         for n in 0..2_000 {
-            let hit = Hit { snapshot: snapshot(n), path: &format!("{path}{n}"), window: None };
+            let hit = Hit { snapshot: snapshot(n), path: &format!("{path}{n}"), window: None, lost: &[] };
             findings.hit(pack(n % 200), Damage::Missing, hit);
         }
         assert!(findings.is_cut());
@@ -191,11 +208,33 @@ mod tests {
     fn what_is_hit_again_is_kept_once() {
         let mut findings = Findings::within(0);
         for snapshot in [1, 1, 2].map(snapshot) {
-            findings.hit(pack(1), Damage::Missing, Hit { snapshot, path: "/a", window: Some(ChunkId([1; 32])) });
+            findings.hit(
+                pack(1),
+                Damage::Missing,
+                Hit { snapshot, path: "/a", window: Some(ChunkId([1; 32])), lost: &[] },
+            );
         }
         assert!(!findings.is_cut());
         let all = findings.into_all();
         assert_eq!((all[0].snapshots.len(), all[0].paths.len(), all[0].windows.len(), all[0].path_count), (2, 1, 1, 3));
+    }
+
+    #[test]
+    fn lost_bytes_that_touch_are_one_run_and_all_are_counted() {
+        let mut findings = Findings::within(0);
+        let mut hit = |n, path, lost: &[(u64, u64)]| {
+            findings.hit(pack(1), Damage::Missing, Hit { snapshot: snapshot(n), path, window: None, lost });
+        };
+        hit(1, "/a", &[(0, 10), (20, 5)]);
+        hit(1, "/a", &[(25, 5)]);
+        hit(1, "/b", &[(30, 1)]);
+        hit(2, "/b", &[(31, 1)]);
+        (0..100).for_each(|n| hit(3, "/c", &[(n * 10, 1)]));
+        assert!(!findings.is_cut());
+        let all = findings.into_all();
+        let runs: Vec<_> = all[0].lost.iter().map(|run| (run.path.as_str(), run.offset, run.length)).take(4).collect();
+        assert_eq!(runs, [("/a", 0, 10), ("/a", 20, 10), ("/b", 30, 1), ("/b", 31, 1)]);
+        assert_eq!((all[0].lost.len(), all[0].lost_bytes), (RUNS_LISTED, 122));
     }
 
     #[test]

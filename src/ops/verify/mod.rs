@@ -102,6 +102,23 @@ pub struct Finding {
     pub paths: Vec<String>,
     /// How many paths there are in all, over all snapshots.
     pub path_count: u64,
+    /// What is lost of these paths in these snapshots, at most fifty runs of bytes.
+    pub lost: Vec<LostRun>,
+    /// How many bytes are lost, over all snapshots: those that several lack count in each.
+    pub lost_bytes: u64,
+}
+
+/// Bytes of a file or stream that are lost.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LostRun {
+    /// The snapshot.
+    pub snapshot: SnapshotId,
+    /// The path, with a slash before it.
+    pub path: String,
+    /// Where they begin in it.
+    pub offset: u64,
+    /// How many they are.
+    pub length: u64,
 }
 
 /// What a verification looked at and found.

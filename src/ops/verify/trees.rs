@@ -9,7 +9,7 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 use futures::stream::{self, StreamExt};
 
-use crate::model::entry::{ChunkList, ChunkRef, Entry};
+use crate::model::entry::{ChunkList, ChunkRef, Entry, FileContent};
 use crate::model::id::{ChunkId, ChunkKey};
 use crate::model::key::ObjectKey;
 use crate::model::snapshot::SnapshotId;
@@ -101,6 +101,31 @@ pub(super) async fn check(
     Ok(listing.cleanups)
 }
 
+/// Where in an entry a visit is.
+#[derive(Clone, Copy)]
+struct InEntry<'a> {
+    entry: &'a Entry,
+    content: &'a FileContent,
+    /// Bytes that chunks before hold.
+    stored: u64,
+}
+
+impl InEntry<'_> {
+    fn path(&self) -> String {
+        format!("/{}", self.entry.path)
+    }
+
+    /// Returns offsets and lengths in the entry of `length` stored bytes, from `offset` bytes behind here on.
+    fn places_of(&self, offset: u64, length: u64) -> Vec<(u64, u64)> {
+        self.content.places_of(self.stored.saturating_add(offset), length)
+    }
+}
+
+/// Adds up lengths.
+fn sum_of(ranges: &[(u32, u32)]) -> u64 {
+    ranges.iter().map(|(_, length)| u64::from(*length)).sum()
+}
+
 struct TreeVisit<'a> {
     reader: &'a Arc<Reader>,
     monitor: &'a Arc<dyn Monitor>,
@@ -145,7 +170,7 @@ impl TreeVisit<'_> {
                 // Nothing is told of the root.
                 Err(error) => {
                     let part = told.first.as_ref().map(|_| LostPart::below(&told).to_string());
-                    self.bad_node(&told.id, &error, part.as_deref().unwrap_or("/"))?
+                    self.bad_node(&told.id, &error, part.as_deref().unwrap_or("/"), &[])?
                 }
             };
             if whole {
@@ -160,10 +185,11 @@ impl TreeVisit<'_> {
         for entry in entries {
             let Some(content) = entry.content() else { continue };
             whole &= match &content.chunks {
-                ChunkList::Inline(chunks) => self.chunks(chunks, entry).await?,
+                ChunkList::Inline(chunks) => self.chunks(chunks, InEntry { entry, content, stored: 0 }).await?,
                 ChunkList::Indirect { root, depth, chunks } => {
                     let bytes = content.stored_length();
-                    self.list(ListNode { id: *root, depth: *depth, chunks: *chunks, bytes }, entry).await?
+                    let root = ListNode { id: *root, depth: *depth, chunks: *chunks, bytes };
+                    self.list(root, InEntry { entry, content, stored: 0 }).await?
                 }
             };
         }
@@ -172,7 +198,7 @@ impl TreeVisit<'_> {
         Ok(whole)
     }
 
-    fn list<'b>(&'b mut self, told: ListNode, entry: &'b Entry) -> BoxFuture<'b, Result<bool, VerifyError>> {
+    fn list<'b>(&'b mut self, told: ListNode, at: InEntry<'b>) -> BoxFuture<'b, Result<bool, VerifyError>> {
         Box::pin(async move {
             if self.whole_lists.contains(&told) {
                 return Ok(true);
@@ -181,19 +207,21 @@ impl TreeVisit<'_> {
                 return Err(VerifyError::Cancelled);
             }
             let whole = match self.reader.node(&told).await {
-                Ok(Node::Chunks(chunks)) => self.chunks(&chunks, entry).await?,
+                Ok(Node::Chunks(chunks)) => self.chunks(&chunks, at).await?,
                 Ok(Node::Lists(children)) => {
                     let next: Vec<ListNode> = told.children(&children).collect();
                     let unseen = next.iter().filter(|child| !self.whole_lists.contains(*child));
                     self.read_ahead(unseen.map(|child| child.id)).await;
                     let mut whole = true;
+                    let mut at = at;
                     for child in next {
-                        whole &= self.list(child, entry).await?;
+                        whole &= self.list(child, at).await?;
+                        at.stored = at.stored.saturating_add(child.bytes);
                     }
                     whole
                 }
                 Ok(_) => unreachable!("checked to be of its level"),
-                Err(error) => self.bad_node(&told.id, &error, &format!("/{}", entry.path))?,
+                Err(error) => self.bad_node(&told.id, &error, &at.path(), &at.places_of(0, told.bytes))?,
             };
             if whole {
                 self.whole_lists.insert(told);
@@ -202,27 +230,32 @@ impl TreeVisit<'_> {
         })
     }
 
-    async fn chunks(&mut self, chunks: &[ChunkRef], entry: &Entry) -> Result<bool, VerifyError> {
+    async fn chunks(&mut self, chunks: &[ChunkRef], mut at: InEntry<'_>) -> Result<bool, VerifyError> {
         let mut whole = true;
         let mut windows = Vec::new();
         for chunk in chunks {
+            let here = at;
+            at.stored = at.stored.saturating_add(u64::from(chunk.length));
             let places = self.reader.index().locate_all(&chunk.id);
             let plain = |place: &&ChunkPlace| !place.codec.holds_recipes() && place.length == chunk.length;
             if !places.iter().filter(plain).any(|place| self.damage.is_sound(place)) {
                 // Where segments lie about the place, the pack itself may tell of another.
                 let is_told_wrong = places.iter().any(|place| self.damage.places.contains(place));
                 match places.iter().find(|place| place.codec.holds_recipes()) {
-                    Some(recipe) => windows.push((chunk, *recipe)),
+                    Some(recipe) => windows.push((chunk, *recipe, here)),
                     None if is_told_wrong && self.can_be_had(chunk).await? => {}
-                    None => whole = self.bad_chunk(&chunk.id, None, &format!("/{}", entry.path))?,
+                    None => {
+                        let lost = here.places_of(0, u64::from(chunk.length));
+                        whole = self.bad_chunk(&chunk.id, None, &here.path(), &lost)?;
+                    }
                 }
             }
         }
         for windows in windows.chunks(WINDOWS_AHEAD) {
             // An error is met again, and told, when the window is looked at.
-            self.reader.bring(windows.iter().map(|(_, place)| *place).collect()).await;
-            for (window, _) in windows {
-                whole &= self.window(window, entry).await?;
+            self.reader.bring(windows.iter().map(|(_, place, _)| *place).collect()).await;
+            for (window, _, at) in windows {
+                whole &= self.window(window, *at).await?;
             }
         }
         Ok(whole)
@@ -238,41 +271,54 @@ impl TreeVisit<'_> {
     }
 
     /// Checks that a chunk which is not stored plain can be put together by a recipe: that all it names is in the index, and in
-    /// nothing that was found damaged.
-    async fn window(&mut self, chunk: &ChunkRef, entry: &Entry) -> Result<bool, VerifyError> {
-        let (mut hit, errors, failed) = loop {
+    /// nothing that was found damaged. Of several recipes that cannot, the one tells what is lost by which that is the least.
+    async fn window(&mut self, chunk: &ChunkRef, at: InEntry<'_>) -> Result<bool, VerifyError> {
+        let (mut hit, errors, failed, lost) = loop {
             let loads = self.reader.index().loads();
             let (mut hit, mut errors, mut failed) = (Vec::new(), Vec::new(), Vec::new());
+            let mut lost = vec![(0, chunk.length)];
             for place in self.reader.index().locate_all(&chunk.id) {
-                if let Some(finding) = self.damage.windows.get(&(place.pack, place.frame, place.offset)) {
-                    hit.push(finding.clone());
-                } else if place.codec.holds_recipes() && self.damage.is_sound(&place) {
-                    let is_sound = |place: &ChunkPlace| self.damage.is_sound(place);
-                    match self.reader.resolve(&WindowAt::of(*chunk, place), &is_sound).await {
-                        Ok(resolved) if resolved.missing.is_empty() => return Ok(true),
-                        Ok(resolved) => errors.extend(resolved.missing),
-                        Err(error) if !error.is_damage() => return Err(error.into()),
-                        Err(error) => failed.push(error),
+                let found = self.damage.windows.get(&(place.pack, place.frame, place.offset)).cloned();
+                if found.is_none() && !(place.codec.holds_recipes() && self.damage.is_sound(&place)) {
+                    continue;
+                }
+                let is_sound = |place: &ChunkPlace| self.damage.is_sound(place);
+                let resolved = self.reader.resolve(&WindowAt::of(*chunk, place), &is_sound).await;
+                match (resolved, found) {
+                    (Ok(resolved), None) if resolved.missing.is_empty() => return Ok(true),
+                    (Ok(resolved), found) => {
+                        if !resolved.lost.is_empty() && sum_of(&resolved.lost) < sum_of(&lost) {
+                            lost = resolved.lost;
+                        }
+                        match found {
+                            Some(finding) => hit.push(finding),
+                            None => errors.extend(resolved.missing),
+                        }
                     }
+                    (Err(error), _) if !error.is_damage() => return Err(error.into()),
+                    (Err(_), Some(finding)) => hit.push(finding),
+                    (Err(error), None) => failed.push(error),
                 }
             }
             if !self.reader.loaded_since(loads).await? {
-                break (hit, errors, failed);
+                break (hit, errors, failed, lost);
             }
         };
         hit.extend(failed.iter().map(|error| self.damage.add_error(error)));
         let snapshot = self.snapshot.expect("set before a tree is walked");
-        let path = format!("/{}", entry.path);
+        let path = at.path();
+        let lost: Vec<(u64, u64)> =
+            lost.iter().flat_map(|(offset, length)| at.places_of(u64::from(*offset), u64::from(*length))).collect();
         for (key, error) in errors {
             hit.extend(self.faults(&key, &error));
         }
         if hit.is_empty() {
-            return self.bad_chunk(&chunk.id, None, &path);
+            return self.bad_chunk(&chunk.id, None, &path, &lost);
         }
         hit.sort();
         hit.dedup();
         for (object, damage) in hit {
-            self.damage.hit(&object, damage, Hit { snapshot, path: &path, window: Some(chunk.id) });
+            self.damage.hit(&object, damage, Hit { snapshot, path: &path, window: Some(chunk.id), lost: &lost });
         }
         Ok(false)
     }
@@ -291,9 +337,15 @@ impl TreeVisit<'_> {
     }
 
     /// Notes a chunk that cannot be had, under every pack that should hold it.
-    fn bad_chunk(&mut self, id: &ChunkId, problem: Option<&str>, path: &str) -> Result<bool, VerifyError> {
+    fn bad_chunk(
+        &mut self,
+        id: &ChunkId,
+        problem: Option<&str>,
+        path: &str,
+        lost: &[(u64, u64)],
+    ) -> Result<bool, VerifyError> {
         let snapshot = self.snapshot.expect("set before a tree is walked");
-        let hit = Hit { snapshot, path, window: None };
+        let hit = Hit { snapshot, path, window: None, lost };
         let mut locations = self.reader.index().locate_all(id);
         // Places that are not so are the segment's fault, which is told, and no pack's.
         locations.retain(|location| !self.damage.places.contains(location));
@@ -314,12 +366,18 @@ impl TreeVisit<'_> {
         Ok(false)
     }
 
-    fn bad_node(&mut self, id: &ChunkId, error: &ReadError, path: &str) -> Result<bool, VerifyError> {
+    fn bad_node(
+        &mut self,
+        id: &ChunkId,
+        error: &ReadError,
+        path: &str,
+        lost: &[(u64, u64)],
+    ) -> Result<bool, VerifyError> {
         let snapshot = self.snapshot.expect("set before a tree is walked");
-        let hit = Hit { snapshot, path, window: None };
+        let hit = Hit { snapshot, path, window: None, lost };
         match error {
             error if !error.is_damage() => return Err(error.clone().into()),
-            ReadError::Unknown { .. } => return self.bad_chunk(id, None, path),
+            ReadError::Unknown { .. } => return self.bad_chunk(id, None, path, lost),
             // Its bytes are those that were stored: whoever made the snapshot made it wrong.
             ReadError::Node { source, .. } => {
                 let why = format!("{error}: {source}");
@@ -329,13 +387,13 @@ impl TreeVisit<'_> {
             _ => {}
         }
         match error.pack() {
-            Some(pack) if self.damage.packs.contains(&pack) => self.bad_chunk(id, None, path),
+            Some(pack) if self.damage.packs.contains(&pack) => self.bad_chunk(id, None, path, lost),
             Some(pack) => {
                 let cause = std::error::Error::source(error).map_or_else(String::new, |cause| format!(": {cause}"));
                 self.damage.hit(&ObjectKey::pack(pack), Damage::Unusable(format!("{error}{cause}")), hit);
                 Ok(false)
             }
-            None => self.bad_chunk(id, Some("cannot be read"), path),
+            None => self.bad_chunk(id, Some("cannot be read"), path, lost),
         }
     }
 

@@ -298,7 +298,7 @@ async fn read(reader: Arc<Reader>, batch: GatherGroup<usize>) -> VecDeque<Result
     while let Some(found) = gathering.next().await {
         match found {
             Found::Chunks(frame, chunks) => answers.extend(without_rest(frame, chunks)),
-            Found::Lost(by, error) => answers.push((by, Err(error))),
+            Found::Lost(wanted, error) => answers.push((wanted.by, Err(error))),
         }
     }
     answers.sort_unstable_by_key(|(by, _)| *by);

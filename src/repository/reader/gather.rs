@@ -32,7 +32,7 @@ pub enum Found<T> {
     /// Bytes that were compared with the chunks' ids, and where in them each chunk stands.
     Chunks(Arc<Vec<u8>>, Vec<(T, Range<usize>)>),
     /// A chunk that cannot be had. [`ReadError::is_damage`] tells whether it is lost or only out of reach.
-    Lost(T, ReadError),
+    Lost(Wanted<T>, ReadError),
 }
 
 /// Chunks of one range or windows of one group on their way.
@@ -135,7 +135,7 @@ impl<T: Send + 'static> Gathering<T> {
                 (Some(came), _) => self.take(came).await,
                 (None, Some(error)) => {
                     let left = self.windows.drain(..).chain(self.elsewhere.drain(..));
-                    self.found.extend(left.map(|wanted| Found::Lost(wanted.by, error.clone())));
+                    self.found.extend(left.map(|wanted| Found::Lost(wanted, error.clone())));
                     return self.found.pop_front();
                 }
                 (None, None) if !self.windows.is_empty() => self.put_together().await,
@@ -152,7 +152,7 @@ impl<T: Send + 'static> Gathering<T> {
             Came::Frame(frame, wanted) => self.check(frame, wanted).await,
             Came::Lost(error, wanted) if error.is_damage() => self.elsewhere.extend(wanted),
             Came::Lost(error, wanted) => {
-                self.found.extend(wanted.into_iter().map(|wanted| Found::Lost(wanted.by, error.clone())));
+                self.found.extend(wanted.into_iter().map(|wanted| Found::Lost(wanted, error.clone())));
                 self.unreachable = Some(error);
             }
         }
@@ -192,7 +192,7 @@ impl<T: Send + 'static> Gathering<T> {
                 }
                 Err(error) if error.is_damage() => self.elsewhere.push_back(wanted),
                 Err(error) => {
-                    self.found.push_back(Found::Lost(wanted.by, error.clone()));
+                    self.found.push_back(Found::Lost(wanted, error.clone()));
                     self.unreachable = Some(error);
                 }
             }
@@ -209,7 +209,7 @@ impl<T: Send + 'static> Gathering<T> {
                 if !error.is_damage() {
                     self.unreachable = Some(error.clone());
                 }
-                Found::Lost(wanted.by, error)
+                Found::Lost(wanted, error)
             }
         }
     }

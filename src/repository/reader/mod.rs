@@ -41,6 +41,8 @@ mod own;
 pub mod pack;
 mod pieces;
 pub mod range;
+pub mod reach;
+pub mod salvage;
 mod scope;
 pub mod told;
 pub mod walk;

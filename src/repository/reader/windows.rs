@@ -37,7 +37,7 @@ const PLACES_TRIED: usize = 2;
 /// Who may put windows together at the same time.
 pub(super) struct Windows {
     groups: Arc<Semaphore>,
-    carefully: tokio::sync::Mutex<()>,
+    pub(super) carefully: tokio::sync::Mutex<()>,
 }
 
 impl Default for Windows {
@@ -91,11 +91,17 @@ struct PartPlace {
 /// A window, resolved through all depths.
 pub struct Resolved {
     length: u32,
+    /// Depth of its recipe.
+    pub depth: u8,
+    /// Where its recipe lies, and those that it needs through all depths.
+    pub recipes: Vec<ChunkPlace>,
     /// Plain chunks, and their places.
     chunks: Vec<ChunkPlace>,
     parts: Vec<PartPlace>,
     /// Chunks that it needs and that are nowhere where they may be taken from.
     pub missing: BTreeMap<ChunkKey, ReadError>,
+    /// Where in the window parts of these would stand: offsets and lengths, in order.
+    pub lost: Vec<(u32, u32)>,
 }
 
 /// What a chunk that a recipe names turned out to be.
@@ -153,7 +159,7 @@ impl Reader {
     pub async fn chunk_of_key(self: &Arc<Self>, key: &ChunkKey, known: &ChunkPlace) -> Result<Vec<u8>, ReadError> {
         let _alone = self.windows.carefully.lock().await;
         let domain = self.domain(known)?;
-        let mut effort = Effort { of: *known, chunks: 0, bytes: 0, frames: HashSet::new() };
+        let mut effort = Effort::on(*known);
         self.whole(key, u8::MAX, domain, &mut effort).await
     }
 
@@ -204,8 +210,15 @@ impl Reader {
             return Err(ReadError::OtherLength { id: window.key });
         }
         let domain = self.domain(location)?;
-        let resolved =
-            Resolved { length: top.length(), chunks: Vec::new(), parts: Vec::new(), missing: BTreeMap::new() };
+        let resolved = Resolved {
+            length: top.length(),
+            depth: top.depth(),
+            recipes: vec![*location],
+            chunks: Vec::new(),
+            parts: Vec::new(),
+            missing: BTreeMap::new(),
+            lost: Vec::new(),
+        };
         let mut resolving = Resolving { sources: HashMap::new(), resolved };
         let mut recipes = VecDeque::from([top.clone()]);
         let (mut named, mut items) = (HashSet::new(), top.items().len());
@@ -223,7 +236,8 @@ impl Reader {
                         resolving.resolved.chunks.push(place);
                         NamedChunk::Plain(resolving.resolved.chunks.len() as u32 - 1)
                     }
-                    Ok(At::Recipe(recipe)) => {
+                    Ok(At::Recipe(place, recipe)) => {
+                        resolving.resolved.recipes.push(place);
                         items += recipe.items().len();
                         if items > PARTS_NEEDED_MAX {
                             return Err(bad(location, "it needs too many parts"));
@@ -267,7 +281,7 @@ impl Reader {
         }
         for place in recipes.into_iter().filter(|_| depth > 1) {
             match self.recipe(place).await {
-                Ok(recipe) if recipe.depth() < depth => return Ok(Ok(At::Recipe(recipe))),
+                Ok(recipe) if recipe.depth() < depth => return Ok(Ok(At::Recipe(*place, recipe))),
                 Ok(_) => missing = bad(place, "it is named by one that is not deeper"),
                 Err(error) if error.is_damage() => missing = error,
                 Err(error) => return Err(error),
@@ -288,7 +302,7 @@ impl Reader {
         if records.is_empty() { Err(ReadError::NoPack { pack }) } else { Ok(records.swap_remove(opens)) }
     }
 
-    fn domain(&self, location: &ChunkPlace) -> Result<DomainId, ReadError> {
+    pub(super) fn domain(&self, location: &ChunkPlace) -> Result<DomainId, ReadError> {
         Ok(self.record_of(location)?.header.at.domain)
     }
 
@@ -344,7 +358,7 @@ impl Reader {
         let _alone = self.windows.carefully.lock().await;
         // What asks for too much is refused before anything is spent on it.
         self.resolve(window, &|_| true).await?;
-        let mut effort = Effort { of: window.location, chunks: 0, bytes: 0, frames: HashSet::new() };
+        let mut effort = Effort::on(window.location);
         let bytes = self.carefully(window.key, &window.location, u8::MAX, &mut effort).await?;
         self.compared(window, bytes).await
     }
@@ -380,7 +394,7 @@ impl Reader {
     }
 
     /// Returns a chunk whole from the first place where it has its key.
-    async fn whole(
+    pub(super) async fn whole(
         self: &Arc<Self>,
         key: &ChunkKey,
         below: u8,
@@ -421,7 +435,7 @@ impl Reader {
 /// Where a chunk that is named may be taken from.
 enum At {
     Plain(ChunkPlace),
-    Recipe(Recipe),
+    Recipe(ChunkPlace, Recipe),
 }
 
 impl Placed for ChunkPlace {
@@ -488,13 +502,23 @@ impl Resolved {
         }
     }
 
+    /// Returns how many parts of chunks it comes to.
+    pub fn parts(&self) -> u64 {
+        self.parts.len() as u64
+    }
+
+    /// Returns the places of the plain chunks of which it takes something.
+    pub fn places_used(&self) -> impl Iterator<Item = &ChunkPlace> {
+        let mut used = vec![false; self.chunks.len()];
+        self.parts.iter().for_each(|part| used[part.chunk as usize] = true);
+        self.chunks.iter().zip(used).filter_map(|(place, used)| used.then_some(place))
+    }
+
     /// Plaintext of the frames that it needs.
     fn plain_bytes(&self) -> u64 {
         let mut frames = HashSet::new();
-        let mut used = vec![false; self.chunks.len()];
-        self.parts.iter().for_each(|part| used[part.chunk as usize] = true);
-        let used = self.chunks.iter().zip(used).filter_map(|(place, used)| used.then_some(place));
-        used.filter(|place| frames.insert((place.pack, place.frame))).map(|place| u64::from(place.plain_len)).sum()
+        let used = self.places_used().filter(|place| frames.insert((place.pack, place.frame)));
+        used.map(|place| u64::from(place.plain_len)).sum()
     }
 }
 
@@ -525,6 +549,13 @@ impl Resolving {
                 NamedChunk::Missing(error) => {
                     let error = error.clone();
                     self.resolved.missing.entry(key).or_insert(error);
+                    let (parts, lost) = (self.resolved.parts.len(), &mut self.resolved.lost);
+                    let known = lost.len();
+                    match lost.last_mut().filter(|last| last.0 + last.1 == to) {
+                        Some(last) => last.1 += length,
+                        None if parts + known >= PARTS_NEEDED_MAX => return false,
+                        None => lost.push((to, length)),
+                    }
                 }
             }
         }
@@ -533,7 +564,7 @@ impl Resolving {
 }
 
 /// What was spent on putting a window together carefully.
-struct Effort {
+pub(super) struct Effort {
     /// Where its recipe is.
     of: ChunkPlace,
     chunks: usize,
@@ -542,8 +573,13 @@ struct Effort {
 }
 
 impl Effort {
+    /// Nothing yet, on the window whose recipe is at a place.
+    pub(super) fn on(of: ChunkPlace) -> Self {
+        Self { of, chunks: 0, bytes: 0, frames: HashSet::new() }
+    }
+
     /// Counts a place that is tried.
-    fn spend(&mut self, place: &ChunkPlace) -> Result<(), ReadError> {
+    pub(super) fn spend(&mut self, place: &ChunkPlace) -> Result<(), ReadError> {
         self.chunks += 1;
         self.bytes += u64::from(place.length);
         if self.frames.insert((place.pack, place.frame)) {
@@ -555,7 +591,7 @@ impl Effort {
     }
 }
 
-fn bad(location: &ChunkPlace, why: &str) -> ReadError {
+pub(super) fn bad(location: &ChunkPlace, why: &str) -> ReadError {
     let source = FormatError::Invalid { what: "a recipe", why: why.to_owned() };
     ReadError::Recipe { pack: location.pack, frame: location.frame, source }
 }
@@ -564,11 +600,11 @@ fn wrong(place: &ChunkPlace, key: &ChunkKey) -> ReadError {
     ReadError::WrongChunk { pack: place.pack, frame: place.frame, id: *key }
 }
 
-fn wrong_recipe(place: &ChunkPlace, id: ChunkKey) -> ReadError {
+pub(super) fn wrong_recipe(place: &ChunkPlace, id: ChunkKey) -> ReadError {
     ReadError::WrongRecipe { pack: place.pack, frame: place.frame, id }
 }
 
-fn part_of(window: ChunkKey, location: &ChunkPlace, part: ChunkKey, source: ReadError) -> ReadError {
+pub(super) fn part_of(window: ChunkKey, location: &ChunkPlace, part: ChunkKey, source: ReadError) -> ReadError {
     ReadError::Part { window, pack: location.pack, frame: location.frame, part, source: Box::new(source) }
 }
 

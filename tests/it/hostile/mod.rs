@@ -21,6 +21,7 @@ use crate::support::files_in;
 use crate::support::peak::ChildMemory;
 
 mod entries;
+mod exchanged;
 mod forge;
 mod listings;
 mod provider;
