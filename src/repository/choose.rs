@@ -121,17 +121,22 @@ impl Repository {
         }
         let fitting =
             |id: &&SnapshotId| !text.is_empty() && (id.to_string().starts_with(text) || id.object_name() == text);
-        let mut fitting: Vec<SnapshotId> = listing.counting.iter().filter(fitting).copied().collect();
-        // Whoever can put objects can give one the digits of another; it does not open.
-        if (2..=TOLD_APART).contains(&fitting.len()) {
-            let opened: Vec<_> = self.listed_snapshots(fitting.clone()).collect().await;
-            let opens: Vec<SnapshotId> = opened.iter().filter(|(_, it)| it.is_ok()).map(|(id, _)| *id).collect();
-            fitting = if opens.is_empty() { fitting } else { opens };
+        let fitting: Vec<SnapshotId> = listing.counting.iter().filter(fitting).copied().collect();
+        if fitting.len() > TOLD_APART {
+            return Err(SnapshotError::Ambiguous { prefix: text.to_owned(), candidates: fitting });
         }
-        match fitting.as_slice() {
-            [id] => Ok(ChosenSnapshot::of(self.listed_snapshot(*id).await?)),
-            [] => Err(SnapshotError::Unknown(text.to_owned())),
-            several => Err(SnapshotError::Ambiguous { prefix: text.to_owned(), candidates: several.to_vec() }),
+        // Whoever can put objects can give one the digits of another; it does not open. What was removed since is not among these.
+        let mut opened: Vec<_> = self.listed_snapshots(fitting).collect().await;
+        if opened.iter().any(|(_, it)| it.is_ok()) {
+            opened.retain(|(_, it)| it.is_ok());
+        }
+        match opened.len() {
+            0 => Err(SnapshotError::Unknown(text.to_owned())),
+            1 => opened.remove(0).1.map(ChosenSnapshot::of),
+            _ => {
+                let candidates = opened.into_iter().map(|(id, _)| id).collect();
+                Err(SnapshotError::Ambiguous { prefix: text.to_owned(), candidates })
+            }
         }
     }
 

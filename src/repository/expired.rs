@@ -1,5 +1,6 @@
 //! Which snapshots cleaning up may remove: those that were forgotten longer ago than the grace time, and are not held.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -88,15 +89,21 @@ impl Deleting {
                 None => over.push(*removed),
             }
         }
-        let mut opening = repository.listed_snapshots(over.iter().map(|removed| removed.id).collect());
-        let mut nth = over.iter();
-        while let (Some((id, opened)), Some(removed)) = (opening.next().await, nth.next()) {
+        let mut by_id: BTreeMap<SnapshotId, Vec<RemovedSnapshot>> = BTreeMap::new();
+        over.into_iter().for_each(|removed| by_id.entry(removed.id).or_default().push(removed));
+        let mut opening = repository.listed_snapshots(by_id.keys().copied().collect());
+        while let Some((id, opened)) = opening.next().await {
+            let is_other = |removed: &RemovedSnapshot| {
+                opened.as_ref().is_ok_and(|snapshot| snapshot.digest != Some(removed.digest))
+            };
+            let (others, forgotten): (Vec<_>, Vec<_>) = by_id[&id].iter().copied().partition(is_other);
             match opened {
-                Ok(snapshot) if snapshot.digest != Some(removed.digest) => expired.exchanged.push(id),
-                Ok(_) => expired.snapshots.push(*removed),
+                Err(error) if !error.is_damage() => return Err(error.into()),
                 // It was forgotten, whatever became of it since.
-                Err(error) if error.is_damage() => expired.snapshots.push(*removed),
-                Err(error) => return Err(error.into()),
+                _ => {
+                    expired.exchanged.extend(others.into_iter().map(|removed| removed.id));
+                    expired.snapshots.extend(forgotten);
+                }
             }
         }
         Ok(expired)

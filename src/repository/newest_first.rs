@@ -67,7 +67,8 @@ impl NewestFirst {
     }
 
     async fn next_opened(&mut self) -> Option<(SnapshotId, Result<Snapshot, SnapshotError>)> {
-        if self.opened.is_empty() {
+        // All of a batch may have been removed since.
+        while self.opened.is_empty() && !self.ids.is_empty() {
             let batch = self.next_batch();
             let mut opened: Vec<_> = self.repository.listed_snapshots(batch).collect().await;
             opened.sort_by_key(|(id, snapshot)| {

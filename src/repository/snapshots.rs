@@ -4,6 +4,7 @@
 //! one that does not open from there is fetched before anything is said about it.
 
 use std::collections::HashSet;
+use std::future::ready;
 use std::sync::Arc;
 
 use futures::stream::{self, Stream, StreamExt};
@@ -105,11 +106,6 @@ impl SnapshotError {
     /// Tells whether it is of an epoch whose keys were destroyed: nobody can read it any more, and nobody is to.
     pub fn is_erased(&self, keys: &Keys) -> bool {
         matches!(self, SnapshotError::Key { source: SessionKeyError::NoDomain(at), .. } if keys.is_erased(*at))
-    }
-
-    /// Tells whether it was listed and is not there.
-    fn is_gone(&self) -> bool {
-        matches!(self, SnapshotError::Fetch { source, .. } if source.kind == StoreErrorKind::NotFound)
     }
 
     /// Tells whether no session of this repository made it, as far as it can be told from itself.
@@ -314,21 +310,42 @@ impl Repository {
         SnapshotCache::new(self.cache().snapshots())
     }
 
-    /// Opens snapshots that the store lists, side by side and in the order given; few are in memory at the same time.
+    /// Opens snapshots that the store lists, side by side and in the order given, without those that a clean-up removed since they were
+    /// listed; few are in memory at the same time.
     pub fn listed_snapshots(
         self: &Arc<Self>,
         ids: Vec<SnapshotId>,
     ) -> impl Stream<Item = (SnapshotId, Result<Snapshot, SnapshotError>)> + Send + use<> {
-        side_by_side(self, ids, |repository, id| async move { repository.listed_snapshot(id).await })
+        let opened = side_by_side(self, ids, |repository, id| async move {
+            let opened = repository.listed_snapshot(id).await;
+            repository.unless_removed(id, opened).await
+        });
+        opened.filter_map(|(id, opened)| ready(opened.transpose().map(|opened| (id, opened))))
     }
 
-    /// Fetches snapshots from the store and opens them, side by side and in the order given: what verifying must do, which
-    /// the cache could tell nothing about what is stored.
+    /// Fetches snapshots from the store and opens them, side by side and in the order given, without those that a clean-up removed since
+    /// they were listed: what verifying must do, which the cache could tell nothing about what is stored.
     pub fn stored_snapshots(
         self: &Arc<Self>,
         ids: Vec<SnapshotId>,
     ) -> impl Stream<Item = (SnapshotId, Result<Snapshot, SnapshotError>)> + Send + use<> {
-        side_by_side(self, ids, |repository, id| async move { repository.snapshot(id).await })
+        let opened = side_by_side(self, ids, |repository, id| async move {
+            let opened = repository.snapshot(id).await;
+            repository.unless_removed(id, opened).await
+        });
+        opened.filter_map(|(id, opened)| ready(opened.transpose().map(|opened| (id, opened))))
+    }
+
+    /// Leaves what became of a snapshot that was listed, unless it is not there because it was removed since.
+    async fn unless_removed(
+        &self,
+        id: SnapshotId,
+        opened: Result<Snapshot, SnapshotError>,
+    ) -> Result<Option<Snapshot>, SnapshotError> {
+        match opened {
+            Err(error) if error.is_not_found() && self.was_removed(id).await? => Ok(None),
+            opened => opened.map(Some),
+        }
     }
 
     /// Opens all snapshots, the oldest first; each may be damaged by itself.
@@ -341,28 +358,14 @@ impl Repository {
         Ok(self.open_snapshots().await?.1)
     }
 
-    /// Does the same, and returns the listing as well. One that was listed and is not there may have been removed by a clean-up
-    /// meanwhile: then all are listed once more.
+    /// Does the same, and returns the listing as well, in which there may be some that were removed since.
     ///
     /// # Errors
     /// As [`Repository::snapshots`].
     pub async fn open_snapshots(
         self: &Arc<Self>,
     ) -> Result<(SnapshotListing, Vec<(SnapshotId, Result<Snapshot, SnapshotError>)>), SnapshotError> {
-        let mut listing = self.list_snapshots().await?;
-        let mut opened = self.open_listed(&listing).await?;
-        if opened.iter().any(|(_, snapshot)| snapshot.as_ref().is_err_and(SnapshotError::is_gone)) {
-            listing = self.list_snapshots().await?;
-            opened = self.open_listed(&listing).await?;
-        }
-        Ok((listing, opened))
-    }
-
-    /// Opens all snapshots of a listing that count.
-    async fn open_listed(
-        self: &Arc<Self>,
-        listing: &SnapshotListing,
-    ) -> Result<Vec<(SnapshotId, Result<Snapshot, SnapshotError>)>, SnapshotError> {
+        let listing = self.list_snapshots().await?;
         let mut opening = self.listed_snapshots(listing.counting.clone());
         let mut snapshots = Vec::new();
         while let Some((id, snapshot)) = opening.next().await {
@@ -373,6 +376,6 @@ impl Repository {
         }
         // Names tell the second only.
         snapshots.sort_by_key(|(id, snapshot)| snapshot.as_ref().map_or_else(|_| id.time(), |it| it.started));
-        Ok(snapshots)
+        Ok((listing, snapshots))
     }
 }

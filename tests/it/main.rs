@@ -56,6 +56,7 @@ mod pty;
 mod python_reader;
 mod reading;
 mod recipes;
+mod removed_meanwhile;
 mod replicas;
 mod repository;
 mod requests;

@@ -1,6 +1,7 @@
 //! What the tests share: a repository in memory, a source directory, and reading a snapshot back without a target.
 
 pub mod at_phase;
+pub mod at_request;
 pub mod bucket;
 pub mod ceph;
 pub mod daemon;
