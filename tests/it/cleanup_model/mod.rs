@@ -11,6 +11,7 @@
 mod cleaner;
 mod reader;
 mod search;
+mod small;
 mod world;
 mod writer;
 
