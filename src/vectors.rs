@@ -1167,6 +1167,7 @@ fn cleanups() -> Vec<Value> {
                 RemovedSnapshot { id, digest: random(), before }
             })
             .into(),
+        is_complete: true,
     };
     let damaged =
         CleanupList { packs: list.packs.clone(), made: list.made, is_of_damage: true, ..CleanupList::default() };
@@ -1196,7 +1197,7 @@ fn cleanup(input: &Value) -> Outcome {
                "deleting": list.is_deleting, "before": list.before.map(|digest| hex(&digest)), "first": list.first,
                "counting": list.counting.iter().map(accounted).collect::<Vec<_>>(),
                "of_damage": list.is_of_damage,
-               "removed": list.removed.iter().map(removed).collect::<Vec<_>>() }))
+               "removed": list.removed.iter().map(removed).collect::<Vec<_>>(), "complete": list.is_complete }))
 }
 
 fn retentions() -> Vec<Value> {

@@ -281,6 +281,10 @@ fn told(unfinished: &PruneUnfinished) -> Vec<String> {
             "nothing was deleted: more than 15 days passed since it was told what is to be deleted; run it again"
                 .to_owned(),
         ],
+        PruneUnfinished::Full => vec![
+            "nothing was rewritten, because the store is full; what nothing needs was deleted: run it again, and it goes on with the room that this leaves"
+                .to_owned(),
+        ],
     }
 }
 

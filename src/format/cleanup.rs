@@ -34,6 +34,7 @@ pub fn encode_cleanup(list: &CleanupList) -> Vec<u8> {
         r.field_if(8, some(&counting), |e, it| e.bytes(&it));
         r.field_if(9, list.is_of_damage.then_some(1), |e, it| e.u8(it));
         r.field_if(10, some(&removed), |e, it| e.bytes(&it));
+        r.field_if(11, list.is_complete.then_some(1), |e, it| e.u8(it));
     })
 }
 
@@ -56,6 +57,7 @@ pub fn decode_cleanup(bytes: &[u8]) -> Result<CleanupList, FormatError> {
             8 => list.counting = read_items(d, read_accounted)?,
             9 => list.is_of_damage = d.u64()? == 1,
             10 => list.removed = read_items(d, read_removed)?,
+            11 => list.is_complete = d.u64()? == 1,
             _ => return Ok(false),
         }
         Ok(true)
@@ -107,6 +109,7 @@ mod tests {
                     before,
                 })
                 .into(),
+            is_complete: true,
         };
         let damaged = CleanupList { is_deleting: false, is_of_damage: true, ..list.clone() };
         for list in [list, damaged, CleanupList::default()] {

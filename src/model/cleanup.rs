@@ -72,6 +72,8 @@ pub struct CleanupList {
     pub is_of_damage: bool,
     /// Snapshots that were removed: they count as gone, and their sequences are whole without them.
     pub removed: Vec<RemovedSnapshot>,
+    /// It tells again all that still matters of the lists before it that it names as gone.
+    pub is_complete: bool,
 }
 
 /// A snapshot that was removed, and where it stood: what links the one behind it with the one before it.

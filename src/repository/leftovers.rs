@@ -1,10 +1,10 @@
 //! What is left behind and tells nothing any more: leases of sessions that were given up, objects of snapshots that were removed,
-//! verifications before a complete one. Each goes when no delay and nobody who is paused can make it matter again.
+//! verifications before a complete one, lists of cleaning up that another one tells again. Each goes when no delay and nobody who is paused can make it matter again.
 
 use std::collections::BTreeSet;
 
 use crate::format::verified::open_verified;
-use crate::model::id::SessionId;
+use crate::model::id::{SegmentId, SessionId};
 use crate::model::time::Timestamp;
 use crate::model::verified::VerifiedId;
 use crate::repository::access::Deleting;
@@ -44,6 +44,29 @@ impl Deleting {
             removed += 1;
         }
         Ok(removed)
+    }
+
+    /// Returns the index segments that any replica lists.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn every_segment(&self) -> Result<BTreeSet<SegmentId>, StoreError> {
+        self.repository().objects().every_segment().await
+    }
+
+    /// Removes lists of cleaning up of which another one, that is a day old and in every required replica, tells all that still matters.
+    /// Returns how many.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn remove_lists_told_again(&self, now: Timestamp) -> Result<u64, StoreError> {
+        let repository = self.repository();
+        let everywhere = repository.objects().cleanups_everywhere().await?;
+        let told = repository.cleanups().await?.told_elsewhere(now, &everywhere);
+        for id in &told {
+            repository.objects().remove_cleanup(*id).await?;
+        }
+        Ok(told.len() as u64)
     }
 
     /// Removes records of verifications before the newest complete one, which tells all that they did. With several replicas each has

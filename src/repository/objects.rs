@@ -433,6 +433,20 @@ impl Objects {
         self.get(&ObjectKey::cleanup(id), open).await
     }
 
+    /// Lists the lists of cleaning up that every required replica has.
+    pub(super) async fn cleanups_everywhere(&self) -> Result<BTreeSet<CleanupId>, StoreError> {
+        let listed = self.replicas.list_required(ObjectKind::Cleanup.prefix()).await?;
+        let ids = |objects: &Vec<ObjectInfo>| -> BTreeSet<CleanupId> {
+            objects.iter().filter_map(|object| object.key.cleanup_id()).collect()
+        };
+        Ok(listed.iter().map(ids).reduce(|all, of_one| &all & &of_one).unwrap_or_default())
+    }
+
+    /// Removes a list of cleaning up from every required replica; one that is not there counts as removed.
+    pub(super) async fn remove_cleanup(&self, id: CleanupId) -> Result<(), StoreError> {
+        self.replicas.delete(&ObjectKey::cleanup(id)).await
+    }
+
     /// Lists the lists of cleaning up that any replica has, in order of their numbers.
     pub(super) async fn cleanups(&self) -> Result<BTreeSet<CleanupId>, StoreError> {
         let listed = self.list(ObjectKind::Cleanup).await?;

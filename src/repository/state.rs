@@ -39,6 +39,8 @@ pub enum LeftLists {
     Dooming,
     /// Those that name removed snapshots whose objects may still be there.
     Removing,
+    /// Those that name removed snapshots and with which it is done: nobody takes them back any more.
+    Removed,
 }
 
 impl LeftLists {
@@ -46,6 +48,7 @@ impl LeftLists {
         match self {
             LeftLists::Dooming => "cleanups.left",
             LeftLists::Removing => "removals.left",
+            LeftLists::Removed => "removals.done",
         }
     }
 }

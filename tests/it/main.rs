@@ -81,6 +81,7 @@ mod store_contract;
 mod store_waits;
 mod support;
 mod systemd;
+mod telling_again;
 mod terminal_text;
 mod told;
 mod torture;

@@ -189,6 +189,24 @@ async fn a_request_that_fails_ends_it_and_nothing_is_lost() {
     each_request_fails(&bench, &operations.collect::<Vec<_>>(), at_once, |_, _| false, check).await;
 }
 
+/// No segment is merged when the time that the run may take is over, or it was asked to end; the next run does.
+#[tokio::test(flavor = "multi_thread")]
+async fn merging_ends_with_the_time_and_when_it_is_asked_to() {
+    let (bench, _) = with_many_runs().await;
+    let said = told(bench.store()).await;
+    let options = PruneOptions { max_time: Some(std::time::Duration::ZERO), ..at_once() };
+    assert_eq!(pruned(&bench, options).await.expect("done").merged_segments, MergedSegments::default());
+    let cancel = Cancel::default();
+    let asking = cancel.clone();
+    let cancelled = AtPhase::new("merging the index", move || asking.cancel());
+    let repository = open(bench.store(), bench.cache.path()).await.expect("opens");
+    let ended = prune(repository, at_once(), Arc::new(cancelled), cancel).await;
+    assert_eq!(ended.expect_err("it was asked to end").outcome(), Outcome::Interrupted);
+    assert_eq!(segments(&*bench.store()).await.len(), 3 * RUNS as usize);
+    assert_eq!(pruned(&bench, at_once()).await.expect("done").merged_segments.put, 3);
+    assert_eq!(told(bench.store()).await, said);
+}
+
 /// Merges, once, on another machine, when it is called.
 fn merging_beside(store: Arc<dyn Store>) -> (impl Fn() + Send + Sync, Arc<Mutex<Option<PruneReport>>>) {
     let (ran, handle) = (Arc::new(Mutex::new(None)), tokio::runtime::Handle::current());

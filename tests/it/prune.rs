@@ -6,8 +6,8 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use coffre::model::cleanup::{CleanupList, RemovedSnapshot};
-use coffre::model::id::SegmentId;
+use coffre::model::cleanup::{CleanupId, CleanupList, RemovedSnapshot};
+use coffre::model::id::{PackId, SegmentId};
 use coffre::model::key::{ObjectKey, ObjectKind};
 use coffre::model::outcome::{Ended, Outcome};
 use coffre::model::snapshot::Snapshot;
@@ -20,11 +20,13 @@ use coffre::ops::verify::ReadData;
 use coffre::progress::{Collected, Monitor};
 use coffre::repository::MAIN_DOMAIN;
 use coffre::repository::access::AccessError;
+use coffre::repository::state::LeftLists;
 use coffre::repository::writers::SlotPlace;
 use coffre::store::layer::Operation;
 use coffre::store::layer::fault::{Fault, FaultStore};
 use coffre::store::{Store, StoreErrorKind};
 
+use crate::cleanups::put_list_of;
 use crate::forget::{deleting_with, told_by};
 use crate::index::Lagging;
 use crate::support::at_phase::AtPhase;
@@ -482,6 +484,44 @@ async fn what_was_to_be_deleted_and_was_stored_again_has_one_copy_left() {
     assert!(report.deleted_bytes > 2_500_000, "{report:?}");
     assert_kept(bench.store(), bench.source.path(), &kept, "stored again").await;
     assert_eq!(pruned(&bench, at_once()).await.expect("done").plan.dead_packs, 0);
+}
+
+/// Each of two machines was killed and left a list that dooms what snapshots need by now: the other one finds that, and ends in doubt.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_that_were_killed_do_not_wait_for_each_other() {
+    let (bench, kept) = with_dead_packs().await;
+    let needed: Vec<PackId> = {
+        let clean = bench.fork();
+        pruned(&clean, at_once()).await.expect("done");
+        packs(&*clean.store()).await.iter().filter_map(ObjectKey::pack_id).collect()
+    };
+    let machines = [tempfile::tempdir().expect("made"), tempfile::tempdir().expect("made")];
+    for (at, cache) in machines.iter().enumerate() {
+        let repository = open(bench.store(), cache.path()).await.expect("opens");
+        let list = CleanupList { made: Clock::System.now(), packs: vec![needed[at]], ..CleanupList::default() };
+        let left = put_list_of(&repository, &*bench.store(), 2 + at as u64, list).await;
+        repository.state().note_left(LeftLists::Dooming, &[left]).expect("written");
+    }
+    let run = async |bench: &Bench, at: usize, options| {
+        prune_with(bench.store(), machines[at].path(), options, Arc::new(Collected::default())).await
+    };
+    // One of them is lost: after a month nobody acts upon its list any more.
+    let lost = bench.fork();
+    for options in [at_once(), after_days(29)] {
+        let error = run(&lost, 0, options).await.expect_err("the other one may be about to delete");
+        assert!(matches!(error, PruneError::Doomed { .. }), "{error}");
+        assert_read(lost.store(), bench.source.path(), &kept, "doubtful").await;
+    }
+    assert!(run(&lost, 0, after_days(31)).await.expect("done").deleted_packs > 0);
+    assert_kept(lost.store(), bench.source.path(), &kept, "one is lost").await;
+
+    let repository = open(bench.store(), machines[0].path()).await.expect("opens");
+    repository.state().note_left(LeftLists::Dooming, &[CleanupId { counter: 2, random: [2; 8] }]).expect("written");
+    let error = run(&bench, 0, at_once()).await.expect_err("the other one has not run yet");
+    assert!(matches!(error, PruneError::Doomed { .. }), "{error}");
+    assert!(run(&bench, 1, at_once()).await.expect("nothing is in its way").deleted_packs > 0);
+    assert_eq!(run(&bench, 0, at_once()).await.expect("done").outcome(), Outcome::Clean);
+    assert_kept(bench.store(), bench.source.path(), &kept, "both").await;
 }
 
 const DAY: i64 = 86_400;

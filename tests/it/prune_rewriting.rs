@@ -18,15 +18,16 @@ use coffre::progress::Collected;
 use coffre::repository::index::Index;
 use coffre::repository::revoking::StillCounting;
 use coffre::repository::writers::SlotPlace;
-use coffre::store::Store;
 use coffre::store::layer::Operation;
-use coffre::store::layer::fault::FaultStore;
+use coffre::store::layer::fault::{Fault, FaultStore};
+use coffre::store::{Store, StoreErrorKind};
 
 use crate::prune::{
     Files, OPERATIONS, assert_kept, assert_read, at_once, each_request_fails, everything, packs, prune_with, pruned,
     remove, with_dead_packs,
 };
 use crate::support::at_phase::AtPhase;
+use crate::support::at_request::AtRequest;
 use crate::support::kitchen::{How, Nights, Window, ids, night, rows};
 use crate::support::{Bench, at_rest, files_in, open, options, random_bytes};
 use crate::writers;
@@ -544,4 +545,82 @@ async fn what_is_dead_is_not_rewritten() {
     assert!(report.deleted_packs >= 3, "{report:?}");
     assert_eq!((report.rewritten_packs, report.stored_packs), (0, 0));
     assert_kept(bench.store(), bench.source.path(), &kept, "only dead ones").await;
+}
+
+/// What is dead is deleted in any case, so that the next run has room.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_store_can_be_freed() {
+    let (bench, kept) = with_partly_needed_packs().await;
+    let before = bytes_below(&*bench.store(), ObjectKind::Pack).await;
+    let full = bench.fork();
+    let store = Arc::new(FaultStore::new(full.store()));
+    store.plan(Fault::on(Operation::Put).matching("packs/").always().fail_before(StoreErrorKind::Full));
+    let monitor = Arc::new(Collected::default());
+    let report = prune_with(store, full.cache.path(), all_of_it(), monitor).await.expect("what is dead went");
+    assert_eq!((report.unfinished.clone(), report.outcome()), (Some(PruneUnfinished::Full), Outcome::Full));
+    assert!(report.plan.dead_packs > 0 && report.deleted_packs == report.plan.dead_packs, "{report:?}");
+    assert!(bytes_below(&*full.store(), ObjectKind::Pack).await < before);
+    assert_kept(full.store(), bench.source.path(), &kept, "full").await;
+    let report = pruned(&full, all_of_it()).await.expect("there is room");
+    assert_eq!((report.outcome(), report.deleted_packs > 0), (Outcome::Clean, true));
+    assert_about(bytes_below(&*full.store(), ObjectKind::Pack).await, bytes_of_fresh(&bench).await, "freed");
+    assert_kept(full.store(), bench.source.path(), &kept, "freed").await;
+    // Where nothing is dead, nothing makes room, and it says so at once.
+    let full = bench.fork();
+    pruned(&full, PruneOptions { max_rewrite: Some(0), ..all_of_it() }).await.expect("done");
+    let store = Arc::new(FaultStore::new(full.store()));
+    store.plan(Fault::on(Operation::Put).matching("packs/").always().fail_before(StoreErrorKind::Full));
+    let ended = prune_with(store, full.cache.path(), all_of_it(), Arc::new(Collected::default())).await;
+    assert_eq!(ended.expect_err("it is full").outcome(), Outcome::Full);
+}
+
+/// The schedule of `docs/format.md`, section 14, by which two cleaners lost a pack. C1 lists segments; C2 rewrites K into N, names N and
+/// is about to delete K; C1 lists packs and leases, finds nothing that names N, and dooms it; C2 deletes K.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_another_one_has_just_written_and_named_is_no_orphan() {
+    let (bench, kept) = with_partly_needed_packs().await;
+    pruned(&bench, PruneOptions { max_rewrite: Some(0), ..all_of_it() }).await.expect("what is dead went");
+    let caches = [tempfile::tempdir().expect("made"), tempfile::tempdir().expect("made")];
+    let [mut paused, mut may_delete] = [(); 2].map(|()| {
+        let (tell, told) = std::sync::mpsc::channel::<()>();
+        (Some(tell), Some(told))
+    });
+    // C2 runs until it has looked again, and waits before it says that K is being deleted.
+    let (tell_paused, wait_to_delete) =
+        (paused.0.take().expect("made"), Mutex::new(may_delete.1.take().expect("made")));
+    let (store, cache, handle) = (bench.store(), caches[1].path().to_path_buf(), tokio::runtime::Handle::current());
+    let second = Arc::new(Mutex::new(None));
+    let (noted, wait_until_paused) = (second.clone(), paused.1.take().expect("made"));
+    let begin_second = move || {
+        let tell_paused = Mutex::new(tell_paused);
+        let monitor = AtPhase::new("deleting", move || {
+            tell_paused.lock().expect("no panic while held").send(()).expect("somebody waits");
+            let _ = wait_to_delete.lock().expect("no panic while held").recv();
+        });
+        let run = async move { prune_with(store, &cache, all_of_it(), Arc::new(monitor)).await };
+        let thread = std::thread::spawn(move || handle.block_on(run));
+        *noted.lock().expect("no panic while held") = Some(thread);
+        wait_until_paused.recv().expect("it comes to that");
+    };
+    let beside = AtRequest::new(bench.store(), Operation::List, "packs/", begin_second);
+    // C1 goes on while C2 deletes: where it has doomed something, behind that.
+    let (let_delete, ended) = (Mutex::new(may_delete.0.take()), second.clone());
+    let finish_second = move || {
+        drop(let_delete.lock().expect("no panic while held").take());
+        let thread = ended.lock().expect("no panic while held").take();
+        thread.map(|thread| thread.join().expect("no panic"))
+    };
+    let finish_second = Arc::new(finish_second);
+    let (finish, ran) = (finish_second.clone(), Arc::new(Mutex::new(None)));
+    let noted = ran.clone();
+    let monitor = AtPhase::new("waiting for backups that run", move || {
+        *noted.lock().expect("no panic while held") = finish();
+    });
+    let options = PruneOptions { max_rewrite: Some(0), ..all_of_it() };
+    let first = prune_with(beside.clone(), caches[0].path(), options, Arc::new(monitor)).await.expect("done");
+    assert!(beside.has_acted());
+    let ran = ran.lock().expect("no panic while held").take().or_else(|| finish_second()).expect("it began");
+    assert!(ran.expect("done").deleted_packs > 0);
+    assert_kept(bench.store(), bench.source.path(), &kept, "both").await;
+    assert_eq!((first.plan.dead_packs, first.unfinished), (0, None));
 }

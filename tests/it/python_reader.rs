@@ -21,8 +21,10 @@ use coffre::model::cleanup::CleanupList;
 use coffre::model::id::ChunkId;
 use coffre::model::key::{ObjectKey, ObjectKind};
 use coffre::model::snapshot::{MissingStream, Snapshot, SnapshotId, TreeRoot};
-use coffre::model::time::Timestamp;
+use coffre::model::time::{Clock, Timestamp};
+use coffre::ops::Cancel;
 use coffre::ops::forget::{WantedForgotten, apply, plan, undo};
+use coffre::ops::prune::{PruneOptions, prune};
 use coffre::progress::Collected;
 use coffre::repository::retention::{RetentionChange, ToldBy};
 use coffre::repository::writers::{NewWriter, SlotPlace};
@@ -241,6 +243,18 @@ async fn a_reader_written_from_the_specification_knows_which_snapshots_count() {
     let accounted = vec![(second.id, Sha256::digest(object).into())];
     let list = CleanupList { given_up, accounted, is_deleting: true, ..CleanupList::default() };
     put_list_of(&repository, &*store, 2, list).await;
+    assert_eq!(both().await.iter().map(|it| it.id).collect::<Vec<_>>(), [second.id, fourth.id]);
+    // One list tells again what these and others tell, and they go.
+    for number in 3..12 {
+        put_list_of(&repository, &*store, number, CleanupList::default()).await;
+    }
+    for days in [1, 3] {
+        let clock = Clock::Fixed(Timestamp::from_seconds(Clock::System.now().seconds + days * 86_400));
+        let options = PruneOptions { clock, ..crate::prune::at_once() };
+        prune(repository.clone(), options, Arc::new(Collected::default()), Cancel::default()).await.expect("done");
+    }
+    let left = store.list(ObjectKind::Cleanup.prefix()).await.expect("listed");
+    assert!(left.len() < 8 && left[0].key.cleanup_id().is_some_and(|list| list.counter == 12), "{left:?}");
     assert_eq!(both().await.iter().map(|it| it.id).collect::<Vec<_>>(), [second.id, fourth.id]);
     let output = backed.restore("target");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

@@ -319,10 +319,10 @@ fn killed_and_stopped_at_random_nothing_is_lost() {
         std::thread::sleep(Duration::from_millis(torture.dice.roll() % 40));
     }
     torture.let_end();
-    // The lists that either left are its own.
+    // Each takes back what it left, whatever ends it then; so the first one does all at the third time, at the latest.
     let last = [0, 1, 0].map(|machine| torture.prune_in_peace(machine));
     println!("{:?}\n{}", torture.ended, last[2]);
-    assert_eq!(last[2]["unfinished"], Value::Null, "{}", last[2]);
+    assert!(last[2]["event"] == "summary" && last[2]["unfinished"] == Value::Null, "{last:?}");
     let cache = torture.desk.at("fresh cache");
     let verified = torture.desk.command(&["verify", "--read-data"]).env("COFFRE_CACHE_DIR", &cache).output();
     let verified = crate::support::desk::Run::from(verified.expect("runs"));

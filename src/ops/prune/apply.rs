@@ -2,13 +2,15 @@
 //!
 //! The first half dooms packs by a list for each domain and ends when no session is left that may rely on them. The second half looks
 //! again, and either withdraws the lists or says by others that the packs are being deleted, and deletes them. Where it ends between the
-//! two, the lists stand: they are this machine's, which remembers them, and its next run names them as gone when it puts its own.
+//! two, the lists stand: they are this machine's, which remembers them, and the first thing that its next run does is to name them as gone.
+//! Two machines of which each waits for the other to do so would wait for weeks.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 
 use crate::model::cleanup::{CleanupId, CleanupList};
 use crate::model::id::{ChunkKey, DomainId, PackId, SessionId};
+use crate::model::outcome::{Ended, Outcome};
 use crate::model::snapshot::SnapshotId;
 use crate::model::time::Timestamp;
 use crate::ops::prune::copies::Copies;
@@ -17,7 +19,6 @@ use crate::ops::prune::look::Look;
 use crate::ops::prune::waiting::{RunningSessions, Waited};
 use crate::ops::prune::{CleanUp, PruneError, PruneReport, PruneUnfinished};
 use crate::progress::{Counter, Totals};
-use crate::repository::cleanups::Cleanups;
 use crate::repository::index::complete::{IncompleteError, NeedingSnapshot};
 use crate::repository::index::table::ChunkPlace;
 use crate::repository::state::LeftLists;
@@ -28,7 +29,7 @@ struct DoomedPacks {
     /// The list that doomed them, and when.
     first: CleanupId,
     made: Timestamp,
-    /// The lists of this run and those that earlier runs of this machine left: nobody else acts upon them.
+    /// The lists of this run: nobody else acts upon them.
     own: Vec<CleanupId>,
     given_up: Vec<SessionId>,
 }
@@ -40,8 +41,8 @@ struct SecondLook {
     second: Look,
     /// A chunk that is needed and would be lost, with the pack.
     needed: Option<PackId>,
-    /// The snapshots that may be accounted for, with the SHA-256 of their objects.
-    whole: Vec<(DomainId, SnapshotId, [u8; 32])>,
+    /// The snapshots that may be accounted for.
+    whole: Vec<NeedingSnapshot>,
 }
 
 impl CleanUp<'_> {
@@ -49,6 +50,9 @@ impl CleanUp<'_> {
     pub(super) async fn run(&self) -> Result<PruneReport, PruneError> {
         self.check_keyring().await?;
         let mut report = PruneReport::default();
+        if !self.options.dry_run {
+            self.take_back_left().await?;
+        }
         let expired = self.expired().await?;
         let would_go: BTreeSet<SnapshotId> = match self.options.dry_run {
             true => expired.iter().map(|removed| removed.id).collect(),
@@ -58,25 +62,18 @@ impl CleanUp<'_> {
             self.remove(expired, &mut report).await?;
         }
         let first = Look::take(self, |id| !would_go.contains(&id)).await?;
-        let left = self.left_lists(first.index.cleanups());
-        report.plan = self.plan(&first, &left).await?;
+        report.plan = self.plan(&first).await?;
         report.plan.snapshots -= would_go.len() as u64;
         report.plan.expired = would_go.len() as u64 + report.removed_snapshots;
         if self.options.dry_run {
             return Ok(report);
         }
-        let mut going = self.rewrite(&first, &report.plan.clone(), &mut report).await?;
-        report.plan.dead.iter().for_each(|(domain, dead)| going.entry(*domain).or_default().extend(dead));
-        if going.is_empty() && left.is_empty() {
+        self.tell_lists_again(&first).await?;
+        let (going, full) = self.find_going(&first, &mut report).await?;
+        if going.is_empty() {
             return Ok(report);
         }
-        let mut doomed = self.doom(&going, &left).await?;
-        // Where nothing is dead, the list only takes back what an earlier run left.
-        doomed.retain(|_, doomed| !doomed.packs.is_empty());
-        if doomed.is_empty() {
-            self.note_left(LeftLists::Dooming, &[]);
-            return Ok(report);
-        }
+        let mut doomed = self.doom(&going).await?;
         let domains: Vec<DomainId> = doomed.keys().copied().collect();
         match self.wait(&domains).await? {
             Waited::Running(running) => {
@@ -98,7 +95,28 @@ impl CleanUp<'_> {
             }
             None => self.delete(doomed, &verdict, &mut report).await?,
         }
+        report.unfinished = report.unfinished.or(full);
         Ok(report)
+    }
+
+    /// Rewrites what is to be rewritten, and returns all packs that may go by then; of those only the dead ones where the store is full:
+    /// they make room for the next run, which finds what was stored by then.
+    async fn find_going(
+        &self,
+        first: &Look,
+        report: &mut PruneReport,
+    ) -> Result<(BTreeMap<DomainId, Vec<PackId>>, Option<PruneUnfinished>), PruneError> {
+        let plan = report.plan.clone();
+        let (mut going, full) = match self.rewrite(first, &plan, report).await {
+            Ok(going) => (going, None),
+            Err(error) if error.outcome() == Outcome::Full && plan.dead_packs > 0 => {
+                (BTreeMap::new(), Some(PruneUnfinished::Full))
+            }
+            Err(error) => return Err(error),
+        };
+        plan.dead.iter().for_each(|(domain, dead)| going.entry(*domain).or_default().extend(dead));
+        going.retain(|_, packs| !packs.is_empty());
+        Ok((going, full))
     }
 
     /// Keeps other clean-ups of this machine away; where nothing can be locked, two at once do no harm.
@@ -115,33 +133,37 @@ impl CleanUp<'_> {
         if self.deleting.repository().has_newest_keyring().await? { Ok(()) } else { Err(PruneError::Keyring) }
     }
 
-    /// Returns the lists that earlier runs of this machine left, by their domains: those runs have ended.
-    fn left_lists(&self, cleanups: &Cleanups) -> BTreeMap<DomainId, Vec<CleanupId>> {
+    /// Names the lists as gone that earlier runs of this machine left: those runs have ended. It comes first, so that no doubt that ends
+    /// this run leaves them in the way of others.
+    async fn take_back_left(&self) -> Result<(), PruneError> {
         let left = self.deleting.repository().state().left(LeftLists::Dooming);
-        let mut by_domain: BTreeMap<DomainId, Vec<CleanupId>> = BTreeMap::new();
-        for standing in cleanups.standing().filter(|standing| left.contains(&standing.id)) {
-            by_domain.entry(standing.domain).or_default().push(standing.id);
+        if left.is_empty() {
+            return Ok(());
         }
-        by_domain
+        let cleanups = self.deleting.repository().cleanups().await?;
+        let mut by_domain: BTreeMap<DomainId, Vec<CleanupId>> = BTreeMap::new();
+        for (domain, id) in cleanups.standing().filter(|(_, id)| left.contains(id)) {
+            by_domain.entry(domain).or_default().push(id);
+        }
+        for (domain, mut lists) in by_domain {
+            self.put_numbered(domain, &CleanupList::default(), &mut lists, |_| {}).await?;
+        }
+        let is_unseen = |id: &&CleanupId| !cleanups.was_opened(**id);
+        self.note_left(LeftLists::Dooming, &left.iter().filter(is_unseen).copied().collect::<Vec<_>>());
+        Ok(())
     }
 
-    /// Puts a list for each domain that dooms those of its packs that are `going`, in the place of those that earlier runs left.
-    async fn doom(
-        &self,
-        going: &BTreeMap<DomainId, Vec<PackId>>,
-        left: &BTreeMap<DomainId, Vec<CleanupId>>,
-    ) -> Result<Doomed, PruneError> {
+    /// Puts a list for each domain that dooms those of its packs that are `going`.
+    async fn doom(&self, going: &BTreeMap<DomainId, Vec<PackId>>) -> Result<Doomed, PruneError> {
         self.monitor.phase("telling what is to be deleted");
-        let domains: BTreeSet<DomainId> = going.keys().chain(left.keys()).copied().collect();
-        let mut noted: Vec<CleanupId> = left.values().flatten().copied().collect();
+        let mut noted = self.deleting.repository().state().left(LeftLists::Dooming);
         let mut doomed = Doomed::new();
-        for domain in domains {
-            let packs = going.get(&domain).cloned().unwrap_or_default();
-            let mut own = left.get(&domain).cloned().unwrap_or_default();
+        for (domain, packs) in going {
+            let (mut own, packs) = (Vec::new(), packs.clone());
             let list = CleanupList { packs: packs.clone(), ..CleanupList::default() };
             let noted = (LeftLists::Dooming, &mut noted);
-            let (first, made) = self.put_alone(domain, &list, &mut own, noted).await?;
-            doomed.insert(domain, DoomedPacks { packs, first, made, own, given_up: Vec::new() });
+            let (first, made) = self.put_alone(*domain, &list, &mut own, noted).await?;
+            doomed.insert(*domain, DoomedPacks { packs, first, made, own, given_up: Vec::new() });
         }
         Ok(doomed)
     }
@@ -157,12 +179,15 @@ impl CleanUp<'_> {
                 doomed.given_up.push(id);
             }
         }
+        let mut own = self.deleting.repository().state().left(LeftLists::Dooming);
         for (domain, doomed) in doomed.iter_mut().filter(|(_, doomed)| !doomed.given_up.is_empty()) {
             let (id, before) = self.deleting.repository().cleanups().await?.behind_newest(*domain);
             let made = self.made();
             let list = CleanupList { made, given_up: doomed.given_up.clone(), before, ..CleanupList::default() };
-            self.deleting.writing().put_list(*domain, id, &list).await?;
             doomed.own.push(id);
+            own.push(id);
+            self.note_left(LeftLists::Dooming, &own);
+            self.deleting.writing().put_list(*domain, id, &list).await?;
         }
         Ok(())
     }
@@ -202,8 +227,7 @@ impl CleanUp<'_> {
             let lost = if was_there(&snapshot.id) { old } else { new };
             lost.is_none() || honours(snapshot)
         };
-        let whole = second.index.snapshots().iter().filter(is_whole);
-        let whole = whole.filter_map(|it| Some((it.at.domain, it.id, it.digest?))).collect();
+        let whole = second.index.snapshots().iter().filter(is_whole).copied().collect();
         Ok(SecondLook { second, needed: old.or(new), whole })
     }
 
@@ -214,7 +238,7 @@ impl CleanUp<'_> {
         for (domain, doomed) in doomed {
             let (id, before) = cleanups.behind_newest(*domain);
             let made = self.made();
-            let (gone, accounted) = (names(&doomed.own), verdict.unaccounted(*domain));
+            let (gone, accounted) = (names(&doomed.own), verdict.unaccounted(*domain, &[]));
             let list = CleanupList { made, gone, accounted, before, ..CleanupList::default() };
             self.deleting.writing().put_list(*domain, id, &list).await?;
         }
@@ -235,8 +259,8 @@ impl CleanUp<'_> {
                 made: self.made(),
                 gone: names(&doomed.own),
                 packs: doomed.packs,
+                accounted: verdict.unaccounted(domain, &doomed.given_up),
                 given_up: doomed.given_up,
-                accounted: verdict.unaccounted(domain),
                 before,
                 first: Some(doomed.first.counter),
                 ..CleanupList::default()
@@ -264,9 +288,14 @@ impl CleanUp<'_> {
 }
 
 impl SecondLook {
-    /// Returns the snapshots of a domain that are to be accounted for.
-    fn unaccounted(&self, domain: DomainId) -> Vec<(SnapshotId, [u8; 32])> {
-        let of_domain = self.whole.iter().filter(|(its, ..)| *its == domain);
-        self.second.index.cleanups().unaccounted(domain, of_domain.map(|&(_, id, digest)| (id, digest)))
+    /// Returns the snapshots of a domain that are to be accounted for: those that no list accounts for which the next one follows, and all
+    /// of the sessions that are `given_up`, because a list that accounts for one may be told again by one that does not lead here.
+    fn unaccounted(&self, domain: DomainId, given_up: &[SessionId]) -> Vec<(SnapshotId, [u8; 32])> {
+        let of_domain = self.whole.iter().copied().filter(|snapshot| snapshot.at.domain == domain);
+        let (named, others): (Vec<NeedingSnapshot>, Vec<NeedingSnapshot>) =
+            of_domain.partition(|snapshot| given_up.contains(&snapshot.session));
+        let objects = |of: Vec<NeedingSnapshot>| of.into_iter().filter_map(|it| Some((it.id, it.digest?)));
+        let others = self.second.index.cleanups().unaccounted(domain, objects(others));
+        objects(named).chain(others).collect()
     }
 }

@@ -9,8 +9,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use futures::stream::{self, StreamExt};
 
-use crate::model::cleanup::CleanupId;
-use crate::model::id::{ChunkKey, DomainEpoch, DomainId, PackId};
+use crate::model::id::{ChunkKey, DomainEpoch, PackId};
 use crate::model::key::ObjectKey;
 use crate::ops::prune::copies::Copies;
 use crate::ops::prune::look::Look;
@@ -18,6 +17,7 @@ use crate::ops::prune::plan::{PrunePlan, RewriteLimits};
 use crate::ops::prune::{CleanUp, PruneError};
 use crate::repository::index::needed::{PackUse, ToldPlace};
 use crate::repository::index::table::ChunkPlace;
+use crate::repository::state::LeftLists;
 
 /// Packs asked at the same time what is in them.
 const ASKED: usize = 8;
@@ -62,14 +62,11 @@ impl Ranked<'_> {
 
 impl CleanUp<'_> {
     /// Finds out which packs are dead, and which are to be rewritten.
-    pub(super) async fn plan(
-        &self,
-        look: &Look,
-        left: &BTreeMap<DomainId, Vec<CleanupId>>,
-    ) -> Result<PrunePlan, PruneError> {
+    pub(super) async fn plan(&self, look: &Look) -> Result<PrunePlan, PruneError> {
         self.monitor.phase("looking what nothing needs");
         let now = self.options.clock.now();
-        let left: Vec<CleanupId> = left.values().flatten().copied().collect();
+        // What only a trial finds of them, since a run takes them back first.
+        let left = self.deleting.repository().state().left(LeftLists::Dooming);
         let doomed = look.index.cleanups().to_be_deleted(&left, now);
         let goes = |pack: PackId| doomed.contains_key(&pack);
         // Of what an earlier run was deleting and did not, a snapshot may need chunks that were stored again since.

@@ -70,6 +70,7 @@ impl CleanUp<'_> {
             let follows = match left {
                 LeftLists::Dooming => "what it dooms stays doomed for weeks",
                 LeftLists::Removing => "objects of removed snapshots stay",
+                LeftLists::Removed => "lists of removed snapshots stay for weeks",
             };
             let message = format!("cannot be written ({error}): if this run is cut off, {follows}");
             self.monitor.note(Problem::advice("the state directory", message));

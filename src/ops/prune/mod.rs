@@ -38,6 +38,7 @@ mod plan;
 mod removing;
 mod rewriting;
 mod segments;
+mod telling_again;
 mod waiting;
 
 pub use plan::{MaxUnused, PackToRewrite, PrunePlan, Stays};
@@ -118,6 +119,8 @@ pub enum PruneUnfinished {
     },
     /// Too much time passed since the packs were doomed.
     TooLate,
+    /// Nothing was rewritten, because the store is full; what was dead before was deleted.
+    Full,
 }
 
 /// What was found and done.
@@ -168,6 +171,7 @@ impl Ended for PruneReport {
     fn outcome(&self) -> Outcome {
         match (&self.unfinished, self.damaged.is_empty()) {
             (_, false) => Outcome::Damaged,
+            (Some(PruneUnfinished::Full), true) => Outcome::Full,
             (Some(_), true) => Outcome::Incomplete,
             (None, true) => Outcome::Clean,
         }

@@ -53,6 +53,9 @@ impl CleanUp<'_> {
             report.removed_snapshots += 1;
         }
         self.note_left(LeftLists::Removing, &unseen);
+        let mut done = self.deleting.repository().state().left(LeftLists::Removed);
+        done.extend(own.into_iter().filter(|list| !unseen.contains(list)));
+        self.note_left(LeftLists::Removed, &done);
         Ok(())
     }
 

@@ -81,7 +81,7 @@ impl CleanUp<'_> {
     }
 
     /// Tells whether the time that the run may take is over.
-    fn is_over(&self) -> bool {
+    pub(super) fn is_over(&self) -> bool {
         self.time_left().is_some_and(|left| left.is_zero())
     }
 

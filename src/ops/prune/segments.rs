@@ -1,7 +1,7 @@
 //! Merging index segments, behind everything else: what was deleted by then is left out of them.
 //!
 //! The merged ones are durable first; then a list names those that they replace as gone, and only then these go. Cut off in between,
-//! a repository has both, which is no harm, and the next run goes on.
+//! a repository has both, which is no harm, and the next run goes on; so it ends wherever the time that a run may take does.
 
 use futures::stream::{self, StreamExt, TryStreamExt};
 
@@ -23,8 +23,12 @@ impl CleanUp<'_> {
             return Ok(());
         }
         self.remove_segments(merge.gone().to_vec(), report).await?;
-        let done = self.deleting.merge_segments(&merge, || clock.now()).await?;
+        let ends = || self.is_over() || self.cancel.is_cancelled();
+        let done = self.deleting.merge_segments(&merge, || clock.now(), ends).await?;
         report.merged_segments.put = done.put;
+        if self.cancel.is_cancelled() {
+            return Err(PruneError::Cancelled);
+        }
         for (domain, segments) in done.replaced {
             if self.cancel.is_cancelled() {
                 return Err(PruneError::Cancelled);

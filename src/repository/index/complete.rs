@@ -40,7 +40,7 @@ use std::sync::Arc;
 use futures::stream::StreamExt;
 
 use crate::format::FormatError;
-use crate::model::id::{DomainEpoch, PackId, SegmentId};
+use crate::model::id::{DomainEpoch, PackId, SegmentId, SessionId};
 use crate::model::key::ObjectKey;
 use crate::model::outcome::{Ended, Outcome};
 use crate::model::snapshot::{Foreign, Snapshot, SnapshotId, TreeRoot};
@@ -108,6 +108,8 @@ pub struct NeedingSnapshot {
     pub id: SnapshotId,
     /// The domain and epoch that it is of.
     pub at: DomainEpoch,
+    /// The run that made it.
+    pub session: SessionId,
     /// The top of its tree.
     pub root: TreeRoot,
     /// The number of the highest list of cleaning up that its run honoured.
@@ -118,8 +120,8 @@ pub struct NeedingSnapshot {
 
 impl NeedingSnapshot {
     fn of(snapshot: &Snapshot) -> Self {
-        let Snapshot { id, at, root, honoured, digest, .. } = *snapshot;
-        Self { id, at, root, honoured, digest }
+        let Snapshot { id, at, session, root, honoured, digest, .. } = *snapshot;
+        Self { id, at, session, root, honoured, digest }
     }
 }
 
@@ -191,7 +193,6 @@ impl CompleteIndex {
                 {
                     monitor.problem(Problem::advice(ObjectKey::snapshot(id).to_string(), error.to_string()));
                 }
-                Err(error) if error.is_not_found() && repository.was_removed(id).await? => {}
                 Err(error) => return Err(error.into()),
             }
         }

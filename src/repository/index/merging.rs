@@ -138,7 +138,8 @@ impl Deleting {
         Ok(SegmentsToMerge { gone: gone.into_keys().collect(), ..chosen })
     }
 
-    /// Merges segments; what is returned is durable. `now` is asked before each is put, and nothing is when it is too late.
+    /// Merges segments; what is returned is durable. `now` is asked before each is put, and nothing is when it is too late, or `ends`
+    /// says so.
     ///
     /// # Errors
     /// [`MergeError`]; some may have been put by then, beside those that they repeat.
@@ -146,11 +147,12 @@ impl Deleting {
         &self,
         merge: &SegmentsToMerge,
         now: impl Fn() -> Timestamp,
+        ends: impl Fn() -> bool,
     ) -> Result<ReplacedSegments, MergeError> {
         let mut done = ReplacedSegments::default();
         let mut gathered: BTreeMap<Group, GatheredPacks> = BTreeMap::new();
         for id in &merge.wanted {
-            if merge.is_too_old(now()) {
+            if merge.is_too_old(now()) || ends() {
                 return Ok(done);
             }
             let Some((at, segment)) = open_for_merging(self.repository(), *id).await? else { continue };
@@ -169,7 +171,7 @@ impl Deleting {
             }
         }
         for (group, rest) in gathered {
-            if merge.is_too_old(now()) {
+            if merge.is_too_old(now()) || ends() {
                 return Ok(done);
             }
             self.put_merged(group, rest, &mut done).await?;

@@ -26,11 +26,15 @@ use crate::repository::keys::Keys;
 use crate::repository::{OpenError, Repository};
 use crate::store::{StoreError, StoreErrorKind};
 
+pub mod compacting;
+
 /// How long a list is honoured that nobody says is being acted upon. Who cleans up acts upon one for half as long.
 pub const HONOURED_SECONDS: i64 = 30 * 24 * 3600;
 
 /// Lists fetched at the same time.
 const FETCHES: usize = 8;
+/// Times that lists are listed while others are told again and removed, before one that is listed and is not there counts as lost.
+const LISTINGS: usize = 4;
 
 /// A list that was opened.
 #[derive(Debug, Clone)]
@@ -47,17 +51,6 @@ impl ListAsTold {
     fn first(&self) -> u64 {
         self.list.first.unwrap_or(self.id.counter).min(self.id.counter)
     }
-}
-
-/// A list that dooms packs which nobody is deleting yet.
-#[derive(Debug, Clone, Copy)]
-pub struct StandingList<'a> {
-    /// Its name.
-    pub id: CleanupId,
-    /// The domain that it is of.
-    pub domain: DomainId,
-    /// What it says.
-    pub list: &'a CleanupList,
 }
 
 /// What an object of a list gave.
@@ -107,6 +100,8 @@ struct ListsRead {
     told: Vec<Arc<ListAsTold>>,
     damaged: Vec<(ObjectKey, String)>,
     ahead: Vec<CleanupId>,
+    /// They are listed and are not there.
+    lost: Vec<CleanupId>,
     not_for_us: usize,
 }
 
@@ -138,7 +133,22 @@ impl Repository {
         Ok(lists.clone().expect("they were just read"))
     }
 
+    /// Lists and reads. What another list tells again may go meanwhile: then there is a newer one, so they are listed once more.
     async fn read_cleanups(&self, before: Option<&Cleanups>) -> Result<Cleanups, StoreError> {
+        let (mut cleanups, mut lost) = self.read_listed_cleanups(before).await?;
+        for _ in 1..LISTINGS {
+            if lost.is_empty() {
+                return Ok(cleanups);
+            }
+            (cleanups, lost) = self.read_listed_cleanups(Some(&cleanups)).await?;
+        }
+        let why = |id: CleanupId| (ObjectKey::cleanup(id), "it is listed and cannot be found".to_owned());
+        cleanups.damaged.extend(lost.into_iter().map(why));
+        Ok(cleanups)
+    }
+
+    /// Does it once; returns as well those that were listed, are not there, and that no other list names as gone.
+    async fn read_listed_cleanups(&self, before: Option<&Cleanups>) -> Result<(Cleanups, Vec<CleanupId>), StoreError> {
         let (mut reading, mut opened) = (ListsRead::default(), BTreeMap::new());
         let mut ids = Vec::new();
         for id in self.objects().cleanups().await? {
@@ -166,12 +176,13 @@ impl Repository {
             }
             is_shut_out |= reading.not_for_us > before;
         }
-        let ListsRead { told, mut damaged, ahead, .. } = reading;
+        let ListsRead { told, mut damaged, ahead, mut lost, .. } = reading;
         let nobodys =
             ahead.into_iter().map(|id| (ObjectKey::cleanup(id), "it is of no epoch that there is".to_owned()));
         damaged.extend(nobodys);
         let cleanups = Cleanups::of(told);
         damaged.retain(|(key, _)| !cleanups.is_gone(key));
+        lost.retain(|id| !cleanups.is_gone(&ObjectKey::cleanup(*id)));
         for writer in self.keys().writers().iter().filter(|_| self.keys().can_read()) {
             let is_missing = |named: &[u8; 32]| cleanups.with_digest(*named).is_none();
             if writer.counting.iter().any(is_missing) {
@@ -179,7 +190,7 @@ impl Repository {
                 damaged.push((ObjectKey::from_listed(ObjectKind::Cleanup.prefix()), why));
             }
         }
-        Ok(Cleanups { opened, damaged, is_shut_out, ..cleanups })
+        Ok((Cleanups { opened, damaged, is_shut_out, ..cleanups }, lost))
     }
 
     /// Fetches and opens lists; returns those that need not be opened again.
@@ -191,20 +202,21 @@ impl Repository {
     ) -> Result<Vec<(CleanupId, OpenedList)>, StoreError> {
         let fetches = stream::iter(ids).map(|id| async move {
             let opened = self.objects().cleanup(id, |object| open_cleanup(keys, id, object)).await;
-            let damaged = |why: String| Some((id, Err(why)));
+            let damaged = |why: String| (id, Err(why));
             match opened {
-                Ok(Ok(opened)) => Ok(Some((id, Ok(opened)))),
+                Ok(Ok(opened)) => Ok((id, Ok(Some(opened)))),
                 Ok(Err(error)) => Ok(damaged(error.to_string())),
-                Err(error) if error.kind == StoreErrorKind::NotFound => Ok(None),
+                Err(error) if error.kind == StoreErrorKind::NotFound => Ok((id, Ok(None))),
                 Err(error) if error.kind.is_damage() => Ok(damaged(error.clause())),
                 Err(error) => Err(error),
             }
         });
         let read: Vec<_> = fetches.buffered(FETCHES).try_collect().await?;
         let mut settled = Vec::new();
-        for (id, opened) in read.into_iter().flatten() {
+        for (id, opened) in read {
             match opened {
-                Ok(opened) => {
+                Ok(None) => reading.lost.push(id),
+                Ok(Some(opened)) => {
                     reading.add(id, opened.clone());
                     settled.extend((!matches!(opened, OpenedList::Ahead)).then_some((id, opened)));
                 }
@@ -363,12 +375,19 @@ impl Cleanups {
         of_deletion.filter(move |told| told.list.is_deleting || is_young(told))
     }
 
-    /// Returns the lists that doom packs which are not being deleted yet, oldest first, however old they are.
-    pub fn standing(&self) -> impl Iterator<Item = StandingList<'_>> {
-        let dooms =
-            |told: &&ListAsTold| !told.list.is_deleting && !told.list.is_of_damage && !told.list.packs.is_empty();
-        let told = self.told.iter().map(Arc::as_ref).filter(dooms);
-        told.map(|told| StandingList { id: told.id, domain: told.domain, list: &told.list })
+    /// Returns the lists that doom packs which are not being deleted yet, or give up sessions without deleting anything, oldest first,
+    /// however old they are, each with its domain.
+    pub fn standing(&self) -> impl Iterator<Item = (DomainId, CleanupId)> + '_ {
+        let stands = |told: &&Arc<ListAsTold>| {
+            let says_something = !told.list.packs.is_empty() || !told.list.given_up.is_empty();
+            !told.list.is_deleting && !told.list.is_of_damage && says_something
+        };
+        self.told.iter().filter(stands).map(|told| (told.domain, told.id))
+    }
+
+    /// Tells whether a list was there and was opened, whether another one names it as gone or not.
+    pub fn was_opened(&self, list: CleanupId) -> bool {
+        self.opened.contains_key(&list)
     }
 
     /// Leaves those of a domain's snapshots, with the SHA-256 of their objects, that no list accounts for which the next list of the
@@ -415,9 +434,10 @@ impl Cleanups {
         self.deletions().flat_map(|told| told.list.given_up.iter().copied())
     }
 
-    /// Returns the snapshots that lists remove which were made until then.
+    /// Returns the snapshots that lists remove which nobody takes back any more: those made until then, and those that tell others again.
     pub(super) fn removed_until(&self, until: Timestamp) -> impl Iterator<Item = &RemovedSnapshot> + '_ {
-        self.told.iter().filter(move |told| told.list.made <= until).flat_map(|told| &told.list.removed)
+        let is_settled = move |told: &&Arc<ListAsTold>| told.list.made <= until || told.list.is_complete;
+        self.told.iter().filter(is_settled).flat_map(|told| &told.list.removed)
     }
 
     /// Tells whether an object was removed, whether it is there (again) or not.
