@@ -1,4 +1,4 @@
-//! SQLite files: copied by the online backup API while others use them, and checked.
+//! SQLite files: copied by the online backup API while others use them.
 //!
 //! The copy goes page by page into another file; what is read is consistent, whatever is written meanwhile
 //! (<https://sqlite.org/backup.html>). A database in WAL mode is copied in one go, which stops nobody. One with a rollback
@@ -9,7 +9,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use rusqlite::backup::{Backup, StepResult};
-use rusqlite::{Connection, ErrorCode, OpenFlags};
+use rusqlite::{Connection, OpenFlags};
 
 use crate::cancel::Cancel;
 use crate::database::DatabaseError;
@@ -22,8 +22,6 @@ const RESTARTS: u32 = 3;
 const BUSY: Duration = Duration::from_secs(60);
 /// How often a lock is tried.
 const BUSY_STEP: Duration = Duration::from_millis(20);
-/// Findings of an integrity check that are shown.
-const FINDINGS: usize = 10;
 
 /// What is kept about a SQLite database.
 #[derive(Debug, Clone, Default)]
@@ -102,27 +100,6 @@ fn copy_pages(source: &Connection, to: &Path, at_once: bool, cancel: &Cancel) ->
     }
 }
 
-/// Checks a database that nobody else uses; it is not written to.
-///
-/// # Errors
-/// [`DatabaseError::SqliteDamaged`] with what the check found, or [`DatabaseError::Sqlite`].
-pub fn check(file: &Path) -> Result<(), DatabaseError> {
-    let failed = |source: rusqlite::Error| match source.sqlite_error_code() {
-        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
-            DatabaseError::SqliteDamaged { file: file.to_owned(), findings: vec![source.to_string()] }
-        }
-        _ => DatabaseError::Sqlite { file: file.to_owned(), what: "checked", source },
-    };
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
-    // Immutable: without locks, and without the files that WAL mode would make beside it.
-    let url = format!("file:{}?immutable=1", encoded(file));
-    let connection = Connection::open_with_flags(url, flags).map_err(failed)?;
-    let mut statement = connection.prepare("PRAGMA integrity_check").map_err(failed)?;
-    let rows = statement.query_map([], |row| row.get::<_, String>(0)).map_err(failed)?;
-    let found: Vec<String> = rows.take(FINDINGS).collect::<rusqlite::Result<_>>().map_err(failed)?;
-    if found == ["ok"] { Ok(()) } else { Err(DatabaseError::SqliteDamaged { file: file.to_owned(), findings: found }) }
-}
-
 /// Returns the version of the SQLite library in use.
 pub fn library_version() -> &'static str {
     rusqlite::version()
@@ -135,17 +112,10 @@ fn open(file: &Path, access: OpenFlags) -> Result<Connection, DatabaseError> {
     Ok(connection)
 }
 
-fn encoded(file: &Path) -> String {
-    use std::os::unix::ffi::OsStrExt;
-    percent_encoding::percent_encode(file.as_os_str().as_bytes(), ENCODED).to_string()
-}
-
-/// What must not stand in the path of an SQLite URI as it is.
-const ENCODED: &percent_encoding::AsciiSet = &percent_encoding::CONTROLS.add(b'%').add(b'?').add(b'#').add(b' ');
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::sqlite::check::check;
 
     fn database(path: &Path, journal: &str) -> Connection {
         let connection = Connection::open(path).expect("opened");
@@ -168,7 +138,7 @@ mod tests {
             let live = database(&from, journal);
             let facts = copy(&from, &to, &Cancel::default()).expect("copied");
             assert_eq!((facts.journal_mode.as_str(), facts.user_version, facts.tables), (journal, 7, 1));
-            check(&to).expect("sound");
+            assert_eq!(check(&to).expect("sound"), [""; 0]);
             drop(live);
             let sum = |file: &Path| -> i64 {
                 let connection = Connection::open(file).expect("opened");
@@ -176,18 +146,5 @@ mod tests {
             };
             assert_eq!(sum(&from), sum(&to));
         }
-    }
-
-    #[test]
-    fn a_damaged_database_is_found() {
-        let directory = tempfile::tempdir().expect("a directory");
-        let file = directory.path().join("db");
-        drop(database(&file, "delete"));
-        let mut bytes = std::fs::read(&file).expect("read");
-        let middle = bytes.len() / 2 / 4096 * 4096;
-        bytes[middle..middle + 4096].fill(0xa5);
-        std::fs::write(&file, bytes).expect("written");
-        let error = check(&file).expect_err("damaged");
-        assert!(matches!(error, DatabaseError::SqliteDamaged { .. }), "{error}");
     }
 }

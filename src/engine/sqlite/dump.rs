@@ -11,7 +11,8 @@ use std::time::Duration;
 use crate::cancel::Cancel;
 use crate::database::DatabaseError;
 use crate::database::spool::SpoolFile;
-use crate::engine::sqlite::copy::{check, copy, library_version};
+use crate::engine::sqlite::check::check;
+use crate::engine::sqlite::copy::{copy, library_version};
 use crate::engine::sqlite::{NAME, facts};
 use crate::model::entry::StreamDetail;
 use crate::model::facts::{StreamFacts, fact};
@@ -64,7 +65,7 @@ impl OpenStream for Copy {
         let metadata = std::fs::metadata(&self.file).map_err(unreadable)?;
         let spool = SpoolFile::create(&self.spool, metadata.len())?;
         let known = copy(&self.file, spool.path(), cancel)?;
-        check(spool.path()).map_err(|error| name_source(error, &self.file))?;
+        let unchecked = check(spool.path()).map_err(|error| name_source(error, &self.file))?;
         let file = File::open(spool.path())
             .map_err(|source| DatabaseError::Spool { path: spool.path().to_owned(), source })?;
         let mut facts = StreamFacts::default();
@@ -76,11 +77,24 @@ impl OpenStream for Copy {
         facts.set(facts::FILE_OWNER, owner(&metadata));
         facts.set(fact::DATABASE_BYTES, known.bytes);
         facts.set(fact::CHECKED, "integrity check of SQLite".to_owned());
+        facts.set_some(facts::UNCHECKED, Some(unchecked.join("; ")).filter(|_| !unchecked.is_empty()));
         facts.set(facts::JOURNAL_MODE, known.journal_mode);
         facts.set(facts::USER_VERSION, known.user_version);
         facts.set(facts::TABLES, known.tables);
         Ok(Box::new(SpooledSource { file, facts, at_end: false, _spool: spool }))
     }
+
+    fn advise(&self, facts: &StreamFacts) -> Vec<String> {
+        facts.text(facts::UNCHECKED).map(unchecked_note).into_iter().collect()
+    }
+}
+
+/// Tells what could not be checked.
+pub(super) fn unchecked_note(unchecked: &str) -> String {
+    format!(
+        "whole page by page; that rows and indexes fit together could not be checked where they need what only their own \
+         program has: {unchecked}"
+    )
 }
 
 /// Returns user and group that own a file, by name where they have one.

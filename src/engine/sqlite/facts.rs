@@ -10,6 +10,8 @@ pub const FILE_MODE: Fact<String> = Fact::new("file_mode");
 pub const FILE_OWNER: Fact<String> = Fact::new("file_owner");
 /// Its journal mode: `wal`, `delete`, …
 pub const JOURNAL_MODE: Fact<String> = Fact::new("journal_mode");
+/// Tables that need what only their own program has, and why their rows could not be checked.
+pub const UNCHECKED: Fact<String> = Fact::new("unchecked");
 /// `PRAGMA user_version`, which applications number their schema by.
 pub const USER_VERSION: Fact<i64> = Fact::new("user_version");
 /// Tables.

@@ -13,6 +13,7 @@ use crate::engine::{Engine, Words};
 use crate::model::facts::{StreamFacts, fact};
 use crate::source::Source;
 
+mod check;
 pub mod copy;
 pub mod dump;
 pub mod facts;

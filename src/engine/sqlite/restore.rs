@@ -11,8 +11,11 @@ use crate::blocking::blocking;
 use crate::database::DatabaseError;
 use crate::database::spool::{SpoolFile, beside};
 use crate::engine::restore::{Cause, RestoredDatabase, Restoring, Unrestored};
-use crate::engine::sqlite::copy::{check, copy};
+use crate::engine::sqlite::check::check;
+use crate::engine::sqlite::copy::copy;
+use crate::engine::sqlite::dump::unchecked_note;
 use crate::engine::sqlite::facts;
+use crate::progress::Problem;
 
 /// Restores one database into the file.
 ///
@@ -36,13 +39,13 @@ pub async fn restore(restoring: &Restoring<'_>) -> Result<RestoredDatabase, Unre
     let (mode, owner) = (plan.fact(facts::FILE_MODE), plan.fact(facts::FILE_OWNER));
     restoring.phase("checking");
     let placed = blocking(move || {
-        check(spool.path())?;
+        let unchecked = check(spool.path())?;
         if exists {
             copy(spool.path(), &target, &cancel).map_err(|error| match error {
                 DatabaseError::Sqlite { what, source, .. } => DatabaseError::Sqlite { file: target, what, source },
                 other => other,
             })?;
-            return Ok(None);
+            return Ok((unchecked, None));
         }
         if let Some(beside) = beside(&target).next() {
             let source = std::io::Error::other("it belongs to another database of this name");
@@ -50,9 +53,14 @@ pub async fn restore(restoring: &Restoring<'_>) -> Result<RestoredDatabase, Unre
         }
         let lost = give(spool.path(), mode.as_deref(), owner.as_deref());
         spool.become_file(&target)?;
-        Ok(lost)
+        Ok((unchecked, lost))
     });
-    if let Some(message) = placed.await.map_err(failed)? {
+    let (unchecked, lost) = placed.await.map_err(failed)?;
+    if !unchecked.is_empty() {
+        let note = unchecked_note(&unchecked.join("; "));
+        restoring.monitor.note(Problem::advice(plan.name.clone(), note));
+    }
+    if let Some(message) = lost {
         restoring.problem(message);
     }
     Ok(RestoredDatabase { name: plan.name.clone(), bytes: stream.bytes, ..RestoredDatabase::default() })

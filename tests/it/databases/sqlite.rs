@@ -139,3 +139,30 @@ fn a_restored_file_is_whose_it_was_and_never_mixed_with_what_another_left() {
     let in_place = [&restore[..], &["--in-place", "--confirm", text]].concat();
     expect(&desk.run(&in_place), 1, &["app.db is not a SQLite database; move it away"]);
 }
+
+#[test]
+fn a_database_that_only_its_own_program_understands_is_stored_and_what_was_not_checked_is_told() {
+    let desk = Desk::with_repository();
+    let (file, back) = (desk.at("music.db"), desk.at("back.db"));
+    let connection = create(&file, "wal");
+    connection
+        .execute_batch(
+            "CREATE TABLE titles (title TEXT COLLATE nocase); CREATE INDEX by_title ON titles (title);
+             INSERT INTO titles VALUES ('a'), ('B'), ('c'); PRAGMA writable_schema = 1;
+             UPDATE sqlite_schema SET sql = replace(sql, 'nocase', 'unicase'); PRAGMA writable_schema = 0;",
+        )
+        .expect("made");
+    drop(connection);
+    let told = "titles (no such collation sequence: unicase)";
+    let backup = desk.run(&["backup", "--sqlite", file.to_str().expect("plain")]);
+    expect(&backup, 0, &["whole page by page", told]);
+    assert_eq!(desk.facts(&format!("sqlite{}", file.display()))["facts"]["unchecked"], told);
+    let restored = desk.run(&["restore", "latest", "--into-sqlite", back.to_str().expect("plain")]);
+    expect(&restored, 0, &["back.db restored", told]);
+    assert_eq!(sum(&file), sum(&back));
+    let titles = |path: &Path| -> i64 {
+        let connection = Connection::open(path).expect("opened");
+        connection.query_row("SELECT sum(length(title)) FROM titles NOT INDEXED", [], |row| row.get(0)).expect("a sum")
+    };
+    assert_eq!((titles(&file), titles(&back)), (3, 3));
+}
