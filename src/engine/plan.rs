@@ -42,6 +42,8 @@ pub struct DatabasePlan {
     /// Whether that one is there on every server, and nobody has put anything into it: it may be replaced without being asked
     /// for.
     pub is_untouched: bool,
+    /// It was dumped from another kind of server than it goes into, so that their versions say nothing of each other.
+    pub is_of_another_kind: bool,
     /// Connections to that one, where they are counted.
     pub connections: u64,
     /// Its main stream, then those of single tables.
@@ -52,7 +54,15 @@ impl DatabasePlan {
     /// Plans a database that keeps its name, without any stream yet.
     pub fn new(name: impl Into<String>) -> Self {
         let name = name.into();
-        Self { source: name.clone(), name, exists: false, is_untouched: false, connections: 0, streams: Vec::new() }
+        Self {
+            source: name.clone(),
+            name,
+            exists: false,
+            is_untouched: false,
+            is_of_another_kind: false,
+            connections: 0,
+            streams: Vec::new(),
+        }
     }
 
     /// Returns the bytes of all its streams.

@@ -5,6 +5,7 @@ use crate::engine::mysql::facts;
 use crate::engine::mysql::restore::UNDER_WAY;
 use crate::engine::mysql::server::Mysql;
 use crate::engine::plan::{Asked, DatabasePlan, Judgement};
+use crate::model::facts::fact;
 
 /// Asks the server what is there.
 ///
@@ -19,6 +20,18 @@ pub fn judge(asked: &Asked<'_>, databases: &mut [DatabasePlan]) -> Result<Judgem
         data_directory: known.data_directory.filter(|_| url.is_local()),
         ..Judgement::default()
     };
+    for database in databases.iter_mut() {
+        let Some(dumped) = database.fact(fact::SERVER_VERSION) else { continue };
+        let (from, into) = (kind(&dumped), kind(&found.server_version));
+        database.is_of_another_kind = from != into;
+        if from != into {
+            found.notes.push(format!(
+                "{} was dumped from {from} {dumped} and goes into {into}, which is another kind of server: some statements may \
+                 fail",
+                database.name
+            ));
+        }
+    }
     for database in databases.iter_mut().filter(|_| !asked.are_globals) {
         let there = server.facts(&database.name)?;
         database.exists = there.is_some();
@@ -35,4 +48,9 @@ pub fn judge(asked: &Asked<'_>, databases: &mut [DatabasePlan]) -> Result<Judgem
         }
     }
     Ok(found)
+}
+
+/// Tells which kind of server says so of its version.
+fn kind(version: &str) -> &'static str {
+    if version.contains("MariaDB") { "MariaDB" } else { "MySQL" }
 }

@@ -24,6 +24,7 @@ pub mod programs;
 mod references;
 mod rename;
 mod restore;
+mod room;
 mod rows;
 pub mod server;
 mod session;

@@ -9,13 +9,11 @@ use crate::engine::mysql::facts;
 use crate::engine::mysql::marks::{marked_table, with_marks};
 use crate::engine::mysql::rename::Renamed;
 use crate::engine::mysql::server::Mysql;
-use crate::engine::mysql::sql::{escaped, identifier, literal, with_defaults};
+use crate::engine::mysql::sql::{escaped, identifier, literal};
 use crate::engine::restore::{Cause, RestoredDatabase, Restoring, Unrestored};
 use crate::model::facts::fact;
-use crate::process::readable;
+use crate::process::{CommandOptions, readable};
 
-/// How long a database is waited for that is in use.
-const LOCK_SECONDS: u32 = 60;
 /// The comment of a database that is being restored.
 pub const UNDER_WAY: &str = "coffre is restoring this database";
 /// What must be allowed before rows of the history of system-versioned tables can be put back.
@@ -56,20 +54,30 @@ pub async fn restore(restoring: &Restoring<'_>) -> Result<RestoredDatabase, Unre
         left: "nothing was changed".into(),
         cause: Cause::Server(error),
     })?;
-    let run = Run { restoring, server: Mysql::new(url.clone()), step };
-    if restoring.wishes.are_globals { run.users().await } else { run.database().await }
+    let server = Mysql::new(url.clone());
+    if restoring.wishes.are_globals {
+        return MysqlRun { restoring, server, step, settings: String::new() }.users().await;
+    }
+    let asking = server.clone();
+    let mut settings = blocking(move || asking.lenient_settings()).await;
+    if restoring.database.fact(facts::HISTORY).is_some() {
+        settings += HISTORY;
+    }
+    MysqlRun { restoring, server, step, settings }.database().await
 }
 
 /// One restore into a server.
-struct Run<'a> {
-    restoring: &'a Restoring<'a>,
-    server: Mysql,
-    step: String,
+pub(super) struct MysqlRun<'a> {
+    pub restoring: &'a Restoring<'a>,
+    pub server: Mysql,
+    pub step: String,
+    /// Settings of the sessions that restore, each after a comma.
+    pub settings: String,
 }
 
-impl Run<'_> {
+impl MysqlRun<'_> {
     /// Returns the name that the database is to have.
-    fn name(&self) -> &str {
+    pub(super) fn name(&self) -> &str {
         &self.restoring.database.name
     }
 
@@ -132,52 +140,10 @@ impl Run<'_> {
         Ok(restored)
     }
 
-    /// Drops the database that is to be replaced, once it is known that what replaces it can be had.
-    async fn make_room(&self) -> Result<(), Unrestored> {
-        let untouched = || format!("{} is untouched", self.name());
-        self.restoring.monitor.phase(&format!("reading {} through before it is replaced", self.name()));
-        let read = self.restoring.read_through(&self.restoring.database.main().path).await;
-        read.map_err(|error| error.left(&self.step, untouched()))?;
-        if self.restoring.cancel.is_cancelled() {
-            return Err(FeedError::cancelled().left(&self.step, untouched()));
-        }
-        self.restoring.phase("dropping");
-        self.drop_existing().await?;
-        self.restoring.phase("restoring");
-        Ok(())
-    }
-
-    /// Drops it. Somebody who uses it is waited for, but not for long, and not when ending is asked for.
-    async fn drop_existing(&self) -> Result<(), Unrestored> {
-        let statement = format!("DROP DATABASE IF EXISTS {}", identifier(self.name()));
-        let statements = with_defaults(&format!("SET SESSION lock_wait_timeout = {LOCK_SECONDS};\n{statement};\n"));
-        let said = self.restoring.say(&statements, &self.server.client(None), judge).await;
-        let Err(error) = said else { return Ok(()) };
-        let (asking, name) = (self.server.clone(), self.name().to_owned());
-        let asked = blocking(move || {
-            // The server goes on waiting for the lock when the client is gone.
-            let sessions =
-                format!("SELECT id FROM information_schema.processlist WHERE info = {};", literal(&statement));
-            for id in asking.run("asked who drops", &sessions)? {
-                // It may have ended meanwhile.
-                let _ = asking.run("asked to end a session", &format!("KILL {id};"));
-            }
-            asking.facts(&name).map(|facts| facts.is_some())
-        });
-        let left = match asked.await {
-            Ok(true) => format!("{} is untouched", self.name()),
-            Ok(false) => format!("{} is dropped; the same command restores it", self.name()),
-            Err(_) => "it may be dropped".to_owned(),
-        };
-        Err(error.left(&self.step, left))
-    }
-
     /// Makes the database, and tells whether its comment says that it is being restored.
     async fn create(&self) -> Result<bool, Unrestored> {
         let plan = self.restoring.database;
-        let (name, clauses) = (identifier(&plan.name), plan.fact(facts::CREATE).unwrap_or_default());
-        let create = format!("CREATE DATABASE {name} {clauses};\n");
-        sql(&self.server, "asked to create a database", create).await.map_err(|source| {
+        self.create_database(&plan.name).await.map_err(|source| {
             let left = if plan.exists { format!("{} is dropped", plan.name) } else { "nothing was changed".into() };
             self.failed(source, left)
         })?;
@@ -185,19 +151,31 @@ impl Run<'_> {
         Ok(sql(&self.server, "asked to mark a database", self.comment(UNDER_WAY)).await.is_ok())
     }
 
+    /// Makes a database like the one that was dumped.
+    pub(super) async fn create_database(&self, name: &str) -> Result<(), DatabaseError> {
+        let clauses = self.restoring.database.fact(facts::CREATE).unwrap_or_default();
+        let create = format!("CREATE DATABASE {} {clauses};\n", identifier(name));
+        sql(&self.server, "asked to create a database", create).await
+    }
+
+    /// Describes the client that a dump is fed to. Never with `--force`: it would end with status 0 after rows were lost, even when
+    /// the server went away.
+    pub(super) fn filling(&self, database: &str) -> CommandOptions {
+        let mut command = self.server.client_setting(Some(database), &self.settings);
+        command.arguments.extend(["--show-warnings".into(), "--unbuffered".into()]);
+        command.joins_output = true;
+        command
+    }
+
     /// Writes the statement that gives the database a comment.
     fn comment(&self, text: &str) -> String {
         format!("ALTER DATABASE {} COMMENT = {};\n", identifier(self.name()), escaped(text))
     }
 
-    /// Feeds the dump to the client. Never with `--force`: it would end with status 0 after rows were lost, even when the
-    /// server went away.
+    /// Feeds the dump to the client.
     async fn fill(&self) -> Result<Heard, FeedError> {
         let plan = self.restoring.database;
-        let settings = if plan.fact(facts::HISTORY).is_some() { HISTORY } else { "" };
-        let mut command = self.server.client_setting(Some(&plan.name), settings);
-        command.arguments.extend(["--show-warnings".into(), "--unbuffered".into()]);
-        command.joins_output = true;
+        let command = self.filling(&plan.name);
         let (old, new) = (plan.source.clone(), plan.name.clone());
         let adapt = |input: Box<dyn Write + Send>| -> Box<dyn Write + Send> {
             let input = with_marks(input);
@@ -250,7 +228,7 @@ impl Run<'_> {
 }
 
 /// Leaves rows out of what the client said: it repeats the statement that failed.
-fn without_rows(error: FeedError) -> FeedError {
+pub(super) fn without_rows(error: FeedError) -> FeedError {
     match error {
         FeedError::Client { program, status, mut heard } => {
             if heard.last.iter().any(|line| line.starts_with("ERROR ")) {
@@ -264,7 +242,7 @@ fn without_rows(error: FeedError) -> FeedError {
 
 /// Judges a line of the client: statements that failed were skipped by `--force`, unless rows were among them, nobody may
 /// come in, the connection is lost or the disk is full.
-fn judge(line: &[u8]) -> Said {
+pub(super) fn judge(line: &[u8]) -> Said {
     if line.starts_with(b"INSERT INTO ") {
         return Said::Lost;
     }

@@ -25,6 +25,9 @@ const CONNECT_SECONDS: &str = "--connect-timeout=20";
 /// The longest statement or row that clients take.
 const PACKET: &str = "--max-allowed-packet=1G";
 
+/// Says that no option file is read.
+const NO_OPTION_FILES: &str = "--no-defaults";
+
 /// Databases that belong to the server itself.
 pub const SYSTEM_DATABASES: [&str; 4] = ["information_schema", "performance_schema", "mysql", "sys"];
 
@@ -135,12 +138,16 @@ impl Mysql {
         let named = self.url.parameters().find(|(name, _)| *name == "option-file");
         match named {
             Some((_, file)) => Some(format!("--defaults-file={file}")),
-            None => self.url.password().map(|_| "--no-defaults".to_owned()),
+            None => self.url.password().map(|_| NO_OPTION_FILES.to_owned()),
         }
     }
 
     /// Makes sure that option files say nothing to a program that would change what it does.
     fn check_option_files(&self, program: &OsStr) -> Result<(), DatabaseError> {
+        // Behind that there is nothing to look at, and MySQL's programs would not print it, but connect.
+        if self.option_files().is_some_and(|option| option == NO_OPTION_FILES) {
+            return Ok(());
+        }
         let arguments = self.option_files().into_iter().chain(["--print-defaults".to_owned()]);
         let command = alone(program, arguments);
         let printed = process::run(&command, b"").map_err(|failure| {
@@ -289,6 +296,12 @@ impl Mysql {
             setting,
             what,
         })
+    }
+
+    /// Returns the settings among [`session::LENIENT`] that the user may set, each after a comma.
+    pub(super) fn lenient_settings(&self) -> String {
+        let may = |setting: &&&str| self.run("asked to be lenient", &format!("SET SESSION {setting};")).is_ok();
+        session::LENIENT.iter().filter(may).map(|setting| format!(", {setting}")).collect()
     }
 
     fn grants(&self) -> Result<Grants, DatabaseError> {

@@ -10,6 +10,14 @@ const SETTINGS: &str = "sql_select_limit=18446744073709551615, sql_safe_updates=
     net_read_timeout=86400, net_write_timeout=86400, wait_timeout=86400/*M!100101 , max_statement_time=0*/\
     /*!50708 , max_execution_time=0*//*!80030 , show_gipk_in_create_table_and_information_schema=ON*/";
 
+/// What sessions set that restore, where the user may: that the server takes what it let be made once. Each with what stands for it
+/// where a server does not know it.
+pub(super) const LENIENT: [&str; 3] = [
+    "innodb_strict_mode=0",
+    "sql_safe_updates=0/*!80013 , sql_require_primary_key=0*/",
+    "sql_safe_updates=0/*!80400 , restrict_fk_on_non_standard_key=0*/",
+];
+
 /// What a session has that nothing was set in: the limit of rows, the limit of milliseconds, whether hidden keys are shown.
 pub(super) const QUESTION: &str = "SELECT @@sql_select_limit, 0/*!50708 + @@max_execution_time*/, \
     1/*!80030 * @@show_gipk_in_create_table_and_information_schema*/;\n";

@@ -176,6 +176,9 @@ fn find_obstacles(plan: &mut Plan, in_place: bool) {
         }
         let dumped = database.fact(fact::SERVER_VERSION).unwrap_or_default();
         if major(&dumped) > major(&plan.server_version) && !plan.server_version.is_empty() && major(&dumped) > 0 {
+        if database.is_of_another_kind {
+            continue;
+        }
             plan.notes.push(format!(
                 "{name} was dumped from version {dumped} and goes into the older {}: some statements may fail",
                 plan.server_version

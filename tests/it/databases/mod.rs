@@ -17,6 +17,7 @@ mod mysql;
 mod mysql9;
 mod postgres;
 mod roles;
+mod replaced;
 mod settings;
 mod sqlite;
 mod streams;

@@ -1,0 +1,193 @@
+//! Making room: a database that is to be replaced is dropped only when it is known that what replaces it can be had, and can be made.
+//!
+//! A server may refuse today what it let be made once: rows that are too large, tables without a primary key, functions that say
+//! nothing of themselves. So everything but rows is made in a passing database first, while the whole dump is read through.
+
+use std::io::{self, Write};
+
+use crate::blocking::blocking;
+use crate::engine::feed::{FeedError, Heard};
+use crate::engine::mysql::rename::Renamed;
+use crate::engine::mysql::restore::{MysqlRun, judge, without_rows};
+use crate::engine::mysql::sql::{identifier, literal, with_defaults};
+use crate::engine::restore::Unrestored;
+use crate::progress::Problem;
+
+/// How long a database is waited for that is in use.
+const LOCK_SECONDS: u32 = 60;
+/// Bytes that a name may have, so that what is added fits into the 64 characters of a name.
+const NAME_BYTES: usize = 40;
+
+impl MysqlRun<'_> {
+    /// Drops the database that is to be replaced, once it is known that what replaces it can be had and made.
+    pub(super) async fn make_room(&self) -> Result<(), Unrestored> {
+        let untouched = || format!("{} is untouched", self.name());
+        self.restoring.monitor.phase(&format!("trying all but the rows of {} before it is replaced", self.name()));
+        self.rehearse().await.map_err(|error| without_rows(error).left(self.step.clone(), untouched()))?;
+        if self.restoring.cancel.is_cancelled() {
+            return Err(FeedError::cancelled().left(self.step.clone(), untouched()));
+        }
+        self.restoring.phase("dropping");
+        self.drop_existing().await?;
+        self.restoring.phase("restoring");
+        Ok(())
+    }
+
+    /// Reads the dump through, and makes everything but rows and events in a database that is dropped again. (Events would run.)
+    async fn rehearse(&self) -> Result<(), FeedError> {
+        let (path, old) = (&self.restoring.database.main().path, self.restoring.database.source.clone());
+        let mut end = NAME_BYTES.min(self.name().len());
+        while !self.name().is_char_boundary(end) {
+            end -= 1;
+        }
+        let passing = format!("{}_coffre_{}", &self.name()[..end], self.restoring.unique);
+        if let Err(error) = self.create_database(&passing).await {
+            // Somebody who may change this database only.
+            let message =
+                format!("whether it can be made is not tried first, as there may be no passing database: {error}");
+            self.restoring.monitor.note(Problem::advice(self.name(), message));
+            return self.restoring.read_through(path).await;
+        }
+        let new = passing.clone();
+        let adapt = move |input: Box<dyn Write + Send>| -> Box<dyn Write + Send> {
+            Box::new(WithoutRows::new(Renamed::new(input, &old, &new)))
+        };
+        let tried = self.restoring.feed_adapted(path, &self.filling(&passing), judge, adapt).await;
+        let drop = format!("DROP DATABASE {};\n", identifier(&passing));
+        let (server, asked) = (self.server.clone(), "asked to drop a passing database");
+        if let Err(error) = blocking(move || server.run(asked, &drop)).await {
+            self.restoring.problem(format!("database {passing} was made to try whether it works, and stays: {error}"));
+        }
+        tried.map(|_: Heard| ())
+    }
+
+    /// Drops it. Somebody who uses it is waited for, but not for long, and not when ending is asked for.
+    async fn drop_existing(&self) -> Result<(), Unrestored> {
+        let statement = format!("DROP DATABASE IF EXISTS {}", identifier(self.name()));
+        let statements = with_defaults(&format!("SET SESSION lock_wait_timeout = {LOCK_SECONDS};\n{statement};\n"));
+        let said = self.restoring.say(&statements, &self.server.client(None), judge).await;
+        let Err(error) = said else { return Ok(()) };
+        let (asking, name) = (self.server.clone(), self.name().to_owned());
+        let asked = blocking(move || {
+            // The server goes on waiting for the lock when the client is gone.
+            let sessions =
+                format!("SELECT id FROM information_schema.processlist WHERE info = {};", literal(&statement));
+            for id in asking.run("asked who drops", &sessions)? {
+                // It may have ended meanwhile.
+                let _ = asking.run("asked to end a session", &format!("KILL {id};"));
+            }
+            asking.facts(&name).map(|facts| facts.is_some())
+        });
+        let left = match asked.await {
+            Ok(true) => format!("{} is untouched", self.name()),
+            Ok(false) => format!("{} is dropped; the same command restores it", self.name()),
+            Err(_) => "it may be dropped".to_owned(),
+        };
+        Err(error.left(self.step.clone(), left))
+    }
+}
+
+/// Passes a dump on without rows and events. Of each line only its beginning and its end are looked at: a statement with rows begins
+/// a line, and no text has the end of a line in it.
+struct WithoutRows<W: Write> {
+    inner: W,
+    /// The beginning of the line that is passing, until it is known what it is.
+    head: Vec<u8>,
+    is_decided: bool,
+    /// The statement is one with rows.
+    is_rows: bool,
+    /// The lines are about events.
+    is_events: bool,
+    /// Statements end otherwise: it is the text of a routine.
+    is_code: bool,
+    /// The last byte of the line.
+    last: u8,
+}
+
+/// Begins a statement with rows.
+const ROWS: &[u8] = b"INSERT INTO `";
+/// Begins what is said of events, and of what may come after them.
+const EVENTS: &[u8] = b"-- Dumping events for database ";
+const NO_EVENTS: [&[u8]; 3] =
+    [b"-- Dumping routines for database ", b"-- Final view structure for view ", b"-- Dump completed"];
+/// Begins a line that says how statements end.
+const DELIMITER: &[u8] = b"DELIMITER ";
+/// As much of a line as tells what it is.
+const HEAD_BYTES: usize = 40;
+
+impl<W: Write> WithoutRows<W> {
+    fn new(inner: W) -> Self {
+        let head = Vec::new();
+        Self { inner, head, is_decided: false, is_rows: false, is_events: false, is_code: false, last: 0 }
+    }
+
+    /// Decides what becomes of the line that begins so.
+    fn decide(&mut self) -> io::Result<()> {
+        self.is_decided = true;
+        let head = std::mem::take(&mut self.head);
+        if let Some(delimiter) = head.strip_prefix(DELIMITER) {
+            self.is_code = delimiter.trim_ascii_end() != b";";
+        }
+        if !self.is_code {
+            self.is_events &= !NO_EVENTS.iter().any(|start| head.starts_with(start));
+            self.is_events |= head.starts_with(EVENTS);
+            self.is_rows |= head.starts_with(ROWS);
+        }
+        self.pass(&head)
+    }
+
+    fn pass(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if self.is_rows || self.is_events { Ok(()) } else { self.inner.write_all(bytes) }
+    }
+}
+
+impl<W: Write> Write for WithoutRows<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let end = memchr::memchr(b'\n', rest);
+            let (line, after) = rest.split_at(end.map_or(rest.len(), |at| at + 1));
+            self.last = line.iter().rev().find(|byte| **byte != b'\n').copied().unwrap_or(self.last);
+            if self.is_decided {
+                self.pass(line)?;
+            } else {
+                self.head.extend_from_slice(line);
+                if end.is_some() || self.head.len() >= HEAD_BYTES {
+                    self.decide()?;
+                }
+            }
+            if end.is_some() {
+                self.is_rows &= self.last != b';';
+                (self.is_decided, self.last) = (false, 0);
+            }
+            rest = after;
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        // A line that is not known yet waits for more of it.
+        self.inner.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::lines::tests::passed;
+
+    #[test]
+    fn rows_and_events_are_left_out_and_nothing_else() {
+        let long = "x".repeat(3000);
+        let before = "CREATE TABLE `t` (\n  `a` int\n);\n";
+        let rows =
+            format!("INSERT INTO `t` VALUES\n(1,'{long};'),\n(2,'a\\nINSERT');\nINSERT INTO `t` VALUES (3,';');\n");
+        let between = "/*!40000 ALTER TABLE `t` ENABLE KEYS */;\n";
+        let events = "-- Dumping events for database 'a'\n--\nDELIMITER ;;\nCREATE EVENT e DO BEGIN\nDELETE FROM t; END ;;\nDELIMITER ;\n";
+        let after = "-- Dumping routines for database 'a'\nDELIMITER ;;\nCREATE PROCEDURE p() BEGIN\nINSERT INTO `t` VALUES (1);\n\
+            END ;;\nDELIMITER ;\n-- Dump completed\n";
+        let dump = format!("{before}{rows}{between}{events}{after}");
+        let expected = format!("{before}{between}{after}");
+        assert_eq!(passed(&dump, |kept| Box::new(WithoutRows::new(kept))), expected);
+    }
+}
