@@ -12,6 +12,7 @@ use crate::cli::environment::Environment;
 use crate::cli::exit::usage;
 use crate::cli::failure::Fallible;
 use crate::cli::password;
+use crate::database::chosen::ChosenDatabases;
 use crate::database::spool::SPOOL_DIRECTORY;
 use crate::database::url::DatabaseUrl;
 use crate::engine::dump::DumpRequest;
@@ -19,6 +20,7 @@ use crate::engine::place::{Place, Places};
 use crate::engine::{Engine, Engines};
 use crate::ops::backup::StreamOptions;
 use crate::process::environment::withhold;
+use crate::progress::chain;
 use crate::source::Source;
 
 /// Flags of `backup` about databases.
@@ -30,6 +32,15 @@ pub struct DatabaseArgs {
     /// Dump every database of the servers named, and their roles or users
     #[arg(long)]
     all_databases: bool,
+    /// With --all-databases, dump only databases with names like this (repeatable)
+    #[arg(long, value_name = "PATTERN", requires = "all_databases")]
+    include_database: Vec<String>,
+    /// With --all-databases, leave out databases with names like this, as rdsadmin (repeatable)
+    #[arg(long, value_name = "PATTERN", requires = "all_databases")]
+    exclude_database: Vec<String>,
+    /// With --all-databases, leave roles or users out
+    #[arg(long, requires = "all_databases")]
+    no_globals: bool,
     /// Streams to read at the same time
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=32))]
     jobs: u16,
@@ -58,6 +69,8 @@ impl DatabaseArgs {
             let flags: Vec<String> = servers.map(|engine| format!("--{}", engine.name())).collect();
             return Err(usage(format!("--all-databases of which server? Give {}", or(&flags))));
         }
+        let chosen = ChosenDatabases::new(&self.include_database, &self.exclude_database);
+        let chosen = chosen.map_err(|error| usage(chain(&error)))?;
         let mut sources = Vec::new();
         for (engine, written) in self.places.iter() {
             let places = written.iter().map(|written| place(written, engine, environment));
@@ -70,6 +83,8 @@ impl DatabaseArgs {
             for place in &places {
                 let mut request = DumpRequest::new(place.clone(), directory(&**engine, place, &places));
                 request.all_databases = self.all_databases;
+                request.chosen = chosen.clone();
+                request.no_globals = self.no_globals;
                 request.jobs = usize::from(self.jobs);
                 request.spool = spool_directory(self.spool_dir.as_deref(), environment);
                 request.flags = self.flags.0.clone();
@@ -85,7 +100,7 @@ impl DatabaseArgs {
 
     /// Tells whether a server with roles or users is named, and they are not stored.
     pub fn lacks_globals(&self) -> bool {
-        !self.all_databases && self.names_a_server()
+        (!self.all_databases || self.no_globals) && self.names_a_server()
     }
 
     /// Returns how streams are read.

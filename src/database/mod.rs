@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use crate::model::outcome::{Ended, Outcome};
 use crate::process::{CommandFailed, CommandOptions, said};
 
+pub mod chosen;
 pub mod clients;
 pub mod spool;
 pub mod url;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use crate::database::chosen::ChosenDatabases;
 use crate::database::spool::SPOOL_DIRECTORY;
 use crate::engine::place::Place;
 
@@ -13,6 +14,10 @@ pub struct DumpRequest {
     pub place: Place,
     /// All of the server, and what belongs to the server itself.
     pub all_databases: bool,
+    /// Which of all are meant.
+    pub chosen: ChosenDatabases,
+    /// With all databases, leave out what belongs to the server itself.
+    pub no_globals: bool,
     /// Directory of the streams in the snapshot: the engine's name, or a directory below it when there are several servers.
     pub directory: String,
     /// Streams that are read at the same time.
@@ -30,6 +35,8 @@ impl DumpRequest {
         Self {
             place,
             all_databases: false,
+            chosen: ChosenDatabases::default(),
+            no_globals: false,
             directory: directory.into(),
             jobs: 1,
             spool: SPOOL_DIRECTORY.into(),

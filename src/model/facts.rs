@@ -151,6 +151,8 @@ pub mod fact {
     pub const PARTS: Fact<u64> = Fact::new("parts");
     /// On the stream of a single table: the table, quoted as its engine wants it.
     pub const TABLE: Fact<String> = Fact::new("table");
+    /// What of a server is in none of the dumps: databases, roles; between `; `.
+    pub const LEFT_OUT: Fact<String> = Fact::new("left_out");
     /// Columns that come back as others from a dump of SQL, and what becomes of them; between `; `.
     pub const CHANGED: Fact<String> = Fact::new("changed_by_sql");
     /// How a stream is compressed that should not be.

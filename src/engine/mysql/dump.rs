@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use crate::cancel::Cancel;
 use crate::database::DatabaseError;
+use crate::database::chosen::ChosenDatabases;
 use crate::database::url::DatabaseUrl;
 use crate::engine::mysql::facts::{self, MysqlFormat};
 use crate::engine::mysql::programs::DumpProgram;
@@ -46,6 +47,10 @@ pub struct MysqlSource {
     pub url: DatabaseUrl,
     /// Every database but the server's own, and users with their grants.
     pub all_databases: bool,
+    /// Which of all.
+    pub chosen: ChosenDatabases,
+    /// Leave the users out.
+    pub no_globals: bool,
     /// Directory of the streams in the snapshot: `mysql`, or more when there are several servers.
     pub directory: String,
 }
@@ -58,25 +63,40 @@ impl Source for MysqlSource {
     /// Asks the server what there is, and returns a member for each database and one for the users.
     fn plan(&self, _: &Planning) -> Result<Vec<Member>, SourceError> {
         let server = Arc::new(Mysql::new(self.url.clone()));
-        let member = |label: String, name: String, what: What| {
-            let opener = Arc::new(Dump { server: server.clone(), what });
-            Member { label, streams: Ok(vec![PlannedStream { name: name.into_bytes(), opener }]), notes: Vec::new() }
+        let stream = |name: String, what: What, left_out: &[String]| {
+            let left_out = Some(left_out.join("; ")).filter(|text| !text.is_empty());
+            let opener = Arc::new(Dump { server: server.clone(), what, left_out });
+            PlannedStream { name: name.into_bytes(), opener }
         };
-        let database = |name: &str| {
+        let database = |name: &str, left_out: &[String]| {
             let label = format!("{}/{name}", self.url.server());
             let file = file_name_unlike(name, self.all_databases.then_some("users"));
-            member(label, format!("{}/{file}.sql", self.directory), What::Database(name.to_owned()))
+            let file = format!("{}/{file}.sql", self.directory);
+            let streams = Ok(vec![stream(file, What::Database(name.to_owned()), left_out)]);
+            Member { label, streams, notes: Vec::new() }
         };
         if !self.all_databases {
             let name = self.url.database.as_deref();
             let name = name.ok_or_else(|| DatabaseError::NoDatabase { server: self.url.server() })?;
-            return Ok(vec![database(name)]);
+            return Ok(vec![database(name, &[])]);
         }
-        let mut members: Vec<Member> = server.databases()?.iter().map(|name| database(name)).collect();
-        let label = format!("{}, users", self.url.server());
-        let users = member(label, format!("{}/users.sql", self.directory), What::Users);
-        let left_out = |grant: &String| format!("the program leaves out what is granted to everybody: {grant}");
-        members.push(Member { notes: server.grants_to_public().iter().map(left_out).collect(), ..users });
+        let all = server.databases()?;
+        let mut notes = self.chosen.like_nothing(&all.iter().collect::<Vec<_>>());
+        let (wanted, unwanted) = self.chosen.choose(all);
+        notes.extend(unwanted.iter().map(|name| format!("database {name:?} is left out, as was asked for")));
+        let mut left_out: Vec<String> = unwanted.iter().map(|name| format!("database {name}")).collect();
+        left_out.extend(self.no_globals.then(|| "users and grants".to_owned()));
+        let mut members: Vec<Member> = wanted.iter().map(|name| database(name, &left_out)).collect();
+        let users = stream(format!("{}/users.sql", self.directory), What::Users, &left_out);
+        if !self.no_globals {
+            let granted = |grant: &String| format!("the program leaves out what is granted to everybody: {grant}");
+            notes.extend(server.grants_to_public().iter().map(granted));
+        }
+        members.push(Member {
+            label: format!("{}, users", self.url.server()),
+            streams: Ok(Some(users).filter(|_| !self.no_globals).into_iter().collect()),
+            notes,
+        });
         Ok(members)
     }
 
@@ -94,6 +114,8 @@ enum What {
 struct Dump {
     server: Arc<Mysql>,
     what: What,
+    /// What of the server is in none of the dumps.
+    left_out: Option<String>,
 }
 
 impl OpenStream for Dump {
@@ -111,6 +133,7 @@ impl OpenStream for Dump {
         };
         let mut facts = server_facts(&server, part.format, &program.version);
         facts.extend(part.facts);
+        facts.set_some(fact::LEFT_OUT, self.left_out.clone());
         arguments.extend(part.arguments);
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         let command = self.server.command(program.program, &arguments);
@@ -180,7 +203,7 @@ impl Dump {
             return Err(self.foreign(program, "users and grants".into()));
         }
         if !program.knows("--system") {
-            let why = "users and grants can only be dumped by mariadb-dump; name the databases one by one";
+            let why = "users and grants can only be dumped by mariadb-dump; leave them out with --no-globals";
             return Err(self.refused(why));
         }
         // Users may need the plugins that let them in.

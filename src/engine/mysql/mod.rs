@@ -82,8 +82,9 @@ impl Engine for MySql {
     }
 
     fn source(&self, request: DumpRequest) -> Result<Arc<dyn Source>, DatabaseError> {
-        let DumpRequest { place, all_databases, directory, .. } = request;
-        Ok(Arc::new(dump::MysqlSource { url: place.server()?.clone(), all_databases, directory }))
+        let DumpRequest { place, all_databases, chosen, no_globals, directory, .. } = request;
+        let url = place.server()?.clone();
+        Ok(Arc::new(dump::MysqlSource { url, all_databases, chosen, no_globals, directory }))
     }
 
     fn kind(&self, facts: &StreamFacts) -> Option<StreamKind> {

@@ -12,10 +12,11 @@ use zeroize::Zeroizing;
 
 use crate::cancel::Cancel;
 use crate::database::DatabaseError;
+use crate::database::chosen::ChosenDatabases;
 use crate::database::url::DatabaseUrl;
 use crate::engine::postgres::archive::{ArchiveListing, WithoutCircles};
 use crate::engine::postgres::facts::{self, PostgresFormat, Statements};
-use crate::engine::postgres::server::{Postgres, PostgresFacts, TEMPLATE, TableSize};
+use crate::engine::postgres::server::{Databases, Postgres, PostgresFacts, TEMPLATE, TableSize};
 use crate::engine::postgres::shared::SharedSnapshot;
 use crate::engine::postgres::{CLUSTER_MARK, MARK, NAME};
 use crate::engine::withholding_passwords;
@@ -38,6 +39,10 @@ pub struct PostgresSource {
     pub url: DatabaseUrl,
     /// Every database that can be connected to, and the globals.
     pub all_databases: bool,
+    /// Which of all.
+    pub chosen: ChosenDatabases,
+    /// Leave the globals out.
+    pub no_globals: bool,
     /// SQL instead of a custom archive.
     pub plain: bool,
     /// Leave the passwords of roles out of the globals, for users who may not read them.
@@ -58,21 +63,28 @@ impl Source for PostgresSource {
     /// The secret protects plain dumps against a server that slips commands of `psql` into them (`pg_dump --restrict-key`).
     fn plan(&self, planning: &Planning) -> Result<Vec<Member>, SourceError> {
         let server = Arc::new(Postgres::new(self.url.clone()));
-        let wanted = Arc::new(DumpWanted { source: self.clone(), restrict_key: planning.stable_secret.clone() });
+        let wanted = |left_out: &[String]| {
+            let left_out = Some(left_out.join("; ")).filter(|text| !text.is_empty());
+            Arc::new(DumpWanted { source: self.clone(), restrict_key: planning.stable_secret.clone(), left_out })
+        };
         if !self.all_databases {
             let database = self.url.database.as_deref();
             let database = database.ok_or_else(|| DatabaseError::NoDatabase { server: self.url.server() })?;
-            return Ok(vec![plan_database(&server, &wanted, database)]);
+            return Ok(vec![plan_database(&server, &wanted(&[]), database)]);
         }
-        let databases = server.databases()?;
+        let mut databases = server.databases()?;
+        let notes = left_out(&server, &mut databases, &self.chosen);
+        let mut told: Vec<String> = databases.closed.iter().map(|name| format!("database {name}")).collect();
+        told.extend(self.no_globals.then(|| "roles and tablespaces".to_owned()));
+        let wanted = wanted(&told);
         let mut members: Vec<Member> =
             databases.open.iter().map(|name| plan_database(&server, &wanted, name)).collect();
         let name = format!("{}/globals.sql", self.directory).into_bytes();
-        let globals = Globals { server: server.clone(), options: wanted };
+        let globals = PlannedStream { name, opener: Arc::new(Globals { server: server.clone(), options: wanted }) };
         members.push(Member {
             label: format!("{}, globals", self.url.server()),
-            streams: Ok(vec![PlannedStream { name, opener: Arc::new(globals) }]),
-            notes: left_out(&server, &databases.closed),
+            streams: Ok(Some(globals).filter(|_| !self.no_globals).into_iter().collect()),
+            notes,
         });
         Ok(members)
     }
@@ -82,10 +94,16 @@ impl Source for PostgresSource {
     }
 }
 
-/// Tells what is on the server and in none of the dumps.
-fn left_out(server: &Postgres, closed: &[String]) -> Vec<String> {
-    let closed = closed.iter().map(|name| format!("database {name:?} allows no connections and is left out"));
-    let mut notes: Vec<String> = closed.collect();
+/// Tells what is on the server and in none of the dumps; takes what is not wanted to what cannot be dumped.
+fn left_out(server: &Postgres, databases: &mut Databases, chosen: &ChosenDatabases) -> Vec<String> {
+    let mut notes = chosen.like_nothing(&databases.open.iter().chain(&databases.closed).collect::<Vec<_>>());
+    databases.closed.retain(|name| chosen.has(name));
+    notes
+        .extend(databases.closed.iter().map(|name| format!("database {name:?} allows no connections and is left out")));
+    let (wanted, unwanted) = chosen.choose(std::mem::take(&mut databases.open));
+    notes.extend(unwanted.iter().map(|name| format!("database {name:?} is left out, as was asked for")));
+    databases.open = wanted;
+    databases.closed.extend(unwanted);
     match server.is_untouched(TEMPLATE) {
         Ok(true) => {}
         Ok(false) => notes.push(format!("{TEMPLATE} has objects of its own, which are left out")),
@@ -98,6 +116,8 @@ fn left_out(server: &Postgres, closed: &[String]) -> Vec<String> {
 struct DumpWanted {
     source: PostgresSource,
     restrict_key: Zeroizing<String>,
+    /// What of the server is in none of the dumps.
+    left_out: Option<String>,
 }
 
 impl std::ops::Deref for DumpWanted {
@@ -182,6 +202,7 @@ impl OpenStream for Dump {
             DumpPart::Main { without } => {
                 arguments.extend(without.iter().map(|table| format!("--exclude-table-data={}", table.name)));
                 keep_of_the_whole(&mut facts, &known);
+                facts.set_some(fact::LEFT_OUT, self.options.left_out.clone());
                 if !without.is_empty() {
                     facts.set(fact::PARTS, without.len() as u64);
                 }
@@ -272,3 +293,4 @@ impl OpenStream for Globals {
         Ok(Box::new(CheckedSource::new(inner, command.name(), vec![check]).with_facts(facts)))
     }
 }
+        facts.set_some(fact::LEFT_OUT, self.options.left_out.clone());

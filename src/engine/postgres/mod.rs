@@ -103,7 +103,7 @@ impl Engine for PostgreSql {
     }
 
     fn source(&self, request: DumpRequest) -> Result<Arc<dyn Source>, DatabaseError> {
-        let DumpRequest { place, all_databases, directory, jobs, flags, .. } = request;
+        let DumpRequest { place, all_databases, chosen, no_globals, directory, jobs, flags, .. } = request;
         Ok(Arc::new(dump::PostgresSource {
             url: place.server()?.clone(),
             all_databases,
@@ -112,6 +112,8 @@ impl Engine for PostgreSql {
             split_over_bytes: flags.size(SPLIT_OVER).filter(|_| jobs > 1),
             directory,
         }))
+            chosen,
+            no_globals,
     }
 
     fn kind(&self, facts: &StreamFacts) -> Option<StreamKind> {

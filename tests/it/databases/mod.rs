@@ -13,6 +13,7 @@ use crate::support::desk::{Desk, Run};
 mod copies;
 mod examples;
 mod failures;
+mod managed;
 mod mysql;
 mod mysql9;
 mod postgres;

@@ -1,0 +1,85 @@
+//! Which databases of a server are meant where all are: those whose names are like some patterns, and not like others.
+
+use globset::{GlobBuilder, GlobMatcher};
+
+/// A pattern that is none.
+#[derive(Debug, thiserror::Error)]
+#[error("{pattern:?} is no pattern for the name of a database")]
+pub struct NamePatternError {
+    /// What was written.
+    pattern: String,
+    /// What is wrong with it.
+    #[source]
+    source: globset::Error,
+}
+
+/// Patterns of names: `*` and `?` stand for any characters, `[ab]` for one of these, `{a,b}` for one of several.
+#[derive(Debug, Clone, Default)]
+pub struct ChosenDatabases {
+    /// All, when there is none.
+    included: Vec<GlobMatcher>,
+    excluded: Vec<GlobMatcher>,
+}
+
+impl ChosenDatabases {
+    /// Reads patterns.
+    ///
+    /// # Errors
+    /// For the first that is none.
+    pub fn new(included: &[String], excluded: &[String]) -> Result<Self, NamePatternError> {
+        Ok(Self { included: matchers(included)?, excluded: matchers(excluded)? })
+    }
+
+    /// Tells whether the database of this name is meant.
+    pub fn has(&self, name: &str) -> bool {
+        let like = |patterns: &[GlobMatcher]| patterns.iter().any(|pattern| pattern.is_match(name));
+        (self.included.is_empty() || like(&self.included)) && !like(&self.excluded)
+    }
+
+    /// Takes those apart that are meant and those that are left out.
+    pub fn choose(&self, names: Vec<String>) -> (Vec<String>, Vec<String>) {
+        names.into_iter().partition(|name| self.has(name))
+    }
+
+    /// Tells which patterns no name is like: mostly one is mistyped.
+    pub fn like_nothing(&self, names: &[&String]) -> Vec<String> {
+        let all = self.included.iter().chain(&self.excluded);
+        let idle = all.filter(|pattern| !names.iter().any(|name| pattern.is_match(name.as_str())));
+        idle.map(|pattern| format!("no database has a name like {}", pattern.glob().glob())).collect()
+    }
+}
+
+fn matchers(patterns: &[String]) -> Result<Vec<GlobMatcher>, NamePatternError> {
+    let matcher = |pattern: &String| {
+        let glob = GlobBuilder::new(pattern).backslash_escape(true).build();
+        glob.map(|glob| glob.compile_matcher()).map_err(|source| NamePatternError { pattern: pattern.clone(), source })
+    };
+    patterns.iter().map(matcher).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chosen(included: &[&str], excluded: &[&str]) -> ChosenDatabases {
+        let owned = |texts: &[&str]| texts.iter().map(|&text| text.to_owned()).collect::<Vec<_>>();
+        ChosenDatabases::new(&owned(included), &owned(excluded)).expect("patterns")
+    }
+
+    #[test]
+    fn names_are_chosen_by_patterns() {
+        let all = ["shop", "shop/1", "rdsadmin", "Grüße", "azure_sys"].map(str::to_owned).to_vec();
+        let open = |included: &[&str], excluded: &[&str]| chosen(included, excluded).choose(all.clone()).0.join(" ");
+        assert_eq!(open(&[], &[]), "shop shop/1 rdsadmin Grüße azure_sys");
+        assert_eq!(open(&["shop*", "G*"], &["shop/?"]), "shop Grüße");
+        assert_eq!(open(&[], &["{rds,cloudsql}admin", "azure_*"]), "shop shop/1 Grüße");
+        let names: Vec<&String> = all.iter().collect();
+        assert_eq!(chosen(&["shop"], &["rdsadmn"]).like_nothing(&names), ["no database has a name like rdsadmn"]);
+    }
+
+    #[test]
+    fn what_is_no_pattern_is_refused() {
+        let error = ChosenDatabases::new(&[], &["x[".to_owned()]).expect_err("no pattern");
+        assert!(error.to_string().contains("\"x[\""), "{error}");
+    }
+}
