@@ -59,6 +59,9 @@ pub struct IntoDatabaseArgs {
     /// Make the connecting user the owner of everything, and leave grants away
     #[arg(long)]
     no_owner: bool,
+    /// Leave this extension of PostgreSQL out, and the rows of its tables (repeatable)
+    #[arg(long, value_name = "NAME")]
+    skip_extension: Vec<String>,
     /// Do not gather statistics afterwards
     #[arg(long)]
     no_analyze: bool,
@@ -97,6 +100,7 @@ pub async fn run(
         in_place: args.in_place,
         exit_on_error: args.exit_on_error,
         no_owner: args.no_owner,
+        skip_extensions: args.skip_extension,
         analyze: !args.no_analyze,
         jobs: usize::from(args.jobs),
         spool: databases::spool_directory(args.spool_dir.as_deref(), &global.environment),
@@ -144,6 +148,7 @@ fn target_and_choice(args: &IntoDatabaseArgs, environment: &Environment) -> Fall
     let choice = choice(args);
     if let (Some(name), Some(url)) = (target.new_name(), target.place.url())
         && choice != Choice::Only
+        && !engine.connects_to_a_database()
     {
         return Err(usage(format!(
             "{url}: a database in the URL is the name for the only one that is restored; leave {name} away, or write \

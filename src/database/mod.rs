@@ -225,6 +225,14 @@ impl DatabaseError {
         matches!(source.sqlite_error_code(), Some(CannotOpen | NotADatabase | PermissionDenied | ReadOnly))
     }
 
+    /// Returns what a client program that failed said last.
+    pub fn last_said(&self) -> &[String] {
+        match self {
+            Self::Failed { stderr, .. } => stderr,
+            _ => &[],
+        }
+    }
+
     pub(crate) fn failed(server: &str, asked: &str, program: &CommandOptions, failure: CommandFailed) -> Self {
         match failure {
             CommandFailed::Spawn(source) | CommandFailed::Io(source) => Self::Spawn { program: program.name(), source },

@@ -16,6 +16,12 @@ use crate::sink::command::CommandTarget;
 pub enum Said {
     /// So many statements failed, and those after them were done.
     Failed(u64),
+    /// More about the one that failed last.
+    Detail,
+    /// Nothing is lost by the one that failed last.
+    Harmless,
+    /// So many failed in all, those that nothing is lost by among them.
+    Total(u64),
     /// Rows are missing for what failed, or the rest will not be done either. More is said about it.
     Lost,
     /// The same, and that was all: the client can be ended.
@@ -37,8 +43,12 @@ pub struct Heard {
     pub has_lost_rows: bool,
     /// Its last lines.
     pub last: Vec<String>,
-    /// The first lines that told of failed statements.
+    /// What was said about the first that failed, a line each.
     pub failures: Vec<String>,
+    /// Statements that failed, and that nothing is lost by.
+    pub harmless: u64,
+    /// The client counted those that failed, and went on.
+    pub has_counted: bool,
     /// What was changed, each with the table, once for all its rows.
     pub changes: BTreeSet<String>,
     /// The table that the client is at.
@@ -46,7 +56,10 @@ pub struct Heard {
 }
 
 /// Such lines that are kept.
-const KEPT_FAILURES: usize = 20;
+const KEPT_FAILURES: usize = 100;
+
+/// Stands between what failed and the statement.
+const DETAIL: &str = "; ";
 
 impl Heard {
     /// Adds what another client said after it.
@@ -54,6 +67,17 @@ impl Heard {
         self.failed_statements += other.failed_statements;
         self.has_lost_rows |= other.has_lost_rows;
         self.last.extend(other.last);
+        let room = KEPT_FAILURES.saturating_sub(self.failures.len());
+        self.failures.extend(other.failures.into_iter().take(room));
+        self.harmless += other.harmless;
+        self.has_counted |= other.has_counted;
+    }
+
+    /// Returns what was said about those that failed, and how many are not among that.
+    pub fn told_failures(&self) -> Vec<String> {
+        let more = self.failed_statements.saturating_sub(self.failures.len() as u64);
+        let more = (more > 0).then(|| format!("… and {more} more"));
+        self.failures.iter().cloned().chain(more).collect()
     }
 
     fn note(&mut self, said: &Said, line: &[u8]) {
@@ -63,6 +87,22 @@ impl Heard {
                 if self.failures.len() < KEPT_FAILURES {
                     self.failures.push(readable(line));
                 }
+            }
+            // Most of a long statement is not needed to know it.
+            Said::Detail => {
+                if let Some(failure) = self.failures.last_mut().filter(|it| !it.contains(DETAIL)) {
+                    *failure += &format!("{DETAIL}{}", readable(line));
+                }
+            }
+            // The line before told of it as of any other.
+            Said::Harmless => {
+                self.harmless += 1;
+                self.failed_statements = self.failed_statements.saturating_sub(1);
+                self.failures.pop();
+            }
+            Said::Total(total) => {
+                self.has_counted = true;
+                self.failed_statements = self.failed_statements.max(total.saturating_sub(self.harmless));
             }
             // A client may say much more after what matters.
             Said::Lost | Said::Over if !self.has_lost_rows => {
@@ -221,6 +261,10 @@ impl Restoring<'_> {
         heard.last.retain(|line| !last.contains(line));
         let is_for_us = |line: &String| matches!(judge(line.as_bytes()), Said::Table(_) | Said::Changed(_));
         heard.last.extend(last.into_iter().filter(|line| !is_for_us(line)));
+        // The first failure is mostly the cause of the others.
+        if let Some(first) = heard.failures.first().filter(|first| !heard.last.iter().any(|it| first.starts_with(it))) {
+            heard.last.insert(0, first.clone());
+        }
         match ended {
             ProgramEnd::Status(0) => Ok(heard),
             ended => Err(FeedError::Client { program, status: ended.status(), heard }),

@@ -78,6 +78,12 @@ pub trait Engine: fmt::Debug + Send + Sync {
         place.url().and_then(|url| url.database.clone())
     }
 
+    /// Tells whether sessions are always in some database, so that the one in a URL is the one to connect to where it is not the name
+    /// of what is restored.
+    fn connects_to_a_database(&self) -> bool {
+        false
+    }
+
     /// Returns statements that make what belongs to the server and this database needs, such as roles.
     fn needed_globals(&self, _database: &DatabasePlan) -> Vec<String> {
         Vec::new()

@@ -110,6 +110,8 @@ pub struct Asked<'a> {
     pub has_globals: bool,
     /// Owners would be left as they come, and grants away.
     pub no_owner: bool,
+    /// Extensions that would be left out.
+    pub skip_extensions: &'a [String],
 }
 
 /// What an engine found.

@@ -78,6 +78,8 @@ pub struct Wishes {
     pub exit_on_error: bool,
     /// Leave owners as they come, and grants away.
     pub no_owner: bool,
+    /// Leave these extensions out, and the rows of their tables.
+    pub skip_extensions: Vec<String>,
     /// Let the planner's statistics be gathered afterwards.
     pub analyze: bool,
     /// Connections that restore one database at the same time.
@@ -95,7 +97,7 @@ pub struct RestoredDatabase {
     pub bytes: u64,
     /// Statements that failed.
     pub failed_statements: u64,
-    /// The last lines that the client said about those.
+    /// What the client said about each of the first of those.
     pub said: Vec<String>,
     /// Columns and tables that the server changed with a warning, and what it said.
     pub changes: Vec<String>,

@@ -38,6 +38,26 @@ impl ArchiveListing {
         });
         Ok(Self { process, input: pipes.input, reading: reading.map_err(failed)? })
     }
+
+    /// Tells whether it has seen all that it wants.
+    pub fn has_enough(&self) -> bool {
+        self.input.is_none()
+    }
+
+    /// Returns the table of contents of what it was given, as `pg_restore` prints it. `name` is what messages call that.
+    ///
+    /// # Errors
+    /// [`DatabaseError::NotListed`], and [`DatabaseError::Spawn`] when the system fails.
+    pub fn text(mut self, name: &str) -> Result<String, DatabaseError> {
+        drop(self.input.take());
+        let failed = |source| DatabaseError::Spawn { program: "pg_restore".to_owned(), source };
+        let listing = self.reading.join().map_err(|_| failed(io::Error::other("its output could not be read")))?;
+        let (ended, stderr) = self.process.wait().map_err(failed)?;
+        match ended {
+            ProgramEnd::Status(0) => listing.map_err(failed),
+            _ => Err(DatabaseError::NotListed { name: name.to_owned(), stderr }),
+        }
+    }
 }
 
 impl Check for ArchiveListing {
@@ -49,16 +69,9 @@ impl Check for ArchiveListing {
     }
 
     /// Keeps the number of entries in the table of contents.
-    fn finish(mut self: Box<Self>, name: &str, detail: &mut StreamDetail) -> Result<(), SourceError> {
-        drop(self.input.take());
-        let failed = |source| SourceError::Io { name: "pg_restore --list".to_owned(), source };
-        let listing = self.reading.join().map_err(|_| failed(io::Error::other("its output could not be read")))?;
-        let (ended, stderr) = self.process.wait().map_err(failed)?;
-        let listing = listing.map_err(failed)?;
+    fn finish(self: Box<Self>, name: &str, detail: &mut StreamDetail) -> Result<(), SourceError> {
+        let listing = self.text(name)?;
         let entries = listing.lines().filter(|line| !line.starts_with(';') && !line.trim().is_empty()).count();
-        if ended != ProgramEnd::Status(0) {
-            return Err(DatabaseError::NotListed { name: name.to_owned(), stderr }.into());
-        }
         detail.facts.set(facts::ARCHIVE_ENTRIES, entries as u64);
         detail.facts.set(fact::CHECKED, "listed by pg_restore".to_owned());
         Ok(())

@@ -15,7 +15,7 @@ use crate::database::DatabaseError;
 use crate::database::chosen::ChosenDatabases;
 use crate::database::url::DatabaseUrl;
 use crate::engine::postgres::archive::{ArchiveListing, WithoutCircles};
-use crate::engine::postgres::facts::{self, PostgresFormat, Statements};
+use crate::engine::postgres::facts::{self, Extensions, PostgresFormat, Statements};
 use crate::engine::postgres::server::{Databases, Postgres, PostgresFacts, TEMPLATE, TableSize};
 use crate::engine::postgres::shared::SharedSnapshot;
 use crate::engine::postgres::{CLUSTER_MARK, MARK, NAME};
@@ -227,7 +227,10 @@ impl OpenStream for Dump {
                 "passwords and options of {count} user mappings of foreign servers may be missing: only a superuser may read them"
             )
         });
-        hidden.into_iter().collect()
+        let unlogged = facts
+            .text(facts::NOT_ON_STANDBY)
+            .map(|tables| format!("a standby has no rows of unlogged tables, so the dump has none of these: {tables}"));
+        hidden.into_iter().chain(unlogged).collect()
     }
 }
 
@@ -247,6 +250,10 @@ fn keep_of_the_whole(facts: &mut StreamFacts, known: &PostgresFacts) {
     facts.set(facts::ROLES, Statements(known.roles.clone()));
     facts.set_some(facts::TABLESPACE, known.tablespace.clone());
     facts.set_some(facts::HIDDEN_MAPPINGS, Some(known.hidden_mappings).filter(|count| *count > 0));
+    let unlogged = known.not_on_standby.join(", ");
+    facts.set_some(facts::NOT_ON_STANDBY, Some(unlogged).filter(|tables| !tables.is_empty()));
+    let extensions = Extensions(known.extensions.clone());
+    facts.set_some(facts::EXTENSIONS, Some(extensions).filter(|extensions| !extensions.0.is_empty()));
 }
 
 fn server_facts(server_version: &str, format: PostgresFormat, client: &str) -> StreamFacts {
@@ -288,9 +295,9 @@ impl OpenStream for Globals {
         let command = self.server.command(pg_dumpall, database, &arguments);
         let mut facts = server_facts(&known.server_version, PostgresFormat::Globals, &client);
         facts.set_some(facts::WAL_LSN, known.lsn);
+        facts.set_some(fact::LEFT_OUT, self.options.left_out.clone());
         let inner = Box::new(CommandSource::spawn(&command)?);
         let check: Box<dyn Check> = Box::new(EndsWith::new(CLUSTER_MARK));
         Ok(Box::new(CheckedSource::new(inner, command.name(), vec![check]).with_facts(facts)))
     }
 }
-        facts.set_some(fact::LEFT_OUT, self.options.left_out.clone());

@@ -1,5 +1,7 @@
 //! What is kept about a dump of PostgreSQL, besides what is kept about every stream.
 
+use serde::{Deserialize, Serialize};
+
 use crate::model::facts::{Fact, FactValue, fact};
 
 /// What the stream is.
@@ -20,6 +22,11 @@ pub const SETTINGS: Fact<Statements> = Fact::new("database_settings");
 pub const ROLES: Fact<Statements> = Fact::new("roles");
 /// Entries in the table of contents of a custom archive.
 pub const ARCHIVE_ENTRIES: Fact<u64> = Fact::new("archive_entries");
+
+/// Unlogged tables of which a standby has no rows, so that the dump of one has none either.
+pub const NOT_ON_STANDBY: Fact<String> = Fact::new("not_on_standby");
+/// Its extensions.
+pub const EXTENSIONS: Fact<Extensions> = Fact::new("extensions");
 
 /// Names of those that are numbers.
 pub const NUMBERS: [&str; 2] = [HIDDEN_MAPPINGS.name(), ARCHIVE_ENTRIES.name()];
@@ -66,6 +73,31 @@ impl FactValue for Statements {
     }
 }
 
+/// An extension of a database.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Extension {
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// Its tables and sequences whose rows are dumped, each by schema and name.
+    pub tables: Vec<(String, String)>,
+}
+
+/// Extensions, kept as a JSON array of objects.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Extensions(pub Vec<Extension>);
+
+impl FactValue for Extensions {
+    fn to_text(&self) -> String {
+        serde_json::to_string(&self.0).expect("texts are JSON")
+    }
+
+    fn from_text(text: &str) -> Option<Self> {
+        serde_json::from_str(text).ok().map(Self)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -79,5 +111,8 @@ mod tests {
         let statements = Statements(vec!["ALTER DATABASE %I OWNER TO \"a b\"".into()]);
         assert_eq!(Statements::from_text(&statements.to_text()), Some(statements));
         assert_eq!(Statements::from_text("none"), None);
+        let tables = vec![("cron".into(), "job".into())];
+        let extensions = Extensions(vec![Extension { name: "pg_cron".into(), version: "1.4".into(), tables }]);
+        assert_eq!(Extensions::from_text(&extensions.to_text()), Some(extensions));
     }
 }

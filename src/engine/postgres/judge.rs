@@ -5,7 +5,7 @@ use crate::engine::plan::{Asked, DatabasePlan, Judgement};
 use crate::engine::postgres::facts::{self, PostgresFormat};
 use crate::engine::postgres::roles::{missing_roles_note, roles};
 use crate::engine::postgres::server::{Existing, MAINTENANCE, Postgres, User};
-use crate::engine::postgres::{drop_statement, server_of};
+use crate::engine::postgres::{drop_statement, extensions, server_of};
 
 /// Bytes of the longest name.
 const LONGEST_NAME: usize = 63;
@@ -16,12 +16,22 @@ const LONGEST_NAME: usize = 63;
 /// [`DatabaseError`].
 pub fn judge(asked: &Asked<'_>, databases: &mut [DatabasePlan]) -> Result<Judgement, DatabaseError> {
     let is_local = asked.place.server()?.is_local();
-    let server = server_of(asked.place)?;
+    let made: Vec<String> = databases.iter().map(|database| database.name.clone()).collect();
+    let made: Vec<&str> = made.iter().map(String::as_str).collect();
+    let server = server_of(asked.place, &made)?;
     let (server_version, data_directory) = server.version()?;
     let mut found =
         Judgement { server_version, data_directory: data_directory.filter(|_| is_local), ..Judgement::default() };
     if asked.are_globals {
         return Ok(found);
+    }
+    if let Some(named) = asked.place.server()?.database.as_deref()
+        && !made.contains(&named)
+        && server.maintenance_database() != named
+    {
+        found.obstacles.push(format!(
+            "there is no database {named} to connect to; a restored one gets this name by --database OLD={named}"
+        ));
     }
     let user = server.user()?;
     found.obstacles.extend(obstacles_of_user(&user));
@@ -30,8 +40,12 @@ pub fn judge(asked: &Asked<'_>, databases: &mut [DatabasePlan]) -> Result<Judgem
         let existing = server.existing(&database.name)?;
         database.exists = existing.is_some();
         database.connections = existing.as_ref().map_or(0, |existing| existing.connections);
-        database.is_untouched = database.name == MAINTENANCE && server.is_untouched(&database.name)?;
+        database.is_untouched =
+            database.exists && database.name == MAINTENANCE && server.is_untouched(&database.name)?;
         found.obstacles.extend(obstacles_of(&database.name, existing.as_ref()));
+        let extensions = extensions::look(&server, database, asked.skip_extensions)?;
+        found.obstacles.extend(extensions.obstacles);
+        found.notes.extend(extensions.notes.into_iter().chain(extensions.missed));
         if !asked.no_owner {
             found.notes.extend(roles_note(&server, database, asked.has_globals)?);
         }

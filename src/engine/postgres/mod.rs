@@ -15,11 +15,16 @@ use crate::model::facts::{StreamFacts, fact};
 use crate::source::Source;
 
 mod archive;
+mod careful;
 pub mod dump;
+mod extensions;
 pub mod facts;
+mod fill;
 mod judge;
+mod naming;
 mod restore;
 mod roles;
+mod said;
 pub mod server;
 mod shared;
 
@@ -107,13 +112,13 @@ impl Engine for PostgreSql {
         Ok(Arc::new(dump::PostgresSource {
             url: place.server()?.clone(),
             all_databases,
+            chosen,
+            no_globals,
             plain: flags.is_on(PLAIN),
             no_role_passwords: flags.is_on(NO_ROLE_PASSWORDS),
             split_over_bytes: flags.size(SPLIT_OVER).filter(|_| jobs > 1),
             directory,
         }))
-            chosen,
-            no_globals,
     }
 
     fn kind(&self, facts: &StreamFacts) -> Option<StreamKind> {
@@ -122,6 +127,10 @@ impl Engine for PostgreSql {
             PostgresFormat::Custom | PostgresFormat::Plain if facts.has(fact::TABLE) => StreamKind::Table,
             PostgresFormat::Custom | PostgresFormat::Plain => StreamKind::Database,
         })
+    }
+
+    fn connects_to_a_database(&self) -> bool {
+        true
     }
 
     /// Whoever writes `postgres` in the URL means what to connect to.
@@ -156,9 +165,16 @@ impl Engine for PostgreSql {
     }
 }
 
-/// The server without the database that the URL names: that one may be what is to be made or replaced.
-fn server_of(place: &Place) -> Result<server::Postgres, DatabaseError> {
-    Ok(server::Postgres::new(place.server()?.with_database(server::MAINTENANCE)))
+/// Returns the server, connected to in a database that is none of those that are to be made or replaced: the one that the URL
+/// names, if it is another, or one that servers have. Blocks.
+fn server_of(place: &Place, made: &[&str]) -> Result<server::Postgres, DatabaseError> {
+    let url = place.server()?;
+    let named = url.database.as_deref();
+    let candidates = named.into_iter().chain([server::MAINTENANCE, server::TEMPLATE]);
+    let mut candidates: Vec<&str> = candidates.filter(|name| !made.contains(name)).collect();
+    candidates.dedup();
+    let found = server::Postgres::new(url.clone()).connectable(&candidates)?;
+    Ok(server::Postgres::new(url.with_database(&found)))
 }
 
 /// Writes the statement that drops a database.

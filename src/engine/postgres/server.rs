@@ -8,6 +8,7 @@ use serde::Deserialize;
 use crate::database::url::{DatabaseUrl, UrlKind};
 use crate::database::{DatabaseError, major};
 use crate::engine::postgres::NAME;
+use crate::engine::postgres::facts::Extension;
 use crate::engine::withholding_passwords;
 use crate::process::{self, CommandOptions};
 
@@ -31,6 +32,9 @@ const PROGRAM_DIRECTORIES: [(&str, &str); 2] = [("/usr/lib/postgresql", ""), ("/
 pub const SAFE_SESSION: &str = r"SET search_path = pg_catalog, pg_temp;
 SET statement_timeout = 0;
 SET lock_timeout = 0;
+SET idle_in_transaction_session_timeout = 0;
+SELECT count(set_config(name, '0', false)) AS limits FROM pg_settings
+  WHERE name IN ('transaction_timeout', 'idle_session_timeout') \gset
 SET default_transaction_read_only = off;
 SELECT CASE pg_catalog.getdatabaseencoding() WHEN 'SQL_ASCII' THEN 'SQL_ASCII' ELSE 'UTF8' END AS encoding \gset
 SET client_encoding = :'encoding';
@@ -68,6 +72,10 @@ pub struct PostgresFacts {
     pub hidden_mappings: u64,
     /// Whether passwords of roles may be read.
     pub reads_role_passwords: bool,
+    /// Tables whose rows a standby does not have, where it is one.
+    pub not_on_standby: Vec<String>,
+    /// What it has of extensions, but for those that every database has.
+    pub extensions: Vec<Extension>,
 }
 
 /// The user that is logged in, as far as it matters to a restore.
@@ -172,7 +180,15 @@ impl Postgres {
     }
 
     /// Runs a statement that gives one JSON value.
-    fn ask<T: serde::de::DeserializeOwned>(&self, database: &str, asked: &str, sql: &str) -> Result<T, DatabaseError> {
+    ///
+    /// # Errors
+    /// [`DatabaseError`].
+    pub(super) fn ask<T: serde::de::DeserializeOwned>(
+        &self,
+        database: &str,
+        asked: &str,
+        sql: &str,
+    ) -> Result<T, DatabaseError> {
         let answer = self.run(database, asked, &format!("{sql};\n"))?;
         serde_json::from_str(&answer).map_err(|_| DatabaseError::answer(&self.url.server(), answer.as_bytes()))
     }
@@ -180,6 +196,26 @@ impl Postgres {
     /// Returns the database to connect to when none is meant: the one in the URL, or `postgres`.
     pub fn maintenance_database(&self) -> &str {
         self.url.database.as_deref().unwrap_or(MAINTENANCE)
+    }
+
+    /// Returns the first of these databases that can be connected to. They are tried while the server itself answers.
+    ///
+    /// # Errors
+    /// What the first of them failed for.
+    pub fn connectable(&self, databases: &[&str]) -> Result<String, DatabaseError> {
+        let mut first = None;
+        for database in databases {
+            let error = match self.run(database, &format!("connected to in database {database:?}"), "") {
+                Ok(_) => return Ok((*database).to_owned()),
+                Err(error) => error,
+            };
+            let is_answer = error.last_said().iter().any(|line| line.contains(" failed: FATAL"));
+            first.get_or_insert(error);
+            if !is_answer {
+                break;
+            }
+        }
+        Err(first.unwrap_or_else(|| DatabaseError::NoDatabase { server: self.url.server() }))
     }
 
     /// Lists the databases, but for those from which `CREATE DATABASE` copies.
@@ -462,7 +498,14 @@ SELECT json_build_object(
   'tablespace', (SELECT spcname FROM pg_tablespace WHERE oid = dattablespace AND spcname <> 'pg_default'),
   'hidden_mappings', (SELECT count(*) FROM pg_user_mappings WHERE umoptions IS NULL
                       AND NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)),
-  'reads_role_passwords', has_table_privilege('pg_catalog.pg_authid', 'SELECT')
+  'reads_role_passwords', has_table_privilege('pg_catalog.pg_authid', 'SELECT'),
+  'not_on_standby', (SELECT coalesce(json_agg(format('%I.%I', nspname, relname) ORDER BY nspname, relname), '[]')
+                     FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
+                     WHERE pg_is_in_recovery() AND relkind = 'r' AND relpersistence = 'u'),
+  'extensions', (SELECT coalesce(json_agg(json_build_object('name', extname, 'version', extversion, 'tables',
+                   (SELECT coalesce(json_agg(json_build_array(nspname, relname) ORDER BY nspname, relname), '[]')
+                    FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace WHERE c.oid = ANY (extconfig)))
+                   ORDER BY extname), '[]') FROM pg_extension WHERE extname <> 'plpgsql')
 ) FROM d";
 
 #[cfg(test)]

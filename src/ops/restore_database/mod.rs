@@ -82,6 +82,8 @@ pub struct RestoreDatabaseOptions {
     pub exit_on_error: bool,
     /// Leave owners as they come, and grants away.
     pub no_owner: bool,
+    /// Leave these extensions of PostgreSQL out, and the rows of their tables.
+    pub skip_extensions: Vec<String>,
     /// Let the planner's statistics be gathered afterwards.
     pub analyze: bool,
     /// Connections that restore one database at the same time; more than one needs room in `spool`.
@@ -101,6 +103,7 @@ impl RestoreDatabaseOptions {
             in_place: false,
             exit_on_error: false,
             no_owner: false,
+            skip_extensions: Vec::new(),
             analyze: true,
             jobs: 1,
             spool: SPOOL_DIRECTORY.into(),
@@ -194,6 +197,7 @@ impl RestoreDatabaseOptions {
             are_globals: self.choice == Choice::Globals,
             exit_on_error: self.exit_on_error,
             no_owner: self.no_owner,
+            skip_extensions: self.skip_extensions.clone(),
             analyze: self.analyze,
             jobs: self.jobs,
             spool: self.spool.clone(),
@@ -240,7 +244,9 @@ fn amiss(restored: &RestoredDatabase, original: &str) -> Vec<Problem> {
     let name = || restored.name.clone();
     if restored.failed_statements > 0 {
         let what = if restored.failed_statements == 1 { "statement" } else { "statements" };
-        let message = format!("{} {what} failed{}", restored.failed_statements, said(&restored.said));
+        // Each is told: the last lines would be what followed from the first.
+        let each: String = restored.said.iter().map(|line| format!("\n    {line}")).collect();
+        let message = format!("{} {what} failed:{each}", restored.failed_statements);
         told.push(Problem::missing(name(), message));
     }
     if !restored.changes.is_empty() {

@@ -131,7 +131,8 @@ fn judge(
 ) -> Result<Plan, DatabaseError> {
     let (place, no_owner) = (&options.target.place, options.no_owner);
     let are_globals = options.choice == Choice::Globals;
-    let asked = Asked { place, are_globals, has_globals, no_owner };
+    let skip_extensions = options.skip_extensions.as_slice();
+    let asked = Asked { place, are_globals, has_globals, no_owner, skip_extensions };
     let found = options.target.engine.judge(&asked, &mut databases)?;
     let room = found.data_directory.and_then(|directory| rustix::fs::statvfs(directory).ok());
     let mut plan = Plan {
@@ -175,10 +176,10 @@ fn find_obstacles(plan: &mut Plan, in_place: bool) {
             ));
         }
         let dumped = database.fact(fact::SERVER_VERSION).unwrap_or_default();
-        if major(&dumped) > major(&plan.server_version) && !plan.server_version.is_empty() && major(&dumped) > 0 {
         if database.is_of_another_kind {
             continue;
         }
+        if major(&dumped) > major(&plan.server_version) && !plan.server_version.is_empty() && major(&dumped) > 0 {
             plan.notes.push(format!(
                 "{name} was dumped from version {dumped} and goes into the older {}: some statements may fail",
                 plan.server_version

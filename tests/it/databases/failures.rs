@@ -1,7 +1,7 @@
 //! Everything that goes wrong with a server: a clear error, the right exit code, no snapshot, and no process left.
 
 use crate::databases::postgres::passfile;
-use crate::databases::{expect, fixture, mysql, until};
+use crate::databases::{expect, fixture, mysql, summary, until};
 use crate::support::desk::Desk;
 use crate::support::mariadb::{self, MariaDbServer};
 use crate::support::postgres::{self, PostgresServer};
@@ -315,6 +315,12 @@ fn a_restore_that_fails_says_in_what_state_it_left_the_server() {
     );
     let mild = desk.run_with(&password, &["restore", "latest", "--into-postgres", &url]);
     expect(&mild, 3, &["made restored", "statements failed"]);
+    // Each of them is told, with the statement.
+    let again = url.replace("/made", "/told");
+    let told = desk.run_with(&password, &["--json", "restore", "latest", "--into-postgres", &again]);
+    let failed = summary(&told)["databases"][0]["failed_statements"].as_u64().expect("a number");
+    let lines = mild.err.matches("could not execute query: ").count() as u64;
+    assert!(failed > 3 && lines == failed.min(100), "{failed} failed, {lines} are told: {mild:?}");
 
     // What is missing takes rows with it: that is more than a statement that failed.
     server.sql("postgres", "CREATE DATABASE rows_lost");

@@ -63,7 +63,7 @@ pub struct PostgresServer {
 /// When it cannot start, or is not installed and `COFFRE_REQUIRE_SERVERS=1`.
 pub fn shared() -> Option<&'static PostgresServer> {
     static SHARED: OnceLock<Option<PostgresServer>> = OnceLock::new();
-    let server = SHARED.get_or_init(launch).as_ref();
+    let server = SHARED.get_or_init(|| launch(&[])).as_ref();
     if server.is_none() {
         skip(MISSING);
     }
@@ -75,7 +75,12 @@ const MISSING: &str = "PostgreSQL (initdb, postgres, psql, pg_dump)";
 impl PostgresServer {
     /// Starts a server for one test, as for [`shared`].
     pub fn start() -> Option<Self> {
-        let server = launch();
+        Self::start_with(&[])
+    }
+
+    /// The same with settings, each as `name=value`.
+    pub fn start_with(settings: &[&str]) -> Option<Self> {
+        let server = launch(settings);
         if server.is_none() {
             skip(MISSING);
         }
@@ -189,7 +194,7 @@ impl PostgresServer {
     }
 }
 
-fn launch() -> Option<PostgresServer> {
+fn launch(settings: &[&str]) -> Option<PostgresServer> {
     let programs = programs()?;
     let owner = Owner::of("postgres");
     let directory = Directory::new("postgres");
@@ -227,6 +232,9 @@ fn launch() -> Option<PostgresServer> {
         "wal_level=logical",
         "autovacuum=off",
     ] {
+        server.arg("-c").arg(setting);
+    }
+    for setting in settings {
         server.arg("-c").arg(setting);
     }
     let daemon = Daemon::start(server, Signal::QUIT, directory, port);
