@@ -226,6 +226,8 @@ mod inside {
     pub mod engine;
     pub mod format;
     pub mod fs;
+    #[cfg(test)]
+    mod limits;
     pub mod model;
     pub mod ops;
     pub mod process;

@@ -13,7 +13,7 @@ use crate::crypto::CryptoError;
 use crate::crypto::secret::Passphrase;
 
 /// The most stanzas that a slot for recipients may have: each costs a public-key operation for each identity.
-const STANZAS_MAX: usize = 16;
+pub(crate) const STANZAS_MAX: usize = 16;
 /// What trying a stanza of RSA costs beside scrypt, in units of its N: some 15 ms with 4096 bits.
 const RSA_WORK: u64 = 1 << 13;
 /// What trying another stanza costs in the same units: less than 0.1 ms.

@@ -1,5 +1,7 @@
 //! The repository's configuration: what every client must know before it does anything.
 
+use std::ops::RangeInclusive;
+
 use minicbor::Decoder;
 
 use crate::crypto::sign::{SIGNATURE_LEN, Signed, VerifyingKey};
@@ -10,6 +12,11 @@ use crate::model::id::RepositoryId;
 use crate::model::time::Timestamp;
 
 const WHAT: &str = CONFIG.0.what;
+
+/// The longest chunk that a profile may allow, in bytes.
+pub const CHUNK_MAX: u32 = 8 << 20;
+/// Sizes at which packs may be complete, in bytes: one is made in memory.
+pub const PACK_TARGETS: RangeInclusive<u32> = 1 << 20..=512 << 20;
 
 /// The settings that are fixed at `init` or by an upgrade.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,7 +74,7 @@ impl ChunkerProfile {
         self.algorithm == Self::FASTCDC_2020
             && (64..=self.avg).contains(&self.min)
             && self.avg <= self.max
-            && self.max <= 8 << 20
+            && self.max <= CHUNK_MAX
             && (256..=4 << 20).contains(&self.avg)
             && even(self.min)
             && even(self.avg)
@@ -177,7 +184,7 @@ impl Config {
         if !self.files.is_valid() || !self.streams.is_valid() {
             return Err(FormatError::invalid(WHAT, "a chunker profile is out of range"));
         }
-        if !(1 << 20..=512 << 20).contains(&self.pack_target_bytes) {
+        if !PACK_TARGETS.contains(&self.pack_target_bytes) {
             return Err(FormatError::invalid(WHAT, "the pack size is out of range"));
         }
         Ok(self)

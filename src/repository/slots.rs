@@ -28,7 +28,7 @@ use crate::store::{StoreError, StoreErrorKind};
 
 /// Work that is done for all slots together, in units of scrypt's N: 64 slots of a passphrase, or 1024 for a key of RSA, some sixteen
 /// seconds.
-const WORK_MAX: u64 = 1 << 23;
+pub(crate) const WORK_MAX: u64 = 1 << 23;
 
 /// Slots that are looked at. Each of a hundred hosts and people may have several.
 const SLOTS_MAX: usize = 4096;
