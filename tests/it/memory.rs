@@ -211,7 +211,7 @@ async fn a_thousand_snapshots_fit() {
         let object = session.seal_segment(segment, &[]);
         store.put(&ObjectKey::segment(segment), object.into()).await.expect("put");
     }
-    for verb in [&["snapshots"][..], &["find", "b.txt"], &["ls", "latest"], &["stats"], &["verify"]] {
+    for verb in [&["snapshots"][..], &["find", "b.txt"], &["ls", "latest"], &["stats"], &["verify"], &["status"]] {
         let peak = keeps(&desk, LEAST, verb);
         assert!(peak <= 40, "{verb:?} took {peak} MiB");
     }

@@ -11,10 +11,12 @@ use coffre::model::author::Author;
 use coffre::model::id::{PackId, SegmentId};
 use coffre::model::key::{ObjectKey, ObjectKind};
 use coffre::model::outcome::{Ended, Outcome};
+use coffre::model::path::EntryPath;
 use coffre::model::snapshot::Snapshot;
 use coffre::ops::Cancel;
 use coffre::ops::backup::backup;
 use coffre::ops::prune::{MergedSegments, PruneOptions, PruneReport, prune};
+use coffre::ops::restore::{RestoreOptions, restore};
 use coffre::ops::stats::stats;
 use coffre::ops::verify::{ReadData, VerifyOptions, verify};
 use coffre::progress::{Collected, Monitor};
@@ -260,6 +262,23 @@ async fn whoever_listed_what_was_merged_since_lists_again() {
     let verified = verify(repository, reading, monitor, Cancel::default()).await.expect("verified");
     assert_merged(&ran, "verify");
     assert_eq!((verified.findings.clone(), verified.outcome()), (Vec::new(), Outcome::Clean));
+
+    // A restore: the merge comes when it has listed segments, and when it has read them.
+    let (snapshot, files) = &kept[0];
+    let root = many.source.path().display().to_string();
+    for phase in ["reading the index", "restoring"] {
+        let bench = many.fork();
+        let (act, ran) = merging_beside(bench.store());
+        let (cache, target) = (tempfile::tempdir().expect("made"), tempfile::tempdir().expect("made"));
+        let repository = open(bench.store(), cache.path()).await.expect("opens");
+        let mut options = RestoreOptions::new(snapshot.clone(), target.path());
+        options.within = Some(EntryPath::new(root.trim_start_matches('/')).expect("safe"));
+        let monitor = Arc::new(AtPhase::new(phase, act));
+        let report = restore(repository, options, monitor.clone(), Cancel::default()).await.expect("restored");
+        assert_merged(&ran, phase);
+        assert_eq!((report.damaged.len(), monitor.heard.problems()), (0, Vec::new()), "{phase}");
+        assert!(files_in(target.path()) == *files, "{phase}: it came back with other bytes");
+    }
 
     let bench = many.fork();
     remove(&bench, &kept.remove(0).0).await;
