@@ -129,7 +129,7 @@ async fn sunday(repository: Arc<Repository>, now: Timestamp) {
     let rules = [(Period::Day, 14), (Period::Week, 8), (Period::Month, 12), (Period::Year, 3)]
         .map(|(each, n)| Rule::Each(each, n));
     let policy = Policy { rules: rules.to_vec(), zone: jiff::tz::TimeZone::UTC, now, allow_empty: false };
-    let wanted = WantedForgotten::ByPolicy(policy, SnapshotFilter::default());
+    let wanted = WantedForgotten::ByPolicy(policy.into(), SnapshotFilter::default());
     let monitor = Arc::new(Collected::default());
     let deleting = repository.deleting().expect("may");
     let planned = plan(&deleting, &wanted, now, &*monitor).await.expect("planned");

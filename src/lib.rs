@@ -83,15 +83,17 @@
 
 pub use cancel::Cancel;
 pub use format::config::ChunkerProfile;
+pub use model::anomaly::AnomalyKind;
 pub use model::entry::{Entry, EntryKind, FileContent, Metadata, StreamDetail};
 pub use model::id::RepositoryId;
 pub use model::key::{ObjectKey, ObjectKind};
 pub use model::outcome::{Ended, Outcome};
 pub use model::path::EntryPath;
-pub use model::snapshot::{MissingStream, Position, Snapshot, SnapshotCounts, SnapshotId};
+pub use model::snapshot::{Anomaly, MissingStream, Position, Snapshot, SnapshotCounts, SnapshotId};
 pub use model::time::{Clock, Timestamp};
 pub use ops::backup::{
-    BackupError, BackupOptions, BackupReport, Comparison, FailedStream, GroupBy, ParentChoice, StreamOptions, backup,
+    AnomalyLimits, BackupError, BackupOptions, BackupReport, Comparison, FailedStream, GroupBy, ParentChoice,
+    StreamOptions, backup,
 };
 pub use ops::diff::{Change, DiffReport, diff};
 pub use ops::dump::{DumpError, DumpReport, dump};
@@ -173,7 +175,7 @@ pub mod retention {
     };
     pub use crate::model::series::{Sequence, Series};
     pub use crate::ops::forget::{
-        ForgetError, ForgetPlan, PlannedSequence, WantedForgotten, apply, give_up, hold, plan, release, undo,
+        ForgetError, ForgetPlan, PlannedSequence, Policies, WantedForgotten, apply, give_up, hold, plan, release, undo,
     };
     pub use crate::repository::access::Deleting;
     pub use crate::repository::retention::ToldBy;

@@ -43,6 +43,7 @@ use crate::format::snapshot::{decode_snapshot, encode_snapshot};
 use crate::format::tree::{LeafBuilder, ListChild, Node, TreeChild, encode_children, encode_chunks, encode_lists};
 use crate::format::verified::{encode_verified, open_verified, seal_verified};
 use crate::format::writer::{WriterName, WriterRecord};
+use crate::model::anomaly::AnomalyKind;
 use crate::model::author::Author;
 use crate::model::cleanup::{CleanupList, RemovedSnapshot};
 use crate::model::entry::{ChunkList, ChunkRef, Entry, EntryKind, FileContent, Hole, Metadata, StreamDetail};
@@ -54,7 +55,7 @@ use crate::model::id::{
 use crate::model::outcome::Outcome as Ending;
 use crate::model::path::EntryPath;
 use crate::model::run::{RunId, RunKind, RunRecord};
-use crate::model::snapshot::{MissingStream, Position, Snapshot, SnapshotCounts, SnapshotId, TreeRoot};
+use crate::model::snapshot::{Anomaly, MissingStream, Position, Snapshot, SnapshotCounts, SnapshotId, TreeRoot};
 use crate::model::time::Timestamp;
 use crate::model::verified::{Verified, VerifiedId};
 use crate::repository::frame::Frame;
@@ -892,6 +893,7 @@ fn entry(path: &[u8], kind: EntryKind) -> Entry {
         device: 2049,
         links: 2,
         xattrs: [(b"user.note".to_vec(), vec![0, 255])].into(),
+        looks_random: path == b"large",
     };
     Entry { path: EntryPath::new(path).expect("safe"), kind, metadata }
 }
@@ -1014,7 +1016,7 @@ fn describe(entry: &Entry) -> Value {
     let xattrs: Vec<_> = m.xattrs.iter().map(|(name, value)| json!([hex(name), hex(value)])).collect();
     json!({ "path": hex(entry.path.as_bytes()), "kind": kind, "mode": m.mode, "uid": m.uid, "gid": m.gid,
             "user": name(&m.user), "group": name(&m.group), "mtime": time(m.mtime), "ctime": time(m.ctime),
-            "inode": m.inode, "device": m.device, "links": m.links, "xattrs": xattrs, "content": content, "more": more })
+            "inode": m.inode, "device": m.device, "links": m.links, "looks_random": m.looks_random, "xattrs": xattrs, "content": content, "more": more })
 }
 
 fn example_snapshot(header: &SessionHeader) -> Snapshot {
@@ -1047,6 +1049,7 @@ fn example_snapshot(header: &SessionHeader) -> Snapshot {
             unreadable: 8,
         },
         missing: vec![],
+        anomalies: vec![],
         position: Position { number: 12, before: Some([8; 32]) },
         honoured: Some(3),
         other_epochs: vec![1, 2],
@@ -1089,9 +1092,13 @@ fn manifests() -> Vec<Value> {
     let deep = |depth| Snapshot { root: TreeRoot { depth, ..snapshot.root }, ..snapshot.clone() };
     let (honoured, other_epochs) = (None, Vec::new());
     let alone = Snapshot { parent: None, tags: vec![], honoured, other_epochs, ..snapshot.clone() };
+    let odd = |kind, since| Anomaly { kind, subject: "/srv".into(), why: "901 of 1000 files".into(), since };
+    let anomalies = vec![odd(AnomalyKind::Random, None), odd(AnomalyKind::Other("renamed".into()), snapshot.parent)];
+    let flagged = Snapshot { anomalies, ..snapshot.clone() };
     let at = |number, before| Snapshot { position: Position { number, before }, ..snapshot.clone() };
     vec![
         make("all fields", &snapshot, header.session),
+        make("flagged", &flagged, header.session),
         make("without parent, labels, a list honoured and other epochs", &alone, header.session),
         make("the first of its series", &at(0, None), header.session),
         make("a first one that has one before it", &at(0, Some([8; 32])), header.session),
@@ -1127,6 +1134,8 @@ fn manifest(input: &Value) -> Outcome {
                "tree": [hex(&snapshot.root.id.0), snapshot.root.depth.to_string()],
                "counts": [c.files, c.directories, c.streams, c.others, c.bytes, c.new_bytes, c.stored_bytes, c.unreadable],
                "number": snapshot.position.number, "before": snapshot.position.before.map(|digest| hex(&digest)),
+               "anomalies": snapshot.anomalies.iter().map(|it| json!([it.kind.name(), it.subject, it.why,
+                   it.since.map(|since| since.object_name())])).collect::<Vec<_>>(),
                "honoured": snapshot.honoured, "other_epochs": snapshot.other_epochs }))
 }
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::cli::advice::Advice;
+use crate::cli::anomalies::AnomalyArgs;
 use crate::cli::databases::DatabaseArgs;
 use crate::cli::exit::{Exit, usage};
 use crate::cli::failure::{Failure, Fallible};
@@ -19,7 +20,7 @@ use crate::engine::Engines;
 use crate::model::outcome::Ended;
 use crate::model::path::display_bytes;
 use crate::model::run::RunKind;
-use crate::model::snapshot::MissingStream;
+use crate::model::snapshot::{Anomaly, MissingStream};
 use crate::model::time::{Clock, Timestamp};
 use crate::model::units::ByteSize;
 use crate::ops::backup::{
@@ -46,7 +47,11 @@ Examples:
   coffre backup --sqlite /var/lib/app/app.db --job app
 
 A dump that fails, is killed, is cut off or is empty leads to no snapshot and exit code 5. With --stdin coffre cannot see \
-whether the other command failed: prefer --command. A stream that shrank a lot is stored, told, and leads to exit code 3.")]
+whether the other command failed: prefer --command.
+
+What is odd beside earlier backups (a stream or path that shrank or grew a lot, files that changed, went or came to look random all at once, a database \
+that lost tables) is stored and told, with exit code 3, and flags the snapshot: it is restored like any other, and retention lets it take the place of none. \
+The flag stays on those behind it until what was odd is over, or a run with --accept-anomalies takes it for right.")]
 pub struct Args {
     /// Files and directories
     paths: Vec<PathBuf>,
@@ -135,6 +140,8 @@ pub struct Args {
     threads: usize,
     #[command(flatten)]
     databases: DatabaseArgs,
+    #[command(flatten)]
+    anomalies: AnomalyArgs,
 }
 
 /// What a backup did, and what is told of it.
@@ -226,6 +233,11 @@ async fn tried(
 }
 
 impl Args {
+    /// Takes for right what this run finds odd.
+    pub fn accept_anomalies(&mut self) {
+        self.anomalies.accept_anomalies = true;
+    }
+
     /// Returns the host that a backup states.
     pub fn host_name(&self) -> String {
         self.host.clone().unwrap_or_else(host_name)
@@ -275,6 +287,8 @@ pub fn options(args: Args, commands: Vec<streams::Command>, global: &Settings) -
     options.files = files;
     options.sources = sources;
     options.stream_options = StreamOptions { recipes: !args.no_recipes, ..args.databases.stream_options() };
+    options.limits = args.anomalies.limits();
+    options.accept_anomalies = args.anomalies.accept_anomalies;
     options.host = args.host.unwrap_or(options.host);
     options.job = args.job;
     options.tags = args.tag;
@@ -363,6 +377,7 @@ impl BackedUp {
         let (report, dry_run, elapsed) = (&self.report, self.dry_run, self.elapsed);
         let counts = &report.counts;
         events::BackedUp {
+            anomalies: report.anomalies.iter().map(anomaly).collect(),
             bytes: counts.bytes,
             changed_while_read: report.changed_while_read,
             directories: counts.directories,
@@ -436,6 +451,9 @@ impl BackedUp {
             Some(snapshot) if !snapshot.is_complete() => {
                 output::line(&format!("snapshot   {}, INCOMPLETE", snapshot.id))
             }
+            Some(snapshot) if snapshot.is_suspicious() => {
+                output::line(&format!("snapshot   {}, SUSPICIOUS", snapshot.id))
+            }
             Some(snapshot) => output::line(&format!("snapshot   {}", snapshot.id)),
             None if report.is_skipped => {
                 let parent = report.parent.map(|id| id.to_string()).unwrap_or_default();
@@ -464,6 +482,9 @@ impl BackedUp {
         let own = |path| format!("left out   /{path}, which is coffre's own; name it to store it, too");
         let mut lines: Vec<String> = report.left_out.iter().map(own).collect();
         lines.extend(report.suspicious.iter().map(|suspicious| format!("suspicious {suspicious}")));
+        if !report.anomalies.is_empty() {
+            lines.push("           if all of that is right, --accept-anomalies in one run says so".into());
+        }
         for missing in &report.missing {
             lines.push(format!("MISSING    {}: {}", missing.name, missing.why()));
             lines.extend(missing.source.hint().map(|hint| format!("           hint: {hint}")));
@@ -474,6 +495,12 @@ impl BackedUp {
 
 fn suspicious(it: &Problem) -> events::Suspicious<'_> {
     events::Suspicious { stream: &it.subject, subject: &it.subject, why: &it.message }
+}
+
+/// Something odd, for programs.
+pub fn anomaly(it: &Anomaly) -> events::Anomaly<'_> {
+    let since = it.since.map(|since| since.to_string());
+    events::Anomaly { kind: it.kind.name(), since, subject: &it.subject, why: &it.why }
 }
 
 /// A stream that failed, for programs.

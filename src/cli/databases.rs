@@ -49,9 +49,6 @@ pub struct DatabaseArgs {
     /// When a database or command fails, keep the others in a snapshot marked as incomplete
     #[arg(long)]
     keep_partial: bool,
-    /// Flag a stream or a path that holds less than this percentage of the median of earlier ones; 0 flags none
-    #[arg(long, value_name = "PERCENT", default_value_t = 50, value_parser = clap::value_parser!(u8).range(0..=100))]
-    shrink_limit: u8,
     /// Do not ask of --stdin and --command that what begins like a dump ends like one
     #[arg(long)]
     no_dump_check: bool,
@@ -109,7 +106,6 @@ impl DatabaseArgs {
             jobs: usize::from(self.jobs),
             keep_partial: self.keep_partial,
             check_dumps: !self.no_dump_check,
-            shrink_limit: f64::from(self.shrink_limit) / 100.0,
             ..StreamOptions::default()
         }
     }

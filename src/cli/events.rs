@@ -239,10 +239,20 @@ pub struct Suspicious<'a> {
     pub why: &'a str,
 }
 
+/// Something odd for which a snapshot is flagged. `since` is the snapshot that was flagged for it first, if that was an earlier one.
+#[derive(Debug, Serialize)]
+pub struct Anomaly<'a> {
+    pub kind: &'a str,
+    pub since: Option<String>,
+    pub subject: &'a str,
+    pub why: &'a str,
+}
+
 /// `backup`: what it did.
 #[derive(Debug, Serialize)]
 #[serde(tag = "event", rename = "summary")]
 pub struct BackedUp<'a> {
+    pub anomalies: Vec<Anomaly<'a>>,
     pub bytes: u64,
     pub changed_while_read: u64,
     pub directories: u64,
@@ -275,6 +285,7 @@ pub struct BackedUp<'a> {
 #[serde(tag = "event", rename = "snapshot")]
 pub struct Snapshot<'a> {
     pub ahead: bool,
+    pub anomalies: Vec<Anomaly<'a>>,
     pub bytes: u64,
     pub complete: bool,
     pub directories: u64,
@@ -506,6 +517,7 @@ pub struct Stats<'a> {
 pub struct SeriesState<'a> {
     pub age_seconds: Option<u64>,
     pub amiss: Vec<&'static str>,
+    pub anomalies: Vec<Anomaly<'a>>,
     pub bytes: Option<u64>,
     pub failed: Option<String>,
     pub failed_outcome: Option<&'static str>,

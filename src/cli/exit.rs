@@ -37,7 +37,7 @@ pub enum Exit {
 
 /// What `--help` says about exit codes.
 pub const HELP: &str = "\
-Exit codes: 0 done; 1 failed, or `find` found nothing; 2 usage; 3 done, but something was amiss: entries that could not be read or written, a backup that `status` finds too old; 4 stored data is \
+Exit codes: 0 done; 1 failed, or `find` found nothing; 2 usage; 3 done, but something was amiss: entries that could not be read or written, a backup that is odd beside earlier ones or that `status` finds too old; 4 stored data is \
 damaged; 5 a dump command failed; 7 the store cannot be reached; 10 no repository; 11 busy: another run, or clean-up, of this host is at it; 12 wrong key, or another repository than the one expected; 130 interrupted; \
 141 the reader of the output went away before its end";
 

@@ -3,6 +3,7 @@
 use std::io::IsTerminal;
 use std::sync::Arc;
 
+use clap::FromArgMatches;
 use jiff::tz::TimeZone;
 
 use crate::cli::exit::{Exit, usage};
@@ -11,14 +12,14 @@ use crate::cli::progress::ConsoleMonitor;
 use crate::cli::select::FilterArgs;
 use crate::cli::settings::Settings;
 use crate::cli::table::{self, Column};
-use crate::cli::{events, on_record, output, question};
+use crate::cli::{command, events, on_record, output, question};
 use crate::model::outcome::{Ended, Outcome};
 use crate::model::retention::{Lookback, Period, Policy, Rule};
 use crate::model::run::{RunKind, count as counted};
 use crate::model::snapshot::{Snapshot, SnapshotId};
 use crate::model::time::{Clock, Timestamp};
 use crate::ops::forget::{
-    CONFIRMED_PERCENT, ForgetError, ForgetPlan, PlannedSequence, WantedForgotten, apply, give_up, plan, undo,
+    CONFIRMED_PERCENT, ForgetError, ForgetPlan, PlannedSequence, Policies, WantedForgotten, apply, give_up, plan, undo,
 };
 use crate::process::own::{PROGRAM, host_name};
 use crate::progress::Monitor;
@@ -39,9 +40,9 @@ Examples:
   coffre forget --undo last
 
 What any rule keeps stays, of each host, job and sources by itself, and of each author: no host pushes out what another made. Rules count \
-periods that have a snapshot, and spans of time go back from the newest one, so a host that was away loses nothing. What is incomplete or \
+periods that have a snapshot, and spans of time go back from the newest one, so a host that was away loses nothing. What is incomplete, flagged as odd or \
 dated ahead of now takes the place of none; what somebody may not have made, no rule is about. Snapshots that are held stay (`coffre hold`), \
-and so does the last good one of each.
+and so does the last good one of each. Where no rule is typed, those of the configuration count: a job's own, and the repository's for all others.
 
 What is forgotten is left out of every list, is no `latest`, and can still be restored by its id. `--undo` brings it back until a clean-up \
 removes it, 3 days later at the earliest. Nothing is deleted here.")]
@@ -263,12 +264,11 @@ async fn forgotten(
     let wanted = match args.snapshots.is_empty() {
         false => WantedForgotten::Named(args.snapshots.clone(), args.allow_empty),
         true => {
-            let mut rules = args.rules();
-            for text in &args.keep_id {
-                rules.push(Rule::Id(deleting.repository().find_snapshot(text, &SnapshotFilter::default()).await?.id));
+            let mut policies = Policies::from(policy(args, args.allow_empty, deleting, told_by.now).await?);
+            for (job, rules) in rules_of_jobs(global)? {
+                policies.of_jobs.insert(job, policy(&rules, args.allow_empty, deleting, told_by.now).await?);
             }
-            let (zone, allow_empty) = (args.time_zone.clone(), args.allow_empty);
-            WantedForgotten::ByPolicy(Policy { rules, zone, now: told_by.now, allow_empty }, args.filter.filter())
+            WantedForgotten::ByPolicy(policies, args.filter.filter())
         }
     };
     let plan = plan(deleting, &wanted, told_by.now, &**monitor).await?;
@@ -284,6 +284,29 @@ async fn forgotten(
         true
     };
     Ok(ForgetDone { plan, is_done, now: told_by.now })
+}
+
+/// Returns the policy that rules make.
+async fn policy(args: &Args, allow_empty: bool, deleting: &Deleting, now: Timestamp) -> Fallible<Policy> {
+    let mut rules = args.rules();
+    for text in &args.keep_id {
+        rules.push(Rule::Id(deleting.repository().find_snapshot(text, &SnapshotFilter::default()).await?.id));
+    }
+    Ok(Policy { rules, zone: args.time_zone.clone(), now, allow_empty })
+}
+
+/// Returns the rules that jobs of the configuration have of their own, where what is kept is left to it.
+///
+/// # Errors
+/// One for the user, with the place of what cannot be meant.
+pub fn rules_of_jobs(global: &Settings) -> Fallible<Vec<(String, Args)>> {
+    let rules = global.configured.rules_of_jobs(&command())?;
+    let understood = |(job, matches): (String, clap::ArgMatches)| {
+        let of_verb = matches.subcommand_matches("forget").expect("it is one");
+        let args = Args::from_arg_matches(of_verb).map_err(|error| usage(error.to_string()))?;
+        Ok((job, args))
+    };
+    rules.into_iter().map(understood).collect()
 }
 
 /// Says who tells of retention, and when.

@@ -15,6 +15,7 @@ use crate::cli::settings::Settings;
 
 mod advice;
 pub mod allocator;
+mod anomalies;
 mod arguments;
 mod backup;
 mod causes;
@@ -165,11 +166,13 @@ pub async fn run(arguments: Vec<OsString>) -> Exit {
     let understood = match understand(&arguments, &environment) {
         Ok(understood) => understood,
         Err(not_understood) => {
-            let exit = match not_understood {
-                NotUnderstood::Typed(error) => mistakes::print(&error, json),
-                NotUnderstood::Configured(failure) => report::print(&failure, json),
+            let exit = match &not_understood {
+                NotUnderstood::Typed(error) => mistakes::print(error, json),
+                NotUnderstood::Configured(failure) => report::print(failure, json),
             };
-            run::failed_to_begin(&arguments, &environment, exit);
+            if exit != Exit::Done {
+                run::failed_to_begin(&arguments, &environment, &not_understood.into_failure()).await;
+            }
             return exit;
         }
     };
@@ -183,7 +186,7 @@ pub async fn run(arguments: Vec<OsString>) -> Exit {
             done
         }
         Err(failure) => {
-            run::failed_to_begin(&arguments, &environment, failure.outcome().into());
+            run::failed_to_begin(&arguments, &environment, &failure).await;
             Err(failure)
         }
     };

@@ -74,6 +74,14 @@ pub async fn find(
         let message = format!("is {foreign}: it does not count, and what it says of itself may not be so");
         monitor.warn(&Problem::advice(format!("snapshot {}", snapshot.id.short()), message));
     }
+    if let Some(first) = snapshot.anomalies.first() {
+        let more = match snapshot.anomalies.len() {
+            1 => String::new(),
+            count => format!(", and {} more", count - 1),
+        };
+        let message = format!("was flagged when it was made: {}: {}{more}", first.subject, first.told());
+        monitor.warn(&Problem::advice(format!("snapshot {}", snapshot.id.short()), message));
+    }
     if let Some(forgotten) = &snapshot.forgotten {
         let message = format!(
             "was forgotten on {}; `coffre forget --undo {}` brings it back, until a clean-up removes it",

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
 
-use crate::cli::backup::missing_stream;
+use crate::cli::backup::{anomaly, missing_stream};
 use crate::cli::events;
 use crate::cli::exit::Exit;
 use crate::cli::failure::Fallible;
@@ -173,6 +173,7 @@ fn event(snapshot: &Snapshot) -> events::Snapshot<'_> {
     let held = in_force(snapshot);
     events::Snapshot {
         ahead: snapshot.started.is_ahead_of(Clock::System.now()),
+        anomalies: snapshot.anomalies.iter().map(anomaly).collect(),
         bytes: counts.bytes,
         complete: snapshot.is_complete(),
         directories: counts.directories,
@@ -255,6 +256,7 @@ fn print(snapshots: &[Snapshot], is_compact: bool) {
 fn note(snapshot: &Snapshot) -> String {
     let mut notes: Vec<String> = snapshot.foreign.iter().map(|foreign| format!("FOREIGN: {foreign}")).collect();
     notes.extend(snapshot.missing.iter().map(|it| format!("MISSING {}", it.name)));
+    notes.extend(snapshot.anomalies.iter().map(|it| format!("SUSPICIOUS: {}: {}", it.subject, it.told())));
     if let (Some(forgotten), Some(from)) = (&snapshot.forgotten, removable_from(snapshot)) {
         let why = if forgotten.reason.is_empty() { String::new() } else { format!(" ({})", forgotten.reason) };
         let (when, from) = (forgotten.when.local_minute(), from.local_minute());

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::cli::backup::anomaly;
 use crate::cli::exit::Exit;
 use crate::cli::failure::Fallible;
 use crate::cli::flags::days;
@@ -31,7 +32,7 @@ Examples:
 
 Each job, and what was backed up without one by its sources: the last good backup, how long ago it began, what a restore of it gives, and \
 what the last 7 days added. Then what readers do to the repository now and then, and how much of the data was read. Exit code 3 where a \
-backup is older than `max-age` of its job or --max-age, where the last run failed, or where work is overdue: never done, or longer ago than half \
+backup is older than `max-age` of its job or --max-age, where the last run failed or its snapshot was flagged as odd, or where work is overdue: never done, or longer ago than half \
 as long again as `every` says; 4 where something is damaged or missing. What is not to be watched any more is left out by --host and --job, or forgotten.
 
 It is read from the repository, so any machine with the passphrase may ask. A host whose key reads nothing tells what it remembers of its own \
@@ -160,6 +161,7 @@ fn series_state(series: &SeriesStatus) -> &'static str {
         Some(SeriesAmiss::Never) => "NEVER",
         Some(SeriesAmiss::TooOld) => "TOO OLD",
         Some(SeriesAmiss::Failed) => "FAILED",
+        Some(SeriesAmiss::Suspicious) => "SUSPICIOUS",
     }
 }
 
@@ -170,8 +172,10 @@ fn series_note(series: &SeriesStatus) -> String {
     }
     if let Some(failed) = &series.failed {
         let why = if failed.why.is_empty() { failed.outcome.name() } else { &failed.why };
-        notes.push(format!("run of {} failed: {why}", failed.started.local_minute()));
+        notes.push(format!("run of {} failed: {}", failed.started.local_minute(), flowing(why)));
     }
+    let anomalies = series.last.as_ref().map_or(&[][..], |last| &last.anomalies);
+    notes.extend(anomalies.iter().map(|it| format!("SUSPICIOUS: {}: {}", it.subject, it.told())));
     if let Some(unchanged) = series.unchanged {
         notes.push(format!("nothing changed until {}", unchanged.local_minute()));
     }
@@ -180,6 +184,11 @@ fn series_note(series: &SeriesStatus) -> String {
         notes.push(format!("{} unread", output::grouped(unread)));
     }
     notes.join("; ")
+}
+
+/// Returns what a program said in lines as text that flows.
+fn flowing(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 fn work_row(work: &WorkStatus, now: Timestamp) -> Vec<String> {
@@ -199,7 +208,7 @@ fn work_row(work: &WorkStatus, now: Timestamp) -> Vec<String> {
     let failed = work.failed.as_ref().map(|failed| {
         let why = if failed.why.is_empty() { &failed.outcome } else { &failed.why };
         let what = if work.amiss == Some(WorkAmiss::Failed) { "failed" } else { "is not done" };
-        format!("run of {} on {} {what}: {why}", failed.finished.local_minute(), failed.host)
+        format!("run of {} on {} {what}: {}", failed.finished.local_minute(), failed.host, flowing(why))
     });
     let found = work.last.as_ref().filter(|_| work.amiss == Some(WorkAmiss::FoundDamage));
     let found = found.map(|_| "`coffre verify` names what is damaged".to_owned());
@@ -212,6 +221,7 @@ fn series_event(series: &SeriesStatus) -> events::SeriesState<'_> {
     events::SeriesState {
         age_seconds: series.age.map(|age| age.as_secs()),
         amiss: series.amiss.iter().map(|amiss| amiss.name()).collect(),
+        anomalies: last.map_or(&[][..], |last| &last.anomalies).iter().map(anomaly).collect(),
         bytes: counts.map(|counts| counts.bytes),
         failed: series.failed.as_ref().map(|failed| failed.started.to_string()),
         failed_outcome: series.failed.as_ref().map(|failed| failed.outcome.name()),

@@ -7,9 +7,10 @@ use crate::format::FormatError;
 use crate::format::object::SNAPSHOT;
 use crate::format::tree::DEPTH_MAX;
 use crate::format::wire::{encode_record, expect_array, read_array, read_bytes, read_map, write_array};
+use crate::model::anomaly::AnomalyKind;
 use crate::model::author::Author;
 use crate::model::id::ChunkId;
-use crate::model::snapshot::{MissingStream, Snapshot, SnapshotCounts, SnapshotId, TreeRoot};
+use crate::model::snapshot::{Anomaly, MissingStream, Snapshot, SnapshotCounts, SnapshotId, TreeRoot};
 use crate::model::time::Timestamp;
 
 const WHAT: &str = SNAPSHOT.0.what;
@@ -19,6 +20,7 @@ pub fn encode_snapshot(snapshot: &Snapshot) -> Vec<u8> {
     let c = &snapshot.counts;
     let counts = [c.files, c.directories, c.streams, c.others, c.bytes, c.new_bytes, c.stored_bytes, c.unreadable];
     let missing = Some(&snapshot.missing).filter(|missing| !missing.is_empty());
+    let anomalies = Some(&snapshot.anomalies).filter(|anomalies| !anomalies.is_empty());
     let epochs = Some(&snapshot.other_epochs).filter(|epochs| !epochs.is_empty());
     encode_record(|r| {
         r.field(0, |e| e.u64(1));
@@ -45,6 +47,16 @@ pub fn encode_snapshot(snapshot: &Snapshot) -> Vec<u8> {
         r.field_if(15, snapshot.position.before, |e, digest| e.bytes(&digest));
         r.field_if(16, snapshot.honoured, |e, honoured| e.u64(honoured));
         r.field_if(17, epochs, |e, epochs| write_array(e, epochs, |e, epoch| e.u32(*epoch).map(drop)));
+        r.field_if(18, anomalies, |e, anomalies| {
+            write_array(e, anomalies, |e, it| {
+                e.array(4)?.str(it.kind.name())?.str(&it.subject)?.str(&it.why)?;
+                match it.since {
+                    Some(since) => e.str(&since.object_name())?,
+                    None => e.null()?,
+                };
+                Ok(())
+            })
+        });
     })
 }
 
@@ -77,13 +89,14 @@ pub fn decode_snapshot(
                 root = Some(TreeRoot { id: ChunkId(read_bytes(d)?), depth: d.u8()? });
             }
             10 => snapshot.counts = read_counts(d)?,
-            11 => snapshot.parent = read_parent(d)?,
+            11 => snapshot.parent = read_name(d)?,
             12 => session = Some(read_bytes::<16>(d)?),
             13 => snapshot.missing = read_array(d, read_missing)?,
             14 => number = Some(d.u64()?),
             15 => snapshot.position.before = Some(read_bytes(d)?),
             16 => snapshot.honoured = Some(d.u64()?),
             17 => snapshot.other_epochs = read_array(d, |d| d.u32())?,
+            18 => snapshot.anomalies = read_array(d, read_anomaly)?,
             _ => return Ok(false),
         }
         Ok(true)
@@ -122,7 +135,7 @@ fn read_counts(d: &mut Decoder<'_>) -> Result<SnapshotCounts, minicbor::decode::
     })
 }
 
-fn read_parent(d: &mut Decoder<'_>) -> Result<Option<SnapshotId>, minicbor::decode::Error> {
+fn read_name(d: &mut Decoder<'_>) -> Result<Option<SnapshotId>, minicbor::decode::Error> {
     if d.datatype()? == minicbor::data::Type::Null {
         d.null()?;
         return Ok(None);
@@ -133,6 +146,12 @@ fn read_parent(d: &mut Decoder<'_>) -> Result<Option<SnapshotId>, minicbor::deco
 fn read_missing(d: &mut Decoder<'_>) -> Result<MissingStream, minicbor::decode::Error> {
     expect_array(d, 2)?;
     Ok(MissingStream { name: d.str()?.to_owned(), why: d.str()?.to_owned() })
+}
+
+fn read_anomaly(d: &mut Decoder<'_>) -> Result<Anomaly, minicbor::decode::Error> {
+    expect_array(d, 4)?;
+    let (kind, subject, why) = (AnomalyKind::of_name(d.str()?), d.str()?.to_owned(), d.str()?.to_owned());
+    Ok(Anomaly { kind, subject, why, since: read_name(d)? })
 }
 
 pub(super) fn read_time(d: &mut Decoder<'_>) -> Result<Timestamp, minicbor::decode::Error> {

@@ -362,6 +362,7 @@ fn write_record(entry: &Entry, out: &mut Vec<u8>) {
         (12, m.links),
         (14, entry.size()),
         (20, number),
+        (22, u64::from(m.looks_random)),
     ];
     for (key, value) in numbers {
         record.field_if(key, Some(value).filter(|value| *value != 0), |e, value| e.u64(value));
@@ -463,6 +464,7 @@ fn read_record(path: EntryPath, bytes: &[u8], parts: &mut Parts) -> Result<Entry
             19 => target = Some(d.bytes()?.to_vec()),
             20 => number = d.u64()?,
             21 => detail = read_detail(d, parts)?,
+            22 => m.looks_random = d.u64()? == 1,
             _ => return Ok(false),
         }
         Ok(true)

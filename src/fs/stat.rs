@@ -64,6 +64,7 @@ impl FileStat {
             device: self.device,
             links: self.links,
             xattrs: Default::default(),
+            looks_random: false,
         }
     }
 }

@@ -121,6 +121,8 @@ pub struct Metadata {
     pub links: u64,
     /// Extended attributes (ACLs among them) by name.
     pub xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
+    /// Whether the content of a regular file began like random bytes when it was read: a later backup notices that many files come to.
+    pub looks_random: bool,
 }
 
 /// How a stream came about; databases add to it.
@@ -166,7 +168,8 @@ impl Entry {
     /// attributes are equal as well; those that are not come back as files of their own.
     pub fn link_key(&self) -> Option<LinkKey> {
         let EntryKind::File(content) = &self.kind else { return None };
-        let Metadata { mode, uid, gid, user, group, mtime, ctime: _, inode, device, links, xattrs } = &self.metadata;
+        let Metadata { mode, uid, gid, user, group, mtime, ctime: _, inode, device, links, xattrs, looks_random: _ } =
+            &self.metadata;
         let mut digest = Digest(blake3::Hasher::new());
         ((device, inode, content), (mode, uid, gid, user, group), (mtime, xattrs)).hash(&mut digest);
         let mut key = [0; 16];

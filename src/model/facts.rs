@@ -149,6 +149,8 @@ pub mod fact {
     pub const ROWS_ESTIMATE: Fact<u64> = Fact::new("rows_estimate");
     /// On the main stream of a split dump: how many tables have streams of their own.
     pub const PARTS: Fact<u64> = Fact::new("parts");
+    /// Tables of the database whose main stream this is.
+    pub const TABLES: Fact<u64> = Fact::new("tables");
     /// On the stream of a single table: the table, quoted as its engine wants it.
     pub const TABLE: Fact<String> = Fact::new("table");
     /// What of a server is in none of the dumps: databases, roles; between `; `.
@@ -163,7 +165,7 @@ pub mod fact {
     pub const CHECKED: Fact<String> = Fact::new("checked");
 
     /// Names of those that are numbers.
-    pub const NUMBERS: [&str; 3] = [DATABASE_BYTES.name(), ROWS_ESTIMATE.name(), PARTS.name()];
+    pub const NUMBERS: [&str; 4] = [DATABASE_BYTES.name(), ROWS_ESTIMATE.name(), PARTS.name(), TABLES.name()];
 }
 
 #[cfg(test)]

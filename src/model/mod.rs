@@ -3,6 +3,7 @@
 //! Everything here can be built in a test from literals. How these values become bytes is the business of
 //! [`crate::format`].
 
+pub mod anomaly;
 pub mod author;
 pub mod cleanup;
 pub mod due;

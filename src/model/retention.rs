@@ -164,12 +164,12 @@ pub enum Standing {
 
 impl Standing {
     /// Judges a snapshot at the time `now`.
-    pub fn of(snapshot: &Snapshot, is_suspicious: bool, now: Timestamp) -> Self {
+    pub fn of(snapshot: &Snapshot, now: Timestamp) -> Self {
         match snapshot.foreign {
             Some(foreign) => Standing::Foreign(foreign),
             None if snapshot.started.is_ahead_of(now) => Standing::Ahead,
             None if !snapshot.is_complete() => Standing::Incomplete,
-            None if is_suspicious => Standing::Suspicious,
+            None if snapshot.is_suspicious() => Standing::Suspicious,
             None => Standing::Good,
         }
     }
@@ -450,9 +450,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::model::anomaly::AnomalyKind;
     use crate::model::author::Author;
     use crate::model::id::{DomainEpoch, DomainId, SessionId};
-    use crate::model::snapshot::{MissingStream, Position};
+    use crate::model::snapshot::{Anomaly, MissingStream, Position};
 
     /// Berlin, as its rules are since 1996.
     fn berlin() -> TimeZone {
@@ -580,16 +581,21 @@ mod tests {
         let foreign = Snapshot { foreign: Some(Foreign::OtherHost), ..good.clone() };
         let ahead = Snapshot { started: Timestamp::from_seconds(now.seconds + 601), ..good.clone() };
         let missing = vec![MissingStream { name: "x".into(), why: "y".into() }];
-        let incomplete = Snapshot { missing: missing.clone(), ..good.clone() };
-        for (snapshot, is_suspicious, standing) in [
-            (&good, false, Standing::Good),
-            (&good, true, Standing::Suspicious),
-            (&incomplete, true, Standing::Incomplete),
-            (&Snapshot { missing: missing.clone(), ..ahead.clone() }, true, Standing::Ahead),
-            (&ahead, false, Standing::Ahead),
-            (&Snapshot { missing, started: ahead.started, ..foreign }, true, Standing::Foreign(Foreign::OtherHost)),
+        let (kind, since) = (AnomalyKind::Random, None);
+        let odd = vec![Anomaly { kind, subject: "/srv".into(), why: "encrypted".into(), since }];
+        let suspicious = Snapshot { anomalies: odd, ..good.clone() };
+        for (snapshot, standing) in [
+            (&good, Standing::Good),
+            (&suspicious, Standing::Suspicious),
+            (&Snapshot { missing: missing.clone(), ..suspicious.clone() }, Standing::Incomplete),
+            (&Snapshot { started: ahead.started, missing: missing.clone(), ..suspicious.clone() }, Standing::Ahead),
+            (&ahead, Standing::Ahead),
+            (
+                &Snapshot { foreign: foreign.foreign, missing, started: ahead.started, ..suspicious.clone() },
+                Standing::Foreign(Foreign::OtherHost),
+            ),
         ] {
-            assert_eq!(Standing::of(snapshot, is_suspicious, now), standing);
+            assert_eq!(Standing::of(snapshot, now), standing);
         }
     }
 
@@ -821,10 +827,14 @@ mod tests {
                 if kind % 7 == 0 {
                     made.missing = vec![MissingStream { name: "x".into(), why: "y".into() }];
                 }
+                if made.id.to_bytes()[15] % 6 == 1 {
+                    let (kind, subject, why) = (AnomalyKind::Grew, String::new(), String::new());
+                    made.anomalies = vec![Anomaly { kind, subject, why, since: None }];
+                }
                 all.push(made);
             }
             let now = Timestamp::from_seconds(at("2028-06-01T00:00:00Z"));
-            let standing = |it: &Snapshot| Standing::of(it, it.id.to_bytes()[15] % 6 == 1, now);
+            let standing = |it: &Snapshot| Standing::of(it, now);
             let good: Vec<&Snapshot> = all.iter().filter(|it| standing(it) == Standing::Good).collect();
             let policy = policy(&rules);
             let decided = decide(&policy, all.iter().map(|it| (it, standing(it))));

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::model::anomaly::AnomalyKind;
 use crate::model::author::Author;
 use crate::model::hold::{Forgotten, Hold};
 use crate::model::id::{ChunkId, DomainEpoch, SessionId, parse_hex, write_hex};
@@ -116,6 +117,8 @@ pub struct Snapshot {
     pub counts: SnapshotCounts,
     /// Streams that were asked for and failed, in a run that was told to keep the others.
     pub missing: Vec<MissingStream>,
+    /// What its run found odd about it, and nobody has accepted.
+    pub anomalies: Vec<Anomaly>,
     /// Where it stands in its sequence.
     pub position: Position,
     /// The number of the highest list of cleaning up that its run honoured at its last check.
@@ -189,6 +192,7 @@ impl Snapshot {
             root: TreeRoot { id: ChunkId([0; 32]), depth: 0 },
             counts: SnapshotCounts::default(),
             missing: Vec::new(),
+            anomalies: Vec::new(),
             position: Position::default(),
             honoured: None,
             other_epochs: Vec::new(),
@@ -200,6 +204,11 @@ impl Snapshot {
     /// the one that a retention policy keeps.
     pub fn is_complete(&self) -> bool {
         self.missing.is_empty()
+    }
+
+    /// Tells whether it was flagged when it was made. It is restored like any other, may be the latest, and pushes out none.
+    pub fn is_suspicious(&self) -> bool {
+        !self.anomalies.is_empty()
     }
 
     /// Tells whether an entry lies at or below something that was asked for. The directories on the way there are in the
@@ -226,6 +235,31 @@ pub struct MissingStream {
     pub name: String,
     /// Why it failed.
     pub why: String,
+}
+
+/// Something odd about a root or a stream, for which a snapshot is flagged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Anomaly {
+    /// What.
+    pub kind: AnomalyKind,
+    /// The root, or the stream's path.
+    pub subject: String,
+    /// What was noticed, with numbers.
+    pub why: String,
+    /// The earlier snapshot that was flagged for it first, if it was noticed before.
+    pub since: Option<SnapshotId>,
+}
+
+impl Anomaly {
+    /// Says what was noticed, and when it was first where that was before.
+    pub fn told(&self) -> String {
+        match self.since {
+            None => self.why.clone(),
+            Some(since) => {
+                format!("{} (since {}, snapshot {})", self.why, since.time().local_minute(), since.short())
+            }
+        }
+    }
 }
 
 /// The top of a snapshot's tree.

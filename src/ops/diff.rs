@@ -124,7 +124,7 @@ fn compare(old: &Entry, new: &Entry) -> Option<Change> {
     if !same_content {
         return Some(Change::Content);
     }
-    let lasting = |m: &Metadata| Metadata { ctime: m.mtime, inode: 0, device: 0, ..m.clone() };
+    let lasting = |m: &Metadata| Metadata { ctime: m.mtime, inode: 0, device: 0, looks_random: false, ..m.clone() };
     // A stream's time is that of its run.
     let is_stream = matches!(new.kind, EntryKind::Stream(..));
     (!is_stream && lasting(&old.metadata) != lasting(&new.metadata)).then_some(Change::Metadata)

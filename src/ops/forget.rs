@@ -28,10 +28,38 @@ pub const CONFIRMED_PERCENT: usize = 50;
 /// What is to be forgotten.
 #[derive(Debug, Clone)]
 pub enum WantedForgotten {
-    /// What no rule of a policy keeps, of the snapshots that a filter accepts.
-    ByPolicy(Policy, SnapshotFilter),
+    /// What no rule of its policy keeps, of the snapshots that a filter accepts.
+    ByPolicy(Policies, SnapshotFilter),
     /// These, named by ids that may be cut short; whether they may be the last good ones of their sequences.
     Named(Vec<String>, bool),
+}
+
+/// What is kept: of some jobs by policies of their own, of all else by one.
+#[derive(Debug, Clone)]
+pub struct Policies {
+    /// Of everything else.
+    pub others: Policy,
+    /// Of the snapshots of these jobs, on whatever host.
+    pub of_jobs: BTreeMap<String, Policy>,
+}
+
+impl From<Policy> for Policies {
+    fn from(others: Policy) -> Self {
+        Self { others, of_jobs: BTreeMap::new() }
+    }
+}
+
+impl Policies {
+    /// Decides about snapshots, each by the policy that it has.
+    fn decide(&self, snapshots: &[Snapshot], now: Timestamp) -> BTreeMap<Sequence, Vec<RetentionDecision>> {
+        let judged = |snapshot| (snapshot, Standing::of(snapshot, now));
+        let others = snapshots.iter().filter(|snapshot| !self.of_jobs.contains_key(&snapshot.job));
+        let mut decided = decide(&self.others, others.map(judged));
+        for (job, policy) in &self.of_jobs {
+            decided.extend(decide(policy, snapshots.iter().filter(|snapshot| snapshot.job == *job).map(judged)));
+        }
+        decided
+    }
 }
 
 /// What would be forgotten, and what stays.
@@ -168,8 +196,8 @@ pub async fn plan(
     now: Timestamp,
     monitor: &dyn Monitor,
 ) -> Result<ForgetPlan, ForgetError> {
-    if let WantedForgotten::ByPolicy(policy, _) = wanted
-        && policy.rules.is_empty()
+    if let WantedForgotten::ByPolicy(policies, _) = wanted
+        && policies.others.rules.is_empty()
     {
         return Err(ForgetError::NoRules);
     }
@@ -178,10 +206,7 @@ pub async fn plan(
     let filter = if let WantedForgotten::ByPolicy(_, filter) = wanted { filter } else { &no_filter };
     let report = snapshots(repository, filter, monitor).await?;
     let decided = match wanted {
-        WantedForgotten::ByPolicy(policy, _) => {
-            let standing = |snapshot: &Snapshot| Standing::of(snapshot, false, now);
-            decide(policy, report.snapshots.iter().map(|snapshot| (snapshot, standing(snapshot))))
-        }
+        WantedForgotten::ByPolicy(policies, _) => policies.decide(&report.snapshots, now),
         WantedForgotten::Named(names, allow_empty) => {
             let mut named = BTreeSet::new();
             for name in names {
@@ -215,7 +240,7 @@ fn decide_named(
     all: &[Snapshot],
     now: Timestamp,
 ) -> Result<BTreeMap<Sequence, Vec<RetentionDecision>>, ForgetError> {
-    let is_good = |snapshot: &Snapshot| Standing::of(snapshot, false, now) == Standing::Good;
+    let is_good = |snapshot: &Snapshot| Standing::of(snapshot, now) == Standing::Good;
     let mut decided: BTreeMap<Sequence, Vec<RetentionDecision>> = BTreeMap::new();
     for snapshot in all.iter().rev().filter(|snapshot| named.contains(&snapshot.id)) {
         let sequence = Sequence::of(snapshot);

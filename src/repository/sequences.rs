@@ -334,13 +334,13 @@ impl Repository {
         digests.filter_map(|(_, digest)| async { digest.transpose() }).try_collect().await
     }
 
-    /// Returns where the next snapshot of a sequence stands, by what this machine remembers and, where it may read, by what is
-    /// there; and what it remembers and is not there any more.
-    pub async fn position(
+    /// Returns the newest snapshot of a sequence, by what this machine remembers and, where it may read, by what is there; and what it
+    /// remembers and is not there any more.
+    pub async fn newest_of(
         self: &Arc<Self>,
         sequence: &Sequence,
         listing: &SnapshotListing,
-    ) -> (Position, Option<MissingSnapshot>) {
+    ) -> (Option<Newest>, Option<MissingSnapshot>) {
         let known = self.state().newest(sequence);
         let missing = match &known {
             Some(known) => self.is_missing(known.id, listing).await.then(|| MissingSnapshot::of_state(known)),
@@ -357,7 +357,7 @@ impl Repository {
                 }
             }
         }
-        (newest.map_or_else(Position::default, |newest| newest.next()), missing)
+        (newest, missing)
     }
 
     /// Tells whether a snapshot that was made is neither there nor removed. Listings may lag, and cleaning up may have come between.

@@ -10,6 +10,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use crate::model::anomaly::AnomalyKind;
 use crate::model::author::Author;
 use crate::model::cleanup::CleanupId;
 use crate::model::forgetting::RetentionId;
@@ -17,7 +18,7 @@ use crate::model::id::{RepositoryId, hex, parse_hex, unhex};
 use crate::model::key::ObjectKind;
 use crate::model::run::RunId;
 use crate::model::series::{Sequence, Series};
-use crate::model::snapshot::{Position, Snapshot, SnapshotId};
+use crate::model::snapshot::{Anomaly, Position, Snapshot, SnapshotId};
 use crate::repository::cache::digits;
 use crate::repository::cache::record;
 use crate::repository::cache::temporary::remove_left_behind;
@@ -68,6 +69,8 @@ pub struct Newest {
     pub tags: Vec<String>,
     /// Whether everything that was asked for is in it.
     pub is_complete: bool,
+    /// What is odd about it, and nobody has accepted.
+    pub anomalies: Vec<Anomaly>,
 }
 
 impl Newest {
@@ -80,6 +83,7 @@ impl Newest {
             digest: snapshot.digest?,
             tags: snapshot.tags.clone(),
             is_complete: snapshot.is_complete(),
+            anomalies: snapshot.anomalies.clone(),
         })
     }
 
@@ -95,6 +99,7 @@ impl Newest {
 
     fn to_line(&self) -> String {
         let Series { host, job, sources } = &self.sequence.series;
+        let anomalies: Vec<String> = self.anomalies.iter().flat_map(anomaly_texts).collect();
         let text = |bytes: &[u8]| if bytes.is_empty() { EMPTY.to_owned() } else { hex(bytes) };
         let list = |items: &mut dyn Iterator<Item = &[u8]>| {
             let items: Vec<String> = items.map(text).collect();
@@ -110,13 +115,16 @@ impl Newest {
             text(job.as_bytes()),
             list(&mut sources.iter().map(Vec::as_slice)),
             list(&mut self.tags.iter().map(String::as_bytes)),
+            list(&mut anomalies.iter().map(String::as_bytes)),
         ]
         .join(" ")
     }
 
     fn from_line(line: &str) -> Option<Self> {
         let words: Vec<&str> = line.split(' ').collect();
-        let [number, id, digest, complete, author, host, job, sources, tags] = words[..] else { return None };
+        let [number, id, digest, complete, author, host, job, sources, tags, anomalies] = words[..] else {
+            return None;
+        };
         let bytes = |word: &str| if word == EMPTY { Some(Vec::new()) } else { unhex(word) };
         let text = |word: &str| String::from_utf8(bytes(word)?).ok();
         let list = |word: &str| match word.strip_prefix(EMPTY) == Some(EMPTY) {
@@ -124,7 +132,10 @@ impl Newest {
             false => word.split(',').map(bytes).collect::<Option<Vec<_>>>(),
         };
         let series = Series { host: text(host)?, job: text(job)?, sources: list(sources)? };
-        let tags = list(tags)?.into_iter().map(|tag| String::from_utf8(tag).ok()).collect::<Option<_>>()?;
+        let texts = |word: &str| -> Option<Vec<String>> {
+            list(word)?.into_iter().map(|text| String::from_utf8(text).ok()).collect()
+        };
+        let (tags, anomalies) = (texts(tags)?, texts(anomalies)?);
         Some(Self {
             sequence: Sequence { author: Author::from_bytes(parse_hex(author)?), series },
             id: SnapshotId::from_object_name(id)?,
@@ -132,8 +143,25 @@ impl Newest {
             digest: parse_hex(digest)?,
             tags,
             is_complete: complete == "complete",
+            anomalies: anomalies.as_chunks::<4>().0.iter().map(read_anomaly).collect::<Option<_>>()?,
         })
     }
+}
+
+/// Returns the four texts that stand for an anomaly: what, of what, why, and since when or nothing.
+fn anomaly_texts(anomaly: &Anomaly) -> [String; 4] {
+    let Anomaly { kind, subject, why, since } = anomaly;
+    let since = since.map(|since| since.object_name()).unwrap_or_default();
+    [kind.name().to_owned(), subject.clone(), why.clone(), since]
+}
+
+fn read_anomaly(texts: &[String; 4]) -> Option<Anomaly> {
+    let [kind, subject, why, since] = texts.clone();
+    let since = match &*since {
+        "" => None,
+        since => Some(SnapshotId::from_object_name(since)?),
+    };
+    Some(Anomaly { kind: AnomalyKind::of_name(&kind), subject, why, since })
 }
 
 /// The newest record of retention that this machine made or saw.
@@ -332,6 +360,14 @@ mod tests {
             digest: [number as u8; 32],
             tags: vec!["a,b".into(), String::new()],
             is_complete: number.is_multiple_of(2),
+            anomalies: (0..number)
+                .map(|at| Anomaly {
+                    kind: AnomalyKind::Random,
+                    subject: "/srv/ü \n".into(),
+                    why: String::new(),
+                    since: (at > 0).then(|| SnapshotId::new(Timestamp::from_seconds(second), [at as u8; 8])),
+                })
+                .collect(),
         }
     }
 
@@ -352,7 +388,7 @@ mod tests {
             assert_eq!(state(directory.path()).newest(&newest.sequence), Some(newest));
         }
         assert_eq!(state(directory.path()).all_newest().len(), 3);
-        for line in ["", "1 2 3", "x 20261124T021500Z-3f9c21d0a1b2c3d4 00 complete 00 - - -- --"] {
+        for line in ["", "1 2 3", "x 20261124T021500Z-3f9c21d0a1b2c3d4 00 complete 00 - - -- -- --"] {
             assert_eq!(Newest::from_line(line), None, "{line}");
         }
     }

@@ -69,6 +69,9 @@ impl fmt::Debug for Planning {
     }
 }
 
+/// How long is waited for the first bytes of a stream that is tried.
+const BEGINS_WITHIN: Duration = Duration::from_secs(60);
+
 /// Bytes from standard input, a command or a database: read to the end, then asked whether that was all.
 pub trait StreamSource: Read + Send {
     /// Waits until reading would not block, unless ending is asked for before, and at most for `timeout`; tells whether that is
@@ -93,9 +96,33 @@ pub trait OpenStream: Send + Sync {
     /// [`SourceError`].
     fn open(&self, cancel: &Cancel) -> Result<Box<dyn StreamSource>, SourceError>;
 
+    /// Tries whether the stream can be had, up to its first bytes, and says what gives it; `None` where that is known by a backup alone.
+    ///
+    /// # Errors
+    /// As when it is opened, and what its producer says that gives nothing.
+    fn try_out(&self, _cancel: &Cancel) -> Result<Option<String>, SourceError> {
+        Ok(None)
+    }
+
     /// Says what is not wrong with a stream that was stored with these facts, but could be better.
     fn advise(&self, _facts: &StreamFacts) -> Vec<String> {
         Vec::new()
+    }
+}
+
+/// Waits for the first bytes of a stream, and ends it: then its producer was let in, and may read what it begins with.
+///
+/// # Errors
+/// What the producer says that gives nothing, or gives it too late.
+pub fn begins(mut source: Box<dyn StreamSource>, name: &str, cancel: &Cancel) -> Result<(), SourceError> {
+    let failed = |source| SourceError::Io { name: name.to_owned(), source };
+    if !source.wait_readable(cancel, Some(BEGINS_WITHIN)).map_err(failed)? {
+        let why = format!("it gave nothing within {} s", BEGINS_WITHIN.as_secs());
+        return Err(failed(io::Error::new(io::ErrorKind::TimedOut, why)));
+    }
+    match source.read(&mut [0; 64]).map_err(failed)? {
+        0 => source.finish().map(drop),
+        _ => Ok(()),
     }
 }
 

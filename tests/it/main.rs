@@ -2,6 +2,7 @@
 
 mod access;
 mod anew;
+mod anomalies;
 mod backup_cli;
 mod backup_run;
 mod bad_sectors;

@@ -59,7 +59,26 @@ fn the_chapter_of_the_readme_backs_up_files_and_databases() {
         command.env("CREDENTIALS_DIRECTORY", desk.at("credentials")).output().expect("runs").into()
     };
     let checked = run(&["config", "check"]);
-    assert!(checked.code == 0 && checked.out.contains("works     job databases"), "{checked:?}");
+    let told = checked.out.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(checked.code == 0 && told.contains("works job databases: 2 streams; "), "{checked:?}");
+    for program in ["PostgreSQL ", " answers, pg_dump ", "-MariaDB"] {
+        assert!(told.contains(program), "what was asked, and by what: {program}: {checked:?}");
+    }
+    // A database that is not there, and one that this user may not read.
+    let password = shop.password().replace('\'', "''");
+    shop.sql("nightly_shop", &format!("CREATE ROLE nightly_reader LOGIN PASSWORD '{password}'"));
+    let reader = shop.url("nightly_shop").replace("postgres@", "nightly_reader@");
+    for (there, gone, why) in [
+        (shop.url("nightly_shop"), shop.url("nightly_gone"), "nightly_gone"),
+        (blog.url("nightly_blog"), blog.url("nightly_gone"), "nightly_gone"),
+        (shop.url("nightly_shop"), reader, "permission denied"),
+    ] {
+        write(&desk.at("coffre.toml"), &text.replace(&there, &gone));
+        let wrong = run(&["config", "check"]);
+        let told = wrong.out.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(wrong.code != 0 && told.contains("FAILED job databases: ") && told.contains(why), "{gone}: {wrong:?}");
+    }
+    write(&desk.at("coffre.toml"), &text);
     for _ in 0..2 {
         let done = run(&["run"]);
         assert_eq!(done.code, 0, "{done:?}");

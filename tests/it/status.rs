@@ -232,3 +232,40 @@ fn tables_of_commands_are_checked_like_everything_else() {
     let named = run(&desk, &["forget", "latest", "--allow-empty"]);
     assert_eq!(named.code, 0, "{named:?}");
 }
+
+#[test]
+fn a_job_keeps_what_it_says_itself_and_others_what_their_repository_says() {
+    let hourly = |desk: &Desk| {
+        format!(
+            "[jobs.hourly]\npaths = [\"{}\"]\n[jobs.hourly.forget]\nkeep-last = 3\n",
+            desk.at("source/sub").display()
+        )
+    };
+    let desk = configured(DUE);
+    configure(&desk, "password", &format!("{}{DUE}", hourly(&desk)));
+    for _ in 0..3 {
+        for job in ["nightly", "hourly"] {
+            assert_eq!(run(&desk, &["backup", "--job", job]).code, 0);
+        }
+    }
+    let kept = |more: &[&str]| {
+        let told = run(&desk, &[&["--json", "forget", "--repo", "archive", "--dry-run"], more].concat());
+        assert_eq!(told.code, 0, "{told:?}");
+        let events = told.out.lines().map(|line| serde_json::from_str::<Value>(line).expect("an object"));
+        let kept = events.filter(|event| event["event"] == "decision" && event["forget"] == false);
+        let jobs: Vec<String> = kept.map(|event| event["job"].as_str().expect("text").to_owned()).collect();
+        ["nightly", "hourly"].map(|job| jobs.iter().filter(|it| *it == job).count())
+    };
+    assert_eq!(kept(&[]), [2, 3]);
+    assert_eq!(kept(&["--keep-last", "1"]), [1, 1], "what is typed is for all");
+    assert_eq!(kept(&["--job", "hourly"]), [0, 3]);
+    assert_eq!(run(&desk, &["run", "nightly"]).code, 0);
+    assert_eq!(kept(&[]), [2, 3], "and what `run` forgot is gone");
+    let shown = run(&desk, &["config", "check"]);
+    assert!(shown.code == 0 && shown.out.contains("jobs.hourly.forget.keep-last"), "{shown:?}");
+    configure(&desk, "password", &format!("{}{DUE}", hourly(&desk).replace("= 3", "= \"x\"")));
+    for line in [&["config", "check"][..], &["forget", "--repo", "archive", "--dry-run"]] {
+        let wrong = run(&desk, line);
+        assert!(wrong.code == 2 && format!("{}{}", wrong.out, wrong.err).contains("coffre.toml:"), "{wrong:?}");
+    }
+}

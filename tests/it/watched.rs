@@ -260,7 +260,25 @@ fn metrics_tell_of_a_run_that_was_ended() {
 fn the_example_of_alerts_names_metrics_that_there_are() {
     let desk = configured();
     let file = desk.at("coffre.prom");
-    configure(&desk, &format!("[run]\nmetrics-file = \"{}\"\n", file.display()));
+    let due = "[repositories.archive.prune]\nevery = \"7d\"\n[repositories.archive.verify]\nevery = \"1d\"\n";
+    configure(&desk, &format!("[run]\nmetrics-file = \"{}\"\n{due}", file.display()));
+    assert_eq!(run(&desk, &["run"]).code, 0);
+    let work = |now: &BTreeMap<String, f64>, name: &str, work: &str| {
+        now[&format!("coffre_work_{name}{{repository=\"archive\",work=\"{work}\"}}")]
+    };
+    let now = metrics(&file);
+    for kind in ["prune", "verify"] {
+        let done = work(&now, "last_done_timestamp_seconds", kind);
+        assert!(done > 1.7e9 && work(&now, "due_timestamp_seconds", kind) > done, "{now:?}");
+        assert_eq!(work(&now, "last_exit_code", kind), 0.0);
+    }
+    // A run that does none of it knows when it was done.
+    fs::remove_file(&file).expect("there");
+    assert_eq!(run(&desk, &["run"]).code, 0);
+    let again = work(&metrics(&file), "last_done_timestamp_seconds", "prune");
+    assert!(again > 1.7e9 && again <= work(&now, "last_done_timestamp_seconds", "prune"), "{again} {now:?}");
+    assert!(!metrics(&file).keys().any(|name| name.contains("work_last_exit_code")));
+    fs::remove_dir_all(desk.at("repository/evidence")).expect("there");
     assert_eq!(run(&desk, &["run"]).code, 0);
     let written: Vec<String> =
         metrics(&file).keys().map(|series| series.split('{').next().expect("a name").to_owned()).collect();
@@ -391,6 +409,61 @@ fn whoever_watches_hears_of_beginning_success_and_failure() {
     assert!(mail.contains("\n\nnightly ") && mail.contains("too bad"), "{mail}");
     let told: Vec<(String, String)> = of_run.try_iter().collect();
     assert!(told[1].0.starts_with("POST /s3cret-run/5?rid=") && told[1].1.contains("too bad"), "{told:?}");
+}
+
+#[test]
+fn whoever_watches_runs_hears_of_one_that_could_not_begin() {
+    let desk = configured();
+    let (url, asked) = server(200);
+    configure(&desk, &format!("[watch]\nwebhook-url = \"{url}/s3cret\"\n"));
+    let right = fs::read_to_string(desk.at("coffre.toml")).expect("there");
+    let put = |text: &str| {
+        fs::write(desk.at("coffre.toml"), text).expect("written");
+        keep_private(&desk);
+    };
+    put(&right);
+    let mut cases = vec![(right.clone(), vec!["run", "--no-such-option"], 2, "no-such-option")];
+    cases.push((right.clone(), vec!["run", "nightli"], 2, "there is no job \"nightli\""));
+    cases.push((format!("{right}[options]\nmemmory = \"1GiB\"\n"), vec!["run"], 2, "there is no key \"memmory\""));
+    cases.push((format!("{right}[options]\nmemory = \n"), vec!["run"], 2, "coffre.toml:"));
+    cases.push((format!("{right}[options]\nmemory = \"1MiB\"\n"), vec!["run"], 2, "128MiB"));
+    cases.push((right.clone(), vec!["run", "--repo", "/nowhere/at/all"], 10, "no repository"));
+    for (text, arguments, code, why) in cases {
+        put(&text);
+        let failed = run(&desk, &arguments);
+        assert_eq!(failed.code, code, "{failed:?}");
+        let (asked, body) = asked.recv_timeout(Duration::from_secs(60)).expect("told");
+        assert!(
+            asked.starts_with("POST /s3cret ") && body.contains(why.replace('"', "\\\"").as_str()),
+            "{why}: {body}"
+        );
+        let object: serde_json::Value = serde_json::from_str(&body).expect("an object");
+        assert_eq!(
+            (&object["exit_code"], &object["job"]),
+            (&serde_json::json!(code), &serde_json::Value::Null),
+            "{body}"
+        );
+    }
+    // Another run is at it.
+    put(&format!(
+        "{right}[jobs.nightly.hooks]\nbefore = [\"sh\", \"-c\", \"touch begun; while [ ! -e go ]; do sleep 0.05; done\"]\n"
+    ));
+    let mut child = alone(&desk, &["run"]).current_dir(desk.at("")).spawn().expect("runs");
+    while !desk.at("begun").exists() {
+        assert!(child.try_wait().expect("asked").is_none(), "it ended");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    put(&right);
+    let busy = run(&desk, &["run"]);
+    fs::write(desk.at("go"), "").expect("written");
+    assert!(child.wait().expect("ends").success());
+    assert_eq!(busy.code, 11, "{busy:?}");
+    let (_, body) = asked.recv_timeout(Duration::from_secs(60)).expect("told");
+    assert!(body.contains("\"exit_code\":11"), "{body}");
+    // What is no run says nothing.
+    put(&format!("{right}[options]\nmemmory = \"1GiB\"\n"));
+    assert_eq!(run(&desk, &["snapshots"]).code, 2);
+    assert!(asked.try_recv().is_err());
 }
 
 #[test]

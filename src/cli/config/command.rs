@@ -1,11 +1,16 @@
 //! `coffre config`
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use unicode_width::UnicodeWidthStr;
+
 use crate::blocking::blocking;
+use crate::cancel::Cancel;
 use crate::cli::config::{example, schema};
 use crate::cli::exit::Exit;
 use crate::cli::failure::{Context, Failure, Fallible};
+use crate::cli::forget::rules_of_jobs;
 use crate::cli::settings::Settings;
 use crate::cli::streams::Command;
 use crate::cli::{Verb, causes, command, events, output, settled};
@@ -14,8 +19,8 @@ use crate::progress::Monitor;
 use crate::source::{Planning, Source};
 use crate::store::OpenMode;
 
-/// Columns before a value's place where it stands on the line of the value.
-const KEY_WIDTH: usize = 34;
+/// Columns that keys take at most, where no longer one is; a longer one stands out.
+const KEY_WIDTH_MAX: usize = 44;
 
 /// Flags of `config`.
 #[derive(Debug, clap::Args)]
@@ -34,7 +39,7 @@ pub struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum What {
-    /// Show what the files say and where, and try it: each repository is opened, the sources of each job are asked for
+    /// Show what the files say and where, and try it: each repository is opened, each database asked, and its dump begun
     Check {
         /// Only show what the files say, and try nothing
         #[arg(long)]
@@ -78,13 +83,16 @@ async fn check(global: &Settings, offline: bool) -> Fallible<Exit> {
         return Err(Failure::new(Outcome::Usage, "there is no configuration")
             .hinting("`coffre config example` prints one for /etc/coffre/coffre.toml"));
     }
-    for row in config.rows() {
+    let rows = config.rows();
+    let width =
+        rows.iter().map(|row| row.key.width()).filter(|width| *width <= KEY_WIDTH_MAX).max().unwrap_or_default();
+    for row in &rows {
         let (key, value, place) = (&row.key, &row.value, row.written.to_string());
         if global.json {
             output::json(&events::Configured { key, value, written: &place });
         } else if !global.quiet {
-            output::line(&format!("{key:<KEY_WIDTH$} {value}"));
-            output::line(&format!("{:KEY_WIDTH$} {place}", ""));
+            output::line(&format!("{key:<width$}  {value}"));
+            output::line(&format!("{:width$}  {place}", ""));
         }
     }
     if offline {
@@ -135,7 +143,8 @@ async fn try_repository(global: &Settings, name: &str) -> Tried {
         let (settings, ..) = settle(global, ["coffre", "snapshots", "--repo", name])?;
         let every = global.configured.config.every(name);
         for (kind, _) in &every {
-            settle(global, ["coffre", kind.name(), "--repo", name])?;
+            let (settings, ..) = settle(global, ["coffre", kind.name(), "--repo", name])?;
+            rules_of_jobs(&settings)?;
         }
         let repository = settings.repository(OpenMode::Read, &global.monitor()).await?;
         let count = repository.snapshot_ids().await.context("listing snapshots")?.len() as u64;
@@ -165,14 +174,15 @@ async fn try_job(global: &Settings, name: &str) -> Tried {
         for root in &roots {
             root.symlink_metadata().context(root.display().to_string())?;
         }
-        let mut streams = 0;
+        let (mut streams, mut found) = (0, BTreeSet::new());
         for source in options.sources {
             global.monitor().phase(source.asking().unwrap_or("looking for sources"));
-            streams += plan(source).await?;
+            streams += plan(source, &mut found).await?;
         }
         let paths = (!roots.is_empty()).then(|| output::count(roots.len() as u64, "path"));
         let streams = (streams > 0).then(|| output::count(streams, "stream"));
-        Ok(paths.into_iter().chain(streams).collect::<Vec<_>>().join(" and "))
+        let what = paths.into_iter().chain(streams).collect::<Vec<_>>().join(" and ");
+        Ok([what].into_iter().chain(found).collect::<Vec<_>>().join("; "))
     };
     Tried { what: format!("job {name}"), ended: looked.await }
 }
@@ -182,12 +192,16 @@ fn settle(global: &Settings, line: [&str; 4]) -> Fallible<(Settings, Verb, Vec<C
     settled(&line.map(Into::into), &global.configured.config, &global.environment)
 }
 
-/// Asks a source for its streams, and counts them.
-async fn plan(source: Arc<dyn Source>) -> Fallible<u64> {
+/// Asks a source for its streams, tries each that can be tried, and counts them; adds what gives them.
+async fn plan(source: Arc<dyn Source>, found: &mut BTreeSet<String>) -> Fallible<u64> {
     let members = blocking(move || source.plan(&Planning::default())).await?;
-    let mut streams = 0;
+    let mut count = 0;
     for member in members {
-        streams += member.streams.context(member.label)?.len() as u64;
+        for stream in member.streams.context(member.label.clone())? {
+            count += 1;
+            let tried = blocking(move || stream.opener.try_out(&Cancel::default())).await;
+            found.extend(tried.context(member.label.clone())?);
+        }
     }
-    Ok(streams)
+    Ok(count)
 }

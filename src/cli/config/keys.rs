@@ -8,9 +8,10 @@ use crate::cli::failure::{Failure, Fallible};
 /// Options that are said once on the command line and make no sense in a file.
 const NOT_IN_FILES: [&str; 6] = ["repo", "config", "json", "help", "version", "state-dir"];
 /// Options of `backup` that belong to one run, or have another form in files.
-const NOT_OF_JOBS: [&str; 7] = ["stdin", "stdin-name", "command", "job", "time", "dry-run", "parent"];
+const NOT_OF_JOBS: [&str; 8] =
+    ["stdin", "stdin-name", "command", "job", "time", "dry-run", "parent", "accept-anomalies"];
 /// Options of `run` that belong to one run.
-const NOT_OF_RUNS: [&str; 1] = ["names"];
+const NOT_OF_RUNS: [&str; 2] = ["names", "accept-anomalies"];
 /// Options of other commands that belong to one run.
 const NOT_OF_VERBS: [&str; 4] = ["dry-run", "undo", "accept-missing-records", "give-up"];
 /// The key of what has no long name: the paths of `backup`.

@@ -14,6 +14,7 @@ use clap::parser::ValueSource;
 use clap::{ArgAction, ArgMatches, Command};
 
 use crate::cli::environment::Environment;
+use crate::cli::exit::usage;
 use crate::cli::failure::{Failure, Fallible};
 use crate::cli::flags::{days, duration};
 use crate::cli::run::hooks::{HookTime, Hooks};
@@ -39,7 +40,7 @@ pub use schema::schema;
 
 use file::{TomlItem, TomlTable};
 use keys::{KeyPlace, Value, nearest, unknown};
-use verbs::{ConfiguredVerb, DONE, VERBS, leaves_it_to_the_table};
+use verbs::{ConfiguredVerb, DONE, FORGET, TIME_ZONE, VERBS, leaves_it_to_the_table};
 
 /// Where the configuration of the machine is.
 const SYSTEM: &str = "/etc/coffre/coffre.toml";
@@ -79,6 +80,8 @@ struct ConfiguredJob {
     /// How old its last backup may be.
     max_age: Option<(Duration, WrittenAt)>,
     watchers: Watchers,
+    /// What is kept of it, in place of what its repository says.
+    forget: Vec<Value>,
 }
 
 /// What all files say together.
@@ -110,6 +113,8 @@ pub struct Applied {
     /// Options of every command that were typed.
     pub typed: Vec<OsString>,
     values: Vec<Value>,
+    /// Rules of `forget` that jobs have of their own, by job.
+    of_jobs: Vec<(String, Vec<Value>)>,
 }
 
 impl Configuration {
@@ -239,6 +244,7 @@ impl Configuration {
         });
         let max_age = max_age.transpose()?;
         let watchers = table.remove(WATCH).map(|(written, item)| watch::watchers(&written, item)).transpose()?;
+        let forget = verbs::take_rules(program, &mut table)?;
         let values = keys::values(program, KeyPlace::Job, &table)?;
         let new = || ConfiguredJob {
             written,
@@ -248,10 +254,12 @@ impl Configuration {
             hooks: Hooks::default(),
             max_age: None,
             watchers: Watchers::default(),
+            forget: Vec::new(),
         };
         let job = self.jobs.entry(name).or_insert_with(new);
         job.repository = repository.or(job.repository.take());
         put(&mut job.values, values);
+        put(&mut job.forget, forget);
         job.max_age = max_age.or(job.max_age.take());
         job.watchers.replace(watchers.unwrap_or_default());
         job.hooks.time_limit = hooks.time_limit.or(job.hooks.time_limit);
@@ -312,7 +320,10 @@ impl Configuration {
         for section in [Some(&self.options), of_runs, repository.map(|it| &it.values), job.map(|it| &it.values)] {
             put(&mut values, section.into_iter().flatten().cloned().collect());
         }
+        let leaves_rules =
+            matches.subcommand().is_some_and(|(verb, of_verb)| verb == FORGET && leaves_it_to_the_table(verb, of_verb));
         Applied {
+            of_jobs: name.filter(|_| leaves_rules).map_or_else(Vec::new, |name| self.rules_of_jobs(name)),
             config: self.clone(),
             repository: name.map(str::to_owned),
             location: repository.map(|it| (it.location.clone(), it.written.clone())),
@@ -340,6 +351,21 @@ impl Configuration {
         let Some(repository) = self.repositories.get(repository) else { return Vec::new() };
         let every = |verb| repository.verbs.get(verb)?.every.as_ref().map(|(every, _)| *every);
         DONE.into_iter().filter_map(|verb| Some((RunKind::of_name(verb), every(verb)?))).collect()
+    }
+
+    /// Returns the rules of `forget` that jobs of a repository have of their own, where days begin as it says unless they do.
+    fn rules_of_jobs(&self, repository: &str) -> Vec<(String, Vec<Value>)> {
+        let of_repository = self.repositories.get(repository).and_then(|it| it.verbs.get(FORGET));
+        let zone = of_repository.iter().flat_map(|it| &it.values).filter(|value| value.key == TIME_ZONE);
+        let zone: Vec<Value> = zone.cloned().collect();
+        let of_it = self.jobs.iter().filter(|(name, _)| self.repository_of(name) == Some(repository));
+        let own = of_it.filter(|(_, job)| !job.forget.is_empty());
+        own.map(|(name, job)| {
+            let mut values = zone.clone();
+            put(&mut values, job.forget.clone());
+            (name.clone(), values)
+        })
+        .collect()
     }
 
     /// Returns the jobs that back up into a repository.
@@ -396,6 +422,19 @@ impl Configuration {
         named.rfind(|path| path.is_absolute())
     }
 
+    /// Returns who is told of runs, as far as the files are understood: the rest of them may be wrong.
+    pub fn watchers_of_wrong(asked: Option<&Path>, environment: &Environment) -> Watchers {
+        let mut watchers = Watchers::default();
+        for path in Self::places(asked, environment).unwrap_or_default() {
+            let Some(table) = file::table_of_wrong(&path, WATCH) else { continue };
+            let Some(written) = table.values().map(|(written, _)| written.clone()).next() else { continue };
+            if let Ok(understood) = watch::watchers(&written, TomlItem::Table(table)) {
+                watchers.replace(understood);
+            }
+        }
+        watchers
+    }
+
     /// Returns the name of a repository that is like one which is not known.
     pub fn repository_like(&self, name: &str) -> Option<&str> {
         nearest(name, self.repository_names()).filter(|_| !self.repositories.contains_key(name))
@@ -416,6 +455,21 @@ impl Applied {
     /// Makes what the files say the defaults of the program.
     pub fn onto(&self, program: Command, verb: &str) -> Command {
         self.values.iter().fold(program, |program, value| with_default(program, verb, value))
+    }
+
+    /// Reads the rules of `forget` that jobs have of their own, where what is kept is left to the configuration.
+    ///
+    /// # Errors
+    /// One for the user, with the place of what cannot be meant.
+    pub fn rules_of_jobs(&self, program: &Command) -> Fallible<Vec<(String, ArgMatches)>> {
+        let read = |(job, values): &(String, Vec<Value>)| {
+            let alone = Applied { values: values.clone(), ..Applied::default() };
+            match alone.onto(program.clone(), FORGET).try_get_matches_from(["coffre", FORGET]) {
+                Ok(matches) => Ok((job.clone(), matches)),
+                Err(error) => Err(alone.at_fault(program, FORGET).unwrap_or_else(|| usage(error.to_string()))),
+            }
+        };
+        self.of_jobs.iter().map(read).collect()
     }
 
     /// Tells the place of a value that cannot be meant, where one of a file is what the program did not understand.
@@ -633,6 +687,11 @@ memory = "1GiB"
             ("[jobs.x.hooks]\nbefor = [\"b\"]\n", "/c.toml:2:1: there is no key \"befor\" here"),
             ("[jobs.x.hooks]\nbefore = \"b\"\n", "/c.toml:2:1: before takes the words of a command as a list"),
             ("[jobs.x.hooks]\ntime-limit = \"soon\"\n", "/c.toml:2:1: time-limit: write for example 30s"),
+            ("[jobs.x.forget]\nkeep-dayly = 2\n", "/c.toml:2:1: there is no key \"keep-dayly\" here"),
+            ("[jobs.x.forget]\nevery = \"1d\"\n", "/c.toml:2:1: there is no key \"every\" here"),
+            ("[jobs.x.forget]\nallow-empty = true\n", "/c.toml:2:1: there is no key \"allow-empty\" here"),
+            ("[jobs.x]\nforget = 2\n", "/c.toml:2:1: forget takes a table"),
+            ("[jobs.x.forget]\ntime-zone = \"UTC\"\n", "/c.toml:2:1: no rule beside it says what is to be kept"),
             ("[jobs.x.commands]\na = \"b\"\n", "/c.toml:2:1: a takes the words of a command as a list"),
         ] {
             assert!(told(text).0.starts_with(wanted), "{text}: {}", told(text).0);

@@ -4,7 +4,7 @@ use clap::{Arg, Command};
 use serde_json::{Map, Value as Json, json};
 
 use crate::cli::config::keys::{self, KeyPlace, Takes};
-use crate::cli::config::verbs::{DONE, EVERY, VERBS};
+use crate::cli::config::verbs::{DONE, EVERY, FORGET, VERBS, is_of_jobs};
 use crate::cli::config::watch::{self, MAIL_TO};
 use crate::cli::config::{COMMANDS, HOOKS, LOCATION, MAX_AGE, REPOSITORY, TIME_LIMIT, WATCH};
 use crate::cli::run::hooks::HookTime;
@@ -21,6 +21,9 @@ pub fn schema(program: &Command) -> Json {
         MAX_AGE.into(),
         text("How old its last backup may be, such as 26h; `coffre status` says when it is older"),
     );
+    let mut rules = properties(&keys::arguments(program, KeyPlace::Verb(FORGET)));
+    rules.retain(|key, _| is_of_jobs(key));
+    job.insert(FORGET.into(), table(rules, "What is kept of it, in place of what its repository says"));
     let words = json!({"type": "array", "items": {"type": "string"}, "minItems": 1});
     let commands = json!({"type": "object", "description": "Streams by name, each the output of a command", "additionalProperties": words.clone()});
     job.insert(COMMANDS.into(), commands);
@@ -107,7 +110,9 @@ mod tests {
         {
             assert!(job[key]["description"].as_str().is_some_and(|text| !text.is_empty()), "{key}");
         }
-        for key in ["dry-run", "stdin", "repo", "job", "help"] {
+        let rules = job["forget"]["properties"].as_object().expect("a table");
+        assert!(rules.contains_key("keep-daily") && rules.contains_key("time-zone") && !rules.contains_key("every"));
+        for key in ["dry-run", "stdin", "repo", "job", "help", "accept-anomalies"] {
             assert!(job[key].is_null(), "{key}");
         }
         let repository = &schema["properties"]["repositories"]["additionalProperties"]["properties"];

@@ -2,7 +2,7 @@
 
 use crate::cli::config::file::WrittenAt;
 use crate::cli::config::keys::Value;
-use crate::cli::config::verbs::EVERY;
+use crate::cli::config::verbs::{EVERY, FORGET};
 use crate::cli::config::{Configuration, MAX_AGE};
 use crate::cli::output;
 use crate::cli::run::watchers::Watchers;
@@ -49,6 +49,7 @@ impl Configuration {
             let max_age = job.max_age.iter();
             rows.extend(max_age.map(|(age, written)| row(format!("{at}.{MAX_AGE}"), output::span(*age), written)));
             rows.extend(of_watchers(&format!("{at}.watch"), &job.watchers));
+            rows.extend(of_values(&format!("{at}.{FORGET}"), &job.forget));
             let streams = job.commands.iter().map(|it| (format!("commands.{}", it.name.display()), &it.arguments));
             let hooks = job.hooks.commands.iter().map(|(time, words)| (format!("hooks.{}", time.name()), words));
             for (key, words) in streams.chain(hooks) {

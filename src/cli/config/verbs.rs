@@ -21,8 +21,12 @@ pub(super) const EVERY: &str = "every";
 pub(super) const VERBS: [&str; 4] = ["forget", "prune", "verify", "status"];
 /// Those that are done every so often.
 pub(super) const DONE: [&str; 3] = ["forget", "prune", "verify"];
+/// The command of which jobs may have rules of their own.
+pub(super) const FORGET: &str = "forget";
 /// How the options of `forget` begin that say what stays.
 const RULE: &str = "keep-";
+/// The option of `forget` that says where days begin.
+pub(super) const TIME_ZONE: &str = "time-zone";
 /// Arguments of `forget` that say what goes in another way than rules.
 const OTHER_WAYS: [&str; 3] = ["snapshots", "undo", "accept_missing_records"];
 
@@ -59,6 +63,36 @@ pub(super) fn take(program: &Command, table: &mut TomlTable) -> Fallible<BTreeMa
     Ok(verbs)
 }
 
+/// Tells whether a job may have an option of `forget` of its own.
+pub(super) fn is_of_jobs(key: &str) -> bool {
+    key.starts_with(RULE) || key == TIME_ZONE
+}
+
+/// Takes what is to be kept of a job out of its table.
+///
+/// # Errors
+/// One for the user, with its place.
+pub(super) fn take_rules(program: &Command, table: &mut TomlTable) -> Fallible<Vec<Value>> {
+    let Some((written, item)) = table.remove(FORGET) else { return Ok(Vec::new()) };
+    let TomlItem::Table(table) = item else {
+        return Err(written.wrong("forget takes a table, such as { keep-daily = 7 }"));
+    };
+    let place = KeyPlace::Verb(FORGET);
+    if let Some((key, (written, _))) = table.iter().find(|(key, _)| !is_of_jobs(key)) {
+        let arguments = keys::arguments(program, place);
+        let known = arguments.iter().filter_map(keys::name).filter(|key| is_of_jobs(key));
+        return Err(keys::unknown(key, written, known));
+    }
+    let values = keys::values(program, place, &table)?;
+    match values.first() {
+        Some(first) if !values.iter().any(|value| value.key.starts_with(RULE)) => {
+            let failure = first.written.wrong("no rule beside it says what is to be kept");
+            Err(failure.hinting("add one such as keep-daily = 7"))
+        }
+        _ => Ok(values),
+    }
+}
+
 impl ConfiguredVerb {
     /// Takes what a later file says in the place of what this one does.
     pub(super) fn update(&mut self, later: Self) {
@@ -84,5 +118,5 @@ impl ConfiguredVerb {
 pub(super) fn leaves_it_to_the_table(verb: &str, matches: &ArgMatches) -> bool {
     let is_typed = |id: &clap::Id| matches.value_source(id.as_str()) == Some(ValueSource::CommandLine);
     let is_other_way = |id: &clap::Id| OTHER_WAYS.contains(&id.as_str()) || id.as_str().starts_with("keep_");
-    verb != "forget" || !matches.ids().any(|id| is_other_way(id) && is_typed(id))
+    verb != FORGET || !matches.ids().any(|id| is_other_way(id) && is_typed(id))
 }

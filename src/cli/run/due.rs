@@ -13,8 +13,8 @@ use crate::cli::settings::{Origin, Settings};
 use crate::cli::{Verb, forget, prune, settled, verify};
 use crate::model::due::Every;
 use crate::model::outcome::{Ended, Outcome};
-use crate::model::run::RunKind;
-use crate::model::time::Clock;
+use crate::model::run::{RunKind, RunRecord};
+use crate::model::time::{Clock, Timestamp};
 use crate::ops::status::last_done;
 use crate::store::OpenMode;
 
@@ -59,9 +59,11 @@ impl Run<'_> {
                 if self.cancel.is_cancelled() {
                     return Outcome::Interrupted;
                 }
-                let begun = Instant::now();
+                let (begun, started) = (Instant::now(), Clock::System.now());
                 let done = self.done(repository, &kind).await;
-                let ended = StepEnded::of(Step::Work { repository: repository.clone(), kind }, begun, done);
+                let ended =
+                    StepEnded::of(Step::Work { repository: repository.clone(), kind: kind.clone() }, begun, done);
+                self.measure(repository, &kind, started, ended.outcome());
                 self.tell(&ended);
                 worst = worst.or_worse(ended.outcome());
                 if ended.outcome() == Outcome::Interrupted {
@@ -88,10 +90,21 @@ impl Run<'_> {
         let Some(last) = last? else { return Ok(Vec::new()) };
         let is_due = |(kind, every): &(RunKind, Every)| {
             let done = last.iter().find(|(it, _)| it == kind).and_then(|(_, run)| run.as_ref());
+            self.metrics.work_is_known(repository, kind, *every, done);
             every.is_due(done.map(|run| run.started), Clock::System.now())
         };
         let every = self.global.configured.config.every(repository).into_iter();
         Ok(every.filter(is_due).map(|(kind, _)| kind).collect())
+    }
+
+    /// Puts into the metrics how work ended that began `started`, and that it was done if it was.
+    fn measure(&self, repository: &str, kind: &RunKind, started: Timestamp, outcome: Outcome) {
+        self.metrics.work_ended(repository, kind, outcome.into());
+        let done = RunRecord::new(kind.clone(), (started, Clock::System.now()), String::new(), outcome);
+        let every = self.global.configured.config.every(repository).into_iter().find(|(it, _)| it == kind);
+        if let Some((_, every)) = every.filter(|_| done.is_done()) {
+            self.metrics.work_is_known(repository, kind, every, Some(&done));
+        }
     }
 
     /// Does one kind of work, as its command does with what the configuration says.

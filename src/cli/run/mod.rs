@@ -21,7 +21,7 @@ use crate::cli::flags::duration;
 use crate::cli::output::OfRun;
 use crate::cli::run::hooks::{HookFacts, HookTime, Hooks};
 use crate::cli::run::locks::RunLocks;
-use crate::cli::run::metrics::RunMetrics;
+use crate::cli::run::metrics::{KnownNames, RunMetrics};
 use crate::cli::run::niceness::{IoClass, stand_back};
 use crate::cli::run::step::{Step, StepDone, StepEnded};
 use crate::cli::run::under_way::{ManagerTold, UnderWay};
@@ -83,6 +83,9 @@ pub struct Args {
     /// Write metrics of jobs and runs into this file, for Prometheus' node exporter
     #[arg(long, value_name = "FILE")]
     metrics_file: Option<PathBuf>,
+    /// Accept what the jobs find odd, now or before: their snapshots are not flagged, and the next ones are compared with them
+    #[arg(long)]
+    accept_anomalies: bool,
     /// Let others have the processor first, as nice(1) does
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(0..=19))]
     nice: Option<i32>,
@@ -110,7 +113,10 @@ struct Run<'a> {
 /// Runs the jobs, and tells whoever is to hear of it how it went, whether it began or not.
 pub async fn run(global: &Settings, args: Args) -> Fallible<Exit> {
     let config = &global.configured.config;
-    let known = config.job_names().map(str::to_owned).collect();
+    let work = config
+        .repository_names()
+        .flat_map(|name| config.every(name).into_iter().map(|(kind, _)| (name.to_owned(), kind)));
+    let known = KnownNames { jobs: config.job_names().map(str::to_owned).collect(), work: work.collect() };
     let metrics = Arc::new(RunMetrics::begin(args.metrics_file.clone(), Some(known)));
     let last_words = Arc::downgrade(&metrics);
     before_exit(move || {
@@ -133,14 +139,32 @@ pub async fn run(global: &Settings, args: Args) -> Fallible<Exit> {
     run.go().await
 }
 
-/// Says in the file of metrics, if one is known by now, that a run could not begin because the command line or the configuration is wrong.
-pub fn failed_to_begin(arguments: &[OsString], environment: &Environment, exit: Exit) {
+/// Tells that a run could not begin because the command line or the configuration is wrong: in the file of metrics, and to those who are
+/// told of runs, as far as either is known.
+pub async fn failed_to_begin(arguments: &[OsString], environment: &Environment, failure: &Failure) {
     let Ok(matches) = command().ignore_errors(true).try_get_matches_from(arguments) else { return };
-    let Some(("run", of_run)) = matches.subcommand().filter(|_| exit != Exit::Done) else { return };
+    let Some(("run", of_run)) = matches.subcommand() else { return };
     let typed = of_run.try_get_one::<PathBuf>("metrics_file").ok().flatten().cloned();
     let asked = matches.try_get_one::<PathBuf>("config").ok().flatten().filter(|path| !path.as_os_str().is_empty());
-    let path = typed.or_else(|| Configuration::metrics_file(asked.map(PathBuf::as_path), environment));
-    RunMetrics::begin(path, None).ended(exit);
+    let asked = asked.map(PathBuf::as_path);
+    let path = typed.or_else(|| Configuration::metrics_file(asked, environment));
+    RunMetrics::begin(path, None).ended(failure.outcome().into());
+    let id = run_id::new();
+    let deliveries = Deliveries::of(id.clone(), host_name(), environment);
+    deliveries.begins(Configuration::watchers_of_wrong(asked, environment)).ends(|| told::not_begun(&id, failure));
+    let is_json = matches.try_get_one::<bool>("json").ok().flatten().copied().unwrap_or_default();
+    tell_untold(&deliveries.all_told().await, &id, is_json);
+}
+
+/// Says what could not be told to others.
+fn tell_untold(untold: &[String], run: &str, is_json: bool) {
+    for message in untold {
+        let of = OfRun { run: run.to_owned(), job: None };
+        match is_json {
+            true => output::json_of(&events::Warning { message, subject: "watch" }, Some(&of)),
+            false => output::say(&format!("watch: {message}")),
+        }
+    }
 }
 
 impl Run<'_> {
@@ -155,13 +179,7 @@ impl Run<'_> {
         if let Some((path, error)) = self.metrics.take_failure() {
             untold.push(format!("the metrics could not be written to {}: {error}", path.display()));
         }
-        for message in untold {
-            let of = OfRun { run: self.id.clone(), job: None };
-            match self.global.json {
-                true => output::json_of(&events::Warning { message: &message, subject: "watch" }, Some(&of)),
-                false => output::say(&format!("watch: {message}")),
-            }
-        }
+        tell_untold(&untold, &self.id, self.global.json);
         done.map(Exit::from)
     }
 
@@ -260,7 +278,10 @@ impl Run<'_> {
         let until = Instant::now() + self.args.retry_for.unwrap_or_default();
         let mut pause = PAUSE;
         loop {
-            let (mut settings, backup, commands) = settled_job(self.global, job)?;
+            let (mut settings, mut backup, commands) = settled_job(self.global, job)?;
+            if self.args.accept_anomalies {
+                backup.accept_anomalies();
+            }
             self.locks.allow(&settings)?;
             settings.belong_to(self.of(Some(job)), self.args.side_by_side > 1);
             let monitor = settings.monitor();

@@ -15,6 +15,12 @@ fn lines_of(failure: &Failure) -> Vec<String> {
     [format!("error: {message}")].into_iter().chain(causes).chain(hint).collect()
 }
 
+/// Returns that a run did not begin, and why, for those who were not there.
+pub(super) fn not_begun(run: &str, failure: &Failure) -> EndWord {
+    let summary = format!("the run did not begin: {}", failure.told().join(": "));
+    EndWord { run: run.to_owned(), job: None, outcome: failure.outcome(), summary, log: lines_of(failure) }
+}
+
 impl StepEnded {
     /// Returns what was stored, for metrics.
     pub(super) fn figures(&self) -> Option<StoredFigures> {
@@ -26,6 +32,7 @@ impl StepEnded {
             new_bytes: counts.new_bytes,
             stored_bytes: counts.stored_bytes,
             files: counts.files,
+            anomalies: done.report.anomalies.len() as u64,
         })
     }
 

@@ -18,7 +18,7 @@ use crate::model::facts::{StreamFacts, fact};
 use crate::source::check::{Check, CheckedSource, EndsWith};
 use crate::source::command::CommandSource;
 use crate::source::names::file_name_unlike;
-use crate::source::{Member, OpenStream, PlannedStream, Planning, Source, SourceError, StreamSource};
+use crate::source::{Member, OpenStream, PlannedStream, Planning, Source, SourceError, StreamSource, begins};
 
 /// Options of every dump: consistent without locks, row by row, complete, free of encodings that could be lost, and the same
 /// for the same data.
@@ -142,6 +142,18 @@ impl OpenStream for Dump {
         Ok(Box::new(CheckedSource::new(inner, name, part.checks).with_facts(facts)))
     }
 
+    /// Asks the server, looks at the user's rights, and has the dump program begin.
+    fn try_out(&self, cancel: &Cancel) -> Result<Option<String>, SourceError> {
+        let server = self.server.server()?;
+        let program = self.server.dump_program(&server)?;
+        let name = match &self.what {
+            What::Database(database) => database,
+            What::Users => "users",
+        };
+        begins(self.open(cancel)?, name, cancel)?;
+        Ok(Some(format!("{} answers, {}", server.version, program.version)))
+    }
+
     fn advise(&self, facts: &StreamFacts) -> Vec<String> {
         let too_long = match (facts.get(facts::LONGEST_LINE), facts.get(facts::MAX_PACKET)) {
             (Some(longest), Some(most)) if longest > most => Some(format!(
@@ -235,6 +247,7 @@ fn database_facts(database: &str, known: MysqlFacts) -> StreamFacts {
     facts.set(fact::DATABASE, database.to_owned());
     facts.set(fact::DATABASE_BYTES, known.bytes);
     facts.set(fact::ROWS_ESTIMATE, known.rows);
+    facts.set(fact::TABLES, known.tables);
     facts.set(facts::CREATE, known.create);
     facts.set_some(facts::COMMENT, known.comment);
     let listed = |names: Vec<String>| Some(names.join(", ")).filter(|_| !names.is_empty());

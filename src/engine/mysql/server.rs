@@ -43,6 +43,8 @@ pub struct MysqlFacts {
     pub bytes: u64,
     /// Rows that the server believes to have.
     pub rows: u64,
+    /// Tables, without views.
+    pub tables: u64,
     /// Clauses for `CREATE DATABASE`.
     pub create: String,
     /// Its comment, where the server has them.
@@ -346,7 +348,8 @@ impl Mysql {
         let statements = format!(
             "SELECT CONCAT('create\\t', 'CHARACTER SET ', default_character_set_name, ' COLLATE ', default_collation_name)
                FROM information_schema.schemata WHERE {schema_name};
-             SELECT CONCAT('size\\t', COALESCE(SUM(data_length + index_length), 0)), COALESCE(SUM(table_rows), 0)
+             SELECT CONCAT('size\\t', COALESCE(SUM(data_length + index_length), 0)), COALESCE(SUM(table_rows), 0),
+                    COALESCE(SUM(table_type IN ('BASE TABLE', 'SYSTEM VERSIONED')), 0)
                FROM information_schema.tables WHERE {table_schema};
              SELECT CONCAT('plain\\t', table_name) FROM information_schema.tables t
                LEFT JOIN information_schema.engines e ON t.engine = e.engine
@@ -381,6 +384,7 @@ impl Mysql {
         Ok(Some(MysqlFacts {
             bytes: number(),
             rows: number(),
+            tables: number(),
             create: create[0].to_owned(),
             comment: comment.and_then(|bytes| String::from_utf8(bytes).ok()).filter(|comment| !comment.is_empty()),
             not_transactional: names("plain"),

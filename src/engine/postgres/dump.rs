@@ -25,7 +25,7 @@ use crate::process::{self, CommandOptions};
 use crate::source::check::{Check, CheckedSource, EndsWith};
 use crate::source::command::CommandSource;
 use crate::source::names::{file_name_unlike, part_name};
-use crate::source::{Member, OpenStream, PlannedStream, Planning, Source, SourceError, StreamSource};
+use crate::source::{Member, OpenStream, PlannedStream, Planning, Source, SourceError, StreamSource, begins};
 
 /// How long a dump waits for a table that somebody else has locked.
 const LOCK_WAIT: &str = "--lock-wait-timeout=10min";
@@ -221,6 +221,14 @@ impl OpenStream for Dump {
         Ok(Box::new(CheckedSource::new(inner, name, checks).with_facts(facts).keeping(kept)))
     }
 
+    /// Asks the server, and has `pg_dump` begin, which locks what it will read.
+    fn try_out(&self, cancel: &Cancel) -> Result<Option<String>, SourceError> {
+        let version = self.server.facts(&self.database)?.server_version;
+        let (_, client) = self.server.program("pg_dump", &version)?;
+        begins(self.open(cancel)?, &self.database, cancel)?;
+        Ok(Some(format!("PostgreSQL {version} answers, pg_dump {client}")))
+    }
+
     fn advise(&self, facts: &StreamFacts) -> Vec<String> {
         let hidden = facts.get(facts::HIDDEN_MAPPINGS).map(|count| {
             format!(
@@ -245,6 +253,7 @@ fn keep_always(facts: &mut StreamFacts, known: &PostgresFacts) {
 fn keep_of_the_whole(facts: &mut StreamFacts, known: &PostgresFacts) {
     facts.set(fact::DATABASE_BYTES, known.bytes);
     facts.set(fact::ROWS_ESTIMATE, known.rows);
+    facts.set(fact::TABLES, known.tables);
     facts.set(facts::CREATE, known.create.clone());
     facts.set(facts::SETTINGS, Statements(known.settings.clone()));
     facts.set(facts::ROLES, Statements(known.roles.clone()));

@@ -56,6 +56,8 @@ pub struct PostgresFacts {
     pub bytes: u64,
     /// Rows that its statistics tell of.
     pub rows: u64,
+    /// Tables; of a partitioned one, which has fewer or more parts every month, itself alone.
+    pub tables: u64,
     /// Position in the write-ahead log.
     pub lsn: Option<String>,
     /// Its encoding.
@@ -480,6 +482,10 @@ SELECT json_build_object(
   'rows', (SELECT coalesce(sum(reltuples), 0)::bigint FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
            WHERE relkind IN ('r', 'm') AND reltuples > 0 AND relpersistence <> 't'
              AND nspname !~ '^pg_' AND nspname <> 'information_schema'),
+  'tables', (SELECT count(*) FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
+             WHERE relkind IN ('r', 'p') AND relpersistence <> 't'
+               AND NOT coalesce((to_jsonb(c)->>'relispartition')::boolean, false)
+               AND nspname !~ '^pg_' AND nspname <> 'information_schema'),
   'lsn', CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END,
   'encoding', pg_encoding_to_char(encoding),
   'create', format('ENCODING %L LC_COLLATE %L LC_CTYPE %L', pg_encoding_to_char(encoding), datcollate, datctype) ||

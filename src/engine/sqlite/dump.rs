@@ -80,7 +80,7 @@ impl OpenStream for Copy {
         facts.set_some(facts::UNCHECKED, Some(unchecked.join("; ")).filter(|_| !unchecked.is_empty()));
         facts.set(facts::JOURNAL_MODE, known.journal_mode);
         facts.set(facts::USER_VERSION, known.user_version);
-        facts.set(facts::TABLES, known.tables);
+        facts.set(fact::TABLES, known.tables);
         Ok(Box::new(SpooledSource { file, facts, at_end: false, _spool: spool }))
     }
 

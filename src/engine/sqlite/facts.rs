@@ -14,8 +14,6 @@ pub const JOURNAL_MODE: Fact<String> = Fact::new("journal_mode");
 pub const UNCHECKED: Fact<String> = Fact::new("unchecked");
 /// `PRAGMA user_version`, which applications number their schema by.
 pub const USER_VERSION: Fact<i64> = Fact::new("user_version");
-/// Tables.
-pub const TABLES: Fact<u64> = Fact::new("tables");
 
 /// Names of those that are numbers.
-pub const NUMBERS: [&str; 2] = [USER_VERSION.name(), TABLES.name()];
+pub const NUMBERS: [&str; 1] = [USER_VERSION.name()];

@@ -60,10 +60,10 @@ pub(super) fn assemble(
             totals.unread_roots.extend(batch.unread_roots);
             counts.unreadable += batch.unreadable;
             counts.new_bytes += batch.bytes.new;
-            for entry in &batch.entries {
+            for (entry, beside) in &batch.entries {
                 push_streams_before(entry, &mut streams, &mut builder, &mut counts)?;
                 count(&mut counts, entry);
-                held.count(entry);
+                held.count(entry, Some(beside));
                 builder.push(entry)?;
             }
             window.advance(turn);

@@ -4,11 +4,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::blocking::blocking;
+use crate::model::anomaly::ANOMALIES_MAX;
 use crate::model::series::{Sequence, Series};
 use crate::model::snapshot::{MissingStream, Position, Snapshot, SnapshotId};
 use crate::model::time::Timestamp;
 use crate::ops::Cancel;
 use crate::ops::backup::error::BackupError;
+use crate::ops::backup::flagged::{Flagged, Odd};
 use crate::ops::backup::history::History;
 use crate::ops::backup::kept::Kept;
 use crate::ops::backup::members::{self, StreamGroup};
@@ -17,6 +19,7 @@ use crate::ops::backup::options::{BackupOptions, StreamOptions};
 use crate::ops::backup::parent::{KnownThen, Parent, ParentSearch};
 use crate::ops::backup::pipeline::{self, StoredWhole, Work};
 use crate::ops::backup::reading::ThreadsReading;
+use crate::ops::backup::remembered::Subjects;
 use crate::ops::backup::report::BackupReport;
 use crate::ops::backup::stopped::Stopped;
 use crate::ops::backup::stored::StoredStream;
@@ -92,11 +95,11 @@ impl Attempt<'_> {
         Vec::new()
     }
 
-    /// Tells whether no snapshot is wanted because there is nothing in this run that its parent does not have.
-    fn is_skipped(&self, done: &StoredWhole) -> bool {
+    /// Tells whether no snapshot is wanted because there is nothing in this run that its parent does not have. What is accepted takes one.
+    fn is_skipped(&self, done: &StoredWhole, accepted: &Subjects) -> bool {
         let has_streams = !done.streams.is_empty() || !done.missing.is_empty();
         let is_same = done.held.digest.is_some() && done.held.digest == done.parent_held.digest;
-        self.options.skip_if_unchanged && !self.options.dry_run && !has_streams && is_same
+        self.options.skip_if_unchanged && !self.options.dry_run && !has_streams && is_same && accepted.is_empty()
     }
 
     /// Waits for something that has left nothing behind until it is complete, unless ending is asked for first.
@@ -117,22 +120,27 @@ impl Attempt<'_> {
     /// Stores everything and commits the snapshot; without a lease it is a dry run.
     async fn store(&self, session: Arc<Session>, lease: Option<&HeldLease>) -> Result<BackupReport, BackupError> {
         let index = self.index(&session, lease).await?;
-        let Before { roots, sequence, position, parent, members, history, trees, mut suspicious } =
+        let Before { roots, sequence, position, parent, members, history, mut trees, flagged, mut suspicious } =
             self.look_back(&index).await?;
         let parent_id = parent.snapshot();
         let previous = self.repository.state().newest(&sequence).map(|newest| (newest.id, newest.number));
         let (committer, mut done) = self.run_threads(&index, members, parent, roots).await?;
         done.counts.stored_bytes = committer.uploaded().bytes;
-        suspicious.extend(self.judge(&done, &history, &trees));
+        let odd = self.judge(&done, &history, &mut trees, &flagged);
+        suspicious.extend(odd.anomalies.iter().map(|it| Problem::suspicious(it.subject.clone(), it.told())));
+        suspicious.extend(done.streams.iter().filter_map(StoredStream::what_is_changed));
+        suspicious.extend(done.links.iter().cloned());
+        odd.tell_accepted(&**self.monitor);
         let not_shared = done.streams.iter().filter_map(|stream| history.stopped_deduplicating(stream));
         suspicious.iter().cloned().chain(not_shared).for_each(|problem| self.monitor.problem(problem));
-        let (mut snapshot, is_skipped) = (None, self.is_skipped(&done));
+        let (mut snapshot, is_skipped) = (None, self.is_skipped(&done, &odd.accepted()));
         if let Some(lease) = lease.filter(|_| !is_skipped) {
             let honoured = self.check_that_nothing_vanished(&index, lease).await?;
             let position =
                 self.repository.state().newest(&sequence).map_or(position, |it| it.next().later_of(position));
             let mut manifest = self.manifest(&committer, &index, parent_id, sequence.series, &done);
             (manifest.position, manifest.honoured) = (position, honoured);
+            manifest.anomalies = odd.anomalies.iter().take(ANOMALIES_MAX).cloned().collect();
             self.monitor.phase("writing the snapshot");
             committer.commit(&mut manifest).await.map_err(BackupError::Commit)?;
             self.check_that_it_counts(&session, Some(&manifest)).await?;
@@ -140,9 +148,9 @@ impl Attempt<'_> {
             let roots = manifest.sources.clone();
             let known = KnownThen { roots, packs: index.relied_packs() };
             done.last_tree.keep(&manifest, self.started, &known);
-            history.keep(&done.streams);
+            history.keep(&done.streams, &odd.flagged(), &odd.accepted());
             done.streams.iter().filter_map(|stream| stream.night.as_ref()).for_each(FinishedNight::keep);
-            trees.keep(&done.held.trees);
+            trees.keep(&done.held.trees, &odd.flagged(), &odd.accepted());
             snapshot = Some(manifest);
         }
         Ok(BackupReport {
@@ -155,6 +163,7 @@ impl Attempt<'_> {
             unchanged_files: done.unchanged_files,
             changed_while_read: done.changed_while_read,
             suspicious,
+            anomalies: odd.anomalies,
             left_out: done.left_out,
             missing: done.missing,
             problems: Problems::default(),
@@ -183,7 +192,8 @@ impl Attempt<'_> {
         let series = Series { host: options.host.clone(), job: options.job.clone(), sources };
         let sequence = Sequence { author: session.author(), series };
         let listing = self.unless_cancelled(repository.list_snapshots()).await??;
-        let (position, missing) = self.unless_cancelled(repository.position(&sequence, &listing)).await?;
+        let (newest, missing) = self.unless_cancelled(repository.newest_of(&sequence, &listing)).await?;
+        let (position, flagged) = (newest.as_ref().map(Newest::next).unwrap_or_default(), Flagged::by(newest));
         let snapshots = listing.that_stay();
         let mut suspicious = self.judge_clocks(&snapshots);
         suspicious.extend(missing.map(|it| Problem::suspicious(it.subject(), it.to_string())));
@@ -195,7 +205,7 @@ impl Attempt<'_> {
         let trees = TreeHistory::load(repository, &sequence.series);
         let known = History::load(repository, index.index(), options, &sequence.series, paths, snapshots, monitor);
         let history = self.unless_cancelled(known).await??;
-        Ok(Before { roots, sequence, position, parent, members, history, trees, suspicious })
+        Ok(Before { roots, sequence, position, parent, members, history, trees, flagged, suspicious })
     }
 
     /// Reads and stores everything in threads, and waits until all of it is durable and indexed.
@@ -263,14 +273,15 @@ impl Attempt<'_> {
         Ok((committer, outcome.map_err(Stopped::into_error)?))
     }
 
-    /// Finds what is to be looked at in what was stored.
-    fn judge(&self, done: &StoredWhole, history: &History, trees: &TreeHistory) -> Vec<Problem> {
-        let shrink_limit = self.options.stream_options.shrink_limit;
-        let mut suspicious = history.judge(&done.streams, shrink_limit);
-        suspicious.extend(done.streams.iter().filter_map(StoredStream::what_is_changed));
-        suspicious.extend(done.links.iter().cloned());
-        suspicious.extend(trees.judge(&done.held.trees, &done.parent_held.trees, &done.unread_roots, shrink_limit));
-        suspicious
+    /// Finds what is odd about what was stored.
+    fn judge(&self, done: &StoredWhole, history: &History, trees: &mut TreeHistory, flagged: &Flagged) -> Odd {
+        let limits = &self.options.limits;
+        let was_flagged = flagged.is_any();
+        let mut noticed = history.judge(&done.streams, limits);
+        let (now, before) = (&done.held.trees, &done.parent_held.trees);
+        noticed.extend(trees.judge(now, before, &done.unread_roots, was_flagged, limits));
+        let has_measure = |name: &str| trees.knows(name) || history.knows(name);
+        Odd::of(noticed, flagged, has_measure, self.options.accept_anomalies)
     }
 
     /// Makes sure that every pack which the run relied on is still there. Returns the number of the highest list of cleaning up that
@@ -350,6 +361,7 @@ impl Attempt<'_> {
             root: done.root,
             counts: done.counts,
             missing: done.missing.iter().map(MissingStream::from).collect(),
+            anomalies: Vec::new(),
             position: Position::default(),
             honoured: None,
             other_epochs: index.other_epochs(),
@@ -370,6 +382,8 @@ struct Before {
     members: Vec<StreamGroup>,
     history: History,
     trees: TreeHistory,
+    /// What the snapshot before was flagged for.
+    flagged: Flagged,
     /// What is to be looked at.
     suspicious: Vec<Problem>,
 }

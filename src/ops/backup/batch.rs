@@ -2,6 +2,7 @@
 
 use crate::model::entry::{Entry, FileContent};
 use crate::model::path::EntryPath;
+use crate::ops::backup::beside::Beside;
 use crate::ops::backup::trees::ShownRoots;
 use crate::progress::EntryEvent;
 use crate::source::files::FoundEntry;
@@ -12,10 +13,10 @@ use crate::source::files::FoundEntry;
 pub(super) enum Planned {
     /// The parent's entry is still true.
     Unchanged(Entry),
-    /// A file with other metadata and the parent's content.
-    SameContent(Box<FoundEntry>, FileContent),
-    /// To be looked at, and read if it is a file; the parent has it, or not.
-    Changed(Box<FoundEntry>, EntryEvent),
+    /// A file with other metadata and the parent's content, and whether that looks random.
+    SameContent(Box<FoundEntry>, FileContent, bool),
+    /// To be looked at, and read if it is a file; with what the parent has there, if it has anything.
+    Changed(Box<FoundEntry>, EntryEvent, Option<Box<Entry>>),
 }
 
 /// Some consecutive entries; the number tells their place.
@@ -29,7 +30,7 @@ pub(super) struct Batch {
 #[derive(Debug, Default)]
 pub(super) struct Finished {
     pub(super) number: u64,
-    pub(super) entries: Vec<Entry>,
+    pub(super) entries: Vec<(Entry, Beside)>,
     pub(super) unchanged_files: u64,
     pub(super) changed_while_read: u64,
     pub(super) unreadable: u64,

@@ -1,6 +1,6 @@
-//! How large streams used to be: a dump that is suddenly small may be one of a database that somebody emptied.
+//! How large streams used to be, and how many tables there were: a dump that is suddenly small may be one of a database that somebody emptied.
 //!
-//! The sizes are kept in a local file, because a host with the writer key alone cannot read its snapshots. Where the file is
+//! The figures are kept in a local file, because a host with the writer key alone cannot read its snapshots. Where the file is
 //! missing, a host that can read looks into its last snapshots.
 
 use std::collections::BTreeMap;
@@ -10,11 +10,12 @@ use crate::model::entry::{Entry, EntryKind};
 use crate::model::facts::fact;
 use crate::model::path::EntryPath;
 use crate::model::series::Series;
-use crate::model::snapshot::{Snapshot, SnapshotId};
+use crate::model::snapshot::{Anomaly, Snapshot, SnapshotId};
+use crate::ops::backup::anomalies::{StreamFigures, judge_stream};
 use crate::ops::backup::error::BackupError;
-use crate::ops::backup::options::BackupOptions;
+use crate::ops::backup::options::{AnomalyLimits, BackupOptions};
 use crate::ops::backup::parent::READER_SHARE;
-use crate::ops::backup::remembered::{COMPARED, Remembered, median};
+use crate::ops::backup::remembered::{COMPARED, Remembered, Subjects, median};
 use crate::ops::backup::stored::StoredStream;
 use crate::progress::{Monitor, Problem};
 use crate::repository::Repository;
@@ -28,8 +29,8 @@ const LARGE_BYTES: u64 = 16 << 20;
 /// Part of a large stream that must be known already, or deduplication has stopped.
 const KNOWN_PART: f64 = 0.1;
 
-/// Sizes of earlier streams, by path.
-pub(super) struct History(Remembered<u64>);
+/// What streams held in earlier runs that nobody has to look at any more, by path: bytes and tables.
+pub(super) struct History(Remembered<(u64, Option<u64>)>);
 
 impl History {
     /// Loads what is known about streams at `paths`.
@@ -42,36 +43,39 @@ impl History {
         snapshots: Vec<SnapshotId>,
         monitor: &Arc<dyn Monitor>,
     ) -> Result<Self, BackupError> {
-        let mut sizes = Remembered::load(repository, series, "sizes");
+        let mut known = Remembered::load(repository, series, "streams");
         let paths: Vec<&EntryPath> = paths.collect();
         if !paths.is_empty()
-            && !sizes.is_known
+            && !known.is_known
             && let Ok(reading) = repository.reading()
         {
             let memory_bytes = options.memory_bytes / READER_SHARE;
             let reader = Arc::new(Reader::new(reading, index.clone(), memory_bytes, monitor.clone()));
-            sizes.by_name = from_snapshots(repository, &reader, series, &paths, snapshots).await?;
+            known.by_name = from_snapshots(repository, &reader, series, &paths, snapshots).await?;
         }
-        Ok(Self(sizes))
+        Ok(Self(known))
     }
 
-    /// Compares streams with their earlier sizes and returns what is to be looked at.
-    pub(super) fn judge(&self, streams: &[StoredStream], shrink_limit: f64) -> Vec<Problem> {
+    /// Tells whether anything is known of a stream, by its name.
+    pub(super) fn knows(&self, name: &str) -> bool {
+        self.0.last(name).is_some()
+    }
+
+    /// Compares streams with what they used to hold and returns what is odd.
+    pub(super) fn judge(&self, streams: &[StoredStream], limits: &AnomalyLimits) -> Vec<Anomaly> {
         let mut found = Vec::new();
         for stream in streams {
             let name = stream.path.to_string();
-            let Some(earlier) = self.0.last(&name) else { continue };
-            let median = median(earlier);
-            let part = stream.judged_size as f64 / median.max(1) as f64;
-            if part < shrink_limit {
-                let message = format!(
-                    "only {:.0} % of what it used to be: {} bytes, {median} in the median of {} earlier ones",
-                    part * 100.0,
-                    stream.judged_size,
-                    earlier.len()
-                );
-                found.push(Problem::suspicious(name, message));
-            }
+            let figures = |&(bytes, tables): &(u64, Option<u64>)| StreamFigures { bytes, tables };
+            let earlier: Vec<_> = self.0.last(&name).unwrap_or_default().iter().map(figures).collect();
+            let now = StreamFigures { bytes: stream.judged_size, tables: stream.tables };
+            let noticed = judge_stream(now, &earlier, limits);
+            found.extend(noticed.into_iter().map(|(kind, why)| Anomaly {
+                kind,
+                subject: name.clone(),
+                why,
+                since: None,
+            }));
         }
         found
     }
@@ -79,7 +83,8 @@ impl History {
     /// Says that a stream has nothing in common with earlier ones, if that is so.
     pub(super) fn stopped_deduplicating(&self, stream: &StoredStream) -> Option<Problem> {
         let name = stream.path.to_string();
-        let median = median(self.0.last(&name)?);
+        let sizes: Vec<u64> = self.0.last(&name)?.iter().map(|(bytes, _)| *bytes).collect();
+        let median = median(&sizes);
         let known = stream.size.saturating_sub(stream.new_bytes) as f64;
         // What came to it is new, and no wonder.
         let expected = stream.size.min(median);
@@ -90,24 +95,32 @@ impl History {
         })
     }
 
-    /// Remembers these streams for the next run. Failing to only costs it the comparison.
-    pub(super) fn keep(mut self, streams: &[StoredStream]) {
+    /// Remembers these streams for the next run, but for those that are `flagged`; those that were `accepted` in place of earlier ones.
+    /// Failing to only costs it the comparison.
+    pub(super) fn keep(mut self, streams: &[StoredStream], flagged: &Subjects, accepted: &Subjects) {
         for stream in streams {
-            self.0.push(stream.path.to_string(), stream.judged_size);
+            let name = stream.path.to_string();
+            if flagged.contains(&name) {
+                continue;
+            }
+            if accepted.contains(&name) {
+                self.0.forget(&name);
+            }
+            self.0.push(name, (stream.judged_size, stream.tables));
         }
         self.0.keep();
     }
 }
 
-/// Looks up the sizes in the last snapshots of the series.
+/// Looks up bytes and tables in the last snapshots of the series that nobody has to look at.
 async fn from_snapshots(
     repository: &Arc<Repository>,
     reader: &Arc<Reader>,
     series: &Series,
     paths: &[&EntryPath],
     snapshots: Vec<SnapshotId>,
-) -> Result<BTreeMap<String, Vec<u64>>, BackupError> {
-    let mut sizes: BTreeMap<String, Vec<u64>> = BTreeMap::new();
+) -> Result<BTreeMap<String, Vec<(u64, Option<u64>)>>, BackupError> {
+    let mut known: BTreeMap<String, Vec<(u64, Option<u64>)>> = BTreeMap::new();
     let mut seen = 0;
     let mut newest = NewestFirst::recent(repository, snapshots);
     while seen < COMPARED
@@ -115,18 +128,25 @@ async fn from_snapshots(
     {
         // One that cannot be opened is no reason not to back up; verifying tells about it.
         let Ok(snapshot) = snapshot else { continue };
-        if !series.has(&snapshot) {
+        if !series.has(&snapshot) || snapshot.is_suspicious() {
             continue;
         }
         seen += 1;
         for &path in paths {
             if let Ok(Some(entry)) = reader.entry(snapshot.root, path.clone()).await {
                 let size = entry.size() + size_of_parts(reader, &snapshot, &entry).await;
-                sizes.entry(path.to_string()).or_default().insert(0, size);
+                known.entry(path.to_string()).or_default().insert(0, (size, tables_of(&entry)));
             }
         }
     }
-    Ok(sizes)
+    Ok(known)
+}
+
+fn tables_of(entry: &Entry) -> Option<u64> {
+    match &entry.kind {
+        EntryKind::Stream(_, detail) => detail.facts.get(fact::TABLES),
+        _ => None,
+    }
 }
 
 /// Returns the bytes of the streams of single tables that belong to the main stream of a database.
@@ -146,7 +166,7 @@ mod tests {
     use super::*;
 
     fn history(sizes: &[u64]) -> History {
-        History(Remembered::of("db/shop.sql", sizes))
+        History(Remembered::of("db/shop.sql", &sizes.iter().map(|size| (*size, None)).collect::<Vec<_>>()))
     }
 
     fn stream(size: u64, new_bytes: u64) -> StoredStream {
@@ -155,27 +175,31 @@ mod tests {
             size,
             judged_size: size,
             new_bytes,
+            tables: None,
             changed: None,
             night: None,
         }
     }
 
     #[test]
-    fn a_stream_is_flagged_when_it_is_much_smaller_than_it_used_to_be() {
-        let cases: [(&[u64], u64, bool); 6] = [
-            (&[], 1, false),
-            (&[1000, 1000, 1000], 499, true),
-            (&[1000, 1000, 1000], 500, false),
-            // One small dump among many does not make the next small one right.
-            (&[1000, 1000, 10, 1000, 1000], 20, true),
-            // What was large long ago is forgotten.
-            (&[9000, 9000, 9000, 100, 100, 100, 100, 100, 100, 100], 90, false),
-            (&[1000], 5000, false),
-        ];
-        for (earlier, size, flagged) in cases {
-            assert_eq!(!history(earlier).judge(&[stream(size, 0)], 0.5).is_empty(), flagged, "{earlier:?} {size}");
-        }
-        assert!(history(&[1000]).judge(&[stream(1, 0)], 0.0).is_empty());
+    fn what_is_flagged_is_no_measure_for_the_next_run_until_it_is_accepted() {
+        let name = "db/shop.sql".to_owned();
+        let after = |flagged: bool, accepted: bool| {
+            let directory = tempfile::tempdir().expect("made");
+            let file = directory.path().join("known");
+            let mut known = history(&[1000, 1000]);
+            known.0.file.clone_from(&file);
+            let is = |it: bool| it.then(|| name.clone()).into_iter().collect::<Subjects>();
+            known.keep(&[stream(10, 0)], &is(flagged), &is(accepted));
+            let text = crate::repository::cache::record::read(&file).expect("kept");
+            String::from_utf8(text).expect("text")
+        };
+        assert_eq!(after(false, false), r#"{"db/shop.sql":[[1000,null],[1000,null],[10,null]]}"#);
+        assert_eq!(after(true, false), r#"{"db/shop.sql":[[1000,null],[1000,null]]}"#);
+        assert_eq!(after(false, true), r#"{"db/shop.sql":[[10,null]]}"#);
+        let limits = AnomalyLimits::default();
+        assert_eq!(history(&[1000]).judge(&[stream(10, 0)], &limits).len(), 1);
+        assert_eq!(history(&[]).judge(&[stream(10, 0)], &limits).len(), 0);
     }
 
     #[test]

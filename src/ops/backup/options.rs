@@ -20,6 +20,10 @@ pub struct BackupOptions {
     pub sources: Vec<Arc<dyn Source>>,
     /// How streams are read and judged.
     pub stream_options: StreamOptions,
+    /// What is odd enough to flag the snapshot.
+    pub limits: AnomalyLimits,
+    /// Flag nothing, and let the next runs compare with what this one finds.
+    pub accept_anomalies: bool,
     /// Host that the snapshot names; by default this machine's name.
     pub host: String,
     /// User that the snapshot names; by default the one who runs this.
@@ -60,6 +64,8 @@ impl Default for BackupOptions {
             files: None,
             sources: Vec::new(),
             stream_options: StreamOptions::default(),
+            limits: AnomalyLimits::default(),
+            accept_anomalies: false,
             host: host_name(),
             user: uzers::get_current_username().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
             job: String::new(),
@@ -149,12 +155,32 @@ pub struct StreamOptions {
     /// Store of a stream what changed since the night before, as far as this machine knows that; else every stream is cut fine, and parts
     /// of it that are stored already are found whoever stored them.
     pub recipes: bool,
-    /// Flag a stream, or a root, smaller than this part of the median of earlier ones; 0 flags none.
-    pub shrink_limit: f64,
 }
 
 impl Default for StreamOptions {
     fn default() -> Self {
-        Self { jobs: 1, keep_partial: false, check_dumps: true, recipes: true, shrink_limit: 0.5 }
+        Self { jobs: 1, keep_partial: false, check_dumps: true, recipes: true }
+    }
+}
+
+/// From where on something is odd, as parts of what used to be; 0 flags none.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[cfg_attr(not(feature = "internals"), non_exhaustive)]
+pub struct AnomalyLimits {
+    /// A stream or root that holds less than this part of the median of earlier runs.
+    pub shrink: f64,
+    /// One that holds more than this many times as much.
+    pub growth: f64,
+    /// A root of which more than this part of the files changed or are gone.
+    pub change: f64,
+    /// A root of which more than this part of the files came to look random.
+    pub random: f64,
+    /// A database with less than this part of the tables that it had in the last run.
+    pub tables: f64,
+}
+
+impl Default for AnomalyLimits {
+    fn default() -> Self {
+        Self { shrink: 0.5, growth: 3.0, change: 0.5, random: 0.02, tables: 1.0 }
     }
 }

@@ -338,7 +338,7 @@ impl ParentEntries {
     fn advance(&mut self) -> Option<Entry> {
         loop {
             if let Some(entry) = self.leaf.next() {
-                self.counter.count(&entry);
+                self.counter.count(&entry, None);
                 return Some(entry);
             }
             self.leaf = self.receiver.recv().ok()?.into_iter();

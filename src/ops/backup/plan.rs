@@ -7,6 +7,7 @@ use crate::model::entry::{Entry, EntryKind, Metadata};
 use crate::model::path::EntryPath;
 use crate::ops::Cancel;
 use crate::ops::backup::batch::{Batch, Finished, Planned};
+use crate::ops::backup::beside::Beside;
 use crate::ops::backup::jobs::Jobs;
 use crate::ops::backup::options::Comparison;
 use crate::ops::backup::parent::ParentEntries;
@@ -106,9 +107,11 @@ impl Planner<'_> {
 
     /// Compares an entry with the parent's.
     fn plan(&self, found: FoundEntry, parent: &mut ParentEntries) -> Planned {
-        let Some(entry) = parent.take(&found.path) else { return Planned::Changed(Box::new(found), EntryEvent::New) };
+        let Some(entry) = parent.take(&found.path) else {
+            return Planned::Changed(Box::new(found), EntryEvent::New, None);
+        };
         if parent.is_named_apart(&found.path) {
-            return Planned::Changed(Box::new(found), EntryEvent::Unchanged);
+            return Planned::Changed(Box::new(found), EntryEvent::Unchanged, Some(Box::new(entry)));
         }
         let Comparison { ctime, inode } = self.comparison;
         let settles = if ctime { found.ctime() } else { found.mtime() };
@@ -116,14 +119,14 @@ impl Planner<'_> {
             && (!ctime || found.ctime() == entry.metadata.ctime)
             && (!inode || found.inode() == entry.metadata.inode);
         if !is_same || !parent.is_settled(settles) || !parent.still_has(&entry) {
-            return Planned::Changed(Box::new(found), EntryEvent::Changed);
+            return Planned::Changed(Box::new(found), EntryEvent::Changed, Some(Box::new(entry)));
         }
         match entry.kind {
             EntryKind::File(content) if !is_unchanged(&found, &entry.metadata) => {
-                Planned::SameContent(Box::new(found), content)
+                Planned::SameContent(Box::new(found), content, entry.metadata.looks_random)
             }
             _ if is_unchanged(&found, &entry.metadata) => Planned::Unchanged(entry),
-            _ => Planned::Changed(Box::new(found), EntryEvent::Changed),
+            _ => Planned::Changed(Box::new(found), EntryEvent::Changed, Some(Box::new(entry))),
         }
     }
 
@@ -138,7 +141,8 @@ impl Planner<'_> {
         for planned in batch.entries {
             if let Planned::Unchanged(entry) = planned {
                 finished.unchanged_files += u64::from(matches!(entry.kind, EntryKind::File(_)));
-                finished.entries.push(entry);
+                let beside = Beside::unchanged(&entry);
+                finished.entries.push((entry, beside));
             }
         }
         self.finished.send(finished).is_ok()

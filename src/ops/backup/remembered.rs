@@ -1,6 +1,6 @@
 //! Figures of earlier runs of the same series, in a local file: what a run is compared with.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use serde::Serialize;
@@ -13,9 +13,12 @@ use crate::repository::cache::record;
 /// Earlier runs that one is compared with.
 pub(super) const COMPARED: usize = 7;
 
+/// Names of what figures are about.
+pub(super) type Subjects = BTreeSet<String>;
+
 /// Figures by what they are about.
 pub(super) struct Remembered<T> {
-    file: PathBuf,
+    pub(super) file: PathBuf,
     /// Whether there was a file that could be read.
     pub(super) is_known: bool,
     /// Those of each run, the newest last.
@@ -41,6 +44,11 @@ impl<T: Serialize + DeserializeOwned> Remembered<T> {
         let figures = self.by_name.entry(name).or_default();
         figures.push(figure);
         figures.drain(..figures.len().saturating_sub(COMPARED));
+    }
+
+    /// Forgets the figures of earlier runs.
+    pub(super) fn forget(&mut self, name: &str) {
+        self.by_name.remove(name);
     }
 
     /// Writes the file for the next run. Failing to only costs it the comparison.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::model::outcome::{Ended, Outcome};
 use crate::model::path::EntryPath;
-use crate::model::snapshot::{MissingStream, Snapshot, SnapshotCounts, SnapshotId};
+use crate::model::snapshot::{Anomaly, MissingStream, Snapshot, SnapshotCounts, SnapshotId};
 use crate::progress::{Problem, Problems, chain};
 use crate::source::SourceError;
 
@@ -51,9 +51,11 @@ pub struct BackupReport {
     pub unchanged_files: u64,
     /// Regular files that changed while they were read; what was read is kept, and the next run reads them again.
     pub changed_while_read: u64,
-    /// Streams and roots that hold much less than they used to, streams that do not carry all values as they are, roots of
-    /// which only the symbolic link was stored, and a clock that is wrong.
+    /// What is to be looked at: anomalies, streams that do not carry all values as they are, roots of which only the symbolic link was
+    /// stored, and a clock that is wrong.
     pub suspicious: Vec<Problem>,
+    /// What the snapshot is flagged for.
+    pub anomalies: Vec<Anomaly>,
     /// What was left out because of [`WalkOptions::left_out`](crate::source::files::WalkOptions::left_out).
     pub left_out: Vec<EntryPath>,
     /// Streams that failed while the others were kept.

@@ -16,6 +16,8 @@ pub(super) struct StoredStream {
     pub(super) judged_size: u64,
     /// Bytes that no earlier run had stored.
     pub(super) new_bytes: u64,
+    /// Tables of the database, where its engine counts them.
+    pub(super) tables: Option<u64>,
     /// What its dump does not carry as it was.
     pub(super) changed: Option<String>,
     /// What it leaves for the next night.

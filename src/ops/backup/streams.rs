@@ -177,7 +177,8 @@ impl StreamReader<'_> {
         detail.duration_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
         let changed = detail.facts.get(fact::CHANGED);
         let (size, new_bytes) = (bytes.read, bytes.new);
-        let stored = StoredStream { path: path.clone(), size, judged_size: size, new_bytes, changed, night };
+        let tables = detail.facts.get(fact::TABLES);
+        let stored = StoredStream { path: path.clone(), size, judged_size: size, new_bytes, tables, changed, night };
         self.advise(stream, &detail.facts);
         let content = FileContent { size, chunks: list.finish(self.writer)?, holes: Vec::new() };
         self.monitor.add(Counter::Entries, 1);

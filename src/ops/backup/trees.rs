@@ -1,17 +1,19 @@
 //! What each root holds, and how much it used to hold: one that is suddenly empty may be a volume that is not mounted.
 //!
 //! Counts of earlier runs are kept in a local file, like the sizes of streams. Where it is missing, the parent's tree, which
-//! is read anyway, gives those of one run.
+//! is read anyway, gives those of one run. How files stand beside the parent's is counted as they pass.
 
 use std::collections::BTreeSet;
 
 use crate::model::entry::{Entry, EntryKind};
 use crate::model::path::{compare_paths, display_bytes};
 use crate::model::series::Series;
-use crate::model::units::ByteSize;
+use crate::model::snapshot::Anomaly;
+use crate::ops::backup::anomalies::{TreeChange, TreeFigures, judge_tree};
+use crate::ops::backup::beside::Beside;
 use crate::ops::backup::kinship::is_within;
-use crate::ops::backup::remembered::{Remembered, median};
-use crate::progress::Problem;
+use crate::ops::backup::options::AnomalyLimits;
+use crate::ops::backup::remembered::{Remembered, Subjects};
 use crate::repository::Repository;
 use crate::repository::tree::LeafBuilder;
 
@@ -20,8 +22,45 @@ use crate::repository::tree::LeafBuilder;
 pub(super) struct RootTree {
     /// The root's path without the leading slash, empty for the whole file system.
     path: Vec<u8>,
-    pub(super) files: u64,
-    pub(super) bytes: u64,
+    pub(super) held: TreeFigures,
+    /// Files of these that look random.
+    random: u64,
+    /// How they stand beside the parent's.
+    compared: Compared,
+}
+
+/// How the files of a root stand beside the parent's at the same paths, in numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Compared {
+    /// Where the parent had a file.
+    kept: u64,
+    /// Where the parent had a file that looked random.
+    kept_random: u64,
+    /// Where the parent had one with another content.
+    changed: u64,
+    /// Where the parent had one that did not look random, and this one does.
+    turned_random: u64,
+    /// New ones that look random.
+    new_random: u64,
+    /// New ones of which all content was stored before.
+    moved: u64,
+}
+
+impl Compared {
+    fn count(&mut self, beside: &Beside, looks_random: bool) {
+        match beside.before {
+            Some(before) => {
+                self.kept += 1;
+                self.kept_random += u64::from(before);
+                self.changed += u64::from(beside.has_changed);
+                self.turned_random += u64::from(looks_random && !before);
+            }
+            None => {
+                self.new_random += u64::from(looks_random);
+                self.moved += u64::from(beside.is_known);
+            }
+        }
+    }
 }
 
 /// What is in all roots.
@@ -49,12 +88,13 @@ impl TreeCounter {
         let path = |root: &Vec<u8>| root.strip_prefix(b"/").unwrap_or(root).to_vec();
         let mut paths: Vec<Vec<u8>> = roots.iter().map(path).collect();
         paths.sort_by(|a, b| compare_paths(a, b));
-        let trees = paths.into_iter().map(|path| RootTree { path, files: 0, bytes: 0 }).collect();
+        let tree = |path| RootTree { path, held: <_>::default(), random: 0, compared: <_>::default() };
+        let trees = paths.into_iter().map(tree).collect();
         Self { trees, digest: has_digest.then(blake3::Hasher::new), open: Vec::new(), next: 0 }
     }
 
-    /// Counts an entry.
-    pub(super) fn count(&mut self, entry: &Entry) {
+    /// Counts an entry, and how it stands beside the parent's where it is one of this run.
+    pub(super) fn count(&mut self, entry: &Entry, beside: Option<&Beside>) {
         let path = entry.path.as_bytes();
         while self.open.last().is_some_and(|&root| !is_within(path, &self.trees[root].path)) {
             self.open.pop();
@@ -73,9 +113,15 @@ impl TreeCounter {
             digest.update(&leaf.finish().0);
         }
         if matches!(entry.kind, EntryKind::File(_)) {
+            let looks_random = entry.metadata.looks_random;
             for &root in &self.open {
-                self.trees[root].files += 1;
-                self.trees[root].bytes += entry.size();
+                let tree = &mut self.trees[root];
+                tree.held.files += 1;
+                tree.held.bytes += entry.size();
+                tree.random += u64::from(looks_random);
+                if let Some(beside) = beside {
+                    tree.compared.count(beside, looks_random);
+                }
             }
         }
     }
@@ -102,9 +148,18 @@ impl RootTree {
     fn name(&self) -> String {
         format!("/{}", display_bytes(&self.path))
     }
+
+    /// Returns what became of the parent's files; nothing where it had none.
+    fn change(&self, parent: &RootTree) -> Option<TreeChange> {
+        let Compared { kept, kept_random, changed, turned_random, new_random, moved } = self.compared;
+        let gone = parent.held.files.saturating_sub(kept);
+        let gone_plain = (parent.held.files - parent.random).saturating_sub(kept - kept_random);
+        let (gone, random) = (gone.saturating_sub(moved), turned_random + new_random.min(gone_plain));
+        (parent.held.files > 0).then_some(TreeChange { before: parent.held.files, changed, gone, random })
+    }
 }
 
-/// Files and bytes of earlier runs, by root.
+/// What roots held in earlier runs that nobody has to look at any more.
 pub(super) struct TreeHistory(Remembered<(u64, u64)>);
 
 impl TreeHistory {
@@ -113,61 +168,56 @@ impl TreeHistory {
         Self(Remembered::load(repository, series, "held"))
     }
 
+    /// Tells whether anything is known of a root, by its name.
+    pub(super) fn knows(&self, name: &str) -> bool {
+        self.0.last(name).is_some()
+    }
+
     /// Compares what the roots hold with what they used to hold, by the median of earlier runs or, where none is known, by
-    /// the parent; returns what is to be looked at.
+    /// the parent, unless that `is_flagged`, which is a measure from then on; and with the parent's files.
     ///
     /// What could not be read is told by itself: a root in `unread` without a file is not taken for one that is not mounted.
     pub(super) fn judge(
-        &self,
+        &mut self,
         trees: &[RootTree],
         parent: &[RootTree],
         unread: &ShownRoots,
-        shrink_limit: f64,
-    ) -> Vec<Problem> {
-        let judge = |tree: &RootTree| {
+        is_flagged: bool,
+        limits: &AnomalyLimits,
+    ) -> Vec<Anomaly> {
+        let mut found = Vec::new();
+        for tree in trees {
             let name = tree.name();
-            let of_parent = || parent.iter().find(|other| other.path == tree.path).map(|it| vec![(it.files, it.bytes)]);
-            let earlier = self.0.last(&name).map(<[_]>::to_vec).or_else(of_parent)?;
-            let message = shrunk(tree, &earlier, unread.contains(&name), shrink_limit)?;
-            Some(Problem::suspicious(name, message))
-        };
-        trees.iter().filter_map(judge).collect()
+            let parents = parent.iter().find(|other| other.path == tree.path);
+            let figures = |&(files, bytes): &(u64, u64)| TreeFigures { files, bytes };
+            if let Some(parents) = parents.filter(|it| it.held.files > 0 && !is_flagged && !self.knows(&name)) {
+                self.0.push(name.clone(), (parents.held.files, parents.held.bytes));
+            }
+            let earlier: Vec<_> = self.0.last(&name).unwrap_or_default().iter().map(figures).collect();
+            let change = parents.and_then(|parents| tree.change(parents));
+            let noticed = judge_tree(tree.held, &earlier, change, unread.contains(&name), limits);
+            found.extend(noticed.into_iter().map(|(kind, why)| Anomaly {
+                kind,
+                subject: name.clone(),
+                why,
+                since: None,
+            }));
+        }
+        found
     }
 
-    /// Remembers these counts for the next run. Failing to only costs it the comparison.
-    pub(super) fn keep(mut self, trees: &[RootTree]) {
-        for tree in trees {
-            self.0.push(tree.name(), (tree.files, tree.bytes));
+    /// Remembers these counts for the next run, but for roots that are `flagged`; those that were `accepted` in place of earlier ones.
+    /// Failing to only costs it the comparison.
+    pub(super) fn keep(mut self, trees: &[RootTree], flagged: &Subjects, accepted: &Subjects) {
+        for tree in trees.iter().filter(|tree| !flagged.contains(&tree.name())) {
+            let name = tree.name();
+            if accepted.contains(&name) {
+                self.0.forget(&name);
+            }
+            self.0.push(name, (tree.held.files, tree.held.bytes));
         }
         self.0.keep();
     }
-}
-
-/// Says how a tree has shrunk below `limit` of what it was, by the number of its files or by their bytes.
-fn shrunk(tree: &RootTree, earlier: &[(u64, u64)], is_unread: bool, limit: f64) -> Option<String> {
-    let files = median(&earlier.iter().map(|held| held.0).collect::<Vec<_>>());
-    let bytes = median(&earlier.iter().map(|held| held.1).collect::<Vec<_>>());
-    let runs = match earlier.len() {
-        1 => "in the last run".to_owned(),
-        runs => format!("in the median of the last {runs} runs"),
-    };
-    let part = |now: u64, before: u64| now as f64 / before.max(1) as f64;
-    let is_less = |now, before| before > 0 && part(now, before) < limit;
-    if tree.files == 0 && is_less(tree.files, files) {
-        let size = ByteSize(bytes);
-        return Some(match is_unread {
-            true => format!("holds no file that could be read, and held {files} ({size}) {runs}"),
-            false => format!("holds no file, and held {files} ({size}) {runs}; is it mounted, and the right place?"),
-        });
-    }
-    let text = |what: &str, now: u64, before: u64| {
-        let percent = part(now, before) * 100.0;
-        format!("holds only {percent:.0} % of the {what} that it used to hold: {now}, {before} {runs}")
-    };
-    if is_less(tree.files, files) {
-        return Some(text("files", tree.files, files));
-    }
-    is_less(tree.bytes, bytes).then(|| text("bytes", tree.bytes, bytes))
 }
 
 #[cfg(test)]
@@ -177,7 +227,7 @@ mod tests {
     use crate::model::path::EntryPath;
 
     fn tree(path: &str, files: u64, bytes: u64) -> RootTree {
-        RootTree { path: path.into(), files, bytes }
+        RootTree { path: path.into(), held: TreeFigures { files, bytes }, random: 0, compared: Compared::default() }
     }
 
     #[test]
@@ -192,50 +242,17 @@ mod tests {
         let mut counter = TreeCounter::new(&roots, false);
         let entries =
             ["srv/", "srv/a/", "srv/a/in/", "srv/a/in/x", "srv/a/y", "srv/a.b/", "srv/a.b/z", "srv/zz", "z/", "z/file"];
-        entries.iter().for_each(|path| counter.count(&entry(path)));
+        entries.iter().for_each(|path| counter.count(&entry(path), None));
         let expected = [("srv/a", 2), ("srv/a/in", 1), ("srv/a.b", 1), ("srv/none", 0), ("z/file", 1)];
         assert_eq!(counter.finish().trees, expected.map(|(path, files)| tree(path, files, files * 10)));
 
         let mut whole = TreeCounter::new(&[b"/".to_vec()], false);
-        ["a", "b/", "b/c"].iter().for_each(|path| whole.count(&entry(path)));
+        ["a", "b/", "b/c"].iter().for_each(|path| whole.count(&entry(path), None));
         assert_eq!(whole.finish().trees, [tree("", 2, 20)]);
     }
 
     #[test]
-    fn a_tree_is_flagged_when_it_holds_much_less_than_it_used_to() {
-        type Case = (&'static [(u64, u64)], (u64, u64), Option<&'static str>);
-        let cases: [Case; 9] = [
-            (&[], (0, 0), None),
-            (&[(0, 0)], (0, 0), None),
-            (&[(25, 2048)], (0, 0), Some("holds no file, and held 25 (2.00 KiB) in the last run; is it mounted")),
-            (
-                &[(25, 1000); 3],
-                (12, 1000),
-                Some("holds only 48 % of the files that it used to hold: 12, 25 in the median of"),
-            ),
-            (&[(25, 1000); 3], (13, 500), None),
-            (
-                &[(25, 1000); 3],
-                (25, 499),
-                Some("holds only 50 % of the bytes that it used to hold: 499, 1000 in the median of"),
-            ),
-            (&[(25, 0); 3], (25, 0), None),
-            // One night without the volume does not make the next one right.
-            (&[(25, 9), (25, 9), (0, 0), (25, 9)], (0, 0), Some("holds no file")),
-            (&[(1, 10)], (50, 5000), None),
-        ];
-        for (earlier, (files, bytes), expected) in cases {
-            let told = shrunk(&tree("srv", files, bytes), earlier, false, 0.5);
-            assert_eq!(told.is_some(), expected.is_some(), "{earlier:?} {files} {bytes}: {told:?}");
-            assert!(told.unwrap_or_default().starts_with(expected.unwrap_or_default()), "{earlier:?} {files} {bytes}");
-        }
-        assert_eq!(shrunk(&tree("srv", 0, 0), &[(25, 1000)], false, 0.0), None, "a limit of 0 flags none");
-    }
-
-    #[test]
-    fn what_could_not_be_read_is_not_taken_for_what_is_not_mounted() {
-        let told = shrunk(&tree("srv", 0, 0), &[(25, 2048)], true, 0.5).expect("told");
-        assert_eq!(told, "holds no file that could be read, and held 25 (2.00 KiB) in the last run");
+    fn what_could_not_be_read_is_of_the_roots_that_it_lies_in() {
         let roots = ["/srv", "/srv/a", "/srv/ab", "/"].map(|root| root.as_bytes().to_vec());
         let named = |subject: &str| roots_named(&roots, subject).collect::<Vec<_>>();
         assert_eq!(named("/srv/a/x"), ["/srv", "/srv/a", "/"]);

@@ -8,8 +8,10 @@ use crate::compress::Compressor;
 use crate::model::entry::{Entry, EntryKind, FileContent, Metadata};
 use crate::ops::Cancel;
 use crate::ops::backup::batch::{Batch, Finished, Planned};
+use crate::ops::backup::beside::{Beside, before};
 use crate::ops::backup::cut::{Cutter, Filled, NextBytes};
 use crate::ops::backup::jobs::{Job, Jobs};
+use crate::ops::backup::random_bytes::looks_random;
 use crate::ops::backup::reading::ThreadsReading;
 use crate::ops::backup::stopped::Stopped;
 use crate::ops::backup::trees::roots_named;
@@ -112,22 +114,36 @@ impl<'a> Worker<'a> {
             let (completed, event, path) = match planned {
                 Planned::Unchanged(entry) => {
                     finished.unchanged_files += u64::from(matches!(entry.kind, EntryKind::File(_)));
-                    finished.entries.push(entry);
+                    let beside = Beside::unchanged(&entry);
+                    finished.entries.push((entry, beside));
                     continue;
                 }
-                Planned::SameContent(found, content) => {
+                Planned::SameContent(found, content, looks_random) => {
                     finished.unchanged_files += 1;
                     self.monitor.add(Counter::Bytes, content.size);
-                    let entry = self.with_attributes(&found, EntryKind::File(content), &mut finished);
+                    let entry =
+                        self.with_attributes(&found, EntryKind::File(content), &mut finished).map(|mut entry| {
+                            entry.metadata.looks_random = looks_random;
+                            let beside = Beside::unchanged(&entry);
+                            (entry, beside)
+                        });
                     (entry, EntryEvent::Unchanged, found.path)
                 }
-                Planned::Changed(found, event) => (self.entry(&found, &mut finished), event, found.path),
+                Planned::Changed(found, event, parents) => {
+                    let new_before = finished.bytes.new;
+                    let entry = self.entry(&found, &mut finished).map(|entry| {
+                        let has_changed = parents.as_ref().is_none_or(|parents| parents.content() != entry.content());
+                        let is_known = finished.bytes.new == new_before && entry.size() > 0;
+                        (entry, Beside { before: before(parents.as_deref()), has_changed, is_known })
+                    });
+                    (entry, event, found.path)
+                }
             };
             match completed {
-                Ok(entry) => {
+                Ok((entry, beside)) => {
                     self.monitor.add(Counter::Entries, 1);
                     self.monitor.entry(entry.path.as_bytes(), event);
-                    finished.entries.push(entry);
+                    finished.entries.push((entry, beside));
                 }
                 Err(Failed::Vanished) => {}
                 Err(Failed::LeftOut) => finished.left_out.push(path),
@@ -188,7 +204,7 @@ impl<'a> Worker<'a> {
             }
         }
         let Self { own, cancel, reading, .. } = *self;
-        let mut source = FileBytes { reader, found, own, is_first: true, cancel, reading };
+        let mut source = FileBytes { reader, found, own, is_first: true, looks_random: false, cancel, reading };
         let (jobs, writer, compressor) = (self.jobs, self.writer, &mut self.compressor);
         let list = self.cutter.cut(&mut source, &mut finished.bytes, |full| match jobs.offer_frame(full) {
             Ok(empty) => Ok(empty),
@@ -197,6 +213,7 @@ impl<'a> Worker<'a> {
                 Ok(full)
             }
         })?;
+        metadata.looks_random = source.looks_random;
         let summary = source.reader.finish().map_err(|error| unreadable(found, &error))?;
         finished.changed_while_read += u64::from(summary.changed_while_read);
         let chunks = list.finish(self.writer)?;
@@ -213,6 +230,8 @@ struct FileBytes<'a> {
     own: Own<'a>,
     /// Whether nothing was read yet.
     is_first: bool,
+    /// Whether what was read first looks random.
+    looks_random: bool,
     cancel: &'a Cancel,
     reading: &'a ThreadsReading,
 }
@@ -226,8 +245,11 @@ impl NextBytes for FileBytes<'_> {
         }
         let filled = self.reading.during(|| self.reader.fill(space));
         let count = filled.map_err(|error| unreadable(self.found, &error))?;
-        if std::mem::take(&mut self.is_first) && self.own.leaves_out(self.found, &space[..count]) {
-            return Err(Failed::LeftOut);
+        if std::mem::take(&mut self.is_first) {
+            if self.own.leaves_out(self.found, &space[..count]) {
+                return Err(Failed::LeftOut);
+            }
+            self.looks_random = looks_random(&space[..count]);
         }
         Ok(Filled { count, is_end: count < space.len() })
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::model::outcome::Outcome;
 use crate::model::run::{RunKind, RunRecord};
 use crate::model::series::Series;
-use crate::model::snapshot::{Snapshot, SnapshotCounts, SnapshotId};
+use crate::model::snapshot::{Anomaly, Snapshot, SnapshotCounts, SnapshotId};
 use crate::model::time::Timestamp;
 use crate::ops::status::{DAY_SECONDS, StatusOptions};
 use crate::repository::runs::RunLog;
@@ -30,11 +30,14 @@ pub struct LastBackup {
     pub started: Timestamp,
     /// What it counted, and when it ended; a machine that reads nothing knows neither.
     pub ended: Option<(Timestamp, SnapshotCounts)>,
+    /// What it is flagged for.
+    pub anomalies: Vec<Anomaly>,
 }
 
 impl LastBackup {
     fn of(snapshot: &Snapshot) -> Self {
-        Self { id: snapshot.id, started: snapshot.started, ended: Some((snapshot.finished, snapshot.counts)) }
+        let (ended, anomalies) = (Some((snapshot.finished, snapshot.counts)), snapshot.anomalies.clone());
+        Self { id: snapshot.id, started: snapshot.started, ended, anomalies }
     }
 }
 
@@ -90,6 +93,8 @@ pub enum SeriesAmiss {
     TooOld,
     /// The last run failed.
     Failed,
+    /// The last backup was flagged: it is odd beside earlier ones, and nobody has accepted it.
+    Suspicious,
 }
 
 impl SeriesAmiss {
@@ -99,6 +104,7 @@ impl SeriesAmiss {
             SeriesAmiss::Never => "never",
             SeriesAmiss::TooOld => "too old",
             SeriesAmiss::Failed => "failed",
+            SeriesAmiss::Suspicious => "suspicious",
         }
     }
 }
@@ -153,7 +159,8 @@ impl AllSeries {
         let known = self.0.entry(newest.sequence.series.clone()).or_default();
         let started = newest.id.time();
         if newest.is_complete {
-            known.last = Some(LastBackup { id: newest.id, started, ended: None });
+            let anomalies = newest.anomalies.clone();
+            known.last = Some(LastBackup { id: newest.id, started, ended: None, anomalies });
         } else {
             known.incomplete = Some((started, String::new()));
         }
@@ -239,6 +246,9 @@ impl Known {
         if failed.is_some() {
             amiss.push(SeriesAmiss::Failed);
         }
+        if self.last.as_ref().is_some_and(|last| !last.anomalies.is_empty()) {
+            amiss.push(SeriesAmiss::Suspicious);
+        }
         let Self { snapshots, last, growth, .. } = self;
         SeriesStatus { series, snapshots, last, unchanged, failed, growth, age, max_age, amiss }
     }
@@ -247,6 +257,7 @@ impl Known {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::anomaly::AnomalyKind;
     use crate::model::author::Author;
     use crate::model::id::{DomainEpoch, DomainId, SessionId};
     use crate::model::snapshot::MissingStream;
@@ -290,11 +301,13 @@ mod tests {
 
     #[test]
     fn a_job_is_judged_by_its_last_good_backup_and_by_what_came_after_it() {
-        use SeriesAmiss::{Failed, Never, TooOld};
+        use SeriesAmiss::{Failed, Never, Suspicious, TooOld};
         let nightly = |hours| snapshot("db1", "nightly", "/srv", hours);
         let missing = MissingStream { name: "shop.sql".into(), why: "no server".into() };
         let incomplete = Snapshot { missing: vec![missing], ..nightly(1) };
-        let cases: [(&[Snapshot], Vec<RunRecord>, &[SeriesAmiss]); 10] = [
+        let odd = Anomaly { kind: AnomalyKind::Random, subject: "/srv".into(), why: "odd".into(), since: None };
+        let flagged = |hours| Snapshot { anomalies: vec![odd.clone()], ..nightly(hours) };
+        let cases: [(&[Snapshot], Vec<RunRecord>, &[SeriesAmiss]); 13] = [
             (&[], vec![], &[Never]),
             (&[], vec![run("nightly", 1, Outcome::Failed)], &[Never, Failed]),
             (&[nightly(1)], vec![], &[]),
@@ -305,6 +318,9 @@ mod tests {
             (&[nightly(2), incomplete.clone()], vec![], &[Failed]),
             (std::slice::from_ref(&incomplete), vec![], &[Never, Failed]),
             (&[snapshot("db1", "nightly", "/srv", -1000)], vec![], &[Never]),
+            (&[flagged(1), nightly(25)], vec![], &[Suspicious]),
+            (&[flagged(25), nightly(1)], vec![], &[]),
+            (&[flagged(27)], vec![run("nightly", 1, Outcome::Failed)], &[TooOld, Failed, Suspicious]),
         ];
         for (snapshots, runs, amiss) in cases {
             let [status] = &judged(snapshots, runs)[..] else { panic!("one job") };
