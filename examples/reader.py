@@ -454,6 +454,7 @@ class CleanupList:
         self.counting = {(item[:16], item[16:]) for item in items(8, 48)}
         self.is_of_damage = record.uint(9, 0) == 1  # for writers; what is whole in these packs is read
         self.removed = {item[16:48]: item for item in items(10, 80)}  # by the SHA-256 of its object
+        self.is_complete = record.uint(11, 0) == 1  # for cleaners; a reader adds up all lists that are there
 
 
 class RetentionRecord:

@@ -5,6 +5,7 @@ use std::io::Cursor;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use coffre::model::key::ObjectKind;
 use coffre::model::path::EntryPath;
 use coffre::model::snapshot::Snapshot;
 use coffre::ops::Cancel;
@@ -15,9 +16,10 @@ use coffre::repository::index::Index;
 use coffre::repository::reader::Reader;
 use coffre::repository::writers::SlotPlace;
 use coffre::source::given::Given;
+use coffre::store::layer::fault::FaultStore;
 
 use crate::prune::{at_once, pruned, remove};
-use crate::support::{Bench, dumped, open, random_bytes};
+use crate::support::{Bench, dumped, files_in, open, random_bytes, run_verify};
 use crate::writers::{add, new, open_as};
 
 const STREAM: &str = "db/shop.sql";
@@ -250,9 +252,9 @@ async fn what_lay_in_a_pack_that_vanished_is_stored_again() {
     let bench = Bench::new().await;
     let mut dump = Dump::of(80_000);
     night(&bench, &dump.bytes()).await;
-    let packs = bench.data_packs().await;
-    assert!(packs.len() > 1);
-    bench.store().delete(&packs[0]).await.expect("deleted");
+    let packs = bench.store().list(ObjectKind::Pack.prefix()).await.expect("listed");
+    let largest = packs.iter().max_by_key(|pack| pack.size).expect("there are some");
+    bench.store().delete(&largest.key).await.expect("deleted");
     dump.pass_day(1);
     let bytes = dump.bytes();
     let report = night(&bench, &bytes).await;
@@ -292,4 +294,72 @@ async fn pages_that_are_rewritten_in_place_cost_these_pages() {
     let report = night(&bench, &pages).await;
     assert!(report.counts.new_bytes <= 30 * 4096, "{}", report.counts.new_bytes);
     assert!(read(&bench, &report.snapshot.expect("made")).await == pages);
+}
+
+/// The store dies after each change of a night: the night before stays, and the next night goes on from it.
+#[tokio::test(flavor = "multi_thread")]
+async fn whenever_the_store_dies_the_next_night_goes_on_from_the_last_that_is_stored() {
+    let bench = Bench::new().await;
+    let mut dump = Dump::of(30_000);
+    let before = dump.bytes();
+    let first = night(&bench, &before).await.snapshot.expect("made");
+    let left = left_in(bench.cache.path()).expect("there");
+    let of_first = std::fs::read(&left).expect("readable");
+    dump.pass_day(1);
+    let bytes = dump.bytes();
+    for k in 0.. {
+        std::fs::write(&left, &of_first).expect("written");
+        let after =
+            Bench { memory: bench.memory.fork(), source: tempfile::tempdir().expect("made"), cache: clone_of(&bench) };
+        let dying = Arc::new(FaultStore::new(after.store()));
+        dying.die_after_mutations(k);
+        let repository = open(dying.clone(), after.cache.path()).await.expect("opened");
+        let monitor = Arc::new(Collected::default());
+        let outcome = backup(repository, night_options(bytes.clone()), monitor, Cancel::default()).await;
+        let kept = std::fs::read(left_in(after.cache.path()).expect("there")).expect("readable");
+        let snapshots = after.store().list(ObjectKind::Snapshot.prefix()).await.expect("listed").len();
+        assert_eq!(kept == of_first, snapshots == 1, "k = {k}: {outcome:?}");
+        let next = night(&after, &bytes).await;
+        assert!(next.counts.new_bytes < 40_000, "k = {k}: {:?}", next.counts);
+        assert!(read(&after, &next.snapshot.expect("made")).await == bytes, "k = {k}");
+        assert!(read(&after, &first).await == before, "k = {k}");
+        assert_eq!(after.verify(ReadData::All).await.findings, [], "k = {k}");
+        if !dying.died() {
+            assert!(k >= 5, "a night makes several changes, this one {k}");
+            return;
+        }
+    }
+}
+
+/// Copies the cache of a bench to a directory of its own.
+fn clone_of(bench: &Bench) -> tempfile::TempDir {
+    let copy = tempfile::tempdir().expect("made");
+    for (name, bytes) in files_in(bench.cache.path()) {
+        let path = copy.path().join(name);
+        std::fs::create_dir_all(path.parent().expect("below")).expect("made");
+        std::fs::write(path, bytes).expect("written");
+    }
+    copy
+}
+
+/// New rows that are damaged are told by verifying, and stored again by the next night, which names them nowhere else.
+#[tokio::test(flavor = "multi_thread")]
+async fn damaged_rows_are_stored_again_by_the_night_after_they_were_found() {
+    let bench = Bench::new().await;
+    let mut dump = Dump::of(30_000);
+    night(&bench, &dump.bytes()).await;
+    let before = bench.data_packs().await;
+    dump.pass_day(1);
+    night(&bench, &dump.bytes()).await;
+    let rows: Vec<_> = bench.data_packs().await.into_iter().filter(|pack| !before.contains(pack)).collect();
+    assert_eq!(rows.len(), 1);
+    bench.memory.tamper(&rows[0], |bytes| bytes[30] ^= 1);
+    let found = run_verify(bench.store(), bench.cache.path(), ReadData::All).await;
+    assert!(!found.findings.is_empty());
+    dump.pass_day(2);
+    let bytes = dump.bytes();
+    let report = night(&bench, &bytes).await;
+    let cost = report.counts.new_bytes;
+    assert!((20_000..60_000).contains(&cost), "the rows of two nights: {cost}");
+    assert!(read(&bench, &report.snapshot.expect("made")).await == bytes);
 }

@@ -181,7 +181,7 @@ fn changed(change: TreeChange, limit: f64) -> Option<String> {
 /// Says how many tables are missing beside the last run: they are not as many one night and fewer the next, as bytes are.
 fn lost_tables(now: u64, earlier: &[u64], limit: f64) -> Option<String> {
     let last = *earlier.last()?;
-    (part(now, last) < limit).then(|| format!("holds {now} tables, and held {last} in the last run"))
+    (now < last && part(now, last) < limit).then(|| format!("holds {now} tables, and held {last} in the last run"))
 }
 
 #[cfg(test)]
@@ -283,7 +283,7 @@ mod tests {
     #[test]
     fn a_stream_is_flagged_when_it_is_much_smaller_or_larger_or_lost_tables() {
         type Case = (&'static [(u64, Option<u64>)], (u64, Option<u64>), &'static str);
-        let cases: [Case; 13] = [
+        let cases: [Case; 14] = [
             (&[], (1, None), ""),
             (
                 &[(1000, None); 3],
@@ -298,6 +298,7 @@ mod tests {
             (&[(1000, Some(12))], (1000, Some(11)), "lost tables: holds 11 tables, and held 12 in the last run"),
             (&[(1000, Some(12))], (1000, Some(12)), ""),
             (&[(1000, Some(12))], (1000, Some(13)), ""),
+            (&[(1000, Some(0))], (1000, Some(0)), ""),
             (&[(1000, Some(13)), (1000, Some(12))], (1000, Some(12)), ""),
             // Counted by one of two programs.
             (&[(1000, Some(12))], (1000, None), ""),
