@@ -326,11 +326,12 @@ fn server(status: u16) -> (String, Receiver<(String, String)>) {
             let mut body = vec![0; length.unwrap_or(0)];
             reader.read_exact(&mut body).expect("as long as it was said");
             let answer = format!("HTTP/1.1 {status} X\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
-            let _ = reader.get_mut().write_all(answer.as_bytes());
+            // Whoever was answered has been heard.
             let asked = lines.first().cloned().unwrap_or_default();
             if sender.send((asked, String::from_utf8(body).expect("text"))).is_err() {
                 return;
             }
+            let _ = reader.get_mut().write_all(answer.as_bytes());
         }
     });
     (url, receiver)
