@@ -49,6 +49,19 @@ impl ChosenDatabases {
     }
 }
 
+/// Says of each database that it is left out because that was asked for.
+pub fn told_left_out(names: &[String]) -> impl Iterator<Item = String> {
+    names.iter().map(|name| format!("database {name:?} is left out, as was asked for"))
+}
+
+/// Returns what of a server is in none of its dumps, as their facts tell it: databases, and `globals` where these are left out, too;
+/// nothing where there is none.
+pub fn left_out_fact(databases: &[String], globals: Option<&str>) -> Option<String> {
+    let databases = databases.iter().map(|name| format!("database {name}"));
+    let all: Vec<String> = databases.chain(globals.map(str::to_owned)).collect();
+    (!all.is_empty()).then(|| all.join("; "))
+}
+
 fn matchers(patterns: &[String]) -> Result<Vec<GlobMatcher>, NamePatternError> {
     let matcher = |pattern: &String| {
         let glob = GlobBuilder::new(pattern).backslash_escape(true).build();
@@ -75,6 +88,16 @@ mod tests {
         assert_eq!(open(&[], &["{rds,cloudsql}admin", "azure_*"]), "shop shop/1 Grüße");
         let names: Vec<&String> = all.iter().collect();
         assert_eq!(chosen(&["shop"], &["rdsadmn"]).like_nothing(&names), ["no database has a name like rdsadmn"]);
+    }
+
+    #[test]
+    fn what_is_left_out_is_one_text_or_none() {
+        let names = ["shop", "a b"].map(str::to_owned);
+        assert_eq!(left_out_fact(&names, None).as_deref(), Some("database shop; database a b"));
+        assert_eq!(left_out_fact(&names[..1], Some("roles")).as_deref(), Some("database shop; roles"));
+        assert_eq!(left_out_fact(&[], None), None);
+        let told: Vec<String> = told_left_out(&names[1..]).collect();
+        assert_eq!(told, ["database \"a b\" is left out, as was asked for"]);
     }
 
     #[test]

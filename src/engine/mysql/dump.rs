@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::cancel::Cancel;
 use crate::database::DatabaseError;
-use crate::database::chosen::ChosenDatabases;
+use crate::database::chosen::{ChosenDatabases, left_out_fact, told_left_out};
 use crate::database::url::DatabaseUrl;
 use crate::engine::mysql::facts::{self, MysqlFormat};
 use crate::engine::mysql::programs::DumpProgram;
@@ -63,12 +63,11 @@ impl Source for MysqlSource {
     /// Asks the server what there is, and returns a member for each database and one for the users.
     fn plan(&self, _: &Planning) -> Result<Vec<Member>, SourceError> {
         let server = Arc::new(Mysql::new(self.url.clone()));
-        let stream = |name: String, what: What, left_out: &[String]| {
-            let left_out = Some(left_out.join("; ")).filter(|text| !text.is_empty());
+        let stream = |name: String, what: What, left_out: Option<String>| {
             let opener = Arc::new(Dump { server: server.clone(), what, left_out });
             PlannedStream { name: name.into_bytes(), opener }
         };
-        let database = |name: &str, left_out: &[String]| {
+        let database = |name: &str, left_out: Option<String>| {
             let label = format!("{}/{name}", self.url.server());
             let file = file_name_unlike(name, self.all_databases.then_some("users"));
             let file = format!("{}/{file}.sql", self.directory);
@@ -78,16 +77,15 @@ impl Source for MysqlSource {
         if !self.all_databases {
             let name = self.url.database.as_deref();
             let name = name.ok_or_else(|| DatabaseError::NoDatabase { server: self.url.server() })?;
-            return Ok(vec![database(name, &[])]);
+            return Ok(vec![database(name, None)]);
         }
         let all = server.databases()?;
         let mut notes = self.chosen.like_nothing(&all.iter().collect::<Vec<_>>());
         let (wanted, unwanted) = self.chosen.choose(all);
-        notes.extend(unwanted.iter().map(|name| format!("database {name:?} is left out, as was asked for")));
-        let mut left_out: Vec<String> = unwanted.iter().map(|name| format!("database {name}")).collect();
-        left_out.extend(self.no_globals.then(|| "users and grants".to_owned()));
-        let mut members: Vec<Member> = wanted.iter().map(|name| database(name, &left_out)).collect();
-        let users = stream(format!("{}/users.sql", self.directory), What::Users, &left_out);
+        notes.extend(told_left_out(&unwanted));
+        let left_out = left_out_fact(&unwanted, self.no_globals.then_some("users and grants"));
+        let mut members: Vec<Member> = wanted.iter().map(|name| database(name, left_out.clone())).collect();
+        let users = stream(format!("{}/users.sql", self.directory), What::Users, left_out);
         if !self.no_globals {
             let granted = |grant: &String| format!("the program leaves out what is granted to everybody: {grant}");
             notes.extend(server.grants_to_public().iter().map(granted));

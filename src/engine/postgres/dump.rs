@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 
 use crate::cancel::Cancel;
 use crate::database::DatabaseError;
-use crate::database::chosen::ChosenDatabases;
+use crate::database::chosen::{ChosenDatabases, left_out_fact, told_left_out};
 use crate::database::url::DatabaseUrl;
 use crate::engine::postgres::archive::{ArchiveListing, WithoutCircles};
 use crate::engine::postgres::facts::{self, Extensions, PostgresFormat, Statements};
@@ -63,20 +63,17 @@ impl Source for PostgresSource {
     /// The secret protects plain dumps against a server that slips commands of `psql` into them (`pg_dump --restrict-key`).
     fn plan(&self, planning: &Planning) -> Result<Vec<Member>, SourceError> {
         let server = Arc::new(Postgres::new(self.url.clone()));
-        let wanted = |left_out: &[String]| {
-            let left_out = Some(left_out.join("; ")).filter(|text| !text.is_empty());
+        let wanted = |left_out| {
             Arc::new(DumpWanted { source: self.clone(), restrict_key: planning.stable_secret.clone(), left_out })
         };
         if !self.all_databases {
             let database = self.url.database.as_deref();
             let database = database.ok_or_else(|| DatabaseError::NoDatabase { server: self.url.server() })?;
-            return Ok(vec![plan_database(&server, &wanted(&[]), database)]);
+            return Ok(vec![plan_database(&server, &wanted(None), database)]);
         }
         let mut databases = server.databases()?;
         let notes = left_out(&server, &mut databases, &self.chosen);
-        let mut told: Vec<String> = databases.closed.iter().map(|name| format!("database {name}")).collect();
-        told.extend(self.no_globals.then(|| "roles and tablespaces".to_owned()));
-        let wanted = wanted(&told);
+        let wanted = wanted(left_out_fact(&databases.closed, self.no_globals.then_some("roles and tablespaces")));
         let mut members: Vec<Member> =
             databases.open.iter().map(|name| plan_database(&server, &wanted, name)).collect();
         let name = format!("{}/globals.sql", self.directory).into_bytes();
@@ -101,7 +98,7 @@ fn left_out(server: &Postgres, databases: &mut Databases, chosen: &ChosenDatabas
     notes
         .extend(databases.closed.iter().map(|name| format!("database {name:?} allows no connections and is left out")));
     let (wanted, unwanted) = chosen.choose(std::mem::take(&mut databases.open));
-    notes.extend(unwanted.iter().map(|name| format!("database {name:?} is left out, as was asked for")));
+    notes.extend(told_left_out(&unwanted));
     databases.open = wanted;
     databases.closed.extend(unwanted);
     match server.is_untouched(TEMPLATE) {
