@@ -48,6 +48,11 @@ pub(super) struct StreamFigures {
 /// Something odd, before it is known whether it was noticed before.
 pub(super) type Noticed = (AnomalyKind, String);
 
+/// Says of what it was noticed.
+pub(super) fn noticed_of(subject: &str, noticed: Vec<Noticed>) -> impl Iterator<Item = Anomaly> {
+    noticed.into_iter().map(move |(kind, why)| Anomaly { kind, subject: subject.to_owned(), why, since: None })
+}
+
 /// Judges a root beside what it held in earlier runs, the newest last, and beside the parent where there is one. `is_unread` says that
 /// something in it could not be read.
 pub(super) fn judge_tree(
@@ -115,13 +120,17 @@ fn part(now: u64, before: u64) -> f64 {
     now as f64 / before.max(1) as f64
 }
 
+/// Tells whether there is less than `limit` of what was before; of nothing there cannot be less.
+fn is_less(now: u64, before: u64, limit: f64) -> bool {
+    before > 0 && part(now, before) < limit
+}
+
 /// Says how a root has shrunk below `limit` of what it was, by the number of its files or by their bytes.
 fn shrunk_tree(now: TreeFigures, earlier: &[TreeFigures], is_unread: bool, limit: f64) -> Option<String> {
     let files = median(&earlier.iter().map(|held| held.files).collect::<Vec<_>>());
     let bytes = median(&earlier.iter().map(|held| held.bytes).collect::<Vec<_>>());
     let runs = runs(earlier.len());
-    let is_less = |now, before| before > 0 && part(now, before) < limit;
-    if now.files == 0 && is_less(now.files, files) {
+    if now.files == 0 && is_less(now.files, files, limit) {
         let size = ByteSize(bytes);
         return Some(match is_unread {
             true => format!("holds no file that could be read, and held {files} ({size}) {runs}"),
@@ -132,15 +141,15 @@ fn shrunk_tree(now: TreeFigures, earlier: &[TreeFigures], is_unread: bool, limit
         let percent = part(now, before) * 100.0;
         format!("holds only {percent:.0} % of the {what} that it used to hold: {now}, {before} {runs}")
     };
-    if is_less(now.files, files) {
+    if is_less(now.files, files, limit) {
         return Some(text("files", now.files, files));
     }
-    is_less(now.bytes, bytes).then(|| text("bytes", now.bytes, bytes))
+    is_less(now.bytes, bytes, limit).then(|| text("bytes", now.bytes, bytes))
 }
 
 fn shrunk_stream(now: u64, earlier: &[u64], limit: f64) -> Option<String> {
     let median = median(earlier);
-    (median > 0 && part(now, median) < limit).then(|| {
+    is_less(now, median, limit).then(|| {
         let (percent, runs) = (part(now, median) * 100.0, earlier.len());
         format!("only {percent:.0} % of what it used to be: {now} bytes, {median} in the median of {runs} earlier ones")
     })
@@ -181,7 +190,7 @@ fn changed(change: TreeChange, limit: f64) -> Option<String> {
 /// Says how many tables are missing beside the last run: they are not as many one night and fewer the next, as bytes are.
 fn lost_tables(now: u64, earlier: &[u64], limit: f64) -> Option<String> {
     let last = *earlier.last()?;
-    (now < last && part(now, last) < limit).then(|| format!("holds {now} tables, and held {last} in the last run"))
+    is_less(now, last, limit).then(|| format!("holds {now} tables, and held {last} in the last run"))
 }
 
 #[cfg(test)]

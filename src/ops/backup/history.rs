@@ -11,7 +11,7 @@ use crate::model::facts::fact;
 use crate::model::path::EntryPath;
 use crate::model::series::Series;
 use crate::model::snapshot::{Anomaly, Snapshot, SnapshotId};
-use crate::ops::backup::anomalies::{StreamFigures, judge_stream};
+use crate::ops::backup::anomalies::{StreamFigures, judge_stream, noticed_of};
 use crate::ops::backup::error::BackupError;
 use crate::ops::backup::options::{AnomalyLimits, BackupOptions};
 use crate::ops::backup::parent::READER_SHARE;
@@ -70,12 +70,7 @@ impl History {
             let earlier: Vec<_> = self.0.last(&name).unwrap_or_default().iter().map(figures).collect();
             let now = StreamFigures { bytes: stream.judged_size, tables: stream.tables };
             let noticed = judge_stream(now, &earlier, limits);
-            found.extend(noticed.into_iter().map(|(kind, why)| Anomaly {
-                kind,
-                subject: name.clone(),
-                why,
-                since: None,
-            }));
+            found.extend(noticed_of(&name, noticed));
         }
         found
     }
@@ -97,18 +92,9 @@ impl History {
 
     /// Remembers these streams for the next run, but for those that are `flagged`; those that were `accepted` in place of earlier ones.
     /// Failing to only costs it the comparison.
-    pub(super) fn keep(mut self, streams: &[StoredStream], flagged: &Subjects, accepted: &Subjects) {
-        for stream in streams {
-            let name = stream.path.to_string();
-            if flagged.contains(&name) {
-                continue;
-            }
-            if accepted.contains(&name) {
-                self.0.forget(&name);
-            }
-            self.0.push(name, (stream.judged_size, stream.tables));
-        }
-        self.0.keep();
+    pub(super) fn keep(self, streams: &[StoredStream], flagged: &Subjects, accepted: &Subjects) {
+        let figures = streams.iter().map(|stream| (stream.path.to_string(), (stream.judged_size, stream.tables)));
+        self.0.keep(figures, flagged, accepted);
     }
 }
 

@@ -46,13 +46,15 @@ impl<T: Serialize + DeserializeOwned> Remembered<T> {
         figures.drain(..figures.len().saturating_sub(COMPARED));
     }
 
-    /// Forgets the figures of earlier runs.
-    pub(super) fn forget(&mut self, name: &str) {
-        self.by_name.remove(name);
-    }
-
-    /// Writes the file for the next run. Failing to only costs it the comparison.
-    pub(super) fn keep(&self) {
+    /// Adds the figures of this run, but for what is `flagged`, those of what was `accepted` in place of earlier ones, and writes the
+    /// file for the next run. Failing to only costs it the comparison.
+    pub(super) fn keep(mut self, figures: impl Iterator<Item = (String, T)>, flagged: &Subjects, accepted: &Subjects) {
+        for (name, figure) in figures.filter(|(name, _)| !flagged.contains(name)) {
+            if accepted.contains(&name) {
+                self.by_name.remove(&name);
+            }
+            self.push(name, figure);
+        }
         if !self.by_name.is_empty() {
             let text = serde_json::to_vec(&self.by_name).expect("texts and numbers are JSON");
             let _ = record::write(&self.file, &text);

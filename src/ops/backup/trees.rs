@@ -9,7 +9,7 @@ use crate::model::entry::{Entry, EntryKind};
 use crate::model::path::{compare_paths, display_bytes};
 use crate::model::series::Series;
 use crate::model::snapshot::Anomaly;
-use crate::ops::backup::anomalies::{TreeChange, TreeFigures, judge_tree};
+use crate::ops::backup::anomalies::{TreeChange, TreeFigures, judge_tree, noticed_of};
 use crate::ops::backup::beside::Beside;
 use crate::ops::backup::kinship::is_within;
 use crate::ops::backup::options::AnomalyLimits;
@@ -196,27 +196,16 @@ impl TreeHistory {
             let earlier: Vec<_> = self.0.last(&name).unwrap_or_default().iter().map(figures).collect();
             let change = parents.and_then(|parents| tree.change(parents));
             let noticed = judge_tree(tree.held, &earlier, change, unread.contains(&name), limits);
-            found.extend(noticed.into_iter().map(|(kind, why)| Anomaly {
-                kind,
-                subject: name.clone(),
-                why,
-                since: None,
-            }));
+            found.extend(noticed_of(&name, noticed));
         }
         found
     }
 
     /// Remembers these counts for the next run, but for roots that are `flagged`; those that were `accepted` in place of earlier ones.
     /// Failing to only costs it the comparison.
-    pub(super) fn keep(mut self, trees: &[RootTree], flagged: &Subjects, accepted: &Subjects) {
-        for tree in trees.iter().filter(|tree| !flagged.contains(&tree.name())) {
-            let name = tree.name();
-            if accepted.contains(&name) {
-                self.0.forget(&name);
-            }
-            self.0.push(name, (tree.held.files, tree.held.bytes));
-        }
-        self.0.keep();
+    pub(super) fn keep(self, trees: &[RootTree], flagged: &Subjects, accepted: &Subjects) {
+        let figures = trees.iter().map(|tree| (tree.name(), (tree.held.files, tree.held.bytes)));
+        self.0.keep(figures, flagged, accepted);
     }
 }
 
