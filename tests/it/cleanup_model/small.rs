@@ -9,6 +9,13 @@ use std::hash::Hash;
 /// A step that is possible: what is done, and what is then.
 type Step<S> = (&'static str, S);
 
+/// Returns the step that changes `state` so.
+fn step<S: Copy>(state: &S, what: &'static str, change: &dyn Fn(&mut S)) -> Step<S> {
+    let mut then = *state;
+    change(&mut then);
+    (what, then)
+}
+
 /// Looks at every state that can be reached; returns how many there are, or the shortest way to one that must never be.
 fn search<S: Copy + Eq + Hash + Debug>(
     start: S,
@@ -58,7 +65,7 @@ fn assert_each_is_needed<R: Copy + PartialEq + Debug>(
 mod removing {
     //! C1 removes S, which is forgotten; U brings it back; C2 tells lists again.
 
-    use super::{Step, assert_each_is_needed, search};
+    use super::{Step, assert_each_is_needed, search, step};
 
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
     enum Rule {
@@ -107,11 +114,7 @@ mod removing {
     fn steps(left_out: &[Rule], state: &State) -> Vec<Step<State>> {
         let keep = |rule| !left_out.contains(&rule);
         let mut steps = Vec::new();
-        let mut go = |what, change: &dyn Fn(&mut State)| {
-            let mut then = *state;
-            change(&mut then);
-            steps.push((what, then));
-        };
+        let mut go = |what, change: &dyn Fn(&mut State)| steps.push(step(state, what, change));
         match state.cleaner {
             0 if !state.is_brought_back => go("C1: reads that S is forgotten", &|s| s.cleaner = 1),
             1 => go("C1: puts a list that names S", &|s| {
@@ -175,7 +178,7 @@ mod removing {
 mod telling_again {
     //! A list accounts for S, whose session C1 gives up once more; C2 tells that list again, and removes it; R reads lists.
 
-    use super::{Step, assert_each_is_needed, search};
+    use super::{Step, assert_each_is_needed, search, step};
 
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
     enum Rule {
@@ -206,11 +209,7 @@ mod telling_again {
 
     fn steps(left_out: &[Rule], state: &State) -> Vec<Step<State>> {
         let mut steps = Vec::new();
-        let mut go = |what, change: &dyn Fn(&mut State)| {
-            let mut then = *state;
-            change(&mut then);
-            steps.push((what, then));
-        };
+        let mut go = |what, change: &dyn Fn(&mut State)| steps.push(step(state, what, change));
         match state.cleaner {
             0 => go("C1: reads lists, finds S, gives its session up", &|s| {
                 (s.is_one_behind, s.cleaner) = (s.is_one_behind || s.has_again, 1);
@@ -252,7 +251,7 @@ mod telling_again {
 mod orphans {
     //! C2 rewrites K, which an old snapshot needs, into N; C1 looks for packs that no segment names.
 
-    use super::{Step, assert_each_is_needed, search};
+    use super::{Step, assert_each_is_needed, search, step};
 
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
     enum Rule {
@@ -294,11 +293,7 @@ mod orphans {
     fn steps(left_out: &[Rule], state: &State) -> Vec<Step<State>> {
         let keep = |rule| !left_out.contains(&rule);
         let mut steps = Vec::new();
-        let mut go = |what, change: &dyn Fn(&mut State)| {
-            let mut then = *state;
-            change(&mut then);
-            steps.push((what, then));
-        };
+        let mut go = |what, change: &dyn Fn(&mut State)| steps.push(step(state, what, change));
         match state.one {
             // Where K is gone it is missed, and everything is looked at again.
             0 if state.has_k => go("C1: lists segments", &|s| (s.knows[0], s.one) = (s.is_named, 1)),
