@@ -107,6 +107,13 @@ impl Recipe {
         &self.items
     }
 
+    /// Returns the parts by the chunks that they are of, in the order of the table.
+    pub fn items_by_chunk(&self) -> Vec<Item> {
+        let mut items = self.items.clone();
+        items.sort_by_key(|item| item.chunk);
+        items
+    }
+
     /// Returns the items that make the bytes from `at` on, `length` of them: the first and the last may reach beyond.
     pub fn items_within(&self, at: u32, length: u32) -> &[Item] {
         let start = self.items.partition_point(|item| item.at + item.length <= at);

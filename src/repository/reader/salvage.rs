@@ -15,7 +15,7 @@ use crate::model::entry::{ChunkRef, FileContent};
 use crate::model::id::{ChunkKey, DomainId};
 use crate::repository::index::table::ChunkPlace;
 use crate::repository::reader::content::{ContentError, ContentPart, ContentStream};
-use crate::repository::reader::windows::{Effort, WindowAt, bad, part_of, wrong_recipe};
+use crate::repository::reader::windows::{Effort, WindowAt, part_of, put_part, wrong_recipe};
 use crate::repository::reader::{ReadError, Reader};
 
 /// So many ends of parts must end a line each before those at gaps are believed to.
@@ -111,16 +111,11 @@ impl Reader {
         effort: &'a mut Effort,
     ) -> BoxFuture<'a, Result<SalvagedChunk, ReadError>> {
         Box::pin(async move {
-            let recipe = self.recipe(location).await?;
-            if recipe.depth() >= below {
-                return Err(bad(location, "it is named by one that is not deeper"));
-            }
+            let recipe = self.recipe_below(location, below).await?;
             let domain = self.domain(location)?;
             let mut bytes = vec![0; recipe.length() as usize];
             let mut lost = Vec::new();
-            let mut items: Vec<Item> = recipe.items().to_vec();
-            items.sort_by_key(|item| item.chunk);
-            for items in items.chunk_by(|one, next| one.chunk == next.chunk) {
+            for items in recipe.items_by_chunk().chunk_by(|one, next| one.chunk == next.chunk) {
                 let key = recipe.chunks()[usize::from(items[0].chunk)];
                 let part = match self.whole(&key, recipe.depth(), domain, effort).await {
                     Ok(whole) => SalvagedChunk { bytes: whole, lost: Vec::new(), is_of_lines: false },
@@ -137,9 +132,7 @@ impl Reader {
                     }
                 };
                 for item in items {
-                    let from = part.bytes.get(item.offset as usize..item.end() as usize);
-                    let from = from.ok_or_else(|| bad(location, "a part lies outside of its chunk"))?;
-                    bytes[item.at as usize..][..from.len()].copy_from_slice(from);
+                    put_part(&mut bytes, item, &part.bytes, location)?;
                     lost.extend(part.lost.iter().filter_map(|it| Some((within(item, &it.range)?, it.why.clone()))));
                 }
             }

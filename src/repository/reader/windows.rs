@@ -17,7 +17,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::blocking::blocking;
 use crate::format::FormatError;
-use crate::format::recipe::{CHUNKS_NEEDED_MAX, PARTS_NEEDED_MAX, PLAIN_NEEDED_MAX, Recipe};
+use crate::format::recipe::{CHUNKS_NEEDED_MAX, Item, PARTS_NEEDED_MAX, PLAIN_NEEDED_MAX, Recipe};
 use crate::model::entry::ChunkRef;
 use crate::model::id::{ChunkId, ChunkKey, DomainId, PackId};
 use crate::repository::index::table::{ChunkPlace, PackInfo};
@@ -136,6 +136,12 @@ impl Reader {
         let (start, end) = (location.offset as usize, location.offset as usize + location.length as usize);
         let bytes = frame.get(start..end).ok_or_else(|| bad(location, "it lies outside of its frame"))?;
         Recipe::decode(bytes).map_err(|source| ReadError::Recipe { pack: location.pack, frame: location.frame, source })
+    }
+
+    /// Reads the recipe at a place that one of depth `below` names: it must be less deep.
+    pub(super) async fn recipe_below(self: &Arc<Self>, location: &ChunkPlace, below: u8) -> Result<Recipe, ReadError> {
+        let recipe = self.recipe(location).await?;
+        if recipe.depth() < below { Ok(recipe) } else { Err(bad(location, "it is named by one that is not deeper")) }
     }
 
     /// Tells whether there is the same recipe at two places. What is damaged at either is not.
@@ -280,9 +286,8 @@ impl Reader {
             return Ok(Ok(At::Plain(**place)));
         }
         for place in recipes.into_iter().filter(|_| depth > 1) {
-            match self.recipe(place).await {
-                Ok(recipe) if recipe.depth() < depth => return Ok(Ok(At::Recipe(*place, recipe))),
-                Ok(_) => missing = bad(place, "it is named by one that is not deeper"),
+            match self.recipe_below(place, depth).await {
+                Ok(recipe) => return Ok(Ok(At::Recipe(*place, recipe))),
                 Err(error) if error.is_damage() => missing = error,
                 Err(error) => return Err(error),
             }
@@ -371,22 +376,15 @@ impl Reader {
         effort: &'a mut Effort,
     ) -> BoxFuture<'a, Result<Vec<u8>, ReadError>> {
         Box::pin(async move {
-            let recipe = self.recipe(location).await?;
-            if recipe.depth() >= below {
-                return Err(bad(location, "it is named by one that is not deeper"));
-            }
+            let recipe = self.recipe_below(location, below).await?;
             let domain = self.domain(location)?;
             let mut window = vec![0; recipe.length() as usize];
-            let mut items: Vec<_> = recipe.items().iter().collect();
-            items.sort_by_key(|item| item.chunk);
-            for items in items.chunk_by(|one, next| one.chunk == next.chunk) {
+            for items in recipe.items_by_chunk().chunk_by(|one, next| one.chunk == next.chunk) {
                 let key = recipe.chunks()[usize::from(items[0].chunk)];
                 let whole = self.whole(&key, recipe.depth(), domain, effort).await;
                 let whole = whole.map_err(|source| part_of(name, location, key, source))?;
                 for item in items {
-                    let part = whole.get(item.offset as usize..item.end() as usize);
-                    let part = part.ok_or_else(|| bad(location, "a part lies outside of its chunk"))?;
-                    window[item.at as usize..][..part.len()].copy_from_slice(part);
+                    put_part(&mut window, item, &whole, location)?;
                 }
             }
             Ok(window)
@@ -430,6 +428,14 @@ impl Reader {
         }
         Err(last)
     }
+}
+
+/// Copies the part of a chunk that an item of the recipe at `location` is to its place in the window.
+pub(super) fn put_part(window: &mut [u8], item: &Item, chunk: &[u8], location: &ChunkPlace) -> Result<(), ReadError> {
+    let part = chunk.get(item.offset as usize..item.end() as usize);
+    let part = part.ok_or_else(|| bad(location, "a part lies outside of its chunk"))?;
+    window[item.at as usize..][..part.len()].copy_from_slice(part);
+    Ok(())
 }
 
 /// Where a chunk that is named may be taken from.
@@ -591,7 +597,7 @@ impl Effort {
     }
 }
 
-pub(super) fn bad(location: &ChunkPlace, why: &str) -> ReadError {
+fn bad(location: &ChunkPlace, why: &str) -> ReadError {
     let source = FormatError::Invalid { what: "a recipe", why: why.to_owned() };
     ReadError::Recipe { pack: location.pack, frame: location.frame, source }
 }
