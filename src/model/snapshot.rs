@@ -11,8 +11,8 @@ use crate::model::time::Timestamp;
 
 /// Names a snapshot: the second of its start and eight random bytes.
 ///
-/// Object names carry both, so a listing is in order of time, to the second: of one second, chance decides the order. People see and
-/// type the random part only.
+/// Object names carry both, so a listing is in order of time, to the second. Of one second chance decides the order, unless the later
+/// run knew of the earlier snapshot. People see and type the random part only.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SnapshotId {
     /// Start of the run, in whole seconds.
@@ -25,6 +25,18 @@ impl SnapshotId {
     /// Makes the id of a run that started `at`.
     pub fn new(at: Timestamp, random: [u8; 8]) -> Self {
         Self { seconds: at.seconds, random }
+    }
+
+    /// Makes the id of a run that started `at` and knows `others`: behind those of the same second, while there is room for chance.
+    pub fn behind(others: &[SnapshotId], at: Timestamp, random: [u8; 8]) -> Self {
+        /// Values that must be left to choose from, so that two runs at once do not choose the same.
+        const ROOM: u64 = 1 << 48;
+        let latest = others.iter().filter(|id| id.seconds == at.seconds).max();
+        let room = latest.map_or(0, |latest| u64::MAX - u64::from_be_bytes(latest.random));
+        if room < ROOM {
+            return Self::new(at, random);
+        }
+        Self::new(at, (u64::MAX - u64::from_be_bytes(random) % room).to_be_bytes())
     }
 
     /// Returns the start of the run to the second, as the name tells it.
@@ -312,5 +324,23 @@ mod tests {
         assert_eq!(SnapshotId::from_object_name(&early.object_name()), Some(early));
         assert_eq!(SnapshotId::from_object_name("latest"), None);
         assert_eq!(early.to_string(), "ffffffffffffffff");
+    }
+
+    #[test]
+    fn of_one_second_those_come_later_that_knew_of_the_others() {
+        let (at, next) = (Timestamp::from_seconds(1_795_485_300), Timestamp::from_seconds(1_795_485_301));
+        let random = |seed: u64| (seed ^ 0x9e37_79b9).wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes();
+        let mut ids = vec![SnapshotId::new(at, random(0)), SnapshotId::new(next, [0xff; 8])];
+        for seed in 1..6 {
+            ids.push(SnapshotId::behind(&ids, at, random(seed)));
+        }
+        assert!(ids[2..].is_sorted_by(|a, b| a < b) && ids[0] < ids[2] && ids[6] < ids[1], "{ids:?}");
+        // The ends of what may be chosen, and no room.
+        let of = |latest: u64, random: u64| {
+            let latest = SnapshotId::new(at, latest.to_be_bytes());
+            u64::from_be_bytes(SnapshotId::behind(&[latest], at, random.to_be_bytes()).random)
+        };
+        assert_eq!((of(1 << 63, 0), of(1 << 63, (1 << 63) - 2)), (u64::MAX, (1 << 63) + 1));
+        assert_eq!((of(u64::MAX - (1 << 48), 1 << 48), of(u64::MAX - (1 << 48) + 1, 7)), (u64::MAX, 7));
     }
 }

@@ -347,9 +347,9 @@ impl Committer {
         self.uploaded
     }
 
-    /// Names a snapshot that is dated `dated`, as nobody else can name one.
-    pub fn new_snapshot_id(&self, dated: Timestamp) -> SnapshotId {
-        SnapshotId::new(dated, random())
+    /// Names a snapshot that is dated `dated`, as nobody else can name one, behind the `known` ones.
+    pub fn new_snapshot_id(&self, dated: Timestamp, known: &[SnapshotId]) -> SnapshotId {
+        SnapshotId::behind(known, dated, random())
     }
 
     /// Makes the run visible: the last object that is written. The snapshot knows the digest of its object afterwards.

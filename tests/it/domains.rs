@@ -105,7 +105,7 @@ async fn write(
         sources: sources.to_vec(),
         program: "a test".into(),
         root,
-        ..Snapshot::blank(committer.new_snapshot_id(started), id, at, Author::Reader)
+        ..Snapshot::blank(committer.new_snapshot_id(started, &[]), id, at, Author::Reader)
     };
     committer.commit(&mut snapshot).await.expect("committed");
     held.release().await;

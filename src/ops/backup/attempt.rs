@@ -120,8 +120,18 @@ impl Attempt<'_> {
     /// Stores everything and commits the snapshot; without a lease it is a dry run.
     async fn store(&self, session: Arc<Session>, lease: Option<&HeldLease>) -> Result<BackupReport, BackupError> {
         let index = self.index(&session, lease).await?;
-        let Before { roots, sequence, position, parent, members, history, mut trees, flagged, mut suspicious } =
-            self.look_back(&index).await?;
+        let Before {
+            roots,
+            sequence,
+            position,
+            parent,
+            snapshots,
+            members,
+            history,
+            mut trees,
+            flagged,
+            mut suspicious,
+        } = self.look_back(&index).await?;
         let parent_id = parent.snapshot();
         let previous = self.repository.state().newest(&sequence).map(|newest| (newest.id, newest.number));
         let (committer, mut done) = self.run_threads(&index, members, parent, roots).await?;
@@ -138,7 +148,7 @@ impl Attempt<'_> {
             let honoured = self.check_that_nothing_vanished(&index, lease).await?;
             let position =
                 self.repository.state().newest(&sequence).map_or(position, |it| it.next().later_of(position));
-            let mut manifest = self.manifest(&committer, &index, parent_id, sequence.series, &done);
+            let mut manifest = self.manifest(&committer, &index, &snapshots, parent_id, sequence.series, &done);
             (manifest.position, manifest.honoured) = (position, honoured);
             manifest.anomalies = odd.anomalies.iter().take(ANOMALIES_MAX).cloned().collect();
             self.monitor.phase("writing the snapshot");
@@ -203,9 +213,10 @@ impl Attempt<'_> {
         let members = self.members(session).await?;
         let paths = members.iter().flat_map(|member| &member.streams).map(|stream| &stream.path);
         let trees = TreeHistory::load(repository, &sequence.series);
-        let known = History::load(repository, index.index(), options, &sequence.series, paths, snapshots, monitor);
+        let known =
+            History::load(repository, index.index(), options, &sequence.series, paths, snapshots.clone(), monitor);
         let history = self.unless_cancelled(known).await??;
-        Ok(Before { roots, sequence, position, parent, members, history, trees, flagged, suspicious })
+        Ok(Before { roots, sequence, position, parent, snapshots, members, history, trees, flagged, suspicious })
     }
 
     /// Reads and stores everything in threads, and waits until all of it is durable and indexed.
@@ -335,6 +346,7 @@ impl Attempt<'_> {
         &self,
         committer: &Committer,
         index: &CheckedIndex,
+        snapshots: &[SnapshotId],
         parent: Option<SnapshotId>,
         series: Series,
         done: &StoredWhole,
@@ -342,7 +354,7 @@ impl Attempt<'_> {
         let (options, session) = (self.options, index.session());
         let dated = options.date.unwrap_or(self.started);
         Snapshot {
-            id: committer.new_snapshot_id(dated),
+            id: committer.new_snapshot_id(dated, snapshots),
             session: session.id(),
             author: session.author(),
             foreign: None,
@@ -379,6 +391,8 @@ struct Before {
     /// Where it stands among them.
     position: Position,
     parent: Parent,
+    /// The snapshots that there are.
+    snapshots: Vec<SnapshotId>,
     members: Vec<StreamGroup>,
     history: History,
     trees: TreeHistory,

@@ -177,7 +177,7 @@ async fn night_of(
         program: "a test".into(),
         root,
         counts,
-        ..Snapshot::blank(committer.new_snapshot_id(started), id, at, author)
+        ..Snapshot::blank(committer.new_snapshot_id(started, &[]), id, at, author)
     };
     committer.commit(&mut snapshot).await.expect("committed");
     snapshot
