@@ -6,7 +6,7 @@
 //! sealing them consumes the sealer.
 
 use crate::crypto::CryptoError;
-use crate::crypto::seal::{COMMITMENT_LEN, CommittedKey, TAG_LEN};
+use crate::crypto::seal::{COMMITMENT_LEN, CommittedKey};
 use crate::crypto::session::SessionSecret;
 use crate::model::id::{PackId, RepositoryId};
 
@@ -190,9 +190,6 @@ impl PackOpener {
     }
 
     fn open<'a>(&self, part: PackArea, number: u32, sealed: &'a mut [u8]) -> Result<&'a mut [u8], CryptoError> {
-        if sealed.len() < TAG_LEN {
-            return Err(CryptoError::Malformed);
-        }
         self.key.open(number, &associated_data(self.repository, self.pack, part, number), sealed)
     }
 }
@@ -209,6 +206,7 @@ fn associated_data(repository: RepositoryId, pack: PackId, part: PackArea, numbe
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::crypto::seal::TAG_LEN;
     use crate::crypto::secret::Secret;
 
     #[test]
@@ -233,7 +231,9 @@ mod tests {
         opener.open_frame_into(1, &buffer[second..], &mut out).expect("frame 1");
         assert_eq!(out, b"second");
         assert!(opener.open_frame_into(0, &buffer[second..], &mut out).is_err());
-        assert!(opener.open_frame_into(0, &buffer[..3], &mut out).is_err());
+        assert_eq!(opener.open_frame_into(0, &buffer[..TAG_LEN - 1], &mut out), Err(CryptoError::Malformed));
+        assert_eq!(opener.open_frame(0, &mut [0; TAG_LEN - 1]), Err(CryptoError::Malformed));
+        assert_eq!(opener.open_frame(0, &mut [0; TAG_LEN]), Err(CryptoError::Forged));
     }
 
     #[test]

@@ -248,6 +248,31 @@ mod tests {
     }
 
     #[test]
+    fn a_sealed_value_is_as_long_as_padme_says_of_it_and_its_length() {
+        for len in [0usize, 1, 5, 6, 96, 997, 1020, 1021, 9_996, 70_000] {
+            let sealed = seal_envelope(&root(1), REPOSITORY, Purpose::Lease, &[2; 16], &vec![7; len]);
+            assert_eq!(sealed.len() as u64, padme(len as u64 + 4) + 64, "{len}: a salt, a commitment and a tag are 64");
+            let opened = open_envelope(&root(1), REPOSITORY, Purpose::Lease, &[2; 16], &sealed).expect("opens");
+            assert_eq!(*opened, vec![7; len]);
+        }
+    }
+
+    /// Whoever has the key can seal what this program would not.
+    #[test]
+    fn a_value_may_fill_what_was_sealed_and_not_be_longer() {
+        let sealed = |body: &[u8]| {
+            let key = CommittedKey::derive(&root(1), &[9; 16], &label(Purpose::Lease));
+            let mut body = body.to_vec();
+            let tag = key.seal(0, &associated_data(REPOSITORY, Purpose::Lease, &[2; 16]), &mut body);
+            [&[9; 16][..], key.commitment(), &body, &tag].concat()
+        };
+        let open = |bytes: &[u8]| open_envelope(&root(1), REPOSITORY, Purpose::Lease, &[2; 16], bytes);
+        assert_eq!(*open(&sealed(&[3, 0, 0, 0, 1, 2, 3])).expect("exactly as long"), [1, 2, 3]);
+        assert_eq!(open(&sealed(&[4, 0, 0, 0, 1, 2, 3])).err(), Some(CryptoError::Malformed));
+        assert_eq!(open(&sealed(&[0, 0, 0])).err(), Some(CryptoError::Malformed));
+    }
+
+    #[test]
     fn padme_matches_the_paper() {
         for (len, padded) in
             [(0, 0), (1, 1), (8, 8), (9, 10), (100, 104), (1000, 1024), (10_000, 10_240), (1 << 25, 1 << 25)]

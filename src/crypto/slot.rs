@@ -321,6 +321,41 @@ mod tests {
     }
 
     #[test]
+    fn what_a_slot_costs_is_read_from_its_head() {
+        let of =
+            |work: &str| format!("age-encryption.org/v1\n-> scrypt c2FsdHNhbHRzYWx0c2FsdA {work}\nbody").into_bytes();
+        assert_eq!(scrypt_work(&of("17")), Some(17));
+        for other in ["", "x", "-1", "4294967296"] {
+            assert_eq!(scrypt_work(&of(other)), None, "{other:?}");
+        }
+        assert_eq!(scrypt_work(b"age-encryption.org/v1\n-> X25519 abc 17\n"), None);
+        assert_eq!(scrypt_work(b"-> scrypt salt 17"), None, "it is the second line");
+        let far = format!("{}\n-> scrypt salt 17\n", "a".repeat(200)).into_bytes();
+        assert_eq!(scrypt_work(&far), None, "nobody looks so far");
+
+        let opener = Opener::from(&Passphrase::new("some".into()));
+        for (log_n, work) in [("0", 1), ("12", 1 << 12), ("18", 1 << 18), ("19", u64::MAX), ("64", u64::MAX)] {
+            assert_eq!(opener.work(&of(log_n)), Some(work), "{log_n}");
+        }
+        assert_eq!(opener.work(b"age-encryption.org/v1\n-> X25519 abc\n"), None);
+        for (log_n, opens) in [("12", OpensWith::Random), ("13", OpensWith::Passphrase), ("17", OpensWith::Passphrase)]
+        {
+            assert_eq!(opens_with(&of(log_n)), Some(opens));
+        }
+        let key = OpensWith::Identity(RecipientKind::X25519);
+        assert_eq!(opens_with(b"age-encryption.org/v1\n-> X25519 abc\nbody\n--- mac"), Some(key));
+        assert_eq!(opens_with(b"something else"), None);
+    }
+
+    #[test]
+    fn slots_are_sealed_with_the_work_of_their_kind() {
+        for (lock, log_n) in [(SlotLock::Passphrase as fn(_) -> _, 17), (SlotLock::Recovery, 12)] {
+            let slot = seal_slot(&lock(Passphrase::new("some".into())), b"key").expect("sealed");
+            assert_eq!(scrypt_work(&slot), Some(log_n));
+        }
+    }
+
+    #[test]
     fn a_wrong_passphrase_opens_nothing_and_garbage_is_told() {
         let lock = SlotLock::Recovery(Passphrase::new("right".into()));
         let slot = seal_slot(&lock, b"key").expect("sealed");

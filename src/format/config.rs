@@ -197,3 +197,71 @@ fn read_profile(d: &mut Decoder<'_>) -> Result<ChunkerProfile, minicbor::decode:
     }
     Ok(ChunkerProfile { algorithm: d.u32()?, min: d.u32()?, avg: d.u32()?, max: d.u32()?, normalization: d.u8()? })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PROFILE: ChunkerProfile =
+        ChunkerProfile { algorithm: ChunkerProfile::FASTCDC_2020, min: 64, avg: 256, max: 256, normalization: 3 };
+
+    #[test]
+    fn a_profile_is_valid_up_to_its_limits_and_not_beyond() {
+        let p = PROFILE;
+        let avg = 4 << 20;
+        for valid in [
+            p,
+            ChunkerProfile { min: 256, ..p },
+            ChunkerProfile { min: avg, avg, max: CHUNK_MAX, normalization: 0, ..p },
+            ChunkerProfile { avg: 258, max: 258, ..p },
+        ] {
+            assert!(valid.is_valid(), "{valid:?}");
+        }
+        for invalid in [
+            ChunkerProfile { algorithm: 0, ..p },
+            ChunkerProfile { algorithm: 2, ..p },
+            ChunkerProfile { min: 62, ..p },
+            ChunkerProfile { min: 63, ..p },
+            ChunkerProfile { min: 65, ..p },
+            ChunkerProfile { min: 258, ..p },
+            ChunkerProfile { min: 64, avg: 254, max: 256, ..p },
+            ChunkerProfile { avg: 257, max: 258, ..p },
+            ChunkerProfile { avg: 256, max: 257, ..p },
+            ChunkerProfile { avg: 258, max: 256, ..p },
+            ChunkerProfile { avg: avg + 2, max: CHUNK_MAX, ..p },
+            ChunkerProfile { avg, max: CHUNK_MAX + 2, ..p },
+            ChunkerProfile { normalization: 4, ..p },
+        ] {
+            assert!(!invalid.is_valid(), "{invalid:?}");
+        }
+    }
+
+    #[test]
+    fn a_configuration_is_checked_field_by_field() {
+        let config = Config {
+            repository: RepositoryId([1; 16]),
+            counter: 1,
+            version: FORMAT_VERSION,
+            created: Timestamp::from_seconds(1_795_485_300),
+            required: RequiredFeatures::default(),
+            files: PROFILE,
+            streams: PROFILE,
+            pack_target_bytes: *PACK_TARGETS.start(),
+        };
+        let decoded = |config: &Config| Config::decode_unverified(&config.encode(|_| [0; SIGNATURE_LEN]));
+        assert_eq!(decoded(&config), Ok(config.clone()));
+        let largest = Config { pack_target_bytes: *PACK_TARGETS.end(), ..config.clone() };
+        assert_eq!(decoded(&largest), Ok(largest.clone()));
+        let wrong = ChunkerProfile { algorithm: 2, ..PROFILE };
+        for refused in [
+            Config { version: 0, ..config.clone() },
+            Config { version: FORMAT_VERSION + 1, ..config.clone() },
+            Config { files: wrong, ..config.clone() },
+            Config { streams: wrong, ..config.clone() },
+            Config { pack_target_bytes: PACK_TARGETS.start() - 1, ..config.clone() },
+            Config { pack_target_bytes: PACK_TARGETS.end() + 1, ..config.clone() },
+        ] {
+            assert!(decoded(&refused).is_err(), "{refused:?}");
+        }
+    }
+}

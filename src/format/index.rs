@@ -171,3 +171,57 @@ impl IndexSegment {
         Ok(Self { author, packs, is_repeated })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::pack::{Codec, FrameRecord};
+    use crate::model::id::ChunkKey;
+
+    fn entry(id: u8, size: u32, sealed_len: u32) -> PackEntry {
+        let frame =
+            FrameRecord { sealed_len, plain_len: 1000, codec: Codec::Zstd, chunks: vec![(ChunkKey([id; 16]), 1000)] };
+        PackEntry {
+            id: PackId([id; 16]),
+            kind: PackKind::Data,
+            size,
+            digest: [id; 32],
+            locked_until: 20_000,
+            commitment: [id; COMMITMENT_LEN],
+            header: Arc::new(SessionHeader::from_bytes(&[3; SESSION_HEADER_LEN])),
+            directory: PackDirectory { frames: vec![frame] },
+        }
+    }
+
+    fn decoded(signed: Author, segment: &IndexSegment) -> Option<IndexSegment> {
+        IndexSegment::decode(signed, &segment.encode()).ok()
+    }
+
+    #[test]
+    fn packs_are_taken_up_to_what_one_can_be() {
+        let of = |packs| IndexSegment::of(Author::Reader, packs);
+        let largest = u32::try_from(PACK_BYTES_MAX).expect("below 4 GiB");
+        for fits in [entry(1, largest, 500), entry(1, 500, 500)] {
+            let segment = of(vec![fits, entry(2, 2000, 100)]);
+            assert_eq!(decoded(Author::Reader, &segment), Some(segment));
+        }
+        for unfit in [entry(1, largest + 1, 500), entry(1, 499, 500)] {
+            assert_eq!(decoded(Author::Reader, &of(vec![unfit])), None);
+        }
+        assert_eq!(decoded(Author::Reader, &of(vec![entry(1, 500, 100), entry(1, 500, 100)])), None, "one pack twice");
+    }
+
+    #[test]
+    fn only_a_reader_repeats_and_only_what_a_writer_said() {
+        let (ann, bob) = (Author::Writer(WriterId([1; 8])), Author::Writer(WriterId([2; 8])));
+        let repeated = IndexSegment::repeating(ann, vec![entry(1, 500, 100)]);
+        assert_eq!(decoded(Author::Reader, &repeated), Some(repeated.clone()));
+        assert_eq!(decoded(bob, &repeated), None);
+        let own = IndexSegment::repeating(Author::Reader, vec![entry(1, 500, 100)]);
+        assert_eq!(decoded(Author::Reader, &own), Some(own.clone()));
+        let mut as_if = own.encode();
+        as_if.extend_from_slice(&Author::Reader.to_bytes());
+        assert!(IndexSegment::decode(Author::Reader, &as_if).is_err());
+        assert_eq!(decoded(ann, &own).map(|segment| segment.author()), Some(ann));
+    }
+}

@@ -510,7 +510,35 @@ mod tests {
         assert_eq!(Tail::decode(&tail.encode()), Ok(tail));
         let outside = Tail { object_len: 1000, ..tail };
         assert!(Tail::decode(&outside.encode()).is_err());
-        let endless = Tail { object_len: (768 << 20) + 1, ..tail };
-        assert!(Tail::decode(&endless.encode()).is_err());
+        // To the byte: what is at a limit is taken.
+        let touching = Tail { object_len: 150 + TRAILER_LEN as u32, ..tail };
+        assert_eq!(Tail::decode(&touching.encode()), Ok(touching));
+        assert!(Tail::decode(&Tail { object_len: touching.object_len - 1, ..touching }.encode()).is_err());
+        let longest = Tail { object_len: 768 << 20, ..tail };
+        assert_eq!(Tail::decode(&longest.encode()), Ok(longest));
+        assert!(Tail::decode(&Tail { object_len: longest.object_len + 1, ..longest }.encode()).is_err());
+        let crowded = Tail { directory_len: DIRECTORY_BYTES_MAX, ..longest };
+        assert_eq!(Tail::decode(&crowded.encode()), Ok(crowded));
+        assert!(Tail::decode(&Tail { directory_len: DIRECTORY_BYTES_MAX + 1, ..crowded }.encode()).is_err());
+    }
+
+    #[test]
+    fn a_frame_may_be_as_long_as_the_limit_and_as_short_as_a_byte() {
+        let is_taken = |sealed_len, plain_len| {
+            let chunks = vec![(ChunkKey([1; 16]), plain_len)];
+            let frames = vec![FrameRecord { sealed_len, plain_len, codec: Codec::Zstd, chunks }];
+            PackDirectory::decode(&PackDirectory { frames }.encode()).is_ok()
+        };
+        let (tag, max) = (TAG_LEN as u32, FRAME_PLAIN_MAX);
+        assert!(is_taken(max + tag, max) && is_taken(tag, 1) && is_taken(tag + 1, 1));
+        assert!(!is_taken(100, max + 1) && !is_taken(tag - 1, 1) && !is_taken(tag + 2, 1));
+    }
+
+    #[test]
+    fn small_packs_are_padded_by_padme_and_large_ones_to_64_kib() {
+        assert_eq!(padded_pack_len((2 << 20) - 1), padme((2 << 20) - 1));
+        for (len, padded) in [(2 << 20, 2 << 20), ((2 << 20) + 1, (2 << 20) + (64 << 10)), (32 << 20, 32 << 20)] {
+            assert_eq!(padded_pack_len(len), padded, "{len}");
+        }
     }
 }

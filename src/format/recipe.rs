@@ -271,6 +271,13 @@ mod tests {
             encoded(count as u64, 1, &many[..count], [&which, &vec![0; count], &vec![1; count]])
         };
         assert!(Recipe::decode(&table(1024)).is_ok());
+        assert!(Recipe::decode(&good(1, 1)).is_ok());
+        let end = u64::from(WINDOW_MAX);
+        let at = |offset: u64| encoded(9, 1, &one, [&[0], &[2 * offset], &[9]]);
+        assert!(Recipe::decode(&at(end - 9)).is_ok());
+        // Parts that lie before the one before: steps may go back.
+        let back = encoded(6, 1, &one, [&[0, 0], &[8, 13], &[3, 3]]);
+        assert_eq!(Recipe::decode(&back).expect("a recipe").items()[1].offset, 0);
         let mut unfinished = good(9, 1);
         unfinished.pop();
         let mut too_long = good(9, 1);
@@ -293,6 +300,9 @@ mod tests {
             ("no items", encoded(9, 1, &one, [&[], &[], &[]])),
             ("a part of no bytes", encoded(9, 1, &one, [&[0, 0], &[0, 0], &[9, 0]])),
             ("a part before its chunk", encoded(9, 1, &one, [&[0], &[1], &[9]])),
+            ("a part that ends a byte behind any chunk", at(end - 8)),
+            ("a step back to before its chunk", encoded(6, 1, &one, [&[0, 0], &[8, 15], &[3, 3]])),
+            ("a chunk one behind those used", encoded(2, 1, &[key(1), key(2)], [&[0, 2], &[0, 0], &[1, 1]])),
             ("a part behind any chunk", encoded(9, 1, &one, [&[0], &[2 * u64::from(WINDOW_MAX)], &[9]])),
             ("an offset of 64 bits", encoded(9, 1, &one, [&[0], &[u64::MAX - 1], &[9]])),
             ("an offset below zero by 64 bits", encoded(9, 1, &one, [&[0], &[u64::MAX], &[9]])),
