@@ -2,19 +2,23 @@
 //! stopped and continued at random. In the end every snapshot that is listed comes back byte for byte, every backup that said that it was
 //! done and that nobody forgot is listed, and nothing is damaged.
 //!
+//! Each backup has a stream of rows beside its files, of which a few change from one to the next, so that recipes are written, needed and
+//! cleaned up.
+//!
 //! `COFFRE_TORTURE_SECONDS` says how long it goes on (20), `COFFRE_TORTURE_SEED` what it does; the seed is printed. What the kernel lets
-//! run first is not in the seed.
+//! run first is not in the seed. With `COFFRE_TORTURE_STORE=ceph` the repository is in a bucket of a real gateway.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use crate::support::desk::Desk;
+use crate::support::ceph::{BUCKET, OWNER, ceph};
+use crate::support::desk::{Desk, Run};
 use crate::support::{files_in, random_bytes};
 
 /// Hosts that back up, each its own files.
@@ -23,6 +27,9 @@ const HOSTS: usize = 3;
 const MACHINES: usize = 2;
 /// Processes at once.
 const AT_ONCE: usize = 4;
+/// Rows of a host's stream, and how many of them one change writes anew.
+const ROWS: usize = 12_000;
+const ROWS_CHANGED: usize = 60;
 /// Backups that there are at least, however slow everything is.
 const BACKUPS_LEAST: usize = 5;
 /// How long a process may go on that nobody stops.
@@ -54,6 +61,7 @@ type Files = BTreeMap<String, Vec<u8>>;
 struct Begun {
     host: usize,
     files: Files,
+    rows: Vec<u8>,
     /// It said that it was done.
     is_done: bool,
     /// Somebody may have forgotten it.
@@ -78,6 +86,8 @@ struct Running {
 
 struct Torture {
     desk: Desk,
+    /// Where the repository is, unless it is the desk's.
+    location: Option<String>,
     dice: Dice,
     running: Vec<Running>,
     backups: BTreeMap<String, Begun>,
@@ -89,14 +99,54 @@ struct Torture {
 
 impl Torture {
     fn new(seed: u64) -> Self {
-        let (desk, dice) = (Desk::quick(), Dice(seed));
+        let (desk, dice, location) = (Desk::quick(), Dice(seed), None);
         let (running, backups, waited_for) = (Vec::new(), BTreeMap::new(), BTreeSet::new());
-        let mut torture = Self { desk, dice, running, backups, waited_for, begun: 0, ended: BTreeMap::new() };
+        let mut torture = Self { desk, location, dice, running, backups, waited_for, begun: 0, ended: BTreeMap::new() };
         for host in 0..HOSTS {
             fs::create_dir(torture.source(host)).expect("made");
+            let rows: String = (0..ROWS).map(|row| torture.row(row)).collect();
+            fs::write(torture.rows(host), rows).expect("written");
             (0..6).for_each(|_| torture.change(host));
         }
         torture
+    }
+
+    /// Makes a repository in a bucket, and uses that.
+    fn on_ceph(mut self) -> Self {
+        let ceph = ceph().expect("the packages of Ceph are installed");
+        let prefix = format!("torture{}", self.desk.directory.path().file_name().expect("a name").display());
+        self.location = Some(ceph.http(BUCKET, &prefix));
+        let kit = self.desk.at("kit of the bucket");
+        let made = self.run(&["init", "--recovery-kit", kit.to_str().expect("plain")]);
+        assert_eq!(made.code, 0, "{made:?}");
+        let kit = fs::read_to_string(kit).expect("there");
+        let identity = kit.lines().map(str::trim).find(|line| line.starts_with("COFFRE-RECOVERY-")).expect("there");
+        fs::write(self.desk.at("password"), identity).expect("written");
+        self
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = self.desk.command(arguments);
+        if let Some(location) = &self.location {
+            command.env("COFFRE_REPO", location);
+            command.env("AWS_ACCESS_KEY_ID", OWNER.0).env("AWS_SECRET_ACCESS_KEY", OWNER.1);
+        }
+        command
+    }
+
+    fn run(&self, arguments: &[&str]) -> Run {
+        self.command(arguments).output().expect("runs").into()
+    }
+
+    /// A row of a table, with something new in it.
+    fn row(&mut self, number: usize) -> String {
+        let (a, b) = (self.dice.roll(), self.dice.roll());
+        format!("{number}\t{a:x}\t{b:x}\n")
+    }
+
+    /// The file that a host's stream is read from.
+    fn rows(&self, host: usize) -> PathBuf {
+        self.desk.at(&format!("rows of host{host}"))
     }
 
     fn source(&self, host: usize) -> PathBuf {
@@ -118,6 +168,13 @@ impl Torture {
                 fs::write(path, random_bytes(seed, length)).expect("written");
             }
         }
+        let text = fs::read_to_string(self.rows(host)).expect("there");
+        let mut rows: Vec<String> = text.split_inclusive('\n').map(str::to_owned).collect();
+        for _ in 0..ROWS_CHANGED {
+            let at = self.dice.below(rows.len());
+            rows[at] = self.row(at);
+        }
+        fs::write(self.rows(host), rows.concat()).expect("written");
     }
 
     fn start(&mut self, what: What, words: Vec<String>) {
@@ -130,7 +187,7 @@ impl Torture {
         let [out, err] = ["out", "err"].map(|name| self.desk.at(&format!("{name}{}", self.begun)));
         let mut arguments: Vec<&str> = vec!["--json"];
         arguments.extend(words.iter().map(String::as_str));
-        let mut command = self.desk.command(&arguments);
+        let mut command = self.command(&arguments);
         command
             .env("COFFRE_HOST", &machine)
             .env("COFFRE_CACHE_DIR", self.desk.at(&format!("cache of {machine}")))
@@ -147,10 +204,12 @@ impl Torture {
             return;
         }
         self.change(host);
-        let (tag, source) = (format!("run{}", self.begun), self.source(host));
-        let files = files_in(&source);
-        self.backups.insert(tag.clone(), Begun { host, files, is_done: false, may_be_forgotten: false });
-        let words = ["backup", "--tag", &tag, source.to_str().expect("plain")].map(str::to_owned).to_vec();
+        let (tag, source, stream) = (format!("run{}", self.begun), self.source(host), self.rows(host));
+        let (files, rows) = (files_in(&source), fs::read(&stream).expect("there"));
+        self.backups.insert(tag.clone(), Begun { host, files, rows, is_done: false, may_be_forgotten: false });
+        let [source, stream] = [&source, &stream].map(|path| path.to_str().expect("plain"));
+        let words = ["backup", "--tag", &tag, source, "--command", "rows", "--", "cat", stream];
+        let words = words.map(str::to_owned).to_vec();
         self.start(What::Backup { tag, host }, words);
     }
 
@@ -184,7 +243,7 @@ impl Torture {
 
     /// Snapshots that are listed, with their tags.
     fn listed(&self) -> Vec<(String, String)> {
-        let run = self.desk.run(&["--json", "snapshots"]);
+        let run = self.run(&["--json", "snapshots"]);
         let events = run.out.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
         let text = |value: &Value| value.as_str().expect("text").to_owned();
         let snapshots = events.filter(|event| event["event"] == "snapshot");
@@ -277,13 +336,17 @@ impl Torture {
     fn assert_restored(&self, id: &str, tag: &str) {
         let begun = &self.backups[tag];
         let target = self.desk.at(&format!("restored {tag}"));
-        let run = self.desk.run(&["restore", id, "--target", target.to_str().expect("plain")]);
+        let run = self.run(&["restore", id, "--target", target.to_str().expect("plain")]);
         assert_eq!(run.code, 0, "{tag}: {run:?}");
         let source = self.source(begun.host);
         let below = target.join(source.strip_prefix("/").expect("absolute"));
-        let restored = if below.is_dir() { files_in(&below) } else { files_in(&target) };
+        let mut restored = if below.is_dir() { files_in(&below) } else { files_in(&target) };
+        restored.remove("rows");
         assert!(restored == begun.files, "{tag} ({id}) came back otherwise");
         fs::remove_dir_all(target).expect("there");
+        let dumped = self.command(&["dump", &format!("{id}:rows")]).output().expect("runs");
+        assert!(dumped.status.success(), "{tag}: {}", String::from_utf8_lossy(&dumped.stderr));
+        assert!(dumped.stdout == begun.rows, "the rows of {tag} ({id}) came back otherwise");
     }
 }
 
@@ -304,6 +367,11 @@ fn killed_and_stopped_at_random_nothing_is_lost() {
     let (seed, seconds) = (number("COFFRE_TORTURE_SEED", now % 1_000_000), number("COFFRE_TORTURE_SECONDS", 20));
     println!("COFFRE_TORTURE_SEED={seed}");
     let mut torture = Torture::new(seed);
+    match std::env::var("COFFRE_TORTURE_STORE").as_deref() {
+        Ok("ceph") => torture = torture.on_ceph(),
+        Ok(other) => panic!("COFFRE_TORTURE_STORE is \"ceph\" or not set, not {other:?}"),
+        Err(_) => {}
+    }
     let until = Instant::now() + Duration::from_secs(seconds);
     let are_enough = |torture: &Torture| torture.backups.values().filter(|it| it.is_done).count() >= BACKUPS_LEAST;
     while Instant::now() < until || !are_enough(&torture) {
@@ -324,8 +392,8 @@ fn killed_and_stopped_at_random_nothing_is_lost() {
     println!("{:?}\n{}", torture.ended, last[2]);
     assert!(last[2]["event"] == "summary" && last[2]["unfinished"] == Value::Null, "{last:?}");
     let cache = torture.desk.at("fresh cache");
-    let verified = torture.desk.command(&["verify", "--read-data"]).env("COFFRE_CACHE_DIR", &cache).output();
-    let verified = crate::support::desk::Run::from(verified.expect("runs"));
+    let verified = torture.command(&["verify", "--read-data"]).env("COFFRE_CACHE_DIR", &cache).output();
+    let verified = Run::from(verified.expect("runs"));
     assert_eq!(verified.code, 0, "{verified:?}");
     let listed = torture.listed();
     let tags: BTreeSet<&String> = listed.iter().map(|(_, tag)| tag).collect();

@@ -18,13 +18,11 @@ impl CleanUp<'_> {
     /// packs that no list dooms.
     pub(super) async fn tell_lists_again(&self, look: &Look) -> Result<(), PruneError> {
         let (cleanups, now) = (look.index.cleanups(), self.options.clock.now());
-        let domains = cleanups.domains();
-        if domains.is_empty() {
-            return Ok(());
-        }
         let state = self.deleting.repository().state();
         let mut settled = state.left(LeftLists::Removed);
-        let segments: BTreeSet<SegmentId> = self.deleting.every_segment().await?;
+        let domains = cleanups.domains_with_many(now, &settled);
+        let segments: BTreeSet<SegmentId> =
+            if domains.is_empty() { BTreeSet::new() } else { self.deleting.every_segment().await? };
         let has_pack = |pack: PackId| look.index.is_there(pack) || look.index.names(pack);
         for domain in domains {
             let of_domain = look.index.snapshots().iter().filter(|snapshot| snapshot.at.domain == domain);
@@ -34,6 +32,9 @@ impl CleanUp<'_> {
             if let Some((id, list)) = again {
                 self.deleting.writing().put_list(domain, id, &list).await?;
             }
+        }
+        if settled.is_empty() {
+            return Ok(());
         }
         let before = settled.len();
         let now = self.deleting.repository().cleanups().await?;

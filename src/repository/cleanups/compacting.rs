@@ -57,9 +57,16 @@ impl ListAsTold {
 }
 
 impl Cleanups {
-    /// Returns the domains that have lists.
-    pub fn domains(&self) -> BTreeSet<DomainId> {
-        self.told.iter().map(|told| told.domain).collect()
+    /// Returns the domains that have so many lists that one is to be put in their place. `settled` as for [`Cleanups::told_again`].
+    pub fn domains_with_many(&self, now: Timestamp, settled: &[CleanupId]) -> BTreeSet<DomainId> {
+        let mut domains: BTreeSet<DomainId> = self.told.iter().map(|told| told.domain).collect();
+        domains.retain(|domain| self.replaceable(*domain, now, settled).len() >= LISTS_LEAST);
+        domains
+    }
+
+    fn replaceable(&self, domain: DomainId, now: Timestamp, settled: &[CleanupId]) -> Vec<&ListAsTold> {
+        let of_domain = self.told.iter().filter(|told| told.domain == domain);
+        of_domain.map(Arc::as_ref).filter(|told| told.may_be_replaced(now, settled)).collect()
     }
 
     /// Returns the list that tells again what those of a domain tell which it may stand in the place of, with the name for it; `None`
@@ -71,9 +78,7 @@ impl Cleanups {
         settled: &[CleanupId],
         there: &ThereNow<'_>,
     ) -> Option<(CleanupId, CleanupList)> {
-        let of_domain = self.told.iter().filter(|told| told.domain == domain);
-        let replaced: Vec<&ListAsTold> =
-            of_domain.map(Arc::as_ref).filter(|told| told.may_be_replaced(now, settled)).collect();
+        let replaced = self.replaceable(domain, now, settled);
         if replaced.len() < LISTS_LEAST {
             return None;
         }
