@@ -18,7 +18,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::support::ceph::{BUCKET, OWNER, ceph};
-use crate::support::desk::{Desk, Run};
+use crate::support::desk::{Desk, PASSWORD, Run};
 use crate::support::{files_in, random_bytes};
 
 /// Hosts that back up, each its own files.
@@ -116,6 +116,7 @@ impl Torture {
         let ceph = ceph().expect("the packages of Ceph are installed");
         let prefix = format!("torture{}", self.desk.directory.path().file_name().expect("a name").display());
         self.location = Some(ceph.http(BUCKET, &prefix));
+        fs::write(self.desk.at("password"), PASSWORD).expect("written");
         let kit = self.desk.at("kit of the bucket");
         let made = self.run(&["init", "--recovery-kit", kit.to_str().expect("plain")]);
         assert_eq!(made.code, 0, "{made:?}");
