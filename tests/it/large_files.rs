@@ -105,13 +105,6 @@ impl Kept {
     }
 }
 
-/// An image of a disk with a boot sector.
-fn disk(seed: u64, len: usize) -> Vec<u8> {
-    let mut image = random_bytes(seed, len);
-    image[510..512].copy_from_slice(b"\x55\xaa");
-    image
-}
-
 /// An image of a disk of which 3 % of the pages change each night.
 fn change_pages(image: &mut [u8], night: u64) {
     let pages = image.len() / 4096;
@@ -124,7 +117,9 @@ fn change_pages(image: &mut [u8], night: u64) {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_image_costs_its_changed_pages_night_after_night() {
     let (bench, mut kept) = (bench().await, Kept::default());
-    let mut image = disk(1, 12 << 20);
+    // Neither a boot sector nor anything else tells that there are pages.
+    let mut image = random_bytes(1, 12 << 20);
+    image[..1024].fill(0);
     for number in 0..9u64 {
         write(&bench, "disk.img", &image);
         write(&bench, "small", &random_bytes(number, 1000));
@@ -192,7 +187,7 @@ async fn a_log_a_database_and_an_archive_cost_what_changed_in_each() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_renamed_shrinks_to_nothing_or_is_small_for_a_night_comes_back() {
     let (bench, mut kept) = (bench().await, Kept::default());
-    let image = disk(1, 6 << 20);
+    let image = random_bytes(1, 6 << 20);
     write(&bench, "a", &image);
     kept.keep(&bench, night(&bench).await);
     // Under another name it is what is stored already.
@@ -215,7 +210,7 @@ async fn what_is_renamed_shrinks_to_nothing_or_is_small_for_a_night_comes_back()
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unchanged_file_of_recipes_is_not_read_again() {
     let (bench, mut kept) = (bench().await, Kept::default());
-    let mut image = disk(1, 12 << 20);
+    let mut image = random_bytes(1, 12 << 20);
     for number in 0..3 {
         write(&bench, "disk.img", &image);
         kept.keep(&bench, night(&bench).await);
@@ -250,7 +245,7 @@ async fn an_unchanged_file_of_recipes_is_not_read_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_of_which_a_part_is_gone_is_stored_again() {
     let bench = bench().await;
-    let mut image = disk(1, 12 << 20);
+    let mut image = random_bytes(1, 12 << 20);
     write(&bench, "disk.img", &image);
     night(&bench).await;
     let before = bench.data_packs().await;
@@ -270,7 +265,7 @@ async fn a_file_of_which_a_part_is_gone_is_stored_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn damaged_pages_are_told_and_stored_again() {
     let bench = bench().await;
-    let mut image = disk(1, 12 << 20);
+    let mut image = random_bytes(1, 12 << 20);
     write(&bench, "disk.img", &image);
     night(&bench).await;
     let before = bench.data_packs().await;
@@ -288,7 +283,7 @@ async fn damaged_pages_are_told_and_stored_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cache_that_is_lost_damaged_or_anothers_costs_bytes_and_nothing_else() {
     let (bench, mut kept) = (bench().await, Kept::default());
-    let mut image = disk(1, 9 << 20);
+    let mut image = random_bytes(1, 9 << 20);
     write(&bench, "disk.img", &image);
     kept.keep(&bench, night(&bench).await);
     let left = left_in(&bench).pop().expect("one");
@@ -357,7 +352,7 @@ impl Monitor for Meddling {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_that_is_changed_cut_or_grows_while_it_is_read_is_some_state_of_it_and_the_next_night_is_right() {
     let bench = bench().await;
-    let mut image = disk(1, 12 << 20);
+    let mut image = random_bytes(1, 12 << 20);
     write(&bench, "disk.img", &image);
     night(&bench).await;
     type Meddle = fn(PathBuf);
@@ -394,7 +389,7 @@ async fn a_file_that_is_changed_cut_or_grows_while_it_is_read_is_some_state_of_i
 #[tokio::test(flavor = "multi_thread")]
 async fn whenever_the_store_dies_the_next_run_goes_on_from_the_last_that_is_stored() {
     let bench = bench().await;
-    let mut image = disk(1, 6 << 20);
+    let mut image = random_bytes(1, 6 << 20);
     write(&bench, "disk.img", &image);
     let first = night(&bench).await.snapshot.expect("made");
     let before = files_in(bench.source.path());
@@ -445,7 +440,7 @@ async fn whenever_the_store_dies_the_next_run_goes_on_from_the_last_that_is_stor
 #[tokio::test(flavor = "multi_thread")]
 async fn many_large_files_beside_small_ones_come_back() {
     let (bench, mut kept) = (bench().await, Kept::default());
-    let mut images: Vec<Vec<u8>> = (0..6).map(|nth| disk(nth, 4 << 20)).collect();
+    let mut images: Vec<Vec<u8>> = (0..6).map(|nth| random_bytes(nth, 4 << 20)).collect();
     for number in 0..3 {
         for (nth, image) in images.iter_mut().enumerate() {
             change_pages(image, number * 100 + nth as u64);
@@ -463,12 +458,13 @@ async fn many_large_files_beside_small_ones_come_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn small_files_and_all_without_recipes_leave_nothing_for_the_next_night() {
+async fn small_files_compressed_ones_and_all_without_recipes_leave_nothing_for_the_next_night() {
     let bench = bench().await;
     write(&bench, "small", &random_bytes(1, LARGE as usize - 1));
+    write(&bench, "all.gz", &[b"\x1f\x8b\x08\0", &random_bytes(2, 5 << 20)[..]].concat());
     night(&bench).await;
     assert_eq!(left_in(&bench), Vec::<PathBuf>::new());
-    let (mut image, mut kept) = (disk(1, 6 << 20), Kept::default());
+    let (mut image, mut kept) = (random_bytes(1, 6 << 20), Kept::default());
     for number in 0..2 {
         write(&bench, "disk.img", &image);
         let mut options = large_options(&bench);
@@ -487,7 +483,7 @@ async fn a_host_that_reads_nothing_stores_what_changed_as_well() {
     let bench = bench().await;
     let repository = open(bench.store(), bench.cache.path()).await.expect("opened");
     add(&repository, &new("db1", &["db1"]), SlotPlace::Repository).await.expect("added");
-    let (cache, mut image) = (tempfile::tempdir().expect("made"), disk(1, 6 << 20));
+    let (cache, mut image) = (tempfile::tempdir().expect("made"), random_bytes(1, 6 << 20));
     for number in 0..4u64 {
         // In the last night it is as it was.
         if number < 3 {
@@ -541,4 +537,25 @@ async fn a_stream_that_fails_takes_nothing_from_another_with_the_same_rows() {
     let path = EntryPath::new("b.csv").expect("safe");
     let snapshot = report.snapshot.expect("made");
     assert!(dumped_afresh(bench.store(), &snapshot, Some(path)).await.expect("readable") == table);
+}
+
+/// Data without any known head that shifts: cut otherwise once that is seen.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_shifts_and_does_not_say_so_is_cut_otherwise_from_the_next_night_on() {
+    let bench = bench().await;
+    let mut data = random_bytes(1, 9 << 20);
+    data[..100].fill(1);
+    let mut costs = Vec::new();
+    for number in 0..5u64 {
+        let mut options = BackupOptions::default();
+        options.sources = vec![Arc::new(Given::reader("data.bin", Cursor::new(data.clone())))];
+        (options.host, options.threads) = ("host".into(), 2);
+        let report = run(&bench, options).await.0;
+        costs.push(report.counts.new_bytes);
+        let path = EntryPath::new("data.bin").expect("safe");
+        let snapshot = report.snapshot.expect("made");
+        assert!(dumped_afresh(bench.store(), &snapshot, Some(path)).await.expect("readable") == data);
+        data.splice(200..200, random_bytes(number + 50, 333));
+    }
+    assert!(costs[1] > 8 << 20 && costs[3] < 20_000 && costs[4] < 20_000, "{costs:?}");
 }

@@ -17,10 +17,11 @@ use crate::repository::nights::{FinishedNight, NightBlocks, NightPlace, NightSin
 use crate::repository::tree::ListBuilder;
 use crate::repository::writer::Writer;
 use crate::windows::gather::WindowGatherer;
-use crate::windows::pieces::{HEAD_BYTES, PieceRule};
-use crate::windows::remains::key_number;
+use crate::windows::heads::{HEAD_BYTES, PAGE_USUAL, is_compressed, rule_of};
+use crate::windows::pieces::PieceRule;
+use crate::windows::remains::{Remains, key_number};
 use crate::windows::tomorrow::Tomorrow;
-use crate::windows::walk::NightWalk;
+use crate::windows::walk::{NEW, NightWalk};
 use crate::windows::weave::{MadeOf, Need, Woven};
 use crate::windows::yesterday::Yesterday;
 use crate::windows::{WINDOW_MAX, WINDOW_MIN};
@@ -32,6 +33,8 @@ const BASE_EVERY: u8 = 7;
 const NEW_MOST: usize = 70;
 /// A window is stored whole as well where a recipe would save less than this, in bytes.
 const SAVED_LEAST: usize = 4 << 10;
+/// Where fewer of the pieces than one in so many were there yesterday, another rule is tried.
+const FOUND_LEAST: u64 = 4;
 /// A window is renewed when less than this part of the chunks that it names is still used.
 const ALIVE_LEAST: f64 = 0.5;
 
@@ -60,6 +63,8 @@ pub(super) struct NightCutter<'a> {
     rows: Frame,
     /// Of a file, what cuts that which is stored whole, and gathers it.
     chunks: Option<(Chunker, Frame)>,
+    /// Pieces that were there yesterday.
+    found_pieces: u64,
     /// Bytes of windows that were stored whole because too little was used of what they were made of.
     renewed: u64,
     /// Whether it is known of each window what it consists of.
@@ -93,6 +98,7 @@ impl<'a> NightCutter<'a> {
             found: Vec::new(),
             rows: Frame::for_rows(),
             chunks: None,
+            found_pieces: 0,
             renewed: 0,
             is_all_known: true,
             buffer: WindowBuffer::new(),
@@ -124,7 +130,8 @@ impl<'a> NightCutter<'a> {
         cut?;
         handed?;
         let night = self.tomorrow.and_then(|tomorrow| {
-            let (sink, remains) = tomorrow.finish();
+            let (sink, mut remains) = tomorrow.finish();
+            remains.next_rule = next_rule(&remains, self.yesterday.as_ref().map(Yesterday::remains), self.found_pieces);
             sink.finish(&remains, self.is_all_known)
         });
         Ok(CutContent { list, night })
@@ -142,7 +149,7 @@ impl<'a> NightCutter<'a> {
         while self.buffer.filled().len() < HEAD_BYTES && !is_end {
             is_end = self.read(source, bytes)?;
         }
-        let mut gatherer = self.begin(PieceRule::of(self.buffer.filled()));
+        let mut gatherer = self.begin();
         loop {
             while let Some(length) = gatherer.advance(self.buffer.filled(), is_end) {
                 self.window(&gatherer, length, list, bytes, hand_on)?;
@@ -172,8 +179,15 @@ impl<'a> NightCutter<'a> {
         Ok(is_end)
     }
 
-    /// Begins a content that is cut by `rule`: what was cut by another yesterday is nothing to it.
-    fn begin(&mut self, rule: PieceRule) -> WindowGatherer {
+    /// Begins the content, now that its head was read. What was cut by another rule yesterday is nothing to it, and a compressed file
+    /// of which something changed has little in common with what it was.
+    fn begin(&mut self) -> WindowGatherer {
+        let head = &self.buffer.filled()[..HEAD_BYTES.min(self.buffer.filled().len())];
+        if self.chunks.is_some() && is_compressed(head) {
+            (self.place, self.yesterday) = (None, None);
+        }
+        let tried = self.yesterday.as_ref().map(|yesterday| yesterday.remains().next_rule);
+        let rule = rule_of(head).or(tried).unwrap_or(PieceRule::Pages(PAGE_USUAL));
         self.yesterday.take_if(|yesterday| yesterday.remains().rule != rule);
         let nights =
             self.yesterday.as_ref().map_or(0, |yesterday| (yesterday.remains().nights_since_base + 1) % BASE_EVERY);
@@ -196,6 +210,8 @@ impl<'a> NightCutter<'a> {
         let pieces = gatherer.pieces();
         if let Some(yesterday) = &mut self.yesterday {
             self.walk.find(yesterday, pieces, &mut self.found);
+            let found = pieces.iter().zip(&self.found).filter(|(_, place)| **place != NEW);
+            self.found_pieces += found.count() as u64;
         }
         let by_itself = if self.writer.relies_on_plain(&id.key()) {
             Some(MadeOf::chunk(id.key(), length as u32))
@@ -326,5 +342,16 @@ impl<'a> NightCutter<'a> {
     fn note_new(&self, length: usize, bytes: &mut CutBytes) {
         bytes.new += length as u64;
         self.monitor.add(Counter::NewBytes, length as u64);
+    }
+}
+
+/// Returns how the next night of a content is to be cut where its head does not tell: otherwise than tonight where of the pieces that tonight
+/// and yesterday might have in common too few were found.
+fn next_rule(tonight: &Remains, yesterday: Option<&Remains>, found: u64) -> PieceRule {
+    let Some(yesterday) = yesterday else { return tonight.rule };
+    match (tonight.rule, found * FOUND_LEAST < tonight.pieces.min(yesterday.pieces)) {
+        (rule, false) => rule,
+        (PieceRule::Pages(_), true) => PieceRule::Rows,
+        (PieceRule::Rows, true) => PieceRule::Pages(PAGE_USUAL),
     }
 }
