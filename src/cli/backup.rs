@@ -129,7 +129,8 @@ pub struct Args {
     /// Do not open and check again what was sealed before it is uploaded, which finds faulty memory
     #[arg(long)]
     no_extra_check: bool,
-    /// Store streams in small chunks and not by what changed since the last night: for hosts without a lasting --cache-dir
+    /// Store streams in small chunks and large files as others, not by what changed since the last night: for hosts without a lasting
+    /// --cache-dir
     #[arg(long)]
     no_recipes: bool,
     /// Compression level of zstd

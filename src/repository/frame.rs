@@ -86,6 +86,11 @@ impl Frame {
         Self { plain: plaintext, chunks: vec![(id.key(), length)], ..Self::default() }
     }
 
+    /// Tells whether it is for new rows of a night.
+    pub fn is_rows(&self) -> bool {
+        self.is_rows
+    }
+
     /// Tells whether no chunk was appended.
     pub fn is_empty(&self) -> bool {
         self.chunks.is_empty()

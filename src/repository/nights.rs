@@ -13,7 +13,7 @@ use std::io::{BufWriter, Write};
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use crate::crypto::random;
 use crate::crypto::seal::{COMMITMENT_LEN, CommittedKey, TAG_LEN};
@@ -29,7 +29,7 @@ use crate::windows::remains::Remains;
 use crate::windows::tomorrow::BlockSink;
 use crate::windows::yesterday::Blocks;
 
-const MARK: &[u8; 8] = b"coffreN\x01";
+const MARK: &[u8; 8] = b"coffreN\x02";
 const HEAD_LEN: usize = 8 + 16 + COMMITMENT_LEN;
 /// The number under which the end is sealed; blocks count from 0.
 const END: u32 = u32::MAX;
@@ -54,6 +54,20 @@ impl Session {
         let about = [&domain.0[..], &epoch.to_le_bytes(), name.as_bytes()].concat();
         let path = directory.join(name).with_extension("night");
         Some(NightPlace { path, key: self.repository().keys().nights_key(), about })
+    }
+}
+
+impl Session {
+    /// Removes what nobody went on from for long. Failing only costs room.
+    pub fn forget_old_nights(&self) {
+        let directory = self.repository().cache().nights();
+        let Some(nights) = directory.and_then(|directory| fs::read_dir(directory).ok()) else { return };
+        for night in nights.flatten() {
+            let age = night.metadata().and_then(|it| it.modified()).map(|modified| modified.elapsed());
+            if matches!(age, Ok(Ok(age)) if age > KEPT_FOR) {
+                let _ = fs::remove_file(night.path());
+            }
+        }
     }
 }
 
@@ -99,6 +113,11 @@ impl NightPlace {
     /// Tells whether some night left something, usable or not.
     pub fn is_there(&self) -> bool {
         self.path.exists()
+    }
+
+    /// Says that the content is as the last night left it, so that this is not taken for old.
+    pub fn note_unchanged(&self) {
+        let _ = File::open(&self.path).and_then(|file| file.set_modified(SystemTime::now()));
     }
 
     /// Begins what tonight leaves; `None` when there is no room for it.
@@ -205,18 +224,19 @@ impl std::fmt::Debug for FinishedNight {
 }
 
 impl FinishedNight {
-    /// Puts it in its place, now that what it tells of is stored, and removes what nobody goes on from any more. Failing only costs
-    /// the next night bytes.
+    /// Puts it in its place, now that what it tells of is stored. Failing only costs the next night bytes.
     pub fn keep(&self) {
         let Some((temporary, path)) = self.0.parts.lock().expect("no panic while held").take() else { return };
         let _ = temporary.persist(&path);
-        let Some(nights) = path.parent().and_then(|directory| fs::read_dir(directory).ok()) else { return };
-        for night in nights.flatten() {
-            let age = night.metadata().and_then(|it| it.modified()).map(|modified| modified.elapsed());
-            if matches!(age, Ok(Ok(age)) if age > KEPT_FOR) {
-                let _ = fs::remove_file(night.path());
-            }
-        }
+    }
+
+    /// Closes its file, which waits under a name of its own: a run may read very many large files, and have few open. `None` where that
+    /// fails, or it was kept.
+    pub fn closed(self) -> Option<ClosedNight> {
+        let (temporary, path) = self.0.parts.lock().expect("no panic while held").take()?;
+        let waiting = path.with_extension("next");
+        temporary.persist(&waiting).ok()?;
+        Some(ClosedNight { waiting, path })
     }
 
     /// Tells whether `has` is true of every chunk that tonight's recipes of this content name, through all depths, and all these are known; it
@@ -228,5 +248,25 @@ impl FinishedNight {
             && (0..count).all(|number| {
                 blocks.block(number).is_some_and(|block| block.all_keys().all(|(key, is_plain)| has(&key, is_plain)))
             })
+    }
+}
+
+/// What tonight leaves, complete and closed, and not in its place yet. Dropping it removes it.
+#[derive(Debug)]
+pub struct ClosedNight {
+    waiting: PathBuf,
+    path: PathBuf,
+}
+
+impl ClosedNight {
+    /// Puts it in its place, as [`FinishedNight::keep`] does.
+    pub fn keep(&self) {
+        let _ = fs::rename(&self.waiting, &self.path);
+    }
+}
+
+impl Drop for ClosedNight {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.waiting);
     }
 }

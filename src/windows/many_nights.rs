@@ -108,8 +108,8 @@ impl Kept {
             };
             assert_eq!(self.read(&key), bytes, "the window is what it was");
             let used = yesterday.as_ref().map(|yesterday| &yesterday.remains().used);
-            tomorrow.push(pieces, &made_of, |key| match made_of.fresh.filter(|(fresh, _)| fresh == key) {
-                Some((_, length)) => Some(length),
+            tomorrow.push(pieces, &made_of, |key| match made_of.fresh_length(key) {
+                Some(length) => Some(length),
                 None => used?.get(key_number(key)).map(|used| used.length),
             });
             windows.push(key);

@@ -7,13 +7,14 @@
 //!                          blocks that yesterday left  ◀────────────── blocks for tomorrow ◀────────────────────────┘
 //! ```
 //!
-//! Pieces end where rows end ([`pieces`]), so a row that did not change is a piece that did not change. Windows end at a piece with a
+//! Pieces end where rows end ([`pieces`]), so a row that did not change is a piece that did not change, or are pages ([`heads`]). Windows end at a piece with a
 //! small hash ([`gather`]). Yesterday is known by the hashes of its pieces alone, and by where their bytes lie in chunks that are stored
 //! ([`block`]): a hash that is wrong only costs bytes, and nothing here needs yesterday's plaintext.
 
 pub mod block;
 pub mod cover;
 pub mod gather;
+pub mod heads;
 #[cfg(test)]
 mod many_nights;
 pub mod pieces;

@@ -3,7 +3,7 @@
 //! A row ends behind a line feed, and behind `),(` in the one-line inserts of `mysqldump`. One of at least [`ROW_WHOLE`] bytes ends a
 //! piece; a shorter one does so with a chance of its length in that, drawn from its bytes, so that pieces of short rows are about as long and
 //! depend on nothing but the rows themselves. What has no row end within [`ROW_MAX`] is cut by content as chunks are, only finer.
-//! Data in which pages are rewritten in place is cut into these pages.
+//! Data in which pages are rewritten in place is cut into these pages ([`heads`](crate::windows::heads)).
 //!
 //! The rule is the writer's own and no part of the format: another one costs one night in full.
 
@@ -21,11 +21,6 @@ const ROW_WHOLE: usize = 64;
 const ROW_MAX: usize = 4 << 10;
 /// The longest piece: the largest page of SQLite.
 pub const PIECE_MAX: usize = 64 << 10;
-/// Bytes that [`PieceRule::of`] looks at.
-pub const HEAD_BYTES: usize = 2 << 10;
-/// Pages of which nothing says how long they are: those of file systems.
-const PAGE_USUAL: u32 = 4 << 10;
-
 /// How a content is cut into pieces.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PieceRule {
@@ -36,20 +31,6 @@ pub enum PieceRule {
 }
 
 impl PieceRule {
-    /// Returns the rule for a content that begins with `head`: the first [`HEAD_BYTES`] of it, or all where it is shorter.
-    pub fn of(head: &[u8]) -> Self {
-        let has = |at: usize, mark: &[u8]| head.get(at..at + mark.len()) == Some(mark);
-        if has(0, b"SQLite format 3\0") && head.len() >= 18 {
-            let page = match u16::from_be_bytes([head[16], head[17]]) {
-                1 => 65536,
-                page => u32::from(page),
-            };
-            return if page >= 512 && page.is_power_of_two() { Self::Pages(page) } else { Self::Pages(PAGE_USUAL) };
-        }
-        let is_image = DISK_MARKS.iter().any(|(at, mark)| has(*at, mark));
-        if is_image { Self::Pages(PAGE_USUAL) } else { Self::Rows }
-    }
-
     /// Encodes the rule as a number: 0 for rows, else the page's length.
     pub fn encode(self) -> u64 {
         match self {
@@ -67,21 +48,6 @@ impl PieceRule {
         }
     }
 }
-
-/// What disk images and volumes begin with: a boot sector, a partition table, a file system, an encrypted or logical volume, or the
-/// head of an image format of its own.
-const DISK_MARKS: [(usize, &[u8]); 10] = [
-    (510, b"\x55\xaa"),
-    (512, b"EFI PART"),
-    (512, b"LABELONE"),
-    (1080, b"\x53\xef"),
-    (0, b"XFSB"),
-    (0, b"LUKS\xba\xbe"),
-    (0, b"QFI\xfb"),
-    (0, b"KDMV"),
-    (0, b"vhdxfile"),
-    (0, b"conectix"),
-];
 
 /// Hashes pieces under a key of the domain: SipHash-2-4, whose results nobody can tell from random ones without the key.
 #[derive(Clone)]
@@ -295,16 +261,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn pages_are_told_by_heads() {
-        let sqlite = |page: [u8; 2]| [b"SQLite format 3\0", &page[..], &[1, 1, 0, 64, 32, 32]].concat();
-        assert_eq!(PieceRule::of(&sqlite([16, 0])), PieceRule::Pages(4096));
-        assert_eq!(PieceRule::of(&sqlite([0, 1])), PieceRule::Pages(65536));
-        assert_eq!(PieceRule::of(&sqlite([0, 3])), PieceRule::Pages(4096));
-        assert_eq!(PieceRule::of(b"SQLite format 3\0"), PieceRule::Rows);
-        let mut disk = vec![0; 4096];
-        assert_eq!(PieceRule::of(&disk), PieceRule::Rows);
-        disk[510..512].copy_from_slice(b"\x55\xaa");
-        assert_eq!(PieceRule::of(&disk), PieceRule::Pages(4096));
+    fn rules_come_back_from_their_numbers() {
         for rule in [PieceRule::Rows, PieceRule::Pages(512), PieceRule::Pages(65536)] {
             assert_eq!(PieceRule::decode(rule.encode()), Some(rule));
         }

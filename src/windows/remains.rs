@@ -34,6 +34,8 @@ pub fn key_number(key: &ChunkKey) -> u64 {
 pub struct Remains {
     /// How it was cut.
     pub rule: PieceRule,
+    /// How the next night is to be cut where the head does not tell.
+    pub next_rule: PieceRule,
     /// Nights since the last one of which recipes name plain chunks alone; 0 for that one.
     pub nights_since_base: u8,
     /// Pieces in all blocks.
@@ -48,13 +50,13 @@ impl Remains {
     /// Begins a night.
     pub fn new(rule: PieceRule, nights_since_base: u8) -> Self {
         let (anchors, used) = (Sample::new(ANCHORS_MAX, ANCHOR_BITS), Sample::new(USED_MAX, 0));
-        Self { rule, nights_since_base, pieces: 0, anchors, used }
+        Self { rule, next_rule: rule, nights_since_base, pieces: 0, anchors, used }
     }
 
     /// Encodes it.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(self.anchors.iter().len() * 12 + self.used.iter().len() * 16 + 64);
-        for number in [self.rule.encode(), u64::from(self.nights_since_base), self.pieces] {
+        for number in [self.rule.encode(), self.next_rule.encode(), u64::from(self.nights_since_base), self.pieces] {
             write_varint(number, &mut out);
         }
         for (bits, count) in
@@ -82,7 +84,8 @@ impl Remains {
     pub fn decode(bytes: &[u8]) -> Result<(Self, &[u8]), FormatError> {
         let invalid = |why: &str| FormatError::invalid(WHAT, why);
         let mut cursor = Cursor::new(WHAT, bytes);
-        let rule = PieceRule::decode(cursor.varint()?).ok_or_else(|| invalid("it was cut in an unknown way"))?;
+        let mut rule = || PieceRule::decode(cursor.varint()?).ok_or_else(|| invalid("it was cut in an unknown way"));
+        let (rule, next_rule) = (rule()?, rule()?);
         let nights = u8::try_from(cursor.varint()?).map_err(|_| invalid("too many nights"))?;
         let pieces = cursor.varint()?;
         let mut sizes = [(0, 0); 2];
@@ -95,7 +98,7 @@ impl Remains {
             return Err(invalid("it has too many anchors or chunks"));
         }
         let mut remains = Self::new(rule, nights);
-        remains.pieces = pieces;
+        (remains.next_rule, remains.pieces) = (next_rule, pieces);
         remains.anchors = Sample::new(ANCHORS_MAX, anchor_bits);
         remains.used = Sample::new(USED_MAX, used_bits);
         for _ in 0..anchors {
@@ -119,7 +122,7 @@ mod tests {
     #[test]
     fn what_is_left_comes_back_and_nothing_else_is_taken_for_it() {
         let mut remains = Remains::new(PieceRule::Pages(4096), 5);
-        remains.pieces = 12_345;
+        (remains.next_rule, remains.pieces) = (PieceRule::Rows, 12_345);
         for i in 1..300u64 {
             remains.anchors.entry(i << 6, || i * 1000);
             remains.used.entry(i * 7919, || Used { length: i as u32, alive: i * i });
@@ -128,7 +131,9 @@ mod tests {
         bytes.extend(b"rest");
         let (decoded, rest) = Remains::decode(&bytes).expect("it was encoded");
         assert_eq!(rest, b"rest");
-        assert_eq!((decoded.rule, decoded.nights_since_base, decoded.pieces), (PieceRule::Pages(4096), 5, 12_345));
+        let rules = (decoded.rule, decoded.next_rule);
+        assert_eq!((rules, decoded.nights_since_base), ((PieceRule::Pages(4096), PieceRule::Rows), 5));
+        assert_eq!(decoded.pieces, 12_345);
         assert_eq!((decoded.anchors.get(64), decoded.anchors.get(65)), (Some(&1000), None));
         assert_eq!(decoded.used.get(7919), Some(&Used { length: 1, alive: 1 }));
         let sorted = |remains: &Remains| {

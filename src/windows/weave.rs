@@ -127,7 +127,8 @@ impl Woven {
             }
             filled
         };
-        MadeOf { plain: fill(&self.plain), named: fill(&self.named), through: self.through, fresh: rows }
+        let fresh = rows.into_iter().collect();
+        MadeOf { plain: fill(&self.plain), named: fill(&self.named), through: self.through, fresh }
     }
 }
 
@@ -140,15 +141,26 @@ pub struct MadeOf {
     pub named: Cover<ChunkKey>,
     /// What those that are stored as recipes need in turn.
     pub through: HashMap<ChunkKey, Through>,
-    /// The chunk in it that may be new, and its length.
-    pub fresh: Option<(ChunkKey, u32)>,
+    /// The chunks in it that may be new, and their lengths.
+    fresh: Vec<(ChunkKey, u32)>,
 }
 
 impl MadeOf {
     /// What a window is made of that is a chunk itself.
     pub fn chunk(key: ChunkKey, length: u32) -> Self {
-        let plain = Cover::of_chunk(key, length);
-        Self { named: plain.clone(), plain, through: HashMap::new(), fresh: Some((key, length)) }
+        Self::chunks(vec![(key, length)])
+    }
+
+    /// What a window is made of that is stored as some chunks, one behind the other.
+    pub fn chunks(chunks: Vec<(ChunkKey, u32)>) -> Self {
+        let mut plain = Cover::default();
+        chunks.iter().for_each(|&(key, length)| plain.push(Stretch { key, offset: 0, length }));
+        Self { named: plain.clone(), plain, through: HashMap::new(), fresh: chunks }
+    }
+
+    /// Returns the length of a chunk in it that may be new.
+    pub fn fresh_length(&self, key: &ChunkKey) -> Option<u32> {
+        self.fresh.iter().find(|(fresh, _)| fresh == key).map(|(_, length)| *length)
     }
 
     /// Tells whether a chunk is named. A window that is named to make itself is stored already, and what it needs is there.

@@ -33,6 +33,7 @@ mod key_slots;
 mod keys;
 mod kit;
 mod known;
+mod large_files;
 mod layers;
 mod leftovers;
 mod look;

@@ -13,6 +13,7 @@ use crate::ops::backup::parent::{LastTree, LastTreeSink};
 use crate::ops::backup::stopped::Stopped;
 use crate::ops::backup::trees::{Held, ShownRoots, TreeCounter};
 use crate::ops::backup::window::BatchWindow;
+use crate::repository::nights::ClosedNight;
 use crate::repository::tree::TreeBuilder;
 use crate::repository::writer::Writer;
 
@@ -31,6 +32,8 @@ pub(super) struct Assembled {
     pub(super) left_out: Vec<EntryPath>,
     /// Bytes read from files.
     pub(super) read_bytes: u64,
+    /// What large files leave for the next night.
+    pub(super) nights: Vec<ClosedNight>,
 }
 
 /// Puts batches in order and builds the tree until all senders are gone.
@@ -58,6 +61,7 @@ pub(super) fn assemble(
             totals.bytes.read += batch.bytes.read;
             totals.left_out.extend(batch.left_out);
             totals.unread_roots.extend(batch.unread_roots);
+            totals.nights.extend(batch.nights);
             counts.unreadable += batch.unreadable;
             counts.new_bytes += batch.bytes.new;
             for (entry, beside) in &batch.entries {
@@ -84,6 +88,7 @@ pub(super) fn assemble(
         unread_roots: totals.unread_roots,
         left_out: totals.left_out,
         read_bytes: totals.bytes.read,
+        nights: totals.nights,
     })
 }
 

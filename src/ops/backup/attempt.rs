@@ -28,7 +28,7 @@ use crate::process::own::PROGRAM;
 use crate::progress::{Monitor, Problem, Problems};
 use crate::repository::index::checked::{ASKED_AT_START, CheckedIndex};
 use crate::repository::lease::{HeldLease, Lease};
-use crate::repository::nights::FinishedNight;
+use crate::repository::nights::{ClosedNight, FinishedNight};
 use crate::repository::revoking::SessionStanding;
 use crate::repository::session::Session;
 use crate::repository::state::Newest;
@@ -160,6 +160,8 @@ impl Attempt<'_> {
             done.last_tree.keep(&manifest, self.started, &known);
             history.keep(&done.streams, &odd.flagged(), &odd.accepted());
             done.streams.iter().filter_map(|stream| stream.night.as_ref()).for_each(FinishedNight::keep);
+            done.nights.iter().for_each(ClosedNight::keep);
+            session.forget_old_nights();
             trees.keep(&done.held.trees, &odd.flagged(), &odd.accepted());
             snapshot = Some(manifest);
         }
@@ -237,9 +239,10 @@ impl Attempt<'_> {
             threads => threads,
         };
         let pack_target_bytes = repository.config().pack_target_bytes;
-        let cutting = match options.stream_options.recipes && !members.is_empty() {
-            true => memory::Cutting::Windows,
-            false => memory::Cutting::Chunks,
+        let cutting = match (options.stream_options.recipes, members.is_empty()) {
+            (true, false) => memory::Cutting::Windows,
+            (true, true) => memory::Cutting::LargeFiles,
+            (false, _) => memory::Cutting::Chunks,
         };
         let jobs = options.stream_options.jobs;
         let shares = memory::share(options.memory_bytes, pack_target_bytes, threads, jobs, cutting);

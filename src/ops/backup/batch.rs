@@ -5,6 +5,7 @@ use crate::model::path::EntryPath;
 use crate::ops::backup::beside::Beside;
 use crate::ops::backup::trees::ShownRoots;
 use crate::progress::EntryEvent;
+use crate::repository::nights::ClosedNight;
 use crate::source::files::FoundEntry;
 
 /// An entry of the source, and what to do about it.
@@ -39,6 +40,8 @@ pub(super) struct Finished {
     /// What was read and turned out to be coffre's own.
     pub(super) left_out: Vec<EntryPath>,
     pub(super) bytes: CutBytes,
+    /// What large files leave for the next night.
+    pub(super) nights: Vec<ClosedNight>,
 }
 
 /// How much went through the loop that cuts.

@@ -27,12 +27,35 @@ pub(super) enum Job {
     Frame(Frame),
 }
 
+/// What a worker gets that waits to read a large file.
+pub(super) enum UntilTurn<'a> {
+    /// It is its turn.
+    Turn(LargeTurn<'a>),
+    /// Something to do meanwhile.
+    Frame(Frame),
+}
+
+/// The right to read a large file, which one worker at a time has: there is memory for one.
+pub(super) struct LargeTurn<'a>(&'a Jobs);
+
+impl Drop for LargeTurn<'_> {
+    fn drop(&mut self) {
+        // Whoever panicked ends the run, and nobody waits for this.
+        if let Ok(mut state) = self.0.state.lock() {
+            state.has_large = false;
+        }
+        self.0.changed.notify_all();
+    }
+}
+
 #[derive(Default)]
 struct State {
     batches: VecDeque<Batch>,
     frames: VecDeque<Frame>,
     spare: Vec<Frame>,
     idle: usize,
+    /// Whether a large file is being read.
+    has_large: bool,
     closed: bool,
 }
 
@@ -112,6 +135,24 @@ impl Jobs {
             }
             if state.closed {
                 return None;
+            }
+            state.idle += 1;
+            state = self.changed.wait(state).expect("no panic while held");
+            state.idle -= 1;
+        }
+    }
+
+    /// Waits until no other worker reads a large file. Frames are to be done meanwhile, because that worker may wait for them.
+    pub(super) fn wait_for_turn(&self) -> UntilTurn<'_> {
+        let mut state = self.state.lock().expect("no panic while held");
+        loop {
+            if let Some(frame) = state.frames.pop_front() {
+                self.changed.notify_all();
+                return UntilTurn::Frame(frame);
+            }
+            if !state.has_large {
+                state.has_large = true;
+                return UntilTurn::Turn(LargeTurn(self));
             }
             state.idle += 1;
             state = self.changed.wait(state).expect("no panic while held");

@@ -15,6 +15,8 @@ const PACK_LEAST: u64 = 8 * MIB;
 /// Packs in memory besides those on their way: one of data and one of trees being filled, one being
 /// checked or waiting.
 const PACKS_HELD: u64 = 3;
+/// Threads that packs leave room for beside a large file, where there are so many.
+const THREADS_LEAST: u64 = 4;
 /// Packs on their way at once, at most.
 const IN_FLIGHT_MAX: u64 = 16;
 
@@ -23,8 +25,10 @@ const IN_FLIGHT_MAX: u64 = 16;
 pub(super) enum Cutting {
     /// Into chunks of 1 MiB at most.
     Chunks,
-    /// Streams into windows of up to 8 MiB, beside what the last night left.
+    /// Streams into windows of up to 8 MiB, beside what the last night left; large files afterwards, one at a time.
     Windows,
+    /// Large files alone so, one at a time.
+    LargeFiles,
 }
 
 impl Cutting {
@@ -32,7 +36,7 @@ impl Cutting {
     /// of its own.
     fn each_thread(self) -> u64 {
         match self {
-            Cutting::Chunks => 8 * MIB,
+            Cutting::Chunks | Cutting::LargeFiles => 8 * MIB,
             Cutting::Windows => 20 * MIB,
         }
     }
@@ -41,23 +45,24 @@ impl Cutting {
     /// next. What little the first one takes otherwise is in that of its thread.
     fn each_stream(self) -> u64 {
         match self {
-            Cutting::Chunks => 5 * MIB,
+            Cutting::Chunks | Cutting::LargeFiles => 5 * MIB,
             Cutting::Windows => 18 * MIB,
         }
     }
 
-    /// What streams take however many there are: windows waiting for a thread.
-    fn waiting(self) -> u64 {
+    /// What is taken once: by windows waiting for a thread; or by a large file, for its window, what the last night left, and new rows.
+    fn once(self) -> u64 {
         match self {
             Cutting::Chunks => 0,
             Cutting::Windows => 8 * MIB,
+            Cutting::LargeFiles => 30 * MIB,
         }
     }
 
     /// Streams that are free.
     fn free_streams(self) -> u64 {
         match self {
-            Cutting::Chunks => 1,
+            Cutting::Chunks | Cutting::LargeFiles => 1,
             Cutting::Windows => 0,
         }
     }
@@ -85,14 +90,18 @@ pub(super) fn share(
     cutting: Cutting,
 ) -> Shares {
     let (each_thread, each_stream) = (cutting.each_thread(), cutting.each_stream());
-    let whole = memory_bytes.saturating_sub(PROGRAM + CLAIMS + cutting.waiting());
+    let whole = memory_bytes.saturating_sub(PROGRAM + CLAIMS + cutting.once());
     let jobs = jobs.max(1) as u64;
     let mut target = memory_bytes / PACK_SHARE;
-    if cutting == Cutting::Windows {
-        // Packs are smaller where they would leave too little to read streams with.
-        let beside = whole.saturating_sub(each_thread + jobs * each_stream) / (PACKS_HELD + 1);
-        target = target.min(beside.saturating_sub(PACK_SLACK) & !(MIB - 1));
-    }
+    // Packs are smaller where they would leave too little to read streams or a large file with.
+    let beside = match cutting {
+        Cutting::Chunks => u64::MAX,
+        Cutting::Windows => whole.saturating_sub(each_thread + jobs * each_stream) / (PACKS_HELD + 1),
+        Cutting::LargeFiles => {
+            whole.saturating_sub(each_thread * (threads as u64).clamp(1, THREADS_LEAST)) / (PACKS_HELD + 2)
+        }
+    };
+    target = target.min(beside.saturating_sub(PACK_SLACK) & !(MIB - 1));
     let target = u64::from(pack_target_bytes).min(target.max(PACK_LEAST));
     let pack = target + PACK_SLACK;
     // Streams come first, because they are asked for; of threads as many as leave two packs on their way, but two if they can.
@@ -121,7 +130,7 @@ mod tests {
         let packs = PACKS_HELD + shares.packs_in_flight as u64;
         PROGRAM
             + CLAIMS
-            + cutting.waiting()
+            + cutting.once()
             + packs * (u64::from(shares.pack_target_bytes) + PACK_SLACK)
             + shares.threads as u64 * cutting.each_thread()
             + (shares.jobs as u64 - cutting.free_streams()) * cutting.each_stream()
@@ -132,10 +141,9 @@ mod tests {
         for memory in [128, 130, 160, 192, 256, 300, 512, 1024, 4096, 1 << 20] {
             for target in [1, 8, 16, 32, 64, 512] {
                 for threads in [1, 2, 4, 16, 128] {
-                    for (jobs, cutting) in [0, 1, 2, 8, 64]
-                        .into_iter()
-                        .flat_map(|jobs| [(jobs, Cutting::Chunks), (jobs, Cutting::Windows)])
-                    {
+                    for (jobs, cutting) in [0, 1, 2, 8, 64].into_iter().flat_map(|jobs| {
+                        [Cutting::Chunks, Cutting::Windows, Cutting::LargeFiles].map(|cutting| (jobs, cutting))
+                    }) {
                         let shares = share(memory * MIB, target << 20, threads, jobs, cutting);
                         let case = format!(
                             "{memory} MiB, packs of {target}, {threads} threads, {jobs} jobs, {cutting:?}: {shares:?}"
@@ -167,5 +175,9 @@ mod tests {
         assert_eq!(shares(256, 2, 1, Cutting::Windows), (32, 1, 2, 1));
         assert_eq!(shares(256, 2, 8, Cutting::Windows), (10, 1, 1, 8));
         assert_eq!(shares(1024, 16, 8, Cutting::Windows), (32, 12, 16, 8));
+        assert_eq!(shares(128, 2, 1, Cutting::LargeFiles), (8, 1, 2, 1));
+        assert_eq!(shares(256, 2, 1, Cutting::LargeFiles), (32, 2, 2, 1));
+        assert_eq!(shares(256, 16, 1, Cutting::LargeFiles), (29, 2, 4, 1));
+        assert_eq!(shares(1024, 16, 1, Cutting::LargeFiles), (32, 16, 16, 1));
     }
 }

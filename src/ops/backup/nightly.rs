@@ -1,23 +1,27 @@
 //! The loop that cuts what is stored night after night: bytes become windows, and of each window only what is new is stored.
 //!
 //! What windows consist of is known from what the last night left on this machine. Without that every window is stored whole,
-//! which is what a first night costs.
+//! which is what a first night costs. Of a file, what is stored whole is cut into chunks as other files are: so another file that has much in
+//! common with it is found to have it, and only what changed is stored by windows.
 
+use crate::chunker::Chunker;
 use crate::model::entry::ChunkRef;
 use crate::model::id::ChunkId;
 use crate::ops::backup::batch::CutBytes;
-use crate::ops::backup::cut::{Filled, NextBytes, READ_BYTES};
+use crate::ops::backup::buffer::WindowBuffer;
+use crate::ops::backup::cut::{Filled, NextBytes};
 use crate::ops::backup::stopped::Stopped;
-use crate::progress::{Counter, Monitor};
-use crate::repository::frame::{Frame, ROWS_FRAME_BYTES};
+use crate::progress::{Counter, Monitor, Problem};
+use crate::repository::frame::{FILE_FRAME_BYTES, Frame, ROWS_FRAME_BYTES};
 use crate::repository::nights::{FinishedNight, NightBlocks, NightPlace, NightSink};
 use crate::repository::tree::ListBuilder;
 use crate::repository::writer::Writer;
 use crate::windows::gather::WindowGatherer;
-use crate::windows::pieces::{HEAD_BYTES, PIECE_MAX, PieceRule};
-use crate::windows::remains::key_number;
+use crate::windows::heads::{HEAD_BYTES, PAGE_USUAL, is_compressed, rule_of};
+use crate::windows::pieces::PieceRule;
+use crate::windows::remains::{Remains, key_number};
 use crate::windows::tomorrow::Tomorrow;
-use crate::windows::walk::NightWalk;
+use crate::windows::walk::{NEW, NightWalk};
 use crate::windows::weave::{MadeOf, Need, Woven};
 use crate::windows::yesterday::Yesterday;
 use crate::windows::{WINDOW_MAX, WINDOW_MIN};
@@ -29,6 +33,8 @@ const BASE_EVERY: u8 = 7;
 const NEW_MOST: usize = 70;
 /// A window is stored whole as well where a recipe would save less than this, in bytes.
 const SAVED_LEAST: usize = 4 << 10;
+/// Where fewer of the pieces than one in so many were there yesterday, another rule is tried.
+const FOUND_LEAST: u64 = 4;
 /// A window is renewed when less than this part of the chunks that it names is still used.
 const ALIVE_LEAST: f64 = 0.5;
 
@@ -55,6 +61,10 @@ pub(super) struct NightCutter<'a> {
     found: Vec<u64>,
     /// New rows.
     rows: Frame,
+    /// Of a file, what cuts that which is stored whole, and gathers it.
+    chunks: Option<(Chunker, Frame)>,
+    /// Pieces that were there yesterday.
+    found_pieces: u64,
     /// Bytes of windows that were stored whole because too little was used of what they were made of.
     renewed: u64,
     /// Whether it is known of each window what it consists of.
@@ -62,60 +72,21 @@ pub(super) struct NightCutter<'a> {
     buffer: WindowBuffer,
 }
 
-/// Holds the longest window and what was read ahead.
-struct WindowBuffer {
-    bytes: Vec<u8>,
-    end: usize,
-    /// Whether the window in front was taken, with the memory that it was in.
-    is_taken: bool,
-}
-
-impl WindowBuffer {
-    const LENGTH: usize = WINDOW_MAX + PIECE_MAX + READ_BYTES;
-
-    fn new() -> Self {
-        Self { bytes: vec![0; Self::LENGTH], end: 0, is_taken: false }
-    }
-
-    /// Returns all that was read and not dropped.
-    fn filled(&self) -> &[u8] {
-        &self.bytes[..self.end]
-    }
-
-    /// Lends the room for what is read next.
-    fn room(&mut self) -> &mut [u8] {
-        let room = self.bytes.len().min(self.end + READ_BYTES);
-        &mut self.bytes[self.end..room]
-    }
-
-    fn window(&self, length: usize) -> &[u8] {
-        &self.bytes[..length]
-    }
-
-    /// Takes the window in front with its memory, which is to be dropped next.
-    fn take(&mut self, length: usize) -> Vec<u8> {
-        let mut next = vec![0; Self::LENGTH];
-        next[..self.end - length].copy_from_slice(&self.bytes[length..self.end]);
-        let mut window = std::mem::replace(&mut self.bytes, next);
-        window.truncate(length);
-        window.shrink_to_fit();
-        self.is_taken = true;
-        window
-    }
-
-    /// Goes on behind the window in front.
-    fn drop_window(&mut self, length: usize) {
-        if !std::mem::take(&mut self.is_taken) {
-            self.bytes.copy_within(length..self.end, 0);
-        }
-        self.end -= length;
-    }
-}
-
 impl<'a> NightCutter<'a> {
-    /// Makes one that goes on from what the last night left at `place`, and leaves something there unless it is a `dry_run`.
-    pub(super) fn new(writer: &'a Writer, monitor: &'a dyn Monitor, place: NightPlace, dry_run: bool) -> Self {
+    /// Makes one for the content called `subject` that goes on from what the last night left at `place`, and leaves something there
+    /// unless it is a `dry_run`. What is there and cannot be used is told.
+    pub(super) fn new(
+        writer: &'a Writer,
+        monitor: &'a dyn Monitor,
+        subject: String,
+        place: NightPlace,
+        dry_run: bool,
+    ) -> Self {
         let yesterday = place.open().map(|(blocks, remains)| Yesterday::new(blocks, remains));
+        if yesterday.is_none() && place.is_there() {
+            let message = "what this machine kept of the last night cannot be used, so tonight is stored whole";
+            monitor.problem(Problem::advice(subject, message.to_owned()));
+        }
         Self {
             writer,
             monitor,
@@ -126,19 +97,21 @@ impl<'a> NightCutter<'a> {
             is_base: true,
             found: Vec::new(),
             rows: Frame::for_rows(),
+            chunks: None,
+            found_pieces: 0,
             renewed: 0,
             is_all_known: true,
             buffer: WindowBuffer::new(),
         }
     }
 
-    /// Tells whether the last night left something that can be used.
-    pub(super) fn has_yesterday(&self) -> bool {
-        self.yesterday.is_some()
+    /// Says that the content is a file's.
+    pub(super) fn of_file(self) -> Self {
+        Self { chunks: Some((self.writer.file_chunker(), Frame::default())), ..self }
     }
 
     /// Cuts the content until it ends, as [`Cutter::cut`](crate::ops::backup::cut::Cutter::cut) does; full frames and the last ones go
-    /// through `hand_on`.
+    /// through `hand_on`, of a content that cannot be read to its end as well: others may rely on what was claimed for it.
     ///
     /// # Errors
     /// What the source says, and that the run has stopped.
@@ -149,45 +122,72 @@ impl<'a> NightCutter<'a> {
         mut hand_on: impl FnMut(Frame) -> Result<Frame, Stopped>,
     ) -> Result<CutContent, S::Error> {
         let mut list = ListBuilder::default();
-        let mut is_end = false;
-        while self.buffer.end < HEAD_BYTES && !is_end {
-            is_end = self.read(source, bytes)?;
-        }
-        let mut gatherer = self.begin(PieceRule::of(self.buffer.filled()));
-        loop {
-            while let Some(length) = gatherer.advance(self.buffer.filled(), is_end) {
-                let id = self.window(&gatherer, length, bytes, &mut hand_on)?;
-                list.push(ChunkRef { id, length: length as u32 }, self.writer).map_err(Stopped::from)?;
-                gatherer.clear();
-                self.buffer.drop_window(length);
-            }
-            if is_end {
-                break;
-            }
-            is_end = self.read(source, bytes)?;
-        }
-        if !self.rows.is_empty() {
-            hand_on(std::mem::take(&mut self.rows))?;
-        }
+        let cut = self.windows(source, &mut list, bytes, &mut hand_on);
+        let handed = self.take_frames().into_iter().filter(|last| !last.is_empty()).try_for_each(|last| {
+            hand_on(last)?;
+            Ok::<(), Stopped>(())
+        });
+        cut?;
+        handed?;
         let night = self.tomorrow.and_then(|tomorrow| {
-            let (sink, remains) = tomorrow.finish();
+            let (sink, mut remains) = tomorrow.finish();
+            remains.next_rule = next_rule(&remains, self.yesterday.as_ref().map(Yesterday::remains), self.found_pieces);
             sink.finish(&remains, self.is_all_known)
         });
         Ok(CutContent { list, night })
     }
 
+    /// Stores window after window.
+    fn windows<S: NextBytes>(
+        &mut self,
+        source: &mut S,
+        list: &mut ListBuilder,
+        bytes: &mut CutBytes,
+        hand_on: &mut impl FnMut(Frame) -> Result<Frame, Stopped>,
+    ) -> Result<(), S::Error> {
+        let mut is_end = false;
+        while self.buffer.filled().len() < HEAD_BYTES && !is_end {
+            is_end = self.read(source, bytes)?;
+        }
+        let mut gatherer = self.begin();
+        loop {
+            while let Some(length) = gatherer.advance(self.buffer.filled(), is_end) {
+                self.window(&gatherer, length, list, bytes, hand_on)?;
+                gatherer.clear();
+                self.buffer.drop_window(length);
+            }
+            if is_end {
+                return Ok(());
+            }
+            is_end = self.read(source, bytes)?;
+        }
+    }
+
+    /// Takes what was gathered last, full or not.
+    fn take_frames(&mut self) -> Vec<Frame> {
+        let chunks = self.chunks.as_mut().map(|(_, frame)| frame);
+        chunks.into_iter().chain([&mut self.rows]).map(std::mem::take).collect()
+    }
+
     /// Reads on, and tells whether the content has ended.
     fn read<S: NextBytes>(&mut self, source: &mut S, bytes: &mut CutBytes) -> Result<bool, S::Error> {
         let Filled { count, is_end } = source.next(self.buffer.room())?;
-        self.buffer.end += count;
+        self.buffer.note_read(count);
         bytes.read += count as u64;
         self.monitor.add(Counter::ReadBytes, count as u64);
         self.monitor.add(Counter::Bytes, count as u64);
         Ok(is_end)
     }
 
-    /// Begins a content that is cut by `rule`: what was cut by another yesterday is nothing to it.
-    fn begin(&mut self, rule: PieceRule) -> WindowGatherer {
+    /// Begins the content, now that its head was read. What was cut by another rule yesterday is nothing to it, and a compressed file
+    /// of which something changed has little in common with what it was.
+    fn begin(&mut self) -> WindowGatherer {
+        let head = &self.buffer.filled()[..HEAD_BYTES.min(self.buffer.filled().len())];
+        if self.chunks.is_some() && is_compressed(head) {
+            (self.place, self.yesterday) = (None, None);
+        }
+        let tried = self.yesterday.as_ref().map(|yesterday| yesterday.remains().next_rule);
+        let rule = rule_of(head).or(tried).unwrap_or(PieceRule::Pages(PAGE_USUAL));
         self.yesterday.take_if(|yesterday| yesterday.remains().rule != rule);
         let nights =
             self.yesterday.as_ref().map_or(0, |yesterday| (yesterday.remains().nights_since_base + 1) % BASE_EVERY);
@@ -202,32 +202,40 @@ impl<'a> NightCutter<'a> {
         &mut self,
         gatherer: &WindowGatherer,
         length: usize,
+        list: &mut ListBuilder,
         bytes: &mut CutBytes,
         hand_on: &mut impl FnMut(Frame) -> Result<Frame, Stopped>,
-    ) -> Result<ChunkId, Stopped> {
+    ) -> Result<(), Stopped> {
         let id = self.writer.id(self.buffer.window(length));
         let pieces = gatherer.pieces();
         if let Some(yesterday) = &mut self.yesterday {
             self.walk.find(yesterday, pieces, &mut self.found);
+            let found = pieces.iter().zip(&self.found).filter(|(_, place)| **place != NEW);
+            self.found_pieces += found.count() as u64;
         }
-        let made_of = if self.writer.relies_on_plain(&id.key()) {
+        let by_itself = if self.writer.relies_on_plain(&id.key()) {
             Some(MadeOf::chunk(id.key(), length as u32))
         } else {
-            match self.by_recipe(gatherer, &id, length, bytes, hand_on)? {
-                Some(made_of) => Some(made_of),
-                None => self.whole(&id, length, bytes, hand_on)?,
-            }
+            self.by_recipe(gatherer, &id, length, bytes, hand_on)?
         };
+        let is_in_chunks = by_itself.is_none() && self.chunks.is_some();
+        let made_of = match by_itself {
+            None if is_in_chunks => self.in_chunks(length, list, bytes, hand_on)?,
+            None => self.whole(&id, length, bytes, hand_on)?,
+            made_of => made_of,
+        };
+        if !is_in_chunks {
+            list.push(ChunkRef { id, length: length as u32 }, self.writer)?;
+        }
         self.is_all_known &= made_of.is_some();
         if let (Some(made_of), Some(tomorrow)) = (made_of, &mut self.tomorrow) {
             let used = self.yesterday.as_ref().map(|yesterday| &yesterday.remains().used);
-            let fresh = made_of.fresh;
-            tomorrow.push(pieces, &made_of, |key| match fresh.filter(|(fresh, _)| fresh == key) {
-                Some((_, length)) => Some(length),
+            tomorrow.push(pieces, &made_of, |key| match made_of.fresh_length(key) {
+                Some(length) => Some(length),
                 None => used?.get(key_number(key)).map(|used| used.length),
             });
         }
-        Ok(id)
+        Ok(())
     }
 
     /// Stores a window as a recipe and its new rows as a chunk; `None` when it is to be stored whole.
@@ -302,8 +310,48 @@ impl<'a> NightCutter<'a> {
         Ok(Some(MadeOf::chunk(id.key(), length as u32)))
     }
 
+    /// Stores a window of a file in chunks as other files have. `None` when another thread stores one of them as a recipe.
+    fn in_chunks(
+        &mut self,
+        length: usize,
+        list: &mut ListBuilder,
+        bytes: &mut CutBytes,
+        hand_on: &mut impl FnMut(Frame) -> Result<Frame, Stopped>,
+    ) -> Result<Option<MadeOf>, Stopped> {
+        let (chunker, mut frame) = self.chunks.take().expect("the content is a file's");
+        let (mut made_of, mut is_plain, mut at) = (Vec::new(), true, 0);
+        while let Some(count) = chunker.cut(&self.buffer.window(length)[at..], true) {
+            let chunk = &self.buffer.window(length)[at..at + count];
+            let id = self.writer.id(chunk);
+            if self.writer.claim(&id) {
+                self.note_new(count, bytes);
+                frame.push(&id, chunk);
+                if frame.len() >= FILE_FRAME_BYTES {
+                    frame = hand_on(frame)?;
+                }
+            }
+            is_plain &= self.writer.relies_on_plain(&id.key());
+            list.push(ChunkRef { id, length: count as u32 }, self.writer)?;
+            made_of.push((id.key(), count as u32));
+            at += count;
+        }
+        self.chunks = Some((chunker, frame));
+        Ok(is_plain.then(|| MadeOf::chunks(made_of)))
+    }
+
     fn note_new(&self, length: usize, bytes: &mut CutBytes) {
         bytes.new += length as u64;
         self.monitor.add(Counter::NewBytes, length as u64);
+    }
+}
+
+/// Returns how the next night of a content is to be cut where its head does not tell: otherwise than tonight where of the pieces that tonight
+/// and yesterday might have in common too few were found.
+fn next_rule(tonight: &Remains, yesterday: Option<&Remains>, found: u64) -> PieceRule {
+    let Some(yesterday) = yesterday else { return tonight.rule };
+    match (tonight.rule, found * FOUND_LEAST < tonight.pieces.min(yesterday.pieces)) {
+        (rule, false) => rule,
+        (PieceRule::Pages(_), true) => PieceRule::Rows,
+        (PieceRule::Rows, true) => PieceRule::Pages(PAGE_USUAL),
     }
 }

@@ -18,6 +18,9 @@ pub struct BackupOptions {
     pub files: Option<WalkOptions>,
     /// Everything else: streams of the caller's own ([`Given`](crate::source::given::Given)), databases.
     pub sources: Vec<Arc<dyn Source>>,
+    /// Files of so many bytes and more are stored as streams are, by what changed since they were last read
+    /// ([`StreamOptions::recipes`]), one at a time.
+    pub large_file_bytes: u64,
     /// How streams are read and judged.
     pub stream_options: StreamOptions,
     /// What is odd enough to flag the snapshot.
@@ -63,6 +66,7 @@ impl Default for BackupOptions {
         Self {
             files: None,
             sources: Vec::new(),
+            large_file_bytes: 64 << 20,
             stream_options: StreamOptions::default(),
             limits: AnomalyLimits::default(),
             accept_anomalies: false,
@@ -152,8 +156,8 @@ pub struct StreamOptions {
     pub keep_partial: bool,
     /// Ask of streams from standard input and commands that begin like a dump that they end like one.
     pub check_dumps: bool,
-    /// Store of a stream what changed since the night before, as far as this machine knows that; else every stream is cut fine, and parts
-    /// of it that are stored already are found whoever stored them.
+    /// Store of a stream or large file what changed since the night before, as far as this machine knows that; else every stream is cut fine, and
+    /// parts of it that are stored already are found whoever stored them.
     pub recipes: bool,
 }
 

@@ -22,6 +22,7 @@ use crate::ops::Cancel;
 use crate::ops::backup::error::BackupError;
 use crate::ops::backup::kinship::{Kinship, kinship, tree_name};
 use crate::ops::backup::options::{BackupOptions, ParentChoice};
+use crate::ops::backup::reliance::relies_on_window;
 use crate::ops::backup::trees::{Held, TreeCounter};
 use crate::progress::{Monitor, Problem, Totals};
 use crate::repository::Repository;
@@ -360,24 +361,31 @@ impl ParentEntries {
     /// Tells whether every chunk of an entry is still stored, so that it may be referred to again.
     pub(super) fn still_has(&self, entry: &Entry) -> bool {
         let Some(content) = entry.content() else { return true };
-        match (&content.chunks, &self.trusted) {
-            (ChunkList::Inline(chunks), _) => chunks.iter().all(|chunk| self.index.rely_on(&chunk.id)),
-            (ChunkList::Indirect { root, .. }, Some((packs, noted))) => {
+        if let ChunkList::Inline(chunks) = &content.chunks
+            && chunks.iter().all(|chunk| self.index.rely_on(&chunk.id))
+        {
+            return true;
+        }
+        match (&self.trusted, &self.walker) {
+            // What the recipes of windows name is in packs that the parent relied on.
+            (Some((packs, noted)), _) => {
                 noted.call_once(|| self.index.rely_on_packs(packs));
-                self.index.rely_on(root)
+                match &content.chunks {
+                    ChunkList::Inline(chunks) => chunks.iter().all(|chunk| self.index.rely_on_named(&chunk.id.key())),
+                    ChunkList::Indirect { root, .. } => self.index.rely_on(root),
+                }
             }
-            (list @ ChunkList::Indirect { .. }, None) => match &self.walker {
-                None => false,
-                Some((runtime, reader)) => runtime.block_on(async {
-                    let mut chunks = reader.chunks(list, content.stored_length());
-                    while let Some(next) = chunks.next().await {
-                        if !next.is_ok_and(|chunk| self.index.rely_on(&chunk.id)) {
-                            return false;
-                        }
+            (None, Some((runtime, reader))) => runtime.block_on(async {
+                let mut chunks = reader.chunks(&content.chunks, content.stored_length());
+                while let Some(next) = chunks.next().await {
+                    let Ok(chunk) = next else { return false };
+                    if !self.index.rely_on(&chunk.id) && !relies_on_window(&self.index, reader, chunk).await {
+                        return false;
                     }
-                    true
-                }),
-            },
+                }
+                true
+            }),
+            (None, None) => false,
         }
     }
 }

@@ -14,6 +14,7 @@ use crate::ops::backup::assemble::{Assembled, assemble};
 use crate::ops::backup::batch::Finished;
 use crate::ops::backup::jobs::Jobs;
 use crate::ops::backup::kept::Again;
+use crate::ops::backup::large::LargeFiles;
 use crate::ops::backup::members::StreamGroup;
 use crate::ops::backup::options::BackupOptions;
 use crate::ops::backup::parent::{LastTree, Parent, ParentEntries};
@@ -28,6 +29,7 @@ use crate::ops::backup::trees::{Held, ShownRoots, TreeCounter};
 use crate::ops::backup::window::BatchWindow;
 use crate::ops::backup::worker::{Own, Worker};
 use crate::progress::{Monitor, Problem, Totals};
+use crate::repository::nights::ClosedNight;
 use crate::repository::writer::Writer;
 use crate::source::files::{Walk, WalkError};
 
@@ -69,6 +71,8 @@ pub(super) struct StoredWhole {
     pub(super) changed_while_read: u64,
     /// Bytes read, of files and streams.
     pub(super) read_bytes: u64,
+    /// What large files leave for the next night.
+    pub(super) nights: Vec<ClosedNight>,
 }
 
 impl StoredWhole {
@@ -94,6 +98,7 @@ impl StoredWhole {
             left_out,
             unchanged_files: tree.unchanged_files,
             changed_while_read: tree.changed_while_read,
+            nights: tree.nights,
         }
     }
 }
@@ -194,14 +199,19 @@ impl<'a> Line<'a> {
     ) -> ScopedJoinHandle<'scope, Result<(), Stopped>> {
         scope.spawn(move || {
             let guard = self.guard();
-            let own = self.own();
-            let worker = Worker::new(self.writer, &self.jobs, self.monitor, self.cancel, self.reading, own);
+            let (own, large) = (self.own(), self.large());
+            let worker = Worker::new(large, &self.jobs, self.monitor, self.cancel, self.reading, own);
             let done = worker.run(&finished);
             if done.is_err() {
                 guard.end();
             }
             done
         })
+    }
+
+    /// Returns which files are large.
+    fn large(&self) -> LargeFiles<'_> {
+        LargeFiles { writer: self.writer, options: self.options }
     }
 
     /// Returns what is coffre's own, by its content.
@@ -248,6 +258,7 @@ impl<'a> Line<'a> {
             early: &self.early,
             reading: self.reading,
             roots: self.roots,
+            large: self.large(),
             comparison: self.options.comparison,
         };
         scope.spawn(move || {

@@ -9,6 +9,7 @@ use crate::ops::Cancel;
 use crate::ops::backup::batch::{Batch, Finished, Planned};
 use crate::ops::backup::beside::Beside;
 use crate::ops::backup::jobs::Jobs;
+use crate::ops::backup::large::LargeFiles;
 use crate::ops::backup::options::Comparison;
 use crate::ops::backup::parent::ParentEntries;
 use crate::ops::backup::reading::ThreadsReading;
@@ -46,6 +47,7 @@ pub(super) struct Planner<'a> {
     pub(super) reading: &'a ThreadsReading,
     /// The absolute paths of the roots.
     pub(super) roots: &'a [Vec<u8>],
+    pub(super) large: LargeFiles<'a>,
     pub(super) comparison: Comparison,
 }
 
@@ -89,8 +91,12 @@ impl Planner<'_> {
                     self.monitor.add(Counter::Entries, 1);
                     self.monitor.add(Counter::Bytes, entry.size());
                     self.monitor.entry(entry.path.as_bytes(), EntryEvent::Unchanged);
+                    self.large.note_unread(&entry.path, size);
                 }
-                Planned::SameContent(..) => reads = true,
+                Planned::SameContent(found, ..) => {
+                    self.large.note_unread(&found.path, size);
+                    reads = true;
+                }
                 Planned::Changed(..) => (bytes, reads) = (bytes + size, true),
             }
             batch.entries.push(planned);

@@ -197,12 +197,7 @@ impl StreamReader<'_> {
         let hand_on = |full| self.jobs.push_frame(full);
         let recipes = self.options.stream_options.recipes;
         if let Some(place) = recipes.then(|| self.writer.nights_of(&name)).flatten() {
-            let was_there = place.is_there();
-            let cutter = NightCutter::new(self.writer, self.monitor, place, self.options.dry_run);
-            if was_there && !cutter.has_yesterday() {
-                let message = "what this machine kept of the last night cannot be used, so tonight is stored whole";
-                self.monitor.problem(Problem::advice(path.to_string(), message.to_owned()));
-            }
+            let cutter = NightCutter::new(self.writer, self.monitor, path.to_string(), place, self.options.dry_run);
             return cutter.cut(&mut incoming, bytes, hand_on);
         }
         let mut cutter = Cutter::for_stream(self.writer, self.monitor);

@@ -10,12 +10,16 @@ use crate::ops::Cancel;
 use crate::ops::backup::batch::{Batch, Finished, Planned};
 use crate::ops::backup::beside::{Beside, before};
 use crate::ops::backup::cut::{Cutter, Filled, NextBytes};
-use crate::ops::backup::jobs::{Job, Jobs};
+use crate::ops::backup::jobs::{Job, Jobs, LargeTurn, UntilTurn};
+use crate::ops::backup::large::LargeFiles;
+use crate::ops::backup::nightly::CutContent;
 use crate::ops::backup::random_bytes::looks_random;
 use crate::ops::backup::reading::ThreadsReading;
 use crate::ops::backup::stopped::Stopped;
 use crate::ops::backup::trees::roots_named;
 use crate::progress::{Counter, EntryEvent, Monitor, Problem};
+use crate::repository::frame::Frame;
+use crate::repository::nights::FinishedNight;
 use crate::repository::uploader::UploadStopped;
 use crate::repository::writer::Writer;
 use crate::source::files::{EntryError, FileReader, FoundEntry, FoundKind, Mark};
@@ -63,6 +67,7 @@ impl Own<'_> {
 /// One worker's tools.
 pub(super) struct Worker<'a> {
     writer: &'a Writer,
+    large: LargeFiles<'a>,
     jobs: &'a Jobs,
     monitor: &'a dyn Monitor,
     cancel: &'a Cancel,
@@ -74,15 +79,16 @@ pub(super) struct Worker<'a> {
 
 impl<'a> Worker<'a> {
     pub(super) fn new(
-        writer: &'a Writer,
+        large: LargeFiles<'a>,
         jobs: &'a Jobs,
         monitor: &'a dyn Monitor,
         cancel: &'a Cancel,
         reading: &'a ThreadsReading,
         own: Own<'a>,
     ) -> Self {
+        let writer = large.writer;
         let (cutter, compressor) = (Cutter::for_files(writer, monitor), writer.compressor());
-        Self { writer, jobs, monitor, cancel, reading, own, cutter, compressor }
+        Self { writer, large, jobs, monitor, cancel, reading, own, cutter, compressor }
     }
 
     /// Does jobs until there are no more.
@@ -92,16 +98,30 @@ impl<'a> Worker<'a> {
     pub(super) fn run(mut self, finished: &SyncSender<Finished>) -> Result<(), Stopped> {
         while let Some(job) = self.jobs.next() {
             match job {
-                Job::Frame(mut frame) => {
-                    self.writer.store_frame(&mut frame, &mut self.compressor)?;
-                    self.jobs.recycle(frame);
-                }
+                Job::Frame(frame) => self.seal(frame)?,
                 // A failed send means that the assembler has given up, which it tells itself.
                 Job::Batch(batch) => drop(finished.send(self.complete(batch)?)),
             }
         }
         let mut last = self.cutter.take_frame();
         Ok(self.writer.store_frame(&mut last, &mut self.compressor)?)
+    }
+
+    /// Stores a full frame that somebody else gathered.
+    fn seal(&mut self, mut frame: Frame) -> Result<(), Stopped> {
+        self.writer.store_frame(&mut frame, &mut self.compressor)?;
+        self.jobs.recycle(frame);
+        Ok(())
+    }
+
+    /// Waits until it may read a large file, and seals what others gather meanwhile.
+    fn turn(&mut self) -> Result<LargeTurn<'a>, Stopped> {
+        loop {
+            match self.jobs.wait_for_turn() {
+                UntilTurn::Turn(turn) => return Ok(turn),
+                UntilTurn::Frame(frame) => self.seal(frame)?,
+            }
+        }
     }
 
     /// Completes the entries of a batch.
@@ -188,6 +208,8 @@ impl<'a> Worker<'a> {
     }
 
     fn file(&mut self, found: &FoundEntry, finished: &mut Finished) -> Result<Entry, Failed> {
+        let place = self.large.place(&found.path, found.size());
+        let turn = place.is_some().then(|| self.turn()).transpose()?;
         self.monitor.entry(found.path.as_bytes(), EntryEvent::Begun);
         let reader = match self.reading.during(|| found.open()) {
             Ok(reader) => reader,
@@ -206,17 +228,30 @@ impl<'a> Worker<'a> {
         let Self { own, cancel, reading, .. } = *self;
         let mut source = FileBytes { reader, found, own, is_first: true, looks_random: false, cancel, reading };
         let (jobs, writer, compressor) = (self.jobs, self.writer, &mut self.compressor);
-        let list = self.cutter.cut(&mut source, &mut finished.bytes, |full| match jobs.offer_frame(full) {
+        // New rows take more memory to be compressed, which is there for the one who reads a large file.
+        let hand_on = |full: Frame| match if full.is_rows() { Err(full) } else { jobs.offer_frame(full) } {
             Ok(empty) => Ok(empty),
             Err(mut full) => {
                 writer.store_frame(&mut full, compressor)?;
                 Ok(full)
             }
-        })?;
+        };
+        let (list, night) = match place {
+            Some(place) => {
+                let cutter = self.large.cutter(&found.path, place, self.monitor);
+                let cut = cutter.cut(&mut source, &mut finished.bytes, hand_on);
+                self.compressor = writer.compressor();
+                drop(turn);
+                let CutContent { list, night } = cut?;
+                (list, night)
+            }
+            None => (self.cutter.cut(&mut source, &mut finished.bytes, hand_on)?, None),
+        };
         metadata.looks_random = source.looks_random;
         let summary = source.reader.finish().map_err(|error| unreadable(found, &error))?;
         finished.changed_while_read += u64::from(summary.changed_while_read);
         let chunks = list.finish(self.writer)?;
+        finished.nights.extend(night.and_then(FinishedNight::closed));
         let content = FileContent { size: summary.size, chunks, holes: summary.holes };
         Ok(Entry { path: found.path.clone(), kind: EntryKind::File(content), metadata })
     }

@@ -165,7 +165,7 @@ impl CheckedIndex {
     }
 
     /// Tells whether a recipe lies in a pack that may be relied on; returns its places.
-    pub(crate) fn reliable_recipes(&self, key: &ChunkKey) -> Vec<ChunkPlace> {
+    pub fn reliable_recipes(&self, key: &ChunkKey) -> Vec<ChunkPlace> {
         let places = self.index.vouched_places(key).into_iter();
         places.filter(|place| place.codec.holds_recipes() && self.index.is_reliable(place)).collect()
     }
@@ -189,7 +189,12 @@ impl CheckedIndex {
         })
     }
 
-    /// Notes that the snapshot may need any of `packs`, because chunk lists that lie in them are taken over unread.
+    /// Tells whether a place is in a pack that may be relied on, without relying on it.
+    pub fn may_rely_on(&self, place: &ChunkPlace) -> bool {
+        self.index.is_reliable(place)
+    }
+
+    /// Notes that the snapshot may need any of `packs`, because chunk lists or recipes that lie in them are taken over.
     pub fn rely_on_packs(&self, packs: &[PackId]) {
         packs.iter().for_each(|pack| self.reliance.add(*pack));
     }

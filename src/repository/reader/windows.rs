@@ -513,6 +513,11 @@ impl Resolved {
         self.parts.len() as u64
     }
 
+    /// Returns the places of its recipe and of all that this names, through all depths.
+    pub fn places_needed(&self) -> impl Iterator<Item = &ChunkPlace> {
+        self.recipes.iter().chain(&self.chunks)
+    }
+
     /// Returns the places of the plain chunks of which it takes something.
     pub fn places_used(&self) -> impl Iterator<Item = &ChunkPlace> {
         let mut used = vec![false; self.chunks.len()];
