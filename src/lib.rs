@@ -145,10 +145,12 @@ pub use store::{ObjectInfo, OpenMode, OpenOptions, Store, StoreError, StoreError
 /// Databases: what knows how to dump and restore them, and the operation that restores.
 pub mod databases {
     pub use crate::database::DatabaseError;
+    pub use crate::database::chosen::{NamePatternError, NamePatterns};
     pub use crate::database::clients::Clients;
     pub use crate::database::url::{DatabaseUrl, UrlError, UrlKind};
     pub use crate::engine::dump::{DumpRequest, Flag, FlagKind, FlagValues};
     pub use crate::engine::feed::{FeedError, Heard, Said};
+    pub use crate::engine::parts::{DumpAspect, DumpParts};
     pub use crate::engine::place::{Place, Places};
     pub use crate::engine::plan::{Asked, Judgement, StreamKind};
     pub use crate::engine::restore::{Cause, Restoring, Stored, StoredError, Unrestored, Wishes};

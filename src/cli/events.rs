@@ -730,6 +730,7 @@ pub struct RestoredDatabase<'a> {
     pub changes: &'a [String],
     pub drop_replaced: Option<&'a str>,
     pub failed_statements: u64,
+    pub left_out: &'a [String],
     pub name: &'a str,
     pub not_carried: &'a [String],
     pub replaced: Option<&'a str>,

@@ -16,6 +16,8 @@ use crate::cli::settings::Settings;
 use crate::cli::signals::cancel_on_signals;
 use crate::cli::table::{self, Column};
 use crate::cli::{events, output, question, report};
+use crate::database::chosen::NamePatterns;
+use crate::engine::parts::{DumpAspect, DumpParts, some_names};
 use crate::model::facts::fact;
 use crate::model::outcome::Ended;
 use crate::model::path::EntryPath;
@@ -50,6 +52,18 @@ pub struct IntoDatabaseArgs {
     /// Replace databases that exist, after their names were typed; PostgreSQL's stay under another name
     #[arg(long)]
     in_place: bool,
+    /// Restore only tables like this, or SCHEMA.TABLE, with their indexes, constraints, triggers and sequences (repeatable)
+    #[arg(long, value_name = "PATTERN", conflicts_with_all = ["globals", "target", "in_place"])]
+    table: Vec<String>,
+    /// Restore how everything is made, and no rows
+    #[arg(long, conflicts_with_all = ["globals", "target", "in_place", "data_only"])]
+    schema_only: bool,
+    /// Restore rows alone, into tables that are there
+    #[arg(long, requires = "into_existing", conflicts_with_all = ["globals", "target", "in_place"])]
+    data_only: bool,
+    /// Restore into a database that is there, beside what it has; nothing is replaced
+    #[arg(long, conflicts_with_all = ["globals", "target", "in_place"])]
+    into_existing: bool,
     /// In place of typing it: the name of a database that may be replaced (repeatable)
     #[arg(long, value_name = "NAME", requires = "in_place")]
     confirm: Vec<String>,
@@ -87,6 +101,7 @@ pub async fn run(
     filter: &FilterArgs,
 ) -> Fallible<Exit> {
     let (target, choice) = target_and_choice(&args, &global.environment)?;
+    let parts = parts(&args)?;
     let monitor = global.monitor();
     let cancel = cancel_on_signals(&monitor)?;
     let repository = global.repository(OpenMode::Read, &monitor).await?;
@@ -100,6 +115,7 @@ pub async fn run(
         in_place: args.in_place,
         exit_on_error: args.exit_on_error,
         no_owner: args.no_owner,
+        parts,
         skip_extensions: args.skip_extension,
         analyze: !args.no_analyze,
         jobs: usize::from(args.jobs),
@@ -156,6 +172,17 @@ fn target_and_choice(args: &IntoDatabaseArgs, environment: &Environment) -> Fall
         )));
     }
     Ok((target, choice))
+}
+
+/// Returns which parts of databases are restored.
+fn parts(args: &IntoDatabaseArgs) -> Fallible<DumpParts> {
+    let tables = NamePatterns::new(&args.table).map_err(|error| usage(chain(&error)))?;
+    let aspect = match (args.schema_only, args.data_only) {
+        (true, _) => DumpAspect::Schema,
+        (_, true) => DumpAspect::Rows,
+        _ => DumpAspect::Whole,
+    };
+    Ok(DumpParts { tables, aspect, into_existing: args.into_existing })
 }
 
 /// Plans what is done. Where it is not clear which database is meant, one that only shows its plan can show them all.
@@ -265,13 +292,14 @@ fn show<'a>(plan: &'a Plan, json: bool) {
 
 fn summary<'a>(report: &'a RestoreDatabaseReport, elapsed: Duration) -> events::DatabasesRestored<'a> {
     let restored = |database: &'a RestoredDatabase| {
-        let RestoredDatabase { name, bytes, failed_statements, changes, not_carried, uses_original, replaced, .. } =
-            database;
+        let RestoredDatabase { name, bytes, failed_statements, changes, left_out, .. } = database;
+        let RestoredDatabase { not_carried, uses_original, replaced, .. } = database;
         events::RestoredDatabase {
             bytes: *bytes,
             changes,
             drop_replaced: replaced.as_ref().map(|replaced| replaced.drop.as_str()),
             failed_statements: *failed_statements,
+            left_out,
             name,
             not_carried,
             replaced: replaced.as_ref().map(|replaced| replaced.name.as_str()),
@@ -304,6 +332,9 @@ fn print_summary(report: &RestoreDatabaseReport, elapsed: Duration) {
             }
         }
         output::line(&format!("{} restored, {} of dump{amiss}", database.name, ByteSize(database.bytes)));
+        if !database.left_out.is_empty() {
+            output::line(&format!("  not asked for, and not restored: {}", some_names(&database.left_out)));
+        }
         if let Some(Replaced { name, drop }) = &database.replaced {
             output::line(&format!("  what was there before is called {name} now; when it is not needed: {drop}"));
         }

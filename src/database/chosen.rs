@@ -1,10 +1,10 @@
-//! Which databases of a server are meant where all are: those whose names are like some patterns, and not like others.
+//! Which databases of a server, or tables of a database, are meant: those whose names are like some patterns, and not like others.
 
 use globset::{GlobBuilder, GlobMatcher};
 
 /// A pattern that is none.
 #[derive(Debug, thiserror::Error)]
-#[error("{pattern:?} is no pattern for the name of a database")]
+#[error("{pattern:?} is no pattern for names")]
 pub struct NamePatternError {
     /// What was written.
     pattern: String,
@@ -15,10 +15,45 @@ pub struct NamePatternError {
 
 /// Patterns of names: `*` and `?` stand for any characters, `[ab]` for one of these, `{a,b}` for one of several.
 #[derive(Debug, Clone, Default)]
+pub struct NamePatterns(Vec<GlobMatcher>);
+
+impl NamePatterns {
+    /// Reads patterns.
+    ///
+    /// # Errors
+    /// For the first that is none.
+    pub fn new(patterns: &[String]) -> Result<Self, NamePatternError> {
+        let matcher = |pattern: &String| {
+            let glob = GlobBuilder::new(pattern).backslash_escape(true).build();
+            glob.map(|glob| glob.compile_matcher())
+                .map_err(|source| NamePatternError { pattern: pattern.clone(), source })
+        };
+        patterns.iter().map(matcher).collect::<Result<_, _>>().map(Self)
+    }
+
+    /// Tells whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Tells whether a name is like one of them.
+    pub fn fit(&self, name: &str) -> bool {
+        self.0.iter().any(|pattern| pattern.is_match(name))
+    }
+
+    /// Returns those that no name is like: mostly one is mistyped.
+    pub fn like_nothing<'a>(&self, names: impl IntoIterator<Item = &'a str> + Clone) -> Vec<String> {
+        let idle = self.0.iter().filter(|pattern| !names.clone().into_iter().any(|name| pattern.is_match(name)));
+        idle.map(|pattern| pattern.glob().glob().to_owned()).collect()
+    }
+}
+
+/// Databases whose names are like some patterns, and not like others.
+#[derive(Debug, Clone, Default)]
 pub struct ChosenDatabases {
     /// All, when there is none.
-    included: Vec<GlobMatcher>,
-    excluded: Vec<GlobMatcher>,
+    included: NamePatterns,
+    excluded: NamePatterns,
 }
 
 impl ChosenDatabases {
@@ -27,13 +62,12 @@ impl ChosenDatabases {
     /// # Errors
     /// For the first that is none.
     pub fn new(included: &[String], excluded: &[String]) -> Result<Self, NamePatternError> {
-        Ok(Self { included: matchers(included)?, excluded: matchers(excluded)? })
+        Ok(Self { included: NamePatterns::new(included)?, excluded: NamePatterns::new(excluded)? })
     }
 
     /// Tells whether the database of this name is meant.
     pub fn has(&self, name: &str) -> bool {
-        let like = |patterns: &[GlobMatcher]| patterns.iter().any(|pattern| pattern.is_match(name));
-        (self.included.is_empty() || like(&self.included)) && !like(&self.excluded)
+        (self.included.is_empty() || self.included.fit(name)) && !self.excluded.fit(name)
     }
 
     /// Takes those apart that are meant and those that are left out.
@@ -43,9 +77,9 @@ impl ChosenDatabases {
 
     /// Tells which patterns no name is like: mostly one is mistyped.
     pub fn like_nothing(&self, names: &[&String]) -> Vec<String> {
-        let all = self.included.iter().chain(&self.excluded);
-        let idle = all.filter(|pattern| !names.iter().any(|name| pattern.is_match(name.as_str())));
-        idle.map(|pattern| format!("no database has a name like {}", pattern.glob().glob())).collect()
+        let names = names.iter().map(|name| name.as_str());
+        let idle = [&self.included, &self.excluded].map(|patterns| patterns.like_nothing(names.clone()));
+        idle.concat().iter().map(|pattern| format!("no database has a name like {pattern}")).collect()
     }
 }
 
@@ -60,14 +94,6 @@ pub fn left_out_fact(databases: &[String], globals: Option<&str>) -> Option<Stri
     let databases = databases.iter().map(|name| format!("database {name}"));
     let all: Vec<String> = databases.chain(globals.map(str::to_owned)).collect();
     (!all.is_empty()).then(|| all.join("; "))
-}
-
-fn matchers(patterns: &[String]) -> Result<Vec<GlobMatcher>, NamePatternError> {
-    let matcher = |pattern: &String| {
-        let glob = GlobBuilder::new(pattern).backslash_escape(true).build();
-        glob.map(|glob| glob.compile_matcher()).map_err(|source| NamePatternError { pattern: pattern.clone(), source })
-    };
-    patterns.iter().map(matcher).collect()
 }
 
 #[cfg(test)]

@@ -78,6 +78,16 @@ pub enum DatabaseError {
         /// The database.
         database: String,
     },
+    /// A dump has no such table.
+    #[error("the dump of {database} has no table like {}; it has {}", patterns.join(", "), if there.is_empty() { "none" } else { there })]
+    NoTable {
+        /// The database.
+        database: String,
+        /// The patterns that no table is like.
+        patterns: Vec<String>,
+        /// Names of the tables that it has.
+        there: String,
+    },
     /// The user does not see everything, and a dump would lack the rest without an error.
     #[error(
         "{server}: the user has no {right}; without it {what} would be missing from the dump, and nothing would say so"
@@ -195,7 +205,7 @@ pub enum DatabaseError {
 impl Ended for DatabaseError {
     fn outcome(&self) -> Outcome {
         match self {
-            DatabaseError::Missing { .. } => Outcome::Missing,
+            DatabaseError::Missing { .. } | DatabaseError::NoTable { .. } => Outcome::Missing,
             DatabaseError::ClientOlder { .. }
             | DatabaseError::Unseen { .. }
             | DatabaseError::UnseenDatabases { .. }

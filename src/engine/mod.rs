@@ -24,6 +24,7 @@ pub mod dump;
 pub mod feed;
 mod lines;
 pub mod mysql;
+pub mod parts;
 pub mod place;
 pub mod plan;
 pub mod postgres;
@@ -93,6 +94,11 @@ pub trait Engine: fmt::Debug + Send + Sync {
     /// are written for a shell. None where that takes more than one file, or where the file is the database.
     fn by_hand(&self, _facts: &StreamFacts, _database: &str, _file: &str) -> Vec<String> {
         Vec::new()
+    }
+
+    /// Tells whether parts of a database can be restored, and into one that is there.
+    fn restores_parts(&self) -> bool {
+        false
     }
 
     /// Tells whether a database may need another to be restored first, so that one that failed is tried again after the others.

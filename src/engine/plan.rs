@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::engine::parts::DumpParts;
 use crate::engine::place::Place;
 use crate::model::facts::{Fact, FactValue, StreamFacts, fact};
 use crate::model::path::EntryPath;
@@ -42,6 +43,8 @@ pub struct DatabasePlan {
     /// Whether that one is there on every server, and nobody has put anything into it: it may be replaced without being asked
     /// for.
     pub is_untouched: bool,
+    /// What is restored goes into it, beside what it has: nothing makes room.
+    pub is_added_to: bool,
     /// It was dumped from another kind of server than it goes into, so that their versions say nothing of each other.
     pub is_of_another_kind: bool,
     /// Connections to that one, where they are counted.
@@ -59,6 +62,7 @@ impl DatabasePlan {
             name,
             exists: false,
             is_untouched: false,
+            is_added_to: false,
             is_of_another_kind: false,
             connections: 0,
             streams: Vec::new(),
@@ -90,7 +94,7 @@ impl DatabasePlan {
 
     /// Tells whether there is something that would be lost, or only be kept under another name.
     pub fn replaces(&self) -> bool {
-        self.exists && !self.is_untouched
+        self.exists && !self.is_untouched && !self.is_added_to
     }
 
     /// Returns the bytes that it took where it comes from.
@@ -110,6 +114,8 @@ pub struct Asked<'a> {
     pub has_globals: bool,
     /// Owners would be left as they come, and grants away.
     pub no_owner: bool,
+    /// The parts that would be restored.
+    pub parts: &'a DumpParts,
     /// Extensions that would be left out.
     pub skip_extensions: &'a [String],
 }

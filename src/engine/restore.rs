@@ -9,6 +9,7 @@ use futures::future::BoxFuture;
 
 use crate::cancel::Cancel;
 use crate::database::DatabaseError;
+use crate::engine::parts::DumpParts;
 use crate::engine::place::Place;
 use crate::engine::plan::DatabasePlan;
 use crate::model::path::EntryPath;
@@ -78,6 +79,8 @@ pub struct Wishes {
     pub exit_on_error: bool,
     /// Leave owners as they come, and grants away.
     pub no_owner: bool,
+    /// Only these parts.
+    pub parts: DumpParts,
     /// Leave these extensions out, and the rows of their tables.
     pub skip_extensions: Vec<String>,
     /// Let the planner's statistics be gathered afterwards.
@@ -105,6 +108,8 @@ pub struct RestoredDatabase {
     pub not_carried: Vec<String>,
     /// What in the copy uses the database that it was dumped from.
     pub uses_original: Vec<String>,
+    /// What else the dump has, and was not asked for.
+    pub left_out: Vec<String>,
     /// The database that was there before, where it was kept.
     pub replaced: Option<Replaced>,
 }

@@ -89,6 +89,9 @@ impl Advice for DatabaseError {
                  COFFRE_MYSQL_BIN"
             }
             DatabaseError::NoDatabase { .. } => "add one to the URL, or --all-databases",
+            DatabaseError::NoTable { .. } => {
+                "a pattern is like the name of a table, or with PostgreSQL SCHEMA.TABLE; upper and lower case differ"
+            }
             DatabaseError::Missing { .. } => "compare its name with those that the server lists",
             DatabaseError::RolePasswords { .. } => {
                 "add --no-role-passwords, or GRANT pg_read_all_data TO this user; without them roles must be given new passwords after \

@@ -4,6 +4,7 @@ use crate::database::DatabaseError;
 use crate::engine::mysql::facts;
 use crate::engine::mysql::restore::UNDER_WAY;
 use crate::engine::mysql::server::Mysql;
+use crate::engine::parts::DumpAspect;
 use crate::engine::plan::{Asked, DatabasePlan, Judgement};
 use crate::model::facts::fact;
 
@@ -46,6 +47,12 @@ pub fn judge(asked: &Asked<'_>, databases: &mut [DatabasePlan]) -> Result<Judgem
                 "a row of {name} takes {longest} bytes as SQL, and the server takes {most}: raise max_allowed_packet"
             ));
         }
+    }
+    if asked.parts.aspect == DumpAspect::Rows {
+        found.notes.push(
+            "rows are added to those that are there, triggers of the tables run, and foreign keys are not checked"
+                .to_owned(),
+        );
     }
     Ok(found)
 }

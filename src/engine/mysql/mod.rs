@@ -14,12 +14,14 @@ use crate::engine::{Engine, ServerWords, Words};
 use crate::model::facts::StreamFacts;
 use crate::source::Source;
 
+mod beside;
 pub mod dump;
 pub mod facts;
 mod grants;
 mod judge;
 mod losses;
 mod marks;
+mod parts;
 pub mod programs;
 mod references;
 mod rename;
@@ -92,6 +94,10 @@ impl Engine for MySql {
             MysqlFormat::Sql => StreamKind::Database,
             MysqlFormat::Users => StreamKind::Globals,
         })
+    }
+
+    fn restores_parts(&self) -> bool {
+        true
     }
 
     fn by_hand(&self, _facts: &StreamFacts, database: &str, file: &str) -> Vec<String> {

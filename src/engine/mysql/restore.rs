@@ -1,12 +1,14 @@
 //! Restoring into MariaDB or MySQL: a new database is made and filled, and dropped again when that fails.
 
 use std::io::Write;
+use std::sync::Arc;
 
 use crate::blocking::blocking;
 use crate::database::DatabaseError;
 use crate::engine::feed::{FeedError, Heard, Said};
 use crate::engine::mysql::facts;
 use crate::engine::mysql::marks::{marked_table, with_marks};
+use crate::engine::mysql::parts::PartsOfDump;
 use crate::engine::mysql::rename::Renamed;
 use crate::engine::mysql::server::Mysql;
 use crate::engine::mysql::sql::{escaped, identifier, literal};
@@ -82,11 +84,11 @@ impl MysqlRun<'_> {
     }
 
     /// Says in what state everything is after the server failed.
-    fn failed(&self, source: DatabaseError, left: impl Into<String>) -> Unrestored {
+    pub(super) fn failed(&self, source: DatabaseError, left: impl Into<String>) -> Unrestored {
         Unrestored { step: self.step.clone(), left: left.into(), cause: Cause::Server(source) }
     }
 
-    fn begin(&self) -> RestoredDatabase {
+    pub(super) fn begin(&self) -> RestoredDatabase {
         let plan = self.restoring.database;
         RestoredDatabase { name: plan.name.clone(), bytes: plan.stream_bytes(), ..RestoredDatabase::default() }
     }
@@ -114,6 +116,10 @@ impl MysqlRun<'_> {
 
     async fn database(&self) -> Result<RestoredDatabase, Unrestored> {
         let plan = self.restoring.database;
+        let found = self.find_parts().await?;
+        if plan.is_added_to {
+            return self.beside(found).await;
+        }
         if plan.exists {
             self.make_room().await?;
         }
@@ -128,12 +134,13 @@ impl MysqlRun<'_> {
             changes: heard.changes.into_iter().collect(),
             not_carried: not_carried.split("; ").filter(|it| !it.is_empty()).map(str::to_owned).collect(),
             uses_original: self.uses_original().await,
+            left_out: self.left_out(found),
             ..self.begin()
         };
         if self.restoring.wishes.analyze {
             self.restoring.phase("gathering statistics of");
             // The data is there, whatever becomes of this.
-            if let Err(error) = analyze(&self.server, self.name()).await {
+            if let Err(error) = analyze(&self.server, self.name(), &[]).await {
                 self.restoring.problem(format!("ANALYZE: {error}"));
             }
         }
@@ -173,13 +180,16 @@ impl MysqlRun<'_> {
     }
 
     /// Feeds the dump to the client.
-    async fn fill(&self) -> Result<Heard, FeedError> {
+    pub(super) async fn fill(&self) -> Result<Heard, FeedError> {
         let plan = self.restoring.database;
+        let parts = self.restoring.wishes.parts.clone();
         let command = self.filling(&plan.name);
         let (old, new) = (plan.source.clone(), plan.name.clone());
         let adapt = |input: Box<dyn Write + Send>| -> Box<dyn Write + Send> {
             let input = with_marks(input);
-            if old == new { input } else { Box::new(Renamed::new(input, &old, &new)) }
+            let input = if old == new { input } else { Box::new(Renamed::new(input, &old, &new)) };
+            let is_whole = parts.are_all() && !parts.into_existing;
+            if is_whole { input } else { Box::new(PartsOfDump::new(input, parts, Arc::default())) }
         };
         self.restoring.feed_adapted(&plan.main().path, &command, judge, adapt).await
     }
@@ -276,7 +286,8 @@ fn number(text: &[u8]) -> u32 {
     digits.fold(0u32, |number, byte| number.saturating_mul(10).saturating_add(u32::from(byte - b'0')))
 }
 
-async fn analyze(server: &Mysql, database: &str) -> Result<(), DatabaseError> {
+/// Lets the server gather statistics of tables: of those named, or of all.
+pub(super) async fn analyze(server: &Mysql, database: &str, only: &[String]) -> Result<(), DatabaseError> {
     let literal = literal(database);
     let list = format!(
         "SELECT table_name FROM information_schema.tables WHERE table_schema = {literal}
@@ -284,8 +295,9 @@ async fn analyze(server: &Mysql, database: &str) -> Result<(), DatabaseError> {
     );
     let (asking, name) = (server.clone(), database.to_owned());
     let tables = blocking(move || asking.run("asked for its tables", &list)).await?;
+    let is_meant = |table: &&String| only.is_empty() || only.contains(table);
     let named: Vec<String> =
-        tables.iter().map(|table| format!("{}.{}", identifier(&name), identifier(table))).collect();
+        tables.iter().filter(is_meant).map(|table| format!("{}.{}", identifier(&name), identifier(table))).collect();
     match named.is_empty() {
         true => Ok(()),
         false => sql(server, "asked for statistics", format!("ANALYZE TABLE {};\n", named.join(", "))).await,

@@ -60,6 +60,33 @@ pub struct MysqlFacts {
     pub has_history: bool,
 }
 
+/// A table, view or sequence that is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DatabaseTable {
+    /// Its name.
+    pub name: String,
+    /// What the server says that it is: `BASE TABLE`, `VIEW`.
+    pub type_name: String,
+    /// Whether what is put into it can be taken back.
+    pub is_transactional: bool,
+}
+
+impl DatabaseTable {
+    /// Tells whether somebody may mean it by this name: some servers take upper and lower case for one.
+    pub fn is_called(&self, name: &str) -> bool {
+        self.name.to_lowercase() == name.to_lowercase()
+    }
+
+    /// Returns the word for it in a statement that drops it.
+    pub fn kind(&self) -> &'static str {
+        match self.type_name.as_str() {
+            "VIEW" => "VIEW",
+            "SEQUENCE" => "SEQUENCE",
+            _ => "TABLE",
+        }
+    }
+}
+
 /// What is known about a server.
 #[derive(Debug, Clone)]
 pub struct ServerFacts {
@@ -328,6 +355,30 @@ impl Mysql {
         let names: Option<Vec<String>> = answer.iter().map(|line| String::from_utf8(unhex(line)?).ok()).collect();
         let names = names.ok_or_else(|| DatabaseError::answer(&self.url.server(), answer.join(" ").as_bytes()))?;
         Ok(names.into_iter().filter(|name| !SYSTEM_DATABASES.contains(&name.as_str())).collect())
+    }
+
+    /// Lists the tables, views and sequences of a database.
+    ///
+    /// # Errors
+    /// [`DatabaseError`].
+    pub fn tables(&self, database: &str) -> Result<Vec<DatabaseTable>, DatabaseError> {
+        let answer = self.run(
+            &format!("asked for the tables of {database:?}"),
+            &format!(
+                "SELECT HEX(CONVERT(table_name USING utf8mb4)), table_type, COALESCE(transactions, 'NO')
+                   FROM information_schema.tables t LEFT JOIN information_schema.engines e ON t.engine = e.engine
+                   WHERE {} ORDER BY 1;",
+                is_database("table_schema", database)
+            ),
+        )?;
+        let table = |line: &String| {
+            let mut fields = line.split('\t');
+            let name = String::from_utf8(unhex(fields.next()?)?).ok()?;
+            let type_name = fields.next()?.to_owned();
+            Some(DatabaseTable { name, type_name, is_transactional: fields.next()? == "YES" })
+        };
+        let tables: Option<Vec<DatabaseTable>> = answer.iter().map(table).collect();
+        tables.ok_or_else(|| DatabaseError::answer(&self.url.server(), answer.join(" ").as_bytes()))
     }
 
     /// Returns the rights that everybody has, as `SHOW GRANTS` writes them; none where that is not known.

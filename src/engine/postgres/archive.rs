@@ -27,7 +27,19 @@ impl ArchiveListing {
     /// # Errors
     /// [`SourceError::Spawn`] when it is missing.
     pub fn start(pg_restore: &OsString) -> Result<Self, SourceError> {
-        let options = withholding_passwords(CommandOptions::new(pg_restore, ["--list"]), None);
+        Self::start_with(pg_restore, &["--list"])
+    }
+
+    /// The same for a table of contents that says what each entry depends on.
+    ///
+    /// # Errors
+    /// As for [`ArchiveListing::start`].
+    pub fn start_in_detail(pg_restore: &OsString) -> Result<Self, SourceError> {
+        Self::start_with(pg_restore, &["--list", "--verbose"])
+    }
+
+    fn start_with(pg_restore: &OsString, arguments: &[&str]) -> Result<Self, SourceError> {
+        let options = withholding_passwords(CommandOptions::new(pg_restore, arguments), None);
         let failed = |source| SourceError::Spawn { command: options.name(), source };
         let (process, pipes) = Process::spawn(&options, Piped { input: true, output: true }).map_err(failed)?;
         let mut output = pipes.output.ok_or_else(|| failed(io::Error::other("it has no output")))?;

@@ -119,7 +119,14 @@ fn judge(database: &str, wanted: &[Extension], offered: &[Offered]) -> Extension
 
 /// Leaves out of a table of contents, as `pg_restore --list` prints it, what belongs to these extensions.
 pub fn without(listing: &str, left_out: &[Extension]) -> String {
-    let kept = listing.lines().filter(|line| !left_out.iter().any(|extension| belongs(line, extension)));
+    let mut is_left_out = false;
+    let kept = listing.lines().filter(|line| {
+        // What an entry depends on stands below it.
+        if !line.starts_with(";\tdepends on:") {
+            is_left_out = left_out.iter().any(|extension| belongs(line, extension));
+        }
+        !is_left_out
+    });
     kept.flat_map(|line| [line, "\n"]).collect()
 }
 

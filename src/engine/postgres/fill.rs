@@ -13,11 +13,14 @@ use crate::database::DatabaseError;
 use crate::database::major;
 use crate::database::spool::SpoolFile;
 use crate::engine::feed::{FeedError, Heard, Said};
+use crate::engine::parts::DumpAspect;
 use crate::engine::plan::StreamToRestore;
 use crate::engine::postgres::archive::ArchiveListing;
+use crate::engine::postgres::contents::{self, ChosenEntries, unquoted};
 use crate::engine::postgres::extensions::without;
 use crate::engine::postgres::facts::{self, PostgresFormat};
 use crate::engine::postgres::restore::{PostgresRun, RestoreFailure};
+use crate::engine::postgres::roles::roles;
 use crate::engine::postgres::said::{judge_all, judge_first, without_newer_settings};
 use crate::engine::restore::StoredError;
 use crate::model::facts::fact;
@@ -45,14 +48,14 @@ impl PostgresRun<'_> {
                     .await
                     .map_err(|e| RestoreFailure::Feed("spooling".into(), e))?;
                 self.restoring.phase("restoring");
-                let list = self.list(main).await?;
+                let list = self.list()?;
                 let jobs = format!("--jobs={}", self.restoring.wishes.jobs);
                 let mut command = self.pg_restore(database, main, &[&jobs], list.as_ref())?;
                 command.arguments.push(spool.path().into());
                 self.heard(main, &command, self.restoring.run(&command, self.judge()).await)
             }
             _ if tables.is_empty() => {
-                let list = self.list(main).await?;
+                let list = self.list()?;
                 self.feed(main, &self.pg_restore(database, main, &[], list.as_ref())?).await
             }
             _ => {
@@ -67,7 +70,7 @@ impl PostgresRun<'_> {
     /// Restores these sections of the main archive.
     pub(super) async fn sections(&self, database: &str, sections: &[&str]) -> Result<Heard, RestoreFailure> {
         let main = self.plan.main();
-        let list = self.list(main).await?;
+        let list = self.list()?;
         let mut said = Heard::default();
         for section in sections {
             let command = self.pg_restore(database, main, &[&format!("--section={section}")], list.as_ref())?;
@@ -76,11 +79,15 @@ impl PostgresRun<'_> {
         Ok(said)
     }
 
-    /// Puts the rows of all archives into tables that are there.
+    /// Puts the rows of all archives into tables that are there, where rows are wanted.
     pub(super) async fn rows(&self, database: &str) -> Result<Heard, RestoreFailure> {
+        if self.restoring.wishes.parts.aspect == DumpAspect::Schema {
+            return Ok(Heard::default());
+        }
         let mut said = self.sections(database, &["data"]).await?;
         let commands: Vec<_> = self.plan.streams[1..]
             .iter()
+            .filter(|table| self.is_chosen(table))
             .map(|table| Ok((table, self.pg_restore(database, table, &["--section=data"], None)?)))
             .collect::<Result<_, RestoreFailure>>()?;
         let feeding: Vec<_> = commands.iter().map(|(table, command)| self.feed(table, command)).collect();
@@ -90,8 +97,21 @@ impl PostgresRun<'_> {
         Ok(said)
     }
 
+    /// Tells whether the rows of a table which has a stream of its own are wanted.
+    fn is_chosen(&self, stream: &StreamToRestore) -> bool {
+        let Some(chosen) = self.chosen.as_ref().filter(|_| !self.restoring.wishes.parts.tables.is_empty()) else {
+            return true;
+        };
+        let name = unquoted(stream.facts.text(fact::TABLE).unwrap_or_default());
+        chosen.tables.iter().any(|(schema, table)| name == [schema.as_str(), table.as_str()])
+    }
+
     /// Feeds a stream; statements that failed are an error only when that is wanted.
-    async fn feed(&self, stream: &StreamToRestore, command: &CommandOptions) -> Result<Heard, RestoreFailure> {
+    pub(super) async fn feed(
+        &self,
+        stream: &StreamToRestore,
+        command: &CommandOptions,
+    ) -> Result<Heard, RestoreFailure> {
         self.heard(stream, command, self.restoring.feed(&stream.path, command, self.judge()).await)
     }
 
@@ -133,7 +153,7 @@ impl PostgresRun<'_> {
     }
 
     /// Describes `pg_restore`, of a version that understands the archive.
-    fn pg_restore(
+    pub(super) fn pg_restore(
         &self,
         database: &str,
         stream: &StreamToRestore,
@@ -144,6 +164,11 @@ impl PostgresRun<'_> {
         let mut arguments = more.to_vec();
         if self.restoring.wishes.no_owner {
             arguments.extend(["--no-owner", "--no-privileges"]);
+        }
+        match self.restoring.wishes.parts.aspect {
+            DumpAspect::Whole => {}
+            DumpAspect::Schema => arguments.push("--schema-only"),
+            DumpAspect::Rows => arguments.push("--data-only"),
         }
         let list = list.map(|list| format!("--use-list={}", list.path().display()));
         arguments.extend(list.as_deref());
@@ -165,15 +190,26 @@ impl PostgresRun<'_> {
         Ok(program)
     }
 
-    /// Writes a file with the table of contents of an archive, but for the extensions that are left out; none where all is wanted.
-    async fn list(&self, stream: &StreamToRestore) -> Result<Option<SpoolFile>, RestoreFailure> {
-        let left_out = &self.extensions.left_out;
-        if left_out.is_empty() {
+    /// Writes a file with the entries of the main archive that are wanted; none where all are.
+    pub(super) fn list(&self) -> Result<Option<SpoolFile>, RestoreFailure> {
+        let Some(text) = self.chosen.as_ref().map(|chosen| &chosen.list) else { return Ok(None) };
+        let failed = |error| RestoreFailure::Server("choosing among the entries of an archive".into(), error);
+        let list = SpoolFile::create(&self.restoring.wishes.spool, text.len() as u64).map_err(failed)?;
+        let written = std::fs::write(list.path(), text);
+        written.map_err(|source| failed(DatabaseError::Spool { path: list.path().to_owned(), source }))?;
+        Ok(Some(list))
+    }
+
+    /// Chooses among the entries of the main archive, by its table of contents; none where all are wanted.
+    pub(super) async fn choose(&self) -> Result<Option<ChosenEntries>, RestoreFailure> {
+        let (left_out, parts) = (&self.extensions.left_out, &self.restoring.wishes.parts);
+        if left_out.is_empty() && parts.tables.is_empty() {
             return Ok(None);
         }
+        let stream = self.plan.main();
         let failed = |error| RestoreFailure::Server(format!("listing /{}", stream.path), error);
         let program = self.pg_restore_program(stream)?;
-        let listing = ArchiveListing::start(&program).map_err(|error| {
+        let listing = ArchiveListing::start_in_detail(&program).map_err(|error| {
             let source = io::Error::other(error);
             failed(DatabaseError::Spawn { program: program.to_string_lossy().into_owned(), source })
         })?;
@@ -186,12 +222,13 @@ impl PostgresRun<'_> {
         }
         let listing = Arc::into_inner(listing).expect("the stream is done with it");
         let listing = listing.into_inner().unwrap_or_else(PoisonError::into_inner);
-        let listing = listing.text(&stream.path.to_string()).map_err(failed)?;
-        let text = without(&listing, left_out);
-        let list = SpoolFile::create(&self.restoring.wishes.spool, text.len() as u64).map_err(failed)?;
-        let written = std::fs::write(list.path(), text);
-        written.map_err(|source| failed(DatabaseError::Spool { path: list.path().to_owned(), source }))?;
-        Ok(Some(list))
+        let listing = without(&listing.text(&stream.path.to_string()).map_err(failed)?, left_out);
+        if parts.tables.is_empty() {
+            return Ok(Some(ChosenEntries { list: listing, ..ChosenEntries::default() }));
+        }
+        let owners: Vec<String> = roles(self.plan).keys().flat_map(|role| unquoted(role)).collect();
+        let chosen = contents::choose(&listing, &self.plan.source, parts, &owners);
+        chosen.map(Some).map_err(|error| RestoreFailure::Server(format!("restoring {}", self.plan.name), error))
     }
 }
 

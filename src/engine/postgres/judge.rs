@@ -1,11 +1,13 @@
 //! What stands against a restore into PostgreSQL.
 
 use crate::database::DatabaseError;
+use crate::engine::parts::DumpAspect;
 use crate::engine::plan::{Asked, DatabasePlan, Judgement};
 use crate::engine::postgres::facts::{self, PostgresFormat};
 use crate::engine::postgres::roles::{missing_roles_note, roles};
 use crate::engine::postgres::server::{Existing, MAINTENANCE, Postgres, User};
 use crate::engine::postgres::{drop_statement, extensions, server_of};
+use crate::model::facts::fact;
 
 /// Bytes of the longest name.
 const LONGEST_NAME: usize = 63;
@@ -34,7 +36,7 @@ pub fn judge(asked: &Asked<'_>, databases: &mut [DatabasePlan]) -> Result<Judgem
         ));
     }
     let user = server.user()?;
-    found.obstacles.extend(obstacles_of_user(&user));
+    found.obstacles.extend(obstacles_of_user(&user, asked.parts.into_existing));
     found.notes.extend(notes_of_user(&user));
     for database in databases.iter_mut() {
         let existing = server.existing(&database.name)?;
@@ -42,21 +44,44 @@ pub fn judge(asked: &Asked<'_>, databases: &mut [DatabasePlan]) -> Result<Judgem
         database.connections = existing.as_ref().map_or(0, |existing| existing.connections);
         database.is_untouched =
             database.exists && database.name == MAINTENANCE && server.is_untouched(&database.name)?;
-        found.obstacles.extend(obstacles_of(&database.name, existing.as_ref()));
-        let extensions = extensions::look(&server, database, asked.skip_extensions)?;
-        found.obstacles.extend(extensions.obstacles);
-        found.notes.extend(extensions.notes.into_iter().chain(extensions.missed));
+        if database.is_added_to {
+            found.obstacles.extend(obstacle_beside(database));
+        } else {
+            found.obstacles.extend(obstacles_of(&database.name, existing.as_ref()));
+            let extensions = extensions::look(&server, database, asked.skip_extensions)?;
+            found.obstacles.extend(extensions.obstacles);
+            found.notes.extend(extensions.notes.into_iter().chain(extensions.missed));
+        }
         if !asked.no_owner {
             found.notes.extend(roles_note(&server, database, asked.has_globals)?);
         }
     }
+    judge_parts(asked, databases, &mut found);
+    Ok(found)
+}
+
+/// Adds what stands against parts of dumps, and against owners of other names, and what is good to know of rows alone.
+fn judge_parts(asked: &Asked<'_>, databases: &[DatabasePlan], found: &mut Judgement) {
     let is_plain = |database: &DatabasePlan| {
         database.streams.iter().any(|stream| stream.facts.get(facts::FORMAT) == Some(PostgresFormat::Plain))
     };
     if let Some(database) = databases.iter().find(|it| is_plain(it)).filter(|_| asked.no_owner) {
         found.obstacles.push(format!("{} is a dump of SQL, which --no-owner cannot change", database.name));
     }
-    Ok(found)
+    let has_parts = !asked.parts.are_all() || asked.parts.into_existing;
+    if let Some(database) = databases.iter().find(|it| is_plain(it)).filter(|_| has_parts) {
+        found.obstacles.push(format!(
+            "{} is a dump of SQL (--postgres-plain), which is restored whole, into a database of its own",
+            database.name
+        ));
+    }
+    if asked.parts.aspect == DumpAspect::Rows {
+        found.notes.push(
+            "rows are added to those that are there, triggers of the tables run, and their sequences are set to where they \
+             were"
+                .to_owned(),
+        );
+    }
 }
 
 /// Tells what earlier restores left on the server.
@@ -82,10 +107,21 @@ fn roles_note(server: &Postgres, database: &DatabasePlan, has_globals: bool) -> 
     Ok(missing_roles_note(database, &missing, &roles, has_globals))
 }
 
+/// Tells why what goes into a database that is there cannot be one transaction.
+fn obstacle_beside(database: &DatabasePlan) -> Option<String> {
+    database.fact(fact::PARTS).map(|parts| {
+        format!(
+            "the rows of {parts} tables of {} are archives of their own (--split-over), which cannot be restored in one \
+             transaction: restore into a database of another name, by --database OLD=NEW",
+            database.name
+        )
+    })
+}
+
 /// Tells why PostgreSQL would refuse this user every restore.
-fn obstacles_of_user(user: &User) -> Vec<String> {
+fn obstacles_of_user(user: &User, into_existing: bool) -> Vec<String> {
     let mut found = Vec::new();
-    if !user.creates_databases {
+    if !user.creates_databases && !into_existing {
         found.push("the user may not create databases (CREATEDB)".to_owned());
     }
     if user.is_read_only {

@@ -15,7 +15,9 @@ use crate::model::facts::{StreamFacts, fact};
 use crate::source::Source;
 
 mod archive;
+mod beside;
 mod careful;
+mod contents;
 pub mod dump;
 mod extensions;
 pub mod facts;
@@ -136,6 +138,10 @@ impl Engine for PostgreSql {
     /// Whoever writes `postgres` in the URL means what to connect to.
     fn new_name(&self, place: &Place) -> Option<String> {
         place.url().and_then(|url| url.database.clone()).filter(|name| name != server::MAINTENANCE)
+    }
+
+    fn restores_parts(&self) -> bool {
+        true
     }
 
     fn needed_globals(&self, database: &DatabasePlan) -> Vec<String> {

@@ -7,6 +7,7 @@ use crate::blocking::blocking;
 use crate::database::DatabaseError;
 use crate::engine::feed::{FeedError, Heard};
 use crate::engine::plan::DatabasePlan;
+use crate::engine::postgres::contents::ChosenEntries;
 use crate::engine::postgres::extensions::{self, ExtensionsPlan};
 use crate::engine::postgres::facts::{self, Statements};
 use crate::engine::postgres::roles::{SET_OWNER, without_role};
@@ -47,12 +48,15 @@ pub async fn restore(restoring: &Restoring<'_>) -> Result<RestoredDatabase, Unre
         left: "nothing was changed".into(),
         cause: Cause::Server(error),
     })?;
-    let run = PostgresRun { restoring, server: &server, server_version, plan, extensions };
+    let mut run = PostgresRun { restoring, server: &server, server_version, plan, extensions, chosen: None };
     if restoring.wishes.are_globals {
         return run.globals().await.map_err(|failure| failure.left("roles that were made before it stay".to_owned()));
     }
+    run.chosen = run.choose().await.map_err(|failure| failure.left("nothing was changed".to_owned()))?;
+    run.tell_needed();
     run.extensions.missed.iter().for_each(|message| restoring.problem(message.clone()));
     let (heard, replaced) = match run.extensions.is_tied {
+        _ if plan.is_added_to => (run.beside().await?, None),
         true => run.under_its_name().await?,
         false => {
             // Unique, and telling where it comes from, should it ever be left over.
@@ -68,18 +72,19 @@ pub async fn restore(restoring: &Restoring<'_>) -> Result<RestoredDatabase, Unre
     let (name, bytes) = (plan.name.clone(), plan.stream_bytes());
     let replaced = replaced.map(|name| Replaced { drop: drop_statement(&name), name });
     let (failed_statements, said) = (heard.failed_statements, heard.told_failures());
-    Ok(RestoredDatabase { name, bytes, failed_statements, said, replaced, ..RestoredDatabase::default() })
+    let left_out = run.left_out();
+    Ok(RestoredDatabase { name, bytes, failed_statements, said, left_out, replaced, ..RestoredDatabase::default() })
 }
 
 /// Returns the server, connected to in a database that is not the one to be made, its version, and what becomes of extensions.
 async fn asked(restoring: &Restoring<'_>) -> Result<(Postgres, String, ExtensionsPlan), DatabaseError> {
     let (place, plan) = (restoring.place.clone(), restoring.database.clone());
     let (are_globals, skipped) = (restoring.wishes.are_globals, restoring.wishes.skip_extensions.clone());
+    let has_none = are_globals || plan.is_added_to;
     blocking(move || {
         let server = server_of(&place, &[&plan.name])?;
         let (version, _) = server.version()?;
-        let extensions =
-            if are_globals { ExtensionsPlan::default() } else { extensions::look(&server, &plan, &skipped)? };
+        let extensions = if has_none { ExtensionsPlan::default() } else { extensions::look(&server, &plan, &skipped)? };
         Ok((server, version, extensions))
     })
     .await
@@ -93,6 +98,8 @@ pub(super) struct PostgresRun<'a> {
     pub server_version: String,
     pub plan: &'a DatabasePlan,
     pub extensions: ExtensionsPlan,
+    /// The entries of its archive that are restored, if not all.
+    pub chosen: Option<ChosenEntries>,
 }
 
 impl PostgresRun<'_> {
@@ -234,7 +241,7 @@ impl PostgresRun<'_> {
 }
 
 impl RestoreFailure {
-    fn left(self, left: String) -> Unrestored {
+    pub(super) fn left(self, left: String) -> Unrestored {
         match self {
             RestoreFailure::Server(step, source) => Unrestored { step, left, cause: Cause::Server(source) },
             RestoreFailure::Feed(step, error) => error.left(step, left),

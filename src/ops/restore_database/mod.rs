@@ -15,6 +15,7 @@ use futures::future::BoxFuture;
 
 use crate::database::spool::SPOOL_DIRECTORY;
 use crate::engine::Engine;
+use crate::engine::parts::DumpParts;
 use crate::engine::place::Place;
 use crate::engine::restore::{Restoring, Stored, StoredError, Wishes};
 use crate::model::id::hex;
@@ -82,6 +83,8 @@ pub struct RestoreDatabaseOptions {
     pub exit_on_error: bool,
     /// Leave owners as they come, and grants away.
     pub no_owner: bool,
+    /// Only these parts of them, perhaps into databases that are there.
+    pub parts: DumpParts,
     /// Leave these extensions of PostgreSQL out, and the rows of their tables.
     pub skip_extensions: Vec<String>,
     /// Let the planner's statistics be gathered afterwards.
@@ -103,6 +106,7 @@ impl RestoreDatabaseOptions {
             in_place: false,
             exit_on_error: false,
             no_owner: false,
+            parts: DumpParts::default(),
             skip_extensions: Vec::new(),
             analyze: true,
             jobs: 1,
@@ -197,6 +201,7 @@ impl RestoreDatabaseOptions {
             are_globals: self.choice == Choice::Globals,
             exit_on_error: self.exit_on_error,
             no_owner: self.no_owner,
+            parts: self.parts.clone(),
             skip_extensions: self.skip_extensions.clone(),
             analyze: self.analyze,
             jobs: self.jobs,

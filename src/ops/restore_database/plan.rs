@@ -113,7 +113,8 @@ fn choose(
         let whole = name.as_ref().map(|name| format!("{source}={name}")).filter(|whole| databases.contains_key(whole));
         let (source, name) = whole.map_or((source, name), |whole| (whole, None));
         let plan = databases.get(&source).cloned().ok_or_else(|| missing(format!("database {source:?}")))?;
-        plans.push(DatabasePlan { name: name.unwrap_or_else(|| plan.name.clone()), ..plan });
+        let is_added_to = options.parts.into_existing;
+        plans.push(DatabasePlan { name: name.unwrap_or_else(|| plan.name.clone()), is_added_to, ..plan });
     }
     Ok(plans)
 }
@@ -132,8 +133,10 @@ fn judge(
     let (place, no_owner) = (&options.target.place, options.no_owner);
     let are_globals = options.choice == Choice::Globals;
     let skip_extensions = options.skip_extensions.as_slice();
-    let asked = Asked { place, are_globals, has_globals, no_owner, skip_extensions };
-    let found = options.target.engine.judge(&asked, &mut databases)?;
+    let parts = &options.parts;
+    let asked = Asked { place, are_globals, has_globals, no_owner, parts, skip_extensions };
+    let engine = &options.target.engine;
+    let found = engine.judge(&asked, &mut databases)?;
     let room = found.data_directory.and_then(|directory| rustix::fs::statvfs(directory).ok());
     let mut plan = Plan {
         server_version: found.server_version,
@@ -146,6 +149,17 @@ fn judge(
     if are_globals {
         let note = "roles and users that exist get the passwords they had, the one that connects now among them";
         plan.notes.push(note.to_owned());
+    }
+    let has_parts = !parts.are_all() || parts.into_existing;
+    if has_parts && !engine.restores_parts() {
+        plan.obstacles.push(format!(
+            "{} databases are restored whole: restore into another place, and take from there what is needed",
+            engine.words().label
+        ));
+    }
+    if !parts.are_all() {
+        // How much of it they are is not known.
+        plan.needed_bytes = 0;
     }
     find_obstacles(&mut plan, options.in_place);
     Ok(plan)
@@ -161,6 +175,10 @@ fn find_obstacles(plan: &mut Plan, in_place: bool) {
     for database in &plan.databases {
         let name = &database.name;
         match (database.replaces(), in_place, database.connections) {
+            _ if database.is_added_to && !database.exists => {
+                plan.obstacles.push(format!("there is no database {name} to restore into"));
+            }
+            _ if database.is_added_to => {}
             (true, false, _) => plan.obstacles.push(format!("{name} exists")),
             (_, _, 0) => {}
             (_, _, 1) => plan.notes.push(format!("a connection to {name} will be ended")),
@@ -224,6 +242,9 @@ mod tests {
         assert_eq!(obstacles(vec![database("a", false, whole), database("b", false, split)], None, false), (0, 0));
         assert_eq!(obstacles(vec![database("a", true, whole)], None, false), (1, 0));
         assert_eq!(obstacles(vec![database("a", true, whole)], None, true), (0, 0));
+        let added = |exists| DatabasePlan { is_added_to: true, connections: 3, ..database("a", exists, whole) };
+        assert_eq!(obstacles(vec![added(true)], None, false), (0, 0));
+        assert_eq!(obstacles(vec![added(false)], None, false), (1, 0));
         let used = DatabasePlan { connections: 2, ..database("a", true, whole) };
         assert_eq!(obstacles(vec![used.clone()], None, true), (0, 1));
         assert_eq!(obstacles(vec![DatabasePlan { is_untouched: true, ..used }], None, false), (0, 1));

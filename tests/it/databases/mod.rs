@@ -16,6 +16,7 @@ mod failures;
 mod managed;
 mod mysql;
 mod mysql9;
+mod parts;
 mod postgres;
 mod replaced;
 mod roles;

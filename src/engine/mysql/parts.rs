@@ -1,0 +1,286 @@
+//! Parts of a dump of MariaDB or MySQL on its way into the client: the tables that are wanted, how they are made or their rows.
+//!
+//! The dump programs write a comment before each part of a dump, behind a line of two dashes. Routines, which may have any lines,
+//! stand where another delimiter counts; a statement with rows begins a line, and no text in it has the end of a line.
+
+use std::io::{self, Write};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::engine::parts::{DumpAspect, DumpParts};
+
+/// What the comments before parts begin with, and what follows them.
+const PLACES: [(&[u8], SqlPlace); 8] = [
+    (b"-- Table structure for table `", SqlPlace::Made("table")),
+    (b"-- Dumping data for table `", SqlPlace::Rows),
+    (b"-- Sequence structure for `", SqlPlace::Made("sequence")),
+    (b"-- Temporary table structure for view `", SqlPlace::Made("view")),
+    (b"-- Temporary view structure for view `", SqlPlace::Made("view")),
+    (b"-- Final view structure for view `", SqlPlace::FinalView),
+    (b"-- Dumping events for database ", SqlPlace::Other("events")),
+    (b"-- Dumping routines for database ", SqlPlace::Other("procedures and functions")),
+];
+/// How statements begin that remove what is there.
+const DROPS: [&[u8]; 5] =
+    [b"DROP TABLE IF EXISTS `", b"DROP SEQUENCE IF EXISTS `", b"/*!50001 DROP ", b"/*!50003 DROP ", b"/*!50106 DROP "];
+/// How statements begin that end a transaction, in front of rows and behind them.
+const COMMITS: [&[u8]; 4] = [b"/*!40000 ALTER TABLE ", b"commit;", b"COMMIT;", b"set autocommit"];
+/// How what is said of the triggers of a table begins, behind its rows.
+const TRIGGERS: [&[u8]; 2] = [b"/*!50003 ", b"/*!50032 "];
+const ROWS: &[u8] = b"INSERT INTO `";
+const DELIMITER: &[u8] = b"DELIMITER ";
+const END: &[u8] = b"-- Dump completed";
+/// As much of a line as tells what it is: a name has 64 characters, each of four bytes or two back-ticks.
+const HEAD_BYTES: usize = 512;
+
+/// What a part of a dump is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum SqlPlace {
+    /// Settings of the session.
+    Start,
+    /// How something is made.
+    Made(&'static str),
+    /// The rows of a table, and its triggers behind them.
+    Rows,
+    /// How a view is made, once all that it may use is there.
+    FinalView,
+    /// What belongs to no table.
+    Other(&'static str),
+}
+
+/// What a dump has, and which of it is wanted.
+#[derive(Debug, Clone, Default)]
+pub(super) struct FoundInDump {
+    /// Tables, views and sequences that are wanted.
+    pub chosen: Vec<String>,
+    /// Views among them.
+    pub views: Vec<String>,
+    /// Everything else, each with what it is.
+    pub left_out: Vec<String>,
+    /// All names.
+    pub names: Vec<String>,
+}
+
+/// Passes on of a dump what is wanted, and notes what it has.
+pub(super) struct PartsOfDump<W: Write> {
+    inner: W,
+    parts: DumpParts,
+    found: Arc<Mutex<FoundInDump>>,
+    place: SqlPlace,
+    /// What the place is about is wanted.
+    is_wanted: bool,
+    is_behind_dashes: bool,
+    /// Statements end otherwise: it is the text of a routine.
+    is_code: bool,
+    /// What comes is about triggers.
+    is_trigger: bool,
+    /// A statement with rows is passing.
+    is_rows: bool,
+    /// The beginning of the line that is passing, until it is known what it is.
+    head: Vec<u8>,
+    is_decided: bool,
+    /// The line that is passing is wanted.
+    passes: bool,
+    /// The last byte of the line.
+    last: u8,
+}
+
+impl<W: Write> PartsOfDump<W> {
+    pub(super) fn new(inner: W, parts: DumpParts, found: Arc<Mutex<FoundInDump>>) -> Self {
+        Self {
+            inner,
+            parts,
+            found,
+            place: SqlPlace::Start,
+            is_wanted: true,
+            is_behind_dashes: false,
+            is_code: false,
+            is_trigger: false,
+            is_rows: false,
+            head: Vec::new(),
+            is_decided: false,
+            passes: true,
+            last: 0,
+        }
+    }
+
+    /// Tells whether rows alone go into tables that are there, which is one transaction.
+    fn is_transaction(&self) -> bool {
+        self.parts.aspect == DumpAspect::Rows
+    }
+
+    /// Decides what becomes of the line that begins so.
+    fn decide(&mut self) -> io::Result<()> {
+        self.is_decided = true;
+        let head = std::mem::take(&mut self.head);
+        let line = head.trim_ascii_end();
+        if !self.is_rows {
+            if let Some(delimiter) = line.strip_prefix(DELIMITER) {
+                self.is_code = delimiter != b";";
+                self.is_trigger = true;
+                self.note_others();
+            }
+            if !self.is_code {
+                self.enter(line)?;
+            }
+            self.is_trigger |= TRIGGERS.iter().any(|start| line.starts_with(start));
+            self.is_rows = !self.is_code && line.starts_with(ROWS);
+            self.passes = self.is_wanted(line);
+            self.is_behind_dashes = line == b"--";
+        }
+        if self.passes { self.inner.write_all(&head) } else { Ok(()) }
+    }
+
+    /// Notes that a part begins, or that the dump ends, where a line says so.
+    fn enter(&mut self, line: &[u8]) -> io::Result<()> {
+        if line.starts_with(END) && self.is_transaction() {
+            return self.inner.write_all(b"COMMIT;\n");
+        }
+        let place = PLACES.iter().find_map(|(start, place)| Some((*place, line.strip_prefix(*start)?)));
+        let Some((place, rest)) = place.filter(|_| self.is_behind_dashes) else { return Ok(()) };
+        if self.place == SqlPlace::Start && self.is_transaction() {
+            self.inner.write_all(b"SET autocommit=0;\n")?;
+        }
+        self.place = place;
+        self.is_trigger = false;
+        let name = rest.strip_suffix(b"`").map(|name| String::from_utf8_lossy(name).replace("``", "`"));
+        self.is_wanted = match (&name, place) {
+            (_, SqlPlace::Other(_)) | (None, _) => self.parts.tables.is_empty() && !self.is_transaction(),
+            (Some(name), _) => self.parts.tables.is_empty() || self.parts.tables.fit(name),
+        };
+        let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        if let (SqlPlace::Made(kind), Some(name)) = (place, name) {
+            if self.is_wanted {
+                found.views.extend((kind == "view").then(|| name.clone()));
+                found.chosen.push(name.clone());
+            } else {
+                found.left_out.push(format!("{kind} {name}"));
+            }
+            found.names.push(name);
+        }
+        Ok(())
+    }
+
+    /// Notes that there are events or routines which are not wanted. A comment stands before them even where there are none.
+    fn note_others(&self) {
+        let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        if let SqlPlace::Other(kind) = self.place
+            && !self.is_wanted
+            && found.left_out.iter().all(|it| it != kind)
+        {
+            found.left_out.push(kind.to_owned());
+        }
+    }
+
+    /// Tells whether a line that is no row is wanted.
+    fn is_wanted(&self, line: &[u8]) -> bool {
+        let begins = |starts: &[&[u8]]| starts.iter().any(|start| line.starts_with(start));
+        let is_rows = self.place == SqlPlace::Rows && !self.is_trigger;
+        let fits = match self.parts.aspect {
+            DumpAspect::Whole => true,
+            DumpAspect::Schema => !is_rows,
+            DumpAspect::Rows => is_rows && !begins(&COMMITS),
+        };
+        // What is there stays. (A view is made twice, and the first one goes.)
+        let is_drop = self.parts.into_existing && self.place != SqlPlace::FinalView && !self.is_code && begins(&DROPS);
+        self.place == SqlPlace::Start || self.is_wanted && fits && !is_drop
+    }
+}
+
+impl<W: Write> Write for PartsOfDump<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let end = memchr::memchr(b'\n', rest);
+            let (line, after) = rest.split_at(end.map_or(rest.len(), |at| at + 1));
+            self.last = line.iter().rev().find(|byte| **byte != b'\n').copied().unwrap_or(self.last);
+            if !self.is_decided {
+                self.head.extend_from_slice(line);
+                if end.is_some() || self.head.len() >= HEAD_BYTES {
+                    self.decide()?;
+                }
+            } else if self.passes {
+                self.inner.write_all(line)?;
+            }
+            if end.is_some() {
+                self.is_rows &= self.last != b';';
+                (self.is_decided, self.last) = (false, 0);
+            }
+            rest = after;
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        // A line that is not known yet waits for more of it.
+        self.inner.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::database::chosen::NamePatterns;
+    use crate::engine::lines::tests::passed;
+
+    const START: &str = "-- MariaDB dump\n--\n-- Host: x\n/*!40014 SET FOREIGN_KEY_CHECKS=0 */;\n";
+    const MADE_A: &str =
+        "--\n-- Table structure for table `a`\n--\nDROP TABLE IF EXISTS `a`;\nCREATE TABLE `a` (\n  `x` int\n);\n";
+    const ROWS_A: &str = "--\n-- Dumping data for table `a`\n--\n/*!40000 ALTER TABLE `a` DISABLE KEYS */;\n\
+        INSERT INTO `a` VALUES\n(1,'--'),\n(2,'-- Table structure for table `b`');\n/*!40000 ALTER TABLE `a` ENABLE KEYS */;\n";
+    const TRIGGER_A: &str = "/*!50003 SET sql_mode = '' */ ;\nDELIMITER ;;\n/*!50003 CREATE*/ TRIGGER t BEGIN\n--\n\
+        -- Dumping data for table `b`\nINSERT INTO `b` VALUES (1);\nEND */;;\nDELIMITER ;\n";
+    const MADE_B: &str = "--\n-- Table structure for table `b``c`\n--\nCREATE TABLE `b``c` (y int);\n";
+    const ROWS_B: &str = "--\n-- Dumping data for table `b``c`\n--\nINSERT INTO `b``c` VALUES (7);\n";
+    const OTHERS: &str = "--\n-- Dumping routines for database 'shop'\n--\n\
+        /*!50003 DROP PROCEDURE IF EXISTS `p` */;\nDELIMITER ;;\nCREATE PROCEDURE p()\nBEGIN END ;;\nDELIMITER ;\n";
+    const END: &str = "-- Dump completed\n";
+
+    fn parts(patterns: &[&str], aspect: DumpAspect, into_existing: bool) -> (String, FoundInDump) {
+        let dump = [START, MADE_A, ROWS_A, TRIGGER_A, MADE_B, ROWS_B, OTHERS, END].concat();
+        let patterns: Vec<String> = patterns.iter().map(|&pattern| pattern.to_owned()).collect();
+        let parts = DumpParts { tables: NamePatterns::new(&patterns).expect("patterns"), aspect, into_existing };
+        let text = passed(&dump, |kept| Box::new(PartsOfDump::new(kept, parts.clone(), Arc::default())));
+        let found: Arc<Mutex<FoundInDump>> = Arc::default();
+        PartsOfDump::new(io::sink(), parts, found.clone()).write_all(dump.as_bytes()).expect("written");
+        let found = found.lock().expect("unpoisoned").clone();
+        // Comments do nothing.
+        (text.lines().filter(|line| !line.starts_with("--")).flat_map(|line| [line, "\n"]).collect(), found)
+    }
+
+    fn bare(text: &[&str]) -> String {
+        let all = text.concat();
+        all.lines().filter(|line| !line.starts_with("--")).flat_map(|line| [line, "\n"]).collect()
+    }
+
+    #[test]
+    fn a_table_passes_with_its_rows_and_triggers_alone() {
+        assert_eq!(
+            parts(&[], DumpAspect::Whole, false).0,
+            bare(&[START, MADE_A, ROWS_A, TRIGGER_A, MADE_B, ROWS_B, OTHERS])
+        );
+        let (text, found) = parts(&["a"], DumpAspect::Whole, false);
+        assert_eq!(text, bare(&[START, MADE_A, ROWS_A, TRIGGER_A]));
+        assert_eq!((found.chosen, found.names), (vec!["a".to_owned()], vec!["a".to_owned(), "b`c".to_owned()]));
+        assert_eq!(found.left_out, ["table b`c", "procedures and functions"]);
+        assert_eq!(parts(&["b`?"], DumpAspect::Whole, false).0, bare(&[START, MADE_B, ROWS_B]));
+        let there = parts(&["a"], DumpAspect::Whole, true).0;
+        let all = parts(&[], DumpAspect::Whole, true).0;
+        assert!(all.contains("CREATE PROCEDURE p") && !all.contains("DROP "), "{all}");
+        assert_eq!(there, bare(&[START, &MADE_A.replace("DROP TABLE IF EXISTS `a`;\n", ""), ROWS_A, TRIGGER_A]));
+    }
+
+    #[test]
+    fn how_tables_are_made_and_their_rows_pass_apart() {
+        assert_eq!(parts(&["a"], DumpAspect::Schema, false).0, bare(&[START, MADE_A, TRIGGER_A]));
+        assert_eq!(parts(&[], DumpAspect::Schema, false).0, bare(&[START, MADE_A, TRIGGER_A, MADE_B, OTHERS]));
+        let rows = ROWS_A.lines().filter(|line| !line.starts_with("/*")).collect::<Vec<_>>().join("\n") + "\n";
+        let transaction = bare(&[START, "SET autocommit=0;\n", &rows, ROWS_B, "COMMIT;\n"]);
+        assert_eq!(parts(&[], DumpAspect::Rows, true).0, transaction);
+        // One that is cut off ends nothing.
+        let cut = passed(&[START, MADE_B, ROWS_B].concat(), |kept| {
+            let parts = DumpParts { aspect: DumpAspect::Rows, ..DumpParts::default() };
+            Box::new(PartsOfDump::new(kept, parts, Arc::default()))
+        });
+        assert!(cut.contains("VALUES (7)") && !cut.contains("COMMIT"), "{cut}");
+    }
+}
