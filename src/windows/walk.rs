@@ -159,7 +159,7 @@ mod tests {
         }
         let used = Sample::new(8, 0);
         let pieces = rows.len() as u64;
-        Yesterday::new(Held(blocks), Remains { rule: PieceRule::Rows, pieces, nights_since_base: 0, anchors, used })
+        Yesterday::new(Held(blocks), Remains { pieces, anchors, used, ..Remains::new(PieceRule::Rows, 0) })
     }
 
     /// Walks in windows of 1000 and returns what was found.
