@@ -409,7 +409,7 @@ async fn whenever_the_store_dies_the_next_run_goes_on_from_the_last_that_is_stor
         let repository = open(dying.clone(), bench.cache.path()).await.expect("opened");
         let outcome =
             backup(repository, large_options(&bench), Arc::new(Collected::default()), Cancel::default()).await;
-        assert_eq!(left_in(&bench), [left.clone()], "k = {k}");
+        assert_eq!(left_in(&bench), std::slice::from_ref(&left), "k = {k}");
         let store: Arc<dyn coffre::store::Store> = Arc::new(memory.clone());
         let snapshots = store.list(ObjectKind::Snapshot.prefix()).await.expect("listed").len();
         assert_eq!(fs::read(&left).expect("there") == of_first, snapshots == 1, "k = {k}: {outcome:?}");
