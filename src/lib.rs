@@ -147,6 +147,7 @@ pub mod databases {
     pub use crate::database::DatabaseError;
     pub use crate::database::chosen::{NamePatternError, NamePatterns};
     pub use crate::database::clients::Clients;
+    pub use crate::database::tables::TableExclusions;
     pub use crate::database::url::{DatabaseUrl, UrlError, UrlKind};
     pub use crate::engine::dump::{DumpRequest, Flag, FlagKind, FlagValues};
     pub use crate::engine::feed::{FeedError, Heard, Said};

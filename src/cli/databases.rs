@@ -12,8 +12,9 @@ use crate::cli::environment::Environment;
 use crate::cli::exit::usage;
 use crate::cli::failure::Fallible;
 use crate::cli::password;
-use crate::database::chosen::ChosenDatabases;
+use crate::database::chosen::{ChosenDatabases, NamePatterns};
 use crate::database::spool::SPOOL_DIRECTORY;
+use crate::database::tables::TableExclusions;
 use crate::database::url::DatabaseUrl;
 use crate::engine::dump::DumpRequest;
 use crate::engine::place::{Place, Places};
@@ -38,6 +39,12 @@ pub struct DatabaseArgs {
     /// With --all-databases, leave out databases with names like this, as rdsadmin (repeatable)
     #[arg(long, value_name = "PATTERN", requires = "all_databases")]
     exclude_database: Vec<String>,
+    /// Leave out tables with names like this, in PostgreSQL also SCHEMA.TABLE, and views that use them (repeatable)
+    #[arg(long, value_name = "PATTERN")]
+    exclude_table: Vec<String>,
+    /// Leave out the rows of tables with names like this (repeatable)
+    #[arg(long, value_name = "PATTERN")]
+    exclude_table_data: Vec<String>,
     /// With --all-databases, leave roles or users out
     #[arg(long, requires = "all_databases")]
     no_globals: bool,
@@ -68,6 +75,7 @@ impl DatabaseArgs {
         }
         let chosen = ChosenDatabases::new(&self.include_database, &self.exclude_database);
         let chosen = chosen.map_err(|error| usage(chain(&error)))?;
+        let exclusions = self.exclusions()?;
         let mut sources = Vec::new();
         for (engine, written) in self.places.iter() {
             let places = written.iter().map(|written| place(written, engine, environment));
@@ -81,6 +89,7 @@ impl DatabaseArgs {
                 let mut request = DumpRequest::new(place.clone(), directory(&**engine, place, &places));
                 request.all_databases = self.all_databases;
                 request.chosen = chosen.clone();
+                request.exclusions = exclusions.clone();
                 request.no_globals = self.no_globals;
                 request.jobs = usize::from(self.jobs);
                 request.spool = spool_directory(self.spool_dir.as_deref(), environment);
@@ -89,6 +98,28 @@ impl DatabaseArgs {
             }
         }
         Ok(sources)
+    }
+
+    /// Returns the tables that are left out of dumps.
+    fn exclusions(&self) -> Fallible<TableExclusions> {
+        let patterns = |patterns| NamePatterns::new(patterns).map_err(|error| usage(chain(&error)));
+        let exclusions =
+            TableExclusions { tables: patterns(&self.exclude_table)?, rows: patterns(&self.exclude_table_data)? };
+        if !exclusions.is_empty() {
+            if !self.names_a_server() {
+                return Err(usage(
+                    "--exclude-table and --exclude-table-data are about databases of servers, and none is named",
+                ));
+            }
+            let is_file = |written: &PlaceWritten| matches!(written, PlaceWritten::File(_));
+            if let Some((engine, _)) = self.places.iter().find(|(_, written)| written.iter().any(is_file)) {
+                return Err(usage(format!(
+                    "{} databases are copied whole: --exclude-table leaves nothing out of them; back them up by another command",
+                    engine.words().label
+                )));
+            }
+        }
+        Ok(exclusions)
     }
 
     fn names_a_server(&self) -> bool {

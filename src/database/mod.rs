@@ -14,6 +14,7 @@ use crate::process::{CommandFailed, CommandOptions, said};
 pub mod chosen;
 pub mod clients;
 pub mod spool;
+pub mod tables;
 pub mod url;
 
 /// Why a database server could not be asked.

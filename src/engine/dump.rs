@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use crate::database::chosen::ChosenDatabases;
 use crate::database::spool::SPOOL_DIRECTORY;
+use crate::database::tables::TableExclusions;
 use crate::engine::place::Place;
 
 /// Which databases are to be dumped, and how.
@@ -16,6 +17,8 @@ pub struct DumpRequest {
     pub all_databases: bool,
     /// Which of all are meant.
     pub chosen: ChosenDatabases,
+    /// Tables that are left out, or their rows.
+    pub exclusions: TableExclusions,
     /// With all databases, leave out what belongs to the server itself.
     pub no_globals: bool,
     /// Directory of the streams in the snapshot: the engine's name, or a directory below it when there are several servers.
@@ -36,6 +39,7 @@ impl DumpRequest {
             place,
             all_databases: false,
             chosen: ChosenDatabases::default(),
+            exclusions: TableExclusions::default(),
             no_globals: false,
             directory: directory.into(),
             jobs: 1,

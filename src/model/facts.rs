@@ -155,6 +155,8 @@ pub mod fact {
     pub const TABLE: Fact<String> = Fact::new("table");
     /// What of a server is in none of the dumps: databases, roles; between `; `.
     pub const LEFT_OUT: Fact<String> = Fact::new("left_out");
+    /// What of a database is not in its dump because that was asked for: tables, rows of tables; between `; `.
+    pub const LEFT_OUT_TABLES: Fact<String> = Fact::new("left_out_tables");
     /// Columns that come back as others from a dump of SQL, and what becomes of them; between `; `.
     pub const CHANGED: Fact<String> = Fact::new("changed_by_sql");
     /// How a stream is compressed that should not be.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use crate::cancel::Cancel;
 use crate::database::DatabaseError;
 use crate::database::chosen::{ChosenDatabases, left_out_fact, told_left_out};
+use crate::database::tables::{ExcludedTables, TableExclusions};
 use crate::database::url::DatabaseUrl;
 use crate::engine::mysql::facts::{self, MysqlFormat};
 use crate::engine::mysql::programs::DumpProgram;
@@ -49,6 +50,8 @@ pub struct MysqlSource {
     pub all_databases: bool,
     /// Which of all.
     pub chosen: ChosenDatabases,
+    /// Tables that are left out, or their rows.
+    pub exclusions: TableExclusions,
     /// Leave the users out.
     pub no_globals: bool,
     /// Directory of the streams in the snapshot: `mysql`, or more when there are several servers.
@@ -67,17 +70,25 @@ impl Source for MysqlSource {
             let opener = Arc::new(Dump { server: server.clone(), what, left_out });
             PlannedStream { name: name.into_bytes(), opener }
         };
-        let database = |name: &str, left_out: Option<String>| {
+        let mut names = Vec::new();
+        let mut database = |name: &str, left_out: Option<String>| {
             let label = format!("{}/{name}", self.url.server());
+            let excluded = match self.excluded(&server, name, &mut names) {
+                Ok(excluded) => excluded,
+                Err(error) => return Member { label, streams: Err(error.into()), notes: Vec::new() },
+            };
+            let notes = excluded.note(name).into_iter().collect();
             let file = file_name_unlike(name, self.all_databases.then_some("users"));
             let file = format!("{}/{file}.sql", self.directory);
-            let streams = Ok(vec![stream(file, What::Database(name.to_owned()), left_out)]);
-            Member { label, streams, notes: Vec::new() }
+            let streams = Ok(vec![stream(file, What::Database(name.to_owned(), excluded), left_out)]);
+            Member { label, streams, notes }
         };
         if !self.all_databases {
             let name = self.url.database.as_deref();
             let name = name.ok_or_else(|| DatabaseError::NoDatabase { server: self.url.server() })?;
-            return Ok(vec![database(name, None)]);
+            let mut member = database(name, None);
+            member.notes.extend(self.exclusions.like_nothing(&names));
+            return Ok(vec![member]);
         }
         let all = server.databases()?;
         let mut notes = self.chosen.like_nothing(&all.iter().collect::<Vec<_>>());
@@ -85,6 +96,7 @@ impl Source for MysqlSource {
         notes.extend(told_left_out(&unwanted));
         let left_out = left_out_fact(&unwanted, self.no_globals.then_some("users and grants"));
         let mut members: Vec<Member> = wanted.iter().map(|name| database(name, left_out.clone())).collect();
+        notes.extend(self.exclusions.like_nothing(&names));
         let users = stream(format!("{}/users.sql", self.directory), What::Users, left_out);
         if !self.no_globals {
             let granted = |grant: &String| format!("the program leaves out what is granted to everybody: {grant}");
@@ -103,8 +115,25 @@ impl Source for MysqlSource {
     }
 }
 
+impl MysqlSource {
+    /// Asks what of a database is left out, and adds the names of its tables to `names`.
+    fn excluded(
+        &self,
+        server: &Mysql,
+        database: &str,
+        names: &mut Vec<String>,
+    ) -> Result<ExcludedTables, DatabaseError> {
+        if self.exclusions.is_empty() {
+            return Ok(ExcludedTables::default());
+        }
+        let tables = server.excludable_tables(database)?;
+        names.extend(tables.iter().flat_map(|table| table.names.clone()));
+        Ok(self.exclusions.choose(&tables))
+    }
+}
+
 enum What {
-    Database(String),
+    Database(String, ExcludedTables),
     Users,
 }
 
@@ -126,7 +155,9 @@ impl OpenStream for Dump {
         arguments.extend(of_some.map(|(name, value)| format!("{name}{value}")));
         arguments.extend(program.session_option());
         let (name, part) = match &self.what {
-            What::Database(database) => (&**database, self.database(&server, &program, database, cancel)?),
+            What::Database(database, excluded) => {
+                (&**database, self.database(&server, &program, database, excluded, cancel)?)
+            }
             What::Users => ("users", self.users(&server, &program)?),
         };
         let mut facts = server_facts(&server, part.format, &program.version);
@@ -145,7 +176,7 @@ impl OpenStream for Dump {
         let server = self.server.server()?;
         let program = self.server.dump_program(&server)?;
         let name = match &self.what {
-            What::Database(database) => database,
+            What::Database(database, _) => database,
             What::Users => "users",
         };
         begins(self.open(cancel)?, name, cancel)?;
@@ -184,6 +215,7 @@ impl Dump {
         server: &ServerFacts,
         program: &DumpProgram,
         database: &str,
+        excluded: &ExcludedTables,
         cancel: &Cancel,
     ) -> Result<DumpAsked, DatabaseError> {
         let known = self.server.facts(database)?.ok_or_else(|| DatabaseError::Missing {
@@ -200,12 +232,32 @@ impl Dump {
             return Err(self.refused(why));
         }
         let mut arguments: Vec<String> = known.has_history.then(|| "--dump-history".to_owned()).into_iter().collect();
+        arguments.extend(self.excluding(program, database, excluded)?);
         // Behind `--`, so that no name is an option.
         arguments.extend(["--".to_owned(), database.to_owned()]);
         let mut facts = database_facts(database, known);
+        facts.set_some(fact::LEFT_OUT_TABLES, excluded.fact());
         facts.set_some(fact::CHANGED, Some(changed.join("; ")).filter(|_| !changed.is_empty()));
-        let checks: Vec<Box<dyn Check>> = vec![Box::new(EndsWith::new(MARK)), Box::<AllRows>::default()];
+        let checks: Vec<Box<dyn Check>> = vec![Box::new(EndsWith::new(MARK)), Box::new(AllRows::but_for(excluded))];
         Ok(DumpAsked { format: MysqlFormat::Sql, arguments, facts, checks })
+    }
+
+    /// Returns the options that leave tables out, or their rows.
+    fn excluding(
+        &self,
+        program: &DumpProgram,
+        database: &str,
+        excluded: &ExcludedTables,
+    ) -> Result<Vec<String>, DatabaseError> {
+        const ROWS: &str = "--ignore-table-data";
+        if !excluded.rows.is_empty() && !program.knows(ROWS) {
+            let why =
+                "the dump program cannot leave the rows of a table out: use --exclude-table, or MariaDB's mariadb-dump";
+            return Err(self.refused(why));
+        }
+        let option = |option: &str, table: &str| format!("{option}={database}.{table}");
+        let tables = excluded.tables.iter().map(|table| option("--ignore-table", &table.quoted));
+        Ok(tables.chain(excluded.rows.iter().map(|table| option(ROWS, &table.quoted))).collect())
     }
 
     fn users(&self, server: &ServerFacts, program: &DumpProgram) -> Result<DumpAsked, DatabaseError> {

@@ -84,9 +84,9 @@ impl Engine for MySql {
     }
 
     fn source(&self, request: DumpRequest) -> Result<Arc<dyn Source>, DatabaseError> {
-        let DumpRequest { place, all_databases, chosen, no_globals, directory, .. } = request;
+        let DumpRequest { place, all_databases, chosen, exclusions, no_globals, directory, .. } = request;
         let url = place.server()?.clone();
-        Ok(Arc::new(dump::MysqlSource { url, all_databases, chosen, no_globals, directory }))
+        Ok(Arc::new(dump::MysqlSource { url, all_databases, chosen, exclusions, no_globals, directory }))
     }
 
     fn kind(&self, facts: &StreamFacts) -> Option<StreamKind> {

@@ -5,7 +5,9 @@
 //! writes a comment, also for a table without any; so the comments tell.
 
 use crate::database::DatabaseError;
+use crate::database::tables::ExcludedTables;
 use crate::engine::mysql::facts;
+use crate::engine::mysql::sql::identifier;
 use crate::model::entry::StreamDetail;
 use crate::source::SourceError;
 use crate::source::check::Check;
@@ -30,11 +32,19 @@ pub struct AllRows {
     longest: u64,
     /// The table whose rows are to come.
     awaited: Option<Vec<u8>>,
+    /// Tables whose rows are left out, quoted.
+    left_out: Vec<Vec<u8>>,
     /// The first table whose rows did not come.
     missing: Option<Vec<u8>>,
 }
 
 impl AllRows {
+    /// Looks at a dump in which some rows are left out because that was asked for.
+    pub fn but_for(excluded: &ExcludedTables) -> Self {
+        let left_out = excluded.rows.iter().map(|table| identifier(&table.quoted).into_bytes()).collect();
+        Self { left_out, ..Self::default() }
+    }
+
     fn look(&mut self, bytes: &[u8]) {
         let mut rest = bytes;
         while let Some(at) = memchr::memchr(b'\n', rest) {
@@ -63,7 +73,8 @@ impl AllRows {
     fn end_line(&mut self) {
         self.longest = self.longest.max(self.length);
         if let Some(table) = self.head.strip_prefix(STRUCTURE) {
-            let before = self.awaited.replace(table.to_vec());
+            let awaited = Some(table.to_vec()).filter(|table| !self.left_out.contains(table));
+            let before = std::mem::replace(&mut self.awaited, awaited);
             self.missing = self.missing.take().or(before);
         } else if let Some(table) = self.head.strip_prefix(DATA) {
             self.awaited.take_if(|awaited| awaited == table);
@@ -92,6 +103,7 @@ impl Check for AllRows {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::database::tables::ExcludableTable;
 
     fn found(dump: &str) -> Result<u64, String> {
         let all = |piece: usize| {
@@ -120,6 +132,18 @@ mod tests {
             assert_eq!(found(&dump), Err("`bad`".to_owned()));
         }
         assert_eq!(found(&format!("{bad}{}", table("worse", "InnoDB", false))), Err("`bad`".to_owned()));
+    }
+
+    #[test]
+    fn rows_that_are_left_out_are_not_waited_for() {
+        let table = |name: &str| ExcludableTable { quoted: name.into(), names: vec![name.into()], without: Vec::new() };
+        let excluded = ExcludedTables { rows: vec![table("b")], ..ExcludedTables::default() };
+        let found = |name: &str| {
+            let mut scan = AllRows::but_for(&excluded);
+            scan.look(super::tests::table(name, "InnoDB", false).as_bytes());
+            scan.found()
+        };
+        assert!(found("b").is_ok() && found("c").is_err());
     }
 
     #[test]

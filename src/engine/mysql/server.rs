@@ -6,6 +6,7 @@ use std::ffi::{OsStr, OsString};
 use std::sync::{Arc, OnceLock};
 
 use crate::cancel::Cancel;
+use crate::database::tables::ExcludableTable;
 use crate::database::url::{DatabaseUrl, UrlKind};
 use crate::database::{DatabaseError, major};
 use crate::engine::mysql::grants::Grants;
@@ -379,6 +380,40 @@ impl Mysql {
         };
         let tables: Option<Vec<DatabaseTable>> = answer.iter().map(table).collect();
         tables.ok_or_else(|| DatabaseError::answer(&self.url.server(), answer.join(" ").as_bytes()))
+    }
+
+    /// Lists tables and views, each view with the tables of the database that it uses, through others as well.
+    ///
+    /// # Errors
+    /// [`DatabaseError`].
+    pub fn excludable_tables(&self, database: &str) -> Result<Vec<ExcludableTable>, DatabaseError> {
+        let names: Vec<String> = self.tables(database)?.into_iter().map(|table| table.name).collect();
+        let answer = self.run(
+            &format!("asked for the views of {database:?}"),
+            &format!(
+                "SELECT HEX(CONVERT(table_name USING utf8mb4)), HEX(CONVERT(view_definition USING utf8mb4))
+                   FROM information_schema.views WHERE {};",
+                is_database("table_schema", database)
+            ),
+        )?;
+        let text = |hex: &str| unhex(hex).and_then(|bytes| String::from_utf8(bytes).ok());
+        let views = answer.iter().filter_map(|line| line.split_once('\t'));
+        let views: BTreeMap<String, String> = views.filter_map(|(name, sql)| Some((text(name)?, text(sql)?))).collect();
+        let uses = |sql: &str, name: &str| sql.contains(&format!("{}.{}", identifier(database), identifier(name)));
+        let without = |name: &String| {
+            let mut found = vec![name.clone()];
+            let mut at = 0;
+            while let Some(sql) = found.get(at).map(|name| views.get(name)) {
+                let more = names.iter().filter(|it| sql.is_some_and(|sql| uses(sql, it)) && !found.contains(it));
+                let more: Vec<String> = more.cloned().collect();
+                found.extend(more);
+                at += 1;
+            }
+            found
+        };
+        let table =
+            |name: &String| ExcludableTable { quoted: name.clone(), names: vec![name.clone()], without: without(name) };
+        Ok(names.iter().map(table).collect())
     }
 
     /// Returns the rights that everybody has, as `SHOW GRANTS` writes them; none where that is not known.

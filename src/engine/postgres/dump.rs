@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 use crate::cancel::Cancel;
 use crate::database::DatabaseError;
 use crate::database::chosen::{ChosenDatabases, left_out_fact, told_left_out};
+use crate::database::tables::{ExcludedTables, TableExclusions};
 use crate::database::url::DatabaseUrl;
 use crate::engine::postgres::archive::{ArchiveListing, WithoutCircles};
 use crate::engine::postgres::facts::{self, Extensions, PostgresFormat, Statements};
@@ -41,6 +42,8 @@ pub struct PostgresSource {
     pub all_databases: bool,
     /// Which of all.
     pub chosen: ChosenDatabases,
+    /// Tables that are left out, or their rows.
+    pub exclusions: TableExclusions,
     /// Leave the globals out.
     pub no_globals: bool,
     /// SQL instead of a custom archive.
@@ -69,13 +72,12 @@ impl Source for PostgresSource {
         if !self.all_databases {
             let database = self.url.database.as_deref();
             let database = database.ok_or_else(|| DatabaseError::NoDatabase { server: self.url.server() })?;
-            return Ok(vec![plan_database(&server, &wanted(None), database)]);
+            return Ok(plan_databases(&server, &wanted(None), &[database.to_owned()]));
         }
         let mut databases = server.databases()?;
         let notes = left_out(&server, &mut databases, &self.chosen);
         let wanted = wanted(left_out_fact(&databases.closed, self.no_globals.then_some("roles and tablespaces")));
-        let mut members: Vec<Member> =
-            databases.open.iter().map(|name| plan_database(&server, &wanted, name)).collect();
+        let mut members = plan_databases(&server, &wanted, &databases.open);
         let name = format!("{}/globals.sql", self.directory).into_bytes();
         let globals = PlannedStream { name, opener: Arc::new(Globals { server: server.clone(), options: wanted }) };
         members.push(Member {
@@ -125,10 +127,43 @@ impl std::ops::Deref for DumpWanted {
     }
 }
 
-fn plan_database(server: &Arc<Postgres>, options: &Arc<DumpWanted>, database: &str) -> Member {
+/// Returns a member for each database, and tells what is left out of them.
+fn plan_databases(server: &Arc<Postgres>, options: &Arc<DumpWanted>, databases: &[String]) -> Vec<Member> {
+    let exclusions = &options.exclusions;
+    let mut names = Vec::new();
+    let mut members = Vec::new();
+    for database in databases {
+        let tables = if exclusions.is_empty() { Ok(Vec::new()) } else { server.excludable_tables(database) };
+        let excluded = tables.map(|tables| {
+            names.extend(tables.iter().flat_map(|table| table.names.clone()));
+            exclusions.choose(&tables)
+        });
+        members.push(plan_database(server, options, database, excluded));
+    }
+    if let Some(member) = members.last_mut().filter(|_| !exclusions.is_empty()) {
+        member.notes.extend(exclusions.like_nothing(&names));
+    }
+    members
+}
+
+fn plan_database(
+    server: &Arc<Postgres>,
+    options: &Arc<DumpWanted>,
+    database: &str,
+    excluded: Result<ExcludedTables, DatabaseError>,
+) -> Member {
     let label = format!("{}/{database}", options.url.server());
+    let excluded = match excluded {
+        Ok(excluded) => Arc::new(excluded),
+        Err(error) => return Member { label, streams: Err(error.into()), notes: Vec::new() },
+    };
+    let notes = excluded.note(database).into_iter().collect();
     let tables = match options.split_over_bytes {
-        Some(bytes) if !options.plain => server.large_tables(database, bytes),
+        Some(bytes) if !options.plain => server.large_tables(database, bytes).map(|mut tables| {
+            let both = || excluded.tables.iter().chain(&excluded.rows);
+            tables.retain(|table| !both().any(|it| it.quoted == table.name));
+            tables
+        }),
         _ => Ok(Vec::new()),
     };
     let streams = tables.map(|tables| {
@@ -137,7 +172,8 @@ fn plan_database(server: &Arc<Postgres>, options: &Arc<DumpWanted>, database: &s
         let file = format!("{}/{name}", options.directory);
         let stream = |name: String, part: DumpPart| {
             let (server, options, database) = (server.clone(), options.clone(), database.to_owned());
-            let opener = Arc::new(Dump { server, options, database, part, shared: shared.clone() });
+            let (excluded, shared) = (excluded.clone(), shared.clone());
+            let opener = Arc::new(Dump { server, options, database, part, excluded, shared });
             PlannedStream { name: name.into_bytes(), opener }
         };
         let ending = if options.plain { "sql" } else { "dump" };
@@ -146,7 +182,7 @@ fn plan_database(server: &Arc<Postgres>, options: &Arc<DumpWanted>, database: &s
             tables.iter().map(|table| stream(part_name(&file, &table.name, "dump"), DumpPart::Table(table.clone())));
         std::iter::once(main).chain(parts).collect()
     });
-    Member { label, streams: streams.map_err(SourceError::from), notes: Vec::new() }
+    Member { label, streams: streams.map_err(SourceError::from), notes }
 }
 
 /// Which part of a database a stream is.
@@ -164,6 +200,7 @@ struct Dump {
     options: Arc<DumpWanted>,
     database: String,
     part: DumpPart,
+    excluded: Arc<ExcludedTables>,
     shared: Arc<SharedSnapshot>,
 }
 
@@ -197,7 +234,12 @@ impl OpenStream for Dump {
         keep_always(&mut facts, &known);
         match &self.part {
             DumpPart::Main { without } => {
-                arguments.extend(without.iter().map(|table| format!("--exclude-table-data={}", table.name)));
+                let excluded = &*self.excluded;
+                arguments.extend(excluded.tables.iter().map(|table| format!("--exclude-table={}", table.quoted)));
+                let rows = excluded.rows.iter().map(|table| &table.quoted);
+                let rows = rows.chain(without.iter().map(|table| &table.name));
+                arguments.extend(rows.map(|table| format!("--exclude-table-data={table}")));
+                facts.set_some(fact::LEFT_OUT_TABLES, excluded.fact());
                 keep_of_the_whole(&mut facts, &known);
                 facts.set_some(fact::LEFT_OUT, self.options.left_out.clone());
                 if !without.is_empty() {

@@ -110,11 +110,13 @@ impl Engine for PostgreSql {
     }
 
     fn source(&self, request: DumpRequest) -> Result<Arc<dyn Source>, DatabaseError> {
-        let DumpRequest { place, all_databases, chosen, no_globals, directory, jobs, flags, .. } = request;
+        let DumpRequest { place, all_databases, chosen, exclusions, no_globals, .. } = request.clone();
+        let DumpRequest { directory, jobs, flags, .. } = request;
         Ok(Arc::new(dump::PostgresSource {
             url: place.server()?.clone(),
             all_databases,
             chosen,
+            exclusions,
             no_globals,
             plain: flags.is_on(PLAIN),
             no_role_passwords: flags.is_on(NO_ROLE_PASSWORDS),

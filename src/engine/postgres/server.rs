@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
+use crate::database::tables::ExcludableTable;
 use crate::database::url::{DatabaseUrl, UrlKind};
 use crate::database::{DatabaseError, major};
 use crate::engine::postgres::NAME;
@@ -266,6 +267,14 @@ impl Postgres {
         self.ask(database, &format!("asked for the tables of {database:?}"), &sql)
     }
 
+    /// Lists tables and views, each with what it is a partition of, and what it is nothing without.
+    ///
+    /// # Errors
+    /// [`DatabaseError`].
+    pub fn excludable_tables(&self, database: &str) -> Result<Vec<ExcludableTable>, DatabaseError> {
+        self.ask(database, &format!("asked for the tables of {database:?}"), EXCLUDABLE)
+    }
+
     /// Returns what stands in the way of replacing a database, `None` when there is none of this name.
     ///
     /// # Errors
@@ -435,6 +444,29 @@ pub fn literal(text: &str) -> String {
 pub fn identifier(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
+
+/// Tables and views with their names and those of what is above them: what they are a partition of, and for `without` also what they
+/// inherit from and what a view uses.
+const EXCLUDABLE: &str = r"
+WITH RECURSIVE relations AS (
+  SELECT c.oid, nspname::text AS schema, relname::text AS name FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
+  WHERE relkind IN ('r', 'p', 'v', 'm', 'f') AND relpersistence <> 't' AND nspname !~ '^pg_' AND nspname <> 'information_schema'
+), above(child, parent, is_partition) AS (
+  SELECT inhrelid, inhparent, coalesce((to_jsonb(c)->>'relispartition')::boolean, false)
+  FROM pg_inherits JOIN pg_class c ON c.oid = inhrelid
+  UNION SELECT ev_class, refobjid, false FROM pg_rewrite r JOIN pg_depend d
+    ON d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid AND d.refclassid = 'pg_class'::regclass
+  WHERE ev_type = '1' AND refobjid <> ev_class
+), walk(oid, up, is_partition) AS (
+  SELECT oid, oid, true FROM relations
+  UNION SELECT w.oid, parent, w.is_partition AND a.is_partition FROM walk w JOIN above a ON child = up
+), called AS (
+  SELECT w.oid, json_agg(form ORDER BY up <> w.oid, length(form) DESC) FILTER (WHERE is_partition) AS names,
+         json_agg(form) AS without
+  FROM walk w JOIN relations p ON p.oid = up, LATERAL (VALUES (schema || '.' || name), (name)) forms(form) GROUP BY w.oid
+)
+SELECT coalesce(json_agg(json_build_object('quoted', format('%I.%I', schema, name), 'names', names, 'without', without)
+                         ORDER BY schema, name), '[]') FROM relations JOIN called USING (oid)";
 
 /// One JSON object about the database that is connected to. What later versions added to `pg_database` is taken from
 /// its row as JSON, so that one statement does for all of them. The statements for settings follow what `pg_dump --create`

@@ -184,6 +184,9 @@ fn find_obstacles(plan: &mut Plan, in_place: bool) {
             (_, _, 1) => plan.notes.push(format!("a connection to {name} will be ended")),
             (_, _, connections) => plan.notes.push(format!("{connections} connections to {name} will be ended")),
         }
+        if let Some(left_out) = database.text(fact::LEFT_OUT_TABLES) {
+            plan.notes.push(format!("the dump of {name} was made without {left_out}"));
+        }
         let parts = database.fact(fact::PARTS).unwrap_or(0);
         let mains = database.streams.iter().filter(|stream| stream.kind != StreamKind::Table).count();
         let tables = (database.streams.len() - mains) as u64;

@@ -12,6 +12,7 @@ use crate::support::desk::{Desk, Run};
 
 mod copies;
 mod examples;
+mod excluded;
 mod failures;
 mod managed;
 mod mysql;
