@@ -29,7 +29,7 @@ use crate::windows::remains::Remains;
 use crate::windows::tomorrow::BlockSink;
 use crate::windows::yesterday::Blocks;
 
-const MARK: &[u8; 8] = b"coffreN\x02";
+const MARK: &[u8; 8] = b"coffreN\x03";
 const HEAD_LEN: usize = 8 + 16 + COMMITMENT_LEN;
 /// The number under which the end is sealed; blocks count from 0.
 const END: u32 = u32::MAX;

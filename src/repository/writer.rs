@@ -183,14 +183,19 @@ impl Writer {
     /// Stores the recipe of a chunk instead of the chunk. Where an earlier run's recipes are among what it names, `through` has
     /// all that these name, through all depths.
     ///
-    /// Returns whether the chunk is stored now; it is not when something of it may not be relied on, or the recipe is deeper than
-    /// writers make them, and the caller stores it plain. That the recipe makes this chunk is the caller's word: readers compare.
+    /// It is not stored when something of it may not be relied on, or the recipe is deeper than writers make them, and the caller stores
+    /// the chunk plain. That the recipe makes this chunk is the caller's word: readers compare.
     ///
     /// # Errors
     /// When uploading has stopped.
-    pub fn store_recipe(&self, id: &ChunkId, recipe: &Recipe, through: &[ChunkKey]) -> Result<bool, UploadStopped> {
+    pub fn store_recipe(
+        &self,
+        id: &ChunkId,
+        recipe: &Recipe,
+        through: &[ChunkKey],
+    ) -> Result<RecipeStored, UploadStopped> {
         if recipe.depth() > RECIPE_DEPTH_WRITTEN {
-            return Ok(false);
+            return Ok(RecipeStored::Not);
         }
         let names_recipes = recipe.depth() > 1;
         let may_be_named = |key: &ChunkKey| match names_recipes {
@@ -198,12 +203,13 @@ impl Writer {
             false => self.relies_on_plain(key),
         };
         if !recipe.chunks().iter().all(may_be_named) || !through.iter().all(|key| self.relies_on_plain(key)) {
-            return Ok(false);
+            return Ok(RecipeStored::Not);
         }
-        if !self.index.rely_on(id) && self.claims.claim_recipe(id.key()) {
-            self.store_recipe_anew(id.key(), recipe)?;
+        if self.index.rely_on(id) || !self.claims.claim_recipe(id.key()) {
+            return Ok(RecipeStored::Otherwise);
         }
-        Ok(true)
+        self.store_recipe_anew(id.key(), recipe)?;
+        Ok(RecipeStored::AsGiven)
     }
 
     /// Stores the recipe of a chunk anew that is stored already in a pack which is to go. Whoever asks has seen to what it names, and
@@ -311,6 +317,17 @@ impl Writer {
         let uploaded = self.uploader.finish().await?;
         Ok(Committer { session: self.session, uploaded, extra_check: self.options.extra_check })
     }
+}
+
+/// Whether a chunk is stored of which a recipe was given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RecipeStored {
+    /// By this recipe.
+    AsGiven,
+    /// By another content of this run, or plain: what it is made of there, and how deep, is not known.
+    Otherwise,
+    /// It is not.
+    Not,
 }
 
 /// A session whose packs and index segments are all durable; the only thing that can commit a snapshot.

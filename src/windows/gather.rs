@@ -6,6 +6,9 @@ use crate::windows::{HashedPiece, WINDOW_MAX, WINDOW_MIN};
 /// Binary logarithm of how many bytes there are, on average, from [`WINDOW_MIN`] on to the end.
 const BEYOND_MIN_LOG: u32 = 21;
 
+/// Pieces of a window, at most: of rows of a byte or two that are all the same, each may be one.
+const PIECES_MOST: usize = WINDOW_MAX / 32;
+
 /// Gathers the pieces of one window after the other.
 #[derive(Debug)]
 pub struct WindowGatherer {
@@ -38,6 +41,9 @@ impl WindowGatherer {
             let hash = self.cutter.hash(&rest[..length]);
             self.pieces.push(HashedPiece { hash, length: length as u32 });
             self.length += length;
+            if self.pieces.len() >= PIECES_MOST {
+                return Some(self.length);
+            }
             if self.length >= WINDOW_MIN && hash < (length as u64) << (u64::BITS - BEYOND_MIN_LOG) {
                 return Some(self.length);
             }
@@ -104,6 +110,19 @@ mod tests {
         let (before, after) = (windows(&before, 1 << 20), windows(&after, 1 << 20));
         let same = before.iter().rev().zip(after.iter().rev()).take_while(|(a, b)| a == b).count();
         assert!(same + 4 >= before.len(), "{before:?} {after:?}");
+    }
+
+    #[test]
+    fn rows_of_a_byte_do_not_make_more_pieces_than_there_is_room_for() {
+        let mut gatherer = WindowGatherer::new(cutter(PieceRule::Rows));
+        // Whether such a row ends a piece depends on the key: of these some do.
+        for byte in 0..=255u8 {
+            let data = [byte, b'\n'].repeat(WINDOW_MAX);
+            gatherer.clear();
+            let length = gatherer.advance(&data, true).expect("a window");
+            assert!(gatherer.pieces().len() <= PIECES_MOST && length <= WINDOW_MAX, "{byte}: {length}");
+            gatherer = WindowGatherer::new(cutter(PieceRule::Rows));
+        }
     }
 
     #[test]

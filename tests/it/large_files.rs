@@ -519,24 +519,53 @@ impl Read for Failing {
 /// What was claimed for a stream that then fails is stored all the same: another may rely on it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_that_fails_takes_nothing_from_another_with_the_same_rows() {
-    let bench = bench().await;
-    let streams = |bytes: &[u8], is_whole: bool| {
-        let mut options = BackupOptions::default();
-        let first = Given::reader("a.csv", Cursor::new(bytes.to_vec()));
-        let first = if is_whole { first } else { Given::reader("a.csv", Failing(Cursor::new(bytes.to_vec()))) };
-        options.sources = vec![Arc::new(first), Arc::new(Given::reader("b.csv", Cursor::new(bytes.to_vec())))];
-        (options.host, options.threads, options.parent) = ("host".into(), 2, ParentChoice::None);
-        options.stream_options.keep_partial = true;
-        options
-    };
-    let mut table = lines(0, 80_000);
-    run(&bench, streams(&table, true)).await;
-    table.splice(100_000..100_100, lines(90_000, 90_100));
-    let report = run(&bench, streams(&table, false)).await.0;
-    assert_eq!(report.missing.len(), 1);
-    let path = EntryPath::new("b.csv").expect("safe");
-    let snapshot = report.snapshot.expect("made");
-    assert!(dumped_afresh(bench.store(), &snapshot, Some(path)).await.expect("readable") == table);
+    for recipes in [true, false] {
+        let bench = bench().await;
+        let streams = |bytes: &[u8], is_whole: bool| {
+            let mut options = BackupOptions::default();
+            let first = Given::reader("a.csv", Cursor::new(bytes.to_vec()));
+            let first = if is_whole { first } else { Given::reader("a.csv", Failing(Cursor::new(bytes.to_vec()))) };
+            options.sources = vec![Arc::new(first), Arc::new(Given::reader("b.csv", Cursor::new(bytes.to_vec())))];
+            (options.host, options.threads, options.parent) = ("host".into(), 2, ParentChoice::None);
+            (options.stream_options.keep_partial, options.stream_options.recipes) = (true, recipes);
+            options
+        };
+        let mut table = lines(0, 80_000);
+        run(&bench, streams(&table, true)).await;
+        table.splice(100_000..100_100, lines(90_000, 90_100));
+        let report = run(&bench, streams(&table, false)).await.0;
+        assert_eq!(report.missing.len(), 1);
+        let path = EntryPath::new("b.csv").expect("safe");
+        let snapshot = report.snapshot.expect("made");
+        let dumped = dumped_afresh(bench.store(), &snapshot, Some(path)).await.expect("readable");
+        assert!(dumped == table, "recipes: {recipes}");
+    }
+}
+
+/// Two files with the same windows, of which one begins a week anew while the other one is in the middle of its own: a window is then
+/// stored by the deeper recipe of the other, and may not be named as if it were by that of the first.
+#[tokio::test(flavor = "multi_thread")]
+async fn copies_in_other_nights_of_their_weeks_come_back() {
+    let (bench, mut kept) = (bench().await, Kept::default());
+    let mut image = random_bytes(1, 9 << 20);
+    image[..1024].fill(0);
+    for number in 0..13u64 {
+        write(&bench, "a.img", &image);
+        if number >= 3 {
+            let mut copy = image.clone();
+            // From when it began its second week on it goes ways of its own.
+            (11..=number).for_each(|night| change_pages(&mut copy, 100 + night));
+            write(&bench, "b.img", &copy);
+        }
+        let mut options = large_options(&bench);
+        options.threads = 1;
+        let report = run(&bench, options).await.0;
+        kept.keep(&bench, report);
+        if number < 10 {
+            change_pages(&mut image, number);
+        }
+    }
+    kept.check(&bench).await;
 }
 
 /// Data without any known head that shifts: cut otherwise once that is seen.

@@ -18,7 +18,7 @@ use coffre::ops::restore::{RestoreOptions, restore};
 use coffre::ops::salvage::{GapFill, SalvageReport, salvage};
 use coffre::ops::verify::ReadData;
 use coffre::progress::Collected;
-use coffre::repository::writer::{Writer, WriterOptions};
+use coffre::repository::writer::{RecipeStored, Writer, WriterOptions};
 use serde_json::Value;
 
 use crate::recipes::{damage, nights, reader};
@@ -188,7 +188,8 @@ async fn rows_that_are_lost_are_stored_again_by_the_next_night() {
         let stores = |depth: u8, named: &[u8], through: &[&[u8]]| {
             let recipe = Recipe::new(depth, &[(key(&base), 0, 10), (key(named), 0, 10)]).expect("a recipe");
             let through: Vec<_> = through.iter().map(|plain| key(plain)).collect();
-            writer.store_recipe(&writer.id(&[depth, through.len() as u8]), &recipe, &through).expect("goes on")
+            let id = writer.id(&[depth, through.len() as u8]);
+            writer.store_recipe(&id, &recipe, &through).expect("goes on") == RecipeStored::AsGiven
         };
         assert!(!stores(1, &lost, &[]), "it is lost");
         assert!(!stores(2, &second, &[&base, &lost]), "what a window needs is lost");

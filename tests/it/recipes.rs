@@ -238,7 +238,7 @@ async fn a_backup_does_not_rely_on_a_chunk_that_an_earlier_run_stored_as_a_recip
 /// A writer that is to name what may not be relied on is told so, and stores the window plain.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_recipe_is_stored_only_when_all_that_it_names_may_be_relied_on() {
-    use coffre::repository::writer::{Writer, WriterOptions};
+    use coffre::repository::writer::{RecipeStored, Writer, WriterOptions};
     let nights = nights().await;
     let bench = &nights.bench;
     let place = place_of(bench, &nights.new[0]).await[0];
@@ -255,7 +255,8 @@ async fn a_recipe_is_stored_only_when_all_that_it_names_may_be_relied_on() {
         let stores = |depth, named: &[u8], through: &[&[u8]]| {
             let recipe = Recipe::new(depth, &[(key(&base), 0, 10), (key(named), 0, 10)]).expect("a recipe");
             let through: Vec<_> = through.iter().map(|plain| key(plain)).collect();
-            writer.store_recipe(&writer.id(&[depth, through.len() as u8]), &recipe, &through).expect("goes on")
+            let id = writer.id(&[depth, through.len() as u8]);
+            writer.store_recipe(&id, &recipe, &through).expect("goes on") == RecipeStored::AsGiven
         };
         assert!(stores(1, &base, &[]));
         assert!(!stores(1, &rows, &[]), "its pack is gone");

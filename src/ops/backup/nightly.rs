@@ -15,7 +15,7 @@ use crate::progress::{Counter, Monitor, Problem};
 use crate::repository::frame::{FILE_FRAME_BYTES, Frame, ROWS_FRAME_BYTES};
 use crate::repository::nights::{FinishedNight, NightBlocks, NightPlace, NightSink};
 use crate::repository::tree::ListBuilder;
-use crate::repository::writer::Writer;
+use crate::repository::writer::{RecipeStored, Writer};
 use crate::windows::gather::WindowGatherer;
 use crate::windows::heads::{HEAD_BYTES, PAGE_USUAL, is_compressed, rule_of};
 use crate::windows::pieces::PieceRule;
@@ -274,6 +274,7 @@ impl<'a> NightCutter<'a> {
             if self.writer.claim(&rows_id) {
                 self.note_new(rows.len(), bytes);
                 self.rows.push(&rows_id, &rows);
+                drop(rows);
                 if self.rows.len() >= ROWS_FRAME_BYTES {
                     hand_on(std::mem::replace(&mut self.rows, Frame::for_rows()))?;
                 }
@@ -282,8 +283,16 @@ impl<'a> NightCutter<'a> {
             }
         }
         let through: Vec<_> = made_of.through.values().flat_map(|through| through.iter().copied()).collect();
-        let is_stored = self.writer.store_recipe(id, &recipe, &through)?;
-        Ok(is_stored.then(|| if self.is_base { made_of.named_as(id.key()) } else { made_of }))
+        Ok(match self.writer.store_recipe(id, &recipe, &through)? {
+            RecipeStored::Not => None,
+            RecipeStored::AsGiven if self.is_base => Some(made_of.named_as(id.key())),
+            RecipeStored::AsGiven => Some(made_of),
+            // Tomorrow names what it would have been made of here: the recipe that is there may be too deep to be named.
+            RecipeStored::Otherwise => {
+                self.is_all_known = false;
+                Some(made_of)
+            }
+        })
     }
 
     /// Stores a window whole. `None` when another thread stores it as a recipe: what it consists of is not known here, and

@@ -376,6 +376,11 @@ impl ParentEntries {
                 }
             }
             (None, Some((runtime, reader))) => runtime.block_on(async {
+                if let ChunkList::Indirect { root, .. } = &content.chunks
+                    && !self.index.rely_on(root)
+                {
+                    return false;
+                }
                 let mut chunks = reader.chunks(&content.chunks, content.stored_length());
                 while let Some(next) = chunks.next().await {
                     let Ok(chunk) = next else { return false };

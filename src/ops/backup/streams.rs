@@ -201,12 +201,13 @@ impl StreamReader<'_> {
             return cutter.cut(&mut incoming, bytes, hand_on);
         }
         let mut cutter = Cutter::for_stream(self.writer, self.monitor);
-        let list = cutter.cut(&mut incoming, bytes, hand_on)?;
+        let list = cutter.cut(&mut incoming, bytes, hand_on);
+        // Of a stream that cannot be read to its end, too: others may rely on what was claimed for it.
         let last = cutter.take_frame();
         if !last.is_empty() {
             self.jobs.push_frame(last)?;
         }
-        Ok(CutContent { list, night: None })
+        Ok(CutContent { list: list?, night: None })
     }
 
     /// Tells what is not wrong, but could be better.
