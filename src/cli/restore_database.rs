@@ -74,7 +74,7 @@ pub struct IntoDatabaseArgs {
     #[arg(long)]
     no_owner: bool,
     /// Leave this extension of PostgreSQL out, and the rows of its tables (repeatable)
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", conflicts_with = "into_existing")]
     skip_extension: Vec<String>,
     /// Do not gather statistics afterwards
     #[arg(long)]
@@ -331,7 +331,8 @@ fn print_summary(report: &RestoreDatabaseReport, elapsed: Duration) {
                 amiss += &format!(", {} {what}", output::count(list.len() as u64, noun));
             }
         }
-        output::line(&format!("{} restored, {} of dump{amiss}", database.name, ByteSize(database.bytes)));
+        let read = if database.left_out.is_empty() { "" } else { " read" };
+        output::line(&format!("{} restored, {} of dump{read}{amiss}", database.name, ByteSize(database.bytes)));
         if !database.left_out.is_empty() {
             output::line(&format!("  not asked for, and not restored: {}", some_names(&database.left_out)));
         }

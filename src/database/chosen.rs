@@ -13,9 +13,28 @@ pub struct NamePatternError {
     source: globset::Error,
 }
 
+/// Stands between a schema and a table in the names that patterns are compared with: both may have dots.
+pub const SCHEMA_MARK: char = '\u{1f}';
+/// Stands in place of slashes, since a slash separates what [`NamePattern::in_schema`] compares.
+const SLASH: &str = "\u{1e}";
+/// Stands in place of dots that are written `\.`, and separate nothing.
+const PLAIN_DOT: &str = "\u{1d}";
+
 /// Patterns of names: `*` and `?` stand for any characters, `[ab]` for one of these, `{a,b}` for one of several.
+///
+/// Of a table in a schema, a pattern without a dot is compared with the table's own name, and one with a dot with both names, where
+/// nothing stands for the dot between them.
 #[derive(Debug, Clone, Default)]
-pub struct NamePatterns(Vec<GlobMatcher>);
+pub struct NamePatterns(Vec<NamePattern>);
+
+/// One of them.
+#[derive(Debug, Clone)]
+struct NamePattern {
+    /// Compared with a whole name.
+    whole: GlobMatcher,
+    /// Compared with a schema and a table, if it has a dot.
+    in_schema: Option<GlobMatcher>,
+}
 
 impl NamePatterns {
     /// Reads patterns.
@@ -23,12 +42,10 @@ impl NamePatterns {
     /// # Errors
     /// For the first that is none.
     pub fn new(patterns: &[String]) -> Result<Self, NamePatternError> {
-        let matcher = |pattern: &String| {
-            let glob = GlobBuilder::new(pattern).backslash_escape(true).build();
-            glob.map(|glob| glob.compile_matcher())
-                .map_err(|source| NamePatternError { pattern: pattern.clone(), source })
+        let read = |pattern: &String| {
+            NamePattern::new(pattern).map_err(|source| NamePatternError { pattern: pattern.clone(), source })
         };
-        patterns.iter().map(matcher).collect::<Result<_, _>>().map(Self)
+        patterns.iter().map(read).collect::<Result<_, _>>().map(Self)
     }
 
     /// Tells whether there is none.
@@ -38,13 +55,37 @@ impl NamePatterns {
 
     /// Tells whether a name is like one of them.
     pub fn fit(&self, name: &str) -> bool {
-        self.0.iter().any(|pattern| pattern.is_match(name))
+        self.0.iter().any(|pattern| pattern.fits(name))
     }
 
     /// Returns those that no name is like: mostly one is mistyped.
     pub fn like_nothing<'a>(&self, names: impl IntoIterator<Item = &'a str> + Clone) -> Vec<String> {
-        let idle = self.0.iter().filter(|pattern| !names.clone().into_iter().any(|name| pattern.is_match(name)));
-        idle.map(|pattern| pattern.glob().glob().to_owned()).collect()
+        let idle = self.0.iter().filter(|pattern| !names.clone().into_iter().any(|name| pattern.fits(name)));
+        idle.map(|pattern| pattern.whole.glob().glob().to_owned()).collect()
+    }
+}
+
+impl NamePattern {
+    fn new(pattern: &str) -> Result<Self, globset::Error> {
+        let whole = GlobBuilder::new(pattern).backslash_escape(true).build()?.compile_matcher();
+        let separated =
+            pattern.replace("\\.", PLAIN_DOT).replace('/', SLASH).replace('.', "/").replace(PLAIN_DOT, "\\.");
+        let in_schema = match separated.contains('/') {
+            true => {
+                let glob = GlobBuilder::new(&separated).backslash_escape(true).literal_separator(true).build()?;
+                Some(glob.compile_matcher())
+            }
+            false => None,
+        };
+        Ok(Self { whole, in_schema })
+    }
+
+    fn fits(&self, name: &str) -> bool {
+        match (name.split_once(SCHEMA_MARK), &self.in_schema) {
+            (None, _) => self.whole.is_match(name),
+            (Some((_, table)), None) => self.whole.is_match(table),
+            (Some(_), Some(both)) => both.is_match(name.replace('/', SLASH).replacen(SCHEMA_MARK, "/", 1)),
+        }
     }
 }
 
@@ -114,6 +155,25 @@ mod tests {
         assert_eq!(open(&[], &["{rds,cloudsql}admin", "azure_*"]), "shop shop/1 Grüße");
         let names: Vec<&String> = all.iter().collect();
         assert_eq!(chosen(&["shop"], &["rdsadmn"]).like_nothing(&names), ["no database has a name like rdsadmn"]);
+    }
+
+    #[test]
+    fn tables_in_schemas_are_chosen_by_their_own_names_or_by_both() {
+        let all = ["catalog/products", "public/log", "audit/events", "audit/x.log", "a.b/log", "audit/a_log"];
+        let open = |pattern: &str| {
+            let patterns = NamePatterns::new(&[pattern.to_owned()]).expect("a pattern");
+            let fits = |name: &&str| patterns.fit(&name.replacen('/', &SCHEMA_MARK.to_string(), 1));
+            all.iter().copied().filter(fits).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(open("*log*"), "public/log audit/x.log a.b/log audit/a_log");
+        assert_eq!(open("log"), "public/log a.b/log");
+        assert_eq!(open("audit.*"), "audit/events audit/x.log audit/a_log");
+        assert_eq!(open("*.log"), "public/log a.b/log");
+        assert_eq!(open("a*log"), "audit/a_log");
+        assert_eq!(open("x\\.log"), "audit/x.log");
+        assert_eq!(open("{public.log,audit.e*}"), "public/log audit/events");
+        let idle = NamePatterns::new(&["cat*".to_owned(), "*.pro*".to_owned()]).expect("patterns");
+        assert_eq!(idle.like_nothing(["catalog\u{1f}products"]), ["cat*"]);
     }
 
     #[test]

@@ -89,6 +89,12 @@ pub enum DatabaseError {
         /// Names of the tables that it has.
         there: String,
     },
+    /// A dump has no rows of tables, which alone were asked for: they are views, or were dumped without rows.
+    #[error("the dump of {database} has no rows of what was asked for")]
+    NoRows {
+        /// The database.
+        database: String,
+    },
     /// The user does not see everything, and a dump would lack the rest without an error.
     #[error(
         "{server}: the user has no {right}; without it {what} would be missing from the dump, and nothing would say so"
@@ -206,7 +212,7 @@ pub enum DatabaseError {
 impl Ended for DatabaseError {
     fn outcome(&self) -> Outcome {
         match self {
-            DatabaseError::Missing { .. } | DatabaseError::NoTable { .. } => Outcome::Missing,
+            DatabaseError::Missing { .. } | DatabaseError::NoTable { .. } | DatabaseError::NoRows { .. } => Outcome::Missing,
             DatabaseError::ClientOlder { .. }
             | DatabaseError::Unseen { .. }
             | DatabaseError::UnseenDatabases { .. }

@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use crate::database::chosen::NamePatterns;
+use crate::database::chosen::{NamePatterns, SCHEMA_MARK};
 
 /// Patterns of tables that are left out.
 #[derive(Debug, Clone, Default)]
@@ -18,8 +18,8 @@ pub struct TableExclusions {
 pub struct ExcludableTable {
     /// As the dump program wants it.
     pub quoted: String,
-    /// What patterns are compared with: what it is called, first as people are told, and what tables are called that it is a
-    /// partition of.
+    /// What patterns are compared with: what it is called, and then what tables are called that it is a partition of; with
+    /// [`SCHEMA_MARK`] behind the schema, where there are schemas.
     pub names: Vec<String>,
     /// The same for tables that it is nothing without: those that a view uses among them.
     pub without: Vec<String>,
@@ -32,6 +32,13 @@ pub struct ExcludedTables {
     pub tables: Vec<ExcludableTable>,
     /// Tables whose rows are.
     pub rows: Vec<ExcludableTable>,
+}
+
+impl ExcludableTable {
+    /// Returns its name as people are told it.
+    fn told(&self) -> String {
+        self.names[0].replace(SCHEMA_MARK, ".")
+    }
 }
 
 impl TableExclusions {
@@ -59,8 +66,8 @@ impl TableExclusions {
 impl ExcludedTables {
     /// Returns it as the facts of the dump tell it; nothing where nothing is left out.
     pub fn fact(&self) -> Option<String> {
-        let tables = self.tables.iter().map(|table| format!("table {}", table.names[0]));
-        let rows = self.rows.iter().map(|table| format!("rows of table {}", table.names[0]));
+        let tables = self.tables.iter().map(|table| format!("table {}", table.told()));
+        let rows = self.rows.iter().map(|table| format!("rows of table {}", table.told()));
         let all: Vec<String> = tables.chain(rows).collect();
         (!all.is_empty()).then(|| all.join("; "))
     }

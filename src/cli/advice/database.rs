@@ -92,6 +92,9 @@ impl Advice for DatabaseError {
             DatabaseError::NoTable { .. } => {
                 "a pattern is like the name of a table, or with PostgreSQL SCHEMA.TABLE; upper and lower case differ"
             }
+            DatabaseError::NoRows { .. } => {
+                "views have none, and a backup with --exclude-table-data left some out: leave --data-only away"
+            }
             DatabaseError::Missing { .. } => "compare its name with those that the server lists",
             DatabaseError::RolePasswords { .. } => {
                 "add --no-role-passwords, or GRANT pg_read_all_data TO this user; without them roles must be given new passwords after \

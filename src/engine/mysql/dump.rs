@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::cancel::Cancel;
 use crate::database::DatabaseError;
 use crate::database::chosen::{ChosenDatabases, left_out_fact, told_left_out};
-use crate::database::tables::{ExcludedTables, TableExclusions};
+use crate::database::tables::{ExcludableTable, ExcludedTables, TableExclusions};
 use crate::database::url::DatabaseUrl;
 use crate::engine::mysql::facts::{self, MysqlFormat};
 use crate::engine::mysql::programs::DumpProgram;
@@ -128,8 +128,32 @@ impl MysqlSource {
         }
         let tables = server.excludable_tables(database)?;
         names.extend(tables.iter().flat_map(|table| table.names.clone()));
-        Ok(self.exclusions.choose(&tables))
+        let excluded = self.exclusions.choose(&tables);
+        match taken_along(&tables, &excluded) {
+            None => Ok(excluded),
+            Some((table, other)) => Err(DatabaseError::Refused {
+                server: server.url().server(),
+                why: format!(
+                    "the dump program takes {table} and {other} of {database} for one when a table is left out: leave both out, \
+                     or none"
+                ),
+            }),
+        }
     }
+}
+
+/// Returns a table that is left out, or whose rows are, and one that would be as well: the dump programs take upper and lower case
+/// for one there.
+fn taken_along<'a>(all: &'a [ExcludableTable], excluded: &'a ExcludedTables) -> Option<(&'a str, &'a str)> {
+    let alike = |table: &'a ExcludableTable, stays: &dyn Fn(&ExcludableTable) -> bool| {
+        let lower = table.quoted.to_lowercase();
+        let other = all.iter().find(|it| it.quoted != table.quoted && it.quoted.to_lowercase() == lower && stays(it));
+        other.map(|other| (&*table.quoted, &*other.quoted))
+    };
+    let is_there = |table: &ExcludableTable| !excluded.tables.contains(table);
+    let has_rows = |table: &ExcludableTable| is_there(table) && !excluded.rows.contains(table);
+    let tables = excluded.tables.iter().find_map(|table| alike(table, &is_there));
+    tables.or_else(|| excluded.rows.iter().find_map(|table| alike(table, &has_rows)))
 }
 
 enum What {
@@ -319,4 +343,25 @@ fn server_facts(server: &ServerFacts, format: MysqlFormat, client: &str) -> Stre
         facts.set_some(facts::BINLOG_POSITION, position.parse().ok());
     }
     facts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_that_differs_in_case_alone_is_never_taken_along() {
+        let table = |name: &str| ExcludableTable { quoted: name.into(), names: vec![name.into()], without: Vec::new() };
+        let all = ["log", "Log", "other"].map(table);
+        let excluded = |tables: &[&str], rows: &[&str]| {
+            let of = |names: &[&str]| names.iter().map(|name| table(name)).collect();
+            ExcludedTables { tables: of(tables), rows: of(rows) }
+        };
+        assert_eq!(taken_along(&all, &excluded(&["log"], &[])), Some(("log", "Log")));
+        assert_eq!(taken_along(&all, &excluded(&["other"], &["Log"])), Some(("Log", "log")));
+        for (tables, rows) in [(&["log", "Log"][..], &[][..]), (&["other"], &[]), (&["Log"], &["log"])] {
+            let is_taken = taken_along(&all, &excluded(tables, rows)).is_some();
+            assert_eq!(is_taken, tables == ["Log"], "{tables:?}");
+        }
+    }
 }

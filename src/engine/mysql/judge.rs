@@ -43,17 +43,21 @@ pub fn judge(asked: &Asked<'_>, databases: &mut [DatabasePlan]) -> Result<Judgem
         if let (Some(longest), Some(most)) = (database.fact(facts::LONGEST_LINE), known.max_packet)
             && longest > most
         {
-            found.obstacles.push(format!(
+            // It may be of a table that is not asked for.
+            let told = if asked.parts.are_all() { &mut found.obstacles } else { &mut found.notes };
+            told.push(format!(
                 "a row of {name} takes {longest} bytes as SQL, and the server takes {most}: raise max_allowed_packet"
             ));
         }
     }
-    if asked.parts.aspect == DumpAspect::Rows {
-        found.notes.push(
-            "rows are added to those that are there, triggers of the tables run, and foreign keys are not checked"
-                .to_owned(),
-        );
-    }
+    let note = match asked.parts.aspect {
+        DumpAspect::Rows => {
+            Some("rows are added to those that are there, triggers of the tables run, and foreign keys are not checked")
+        }
+        DumpAspect::Whole if asked.parts.into_existing => Some("foreign keys of the tables are not checked"),
+        DumpAspect::Whole | DumpAspect::Schema => None,
+    };
+    found.notes.extend(note.map(str::to_owned));
     Ok(found)
 }
 

@@ -1,6 +1,7 @@
 //! Marks in a dump on its way into the client, by which what the client says next is known to be about one table.
 
 use std::io::Write;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::engine::lines::EditedLines;
 use crate::model::id::{hex, unhex};
@@ -8,15 +9,19 @@ use crate::model::id::{hex, unhex};
 /// Begins what the client prints before the statements about a table.
 const MARK: &str = "coffre restores table ";
 
+/// The tables that were marked, each with the line of what the client reads.
+pub type MarkedLines = Arc<Mutex<Vec<(u64, String)>>>;
+
 /// Lets the client of MariaDB or MySQL print which table comes, so that what it says next is about that one.
 ///
 /// A comment with the name stands before a table's structure and before its rows, behind a line of two dashes. Routines,
 /// which may have any lines, stand where another delimiter counts.
-pub fn with_marks(input: impl Write + Send + 'static) -> Box<dyn Write + Send> {
+pub fn with_marks(input: impl Write + Send + 'static, marked: MarkedLines) -> Box<dyn Write + Send> {
     const STARTS: [&[u8]; 2] = [b"-- Table structure for table `", b"-- Dumping data for table `"];
-    let (mut is_behind_dashes, mut is_code) = (false, false);
+    let (mut is_behind_dashes, mut is_code, mut at) = (false, false, 0);
     Box::new(EditedLines::new(input, move |line: &[u8], out: &mut dyn Write| {
         out.write_all(line)?;
+        at += 1;
         let text = line.trim_ascii_end();
         if let Some(delimiter) = text.strip_prefix(b"DELIMITER ") {
             is_code = delimiter != b";";
@@ -24,6 +29,8 @@ pub fn with_marks(input: impl Write + Send + 'static) -> Box<dyn Write + Send> {
         let name = STARTS.iter().find_map(|start| text.strip_prefix(*start)).and_then(|rest| rest.strip_suffix(b"`"));
         if let Some(name) = name.filter(|_| is_behind_dashes && !is_code) {
             writeln!(out, "SELECT '{MARK}{}';", hex(name))?;
+            at += 1;
+            marked.lock().unwrap_or_else(PoisonError::into_inner).push((at, plain(name)));
         }
         is_behind_dashes = text == b"--";
         Ok(())
@@ -33,7 +40,12 @@ pub fn with_marks(input: impl Write + Send + 'static) -> Box<dyn Write + Send> {
 /// Returns the table that such a line names.
 pub fn marked_table(line: &[u8]) -> Option<String> {
     let name = unhex(std::str::from_utf8(line.strip_prefix(MARK.as_bytes())?).ok()?)?;
-    Some(String::from_utf8_lossy(&name).replace("``", "`"))
+    Some(plain(&name))
+}
+
+/// Returns a name as it is without quotes.
+fn plain(name: &[u8]) -> String {
+    String::from_utf8_lossy(name).replace("``", "`")
 }
 
 #[cfg(test)]
@@ -53,7 +65,15 @@ mod tests {
         let expected = dump
             .replace("`a``b`\n", &format!("`a``b`\n{}", marks("a``b")))
             .replace("table `ü`\n", &format!("table `ü`\n{}", marks("ü")));
-        assert_eq!(passed(&dump, with_marks), expected);
+        assert_eq!(passed(&dump, |kept| with_marks(kept, MarkedLines::default())), expected);
+        let marked = MarkedLines::default();
+        with_marks(std::io::sink(), marked.clone()).write_all(dump.as_bytes()).expect("written");
+        let lines = marked.lock().expect("unpoisoned").clone();
+        let line_of = |(line, name): &(u64, String)| {
+            let at = usize::try_from(*line).expect("few") - 1;
+            expected.lines().nth(at) == Some(marks(&name.replace('`', "``")).trim_end())
+        };
+        assert!(lines.len() == 2 && lines.iter().all(line_of), "{lines:?}");
         assert_eq!(marked_table(format!("{MARK}{}", hex(b"a``b")).as_bytes()).as_deref(), Some("a`b"));
         assert_eq!(marked_table(b"coffre restores nothing"), None);
     }

@@ -31,6 +31,7 @@ mod rows;
 pub mod server;
 mod session;
 mod sql;
+mod statements;
 
 /// Its name.
 pub const NAME: &str = "mysql";

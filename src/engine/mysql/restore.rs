@@ -7,7 +7,7 @@ use crate::blocking::blocking;
 use crate::database::DatabaseError;
 use crate::engine::feed::{FeedError, Heard, Said};
 use crate::engine::mysql::facts;
-use crate::engine::mysql::marks::{marked_table, with_marks};
+use crate::engine::mysql::marks::{MarkedLines, marked_table, with_marks};
 use crate::engine::mysql::parts::PartsOfDump;
 use crate::engine::mysql::rename::Renamed;
 use crate::engine::mysql::server::Mysql;
@@ -124,15 +124,14 @@ impl MysqlRun<'_> {
             self.make_room().await?;
         }
         let is_marked = self.create().await?;
-        let heard = match self.fill().await {
+        let heard = match self.fill(MarkedLines::default()).await {
             Ok(heard) => heard,
             Err(error) => return Err(without_rows(error).left(&self.step, self.clean_up().await)),
         };
         self.set_comment(is_marked).await;
-        let not_carried = plan.fact(fact::CHANGED).unwrap_or_default();
         let restored = RestoredDatabase {
             changes: heard.changes.into_iter().collect(),
-            not_carried: not_carried.split("; ").filter(|it| !it.is_empty()).map(str::to_owned).collect(),
+            not_carried: self.not_carried(),
             uses_original: self.uses_original().await,
             left_out: self.left_out(found),
             ..self.begin()
@@ -179,14 +178,14 @@ impl MysqlRun<'_> {
         format!("ALTER DATABASE {} COMMENT = {};\n", identifier(self.name()), escaped(text))
     }
 
-    /// Feeds the dump to the client.
-    pub(super) async fn fill(&self) -> Result<Heard, FeedError> {
+    /// Feeds the dump to the client, and notes where it is told which table comes.
+    pub(super) async fn fill(&self, marked: MarkedLines) -> Result<Heard, FeedError> {
         let plan = self.restoring.database;
         let parts = self.restoring.wishes.parts.clone();
         let command = self.filling(&plan.name);
         let (old, new) = (plan.source.clone(), plan.name.clone());
         let adapt = |input: Box<dyn Write + Send>| -> Box<dyn Write + Send> {
-            let input = with_marks(input);
+            let input = with_marks(input, marked);
             let input = if old == new { input } else { Box::new(Renamed::new(input, &old, &new)) };
             let is_whole = parts.are_all() && !parts.into_existing;
             if is_whole { input } else { Box::new(PartsOfDump::new(input, parts, Arc::default())) }
@@ -220,8 +219,14 @@ impl MysqlRun<'_> {
         }
     }
 
+    /// Lists the columns that the dump did not carry as they were.
+    pub(super) fn not_carried(&self) -> Vec<String> {
+        let changed = self.restoring.database.fact(fact::CHANGED).unwrap_or_default();
+        changed.split("; ").filter(|it| !it.is_empty()).map(str::to_owned).collect()
+    }
+
     /// Lists what in a copy uses the database that it was dumped from.
-    async fn uses_original(&self) -> Vec<String> {
+    pub(super) async fn uses_original(&self) -> Vec<String> {
         let plan = self.restoring.database;
         if plan.source == plan.name {
             return Vec::new();

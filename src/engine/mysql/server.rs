@@ -382,6 +382,29 @@ impl Mysql {
         tables.ok_or_else(|| DatabaseError::answer(&self.url.server(), answer.join(" ").as_bytes()))
     }
 
+    /// Lists the columns of each table and view of a database, in their order.
+    ///
+    /// # Errors
+    /// [`DatabaseError`].
+    pub fn columns(&self, database: &str) -> Result<BTreeMap<String, Vec<String>>, DatabaseError> {
+        let answer = self.run(
+            &format!("asked for the columns of {database:?}"),
+            &format!(
+                "SELECT HEX(CONVERT(table_name USING utf8mb4)), HEX(CONVERT(column_name USING utf8mb4))
+                   FROM information_schema.columns WHERE {} ORDER BY table_name, ordinal_position;",
+                is_database("table_schema", database)
+            ),
+        )?;
+        let text = |hex: &str| unhex(hex).and_then(|bytes| String::from_utf8(bytes).ok());
+        let mut found: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for line in &answer {
+            let names = line.split_once('\t').and_then(|(table, column)| Some((text(table)?, text(column)?)));
+            let (table, column) = names.ok_or_else(|| DatabaseError::answer(&self.url.server(), line.as_bytes()))?;
+            found.entry(table).or_default().push(column);
+        }
+        Ok(found)
+    }
+
     /// Lists tables and views, each view with the tables of the database that it uses, through others as well.
     ///
     /// # Errors
@@ -399,7 +422,7 @@ impl Mysql {
         let text = |hex: &str| unhex(hex).and_then(|bytes| String::from_utf8(bytes).ok());
         let views = answer.iter().filter_map(|line| line.split_once('\t'));
         let views: BTreeMap<String, String> = views.filter_map(|(name, sql)| Some((text(name)?, text(sql)?))).collect();
-        let uses = |sql: &str, name: &str| sql.contains(&format!("{}.{}", identifier(database), identifier(name)));
+        let uses = |sql: &str, name: &str| uses(sql, &format!("{}.{}", identifier(database), identifier(name)));
         let without = |name: &String| {
             let mut found = vec![name.clone()];
             let mut at = 0;
@@ -507,9 +530,30 @@ impl Mysql {
     }
 }
 
+/// Tells whether the text of a view has the full name of a table, and not the same within another or in a text.
+fn uses(sql: &str, name: &str) -> bool {
+    sql.match_indices(name).any(|(at, _)| {
+        let is_end = |next: char| next.is_whitespace() || matches!(next, ')' | ',' | ';' | '.');
+        !sql[..at].ends_with("`.") && sql[at + name.len()..].chars().next().is_none_or(is_end)
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_view_uses_a_table_that_it_names_in_full() {
+        let cases = [
+            ("select 1 from `shop`.`a`", true),
+            ("select `shop`.`a`.`x` AS `x` from (`shop`.`a` join `shop`.`b`)", true),
+            ("select `x`.`shop`.`a` from `y`.`z`", false),
+            ("select '`shop`.`a`' from `y`.`z`", false),
+            ("select 1 from `shop`.`a``b`", false),
+            ("select '`shop`.`a`' from `shop`.`a` `t`", true),
+        ];
+        cases.iter().for_each(|(sql, is_used)| assert_eq!(uses(sql, "`shop`.`a`"), *is_used, "{sql}"));
+    }
 
     fn server(url: &str) -> Mysql {
         Mysql::new(DatabaseUrl::parse(url, &URLS).expect("a URL"))

@@ -2,7 +2,7 @@
 
 use crate::blocking::blocking;
 use crate::database::DatabaseError;
-use crate::engine::feed::Heard;
+use crate::engine::feed::{FeedError, Heard};
 use crate::engine::parts::{DumpAspect, some_names};
 use crate::engine::postgres::restore::{PostgresRun, RestoreFailure};
 use crate::engine::postgres::server::{identifier, literal};
@@ -15,7 +15,11 @@ impl PostgresRun<'_> {
         let name = &self.plan.name;
         let unchanged = || format!("{name} is as it was: nothing of it was changed");
         self.check_tables().await.map_err(|error| self.failure(error).left(unchanged()))?;
-        let heard = self.in_one_transaction().await.map_err(|failure| failure.left(unchanged()))?;
+        let heard = self.in_one_transaction().await.map_err(|failure| match failure.is_unanswered() {
+            true => failure
+                .left(format!("{name} is as it was as far as is known: the end of the transaction was not answered")),
+            false => failure.left(unchanged()),
+        })?;
         if self.restoring.wishes.analyze {
             let tables = self.chosen_tables().into_iter().map(|(quoted, _)| quoted).collect::<Vec<_>>().join(", ");
             let statement = if tables.is_empty() { "ANALYZE".to_owned() } else { format!("ANALYZE {tables}") };
@@ -92,5 +96,13 @@ impl PostgresRun<'_> {
             DumpAspect::Rows => Some("how tables are made".to_owned()),
         };
         aspect.into_iter().chain(others).collect()
+    }
+}
+
+impl RestoreFailure {
+    /// Tells whether the transaction was to end, and the server did not say what became of it.
+    fn is_unanswered(&self) -> bool {
+        let RestoreFailure::Feed(_, FeedError::Client { heard, .. }) = self else { return false };
+        heard.last.iter().any(|line| line.contains("could not commit") && !line.contains("ERROR:"))
     }
 }

@@ -6,19 +6,24 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::database::DatabaseError;
+use crate::database::chosen::SCHEMA_MARK;
 use crate::engine::parts::{DumpAspect, DumpParts};
 
 /// Kinds of entries that are tables to whoever asks for one.
 const TABLES: [&str; 5] = ["TABLE", "FOREIGN TABLE", "VIEW", "MATERIALIZED VIEW", "SEQUENCE"];
 /// Kinds of entries with rows, or what is as good as rows.
-const ROWS: [&str; 3] = ["TABLE DATA", "SEQUENCE SET", "MATERIALIZED VIEW DATA"];
+const ROWS: [&str; 3] = ["TABLE DATA", SEQUENCE_SET, "MATERIALIZED VIEW DATA"];
+/// The kind of what sets a sequence to where it was. No transaction takes that back.
+const SEQUENCE_SET: &str = "SEQUENCE SET";
+/// Kinds of entries that a table may lack though it was asked for, as something else is missing.
+const MAY_LACK: [&str; 5] = ["TABLE ATTACH", "FK CONSTRAINT", "RULE", "POLICY", "TRIGGER"];
 /// Kinds of entries that belong to the table which they depend on. Longer ones come before those that they begin with.
 const BELONGING: [&str; 19] = [
     "TABLE ATTACH",
     "TABLE DATA",
     "MATERIALIZED VIEW DATA",
     "SEQUENCE OWNED BY",
-    "SEQUENCE SET",
+    SEQUENCE_SET,
     "SEQUENCE",
     "FK CONSTRAINT",
     "CHECK CONSTRAINT",
@@ -70,14 +75,14 @@ pub struct ChosenEntries {
     pub tables: Vec<(String, String)>,
     /// What is made besides, because they need it.
     pub needed: Vec<String>,
-    /// What was not chosen.
+    /// What was not chosen; first what the tables lack.
     pub left_out: Vec<String>,
 }
 
 /// Chooses among the entries of a table of contents. `owners` are the names of roles that may own something.
 ///
 /// # Errors
-/// [`DatabaseError::NoTable`].
+/// [`DatabaseError::NoTable`], and [`DatabaseError::NoRows`] where nothing is left to be restored.
 pub fn choose(
     listing: &str,
     database: &str,
@@ -86,28 +91,31 @@ pub fn choose(
 ) -> Result<ChosenEntries, DatabaseError> {
     let entries = parse(listing, owners);
     let tables = || entries.iter().filter(|entry| entry.is_table());
-    let names: Vec<(String, String)> = tables().map(|entry| (entry.name(), entry.tag.clone())).collect();
-    let forms = names.iter().flat_map(|(long, short)| [long.as_str(), short.as_str()]);
+    let names: Vec<String> = tables().map(TocEntry::marked_name).collect();
     let shown: Vec<String> = tables().filter(|entry| entry.kind != "SEQUENCE").map(TocEntry::name).collect();
-    parts.check(database, forms, &shown)?;
-    let is_asked = |entry: &&TocEntry| parts.tables.fit(&entry.tag) || parts.tables.fit(&entry.name());
-    let asked = tables().filter(is_asked).map(|entry| entry.id).collect();
+    parts.check(database, names.iter().map(String::as_str), &shown)?;
+    let asked = tables().filter(|entry| parts.tables.fit(&entry.marked_name())).map(|entry| entry.id).collect();
     let mut chosen = with_what_belongs(&entries, asked, parts.into_existing);
     let needed = if parts.into_existing { BTreeSet::new() } else { needs(&entries, &chosen) };
     chosen.extend(&needed);
     let of =
         |is_in: &dyn Fn(&TocEntry) -> bool| entries.iter().filter(|entry| is_in(entry)).cloned().collect::<Vec<_>>();
     let is_listed = |entry: &TocEntry| chosen.contains(&entry.id) && !entry.is_left_away(parts.aspect);
-    let list = of(&is_listed).iter().map(|entry| format!("{};\n", entry.id)).collect();
+    let list: String = of(&is_listed).iter().map(|entry| format!("{};\n", entry.id)).collect();
+    if list.is_empty() {
+        return Err(DatabaseError::NoRows { database: database.to_owned() });
+    }
     let is_new = |entry: &TocEntry| needed.contains(&entry.id) && !BELONGING.contains(&entry.kind.as_str());
     let is_other = |entry: &TocEntry| !chosen.contains(&entry.id) && entry.counts(&entries, &chosen);
     let tables =
         of(&|entry| entry.is_table() && entry.kind != "SEQUENCE" && chosen.contains(&entry.id) && !is_new(entry));
+    let mut left_out = of(&is_other);
+    left_out.sort_by_key(|entry| !MAY_LACK.contains(&entry.kind.as_str()));
     Ok(ChosenEntries {
         list,
         tables: tables.into_iter().map(|entry| (entry.schema, entry.tag)).collect(),
         needed: of(&is_new).iter().map(TocEntry::told).collect(),
-        left_out: of(&is_other).iter().map(TocEntry::told).collect(),
+        left_out: left_out.iter().map(TocEntry::told).collect(),
     })
 }
 
@@ -170,7 +178,8 @@ impl TocEntry {
         match aspect {
             DumpAspect::Whole => false,
             DumpAspect::Schema => is_rows,
-            DumpAspect::Rows => !is_rows,
+            // A sequence that is there may be far beyond where it was.
+            DumpAspect::Rows => !is_rows || self.kind == SEQUENCE_SET,
         }
     }
 
@@ -180,7 +189,7 @@ impl TocEntry {
 
     /// Tells whether it says more of what another entry makes: who may use it, and where a sequence is.
     fn is_said_of(&self) -> bool {
-        ["ACL", "COMMENT", "SEQUENCE SET"].contains(&self.kind.as_str())
+        ["ACL", "COMMENT", SEQUENCE_SET].contains(&self.kind.as_str())
     }
 
     /// Tells whether it is named after a table: `orders orders_pkey` is after `orders`.
@@ -193,12 +202,18 @@ impl TocEntry {
         format!("{}.{}", self.schema, self.tag)
     }
 
+    /// Returns its name as patterns are compared with it.
+    fn marked_name(&self) -> String {
+        format!("{}{SCHEMA_MARK}{}", self.schema, self.tag)
+    }
+
     fn told(&self) -> String {
         let kind = self.kind.to_lowercase();
         if self.schema == "-" { format!("{kind} {}", self.tag) } else { format!("{kind} {}", self.name()) }
     }
 
-    /// Tells whether whoever is told what was not chosen wants to hear of it: of a table that was not chosen itself alone, of others all.
+    /// Tells whether whoever is told what was not chosen wants to hear of it: of a table that was not chosen itself alone, and which of
+    /// its foreign keys need a table that was; of others all.
     fn counts(&self, entries: &[TocEntry], chosen: &BTreeSet<u32>) -> bool {
         const NEVER: [&str; 5] = ["ENCODING", "STDSTRINGS", "SEARCHPATH", "DATABASE", "DATABASE PROPERTIES"];
         let is_on_chosen = || {
@@ -208,7 +223,8 @@ impl TocEntry {
         };
         match self.kind.as_str() {
             kind if NEVER.contains(&kind) => false,
-            "FK CONSTRAINT" | "RULE" | "POLICY" | "TRIGGER" => is_on_chosen(),
+            "FK CONSTRAINT" => self.needs.iter().any(|id| chosen.contains(id)),
+            kind if MAY_LACK.contains(&kind) => is_on_chosen(),
             "SEQUENCE" => self.needs.iter().all(|id| !entries.iter().any(|entry| entry.id == *id && entry.is_table())),
             kind => !BELONGING.contains(&kind),
         }
@@ -319,7 +335,8 @@ mod tests {
     #[test]
     fn a_table_comes_with_what_belongs_to_it_and_what_it_needs() {
         assert_eq!(ids(&["customers"], DumpAspect::Whole, false), [6, 850, 216, 215, 3421, 3237, 3406, 3425, 3243]);
-        assert_eq!(ids(&["customers"], DumpAspect::Rows, true), [3406, 3425]);
+        // Sequences that are there are not set.
+        assert_eq!(ids(&["customers"], DumpAspect::Rows, true), [3406]);
         assert_eq!(ids(&["customers"], DumpAspect::Schema, false), [6, 850, 216, 215, 3421, 3237, 3243]);
         let orders = chosen(&["app.orders"], DumpAspect::Whole, false).expect("there");
         assert_eq!(orders.tables, [("app".to_owned(), "orders".to_owned())]);
@@ -330,6 +347,21 @@ mod tests {
         // The other table of a foreign key is there already.
         assert_eq!(ids(&["orders"], DumpAspect::Whole, true), [218, 3408, 3244, 3257, 3256]);
         assert_eq!(ids(&["parted"], DumpAspect::Whole, false), [222, 223, 3236, 3411]);
+    }
+
+    #[test]
+    fn what_tables_lack_is_told_first() {
+        let first =
+            |pattern: &str| chosen(&[pattern], DumpAspect::Whole, false).expect("there").left_out.swap_remove(0);
+        assert_eq!(first("customers"), "fk constraint app.orders orders_c_fkey");
+        assert_eq!(first("orders"), "fk constraint app.orders orders_c_fkey");
+        assert_eq!(first("parted_1"), "table attach public.parted_1");
+    }
+
+    #[test]
+    fn a_view_has_no_rows() {
+        let error = chosen(&["v"], DumpAspect::Rows, true).expect_err("a view").to_string();
+        assert_eq!(error, "the dump of shop has no rows of what was asked for");
     }
 
     #[test]

@@ -134,9 +134,10 @@ fn plan_databases(server: &Arc<Postgres>, options: &Arc<DumpWanted>, databases: 
     let mut members = Vec::new();
     for database in databases {
         let tables = if exclusions.is_empty() { Ok(Vec::new()) } else { server.excludable_tables(database) };
-        let excluded = tables.map(|tables| {
+        let excluded = tables.and_then(|tables| {
             names.extend(tables.iter().flat_map(|table| table.names.clone()));
-            exclusions.choose(&tables)
+            let excluded = exclusions.choose(&tables);
+            check_excluded(server, database, &excluded).map(|()| excluded)
         });
         members.push(plan_database(server, options, database, excluded));
     }
@@ -144,6 +145,23 @@ fn plan_databases(server: &Arc<Postgres>, options: &Arc<DumpWanted>, databases: 
         member.notes.extend(exclusions.like_nothing(&names));
     }
     members
+}
+
+/// Makes sure that `pg_dump` understands the names of what is left out: it gets them in UTF-8, and compares them in the encoding of the
+/// database.
+fn check_excluded(server: &Postgres, database: &str, excluded: &ExcludedTables) -> Result<(), DatabaseError> {
+    let mut names = excluded.tables.iter().chain(&excluded.rows).map(|table| &table.quoted);
+    let Some(name) = names.find(|name| !name.is_ascii()) else { return Ok(()) };
+    match server.facts(database)?.encoding.as_str() {
+        "UTF8" => Ok(()),
+        encoding => Err(DatabaseError::Refused {
+            server: server.url().server(),
+            why: format!(
+                "{name} cannot be left out of database {database:?}: pg_dump does not find names beyond ASCII where the encoding \
+                 is {encoding}"
+            ),
+        }),
+    }
 }
 
 fn plan_database(

@@ -1,10 +1,11 @@
 //! What stands against a restore into PostgreSQL.
 
-use crate::database::DatabaseError;
+use crate::database::{DatabaseError, major};
 use crate::engine::parts::DumpAspect;
 use crate::engine::plan::{Asked, DatabasePlan, Judgement};
 use crate::engine::postgres::facts::{self, PostgresFormat};
 use crate::engine::postgres::roles::{missing_roles_note, roles};
+use crate::engine::postgres::said::newer_setting;
 use crate::engine::postgres::server::{Existing, MAINTENANCE, Postgres, User};
 use crate::engine::postgres::{drop_statement, extensions, server_of};
 use crate::model::facts::fact;
@@ -45,7 +46,7 @@ pub fn judge(asked: &Asked<'_>, databases: &mut [DatabasePlan]) -> Result<Judgem
         database.is_untouched =
             database.exists && database.name == MAINTENANCE && server.is_untouched(&database.name)?;
         if database.is_added_to {
-            found.obstacles.extend(obstacle_beside(database));
+            found.obstacles.extend(obstacles_beside(asked, &server, &found.server_version, database));
         } else {
             found.obstacles.extend(obstacles_of(&database.name, existing.as_ref()));
             let extensions = extensions::look(&server, database, asked.skip_extensions)?;
@@ -77,8 +78,8 @@ fn judge_parts(asked: &Asked<'_>, databases: &[DatabasePlan], found: &mut Judgem
     }
     if asked.parts.aspect == DumpAspect::Rows {
         found.notes.push(
-            "rows are added to those that are there, triggers of the tables run, and their sequences are set to where they \
-             were"
+            "rows are added to those that are there, and triggers of the tables run; sequences stay where they are: where a \
+             table was emptied and its sequence reset, set it by hand"
                 .to_owned(),
         );
     }
@@ -107,15 +108,41 @@ fn roles_note(server: &Postgres, database: &DatabasePlan, has_globals: bool) -> 
     Ok(missing_roles_note(database, &missing, &roles, has_globals))
 }
 
-/// Tells why what goes into a database that is there cannot be one transaction.
-fn obstacle_beside(database: &DatabasePlan) -> Option<String> {
-    database.fact(fact::PARTS).map(|parts| {
-        format!(
-            "the rows of {parts} tables of {} are archives of their own (--split-over), which cannot be restored in one \
-             transaction: restore into a database of another name, by --database OLD=NEW",
+/// Tells why what goes into a database that is there would change more of it, or cannot be one transaction.
+fn obstacles_beside(
+    asked: &Asked<'_>,
+    server: &Postgres,
+    server_version: &str,
+    database: &DatabasePlan,
+) -> Vec<String> {
+    const INSTEAD: &str = "restore into a database of another name, by --database OLD=NEW";
+    let mut found = Vec::new();
+    if asked.parts.tables.is_empty() {
+        found.push(format!(
+            "all of a dump would change rights, comments and owners of what {} has, and add to the tables of its extensions: \
+             name tables by --table ('*' for all of them), or {INSTEAD}",
             database.name
-        )
-    })
+        ));
+    }
+    if let Some(parts) = database.fact(fact::PARTS) {
+        found.push(format!(
+            "the rows of {parts} tables of {} are archives of their own (--split-over), which cannot be restored in one \
+             transaction: {INSTEAD}",
+            database.name
+        ));
+    }
+    // What cannot be found or is too old is told when it is needed.
+    let archived = database.text(fact::CLIENT_VERSION).unwrap_or("0");
+    if let Ok((_, client)) = server.program("pg_restore", archived)
+        && let Some(setting) = newer_setting(major(&client), major(server_version))
+    {
+        found.push(format!(
+            "pg_restore of version {client} begins with {}, which the server of version {server_version} does not know, \
+             and that ends a transaction: {INSTEAD}",
+            setting.trim_end_matches(';')
+        ));
+    }
+    found
 }
 
 /// Tells why PostgreSQL would refuse this user every restore.

@@ -9,6 +9,11 @@ use crate::engine::lines::EditedLines;
 /// limits that those servers do not have.
 const NEWER_SETTINGS: [(u32, &str); 1] = [(17, "SET transaction_timeout = 0;")];
 
+/// Returns what a client of one version begins with that a server of another does not know.
+pub fn newer_setting(client: u32, server: u32) -> Option<&'static str> {
+    NEWER_SETTINGS.iter().find(|(since, _)| server < *since && *since <= client).map(|(_, setting)| *setting)
+}
+
 /// Leaves out of the head of a dump of SQL the settings that a server of this version does not know.
 pub fn without_newer_settings(input: Box<dyn Write + Send>, version: u32) -> Box<dyn Write + Send> {
     let unknown = move |line: &[u8]| {
@@ -90,6 +95,12 @@ mod tests {
             assert_eq!(judge_all(line.as_bytes()), all, "{line}");
             assert_eq!(judge_first(line.as_bytes()), first, "{line}");
         }
+    }
+
+    #[test]
+    fn a_setting_is_newer_than_a_server_and_no_newer_than_the_client() {
+        assert_eq!(newer_setting(17, 16), Some("SET transaction_timeout = 0;"));
+        assert_eq!((newer_setting(16, 15), newer_setting(18, 17), newer_setting(17, 18)), (None, None, None));
     }
 
     #[test]

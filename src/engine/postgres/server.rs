@@ -446,7 +446,7 @@ pub fn identifier(name: &str) -> String {
 }
 
 /// Tables and views with their names and those of what is above them: what they are a partition of, and for `without` also what they
-/// inherit from and what a view uses.
+/// inherit from and what a view uses. `chr(31)` is [`SCHEMA_MARK`](crate::database::chosen::SCHEMA_MARK).
 const EXCLUDABLE: &str = r"
 WITH RECURSIVE relations AS (
   SELECT c.oid, nspname::text AS schema, relname::text AS name FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace
@@ -461,9 +461,9 @@ WITH RECURSIVE relations AS (
   SELECT oid, oid, true FROM relations
   UNION SELECT w.oid, parent, w.is_partition AND a.is_partition FROM walk w JOIN above a ON child = up
 ), called AS (
-  SELECT w.oid, json_agg(form ORDER BY up <> w.oid, length(form) DESC) FILTER (WHERE is_partition) AS names,
+  SELECT w.oid, json_agg(form ORDER BY up <> w.oid) FILTER (WHERE is_partition) AS names,
          json_agg(form) AS without
-  FROM walk w JOIN relations p ON p.oid = up, LATERAL (VALUES (schema || '.' || name), (name)) forms(form) GROUP BY w.oid
+  FROM walk w JOIN relations p ON p.oid = up, LATERAL (SELECT schema || chr(31) || name AS form) f GROUP BY w.oid
 )
 SELECT coalesce(json_agg(json_build_object('quoted', format('%I.%I', schema, name), 'names', names, 'without', without)
                          ORDER BY schema, name), '[]') FROM relations JOIN called USING (oid)";

@@ -59,6 +59,33 @@ fn tables_of_postgres_are_left_out_with_their_partitions_and_views() {
 }
 
 #[test]
+fn patterns_of_postgres_are_like_tables_and_not_schemas() {
+    let Some(server) = postgres::shared() else { return };
+    let (desk, env) = (Desk::with_repository(), passfile(server));
+    server.sql("postgres", "CREATE DATABASE excluded_like");
+    server.sql(
+        "excluded_like",
+        "CREATE SCHEMA catalog; CREATE TABLE catalog.products (a int); CREATE TABLE catalog.log (a int);
+        CREATE TABLE public.cat_log (a int)",
+    );
+    let backup = |pattern: &str| {
+        desk.run_with(&env, &["backup", "--postgres", &server.url("excluded_like"), "--exclude-table", pattern])
+    };
+    expect(&backup("*log*"), 0, &[]);
+    assert_eq!(desk.left_out_tables("postgres/excluded_like.dump"), "table catalog.log; table public.cat_log");
+    expect(&backup("cat*.l*"), 0, &[]);
+    assert_eq!(desk.left_out_tables("postgres/excluded_like.dump"), "table catalog.log");
+    // `pg_dump` compares names in the encoding of the database.
+    server.sql(
+        "postgres",
+        "CREATE DATABASE excluded_latin TEMPLATE template0 ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C'",
+    );
+    server.sql("excluded_latin", "CREATE TABLE \"grün\" (a int)");
+    let run = desk.run_with(&env, &["backup", "--postgres", &server.url("excluded_latin"), "--exclude-table", "gr*"]);
+    expect(&run, 5, &["cannot be left out of database \"excluded_latin\"", "LATIN1"]);
+}
+
+#[test]
 fn tables_of_mariadb_are_left_out_with_views_that_use_them() {
     let Some(server) = mariadb::shared() else { return };
     let desk = Desk::with_repository();

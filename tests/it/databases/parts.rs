@@ -67,6 +67,9 @@ fn a_table_of_postgres_comes_back_alone_with_what_belongs_to_it() {
     // Partitions come with their table, and a table may have a space in its name.
     expect(&restore("parts_months", &["--table", "months", "--table", "odd*"]), 0, &["parts_months restored"]);
     assert_eq!(server.sql("parts_months", "SELECT * FROM months; SELECT count(*) FROM \"odd table\""), "1|2\n0\n");
+    expect(&restore("parts_month", &["--table", "months_1"]), 0, &["not restored: table attach public.months_1"]);
+    let references = "not restored: fk constraint app.orders orders_customer_fkey";
+    expect(&restore("parts_customers", &["--table", "customers"]), 0, &[references]);
     let none = restore("parts_none", &["--table", "app.order", "--table", "months"]);
     expect(&none, 1, &["no table like app.order; it has app.customers, app.orders", "nothing was changed"]);
     assert_eq!(server.sql("postgres", "SELECT count(*) FROM pg_database WHERE datname LIKE 'parts_none%'"), "0\n");
@@ -104,9 +107,16 @@ fn a_table_of_postgres_goes_into_a_database_that_is_there_or_nothing_of_it() {
     server.sql("parts_there", "DELETE FROM app.orders WHERE id <> 7");
     expect(&restore("parts_there", &rows), 1, &["duplicate key", "nothing of it was changed"]);
     assert_eq!(server.sql("parts_there", "SELECT count(*) FROM app.orders"), "1\n");
-    server.sql("parts_there", "DELETE FROM app.orders");
-    expect(&restore("parts_there", &rows), 0, &["sequences are set to where they were", "how tables are made"]);
+    server.sql("parts_there", "DELETE FROM app.orders; SELECT setval('app.orders_id_seq', 900)");
+    expect(&restore("parts_there", &rows), 0, &["sequences stay where they are", "how tables are made"]);
+    let last = "SELECT last_value FROM app.orders_id_seq; SELECT setval('app.orders_id_seq', 500)";
+    assert_eq!(server.sql("parts_there", last), "900\n500\n");
     assert_eq!(server.fingerprint("parts_there"), before);
+    // What would touch more than tables, or nothing.
+    expect(&restore("parts_there", &["--into-existing"]), 1, &["name tables by --table ('*' for all of them)"]);
+    let view = ["--table", "seen", "--into-existing", "--data-only"];
+    expect(&restore("parts_there", &view), 1, &["has no rows of what was asked for", "nothing was changed"]);
+    expect(&restore("parts_there", &[&table[..], &["--skip-extension", "x"]].concat()), 2, &["--skip-extension"]);
     expect(&restore("parts_nowhere", &table), 1, &["there is no database parts_nowhere to restore into"]);
 }
 
