@@ -212,7 +212,9 @@ pub enum DatabaseError {
 impl Ended for DatabaseError {
     fn outcome(&self) -> Outcome {
         match self {
-            DatabaseError::Missing { .. } | DatabaseError::NoTable { .. } | DatabaseError::NoRows { .. } => Outcome::Missing,
+            DatabaseError::Missing { .. } | DatabaseError::NoTable { .. } | DatabaseError::NoRows { .. } => {
+                Outcome::Missing
+            }
             DatabaseError::ClientOlder { .. }
             | DatabaseError::Unseen { .. }
             | DatabaseError::UnseenDatabases { .. }

@@ -224,7 +224,8 @@ mod tests {
         assert_eq!(made_before(22, &marked), ["a", "a"]);
         assert!(made_before(7, &marked).is_empty());
         let failed = |line: &str| {
-            let heard = Heard { last: vec!["more".to_owned(), line.to_owned()], ..Heard::default() };
+            let mut heard = Heard::default();
+            heard.last.extend(["more".to_owned(), line.to_owned()]);
             failed_line(&FeedError::Client { program: "mariadb".to_owned(), status: 1, heard })
         };
         assert_eq!(failed("ERROR 1050 (42S01) at line 22: Table 'b' already exists at line 3: x"), Some(22));
