@@ -117,7 +117,7 @@ mod tests {
         let mut gatherer = WindowGatherer::new(cutter(PieceRule::Rows));
         // Whether such a row ends a piece depends on the key: of these some do.
         for byte in 0..=255u8 {
-            let data = [byte, b'\n'].repeat(WINDOW_MAX);
+            let data = [byte, b'\n'].repeat(PIECES_MOST + 8);
             gatherer.clear();
             let length = gatherer.advance(&data, true).expect("a window");
             assert!(gatherer.pieces().len() <= PIECES_MOST && length <= WINDOW_MAX, "{byte}: {length}");

@@ -169,10 +169,11 @@ mod tests {
             "DELIMITER ;;\nCREATE p() BEGIN SELECT 1; /* it's ;; */ END ;;\nDELIMITER ;\nSELECT 1;\n",
             "/*!50003 SET sql_mode = 'NO_BACKSLASH_ESCAPES' */ ;\nSELECT '\\';\n\
              /*!50003 SET sql_mode = @saved_sql_mode */ ;\nSELECT '\\'';\n",
+            // In a statement it is no word of the client's.
+            "SELECT 1\nDELIMITER ;;\nSELECT 2;\n",
         ];
         over.iter().for_each(|text| assert!(are_over(text), "{text}"));
         let under_way = [
-            "SELECT 1\nDELIMITER ;;\n",
             "DELIMITER ;;\nBEGIN SELECT 1;\n",
             "DELIMITER ;;\nSELECT '\nDELIMITER ;\n;;\n",
             "/*\nDELIMITER ;;\n;\n",
