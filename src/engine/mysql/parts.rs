@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::engine::mysql::statements::{Statements, quoted_name};
+use crate::engine::mysql::statements::{StatementBounds, quoted_name};
 use crate::engine::parts::{DumpAspect, DumpParts};
 
 /// What the comments before parts begin with, and what follows them.
@@ -83,7 +83,7 @@ pub(super) struct PartsOfDump<W: Write> {
     columns: Vec<String>,
     /// What parts there were.
     places: BTreeSet<Vec<u8>>,
-    statements: Statements,
+    statements: StatementBounds,
     is_behind_dashes: bool,
     /// What comes is about triggers.
     is_trigger: bool,
@@ -108,7 +108,7 @@ impl<W: Write> PartsOfDump<W> {
             is_wanted: true,
             columns: Vec::new(),
             places: BTreeSet::new(),
-            statements: Statements::default(),
+            statements: StatementBounds::default(),
             is_behind_dashes: false,
             is_trigger: false,
             is_rows: false,

@@ -31,7 +31,7 @@ enum Within {
 
 /// Follows a dump.
 #[derive(Debug)]
-pub(super) struct Statements {
+pub(super) struct StatementBounds {
     within: Within,
     /// What ends statements, and how much of it has passed.
     delimiter: Vec<u8>,
@@ -42,13 +42,13 @@ pub(super) struct Statements {
     escaping: &'static [u8],
 }
 
-impl Default for Statements {
+impl Default for StatementBounds {
     fn default() -> Self {
         Self { within: Within::Code, delimiter: b";".to_vec(), matched: 0, is_begun: false, escaping: b"'\"" }
     }
 }
 
-impl Statements {
+impl StatementBounds {
     /// Tells whether what comes next is not part of a statement that has begun, nor of a comment.
     pub(super) fn are_between(&self) -> bool {
         !self.is_begun && self.within == Within::Code
@@ -151,7 +151,7 @@ mod tests {
 
     /// Tells whether statements are over behind a text.
     fn are_over(text: &str) -> bool {
-        let mut statements = Statements::default();
+        let mut statements = StatementBounds::default();
         for line in text.split_inclusive('\n') {
             if !(statements.are_between() && statements.begin(line.as_bytes())) {
                 statements.pass(line.as_bytes());
