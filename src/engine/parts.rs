@@ -36,6 +36,28 @@ impl DumpParts {
         self.tables.is_empty() && self.aspect == DumpAspect::Whole
     }
 
+    /// Refuses to restore into the existing database `name` of a server when there are tables `amiss`: not there although they are to
+    /// get rows, or there although they are to be made.
+    ///
+    /// # Errors
+    /// [`DatabaseError::Refused`], which says what can be done instead.
+    pub fn refuse(&self, server: String, name: &str, amiss: &[String]) -> Result<(), DatabaseError> {
+        if amiss.is_empty() {
+            return Ok(());
+        }
+        let tables = some_names(amiss);
+        let why = match self.aspect == DumpAspect::Rows {
+            true => {
+                format!("{name} has no {tables} for the rows: restore how they are made as well, without --data-only")
+            }
+            false => format!(
+                "{name} has {tables} already: rename or drop what is there, add rows alone by --data-only, or restore into \
+                 another database by --database OLD=NEW"
+            ),
+        };
+        Err(DatabaseError::Refused { server, why })
+    }
+
     /// Makes sure that each pattern has a table. `names` are those of all tables in the dump, in each form that a pattern may have.
     ///
     /// # Errors

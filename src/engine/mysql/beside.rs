@@ -97,20 +97,7 @@ impl MysqlRun<'_> {
         let is_view = |name: &&String| is_of_rows && found.views.contains(*name);
         let is_amiss = |name: &&String| there.iter().any(|table| table.is_called(name)) != is_of_rows;
         let amiss: Vec<String> = found.chosen.iter().filter(|it| !is_view(it) && is_amiss(it)).cloned().collect();
-        if amiss.is_empty() {
-            return Ok(());
-        }
-        let (name, tables) = (self.name(), some_names(&amiss));
-        let why = match is_of_rows {
-            true => {
-                format!("{name} has no {tables} for the rows: restore how they are made as well, without --data-only")
-            }
-            false => format!(
-                "{name} has {tables} already: rename or drop what is there, add rows alone by --data-only, or restore into \
-                 another database by --database OLD=NEW"
-            ),
-        };
-        Err(DatabaseError::Refused { server: self.server.url().server(), why })
+        self.restoring.wishes.parts.refuse(self.server.url().server(), self.name(), &amiss)
     }
 
     /// Makes sure that tables which are to get rows alone have the columns that the values are of, in the same order.

@@ -53,20 +53,7 @@ impl PostgresRun<'_> {
         let is_of_rows = self.restoring.wishes.parts.aspect == DumpAspect::Rows;
         let amiss = tables.iter().filter(|table| is_there(table) != is_of_rows).map(|(_, plain)| plain.clone());
         let amiss: Vec<String> = amiss.collect();
-        if amiss.is_empty() {
-            return Ok(());
-        }
-        let (name, tables) = (&self.plan.name, some_names(&amiss));
-        let why = match is_of_rows {
-            true => {
-                format!("{name} has no {tables} for the rows: restore how they are made as well, without --data-only")
-            }
-            false => format!(
-                "{name} has {tables} already: rename or drop what is there, add rows alone by --data-only, or restore into \
-                 another database by --database OLD=NEW"
-            ),
-        };
-        Err(DatabaseError::Refused { server: self.server.url().server(), why })
+        self.restoring.wishes.parts.refuse(self.server.url().server(), &self.plan.name, &amiss)
     }
 
     /// Returns the tables that were chosen, as SQL wants them and as people do.
