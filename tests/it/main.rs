@@ -78,6 +78,7 @@ mod screens;
 mod series;
 mod source_command;
 mod source_files;
+mod stale_recipes;
 mod status;
 mod store_contract;
 mod store_waits;

@@ -7,6 +7,7 @@
 //!
 //! `COFFRE_TORTURE_SECONDS` says how long it goes on (20), `COFFRE_TORTURE_SEED` what it does; the seed is printed. What the kernel lets
 //! run first is not in the seed. With `COFFRE_TORTURE_STORE=ceph` the repository is in a bucket of a real gateway.
+//! What is there when something is damaged is copied to the directory `COFFRE_TORTURE_KEEP`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -292,12 +293,25 @@ impl Torture {
         assert!(code.is_some() || running.is_killed, "{:?} died by itself: {err}", running.words);
         // Neither is anything damaged nor does anything panic.
         let is_wrong = matches!(code, Some(2 | 4 | 5 | 10 | 12 | 101));
+        if is_wrong {
+            self.keep();
+        }
         assert!(!is_wrong, "{:?} ended with {ended}: {out}{err}", running.words);
         match running.what {
             What::Backup { tag, .. } if code == Some(0) => self.backups.get_mut(&tag).expect("begun").is_done = true,
             What::Prune { .. } => self.waited_for.extend(waiting_for(&out)),
             _ => {}
         }
+    }
+
+    /// Stops all that run and copies everything to where `COFFRE_TORTURE_KEEP` says, for whoever wants to know what went wrong.
+    fn keep(&mut self) {
+        let Some(place) = std::env::var_os("COFFRE_TORTURE_KEEP") else { return };
+        for running in &mut self.running {
+            let _ = running.child.kill();
+        }
+        let copied = Command::new("cp").arg("-a").arg(self.desk.directory.path()).arg(place).status();
+        assert!(copied.expect("runs").success());
     }
 
     /// Lets all that run come to an end.

@@ -3,6 +3,7 @@
 //! Beside another clean-up, which removes snapshots and deletes packs meanwhile, what is missing may be what that one deleted: before it is
 //! called lost, everything is looked at again.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use crate::model::entry::ChunkList;
@@ -14,8 +15,9 @@ use crate::ops::prune::{CleanUp, PruneError};
 use crate::progress::Counter;
 use crate::repository::index::complete::{CompleteIndex, NeedingSnapshot};
 use crate::repository::index::needed::{Needed, NeededChunk};
-use crate::repository::reader::Reader;
+use crate::repository::index::table::ChunkPlace;
 use crate::repository::reader::told::{ListNode, TreeNode};
+use crate::repository::reader::{ReadError, Reader};
 use crate::repository::tree::Node;
 
 /// Times that everything is looked at while other clean-ups go on deleting.
@@ -149,16 +151,55 @@ impl Look {
                 NeededChunk::Unplaced => return Err(PruneError::Unplaced { snapshot, chunk }),
                 NeededChunk::Known | NeededChunk::New { has_recipes: false } => {}
                 NeededChunk::New { has_recipes: true } => {
-                    let places = self.index.places(&chunk).into_iter();
-                    for place in places.filter(|place| place.codec.holds_recipes() && self.index.keeps(place.pack)) {
-                        let recipe = self.reader.recipe(&place).await;
-                        let recipe = recipe.map_err(|source| PruneError::Unreadable { snapshot, source })?;
-                        left.extend(recipe.chunks());
-                    }
+                    let named = self.named_by_recipes(&chunk).await;
+                    left.extend(named.map_err(|source| PruneError::Unreadable { snapshot, source })?);
                 }
             }
         }
         Ok(())
+    }
+
+    /// Returns what the recipes of a chunk name. One that names something which is not there does not count where the chunk can be had
+    /// otherwise: a run that was given up stores such, and the chunk anew when it starts again.
+    async fn named_by_recipes(&self, key: &ChunkKey) -> Result<Vec<ChunkKey>, ReadError> {
+        let (recipes, plain) = self.kept_places(key);
+        let is_alone = plain.is_empty() && recipes.len() == 1;
+        let (mut named, mut stale, mut stands) = (Vec::new(), Vec::new(), !plain.is_empty());
+        for place in recipes {
+            let recipe = self.reader.recipe(&place).await?;
+            if is_alone || self.are_whole(recipe.chunks()).await? {
+                stands = true;
+                named.extend(recipe.chunks());
+            } else {
+                stale.extend(recipe.chunks().to_vec());
+            }
+        }
+        // Nothing makes the chunk: what is missing says so.
+        Ok(if stands { named } else { stale })
+    }
+
+    /// Tells whether all chunks that a recipe names are there, through all depths: those that only recipes make, by each of these.
+    async fn are_whole(&self, named: &[ChunkKey]) -> Result<bool, ReadError> {
+        let (mut seen, mut left) = (HashSet::new(), named.to_vec());
+        while let Some(key) = left.pop() {
+            if !seen.insert(key) {
+                continue;
+            }
+            let (recipes, plain) = self.kept_places(&key);
+            if recipes.is_empty() && plain.is_empty() {
+                return Ok(false);
+            }
+            for place in recipes.into_iter().filter(|_| plain.is_empty()) {
+                left.extend(self.reader.recipe(&place).await?.chunks());
+            }
+        }
+        Ok(true)
+    }
+
+    /// Returns the places of a chunk in packs that are there: those of recipes, and those where it lies plain.
+    fn kept_places(&self, key: &ChunkKey) -> (Vec<ChunkPlace>, Vec<ChunkPlace>) {
+        let places = self.index.places(key).into_iter().filter(|place| self.index.keeps(place.pack));
+        places.partition(|place| place.codec.holds_recipes())
     }
 
     /// Brings the frames of nodes that come next, the last first.

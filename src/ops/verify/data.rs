@@ -99,7 +99,7 @@ pub(super) async fn check(
     drop(checked);
     vouching.all().await;
     report.vouched = vouching.vouched;
-    check_windows(reader, with_recipes, monitor, cancel, damage, reading).await
+    check_windows(run, with_recipes, damage, reading).await
 }
 
 /// Tells whether no segment names a pack any more that is gone: a clean-up moved what is needed of it meanwhile.
@@ -110,20 +110,25 @@ async fn was_moved(reader: &Reader, pack: &PackInfo, monitor: &Arc<dyn Monitor>)
 
 /// Puts together what the recipes in packs make, after the packs, whose memory that needs. Parts of it may lie in packs that are
 /// not due.
+///
+/// A recipe that names what is not there is no damage by itself: a run that was given up stores such. Where a snapshot needs it, walking
+/// its tree tells so.
 async fn check_windows(
-    reader: &Arc<Reader>,
+    run: &DataCheck<'_>,
     packs: Vec<PackInfo>,
-    monitor: &Arc<dyn Monitor>,
-    cancel: &Cancel,
     damage: &mut FoundDamage,
     reading: &mut ReadingRecord,
 ) -> Result<(), VerifyError> {
+    let DataCheck { reader, sizes, monitor, cancel, .. } = *run;
     if !packs.is_empty() {
         monitor.phase("checking recipes");
     }
     for pack in packs {
         let wrong = cancel.or(reader.check_windows(&pack)).await.ok_or(VerifyError::Cancelled)??;
         for (place, error) in wrong {
+            if error.root().pack().is_none_or(|pack| !sizes.contains_key(&pack)) {
+                continue;
+            }
             let finding = damage.add_error(&error);
             if error.root().pack() == Some(pack.id) {
                 reading.packs.retain(|read| *read != pack.id);

@@ -268,8 +268,8 @@ impl Reader {
         }
     }
 
-    /// Finds out what a chunk is that a recipe of `depth` names: plain if it can be, else a recipe of a lower depth. Inside,
-    /// why it is nowhere.
+    /// Finds out what a chunk is that a recipe of `depth` names: plain if it can be, else a recipe of a lower depth, of several one of which
+    /// all that it names is somewhere. Inside, why it is nowhere.
     async fn source(
         self: &Arc<Self>,
         key: &ChunkKey,
@@ -285,14 +285,19 @@ impl Reader {
         if let Some(place) = plain.first() {
             return Ok(Ok(At::Plain(**place)));
         }
+        let (is_alone, mut stale) = (recipes.len() == 1, None);
+        let is_somewhere = |key: &ChunkKey| self.index.places(key).iter().any(|place| of_domain(&place));
         for place in recipes.into_iter().filter(|_| depth > 1) {
             match self.recipe_below(place, depth).await {
-                Ok(recipe) => return Ok(Ok(At::Recipe(*place, recipe))),
+                Ok(recipe) if is_alone || recipe.chunks().iter().all(is_somewhere) => {
+                    return Ok(Ok(At::Recipe(*place, recipe)));
+                }
+                Ok(recipe) => stale = stale.or(Some(At::Recipe(*place, recipe))),
                 Err(error) if error.is_damage() => missing = error,
                 Err(error) => return Err(error),
             }
         }
-        Ok(Err(missing))
+        Ok(stale.ok_or(missing))
     }
 
     /// Returns what is told of the pack of a place: of several records, one that has the key to it.
