@@ -135,9 +135,9 @@ impl Writer {
         self.claims.has_plain(key) || self.index.rely_on_plain(key)
     }
 
-    /// Tells the same of a chunk that may be stored as a recipe as well.
+    /// Tells the same of a chunk that an earlier run may have stored as a recipe. One of this run may be too deep to be named.
     pub fn relies_on_named(&self, key: &ChunkKey) -> bool {
-        self.claims.has(key) || self.index.rely_on_named(key)
+        self.index.rely_on_named(key) || self.claims.has_plain(key)
     }
 
     /// Makes the recipe of a window from its parts, in order: `None` where no reader would take it.

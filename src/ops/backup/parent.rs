@@ -22,7 +22,7 @@ use crate::ops::Cancel;
 use crate::ops::backup::error::BackupError;
 use crate::ops::backup::kinship::{Kinship, kinship, tree_name};
 use crate::ops::backup::options::{BackupOptions, ParentChoice};
-use crate::ops::backup::reliance::relies_on_window;
+use crate::ops::backup::reliance::relies_on_content;
 use crate::ops::backup::trees::{Held, TreeCounter};
 use crate::progress::{Monitor, Problem, Totals};
 use crate::repository::Repository;
@@ -375,21 +375,7 @@ impl ParentEntries {
                     ChunkList::Indirect { root, .. } => self.index.rely_on(root),
                 }
             }
-            (None, Some((runtime, reader))) => runtime.block_on(async {
-                if let ChunkList::Indirect { root, .. } = &content.chunks
-                    && !self.index.rely_on(root)
-                {
-                    return false;
-                }
-                let mut chunks = reader.chunks(&content.chunks, content.stored_length());
-                while let Some(next) = chunks.next().await {
-                    let Ok(chunk) = next else { return false };
-                    if !self.index.rely_on(&chunk.id) && !relies_on_window(&self.index, reader, chunk).await {
-                        return false;
-                    }
-                }
-                true
-            }),
+            (None, Some((runtime, reader))) => runtime.block_on(relies_on_content(&self.index, reader, content)),
             (None, None) => false,
         }
     }

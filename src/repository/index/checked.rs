@@ -175,10 +175,10 @@ impl CheckedIndex {
         self.rely_where(key, |at| !at.codec.holds_recipes())
     }
 
-    /// Does the same for what a recipe names, or what such a recipe names in turn: one that an earlier run stored will do, since
+    /// Does the same for what a recipe names, or what such a recipe names in turn: a recipe that an earlier run stored will do, since
     /// whoever asks asks for all that it names as well.
     pub fn rely_on_named(&self, key: &ChunkKey) -> bool {
-        self.rely_where(key, |_| true)
+        self.rely_where(key, |at| !at.codec.holds_recipes() || !self.reliance.is_own(at.pack))
     }
 
     fn rely_where(&self, key: &ChunkKey, accept: impl Fn(&ChunkPlace) -> bool) -> bool {
