@@ -5,13 +5,13 @@
 //! Each backup has a stream of rows beside its files, of which a few change from one to the next, so that recipes are written, needed and
 //! cleaned up.
 //!
-//! `COFFRE_TORTURE_SECONDS` says how long it goes on (20), `COFFRE_TORTURE_SEED` what it does; the seed is printed. What the kernel lets
-//! run first is not in the seed. With `COFFRE_TORTURE_STORE=ceph` the repository is in a bucket of a real gateway.
+//! `COFFRE_TORTURE_SECONDS` says how long each goes on (60), `COFFRE_TORTURE_SEED` what it does; the seed is printed. What the kernel lets
+//! run first is not in the seed.
 //! What is there when something is damaged is copied to the directory `COFFRE_TORTURE_KEEP`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -347,6 +347,38 @@ impl Torture {
         panic!("sessions of which none runs are waited for: {sessions:?}");
     }
 
+    /// Begins one thing after the other and disturbs them, until then.
+    fn go_on(&mut self, until: Instant) {
+        let are_enough = |it: &Self| it.backups.values().filter(|backup| backup.is_done).count() >= BACKUPS_LEAST;
+        while Instant::now() < until || !are_enough(self) {
+            if self.running.len() < AT_ONCE {
+                match self.dice.below(20) {
+                    0..10 => self.start_backup(),
+                    10..12 => self.start_forget(),
+                    12..17 => self.start_prune(),
+                    _ => {}
+                }
+            }
+            self.disturb();
+            std::thread::sleep(Duration::from_millis(self.dice.roll() % 40));
+        }
+    }
+
+    /// Verifies everything without a cache, looks whether each backup is there that said that it was done, and restores all.
+    fn assert_whole(&self) {
+        let cache = self.desk.at("fresh cache");
+        let verified = self.command(&["verify", "--read-data"]).env("COFFRE_CACHE_DIR", &cache).output();
+        let verified = Run::from(verified.expect("runs"));
+        assert_eq!(verified.code, 0, "{verified:?}");
+        let listed = self.listed();
+        let tags: BTreeSet<&String> = listed.iter().map(|(_, tag)| tag).collect();
+        for (tag, begun) in self.backups.iter().filter(|(_, it)| it.is_done && !it.may_be_forgotten) {
+            assert!(tags.contains(tag), "{tag} of host {} said that it was done, and is not there", begun.host);
+        }
+        listed.iter().for_each(|(id, tag)| self.assert_restored(id, tag));
+        assert!(cache.exists() && !listed.is_empty());
+    }
+
     /// Restores a snapshot and compares all of it.
     fn assert_restored(&self, id: &str, tag: &str) {
         let begun = &self.backups[tag];
@@ -376,45 +408,39 @@ fn number(variable: &str, otherwise: u64) -> u64 {
     std::env::var(variable).map_or(otherwise, |text| text.parse().unwrap_or_else(|_| panic!("{variable} is a number")))
 }
 
-#[test]
-fn killed_and_stopped_at_random_nothing_is_lost() {
+/// Where the repository is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Directory,
+    Ceph,
+}
+
+/// Goes on for as long as `COFFRE_TORTURE_SECONDS` says, then looks at everything.
+fn torture_at(place: Place) {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("behind 1970").as_nanos() as u64;
-    let (seed, seconds) = (number("COFFRE_TORTURE_SEED", now % 1_000_000), number("COFFRE_TORTURE_SECONDS", 20));
-    println!("COFFRE_TORTURE_SEED={seed}");
+    let (seed, seconds) = (number("COFFRE_TORTURE_SEED", now % 1_000_000), number("COFFRE_TORTURE_SECONDS", 60));
+    println!("{place:?}: COFFRE_TORTURE_SEED={seed}");
     let mut torture = Torture::new(seed);
-    match std::env::var("COFFRE_TORTURE_STORE").as_deref() {
-        Ok("ceph") => torture = torture.on_ceph(),
-        Ok(other) => panic!("COFFRE_TORTURE_STORE is \"ceph\" or not set, not {other:?}"),
-        Err(_) => {}
+    if place == Place::Ceph {
+        torture = torture.on_ceph();
     }
-    let until = Instant::now() + Duration::from_secs(seconds);
-    let are_enough = |torture: &Torture| torture.backups.values().filter(|it| it.is_done).count() >= BACKUPS_LEAST;
-    while Instant::now() < until || !are_enough(&torture) {
-        if torture.running.len() < AT_ONCE {
-            match torture.dice.below(20) {
-                0..10 => torture.start_backup(),
-                10..12 => torture.start_forget(),
-                12..17 => torture.start_prune(),
-                _ => {}
-            }
-        }
-        torture.disturb();
-        std::thread::sleep(Duration::from_millis(torture.dice.roll() % 40));
-    }
+    torture.go_on(Instant::now() + Duration::from_secs(seconds));
     torture.let_end();
     // Each takes back what it left, whatever ends it then; so the first one does all at the third time, at the latest.
     let last = [0, 1, 0].map(|machine| torture.prune_in_peace(machine));
     println!("{:?}\n{}", torture.ended, last[2]);
     assert!(last[2]["event"] == "summary" && last[2]["unfinished"] == Value::Null, "{last:?}");
-    let cache = torture.desk.at("fresh cache");
-    let verified = torture.command(&["verify", "--read-data"]).env("COFFRE_CACHE_DIR", &cache).output();
-    let verified = Run::from(verified.expect("runs"));
-    assert_eq!(verified.code, 0, "{verified:?}");
-    let listed = torture.listed();
-    let tags: BTreeSet<&String> = listed.iter().map(|(_, tag)| tag).collect();
-    for (tag, begun) in torture.backups.iter().filter(|(_, it)| it.is_done && !it.may_be_forgotten) {
-        assert!(tags.contains(tag), "{tag} of host {} said that it was done, and is not there", begun.host);
+    torture.assert_whole();
+}
+
+#[test]
+fn killed_and_stopped_at_random_nothing_is_lost() {
+    torture_at(Place::Directory);
+}
+
+#[test]
+fn nor_is_it_on_a_real_gateway() {
+    if ceph().is_some() {
+        torture_at(Place::Ceph);
     }
-    listed.iter().for_each(|(id, tag)| torture.assert_restored(id, tag));
-    assert!(Path::new(&cache).exists() && !listed.is_empty());
 }
