@@ -1,6 +1,7 @@
 //! Points in time with nanoseconds, and the clock that operations are given.
 
 use std::fmt;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// A point in time as file systems keep it: seconds since 1970-01-01 UTC (may be negative) and nanoseconds.
@@ -146,7 +147,7 @@ impl fmt::Debug for Timestamp {
     }
 }
 
-/// Tells the time to an operation; tests give a fixed one.
+/// Tells the time to an operation; tests give a fixed one, or one that they move.
 #[derive(Debug, Clone, Copy, Default)]
 pub enum Clock {
     /// The machine's clock.
@@ -154,6 +155,8 @@ pub enum Clock {
     System,
     /// Always the same time.
     Fixed(Timestamp),
+    /// What is written there, in seconds since 1970.
+    Told(&'static AtomicI64),
 }
 
 impl Clock {
@@ -162,6 +165,7 @@ impl Clock {
         match self {
             Clock::System => SystemTime::now().into(),
             Clock::Fixed(at) => *at,
+            Clock::Told(at) => Timestamp { seconds: at.load(Ordering::Relaxed), nanos: 0 },
         }
     }
 }

@@ -11,7 +11,12 @@ use crate::repository::damaged::TellError;
 use crate::store::StoreError;
 
 /// How long a list is acted upon: half as long as it is honoured.
-pub const ACTED_UPON_SECONDS: i64 = HONOURED_SECONDS / 2;
+const ACTED_UPON_SECONDS: i64 = HONOURED_SECONDS / 2;
+/// Tells whether what was found out at a time may not be acted upon any more by `now`.
+pub fn was_too_long_ago(found_out: Timestamp, now: Timestamp) -> bool {
+    now.seconds.saturating_sub(found_out.seconds) > ACTED_UPON_SECONDS
+}
+
 /// Packs deleted at the same time.
 const DELETES: usize = 8;
 
@@ -25,7 +30,7 @@ pub struct CondemnedPacks {
 impl CondemnedPacks {
     /// Tells whether the list that doomed them first is too old to be acted upon.
     pub fn are_too_late(&self, now: Timestamp) -> bool {
-        now.seconds.saturating_sub(self.doomed.seconds) > ACTED_UPON_SECONDS
+        was_too_long_ago(self.doomed, now)
     }
 }
 

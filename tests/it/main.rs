@@ -87,6 +87,7 @@ mod systemd;
 mod telling_again;
 mod terminal_text;
 mod told;
+mod too_late;
 mod torture;
 mod unfinished;
 mod verified;

@@ -8,7 +8,8 @@ use std::collections::BTreeSet;
 
 use crate::model::cleanup::{CleanupId, CleanupList, RemovedSnapshot};
 use crate::model::snapshot::SnapshotId;
-use crate::ops::prune::{CleanUp, PruneError, PruneReport};
+use crate::ops::prune::{CleanUp, PruneError, PruneReport, PruneUnfinished};
+use crate::repository::deleting::was_too_long_ago;
 use crate::repository::state::LeftLists;
 
 impl CleanUp<'_> {
@@ -48,6 +49,11 @@ impl CleanUp<'_> {
         for removed in there.iter().filter(|removed| !kept.contains(&removed.id)) {
             if self.cancel.is_cancelled() {
                 return Err(PruneError::Cancelled);
+            }
+            // By then the list may have been told again by another one, and whoever keeps a snapshot takes none of that for in force.
+            if was_too_long_ago(now, self.options.clock.now()) {
+                report.unfinished = Some(PruneUnfinished::TooLate);
+                return Ok(());
             }
             self.deleting.remove_snapshot(removed).await?;
             report.removed_snapshots += 1;

@@ -24,7 +24,7 @@ use crate::model::time::Timestamp;
 use crate::progress::Monitor;
 use crate::repository::Repository;
 use crate::repository::access::Deleting;
-use crate::repository::deleting::ACTED_UPON_SECONDS;
+use crate::repository::deleting::was_too_long_ago;
 use crate::repository::index::{Index, IndexError, SETTLED_BYTES, open_segment};
 use crate::repository::recheck::Altered;
 use crate::repository::session::SessionError;
@@ -100,7 +100,7 @@ impl SegmentsToMerge {
 
     /// Tells whether it was found out too long ago: what is deleted by now, no list may tell any more.
     fn is_too_old(&self, now: Timestamp) -> bool {
-        now.seconds.saturating_sub(self.read.seconds) > ACTED_UPON_SECONDS
+        was_too_long_ago(self.read, now)
     }
 }
 

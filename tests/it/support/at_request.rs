@@ -84,6 +84,7 @@ impl Store for AtRequest {
     }
 
     async fn delete(&self, key: &ObjectKey) -> Result<(), StoreError> {
+        self.asked(Operation::Delete, key.as_str());
         self.inner.delete(key).await
     }
 
