@@ -358,8 +358,9 @@ impl ParentEntries {
         self.named_apart.iter().any(|root| root.strip_prefix(b"/") == Some(path.as_bytes()))
     }
 
-    /// Tells whether every chunk of an entry is still stored, so that it may be referred to again.
-    pub(super) fn still_has(&self, entry: &Entry) -> bool {
+    /// Tells whether every chunk of an entry is still stored, so that it may be referred to again; that it is not where the run `ends`
+    /// meanwhile.
+    pub(super) fn still_has(&self, entry: &Entry, ends: &Cancel) -> bool {
         let Some(content) = entry.content() else { return true };
         if let ChunkList::Inline(chunks) = &content.chunks
             && chunks.iter().all(|chunk| self.index.rely_on(&chunk.id))
@@ -375,7 +376,7 @@ impl ParentEntries {
                     ChunkList::Indirect { root, .. } => self.index.rely_on(root),
                 }
             }
-            (None, Some((runtime, reader))) => runtime.block_on(relies_on_content(&self.index, reader, content)),
+            (None, Some((runtime, reader))) => runtime.block_on(relies_on_content(&self.index, reader, content, ends)),
             (None, None) => false,
         }
     }

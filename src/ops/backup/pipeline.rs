@@ -142,8 +142,10 @@ pub(super) fn run(writer: &Writer, work: Work, runtime: &Handle) -> Result<Store
             whole.end();
         }
         let passed = closing.join().unwrap_or(Err(Stopped::Panicked));
-        let mut stopped = cancel.is_cancelled().then_some(Stopped::Cancelled).into_iter().collect::<Vec<_>>();
-        stopped.extend(workers.into_iter().filter_map(|worker| worker.join().unwrap_or(Err(Stopped::Panicked)).err()));
+        let joined = workers.into_iter().map(|worker| worker.join().unwrap_or(Err(Stopped::Panicked)));
+        let mut stopped: Vec<Stopped> = joined.filter_map(Result::err).collect();
+        // Behind them: whoever says that somebody else ended the run may have been ended by this.
+        stopped.extend(cancel.is_cancelled().then_some(Stopped::Cancelled));
         match (assembled, passed) {
             (Ok((tree, streams)), Ok(passed)) if stopped.is_empty() => {
                 Ok(StoredWhole::join(tree, streams, passed, begun))
@@ -200,7 +202,7 @@ impl<'a> Line<'a> {
         scope.spawn(move || {
             let guard = self.guard();
             let (own, large) = (self.own(), self.large());
-            let worker = Worker::new(large, &self.jobs, self.monitor, self.cancel, self.reading, own);
+            let worker = Worker::new(large, &self.jobs, self.monitor, &self.early, self.reading, own);
             let done = worker.run(&finished);
             if done.is_err() {
                 guard.end();

@@ -124,7 +124,7 @@ impl Planner<'_> {
         let is_same = has_same_content(&found, &entry)
             && (!ctime || found.ctime() == entry.metadata.ctime)
             && (!inode || found.inode() == entry.metadata.inode);
-        if !is_same || !parent.is_settled(settles) || !parent.still_has(&entry) {
+        if !is_same || !parent.is_settled(settles) || !parent.still_has(&entry, self.early) {
             return Planned::Changed(Box::new(found), EntryEvent::Changed, Some(Box::new(entry)));
         }
         match entry.kind {

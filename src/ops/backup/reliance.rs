@@ -5,14 +5,21 @@ use std::sync::Arc;
 
 use crate::model::entry::{ChunkList, ChunkRef, FileContent};
 use crate::model::id::PackId;
+use crate::ops::Cancel;
 use crate::repository::index::checked::CheckedIndex;
 use crate::repository::reader::Reader;
 use crate::repository::reader::told::ListNode;
 use crate::repository::reader::windows::WindowAt;
 use crate::repository::tree::Node;
 
-/// Tells whether all that a content needs is there, and relies on it. What cannot be read is not relied on.
-pub(super) async fn relies_on_content(index: &CheckedIndex, reader: &Arc<Reader>, content: &FileContent) -> bool {
+/// Tells whether all that a content needs is there, and relies on it. What cannot be read is not relied on, nor what is not looked at any
+/// more because the run `ends`.
+pub(super) async fn relies_on_content(
+    index: &CheckedIndex,
+    reader: &Arc<Reader>,
+    content: &FileContent,
+    ends: &Cancel,
+) -> bool {
     let (mut nodes, mut chunks) = match &content.chunks {
         ChunkList::Inline(chunks) => (Vec::new(), chunks.clone()),
         ChunkList::Indirect { root, depth, chunks } => {
@@ -22,7 +29,7 @@ pub(super) async fn relies_on_content(index: &CheckedIndex, reader: &Arc<Reader>
     };
     loop {
         for chunk in chunks.drain(..) {
-            if !index.rely_on(&chunk.id) && !relies_on_window(index, reader, chunk).await {
+            if ends.is_cancelled() || !index.rely_on(&chunk.id) && !relies_on_window(index, reader, chunk).await {
                 return false;
             }
         }

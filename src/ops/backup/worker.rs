@@ -70,7 +70,8 @@ pub(super) struct Worker<'a> {
     large: LargeFiles<'a>,
     jobs: &'a Jobs,
     monitor: &'a dyn Monitor,
-    cancel: &'a Cancel,
+    /// Ends the run early, for whatever reason.
+    early: &'a Cancel,
     reading: &'a ThreadsReading,
     own: Own<'a>,
     cutter: Cutter<'a>,
@@ -82,13 +83,13 @@ impl<'a> Worker<'a> {
         large: LargeFiles<'a>,
         jobs: &'a Jobs,
         monitor: &'a dyn Monitor,
-        cancel: &'a Cancel,
+        early: &'a Cancel,
         reading: &'a ThreadsReading,
         own: Own<'a>,
     ) -> Self {
         let writer = large.writer;
         let (cutter, compressor) = (Cutter::for_files(writer, monitor), writer.compressor());
-        Self { writer, large, jobs, monitor, cancel, reading, own, cutter, compressor }
+        Self { writer, large, jobs, monitor, early, reading, own, cutter, compressor }
     }
 
     /// Does jobs until there are no more.
@@ -128,8 +129,8 @@ impl<'a> Worker<'a> {
     fn complete(&mut self, batch: Batch) -> Result<Finished, Stopped> {
         let mut finished = Finished { number: batch.number, ..Finished::default() };
         for planned in batch.entries {
-            if self.cancel.is_cancelled() {
-                return Err(Stopped::Cancelled);
+            if self.early.is_cancelled() {
+                return Err(Stopped::Elsewhere);
             }
             let (completed, event, path) = match planned {
                 Planned::Unchanged(entry) => {
@@ -225,8 +226,8 @@ impl<'a> Worker<'a> {
                 self.monitor.problem(Problem::missing(format!("/{}", found.path), message));
             }
         }
-        let Self { own, cancel, reading, .. } = *self;
-        let mut source = FileBytes { reader, found, own, is_first: true, looks_random: false, cancel, reading };
+        let Self { own, early, reading, .. } = *self;
+        let mut source = FileBytes { reader, found, own, is_first: true, looks_random: false, early, reading };
         let (jobs, writer, compressor) = (self.jobs, self.writer, &mut self.compressor);
         // New rows take more memory to be compressed, which is there for the one who reads a large file.
         let hand_on = |full: Frame| match if full.is_rows() { Err(full) } else { jobs.offer_frame(full) } {
@@ -267,7 +268,7 @@ struct FileBytes<'a> {
     is_first: bool,
     /// Whether what was read first looks random.
     looks_random: bool,
-    cancel: &'a Cancel,
+    early: &'a Cancel,
     reading: &'a ThreadsReading,
 }
 
@@ -275,8 +276,8 @@ impl NextBytes for FileBytes<'_> {
     type Error = Failed;
 
     fn next(&mut self, space: &mut [u8]) -> Result<Filled, Failed> {
-        if self.cancel.is_cancelled() {
-            return Err(Stopped::Cancelled.into());
+        if self.early.is_cancelled() {
+            return Err(Stopped::Elsewhere.into());
         }
         let filled = self.reading.during(|| self.reader.fill(space));
         let count = filled.map_err(|error| unreadable(self.found, &error))?;
