@@ -230,6 +230,11 @@ impl FinishedNight {
         let _ = temporary.persist(&path);
     }
 
+    /// Gives what it left, and keeps nothing; `None` where there are clones of it.
+    pub fn into_blocks(self) -> Option<NightBlocks> {
+        Some(Arc::into_inner(self.0)?.blocks.into_inner().expect("no panic while held"))
+    }
+
     /// Closes its file, which waits under a name of its own: a run may read very many large files, and have few open. `None` where that
     /// fails, or it was kept.
     pub fn closed(self) -> Option<ClosedNight> {

@@ -141,7 +141,7 @@ pub struct MadeOf {
     pub named: Cover<ChunkKey>,
     /// What those that are stored as recipes need in turn.
     pub through: HashMap<ChunkKey, Through>,
-    /// The chunks in it that may be new, and their lengths.
+    /// The chunks in it whose length may not be known from yesterday, and their lengths.
     fresh: Vec<(ChunkKey, u32)>,
 }
 
@@ -158,7 +158,12 @@ impl MadeOf {
         Self { named: plain.clone(), plain, through: HashMap::new(), fresh: chunks }
     }
 
-    /// Returns the length of a chunk in it that may be new.
+    /// What bytes are made of that were stored before: parts of chunks that are so long.
+    pub fn stored(plain: Cover<ChunkKey>, lengths: Vec<(ChunkKey, u32)>) -> Self {
+        Self { named: plain.clone(), plain, through: HashMap::new(), fresh: lengths }
+    }
+
+    /// Returns the length of a chunk in it that yesterday may not have known.
     pub fn fresh_length(&self, key: &ChunkKey) -> Option<u32> {
         self.fresh.iter().find(|(fresh, _)| fresh == key).map(|(_, length)| *length)
     }

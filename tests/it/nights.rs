@@ -140,20 +140,39 @@ async fn what_a_night_left_is_small_sealed_and_for_its_user_alone() {
     assert_eq!(std::fs::read_dir(left.parent().expect("in a directory")).expect("there").count(), 1);
 }
 
-/// Whatever becomes of the file, the night is stored as it is; where it can be read, it costs what changed.
+/// Whatever becomes of the file, the night is stored as it is; where it can be read, or made anew, it costs what changed.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cache_that_is_lost_old_foreign_cut_off_or_damaged_costs_bytes_and_nothing_else() {
+    for may_read in [false, true] {
+        spoil_cache(may_read).await;
+    }
+}
+
+async fn spoil_cache(may_read: bool) {
     let bench = Bench::new().await;
+    let repository = open(bench.store(), bench.cache.path()).await.expect("opened");
+    add(&repository, &new("db1", &["db1"]), SlotPlace::Repository).await.expect("added");
+    let cache = tempfile::tempdir().expect("made");
+    let night = async |bytes: &[u8]| {
+        let repository = match may_read {
+            true => open(bench.store(), cache.path()).await.expect("opened"),
+            false => open_as("db1", bench.store(), cache.path()).await,
+        };
+        let mut options = night_options(bytes.to_vec());
+        options.host = "db1".into();
+        let done = backup(repository, options, Arc::new(Collected::default()), Cancel::default()).await;
+        done.expect("backed up")
+    };
     let mut dump = Dump::of(40_000);
-    night(&bench, &dump.bytes()).await;
-    let left = left_in(bench.cache.path()).expect("there");
+    night(&dump.bytes()).await;
+    let left = left_in(cache.path()).expect("there");
     let first = std::fs::read(&left).expect("readable");
     dump.pass_day(1);
-    night(&bench, &dump.bytes()).await;
+    night(&dump.bytes()).await;
     let second = std::fs::read(&left).expect("readable");
     let other = {
         let (bench, mut dump) = (Bench::new().await, Dump::of(40_000));
-        night(&bench, &dump.bytes()).await;
+        self::night(&bench, &dump.bytes()).await;
         dump.pass_day(9);
         std::fs::read(left_in(bench.cache.path()).expect("there")).expect("readable")
     };
@@ -187,11 +206,13 @@ async fn a_cache_that_is_lost_old_foreign_cut_off_or_damaged_costs_bytes_and_not
         }
         dump.pass_day(100 + number as u64);
         let bytes = dump.bytes();
-        let report = night(&bench, &bytes).await;
+        let report = night(&bytes).await;
         let cost = report.counts.new_bytes;
-        let told = report.problems.first.iter().any(|problem| problem.message.contains("stored whole"));
-        assert_eq!(told, is_told, "{number}");
-        assert_eq!(cost < bytes.len() as u64 / 2, can_be_used, "{number}: {cost} of {}", bytes.len());
+        let told = |text: &str| report.problems.first.iter().any(|problem| problem.message.contains(text));
+        assert_eq!(told("stored whole"), is_told && !may_read, "{number}");
+        assert_eq!(told("made anew"), !can_be_used && may_read, "{number}");
+        let is_small = cost < bytes.len() as u64 / if can_be_used { 2 } else { 20 };
+        assert_eq!(is_small, can_be_used || may_read, "{number}: {cost} of {}", bytes.len());
         assert!(read(&bench, &report.snapshot.expect("made")).await == bytes, "{number}");
     }
     let report = bench.verify(ReadData::All).await;

@@ -19,6 +19,7 @@ use crate::ops::backup::options::{BackupOptions, StreamOptions};
 use crate::ops::backup::parent::{KnownThen, Parent, ParentSearch};
 use crate::ops::backup::pipeline::{self, StoredWhole, Work};
 use crate::ops::backup::reading::ThreadsReading;
+use crate::ops::backup::remade::LastNights;
 use crate::ops::backup::remembered::Subjects;
 use crate::ops::backup::report::BackupReport;
 use crate::ops::backup::stopped::Stopped;
@@ -134,7 +135,7 @@ impl Attempt<'_> {
         } = self.look_back(&index).await?;
         let parent_id = parent.snapshot();
         let previous = self.repository.state().newest(&sequence).map(|newest| (newest.id, newest.number));
-        let (committer, mut done) = self.run_threads(&index, members, parent, roots).await?;
+        let (committer, mut done) = self.run_threads(&index, members, parent, roots, &snapshots).await?;
         done.counts.stored_bytes = committer.uploaded().bytes;
         let odd = self.judge(&done, &history, &mut trees, &flagged);
         suspicious.extend(odd.anomalies.iter().map(|it| Problem::suspicious(it.subject.clone(), it.told())));
@@ -228,6 +229,7 @@ impl Attempt<'_> {
         members: Vec<StreamGroup>,
         parent: Parent,
         roots: Vec<Vec<u8>>,
+        snapshots: &[SnapshotId],
     ) -> Result<(Committer, StoredWhole), BackupError> {
         let (repository, options, monitor) = (self.repository, self.options, self.monitor);
         monitor.phase("backing up");
@@ -254,6 +256,7 @@ impl Attempt<'_> {
             extra_check: options.extra_check,
         };
         let writer = Writer::start(index.clone(), writer_options, monitor.clone());
+        let domain = index.session().at().domain;
         let reading = ThreadsReading::default();
         let stream_options = StreamOptions { jobs: shares.jobs, ..options.stream_options.clone() };
         let work = Work {
@@ -265,6 +268,7 @@ impl Attempt<'_> {
             cancel: self.cancel.clone(),
             reading: reading.clone(),
             again: self.kept.begin(repository, index, options.memory_bytes, monitor),
+            last: LastNights::among(snapshots.to_vec(), domain, repository, index.index(), options, monitor),
         };
         let runtime = tokio::runtime::Handle::current();
         let upload_end = writer.end();

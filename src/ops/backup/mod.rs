@@ -47,6 +47,7 @@ mod plan;
 mod random_bytes;
 mod reading;
 mod reliance;
+mod remade;
 mod remembered;
 mod report;
 mod scan;

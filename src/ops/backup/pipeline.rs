@@ -20,6 +20,7 @@ use crate::ops::backup::options::BackupOptions;
 use crate::ops::backup::parent::{LastTree, Parent, ParentEntries};
 use crate::ops::backup::plan::{Passed, Planner};
 use crate::ops::backup::reading::ThreadsReading;
+use crate::ops::backup::remade::LastNights;
 use crate::ops::backup::report::FailedStream;
 use crate::ops::backup::scan::scan;
 use crate::ops::backup::stopped::Stopped;
@@ -48,6 +49,8 @@ pub(super) struct Work {
     pub(super) reading: ThreadsReading,
     /// What earlier attempts read that cannot be read again.
     pub(super) again: Again,
+    /// Where the last nights of the streams are, on a host that may read.
+    pub(super) last: Option<LastNights>,
 }
 
 /// What a run stored, whole, and what it came upon.
@@ -105,7 +108,7 @@ impl StoredWhole {
 
 /// Runs streams and files through the workers and returns what came of it.
 pub(super) fn run(writer: &Writer, work: Work, runtime: &Handle) -> Result<StoredWhole, Stopped> {
-    let Work { options, members, parent, roots, monitor, cancel, reading, again } = work;
+    let Work { options, members, parent, roots, monitor, cancel, reading, again, last } = work;
     let (walk, begun) = start_walk(&options, !members.is_empty(), &*monitor).map_err(Stopped::Walk)?;
     let needs_scan = options.scan && parent.totals().is_none();
     let (last_tree, entries) = parent.start(runtime, &roots, options.skip_if_unchanged);
@@ -116,7 +119,7 @@ pub(super) fn run(writer: &Writer, work: Work, runtime: &Handle) -> Result<Store
     std::thread::scope(|scope| {
         let whole = line.guard();
         let workers: Vec<_> = (0..options.threads).map(|_| line.spawn_worker(scope, sender.clone())).collect();
-        let streams = line.store_streams(members, walk.is_none(), &again);
+        let streams = line.store_streams(members, walk.is_none(), &again, last.as_ref());
         let planning = match (&streams, walk) {
             (Ok(streams), Some(walk)) => {
                 if needs_scan {
@@ -223,7 +226,13 @@ impl<'a> Line<'a> {
     }
 
     /// Stores the streams; when the backup is `all` streams, one of them at least must be kept.
-    fn store_streams(&self, members: Vec<StreamGroup>, is_all: bool, again: &Again) -> Result<StoredStreams, Stopped> {
+    fn store_streams(
+        &self,
+        members: Vec<StreamGroup>,
+        is_all: bool,
+        again: &Again,
+        last: Option<&LastNights>,
+    ) -> Result<StoredStreams, Stopped> {
         let reader = StreamReader {
             writer: self.writer,
             options: self.options,
@@ -232,6 +241,7 @@ impl<'a> Line<'a> {
             cancel: self.cancel,
             now: self.options.clock.now(),
             again,
+            last,
             is_all,
             all: self.early.child(),
         };

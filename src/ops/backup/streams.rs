@@ -13,8 +13,9 @@ use crate::ops::backup::cut::{Cutter, Filled, NextBytes};
 use crate::ops::backup::jobs::Jobs;
 use crate::ops::backup::kept::Again;
 use crate::ops::backup::members::{MemberStream, StreamGroup};
-use crate::ops::backup::nightly::{CutContent, NightCutter};
+use crate::ops::backup::nightly::{CutContent, NightCutter, Remake};
 use crate::ops::backup::options::{BackupOptions, StreamOptions};
+use crate::ops::backup::remade::LastNights;
 use crate::ops::backup::report::FailedStream;
 use crate::ops::backup::stopped::Stopped;
 use crate::ops::backup::stored::{StoredStream, StoredStreams};
@@ -43,6 +44,8 @@ pub(super) struct StreamReader<'a> {
     pub(super) now: crate::model::time::Timestamp,
     /// What an earlier attempt read that cannot be read again.
     pub(super) again: &'a Again,
+    /// Where the last nights of the streams are, on a host that may read.
+    pub(super) last: Option<&'a LastNights>,
     /// The backup has nothing but streams: when all of them fail there is nothing to keep.
     pub(super) is_all: bool,
     /// Ends with the run, and when one of the streams has failed: the others are of no use any more.
@@ -198,6 +201,7 @@ impl StreamReader<'_> {
         let recipes = self.options.stream_options.recipes;
         if let Some(place) = recipes.then(|| self.writer.nights_of(&name)).flatten() {
             let cutter = NightCutter::new(self.writer, self.monitor, path.to_string(), place, self.options.dry_run);
+            let cutter = cutter.remade_by(self.remake(path, &name));
             return cutter.cut(&mut incoming, bytes, hand_on);
         }
         let mut cutter = Cutter::for_stream(self.writer, self.monitor);
@@ -208,6 +212,12 @@ impl StreamReader<'_> {
             self.jobs.push_frame(last)?;
         }
         Ok(CutContent { list: list?, night: None })
+    }
+
+    /// Returns what makes anew what the last night left of the content called `name`, where this host may read.
+    fn remake<'a>(&'a self, path: &'a EntryPath, name: &str) -> Option<Remake<'a>> {
+        let (last, place, writer, all) = (self.last?, self.writer.nights_of(name)?, self.writer, self.all.clone());
+        Some(Box::new(move |rule| last.remake(path, place, rule, writer.window_gatherer(rule), &all)))
     }
 
     /// Tells what is not wrong, but could be better.

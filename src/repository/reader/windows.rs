@@ -24,6 +24,7 @@ use crate::repository::index::table::{ChunkPlace, PackInfo};
 use crate::repository::reader::coming::{Came, Keep};
 use crate::repository::reader::range::{Placed, RANGE_BYTES, join_frames_of};
 use crate::repository::reader::{ReadError, Reader};
+use crate::windows::cover::Stretch;
 
 /// The part of the memory given that a group of windows takes.
 const GROUP_SHARE: u64 = 8;
@@ -97,6 +98,8 @@ pub struct Resolved {
     pub recipes: Vec<ChunkPlace>,
     /// Plain chunks, and their places.
     chunks: Vec<ChunkPlace>,
+    /// Their keys.
+    keys: Vec<ChunkKey>,
     parts: Vec<PartPlace>,
     /// Chunks that it needs and that are nowhere where they may be taken from.
     pub missing: BTreeMap<ChunkKey, ReadError>,
@@ -221,6 +224,7 @@ impl Reader {
             depth: top.depth(),
             recipes: vec![*location],
             chunks: Vec::new(),
+            keys: Vec::new(),
             parts: Vec::new(),
             missing: BTreeMap::new(),
             lost: Vec::new(),
@@ -240,6 +244,7 @@ impl Reader {
                 let source = match self.source(key, recipe.depth(), domain, choice).await? {
                     Ok(At::Plain(place)) => {
                         resolving.resolved.chunks.push(place);
+                        resolving.resolved.keys.push(*key);
                         NamedChunk::Plain(resolving.resolved.chunks.len() as u32 - 1)
                     }
                     Ok(At::Recipe(place, recipe)) => {
@@ -516,6 +521,16 @@ impl Resolved {
     /// Returns how many parts of chunks it comes to.
     pub fn parts(&self) -> u64 {
         self.parts.len() as u64
+    }
+
+    /// Returns what it consists of, in order: parts of plain chunks, each with the length of its chunk. Where something is missing, there is
+    /// no part for it.
+    pub fn stretches(&self) -> impl Iterator<Item = (Stretch<ChunkKey>, u32)> {
+        self.parts.iter().map(|part| {
+            let nth = part.chunk as usize;
+            let stretch = Stretch { key: self.keys[nth], offset: part.offset, length: part.length };
+            (stretch, self.chunks[nth].length)
+        })
     }
 
     /// Returns the places of its recipe and of all that this names, through all depths.
