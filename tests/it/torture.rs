@@ -33,7 +33,7 @@ const ROWS: usize = 12_000;
 const ROWS_CHANGED: usize = 60;
 /// Backups that there are at least, however slow everything is.
 const BACKUPS_LEAST: usize = 5;
-/// How long a process may go on that nobody stops.
+/// How long a process may go on that nobody stops, behind a minute of all this.
 const PATIENCE: Duration = Duration::from_secs(300);
 
 /// Numbers that look random and depend on a seed alone.
@@ -94,6 +94,8 @@ struct Torture {
     backups: BTreeMap<String, Begun>,
     /// Sessions that clean-ups waited for.
     waited_for: BTreeSet<String>,
+    /// How long a process may go on that nobody stops.
+    patience: Duration,
     begun: usize,
     ended: BTreeMap<String, usize>,
 }
@@ -102,7 +104,17 @@ impl Torture {
     fn new(seed: u64) -> Self {
         let (desk, dice, location) = (Desk::quick(), Dice(seed), None);
         let (running, backups, waited_for) = (Vec::new(), BTreeMap::new(), BTreeSet::new());
-        let mut torture = Self { desk, location, dice, running, backups, waited_for, begun: 0, ended: BTreeMap::new() };
+        let mut torture = Self {
+            desk,
+            location,
+            dice,
+            running,
+            backups,
+            waited_for,
+            patience: PATIENCE,
+            begun: 0,
+            ended: BTreeMap::new(),
+        };
         for host in 0..HOSTS {
             fs::create_dir(torture.source(host)).expect("made");
             let rows: String = (0..ROWS).map(|row| torture.row(row)).collect();
@@ -321,7 +333,7 @@ impl Torture {
             let _ = kill_process(Pid::from_child(&running.child), Signal::CONT);
         }
         while !self.running.is_empty() {
-            assert!(begun.elapsed() < PATIENCE, "{:?} does not end", self.running[0].words);
+            assert!(begun.elapsed() < self.patience, "{:?} does not end", self.running[0].words);
             self.reap();
             std::thread::sleep(Duration::from_millis(10));
         }
@@ -424,6 +436,8 @@ fn torture_at(place: Place) {
     if place == Place::Ceph {
         torture = torture.on_ceph();
     }
+    // The more there is, the longer it takes to look at it.
+    torture.patience += Duration::from_secs(seconds);
     torture.go_on(Instant::now() + Duration::from_secs(seconds));
     torture.let_end();
     // Each takes back what it left, whatever ends it then; so the first one does all at the third time, at the latest.

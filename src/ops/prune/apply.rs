@@ -61,6 +61,10 @@ impl CleanUp<'_> {
         if !self.options.dry_run {
             self.remove(expired, &mut report).await?;
         }
+        // What it needs that is not removed yet is not to be taken for dead.
+        if report.unfinished.is_some() {
+            return Ok(report);
+        }
         let first = Look::take(self, |id| !would_go.contains(&id)).await?;
         report.plan = self.plan(&first).await?;
         report.plan.snapshots -= would_go.len() as u64;

@@ -3,7 +3,6 @@
 //! Beside another clean-up, which removes snapshots and deletes packs meanwhile, what is missing may be what that one deleted: before it is
 //! called lost, everything is looked at again.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use crate::model::entry::ChunkList;
@@ -11,13 +10,14 @@ use crate::model::id::{ChunkId, ChunkKey};
 use crate::model::key::ObjectKey;
 use crate::model::outcome::{Ended, Outcome};
 use crate::model::snapshot::{SnapshotId, TreeRoot};
+use crate::ops::Cancel;
+use crate::ops::prune::recipes::named_by_recipes;
 use crate::ops::prune::{CleanUp, PruneError};
 use crate::progress::Counter;
 use crate::repository::index::complete::{CompleteIndex, NeedingSnapshot};
 use crate::repository::index::needed::{Needed, NeededChunk};
-use crate::repository::index::table::ChunkPlace;
+use crate::repository::reader::Reader;
 use crate::repository::reader::told::{ListNode, TreeNode};
-use crate::repository::reader::{ReadError, Reader};
 use crate::repository::tree::Node;
 
 /// Times that everything is looked at while other clean-ups go on deleting.
@@ -100,7 +100,7 @@ impl Look {
             if clean_up.cancel.is_cancelled() {
                 return Err(PruneError::Cancelled);
             }
-            self.need(snapshot, &node.id().key()).await?;
+            self.need(snapshot, &node.id().key(), clean_up.cancel).await?;
             if !self.needed.walk(&node.id().key()) {
                 continue;
             }
@@ -113,7 +113,7 @@ impl Look {
                             match &content.chunks {
                                 ChunkList::Inline(chunks) => {
                                     for chunk in chunks {
-                                        self.need(snapshot, &chunk.id.key()).await?;
+                                        self.need(snapshot, &chunk.id.key(), clean_up.cancel).await?;
                                     }
                                 }
                                 ChunkList::Indirect { root, depth, chunks } => {
@@ -131,7 +131,7 @@ impl Look {
                     Node::Lists(children) => left.extend(told.children(&children).map(NodeToWalk::List)),
                     Node::Chunks(chunks) => {
                         for chunk in &chunks {
-                            self.need(snapshot, &chunk.id.key()).await?;
+                            self.need(snapshot, &chunk.id.key(), clean_up.cancel).await?;
                         }
                     }
                     Node::Entries(_) | Node::Children(_) => unreachable!("checked to be of a list"),
@@ -144,62 +144,20 @@ impl Look {
     }
 
     /// Notes that a chunk is needed, and what its recipes name, through all depths.
-    async fn need(&mut self, snapshot: SnapshotId, key: &ChunkKey) -> Result<(), PruneError> {
+    async fn need(&mut self, snapshot: SnapshotId, key: &ChunkKey, cancel: &Cancel) -> Result<(), PruneError> {
         let mut left = vec![*key];
         while let Some(chunk) = left.pop() {
             match self.needed.need(&chunk) {
                 NeededChunk::Unplaced => return Err(PruneError::Unplaced { snapshot, chunk }),
                 NeededChunk::Known | NeededChunk::New { has_recipes: false } => {}
+                NeededChunk::New { has_recipes: true } if cancel.is_cancelled() => return Err(PruneError::Cancelled),
                 NeededChunk::New { has_recipes: true } => {
-                    let named = self.named_by_recipes(&chunk).await;
+                    let named = named_by_recipes(&self.index, &self.reader, &chunk).await;
                     left.extend(named.map_err(|source| PruneError::Unreadable { snapshot, source })?);
                 }
             }
         }
         Ok(())
-    }
-
-    /// Returns what the recipes of a chunk name. One that names something which is not there does not count where the chunk can be had
-    /// otherwise: a run that was given up stores such, and the chunk anew when it starts again.
-    async fn named_by_recipes(&self, key: &ChunkKey) -> Result<Vec<ChunkKey>, ReadError> {
-        let (recipes, plain) = self.kept_places(key);
-        let is_alone = plain.is_empty() && recipes.len() == 1;
-        let (mut named, mut stale, mut stands) = (Vec::new(), Vec::new(), !plain.is_empty());
-        for place in recipes {
-            let recipe = self.reader.recipe(&place).await?;
-            if is_alone || self.are_whole(recipe.chunks()).await? {
-                stands = true;
-                named.extend(recipe.chunks());
-            } else {
-                stale.extend(recipe.chunks().to_vec());
-            }
-        }
-        // Nothing makes the chunk: what is missing says so.
-        Ok(if stands { named } else { stale })
-    }
-
-    /// Tells whether all chunks that a recipe names are there, through all depths: those that only recipes make, by each of these.
-    async fn are_whole(&self, named: &[ChunkKey]) -> Result<bool, ReadError> {
-        let (mut seen, mut left) = (HashSet::new(), named.to_vec());
-        while let Some(key) = left.pop() {
-            if !seen.insert(key) {
-                continue;
-            }
-            let (recipes, plain) = self.kept_places(&key);
-            if recipes.is_empty() && plain.is_empty() {
-                return Ok(false);
-            }
-            for place in recipes.into_iter().filter(|_| plain.is_empty()) {
-                left.extend(self.reader.recipe(&place).await?.chunks());
-            }
-        }
-        Ok(true)
-    }
-
-    /// Returns the places of a chunk in packs that are there: those of recipes, and those where it lies plain.
-    fn kept_places(&self, key: &ChunkKey) -> (Vec<ChunkPlace>, Vec<ChunkPlace>) {
-        let places = self.index.places(key).into_iter().filter(|place| self.index.keeps(place.pack));
-        places.partition(|place| place.codec.holds_recipes())
     }
 
     /// Brings the frames of nodes that come next, the last first.

@@ -35,6 +35,7 @@ mod look;
 mod old;
 mod orphans;
 mod plan;
+mod recipes;
 mod removing;
 mod rewriting;
 mod segments;

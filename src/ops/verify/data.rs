@@ -13,9 +13,10 @@ use crate::ops::verify::vouching::Vouching;
 use crate::ops::verify::{ReadData, VerifyError, VerifyOptions, VerifyReport};
 use crate::ops::{Cancel, LookError};
 use crate::progress::{Counter, Monitor, Totals};
-use crate::repository::index::table::PackInfo;
+use crate::repository::index::table::{ChunkPlace, PackInfo};
 use crate::repository::ledger::ReadingRecord;
 use crate::repository::reader::pack::Checks;
+use crate::repository::reader::windows::WindowAt;
 use crate::repository::reader::{ReadError, Reader};
 use crate::repository::{Repository, StoreErrorKind};
 
@@ -126,8 +127,15 @@ async fn check_windows(
     for pack in packs {
         let wrong = cancel.or(reader.check_windows(&pack)).await.ok_or(VerifyError::Cancelled)??;
         for (place, error) in wrong {
-            if error.root().pack().is_none_or(|pack| !sizes.contains_key(&pack)) {
-                continue;
+            if let ReadError::Part { window, .. } = &error {
+                let window = WindowAt { key: *window, id: None, length: None, location: place };
+                let is_there = |place: &ChunkPlace| sizes.contains_key(&place.pack);
+                let resolving = reader.resolve(&window, &is_there);
+                match cancel.or(resolving).await.ok_or(VerifyError::Cancelled)? {
+                    Ok(resolved) if !resolved.missing.is_empty() => continue,
+                    Err(error) if !error.is_damage() => return Err(error.into()),
+                    Ok(_) | Err(_) => {}
+                }
             }
             let finding = damage.add_error(&error);
             if error.root().pack() == Some(pack.id) {

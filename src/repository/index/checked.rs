@@ -176,9 +176,14 @@ impl CheckedIndex {
     }
 
     /// Does the same for what a recipe names, or what such a recipe names in turn: a recipe that an earlier run stored will do, since
-    /// whoever asks asks for all that it names as well.
+    /// whoever asks asks for all that it names as well. Of a chunk of which there are several recipes none will: they may name different
+    /// chunks, and be too deep to be named.
     pub fn rely_on_named(&self, key: &ChunkKey) -> bool {
-        self.rely_where(key, |at| !at.codec.holds_recipes() || !self.reliance.is_own(at.pack))
+        let recipes: HashSet<PackId> =
+            self.index.places(key).iter().filter(|at| at.codec.holds_recipes()).map(|at| at.pack).collect();
+        let is_named =
+            |at: &ChunkPlace| !at.codec.holds_recipes() || recipes.len() == 1 && !self.reliance.is_own(at.pack);
+        self.rely_where(key, is_named)
     }
 
     fn rely_where(&self, key: &ChunkKey, accept: impl Fn(&ChunkPlace) -> bool) -> bool {

@@ -144,6 +144,8 @@ struct StoredPacks {
     there: HashMap<PackId, u64>,
     /// They are there, and no segment names them.
     unnamed: Vec<PackId>,
+    /// They are being deleted, there or not.
+    deleting: HashSet<PackId>,
 }
 
 impl Deref for CompleteIndex {
@@ -226,6 +228,11 @@ impl CompleteIndex {
         self.packs.kept.contains(&pack)
     }
 
+    /// Tells whether a list says of a pack that it is being deleted.
+    pub fn is_being_deleted(&self, pack: PackId) -> bool {
+        self.packs.deleting.contains(&pack)
+    }
+
     /// Returns the packs that are there and that no segment names, in order.
     pub fn unnamed(&self) -> Vec<PackId> {
         self.packs.unnamed.clone()
@@ -294,6 +301,6 @@ impl StoredPacks {
         let is_named = |pack: &PackId| known.binary_search_by_key(pack, |(known, _)| *known).is_ok();
         let mut unnamed: Vec<PackId> = there.keys().filter(|pack| !is_named(pack)).copied().collect();
         unnamed.sort_unstable();
-        Ok(Self { kept, there, unnamed })
+        Ok(Self { kept, there, unnamed, deleting: listed.deleting })
     }
 }
