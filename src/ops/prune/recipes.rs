@@ -29,8 +29,10 @@ pub(super) async fn named_by_recipes(
 ) -> Result<Vec<ChunkKey>, ReadError> {
     let (recipes, plain) = places_there(index, key);
     let is_alone = plain.is_empty() && recipes.len() == 1;
-    let damaged = index.cleanups().found_damaged();
-    let mut stands = plain.iter().any(|place| !damaged.contains(&place.pack));
+    let mut stands = !plain.is_empty() && {
+        let damaged = index.cleanups().found_damaged();
+        plain.iter().any(|place| !damaged.contains(&place.pack))
+    };
     let (mut named, mut others, mut unreadable) = (Vec::new(), Vec::new(), None);
     for place in recipes {
         let recipe = match reader.recipe(&place).await {
