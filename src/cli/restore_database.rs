@@ -17,6 +17,8 @@ use crate::cli::signals::cancel_on_signals;
 use crate::cli::table::{self, Column};
 use crate::cli::{events, output, question, report};
 use crate::database::chosen::NamePatterns;
+use crate::engine::Engine;
+use crate::engine::adaptations::{Adaptations, Owners};
 use crate::engine::parts::{DumpAspect, DumpParts, some_names};
 use crate::model::facts::fact;
 use crate::model::outcome::Ended;
@@ -73,6 +75,9 @@ pub struct IntoDatabaseArgs {
     /// Make the connecting user the owner of everything, and leave grants away
     #[arg(long)]
     no_owner: bool,
+    /// Put everything into PostgreSQL's usual tablespace, not into those where it was
+    #[arg(long, conflicts_with_all = ["globals", "target", "data_only"])]
+    no_tablespaces: bool,
     /// Leave this extension of PostgreSQL out, and the rows of its tables (repeatable)
     #[arg(long, value_name = "NAME", conflicts_with = "into_existing")]
     skip_extension: Vec<String>,
@@ -102,6 +107,7 @@ pub async fn run(
 ) -> Fallible<Exit> {
     let (target, choice) = target_and_choice(&args, &global.environment)?;
     let parts = parts(&args)?;
+    let adaptations = adaptations(&args, &*target.engine)?;
     let monitor = global.monitor();
     let cancel = cancel_on_signals(&monitor)?;
     let repository = global.repository(OpenMode::Read, &monitor).await?;
@@ -114,7 +120,7 @@ pub async fn run(
         choice,
         in_place: args.in_place,
         exit_on_error: args.exit_on_error,
-        no_owner: args.no_owner,
+        adaptations,
         parts,
         skip_extensions: args.skip_extension,
         analyze: !args.no_analyze,
@@ -183,6 +189,18 @@ fn parts(args: &IntoDatabaseArgs) -> Fallible<DumpParts> {
         _ => DumpAspect::Whole,
     };
     Ok(DumpParts { tables, aspect, into_existing: args.into_existing })
+}
+
+/// Returns what is restored otherwise than it was, refusing what the engine knows nothing of.
+fn adaptations(args: &IntoDatabaseArgs, engine: &dyn Engine) -> Fallible<Adaptations> {
+    let owners = if args.no_owner { Owners::Connecting } else { Owners::AsDumped };
+    let adaptations = Adaptations { owners, no_tablespaces: args.no_tablespaces };
+    match adaptations.special().into_iter().find(|asked| !engine.adapts().contains(asked)) {
+        None => Ok(adaptations),
+        Some(unknown) => {
+            Err(usage(format!("{} means nothing for databases of {}", unknown.flag(), engine.words().label)))
+        }
+    }
 }
 
 /// Plans what is done. Where it is not clear which database is meant, one that only shows its plan can show them all.

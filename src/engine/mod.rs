@@ -12,6 +12,7 @@ use futures::future::BoxFuture;
 
 use crate::database::DatabaseError;
 use crate::database::url::{DatabaseUrl, UrlError, UrlKind};
+use crate::engine::adaptations::Adaptation;
 use crate::engine::dump::{DumpRequest, Flag};
 use crate::engine::place::{Place, Places};
 use crate::engine::plan::{Asked, DatabasePlan, Judgement, StreamKind};
@@ -20,6 +21,7 @@ use crate::model::facts::{StreamFacts, fact};
 use crate::process::CommandOptions;
 use crate::source::Source;
 
+pub mod adaptations;
 pub mod dump;
 pub mod feed;
 mod lines;
@@ -99,6 +101,11 @@ pub trait Engine: fmt::Debug + Send + Sync {
     /// Tells whether parts of a database can be restored, and into one that is there.
     fn restores_parts(&self) -> bool {
         false
+    }
+
+    /// Returns what of its databases can be restored otherwise than it was, besides owners.
+    fn adapts(&self) -> &'static [Adaptation] {
+        &[]
     }
 
     /// Tells whether a database may need another to be restored first, so that one that failed is tried again after the others.

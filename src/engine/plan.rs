@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use crate::engine::parts::DumpParts;
+use crate::engine::adaptations::Adaptations;
+use crate::engine::parts::{DumpAspect, DumpParts};
 use crate::engine::place::Place;
 use crate::model::facts::{Fact, FactValue, StreamFacts, fact};
 use crate::model::path::EntryPath;
@@ -112,12 +113,19 @@ pub struct Asked<'a> {
     pub are_globals: bool,
     /// The snapshot has what belongs to the server.
     pub has_globals: bool,
-    /// Owners would be left as they come, and grants away.
-    pub no_owner: bool,
+    /// What would be otherwise than it was.
+    pub adaptations: &'a Adaptations,
     /// The parts that would be restored.
     pub parts: &'a DumpParts,
     /// Extensions that would be left out.
     pub skip_extensions: &'a [String],
+}
+
+impl Asked<'_> {
+    /// Tells whether tables would be made, and in the tablespaces that they were in.
+    pub fn needs_tablespaces(&self) -> bool {
+        !self.adaptations.no_tablespaces && self.parts.aspect != DumpAspect::Rows
+    }
 }
 
 /// What an engine found.

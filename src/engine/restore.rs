@@ -9,6 +9,7 @@ use futures::future::BoxFuture;
 
 use crate::cancel::Cancel;
 use crate::database::DatabaseError;
+use crate::engine::adaptations::Adaptations;
 use crate::engine::parts::DumpParts;
 use crate::engine::place::Place;
 use crate::engine::plan::DatabasePlan;
@@ -77,8 +78,8 @@ pub struct Wishes {
     pub are_globals: bool,
     /// Give up at the first statement that fails; otherwise they are counted.
     pub exit_on_error: bool,
-    /// Leave owners as they come, and grants away.
-    pub no_owner: bool,
+    /// What is otherwise than it was.
+    pub adaptations: Adaptations,
     /// Only these parts.
     pub parts: DumpParts,
     /// Leave these extensions out, and the rows of their tables.

@@ -4,7 +4,7 @@
 pub fn client_hint(said: &[String]) -> Option<String> {
     const RIGHTS: &str = "the user lacks a right. PostgreSQL: pg_read_all_data, CONNECT, and what README says about large objects \
         and row security; MariaDB: SELECT, SHOW VIEW, TRIGGER, EVENT. To restore: the right to create databases";
-    const KNOWN: [(&[&str], &str); 10] = [
+    const KNOWN: [(&[&str], &str); 11] = [
         (
             &[
                 "Lost connection to server during query when dumping",
@@ -31,6 +31,10 @@ pub fn client_hint(said: &[String]) -> Option<String> {
             "somebody holds a lock; try again, or at another time",
         ),
         (&["already exists"], "the target is not empty: give a name that is not there yet, by --database OLD=NEW"),
+        (
+            &["parameter \"default_tablespace\""],
+            "make the tablespace first, or put everything into the usual one, by --no-tablespaces",
+        ),
         (&["role \""], "restore roles first, by --globals, or leave owners away, by --no-owner"),
     ];
     let fits = |texts: &[&str]| texts.iter().any(|text| said.iter().any(|line| line.contains(text)));

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use crate::blocking::blocking;
 use crate::database::DatabaseError;
 use crate::engine::feed::{FeedError, Heard};
-use crate::engine::postgres::facts::{self, PostgresFormat, Statements};
+use crate::engine::postgres::facts::{self, PostgresFormat, Texts};
 use crate::engine::postgres::restore::{PostgresRun, RestoreFailure};
 use crate::progress::Problem;
 
@@ -72,7 +72,7 @@ impl PostgresRun<'_> {
 
     /// Returns the search path of the database, as SQL.
     fn search_path(&self) -> String {
-        let Statements(settings) = self.plan.fact(facts::SETTINGS).unwrap_or_default();
+        let Texts(settings) = self.plan.fact(facts::SETTINGS).unwrap_or_default();
         let set = settings.iter().find_map(|statement| statement.strip_prefix(SET_PATH));
         set.map_or_else(|| USUAL_PATH.to_owned(), |path| path.replace("%%", "%"))
     }

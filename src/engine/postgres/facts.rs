@@ -14,12 +14,14 @@ pub const ENCODING: Fact<String> = Fact::new("encoding");
 pub const CREATE: Fact<String> = Fact::new("create_clauses");
 /// The tablespace.
 pub const TABLESPACE: Fact<String> = Fact::new("tablespace");
+/// Tablespaces that tables and indexes are in, other than that of the database.
+pub const TABLESPACES: Fact<Texts> = Fact::new("tablespaces");
 /// How many user mappings of foreign servers may lack options in the dump, which the user may not see.
 pub const HIDDEN_MAPPINGS: Fact<u64> = Fact::new("hidden_user_mappings");
 /// Statements that set the database's owner, settings and rights, `%I` in place of its name.
-pub const SETTINGS: Fact<Statements> = Fact::new("database_settings");
+pub const SETTINGS: Fact<Texts> = Fact::new("database_settings");
 /// Statements that make the roles which the database uses, without passwords and rights.
-pub const ROLES: Fact<Statements> = Fact::new("roles");
+pub const ROLES: Fact<Texts> = Fact::new("roles");
 /// Entries in the table of contents of a custom archive.
 pub const ARCHIVE_ENTRIES: Fact<u64> = Fact::new("archive_entries");
 
@@ -59,11 +61,11 @@ impl FactValue for PostgresFormat {
     }
 }
 
-/// Statements, kept as a JSON array.
+/// Statements or names, kept as a JSON array.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Statements(pub Vec<String>);
+pub struct Texts(pub Vec<String>);
 
-impl FactValue for Statements {
+impl FactValue for Texts {
     fn to_text(&self) -> String {
         serde_json::to_string(&self.0).expect("texts are JSON")
     }
@@ -108,9 +110,9 @@ mod tests {
             assert_eq!(PostgresFormat::from_text(&format.to_text()), Some(format));
         }
         assert_eq!(PostgresFormat::from_text("tar"), None);
-        let statements = Statements(vec!["ALTER DATABASE %I OWNER TO \"a b\"".into()]);
-        assert_eq!(Statements::from_text(&statements.to_text()), Some(statements));
-        assert_eq!(Statements::from_text("none"), None);
+        let statements = Texts(vec!["ALTER DATABASE %I OWNER TO \"a b\"".into()]);
+        assert_eq!(Texts::from_text(&statements.to_text()), Some(statements));
+        assert_eq!(Texts::from_text("none"), None);
         let tables = vec![("cron".into(), "job".into())];
         let extensions = Extensions(vec![Extension { name: "pg_cron".into(), version: "1.4".into(), tables }]);
         assert_eq!(Extensions::from_text(&extensions.to_text()), Some(extensions));

@@ -162,8 +162,12 @@ impl PostgresRun<'_> {
     ) -> Result<CommandOptions, RestoreFailure> {
         let program = self.pg_restore_program(stream)?;
         let mut arguments = more.to_vec();
-        if self.restoring.wishes.no_owner {
+        let adaptations = &self.restoring.wishes.adaptations;
+        if !adaptations.owners.are_kept() {
             arguments.extend(["--no-owner", "--no-privileges"]);
+        }
+        if adaptations.no_tablespaces {
+            arguments.push("--no-tablespaces");
         }
         match self.restoring.wishes.parts.aspect {
             DumpAspect::Whole => {}

@@ -7,7 +7,8 @@ use crate::engine::postgres::facts::{self, PostgresFormat};
 use crate::engine::postgres::roles::{missing_roles_note, roles};
 use crate::engine::postgres::said::newer_setting;
 use crate::engine::postgres::server::{Existing, MAINTENANCE, Postgres, User};
-use crate::engine::postgres::{drop_statement, extensions, server_of};
+use crate::engine::postgres::tablespaces::MissingTablespaces;
+use crate::engine::postgres::{drop_statement, extensions, server_of, tablespaces};
 use crate::model::facts::fact;
 
 /// Bytes of the longest name.
@@ -53,8 +54,15 @@ pub fn judge(asked: &Asked<'_>, databases: &mut [DatabasePlan]) -> Result<Judgem
             found.obstacles.extend(extensions.obstacles);
             found.notes.extend(extensions.notes.into_iter().chain(extensions.missed));
         }
-        if !asked.no_owner {
+        if asked.adaptations.owners.are_kept() {
             found.notes.extend(roles_note(&server, database, asked.has_globals)?);
+        }
+        if asked.needs_tablespaces() {
+            match tablespaces::look(&server, database)? {
+                Some(MissingTablespaces::Note(note)) => found.notes.push(note),
+                Some(MissingTablespaces::Obstacle(obstacle)) => found.obstacles.push(obstacle),
+                None => {}
+            }
         }
     }
     judge_parts(asked, databases, &mut found);
@@ -66,8 +74,9 @@ fn judge_parts(asked: &Asked<'_>, databases: &[DatabasePlan], found: &mut Judgem
     let is_plain = |database: &DatabasePlan| {
         database.streams.iter().any(|stream| stream.facts.get(facts::FORMAT) == Some(PostgresFormat::Plain))
     };
-    if let Some(database) = databases.iter().find(|it| is_plain(it)).filter(|_| asked.no_owner) {
-        found.obstacles.push(format!("{} is a dump of SQL, which --no-owner cannot change", database.name));
+    if let Some(database) = databases.iter().find(|it| is_plain(it)) {
+        let change = |flag: &str| format!("{} is a dump of SQL, which {flag} cannot change", database.name);
+        found.obstacles.extend(asked.adaptations.of_dumps().into_iter().map(change));
     }
     let has_parts = !asked.parts.are_all() || asked.parts.into_existing;
     if let Some(database) = databases.iter().find(|it| is_plain(it)).filter(|_| has_parts) {

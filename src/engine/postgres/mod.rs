@@ -5,10 +5,11 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 
 use crate::database::DatabaseError;
+use crate::engine::adaptations::Adaptation;
 use crate::engine::dump::{DumpRequest, Flag, FlagKind};
 use crate::engine::place::{Place, Places};
 use crate::engine::plan::{Asked, DatabasePlan, Judgement, StreamKind};
-use crate::engine::postgres::facts::{PostgresFormat, Statements};
+use crate::engine::postgres::facts::{PostgresFormat, Texts};
 use crate::engine::restore::{RestoredDatabase, Restoring, Unrestored};
 use crate::engine::{Engine, ServerWords, Words};
 use crate::model::facts::{StreamFacts, fact};
@@ -29,6 +30,7 @@ mod roles;
 mod said;
 pub mod server;
 mod shared;
+mod tablespaces;
 
 /// Its name.
 pub const NAME: &str = "postgres";
@@ -146,8 +148,12 @@ impl Engine for PostgreSql {
         true
     }
 
+    fn adapts(&self) -> &'static [Adaptation] {
+        &[Adaptation::Tablespaces]
+    }
+
     fn needed_globals(&self, database: &DatabasePlan) -> Vec<String> {
-        let Statements(roles) = database.fact(facts::ROLES).unwrap_or_default();
+        let Texts(roles) = database.fact(facts::ROLES).unwrap_or_default();
         roles
     }
 

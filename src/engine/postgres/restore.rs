@@ -9,7 +9,7 @@ use crate::engine::feed::{FeedError, Heard};
 use crate::engine::plan::DatabasePlan;
 use crate::engine::postgres::contents::ChosenEntries;
 use crate::engine::postgres::extensions::{self, ExtensionsPlan};
-use crate::engine::postgres::facts::{self, Statements};
+use crate::engine::postgres::facts::{self, Texts};
 use crate::engine::postgres::roles::{SET_OWNER, without_role};
 use crate::engine::postgres::said::judge_all;
 use crate::engine::postgres::server::{Postgres, identifier, literal};
@@ -170,17 +170,6 @@ impl PostgresRun<'_> {
         }
     }
 
-    /// Returns the clause for the tablespace that the database was in, if there is one of this name.
-    async fn tablespace(&self) -> Result<String, DatabaseError> {
-        let Some(name) = self.plan.fact(facts::TABLESPACE) else { return Ok(String::new()) };
-        let (server, asked) = (self.server.clone(), name.clone());
-        if blocking(move || server.has_tablespace(&asked)).await? {
-            return Ok(format!(" TABLESPACE {}", identifier(&name)));
-        }
-        self.restoring.problem(format!("there is no tablespace {name}, in which it was; it is in the usual one"));
-        Ok(String::new())
-    }
-
     /// Tells what failed when it is no reason to give up: the data is there.
     pub(super) fn tell(&self, outcome: Result<(), DatabaseError>, what: &str) {
         if let Err(error) = outcome {
@@ -190,12 +179,12 @@ impl PostgresRun<'_> {
 
     /// Sets owner, settings and rights of the database itself, behind all else: some would keep us out. What fails is a problem, not the end: the data is there.
     async fn settings(&self, scratch: &str) {
-        let Statements(statements) = self.plan.fact(facts::SETTINGS).unwrap_or_default();
+        let Texts(statements) = self.plan.fact(facts::SETTINGS).unwrap_or_default();
         for statement in statements {
             let is_rights = ["GRANT ", "REVOKE "].iter().any(|start| statement.starts_with(start));
             let is_owner = statement.starts_with(SET_OWNER);
             let is_of_role = statement.starts_with("ALTER ROLE ");
-            if self.restoring.wishes.no_owner && (is_rights || is_owner || is_of_role) {
+            if !self.restoring.wishes.adaptations.owners.are_kept() && (is_rights || is_owner || is_of_role) {
                 continue;
             }
             let sql = format!("SELECT format({}, {}) \\gexec\n", literal(&statement), literal(scratch));

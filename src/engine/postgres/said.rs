@@ -45,7 +45,9 @@ pub fn judge_all(line: &[u8]) -> Said {
     if let Some((_, count)) = line.split_once("errors ignored on restore: ") {
         return Said::Total(count.trim().parse().unwrap_or(1));
     }
-    if line.starts_with("pg_restore: error: could not execute query: ") {
+    const FAILURES: [&str; 2] =
+        ["pg_restore: error: could not execute query: ", "pg_restore: error: could not set \"default_tablespace\""];
+    if FAILURES.iter().any(|start| line.starts_with(start)) {
         return Said::Failed(1);
     }
     if let Some(statement) = line.strip_prefix("Command was: ") {
@@ -75,9 +77,10 @@ mod tests {
     #[test]
     fn what_clients_say_is_judged() {
         let unknown = "pg_restore: error: could not execute query: ERROR:  unrecognized … \"transaction_timeout\"";
-        let cases: [(&str, Said, Said); 14] = [
+        let cases: [(&str, Said, Said); 15] = [
             ("pg_restore: warning: errors ignored on restore: 3", Said::Total(3), Said::Total(3)),
             ("pg_restore: error: could not execute query: ERROR:  no", Said::Failed(1), Said::Over),
+            ("pg_restore: error: could not set \"default_tablespace\" to a: ERROR:  no", Said::Failed(1), Said::Over),
             ("Command was: COMMENT ON EXTENSION a IS 'b';", Said::Detail, Said::Detail),
             (unknown, Said::Failed(1), Said::Failed(1)),
             ("Command was: SET transaction_timeout = 0;", Said::Harmless, Said::Harmless),

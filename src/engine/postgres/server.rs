@@ -71,6 +71,8 @@ pub struct PostgresFacts {
     pub roles: Vec<String>,
     /// The tablespace that it is in, if it is not the usual one.
     pub tablespace: Option<String>,
+    /// The tablespaces that its tables and indexes are in, where they are not in that one.
+    pub tablespaces: Vec<String>,
     /// User mappings of foreign servers whose options this user may not see.
     pub hidden_mappings: u64,
     /// Whether passwords of roles may be read.
@@ -360,15 +362,6 @@ impl Postgres {
         self.ask(self.maintenance_database(), "asked for the rights of the user", sql)
     }
 
-    /// Tells whether there is a tablespace.
-    ///
-    /// # Errors
-    /// [`DatabaseError`].
-    pub fn has_tablespace(&self, name: &str) -> Result<bool, DatabaseError> {
-        let sql = format!("SELECT to_json(EXISTS (SELECT FROM pg_tablespace WHERE spcname = {}))", literal(name));
-        self.ask(self.maintenance_database(), &format!("asked for tablespace {name}"), &sql)
-    }
-
     /// Returns those of these roles that are not there, names quoted where SQL wants that.
     ///
     /// # Errors
@@ -534,6 +527,9 @@ SELECT json_build_object(
               OR r.oid IN (SELECT refobjid FROM pg_shdepend WHERE refclassid = 'pg_authid'::regclass
                            AND (dbid = d.oid OR dbid = 0 AND classid = 'pg_database'::regclass AND objid = d.oid)))),
   'tablespace', (SELECT spcname FROM pg_tablespace WHERE oid = dattablespace AND spcname <> 'pg_default'),
+  'tablespaces', (SELECT coalesce(json_agg(spcname ORDER BY spcname), '[]') FROM pg_tablespace t
+                  WHERE spcname <> 'pg_default'
+                    AND EXISTS (SELECT FROM pg_class c WHERE reltablespace = t.oid AND c.oid >= 16384)),
   'hidden_mappings', (SELECT count(*) FROM pg_user_mappings WHERE umoptions IS NULL
                       AND NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)),
   'reads_role_passwords', has_table_privilege('pg_catalog.pg_authid', 'SELECT'),

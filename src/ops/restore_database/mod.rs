@@ -15,6 +15,7 @@ use futures::future::BoxFuture;
 
 use crate::database::spool::SPOOL_DIRECTORY;
 use crate::engine::Engine;
+use crate::engine::adaptations::Adaptations;
 use crate::engine::parts::DumpParts;
 use crate::engine::place::Place;
 use crate::engine::restore::{Restoring, Stored, StoredError, Wishes};
@@ -81,8 +82,8 @@ pub struct RestoreDatabaseOptions {
     pub in_place: bool,
     /// Give up at the first statement that fails; otherwise they are counted.
     pub exit_on_error: bool,
-    /// Leave owners as they come, and grants away.
-    pub no_owner: bool,
+    /// What is otherwise than it was: to whom it belongs, and where it is kept.
+    pub adaptations: Adaptations,
     /// Only these parts of them, perhaps into databases that are there.
     pub parts: DumpParts,
     /// Leave these extensions of PostgreSQL out, and the rows of their tables.
@@ -105,7 +106,7 @@ impl RestoreDatabaseOptions {
             choice: Choice::All,
             in_place: false,
             exit_on_error: false,
-            no_owner: false,
+            adaptations: Adaptations::default(),
             parts: DumpParts::default(),
             skip_extensions: Vec::new(),
             analyze: true,
@@ -200,7 +201,7 @@ impl RestoreDatabaseOptions {
         Wishes {
             are_globals: self.choice == Choice::Globals,
             exit_on_error: self.exit_on_error,
-            no_owner: self.no_owner,
+            adaptations: self.adaptations.clone(),
             parts: self.parts.clone(),
             skip_extensions: self.skip_extensions.clone(),
             analyze: self.analyze,

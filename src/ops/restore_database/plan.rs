@@ -130,11 +130,11 @@ fn judge(
     mut databases: Vec<DatabasePlan>,
     has_globals: bool,
 ) -> Result<Plan, DatabaseError> {
-    let (place, no_owner) = (&options.target.place, options.no_owner);
+    let (place, adaptations) = (&options.target.place, &options.adaptations);
     let are_globals = options.choice == Choice::Globals;
     let skip_extensions = options.skip_extensions.as_slice();
     let parts = &options.parts;
-    let asked = Asked { place, are_globals, has_globals, no_owner, parts, skip_extensions };
+    let asked = Asked { place, are_globals, has_globals, adaptations, parts, skip_extensions };
     let engine = &options.target.engine;
     let found = engine.judge(&asked, &mut databases)?;
     let room = found.data_directory.and_then(|directory| rustix::fs::statvfs(directory).ok());

@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use crate::support::desk::{Desk, Run};
 
+mod adapted;
 mod copies;
 mod examples;
 mod excluded;

@@ -1,0 +1,64 @@
+//! Adaptations: what of a database is restored otherwise than it was, because the server that it goes into is another one.
+
+/// What of databases is restored otherwise than it was dumped.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Adaptations {
+    /// To whom everything belongs.
+    pub owners: Owners,
+    /// Everything goes into the usual tablespace.
+    pub no_tablespaces: bool,
+}
+
+/// To whom what is restored belongs.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Owners {
+    /// To those to whom it belonged, with all grants.
+    #[default]
+    AsDumped,
+    /// To the user who connects, without grants.
+    Connecting,
+}
+
+/// A kind of adaptation that not every engine knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Adaptation {
+    /// [`Adaptations::no_tablespaces`].
+    Tablespaces,
+}
+
+impl Owners {
+    /// Tells whether owners and grants are those of the dump.
+    pub fn are_kept(&self) -> bool {
+        *self == Owners::AsDumped
+    }
+
+    /// Returns the flag that says so, if one does.
+    fn flag(&self) -> Option<&'static str> {
+        match self {
+            Owners::AsDumped => None,
+            Owners::Connecting => Some("--no-owner"),
+        }
+    }
+}
+
+impl Adaptation {
+    /// Returns the flag that asks for it.
+    pub fn flag(self) -> &'static str {
+        match self {
+            Adaptation::Tablespaces => "--no-tablespaces",
+        }
+    }
+}
+
+impl Adaptations {
+    /// Returns those asked for that not every engine knows.
+    pub fn special(&self) -> Vec<Adaptation> {
+        self.no_tablespaces.then_some(Adaptation::Tablespaces).into_iter().collect()
+    }
+
+    /// Returns the flags of those that change what statements of a dump say.
+    pub fn of_dumps(&self) -> Vec<&'static str> {
+        let tablespaces = self.no_tablespaces.then_some(Adaptation::Tablespaces.flag());
+        self.owners.flag().into_iter().chain(tablespaces).collect()
+    }
+}
