@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use clap::builder::NonEmptyStringValueParser;
+
 use crate::cli::databases;
 use crate::cli::engines::{IntoPlace, into_flags, or};
 use crate::cli::environment::Environment;
@@ -75,6 +77,10 @@ pub struct IntoDatabaseArgs {
     /// Make the connecting user the owner of everything, and leave grants away
     #[arg(long)]
     no_owner: bool,
+    /// Make this role of PostgreSQL the owner of everything but extensions, and leave grants away
+    #[arg(long, value_name = "ROLE", value_parser = NonEmptyStringValueParser::new())]
+    #[arg(conflicts_with_all = ["no_owner", "globals", "target", "data_only"])]
+    owner: Option<String>,
     /// Put everything into PostgreSQL's usual tablespace, not into those where it was
     #[arg(long, conflicts_with_all = ["globals", "target", "data_only"])]
     no_tablespaces: bool,
@@ -193,7 +199,11 @@ fn parts(args: &IntoDatabaseArgs) -> Fallible<DumpParts> {
 
 /// Returns what is restored otherwise than it was, refusing what the engine knows nothing of.
 fn adaptations(args: &IntoDatabaseArgs, engine: &dyn Engine) -> Fallible<Adaptations> {
-    let owners = if args.no_owner { Owners::Connecting } else { Owners::AsDumped };
+    let owners = match (&args.owner, args.no_owner) {
+        (Some(role), _) => Owners::Role(role.clone()),
+        (None, true) => Owners::Connecting,
+        (None, false) => Owners::AsDumped,
+    };
     let adaptations = Adaptations { owners, no_tablespaces: args.no_tablespaces };
     match adaptations.special().into_iter().find(|asked| !engine.adapts().contains(asked)) {
         None => Ok(adaptations),

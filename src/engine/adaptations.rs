@@ -17,11 +17,15 @@ pub enum Owners {
     AsDumped,
     /// To the user who connects, without grants.
     Connecting,
+    /// To this role, without grants.
+    Role(String),
 }
 
 /// A kind of adaptation that not every engine knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Adaptation {
+    /// [`Owners::Role`].
+    Owner,
     /// [`Adaptations::no_tablespaces`].
     Tablespaces,
 }
@@ -32,11 +36,20 @@ impl Owners {
         *self == Owners::AsDumped
     }
 
+    /// Returns the role that was named.
+    pub fn role(&self) -> Option<&str> {
+        match self {
+            Owners::Role(role) => Some(role),
+            Owners::AsDumped | Owners::Connecting => None,
+        }
+    }
+
     /// Returns the flag that says so, if one does.
     fn flag(&self) -> Option<&'static str> {
         match self {
             Owners::AsDumped => None,
             Owners::Connecting => Some("--no-owner"),
+            Owners::Role(_) => Some(Adaptation::Owner.flag()),
         }
     }
 }
@@ -45,6 +58,7 @@ impl Adaptation {
     /// Returns the flag that asks for it.
     pub fn flag(self) -> &'static str {
         match self {
+            Adaptation::Owner => "--owner",
             Adaptation::Tablespaces => "--no-tablespaces",
         }
     }
@@ -53,7 +67,8 @@ impl Adaptation {
 impl Adaptations {
     /// Returns those asked for that not every engine knows.
     pub fn special(&self) -> Vec<Adaptation> {
-        self.no_tablespaces.then_some(Adaptation::Tablespaces).into_iter().collect()
+        let asked = [(Adaptation::Owner, self.owners.role().is_some()), (Adaptation::Tablespaces, self.no_tablespaces)];
+        asked.into_iter().filter(|(_, is_asked)| *is_asked).map(|(adaptation, _)| adaptation).collect()
     }
 
     /// Returns the flags of those that change what statements of a dump say.

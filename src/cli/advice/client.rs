@@ -35,7 +35,7 @@ pub fn client_hint(said: &[String]) -> Option<String> {
             &["parameter \"default_tablespace\""],
             "make the tablespace first, or put everything into the usual one, by --no-tablespaces",
         ),
-        (&["role \""], "restore roles first, by --globals, or leave owners away, by --no-owner"),
+        (&["role \""], "restore roles first, by --globals, or leave owners away, by --no-owner or --owner ROLE"),
     ];
     let fits = |texts: &[&str]| texts.iter().any(|text| said.iter().any(|line| line.contains(text)));
     KNOWN.iter().find(|(texts, _)| fits(texts)).map(|(_, hint)| (*hint).to_owned())

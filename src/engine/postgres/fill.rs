@@ -166,6 +166,8 @@ impl PostgresRun<'_> {
         if !adaptations.owners.are_kept() {
             arguments.extend(["--no-owner", "--no-privileges"]);
         }
+        let role = adaptations.owners.role().filter(|_| self.plan.is_added_to).map(|role| format!("--role={role}"));
+        arguments.extend(role.as_deref());
         if adaptations.no_tablespaces {
             arguments.push("--no-tablespaces");
         }

@@ -8,7 +8,7 @@ use crate::engine::postgres::roles::{missing_roles_note, roles};
 use crate::engine::postgres::said::newer_setting;
 use crate::engine::postgres::server::{Existing, MAINTENANCE, Postgres, User};
 use crate::engine::postgres::tablespaces::MissingTablespaces;
-use crate::engine::postgres::{drop_statement, extensions, server_of, tablespaces};
+use crate::engine::postgres::{drop_statement, extensions, owner, server_of, tablespaces};
 use crate::model::facts::fact;
 
 /// Bytes of the longest name.
@@ -40,6 +40,9 @@ pub fn judge(asked: &Asked<'_>, databases: &mut [DatabasePlan]) -> Result<Judgem
     let user = server.user()?;
     found.obstacles.extend(obstacles_of_user(&user, asked.parts.into_existing));
     found.notes.extend(notes_of_user(&user));
+    if let Some(role) = asked.adaptations.owners.role() {
+        found.obstacles.extend(owner::obstacle(&server, &user, role)?);
+    }
     for database in databases.iter_mut() {
         let existing = server.existing(&database.name)?;
         database.exists = existing.is_some();

@@ -25,6 +25,7 @@ pub mod facts;
 mod fill;
 mod judge;
 mod naming;
+mod owner;
 mod restore;
 mod roles;
 mod said;
@@ -149,7 +150,7 @@ impl Engine for PostgreSql {
     }
 
     fn adapts(&self) -> &'static [Adaptation] {
-        &[Adaptation::Tablespaces]
+        &[Adaptation::Owner, Adaptation::Tablespaces]
     }
 
     fn needed_globals(&self, database: &DatabasePlan) -> Vec<String> {

@@ -116,7 +116,9 @@ impl PostgresRun<'_> {
                 Ok(heard)
             }
         };
-        let heard = heard.map_err(|failure| Unfinished { failure, scratch: ScratchDatabase::Half })?;
+        let half = |failure| Unfinished { failure, scratch: ScratchDatabase::Half };
+        let mut heard = heard.map_err(half)?;
+        heard.extend(self.give_to_owner(scratch).await.map_err(half)?);
         self.settings(scratch).await;
         // Hours may have gone into it by now.
         Ok((heard, self.take_name(scratch).await.map_err(unfinished(ScratchDatabase::Complete))?))
@@ -141,7 +143,7 @@ impl PostgresRun<'_> {
         if let Err(error) = self.create(name).await {
             return Err(self.failure(error).left(self.give_back(replaced.as_deref()).await));
         }
-        let heard = match self.data(name).await {
+        let heard = match self.owned_data(name).await {
             Ok(heard) => heard,
             Err(failure) => return Err(failure.left(self.give_up(replaced.as_deref()).await)),
         };
@@ -153,11 +155,19 @@ impl PostgresRun<'_> {
         }
     }
 
+    /// Puts everything into a database, and gives it to whom it is to belong.
+    async fn owned_data(&self, database: &str) -> Result<Heard, RestoreFailure> {
+        let mut heard = self.data(database).await?;
+        heard.extend(self.give_to_owner(database).await?);
+        Ok(heard)
+    }
+
     /// Makes an empty database like the one that was dumped.
     async fn create(&self, database: &str) -> Result<(), DatabaseError> {
         let clauses = self.plan.fact(facts::CREATE).unwrap_or_default();
-        let tablespace = self.tablespace().await?;
-        let create = format!("CREATE DATABASE {} TEMPLATE template0 {clauses}{tablespace};\n", identifier(database));
+        let (owner, tablespace) = (self.owner_clause(), self.tablespace().await?);
+        let name = identifier(database);
+        let create = format!("CREATE DATABASE {name} TEMPLATE template0 {clauses}{owner}{tablespace};\n");
         self.sql("asked to create a database", self.elsewhere(), create).await
     }
 

@@ -58,7 +58,7 @@ pub fn missing_roles_note(
             format!("this snapshot has no roles, so type {} first,", make.join(" "))
         }
     };
-    Some(format!("{what}: {way} or add --no-owner"))
+    Some(format!("{what}: {way} or add --no-owner, or --owner ROLE"))
 }
 
 /// Leaves out the statement that makes the role `name`, quoted as SQL wants it: it is there, for it is connected.
@@ -105,8 +105,7 @@ mod tests {
             missing_roles_note(&database, &missing, &roles, has_globals)
         };
         assert_eq!(note(&[], false), None);
-        let expected =
-            "there is no role shopapp, which owns shop: restore roles first, by --globals, or add --no-owner";
+        let expected = "there is no role shopapp, which owns shop: restore roles first, by --globals, or add --no-owner, or --owner ROLE";
         assert_eq!(note(&["shopapp"], true).as_deref(), Some(expected));
         let typed = note(&["\"the reader\"", "shopapp"], false).expect("a note");
         assert!(typed.contains("which owns shop, nor \"the reader\""), "{typed}");

@@ -1,7 +1,7 @@
 //! Restores into a server that is another one: without its tablespaces, owners, locales or definers, and the flags for that.
 
-use crate::databases::expect;
 use crate::databases::postgres::passfile;
+use crate::databases::{expect, fixture};
 use crate::support::desk::{Desk, Run};
 use crate::support::postgres::{self, PostgresServer};
 
@@ -104,12 +104,123 @@ fn tables_beside_others_and_dumps_of_sql_cannot_do_without_their_tablespaces() {
     expect(&there("plain", &[]), 3, &["plain restored", "there is no tablespace adapted_slow"]);
 }
 
+/// Leaves out of a fingerprint what says to whom something belongs, and who may use it.
+fn without_owners(fingerprint: &str) -> String {
+    const OF_OWNERS: [&str; 4] = ["GRANT ", "REVOKE ", "ALTER DEFAULT PRIVILEGES ", "large object "];
+    let is_kept = |line: &&str| !line.contains(" OWNER TO ") && !OF_OWNERS.iter().any(|start| line.starts_with(start));
+    fingerprint.lines().filter(is_kept).collect::<Vec<_>>().join("\n")
+}
+
+/// Returns the lines of a fingerprint by which something belongs to another role than `role`.
+fn of_others<'a>(fingerprint: &'a str, role: &str) -> Vec<&'a str> {
+    let (owned, large) = (format!(" OWNER TO {role};"), format!(": owner {}, ", role.trim_matches('"')));
+    let is_of_another = |line: &&str| {
+        line.contains(" OWNER TO ") && !line.ends_with(&owned)
+            || line.starts_with("large object ") && !line.contains(&large)
+    };
+    fingerprint.lines().filter(is_of_another).collect()
+}
+
+#[test]
+fn everything_belongs_to_the_role_that_is_named() {
+    let Some(server) = postgres::shared() else { return };
+    let (desk, env) = (Desk::with_repository(), passfile(server));
+    server.sql(
+        "postgres",
+        "CREATE ROLE \"adapted app\"; CREATE ROLE adapted_old; CREATE DATABASE owned OWNER adapted_old",
+    );
+    server.load("owned", &fixture("postgres.sql"));
+    server.sql(
+        "owned",
+        "ALTER TABLE shop.items OWNER TO adapted_old; ALTER SCHEMA shop OWNER TO adapted_old;
+        CREATE EVENT TRIGGER adapted_off ON ddl_command_end EXECUTE FUNCTION shop.log_ddl();
+        ALTER EVENT TRIGGER adapted_off DISABLE; ALTER EVENT TRIGGER coffre_test_log_ddl ENABLE ALWAYS",
+    );
+    expect(&desk.run_with(&env, &["backup", "--postgres", &server.url("owned")]), 0, &[]);
+    let restore = restoring(&desk, server);
+    for (name, more) in [("owned_one", &[][..]), ("owned_by_jobs", &["--jobs", "2"])] {
+        let run = restore(name, &[more, &["--owner", "adapted app"]].concat());
+        let told = [
+            "2 statements failed",
+            "owner of event trigger \"coffre_test_log_ddl\"",
+            "owner of event trigger \"adapted_off\"",
+        ];
+        expect(&run, 3, &[&[&*format!("{name} restored")][..], &told].concat());
+        let there = server.fingerprint(name);
+        let left =
+            ["adapted_off", "coffre_test_log_ddl"].map(|it| format!("ALTER EVENT TRIGGER {it} OWNER TO postgres;"));
+        assert_eq!(of_others(&there, "\"adapted app\""), left);
+        assert!(!there.contains("GRANT ") && there.contains("large object 9"), "{there}");
+        assert_eq!(without_owners(&there), without_owners(&server.fingerprint("owned")));
+        let owner = format!("SELECT pg_get_userbyid(datdba), datacl FROM pg_database WHERE datname = '{name}'");
+        assert_eq!(server.sql("postgres", &owner), "adapted app|\n");
+        let triggers = "SELECT evtname, evtenabled FROM pg_event_trigger ORDER BY 1";
+        assert_eq!(server.sql(name, triggers), "adapted_off|D\ncoffre_test_log_ddl|A\n");
+    }
+    let strict = restore("owned_strictly", &["--owner", "adapted app", "--exit-on-error"]);
+    expect(&strict, 1, &["owner of event trigger", "nothing was left behind"]);
+    let missing = "there is no role adapted_nobody, which is to own everything: make it first";
+    expect(&restore("owned_not", &["--owner", "adapted_nobody"]), 1, &[missing, "CREATE ROLE \"adapted_nobody\""]);
+    assert_eq!(server.sql("postgres", "SELECT count(*) FROM pg_database WHERE datname LIKE 'owned_not%'"), "0\n");
+}
+
+#[test]
+fn a_member_of_a_role_makes_it_the_owner_and_nobody_else_does() {
+    let (Some(server), Some(other)) = (postgres::shared(), PostgresServer::start()) else { return };
+    let desk = Desk::with_repository();
+    server.sql("postgres", "CREATE ROLE adapted_gone; CREATE DATABASE member OWNER adapted_gone");
+    server.sql(
+        "member",
+        "CREATE EXTENSION hstore; CREATE SCHEMA app; CREATE TABLE app.t (id serial PRIMARY KEY, h hstore); INSERT INTO app.t (h) VALUES ('a=>1');
+        CREATE TABLE u AS SELECT 1 AS x; CREATE VIEW v AS SELECT * FROM u; CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1';
+        ALTER TABLE u OWNER TO adapted_gone; GRANT SELECT ON v TO adapted_gone; COMMENT ON DATABASE member IS 'said'",
+    );
+    expect(&desk.run_with(&passfile(server), &["backup", "--postgres", &server.url("member")]), 0, &[]);
+    other.sql(
+        "postgres",
+        "CREATE ROLE app; CREATE ROLE others; CREATE ROLE deployer LOGIN CREATEDB PASSWORD 'deployer' IN ROLE app",
+    );
+    let restore = |name: &str, more: &[&str]| {
+        let url = other.url(name).replace("postgres@", "deployer@");
+        desk.run_with(
+            &[("PGPASSWORD", "deployer")],
+            &[&["restore", "latest", "--into-postgres", &url][..], more].concat(),
+        )
+    };
+    expect(&restore("shop", &["--plan"]), 0, &["there is no role adapted_gone", "add --no-owner, or --owner ROLE"]);
+    let refused = "user deployer may not act for role others, which is to own everything: as an administrator: GRANT \"others\" TO deployer";
+    expect(&restore("shop", &["--owner", "others", "--plan"]), 1, &["OBSTACLE   ", refused]);
+    expect(&restore("shop", &["--owner", "app", "--plan"]), 0, &["nothing stands against it"]);
+    expect(&restore("shop", &["--owner", "app"]), 0, &["shop restored"]);
+    assert_eq!(of_others(&other.fingerprint("shop"), "app"), Vec::<&str>::new());
+    assert_eq!(without_owners(&other.fingerprint("shop")), without_owners(&server.fingerprint("member")));
+    let database =
+        "SELECT pg_get_userbyid(datdba), shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = 'shop'";
+    assert_eq!(other.sql("postgres", database), "app|said\n");
+    other.sql("shop", "SET ROLE app; INSERT INTO app.t DEFAULT VALUES; ALTER TABLE u ADD y int; DROP FUNCTION f()");
+
+    // Beside what is there the role makes what is its.
+    other.sql("shop", "DROP TABLE u CASCADE; DROP TABLE app.t");
+    let beside = ["--into-existing", "--table", "u", "--table", "t", "--owner", "app"];
+    expect(&restore("shop", &beside), 0, &["shop restored"]);
+    let owners = "SELECT relname, relowner::regrole FROM pg_class WHERE relkind IN ('r', 'S') AND relname IN ('u', 't', 't_id_seq') ORDER BY 1";
+    assert_eq!(other.sql("shop", owners), "t|app\nt_id_seq|app\nu|app\n");
+
+    expect(
+        &desk.run_with(&passfile(server), &["backup", "--postgres", &server.url("member"), "--postgres-plain"]),
+        0,
+        &[],
+    );
+    expect(&restore("plain", &["--owner", "app"]), 1, &["plain is a dump of SQL, which --owner cannot change"]);
+}
+
 #[test]
 fn flags_for_other_servers_are_refused_where_they_mean_nothing() {
     let desk = Desk::with_repository();
     let nowhere = "postgresql://postgres@127.0.0.1:1/x";
     let (mysql, sqlite) = (["--into-mysql", "mysql://root@127.0.0.1:1/x"], ["--into-sqlite", "x.db"]);
-    for (flag, engines) in [(&["--no-tablespaces"][..], &[mysql, sqlite][..])] {
+    for (flag, engines) in [(&["--no-tablespaces"][..], &[mysql, sqlite][..]), (&["--owner", "app"], &[mysql, sqlite])]
+    {
         let restore = |more: &[&str]| desk.run(&[&["restore", "latest"], flag, more].concat());
         for into in engines {
             expect(&restore(into), 2, &[&format!("{} means nothing for databases of ", flag[0])]);
@@ -121,4 +232,7 @@ fn flags_for_other_servers_are_refused_where_they_mean_nothing() {
         }
         expect(&restore(&["--target", "x"]), 2, &["cannot be used with", "--target"]);
     }
+    let both = ["restore", "latest", "--into-postgres", nowhere, "--owner", "app", "--no-owner"];
+    expect(&desk.run(&both), 2, &["the argument '--owner <ROLE>' cannot be used with '--no-owner'"]);
+    expect(&desk.run(&["restore", "latest", "--into-postgres", nowhere, "--owner", ""]), 2, &["--owner"]);
 }

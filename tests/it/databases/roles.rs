@@ -29,7 +29,7 @@ fn roles_that_a_snapshot_lacks_are_told_at_the_backup_and_can_be_typed_at_the_re
     let plan = restore(&["--plan"]);
     let told = "there is no role shopapp, which owns rolled, nor \"the reader\", which have to do with it: this snapshot has no \
         roles, so type CREATE ROLE";
-    expect(&plan, 0, &[told, typed, "or add --no-owner"]);
+    expect(&plan, 0, &[told, typed, "or add --no-owner, or --owner ROLE"]);
     assert!(!plan.out.contains("bystander"), "{plan:?}");
     let globals = restore(&["--globals"]);
     expect(
