@@ -84,6 +84,10 @@ pub struct IntoDatabaseArgs {
     /// Put everything into PostgreSQL's usual tablespace, not into those where it was
     #[arg(long, conflicts_with_all = ["globals", "target", "data_only"])]
     no_tablespaces: bool,
+    /// Make PostgreSQL databases with this locale of the server, as C.UTF-8, instead of the one they had: texts are sorted by it
+    #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
+    #[arg(conflicts_with_all = ["globals", "target", "into_existing"])]
+    locale: Option<String>,
     /// Leave this extension of PostgreSQL out, and the rows of its tables (repeatable)
     #[arg(long, value_name = "NAME", conflicts_with = "into_existing")]
     skip_extension: Vec<String>,
@@ -204,7 +208,8 @@ fn adaptations(args: &IntoDatabaseArgs, engine: &dyn Engine) -> Fallible<Adaptat
         (None, true) => Owners::Connecting,
         (None, false) => Owners::AsDumped,
     };
-    let adaptations = Adaptations { owners, no_tablespaces: args.no_tablespaces };
+    let (no_tablespaces, locale) = (args.no_tablespaces, args.locale.clone());
+    let adaptations = Adaptations { owners, no_tablespaces, locale };
     match adaptations.special().into_iter().find(|asked| !engine.adapts().contains(asked)) {
         None => Ok(adaptations),
         Some(unknown) => {

@@ -7,6 +7,8 @@ pub struct Adaptations {
     pub owners: Owners,
     /// Everything goes into the usual tablespace.
     pub no_tablespaces: bool,
+    /// The locale of databases that are made.
+    pub locale: Option<String>,
 }
 
 /// To whom what is restored belongs.
@@ -28,6 +30,8 @@ pub enum Adaptation {
     Owner,
     /// [`Adaptations::no_tablespaces`].
     Tablespaces,
+    /// [`Adaptations::locale`].
+    Locale,
 }
 
 impl Owners {
@@ -60,6 +64,7 @@ impl Adaptation {
         match self {
             Adaptation::Owner => "--owner",
             Adaptation::Tablespaces => "--no-tablespaces",
+            Adaptation::Locale => "--locale",
         }
     }
 }
@@ -67,7 +72,11 @@ impl Adaptation {
 impl Adaptations {
     /// Returns those asked for that not every engine knows.
     pub fn special(&self) -> Vec<Adaptation> {
-        let asked = [(Adaptation::Owner, self.owners.role().is_some()), (Adaptation::Tablespaces, self.no_tablespaces)];
+        let asked = [
+            (Adaptation::Owner, self.owners.role().is_some()),
+            (Adaptation::Tablespaces, self.no_tablespaces),
+            (Adaptation::Locale, self.locale.is_some()),
+        ];
         asked.into_iter().filter(|(_, is_asked)| *is_asked).map(|(adaptation, _)| adaptation).collect()
     }
 

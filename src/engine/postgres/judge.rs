@@ -8,7 +8,7 @@ use crate::engine::postgres::roles::{missing_roles_note, roles};
 use crate::engine::postgres::said::newer_setting;
 use crate::engine::postgres::server::{Existing, MAINTENANCE, Postgres, User};
 use crate::engine::postgres::tablespaces::MissingTablespaces;
-use crate::engine::postgres::{drop_statement, extensions, owner, server_of, tablespaces};
+use crate::engine::postgres::{drop_statement, extensions, locale, owner, server_of, tablespaces};
 use crate::model::facts::fact;
 
 /// Bytes of the longest name.
@@ -56,6 +56,10 @@ pub fn judge(asked: &Asked<'_>, databases: &mut [DatabasePlan]) -> Result<Judgem
             let extensions = extensions::look(&server, database, asked.skip_extensions)?;
             found.obstacles.extend(extensions.obstacles);
             found.notes.extend(extensions.notes.into_iter().chain(extensions.missed));
+            let wanted = asked.adaptations.locale.as_deref();
+            let locale = locale::look(&server, &found.server_version, database, wanted)?;
+            found.obstacles.extend(locale.obstacle);
+            found.notes.extend(locale.note);
         }
         if asked.adaptations.owners.are_kept() {
             found.notes.extend(roles_note(&server, database, asked.has_globals)?);

@@ -24,6 +24,7 @@ mod extensions;
 pub mod facts;
 mod fill;
 mod judge;
+mod locale;
 mod naming;
 mod owner;
 mod restore;
@@ -150,7 +151,7 @@ impl Engine for PostgreSql {
     }
 
     fn adapts(&self) -> &'static [Adaptation] {
-        &[Adaptation::Owner, Adaptation::Tablespaces]
+        &[Adaptation::Owner, Adaptation::Tablespaces, Adaptation::Locale]
     }
 
     fn needed_globals(&self, database: &DatabasePlan) -> Vec<String> {

@@ -13,7 +13,7 @@ use crate::engine::postgres::facts::{self, Texts};
 use crate::engine::postgres::roles::{SET_OWNER, without_role};
 use crate::engine::postgres::said::judge_all;
 use crate::engine::postgres::server::{Postgres, identifier, literal};
-use crate::engine::postgres::{drop_statement, server_of};
+use crate::engine::postgres::{drop_statement, locale, server_of};
 use crate::engine::restore::{Cause, Replaced, RestoredDatabase, Restoring, Unrestored};
 
 /// What failed, before it is known what state that left.
@@ -164,7 +164,8 @@ impl PostgresRun<'_> {
 
     /// Makes an empty database like the one that was dumped.
     async fn create(&self, database: &str) -> Result<(), DatabaseError> {
-        let clauses = self.plan.fact(facts::CREATE).unwrap_or_default();
+        let locale = self.restoring.wishes.adaptations.locale.as_deref();
+        let clauses = locale::clauses(self.plan, locale, &self.server_version);
         let (owner, tablespace) = (self.owner_clause(), self.tablespace().await?);
         let name = identifier(database);
         let create = format!("CREATE DATABASE {name} TEMPLATE template0 {clauses}{owner}{tablespace};\n");

@@ -46,7 +46,7 @@ pub fn judge_all(line: &[u8]) -> Said {
         return Said::Total(count.trim().parse().unwrap_or(1));
     }
     const FAILURES: [&str; 2] =
-        ["pg_restore: error: could not execute query: ", "pg_restore: error: could not set \"default_tablespace\""];
+        ["pg_restore: error: could not execute query: ", "pg_restore: error: could not set default_tablespace "];
     if FAILURES.iter().any(|start| line.starts_with(start)) {
         return Said::Failed(1);
     }
@@ -80,7 +80,7 @@ mod tests {
         let cases: [(&str, Said, Said); 15] = [
             ("pg_restore: warning: errors ignored on restore: 3", Said::Total(3), Said::Total(3)),
             ("pg_restore: error: could not execute query: ERROR:  no", Said::Failed(1), Said::Over),
-            ("pg_restore: error: could not set \"default_tablespace\" to a: ERROR:  no", Said::Failed(1), Said::Over),
+            ("pg_restore: error: could not set default_tablespace to a: ERROR:  no", Said::Failed(1), Said::Over),
             ("Command was: COMMENT ON EXTENSION a IS 'b';", Said::Detail, Said::Detail),
             (unknown, Said::Failed(1), Said::Failed(1)),
             ("Command was: SET transaction_timeout = 0;", Said::Harmless, Said::Harmless),

@@ -32,7 +32,7 @@ fn tabled(desk: &Desk, server: &PostgresServer) {
         "CREATE TABLE t (id int PRIMARY KEY USING INDEX TABLESPACE \"adapted Fast\") TABLESPACE \"adapted Fast\";
         INSERT INTO t SELECT generate_series(1, 3000); CREATE MATERIALIZED VIEW m TABLESPACE \"adapted Fast\" AS SELECT count(*) FROM t;
         CREATE TABLE p (a int) PARTITION BY LIST (a) TABLESPACE \"adapted Fast\"; CREATE TABLE p1 PARTITION OF p FOR VALUES IN (1);
-        INSERT INTO p VALUES (1); CREATE INDEX ON p (a) TABLESPACE pg_default",
+        INSERT INTO p VALUES (1)",
     );
     expect(&desk.run_with(&passfile(server), &["backup", "--postgres", &server.url("tabled")]), 0, &[]);
 }
@@ -49,7 +49,7 @@ fn tablespaces_that_a_server_lacks_are_told_before_and_left_away_where_that_is_w
     let plan = there("without", &["--plan"]);
     expect(&plan, 0, &["note       ", lacks, "or add --no-tablespaces", "nothing was changed"]);
     let told = there("without", &[]);
-    let each = "could not set \"default_tablespace\" to \"adapted Fast\"";
+    let each = "could not set default_tablespace to \"adapted Fast\"";
     expect(&told, 3, &["without restored", "there is no tablespace adapted_slow", each]);
     assert!(!told.err.contains("more"), "{told:?}");
     expect(&there("strictly", &["--exit-on-error"]), 1, &[each, "hint: make the tablespace first", "--no-tablespaces"]);
@@ -215,6 +215,69 @@ fn a_member_of_a_role_makes_it_the_owner_and_nobody_else_does() {
 }
 
 #[test]
+fn a_locale_that_a_server_lacks_is_told_before_and_another_takes_its_place() {
+    let (Some(other), Some(server)) = (postgres::shared(), PostgresServer::start_with_locale("de_XX")) else { return };
+    let desk = Desk::with_repository();
+    server.sql("postgres", "CREATE DATABASE sorted TEMPLATE template0 LC_COLLATE 'de_XX.UTF-8' LC_CTYPE 'de_XX.UTF-8'");
+    server.sql("sorted", "CREATE TABLE t (v text PRIMARY KEY); INSERT INTO t VALUES ('b'), ('ä'), ('A')");
+    let (here, there) = (restoring(&desk, &server), restoring(&desk, other));
+    let locales = |server: &PostgresServer, name: &str| {
+        let sql = "SELECT datcollate, datctype, datlocprovider, pg_encoding_to_char(encoding) FROM pg_database WHERE datname = ";
+        server.sql("postgres", &format!("{sql}'{name}'"))
+    };
+    for (name, backup) in [("locale_archive", &[][..]), ("locale_plain", &["--postgres-plain"])] {
+        let source = server.url("sorted");
+        let backup = [&["backup", "--postgres", &source][..], backup].concat();
+        expect(&desk.run_with(&passfile(&server), &backup), 0, &[]);
+        let lacks = format!("the server has no locale de_XX.UTF-8, which {name} has");
+        expect(&there(name, &["--plan"]), 1, &[&format!("OBSTACLE   {lacks}"), "by --locale NAME", "indexes"]);
+        expect(&there(name, &[]), 1, &[&lacks]);
+        let nowhere = format!("the server has no locale xx_XX.UTF-8, with which {name} is to be made");
+        expect(&there(name, &["--locale", "xx_XX.UTF-8"]), 1, &[&nowhere]);
+        let note = format!(
+            "{name} had locale de_XX.UTF-8 and gets C.UTF-8: texts, and so indexes, are in the order of that one"
+        );
+        expect(&there(name, &["--locale", "C.UTF-8", "--plan"]), 0, &[&note]);
+        expect(&there(name, &["--locale", "C.UTF-8"]), 0, &[&note, &format!("{name} restored")]);
+        assert_eq!(locales(other, name), "C.UTF-8|C.UTF-8|c|UTF8\n");
+        assert_eq!(other.fingerprint(name), server.fingerprint("sorted"));
+    }
+    // Where it is, nothing is said of it.
+    expect(&here("same", &["--plan"]), 0, &["nothing stands against it"]);
+    expect(&here("same", &[]), 0, &["same restored"]);
+    expect(&here("named", &["--locale", "de_XX.UTF-8", "--plan"]), 0, &["nothing stands against it"]);
+    assert_eq!(locales(&server, "same"), "de_XX.UTF-8|de_XX.UTF-8|c|UTF8\n");
+}
+
+#[test]
+fn another_locale_keeps_the_encoding_and_takes_the_place_of_one_of_icu() {
+    let Some(server) = postgres::shared() else { return };
+    let (desk, env) = (Desk::with_repository(), passfile(server));
+    let made = |name: &str, clauses: &str| {
+        server.sql("postgres", &format!("CREATE DATABASE {name} TEMPLATE template0 {clauses}"));
+        server.sql(name, "CREATE TABLE t (v text PRIMARY KEY); INSERT INTO t VALUES ('b'), ('ä'), ('A')");
+        expect(&desk.run_with(&env, &["backup", "--postgres", &server.url(name)]), 0, &[]);
+    };
+    let restore = restoring(&desk, server);
+    let locale = |name: &str| {
+        let sql = "SELECT datcollate, datlocprovider, daticulocale, pg_encoding_to_char(encoding) FROM pg_database WHERE datname = ";
+        server.sql("postgres", &format!("{sql}'{name}'"))
+    };
+    made("locale_icu", "LOCALE_PROVIDER icu ICU_LOCALE 'de-u-kn-true' LC_COLLATE 'C.UTF-8' LC_CTYPE 'C.UTF-8'");
+    expect(&restore("locale_icu_same", &[]), 0, &[]);
+    assert_eq!(locale("locale_icu_same"), "C.UTF-8|i|de-u-kn-true|UTF8\n");
+    let note = "had locale de-u-kn-true and gets C.UTF-8";
+    expect(&restore("locale_of_libc", &["--locale", "C.UTF-8"]), 0, &[note]);
+    assert_eq!(locale("locale_of_libc"), "C.UTF-8|c||UTF8\n");
+
+    made("locale_latin", "ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C'");
+    expect(&restore("locale_latin_c", &["--locale", "POSIX"]), 0, &[]);
+    assert_eq!(locale("locale_latin_c"), "POSIX|c||LATIN1\n");
+    let of_another = restore("locale_latin_utf8", &["--locale", "C.UTF-8"]);
+    expect(&of_another, 1, &["encoding \"LATIN1\" does not match locale \"C.UTF-8\"", "nothing was changed"]);
+}
+
+#[test]
 fn flags_for_other_servers_are_refused_where_they_mean_nothing() {
     let desk = Desk::with_repository();
     let nowhere = "postgresql://postgres@127.0.0.1:1/x";
@@ -226,7 +289,8 @@ fn flags_for_other_servers_are_refused_where_they_mean_nothing() {
             expect(&restore(into), 2, &[&format!("{} means nothing for databases of ", flag[0])]);
         }
         let rows = ["--data-only", "--into-existing"];
-        for more in [&["--globals"][..], &rows] {
+        let more = if flag[0] == "--locale" { &rows[1..] } else { &rows[..] };
+        for more in [&["--globals"][..], more] {
             let run = restore(&[&["--into-postgres", nowhere], more].concat());
             expect(&run, 2, &[&format!("the argument '{}", flag[0]), "cannot be used with", more[0]]);
         }

@@ -63,7 +63,7 @@ pub struct PostgresServer {
 /// When it cannot start, or is not installed and `COFFRE_REQUIRE_SERVERS=1`.
 pub fn shared() -> Option<&'static PostgresServer> {
     static SHARED: OnceLock<Option<PostgresServer>> = OnceLock::new();
-    let server = SHARED.get_or_init(|| launch(&[])).as_ref();
+    let server = SHARED.get_or_init(|| launch(&[], None)).as_ref();
     if server.is_none() {
         skip(MISSING);
     }
@@ -80,7 +80,16 @@ impl PostgresServer {
 
     /// The same with settings, each as `name=value`.
     pub fn start_with(settings: &[&str]) -> Option<Self> {
-        let server = launch(settings);
+        let server = launch(settings, None);
+        if server.is_none() {
+            skip(MISSING);
+        }
+        server
+    }
+
+    /// Starts one that has a locale of this name in UTF-8, which no other server here has.
+    pub fn start_with_locale(name: &str) -> Option<Self> {
+        let server = launch(&[], Some(name));
         if server.is_none() {
             skip(MISSING);
         }
@@ -194,7 +203,7 @@ impl PostgresServer {
     }
 }
 
-fn launch(settings: &[&str]) -> Option<PostgresServer> {
+fn launch(settings: &[&str], locale: Option<&str>) -> Option<PostgresServer> {
     let programs = programs()?;
     let owner = Owner::of("postgres");
     let directory = Directory::new("postgres");
@@ -236,6 +245,15 @@ fn launch(settings: &[&str]) -> Option<PostgresServer> {
     }
     for setting in settings {
         server.arg("-c").arg(setting);
+    }
+    if let Some(name) = locale {
+        let locales = directory.at("locales");
+        fs::create_dir(&locales).expect("made");
+        // It sorts as that one does, and has another name.
+        let mut copied = Command::new("cp");
+        copied.args(["-r", "/usr/lib/locale/C.utf8"]).arg(locales.join(format!("{name}.utf8")));
+        assert!(copied.status().expect("runs").success(), "there is no locale C.UTF-8 to copy");
+        server.env("LOCPATH", &locales);
     }
     let daemon = Daemon::start(server, Signal::QUIT, directory, port);
     let server = PostgresServer { daemon, programs, password, passfile };
