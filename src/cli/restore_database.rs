@@ -20,7 +20,7 @@ use crate::cli::table::{self, Column};
 use crate::cli::{events, output, question, report};
 use crate::database::chosen::NamePatterns;
 use crate::engine::Engine;
-use crate::engine::adaptations::{Adaptations, Owners};
+use crate::engine::adaptations::{Account, Adaptations, Owners};
 use crate::engine::parts::{DumpAspect, DumpParts, some_names};
 use crate::model::facts::fact;
 use crate::model::outcome::Ended;
@@ -88,6 +88,10 @@ pub struct IntoDatabaseArgs {
     #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
     #[arg(conflicts_with_all = ["globals", "target", "into_existing"])]
     locale: Option<String>,
+    /// Make this user of MariaDB or MySQL the definer of all views, routines, triggers and events
+    #[arg(long, value_name = "USER@HOST", value_parser = account)]
+    #[arg(conflicts_with_all = ["globals", "target", "data_only"])]
+    definer: Option<Account>,
     /// Leave this extension of PostgreSQL out, and the rows of its tables (repeatable)
     #[arg(long, value_name = "NAME", conflicts_with = "into_existing")]
     skip_extension: Vec<String>,
@@ -209,13 +213,17 @@ fn adaptations(args: &IntoDatabaseArgs, engine: &dyn Engine) -> Fallible<Adaptat
         (None, false) => Owners::AsDumped,
     };
     let (no_tablespaces, locale) = (args.no_tablespaces, args.locale.clone());
-    let adaptations = Adaptations { owners, no_tablespaces, locale };
+    let adaptations = Adaptations { owners, no_tablespaces, locale, definer: args.definer.clone() };
     match adaptations.special().into_iter().find(|asked| !engine.adapts().contains(asked)) {
         None => Ok(adaptations),
         Some(unknown) => {
             Err(usage(format!("{} means nothing for databases of {}", unknown.flag(), engine.words().label)))
         }
     }
+}
+
+fn account(text: &str) -> Result<Account, String> {
+    Account::parse(text).ok_or_else(|| "this is no USER@HOST, as app@%".to_owned())
 }
 
 /// Plans what is done. Where it is not clear which database is meant, one that only shows its plan can show them all.

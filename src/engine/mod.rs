@@ -32,6 +32,7 @@ pub mod plan;
 pub mod postgres;
 pub mod restore;
 pub mod sqlite;
+mod texts;
 
 /// A kind of database, and how it is dumped and restored.
 pub trait Engine: fmt::Debug + Send + Sync {

@@ -15,6 +15,7 @@ use crate::engine::mysql::programs::DumpProgram;
 use crate::engine::mysql::rows::AllRows;
 use crate::engine::mysql::server::{Mysql, MysqlFacts, ServerFacts};
 use crate::engine::mysql::{MARK, NAME};
+use crate::engine::texts::Texts;
 use crate::model::facts::{StreamFacts, fact};
 use crate::source::check::{Check, CheckedSource, EndsWith};
 use crate::source::command::CommandSource;
@@ -259,7 +260,9 @@ impl Dump {
         arguments.extend(self.excluding(program, database, excluded)?);
         // Behind `--`, so that no name is an option.
         arguments.extend(["--".to_owned(), database.to_owned()]);
+        let definers = Texts(self.server.definers(database)?);
         let mut facts = database_facts(database, known);
+        facts.set_some(facts::DEFINERS, Some(definers).filter(|definers| !definers.0.is_empty()));
         facts.set_some(fact::LEFT_OUT_TABLES, excluded.fact());
         facts.set_some(fact::CHANGED, Some(changed.join("; ")).filter(|_| !changed.is_empty()));
         let checks: Vec<Box<dyn Check>> = vec![Box::new(EndsWith::new(MARK)), Box::new(AllRows::but_for(excluded))];

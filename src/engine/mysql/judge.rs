@@ -1,9 +1,9 @@
 //! What stands against a restore into MariaDB or MySQL.
 
 use crate::database::DatabaseError;
-use crate::engine::mysql::facts;
 use crate::engine::mysql::restore::UNDER_WAY;
 use crate::engine::mysql::server::Mysql;
+use crate::engine::mysql::{accounts, facts};
 use crate::engine::parts::DumpAspect;
 use crate::engine::plan::{Asked, DatabasePlan, Judgement};
 use crate::model::facts::fact;
@@ -50,6 +50,7 @@ pub fn judge(asked: &Asked<'_>, databases: &mut [DatabasePlan]) -> Result<Judgem
             ));
         }
     }
+    accounts::judge(&server, asked, databases, &mut found);
     let note = match asked.parts.aspect {
         DumpAspect::Rows => {
             Some("rows are added to those that are there, triggers of the tables run, and foreign keys are not checked")

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 
 use crate::database::DatabaseError;
+use crate::engine::adaptations::Adaptation;
 use crate::engine::dump::DumpRequest;
 use crate::engine::mysql::facts::MysqlFormat;
 use crate::engine::place::Places;
@@ -14,7 +15,9 @@ use crate::engine::{Engine, ServerWords, Words};
 use crate::model::facts::StreamFacts;
 use crate::source::Source;
 
+mod accounts;
 mod beside;
+mod definer;
 pub mod dump;
 pub mod facts;
 mod grants;
@@ -95,6 +98,10 @@ impl Engine for MySql {
             MysqlFormat::Sql => StreamKind::Database,
             MysqlFormat::Users => StreamKind::Globals,
         })
+    }
+
+    fn adapts(&self) -> &'static [Adaptation] {
+        &[Adaptation::Definer]
     }
 
     fn restores_parts(&self) -> bool {

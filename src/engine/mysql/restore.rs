@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::blocking::blocking;
 use crate::database::DatabaseError;
 use crate::engine::feed::{FeedError, Heard, Said};
+use crate::engine::mysql::definer::with_definer;
 use crate::engine::mysql::facts;
 use crate::engine::mysql::marks::{MarkedLines, marked_table, with_marks};
 use crate::engine::mysql::parts::PartsOfDump;
@@ -184,11 +185,13 @@ impl MysqlRun<'_> {
         let parts = self.restoring.wishes.parts.clone();
         let command = self.filling(&plan.name);
         let (old, new) = (plan.source.clone(), plan.name.clone());
+        let definer = self.restoring.wishes.adaptations.definer.clone();
         let adapt = |input: Box<dyn Write + Send>| -> Box<dyn Write + Send> {
             let input = with_marks(input, marked);
             let input = if old == new { input } else { Box::new(Renamed::new(input, &old, &new)) };
             let is_whole = parts.are_all() && !parts.into_existing;
-            if is_whole { input } else { Box::new(PartsOfDump::new(input, parts, Arc::default())) }
+            let input = if is_whole { input } else { Box::new(PartsOfDump::new(input, parts, Arc::default())) };
+            with_definer(input, definer.as_ref())
         };
         self.restoring.feed_adapted(&plan.main().path, &command, judge, adapt).await
     }

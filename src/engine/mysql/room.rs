@@ -7,6 +7,7 @@ use std::io::{self, Write};
 
 use crate::blocking::blocking;
 use crate::engine::feed::{FeedError, Heard};
+use crate::engine::mysql::definer::with_definer;
 use crate::engine::mysql::rename::Renamed;
 use crate::engine::mysql::restore::{MysqlRun, judge, without_rows};
 use crate::engine::mysql::sql::{identifier, literal, with_defaults};
@@ -48,9 +49,10 @@ impl MysqlRun<'_> {
             self.restoring.monitor.note(Problem::advice(self.name(), message));
             return self.restoring.read_through(path).await;
         }
-        let new = passing.clone();
+        let (new, definer) = (passing.clone(), self.restoring.wishes.adaptations.definer.clone());
         let adapt = move |input: Box<dyn Write + Send>| -> Box<dyn Write + Send> {
-            Box::new(WithoutRows::new(Renamed::new(input, &old, &new)))
+            let input = Box::new(WithoutRows::new(Renamed::new(input, &old, &new)));
+            with_definer(input, definer.as_ref())
         };
         let tried = self.restoring.feed_adapted(path, &self.filling(&passing), judge, adapt).await;
         let drop = format!("DROP DATABASE {};\n", identifier(&passing));

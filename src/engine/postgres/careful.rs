@@ -10,8 +10,9 @@ use serde::Deserialize;
 use crate::blocking::blocking;
 use crate::database::DatabaseError;
 use crate::engine::feed::{FeedError, Heard};
-use crate::engine::postgres::facts::{self, PostgresFormat, Texts};
+use crate::engine::postgres::facts::{self, PostgresFormat};
 use crate::engine::postgres::restore::{PostgresRun, RestoreFailure};
+use crate::engine::texts::Texts;
 use crate::progress::Problem;
 
 /// The search path of a database for which none is set.

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::engine::texts::Texts;
 use crate::model::facts::{Fact, FactValue, fact};
 
 /// What the stream is.
@@ -61,20 +62,6 @@ impl FactValue for PostgresFormat {
     }
 }
 
-/// Statements or names, kept as a JSON array.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Texts(pub Vec<String>);
-
-impl FactValue for Texts {
-    fn to_text(&self) -> String {
-        serde_json::to_string(&self.0).expect("texts are JSON")
-    }
-
-    fn from_text(text: &str) -> Option<Self> {
-        serde_json::from_str(text).ok().map(Self)
-    }
-}
-
 /// An extension of a database.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Extension {
@@ -110,9 +97,6 @@ mod tests {
             assert_eq!(PostgresFormat::from_text(&format.to_text()), Some(format));
         }
         assert_eq!(PostgresFormat::from_text("tar"), None);
-        let statements = Texts(vec!["ALTER DATABASE %I OWNER TO \"a b\"".into()]);
-        assert_eq!(Texts::from_text(&statements.to_text()), Some(statements));
-        assert_eq!(Texts::from_text("none"), None);
         let tables = vec![("cron".into(), "job".into())];
         let extensions = Extensions(vec![Extension { name: "pg_cron".into(), version: "1.4".into(), tables }]);
         assert_eq!(Extensions::from_text(&extensions.to_text()), Some(extensions));

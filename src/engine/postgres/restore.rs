@@ -9,12 +9,13 @@ use crate::engine::feed::{FeedError, Heard};
 use crate::engine::plan::DatabasePlan;
 use crate::engine::postgres::contents::ChosenEntries;
 use crate::engine::postgres::extensions::{self, ExtensionsPlan};
-use crate::engine::postgres::facts::{self, Texts};
+use crate::engine::postgres::facts;
 use crate::engine::postgres::roles::{SET_OWNER, without_role};
 use crate::engine::postgres::said::judge_all;
 use crate::engine::postgres::server::{Postgres, identifier, literal};
 use crate::engine::postgres::{drop_statement, locale, server_of};
 use crate::engine::restore::{Cause, Replaced, RestoredDatabase, Restoring, Unrestored};
+use crate::engine::texts::Texts;
 
 /// What failed, before it is known what state that left.
 pub(super) enum RestoreFailure {

@@ -5,7 +5,8 @@ use std::io::Write;
 
 use crate::engine::lines::EditedLines;
 use crate::engine::plan::DatabasePlan;
-use crate::engine::postgres::facts::{self, Texts};
+use crate::engine::postgres::facts;
+use crate::engine::texts::Texts;
 
 /// How the statement among [`facts::SETTINGS`] begins that sets the owner of the database.
 pub const SET_OWNER: &str = "ALTER DATABASE %I OWNER TO ";

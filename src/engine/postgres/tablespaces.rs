@@ -3,9 +3,10 @@
 use crate::blocking::blocking;
 use crate::database::DatabaseError;
 use crate::engine::plan::DatabasePlan;
-use crate::engine::postgres::facts::{self, PostgresFormat, Texts};
+use crate::engine::postgres::facts::{self, PostgresFormat};
 use crate::engine::postgres::restore::PostgresRun;
 use crate::engine::postgres::server::{Postgres, identifier, literal};
+use crate::engine::texts::Texts;
 
 /// What is said of tablespaces that a server lacks.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,8 +1,10 @@
 //! Restores into a server that is another one: without its tablespaces, owners, locales or definers, and the flags for that.
 
+use crate::databases::mysql::url;
 use crate::databases::postgres::passfile;
 use crate::databases::{expect, fixture};
 use crate::support::desk::{Desk, Run};
+use crate::support::mariadb::{self, MariaDbServer};
 use crate::support::postgres::{self, PostgresServer};
 
 /// Returns what restores the newest snapshot into a server.
@@ -277,6 +279,93 @@ fn another_locale_keeps_the_encoding_and_takes_the_place_of_one_of_icu() {
     expect(&of_another, 1, &["encoding \"LATIN1\" does not match locale \"C.UTF-8\"", "nothing was changed"]);
 }
 
+const DEFINED: &str = "
+    CREATE TABLE t (id INT PRIMARY KEY, note TEXT);
+    INSERT INTO t VALUES (1, 'CREATE DEFINER=`adapted_old`@`%` VIEW'), (2, 'a\\nCREATE DEFINER=`adapted_old`@`%` VIEW');
+    DELIMITER //
+    CREATE DEFINER = 'adapted_old'@'%' VIEW v AS SELECT id, 'DEFINER=`adapted_old`@`%`' AS said FROM t //
+    CREATE DEFINER = 'it`s @'@'10.%' SQL SECURITY INVOKER VIEW w AS SELECT * FROM v //
+    CREATE DEFINER = 'adapted_old'@'%' TRIGGER tr BEFORE INSERT ON t FOR EACH ROW BEGIN
+      SET NEW.note = 'x';
+    END //
+    CREATE DEFINER = adapted_role PROCEDURE p() BEGIN
+      PREPARE s FROM '
+CREATE DEFINER=`adapted_old`@`%` VIEW z AS SELECT 1';
+    END //
+    CREATE DEFINER = 'adapted_old'@'%' FUNCTION f() RETURNS INT DETERMINISTIC RETURN 1 //
+    CREATE DEFINER = 'adapted_old'@'%' EVENT e ON SCHEDULE EVERY 1 YEAR STARTS '2038-01-01' DO DELETE FROM t //
+    SET sql_mode = 'ANSI_QUOTES' //
+    CREATE DEFINER = 'adapted_old'@'%' PROCEDURE quoted() SELECT 1 AS \"x\" //
+    SET sql_mode = '' //
+    DELIMITER ;
+";
+
+fn definers(server: &MariaDbServer, database: &str) -> String {
+    let of = |table: &str, name: &str, schema: &str| {
+        format!("SELECT {name}, definer FROM information_schema.{table} WHERE {schema} = '{database}'")
+    };
+    let all = [
+        of("views", "table_name", "table_schema"),
+        of("routines", "routine_name", "routine_schema"),
+        of("triggers", "trigger_name", "trigger_schema"),
+        of("events", "event_name", "event_schema"),
+    ];
+    server.sql("", &format!("{} ORDER BY 1", all.join(" UNION ")))
+}
+
+#[test]
+fn definers_that_a_server_lacks_are_told_before_and_another_takes_their_place() {
+    let (Some(server), Some(other)) = (mariadb::shared(), MariaDbServer::start()) else { return };
+    let desk = Desk::with_repository();
+    server.sql(
+        "",
+        "CREATE USER adapted_old; CREATE USER 'it`s @'@'10.%'; CREATE ROLE adapted_role; CREATE DATABASE defined",
+    );
+    server.sql("defined", DEFINED);
+    expect(&desk.run(&["backup", "--mysql", &url(server, "defined")]), 0, &["1 stream"]);
+    let restore = |name: &str, more: &[&str]| {
+        desk.run(&[&["restore", "latest", "--into-mysql", &url(&other, name)][..], more].concat())
+    };
+    let named = "adapted_old@%, adapted_role, it`s @@10.%";
+    let plan = restore("named", &["--plan"]);
+    expect(&plan, 0, &["and are not there: ", "name another by --definer USER@HOST"]);
+    for definer in named.split(", ") {
+        expect(&plan, 0, &[definer]);
+    }
+    let missing = "there is no user the app@%, who is to define everything: make it first";
+    expect(&restore("named", &["--definer", "the app@%"]), 1, &[missing]);
+    assert_eq!(other.sql("", "SHOW DATABASES LIKE 'named'"), "");
+
+    other.sql("", "CREATE USER 'the app'@'%'; GRANT ALL ON *.* TO 'the app'@'%'");
+    expect(&restore("named", &["--definer", "the app@%", "--plan"]), 0, &["nothing stands against it"]);
+    expect(&restore("named", &["--definer", "the app@%"]), 0, &["named restored"]);
+    let expected = ["e", "f", "p", "quoted", "tr", "v", "w"].map(|name| format!("{name}\tthe app@%\n")).concat();
+    assert_eq!(definers(&other, "named"), expected);
+    let used = "SELECT COUNT(*) FROM w; SELECT f(); INSERT INTO t VALUES (3, ''); SELECT note FROM t WHERE id = 3; DELETE FROM t WHERE id = 3";
+    assert_eq!(other.sql("named", used), "2\n1\nx\n");
+    // Nothing else of it is changed: rows, texts and bodies name whom they named.
+    for (sql, count) in [
+        ("SELECT COUNT(*) FROM t WHERE note LIKE '%DEFINER=`adapted_old`@`\\%` VIEW'", "2\n"),
+        ("SELECT COUNT(*) FROM v WHERE said = 'DEFINER=`adapted_old`@`%`'", "2\n"),
+        (
+            "SELECT COUNT(*) FROM information_schema.routines WHERE routine_schema = 'named' AND routine_name = 'p'
+             AND routine_definition LIKE '%\\nCREATE DEFINER=`adapted_old`@`\\%` VIEW z%'",
+            "1\n",
+        ),
+    ] {
+        assert_eq!(other.sql("named", sql), count, "{sql}");
+    }
+    // One that is replaced is tried with it before; so are parts.
+    let in_place = ["--definer", "the app@%", "--in-place", "--confirm", "named"];
+    expect(&restore("named", &in_place), 0, &["named restored"]);
+    assert_eq!(definers(&other, "named"), expected);
+    expect(&restore("part", &["--definer", "the app@%", "--table", "t", "--table", "v"]), 0, &["part restored"]);
+    assert_eq!(definers(&other, "part"), "tr\tthe app@%\nv\tthe app@%\n");
+    // Where they are, nothing is said of them.
+    let here = desk.run(&["restore", "latest", "--into-mysql", &url(server, "defined_here"), "--plan"]);
+    expect(&here, 0, &["nothing stands against it"]);
+}
+
 #[test]
 fn flags_for_other_servers_are_refused_where_they_mean_nothing() {
     let desk = Desk::with_repository();
@@ -296,6 +385,8 @@ fn flags_for_other_servers_are_refused_where_they_mean_nothing() {
         }
         expect(&restore(&["--target", "x"]), 2, &["cannot be used with", "--target"]);
     }
+    let definer = ["restore", "latest", "--into-mysql", "mysql://root@127.0.0.1:1/x", "--definer", "app"];
+    expect(&desk.run(&definer), 2, &["--definer", "this is no USER@HOST"]);
     let both = ["restore", "latest", "--into-postgres", nowhere, "--owner", "app", "--no-owner"];
     expect(&desk.run(&both), 2, &["the argument '--owner <ROLE>' cannot be used with '--no-owner'"]);
     expect(&desk.run(&["restore", "latest", "--into-postgres", nowhere, "--owner", ""]), 2, &["--owner"]);
