@@ -20,7 +20,7 @@ use crate::cli::table::{self, Column};
 use crate::cli::{events, output, question, report};
 use crate::database::chosen::NamePatterns;
 use crate::engine::Engine;
-use crate::engine::adaptations::{Account, Adaptations, Owners};
+use crate::engine::adaptations::{Account, Adaptations, Ownership};
 use crate::engine::parts::{DumpAspect, DumpParts, some_names};
 use crate::model::facts::fact;
 use crate::model::outcome::Ended;
@@ -208,9 +208,9 @@ fn parts(args: &IntoDatabaseArgs) -> Fallible<DumpParts> {
 /// Returns what is restored otherwise than it was, refusing what the engine knows nothing of.
 fn adaptations(args: &IntoDatabaseArgs, engine: &dyn Engine) -> Fallible<Adaptations> {
     let owners = match (&args.owner, args.no_owner) {
-        (Some(role), _) => Owners::Role(role.clone()),
-        (None, true) => Owners::Connecting,
-        (None, false) => Owners::AsDumped,
+        (Some(role), _) => Ownership::Role(role.clone()),
+        (None, true) => Ownership::Connecting,
+        (None, false) => Ownership::AsDumped,
     };
     let (no_tablespaces, locale) = (args.no_tablespaces, args.locale.clone());
     let adaptations = Adaptations { owners, no_tablespaces, locale, definer: args.definer.clone() };

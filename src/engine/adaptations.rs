@@ -6,7 +6,7 @@ use std::fmt;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Adaptations {
     /// To whom everything belongs.
-    pub owners: Owners,
+    pub owners: Ownership,
     /// Everything goes into the usual tablespace.
     pub no_tablespaces: bool,
     /// The locale of databases that are made.
@@ -41,7 +41,7 @@ impl fmt::Display for Account {
 
 /// To whom what is restored belongs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub enum Owners {
+pub enum Ownership {
     /// To those to whom it belonged, with all grants.
     #[default]
     AsDumped,
@@ -54,7 +54,7 @@ pub enum Owners {
 /// A kind of adaptation that not every engine knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Adaptation {
-    /// [`Owners::Role`].
+    /// [`Ownership::Role`].
     Owner,
     /// [`Adaptations::no_tablespaces`].
     Tablespaces,
@@ -64,26 +64,26 @@ pub enum Adaptation {
     Definer,
 }
 
-impl Owners {
+impl Ownership {
     /// Tells whether owners and grants are those of the dump.
     pub fn are_kept(&self) -> bool {
-        *self == Owners::AsDumped
+        *self == Ownership::AsDumped
     }
 
     /// Returns the role that was named.
     pub fn role(&self) -> Option<&str> {
         match self {
-            Owners::Role(role) => Some(role),
-            Owners::AsDumped | Owners::Connecting => None,
+            Ownership::Role(role) => Some(role),
+            Ownership::AsDumped | Ownership::Connecting => None,
         }
     }
 
     /// Returns the flag that says so, if one does.
     fn flag(&self) -> Option<&'static str> {
         match self {
-            Owners::AsDumped => None,
-            Owners::Connecting => Some("--no-owner"),
-            Owners::Role(_) => Some(Adaptation::Owner.flag()),
+            Ownership::AsDumped => None,
+            Ownership::Connecting => Some("--no-owner"),
+            Ownership::Role(_) => Some(Adaptation::Owner.flag()),
         }
     }
 }
