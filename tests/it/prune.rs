@@ -634,6 +634,32 @@ async fn what_is_brought_back_meanwhile_stays() {
     }
 }
 
+/// Brought back before the list was there that removes it, which whoever put that has not found out when another one cleans up.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_another_one_may_yet_take_back_is_needed() {
+    let (bench, mut kept, middle) = with_forgotten().await;
+    kept.push(middle.clone());
+    let dying = Arc::new(FaultStore::new(bench.store()));
+    dying.die_after_mutations(1);
+    let (store, snapshot, handle) = (bench.store(), middle.0.clone(), tokio::runtime::Handle::current());
+    let racing = AtPhase::new("removing what was forgotten", move || {
+        let (store, snapshot, handle) = (store.clone(), snapshot.clone(), handle.clone());
+        let run = async move { bring_back(store, &snapshot).await.expect("no list names it") };
+        std::thread::spawn(move || handle.block_on(run)).join().expect("no panic");
+    });
+    let cut_off = prune_with(dying.clone(), bench.cache.path(), after_days(4), Arc::new(racing)).await;
+    assert!(cut_off.is_err() && dying.died(), "its list is there, and nothing else");
+    for _ in 0..2 {
+        let cache = tempfile::tempdir().expect("made");
+        let monitor = Arc::new(Collected::default());
+        let other = prune_with(bench.store(), cache.path(), after_days(4), monitor).await.expect("done");
+        assert_eq!((other.removed_snapshots, other.deleted_packs, other.plan.snapshots), (0, 0, 2), "{other:?}");
+    }
+    let again = pruned(&bench, after_days(5)).await.expect("done");
+    assert_eq!((again.removed_snapshots, again.plan.snapshots), (0, 3));
+    assert_kept(bench.store(), bench.source.path(), &kept, "taken back").await;
+}
+
 /// What is missing may be what another clean-up deleted meanwhile: lists say so, and everything is looked at again.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_another_clean_up_removes_meanwhile_is_not_called_damaged() {

@@ -4,7 +4,7 @@
 //! and recipes. Nothing of it is relied on: tonight asks the index of each chunk that it would name, as of what was left here.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use tokio::runtime::Handle;
 
@@ -33,18 +33,22 @@ use crate::windows::weave::MadeOf;
 /// Snapshots of the same host and job that are looked at, at most: a stream that is in none of them is new.
 const LOOKED_AT: usize = 8;
 /// The part of the memory that reading the last dump takes.
-const READER_SHARE: u64 = 8;
+const READER_SHARE: u64 = 16;
 
 /// Where the last nights of a host's and job's streams are.
 pub(super) struct LastNights {
     repository: Arc<Repository>,
-    reader: Arc<Reader>,
+    index: Arc<Index>,
+    memory_bytes: u64,
+    monitor: Arc<dyn Monitor>,
     runtime: Handle,
     host: String,
     job: String,
     domain: DomainId,
     /// The snapshots that there are, in order.
     snapshots: Vec<SnapshotId>,
+    /// One is made anew at a time, so that memory is taken once.
+    alone: Mutex<()>,
 }
 
 impl LastNights {
@@ -57,16 +61,18 @@ impl LastNights {
         options: &BackupOptions,
         monitor: &Arc<dyn Monitor>,
     ) -> Option<Self> {
-        let reading = repository.reading().ok()?;
-        let reader = Reader::new(reading, index.clone(), options.memory_bytes / READER_SHARE, monitor.clone());
+        repository.reading().ok()?;
         Some(Self {
             repository: repository.clone(),
-            reader: Arc::new(reader),
+            index: index.clone(),
+            memory_bytes: options.memory_bytes / READER_SHARE,
+            monitor: monitor.clone(),
             runtime: Handle::current(),
             host: options.host.clone(),
             job: options.job.clone(),
             domain,
             snapshots,
+            alone: Mutex::default(),
         })
     }
 
@@ -82,15 +88,18 @@ impl LastNights {
         gatherer: WindowGatherer,
         ends: &Cancel,
     ) -> Option<(SnapshotId, NightBlocks, Remains)> {
+        let _alone = self.alone.lock().expect("no panic while held");
+        let reading = self.repository.reading().ok()?;
+        let reader = Arc::new(Reader::new(reading, self.index.clone(), self.memory_bytes, self.monitor.clone()));
         self.runtime.block_on(async {
-            let (snapshot, content) = ends.or(self.last(path)).await??;
-            let (blocks, remains) = self.cut(&content, place, rule, gatherer, ends).await?;
+            let (snapshot, content) = ends.or(self.last(path, &reader)).await??;
+            let (blocks, remains) = cut(&reader, &content, place, rule, gatherer, ends).await?;
             Some((snapshot, blocks, remains))
         })
     }
 
     /// Finds the newest snapshot that has the stream.
-    async fn last(&self, path: &EntryPath) -> Option<(SnapshotId, FileContent)> {
+    async fn last(&self, path: &EntryPath, reader: &Arc<Reader>) -> Option<(SnapshotId, FileContent)> {
         let mut newest = NewestFirst::recent(&self.repository, self.snapshots.clone());
         let mut left = LOOKED_AT;
         while let Some((id, snapshot)) = newest.next().await {
@@ -98,7 +107,7 @@ impl LastNights {
             if (&snapshot.host, &snapshot.job, snapshot.at.domain) != (&self.host, &self.job, self.domain) {
                 continue;
             }
-            let entry = self.reader.walk(snapshot.root, Some(path.clone())).next().await;
+            let entry = reader.walk(snapshot.root, Some(path.clone())).next().await;
             if let Some(Ok(Entry { path: found, kind: EntryKind::Stream(content, _), .. })) = entry
                 && found == *path
             {
@@ -111,36 +120,37 @@ impl LastNights {
         }
         None
     }
+}
 
-    async fn cut(
-        &self,
-        content: &FileContent,
-        place: NightPlace,
-        rule: PieceRule,
-        mut gatherer: WindowGatherer,
-        ends: &Cancel,
-    ) -> Option<(NightBlocks, Remains)> {
-        let mut tomorrow = Tomorrow::new(place.begin()?, rule, 0);
-        let mut stored = StoredParts::of(&self.reader, content);
-        let mut bytes = self.reader.content(content);
-        let (mut buffer, mut is_end) = (Vec::new(), false);
-        while !is_end {
-            match ends.or(bytes.next()).await? {
-                Some(Ok(ContentPart::Bytes(more, range))) => buffer.extend_from_slice(&more[range]),
-                None => is_end = true,
-                // A stream has no holes.
-                Some(Ok(_) | Err(_)) => return None,
-            }
-            while let Some(length) = gatherer.advance(&buffer, is_end) {
-                let made_of = stored.take(length as u32).await?;
-                tomorrow.push(gatherer.pieces(), &made_of, |key| made_of.fresh_length(key));
-                gatherer.clear();
-                buffer.drain(..length);
-            }
+/// Cuts a content into what a night leaves.
+async fn cut(
+    reader: &Arc<Reader>,
+    content: &FileContent,
+    place: NightPlace,
+    rule: PieceRule,
+    mut gatherer: WindowGatherer,
+    ends: &Cancel,
+) -> Option<(NightBlocks, Remains)> {
+    let mut tomorrow = Tomorrow::new(place.begin()?, rule, 0);
+    let mut stored = StoredParts::of(reader, content);
+    let mut bytes = reader.content(content);
+    let (mut buffer, mut is_end) = (Vec::new(), false);
+    while !is_end {
+        match ends.or(bytes.next()).await? {
+            Some(Ok(ContentPart::Bytes(more, range))) => buffer.extend_from_slice(&more[range]),
+            None => is_end = true,
+            // A stream has no holes.
+            Some(Ok(_) | Err(_)) => return None,
         }
-        let (sink, remains) = tomorrow.finish();
-        Some((sink.finish(&remains, true)?.into_blocks()?, remains))
+        while let Some(length) = gatherer.advance(&buffer, is_end) {
+            let made_of = stored.take(length as u32).await?;
+            tomorrow.push(gatherer.pieces(), &made_of, |key| made_of.fresh_length(key));
+            gatherer.clear();
+            buffer.drain(..length);
+        }
     }
+    let (sink, remains) = tomorrow.finish();
+    Some((sink.finish(&remains, true)?.into_blocks()?, remains))
 }
 
 /// What a content consists of, part by part: chunks that are stored plain.

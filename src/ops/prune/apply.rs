@@ -228,6 +228,9 @@ impl CleanUp<'_> {
             second.index.cleanups().honours_all(snapshot.at.domain, snapshot.honoured, own, now)
         };
         let is_whole = |snapshot: &&NeedingSnapshot| {
+            if snapshot.is_leaving {
+                return false;
+            }
             let lost = if was_there(&snapshot.id) { old } else { new };
             lost.is_none() || honours(snapshot)
         };

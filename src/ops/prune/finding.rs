@@ -97,7 +97,8 @@ impl CleanUp<'_> {
             full_bytes: self.shares().pack_target_bytes.into(),
         };
         let plan = PrunePlan::of(&packs, doubtful, |pack| !counts(&pack), &limits);
-        Ok(PrunePlan { made: now, snapshots: look.index.snapshots().len() as u64, ..plan })
+        let snapshots = look.index.snapshots().iter().filter(|snapshot| !snapshot.is_leaving).count() as u64;
+        Ok(PrunePlan { made: now, snapshots, ..plan })
     }
 
     /// Asks packs themselves of which nothing is needed, where no reader says what is in them; returns those that stay, and why.

@@ -77,18 +77,34 @@ impl Look {
         wanted: &impl Fn(SnapshotId) -> bool,
     ) -> Result<(), PruneError> {
         clean_up.monitor.phase("looking what snapshots need");
-        let snapshots = self.index.snapshots().iter().filter(|it| wanted(it.id));
-        let roots: Vec<(SnapshotId, TreeRoot)> = snapshots.map(|snapshot| (snapshot.id, snapshot.root)).collect();
-        for (snapshot, root) in roots {
-            self.walk(clean_up, snapshot, root).await?;
+        let snapshots: Vec<NeedingSnapshot> =
+            self.index.snapshots().iter().filter(|it| wanted(it.id)).copied().collect();
+        for snapshot in snapshots {
+            if !snapshot.is_leaving || self.is_whole(clean_up, &snapshot).await? {
+                self.walk(clean_up, snapshot.id, snapshot.root).await?;
+            }
         }
         self.check_that_all_is_there()
+    }
+
+    /// Tells whether a snapshot that is leaving is still whole: what it needs may be gone as soon as its object is.
+    async fn is_whole(&mut self, clean_up: &CleanUp<'_>, snapshot: &NeedingSnapshot) -> Result<bool, PruneError> {
+        let before = std::mem::replace(&mut self.needed, Needed::nothing_of(&self.index));
+        let walked = self.walk(clean_up, snapshot.id, snapshot.root).await;
+        let whole = walked.and_then(|()| self.check_that_all_is_there());
+        self.needed = before;
+        match whole {
+            Ok(()) => Ok(true),
+            Err(error) if error.outcome() == Outcome::Damaged => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// Tells whether another clean-up has removed snapshots, or begun to delete packs, since it was told what is to be deleted.
     async fn is_overtaken(&self, clean_up: &CleanUp<'_>) -> Result<bool, PruneError> {
         let now = clean_up.deleting.repository().cleanups().await?;
-        let is_gone = |snapshot: &NeedingSnapshot| now.is_gone(&ObjectKey::snapshot(snapshot.id));
+        let is_gone =
+            |snapshot: &NeedingSnapshot| !snapshot.is_leaving && now.is_gone(&ObjectKey::snapshot(snapshot.id));
         Ok(now.deleting() != self.index.cleanups().deleting() || self.index.snapshots().iter().any(is_gone))
     }
 

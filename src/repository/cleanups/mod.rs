@@ -455,6 +455,14 @@ impl Cleanups {
         self.told.iter().find(|told| told.id == list).map(|told| told.list.removed.as_slice())
     }
 
+    /// Tells whether a snapshot is removed only by lists that whoever put them may yet take back: none of them is of `own`, nor tells others
+    /// again.
+    pub fn may_come_back(&self, snapshot: SnapshotId, own: &[CleanupId]) -> bool {
+        let removing = |told: &&Arc<ListAsTold>| told.list.removed.iter().any(|removed| removed.id == snapshot);
+        let mut lists = self.told.iter().filter(removing).peekable();
+        lists.peek().is_some() && lists.all(|told| !told.list.is_complete && !own.contains(&told.id))
+    }
+
     /// Returns the snapshot that was removed and whose object had this SHA-256.
     pub fn removed(&self, digest: &[u8; 32]) -> Option<&RemovedSnapshot> {
         self.removed.get(digest)

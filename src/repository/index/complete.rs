@@ -53,6 +53,7 @@ use crate::repository::index::presence::ids;
 use crate::repository::index::{Index, IndexError};
 use crate::repository::objects::ListedPacks;
 use crate::repository::snapshots::SnapshotError;
+use crate::repository::state::LeftLists;
 
 /// Why it is not known what is needed, so that nothing may be deleted.
 #[derive(Debug, thiserror::Error)]
@@ -116,12 +117,14 @@ pub struct NeedingSnapshot {
     pub honoured: Option<u64>,
     /// SHA-256 of its object.
     pub digest: Option<[u8; 32]>,
+    /// Another cleaner is about to remove it, and may yet take that back: what it needs stays, as far as it is there.
+    pub is_leaving: bool,
 }
 
 impl NeedingSnapshot {
     fn of(snapshot: &Snapshot) -> Self {
         let Snapshot { id, at, session, root, honoured, digest, .. } = *snapshot;
-        Self { id, at, session, root, honoured, digest }
+        Self { id, at, session, root, honoured, digest, is_leaving: false }
     }
 }
 
@@ -178,7 +181,7 @@ impl CompleteIndex {
                 return Err(IncompleteError::Hidden { key: ObjectKey::snapshot(missing) });
             }
         }
-        let listed = ids.iter().copied().collect();
+        let listed: BTreeSet<SnapshotId> = ids.iter().copied().collect();
         let ids = repository.that_count(ids, &cleanups).await;
         let mut opening = repository.listed_snapshots(ids);
         let mut snapshots = Vec::new();
@@ -198,6 +201,7 @@ impl CompleteIndex {
                 Err(error) => return Err(error.into()),
             }
         }
+        snapshots.extend(leaving(repository, &cleanups, &listed).await);
         let index = complete_index(repository, &cleanups, monitor).await?;
         let packs = StoredPacks::of(repository, &index, &cleanups).await?;
         Ok(Self { index: Arc::new(index), snapshots, cleanups, listed, packs })
@@ -208,7 +212,7 @@ impl CompleteIndex {
         &self.index
     }
 
-    /// Returns all snapshots that count, the oldest first: what they need is all that is needed.
+    /// Returns all snapshots that count, the oldest first, and behind them those that are leaving: what they need is all that is needed.
     pub fn snapshots(&self) -> &[NeedingSnapshot] {
         &self.snapshots
     }
@@ -247,6 +251,19 @@ impl CompleteIndex {
     pub fn is_there(&self, pack: PackId) -> bool {
         self.packs.there.contains_key(&pack)
     }
+}
+
+/// Opens those of listed snapshots that another cleaner is about to remove and may yet take back. One that cannot be opened by now may be
+/// removed already.
+async fn leaving(
+    repository: &Arc<Repository>,
+    cleanups: &Cleanups,
+    listed: &BTreeSet<SnapshotId>,
+) -> Vec<NeedingSnapshot> {
+    let own: Vec<_> = [LeftLists::Removing, LeftLists::Removed].map(|left| repository.state().left(left)).concat();
+    let ids = listed.iter().copied().filter(|id| cleanups.may_come_back(*id, &own)).collect();
+    let opened = repository.listed_snapshots(ids).filter_map(async |(_, snapshot)| snapshot.ok());
+    opened.map(|snapshot| NeedingSnapshot { is_leaving: true, ..NeedingSnapshot::of(&snapshot) }).collect().await
 }
 
 /// Reads every segment that any replica has. What was merged meanwhile is not there any more, so one that is missed is listed again.
