@@ -93,6 +93,7 @@ WITH role AS (SELECT oid, rolname AS name FROM pg_roles WHERE rolname = {role}),
 ), statements(place, at, statement) AS (
   SELECT o.place, o.oid, format('ALTER %s %s OWNER TO %I',
     CASE WHEN kind = 'statistics object' THEN 'STATISTICS'
+         WHEN kind = 'foreign-data wrapper' THEN 'FOREIGN DATA WRAPPER'
          WHEN kind IN ('function', 'procedure', 'aggregate') AND current_setting('server_version_num')::int >= 110000
            THEN 'ROUTINE'
          ELSE upper(kind) END, called, role.name)

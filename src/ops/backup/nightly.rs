@@ -7,10 +7,10 @@
 use crate::chunker::Chunker;
 use crate::model::entry::ChunkRef;
 use crate::model::id::ChunkId;
-use crate::model::snapshot::SnapshotId;
 use crate::ops::backup::batch::CutBytes;
 use crate::ops::backup::buffer::WindowBuffer;
 use crate::ops::backup::cut::{Filled, NextBytes};
+use crate::ops::backup::remade::RemadeNight;
 use crate::ops::backup::stopped::Stopped;
 use crate::progress::{Counter, Monitor, Problem};
 use crate::repository::frame::{FILE_FRAME_BYTES, Frame, ROWS_FRAME_BYTES};
@@ -47,9 +47,6 @@ pub(super) struct CutContent {
     pub(super) night: Option<FinishedNight>,
 }
 
-/// Makes what the last night left, had it been cut by a rule, with the snapshot that has it.
-pub(super) type Remake<'a> = Box<dyn FnOnce(PieceRule) -> Option<(SnapshotId, NightBlocks, Remains)> + 'a>;
-
 /// Cuts one content.
 pub(super) struct NightCutter<'a> {
     writer: &'a Writer,
@@ -58,8 +55,6 @@ pub(super) struct NightCutter<'a> {
     subject: String,
     /// Whether something is kept of the last night that cannot be used.
     is_unusable: bool,
-    /// Makes anew what the last night left.
-    remake: Option<Remake<'a>>,
     /// Where tonight leaves something for the next.
     place: Option<NightPlace>,
     yesterday: Option<Yesterday<NightBlocks>>,
@@ -99,7 +94,6 @@ impl<'a> NightCutter<'a> {
             monitor,
             subject,
             is_unusable,
-            remake: None,
             place: (!dry_run).then_some(place),
             yesterday,
             walk: NightWalk::default(),
@@ -115,9 +109,17 @@ impl<'a> NightCutter<'a> {
         }
     }
 
-    /// Says how what the last night left is made anew, where that is not there or cannot be used.
-    pub(super) fn remade_by(self, remake: Option<Remake<'a>>) -> Self {
-        Self { remake: remake.filter(|_| self.yesterday.is_none()), ..self }
+    /// Goes on from what was made anew, where what the last night left is not there or cannot be used, and tells so.
+    pub(super) fn or_remade(mut self, remade: Option<RemadeNight>) -> Self {
+        if let Some(RemadeNight { snapshot, blocks, remains }) = remade.filter(|_| self.yesterday.is_none()) {
+            let message = format!(
+                "what this machine kept of the last night is gone, so it was made anew from what snapshot {} stored",
+                snapshot.short()
+            );
+            self.monitor.problem(Problem::advice(self.subject.clone(), message));
+            self.yesterday = Some(Yesterday::new(blocks, remains));
+        }
+        self
     }
 
     /// Says that the content is a file's.
@@ -204,10 +206,6 @@ impl<'a> NightCutter<'a> {
         let tried = self.yesterday.as_ref().map(|yesterday| yesterday.remains().next_rule);
         let rule = rule_of(head).or(tried).unwrap_or(PieceRule::Pages(PAGE_USUAL));
         self.yesterday.take_if(|yesterday| yesterday.remains().rule != rule);
-        if let Some(remake) = self.remake.take() {
-            self.yesterday =
-                remake(rule).map(|(snapshot, blocks, remains)| self.note_remade(snapshot, blocks, remains));
-        }
         if self.is_unusable && self.yesterday.is_none() {
             let message = "what this machine kept of the last night cannot be used, so tonight is stored whole";
             self.monitor.problem(Problem::advice(self.subject.clone(), message.to_owned()));
@@ -218,16 +216,6 @@ impl<'a> NightCutter<'a> {
         let sink = self.place.take().and_then(NightPlace::begin);
         self.tomorrow = sink.map(|sink| Tomorrow::new(sink, rule, nights));
         self.writer.window_gatherer(rule)
-    }
-
-    /// Tells that what the last night left was made anew.
-    fn note_remade(&self, snapshot: SnapshotId, blocks: NightBlocks, remains: Remains) -> Yesterday<NightBlocks> {
-        let message = format!(
-            "what this machine kept of the last night is gone, so it was made anew from what snapshot {} stored",
-            snapshot.short()
-        );
-        self.monitor.problem(Problem::advice(self.subject.clone(), message));
-        Yesterday::new(blocks, remains)
     }
 
     /// Stores the window that the buffer begins with.

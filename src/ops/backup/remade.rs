@@ -7,11 +7,12 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 
 use tokio::runtime::Handle;
+use tokio::sync::OnceCell;
 
 use crate::model::entry::{Entry, EntryKind, FileContent};
 use crate::model::id::{ChunkKey, DomainId};
 use crate::model::path::EntryPath;
-use crate::model::snapshot::SnapshotId;
+use crate::model::snapshot::{SnapshotId, TreeRoot};
 use crate::ops::Cancel;
 use crate::ops::backup::options::BackupOptions;
 use crate::progress::Monitor;
@@ -25,6 +26,7 @@ use crate::repository::reader::content::ContentPart;
 use crate::repository::reader::windows::WindowAt;
 use crate::windows::cover::{Cover, Stretch};
 use crate::windows::gather::WindowGatherer;
+use crate::windows::heads::{HEAD_BYTES, PAGE_USUAL, is_compressed, rule_of};
 use crate::windows::pieces::PieceRule;
 use crate::windows::remains::Remains;
 use crate::windows::tomorrow::Tomorrow;
@@ -47,8 +49,18 @@ pub(super) struct LastNights {
     domain: DomainId,
     /// The snapshots that there are, in order.
     snapshots: Vec<SnapshotId>,
+    /// The newest of this host and job, once they were looked for.
+    newest: OnceCell<Vec<(SnapshotId, TreeRoot)>>,
     /// One is made anew at a time, so that memory is taken once.
     alone: Mutex<()>,
+}
+
+/// What the last night would have left.
+pub(super) struct RemadeNight {
+    /// The snapshot that has it.
+    pub(super) snapshot: SnapshotId,
+    pub(super) blocks: NightBlocks,
+    pub(super) remains: Remains,
 }
 
 impl LastNights {
@@ -72,53 +84,59 @@ impl LastNights {
             job: options.job.clone(),
             domain,
             snapshots,
+            newest: OnceCell::new(),
             alone: Mutex::default(),
         })
     }
 
-    /// Makes what the last night of a stream would have left at `place`, had it been cut by `rule`, which `gatherer` does. `None` where
-    /// there was none, or it cannot be read to its end, or the run `ends` meanwhile.
+    /// Makes what the last night of a stream would have left at `place`; `gatherer` cuts by a rule. `None` where there was none, or it
+    /// cannot be read to its end, or the run `ends` meanwhile. It takes as long as reading that dump does, for which no producer waits.
     ///
     /// Called outside of the runtime, as everything that stores streams.
     pub(super) fn remake(
         &self,
         path: &EntryPath,
         place: NightPlace,
-        rule: PieceRule,
-        gatherer: WindowGatherer,
+        gatherer: impl FnOnce(PieceRule) -> WindowGatherer,
         ends: &Cancel,
-    ) -> Option<(SnapshotId, NightBlocks, Remains)> {
+    ) -> Option<RemadeNight> {
         let _alone = self.alone.lock().expect("no panic while held");
         let reading = self.repository.reading().ok()?;
         let reader = Arc::new(Reader::new(reading, self.index.clone(), self.memory_bytes, self.monitor.clone()));
         self.runtime.block_on(async {
             let (snapshot, content) = ends.or(self.last(path, &reader)).await??;
-            let (blocks, remains) = cut(&reader, &content, place, rule, gatherer, ends).await?;
-            Some((snapshot, blocks, remains))
+            let (blocks, remains) = cut(&reader, &content, place, gatherer, ends).await?;
+            Some(RemadeNight { snapshot, blocks, remains })
         })
     }
 
     /// Finds the newest snapshot that has the stream.
     async fn last(&self, path: &EntryPath, reader: &Arc<Reader>) -> Option<(SnapshotId, FileContent)> {
-        let mut newest = NewestFirst::recent(&self.repository, self.snapshots.clone());
-        let mut left = LOOKED_AT;
-        while let Some((id, snapshot)) = newest.next().await {
-            let Ok(snapshot) = snapshot else { continue };
-            if (&snapshot.host, &snapshot.job, snapshot.at.domain) != (&self.host, &self.job, self.domain) {
-                continue;
-            }
-            let entry = reader.walk(snapshot.root, Some(path.clone())).next().await;
+        for (id, root) in self.newest.get_or_init(|| self.newest()).await {
+            let entry = reader.walk(*root, Some(path.clone())).next().await;
             if let Some(Ok(Entry { path: found, kind: EntryKind::Stream(content, _), .. })) = entry
                 && found == *path
             {
-                return Some((id, content));
-            }
-            left -= 1;
-            if left == 0 {
-                return None;
+                return Some((*id, content));
             }
         }
         None
+    }
+
+    /// Finds the newest snapshots of the host and job.
+    async fn newest(&self) -> Vec<(SnapshotId, TreeRoot)> {
+        let mut found = Vec::new();
+        let mut newest = NewestFirst::recent(&self.repository, self.snapshots.clone());
+        while let Some((id, snapshot)) = newest.next().await {
+            let Ok(snapshot) = snapshot else { continue };
+            if (&snapshot.host, &snapshot.job, snapshot.at.domain) == (&self.host, &self.job, self.domain) {
+                found.push((id, snapshot.root));
+                if found.len() == LOOKED_AT {
+                    break;
+                }
+            }
+        }
+        found
     }
 }
 
@@ -127,11 +145,15 @@ async fn cut(
     reader: &Arc<Reader>,
     content: &FileContent,
     place: NightPlace,
-    rule: PieceRule,
-    mut gatherer: WindowGatherer,
+    gatherer: impl FnOnce(PieceRule) -> WindowGatherer,
     ends: &Cancel,
 ) -> Option<(NightBlocks, Remains)> {
-    let mut tomorrow = Tomorrow::new(place.begin()?, rule, 0);
+    let head = ends.or(reader.read_at(content, 0, HEAD_BYTES)).await?.ok()?;
+    if is_compressed(&head) {
+        return None;
+    }
+    let rule = rule_of(&head).unwrap_or(PieceRule::Pages(PAGE_USUAL));
+    let (mut gatherer, mut tomorrow) = (gatherer(rule), Tomorrow::new(place.begin()?, rule, 0));
     let mut stored = StoredParts::of(reader, content);
     let mut bytes = reader.content(content);
     let (mut buffer, mut is_end) = (Vec::new(), false);
@@ -188,15 +210,16 @@ impl StoredParts {
         Some(MadeOf::stored(cover, lengths))
     }
 
-    /// Looks what the next chunk consists of.
+    /// Looks what the next chunk consists of. Of several recipes nobody knows here which of them makes it.
     async fn read_on(&mut self) -> Option<()> {
         let chunk = self.chunks.next().await?.ok()?;
-        let place = self.reader.index().locate(&chunk.id)?;
-        if !place.codec.holds_recipes() {
+        let places = self.reader.index().locate_all(&chunk.id);
+        if places.iter().any(|place| !place.codec.holds_recipes()) {
             let part = Stretch { key: chunk.id.key(), offset: 0, length: chunk.length };
             self.next.push_back((part, chunk.length));
             return Some(());
         }
+        let place = *places.first().filter(|_| places.len() == 1)?;
         let resolved = self.reader.resolve(&WindowAt::of(chunk, place), &|_| true).await.ok()?;
         self.next.extend(resolved.missing.is_empty().then(|| resolved.stretches()).into_iter().flatten());
         resolved.missing.is_empty().then_some(())

@@ -13,9 +13,9 @@ use crate::ops::backup::cut::{Cutter, Filled, NextBytes};
 use crate::ops::backup::jobs::Jobs;
 use crate::ops::backup::kept::Again;
 use crate::ops::backup::members::{MemberStream, StreamGroup};
-use crate::ops::backup::nightly::{CutContent, NightCutter, Remake};
+use crate::ops::backup::nightly::{CutContent, NightCutter};
 use crate::ops::backup::options::{BackupOptions, StreamOptions};
-use crate::ops::backup::remade::LastNights;
+use crate::ops::backup::remade::{LastNights, RemadeNight};
 use crate::ops::backup::report::FailedStream;
 use crate::ops::backup::stopped::Stopped;
 use crate::ops::backup::stored::{StoredStream, StoredStreams};
@@ -169,13 +169,15 @@ impl StreamReader<'_> {
         if let Some(kept) = self.again.take_over(path, self.writer) {
             return kept;
         }
+        // No producer waits for that.
+        let remade = self.remade(path);
         let begun = Instant::now();
         let opened = stream.opener.open(&self.all);
         self.check()?;
         let mut source = opened.map_err(failed)?;
         let mut bytes = CutBytes::default();
         let CutContent { list, night } =
-            self.cut(StreamBytes { source: &mut *source, reader: self, path }, &mut bytes)?;
+            self.cut(StreamBytes { source: &mut *source, reader: self, path }, &mut bytes, remade)?;
         let mut detail = source.finish().map_err(failed)?;
         detail.duration_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
         let changed = detail.facts.get(fact::CHANGED);
@@ -194,15 +196,19 @@ impl StreamReader<'_> {
     }
 
     /// Cuts a stream beside what it was last night, where this machine can know that, or fine.
-    fn cut(&self, mut incoming: StreamBytes<'_>, bytes: &mut CutBytes) -> Result<CutContent, Stopped> {
+    fn cut(
+        &self,
+        mut incoming: StreamBytes<'_>,
+        bytes: &mut CutBytes,
+        remade: Option<RemadeNight>,
+    ) -> Result<CutContent, Stopped> {
         let path = incoming.path;
         let name = night_name(&self.options.host, &self.options.job, path.as_bytes());
         let hand_on = |full| self.jobs.push_frame(full);
         let recipes = self.options.stream_options.recipes;
         if let Some(place) = recipes.then(|| self.writer.nights_of(&name)).flatten() {
             let cutter = NightCutter::new(self.writer, self.monitor, path.to_string(), place, self.options.dry_run);
-            let cutter = cutter.remade_by(self.remake(path, &name));
-            return cutter.cut(&mut incoming, bytes, hand_on);
+            return cutter.or_remade(remade).cut(&mut incoming, bytes, hand_on);
         }
         let mut cutter = Cutter::for_stream(self.writer, self.monitor);
         let list = cutter.cut(&mut incoming, bytes, hand_on);
@@ -214,10 +220,14 @@ impl StreamReader<'_> {
         Ok(CutContent { list: list?, night: None })
     }
 
-    /// Returns what makes anew what the last night left of the content called `name`, where this host may read.
-    fn remake<'a>(&'a self, path: &'a EntryPath, name: &str) -> Option<Remake<'a>> {
-        let (last, place, writer, all) = (self.last?, self.writer.nights_of(name)?, self.writer, self.all.clone());
-        Some(Box::new(move |rule| last.remake(path, place, rule, writer.window_gatherer(rule), &all)))
+    /// Makes anew what the last night left of a stream, where that cannot be used and this host may read.
+    fn remade(&self, path: &EntryPath) -> Option<RemadeNight> {
+        let last = self.last.filter(|_| self.options.stream_options.recipes)?;
+        let place = self.writer.nights_of(&night_name(&self.options.host, &self.options.job, path.as_bytes()))?;
+        match place.open() {
+            Some(_) => None,
+            None => last.remake(path, place, |rule| self.writer.window_gatherer(rule), &self.all),
+        }
     }
 
     /// Tells what is not wrong, but could be better.
