@@ -176,14 +176,14 @@ impl CheckedIndex {
     }
 
     /// Does the same for what a recipe names, or what such a recipe names in turn: a recipe that an earlier run stored will do, since
-    /// whoever asks asks for all that it names as well. Of a chunk of which there are several recipes none will: they may name different
-    /// chunks, and be too deep to be named.
+    /// whoever asks asks for all that it names as well. Of a chunk of which there are several recipes none will, unless they are of one
+    /// length, as copies are: they may name different chunks, and be too deep to be named.
     pub fn rely_on_named(&self, key: &ChunkKey) -> bool {
-        let recipes: HashSet<PackId> =
-            self.index.places(key).iter().filter(|at| at.codec.holds_recipes()).map(|at| at.pack).collect();
-        let is_named =
-            |at: &ChunkPlace| !at.codec.holds_recipes() || recipes.len() == 1 && !self.reliance.is_own(at.pack);
-        self.rely_where(key, is_named)
+        let places = self.index.places(key);
+        let mut lengths = places.iter().filter(|at| at.codec.holds_recipes()).map(|at| at.length);
+        let first = lengths.next();
+        let are_copies = lengths.all(|length| Some(length) == first);
+        self.rely_where(key, |at| !at.codec.holds_recipes() || are_copies && !self.reliance.is_own(at.pack))
     }
 
     fn rely_where(&self, key: &ChunkKey, accept: impl Fn(&ChunkPlace) -> bool) -> bool {
