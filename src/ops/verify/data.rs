@@ -129,10 +129,11 @@ async fn check_windows(
         for (place, error) in wrong {
             if let ReadError::Part { window, .. } = &error {
                 let window = WindowAt { key: *window, id: None, length: None, location: place };
+                let is_nowhere = |error: &ReadError| matches!(error, ReadError::Unknown { .. });
                 let is_there = |place: &ChunkPlace| sizes.contains_key(&place.pack);
                 let resolving = reader.resolve(&window, &is_there);
                 match cancel.or(resolving).await.ok_or(VerifyError::Cancelled)? {
-                    Ok(resolved) if !resolved.missing.is_empty() => continue,
+                    Ok(resolved) if resolved.missing.values().any(is_nowhere) => continue,
                     Err(error) if !error.is_damage() => return Err(error.into()),
                     Ok(_) | Err(_) => {}
                 }
