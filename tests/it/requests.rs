@@ -84,8 +84,8 @@ const EXPECTED: [(Verb, &str, &str); 10] = [
     (Verb::BackupOfNewJob, "4 put, 3 + N + min(N, 1024) get, 12 list, 1 delete", "4 put, 3 get, 12 list, 1 delete"),
     (
         Verb::BackupOfDatedStream,
-        "5 put, 3 + N + min(N, 1024) get, 12 list, 1 delete",
-        "5 put, 3 get, 12 list, 1 delete",
+        "5 put, 3 + N + min(N, 1024) get, 1 get_range, 12 list, 1 delete",
+        "5 put, 3 get, 1 get_range, 12 list, 1 delete",
     ),
 ];
 
