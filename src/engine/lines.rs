@@ -69,6 +69,69 @@ impl<W: Write, E: FnMut(&[u8], &mut dyn Write) -> io::Result<()>> Drop for Edite
     }
 }
 
+/// Tells the lines of a dump apart, of which the beginning decides what they are, however their bytes come.
+pub(crate) struct LineHeads {
+    /// The beginning of the line that is passing, until it is known what it is.
+    held: Vec<u8>,
+    is_decided: bool,
+    /// The last byte of the line.
+    last: u8,
+    /// As much of a line as tells what it is.
+    head_bytes: usize,
+}
+
+/// Some bytes of one line.
+pub(crate) struct LinePart<'a> {
+    pub(crate) bytes: LineBytes<'a>,
+    /// The line ends with them, and ends a statement.
+    pub(crate) ends_statement: bool,
+}
+
+/// What bytes of a line are.
+pub(crate) enum LineBytes<'a> {
+    /// The beginning, as much of it as tells what the line is.
+    Head(Vec<u8>),
+    /// What follows that.
+    More(&'a [u8]),
+    /// Held until more of the beginning has come.
+    Held,
+}
+
+impl LineHeads {
+    /// Decides by the first `head_bytes` of a line, or by all of a shorter one.
+    pub(crate) fn of(head_bytes: usize) -> Self {
+        Self { held: Vec::new(), is_decided: false, last: 0, head_bytes }
+    }
+
+    /// Takes what `rest` has of the line that is passing; `None` when nothing is left.
+    pub(crate) fn next<'a>(&mut self, rest: &mut &'a [u8]) -> Option<LinePart<'a>> {
+        if rest.is_empty() {
+            return None;
+        }
+        let end = memchr::memchr(b'\n', rest);
+        let (line, after) = rest.split_at(end.map_or(rest.len(), |at| at + 1));
+        *rest = after;
+        self.last = line.iter().rev().find(|byte| **byte != b'\n').copied().unwrap_or(self.last);
+        let bytes = if self.is_decided {
+            LineBytes::More(line)
+        } else {
+            self.held.extend_from_slice(line);
+            self.is_decided = end.is_some() || self.held.len() >= self.head_bytes;
+            if self.is_decided { LineBytes::Head(std::mem::take(&mut self.held)) } else { LineBytes::Held }
+        };
+        let ends_statement = end.is_some() && self.last == b';';
+        if end.is_some() {
+            (self.is_decided, self.last) = (false, 0);
+        }
+        Some(LinePart { bytes, ends_statement })
+    }
+
+    /// Returns what is held of a line that is not known yet.
+    pub(crate) fn held(&self) -> &[u8] {
+        &self.held
+    }
+}
+
 #[cfg(test)]
 pub(crate) mod tests {
     use std::sync::{Arc, Mutex};

@@ -6,6 +6,7 @@
 use std::io::{self, Write};
 
 use crate::engine::adaptations::Account;
+use crate::engine::lines::{LineBytes, LineHeads, LinePart};
 use crate::engine::mysql::sql::identifier;
 use crate::engine::mysql::statements::{StatementBounds, quoted_name};
 
@@ -23,11 +24,7 @@ pub(super) struct Redefined<W: Write> {
     statements: StatementBounds,
     /// A statement with rows is passing. It begins a line, and no text in it has the end of one.
     is_rows: bool,
-    /// The beginning of the line that is passing, until it is known what it is.
-    line: Vec<u8>,
-    is_decided: bool,
-    /// The last byte of the line.
-    last: u8,
+    lines: LineHeads,
     /// The head of a statement that may have the clause.
     head: Option<Vec<u8>>,
 }
@@ -47,22 +44,20 @@ impl<W: Write> Redefined<W> {
     /// Gives all that has a definer this one.
     pub(super) fn new(inner: W, definer: &Account) -> Self {
         let to = format!("{}@{}", identifier(&definer.user), identifier(&definer.host)).into_bytes();
-        let (statements, line) = (StatementBounds::default(), Vec::new());
-        Self { inner, to, statements, is_rows: false, line, is_decided: false, last: 0, head: None }
+        let (statements, lines) = (StatementBounds::default(), LineHeads::of(HEAD_BYTES));
+        Self { inner, to, statements, is_rows: false, lines, head: None }
     }
 
     /// Decides what the line is that begins so.
-    fn decide(&mut self) -> io::Result<()> {
-        self.is_decided = true;
-        let line = std::mem::take(&mut self.line);
+    fn decide(&mut self, line: &[u8]) -> io::Result<()> {
         if !self.is_rows && self.statements.are_between() {
             if self.statements.begin(line.trim_ascii_end()) {
-                return self.inner.write_all(&line);
+                return self.inner.write_all(line);
             }
             self.is_rows = self.statements.are_plain() && line.strip_prefix(ROWS).and_then(quoted_name).is_some();
             self.head = (!self.is_rows).then(Vec::new);
         }
-        self.pass(&line)
+        self.pass(line)
     }
 
     /// Passes on some of a line.
@@ -91,23 +86,13 @@ impl<W: Write> Redefined<W> {
 impl<W: Write> Write for Redefined<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let mut rest = bytes;
-        while !rest.is_empty() {
-            let end = memchr::memchr(b'\n', rest);
-            let (line, after) = rest.split_at(end.map_or(rest.len(), |at| at + 1));
-            self.last = line.iter().rev().find(|byte| **byte != b'\n').copied().unwrap_or(self.last);
-            if self.is_decided {
-                self.pass(line)?;
-            } else {
-                self.line.extend_from_slice(line);
-                if end.is_some() || self.line.len() >= HEAD_BYTES {
-                    self.decide()?;
-                }
+        while let Some(LinePart { bytes, ends_statement }) = self.lines.next(&mut rest) {
+            match bytes {
+                LineBytes::Head(head) => self.decide(&head)?,
+                LineBytes::More(more) => self.pass(more)?,
+                LineBytes::Held => {}
             }
-            if end.is_some() {
-                self.is_rows &= self.last != b';';
-                (self.is_decided, self.last) = (false, 0);
-            }
-            rest = after;
+            self.is_rows &= !ends_statement;
         }
         Ok(bytes.len())
     }
@@ -122,7 +107,7 @@ impl<W: Write> Drop for Redefined<W> {
     fn drop(&mut self) {
         // Mostly there is nothing: a dump ends with a whole statement. Whoever reads it says what is missing.
         let _ = self.head.take().map(|head| self.inner.write_all(&head));
-        let _ = self.inner.write_all(&self.line);
+        let _ = self.inner.write_all(self.lines.held());
     }
 }
 

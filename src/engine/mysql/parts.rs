@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::engine::lines::{LineBytes, LineHeads, LinePart};
 use crate::engine::mysql::statements::{StatementBounds, quoted_name};
 use crate::engine::parts::{DumpAspect, DumpParts};
 
@@ -89,13 +90,9 @@ pub(super) struct PartsOfDump<W: Write> {
     is_trigger: bool,
     /// A statement with rows is passing.
     is_rows: bool,
-    /// The beginning of the line that is passing, until it is known what it is.
-    head: Vec<u8>,
-    is_decided: bool,
+    lines: LineHeads,
     /// The line that is passing is wanted.
     passes: bool,
-    /// The last byte of the line.
-    last: u8,
 }
 
 impl<W: Write> PartsOfDump<W> {
@@ -112,10 +109,8 @@ impl<W: Write> PartsOfDump<W> {
             is_behind_dashes: false,
             is_trigger: false,
             is_rows: false,
-            head: Vec::new(),
-            is_decided: false,
+            lines: LineHeads::of(HEAD_BYTES),
             passes: true,
-            last: 0,
         }
     }
 
@@ -125,18 +120,16 @@ impl<W: Write> PartsOfDump<W> {
     }
 
     /// Decides what becomes of the line that begins so.
-    fn decide(&mut self) -> io::Result<()> {
-        self.is_decided = true;
-        let head = std::mem::take(&mut self.head);
+    fn decide(&mut self, head: &[u8]) -> io::Result<()> {
         let line = head.trim_ascii_end();
         if !self.is_rows && self.statements.are_between() {
             if self.begin(line)? {
-                return if self.passes { self.inner.write_all(&head) } else { Ok(()) };
+                return if self.passes { self.inner.write_all(head) } else { Ok(()) };
             }
         } else if !self.is_rows && self.statements.is_code() {
             self.note_column(line);
         }
-        self.pass(&head)
+        self.pass(head)
     }
 
     /// Passes on some of a line, if it is wanted. All of a statement is, or nothing.
@@ -258,23 +251,13 @@ impl<W: Write> PartsOfDump<W> {
 impl<W: Write> Write for PartsOfDump<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let mut rest = bytes;
-        while !rest.is_empty() {
-            let end = memchr::memchr(b'\n', rest);
-            let (line, after) = rest.split_at(end.map_or(rest.len(), |at| at + 1));
-            self.last = line.iter().rev().find(|byte| **byte != b'\n').copied().unwrap_or(self.last);
-            if !self.is_decided {
-                self.head.extend_from_slice(line);
-                if end.is_some() || self.head.len() >= HEAD_BYTES {
-                    self.decide()?;
-                }
-            } else {
-                self.pass(line)?;
+        while let Some(LinePart { bytes, ends_statement }) = self.lines.next(&mut rest) {
+            match bytes {
+                LineBytes::Head(head) => self.decide(&head)?,
+                LineBytes::More(more) => self.pass(more)?,
+                LineBytes::Held => {}
             }
-            if end.is_some() {
-                self.is_rows &= self.last != b';';
-                (self.is_decided, self.last) = (false, 0);
-            }
-            rest = after;
+            self.is_rows &= !ends_statement;
         }
         Ok(bytes.len())
     }

@@ -7,6 +7,7 @@ use std::io::{self, Write};
 
 use crate::blocking::blocking;
 use crate::engine::feed::{FeedError, Heard};
+use crate::engine::lines::{LineBytes, LineHeads, LinePart};
 use crate::engine::mysql::definer::with_definer;
 use crate::engine::mysql::rename::Renamed;
 use crate::engine::mysql::restore::{MysqlRun, judge, without_rows};
@@ -93,17 +94,13 @@ impl MysqlRun<'_> {
 /// a line, and no text has the end of a line in it.
 struct WithoutRows<W: Write> {
     inner: W,
-    /// The beginning of the line that is passing, until it is known what it is.
-    head: Vec<u8>,
-    is_decided: bool,
+    lines: LineHeads,
     /// The statement is one with rows.
     is_rows: bool,
     /// The lines are about events.
     is_events: bool,
     /// Statements end otherwise: it is the text of a routine.
     is_code: bool,
-    /// The last byte of the line.
-    last: u8,
 }
 
 /// Begins a statement with rows.
@@ -119,14 +116,11 @@ const HEAD_BYTES: usize = 40;
 
 impl<W: Write> WithoutRows<W> {
     fn new(inner: W) -> Self {
-        let head = Vec::new();
-        Self { inner, head, is_decided: false, is_rows: false, is_events: false, is_code: false, last: 0 }
+        Self { inner, lines: LineHeads::of(HEAD_BYTES), is_rows: false, is_events: false, is_code: false }
     }
 
     /// Decides what becomes of the line that begins so.
-    fn decide(&mut self) -> io::Result<()> {
-        self.is_decided = true;
-        let head = std::mem::take(&mut self.head);
+    fn decide(&mut self, head: &[u8]) -> io::Result<()> {
         if let Some(delimiter) = head.strip_prefix(DELIMITER) {
             self.is_code = delimiter.trim_ascii_end() != b";";
         }
@@ -135,7 +129,7 @@ impl<W: Write> WithoutRows<W> {
             self.is_events |= head.starts_with(EVENTS);
             self.is_rows |= head.starts_with(ROWS);
         }
-        self.pass(&head)
+        self.pass(head)
     }
 
     fn pass(&mut self, bytes: &[u8]) -> io::Result<()> {
@@ -146,23 +140,13 @@ impl<W: Write> WithoutRows<W> {
 impl<W: Write> Write for WithoutRows<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let mut rest = bytes;
-        while !rest.is_empty() {
-            let end = memchr::memchr(b'\n', rest);
-            let (line, after) = rest.split_at(end.map_or(rest.len(), |at| at + 1));
-            self.last = line.iter().rev().find(|byte| **byte != b'\n').copied().unwrap_or(self.last);
-            if self.is_decided {
-                self.pass(line)?;
-            } else {
-                self.head.extend_from_slice(line);
-                if end.is_some() || self.head.len() >= HEAD_BYTES {
-                    self.decide()?;
-                }
+        while let Some(LinePart { bytes, ends_statement }) = self.lines.next(&mut rest) {
+            match bytes {
+                LineBytes::Head(head) => self.decide(&head)?,
+                LineBytes::More(more) => self.pass(more)?,
+                LineBytes::Held => {}
             }
-            if end.is_some() {
-                self.is_rows &= self.last != b';';
-                (self.is_decided, self.last) = (false, 0);
-            }
-            rest = after;
+            self.is_rows &= !ends_statement;
         }
         Ok(bytes.len())
     }
