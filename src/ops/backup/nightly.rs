@@ -110,8 +110,10 @@ impl<'a> NightCutter<'a> {
     }
 
     /// Goes on from what was made anew, where what the last night left is not there or cannot be used, and tells so.
-    pub(super) fn or_remade(mut self, remade: Option<RemadeNight>) -> Self {
-        if let Some(RemadeNight { snapshot, blocks, remains }) = remade.filter(|_| self.yesterday.is_none()) {
+    pub(super) fn or_remade(mut self, remake: impl FnOnce() -> Option<RemadeNight>) -> Self {
+        if self.yesterday.is_none()
+            && let Some(RemadeNight { snapshot, blocks, remains }) = remake()
+        {
             let message = format!(
                 "what this machine kept of the last night is gone, so it was made anew from what snapshot {} stored",
                 snapshot.short()

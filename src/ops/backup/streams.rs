@@ -15,7 +15,7 @@ use crate::ops::backup::kept::Again;
 use crate::ops::backup::members::{MemberStream, StreamGroup};
 use crate::ops::backup::nightly::{CutContent, NightCutter};
 use crate::ops::backup::options::{BackupOptions, StreamOptions};
-use crate::ops::backup::remade::{LastNights, RemadeNight};
+use crate::ops::backup::remade::LastNights;
 use crate::ops::backup::report::FailedStream;
 use crate::ops::backup::stopped::Stopped;
 use crate::ops::backup::stored::{StoredStream, StoredStreams};
@@ -169,15 +169,15 @@ impl StreamReader<'_> {
         if let Some(kept) = self.again.take_over(path, self.writer) {
             return kept;
         }
-        // No producer waits for that.
-        let remade = self.remade(path);
+        // What is to be made anew for it, no producer waits for.
+        let night = self.night_cutter(path);
         let begun = Instant::now();
         let opened = stream.opener.open(&self.all);
         self.check()?;
         let mut source = opened.map_err(failed)?;
         let mut bytes = CutBytes::default();
         let CutContent { list, night } =
-            self.cut(StreamBytes { source: &mut *source, reader: self, path }, &mut bytes, remade)?;
+            self.cut(StreamBytes { source: &mut *source, reader: self, path }, &mut bytes, night)?;
         let mut detail = source.finish().map_err(failed)?;
         detail.duration_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
         let changed = detail.facts.get(fact::CHANGED);
@@ -200,15 +200,11 @@ impl StreamReader<'_> {
         &self,
         mut incoming: StreamBytes<'_>,
         bytes: &mut CutBytes,
-        remade: Option<RemadeNight>,
+        night: Option<NightCutter<'_>>,
     ) -> Result<CutContent, Stopped> {
-        let path = incoming.path;
-        let name = night_name(&self.options.host, &self.options.job, path.as_bytes());
         let hand_on = |full| self.jobs.push_frame(full);
-        let recipes = self.options.stream_options.recipes;
-        if let Some(place) = recipes.then(|| self.writer.nights_of(&name)).flatten() {
-            let cutter = NightCutter::new(self.writer, self.monitor, path.to_string(), place, self.options.dry_run);
-            return cutter.or_remade(remade).cut(&mut incoming, bytes, hand_on);
+        if let Some(cutter) = night {
+            return cutter.cut(&mut incoming, bytes, hand_on);
         }
         let mut cutter = Cutter::for_stream(self.writer, self.monitor);
         let list = cutter.cut(&mut incoming, bytes, hand_on);
@@ -220,14 +216,17 @@ impl StreamReader<'_> {
         Ok(CutContent { list: list?, night: None })
     }
 
-    /// Makes anew what the last night left of a stream, where that cannot be used and this host may read.
-    fn remade(&self, path: &EntryPath) -> Option<RemadeNight> {
-        let last = self.last.filter(|_| self.options.stream_options.recipes)?;
-        let place = self.writer.nights_of(&night_name(&self.options.host, &self.options.job, path.as_bytes()))?;
-        match place.open() {
-            Some(_) => None,
-            None => last.remake(path, place, |rule| self.writer.window_gatherer(rule), &self.all),
-        }
+    /// Makes what cuts a stream beside what it was last night, where this machine can know that: from what it kept, or made anew from the
+    /// last dump, where this host may read.
+    fn night_cutter(&self, path: &EntryPath) -> Option<NightCutter<'_>> {
+        let Self { writer, options, .. } = self;
+        let name = night_name(&options.host, &options.job, path.as_bytes());
+        let place = options.stream_options.recipes.then(|| writer.nights_of(&name)).flatten()?;
+        let cutter = NightCutter::new(writer, self.monitor, path.to_string(), place, options.dry_run);
+        Some(cutter.or_remade(|| {
+            let (last, place) = (self.last?, writer.nights_of(&name)?);
+            last.remake(path, place, |rule| writer.window_gatherer(rule), &self.all)
+        }))
     }
 
     /// Tells what is not wrong, but could be better.
