@@ -120,23 +120,15 @@ async fn check_windows(
     damage: &mut FoundDamage,
     reading: &mut ReadingRecord,
 ) -> Result<(), VerifyError> {
-    let DataCheck { reader, sizes, monitor, cancel, .. } = *run;
+    let DataCheck { reader, monitor, cancel, .. } = *run;
     if !packs.is_empty() {
         monitor.phase("checking recipes");
     }
     for pack in packs {
         let wrong = cancel.or(reader.check_windows(&pack)).await.ok_or(VerifyError::Cancelled)??;
         for (place, error) in wrong {
-            if let ReadError::Part { window, .. } = &error {
-                let window = WindowAt { key: *window, id: None, length: None, location: place };
-                let is_nowhere = |error: &ReadError| matches!(error, ReadError::Unknown { .. });
-                let is_there = |place: &ChunkPlace| sizes.contains_key(&place.pack);
-                let resolving = reader.resolve(&window, &is_there);
-                match cancel.or(resolving).await.ok_or(VerifyError::Cancelled)? {
-                    Ok(resolved) if resolved.missing.values().any(is_nowhere) => continue,
-                    Err(error) if !error.is_damage() => return Err(error.into()),
-                    Ok(_) | Err(_) => {}
-                }
+            if cancel.or(names_nothing(run, place, &error)).await.ok_or(VerifyError::Cancelled)?? {
+                continue;
             }
             let finding = damage.add_error(&error);
             if error.root().pack() == Some(pack.id) {
@@ -150,6 +142,17 @@ async fn check_windows(
         }
     }
     Ok(())
+}
+
+/// Tells whether the recipe at a place, whose window could not be put together because of `error`, names something that is nowhere.
+async fn names_nothing(run: &DataCheck<'_>, location: ChunkPlace, error: &ReadError) -> Result<bool, ReadError> {
+    let ReadError::Part { window, .. } = error else { return Ok(false) };
+    let window = WindowAt { key: *window, id: None, length: None, location };
+    match run.reader.resolve(&window, &|place| run.sizes.contains_key(&place.pack)).await {
+        Ok(resolved) => Ok(resolved.missing.values().any(|error| matches!(error, ReadError::Unknown { .. }))),
+        Err(error) if error.is_damage() => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// The packs to be read, and whether they bring a cycle to its end.
