@@ -12,6 +12,7 @@ use crate::store::StoreError;
 
 /// How long a list is acted upon: half as long as it is honoured.
 const ACTED_UPON_SECONDS: i64 = HONOURED_SECONDS / 2;
+
 /// Tells whether what was found out at a time may not be acted upon any more by `now`.
 pub fn was_too_long_ago(found_out: Timestamp, now: Timestamp) -> bool {
     now.seconds.saturating_sub(found_out.seconds) > ACTED_UPON_SECONDS

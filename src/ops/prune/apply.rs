@@ -61,7 +61,7 @@ impl CleanUp<'_> {
         if !self.options.dry_run {
             self.remove(expired, &mut report).await?;
         }
-        // What it needs that is not removed yet is not to be taken for dead.
+        // Snapshots that are named and not removed yet may be kept: what they need is not to be taken for dead.
         if report.unfinished.is_some() {
             return Ok(report);
         }

@@ -459,6 +459,10 @@ impl Cleanups {
     /// again.
     pub fn may_come_back(&self, snapshot: SnapshotId, own: &[CleanupId]) -> bool {
         let removing = |told: &&Arc<ListAsTold>| told.list.removed.iter().any(|removed| removed.id == snapshot);
+        // Nearly every snapshot is in none, which need not be looked for in each.
+        if !self.is_gone(&ObjectKey::snapshot(snapshot)) {
+            return false;
+        }
         let mut lists = self.told.iter().filter(removing).peekable();
         lists.peek().is_some() && lists.all(|told| !told.list.is_complete && !own.contains(&told.id))
     }
