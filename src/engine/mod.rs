@@ -24,6 +24,7 @@ use crate::source::Source;
 pub mod adaptations;
 pub mod dump;
 pub mod feed;
+mod json_list;
 mod lines;
 pub mod mysql;
 pub mod parts;
@@ -32,7 +33,6 @@ pub mod plan;
 pub mod postgres;
 pub mod restore;
 pub mod sqlite;
-mod texts;
 
 /// A kind of database, and how it is dumped and restored.
 pub trait Engine: fmt::Debug + Send + Sync {

@@ -5,12 +5,12 @@
 
 use crate::database::DatabaseError;
 use crate::engine::adaptations::Account;
+use crate::engine::json_list::JsonList;
 use crate::engine::mysql::facts;
 use crate::engine::mysql::server::Mysql;
 use crate::engine::mysql::sql::is_database;
 use crate::engine::parts::{DumpAspect, some_names};
 use crate::engine::plan::{Asked, DatabasePlan, Judgement};
-use crate::engine::texts::Texts;
 use crate::model::id::unhex;
 
 /// What has a definer: tables of `information_schema`, and their columns for the database.
@@ -71,7 +71,7 @@ fn missing_definer(definer: &Account, known: &[String]) -> Option<String> {
 
 /// Tells which definers of a database are not there.
 fn missing_note(database: &DatabasePlan, known: &[String]) -> Option<String> {
-    let Texts(definers) = database.fact(facts::DEFINERS).unwrap_or_default();
+    let JsonList(definers) = database.fact(facts::DEFINERS).unwrap_or_default();
     let is_missing = |definer: &String| !known.iter().any(|account| is_same(account, definer));
     let missing: Vec<String> = definers.into_iter().filter(is_missing).collect();
     (!missing.is_empty()).then(|| {
@@ -104,7 +104,7 @@ mod tests {
         let known = ["root@localhost", "app@%", "reader"].map(str::to_owned);
         let note = |definers: &[&str]| {
             let mut facts = StreamFacts::default();
-            facts.set(facts::DEFINERS, Texts(definers.iter().map(|&it| it.to_owned()).collect()));
+            facts.set(facts::DEFINERS, JsonList(definers.iter().map(|&it| it.to_owned()).collect()));
             let path = EntryPath::new("mysql/shop.sql").expect("safe");
             let stream = StreamToRestore { path, kind: StreamKind::Database, bytes: 100, facts };
             missing_note(&DatabasePlan { streams: vec![stream], ..DatabasePlan::new("shop") }, &known)

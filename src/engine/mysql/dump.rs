@@ -10,12 +10,12 @@ use crate::database::DatabaseError;
 use crate::database::chosen::{ChosenDatabases, left_out_fact, told_left_out};
 use crate::database::tables::{ExcludableTable, ExcludedTables, TableExclusions};
 use crate::database::url::DatabaseUrl;
+use crate::engine::json_list::JsonList;
 use crate::engine::mysql::facts::{self, MysqlFormat};
 use crate::engine::mysql::programs::DumpProgram;
 use crate::engine::mysql::rows::AllRows;
 use crate::engine::mysql::server::{Mysql, MysqlFacts, ServerFacts};
 use crate::engine::mysql::{MARK, NAME};
-use crate::engine::texts::Texts;
 use crate::model::facts::{StreamFacts, fact};
 use crate::source::check::{Check, CheckedSource, EndsWith};
 use crate::source::command::CommandSource;
@@ -260,7 +260,7 @@ impl Dump {
         arguments.extend(self.excluding(program, database, excluded)?);
         // Behind `--`, so that no name is an option.
         arguments.extend(["--".to_owned(), database.to_owned()]);
-        let definers = Texts(self.server.definers(database)?);
+        let definers = JsonList(self.server.definers(database)?);
         let mut facts = database_facts(database, known);
         facts.set_some(facts::DEFINERS, Some(definers).filter(|definers| !definers.0.is_empty()));
         facts.set_some(fact::LEFT_OUT_TABLES, excluded.fact());

@@ -1,6 +1,6 @@
 //! What is kept about a dump of MariaDB or MySQL, besides what is kept about every stream.
 
-use crate::engine::texts::Texts;
+use crate::engine::json_list::JsonList;
 use crate::model::facts::{Fact, FactValue, fact};
 
 /// What the stream is.
@@ -25,7 +25,7 @@ pub const MAX_PACKET: Fact<u64> = Fact::new("max_allowed_packet");
 pub const HISTORY: Fact<String> = Fact::new("history");
 
 /// Who defines its views, routines, triggers and events, each as `USER@HOST`; a role without a host.
-pub const DEFINERS: Fact<Texts> = Fact::new("definers");
+pub const DEFINERS: Fact<JsonList<String>> = Fact::new("definers");
 
 /// Names of those that are numbers.
 pub const NUMBERS: [&str; 3] = [BINLOG_POSITION.name(), LONGEST_LINE.name(), MAX_PACKET.name()];

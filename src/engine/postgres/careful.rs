@@ -10,9 +10,9 @@ use serde::Deserialize;
 use crate::blocking::blocking;
 use crate::database::DatabaseError;
 use crate::engine::feed::{FeedError, Heard};
+use crate::engine::json_list::JsonList;
 use crate::engine::postgres::facts::{self, PostgresFormat};
 use crate::engine::postgres::restore::{PostgresRun, RestoreFailure};
-use crate::engine::texts::Texts;
 use crate::progress::Problem;
 
 /// The search path of a database for which none is set.
@@ -73,7 +73,7 @@ impl PostgresRun<'_> {
 
     /// Returns the search path of the database, as SQL.
     fn search_path(&self) -> String {
-        let Texts(settings) = self.plan.fact(facts::SETTINGS).unwrap_or_default();
+        let JsonList(settings) = self.plan.fact(facts::SETTINGS).unwrap_or_default();
         let set = settings.iter().find_map(|statement| statement.strip_prefix(SET_PATH));
         set.map_or_else(|| USUAL_PATH.to_owned(), |path| path.replace("%%", "%"))
     }

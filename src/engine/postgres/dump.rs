@@ -15,12 +15,12 @@ use crate::database::DatabaseError;
 use crate::database::chosen::{ChosenDatabases, left_out_fact, told_left_out};
 use crate::database::tables::{ExcludedTables, TableExclusions};
 use crate::database::url::DatabaseUrl;
+use crate::engine::json_list::JsonList;
 use crate::engine::postgres::archive::{ArchiveListing, WithoutCircles};
-use crate::engine::postgres::facts::{self, Extensions, PostgresFormat};
+use crate::engine::postgres::facts::{self, PostgresFormat};
 use crate::engine::postgres::server::{Databases, Postgres, PostgresFacts, TEMPLATE, TableSize};
 use crate::engine::postgres::shared::SharedSnapshot;
 use crate::engine::postgres::{CLUSTER_MARK, MARK, NAME};
-use crate::engine::texts::Texts;
 use crate::engine::withholding_passwords;
 use crate::model::facts::{StreamFacts, fact};
 use crate::process::{self, CommandOptions};
@@ -313,15 +313,15 @@ fn keep_of_the_whole(facts: &mut StreamFacts, known: &PostgresFacts) {
     facts.set(fact::ROWS_ESTIMATE, known.rows);
     facts.set(fact::TABLES, known.tables);
     facts.set(facts::CREATE, known.create.clone());
-    facts.set(facts::SETTINGS, Texts(known.settings.clone()));
-    facts.set(facts::ROLES, Texts(known.roles.clone()));
+    facts.set(facts::SETTINGS, JsonList(known.settings.clone()));
+    facts.set(facts::ROLES, JsonList(known.roles.clone()));
     facts.set_some(facts::TABLESPACE, known.tablespace.clone());
-    let tablespaces = Texts(known.tablespaces.clone());
+    let tablespaces = JsonList(known.tablespaces.clone());
     facts.set_some(facts::TABLESPACES, Some(tablespaces).filter(|tablespaces| !tablespaces.0.is_empty()));
     facts.set_some(facts::HIDDEN_MAPPINGS, Some(known.hidden_mappings).filter(|count| *count > 0));
     let unlogged = known.not_on_standby.join(", ");
     facts.set_some(facts::NOT_ON_STANDBY, Some(unlogged).filter(|tables| !tables.is_empty()));
-    let extensions = Extensions(known.extensions.clone());
+    let extensions = JsonList(known.extensions.clone());
     facts.set_some(facts::EXTENSIONS, Some(extensions).filter(|extensions| !extensions.0.is_empty()));
 }
 

@@ -4,8 +4,9 @@
 use serde::Deserialize;
 
 use crate::database::DatabaseError;
+use crate::engine::json_list::JsonList;
 use crate::engine::plan::DatabasePlan;
-use crate::engine::postgres::facts::{self, Extension, Extensions};
+use crate::engine::postgres::facts::{self, Extension};
 use crate::engine::postgres::server::{Postgres, literal};
 
 /// Extensions that work in one database of a server only, and the setting that names it.
@@ -45,7 +46,7 @@ struct Offered {
 /// # Errors
 /// [`DatabaseError`].
 pub fn look(server: &Postgres, database: &DatabasePlan, skipped: &[String]) -> Result<ExtensionsPlan, DatabaseError> {
-    let Extensions(wanted) = database.fact(facts::EXTENSIONS).unwrap_or_default();
+    let JsonList(wanted) = database.fact(facts::EXTENSIONS).unwrap_or_default();
     let (left_out, wanted): (Vec<_>, Vec<_>) =
         wanted.into_iter().partition(|extension| skipped.contains(&extension.name));
     if wanted.is_empty() {

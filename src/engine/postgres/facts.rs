@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::engine::texts::Texts;
+use crate::engine::json_list::JsonList;
 use crate::model::facts::{Fact, FactValue, fact};
 
 /// What the stream is.
@@ -16,20 +16,20 @@ pub const CREATE: Fact<String> = Fact::new("create_clauses");
 /// The tablespace.
 pub const TABLESPACE: Fact<String> = Fact::new("tablespace");
 /// Tablespaces that tables and indexes are in, other than that of the database.
-pub const TABLESPACES: Fact<Texts> = Fact::new("tablespaces");
+pub const TABLESPACES: Fact<JsonList<String>> = Fact::new("tablespaces");
 /// How many user mappings of foreign servers may lack options in the dump, which the user may not see.
 pub const HIDDEN_MAPPINGS: Fact<u64> = Fact::new("hidden_user_mappings");
 /// Statements that set the database's owner, settings and rights, `%I` in place of its name.
-pub const SETTINGS: Fact<Texts> = Fact::new("database_settings");
+pub const SETTINGS: Fact<JsonList<String>> = Fact::new("database_settings");
 /// Statements that make the roles which the database uses, without passwords and rights.
-pub const ROLES: Fact<Texts> = Fact::new("roles");
+pub const ROLES: Fact<JsonList<String>> = Fact::new("roles");
 /// Entries in the table of contents of a custom archive.
 pub const ARCHIVE_ENTRIES: Fact<u64> = Fact::new("archive_entries");
 
 /// Unlogged tables of which a standby has no rows, so that the dump of one has none either.
 pub const NOT_ON_STANDBY: Fact<String> = Fact::new("not_on_standby");
 /// Its extensions.
-pub const EXTENSIONS: Fact<Extensions> = Fact::new("extensions");
+pub const EXTENSIONS: Fact<JsonList<Extension>> = Fact::new("extensions");
 
 /// Names of those that are numbers.
 pub const NUMBERS: [&str; 2] = [HIDDEN_MAPPINGS.name(), ARCHIVE_ENTRIES.name()];
@@ -73,20 +73,6 @@ pub struct Extension {
     pub tables: Vec<(String, String)>,
 }
 
-/// Extensions, kept as a JSON array of objects.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Extensions(pub Vec<Extension>);
-
-impl FactValue for Extensions {
-    fn to_text(&self) -> String {
-        serde_json::to_string(&self.0).expect("texts are JSON")
-    }
-
-    fn from_text(text: &str) -> Option<Self> {
-        serde_json::from_str(text).ok().map(Self)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -98,7 +84,7 @@ mod tests {
         }
         assert_eq!(PostgresFormat::from_text("tar"), None);
         let tables = vec![("cron".into(), "job".into())];
-        let extensions = Extensions(vec![Extension { name: "pg_cron".into(), version: "1.4".into(), tables }]);
-        assert_eq!(Extensions::from_text(&extensions.to_text()), Some(extensions));
+        let extensions = JsonList(vec![Extension { name: "pg_cron".into(), version: "1.4".into(), tables }]);
+        assert_eq!(JsonList::<Extension>::from_text(&extensions.to_text()), Some(extensions));
     }
 }

@@ -7,11 +7,11 @@ use futures::future::BoxFuture;
 use crate::database::DatabaseError;
 use crate::engine::adaptations::Adaptation;
 use crate::engine::dump::{DumpRequest, Flag, FlagKind};
+use crate::engine::json_list::JsonList;
 use crate::engine::place::{Place, Places};
 use crate::engine::plan::{Asked, DatabasePlan, Judgement, StreamKind};
 use crate::engine::postgres::facts::PostgresFormat;
 use crate::engine::restore::{RestoredDatabase, Restoring, Unrestored};
-use crate::engine::texts::Texts;
 use crate::engine::{Engine, ServerWords, Words};
 use crate::model::facts::{StreamFacts, fact};
 use crate::source::Source;
@@ -156,7 +156,7 @@ impl Engine for PostgreSql {
     }
 
     fn needed_globals(&self, database: &DatabasePlan) -> Vec<String> {
-        let Texts(roles) = database.fact(facts::ROLES).unwrap_or_default();
+        let JsonList(roles) = database.fact(facts::ROLES).unwrap_or_default();
         roles
     }
 

@@ -6,6 +6,7 @@
 use crate::blocking::blocking;
 use crate::database::DatabaseError;
 use crate::engine::feed::{FeedError, Heard};
+use crate::engine::json_list::JsonList;
 use crate::engine::plan::DatabasePlan;
 use crate::engine::postgres::contents::ChosenEntries;
 use crate::engine::postgres::extensions::{self, ExtensionsPlan};
@@ -15,7 +16,6 @@ use crate::engine::postgres::said::judge_all;
 use crate::engine::postgres::server::{Postgres, identifier, literal};
 use crate::engine::postgres::{drop_statement, locale, server_of};
 use crate::engine::restore::{Cause, Replaced, RestoredDatabase, Restoring, Unrestored};
-use crate::engine::texts::Texts;
 
 /// What failed, before it is known what state that left.
 pub(super) enum RestoreFailure {
@@ -191,7 +191,7 @@ impl PostgresRun<'_> {
 
     /// Sets owner, settings and rights of the database itself, behind all else: some would keep us out. What fails is a problem, not the end: the data is there.
     async fn settings(&self, scratch: &str) {
-        let Texts(statements) = self.plan.fact(facts::SETTINGS).unwrap_or_default();
+        let JsonList(statements) = self.plan.fact(facts::SETTINGS).unwrap_or_default();
         for statement in statements {
             let is_rights = ["GRANT ", "REVOKE "].iter().any(|start| statement.starts_with(start));
             let is_owner = statement.starts_with(SET_OWNER);

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 
+use crate::engine::json_list::JsonList;
 use crate::engine::lines::EditedLines;
 use crate::engine::plan::DatabasePlan;
 use crate::engine::postgres::facts;
-use crate::engine::texts::Texts;
 
 /// How the statement among [`facts::SETTINGS`] begins that sets the owner of the database.
 pub const SET_OWNER: &str = "ALTER DATABASE %I OWNER TO ";
@@ -24,7 +24,7 @@ pub fn roles(database: &DatabasePlan) -> BTreeMap<String, String> {
         let rest = statement.strip_prefix("CREATE ROLE ")?;
         Some(rest.strip_suffix(" LOGIN").unwrap_or(rest).to_owned())
     };
-    let Texts(known) = database.fact(facts::ROLES).unwrap_or_default();
+    let JsonList(known) = database.fact(facts::ROLES).unwrap_or_default();
     let mut roles: BTreeMap<String, String> =
         known.into_iter().filter_map(|statement| Some((name(&statement)?, statement))).collect();
     if let Some(owner) = owner(database) {

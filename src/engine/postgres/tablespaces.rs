@@ -2,11 +2,11 @@
 
 use crate::blocking::blocking;
 use crate::database::DatabaseError;
+use crate::engine::json_list::JsonList;
 use crate::engine::plan::DatabasePlan;
 use crate::engine::postgres::facts::{self, PostgresFormat};
 use crate::engine::postgres::restore::PostgresRun;
 use crate::engine::postgres::server::{Postgres, identifier, literal};
-use crate::engine::texts::Texts;
 
 /// What is said of tablespaces that a server lacks.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,7 +22,7 @@ pub enum MissingTablespaces {
 /// # Errors
 /// [`DatabaseError`].
 pub fn look(server: &Postgres, database: &DatabasePlan) -> Result<Option<MissingTablespaces>, DatabaseError> {
-    let Texts(of_tables) = database.fact(facts::TABLESPACES).unwrap_or_default();
+    let JsonList(of_tables) = database.fact(facts::TABLESPACES).unwrap_or_default();
     let mut used = of_tables.clone();
     // One that is there has its own.
     used.extend(database.fact(facts::TABLESPACE).filter(|name| !database.is_added_to && !of_tables.contains(name)));

@@ -339,8 +339,9 @@ fn properties_of_databases_with_awkward_names_and_encodings_come_back() {
     let properties = |name: &str| {
         let of_the_database = format!(
             "SELECT pg_get_userbyid(datdba), (SELECT array_agg(a::text ORDER BY a::text) FROM aclexplode(datacl) a),
-                (SELECT array_agg(setrole::regrole::text || setconfig::text ORDER BY 1) FROM pg_db_role_setting
-                 WHERE setdatabase = d.oid) FROM pg_database d WHERE datname = '{name}'"
+                (SELECT array_agg(s::text ORDER BY s::text)
+                 FROM (SELECT setrole::regrole::text || setconfig::text AS s FROM pg_db_role_setting
+                 WHERE setdatabase = d.oid) settings) FROM pg_database d WHERE datname = '{name}'"
         );
         let comment = "SET client_encoding = 'UTF8';
             SELECT shobj_description((SELECT oid FROM pg_database WHERE datname = current_database()), 'pg_database')";
