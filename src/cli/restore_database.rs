@@ -74,10 +74,10 @@ pub struct IntoDatabaseArgs {
     /// Give up at the first statement that fails, instead of counting them; MariaDB and MySQL databases and dumps of SQL always do
     #[arg(long)]
     exit_on_error: bool,
-    /// Make the connecting user the owner of everything, and leave grants away
+    /// Make the connecting user the owner of everything, and leave grants and revokes away: functions closed to some are open to all
     #[arg(long)]
     no_owner: bool,
-    /// Make this role of PostgreSQL the owner of everything but extensions, and leave grants away
+    /// Make this role of PostgreSQL the owner of everything but extensions, and leave grants and revokes away, as --no-owner does
     #[arg(long, value_name = "ROLE", value_parser = NonEmptyStringValueParser::new())]
     #[arg(conflicts_with_all = ["no_owner", "globals", "target", "data_only"])]
     owner: Option<String>,

@@ -4,7 +4,7 @@
 pub fn client_hint(said: &[String]) -> Option<String> {
     const RIGHTS: &str = "the user lacks a right. PostgreSQL: pg_read_all_data, CONNECT, and what README says about large objects \
         and row security; MariaDB: SELECT, SHOW VIEW, TRIGGER, EVENT. To restore: the right to create databases";
-    const KNOWN: [(&[&str], &str); 11] = [
+    const KNOWN: [(&[&str], &str); 12] = [
         (
             &[
                 "Lost connection to server during query when dumping",
@@ -22,6 +22,10 @@ pub fn client_hint(said: &[String]) -> Option<String> {
         (
             &["Connection refused", "could not translate host name", "timeout expired", "Can't connect to"],
             "is the server running, and reachable at this host and port?",
+        ),
+        (
+            &["permission denied for tablespace"],
+            "as an administrator: GRANT CREATE ON TABLESPACE … TO the user, or put everything into the usual one, by --no-tablespaces",
         ),
         (&["permission denied", "command denied to user", "must be owner", "row-level security"], RIGHTS),
         (&["server version mismatch"], "install the client programs of the server's version"),

@@ -5,7 +5,7 @@ use crate::database::DatabaseError;
 use crate::engine::feed::{FeedError, Heard};
 use crate::engine::parts::{DumpAspect, some_names};
 use crate::engine::postgres::restore::{PostgresRun, RestoreFailure};
-use crate::engine::postgres::server::{identifier, literal};
+use crate::engine::postgres::script::{identifier, literal};
 use crate::engine::restore::Unrestored;
 use crate::progress::Problem;
 
@@ -24,7 +24,7 @@ impl PostgresRun<'_> {
             let tables = self.chosen_tables().into_iter().map(|(quoted, _)| quoted).collect::<Vec<_>>().join(", ");
             let statement = if tables.is_empty() { "ANALYZE".to_owned() } else { format!("ANALYZE {tables}") };
             self.restoring.phase("gathering statistics of");
-            let analyzed = self.sql("asked for statistics", name, format!("{statement};\n")).await;
+            let analyzed = self.sql("asked for statistics", name, vec![statement]).await;
             self.tell(analyzed, "ANALYZE");
         }
         Ok(heard)

@@ -13,6 +13,7 @@ use crate::engine::feed::{FeedError, Heard};
 use crate::engine::json_list::JsonList;
 use crate::engine::postgres::facts::{self, PostgresFormat};
 use crate::engine::postgres::restore::{PostgresRun, RestoreFailure};
+use crate::engine::postgres::script::literal;
 use crate::progress::Problem;
 
 /// The search path of a database for which none is set.
@@ -49,18 +50,19 @@ impl PostgresRun<'_> {
         let path = self.search_path();
         let ways = self.ways(database, &path).await.map_err(|error| self.failure(error))?;
         let asked = "asked to make way for rows";
-        self.sql(asked, database, ways.open.concat()).await.map_err(|error| self.failure(error))?;
+        self.sql(asked, database, ways.open).await.map_err(|error| self.failure(error))?;
         said.extend(self.rows(database).await?);
         for (checking, trusting) in &ways.check {
-            if let Err(error) = self.sql("asked to check rows", database, checking.clone()).await {
+            if let Err(error) = self.sql("asked to check rows", database, vec![checking.clone()]).await {
                 self.restoring.problem(format!("rows were not checked: {}: {error}", checking.trim_end()));
-                self.tell(self.sql("asked for a check", database, trusting.clone()).await, trusting.trim_end());
+                let trusted = self.sql("asked for a check", database, vec![trusting.clone()]).await;
+                self.tell(trusted, trusting.trim_end());
             }
         }
         said.extend(self.sections(database, &["post-data"]).await?);
         // An index calls them, too.
         self.gather_statistics(database).await;
-        let closed = self.sql("asked to set functions back", database, ways.close.concat()).await;
+        let closed = self.sql("asked to set functions back", database, ways.close).await;
         closed.map_err(|error| self.failure(error))?;
         let note = format!(
             "its rows could not be put with the empty search path that dumps are restored with, or before those of other tables; \
@@ -80,7 +82,7 @@ impl PostgresRun<'_> {
 
     async fn ways(&self, database: &str, path: &str) -> Result<Ways, DatabaseError> {
         let (server, database, sql) =
-            (self.server.clone(), database.to_owned(), WAYS.replace("{path}", &path.replace('\'', "''")));
+            (self.server.clone(), database.to_owned(), WAYS.replace("{path}", &literal(path)));
         blocking(move || server.ask(&database, "asked for its checks and functions", &sql)).await
     }
 }
@@ -105,7 +107,7 @@ WITH checks AS (
     format('ALTER TABLE %s ADD CONSTRAINT %I %s', place, conname, pg_get_constraintdef(oid)) made
 ), statements(step, at, statement) AS (
   SELECT 1, place::text, format(E'ALTER TABLE %s DROP CONSTRAINT %I;\n', place, conname) FROM checks
-  UNION ALL SELECT 1, place::text, format(E'ALTER FUNCTION %s SET search_path TO %s;\n', place, '{path}') FROM functions
+  UNION ALL SELECT 1, place::text, format(E'ALTER FUNCTION %s SET search_path TO %s;\n', place, {path}) FROM functions
   UNION ALL SELECT 2, place::text, format(E'ALTER FUNCTION %s RESET search_path;\n', place) FROM functions
 )
 SELECT json_build_object(

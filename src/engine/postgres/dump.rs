@@ -315,6 +315,11 @@ fn keep_of_the_whole(facts: &mut StreamFacts, known: &PostgresFacts) {
     facts.set(facts::CREATE, known.create.clone());
     facts.set(facts::SETTINGS, JsonList(known.settings.clone()));
     facts.set(facts::ROLES, JsonList(known.roles.clone()));
+    let named_roles = JsonList(known.named_roles.clone());
+    facts.set_some(facts::NAMED_ROLES, Some(named_roles).filter(|roles| !roles.0.is_empty()));
+    facts.set_some(facts::CLOSED_FUNCTIONS, Some(known.closed_functions).filter(|count| *count > 0));
+    let collations = JsonList(known.collations.clone());
+    facts.set_some(facts::COLLATIONS, Some(collations).filter(|collations| !collations.0.is_empty()));
     facts.set_some(facts::TABLESPACE, known.tablespace.clone());
     let tablespaces = JsonList(known.tablespaces.clone());
     facts.set_some(facts::TABLESPACES, Some(tablespaces).filter(|tablespaces| !tablespaces.0.is_empty()));

@@ -7,7 +7,8 @@ use crate::database::DatabaseError;
 use crate::engine::json_list::JsonList;
 use crate::engine::plan::DatabasePlan;
 use crate::engine::postgres::facts::{self, Extension};
-use crate::engine::postgres::server::{Postgres, literal};
+use crate::engine::postgres::script::literal;
+use crate::engine::postgres::server::Postgres;
 
 /// Extensions that work in one database of a server only, and the setting that names it.
 const TIED: [(&str, &str); 1] = [("pg_cron", "cron.database_name")];

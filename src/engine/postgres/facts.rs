@@ -23,6 +23,12 @@ pub const HIDDEN_MAPPINGS: Fact<u64> = Fact::new("hidden_user_mappings");
 pub const SETTINGS: Fact<JsonList<String>> = Fact::new("database_settings");
 /// Statements that make the roles which the database uses, without passwords and rights.
 pub const ROLES: Fact<JsonList<String>> = Fact::new("roles");
+/// Roles that its policies and user mappings are for, quoted as SQL wants them.
+pub const NAMED_ROLES: Fact<JsonList<String>> = Fact::new("named_roles");
+/// How many of its functions run with the rights of their owner and may not be called by all.
+pub const CLOSED_FUNCTIONS: Fact<u64> = Fact::new("closed_functions");
+/// Collations that it uses of those which every database has.
+pub const COLLATIONS: Fact<JsonList<UsedCollation>> = Fact::new("collations");
 /// Entries in the table of contents of a custom archive.
 pub const ARCHIVE_ENTRIES: Fact<u64> = Fact::new("archive_entries");
 
@@ -32,7 +38,7 @@ pub const NOT_ON_STANDBY: Fact<String> = Fact::new("not_on_standby");
 pub const EXTENSIONS: Fact<JsonList<Extension>> = Fact::new("extensions");
 
 /// Names of those that are numbers.
-pub const NUMBERS: [&str; 2] = [HIDDEN_MAPPINGS.name(), ARCHIVE_ENTRIES.name()];
+pub const NUMBERS: [&str; 3] = [HIDDEN_MAPPINGS.name(), CLOSED_FUNCTIONS.name(), ARCHIVE_ENTRIES.name()];
 
 /// What a stream of PostgreSQL is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,6 +77,15 @@ pub struct Extension {
     pub version: String,
     /// Its tables and sequences whose rows are dumped, each by schema and name.
     pub tables: Vec<(String, String)>,
+}
+
+/// A collation and what uses it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UsedCollation {
+    /// Its name.
+    pub name: String,
+    /// One of the tables and indexes that use it, quoted as SQL wants it, if one does.
+    pub used_by: Option<String>,
 }
 
 #[cfg(test)]

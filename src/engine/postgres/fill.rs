@@ -22,9 +22,11 @@ use crate::engine::postgres::facts::{self, PostgresFormat};
 use crate::engine::postgres::restore::{PostgresRun, RestoreFailure};
 use crate::engine::postgres::roles::roles;
 use crate::engine::postgres::said::{judge_all, judge_first, without_newer_settings};
+use crate::engine::postgres::script::without_own_key;
 use crate::engine::restore::StoredError;
 use crate::model::facts::fact;
 use crate::process::CommandOptions;
+use crate::progress::Problem;
 use crate::source::check::Check;
 
 impl PostgresRun<'_> {
@@ -34,9 +36,9 @@ impl PostgresRun<'_> {
         match main.facts.get(facts::FORMAT) {
             Some(PostgresFormat::Plain) => {
                 // It always ends at the first failure: after a `COPY` that failed, rows would be run as statements.
-                let command = self.server.psql(database);
+                let command = self.psql_for_dump(database);
                 let version = major(&self.server_version);
-                let adapt = |input| without_newer_settings(input, version);
+                let adapt = |input| without_newer_settings(without_own_key(input), version);
                 self.heard(main, &command, self.restoring.feed_adapted(&main.path, &command, judge_all, adapt).await)
             }
             _ if tables.is_empty() && self.restoring.wishes.jobs > 1 => {
@@ -65,6 +67,17 @@ impl PostgresRun<'_> {
                 Ok(said)
             }
         }
+    }
+
+    /// Describes `psql` for a dump of SQL, and tells where it would take commands from it.
+    pub(super) fn psql_for_dump(&self, database: &str) -> CommandOptions {
+        let (command, is_restricted) = self.server.psql_for_dump(database);
+        if !is_restricted {
+            let note = "psql is older than August 2025: it runs commands that stand in a dump of SQL on this machine, so whoever \
+                backed this up must be trusted";
+            self.restoring.monitor.note(Problem::advice(self.plan.name.clone(), note.to_owned()));
+        }
+        command
     }
 
     /// Restores these sections of the main archive.

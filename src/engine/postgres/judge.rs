@@ -1,14 +1,16 @@
 //! What stands against a restore into PostgreSQL.
 
 use crate::database::{DatabaseError, major};
+use crate::engine::json_list::JsonList;
 use crate::engine::parts::DumpAspect;
 use crate::engine::plan::{Asked, DatabasePlan, Judgement};
 use crate::engine::postgres::facts::{self, PostgresFormat};
-use crate::engine::postgres::roles::{missing_roles_note, roles};
+use crate::engine::postgres::roles::{closed_functions_note, missing_roles_note, named_roles_note, roles};
 use crate::engine::postgres::said::newer_setting;
 use crate::engine::postgres::server::{Existing, MAINTENANCE, Postgres, User};
-use crate::engine::postgres::tablespaces::MissingTablespaces;
-use crate::engine::postgres::{drop_statement, extensions, locale, owner, server_of, tablespaces};
+use crate::engine::postgres::settings::closed_note;
+use crate::engine::postgres::tablespaces::TablespacesFound;
+use crate::engine::postgres::{collations, drop_statement, extensions, locale, owner, server_of, tablespaces};
 use crate::model::facts::fact;
 
 /// Bytes of the longest name.
@@ -41,7 +43,7 @@ pub fn judge(asked: &Asked<'_>, databases: &mut [DatabasePlan]) -> Result<Judgem
     found.obstacles.extend(obstacles_of_user(&user, asked.parts.into_existing));
     found.notes.extend(notes_of_user(&user));
     if let Some(role) = asked.adaptations.owners.role() {
-        found.obstacles.extend(owner::obstacle(&server, &user, role)?);
+        found.obstacles.extend(owner::obstacle(&server, &found.server_version, &user, role)?);
     }
     for database in databases.iter_mut() {
         let existing = server.existing(&database.name)?;
@@ -63,12 +65,20 @@ pub fn judge(asked: &Asked<'_>, databases: &mut [DatabasePlan]) -> Result<Judgem
         }
         if asked.adaptations.owners.are_kept() {
             found.notes.extend(roles_note(&server, database, asked.has_globals)?);
+        } else if asked.parts.aspect != DumpAspect::Rows {
+            found.notes.extend(notes_without_owners(&server, database)?);
+        }
+        if asked.parts.aspect != DumpAspect::Rows {
+            found.notes.extend(collations::look(&server, database)?);
         }
         if asked.needs_tablespaces() {
-            match tablespaces::look(&server, database)? {
-                Some(MissingTablespaces::Note(note)) => found.notes.push(note),
-                Some(MissingTablespaces::Obstacle(obstacle)) => found.obstacles.push(obstacle),
-                None => {}
+            // Beside what is there the role itself makes what is its.
+            let role = asked.adaptations.owners.role().filter(|_| database.is_added_to);
+            for told in tablespaces::look(&server, database, role)? {
+                match told {
+                    TablespacesFound::Note(note) => found.notes.push(note),
+                    TablespacesFound::Obstacle(obstacle) => found.obstacles.push(obstacle),
+                }
             }
         }
     }
@@ -122,6 +132,16 @@ fn roles_note(server: &Postgres, database: &DatabasePlan, has_globals: bool) -> 
     let names: Vec<String> = roles.keys().cloned().collect();
     let missing = if names.is_empty() { names } else { server.missing_roles(&names)? };
     Ok(missing_roles_note(database, &missing, &roles, has_globals))
+}
+
+/// Tells what comes otherwise, or not at all, where owners and grants are left away.
+fn notes_without_owners(server: &Postgres, database: &DatabasePlan) -> Result<Vec<String>, DatabaseError> {
+    let JsonList(named) = database.fact(facts::NAMED_ROLES).unwrap_or_default();
+    let is_comparable = database.fact(facts::ENCODING).as_deref() == Some("UTF8");
+    let missing = if named.is_empty() || !is_comparable { Vec::new() } else { server.missing_roles(&named)? };
+    // One that is there stays as open as it is.
+    let closed = closed_note(database).filter(|_| !database.is_added_to);
+    Ok(named_roles_note(database, &missing).into_iter().chain(closed_functions_note(database)).chain(closed).collect())
 }
 
 /// Tells why what goes into a database that is there would change more of it, or cannot be one transaction.

@@ -19,6 +19,7 @@ use crate::source::Source;
 mod archive;
 mod beside;
 mod careful;
+mod collations;
 mod contents;
 pub mod dump;
 mod extensions;
@@ -31,7 +32,9 @@ mod owner;
 mod restore;
 mod roles;
 mod said;
+mod script;
 pub mod server;
+mod settings;
 mod shared;
 mod tablespaces;
 
@@ -165,9 +168,20 @@ impl Engine for PostgreSql {
         match facts.get(facts::FORMAT) {
             // Rows of some tables are in other streams.
             _ if facts.has(fact::PARTS) => Vec::new(),
-            Some(PostgresFormat::Custom) => vec![format!("pg_restore {at} --create --dbname=postgres {file}")],
+            Some(PostgresFormat::Custom) => vec![
+                format!("pg_restore {at} --create --dbname=postgres {file}"),
+                "# without its roles or tablespaces: --no-owner, --no-tablespaces".to_owned(),
+            ],
             Some(PostgresFormat::Plain) => {
-                vec![format!("createdb {at} {database}"), format!("psql {at} --dbname={database} --file={file}")]
+                let options = locale::createdb_options(facts);
+                let rules =
+                    "# it has rules of ICU beside its locale (in the fact create_clauses): add them, by --icu-rules";
+                let rules = locale::has_rules(facts).then(|| rules.to_owned());
+                let typed = [
+                    format!("createdb {at} {options} {database}"),
+                    format!("psql {at} --dbname={database} --file={file}"),
+                ];
+                rules.into_iter().chain(typed).collect()
             }
             Some(PostgresFormat::Globals) | None => Vec::new(),
         }
@@ -196,5 +210,5 @@ fn server_of(place: &Place, made: &[&str]) -> Result<server::Postgres, DatabaseE
 
 /// Writes the statement that drops a database.
 fn drop_statement(name: &str) -> String {
-    format!("DROP DATABASE {};", server::identifier(name))
+    format!("DROP DATABASE {};", script::identifier(name))
 }

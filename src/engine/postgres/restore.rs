@@ -6,14 +6,13 @@
 use crate::blocking::blocking;
 use crate::database::DatabaseError;
 use crate::engine::feed::{FeedError, Heard};
-use crate::engine::json_list::JsonList;
 use crate::engine::plan::DatabasePlan;
 use crate::engine::postgres::contents::ChosenEntries;
 use crate::engine::postgres::extensions::{self, ExtensionsPlan};
-use crate::engine::postgres::facts;
-use crate::engine::postgres::roles::{SET_OWNER, without_role};
+use crate::engine::postgres::roles::without_role;
 use crate::engine::postgres::said::judge_all;
-use crate::engine::postgres::server::{Postgres, identifier, literal};
+use crate::engine::postgres::script::{identifier, without_own_key};
+use crate::engine::postgres::server::Postgres;
 use crate::engine::postgres::{drop_statement, locale, server_of};
 use crate::engine::restore::{Cause, Replaced, RestoredDatabase, Restoring, Unrestored};
 
@@ -34,6 +33,8 @@ struct Unfinished {
 pub(super) enum ScratchDatabase {
     Missing,
     Half,
+    /// It does not belong to the role that was named, or not all of it.
+    NotGiven,
     Complete,
 }
 
@@ -109,6 +110,8 @@ impl PostgresRun<'_> {
     async fn through_scratch(&self, scratch: &str) -> Result<(Heard, Option<String>), Unfinished> {
         let unfinished = |scratch| move |error| Unfinished { failure: self.failure(error), scratch };
         self.create(scratch).await.map_err(unfinished(ScratchDatabase::Missing))?;
+        self.close(scratch).await.map_err(unfinished(ScratchDatabase::Half))?;
+        self.import_collations(scratch).await;
         let heard = match self.data(scratch).await {
             Err(failure) if self.may_be_careful(&failure) => self.carefully(scratch).await.map_err(|()| failure),
             Err(failure) => Err(failure),
@@ -119,17 +122,20 @@ impl PostgresRun<'_> {
         };
         let half = |failure| Unfinished { failure, scratch: ScratchDatabase::Half };
         let mut heard = heard.map_err(half)?;
-        heard.extend(self.give_to_owner(scratch).await.map_err(half)?);
-        self.settings(scratch).await;
         // Hours may have gone into it by now.
+        let not_given = |failure| Unfinished { failure, scratch: ScratchDatabase::NotGiven };
+        heard.extend(self.give_to_owner(scratch).await.map_err(not_given)?);
+        self.settings(scratch).await;
         Ok((heard, self.take_name(scratch).await.map_err(unfinished(ScratchDatabase::Complete))?))
     }
 
     /// Makes `scratch` anew and puts everything into it, more slowly. What that fails for is not what is to be told.
     async fn carefully(&self, scratch: &str) -> Result<Heard, ()> {
-        let drop = format!("DROP DATABASE {};\n", identifier(scratch));
+        let drop = vec![drop_statement(scratch)];
         self.sql("asked to drop what is half restored", self.elsewhere(), drop).await.map_err(|_| ())?;
         self.create(scratch).await.map_err(|_| ())?;
+        self.close(scratch).await.map_err(|_| ())?;
+        self.import_collations(scratch).await;
         self.careful_data(scratch).await.map_err(|_| ())
     }
 
@@ -144,10 +150,14 @@ impl PostgresRun<'_> {
         if let Err(error) = self.create(name).await {
             return Err(self.failure(error).left(self.give_back(replaced.as_deref()).await));
         }
-        let heard = match self.owned_data(name).await {
+        let mut heard = match self.closed_data(name).await {
             Ok(heard) => heard,
             Err(failure) => return Err(failure.left(self.give_up(replaced.as_deref()).await)),
         };
+        match self.give_to_owner(name).await {
+            Ok(given) => heard.extend(given),
+            Err(failure) => return Err(failure.left(self.kept_under_its_name(replaced.as_deref()))),
+        }
         self.gather_statistics(name).await;
         self.settings(name).await;
         match replaced {
@@ -156,28 +166,29 @@ impl PostgresRun<'_> {
         }
     }
 
-    /// Puts everything into a database, and gives it to whom it is to belong.
-    async fn owned_data(&self, database: &str) -> Result<Heard, RestoreFailure> {
-        let mut heard = self.data(database).await?;
-        heard.extend(self.give_to_owner(database).await?);
-        Ok(heard)
+    /// Puts everything into a database that is there and empty, closed to others.
+    async fn closed_data(&self, database: &str) -> Result<Heard, RestoreFailure> {
+        self.close(database).await.map_err(|error| self.failure(error))?;
+        self.import_collations(database).await;
+        self.data(database).await
     }
 
-    /// Makes an empty database like the one that was dumped.
+    /// Makes an empty database like the one that was dumped, which allows no connections.
     async fn create(&self, database: &str) -> Result<(), DatabaseError> {
         let locale = self.restoring.wishes.adaptations.locale.as_deref();
         let clauses = locale::clauses(self.plan, locale, &self.server_version);
-        let (owner, tablespace) = (self.owner_clause(), self.tablespace().await?);
-        let name = identifier(database);
-        let create = format!("CREATE DATABASE {name} TEMPLATE template0 {clauses}{owner}{tablespace};\n");
-        self.sql("asked to create a database", self.elsewhere(), create).await
+        let (name, tablespace) = (identifier(database), self.tablespace().await?);
+        // What was dumped comes last, so that it cuts off none of ours; an option that is said twice is refused.
+        let ours = format!("TEMPLATE template0 OWNER DEFAULT ALLOW_CONNECTIONS false{tablespace}");
+        let create = format!("CREATE DATABASE {name} {ours} {clauses}");
+        self.sql("asked to create a database", self.elsewhere(), vec![create]).await
     }
 
     /// Gathers statistics, where that is wanted.
     pub(super) async fn gather_statistics(&self, database: &str) {
         if self.restoring.wishes.analyze {
             self.restoring.phase("gathering statistics of");
-            let analyzed = self.sql("asked for statistics", database, "ANALYZE;\n".to_owned()).await;
+            let analyzed = self.sql("asked for statistics", database, vec!["ANALYZE".to_owned()]).await;
             self.tell(analyzed, "ANALYZE");
         }
     }
@@ -189,38 +200,17 @@ impl PostgresRun<'_> {
         }
     }
 
-    /// Sets owner, settings and rights of the database itself, behind all else: some would keep us out. What fails is a problem, not the end: the data is there.
-    async fn settings(&self, scratch: &str) {
-        let JsonList(statements) = self.plan.fact(facts::SETTINGS).unwrap_or_default();
-        for statement in statements {
-            let is_rights = ["GRANT ", "REVOKE "].iter().any(|start| statement.starts_with(start));
-            let is_owner = statement.starts_with(SET_OWNER);
-            let is_of_role = statement.starts_with("ALTER ROLE ");
-            if !self.restoring.wishes.adaptations.owners.are_kept() && (is_rights || is_owner || is_of_role) {
-                continue;
-            }
-            let sql = format!("SELECT format({}, {}) \\gexec\n", literal(&statement), literal(scratch));
-            // Texts and names that all databases share are kept in the encoding of the one that sets them. Otherwise
-            // statements do not depend on each other where the database is not connected to.
-            let is_text =
-                statement.starts_with("COMMENT ") || self.plan.fact(facts::ENCODING).as_deref() != Some("UTF8");
-            let from = if is_text { scratch } else { self.elsewhere() };
-            let shown = statement.replace("%I", &identifier(&self.plan.name)).replace("%%", "%");
-            self.tell(self.sql("asked to set a property", from, sql).await, &shown);
-        }
-    }
-
     /// Makes roles and tablespaces; those that exist stay as they are, and are counted, but for the role that connects.
     async fn globals(&self) -> Result<RestoredDatabase, RestoreFailure> {
         let mut restored = RestoredDatabase { name: "globals".into(), ..RestoredDatabase::default() };
         let server = self.server.clone();
         let user = blocking(move || server.user()).await.map_err(|error| self.failure(error))?;
         for stream in &self.plan.streams {
-            let mut command = self.server.psql(self.elsewhere());
+            let mut command = self.psql_for_dump(self.elsewhere());
             if !self.restoring.wishes.exit_on_error {
                 command.arguments.push("--set=ON_ERROR_STOP=0".into());
             }
-            let adapt = |input| without_role(input, &user.name);
+            let adapt = |input| without_role(without_own_key(input), &user.name);
             let fed = self.restoring.feed_adapted(&stream.path, &command, judge_all, adapt).await;
             let said = self.heard(stream, &command, fed)?;
             restored.bytes += stream.bytes;
@@ -230,7 +220,8 @@ impl PostgresRun<'_> {
         Ok(restored)
     }
 
-    pub(super) async fn sql(&self, asked: &str, database: &str, statements: String) -> Result<(), DatabaseError> {
+    /// Runs statements one by one. `asked` says what is wanted, for the error.
+    pub(super) async fn sql(&self, asked: &str, database: &str, statements: Vec<String>) -> Result<(), DatabaseError> {
         let (server, database, asked) = (self.server.clone(), database.to_owned(), asked.to_owned());
         blocking(move || server.run(&database, &asked, &statements)).await.map(|_| ())
     }

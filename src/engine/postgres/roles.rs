@@ -62,6 +62,30 @@ pub fn missing_roles_note(
     Some(format!("{what}: {way} or add --no-owner, or --owner ROLE"))
 }
 
+/// Says what of a database needs roles that are not there, though it is restored without owners and grants.
+pub fn named_roles_note(database: &DatabasePlan, missing: &[String]) -> Option<String> {
+    let make: Vec<String> = missing.iter().map(|role| format!("CREATE ROLE {role};")).collect();
+    (!missing.is_empty()).then(|| {
+        format!(
+            "policies or user mappings of {} are for roles that are not there: {}; these are not made without them, and are told as what \
+             failed, with exit code 3: type {} first",
+            database.name,
+            missing.join(", "),
+            make.join(" ")
+        )
+    })
+}
+
+/// Tells that functions are open which were not, where rights are left away.
+pub fn closed_functions_note(database: &DatabasePlan) -> Option<String> {
+    let count = database.fact(facts::CLOSED_FUNCTIONS)?;
+    Some(format!(
+        "{count} functions of {} run with the rights of their owner, and not all might call them: without what was granted and revoked \
+         all may, until REVOKE EXECUTE ON FUNCTION … FROM PUBLIC",
+        database.name
+    ))
+}
+
 /// Leaves out the statement that makes the role `name`, quoted as SQL wants it: it is there, for it is connected.
 pub fn without_role(input: impl Write + Send + 'static, name: &str) -> Box<dyn Write + Send> {
     let statement = format!("CREATE ROLE {name};\n").into_bytes();
@@ -114,6 +138,18 @@ mod tests {
             typed.contains("type CREATE ROLE \"the reader\"; CREATE ROLE shopapp LOGIN; first, or add --no-owner"),
             "{typed}"
         );
+    }
+
+    #[test]
+    fn without_owners_what_names_a_role_and_what_is_open_is_told() {
+        let database = database(&[(facts::CLOSED_FUNCTIONS.name(), "2")]);
+        assert_eq!(named_roles_note(&database, &[]), None);
+        let note = named_roles_note(&database, &["ghost".to_owned(), "\"a b\"".to_owned()]).expect("a note");
+        assert!(
+            note.contains("ghost, \"a b\"; ") && note.contains("type CREATE ROLE ghost; CREATE ROLE \"a b\"; first")
+        );
+        assert!(closed_functions_note(&database).is_some_and(|note| note.starts_with("2 functions of shop run with")));
+        assert_eq!(closed_functions_note(&DatabasePlan { streams: Vec::new(), ..database }), None);
     }
 
     #[test]

@@ -9,7 +9,8 @@ use crate::database::tables::ExcludableTable;
 use crate::database::url::{DatabaseUrl, UrlKind};
 use crate::database::{DatabaseError, major};
 use crate::engine::postgres::NAME;
-use crate::engine::postgres::facts::Extension;
+use crate::engine::postgres::facts::{Extension, UsedCollation};
+use crate::engine::postgres::script::{literal, restricting, script};
 use crate::engine::withholding_passwords;
 use crate::process::{self, CommandOptions};
 
@@ -26,20 +27,6 @@ pub const TIME_LIMIT_VARIABLE: &str = "PGCONNECT_TIMEOUT";
 const CONNECT_SECONDS: &str = "20";
 /// Where packages put versions beside each other.
 const PROGRAM_DIRECTORIES: [(&str, &str); 2] = [("/usr/lib/postgresql", ""), ("/usr", "pgsql-")];
-
-/// What every session of ours begins with. Names mean the server's own objects: whoever owns a database could put others of
-/// the same names in front of them, to be run with our rights (CVE-2018-1058). Limits that are set for a role or a database
-/// are meant for those who use it. Texts come in UTF-8, or as they are from a database without an encoding.
-pub const SAFE_SESSION: &str = r"SET search_path = pg_catalog, pg_temp;
-SET statement_timeout = 0;
-SET lock_timeout = 0;
-SET idle_in_transaction_session_timeout = 0;
-SELECT count(set_config(name, '0', false)) AS limits FROM pg_settings
-  WHERE name IN ('transaction_timeout', 'idle_session_timeout') \gset
-SET default_transaction_read_only = off;
-SELECT CASE pg_catalog.getdatabaseencoding() WHEN 'SQL_ASCII' THEN 'SQL_ASCII' ELSE 'UTF8' END AS encoding \gset
-SET client_encoding = :'encoding';
-";
 
 /// The database that every server has, to connect to when none is meant.
 pub const MAINTENANCE: &str = "postgres";
@@ -69,6 +56,12 @@ pub struct PostgresFacts {
     pub settings: Vec<String>,
     /// Statements that make the roles which own or may use something in it, without passwords and rights.
     pub roles: Vec<String>,
+    /// Roles that its policies and user mappings are for, quoted as SQL wants them.
+    pub named_roles: Vec<String>,
+    /// Functions that run with the rights of their owner and may not be called by all.
+    pub closed_functions: u64,
+    /// Collations that it uses of those which every database has.
+    pub collations: Vec<UsedCollation>,
     /// The tablespace that it is in, if it is not the usual one.
     pub tablespace: Option<String>,
     /// The tablespaces that its tables and indexes are in, where they are not in that one.
@@ -171,20 +164,32 @@ impl Postgres {
         self.command(self.find("psql", 0), database, &arguments)
     }
 
-    /// Runs statements and returns what they print. `asked` says what is wanted, for the error.
+    /// Describes `psql` reading a dump of SQL, and tells whether it takes no commands from it: it knows how since August 2025.
+    pub fn psql_for_dump(&self, database: &str) -> (CommandOptions, bool) {
+        let mut command = self.psql(database);
+        let asking = withholding_passwords(CommandOptions::new(&command.program, ["--help=commands"]), None);
+        let help = process::run(&asking, b"").unwrap_or_default();
+        let is_restricted = String::from_utf8_lossy(&help).contains("\\restrict ");
+        if is_restricted {
+            // Before the file.
+            command.arguments.insert(0, restricting().into());
+        }
+        (command, is_restricted)
+    }
+
+    /// Runs statements one by one and returns what they print. `asked` says what is wanted, for the error.
     ///
     /// # Errors
     /// [`DatabaseError::Spawn`] and [`DatabaseError::Failed`].
-    pub fn run(&self, database: &str, asked: &str, statements: &str) -> Result<String, DatabaseError> {
+    pub fn run(&self, database: &str, asked: &str, statements: &[String]) -> Result<String, DatabaseError> {
         let command = self.psql(database);
-        let statements = format!("{SAFE_SESSION}{statements}");
-        let output = process::run(&command, statements.as_bytes())
+        let output = process::run(&command, script(statements).as_bytes())
             .map_err(|failure| DatabaseError::failed(&self.url.server(), asked, &command, failure))?;
         // A database without an encoding can have names and comments in any.
         Ok(String::from_utf8_lossy(&output).into_owned())
     }
 
-    /// Runs a statement that gives one JSON value.
+    /// Runs statements as one transaction, of which the last gives one JSON value.
     ///
     /// # Errors
     /// [`DatabaseError`].
@@ -194,7 +199,7 @@ impl Postgres {
         asked: &str,
         sql: &str,
     ) -> Result<T, DatabaseError> {
-        let answer = self.run(database, asked, &format!("{sql};\n"))?;
+        let answer = self.run(database, asked, &[sql.to_owned()])?;
         serde_json::from_str(&answer).map_err(|_| DatabaseError::answer(&self.url.server(), answer.as_bytes()))
     }
 
@@ -210,7 +215,7 @@ impl Postgres {
     pub fn connectable(&self, databases: &[&str]) -> Result<String, DatabaseError> {
         let mut first = None;
         for database in databases {
-            let error = match self.run(database, &format!("connected to in database {database:?}"), "") {
+            let error = match self.run(database, &format!("connected to in database {database:?}"), &[]) {
                 Ok(_) => return Ok((*database).to_owned()),
                 Err(error) => error,
             };
@@ -428,16 +433,6 @@ impl Postgres {
     }
 }
 
-/// Writes a text as SQL's string literal, whatever `standard_conforming_strings` says.
-pub fn literal(text: &str) -> String {
-    format!("E'{}'", text.replace('\\', "\\\\").replace('\'', "''"))
-}
-
-/// Writes a name as SQL's quoted identifier.
-pub fn identifier(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
-}
-
 /// Tables and views with their names and those of what is above them: what they are a partition of, and for `without` also what they
 /// inherit from and what a view uses. `chr(31)` is [`SCHEMA_MARK`](crate::database::chosen::SCHEMA_MARK).
 const EXCLUDABLE: &str = r"
@@ -526,6 +521,17 @@ SELECT json_build_object(
               OR r.oid IN (SELECT setrole FROM pg_db_role_setting WHERE setdatabase = d.oid)
               OR r.oid IN (SELECT refobjid FROM pg_shdepend WHERE refclassid = 'pg_authid'::regclass
                            AND (dbid = d.oid OR dbid = 0 AND classid = 'pg_database'::regclass AND objid = d.oid)))),
+  'named_roles', (SELECT coalesce(json_agg(DISTINCT quote_ident(rolname)), '[]') FROM pg_roles r
+                  WHERE r.oid IN (SELECT unnest(polroles) FROM pg_policy UNION ALL SELECT umuser FROM pg_user_mappings)),
+  'closed_functions', (SELECT count(*) FROM pg_proc p WHERE p.oid >= 16384 AND prosecdef AND proacl IS NOT NULL
+                       AND NOT EXISTS (SELECT FROM aclexplode(proacl) WHERE grantee = 0)
+                       AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid
+                                       AND d.deptype = 'e')),
+  'collations', (SELECT coalesce(json_agg(json_build_object('name', collname, 'used_by', used_by) ORDER BY collname), '[]') FROM (
+                   SELECT collname, min(CASE WHEN classid = 'pg_class'::regclass THEN objid::regclass::text END) AS used_by
+                   FROM pg_depend JOIN pg_collation c ON c.oid = refobjid
+                   WHERE refclassid = 'pg_collation'::regclass AND objid >= 16384
+                     AND collnamespace = 'pg_catalog'::regnamespace GROUP BY collname) used),
   'tablespace', (SELECT spcname FROM pg_tablespace WHERE oid = dattablespace AND spcname <> 'pg_default'),
   'tablespaces', (SELECT coalesce(json_agg(spcname ORDER BY spcname), '[]') FROM pg_tablespace t
                   WHERE spcname <> 'pg_default'
@@ -545,12 +551,6 @@ SELECT json_build_object(
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn names_and_texts_are_quoted() {
-        assert_eq!(literal(r"it's a \ path"), r"E'it''s a \\ path'");
-        assert_eq!(identifier("My \"shop\""), "\"My \"\"shop\"\"\"");
-    }
 
     #[test]
     fn a_password_goes_into_the_environment_only() {

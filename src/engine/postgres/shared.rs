@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::cancel::Cancel;
 use crate::database::DatabaseError;
-use crate::engine::postgres::server::{Postgres, SAFE_SESSION, TableSize};
+use crate::engine::postgres::contents::unquoted;
+use crate::engine::postgres::script::{SAFE_SESSION, identifier, sent_back};
+use crate::engine::postgres::server::{Postgres, TableSize};
 use crate::process::{self, Piped, Process, wait_readable};
 
 /// The snapshot that the streams of one database share: taken when the first is opened, given up when the last has ended.
@@ -77,17 +79,7 @@ impl ExportedSnapshot {
     ///
     /// A table that somebody has locked is waited for, unless ending is asked for.
     fn take(server: &Postgres, database: &str, tables: &[TableSize], cancel: &Cancel) -> Result<Self, DatabaseError> {
-        let names: Vec<&str> = tables.iter().map(|table| table.name.as_str()).collect();
-        let statements = format!(
-            "{SAFE_SESSION}
-             BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY;
-             SET LOCAL idle_in_transaction_session_timeout = 0;
-             SET LOCAL statement_timeout = 0;
-             SET LOCAL lock_timeout = '10min';
-             LOCK TABLE {} IN ACCESS SHARE MODE;
-             SELECT pg_export_snapshot();\n",
-            names.join(", ")
-        );
+        let statements = taking(tables);
         let command = server.psql(database);
         let spawn = |source| DatabaseError::Spawn { program: command.name(), source };
         let (mut process, pipes) = Process::spawn(&command, Piped { input: true, output: true }).map_err(spawn)?;
@@ -117,9 +109,42 @@ impl ExportedSnapshot {
     }
 }
 
+/// Writes what `psql` reads to lock tables and to tell the id of a snapshot that was taken afterwards.
+///
+/// In this isolation level each statement has a snapshot of its own. A stricter one would keep that of the statement by which the server
+/// sends back the one that locks. What is exported is held as long as the transaction.
+fn taking(tables: &[TableSize]) -> String {
+    let quoted = |name: &String| identifier(name);
+    let names = tables.iter().map(|table| unquoted(&table.name).iter().map(quoted).collect::<Vec<_>>().join("."));
+    let lock = format!("LOCK TABLE {} IN ACCESS SHARE MODE", names.collect::<Vec<_>>().join(", "));
+    format!(
+        "{SAFE_SESSION}\
+         BEGIN TRANSACTION ISOLATION LEVEL READ COMMITTED READ ONLY;\n\
+         SET LOCAL lock_timeout = '10min';\n\
+         {}\
+         SELECT pg_catalog.pg_export_snapshot();\n",
+        sent_back(&lock)
+    )
+}
+
 impl Drop for ExportedSnapshot {
     fn drop(&mut self) {
         // `psql` meets the end of its input and logs out before it would be told to end.
         drop(self.input.take());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_tables_are_quoted_for_the_server_and_not_seen_by_psql() {
+        let tables =
+            ["public.\"Á\"\" Á\\! id\"", "a\n\\! id"].map(|name| TableSize { name: name.to_owned(), bytes: 1 });
+        let written = taking(&tables);
+        let lock = "LOCK TABLE \"public\".\"Á\"\" Á\\! id\", \"a\n\\! id\" IN ACCESS SHARE MODE";
+        assert!(written.contains(&sent_back(lock)), "{written}");
+        assert!(written.is_ascii() && written.matches('\\').count() == 1, "{written}");
     }
 }
