@@ -44,6 +44,8 @@ impl MysqlRun<'_> {
         let before = self.tables().await.map_err(|error| self.failed(error, unchanged()))?;
         self.check_tables(&found, &before).map_err(|error| self.failed(error, unchanged()))?;
         self.check_columns(&found).await.map_err(|error| self.failed(error, unchanged()))?;
+        // Where they are not known, none is told of.
+        let defining = self.definers().await.ok();
         let marked = MarkedLines::default();
         let heard = match self.fill(marked.clone()).await {
             Ok(heard) => heard,
@@ -60,6 +62,9 @@ impl MysqlRun<'_> {
                  now",
                 self.name()
             ));
+        }
+        if let Some(defining) = defining {
+            self.tell_other_definers(&defining).await;
         }
         if self.restoring.wishes.analyze {
             self.restoring.phase("gathering statistics of");

@@ -260,9 +260,11 @@ impl Dump {
         arguments.extend(self.excluding(program, database, excluded)?);
         // Behind `--`, so that no name is an option.
         arguments.extend(["--".to_owned(), database.to_owned()]);
-        let definers = JsonList(self.server.definers(database)?);
+        let defined = self.server.defined(database, &excluded.tables)?;
         let mut facts = database_facts(database, known);
-        facts.set_some(facts::DEFINERS, Some(definers).filter(|definers| !definers.0.is_empty()));
+        let listed = |names: Vec<String>| Some(JsonList(names)).filter(|names| !names.0.is_empty());
+        facts.set_some(facts::DEFINERS, listed(defined.definers));
+        facts.set_some(facts::DEFINED, listed(defined.kinds));
         facts.set_some(fact::LEFT_OUT_TABLES, excluded.fact());
         facts.set_some(fact::CHANGED, Some(changed.join("; ")).filter(|_| !changed.is_empty()));
         let checks: Vec<Box<dyn Check>> = vec![Box::new(EndsWith::new(MARK)), Box::new(AllRows::but_for(excluded))];

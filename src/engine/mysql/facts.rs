@@ -26,6 +26,8 @@ pub const HISTORY: Fact<String> = Fact::new("history");
 
 /// Who defines its views, routines, triggers and events, each as `USER@HOST`; a role without a host.
 pub const DEFINERS: Fact<JsonList<String>> = Fact::new("definers");
+/// Kinds of what they define: `event`, `function`, `procedure`, `trigger`, `view`.
+pub const DEFINED: Fact<JsonList<String>> = Fact::new("defined");
 
 /// Names of those that are numbers.
 pub const NUMBERS: [&str; 3] = [BINLOG_POSITION.name(), LONGEST_LINE.name(), MAX_PACKET.name()];

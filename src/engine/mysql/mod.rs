@@ -29,6 +29,7 @@ pub mod programs;
 mod references;
 mod rename;
 mod restore;
+mod rights;
 mod room;
 mod rows;
 pub mod server;
@@ -108,11 +109,16 @@ impl Engine for MySql {
         true
     }
 
-    fn by_hand(&self, _facts: &StreamFacts, database: &str, file: &str) -> Vec<String> {
-        vec![
-            format!("mariadb-admin --user=root --password create {database}"),
-            format!("mariadb --user=root --password {database} < {file}"),
-        ]
+    /// The character set is that of the dumped database, and lines of routines end as they did.
+    fn by_hand(&self, facts: &StreamFacts, database: &str, file: &str) -> Vec<String> {
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b" _".contains(&byte);
+        let clauses = facts.text(facts::CREATE).filter(|clauses| !clauses.is_empty() && clauses.bytes().all(is_plain));
+        let set =
+            |clauses: &str| format!("mariadb --user=root --password --execute=\"ALTER DATABASE {clauses}\" {database}");
+        std::iter::once(format!("mariadb-admin --user=root --password create {database}"))
+            .chain(clauses.map(set))
+            .chain([format!("mariadb --user=root --password --binary-mode {database} < {file}")])
+            .collect()
     }
 
     /// A view can need a database that was restored after it.
@@ -126,5 +132,26 @@ impl Engine for MySql {
 
     fn restore<'a>(&'a self, restoring: &'a Restoring<'a>) -> BoxFuture<'a, Result<RestoredDatabase, Unrestored>> {
         Box::pin(restore::restore(restoring))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn by_hand_a_database_gets_its_character_set_and_lines_as_they_are() {
+        let typed = |clauses: &str| {
+            let mut known = StreamFacts::default();
+            known.set(facts::CREATE, clauses.to_owned());
+            MySql.by_hand(&known, "'my shop'", "shop.sql")
+        };
+        let made = "mariadb-admin --user=root --password create 'my shop'";
+        let fed = "mariadb --user=root --password --binary-mode 'my shop' < shop.sql";
+        let set = "mariadb --user=root --password --execute=\"ALTER DATABASE CHARACTER SET latin1 COLLATE latin1_bin\" 'my shop'";
+        assert_eq!(typed("CHARACTER SET latin1 COLLATE latin1_bin"), [made, set, fed]);
+        for odd in ["", "CHARACTER SET `x`", "$(id)", "a;b", "a\nb"] {
+            assert_eq!(typed(odd), [made, fed], "{odd:?}");
+        }
     }
 }

@@ -125,11 +125,19 @@ impl MysqlRun<'_> {
             self.make_room().await?;
         }
         let is_marked = self.create().await?;
+        // What is replaced was looked at before it was dropped.
+        if !plan.exists
+            && let Err(error) = self.try_rights(&plan.name).await
+        {
+            let left = self.clean_up().await;
+            return Err(self.failed(error, left));
+        }
         let heard = match self.fill(MarkedLines::default()).await {
             Ok(heard) => heard,
             Err(error) => return Err(without_rows(error).left(&self.step, self.clean_up().await)),
         };
         self.set_comment(is_marked).await;
+        self.tell_other_definers(&[]).await;
         let restored = RestoredDatabase {
             changes: heard.changes.into_iter().collect(),
             not_carried: self.not_carried(),

@@ -23,11 +23,10 @@ const NAME_BYTES: usize = 40;
 impl MysqlRun<'_> {
     /// Drops the database that is to be replaced, once it is known that what replaces it can be had and made.
     pub(super) async fn make_room(&self) -> Result<(), Unrestored> {
-        let untouched = || format!("{} is untouched", self.name());
         self.restoring.monitor.phase(&format!("trying all but the rows of {} before it is replaced", self.name()));
-        self.rehearse().await.map_err(|error| without_rows(error).left(self.step.clone(), untouched()))?;
+        self.rehearse().await?;
         if self.restoring.cancel.is_cancelled() {
-            return Err(FeedError::cancelled().left(self.step.clone(), untouched()));
+            return Err(FeedError::cancelled().left(self.step.clone(), self.untouched()));
         }
         self.restoring.phase("dropping");
         self.drop_existing().await?;
@@ -35,9 +34,13 @@ impl MysqlRun<'_> {
         Ok(())
     }
 
-    /// Reads the dump through, and makes everything but rows and events in a database that is dropped again. (Events would run.)
-    async fn rehearse(&self) -> Result<(), FeedError> {
-        let (path, old) = (&self.restoring.database.main().path, self.restoring.database.source.clone());
+    fn untouched(&self) -> String {
+        format!("{} is untouched", self.name())
+    }
+
+    /// Reads the dump through, and makes everything but rows and events in a database that is dropped again. (Events would run: it is
+    /// only tried whether they may be made.)
+    async fn rehearse(&self) -> Result<(), Unrestored> {
         let mut end = NAME_BYTES.min(self.name().len());
         while !self.name().is_char_boundary(end) {
             end -= 1;
@@ -48,20 +51,29 @@ impl MysqlRun<'_> {
             let message =
                 format!("whether it can be made is not tried first, as there may be no passing database: {error}");
             self.restoring.monitor.note(Problem::advice(self.name(), message));
-            return self.restoring.read_through(path).await;
+            self.try_rights(self.name()).await.map_err(|error| self.failed(error, self.untouched()))?;
+            let read = self.restoring.read_through(&self.restoring.database.main().path).await;
+            return read.map_err(|error| error.left(self.step.clone(), self.untouched()));
         }
-        let (new, definer) = (passing.clone(), self.restoring.wishes.adaptations.definer.clone());
-        let adapt = move |input: Box<dyn Write + Send>| -> Box<dyn Write + Send> {
-            let input = Box::new(WithoutRows::new(Renamed::new(input, &old, &new)));
-            with_definer(input, definer.as_ref())
-        };
-        let tried = self.restoring.feed_adapted(path, &self.filling(&passing), judge, adapt).await;
+        let tried = self.rehearse_in(&passing).await;
         let drop = format!("DROP DATABASE {};\n", identifier(&passing));
         let (server, asked) = (self.server.clone(), "asked to drop a passing database");
         if let Err(error) = blocking(move || server.run(asked, &drop)).await {
             self.restoring.problem(format!("database {passing} was made to try whether it works, and stays: {error}"));
         }
-        tried.map(|_: Heard| ())
+        tried
+    }
+
+    async fn rehearse_in(&self, passing: &str) -> Result<(), Unrestored> {
+        self.try_rights(passing).await.map_err(|error| self.failed(error, self.untouched()))?;
+        let (path, old) = (&self.restoring.database.main().path, self.restoring.database.source.clone());
+        let (new, definer) = (passing.to_owned(), self.restoring.wishes.adaptations.definer.clone());
+        let adapt = move |input: Box<dyn Write + Send>| -> Box<dyn Write + Send> {
+            let input = Box::new(WithoutRows::new(Renamed::new(input, &old, &new)));
+            with_definer(input, definer.as_ref())
+        };
+        let tried = self.restoring.feed_adapted(path, &self.filling(passing), judge, adapt).await;
+        tried.map(|_: Heard| ()).map_err(|error| without_rows(error).left(self.step.clone(), self.untouched()))
     }
 
     /// Drops it. Somebody who uses it is waited for, but not for long, and not when ending is asked for.
@@ -82,7 +94,7 @@ impl MysqlRun<'_> {
             asking.facts(&name).map(|facts| facts.is_some())
         });
         let left = match asked.await {
-            Ok(true) => format!("{} is untouched", self.name()),
+            Ok(true) => self.untouched(),
             Ok(false) => format!("{} is dropped; the same command restores it", self.name()),
             Err(_) => "it may be dropped".to_owned(),
         };

@@ -334,7 +334,8 @@ impl Mysql {
         session::LENIENT.iter().filter(may).map(|setting| format!(", {setting}")).collect()
     }
 
-    fn grants(&self) -> Result<Grants, DatabaseError> {
+    /// Returns the rights of the user.
+    pub(super) fn grants(&self) -> Result<Grants, DatabaseError> {
         Ok(Grants::parse(&self.run("asked for the rights of the user", "SHOW GRANTS;")?))
     }
 

@@ -12,6 +12,7 @@ use crate::support::desk::{Desk, Run};
 
 mod adapted;
 mod copies;
+mod definers;
 mod examples;
 mod excluded;
 mod failures;

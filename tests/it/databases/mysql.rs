@@ -202,6 +202,42 @@ fn routines_come_back_with_the_line_ends_that_they_have() {
 }
 
 #[test]
+fn the_programs_of_mariadb_alone_restore_a_dump_as_the_kit_says() {
+    let Some(server) = mariadb::shared() else { return };
+    let desk = Desk::with_repository();
+    server.sql("", "CREATE DATABASE `by hand` CHARACTER SET latin1 COLLATE latin1_german1_ci");
+    server.sql(
+        "by hand",
+        "DELIMITER //\nCREATE PROCEDURE p()\r\nBEGIN\r\n  SELECT 'a\r\nb';\nEND //\nCREATE TABLE t AS SELECT 1 AS x //",
+    );
+    let fingerprint = server.fingerprint("by hand");
+    let bodies = "SELECT HEX(routine_definition) FROM information_schema.routines WHERE routine_schema = 'by hand';
+        SELECT default_collation_name FROM information_schema.schemata WHERE schema_name = 'by hand'";
+    let before = server.sql("", bodies);
+    expect(&desk.run(&["backup", "--mysql", &url(server, "by hand")]), 0, &["1 stream"]);
+    server.sql("", "DROP DATABASE `by hand`");
+    let page = desk.run(&["kit"]).out;
+    let at = page.find("A dump that stands there as a file").expect("told");
+    let lines = page[at..].lines().skip_while(|line| !line.starts_with("     "));
+    let typed: String = lines.map_while(|line| line.strip_prefix("     ")).flat_map(|line| [line, "\n"]).collect();
+    let reached = format!(
+        "--defaults-file={} --protocol=tcp --host=127.0.0.1 --port={} --user",
+        server.option_file().display(),
+        server.port()
+    );
+    let script = format!("set -e\n{}", typed.replace("--password", "").replace("--user", &reached));
+    let program = std::path::Path::new(env!("CARGO_BIN_EXE_coffre")).parent().expect("in a directory").display();
+    let path = format!("{program}:{}", std::env::var("PATH").expect("set"));
+    let mut shell = std::process::Command::new("sh");
+    shell.args(["-c", &script]).current_dir(desk.directory.path()).env_clear();
+    shell.envs(desk.command(&[]).get_envs().filter_map(|(name, value)| Some((name, value?)))).env("PATH", path);
+    let run: Run = shell.stdin(std::process::Stdio::null()).output().expect("runs").into();
+    expect(&run, 0, &[]);
+    assert_eq!(server.sql("", bodies), before, "{script}");
+    assert_eq!(server.fingerprint("by hand"), fingerprint);
+}
+
+#[test]
 fn a_dump_from_a_hostile_server_runs_no_programs() {
     let Some(server) = mariadb::shared() else { return };
     let desk = Desk::with_repository();
