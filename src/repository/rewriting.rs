@@ -3,8 +3,9 @@
 //!
 //! A chunk comes through the reader: from its pack, compared with its key, or from any other place where that fails. It goes through the
 //! writer into new packs, compressed anew together with what else there is: packs of many nights have frames of a few chunks, which
-//! become full ones. A recipe stays the recipe that it is, once it has been tried, so nothing that names its window, and no bound, changes;
-//! where it does not make its window any more, the window is stored plain, if it can be had.
+//! become full ones, as far as no window needs more plaintext of frames afterwards (`Gathered::store`). That holds as far as chunks lie
+//! once: what lies elsewhere too is not copied. A recipe stays the recipe that it is, once it has been tried, so nothing that names its
+//! window changes; where it does not make its window any more, the window is stored plain, if it can be had.
 //!
 //! Nothing here dooms or deletes. Until [`Rewriting::finish`] has returned nobody may take the new packs for stored.
 
@@ -17,12 +18,12 @@ use crate::compress::{Compressor, DEFAULT_LEVEL};
 use crate::format::lease::Lease;
 use crate::format::pack::PackKind;
 use crate::format::recipe::Recipe;
-use crate::model::id::{ChunkKey, DomainEpoch, PackId};
+use crate::model::id::{ChunkId, ChunkKey, DomainEpoch, PackId};
 use crate::model::outcome::{Ended, Outcome};
 use crate::model::time::Clock;
 use crate::progress::Monitor;
 use crate::repository::access::Deleting;
-use crate::repository::frame::{FILE_FRAME_BYTES, Frame};
+use crate::repository::frame::{FILE_FRAME_BYTES, Frame, ROWS_FRAME_BYTES};
 use crate::repository::index::IndexError;
 use crate::repository::index::checked::CheckedIndex;
 use crate::repository::index::own::OwnPack;
@@ -36,6 +37,8 @@ use crate::store::StoreError;
 
 /// Plaintext of frames that are brought together.
 const GROUP_BYTES: u64 = 8 << 20;
+/// From this length on a chunk has a frame of its own, as windows have: whoever wants another one does not have to read it.
+const ALONE_BYTES: usize = 1 << 20;
 
 /// How packs are rewritten.
 #[derive(Debug, Clone)]
@@ -115,7 +118,16 @@ pub struct Rewriting {
 
 /// A frame that is being filled, with what compresses it: what one who copies packs works with, pack after pack.
 #[derive(Debug)]
-pub struct CopiedFrame(Option<(Frame, Compressor)>);
+pub struct CopiedFrame(Option<Gathered>);
+
+/// Chunks of several frames that are to be one.
+#[derive(Debug)]
+struct Gathered {
+    frame: Frame,
+    /// How long the frame may become.
+    most: usize,
+    compressor: Compressor,
+}
 
 impl Deleting {
     /// Begins to rewrite packs of a domain and epoch, under a lease. Nothing is relied on that is `left_out`: those packs, and whatever
@@ -157,7 +169,8 @@ impl Deleting {
 impl Rewriting {
     /// Returns what somebody who copies packs works with, to be given back to [`Rewriting::finish`].
     pub fn frame(&self) -> CopiedFrame {
-        CopiedFrame(Some((Frame::default(), self.writer.compressor())))
+        let compressor = self.writer.compressor();
+        CopiedFrame(Some(Gathered { frame: Frame::default(), most: FILE_FRAME_BYTES, compressor }))
     }
 
     /// Copies all that is needed of a pack and not stored elsewhere. What it says of itself decides what is in it; where that is not
@@ -215,7 +228,7 @@ impl Rewriting {
                 Ok(frame) => {
                     let range = |at: &ChunkPlace| at.offset as usize..at.offset as usize + at.length as usize;
                     let parts = chunks.iter().map(|(key, at)| (*key, range(at))).collect();
-                    let wrong = self.store(into, place.kind, frame, parts).await?;
+                    let wrong = self.store(into, place.kind, frame, place.plain_len as usize, parts).await?;
                     chunks.into_iter().filter(|(key, _)| wrong.contains(key)).collect()
                 }
                 Err(error) if error.is_damage() => chunks,
@@ -228,22 +241,23 @@ impl Rewriting {
         Ok(())
     }
 
-    /// Stores chunks that stand in decoded bytes; returns those that are not there.
+    /// Stores chunks that stand in decoded bytes, and lay in a frame of `plain_len` bytes; returns those that are not there.
     async fn store(
         &self,
         into: &mut CopiedFrame,
         kind: PackKind,
         bytes: Arc<Vec<u8>>,
+        plain_len: usize,
         parts: Vec<(ChunkKey, Range<usize>)>,
     ) -> Result<Vec<ChunkKey>, CopyError> {
         let writer = self.writer.clone();
-        let (mut frame, mut compressor) = into.0.take().expect("put back below");
-        let (stored, kit) = blocking(move || {
-            let stored = store_parts(&writer, (&mut frame, &mut compressor), kind, &bytes, parts);
-            (stored, (frame, compressor))
+        let mut gathered = into.0.take().expect("put back below");
+        let (stored, gathered) = blocking(move || {
+            let stored = store_parts(&writer, &mut gathered, kind, &bytes, plain_len, parts);
+            (stored, gathered)
         })
         .await;
-        into.0 = Some(kit);
+        into.0 = Some(gathered);
         Ok(stored?)
     }
 
@@ -256,8 +270,8 @@ impl Rewriting {
         place: &ChunkPlace,
     ) -> Result<(), CopyError> {
         let bytes = self.reader.chunk_of_key(&key, place).await?;
-        let all = 0..bytes.len();
-        let wrong = self.store(into, kind, Arc::new(bytes), vec![(key, all)]).await?;
+        let length = bytes.len();
+        let wrong = self.store(into, kind, Arc::new(bytes), length, vec![(key, 0..length)]).await?;
         match wrong.is_empty() {
             true => Ok(()),
             false => Err(ReadError::WrongChunk { pack: place.pack, frame: place.frame, id: key }.into()),
@@ -303,10 +317,7 @@ impl Rewriting {
     pub async fn finish(self, frames: Vec<CopiedFrame>) -> Result<Uploaded, RewriteError> {
         let Self { lease, writer, .. } = self;
         let writer = blocking(move || {
-            let flush = |frame: CopiedFrame| {
-                let (mut frame, mut compressor) = frame.0.expect("put back behind each use");
-                writer.store_frame(&mut frame, &mut compressor)
-            };
+            let flush = |frame: CopiedFrame| frame.0.expect("put back behind each use").store_frame(&writer);
             // Where uploading has stopped, finishing says why.
             let _ = frames.into_iter().try_for_each(flush).and_then(|()| writer.flush());
             Arc::into_inner(writer).expect("nobody copies any more")
@@ -317,15 +328,90 @@ impl Rewriting {
     }
 }
 
-/// Stores chunks that stand in decoded bytes, each if nobody else does; returns those that are not there.
+impl Gathered {
+    /// Stores chunks of a frame that was `plain_len` bytes long.
+    ///
+    /// As far as chunks lie once, no window needs more plaintext of frames afterwards, each frame counting for [`ROWS_FRAME_BYTES`] at least:
+    /// the chunks of a frame stay together, and join those of others where all of them are no longer than each of these frames was, or than
+    /// [`ROWS_FRAME_BYTES`]; or they become several frames of that length at least ([`runs`]), which together are no longer than the one was.
+    /// Those of [`ALONE_BYTES`] leave it where the others had a frame of [`ROWS_FRAME_BYTES`] without them, or there are none.
+    fn store(&mut self, writer: &Writer, chunks: &[(ChunkId, &[u8])], plain_len: usize) -> Result<(), UploadStopped> {
+        let (alone, others): (Vec<_>, Vec<_>) =
+            chunks.iter().copied().partition(|(_, chunk)| chunk.len() >= ALONE_BYTES);
+        let left = plain_len.saturating_sub(bytes_of(&alone));
+        if left < ROWS_FRAME_BYTES && !others.is_empty() {
+            return self.gather(writer, chunks, plain_len);
+        }
+        for chunk in alone {
+            self.store_alone(writer, &[chunk])?;
+        }
+        self.gather(writer, &others, left)
+    }
+
+    /// Stores chunks of a frame that was `plain_len` bytes long together.
+    fn gather(&mut self, writer: &Writer, chunks: &[(ChunkId, &[u8])], plain_len: usize) -> Result<(), UploadStopped> {
+        if chunks.is_empty() {
+            return Ok(());
+        }
+        let (bytes, most) = (bytes_of(chunks), plain_len.clamp(ROWS_FRAME_BYTES, FILE_FRAME_BYTES));
+        if bytes > most {
+            let lengths: Vec<usize> = chunks.iter().map(|(_, chunk)| chunk.len()).collect();
+            return runs(&lengths).into_iter().try_for_each(|run| self.store_alone(writer, &chunks[run]));
+        }
+        if self.frame.len() + bytes > self.most.min(most) {
+            self.store_frame(writer)?;
+        }
+        self.most = self.most.min(most);
+        chunks.iter().for_each(|(id, chunk)| self.frame.push(id, chunk));
+        Ok(())
+    }
+
+    /// Stores chunks in a frame of their own.
+    fn store_alone(&mut self, writer: &Writer, chunks: &[(ChunkId, &[u8])]) -> Result<(), UploadStopped> {
+        let mut frame = Frame::default();
+        chunks.iter().for_each(|(id, chunk)| frame.push(id, chunk));
+        writer.store_frame(&mut frame, &mut self.compressor)
+    }
+
+    /// Stores what was gathered.
+    fn store_frame(&mut self, writer: &Writer) -> Result<(), UploadStopped> {
+        self.most = FILE_FRAME_BYTES;
+        writer.store_frame(&mut self.frame, &mut self.compressor)
+    }
+}
+
+fn bytes_of(chunks: &[(ChunkId, &[u8])]) -> usize {
+    chunks.iter().map(|(_, chunk)| chunk.len()).sum()
+}
+
+/// Divides chunks of one frame, which are so long, into runs that each become a frame of at most [`FILE_FRAME_BYTES`]. A run is longer where a
+/// chunk is, or where it or the rest would have less than [`ROWS_FRAME_BYTES`].
+fn runs(lengths: &[usize]) -> Vec<Range<usize>> {
+    let mut rest: usize = lengths.iter().sum();
+    let (mut runs, mut start, mut bytes) = (Vec::new(), 0, 0_usize);
+    for (nth, length) in lengths.iter().copied().enumerate() {
+        if bytes + length > FILE_FRAME_BYTES && bytes.min(rest) >= ROWS_FRAME_BYTES {
+            runs.push(start..nth);
+            (start, bytes) = (nth, 0);
+        }
+        bytes += length;
+        rest -= length;
+    }
+    runs.push(start..lengths.len());
+    runs
+}
+
+/// Stores chunks that stand in decoded bytes, and lay in a frame of `plain_len` bytes, each if nobody else does; returns those that are not
+/// there.
 fn store_parts(
     writer: &Writer,
-    (frame, compressor): (&mut Frame, &mut Compressor),
+    gathered: &mut Gathered,
     kind: PackKind,
     bytes: &[u8],
+    plain_len: usize,
     parts: Vec<(ChunkKey, Range<usize>)>,
 ) -> Result<Vec<ChunkKey>, UploadStopped> {
-    let mut wrong = Vec::new();
+    let (mut wrong, mut right) = (Vec::new(), Vec::new());
     for (key, range) in parts {
         let Some((chunk, id)) =
             bytes.get(range).map(|chunk| (chunk, writer.id(chunk))).filter(|(_, id)| id.key() == key)
@@ -335,14 +421,47 @@ fn store_parts(
         };
         match kind {
             PackKind::Tree => drop(writer.store_node(chunk)?),
-            PackKind::Data if writer.claim(&id) => {
-                frame.push(&id, chunk);
-                if frame.len() >= FILE_FRAME_BYTES {
-                    writer.store_frame(frame, compressor)?;
-                }
-            }
+            PackKind::Data if writer.claim(&id) => right.push((id, chunk)),
             PackKind::Data => {}
         }
     }
+    gathered.store(writer, &right, plain_len)?;
     Ok(wrong)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KIB: usize = 1 << 10;
+    const MIB: usize = 1 << 20;
+
+    #[test]
+    fn a_long_frame_becomes_several_of_two_mib() {
+        for (what, lengths, expected) in [
+            ("small chunks of 16 MiB", vec![64 * KIB; 256], vec![32; 8]),
+            ("a rest that is too short for a frame", vec![64 * KIB; 39], vec![39]),
+            ("one that is long enough", vec![64 * KIB; 40], vec![32, 8]),
+            ("a window among others", vec![200 * KIB, 8 * MIB, 100 * KIB], vec![3]),
+            ("two of them", vec![8 * MIB, 100 * KIB, 7 * MIB], vec![1, 2]),
+        ] {
+            let chunks: Vec<usize> = runs(&lengths).into_iter().map(|run| run.len()).collect();
+            assert_eq!(chunks, expected, "{what}");
+        }
+    }
+
+    /// Whatever a window takes of a frame, its runs have no more plaintext together, each counting for 512 KiB at least.
+    #[test]
+    fn runs_need_no_more_than_their_frame_did() {
+        let counted = |length: usize| length.max(ROWS_FRAME_BYTES);
+        for count in 1..200 {
+            let lengths: Vec<usize> = (1..=count).map(|nth| nth * nth * 7919 * count % ALONE_BYTES).collect();
+            let runs = runs(&lengths);
+            assert_eq!(runs.iter().cloned().flatten().collect::<Vec<_>>(), (0..count).collect::<Vec<_>>());
+            let lengths_of: Vec<usize> = runs.into_iter().map(|run| lengths[run].iter().sum()).collect();
+            let needed: usize = lengths_of.iter().map(|length| counted(*length)).sum();
+            assert_eq!(needed, counted(lengths.iter().sum()), "{lengths_of:?}");
+            assert!(lengths_of.iter().all(|length| *length < FILE_FRAME_BYTES + ROWS_FRAME_BYTES), "{lengths_of:?}");
+        }
+    }
 }

@@ -23,6 +23,7 @@ use crate::progress::Monitor;
 use crate::repository::claims::Claims;
 use crate::repository::frame::{FRAME_TARGET_BYTES, Frame, RECIPE_FRAME_BYTES};
 use crate::repository::index::checked::CheckedIndex;
+use crate::repository::index::table::ChunkPlace;
 use crate::repository::nights::NightPlace;
 use crate::repository::objects::DurableObject;
 use crate::repository::packer::PackBuilder;
@@ -30,8 +31,10 @@ use crate::repository::recheck::{Altered, Scratch, check_pack};
 use crate::repository::session::Session;
 use crate::repository::uploader::{Room, UploadEnd, UploadError, UploadLimits, UploadStopped, Uploaded, Uploader};
 use crate::store::StoreError;
+use crate::windows::WINDOW_MAX;
 use crate::windows::gather::WindowGatherer;
 use crate::windows::pieces::PieceRule;
+use crate::windows::weave::NeededFrame;
 
 /// Room kept in a pack beyond its target, so that filling it does not move it.
 const PACK_SLACK: usize = 2 << 20;
@@ -140,6 +143,21 @@ impl Writer {
         self.index.rely_on_named(key) || self.claims.has_plain(key)
     }
 
+    /// Tells the same of a chunk of which an earlier run stored a recipe that is `length` bytes long.
+    pub fn relies_on_recipe(&self, key: &ChunkKey, length: u32) -> bool {
+        self.index.rely_on_recipe(key, length) || self.claims.has_plain(key)
+    }
+
+    /// Returns the frame of a chunk that is stored plain in a pack that may be relied on: of one that was rewritten the new one alone, once a
+    /// list dooms the old pack.
+    ///
+    /// One that lies in several frames stands for a frame by itself, as long as the longest: readers may take it from any, and cleaning
+    /// up keeps any. Of one that is not indexed yet nothing is known but that writers make no longer frames than windows.
+    pub fn needed_frame(&self, key: &ChunkKey) -> NeededFrame {
+        let places = self.index.places(key).into_iter();
+        frame_of(places.filter(|place| !place.codec.holds_recipes() && self.index.may_rely_on(place)))
+    }
+
     /// Makes the recipe of a window from its parts, in order: `None` where no reader would take it.
     pub fn recipe(&self, parts: &[Part], names_recipes: bool) -> Option<Recipe> {
         Recipe::new(if names_recipes { RECIPE_DEPTH_WRITTEN } else { 1 }, parts).ok()
@@ -152,7 +170,7 @@ impl Writer {
 
     /// Returns where the nights of the content called `name` are kept on this machine; `None` when nothing can be.
     pub fn nights_of(&self, name: &str) -> Option<NightPlace> {
-        self.session.nights_of(name)
+        self.session.nights_of(name, self.index.damaged_recipes())
     }
 
     /// Compresses a frame of file or stream contents and seals it into the current pack. The frame is empty afterwards.
@@ -319,6 +337,17 @@ impl Writer {
     }
 }
 
+/// Returns the frame of a chunk that lies plain at any of these places.
+fn frame_of(mut places: impl Iterator<Item = ChunkPlace>) -> NeededFrame {
+    let Some(first) = places.next() else { return NeededFrame { place: None, bytes: WINDOW_MAX as u64 } };
+    let (mut place, mut bytes) = (Some((first.pack, first.frame)), first.plain_len);
+    for other in places {
+        place = place.filter(|_| other.frame_place() == first.frame_place());
+        bytes = bytes.max(other.plain_len);
+    }
+    NeededFrame { place, bytes: u64::from(bytes) }
+}
+
 /// Whether a chunk is stored of which a recipe was given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RecipeStored {
@@ -382,5 +411,45 @@ impl Committer {
         snapshot.digest = Some(sha256_of(&object));
         self.session.repository().keep_snapshot(snapshot, &object);
         Ok(stored)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::pack::Codec;
+    use crate::model::author::Author;
+    use crate::model::id::PackId;
+
+    /// A chunk in a frame of so many bytes.
+    fn place(pack: u8, frame: u32, plain_len: u32) -> ChunkPlace {
+        ChunkPlace {
+            pack: PackId([pack; 16]),
+            author: Author::Reader,
+            kind: PackKind::Data,
+            frame,
+            frame_offset: 0,
+            sealed_len: 100,
+            plain_len,
+            codec: Codec::Zstd,
+            offset: 0,
+            length: 10,
+        }
+    }
+
+    #[test]
+    fn a_chunk_that_lies_in_several_frames_stands_for_the_longest_by_itself() {
+        let one = place(1, 7, 500);
+        let known = Some((one.pack, one.frame));
+        for (what, places, place, bytes) in [
+            ("one frame", vec![one], known, 500),
+            ("twice in the same", vec![one, ChunkPlace { offset: 20, ..one }], known, 500),
+            ("in two of a pack", vec![one, place(1, 8, 900)], None, 900),
+            ("in two packs", vec![place(2, 7, 900), one], None, 900),
+            ("in one that is told of in two ways", vec![one, place(1, 7, 501)], None, 501),
+            ("in none that is known", vec![], None, WINDOW_MAX as u64),
+        ] {
+            assert_eq!(frame_of(places.into_iter()), NeededFrame { place, bytes }, "{what}");
+        }
     }
 }

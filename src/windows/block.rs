@@ -16,8 +16,14 @@ const WHAT: &str = "a block of yesterday's pieces";
 /// Pieces in each block but the last.
 pub const BLOCK_PIECES: usize = 4096;
 
-/// The plain chunks that a chunk needs which is stored as a recipe.
-pub type Through = Arc<[ChunkKey]>;
+/// What is known of a chunk that is stored as a recipe: another recipe of the same chunk may need other chunks, or be too deep to be named.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Through {
+    /// Length of the recipe, in bytes.
+    pub recipe_length: u32,
+    /// The plain chunks that it needs.
+    pub plain: Arc<[ChunkKey]>,
+}
 
 /// Some pieces, one behind the other, and where their bytes lie.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -65,10 +71,9 @@ impl NightBlock {
 
     /// Returns every chunk that is named, and whether it must be stored plain.
     pub fn all_keys(&self) -> impl Iterator<Item = (ChunkKey, bool)> {
-        let of_recipes = self
-            .through
-            .iter()
-            .flat_map(|(key, through)| std::iter::once((*key, false)).chain(through.iter().map(|key| (*key, true))));
+        let of_recipes = self.through.iter().flat_map(|(key, through)| {
+            std::iter::once((*key, false)).chain(through.plain.iter().map(|key| (*key, true)))
+        });
         let named = self.named().stretches().iter().map(|part| part.key);
         let named = named.filter(|key| !self.through.contains_key(key)).map(|key| (key, true));
         self.plain.stretches().iter().map(|part| (part.key, true)).chain(named).chain(of_recipes)
@@ -114,9 +119,13 @@ impl NightBlock {
                 out.push(1);
                 encode_cover(named, &mut out);
                 for key in named.keys() {
-                    let through: &[ChunkKey] = self.through.get(&key).map_or(&[], |through| through);
-                    write_varint(through.len() as u64, &mut out);
-                    through.iter().for_each(|key| out.extend_from_slice(&key.0));
+                    let Some(through) = self.through.get(&key) else {
+                        out.push(0);
+                        continue;
+                    };
+                    write_varint(through.plain.len() as u64, &mut out);
+                    write_varint(u64::from(through.recipe_length), &mut out);
+                    through.plain.iter().for_each(|key| out.extend_from_slice(&key.0));
                 }
             }
         }
@@ -153,11 +162,13 @@ impl NightBlock {
             for key in keys {
                 let count = cursor.length()?;
                 cursor.expect_items(count, ChunkKey::LEN)?;
-                let through = (0..count).map(|_| Ok(ChunkKey(cursor.array()?)));
-                let through = through.collect::<Result<Vec<_>, FormatError>>()?;
-                if !through.is_empty() {
-                    block.through.insert(key, through.into());
+                if count == 0 {
+                    continue;
                 }
+                let recipe_length = u32::try_from(cursor.varint()?).map_err(|_| invalid("a recipe is too long"))?;
+                let plain = (0..count).map(|_| Ok(ChunkKey(cursor.array()?)));
+                let plain = plain.collect::<Result<Vec<_>, FormatError>>()?.into();
+                block.through.insert(key, Through { recipe_length, plain });
             }
             block.named = Some(named);
         }
@@ -224,8 +235,11 @@ pub(super) mod tests {
 
     fn block(parts: &[(u8, u32, u32)], recipes: &[(u8, Vec<u8>)]) -> NightBlock {
         let mut block = NightBlock::default();
-        let through: HashMap<_, Through> =
-            recipes.iter().map(|(of, needs)| (key(*of), needs.iter().map(|it| key(*it)).collect())).collect();
+        let through = |needs: &[u8]| Through {
+            recipe_length: needs.len() as u32 * 1000,
+            plain: needs.iter().map(|it| key(*it)).collect(),
+        };
+        let through: HashMap<_, Through> = recipes.iter().map(|(of, needs)| (key(*of), through(needs))).collect();
         for (nth, &(of, offset, length)) in parts.iter().enumerate() {
             block.push(HashedPiece { hash: nth as u64 * 77, length });
             let plain = Stretch { key: key(of), offset, length };
@@ -243,7 +257,8 @@ pub(super) mod tests {
         let block = block(&[(2, 0, 100), (2, 100, 50), (4, 7, 1)], &[(3, vec![8, 9])]);
         assert_eq!((block.piece(0), block.piece(2)), ((0, 100), (150, 151)));
         assert_eq!(block.plain().stretches().len(), 2);
-        assert_eq!(block.through(&key(3)).map(|it| it.to_vec()), Some(vec![key(8), key(9)]));
+        let through = block.through(&key(3)).expect("it is a recipe");
+        assert_eq!((through.recipe_length, &through.plain[..]), (2000, &[key(8), key(9)][..]));
         assert_eq!(block.through(&key(5)), None);
         let mut keys: Vec<_> = block.all_keys().map(|(key, plain)| (key.0[0], plain)).collect();
         keys.sort_unstable();

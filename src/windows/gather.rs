@@ -1,4 +1,4 @@
-//! Pieces become windows: 2 to 8 MiB, 4 on average, ended by a piece whose hash is small enough for its length.
+//! Pieces become windows: 2 to 8 MiB, 4 on average, ended by a piece for which a number is drawn that is small enough for its length.
 
 use crate::windows::pieces::PieceCutter;
 use crate::windows::{HashedPiece, WINDOW_MAX, WINDOW_MIN};
@@ -38,13 +38,13 @@ impl WindowGatherer {
                 self.carried = Some(length);
                 return Some(self.length);
             }
-            let hash = self.cutter.hash(&rest[..length]);
-            self.pieces.push(HashedPiece { hash, length: length as u32 });
+            let piece = &rest[..length];
+            self.pieces.push(HashedPiece { hash: self.cutter.hash(piece), length: length as u32 });
             self.length += length;
             if self.pieces.len() >= PIECES_MOST {
                 return Some(self.length);
             }
-            if self.length >= WINDOW_MIN && hash < (length as u64) << (u64::BITS - BEYOND_MIN_LOG) {
+            if self.length >= WINDOW_MIN && self.cutter.draw(piece) < (length as u64) << (u64::BITS - BEYOND_MIN_LOG) {
                 return Some(self.length);
             }
         }
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn content_without_any_hash_that_ends_a_window_is_cut_at_the_longest() {
+    fn content_without_any_piece_that_ends_a_window_is_cut_at_the_longest() {
         let lengths = windows(&vec![0; 20 << 20], 1 << 20);
         assert!(lengths.iter().all(|length| *length <= WINDOW_MAX), "{lengths:?}");
         assert_eq!(lengths.iter().sum::<usize>(), 20 << 20);

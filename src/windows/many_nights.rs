@@ -1,11 +1,12 @@
 //! Many nights of contents that are edited at random, over a store that loses chunks and a cache that loses blocks: whatever
 //! happens, every window of tonight is made of what is there.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Range;
 
 use proptest::prelude::*;
 
-use crate::model::id::ChunkKey;
+use crate::model::id::{ChunkKey, PackId};
 use crate::windows::HashedPiece;
 use crate::windows::block::NightBlock;
 use crate::windows::pieces::PieceRule;
@@ -13,7 +14,7 @@ use crate::windows::pieces::tests::{cutter, noise};
 use crate::windows::remains::{Remains, key_number};
 use crate::windows::tomorrow::{BlockSink, Tomorrow};
 use crate::windows::walk::NightWalk;
-use crate::windows::weave::{MadeOf, Need, Woven};
+use crate::windows::weave::{FRAMES_MOST, MadeOf, Need, NeededFrame, Woven};
 use crate::windows::yesterday::{Blocks, Yesterday};
 
 /// A chunk as the store of these tests has it.
@@ -23,10 +24,18 @@ enum Stored {
     Recipe(Vec<(ChunkKey, u32, u32)>, bool),
 }
 
+/// What frames of new rows are as long as.
+const ROWS_FRAME: u64 = 512 << 10;
+
 /// What is stored, and what the last night left.
 #[derive(Default)]
 struct Kept {
     chunks: HashMap<ChunkKey, Stored>,
+    /// Where plain chunks lie: as if windows were of 4 MiB, and each night had a frame of new rows.
+    frames: HashMap<ChunkKey, NeededFrame>,
+    nights: u32,
+    /// The most plaintext of frames that a window of the last night needs.
+    needed: u64,
     blocks: Vec<Option<Vec<u8>>>,
     remains: Option<Vec<u8>>,
     /// Bytes that the last night stored.
@@ -56,20 +65,42 @@ impl Kept {
         matches!(self.chunks.get(key), Some(Stored::Plain(_)))
     }
 
-    /// Reads a chunk as a reader does, and panics where it cannot: a recipe of plain chunks names nothing else.
-    fn read(&self, key: &ChunkKey) -> Vec<u8> {
+    /// Gives the parts of plain chunks that make some bytes of a chunk to `take`, as a reader finds them. Panics where it cannot: all that a
+    /// recipe names is there, and one of plain chunks names nothing else.
+    fn walk(&self, key: &ChunkKey, bytes: Range<usize>, take: &mut dyn FnMut(&ChunkKey, &[u8])) {
         match &self.chunks[key] {
-            Stored::Plain(bytes) => bytes.clone(),
+            Stored::Plain(whole) => take(key, &whole[bytes]),
             Stored::Recipe(parts, names_plain) => {
-                let mut whole = Vec::new();
+                let mut at = 0;
                 for (part, offset, length) in parts {
+                    assert!(self.chunks.contains_key(part), "all that it names is there");
                     assert!(self.is_plain(part) || !names_plain, "it is as deep as it says");
-                    let chunk = self.read(part);
-                    whole.extend(&chunk[*offset as usize..(offset + length) as usize]);
+                    let (offset, end) = (*offset as usize, at + *length as usize);
+                    let wanted = bytes.start.max(at)..bytes.end.min(end);
+                    if !wanted.is_empty() {
+                        self.walk(part, offset + wanted.start - at..offset + wanted.end - at, take);
+                    }
+                    at = end;
                 }
-                whole
             }
         }
+    }
+
+    fn read(&self, key: &ChunkKey, length: usize) -> Vec<u8> {
+        let mut whole = Vec::with_capacity(length);
+        self.walk(key, 0..length, &mut |_, bytes| whole.extend_from_slice(bytes));
+        whole
+    }
+
+    /// Returns the plaintext of the frames that a window needs.
+    fn needed_by(&self, key: &ChunkKey, length: usize) -> u64 {
+        let mut used = BTreeSet::new();
+        self.walk(key, 0..length, &mut |chunk, _| {
+            used.insert(*chunk);
+        });
+        let frames = used.iter().map(|chunk| (chunk, self.frames[chunk]));
+        let frames = frames.map(|(chunk, frame)| ((frame.place, frame.place.is_none().then_some(chunk)), frame.bytes));
+        frames.collect::<BTreeMap<_, _>>().values().sum()
     }
 
     /// Stores a night in windows of `window` pieces; `nth` is how many there were before. Returns its windows.
@@ -84,7 +115,8 @@ impl Kept {
         let mut yesterday = remains.map(|remains| Yesterday::new(Encoded(std::mem::take(&mut self.blocks)), remains));
         let mut tomorrow = Tomorrow::new(Encoded(Vec::new()), rule, 0);
         let (mut walk, mut found, mut at, mut windows) = (NightWalk::default(), Vec::new(), 0, Vec::new());
-        self.stored = 0;
+        (self.stored, self.needed) = (0, 0);
+        self.nights += 1;
         for pieces in pieces.chunks(window) {
             let length: usize = pieces.iter().map(|piece| piece.length as usize).sum();
             let bytes = &data[at..at + length];
@@ -95,18 +127,23 @@ impl Kept {
                 None => self.whole(key, bytes),
                 Some(yesterday) => {
                     walk.find(yesterday, pieces, &mut found);
-                    let mut woven = Woven::of(yesterday, pieces, &found);
+                    let mut woven = Woven::of(yesterday, pieces, &found).expect("it is in few stretches");
                     woven.rely(is_base, |key, need| match need {
                         Need::Plain => self.is_plain(key),
-                        Need::Any => self.chunks.contains_key(key),
+                        Need::Any(length) => match self.chunks.get(key) {
+                            Some(Stored::Recipe(parts, _)) => 3 * parts.len() as u32 == length,
+                            other => other.is_some(),
+                        },
                     });
+                    woven.keep_within(ROWS_FRAME, |key| self.frames[key]);
                     match woven.new_bytes() as usize * 10 > length * 7 {
                         true => self.whole(key, bytes),
                         false => self.woven(key, woven, bytes, is_base),
                     }
                 }
             };
-            assert_eq!(self.read(&key), bytes, "the window is what it was");
+            assert_eq!(self.read(&key, length), bytes, "the window is what it was");
+            self.needed = self.needed.max(self.needed_by(&key, length));
             let used = yesterday.as_ref().map(|yesterday| &yesterday.remains().used);
             tomorrow.push(pieces, &made_of, |key| match made_of.fresh_length(key) {
                 Some(length) => Some(length),
@@ -121,6 +158,7 @@ impl Kept {
 
     fn whole(&mut self, key: ChunkKey, bytes: &[u8]) -> MadeOf {
         self.stored += bytes.len();
+        self.frames.insert(key, NeededFrame { place: None, bytes: 8 * ROWS_FRAME });
         self.chunks.insert(key, Stored::Plain(bytes.to_vec()));
         MadeOf::chunk(key, bytes.len() as u32)
     }
@@ -134,11 +172,14 @@ impl Kept {
         }
         if let Some(key) = rows_key {
             self.stored += rows.len();
+            self.frames.insert(key, NeededFrame { place: Some((PackId([0; 16]), self.nights)), bytes: ROWS_FRAME });
             self.chunks.insert(key, Stored::Plain(rows));
         }
-        self.stored += made_of.parts().len() * 3;
+        // A part is three numbers of a byte.
+        let length = 3 * made_of.parts().len() as u32;
+        self.stored += length as usize;
         self.chunks.insert(key, Stored::Recipe(made_of.parts(), made_of.through.is_empty()));
-        if is_base { made_of.named_as(key) } else { made_of }
+        if is_base { made_of.named_as(key, length) } else { made_of }
     }
 }
 
@@ -256,4 +297,28 @@ fn a_night_costs_its_new_rows_and_a_week_does_not_make_it_dearer() {
     // A row is inserted into the middle of another: three pieces of 80 bytes are new.
     assert!(costs[0] > 1_500_000 && costs[1..].iter().all(|cost| *cost < 60_000), "{costs:?}");
     assert!(costs[13] < costs[2] * 3, "{costs:?}");
+}
+
+/// Some rows of each window change every night, for most of a year.
+#[test]
+fn no_window_needs_more_than_it_may_however_many_nights_pass() {
+    let (mut kept, mut data) = (Kept::default(), rows(6_000));
+    let (mut most, mut dearest) = (0, 0);
+    for night in 0..300usize {
+        kept.night(&data, PieceRule::Rows, 2000, night.is_multiple_of(7));
+        assert!(kept.needed <= FRAMES_MOST, "night {night}: {}", kept.needed);
+        most = most.max(kept.needed);
+        if night > 0 {
+            dearest = dearest.max(kept.stored);
+        }
+        for part in 0..3 {
+            let at = noise((night * 3 + part) as u64, 4);
+            let third = data.len() / 3;
+            let at = part * third + u32::from_le_bytes(at.try_into().expect("4")) as usize % third;
+            let row = format!("new {night} {part} {:0>60}\n", part * 77).into_bytes();
+            apply(&mut data, &Edit::Insert(at, row));
+        }
+    }
+    assert!(most > FRAMES_MOST - 8 * ROWS_FRAME, "as much as a window may need: {most}");
+    assert!(dearest < data.len() / 3, "the rows of many nights are stored again, and no whole windows: {dearest}");
 }

@@ -7,9 +7,9 @@
 //!                          blocks that yesterday left  ◀────────────── blocks for tomorrow ◀────────────────────────┘
 //! ```
 //!
-//! Pieces end where rows end ([`pieces`]), so a row that did not change is a piece that did not change, or are pages ([`heads`]). Windows end at a piece with a
-//! small hash ([`gather`]). Yesterday is known by the hashes of its pieces alone, and by where their bytes lie in chunks that are stored
-//! ([`block`]): a hash that is wrong only costs bytes, and nothing here needs yesterday's plaintext.
+//! Pieces end where rows end ([`pieces`]), so a row that did not change is a piece that did not change, or are pages ([`heads`]). Windows end at a piece for
+//! which a small number is drawn ([`gather`]). Yesterday is known by the hashes of its pieces alone, and by where their bytes lie in chunks that are
+//! stored ([`block`]); nothing here needs yesterday's plaintext. Two pieces of one hash would make a window wrong, so that key is the host's own.
 
 pub mod block;
 pub mod cover;
@@ -33,7 +33,7 @@ pub const WINDOW_MAX: usize = crate::format::recipe::WINDOW_MAX as usize;
 /// A run of bytes that is compared as a whole: a row, mostly.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HashedPiece {
-    /// Keyed hash of its bytes.
+    /// Hash of its bytes under a key of the host.
     pub hash: u64,
     /// Its length in bytes, at most [`pieces::PIECE_MAX`].
     pub length: u32,

@@ -49,9 +49,14 @@ impl PieceRule {
     }
 }
 
-/// Hashes pieces under a key of the domain: SipHash-2-4, whose results nobody can tell from random ones without the key.
+/// Hashes pieces with SipHash-2-4, whose results nobody can tell from random ones without the key.
 #[derive(Clone)]
-pub struct PieceHasher(Zeroizing<[u8; 16]>);
+pub struct PieceHasher {
+    /// The key by which it is drawn where pieces and windows end, of the domain: all its hosts draw alike.
+    pub ends: Zeroizing<[u8; 16]>,
+    /// The key by which pieces are compared, of the host: whoever has it can make two pieces of one hash.
+    pub compared: Zeroizing<[u8; 16]>,
+}
 
 impl std::fmt::Debug for PieceHasher {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -60,17 +65,21 @@ impl std::fmt::Debug for PieceHasher {
 }
 
 impl PieceHasher {
-    /// Takes the key.
-    pub fn new(key: Zeroizing<[u8; 16]>) -> Self {
-        Self(key)
+    /// Returns the hash by which a piece is compared.
+    pub fn hash(&self, piece: &[u8]) -> u64 {
+        sip(&self.compared, piece)
     }
 
-    /// Returns the hash of a piece.
-    pub fn hash(&self, piece: &[u8]) -> u64 {
-        let mut sip = SipHasher24::new_with_key(&self.0);
-        sip.write(piece);
-        sip.finish()
+    /// Returns the hash by which it is drawn whether something ends behind a row or a piece.
+    pub fn draw(&self, bytes: &[u8]) -> u64 {
+        sip(&self.ends, bytes)
     }
+}
+
+fn sip(key: &[u8; 16], bytes: &[u8]) -> u64 {
+    let mut sip = SipHasher24::new_with_key(key);
+    sip.write(bytes);
+    sip.finish()
 }
 
 /// Finds where the pieces of one content end, one behind the other.
@@ -95,9 +104,14 @@ impl PieceCutter {
         Self { rule, hasher, gear: Chunker::new(profile, gear), row: 0, row_before: 0, scanned: 0 }
     }
 
-    /// Returns the hash of a piece.
+    /// Returns the hash by which a piece is compared.
     pub fn hash(&self, piece: &[u8]) -> u64 {
         self.hasher.hash(piece)
+    }
+
+    /// Returns the hash by which it is drawn whether a window ends behind a piece.
+    pub fn draw(&self, piece: &[u8]) -> u64 {
+        self.hasher.draw(piece)
     }
 
     /// Returns the length of the next piece, with which `data` begins, or `None` when more of it is needed to tell. The one after
@@ -144,7 +158,7 @@ impl PieceCutter {
 
     /// Draws whether a short row ends a piece: with a chance of its length in [`ROW_WHOLE`].
     fn is_drawn(&self, row: &[u8], length: usize) -> bool {
-        self.hasher.hash(row) < length as u64 * (u64::MAX / ROW_WHOLE as u64)
+        self.hasher.draw(row) < length as u64 * (u64::MAX / ROW_WHOLE as u64)
     }
 }
 
@@ -159,7 +173,7 @@ pub(super) mod tests {
     use super::*;
 
     pub(crate) fn hasher() -> PieceHasher {
-        PieceHasher::new(Zeroizing::new(*b"a key of 16 byte"))
+        PieceHasher { ends: Zeroizing::new(*b"a key of 16 byte"), compared: Zeroizing::new(*b"another, as long") }
     }
 
     pub(crate) fn cutter(rule: PieceRule) -> PieceCutter {

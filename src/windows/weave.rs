@@ -1,9 +1,13 @@
 //! Weaving: what a window of today consists of, parts of chunks that are stored and rows that are new.
+//!
+//! What a window needs is bounded by readers (`docs/format.md`, section 17), and a window is read long after it was woven: frames are rewritten
+//! until then, and others may have stored what it names in their own way. So less is asked for here than readers take, at every depth.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use crate::model::id::ChunkKey;
+use crate::format::recipe::{CHUNKS_NEEDED_MAX, PARTS_NEEDED_MAX, PLAIN_NEEDED_MAX};
+use crate::model::id::{ChunkKey, PackId};
 use crate::windows::HashedPiece;
 use crate::windows::block::{NightBlock, Through};
 use crate::windows::cover::{Cover, Stretch};
@@ -11,6 +15,14 @@ use crate::windows::remains::{Used, key_number};
 use crate::windows::sample::Sample;
 use crate::windows::walk::NEW;
 use crate::windows::yesterday::{Blocks, Yesterday};
+
+/// Stretches that a window consists of, at most: more take much memory, and their recipe saves little. Readers take 2^19 parts.
+const STRETCHES_MOST: usize = 1 << 15;
+/// Plaintext of the frames that a window needs, at most: a quarter of what readers take.
+pub(super) const FRAMES_MOST: u64 = PLAIN_NEEDED_MAX / 4;
+/// Windows stored as recipes that a recipe names, at most: readers take each of them whole, in up to 8 MiB, where somebody else has stored it
+/// plain. With [`FRAMES_MOST`] that is three quarters of what they take.
+const WINDOWS_MOST: usize = 16;
 
 /// What a window is made of; the key of new rows is not known yet, and they stand for `None`, one behind the other.
 #[derive(Debug, Default)]
@@ -21,17 +33,33 @@ pub struct Woven {
 }
 
 /// What of a chunk must be there so that a recipe may name it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Need {
     /// The chunk itself.
     Plain,
-    /// The chunk, or a recipe that names plain chunks alone.
-    Any,
+    /// The chunk, or a recipe of so many bytes, which is then one that names plain chunks alone.
+    Any(u32),
+}
+
+/// The frame in which a chunk lies that is stored plain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NeededFrame {
+    /// Its pack, and its number in it; `None` where that is not known or may be any of several, and the chunk stands for a frame by itself.
+    pub place: Option<(PackId, u32)>,
+    /// Its plaintext in bytes.
+    pub bytes: u64,
+}
+
+impl NeededFrame {
+    /// Returns what it is told from others by, as the frame of a chunk.
+    fn name(&self, chunk: &ChunkKey) -> (Option<(PackId, u32)>, Option<ChunkKey>) {
+        (self.place, self.place.is_none().then_some(*chunk))
+    }
 }
 
 impl Woven {
-    /// Puts together what the walk found of a window.
-    pub fn of<B: Blocks>(yesterday: &mut Yesterday<B>, pieces: &[HashedPiece], found: &[u64]) -> Self {
+    /// Puts together what the walk found of a window; `None` where that is in too many stretches.
+    pub fn of<B: Blocks>(yesterday: &mut Yesterday<B>, pieces: &[HashedPiece], found: &[u64]) -> Option<Self> {
         let (mut woven, mut new, mut i) = (Self::default(), 0, 0);
         while i < pieces.len() {
             let run = run_of(yesterday, pieces, found, i);
@@ -56,29 +84,61 @@ impl Woven {
                 }
             }
             i += run.pieces;
+            if woven.plain.stretches().len().max(woven.named.stretches().len()) > STRETCHES_MOST {
+                return None;
+            }
         }
-        woven
+        Some(woven)
     }
 
     /// Keeps to chunks that may be named, as `has` says, and takes what lies in others for new. Where it `is_base` night, or something of
     /// what recipes would name is missing, plain chunks alone are named.
     pub fn rely(&mut self, is_base: bool, mut has: impl FnMut(&ChunkKey, Need) -> bool) {
-        let mut known: HashMap<(ChunkKey, bool), bool> = HashMap::new();
-        let mut has = |key: &ChunkKey, need| *known.entry((*key, need == Need::Any)).or_insert_with(|| has(key, need));
+        let mut known: HashMap<(ChunkKey, Need), bool> = HashMap::new();
+        let mut has = |key: &ChunkKey, need| *known.entry((*key, need)).or_insert_with(|| has(key, need));
         let may_name = |key: &ChunkKey, has: &mut dyn FnMut(&ChunkKey, Need) -> bool| match self.through.get(key) {
-            Some(through) => has(key, Need::Any) && through.iter().all(|key| has(key, Need::Plain)),
+            Some(Through { recipe_length, plain }) => {
+                has(key, Need::Any(*recipe_length)) && plain.iter().all(|key| has(key, Need::Plain))
+            }
             None => has(key, Need::Plain),
         };
         if !is_base && self.named.keys().iter().flatten().all(|key| may_name(key, &mut has)) {
             return;
         }
-        self.through.clear();
         let lost: HashSet<ChunkKey> =
             self.plain.keys().into_iter().flatten().filter(|key| !has(key, Need::Plain)).collect();
-        if !lost.is_empty() {
+        self.do_without(&lost);
+    }
+
+    /// Keeps to what may be asked of readers. Where the window needs too much plaintext of frames, it takes for new what lies in those of which it
+    /// uses least, so that its rows of many nights become one chunk; where the windows that it would name need too much, plain chunks alone are named.
+    ///
+    /// `frame_of` is asked for chunks that are stored plain; each frame counts for `frame_least` bytes at least, because rewriting makes it as
+    /// long.
+    pub fn keep_within(&mut self, frame_least: u64, frame_of: impl Fn(&ChunkKey) -> NeededFrame) {
+        let frame_of = |key: &ChunkKey| {
+            let frame = frame_of(key);
+            NeededFrame { bytes: frame.bytes.max(frame_least), ..frame }
+        };
+        let new_rows = match u64::from(self.new_bytes()) {
+            0 => 0,
+            new => new.max(frame_least),
+        };
+        let left = unwanted(self.frames_used(frame_of), new_rows);
+        if !left.is_empty() {
+            self.do_without(&left);
+        }
+        if !self.through.is_empty() && !self.named_needs(frame_of).are_within_bounds() {
+            self.name_plain();
+        }
+    }
+
+    /// Takes what lies in some chunks for new, and names plain chunks alone.
+    fn do_without(&mut self, chunks: &HashSet<ChunkKey>) {
+        if !chunks.is_empty() {
             let (before, mut new) = (std::mem::take(&mut self.plain), 0);
             for part in before.stretches() {
-                match part.key.filter(|key| !lost.contains(key)) {
+                match part.key.filter(|key| !chunks.contains(key)) {
                     Some(_) => self.plain.push(*part),
                     None => {
                         self.plain.push(Stretch { key: None, offset: new, length: part.length });
@@ -87,7 +147,51 @@ impl Woven {
                 }
             }
         }
+        self.name_plain();
+    }
+
+    /// Names plain chunks alone.
+    fn name_plain(&mut self) {
+        self.through.clear();
         self.named = self.plain.clone();
+    }
+
+    /// Returns the frames in which the window's chunks lie that are stored plain.
+    fn frames_used(&self, frame_of: impl Fn(&ChunkKey) -> NeededFrame) -> Vec<FrameUse> {
+        let mut used: BTreeMap<ChunkKey, u64> = BTreeMap::new();
+        for part in self.plain.stretches() {
+            if let Some(key) = part.key {
+                *used.entry(key).or_default() += u64::from(part.length);
+            }
+        }
+        let mut frames = BTreeMap::new();
+        for (key, used) in used {
+            let frame = frame_of(&key);
+            let its = frames.entry(frame.name(&key)).or_insert(FrameUse { bytes: frame.bytes, ..FrameUse::default() });
+            its.used += used;
+            its.chunks.push(key);
+        }
+        frames.into_values().collect()
+    }
+
+    /// Returns what naming windows asks of readers.
+    fn named_needs(&self, frame_of: impl Fn(&ChunkKey) -> NeededFrame) -> NamedNeeds {
+        let named = self.named.keys();
+        let plain: Vec<ChunkKey> =
+            named.iter().flatten().filter(|key| !self.through.contains_key(*key)).copied().collect();
+        let mut needs = NamedNeeds {
+            windows: self.through.len(),
+            chunks: named.len(),
+            items: self.named.stretches().len(),
+            frame_bytes: frame_bytes(&plain, &frame_of),
+        };
+        for Through { recipe_length, plain } in self.through.values() {
+            needs.chunks += plain.len();
+            // Each is three numbers of a byte or more.
+            needs.items += *recipe_length as usize / 3;
+            needs.frame_bytes += frame_bytes(plain, &frame_of);
+        }
+        needs
     }
 
     /// Returns how many bytes are new.
@@ -119,7 +223,8 @@ impl Woven {
 
     /// Says which chunk holds the new rows; there may be none.
     pub fn filled(self, rows: Option<(ChunkKey, u32)>) -> MadeOf {
-        let fill = |cover: &Cover<Option<ChunkKey>>| {
+        // Each goes when it was filled: two of each would take memory that nobody has counted.
+        let fill = |cover: Cover<Option<ChunkKey>>| {
             let mut filled = Cover::default();
             for part in cover.stretches() {
                 let key = part.key.or(rows.map(|(key, _)| key)).expect("where something is new, there are new rows");
@@ -127,9 +232,72 @@ impl Woven {
             }
             filled
         };
-        let fresh = rows.into_iter().collect();
-        MadeOf { plain: fill(&self.plain), named: fill(&self.named), through: self.through, fresh }
+        let Self { plain, named, through } = self;
+        MadeOf { plain: fill(plain), named: fill(named), through, fresh: rows.into_iter().collect() }
     }
+}
+
+/// A frame, and what a window uses of it.
+#[derive(Debug, Default)]
+struct FrameUse {
+    /// Its plaintext.
+    bytes: u64,
+    /// What the window takes of it.
+    used: u64,
+    /// The chunks in it that the window names.
+    chunks: Vec<ChunkKey>,
+}
+
+/// Returns the chunks that a window is to do without, so that it needs no more plaintext than [`FRAMES_MOST`] beside its `new_rows`: none, as long as
+/// it does not. Else they are those of the frames of which it uses the smallest parts, until half is left: so as many nights pass before it is
+/// too much again.
+fn unwanted(mut frames: Vec<FrameUse>, new_rows: u64) -> HashSet<ChunkKey> {
+    let mut needed = new_rows + frames.iter().map(|frame| frame.bytes).sum::<u64>();
+    let mut unwanted = HashSet::new();
+    if needed <= FRAMES_MOST {
+        return unwanted;
+    }
+    frames.sort_by_key(|frame| (frame.used << 16) / frame.bytes.max(1));
+    for frame in frames {
+        if needed <= FRAMES_MOST / 2 {
+            break;
+        }
+        needed = needed - frame.bytes + frame.used;
+        unwanted.extend(frame.chunks);
+    }
+    unwanted
+}
+
+/// What a recipe asks of readers that names windows. One that puts its window together carefully makes each of these whole, one after the
+/// other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct NamedNeeds {
+    /// Windows that it names.
+    windows: usize,
+    /// Chunks that it names, and those that each of these windows names.
+    chunks: usize,
+    /// Items of all these recipes.
+    items: usize,
+    /// Plaintext of the frames that it needs, and of those that each of these windows needs.
+    frame_bytes: u64,
+}
+
+impl NamedNeeds {
+    /// Tells whether any reader takes it. One that is careful takes twice as many chunks, twice the plaintext of frames, and 2 GiB of
+    /// chunks, which is more than there is in these frames.
+    fn are_within_bounds(&self) -> bool {
+        self.windows <= WINDOWS_MOST
+            && self.chunks <= CHUNKS_NEEDED_MAX / 2
+            && self.items <= PARTS_NEEDED_MAX / 4
+            && self.frame_bytes <= PLAIN_NEEDED_MAX / 4 * 3
+    }
+}
+
+/// Returns the plaintext of the frames in which chunks lie.
+fn frame_bytes(chunks: &[ChunkKey], frame_of: impl Fn(&ChunkKey) -> NeededFrame) -> u64 {
+    let mut seen = HashSet::new();
+    let frames = chunks.iter().map(|chunk| (chunk, frame_of(chunk)));
+    frames.filter(|(chunk, frame)| seen.insert(frame.name(chunk))).map(|(_, frame)| frame.bytes).sum()
 }
 
 /// What a window is made of.
@@ -178,9 +346,9 @@ impl MadeOf {
         self.named.stretches().iter().map(|part| (part.key, part.offset, part.length)).collect()
     }
 
-    /// Says that tomorrow's recipes name the window itself, which is stored as a recipe of plain chunks.
-    pub fn named_as(mut self, key: ChunkKey) -> Self {
-        self.through = HashMap::from([(key, self.plain.keys().into())]);
+    /// Says that tomorrow's recipes name the window itself, which is stored as a recipe of plain chunks, so many bytes long.
+    pub fn named_as(mut self, key: ChunkKey, recipe_length: u32) -> Self {
+        self.through = HashMap::from([(key, Through { recipe_length, plain: self.plain.keys().into() })]);
         self.named = Cover::of_chunk(key, self.plain.length());
         self
     }
@@ -205,4 +373,117 @@ fn run_of<B: Blocks>(yesterday: &mut Yesterday<B>, pieces: &[HashedPiece], found
     let count = found[first..pieces.len()].iter().enumerate().take(in_block).take_while(follows).count();
     let (from, to) = (block.piece(nth).0, block.piece(nth + count - 1).1);
     Run { pieces: count, at: Some((block, from, to)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::recipe::{TABLE_MAX, WINDOW_MAX};
+
+    const MIB: u64 = 1 << 20;
+
+    fn key(number: u8) -> ChunkKey {
+        ChunkKey([number; 16])
+    }
+
+    /// A frame of one chunk, its plaintext and what is used of it in KiB.
+    fn frame(number: u8, bytes: u64, used: u64) -> FrameUse {
+        FrameUse { bytes: bytes << 10, used: used << 10, chunks: vec![key(number)] }
+    }
+
+    fn left(frames: Vec<FrameUse>, new_rows: u64) -> Vec<u8> {
+        let mut left: Vec<u8> = unwanted(frames, new_rows).into_iter().map(|key| key.0[0]).collect();
+        left.sort_unstable();
+        left
+    }
+
+    #[test]
+    fn what_is_used_least_of_its_frame_is_given_up_where_there_are_too_many() {
+        let windows = |count: u8| (0..count).map(|nth| frame(nth, 4096, 200 + u64::from(nth))).collect::<Vec<_>>();
+        assert_eq!(left(windows(16), 0), [0; 0], "64 MiB");
+        assert_eq!(left(windows(15), 4 * MIB), [0; 0], "the new rows count");
+        assert_eq!(left(windows(15), 4 * MIB + 1).len(), 9);
+        assert_eq!(left(windows(17), 0), (0..10).collect::<Vec<u8>>(), "what is given up is new then");
+        assert_eq!(left(windows(40), 0), (0..34).collect::<Vec<u8>>());
+        // A window and the rows of 113 nights, half of which become one chunk: 64 more nights pass.
+        let mut nights: Vec<FrameUse> = (0..113).map(|nth| frame(nth, 512, 4)).collect();
+        nights.push(frame(113, 8192, 7700));
+        assert_eq!(left(nights, 0), (0..66).collect::<Vec<u8>>());
+        assert_eq!(left(vec![], 100 * MIB), [0; 0]);
+    }
+
+    #[test]
+    fn windows_are_named_within_bounds_alone() {
+        let most = NamedNeeds { windows: 16, chunks: 2048, items: 1 << 17, frame_bytes: 192 * MIB };
+        assert!(most.are_within_bounds());
+        for more in [
+            NamedNeeds { windows: 17, ..most },
+            NamedNeeds { chunks: 2049, ..most },
+            NamedNeeds { items: (1 << 17) + 1, ..most },
+            NamedNeeds { frame_bytes: 192 * MIB + 1, ..most },
+        ] {
+            assert!(!more.are_within_bounds(), "{more:?}");
+        }
+    }
+
+    /// What each bound of a reader leaves, whatever becomes of what is named.
+    #[test]
+    fn what_is_asked_for_is_less_than_any_reader_takes() {
+        // Windows that others stored plain are taken so, beside what lies plain.
+        const { assert!(PLAIN_NEEDED_MAX > FRAMES_MOST + WINDOWS_MOST as u64 * WINDOW_MAX as u64) };
+        // A part for each stretch, and one more where a chunk that is named ends.
+        const { assert!(PARTS_NEEDED_MAX > 2 * STRETCHES_MOST) };
+        // A window always may name itself: one window of as many chunks and items as there may be, an item being ten bytes at most.
+        let items = (STRETCHES_MOST * 10 + TABLE_MAX * ChunkKey::LEN + 16) / 3;
+        let itself = NamedNeeds { windows: 1, chunks: 1 + TABLE_MAX, items: 1 + items, frame_bytes: FRAMES_MOST };
+        assert!(itself.are_within_bounds());
+    }
+
+    /// A window of parts of 100 bytes: of which chunks they are, plain and as its recipe names them, and what these need in turn.
+    fn woven(plain: &[Option<u8>], named: &[Option<u8>], through: &[(u8, &[u8])]) -> Woven {
+        let cover = |keys: &[Option<u8>]| {
+            let mut cover = Cover::default();
+            for (nth, number) in (0..).zip(keys) {
+                cover.push(Stretch { key: number.map(key), offset: nth * 100, length: 100 });
+            }
+            cover
+        };
+        let known = |needs: &[u8]| Through { recipe_length: 30, plain: needs.iter().map(|it| key(*it)).collect() };
+        let through = through.iter().map(|(of, needs)| (key(*of), known(needs))).collect();
+        Woven { plain: cover(plain), named: cover(named), through }
+    }
+
+    #[test]
+    fn what_is_too_much_is_named_plain_or_is_new() {
+        let frame_of = |bytes: u64| move |_: &ChunkKey| NeededFrame { place: None, bytes };
+        let keys = |cover: &Cover<Option<ChunkKey>>| -> Vec<Option<u8>> {
+            cover.keys().into_iter().map(|key| key.map(|key| key.0[0])).collect()
+        };
+        let two = || woven(&[Some(1), None, Some(2)], &[Some(9), None, Some(2)], &[(9, &[1, 3])]);
+        let mut kept = two();
+        kept.keep_within(1, frame_of(MIB));
+        assert_eq!(keys(&kept.named), [Some(9), None, Some(2)]);
+        // The recipe of the window has too many items.
+        let mut kept = two();
+        kept.through.get_mut(&key(9)).expect("it is a recipe").recipe_length = 3 << 17;
+        kept.keep_within(1, frame_of(MIB));
+        assert_eq!((keys(&kept.named), kept.through.len()), (vec![Some(1), None, Some(2)], 0));
+        // 2 frames of 30 MiB are few enough, and 3 for the window that is named.
+        let mut kept = two();
+        kept.keep_within(1, frame_of(30 * MIB));
+        assert_eq!(keys(&kept.named), [Some(9), None, Some(2)]);
+        // Of 2 frames of 33 MiB both are given up: one is more than half of what may be.
+        let mut kept = two();
+        kept.keep_within(1, frame_of(33 * MIB));
+        assert_eq!((keys(&kept.plain), keys(&kept.named), kept.new_bytes()), (vec![None], vec![None], 300));
+        // Whatever frames have, each counts for as much as rewriting makes of it.
+        let mut kept = two();
+        kept.keep_within(40 * MIB, frame_of(1));
+        assert_eq!(keys(&kept.plain), [None::<u8>]);
+        // In one frame they are one.
+        let together = |_: &ChunkKey| NeededFrame { place: Some((PackId([1; 16]), 7)), bytes: 50 * MIB };
+        let mut kept = two();
+        kept.keep_within(1, together);
+        assert_eq!(keys(&kept.plain), [Some(1), None, Some(2)]);
+    }
 }

@@ -271,11 +271,12 @@ impl<'a> NightCutter<'a> {
         hand_on: &mut impl FnMut(Frame) -> Result<Frame, Stopped>,
     ) -> Result<Option<MadeOf>, Stopped> {
         let Some(yesterday) = &mut self.yesterday else { return Ok(None) };
-        let mut woven = Woven::of(yesterday, gatherer.pieces(), &self.found);
+        let Some(mut woven) = Woven::of(yesterday, gatherer.pieces(), &self.found) else { return Ok(None) };
         woven.rely(self.is_base, |key, need| match need {
             Need::Plain => self.writer.relies_on_plain(key),
-            Need::Any => self.writer.relies_on_named(key),
+            Need::Any(length) => self.writer.relies_on_recipe(key, length),
         });
+        woven.keep_within(ROWS_FRAME_BYTES as u64, |key| self.writer.needed_frame(key));
         let new = woven.new_bytes() as usize;
         if new + SAVED_LEAST > length || new * 100 > length * NEW_MOST {
             return Ok(None);
@@ -296,19 +297,15 @@ impl<'a> NightCutter<'a> {
         if let Some(rows_id) = rows_id {
             if self.writer.claim(&rows_id) {
                 self.note_new(rows.len(), bytes);
-                self.rows.push(&rows_id, &rows);
-                drop(rows);
-                if self.rows.len() >= ROWS_FRAME_BYTES {
-                    hand_on(std::mem::replace(&mut self.rows, Frame::for_rows()))?;
-                }
+                self.store_rows(&rows_id, rows, hand_on)?;
             } else if !self.writer.relies_on_plain(&rows_id.key()) {
                 return Ok(None);
             }
         }
-        let through: Vec<_> = made_of.through.values().flat_map(|through| through.iter().copied()).collect();
+        let through: Vec<_> = made_of.through.values().flat_map(|through| through.plain.iter().copied()).collect();
         Ok(match self.writer.store_recipe(id, &recipe, &through)? {
             RecipeStored::Not => None,
-            RecipeStored::AsGiven if self.is_base => Some(made_of.named_as(id.key())),
+            RecipeStored::AsGiven if self.is_base => Some(made_of.named_as(id.key(), recipe.encode().len() as u32)),
             RecipeStored::AsGiven => Some(made_of),
             // Tomorrow names what it would have been made of here: the recipe that is there may be too deep to be named.
             RecipeStored::Otherwise => {
@@ -316,6 +313,30 @@ impl<'a> NightCutter<'a> {
                 Some(made_of)
             }
         })
+    }
+
+    /// Stores new rows of a window. Their frame is longer than [`ROWS_FRAME_BYTES`] only where they are alone in it, so that the window needs no
+    /// more tomorrow than was counted tonight.
+    fn store_rows(
+        &mut self,
+        id: &ChunkId,
+        rows: Vec<u8>,
+        hand_on: &mut impl FnMut(Frame) -> Result<Frame, Stopped>,
+    ) -> Result<(), Stopped> {
+        if rows.len() >= WINDOW_MIN {
+            // There is no memory for them twice.
+            hand_on(Frame::of_one(id, rows))?;
+            return Ok(());
+        }
+        if !self.rows.is_empty() && self.rows.len() + rows.len() > ROWS_FRAME_BYTES {
+            hand_on(std::mem::replace(&mut self.rows, Frame::for_rows()))?;
+        }
+        self.rows.push(id, &rows);
+        drop(rows);
+        if self.rows.len() >= ROWS_FRAME_BYTES {
+            hand_on(std::mem::replace(&mut self.rows, Frame::for_rows()))?;
+        }
+        Ok(())
     }
 
     /// Stores a window whole. `None` when another thread stores it as a recipe: what it consists of is not known here, and
