@@ -20,6 +20,14 @@ pub(crate) fn derive(key: &Secret, salt: &[u8], label: &str) -> Secret {
     Secret::take(&mut bytes)
 }
 
+/// Derives the key by which a host compares pieces of a domain's content with those of the night before, from the one that seals its nights.
+/// Whoever has it can make two pieces that are equal by their hashes.
+pub(crate) fn compare_key(nights: &Secret, at: DomainEpoch) -> Zeroizing<[u8; 16]> {
+    let mut key = Zeroizing::new([0; 16]);
+    derive_into(nights, &at.domain.0, "compare", &mut *key);
+    key
+}
+
 /// The root secret that can do everything.
 #[derive(Debug, Clone)]
 pub struct ReaderKey(pub(crate) Secret);
@@ -97,7 +105,7 @@ impl DedupSecret {
         derive(&self.secret, &self.at.domain.0, "chunk id")
     }
 
-    /// Derives the key by which pieces of content are compared with those of the night before.
+    /// Derives the key by which it is drawn where pieces and windows of content end: all who write draw alike.
     pub(crate) fn piece_key(&self) -> Zeroizing<[u8; 16]> {
         let mut key = Zeroizing::new([0; 16]);
         derive_into(&self.secret, &self.at.domain.0, "piece", &mut *key);

@@ -11,7 +11,7 @@ use crate::chunker::Chunker;
 use crate::crypto::CryptoError;
 use crate::crypto::author::Signer;
 use crate::crypto::chunk_id::ChunkHasher;
-use crate::crypto::derive::DedupSecret;
+use crate::crypto::derive::{DedupSecret, compare_key};
 use crate::crypto::session::{DomainPublicKey, SessionHeader, SessionSecret, new_session};
 use crate::format::cleanup::{decode_cleanup, encode_cleanup};
 use crate::format::config::ChunkerProfile;
@@ -130,7 +130,8 @@ impl Session {
 
     /// Returns what cuts content into the pieces of windows.
     pub(super) fn piece_cutter(&self, rule: PieceRule) -> PieceCutter {
-        PieceCutter::new(rule, PieceHasher::new(self.dedup.piece_key()), &self.dedup.gear_table())
+        let compared = compare_key(&self.repository.keys().nights_key(), self.at());
+        PieceCutter::new(rule, PieceHasher { ends: self.dedup.piece_key(), compared }, &self.dedup.gear_table())
     }
 
     /// Returns a secret that is the same in every session of the domain's epoch, as letters and digits, for programs that

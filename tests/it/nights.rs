@@ -1,25 +1,35 @@
 //! Streams night after night, as backups store them by default: what a night costs, that every night comes back, and that nothing that
 //! happens to the cache, to packs or to the run itself makes anything wrong.
 
+use std::collections::{BTreeMap, HashSet};
 use std::io::Cursor;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 
-use coffre::model::key::ObjectKind;
+use coffre::format::pack::PackKind;
+use coffre::model::id::ChunkKey;
+use coffre::model::key::{ObjectKey, ObjectKind};
 use coffre::model::path::EntryPath;
 use coffre::model::snapshot::Snapshot;
 use coffre::ops::Cancel;
 use coffre::ops::backup::{BackupError, BackupOptions, BackupReport, backup};
+use coffre::ops::prune::{MaxUnused, PruneOptions};
 use coffre::ops::verify::ReadData;
 use coffre::progress::Collected;
 use coffre::repository::index::Index;
+use coffre::repository::index::table::ChunkPlace;
 use coffre::repository::reader::Reader;
+use coffre::repository::reader::windows::WindowAt;
+use coffre::repository::writer::{Writer, WriterOptions};
 use coffre::repository::writers::SlotPlace;
 use coffre::source::given::Given;
 use coffre::store::layer::fault::FaultStore;
+use coffre::windows::pieces::PieceRule;
 
-use crate::prune::{at_once, pruned, remove};
-use crate::support::{Bench, dumped, files_in, open, random_bytes, run_verify};
+use crate::prune::{at_once, packs, pruned, remove};
+use crate::support::desk::{Desk, Run};
+use crate::support::{Bench, begin, dumped, files_in, open, random_bytes, run_verify};
 use crate::writers::{add, new, open_as};
 
 const STREAM: &str = "db/shop.sql";
@@ -383,4 +393,226 @@ async fn damaged_rows_are_stored_again_by_the_night_after_they_were_found() {
     let cost = report.counts.new_bytes;
     assert!((20_000..60_000).contains(&cost), "the rows of two nights: {cost}");
     assert!(read(&bench, &report.snapshot.expect("made")).await == bytes);
+}
+
+/// Whoever has the secrets of a domain knows where its hosts cut, and not by what another one tells rows apart.
+#[tokio::test(flavor = "multi_thread")]
+async fn hosts_of_a_domain_cut_alike_and_compare_by_hashes_of_their_own() {
+    let bench = Bench::new().await;
+    let repository = open(bench.store(), bench.cache.path()).await.expect("opened");
+    let bytes = Dump::of(100_000).bytes();
+    let mut cut = Vec::new();
+    for host in ["db1", "web1"] {
+        add(&repository, &new(host, &[host]), SlotPlace::Repository).await.expect("added");
+        let cache = tempfile::tempdir().expect("made");
+        let index = begin(&open_as(host, bench.store(), cache.path()).await).await;
+        let options = WriterOptions {
+            pack_target_bytes: 1 << 20,
+            packs_in_flight: 1,
+            level: 3,
+            dry_run: false,
+            extra_check: true,
+        };
+        let writer = Writer::start(index, options, Arc::new(Collected::default()));
+        let mut gatherer = writer.window_gatherer(PieceRule::Rows);
+        let (mut lengths, mut hashes, mut at) = (Vec::new(), HashSet::new(), 0);
+        while let Some(length) = gatherer.advance(&bytes[at..], true) {
+            lengths.push(gatherer.pieces().iter().map(|piece| piece.length).collect::<Vec<_>>());
+            hashes.extend(gatherer.pieces().iter().map(|piece| piece.hash));
+            gatherer.clear();
+            at += length;
+        }
+        cut.push((lengths, hashes));
+    }
+    let [(lengths, hashes), (others_lengths, others_hashes)] = &cut[..] else { unreachable!("two hosts") };
+    assert!(lengths.len() > 1 && lengths == others_lengths);
+    assert!(hashes.is_disjoint(others_hashes));
+}
+
+/// A recipe may be damaged because what the last night left was wrong: the next night does not go on from that, and the one after does again.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_led_to_recipes_that_were_found_damaged_is_not_gone_on_from_once() {
+    let bench = Bench::new().await;
+    let repository = open(bench.store(), bench.cache.path()).await.expect("opened");
+    add(&repository, &new("db1", &["db1"]), SlotPlace::Repository).await.expect("added");
+    let cache = tempfile::tempdir().expect("made");
+    let night = async |bytes: &[u8]| {
+        let repository = open_as("db1", bench.store(), cache.path()).await;
+        let mut options = night_options(bytes.to_vec());
+        options.host = "db1".into();
+        let done = backup(repository, options, Arc::new(Collected::default()), Cancel::default()).await;
+        done.expect("backed up")
+    };
+    let packs = async || {
+        let packs = bench.store().list(ObjectKind::Pack.prefix()).await.expect("listed");
+        packs.into_iter().map(|pack| pack.key).collect::<Vec<_>>()
+    };
+    let mut dump = Dump::of(20_000);
+    night(&dump.bytes()).await;
+    let before = packs().await;
+    dump.pass_day(1);
+    night(&dump.bytes()).await;
+    let data = bench.data_packs().await;
+    let recipes: Vec<_> =
+        packs().await.into_iter().filter(|pack| !before.contains(pack) && !data.contains(pack)).collect();
+    assert_eq!(recipes.len(), 1);
+    bench.memory.tamper(&recipes[0], |bytes| bytes[30] ^= 1);
+    assert!(!run_verify(bench.store(), bench.cache.path(), ReadData::All).await.findings.is_empty());
+    for (number, is_whole) in [(2, true), (3, false), (4, false)] {
+        dump.pass_day(number);
+        let bytes = dump.bytes();
+        let report = night(&bytes).await;
+        let told = report.problems.first.iter().any(|problem| problem.message.contains("stored whole"));
+        let cost = report.counts.new_bytes;
+        assert_eq!((told, cost > bytes.len() as u64 / 2), (is_whole, is_whole), "{number}: {cost} of {}", bytes.len());
+        assert!(read(&bench, &report.snapshot.expect("made")).await == bytes, "{number}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn runs_of_a_job_at_the_same_time_leave_what_one_of_them_made() {
+    let bench = Bench::new().await;
+    let mut dump = Dump::of(20_000);
+    night(&bench, &dump.bytes()).await;
+    dump.pass_day(1);
+    let bytes = dump.bytes();
+    let (one, other) = tokio::join!(night(&bench, &bytes), night(&bench, &bytes));
+    let left = left_in(bench.cache.path()).expect("there");
+    assert_eq!(std::fs::read_dir(left.parent().expect("in a directory")).expect("there").count(), 1);
+    dump.pass_day(2);
+    let next = night(&bench, &dump.bytes()).await;
+    assert!(next.counts.new_bytes < 50_000, "{:?}", next.counts);
+    for (report, bytes) in [(one, &bytes), (other, &bytes), (next, &dump.bytes())] {
+        assert!(read(&bench, &report.snapshot.expect("made")).await == *bytes);
+    }
+}
+
+/// What each stream leaves waits for the snapshot, and no file stays open for it.
+#[test]
+fn hundreds_of_streams_are_stored_with_few_open_files() {
+    const STREAMS: usize = 300;
+    let desk = Desk::quick();
+    for night in 0..2 {
+        let words: Vec<[String; 2]> =
+            (0..STREAMS).map(|i| [format!("s{i}.sql"), format!("rows of {i} in night {night}\\n")]).collect();
+        let mut arguments = vec!["-q", "backup", "--jobs", "4"];
+        for [name, text] in &words {
+            arguments.extend(["--command", name, "--", "printf", text]);
+        }
+        let program = desk.command(&arguments);
+        let mut limited = Command::new("sh");
+        limited.args(["-c", "ulimit -n 256; exec \"$0\" \"$@\""]).arg(program.get_program()).args(program.get_args());
+        limited.env_clear().envs(program.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        let run: Run = limited.current_dir(desk.directory.path()).output().expect("runs").into();
+        assert_eq!(run.code, 0, "{run:?}");
+        let left = files_in(&desk.at(".cache/coffre"));
+        assert_eq!(left.keys().filter(|name| name.ends_with(".night")).count(), STREAMS);
+        assert!(!left.keys().any(|name| name.contains(".next")), "nothing waits any more");
+    }
+}
+
+/// Rows of a kilobyte that compress well, numbered.
+fn wide_rows(numbers: &[u64]) -> Vec<u8> {
+    let words: String = random_bytes(5, 8 << 10).iter().map(|byte| format!("{byte:02x}")).collect();
+    let mut rows = Vec::with_capacity(numbers.len() * 1020);
+    for number in numbers {
+        let at = *number as usize * 7919 % (words.len() - 1000);
+        rows.extend_from_slice(format!("{number}\t{}\n", &words[at..at + 1000]).as_bytes());
+    }
+    rows
+}
+
+/// Returns how much plaintext of frames each window needs that is stored as a recipe; each frame counts for 512 KiB at least.
+async fn frames_needed(bench: &Bench) -> BTreeMap<ChunkKey, u64> {
+    let (there, cache) = (packs(&*bench.store()).await, tempfile::tempdir().expect("made"));
+    let repository = open(bench.store(), cache.path()).await.expect("opened");
+    let monitor = Arc::new(Collected::default());
+    let index = Arc::new(Index::load(&repository, &*monitor).await.expect("loaded"));
+    let reading = repository.reading().expect("may be read");
+    let reader = Arc::new(Reader::new(reading, index.clone(), 128 << 20, monitor));
+    let is_there = |place: &ChunkPlace| there.contains(&ObjectKey::pack(place.pack));
+    let mut needed = BTreeMap::new();
+    for table in index.tables() {
+        for row in table.rows() {
+            let location = table.location(&row).expect("sound");
+            if location.codec.holds_recipes() && is_there(&location) {
+                let window = WindowAt { key: row.key, id: None, length: None, location };
+                let resolved = reader.resolve(&window, &is_there).await.expect("no reader refuses it");
+                let frames = resolved.places_used().map(|at| ((at.pack, at.frame), at.plain_len.max(512 << 10)));
+                let bytes = frames.collect::<BTreeMap<_, _>>().into_values().map(u64::from).sum::<u64>();
+                let most = needed.entry(row.key).or_insert(0);
+                *most = bytes.max(*most);
+            }
+        }
+    }
+    needed
+}
+
+/// A table in another order, of which each window is made of runs from everywhere: one that needs 256 MiB of frames no reader takes.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dump_in_another_order_makes_no_window_need_more_than_it_may() {
+    let bench = Bench::new().await;
+    let rows: Vec<u64> = (0..95_000).collect();
+    night(&bench, &wide_rows(&rows)).await;
+    let mut runs: Vec<&[u64]> = rows.chunks(128).collect();
+    runs.sort_by_key(|run| random_bytes(run[0], 8));
+    let bytes = wide_rows(&runs.concat());
+    let report = night(&bench, &bytes).await;
+    let needed = frames_needed(&bench).await;
+    let most = *needed.values().max().expect("some windows are recipes");
+    assert!((32 << 20..=64 << 20).contains(&most), "{most}");
+    let cost = report.counts.new_bytes;
+    assert!(cost < bytes.len() as u64, "{cost} of {}", bytes.len());
+    assert!(read(&bench, &report.snapshot.expect("made")).await == bytes);
+}
+
+/// Frames of new rows become one another's, windows stay alone, and no window needs more than it did.
+#[tokio::test(flavor = "multi_thread")]
+async fn frames_that_are_brought_together_make_no_window_need_more() {
+    let bench = Bench::new().await;
+    let mut rows: Vec<u64> = (0..14_500).collect();
+    let mut kept = Vec::new();
+    for number in 0..10u64 {
+        let bytes = wide_rows(&rows);
+        kept.push((night(&bench, &bytes).await.snapshot.expect("made"), bytes));
+        if number == 0 {
+            // The longest window is one of 8 MiB: the first one is of the first night alone.
+            rows.drain(..8_500);
+        }
+        rows.iter_mut().skip(number as usize).step_by(50).for_each(|row| *row += (number + 1) << 32);
+    }
+    let (first, _) = kept.remove(0);
+    remove(&bench, &first).await;
+    let (old, before) = (packs(&*bench.store()).await, frames_needed(&bench).await);
+    let options = PruneOptions { max_unused: MaxUnused::Bytes(0), ..at_once() };
+    let report = pruned(&bench, options).await.expect("cleaned up");
+    assert!(report.rewritten_packs > 9, "{report:?}");
+
+    let after = frames_needed(&bench).await;
+    assert_eq!(after.keys().collect::<Vec<_>>(), before.keys().collect::<Vec<_>>());
+    for (window, needed) in &after {
+        assert!(*needed <= before[window], "{needed} where it was {}", before[window]);
+    }
+    let there = packs(&*bench.store()).await;
+    let repository = open(bench.store(), bench.cache.path()).await.expect("opened");
+    let index = Index::load(&repository, &Collected::default()).await.expect("loaded");
+    let mut frames = BTreeMap::new();
+    for table in index.tables() {
+        for row in table.rows() {
+            let place = table.location(&row).expect("sound");
+            let pack = ObjectKey::pack(place.pack);
+            if place.kind == PackKind::Data && there.contains(&pack) && !old.contains(&pack) {
+                frames.entry((place.pack, place.frame)).or_insert((place.plain_len, 0)).1 += 1;
+            }
+        }
+    }
+    let (together, alone): (Vec<_>, Vec<_>) = frames.into_values().partition(|(_, chunks)| *chunks > 1);
+    assert!(alone.iter().any(|(bytes, _)| *bytes >= 2 << 20), "a window was rewritten: {alone:?}");
+    assert!((2..9).contains(&together.len()), "rows of nine nights: {together:?}");
+    assert!(together.iter().all(|(bytes, _)| *bytes <= 512 << 10), "{together:?}");
+    for (snapshot, bytes) in &kept {
+        assert!(read(&bench, snapshot).await == *bytes);
+    }
+    let report = bench.verify(ReadData::All).await;
+    assert!(report.findings.is_empty(), "{:?}", report.findings);
 }

@@ -18,6 +18,7 @@ use crate::ops::backup::options::BackupOptions;
 use crate::progress::Monitor;
 use crate::repository::Repository;
 use crate::repository::index::Index;
+use crate::repository::index::table::ChunkPlace;
 use crate::repository::newest_first::NewestFirst;
 use crate::repository::nights::{NightBlocks, NightPlace};
 use crate::repository::reader::Reader;
@@ -210,18 +211,30 @@ impl StoredParts {
         Some(MadeOf::stored(cover, lengths))
     }
 
-    /// Looks what the next chunk consists of. Of several recipes nobody knows here which of them makes it.
+    /// Looks what the next chunk consists of. What is resolved is compared with nothing, so of each chunk that is stored as recipes, through
+    /// all depths, there must be one alone.
     async fn read_on(&mut self) -> Option<()> {
         let chunk = self.chunks.next().await?.ok()?;
-        let places = self.reader.index().locate_all(&chunk.id);
-        if places.iter().any(|place| !place.codec.holds_recipes()) {
+        let place = self.certain_place(&chunk.id.key())?;
+        if !place.codec.holds_recipes() {
             let part = Stretch { key: chunk.id.key(), offset: 0, length: chunk.length };
             self.next.push_back((part, chunk.length));
             return Some(());
         }
-        let place = *places.first().filter(|_| places.len() == 1)?;
         let resolved = self.reader.resolve(&WindowAt::of(chunk, place), &|_| true).await.ok()?;
+        for place in &resolved.recipes {
+            let recipe = self.reader.recipe(place).await.ok()?;
+            recipe.chunks().iter().all(|key| self.certain_place(key).is_some()).then_some(())?;
+        }
         self.next.extend(resolved.missing.is_empty().then(|| resolved.stretches()).into_iter().flatten());
         resolved.missing.is_empty().then_some(())
+    }
+
+    /// Returns where a chunk lies plain, or else its recipe. `None` where it lies nowhere, or there are several recipes: nobody knows here
+    /// which of them makes it.
+    fn certain_place(&self, key: &ChunkKey) -> Option<ChunkPlace> {
+        let places = self.reader.index().places(key);
+        let plain = places.iter().find(|place| !place.codec.holds_recipes());
+        plain.or_else(|| places.first().filter(|_| places.len() == 1)).copied()
     }
 }

@@ -9,6 +9,8 @@ use std::ops::Deref;
 use std::sync::{Arc, RwLock};
 
 use crate::format::index::PackEntry;
+use crate::format::pack::PackKind;
+use crate::model::author::Author;
 use crate::model::id::{ChunkId, ChunkKey, PackId, SegmentId};
 use crate::model::time::Timestamp;
 use crate::progress::Monitor;
@@ -81,6 +83,8 @@ pub struct CheckedIndex {
     index: Arc<Index>,
     /// Packs that the store listed.
     listed_packs: usize,
+    /// Packs in which recipes by the session's author may be wrong.
+    damaged_recipes: BTreeSet<PackId>,
     reliance: Reliance,
 }
 
@@ -108,8 +112,13 @@ impl CheckedIndex {
         let mut index = Index::load(repository, monitor).await?;
         let listed = index.check_packs(repository, ask_for, now, monitor).await?;
         index.trusted = Some(repository.keys().trusted());
+        // They were just read.
+        let told = repository.lists.read().await.clone();
+        let mut damaged_recipes = told.map(|told| told.found_damaged()).unwrap_or_default();
+        damaged_recipes
+            .retain(|pack| listed.sizes.contains_key(pack) && may_hold_recipes_by(&index, *pack, session.author()));
         let (session, listed_packs) = (session.clone(), listed.sizes.len());
-        Ok(Self { session, index: Arc::new(index), listed_packs, reliance: Reliance::default() })
+        Ok(Self { session, index: Arc::new(index), listed_packs, damaged_recipes, reliance: Reliance::default() })
     }
 
     /// Loads it for a session that stores anew what packs hold which are to go: it relies on no pack of another epoch than its own,
@@ -140,6 +149,12 @@ impl CheckedIndex {
     /// Returns the index for a reader.
     pub fn index(&self) -> &Arc<Index> {
         &self.index
+    }
+
+    /// Returns the packs that were found damaged although they are there, and in which recipes by the session's author may lie: what
+    /// these were made from may be wrong.
+    pub(crate) fn damaged_recipes(&self) -> &BTreeSet<PackId> {
+        &self.damaged_recipes
     }
 
     /// Adds a segment that this run stored, and relies on its packs.
@@ -179,10 +194,19 @@ impl CheckedIndex {
     /// whoever asks asks for all that it names as well. Of a chunk of which there are several recipes none will, unless they are of one
     /// length, as copies are: they may name different chunks, and be too deep to be named.
     pub fn rely_on_named(&self, key: &ChunkKey) -> bool {
+        self.rely_on_copies(key, |_| true)
+    }
+
+    /// Does the same for a chunk of which a recipe is known that is `length` bytes long: no other one will do.
+    pub fn rely_on_recipe(&self, key: &ChunkKey, length: u32) -> bool {
+        self.rely_on_copies(key, |found| found == length)
+    }
+
+    fn rely_on_copies(&self, key: &ChunkKey, is_known: impl Fn(u32) -> bool) -> bool {
         let places = self.index.places(key);
         let mut lengths = places.iter().filter(|at| at.codec.holds_recipes()).map(|at| at.length);
         let first = lengths.next();
-        let are_copies = lengths.all(|length| Some(length) == first);
+        let are_copies = lengths.all(|length| Some(length) == first) && first.is_some_and(is_known);
         self.rely_where(key, |at| !at.codec.holds_recipes() || are_copies && !self.reliance.is_own(at.pack))
     }
 
@@ -265,4 +289,10 @@ impl CheckedIndex {
         lost.unknown = unknown.first().and_then(|pack| Some((unknown.len(), refused.remove(pack)?)));
         Ok(lost)
     }
+}
+
+/// Tells whether recipes by an author may lie in a pack.
+fn may_hold_recipes_by(index: &Index, pack: PackId, author: Author) -> bool {
+    index.pack(pack).iter().any(|record| record.kind == PackKind::Tree)
+        && index.tables().iter().any(|table| table.authors(pack).any(|known| known == author))
 }
