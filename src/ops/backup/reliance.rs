@@ -52,7 +52,7 @@ async fn relies_on_window(index: &CheckedIndex, reader: &Arc<Reader>, chunk: Chu
     for place in index.reliable_recipes(&chunk.id.key()) {
         let window = WindowAt::of(chunk, place);
         let resolved = reader.resolve(&window, &|place| index.may_rely_on(place)).await;
-        if let Ok(resolved) = resolved
+        if let Ok(resolved) = resolved.and_then(|resolved| resolved.within_bounds(&window))
             && resolved.missing.is_empty()
         {
             let packs: Vec<PackId> = resolved.places_needed().map(|place| place.pack).collect();

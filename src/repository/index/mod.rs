@@ -139,19 +139,24 @@ impl Index {
 
     /// Does the same for a chunk's key: packs that may be relied on first, and among them those that hold it plain.
     pub fn places(&self, key: &ChunkKey) -> Vec<ChunkPlace> {
-        let of = |tables: &RwLock<Vec<Arc<Table>>>| -> Vec<ChunkPlace> {
-            let tables = tables.read().expect("no panic while held");
-            tables.iter().flat_map(|table| table.find_all(key)).collect()
-        };
-        let rank = |place: &ChunkPlace| (!self.is_reliable(place), place.codec.holds_recipes());
-        let (mut places, mut superseded) = (of(&self.tables), of(&self.superseded));
-        places.sort_by_key(rank);
-        superseded.sort_by_key(rank);
-        places.append(&mut superseded);
+        let mut places: Vec<ChunkPlace> = self.told_places(key).into_iter().map(|(_, place)| place).collect();
         if places.len() > 1 {
             let mut seen = HashSet::new();
             places.retain(|place| seen.insert(place.by_anybody()));
         }
+        places
+    }
+
+    /// Returns the same in the same order, each place once for everybody who tells of it.
+    pub(crate) fn told_places(&self, key: &ChunkKey) -> Vec<(PlaceRank, ChunkPlace)> {
+        let of = |tables: &RwLock<Vec<Arc<Table>>>, is_superseded: bool| -> Vec<(PlaceRank, ChunkPlace)> {
+            let tables = tables.read().expect("no panic while held");
+            let places = tables.iter().flat_map(|table| table.find_all(key));
+            places.map(|place| (PlaceRank { is_superseded, is_unreliable: !self.is_reliable(&place) }, place)).collect()
+        };
+        let mut places = of(&self.tables, false);
+        places.append(&mut of(&self.superseded, true));
+        places.sort_by_key(|(standing, place)| (*standing, place.codec.holds_recipes()));
         places
     }
 
@@ -276,6 +281,15 @@ impl Index {
             None => None,
         })
     }
+}
+
+/// Whether a place comes behind others for what is known before it is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct PlaceRank {
+    /// The segment that tells of it is not there any more.
+    is_superseded: bool,
+    /// Its pack may not be relied on, or nobody who is trusted says that it is there.
+    is_unreliable: bool,
 }
 
 /// What is known of a pack from itself.

@@ -15,6 +15,9 @@ use crate::repository::reader::{ReadError, Reader};
 
 /// The part of the memory given in which decoded frames are kept for chunks that are asked for soon after.
 const FRAMES_KEPT_SHARE: u64 = 8;
+/// What a frame that is kept counts for at least. Its place and its lock take memory as well, and whoever lies may tell of millions of
+/// frames of one byte.
+const CELL_BYTES_LEAST: usize = 4096;
 
 /// A frame, once it is there. Whoever holds the lock of one that is not yet there is bringing it, and waits for nobody.
 pub(super) type FrameCell = Arc<Mutex<Option<Arc<Vec<u8>>>>>;
@@ -32,7 +35,7 @@ pub(super) struct FrameCache {
 impl FrameCache {
     /// Returns where a frame is kept, after making room for it in `room` bytes.
     fn cell(&mut self, location: &ChunkPlace, room: u64) -> FrameCell {
-        let (key, bytes) = (location.frame_place(), location.plain_len as usize);
+        let (key, bytes) = (location.frame_place(), (location.plain_len as usize).max(CELL_BYTES_LEAST));
         if let Some((cell, _)) = self.cells.get(&key) {
             return cell.clone();
         }
@@ -222,4 +225,37 @@ pub(super) fn decoded_with(
         frame,
         source,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::pack::{Codec, PackKind};
+    use crate::model::author::Author;
+    use crate::model::id::PackId;
+
+    #[test]
+    fn frames_of_a_byte_take_no_more_memory_than_others() {
+        let kept_of = |plain_len: u32| {
+            let mut cache = FrameCache::default();
+            for frame in 0..1000 {
+                let location = ChunkPlace {
+                    pack: PackId([1; 16]),
+                    author: Author::Reader,
+                    kind: PackKind::Data,
+                    frame,
+                    frame_offset: 0,
+                    sealed_len: 17,
+                    plain_len,
+                    codec: Codec::Stored,
+                    offset: 0,
+                    length: plain_len,
+                };
+                cache.cell(&location, 1 << 20);
+            }
+            assert_eq!(cache.cells.len(), cache.order.len());
+            cache.cells.len()
+        };
+        assert_eq!([1, 4096, 64 << 10].map(kept_of), [256, 256, 16]);
+    }
 }

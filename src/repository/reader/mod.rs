@@ -24,16 +24,19 @@ use crate::repository::access::Reading;
 use crate::repository::index::table::{ChunkPlace, PackInfo};
 use crate::repository::index::{Index, IndexError};
 use crate::repository::keys::SessionKeyError;
+use crate::repository::reader::effort::{Effort, Tellers};
 use crate::repository::reader::told::Told;
 use crate::repository::reader::windows::WindowAt;
 use crate::store::StoreError;
 
 pub mod at;
+mod carefully;
 pub mod chunks;
 mod coming;
 pub mod content;
 pub mod differing;
 pub mod directory;
+mod effort;
 pub mod fetch;
 pub mod frame;
 pub mod gather;
@@ -42,8 +45,10 @@ pub mod pack;
 mod pieces;
 pub mod range;
 pub mod reach;
+mod recipe;
 pub mod salvage;
 mod scope;
+mod telling;
 pub mod told;
 pub mod walk;
 pub mod windows;
@@ -258,6 +263,7 @@ pub struct Reader {
     lost: fetch::LostSoFar,
     ranges: Arc<Semaphore>,
     windows: windows::Windows,
+    vain: telling::InVain,
     own: own::OwnPacks,
 }
 
@@ -280,6 +286,7 @@ impl Reader {
             lost: fetch::LostSoFar::default(),
             ranges: Arc::new(Semaphore::new(gather::ranges_in(memory_bytes))),
             windows: windows::Windows::default(),
+            vain: telling::InVain::of(reading.repository()),
             own: own::OwnPacks::default(),
         }
     }
@@ -294,9 +301,9 @@ impl Reader {
         &self.index
     }
 
-    /// Returns the plaintext of a chunk, trying every place that holds it or its recipe, plain ones first. Before none is believed
-    /// to, the index is loaded again where a pack is gone, and made anew, and the packs are asked themselves: what segments tell of
-    /// them may be wrong.
+    /// Returns the plaintext of a chunk, trying every place that holds it, and those of its recipes as long as what comes to nothing by the
+    /// word of who tells of them has bounds (`effort`). Before none is believed to hold it, the index is loaded again where a pack is gone,
+    /// and made anew, and the packs are asked themselves: what segments tell of them may be wrong.
     ///
     /// # Errors
     /// The [`ReadError`] of the last place tried; one that is not damage comes first, since it leaves the answer open.
@@ -335,18 +342,33 @@ impl Reader {
 
     async fn chunk_where_indexed(self: &Arc<Self>, id: &ChunkId) -> Result<Vec<u8>, ReadError> {
         let mut last = ReadError::Unknown { id: id.key() };
-        for location in self.index.locate_all(id) {
+        let mut effort = Effort::default();
+        for location in self.in_order(&id.key(), 0, |_| true) {
+            let tellers = Tellers::of(location.author);
             let chunk = match location.codec.holds_recipes() {
-                true => self.window(&WindowAt { key: id.key(), id: Some(*id), length: None, location }).await,
+                true if !effort.may_try(&tellers) => continue,
+                true => {
+                    let window = WindowAt { key: id.key(), id: Some(*id), length: None, location };
+                    let made = self.window_told(&window, &tellers, &mut effort).await;
+                    if made.is_err() {
+                        effort.add_vain(&tellers, u64::from(location.sealed_len));
+                    }
+                    made
+                }
                 false => self.frame(&location).await.and_then(|frame| {
                     let place = self.place(&self.index.pack(location.pack), &location, id, &frame)?;
                     Ok(frame[place].to_vec())
                 }),
             };
-            match chunk {
+            let error = match chunk {
                 Ok(chunk) => return Ok(chunk),
-                Err(error) if last.is_damage() => last = error,
-                Err(_) => {}
+                Err(error) => error,
+            };
+            if error.is_damage() {
+                self.vain.add(location.author);
+            }
+            if last.is_damage() {
+                last = error;
             }
         }
         Err(last)

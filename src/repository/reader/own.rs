@@ -10,20 +10,22 @@ use std::sync::{Arc, Mutex};
 use crate::blocking::blocking;
 use crate::crypto::pack::PackOpener;
 use crate::format::pack::{EncodedDirectory, TRAILER_LEN, Tail, Trailer};
-use crate::model::id::{ChunkId, PackId};
+use crate::model::author::Author;
+use crate::model::id::{ChunkId, ChunkKey, PackId};
 use crate::model::key::PACK_BYTES_MAX;
 use crate::repository::index::own::OwnPack;
 use crate::repository::index::table::ChunkPlace;
+use crate::repository::reader::effort::{Effort, Tellers};
 use crate::repository::reader::fetch::InTurn;
-use crate::repository::reader::frame::decoded_with;
+use crate::repository::reader::telling::Telling;
 use crate::repository::reader::{ReadError, Reader};
 
 /// Bytes of directories that are kept; the last one is, however long it is.
 const DIRECTORIES_KEPT_BYTES: usize = 4 << 20;
 /// Packs remembered as not telling anything of themselves.
 const SILENT_REMEMBERED: usize = 1 << 16;
-/// Packs asked for one chunk: an index may name any number of places for it.
-const PACKS_ASKED: usize = 64;
+/// Places of one chunk that are taken from a pack: one that was made rightly has it once.
+const PLACES_IN_PACK: usize = 8;
 
 /// What packs told of themselves so far.
 #[derive(Debug, Default)]
@@ -34,6 +36,14 @@ struct Known {
     told: Vec<Arc<OwnPack>>,
     /// Those that cannot be opened.
     silent: HashSet<PackId>,
+}
+
+/// Where a pack says that it has a chunk.
+#[derive(Debug, Default)]
+pub(super) struct OwnTellings {
+    pub(super) tellings: Vec<Telling>,
+    /// The length of the directory that says so.
+    pub(super) directory_bytes: u64,
 }
 
 /// A trailer that was opened.
@@ -57,6 +67,12 @@ pub(super) fn trailer_of(size: u64) -> Result<Range<u64>, String> {
         Some(start) if size <= PACK_BYTES_MAX => Ok(start..size),
         _ => Err(format!("has {size} bytes, which no pack has")),
     }
+}
+
+/// Returns the packs that are asked themselves, each with who tells of it, in the order of the places that were tried.
+pub(super) fn packs_asked(tried: &[ChunkPlace]) -> Vec<(PackId, Author)> {
+    let mut seen = HashSet::new();
+    tried.iter().map(|place| (place.pack, place.author)).filter(|asked| seen.insert(*asked)).collect()
 }
 
 impl Reader {
@@ -105,41 +121,49 @@ impl Reader {
         Ok(OpenTrailer { trailer, tail, opener })
     }
 
-    /// Returns a chunk that the packs in which segments place it have somewhere else than these say; `None` where they do not.
+    /// Returns a chunk that the packs in which segments place it have somewhere else than these say, plain or by a recipe; `None` where
+    /// they do not.
     ///
     /// # Errors
-    /// When one of them is out of reach, which leaves the answer open.
-    pub(super) async fn chunk_from_its_packs(&self, id: &ChunkId) -> Result<Option<Vec<u8>>, ReadError> {
-        let tried = self.index.locate_all(id);
-        let mut packs: Vec<PackId> = tried.iter().map(|location| location.pack).collect();
-        packs.sort_unstable();
-        packs.dedup();
-        for pack in packs.into_iter().take(PACKS_ASKED) {
-            let Some(own) = self.own(pack).await? else { continue };
-            let info = own.info();
-            let is_told = self.index.pack(pack).iter().any(|record| record.agrees(info));
-            // Of a window that is made by a recipe the parts are chunks, which are looked for in the same way.
-            let is_new = |place: &ChunkPlace| {
-                !(place.codec.holds_recipes() || is_told && tried.iter().any(|it| it.is_same_place(place)))
-            };
-            let places = own.places().filter(|(key, place)| *key == id.key() && is_new(place));
-            for (_, place) in places.collect::<Vec<_>>() {
-                let start = u64::from(place.frame_offset);
-                let sealed = match self.fetch(pack, start..start + u64::from(place.sealed_len)).await {
-                    Ok(came) => came.bytes,
-                    Err(error) if error.is_damage() => continue,
+    /// When one of them, or what a recipe needs, is out of reach, which leaves the answer open.
+    pub(super) async fn chunk_from_its_packs(self: &Arc<Self>, id: &ChunkId) -> Result<Option<Vec<u8>>, ReadError> {
+        let tried = self.in_order(&id.key(), 0, |_| true);
+        let mut effort = Effort::default();
+        for (pack, author) in packs_asked(&tried) {
+            let tellers = Tellers::of(author);
+            if !effort.may_try(&tellers) {
+                continue;
+            }
+            let told = self.own_tellings(&id.key(), pack, &tried).await?;
+            effort.add_vain(&tellers, told.directory_bytes);
+            for telling in told.tellings {
+                match self.chunk_told(id, &telling, &tellers, &mut effort).await {
+                    Ok(chunk) => return Ok(Some(chunk)),
+                    Err(error) if error.is_damage() => effort.add_vain(&tellers, u64::from(telling.place.sealed_len)),
                     Err(error) => return Err(error),
-                };
-                let opened = (self.opener(info), self.hasher(info));
-                let (Ok(opener), Ok(hasher)) = opened else { continue };
-                let Ok(frame) = decoded_with(&opener, &place, sealed.into()) else { continue };
-                let chunk = &frame[place.offset as usize..][..place.length as usize];
-                if hasher.id(chunk) == *id {
-                    return Ok(Some(chunk.to_vec()));
                 }
             }
         }
         Ok(None)
+    }
+
+    /// Returns the places where a pack says itself that it has a chunk, those that were not tried as segments tell of the pack.
+    ///
+    /// # Errors
+    /// When it is out of reach.
+    pub(super) async fn own_tellings(
+        &self,
+        key: &ChunkKey,
+        pack: PackId,
+        tried: &[ChunkPlace],
+    ) -> Result<OwnTellings, ReadError> {
+        let Some(own) = self.own(pack).await? else { return Ok(OwnTellings::default()) };
+        let info = own.info();
+        let is_told = self.index.pack(pack).iter().any(|record| record.agrees(info));
+        let is_new = |place: &ChunkPlace| !(is_told && tried.iter().any(|it| it.is_same_place(place)));
+        let places = own.places().filter(|(found, place)| found == key && is_new(place)).take(PLACES_IN_PACK);
+        let tellings = places.map(|(_, place)| Telling::by_pack(place, info.clone())).collect();
+        Ok(OwnTellings { tellings, directory_bytes: own.directory_len() as u64 })
     }
 
     /// Returns what a pack tells of itself, unless it is known to tell nothing.

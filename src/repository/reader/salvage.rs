@@ -13,9 +13,12 @@ use futures::future::BoxFuture;
 use crate::format::recipe::{Item, Recipe};
 use crate::model::entry::{ChunkRef, FileContent};
 use crate::model::id::{ChunkKey, DomainId};
-use crate::repository::index::table::ChunkPlace;
+use crate::repository::reader::carefully::put_part;
 use crate::repository::reader::content::{ContentError, ContentPart, ContentStream};
-use crate::repository::reader::windows::{Effort, WindowAt, part_of, put_part, wrong_recipe};
+use crate::repository::reader::effort::{Effort, Tellers};
+use crate::repository::reader::recipe::{part_of, wrong_recipe};
+use crate::repository::reader::telling::{Named, Telling};
+use crate::repository::reader::windows::WindowAt;
 use crate::repository::reader::{ReadError, Reader};
 
 /// So many ends of parts must end a line each before those at gaps are believed to.
@@ -46,6 +49,14 @@ impl SalvagedChunk {
     fn nothing(length: u32, why: ReadError) -> Self {
         let lost = vec![LostBytes { range: 0..length, why }];
         Self { bytes: vec![0; length as usize], lost, is_of_lines: false }
+    }
+
+    /// Returns another one instead, if no more is lost of it.
+    fn or_better(self, other: Option<Self>) -> Self {
+        match other {
+            Some(other) if other.lost_bytes() <= self.lost_bytes() => other,
+            _ => self,
+        }
     }
 
     /// Returns how many bytes are lost.
@@ -95,34 +106,47 @@ impl Reader {
 
     async fn salvage_window(self: &Arc<Self>, window: &WindowAt) -> Result<SalvagedChunk, ReadError> {
         let _alone = self.windows.carefully.lock().await;
-        // What asks for too much is refused before anything is spent on it.
-        self.resolve(window, &|_| true).await?;
-        let mut effort = Effort::on(window.location);
-        let salvaged = self.salvage_at(window.key, &window.location, u8::MAX, &mut effort).await?;
-        // All that it names is right, and yet it was asked for: what it makes is something else.
-        if salvaged.lost.is_empty() { Err(wrong_recipe(&window.location, window.key)) } else { Ok(salvaged) }
+        self.may_be_made(window).await?;
+        let telling = Telling::by_segments(window.location);
+        let recipe = self.recipe_of(&telling, u8::MAX).await?;
+        let mut best: Option<SalvagedChunk> = None;
+        let mut failed = wrong_recipe(&window.location, window.key);
+        for domain in self.domains(&telling)? {
+            let mut effort = Effort::on(window.location);
+            let by = Tellers::default();
+            match self.salvage_at(window.key, &telling, &recipe, domain, &by, &mut effort).await {
+                // All that it names is right, and yet it was asked for: what it makes is something else.
+                Ok(salvaged) if salvaged.lost.is_empty() => {}
+                Ok(salvaged) => best = Some(salvaged.or_better(best)),
+                Err(error) if !error.is_damage() => return Err(error),
+                Err(error) => failed = error,
+            }
+        }
+        best.ok_or(failed)
     }
 
     fn salvage_at<'a>(
         self: &'a Arc<Self>,
         name: ChunkKey,
-        location: &'a ChunkPlace,
-        below: u8,
+        telling: &'a Telling,
+        recipe: &'a Recipe,
+        domain: DomainId,
+        by: &'a Tellers,
         effort: &'a mut Effort,
     ) -> BoxFuture<'a, Result<SalvagedChunk, ReadError>> {
         Box::pin(async move {
-            let recipe = self.recipe_below(location, below).await?;
-            let domain = self.domain(location)?;
+            let location = &telling.place;
+            effort.names(recipe);
             let mut bytes = vec![0; recipe.length() as usize];
             let mut lost = Vec::new();
             for items in recipe.items_by_chunk().chunk_by(|one, next| one.chunk == next.chunk) {
-                let key = recipe.chunks()[usize::from(items[0].chunk)];
-                let part = match self.whole(&key, recipe.depth(), domain, effort).await {
+                let named = Named::by(recipe, items, domain);
+                let part = match self.whole(&named, by, effort).await {
                     Ok(whole) => SalvagedChunk { bytes: whole, lost: Vec::new(), is_of_lines: false },
                     Err(error) if !error.is_damage() => return Err(error),
                     Err(error) => {
-                        let why = part_of(name, location, key, error);
-                        match self.salvage_named(&key, recipe.depth(), domain, effort).await? {
+                        let why = part_of(name, location, named.key, error);
+                        match self.salvage_named(&named, by, effort).await? {
                             Some(part) => part,
                             None => {
                                 lost.extend(items.iter().map(|item| (item.at..item.at + item.length, why.clone())));
@@ -139,35 +163,39 @@ impl Reader {
             lost.sort_by_key(|(range, _)| range.start);
             let mut joined = Vec::new();
             lost.iter().for_each(|(range, why)| SalvagedChunk::add_lost(&mut joined, range.clone(), why));
-            let is_of_lines = are_lines(&recipe, &bytes, &joined);
+            let is_of_lines = are_lines(recipe, &bytes, &joined);
             Ok(SalvagedChunk { bytes, lost: joined, is_of_lines })
         })
     }
 
-    /// Returns what there is of a chunk that a recipe of depth `below` names, if a recipe makes something of it.
+    /// Returns what there is of a chunk that is named, if a recipe makes something of it.
     async fn salvage_named(
         self: &Arc<Self>,
-        key: &ChunkKey,
-        below: u8,
-        domain: DomainId,
+        named: &Named,
+        by: &Tellers,
         effort: &mut Effort,
     ) -> Result<Option<SalvagedChunk>, ReadError> {
         let mut best: Option<SalvagedChunk> = None;
-        for place in self.index().places(key).into_iter().filter(|place| place.codec.holds_recipes()) {
-            if !self.domain(&place).is_ok_and(|its| its == domain) || effort.spend(&place).is_err() {
+        for place in self.untried(named, &|_| true) {
+            let tellers = by.and(place.author);
+            if !place.codec.holds_recipes() || !named.may_be_at(&place) || !effort.may_try(&tellers) {
                 continue;
             }
-            match self.salvage_at(*key, &place, below, effort).await {
+            let telling = Telling::by_segments(place);
+            let before = effort.taken();
+            let salvaged = match self.recipe_of(&telling, named.depth).await {
+                Ok(recipe) => self.salvage_at(named.key, &telling, &recipe, named.domain, &tellers, effort).await,
+                Err(error) => Err(error),
+            };
+            match salvaged {
                 // All that it names is right, and it was not: what it makes is something else.
                 Ok(salvaged) if salvaged.lost.is_empty() => {}
-                Ok(salvaged) => {
-                    if best.as_ref().is_none_or(|best| salvaged.lost_bytes() < best.lost_bytes()) {
-                        best = Some(salvaged);
-                    }
-                }
+                Ok(salvaged) => best = Some(salvaged.or_better(best)),
                 Err(error) if !error.is_damage() => return Err(error),
                 Err(_) => {}
             }
+            effort.give_back(before);
+            effort.add_vain(&tellers, u64::from(place.sealed_len));
         }
         Ok(best)
     }

@@ -3,26 +3,27 @@
 //! Nearly always a group of windows is put together at once: recipes are read and resolved through their depths, what they name
 //! is joined into ranges as any chunks are, each frame is opened once for all that is wanted of it, and each window is
 //! compared with its id. That says nothing about which part is wrong where one is not. Such a window is put together
-//! carefully, by itself: every chunk that it names is taken whole and compared with its key, from the next place where it is
-//! not right, so that what cannot be had is named.
+//! carefully, by itself (`carefully`), so that what cannot be had is named.
 //!
-//! Recipes come from whoever could write: what a window may cost is bounded (`docs/format.md`, section 17) before it is spent.
+//! Recipes come from whoever could write: what a window may cost is bounded (`docs/format.md`, section 17) before it is spent. Where
+//! segments place what a recipe names comes from whoever could write as well, and refuses no window that another place makes.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex};
 
-use futures::future::BoxFuture;
 use futures::stream::{self, StreamExt};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::blocking::blocking;
-use crate::format::FormatError;
-use crate::format::recipe::{CHUNKS_NEEDED_MAX, Item, PARTS_NEEDED_MAX, PLAIN_NEEDED_MAX, Recipe};
+use crate::format::recipe::{CHUNKS_NEEDED_MAX, PARTS_NEEDED_MAX, PLAIN_NEEDED_MAX, Recipe};
+use crate::model::author::Author;
 use crate::model::entry::ChunkRef;
-use crate::model::id::{ChunkId, ChunkKey, DomainId, PackId};
-use crate::repository::index::table::{ChunkPlace, PackInfo};
+use crate::model::id::{ChunkId, ChunkKey, DomainId};
+use crate::repository::index::table::ChunkPlace;
 use crate::repository::reader::coming::{Came, Keep};
 use crate::repository::reader::range::{Placed, RANGE_BYTES, join_frames_of};
+use crate::repository::reader::recipe::{PlaceChoice, bad, part_of, recipe_in, too_much, wrong_recipe};
+use crate::repository::reader::telling::{Named, Telling};
 use crate::repository::reader::{ReadError, Reader};
 use crate::windows::cover::Stretch;
 
@@ -32,8 +33,9 @@ const GROUP_SHARE: u64 = 8;
 const GROUPS: usize = 2;
 /// Parts after which a group is filled, and the rest of it resolved afterwards; 16 bytes each.
 const PARTS_AT_ONCE: usize = 1 << 18;
-/// How much more than a window may need is spent on putting it together carefully, when chunks have several places.
-const PLACES_TRIED: usize = 2;
+
+/// Recipes that cannot be used of one author, behind which a window is resolved without his.
+const WRONG_OF_AUTHOR: usize = 64;
 
 /// Who may put windows together at the same time.
 pub(super) struct Windows {
@@ -105,6 +107,21 @@ pub struct Resolved {
     pub missing: BTreeMap<ChunkKey, ReadError>,
     /// Where in the window parts of these would stand: offsets and lengths, in order.
     pub lost: Vec<(u32, u32)>,
+    /// Something that it needs is told to be in several places, so others might have been chosen.
+    is_open: bool,
+}
+
+/// Why a window is not resolved.
+pub(super) struct NotResolved {
+    pub(super) error: ReadError,
+    /// Other places might do, or these in truth.
+    pub(super) is_open: bool,
+}
+
+impl From<ReadError> for NotResolved {
+    fn from(error: ReadError) -> Self {
+        Self { error, is_open: false }
+    }
 }
 
 /// What a chunk that a recipe names turned out to be.
@@ -121,9 +138,6 @@ struct Resolving {
     resolved: Resolved,
 }
 
-/// Chooses among places.
-pub type PlaceChoice<'a> = &'a (dyn Fn(&ChunkPlace) -> bool + Sync);
-
 impl Reader {
     /// Returns how many bytes of windows are put together at once, at least one of them.
     pub fn group_bytes(&self) -> u64 {
@@ -135,16 +149,7 @@ impl Reader {
     /// # Errors
     /// When its frame cannot be had, and [`ReadError::Recipe`].
     pub(crate) async fn recipe(self: &Arc<Self>, location: &ChunkPlace) -> Result<Recipe, ReadError> {
-        let frame = self.frame(location).await?;
-        let (start, end) = (location.offset as usize, location.offset as usize + location.length as usize);
-        let bytes = frame.get(start..end).ok_or_else(|| bad(location, "it lies outside of its frame"))?;
-        Recipe::decode(bytes).map_err(|source| ReadError::Recipe { pack: location.pack, frame: location.frame, source })
-    }
-
-    /// Reads the recipe at a place that one of depth `below` names: it must be less deep.
-    pub(super) async fn recipe_below(self: &Arc<Self>, location: &ChunkPlace, below: u8) -> Result<Recipe, ReadError> {
-        let recipe = self.recipe(location).await?;
-        if recipe.depth() < below { Ok(recipe) } else { Err(bad(location, "it is named by one that is not deeper")) }
+        recipe_in(&self.frame(location).await?[..], location)
     }
 
     /// Tells whether there is the same recipe at two places. What is damaged at either is not.
@@ -158,18 +163,6 @@ impl Reader {
             (Err(error), _) | (_, Err(error)) if !error.is_damage() => Err(error),
             _ => Ok(false),
         }
-    }
-
-    /// Returns a chunk of which the key alone is known, and a place where it is or was, from the first place where it has its key:
-    /// plain, or put together.
-    ///
-    /// # Errors
-    /// The [`ReadError`] of the last place tried; one that is not damage comes first, since it leaves the answer open.
-    pub async fn chunk_of_key(self: &Arc<Self>, key: &ChunkKey, known: &ChunkPlace) -> Result<Vec<u8>, ReadError> {
-        let _alone = self.windows.carefully.lock().await;
-        let domain = self.domain(known)?;
-        let mut effort = Effort::on(*known);
-        self.whole(key, u8::MAX, domain, &mut effort).await
     }
 
     /// Puts a group of windows together and answers each in turn.
@@ -188,7 +181,10 @@ impl Reader {
                 let filled = self.fill(resolved).await;
                 for (nth, filled) in numbers.into_iter().zip(filled) {
                     answers[nth] = Some(match filled {
-                        Ok(bytes) => self.compared(&windows[nth], bytes).await,
+                        Ok(bytes) => {
+                            let window = &windows[nth];
+                            self.compared(window, &Telling::by_segments(window.location), bytes).await
+                        }
                         Err(error) => Err(error),
                     });
                 }
@@ -208,17 +204,49 @@ impl Reader {
         stream::iter(ranges).for_each_concurrent(self.ranges_in_flight(), bring).await;
     }
 
-    /// Resolves a window through all depths, over places that are chosen.
+    /// Resolves a window through all depths, over places that are chosen: of several places of a chunk over the first that is long
+    /// enough for what is taken of it.
     ///
     /// # Errors
-    /// When a recipe cannot be had, or asks for more than a reader may be asked for. What is missing is no error.
+    /// When a recipe cannot be had, or asks for more than a reader may be asked for. What is missing is no error, nor how long frames
+    /// are told to be ([`Resolved::within_bounds`]).
     pub async fn resolve(self: &Arc<Self>, window: &WindowAt, choice: PlaceChoice<'_>) -> Result<Resolved, ReadError> {
+        self.try_to_resolve(window, choice).await.map_err(|refused| refused.error)
+    }
+
+    /// Does the same, in whichever domain the window is said to be of.
+    pub(super) async fn try_to_resolve(
+        self: &Arc<Self>,
+        window: &WindowAt,
+        choice: PlaceChoice<'_>,
+    ) -> Result<Resolved, NotResolved> {
         let location = &window.location;
         let top = Arc::new(self.recipe(location).await?);
         if window.length.is_some_and(|length| length != top.length()) {
-            return Err(ReadError::OtherLength { id: window.key });
+            return Err(ReadError::OtherLength { id: window.key }.into());
         }
-        let domain = self.domain(location)?;
+        let domains = self.domains(&Telling::by_segments(*location))?;
+        let mut first = None;
+        for domain in &domains {
+            match self.resolve_in(*domain, location, &top, choice).await {
+                Ok(resolved) if resolved.missing.is_empty() => return Ok(resolved),
+                Err(refused) if !refused.error.is_damage() => return Err(refused),
+                Err(NotResolved { error, is_open }) => {
+                    first = first.or(Some(Err(NotResolved { error, is_open: is_open || domains.len() > 1 })));
+                }
+                resolved => first = first.or(Some(resolved)),
+            }
+        }
+        first.expect("there is a domain")
+    }
+
+    async fn resolve_in(
+        self: &Arc<Self>,
+        domain: DomainId,
+        location: &ChunkPlace,
+        top: &Arc<Recipe>,
+        choice: PlaceChoice<'_>,
+    ) -> Result<Resolved, NotResolved> {
         let resolved = Resolved {
             length: top.length(),
             depth: top.depth(),
@@ -228,20 +256,30 @@ impl Reader {
             parts: Vec::new(),
             missing: BTreeMap::new(),
             lost: Vec::new(),
+            is_open: false,
         };
         let mut resolving = Resolving { sources: HashMap::new(), resolved };
         let mut recipes = VecDeque::from([top.clone()]);
-        let (mut named, mut items) = (HashSet::new(), top.items().len());
+        let (mut keys, mut items, mut wrong) = (HashSet::new(), top.items().len(), HashMap::new());
         while let Some(recipe) = recipes.pop_front() {
-            for key in recipe.chunks() {
-                if resolving.sources.contains_key(&(*key, recipe.depth())) {
+            for (key, end) in recipe.chunks().iter().zip(ends_in(&recipe)) {
+                let named = Named { key: *key, depth: recipe.depth(), domain, end };
+                if let Some(known) = resolving.sources.get(&(*key, recipe.depth())) {
+                    if let NamedChunk::Plain(nth) = known
+                        && resolving.resolved.chunks[*nth as usize].length < end
+                        && let Some(longer) = self.long_enough(&named, choice)
+                    {
+                        resolving.resolved.chunks[*nth as usize] = longer;
+                    }
                     continue;
                 }
-                named.insert(*key);
-                if named.len() > CHUNKS_NEEDED_MAX {
-                    return Err(bad(location, "it needs too many chunks"));
+                keys.insert(*key);
+                if keys.len() > CHUNKS_NEEDED_MAX {
+                    return Err(resolving.refused(bad(location, "it needs too many chunks")));
                 }
-                let source = match self.source(key, recipe.depth(), domain, choice).await? {
+                let places = self.untried_once(&named, choice);
+                resolving.resolved.is_open |= places.len() > 1;
+                let source = match self.source(&named, places, choice, &mut wrong).await? {
                     Ok(At::Plain(place)) => {
                         resolving.resolved.chunks.push(place);
                         resolving.resolved.keys.push(*key);
@@ -251,7 +289,7 @@ impl Reader {
                         resolving.resolved.recipes.push(place);
                         items += recipe.items().len();
                         if items > PARTS_NEEDED_MAX {
-                            return Err(bad(location, "it needs too many parts"));
+                            return Err(resolving.refused(bad(location, "it needs too many parts")));
                         }
                         let recipe = Arc::new(recipe);
                         recipes.push_back(recipe.clone());
@@ -262,63 +300,61 @@ impl Reader {
                 resolving.sources.insert((*key, recipe.depth()), source);
             }
         }
-        if !resolving.add(&top, 0, top.length(), 0) {
-            return Err(bad(location, "a part lies outside of its chunk, or there are too many"));
+        if !resolving.add(top, 0, top.length(), 0) {
+            let Resolved { parts, lost, .. } = &resolving.resolved;
+            if parts.len() + lost.len() >= PARTS_NEEDED_MAX {
+                return Err(resolving.refused(bad(location, "it needs too many parts")));
+            }
+            // How long a chunk is, is somebody's word, however few places there are.
+            return Err(NotResolved { error: bad(location, "a part lies outside of its chunk"), is_open: true });
         }
-        let resolved = resolving.resolved;
-        if resolved.plain_bytes() > PLAIN_NEEDED_MAX {
-            Err(bad(location, "it needs too many frames"))
-        } else {
-            Ok(resolved)
-        }
+        Ok(resolving.resolved)
     }
 
-    /// Finds out what a chunk is that a recipe of `depth` names: plain if it can be, else a recipe of a lower depth, of several one of which
-    /// all that it names is somewhere. Inside, why it is nowhere.
+    /// Finds out what a chunk is that a recipe names, of the places where it may be: plain if it can be, else a recipe of a lower depth, of several
+    /// one of which all that it names is somewhere. Counts who tells of recipes that are `wrong`, and reads no more of those of one who
+    /// told of too many. Inside, why it is nowhere.
     async fn source(
         self: &Arc<Self>,
-        key: &ChunkKey,
-        depth: u8,
-        domain: DomainId,
+        named: &Named,
+        places: Vec<ChunkPlace>,
         choice: PlaceChoice<'_>,
+        wrong: &mut HashMap<Author, usize>,
     ) -> Result<Result<At, ReadError>, ReadError> {
-        let mut missing = ReadError::Unknown { id: *key };
-        let places = self.index.places(key);
-        let of_domain = |place: &&ChunkPlace| choice(place) && self.domain(place).is_ok_and(|its| its == domain);
-        let (recipes, plain): (Vec<&ChunkPlace>, Vec<&ChunkPlace>) =
-            places.iter().filter(of_domain).partition(|place| place.codec.holds_recipes());
-        if let Some(place) = plain.first() {
-            return Ok(Ok(At::Plain(**place)));
-        }
-        let (is_alone, mut stale) = (recipes.len() == 1, None);
-        let is_somewhere = |key: &ChunkKey| self.index.places(key).iter().any(|place| of_domain(&place));
-        for place in recipes.into_iter().filter(|_| depth > 1) {
-            match self.recipe_below(place, depth).await {
-                Ok(recipe) if is_alone || recipe.chunks().iter().all(is_somewhere) => {
-                    return Ok(Ok(At::Recipe(*place, recipe)));
+        let mut missing = ReadError::Unknown { id: named.key };
+        let is_alone = places.iter().filter(|place| place.codec.holds_recipes()).count() == 1;
+        let may_be = |place: &ChunkPlace| choice(place) && self.is_of_domain(place, named.domain);
+        let is_somewhere = |key: &ChunkKey| self.index.places(key).iter().any(may_be);
+        let (mut stale, mut short) = (None, None);
+        for place in places {
+            if !place.codec.holds_recipes() {
+                if place.length >= named.end {
+                    return Ok(Ok(At::Plain(place)));
                 }
-                Ok(recipe) => stale = stale.or(Some(At::Recipe(*place, recipe))),
-                Err(error) if error.is_damage() => missing = error,
-                Err(error) => return Err(error),
+                short = short.or(Some(At::Plain(place)));
+            } else if named.may_be_at(&place) && wrong.get(&place.author).is_none_or(|count| *count < WRONG_OF_AUTHOR) {
+                match self.recipe_of(&Telling::by_segments(place), named.depth).await {
+                    Ok(recipe) if recipe.length() < named.end => short = short.or(Some(At::Recipe(place, recipe))),
+                    Ok(recipe) if is_alone || recipe.chunks().iter().all(is_somewhere) => {
+                        return Ok(Ok(At::Recipe(place, recipe)));
+                    }
+                    Ok(recipe) => stale = stale.or(Some(At::Recipe(place, recipe))),
+                    Err(error) if error.is_damage() => {
+                        *wrong.entry(place.author).or_default() += 1;
+                        self.vain.add(place.author);
+                        missing = error;
+                    }
+                    Err(error) => return Err(error),
+                }
             }
         }
-        Ok(stale.ok_or(missing))
+        Ok(stale.or(short).ok_or(missing))
     }
 
-    /// Returns what is told of the pack of a place: of several records, one that has the key to it.
-    fn record_of(&self, location: &ChunkPlace) -> Result<PackInfo, ReadError> {
-        let pack = location.pack;
-        let mut records = self.index.pack(pack);
-        // Deriving a pack's key costs more than all the rest, and nearly every pack has one record.
-        let opens = match records.len() {
-            0 | 1 => 0,
-            _ => records.iter().position(|record| self.opener(record).is_ok()).unwrap_or(0),
-        };
-        if records.is_empty() { Err(ReadError::NoPack { pack }) } else { Ok(records.swap_remove(opens)) }
-    }
-
-    pub(super) fn domain(&self, location: &ChunkPlace) -> Result<DomainId, ReadError> {
-        Ok(self.record_of(location)?.header.at.domain)
+    /// Returns a place where a chunk is plain and as long as is wanted.
+    fn long_enough(&self, named: &Named, choice: PlaceChoice<'_>) -> Option<ChunkPlace> {
+        let places = self.untried(named, choice).into_iter();
+        places.filter(|place| !place.codec.holds_recipes()).find(|place| place.length >= named.end)
     }
 
     /// Fills windows with their parts: each frame is fetched and opened once for all of them.
@@ -353,99 +389,27 @@ impl Reader {
         filling.into_iter().map(|window| window.failed.map_or(Ok(window.bytes), Err)).collect()
     }
 
-    /// Returns a window if it has its id.
-    async fn compared(self: &Arc<Self>, window: &WindowAt, bytes: Vec<u8>) -> Result<Vec<u8>, ReadError> {
-        let (found, bytes) = self.hashed(&window.location, bytes).await?;
-        if window.is(&found) { Ok(bytes) } else { Err(wrong_recipe(&window.location, window.key)) }
-    }
-
-    /// Computes the id that bytes have in the domain of a place.
-    async fn hashed(&self, location: &ChunkPlace, bytes: Vec<u8>) -> Result<(ChunkId, Vec<u8>), ReadError> {
-        let hasher = self.hasher(&self.record_of(location)?)?;
-        Ok(blocking(move || (hasher.id(&bytes), bytes)).await)
-    }
-
-    /// Puts a window together carefully: each chunk that it names is taken whole from a place where it is right.
-    ///
-    /// # Errors
-    /// [`ReadError::Part`] names a chunk that is right nowhere, [`ReadError::WrongRecipe`] a recipe of which all chunks are right.
-    pub(super) async fn window(self: &Arc<Self>, window: &WindowAt) -> Result<Vec<u8>, ReadError> {
-        let _alone = self.windows.carefully.lock().await;
-        // What asks for too much is refused before anything is spent on it.
-        self.resolve(window, &|_| true).await?;
-        let mut effort = Effort::on(window.location);
-        let bytes = self.carefully(window.key, &window.location, u8::MAX, &mut effort).await?;
-        self.compared(window, bytes).await
-    }
-
-    fn carefully<'a>(
-        self: &'a Arc<Self>,
-        name: ChunkKey,
-        location: &'a ChunkPlace,
-        below: u8,
-        effort: &'a mut Effort,
-    ) -> BoxFuture<'a, Result<Vec<u8>, ReadError>> {
-        Box::pin(async move {
-            let recipe = self.recipe_below(location, below).await?;
-            let domain = self.domain(location)?;
-            let mut window = vec![0; recipe.length() as usize];
-            for items in recipe.items_by_chunk().chunk_by(|one, next| one.chunk == next.chunk) {
-                let key = recipe.chunks()[usize::from(items[0].chunk)];
-                let whole = self.whole(&key, recipe.depth(), domain, effort).await;
-                let whole = whole.map_err(|source| part_of(name, location, key, source))?;
-                for item in items {
-                    put_part(&mut window, item, &whole, location)?;
-                }
-            }
-            Ok(window)
-        })
-    }
-
-    /// Returns a chunk whole from the first place where it has its key.
-    pub(super) async fn whole(
-        self: &Arc<Self>,
-        key: &ChunkKey,
-        below: u8,
-        domain: DomainId,
-        effort: &mut Effort,
+    /// Returns a window that the recipe at a place has made, if it has its id.
+    pub(super) async fn compared(
+        &self,
+        window: &WindowAt,
+        telling: &Telling,
+        bytes: Vec<u8>,
     ) -> Result<Vec<u8>, ReadError> {
-        let mut last = ReadError::Unknown { id: *key };
-        for place in self.index.places(key) {
-            if !self.domain(&place).is_ok_and(|its| its == domain) {
-                continue;
-            }
-            effort.spend(&place)?;
-            let whole = match place.codec.holds_recipes() {
-                true => self.carefully(*key, &place, below, effort).await,
-                false => self.frame(&place).await.and_then(|frame| {
-                    let bytes = frame.get(place.offset as usize..place.offset as usize + place.length as usize);
-                    bytes.map(<[u8]>::to_vec).ok_or_else(|| wrong(&place, key))
-                }),
-            };
-            let hashed = match whole {
-                Ok(whole) => self.hashed(&place, whole).await,
-                Err(error) => Err(error),
-            };
-            let error = match hashed {
-                Ok((id, whole)) if id.key() == *key => return Ok(whole),
-                Ok(_) if place.codec.holds_recipes() => wrong_recipe(&place, *key),
-                Ok(_) => wrong(&place, key),
-                Err(error) => error,
-            };
-            if last.is_damage() {
-                last = error;
-            }
-        }
-        Err(last)
+        let wanted = *window;
+        let held = self.held_to(telling, bytes, move |found| wanted.is(found)).await?;
+        held.ok_or_else(|| wrong_recipe(&telling.place, window.key))
     }
 }
 
-/// Copies the part of a chunk that an item of the recipe at `location` is to its place in the window.
-pub(super) fn put_part(window: &mut [u8], item: &Item, chunk: &[u8], location: &ChunkPlace) -> Result<(), ReadError> {
-    let part = chunk.get(item.offset as usize..item.end() as usize);
-    let part = part.ok_or_else(|| bad(location, "a part lies outside of its chunk"))?;
-    window[item.at as usize..][..part.len()].copy_from_slice(part);
-    Ok(())
+/// Returns where what a recipe takes of each chunk that it names ends, in the order of its table.
+fn ends_in(recipe: &Recipe) -> Vec<u32> {
+    let mut ends = vec![0; recipe.chunks().len()];
+    for item in recipe.items() {
+        let nth = usize::from(item.chunk);
+        ends[nth] = item.end().max(ends[nth]);
+    }
+    ends
 }
 
 /// Where a chunk that is named may be taken from.
@@ -510,12 +474,20 @@ fn take(windows: &mut [Filling], came: Came<OfChunk>) {
 }
 
 impl Resolved {
-    /// Returns it unless something is missing.
+    /// Returns it unless something is missing, or it is told to need too much.
     fn whole(mut self, window: &WindowAt) -> Result<Self, ReadError> {
         match self.missing.pop_first() {
             Some((key, source)) => Err(part_of(window.key, &window.location, key, source)),
-            None => Ok(self),
+            None => self.within_bounds(window),
         }
+    }
+
+    /// Returns it unless it is told to need more frames than readers take.
+    ///
+    /// # Errors
+    /// [`ReadError::Recipe`]; other places may do all the same, or these in truth: [`Reader::chunk`] tells.
+    pub fn within_bounds(self, window: &WindowAt) -> Result<Self, ReadError> {
+        if self.plain_bytes() > PLAIN_NEEDED_MAX { Err(too_much(&window.location)) } else { Ok(self) }
     }
 
     /// Returns how many parts of chunks it comes to.
@@ -554,6 +526,11 @@ impl Resolved {
 }
 
 impl Resolving {
+    /// Returns why it ends.
+    fn refused(&self, error: ReadError) -> NotResolved {
+        NotResolved { error, is_open: self.resolved.is_open }
+    }
+
     /// Adds the parts that make `length` bytes of what `recipe` makes, from `at` on, which stand at `to` in the window. Tells
     /// whether all of them lie in their chunks, and there are not too many.
     fn add(&mut self, recipe: &Recipe, at: u32, length: u32, to: u32) -> bool {
@@ -594,55 +571,11 @@ impl Resolving {
     }
 }
 
-/// What was spent on putting a window together carefully.
-pub(super) struct Effort {
-    /// Where its recipe is.
-    of: ChunkPlace,
-    chunks: usize,
-    bytes: u64,
-    frames: HashSet<(PackId, u32)>,
-}
-
-impl Effort {
-    /// Nothing yet, on the window whose recipe is at a place.
-    pub(super) fn on(of: ChunkPlace) -> Self {
-        Self { of, chunks: 0, bytes: 0, frames: HashSet::new() }
-    }
-
-    /// Counts a place that is tried.
-    pub(super) fn spend(&mut self, place: &ChunkPlace) -> Result<(), ReadError> {
-        self.chunks += 1;
-        self.bytes += u64::from(place.length);
-        if self.frames.insert((place.pack, place.frame)) {
-            self.bytes += u64::from(place.plain_len);
-        }
-        let is_too_much =
-            self.chunks > PLACES_TRIED * CHUNKS_NEEDED_MAX || self.bytes > PLACES_TRIED as u64 * PLAIN_NEEDED_MAX;
-        if is_too_much { Err(bad(&self.of, "it needs too much")) } else { Ok(()) }
-    }
-}
-
-fn bad(location: &ChunkPlace, why: &str) -> ReadError {
-    let source = FormatError::Invalid { what: "a recipe", why: why.to_owned() };
-    ReadError::Recipe { pack: location.pack, frame: location.frame, source }
-}
-
-fn wrong(place: &ChunkPlace, key: &ChunkKey) -> ReadError {
-    ReadError::WrongChunk { pack: place.pack, frame: place.frame, id: *key }
-}
-
-pub(super) fn wrong_recipe(place: &ChunkPlace, id: ChunkKey) -> ReadError {
-    ReadError::WrongRecipe { pack: place.pack, frame: place.frame, id }
-}
-
-pub(super) fn part_of(window: ChunkKey, location: &ChunkPlace, part: ChunkKey, source: ReadError) -> ReadError {
-    ReadError::Part { window, pack: location.pack, frame: location.frame, part, source: Box::new(source) }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::format::pack::{Codec, PackKind};
+    use crate::model::id::PackId;
 
     /// Whoever may write can index a pack twice, with frames of other lengths.
     #[test]

@@ -28,6 +28,7 @@ mod provider;
 mod recipes;
 mod replays;
 mod strangers;
+mod windows;
 mod writer;
 
 /// What `--memory` says, in MiB, and what a service is to be given beyond that.
