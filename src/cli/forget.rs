@@ -21,6 +21,7 @@ use crate::model::time::{Clock, Timestamp};
 use crate::ops::forget::{
     CONFIRMED_PERCENT, ForgetError, ForgetPlan, PlannedSequence, Policies, WantedForgotten, apply, give_up, plan, undo,
 };
+use crate::ops::status::last_done;
 use crate::process::own::{PROGRAM, host_name};
 use crate::progress::Monitor;
 use crate::repository::access::Deleting;
@@ -218,7 +219,8 @@ pub async fn run(global: &Settings, args: Args) -> Fallible<Exit> {
     Ok(done.outcome().into())
 }
 
-/// Forgets by the rules that the configuration has, and puts it on record. Nothing is shown.
+/// Forgets by the rules that the configuration has, and puts it on record. Nothing is shown and nobody is asked: a series that would lose
+/// too much is left out and told.
 pub async fn as_configured(global: &Settings, args: Args) -> Fallible<ForgetDone> {
     args.check()?;
     let monitor = global.monitor();
@@ -271,12 +273,18 @@ async fn forgotten(
             WantedForgotten::ByPolicy(policies, args.filter.filter())
         }
     };
-    let plan = plan(deleting, &wanted, told_by.now, &**monitor).await?;
+    let mut plan = plan(deleting, &wanted, told_by.now, &**monitor).await?;
+    let is_doubtful = matches!(wanted, WantedForgotten::ByPolicy(..)) && !args.yes && !args.dry_run;
+    if is_doubtful && !is_shown {
+        let last = last_done(&deleting.reading(), told_by.now).await?;
+        let last = last.into_iter().find(|(kind, _)| *kind == RunKind::Forget).and_then(|(_, run)| run);
+        plan.leave_out_losses(last.map(|run| run.started), &**monitor);
+    }
     monitor.finish();
     if is_shown {
         show(global, &plan, &args.time_zone);
     }
-    let asks = matches!(wanted, WantedForgotten::ByPolicy(..)) && !args.yes && !args.dry_run;
+    let asks = is_doubtful && is_shown;
     let is_done = if args.dry_run || asks && !confirmed(&plan, monitor).await? {
         false
     } else {

@@ -34,7 +34,8 @@ next run goes on. Then everything is looked at again, and what nothing needs is 
 
 Data lies in packs. One of which only a part is needed is rewritten: what is needed of it is stored anew, and then it goes. Those are \
 taken first that free most for what has to be stored, until no more than --max-unused stays for nothing. Small packs of many nights are joined \
-into full ones in the same way. What --max-rewrite and --max-time leave is left to the next run.
+into full ones in the same way. What --max-rewrite and --max-time leave is left to the next run. \
+Of --max-time as much as --wait says, at most half, is kept for waiting.
 
 Whatever cannot be read, or was there and is not, ends it before anything is deleted, and it says what that is: exit code 4 \
 where it is damaged. Snapshots that were forgotten longer than --grace ago are removed first, and cannot be brought back from then on. \

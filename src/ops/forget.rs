@@ -10,7 +10,7 @@ use crate::model::cleanup::RemovedSnapshot;
 use crate::model::hold::Hold;
 use crate::model::key::ObjectKey;
 use crate::model::outcome::{Ended, Outcome};
-use crate::model::retention::{Fate, Policy, RetentionDecision, Standing, decide};
+use crate::model::retention::{Fate, KeepReason, Policy, RetentionDecision, Standing, decide};
 use crate::model::series::Sequence;
 use crate::model::snapshot::{Snapshot, SnapshotId};
 use crate::model::time::Timestamp;
@@ -22,8 +22,10 @@ use crate::repository::choose::SnapshotFilter;
 use crate::repository::retention::{Retention, RetentionChange, RetentionError, ToldBy};
 use crate::repository::snapshots::SnapshotError;
 
-/// The share of a sequence's snapshots, in percent, beyond which forgetting them by rules takes a confirmation.
+/// The share of a sequence's snapshots, in percent, beyond which forgetting them by rules takes a confirmation; of its days, where
+/// nobody is there to confirm.
 pub const CONFIRMED_PERCENT: usize = 50;
+const DAY_SECONDS: i64 = 24 * 3600;
 
 /// What is to be forgotten.
 #[derive(Debug, Clone)]
@@ -69,6 +71,7 @@ pub struct ForgetPlan {
     pub sequences: Vec<PlannedSequence>,
     /// What is wrong with snapshots that could not be judged, and with records.
     pub problems: Problems,
+    /// The records that it was judged by, and that whoever tells it knows of.
     retention: Arc<Retention>,
 }
 
@@ -79,25 +82,79 @@ pub struct PlannedSequence {
     pub sequence: Sequence,
     /// What becomes of each.
     pub members: Vec<(Snapshot, RetentionDecision)>,
+    /// Whether it is left out: nothing of it goes, whatever was decided.
+    pub is_left_out: bool,
 }
 
 impl PlannedSequence {
     /// Returns how many go.
     pub fn going(&self) -> usize {
-        self.members.iter().filter(|(_, decision)| decision.fate.goes()).count()
+        self.goes().count()
+    }
+
+    fn goes(&self) -> impl Iterator<Item = &(Snapshot, RetentionDecision)> {
+        self.members.iter().filter(|(_, decision)| !self.is_left_out && decision.fate.goes())
     }
 
     /// Tells whether more go than somebody should have to find out afterwards.
     pub fn loses_much(&self) -> bool {
         self.going() * 100 > self.members.len() * CONFIRMED_PERCENT
     }
+
+    /// Returns how many days had a snapshot at the last `forget`, or have one where there was none, and how many would have one
+    /// afterwards, if these are so few that somebody should look first. Many snapshots of one day are one day, so thinning them is none
+    /// of that, however often they are made.
+    ///
+    /// What is dated ahead stands for no day, and what is dated otherwise than numbered is counted by itself, as rules do: a host that dates
+    /// snapshots as it likes makes up for none that go.
+    fn days_lost(&self, last_forget: Option<Timestamp>) -> Option<(usize, usize)> {
+        [false, true].into_iter().find_map(|is_misdated| {
+            let judged = || self.members.iter().filter(|(_, it)| it.is_misdated == is_misdated && is_judged(&it.fate));
+            let had = judged().filter(|(snapshot, _)| last_forget.is_none_or(|last| snapshot.started <= last));
+            let stays = judged().filter(|(_, decision)| !decision.fate.goes());
+            let (had, left) = (count_days(had), count_days(stays));
+            (left * 100 < had * (100 - CONFIRMED_PERCENT)).then_some((had, left))
+        })
+    }
+}
+
+/// Tells whether rules are about a snapshot by now: its author may have made it, and its time has come.
+fn is_judged(fate: &Fate) -> bool {
+    match fate {
+        Fate::Foreign(_) => false,
+        Fate::Kept(reasons) => !reasons.contains(&KeepReason::Ahead),
+        Fate::Unkept | Fate::Named | Fate::Replaced(..) => true,
+    }
+}
+
+/// Counts the days, in UTC, in which these began.
+fn count_days<'a>(members: impl Iterator<Item = &'a (Snapshot, RetentionDecision)>) -> usize {
+    let days: BTreeSet<i64> = members.map(|(snapshot, _)| snapshot.started.seconds.div_euclid(DAY_SECONDS)).collect();
+    days.len()
 }
 
 impl ForgetPlan {
     /// Returns the snapshots that would be forgotten.
     pub fn going(&self) -> impl Iterator<Item = (&Snapshot, &Fate)> {
-        let members = self.sequences.iter().flat_map(|sequence| &sequence.members);
-        members.filter(|(_, decision)| decision.fate.goes()).map(|(snapshot, decision)| (snapshot, &decision.fate))
+        let going = self.sequences.iter().flat_map(PlannedSequence::goes);
+        going.map(|(snapshot, decision)| (snapshot, &decision.fate))
+    }
+
+    /// Leaves out of a plan that nobody looks at what somebody should look at first: sequences of whose days, as of when the last `forget`
+    /// began if it is known, most would have no snapshot any more. Each is a problem of the plan, and told.
+    pub fn leave_out_losses(&mut self, last_forget: Option<Timestamp>, monitor: &dyn Monitor) {
+        for it in &mut self.sequences {
+            let Some((had, left)) = it.days_lost(last_forget) else { continue };
+            let (going, of) = (it.going(), it.members.len());
+            let message = format!(
+                "{going} of {of} snapshots would be forgotten, and the days that have one would fall from {had} to {left}; all stay until \
+                 somebody forgets them with `coffre forget`, or the rules say `yes = true`"
+            );
+            it.is_left_out = true;
+            let problem = Problem::suspicious(it.sequence.to_string(), message);
+            self.problems.add(problem.clone());
+            monitor.problem(problem);
+        }
     }
 
     /// Returns how many snapshots stay.
@@ -204,33 +261,47 @@ pub async fn plan(
     let repository = deleting.repository();
     let no_filter = SnapshotFilter::default();
     let filter = if let WantedForgotten::ByPolicy(_, filter) = wanted { filter } else { &no_filter };
+    // Before the snapshots: what is told from here on, whoever tells the plan does not know of.
+    let retention = deleting.retention().await?;
     let report = snapshots(repository, filter, monitor).await?;
+    let all: Vec<Snapshot> =
+        report.snapshots.into_iter().filter_map(|snapshot| that_stays(snapshot, &retention)).collect();
     let decided = match wanted {
-        WantedForgotten::ByPolicy(policies, _) => policies.decide(&report.snapshots, now),
+        WantedForgotten::ByPolicy(policies, _) => policies.decide(&all, now),
         WantedForgotten::Named(names, allow_empty) => {
             let mut named = BTreeSet::new();
             for name in names {
                 let snapshot = repository.find_snapshot(name, &no_filter).await?;
-                if snapshot.forgotten.is_some() {
-                    return Err(ForgetError::Already(snapshot.id));
-                }
+                let id = snapshot.id;
+                let snapshot = that_stays(snapshot, &retention).ok_or(ForgetError::Already(id))?;
                 if let Some(hold) = snapshot.held.filter(|hold| hold.is_in_force(now)) {
                     return Err(ForgetError::Held { id: snapshot.id, hold });
                 }
                 named.insert(snapshot.id);
             }
-            decide_named(&named, *allow_empty, &report.snapshots, now)?
+            decide_named(&named, *allow_empty, &all, now)?
         }
     };
-    let mut by_id: BTreeMap<SnapshotId, Snapshot> = report.snapshots.into_iter().map(|it| (it.id, it)).collect();
+    let mut by_id: BTreeMap<SnapshotId, Snapshot> = all.into_iter().map(|it| (it.id, it)).collect();
     let planned = |(sequence, decisions): (Sequence, Vec<RetentionDecision>)| {
         let mut with = |decision: RetentionDecision| (by_id.remove(&decision.id).expect("decided once"), decision);
-        PlannedSequence { sequence, members: decisions.into_iter().map(&mut with).collect() }
+        let members = decisions.into_iter().map(&mut with).collect();
+        PlannedSequence { sequence, members, is_left_out: false }
     };
     let sequences = decided.into_iter().map(planned).collect();
-    // Records were read with the snapshots; each replica may have some that the others lack.
-    let retention = deleting.retention().await?;
     Ok(ForgetPlan { sequences, problems: report.problems, retention })
+}
+
+/// Judges a snapshot by the records that were `read`: returns it, held if they hold it, unless it is forgotten. What it says itself may
+/// have been told since, and keeps it as well.
+fn that_stays(snapshot: Snapshot, read: &Retention) -> Option<Snapshot> {
+    let digest = snapshot.digest.expect("it was opened");
+    if snapshot.forgotten.is_some() || read.forgotten(snapshot.id, digest).is_some() {
+        return None;
+    }
+    let holds = [read.hold(snapshot.id), snapshot.held.as_ref()].into_iter().flatten();
+    let held = holds.max_by_key(|hold| (hold.until.is_none(), hold.until)).cloned();
+    Some(Snapshot { held, ..snapshot })
 }
 
 /// Decides about snapshots that were named: they go, unless one is the last good one of its sequence.
@@ -317,7 +388,8 @@ async fn still_there(deleting: &Deleting, ids: &[SnapshotId]) -> Result<(), Forg
     }
 }
 
-/// Holds the snapshots that `names` mean, and brings back those that are forgotten; returns them.
+/// Holds the snapshots that `names` mean, and brings back those that are forgotten; returns them. Each is told as brought back, so that
+/// it stays although somebody forgets it who does not know of the hold.
 ///
 /// # Errors
 /// [`ForgetError`].
@@ -335,9 +407,8 @@ pub async fn hold(
     let until = until.map(|until| Timestamp::from_seconds(until.seconds));
     let hold = Hold { when: Timestamp::from_seconds(told_by.now.seconds), reason: reason.to_owned(), until };
     let ids: Vec<SnapshotId> = found.iter().map(|snapshot| snapshot.id).collect();
-    let forgotten = found.iter().filter(|snapshot| snapshot.forgotten.is_some());
     let change = RetentionChange {
-        bring_back: forgotten.map(|snapshot| snapshot.id).collect(),
+        bring_back: ids.clone(),
         hold: ids.iter().map(|id| (*id, hold.clone())).collect(),
         ..RetentionChange::default()
     };
@@ -352,12 +423,13 @@ pub async fn hold(
 /// # Errors
 /// [`ForgetError`]: one that is not held.
 pub async fn release(deleting: &Deleting, names: &[String], told_by: &ToldBy) -> Result<Vec<Snapshot>, ForgetError> {
+    // A hold that is told from here on is another one, which stays.
+    let retention = deleting.retention().await?;
     let found = find_all(deleting, names).await?;
     if let Some(other) = found.iter().find(|snapshot| snapshot.held.is_none()) {
         return Err(ForgetError::NotHeld(other.id));
     }
     let release = found.iter().map(|snapshot| snapshot.id).collect();
-    let retention = deleting.retention().await?;
     let change = RetentionChange { release, ..RetentionChange::default() };
     deleting.tell_retention(&retention, change, told_by).await?;
     Ok(found)
@@ -386,4 +458,108 @@ pub async fn give_up(deleting: &Deleting, told_by: &ToldBy) -> Result<Vec<Proble
         deleting.tell_retention(&retention, change, told_by).await?;
     }
     Ok(problems)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::author::Author;
+    use crate::model::id::{DomainEpoch, DomainId, SessionId};
+    use crate::model::snapshot::Foreign;
+    use crate::progress::Collected;
+
+    const HOUR: i64 = 3600;
+
+    /// A sequence with a snapshot at each of these hours, of which some stay.
+    fn sequence(hours: impl Iterator<Item = i64>, stays: impl Fn(i64) -> bool) -> PlannedSequence {
+        let at = DomainEpoch { domain: DomainId([3; 16]), epoch: 1 };
+        let member = |hour: i64| {
+            let started = Timestamp::from_seconds(hour * HOUR);
+            let id = SnapshotId::new(started, [1; 8]);
+            let snapshot = Snapshot { started, ..Snapshot::blank(id, SessionId([2; 16]), at, Author::Reader) };
+            let fate = if stays(hour) { Fate::Kept(vec![KeepReason::NoRules]) } else { Fate::Unkept };
+            (snapshot, RetentionDecision { id, fate, is_misdated: false })
+        };
+        let members: Vec<_> = hours.map(member).collect();
+        PlannedSequence { sequence: Sequence::of(&members[0].0), members, is_left_out: false }
+    }
+
+    fn is_last_of_day(hour: i64) -> bool {
+        hour % 24 == 23
+    }
+
+    #[test]
+    fn somebody_looks_first_where_most_days_of_the_last_forget_would_go() {
+        let nightly =
+            |days: i64, kept: i64| sequence((0..days).map(|day| day * 24), move |hour| hour / 24 >= days - kept);
+        let hourly_since = |day: i64| {
+            let thinned = (0..day * 24).filter(|hour| is_last_of_day(*hour));
+            sequence(thinned.chain(day * 24..(day + 1) * 24), is_last_of_day)
+        };
+        let last_hours = sequence((0..14).map(|day| day * 24).chain(312..336), |hour| hour >= 312);
+        for (what, planned, last_forget_hour, lost) in [
+            ("the hours of a day, the first time", sequence(0..24, is_last_of_day), None, None),
+            ("the hours of a day, a day later", hourly_since(1), Some(24), None),
+            ("the hours of a day, two weeks later", hourly_since(14), Some(14 * 24), None),
+            ("a change of rules that takes less than half", nightly(30, 15), Some(700), None),
+            ("a change of rules that takes more", nightly(30, 14), Some(700), Some((30, 14))),
+            ("rules for what is there already", nightly(30, 14), None, Some((30, 14))),
+            ("a month without forgetting, by rules that keep a week", nightly(37, 7), Some(6 * 24), None),
+            ("a series that is new since", nightly(37, 7), Some(-1), None),
+            ("days, and the hours of the last stay", last_hours, Some(320), Some((14, 1))),
+        ] {
+            let last_forget = last_forget_hour.map(|hour| Timestamp::from_seconds(hour * HOUR));
+            assert_eq!(planned.days_lost(last_forget), lost, "{what}");
+            assert!(lost.is_none() || planned.days_lost(None).is_some(), "{what}: without a record all days count");
+        }
+    }
+
+    #[test]
+    fn what_somebody_may_not_have_made_stands_for_no_day() {
+        let mut planned = sequence((0..30).map(|day| day * 24), |hour| hour == 29 * 24);
+        assert_eq!(planned.days_lost(None), Some((30, 1)));
+        for (_, decision) in &mut planned.members[..29] {
+            decision.fate = Fate::Foreign(Foreign::OtherHost);
+        }
+        assert_eq!(planned.days_lost(None), None);
+    }
+
+    /// By rules that keep the last so many, the snapshots of one day push out those of a month.
+    #[test]
+    fn days_that_a_host_makes_up_stand_for_none_that_go() {
+        let (month, today, made_up) = (0..30, 720..740, 31..46);
+        let days = |days: std::ops::Range<i64>| days.map(|day| day * 24);
+        let last_forget = Some(Timestamp::from_seconds(29 * 24 * HOUR));
+        let mut planned = sequence(days(month).chain(today).chain(days(made_up)), |hour| hour >= 720);
+        assert_eq!(planned.days_lost(last_forget), None, "half of the days, if they were any");
+        let (judged, ahead) = planned.members.split_at_mut(50);
+        for (_, decision) in ahead.iter_mut() {
+            decision.fate = Fate::Kept(vec![KeepReason::Ahead]);
+        }
+        assert!(judged.iter().all(|(_, decision)| is_judged(&decision.fate)));
+        assert_eq!(planned.days_lost(last_forget), Some((30, 1)), "dated ahead");
+        for (_, decision) in &mut planned.members[50..] {
+            (decision.fate, decision.is_misdated) = (Fate::Kept(vec![KeepReason::NoRules]), true);
+        }
+        assert_eq!(planned.days_lost(last_forget), Some((30, 1)), "dated otherwise than numbered");
+        // So many may be made up that the month is what does not go with them.
+        for (_, decision) in &mut planned.members {
+            decision.is_misdated = !decision.is_misdated;
+        }
+        assert_eq!(planned.days_lost(last_forget), Some((30, 1)), "the other way round");
+    }
+
+    #[test]
+    fn a_series_that_loses_much_is_left_out_and_told_and_the_others_go() {
+        let sequences =
+            vec![sequence(0..24, is_last_of_day), sequence((0..30).map(|day| day * 24), |hour| hour == 29 * 24)];
+        let mut plan = ForgetPlan { sequences, problems: Problems::default(), retention: Arc::default() };
+        assert_eq!((plan.going().count(), plan.staying(), plan.outcome()), (52, 2, Outcome::Clean));
+        let monitor = Collected::default();
+        plan.leave_out_losses(None, &monitor);
+        assert_eq!((plan.going().count(), plan.staying(), plan.outcome()), (23, 31, Outcome::Incomplete));
+        let [told] = &monitor.problems()[..] else { panic!("one is told: {:?}", monitor.problems()) };
+        assert!(told.message.starts_with("29 of 30 snapshots would be forgotten"), "{told}");
+        assert!(told.message.contains("would fall from 30 to 1; all stay"), "{told}");
+    }
 }

@@ -336,6 +336,11 @@ impl Retention {
             let is_new = |id: &SnapshotId| record.held.iter().all(|(it, _)| it != id);
             let still: Vec<_> = self.held.iter().filter(|(id, _)| is_new(id) && !released.contains(id)).collect();
             record.held.extend(still.into_iter().map(|(id, hold)| (*id, hold.clone())));
+            // What a hold said that this one takes the place of, as well. Somebody who knows of neither may forget all of these, or say again
+            // that they are forgotten: of two who read the same, both are complete.
+            let is_forgotten = |id: &SnapshotId| record.forgotten.iter().any(|(it, _)| it.id == *id);
+            let held = record.held.iter().map(|(id, _)| *id).filter(|id| !is_forgotten(id));
+            record.brought_back = brought_back.into_iter().chain(held).collect::<BTreeSet<_>>().into_iter().collect();
         }
         if change.give_up {
             let given_up = self.told.iter().flat_map(|told| told.record.given_up.iter().copied());
@@ -600,6 +605,43 @@ mod tests {
             let read = Retention::of(log[..so_many].to_vec(), Vec::new(), None);
             assert_eq!(read.hold(id(1)), Some(&hold(until)));
         }
+    }
+
+    #[test]
+    fn what_a_complete_record_holds_stays_although_somebody_forgets_it_at_the_same_time() {
+        let first = told(1, &[], RetentionRecord { held: holds(&[5, 6], None).held, ..forgets(&[6]) });
+        let read = Retention::of(vec![first.clone()], Vec::new(), None);
+        let change = RetentionChange {
+            hold: vec![(id(1), hold(None))],
+            bring_back: vec![id(1)],
+            give_up: true,
+            ..RetentionChange::default()
+        };
+        let told_by = ToldBy { now: at(4), host: String::new(), program: "" };
+        let (name, record) = read.next(change, &told_by);
+        assert_eq!((record.is_complete, &record.brought_back), (true, &vec![id(1), id(5)]));
+        let complete = RecordAsTold { id: name, digest: [2; 32], record };
+        let log = [first, complete, told(3, &[1], forgets(&[1, 5]))];
+        assert_eq!(follows(&log), (vec![6], vec![1, 5, 6], 0), "one that is forgotten and held is so as before");
+    }
+
+    #[test]
+    fn what_a_complete_record_brings_back_stays_although_another_one_says_again_that_it_is_forgotten() {
+        let mut log = vec![told(1, &[], forgets(&[1, 2]))];
+        (2..=15).for_each(|number| log.push(told(number, &[number - 1], forgets(&[]))));
+        let read = Retention::of(log.clone(), Vec::new(), None);
+        let told_by = ToldBy { now: at(4), host: String::new(), program: "" };
+        let next = |digest: u8, change: RetentionChange| {
+            let (name, record) = read.next(change, &told_by);
+            RecordAsTold { id: name, digest: [digest; 32], record }
+        };
+        let forget = vec![(removed(3), String::new())];
+        let forgets = next(100, RetentionChange { forget, ..RetentionChange::default() });
+        let brings_back = next(101, RetentionChange { bring_back: vec![id(1)], ..RetentionChange::default() });
+        assert!(forgets.record.is_complete && brings_back.record.is_complete, "both come behind fifteen");
+        assert_eq!((forgets.record.forgotten.len(), &brings_back.record.brought_back), (3, &vec![id(1)]));
+        log.extend([forgets, brings_back]);
+        assert_eq!(follows(&log), (vec![2, 3], vec![], 0));
     }
 
     #[test]

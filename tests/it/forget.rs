@@ -1,6 +1,8 @@
 //! Forgetting: by rules and by name, bringing back, holds, and what happens when records of it are hidden or damaged.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,11 +11,12 @@ use coffre::model::cleanup::CleanupList;
 use coffre::model::hold::Hold;
 use coffre::model::key::{ObjectKey, ObjectKind};
 use coffre::model::outcome::{Ended, Outcome};
+use coffre::model::retention::{Policy, Rule};
 use coffre::model::snapshot::{Position, Snapshot, SnapshotId};
 use coffre::model::time::{Clock, Timestamp};
 use coffre::ops::Cancel;
 use coffre::ops::backup::{ParentChoice, backup};
-use coffre::ops::forget::{ForgetError, WantedForgotten, apply, give_up, hold, plan, release, undo};
+use coffre::ops::forget::{ForgetError, Policies, WantedForgotten, apply, give_up, hold, plan, release, undo};
 use coffre::ops::snapshots::{SnapshotsReport, snapshots};
 use coffre::ops::verify::{ReadData, VerifyReport};
 use coffre::progress::Collected;
@@ -24,10 +27,13 @@ use coffre::repository::expired::{Expired, ExpiredError, GRACE};
 use coffre::repository::retention::{RetentionChange, ToldBy};
 use coffre::repository::writers::SlotPlace;
 use coffre::store::Store;
+use coffre::store::layer::Operation;
+use jiff::tz::TimeZone;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::cleanups::put_list;
+use crate::support::at_request::{AtRequest, in_full};
 use crate::support::desk::{Desk, Run};
 use crate::support::{Bench, at_rest, open, options_at, run_verify};
 use crate::writers::{add, new, open_as};
@@ -304,6 +310,73 @@ async fn of_two_readers_who_tell_at_once_the_one_that_keeps_counts() {
     assert_eq!(listed(&bench, &all).await, (vec![1, 3], vec![0, 2]));
 }
 
+async fn hold_by_another(store: Arc<dyn Store>, snapshot: &Snapshot) {
+    let cache = tempfile::tempdir().expect("made");
+    let another = deleting_with(store, cache.path()).await;
+    hold(&another, &name(snapshot), "audit", None, &told_by(NOW)).await.expect("held");
+}
+
+/// Whenever it was told: a plan knows of no record that it was not judged by.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hold_that_a_plan_did_not_know_of_counts_more_than_the_plan() {
+    let (made, all) = with_snapshots(3).await;
+    let rules = vec![Rule::Last(2)];
+    let policy = Policy { rules, zone: TimeZone::UTC, now: NOW, allow_empty: false };
+    let wanted = WantedForgotten::ByPolicy(Policies::from(policy), SnapshotFilter::default());
+
+    // Between planning and telling, and behind that.
+    for is_told_first in [true, false] {
+        let bench = made.fork();
+        let deleting = deleting(&bench).await;
+        let planned = plan(&deleting, &wanted, NOW, &Collected::default()).await.expect("planned");
+        assert_eq!(planned.going().count(), 1);
+        if is_told_first {
+            hold_by_another(bench.store(), &all[0]).await;
+        }
+        apply(&deleting, &planned, &told_by(NOW)).await.expect("told");
+        if !is_told_first {
+            hold_by_another(bench.store(), &all[0]).await;
+        }
+        assert_eq!(listed(&bench, &all).await, (vec![0, 1, 2], vec![]), "told first: {is_told_first}");
+        let held = expired(&bench, 9).await.expect("no doubt");
+        assert_eq!((held.snapshots.len(), held.waiting.len()), (0, 0));
+    }
+
+    // While snapshots are judged, by a machine that has none of them.
+    let bench = made.fork();
+    let (store, first) = (bench.store(), all[0].clone());
+    let holding = async move { hold_by_another(store, &first).await };
+    let store = AtRequest::new(bench.store(), Operation::Get, "snapshots/", in_full(holding));
+    let cache = tempfile::tempdir().expect("made");
+    let deleting = deleting_with(store.clone(), cache.path()).await;
+    let planned = plan(&deleting, &wanted, NOW, &Collected::default()).await.expect("planned");
+    assert!(store.has_acted());
+    apply(&deleting, &planned, &told_by(NOW)).await.expect("told");
+    assert_eq!(listed(&bench, &all).await, (vec![0, 1, 2], vec![]));
+    // Who plans from here on knows of it.
+    let planned = plan(&deleting, &wanted, NOW, &Collected::default()).await.expect("planned");
+    assert_eq!(planned.going().count(), 0);
+}
+
+/// Behind fifteen records both of two who read the same tell all again that they knew of.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_brought_back_while_another_one_tells_all_again_stays() {
+    let (bench, all) = with_snapshots(4).await;
+    let (one, other) = (deleting(&bench).await, deleting(&bench).await);
+    forget(&one, &[&all[0]]).await.expect("forgotten");
+    for _ in 0..7 {
+        forget(&one, &[&all[1]]).await.expect("forgotten");
+        undo(&one, &name(&all[1]), &told_by(NOW)).await.expect("back");
+    }
+    assert_eq!(retention_objects(&bench).await.len(), 15);
+    let wanted = WantedForgotten::Named(name(&all[2]), false);
+    let planned = plan(&one, &wanted, NOW, &Collected::default()).await.expect("planned");
+    undo(&other, &name(&all[0]), &told_by(NOW)).await.expect("back");
+    apply(&one, &planned, &told_by(NOW)).await.expect("told");
+    assert_eq!(listed(&bench, &all).await, (vec![0, 1, 3], vec![2]));
+    assert_eq!(places(&expired(&bench, 9).await.expect("no doubt"), &all), [2].into());
+}
+
 /// What takes a record away, and whether a machine that never saw it misses it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_record_that_is_hidden_or_damaged_is_told_and_stops_removing_alone() {
@@ -548,6 +621,56 @@ fn each_way_to_end_has_its_code() {
     let run = desk.run(&["forget", "--accept-missing-records"]);
     assert!(run.code == 0 && run.out.contains("given up"), "{run:?}");
     assert_eq!(desk.run(&["verify"]).code, 0);
+}
+
+/// Does what is due with the desk's repository, of which nobody sees what would be forgotten, by rules of a configuration.
+fn run_due(desk: &Desk, rules: &str) -> Run {
+    let at = |name: &str| desk.at(name).display().to_string();
+    let text = format!(
+        "[repositories.archive]\nlocation = \"{}\"\npassword-file = \"{}\"\n\
+         [repositories.archive.forget]\nevery = \"1d\"\n{rules}\n",
+        at("repository"),
+        at("password"),
+    );
+    std::fs::write(desk.at("coffre.toml"), text).expect("written");
+    std::fs::set_permissions(desk.at("coffre.toml"), Permissions::from_mode(0o644)).expect("set");
+    let mut command = desk.command(&["run"]);
+    command.env_remove("COFFRE_REPO").env_remove("COFFRE_PASSWORD_FILE").env("COFFRE_CONFIG", desk.at("coffre.toml"));
+    command.output().expect("runs").into()
+}
+
+/// Makes retention due again, as if none had ever been done.
+fn without_records(desk: &Desk) {
+    for record in std::fs::read_dir(desk.at("repository/evidence")).expect("there").flatten() {
+        std::fs::remove_file(record.path()).expect("removed");
+    }
+}
+
+#[test]
+fn what_nobody_watches_leaves_out_a_series_that_loses_most_of_its_days() {
+    let desk = Desk::quick();
+    let back_up = |job: &str, source: &str, seconds: i64| {
+        let (time, source) = (at(BEGIN + seconds).to_string(), desk.at(source).display().to_string());
+        let run = desk.run(&["backup", &source, "--job", job, "--time", &time]);
+        assert_eq!(run.code, 0, "{run:?}");
+    };
+    (0..6).for_each(|day| back_up("nightly", "source", day * DAY));
+    (0..5).for_each(|hour| back_up("hourly", "source/sub", 5 * DAY + hour * 3600));
+    let jobs = || {
+        let snapshots = desk.json(&["snapshots"]);
+        ["nightly", "hourly"].map(|job| snapshots.iter().filter(|snapshot| snapshot["job"] == job).count())
+    };
+    let run = run_due(&desk, "keep-daily = 2");
+    assert_eq!((run.code, jobs()), (3, [6, 1]), "{run:?}");
+    assert!(told(&run).contains("forget: 4 snapshots forgotten, 7 kept"), "{run:?}");
+    let says = "4 of 6 snapshots would be forgotten, and the days that have one would fall from 6 to 2; all stay until";
+    assert!(run.err.contains("host host1, job nightly: ") && told(&run).contains(says), "{run:?}");
+    let again = run_due(&desk, "keep-daily = 2");
+    assert_eq!((again.code, again.out.as_str()), (0, ""), "it was done, and is due tomorrow: {again:?}");
+    // By rules that say so, whatever goes.
+    without_records(&desk);
+    let run = run_due(&desk, "keep-daily = 2\nyes = true");
+    assert_eq!((run.code, jobs()), (0, [2, 1]), "{run:?}");
 }
 
 #[test]

@@ -20,6 +20,7 @@ use coffre::ops::verify::ReadData;
 use coffre::progress::{Collected, Monitor};
 use coffre::repository::MAIN_DOMAIN;
 use coffre::repository::access::AccessError;
+use coffre::repository::revoking::StillCounting;
 use coffre::repository::state::LeftLists;
 use coffre::repository::writers::SlotPlace;
 use coffre::store::layer::Operation;
@@ -598,6 +599,30 @@ async fn what_was_forgotten_goes_after_the_grace_time_and_what_only_it_needs_wit
     let next = bench.snapshot().await;
     assert_eq!(next.0.position.number, 3);
     assert_kept(bench.store(), bench.source.path(), &kept, "and backed up again").await;
+}
+
+/// What counted for nothing before is not taken off what counts.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dry_run_counts_what_stays_where_a_writer_was_thrown_out() {
+    let bench = Bench::new().await;
+    bench.snapshot().await;
+    let reader = open(bench.store(), bench.cache.path()).await.expect("opens");
+    let web = writers::add(&reader, &writers::new("web", &["web1"]), SlotPlace::Repository).await.expect("added").id;
+    let mut made = Vec::new();
+    for _ in 0..3 {
+        made.push(writers::back_up(&bench, "web", "web1").await.expect("backed up").snapshot.expect("made"));
+    }
+    for snapshot in &made[..2] {
+        forget(&bench, snapshot).await;
+    }
+    let reader = open(bench.store(), bench.cache.path()).await.expect("opens");
+    reader.revoke_writer(web, StillCounting::None, Clock::System.now()).await.expect("revoked");
+    let objects = everything(&*bench.store()).await;
+    let dry = pruned(&bench, PruneOptions { dry_run: true, ..after_days(4) }).await.expect("done");
+    assert_eq!((dry.plan.expired, dry.plan.snapshots), (2, 1), "{dry:?}");
+    assert_eq!(everything(&*bench.store()).await, objects);
+    let report = pruned(&bench, after_days(4)).await.expect("done");
+    assert_eq!((report.removed_snapshots, report.plan.expired, report.plan.snapshots), (2, 2, 1));
 }
 
 /// Whoever brings a snapshot back and is told so has it, wherever the clean-up is.

@@ -10,6 +10,7 @@ use coffre::model::run::{RUN_STAYS_DAYS, RunId, RunKind, RunRecord, count};
 use coffre::model::time::{Clock, Timestamp};
 use coffre::ops::Cancel;
 use coffre::ops::prune::{PruneOptions, prune};
+use coffre::ops::status::last_done;
 use coffre::progress::Collected;
 use coffre::repository::runs::RunLog;
 use coffre::repository::writers::SlotPlace;
@@ -36,7 +37,7 @@ async fn note(repository: &Arc<Repository>, record: RunRecord) {
 }
 
 async fn all(repository: &Arc<Repository>) -> RunLog {
-    repository.reading().expect("a reader").runs(NOW, |_, _| false).await.expect("read")
+    repository.reading().expect("a reader").runs(NOW, Timestamp::from_seconds(0)).await.expect("read")
 }
 
 async fn fresh(bench: &Bench) -> Arc<Repository> {
@@ -75,15 +76,95 @@ async fn records_come_back_the_newest_first_and_each_names_the_one_before() {
     );
     assert_eq!(log.runs.iter().filter(|it| it.is_done()).count(), 2);
 
-    // Who has enough reads no further: the next ones are never asked for, sixteen at a time.
-    for _ in 0..20 {
-        note(&repository, run(RunKind::Prune, 0, "keeper", Outcome::Clean)).await;
+    // Before the time that is asked for, of each kind of work those until one that is done.
+    for days in [9, 8, 7] {
+        note(&repository, run(RunKind::Prune, days, "keeper", Outcome::Clean)).await;
     }
+    note(&repository, run(RunKind::Prune, 6, "keeper", Outcome::Failed)).await;
     let reading = repository.reading().expect("a reader");
-    let enough = reading.runs(NOW, |log, _| log.last_done(&RunKind::Prune).is_some()).await.expect("read");
-    assert_eq!(enough.runs.len(), 16);
-    let recent = reading.runs(NOW, |_, next| next < days_ago(10)).await.expect("read");
-    assert_eq!(recent.runs.len(), 23);
+    for (since, expected) in
+        [(0, &[3_i64, 6, 7][..]), (1, &[1, 3, 6, 7]), (2, &[1, 2, 3, 6, 7]), (8, &[1, 2, 3, 6, 7, 8])]
+    {
+        let log = reading.runs(NOW, days_ago(since)).await.expect("read");
+        let days: Vec<i64> = log.runs.iter().map(|run| (NOW.seconds - run.finished.seconds) / DAY).collect();
+        assert_eq!(days, expected, "since {since} days");
+    }
+}
+
+/// Puts so many records of runs of web1 that ended a day ago, whatever they say.
+async fn flood(bench: &Bench, writer: &Arc<Repository>, count: u32) {
+    let session = writer.writing().expect("may").begin_session(MAIN_DOMAIN).expect("a key");
+    for number in 0..count {
+        let kind = if number % 2 == 0 { RunKind::Backup } else { RunKind::Prune };
+        let record = run(kind, 1, "web1", Outcome::Clean);
+        let [a, b, c, d] = number.to_be_bytes();
+        let id = RunId::new(record.finished, [a, b, c, d, 0, 0, 0, 0]);
+        let object = session.seal_run(id, &record);
+        bench.store().put(&ObjectKey::run(id), object.into()).await.expect("put");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn however_many_records_others_put_work_stays_done() {
+    let bench = Bench::new().await;
+    let keeper = fresh(&bench).await;
+    add(&keeper, &new("web", &["web1"]), SlotPlace::Repository).await.expect("added");
+    for (kind, days, outcome) in [
+        (RunKind::Prune, 50, Outcome::Clean),
+        (RunKind::Prune, 40, Outcome::Clean),
+        (RunKind::Verify, 30, Outcome::Damaged),
+        (RunKind::Prune, 20, Outcome::Incomplete),
+        (RunKind::Forget, 10, Outcome::Failed),
+    ] {
+        note(&keeper, run(kind, days, "keeper", outcome)).await;
+    }
+    let cache = tempfile::tempdir().expect("made");
+    let web = open_as("web", bench.store(), cache.path()).await;
+    flood(&bench, &web, 1_100).await;
+
+    let reading = fresh(&bench).await.reading().expect("a reader");
+    let expected =
+        [(RunKind::Forget, None), (RunKind::Prune, Some(days_ago(40))), (RunKind::Verify, Some(days_ago(30)))];
+    let last = last_done(&reading, NOW).await.expect("told");
+    let finished = last.into_iter().map(|(kind, run)| (kind, run.map(|run| run.finished)));
+    assert_eq!(finished.collect::<Vec<_>>(), expected);
+    // Whoever asks what is due opens none of the others.
+    let due = reading.runs(NOW, NOW).await.expect("read");
+    assert_eq!((due.runs.len(), due.odd.len(), due.is_cut_off), (4, 0, false), "{:?}", due.odd);
+
+    let log = reading.runs(NOW, days_ago(35)).await.expect("read");
+    assert!(log.is_cut_off);
+    // Half of those that were looked at say that a writer has cleaned up.
+    assert_eq!((log.runs.len(), log.odd.len()), (512 + 4, 512));
+    assert!(log.odd.iter().all(|(_, why)| why.contains("writers cannot do what it says")), "{:?}", log.odd);
+    assert_eq!(log.last_done(&RunKind::Prune).map(|run| run.finished), Some(days_ago(40)));
+    let newest = log.runs.iter().find(|run| run.kind == RunKind::Prune);
+    assert_eq!(newest.map(|run| run.finished), Some(days_ago(20)), "that one waited for backups");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_of_work_counts_under_its_own_name_alone() {
+    let bench = Bench::new().await;
+    let keeper = fresh(&bench).await;
+    note(&keeper, run(RunKind::Prune, 3, "keeper", Outcome::Clean)).await;
+    let session = keeper.writing().expect("may").begin_session(MAIN_DOMAIN).expect("a key");
+    let put = async |id: RunId, record: &RunRecord| {
+        let object = session.seal_run(id, record);
+        bench.store().put(&ObjectKey::run(id), object.into()).await.expect("put");
+    };
+    // By a reader, without a mark; by a reader, with that of other work.
+    let unmarked = run(RunKind::Prune, 2, "keeper", Outcome::Clean);
+    put(RunId::new(unmarked.finished, [7; 8]), &unmarked).await;
+    let marked = names(&bench).await.iter().find_map(|key| key.run_id().filter(|id| id.time() == days_ago(3)));
+    let other = run(RunKind::Verify, 3, "keeper", Outcome::Clean);
+    put(marked.expect("noted above"), &other).await;
+    let log = all(&fresh(&bench).await).await;
+    assert_eq!((log.runs.len(), log.odd.len()), (0, 2), "{log:?}");
+    assert!(log.odd.iter().all(|(_, why)| why.contains("lacks the mark")), "{:?}", log.odd);
+    // A backup needs none.
+    let backup = run(RunKind::Backup, 1, "keeper", Outcome::Failed);
+    put(RunId::new(backup.finished, [7; 8]), &backup).await;
+    assert_eq!(all(&fresh(&bench).await).await.runs.len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -67,7 +67,9 @@ impl CleanUp<'_> {
         }
         let first = Look::take(self, |id| !would_go.contains(&id)).await?;
         report.plan = self.plan(&first).await?;
-        report.plan.snapshots -= would_go.len() as u64;
+        // Some of those that would go count for nothing: their writer was thrown out.
+        let counted = |snapshot: &&NeedingSnapshot| !snapshot.is_leaving && !would_go.contains(&snapshot.id);
+        report.plan.snapshots = first.index.snapshots().iter().filter(counted).count() as u64;
         report.plan.expired = would_go.len() as u64 + report.removed_snapshots;
         if self.options.dry_run {
             return Ok(report);

@@ -62,7 +62,7 @@ pub struct PruneOptions {
     pub max_unused: MaxUnused,
     /// How many bytes may be stored anew, at most.
     pub max_rewrite: Option<u64>,
-    /// How long it may take: beyond that no pack is rewritten, and no session waited for.
+    /// How long it may take: beyond that no session is waited for. Rewriting packs leaves as much of it as `wait` asks for, at most half.
     pub max_time: Option<Duration>,
     /// Who cleans up, for those who find its lease.
     pub host: String,
@@ -105,6 +105,11 @@ impl CleanUp<'_> {
     /// Returns how much time is left, where it is bounded.
     fn time_left(&self) -> Option<Duration> {
         self.options.max_time.map(|all| all.saturating_sub(self.begun.elapsed()))
+    }
+
+    /// Tells whether the time that the run may take is over.
+    fn is_over(&self) -> bool {
+        self.time_left().is_some_and(|left| left.is_zero())
     }
 }
 

@@ -2,11 +2,13 @@
 //!
 //! When it is done, all that was stored is durable and named by segments of a reader, and the packs go the way of dead ones. Whatever
 //! ends it before, the new packs are found by the next run, which takes the old places for dead and stores nothing twice. A pack of
-//! which something that is needed cannot be had stays, and is told; so is what there was no more time for.
+//! which something that is needed cannot be had stays, and is told; so is what there was no more time for. Where the time is bounded some
+//! of it is kept for waiting: if sessions stopped every run behind its rewriting, the repository would only grow.
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use futures::future::join_all;
 
@@ -14,7 +16,7 @@ use crate::model::id::{ChunkKey, DomainEpoch, DomainId, PackId};
 use crate::model::key::ObjectKey;
 use crate::ops::prune::look::Look;
 use crate::ops::prune::plan::{PackToRewrite, PrunePlan};
-use crate::ops::prune::{CleanUp, PruneError, PruneReport};
+use crate::ops::prune::{CleanUp, PruneError, PruneOptions, PruneReport};
 use crate::progress::{Counter, Problem, Totals, chain};
 use crate::repository::index::misplaced::PlaceSums;
 use crate::repository::index::own::OwnPack;
@@ -53,6 +55,12 @@ fn share(memory_bytes: u64, pack_target_bytes: u32) -> RewriteShares {
     RewriteShares { pack_target_bytes: u32::try_from(target).expect("no larger than the one given"), copiers }
 }
 
+/// Returns how long after its beginning a run rewrites packs, where that is bounded: sessions can be waited for behind it as long as they
+/// are to be, or for half of the time.
+fn rewriting_time(options: &PruneOptions) -> Option<Duration> {
+    options.max_time.map(|all| all - options.wait.min(all / 2))
+}
+
 /// The packs of one domain and epoch that wait to be rewritten, and those of which it was done.
 #[derive(Default)]
 struct Queue {
@@ -80,9 +88,9 @@ impl CleanUp<'_> {
         share(self.options.memory_bytes, self.deleting.repository().config().pack_target_bytes)
     }
 
-    /// Tells whether the time that the run may take is over.
-    pub(super) fn is_over(&self) -> bool {
-        self.time_left().is_some_and(|left| left.is_zero())
+    /// Tells whether no more packs are begun.
+    fn has_rewritten_enough(&self) -> bool {
+        rewriting_time(self.options).is_some_and(|time| self.begun.elapsed() >= time)
     }
 
     /// Rewrites packs as planned; returns those that may go by that, by their domains.
@@ -105,7 +113,7 @@ impl CleanUp<'_> {
         let left_out: HashSet<PackId> = plan.dead.values().flatten().copied().chain(rewritten).collect();
         let sums = look.index.place_sums();
         for (at, packs) in sessions {
-            if self.is_over() {
+            if self.has_rewritten_enough() {
                 report.postponed_packs += packs.len() as u64;
                 continue;
             }
@@ -168,7 +176,7 @@ impl CleanUp<'_> {
             is_lied_about.then(|| "index segments place chunks in it that are not there".to_owned())
         };
         while !self.cancel.is_cancelled()
-            && !self.is_over()
+            && !self.has_rewritten_enough()
             && let Some(pack) = queue.next()
         {
             match rewriting.copy(&mut frame, pack.pack, &is_needed, &wrong).await {
@@ -219,5 +227,18 @@ mod tests {
         }
         let usual = share(256 * MIB, 32 << 20);
         assert_eq!((u64::from(usual.pack_target_bytes) / MIB, usual.copiers), (32, 2));
+    }
+
+    #[test]
+    fn time_is_kept_for_waiting_but_no_more_than_half() {
+        let minutes = |count: u64| Duration::from_secs(60 * count);
+        for (max_time, wait, rewriting) in
+            [(120, 60, 60), (120, 10, 110), (120, 0, 120), (120, 600, 60), (30, 60, 15), (0, 60, 0)]
+        {
+            let max_time = Some(minutes(max_time));
+            let options = PruneOptions { max_time, wait: minutes(wait), ..PruneOptions::default() };
+            assert_eq!(rewriting_time(&options), Some(minutes(rewriting)), "{max_time:?}, waiting {wait}");
+        }
+        assert_eq!(rewriting_time(&PruneOptions::default()), None);
     }
 }

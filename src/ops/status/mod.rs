@@ -159,17 +159,13 @@ pub async fn status(
 /// # Errors
 /// When records cannot be listed, or one is out of reach.
 pub async fn last_done(reading: &Reading, now: Timestamp) -> Result<Vec<(RunKind, Option<RunRecord>)>, LookError> {
-    let log = reading.runs(now, |log, _| has_all(log)).await?;
+    let log = reading.runs(now, now).await?;
     Ok(RunKind::OF_READERS.into_iter().map(|kind| (kind.clone(), log.last_done(&kind).cloned())).collect())
 }
 
 async fn recent_runs(reading: &Reading, now: Timestamp) -> Result<RunLog, LookError> {
     let since = Timestamp::from_seconds(now.seconds - LOOKED_BACK_DAYS * DAY_SECONDS);
-    Ok(reading.runs(now, |log, next| next < since && has_all(log)).await?)
-}
-
-fn has_all(log: &RunLog) -> bool {
-    RunKind::OF_READERS.iter().all(|kind| log.last_done(kind).is_some())
+    Ok(reading.runs(now, since).await?)
 }
 
 /// Problems that are told as they are found.
