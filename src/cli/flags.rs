@@ -22,13 +22,14 @@ pub struct GlobalArgs {
     /// Where the passphrase is.
     #[command(flatten)]
     pub password: PasswordArgs,
-    /// Directory for the index cache [default: ~/.cache/coffre]
+    /// Directory for the index cache [default: ~/.cache/coffre; for root /var/cache/coffre, if it is there]
     #[arg(long, global = true, env = "COFFRE_CACHE_DIR", value_name = "DIR")]
     pub cache_dir: Option<PathBuf>,
     /// Keep no cache: every run fetches the index again
     #[arg(long, global = true)]
     pub no_cache: bool,
-    /// Directory for what must not be lost with the cache: which repository is where, how far it was [default: ~/.local/state/coffre]
+    /// Directory for what must not be lost with the cache: which repository is where, how far it was [default: ~/.local/state/coffre;
+    /// for root /var/lib/coffre, if it is there]
     #[arg(long, global = true, env = "COFFRE_STATE_DIR", value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
     /// Open this repository and no other: its fingerprint, as the recovery kit has it

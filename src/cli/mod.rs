@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use clap::{ArgMatches, Command, CommandFactory, FromArgMatches, Parser, Subcommand};
 
+use crate::cli::config::secret_files::check_secret_files;
 use crate::cli::config::{Applied, Configuration};
 use crate::cli::environment::Environment;
 use crate::cli::failure::{Failure, Fallible};
@@ -242,10 +243,15 @@ fn understand(arguments: &[OsString], environment: &Environment) -> Result<Under
     let config = match &cli.verb {
         Verb::Completions(_) | Verb::Man(_) | Verb::Help(_) => Configuration::default(),
         Verb::Config(args) if !args.reads_files() => Configuration::default(),
+        Verb::Schedule(args) if args.only_removes() => Configuration::default(),
         // Whoever types hears of it when the line is done.
         Verb::Complete(_) => Configuration::load(&program, asked, environment).unwrap_or_default(),
         _ => Configuration::load(&program, asked, environment)?,
     };
+    // Nobody is kept from restoring by what a file lets others do.
+    if matches!(cli.verb, Verb::Backup(_) | Verb::Run(_) | Verb::Schedule(_) | Verb::Config(_)) {
+        check_secret_files(&config, environment)?;
+    }
     completed(program, arguments, matches, &Arc::new(config))
 }
 
@@ -275,7 +281,7 @@ fn completed(
     mut matches: ArgMatches,
     config: &Arc<Configuration>,
 ) -> Result<Understood, NotUnderstood> {
-    let mut configured = config.applied(&matches);
+    let mut configured = config.applied(&matches)?;
     configured.typed = config::typed(&program, &matches);
     if configured.says_anything() {
         let verb = matches.subcommand_name().unwrap_or_default().to_owned();

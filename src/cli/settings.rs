@@ -212,27 +212,50 @@ fn cache_places(asked: Option<PathBuf>, is_unwanted: bool, environment: &Environ
     if is_unwanted {
         return LocalPlaces::without_cache(scratch);
     }
-    let root = directory(asked, ("CACHE_DIRECTORY", "XDG_CACHE_HOME", ".cache/coffre"), environment);
+    let root = directory(asked, CACHE, environment);
     LocalPlaces { cache: root.unwrap_or_else(|| scratch.join("coffre-cache")), scratch, state: None }
 }
 
 /// Chooses the directory for what must not be lost with the cache: what was asked for, systemd's, or the user's. There is no other,
 /// since anybody could put something into a temporary one.
 fn state_directory(asked: Option<PathBuf>, environment: &Environment) -> Option<PathBuf> {
-    directory(asked, ("STATE_DIRECTORY", "XDG_STATE_HOME", ".local/state/coffre"), environment)
+    directory(asked, STATE, environment)
 }
 
-/// Chooses a directory: what was asked for, what systemd names, what the user's variable names, or one at home.
-fn directory(
-    asked: Option<PathBuf>,
-    (systemd, users, at_home): (&'static str, &'static str, &str),
-    environment: &Environment,
-) -> Option<PathBuf> {
+/// Where a directory may be.
+struct DirectoryChoice {
+    /// The variable in which systemd names a service's.
+    of_service: &'static str,
+    /// The user's variable for all such directories.
+    of_user: &'static str,
+    /// That of services, which root takes as well, so that what is typed and what a timer starts are one machine.
+    of_services: &'static str,
+    /// At the user's home.
+    at_home: &'static str,
+}
+
+const CACHE: DirectoryChoice = DirectoryChoice {
+    of_service: "CACHE_DIRECTORY",
+    of_user: "XDG_CACHE_HOME",
+    of_services: "/var/cache/coffre",
+    at_home: ".cache/coffre",
+};
+const STATE: DirectoryChoice = DirectoryChoice {
+    of_service: "STATE_DIRECTORY",
+    of_user: "XDG_STATE_HOME",
+    of_services: "/var/lib/coffre",
+    at_home: ".local/state/coffre",
+};
+
+/// Chooses a directory: what was asked for, what systemd names, what the user's variable names, for root that of services where there is
+/// one, or one at home.
+fn directory(asked: Option<PathBuf>, choice: DirectoryChoice, environment: &Environment) -> Option<PathBuf> {
     asked
         .filter(|path| !path.as_os_str().is_empty())
-        .or_else(|| environment.var_os(systemd).map(|named| first_directory(&named)))
-        .or_else(|| environment.path(users).map(|home| home.join("coffre")))
-        .or_else(|| environment.home().map(|home| home.join(at_home)))
+        .or_else(|| environment.var_os(choice.of_service).map(|named| first_directory(&named)))
+        .or_else(|| environment.path(choice.of_user).map(|home| home.join("coffre")))
+        .or_else(|| environment.of_services(choice.of_services, choice.at_home))
+        .or_else(|| environment.home().map(|home| home.join(choice.at_home)))
 }
 
 /// systemd names all directories of `CacheDirectory=` in one variable, with colons between them.
@@ -255,7 +278,7 @@ mod tests {
 
     fn environment(variables: &[(&'static str, &str)]) -> Environment {
         let variables = variables.iter().map(|&(name, value)| (name, value.into())).collect();
-        Environment { variables: Some(variables), home: Some("/home/joe".into()) }
+        Environment { variables: Some(variables), home: Some("/home/joe".into()), is_root: false }
     }
 
     fn settings(arguments: &[&str], variables: &[(&'static str, &str)]) -> Fallible<Settings> {
@@ -295,7 +318,7 @@ mod tests {
         assert_eq!(root(&all), Path::new("/run/a"));
         assert_eq!(root(&all[1..]), Path::new("/xdg/coffre"));
         assert_eq!(root(&[]), Path::new("/home/joe/.cache/coffre"));
-        let nobody = Environment { variables: Some(HashMap::new()), home: None };
+        let nobody = Environment { variables: Some(HashMap::new()), home: None, is_root: false };
         assert_eq!(cache_places(None, false, &nobody).cache, Path::new("/tmp/coffre-cache"));
     }
 
@@ -310,7 +333,7 @@ mod tests {
         assert_eq!(known(&[], &all), Path::new("/run/a"));
         assert_eq!(known(&[], &all[1..]), Path::new("/xdg/coffre"));
         assert_eq!(known(&[], &[]), Path::new("/home/joe/.local/state/coffre"));
-        let nobody = Environment { variables: Some(HashMap::new()), home: None };
+        let nobody = Environment { variables: Some(HashMap::new()), home: None, is_root: false };
         assert_eq!(state_directory(None, &nobody), None);
     }
 

@@ -164,6 +164,10 @@ fn files() -> Section {
             "Copies of the index and of last trees, one directory for each repository. It can be deleted at any time.",
         ),
         (
+            "/var/cache/coffre/, /var/lib/coffre/",
+            "Cache and state of units of the system. Root takes them in place of those at home where they are there, so that what is typed and what a timer starts are one machine.",
+        ),
+        (
             "~/.local/state/coffre/known_repositories",
             "Which repository was at which place, a line each. Another one there is refused; it holds no secret.",
         ),

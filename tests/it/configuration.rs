@@ -84,6 +84,127 @@ fn an_option_comes_before_a_variable_and_a_variable_before_the_files() {
 }
 
 #[test]
+fn a_variable_that_says_another_repository_than_a_job_is_refused() {
+    let desk = configured();
+    let (here, elsewhere) = (desk.at("repository").display().to_string(), desk.at("elsewhere").display().to_string());
+    let with = |variable: &str, arguments: &[&str]| -> Run {
+        alone(&desk, arguments).env("COFFRE_REPO", variable).output().expect("runs").into()
+    };
+    let said = format!("5:1: job nightly backs up into archive ({here}), and COFFRE_REPO says {elsewhere}");
+    for arguments in [&["run"][..], &["run", "nightly"], &["backup", "--job", "nightly"], &["schedule"]] {
+        let refused = with(&elsewhere, arguments);
+        assert!(refused.code == 2 && refused.err.contains(&said), "{arguments:?}: {refused:?}");
+    }
+    let checked = with(&elsewhere, &["config", "check"]);
+    let told = checked.out.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(checked.code == 2 && told.contains("works repository archive"), "{checked:?}");
+    assert!(told.contains("FAILED job nightly: ") && told.contains("and COFFRE_REPO says"), "{checked:?}");
+    assert!(!desk.at("elsewhere").exists());
+    // The same one, however it is written, has the options of the configuration; an option says another one.
+    for same in ["archive", here.as_str(), format!("{here}/.").as_str()] {
+        assert_eq!(with(same, &["run"]).code, 0, "{same}");
+    }
+    assert_eq!(with(&elsewhere, &["run", "--repo", "archive"]).code, 0);
+    assert_eq!(
+        with(&elsewhere, &["snapshots", "--job", "nightly"]).code,
+        10,
+        "what backs up no job goes where it says"
+    );
+}
+
+#[test]
+fn a_job_says_the_repository_to_every_verb() {
+    let desk = configured();
+    let file = desk.at("coffre.toml");
+    let right = fs::read_to_string(&file).expect("there");
+    let near = desk.at("near").display().to_string();
+    let more = format!(
+        "[repositories.near]\nlocation = \"{near}\"\n[jobs.hourly]\nrepository = \"near\"\npaths = [\"/etc\"]\n"
+    );
+    write(&file, &format!("{right}{more}"));
+    assert_eq!(run(&desk, &["backup", "--job", "nightly"]).code, 0);
+    assert_eq!(run(&desk, &["dump", "latest:said.txt", "--job", "nightly"]).out, "two words\n");
+    assert_eq!(run(&desk, &["snapshots", "--job", "hourly"]).code, 10, "nobody made that one");
+    assert_eq!(run(&desk, &["snapshots", "--job", "hourly", "--repo", "archive"]).code, 0);
+    for arguments in [&["snapshots"][..], &["snapshots", "--job", "of another host"]] {
+        let unknown = run(&desk, arguments);
+        assert!(unknown.code == 2 && unknown.err.contains("which repository"), "{unknown:?}");
+    }
+    let both = run(&desk, &["snapshots", "--job", "hourly", "--job", "nightly"]);
+    assert!(both.code == 2 && both.err.contains("which repository"), "{both:?}");
+}
+
+#[test]
+fn passwords_in_a_configuration_are_refused_and_not_shown() {
+    let desk = configured();
+    let file = desk.at("coffre.toml");
+    let right = fs::read_to_string(&file).expect("there");
+    let line = right.lines().count() + 2;
+    for (more, message, hint) in [
+        ("[jobs.db]\npostgres = \"postgresql://u:hunter2@db/x\"\n", "postgres: a URL with a password", "PGPASSFILE"),
+        ("[jobs.db]\nmysql = [\"mysql://u:hunter2@db/x\"]\n", "mysql: a URL with a password", "?option-file=FILE"),
+        ("[repositories.s]\nlocation = \"s3://k:hunter2@h.example/b\"\n", "a location must not hold", ""),
+    ] {
+        write(&file, &format!("{right}{more}"));
+        for arguments in [&["snapshots"][..], &["config", "check", "--offline"]] {
+            let refused = run(&desk, arguments);
+            assert_eq!(refused.code, 2, "{refused:?}");
+            assert!(refused.err.contains(&format!("{}:{line}:1: {message}", file.display())), "{refused:?}");
+            assert!(refused.err.contains(hint) && !(refused.out + &refused.err).contains("hunter2"), "{more}");
+        }
+    }
+    write(&file, &format!("{right}[jobs.nightly.hooks]\nafter = [\"curl\", \"https://u:hunter2@example.org/\"]\n"));
+    let shown = run(&desk, &["config", "check", "--offline"]);
+    assert!(shown.code == 0 && shown.out.contains("curl https://u:***@example.org/"), "{shown:?}");
+}
+
+#[test]
+fn files_with_secrets_that_others_can_read_are_refused() {
+    let desk = configured();
+    let file = desk.at("coffre.toml");
+    let right = fs::read_to_string(&file).expect("there");
+    let secret = desk.at("secret");
+    let at = secret.display().to_string();
+    let mode = |path: &Path, mode: u32| fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("set");
+    for (key, text) in [
+        ("password-file", right.replace(&desk.at("password").display().to_string(), &at)),
+        ("identity-file", format!("{right}[options]\nidentity-file = \"{at}\"\n")),
+        ("ping-url-file", format!("{right}[watch]\nping-url-file = \"{at}\"\n")),
+        ("webhook-url-file", format!("{right}[jobs.nightly.watch]\nwebhook-url-file = \"{at}\"\n")),
+        ("mysql", format!("{right}[jobs.db]\nmysql = \"mysql://u@h/x?option-file={at}\"\n")),
+    ] {
+        write(&file, &text);
+        fs::write(&secret, if key == "mysql" { "[client]\npassword=s3cret\n" } else { "https://example.org/s3cret\n" })
+            .expect("written");
+        let looked = || run(&desk, &["config", "check", "--offline"]);
+        // Who reads what the system owns as one of its group is meant to.
+        let is_own = !rustix::process::geteuid().is_root();
+        for open in [0o644, 0o604].into_iter().chain(is_own.then_some(0o640)) {
+            mode(&secret, open);
+            let refused = looked();
+            let told = format!(":1: {key}: {at} holds a secret, and others than its owner can read it");
+            assert!(refused.code == 2 && refused.err.contains(&told), "{key} {open:o}: {refused:?}");
+            assert!(refused.err.contains(&format!("chmod o-r {at}")), "{refused:?}");
+        }
+        if key == "password-file" {
+            // Nobody is kept from restoring by that; here it is no passphrase at all.
+            assert!(!run(&desk, &["snapshots"]).err.contains("holds a secret"), "{key}");
+        }
+        let mut handed = alone(&desk, &["config", "check", "--offline"]);
+        let handed: Run = handed.env("CREDENTIALS_DIRECTORY", desk.directory.path()).output().expect("runs").into();
+        assert_eq!(handed.code, 0, "a credential of systemd: {handed:?}");
+        mode(&secret, 0o600);
+        assert_eq!(looked().code, 0, "{key}");
+    }
+    // What is typed or in a variable is whoever's who says it.
+    write(&file, &right.replace("password-file", "#password-file"));
+    mode(&desk.at("password"), 0o644);
+    let mut typed = alone(&desk, &["snapshots"]);
+    let typed: Run = typed.env("COFFRE_PASSWORD_FILE", desk.at("password")).output().expect("runs").into();
+    assert_eq!(typed.code, 0, "{typed:?}");
+}
+
+#[test]
 fn files_are_put_together_key_by_key() {
     let desk = configured();
     let home = desk.at("home");
@@ -176,6 +297,36 @@ fn checking_shows_each_value_and_tries_each_name() {
     }
     let quiet = run(&desk, &["-q", "config", "check"]);
     assert!(quiet.out.contains("FAILED") && !quiet.out.contains("works"), "{}", quiet.out);
+    // Those who are told of runs.
+    let url = desk.at("url");
+    write(&file, &format!("{right}[watch]\nping-url-file = \"{}\"\n", url.display()));
+    let gone = run(&desk, &["config", "check"]);
+    assert!(gone.code == 2 && gone.out.contains("FAILED    watch: "), "{gone:?}");
+    fs::write(&url, "https://example.org/s3cret\n").expect("written");
+    fs::set_permissions(&url, fs::Permissions::from_mode(0o600)).expect("set");
+    let there = run(&desk, &["config", "check"]);
+    assert!(
+        there.code == 0 && there.out.contains("works     watch: 1 URL") && !there.out.contains("s3cret"),
+        "{there:?}"
+    );
+}
+
+#[test]
+fn hooks_and_commands_are_shown_with_their_own_places() {
+    let desk = configured();
+    let hooks = "[jobs.nightly.hooks]\nbefore = [\"true\"]\ntime-limit = \"5min\"\n";
+    write(&desk.at("conf.d/10.toml"), hooks);
+    let shown = run(&desk, &["--json", "config", "check", "--offline"]);
+    assert_eq!(shown.code, 0, "{shown:?}");
+    for (key, value, place) in [
+        ("commands.said.txt", "echo two words", "coffre.toml:10:1"),
+        ("hooks.before", "true", "10.toml:2:1"),
+        ("hooks.time-limit", "5 min", "10.toml:3:1"),
+    ] {
+        let key = format!("\"key\":\"jobs.nightly.{key}\"");
+        let line = shown.out.lines().find(|line| line.contains(&key)).expect("shown");
+        assert!(line.contains(&format!("\"value\":\"{value}\"")) && line.contains(place), "{line}");
+    }
 }
 
 #[test]
@@ -228,8 +379,15 @@ fn one_run_at_a_time_backs_up_into_a_repository() {
         assert!(first.try_wait().expect("asked").is_none(), "it ended");
         std::thread::sleep(std::time::Duration::from_millis(20));
     }
+    let log = desk.at("hooks");
+    let hook = format!("[\"sh\", \"-c\", 'echo $COFFRE_HOOK >> {}']", log.display());
+    let hooks = format!("before = {hook}\nafter = {hook}\non-failure = {hook}\n");
+    write(&file, &format!("{right}{slow}[jobs.nightly.hooks]\n{hooks}"));
     let second = run(&desk, &["run", "nightly"]);
     assert!(second.code == 11 && second.err.contains("--wait"), "{second:?}");
+    // What prepares the host and tidies up after it is for the run that is at it.
+    assert_eq!(fs::read_to_string(&log).expect("written"), "on-failure\n");
+    write(&file, &format!("{right}{slow}"));
     let waiting = alone(&desk, &["run", "nightly", "--wait", "10min"]).stdout(std::process::Stdio::piped()).spawn();
     let waiting = waiting.expect("runs");
     fs::write(&go_on, "").expect("written");

@@ -71,6 +71,7 @@ mod restore_options;
 mod restore_race;
 mod restore_truth;
 mod revoking;
+mod run_locks;
 mod runs;
 mod s3_faults;
 mod schedule;

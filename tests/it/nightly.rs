@@ -35,6 +35,7 @@ fn the_chapter_of_the_readme_backs_up_files_and_databases() {
     fs::set_permissions(desk.at("hook"), fs::Permissions::from_mode(0o755)).expect("set");
     // Nobody listens there, which is told and no matter.
     fs::write(desk.at("url"), "http://127.0.0.1:9/s3cret\n").expect("written");
+    fs::set_permissions(desk.at("url"), fs::Permissions::from_mode(0o600)).expect("set");
     fs::write(desk.at("source/left-out.tmp"), "nothing").expect("written");
     let at = |name: &str| desk.at(name).display().to_string();
     let mut blocks = blocks("Nightly", "toml").into_iter();

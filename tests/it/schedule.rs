@@ -111,6 +111,20 @@ fn systemd_understands_what_is_made_and_finds_it_hardened() {
 }
 
 #[test]
+fn units_of_a_keeper_may_write_to_the_repositories_that_it_keeps() {
+    let desk = configured();
+    let kept = "/srv/kept";
+    let text = format!(
+        "[repositories.archive]\nlocation = \"{kept}\"\n[repositories.archive.forget]\nevery = \"1d\"\nkeep-daily = 7\n"
+    );
+    write(&desk.at("coffre.toml"), &text);
+    let made = schedule(&desk, &[]);
+    assert!(made.code == 0 && made.out.contains(&format!("ReadWritePaths=/var/tmp -{kept}\n")), "{made:?}");
+    // It says where each job goes, whatever the file of variables has from before.
+    assert!(made.out.contains("UnsetEnvironment=COFFRE_REPO\n"), "{made:?}");
+}
+
+#[test]
 fn a_crontab_runs_the_jobs_that_were_meant() {
     let desk = configured();
     let awkward = AWKWARD.replace('\\', "\\\\").replace('"', "\\\"");

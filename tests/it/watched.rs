@@ -353,6 +353,7 @@ fn whoever_watches_hears_of_beginning_success_and_failure() {
         .expect("written");
     fs::set_permissions(bin.join("sendmail"), fs::Permissions::from_mode(0o755)).expect("set");
     fs::write(desk.at("hook-url"), format!("{hooked}/s3cret-hook\n")).expect("written");
+    fs::set_permissions(desk.at("hook-url"), fs::Permissions::from_mode(0o600)).expect("set");
     configure(
         &desk,
         &format!(

@@ -100,18 +100,23 @@ async fn check(global: &Settings, offline: bool) -> Fallible<Exit> {
     }
     let monitor = global.monitor();
     let mut worst = Outcome::Clean;
-    let repositories = config.repository_names().map(|name| (name, true));
-    for (name, is_repository) in repositories.chain(config.job_names().map(|name| (name, false))) {
-        let tried = match is_repository {
-            true => try_repository(global, name).await,
-            false => try_job(global, name).await,
-        };
+    let mut ended = |tried: Tried| {
         if let Err(failure) = &tried.ended
             && worst == Outcome::Clean
         {
             worst = failure.outcome();
         }
         monitor.print_result(|| tell(global, &tried));
+    };
+    if !config.watchers(None).urls.is_empty() {
+        let tried = try_urls(global, None).map(|urls| output::count(urls, "URL"));
+        ended(Tried { what: "watch".into(), ended: tried });
+    }
+    for name in config.repository_names() {
+        ended(try_repository(global, name).await);
+    }
+    for name in config.job_names() {
+        ended(try_job(global, name).await);
     }
     monitor.finish();
     Ok(worst.into())
@@ -167,9 +172,7 @@ async fn try_job(global: &Settings, name: &str) -> Tried {
         let Verb::Backup(args) = verb else { unreachable!("it is a backup") };
         settings.location()?;
         let options = crate::cli::backup::options(args, commands, &settings)?;
-        for told in global.configured.config.watchers(Some(name)).urls {
-            told.at.url().map_err(|why| told.written.wrong(why))?;
-        }
+        try_urls(global, Some(name))?;
         let roots = options.files.map_or_else(Vec::new, |files| files.roots);
         for root in &roots {
             root.symlink_metadata().context(root.display().to_string())?;
@@ -185,6 +188,15 @@ async fn try_job(global: &Settings, name: &str) -> Tried {
         Ok([what].into_iter().chain(found).collect::<Vec<_>>().join("; "))
     };
     Tried { what: format!("job {name}"), ended: looked.await }
+}
+
+/// Reads the URLs of those who are told of a job, or of runs, and counts them.
+fn try_urls(global: &Settings, job: Option<&str>) -> Fallible<u64> {
+    let urls = global.configured.config.watchers(job).urls;
+    for told in &urls {
+        told.at.url().map_err(|why| told.written.wrong(why))?;
+    }
+    Ok(urls.len() as u64)
 }
 
 /// Resolves a command line as the configuration that is tried completes it.

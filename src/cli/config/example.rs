@@ -20,7 +20,7 @@ mod tests {
         for job in config.jobs.keys() {
             let line = ["coffre", "backup", "--job", job];
             let matches = cli::command().try_get_matches_from(line).expect("understood");
-            let applied = config.applied(&matches);
+            let applied = config.applied(&matches).expect("no variable");
             let program = applied.onto(cli::command(), "backup");
             program.try_get_matches_from(line).expect("understood with what the file says");
         }

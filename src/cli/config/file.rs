@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustix::fs::StatVfsMountFlags;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -33,7 +34,7 @@ pub struct WrittenAt {
 impl WrittenAt {
     /// Tells whether others than its owner can read the file.
     pub(super) fn can_be_read_by_others(&self) -> bool {
-        self.file.metadata().is_ok_and(|metadata| metadata.mode() & READ_BY_OTHERS != 0)
+        others_read(&self.file)
     }
 
     /// Makes one of a file that there is not.
@@ -88,6 +89,19 @@ pub(super) type TomlTable = BTreeMap<String, (WrittenAt, TomlItem)>;
 /// One for the user, with the place in the file where it has one.
 pub(super) fn read(path: &Path) -> Fallible<TomlTable> {
     parse(path, &text_of_file(path)?)
+}
+
+/// Tells whether others can read a file than those who are meant to: its owner, and the group of what the system or another user owns. Nobody
+/// else reads what is no file, such as a pipe; and where nothing can be written, whoever mounted it has decided.
+pub(super) fn others_read(path: &Path) -> bool {
+    let user = rustix::process::geteuid();
+    let is_open = |metadata: &fs::Metadata| {
+        let is_own = metadata.uid() == user.as_raw() && !user.is_root();
+        let others = if is_own { READ_BY_OTHERS } else { READ_BY_OTHERS & 0o007 };
+        metadata.is_file() && metadata.mode() & others != 0
+    };
+    let is_read_only = || rustix::fs::statvfs(path).is_ok_and(|it| it.f_flag.contains(StatVfsMountFlags::RDONLY));
+    path.metadata().is_ok_and(|metadata| is_open(&metadata)) && !is_read_only()
 }
 
 /// Reads one table of a file that may be wrong otherwise, as far as it is understood.

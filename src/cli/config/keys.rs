@@ -3,6 +3,7 @@
 use clap::{Arg, ArgAction, Command};
 
 use crate::cli::config::file::{TomlItem, TomlTable, WrittenAt};
+use crate::cli::config::secrets::refuse_passwords;
 use crate::cli::failure::{Failure, Fallible};
 
 /// Options that are said once on the command line and make no sense in a file.
@@ -123,6 +124,7 @@ fn value(arguments: &[Arg], key: &str, written: &WrittenAt, item: &TomlItem) -> 
         (Takes::One, _) => return Err(wrong("one value")),
         (Takes::Several, _) => return Err(wrong("one value or a list")),
     };
+    refuse_passwords(key, written, &texts)?;
     if is_path(argument)
         && let Some(relative) = texts.iter().find(|text| !text.starts_with('/'))
     {

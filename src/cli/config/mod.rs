@@ -3,6 +3,7 @@
 //! A key is the long name of an option, and takes what the option takes: the command line is the one place where options are
 //! defined ([`keys`]). Values of files become defaults of the program before the command line is read, so an option comes
 //! before its variable, a variable before the files, and these before what is usual. Every value keeps its place ([`file`]).
+//! The repository of a job is said once: a variable that says another one is refused.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -23,13 +24,15 @@ use crate::cli::streams;
 use crate::model::due::Every;
 use crate::model::run::RunKind;
 use crate::ops::status::ExpectedJob;
-use crate::store::location::Location;
+use crate::store::location::{Location, ParseLocationError};
 
 pub mod command;
 mod example;
 mod file;
 mod keys;
 mod schema;
+pub mod secret_files;
+mod secrets;
 mod show;
 mod verbs;
 mod watch;
@@ -56,6 +59,8 @@ const HOOKS: &str = "hooks";
 const WATCH: &str = "watch";
 const TIME_LIMIT: &str = "time-limit";
 const MAX_AGE: &str = "max-age";
+/// The variable of the option for the repository.
+const VARIABLE: &str = "COFFRE_REPO";
 /// Keys of which one takes the place of the other.
 const PASSWORD: [&str; 2] = ["password-file", "password-command"];
 
@@ -77,6 +82,8 @@ struct ConfiguredJob {
     values: Vec<Value>,
     commands: Vec<streams::Command>,
     hooks: Hooks,
+    /// Where each of these is written, by its key in the job.
+    places: BTreeMap<String, WrittenAt>,
     /// How old its last backup may be.
     max_age: Option<(Duration, WrittenAt)>,
     watchers: Watchers,
@@ -236,6 +243,7 @@ impl Configuration {
 
     fn add_job(&mut self, program: &Command, name: String, written: WrittenAt, mut table: TomlTable) -> Fallible<()> {
         let repository = take_text(&mut table, REPOSITORY)?;
+        let places = places_in(&table);
         let commands = table.remove(COMMANDS).map_or(Ok(Vec::new()), |(written, item)| commands(&written, item))?;
         let hooks = table.remove(HOOKS).map_or(Ok(Hooks::default()), |(written, item)| hooks(&written, item))?;
         let max_age = take_text(&mut table, MAX_AGE)?.map(|(text, written)| match days(&text) {
@@ -252,6 +260,7 @@ impl Configuration {
             values: Vec::new(),
             commands: Vec::new(),
             hooks: Hooks::default(),
+            places: BTreeMap::new(),
             max_age: None,
             watchers: Watchers::default(),
             forget: Vec::new(),
@@ -260,6 +269,7 @@ impl Configuration {
         job.repository = repository.or(job.repository.take());
         put(&mut job.values, values);
         put(&mut job.forget, forget);
+        job.places.extend(places);
         job.max_age = max_age.or(job.max_age.take());
         job.watchers.replace(watchers.unwrap_or_default());
         job.hooks.time_limit = hooks.time_limit.or(job.hooks.time_limit);
@@ -295,6 +305,10 @@ impl Configuration {
                     return Err(repository.written.wrong(format!("{:?} {why}", repository.location)));
                 }
                 Ok(_) => {}
+                // What is wrong with one may be cut out of its password.
+                Err(_) if secrets::is_url_with_password(&repository.location) => {
+                    return Err(repository.written.wrong(ParseLocationError::Secret));
+                }
                 Err(error) => return Err(repository.written.wrong(error)),
             }
         }
@@ -302,13 +316,27 @@ impl Configuration {
     }
 
     /// Returns what the files say for a command line that was read without them.
-    pub fn applied(self: &Arc<Self>, matches: &ArgMatches) -> Applied {
-        let job = job_of(matches).and_then(|name| self.jobs.get(name));
-        let is_said =
-            |id| matches!(matches.value_source(id), Some(ValueSource::CommandLine | ValueSource::EnvVariable));
-        let said = is_said("repo").then(|| matches.get_one::<String>("repo")).flatten().filter(|text| !text.is_empty());
-        let name =
-            said.map(String::as_str).or_else(|| self.meant(job)).filter(|name| self.repositories.contains_key(*name));
+    ///
+    /// # Errors
+    /// One for the user, where it backs up jobs and the variable says another repository than the files.
+    pub fn applied(self: &Arc<Self>, matches: &ArgMatches) -> Fallible<Applied> {
+        let named: Vec<&str> = jobs_of(matches).into_iter().filter(|job| self.jobs.contains_key(*job)).collect();
+        let is_backup = matches.subcommand_name() == Some("backup");
+        let job = named.first().filter(|_| is_backup).map(|name| &self.jobs[*name]);
+        let source = matches.value_source("repo");
+        let is_variable = source == Some(ValueSource::EnvVariable);
+        let said = matches.get_one::<String>("repo").map(String::as_str);
+        let said = said.filter(|text| !text.is_empty() && (is_variable || source == Some(ValueSource::CommandLine)));
+        if let Some(said) = said.filter(|_| is_variable) {
+            self.check_variable(said, &self.backed_up(matches))?;
+        }
+        let meant = self.meant_by(&named);
+        let name = match said {
+            None => meant,
+            Some(said) if self.repositories.contains_key(said) => Some(said),
+            // The same place as that of the job has the options of the job's.
+            Some(said) => meant.filter(|name| is_variable && !named.is_empty() && self.is_the_same(said, name)),
+        };
         let repository = name.map(|name| &self.repositories[name]);
         let mut values = Vec::new();
         if let (Some(repository), Some((verb, matches))) = (repository, matches.subcommand())
@@ -322,7 +350,7 @@ impl Configuration {
         }
         let leaves_rules =
             matches.subcommand().is_some_and(|(verb, of_verb)| verb == FORGET && leaves_it_to_the_table(verb, of_verb));
-        Applied {
+        Ok(Applied {
             of_jobs: name.filter(|_| leaves_rules).map_or_else(Vec::new, |name| self.rules_of_jobs(name)),
             config: self.clone(),
             repository: name.map(str::to_owned),
@@ -330,15 +358,71 @@ impl Configuration {
             commands: job.map_or_else(Vec::new, |job| job.commands.clone()),
             typed: Vec::new(),
             values,
+        })
+    }
+
+    /// Returns the jobs of the configuration that a command line backs up.
+    fn backed_up<'a>(&'a self, matches: &'a ArgMatches) -> Vec<&'a str> {
+        let named = match matches.subcommand() {
+            Some(("backup", _)) => jobs_of(matches),
+            Some(("run", of_run)) => match texts_of(of_run, "names") {
+                names if names.is_empty() => self.job_names().collect(),
+                names => names,
+            },
+            _ => Vec::new(),
+        };
+        named.into_iter().filter(|job| self.jobs.contains_key(*job)).collect()
+    }
+
+    /// Makes sure that the variable says the repository that the files say for jobs: else they would go to one place, and what is done
+    /// with repositories to another.
+    fn check_variable(&self, said: &str, jobs: &[&str]) -> Fallible<()> {
+        for job in jobs {
+            let Some((name, written)) = self.meant_at(self.jobs.get(*job)) else { continue };
+            if !self.is_the_same(said, name) {
+                let location = &self.repositories[name].location;
+                let said = said.parse::<Location>().map_or_else(|_| secrets::hidden(said), |_| said.to_owned());
+                let what = format!("job {job} backs up into {name} ({location}), and {VARIABLE} says {said}");
+                let hint =
+                    format!("take {VARIABLE} out of the environment and coffre.env; --repo says another one for once");
+                return Err(written.wrong(what).hinting(hint));
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells whether what was said is a repository of the configuration: by a name, or by its place however that is written.
+    fn is_the_same(&self, said: &str, name: &str) -> bool {
+        let place = |text: &str| text.parse::<Location>().ok().map(|location| location.canonical());
+        let of_said = self.repositories.get(said).map_or(said, |repository| repository.location.as_str());
+        let directory = |text: &str| Path::new(text).canonicalize().ok();
+        let of_name = self.repositories[name].location.as_str();
+        let is_same_directory = || directory(of_said).is_some_and(|path| Some(path) == directory(of_name));
+        said == name || place(of_said) == place(of_name) || is_same_directory()
+    }
+
+    /// Returns the name of the repository that jobs mean, or that is meant without any; where they mean several, none is.
+    fn meant_by(&self, jobs: &[&str]) -> Option<&str> {
+        let mut of_jobs: Vec<Option<&str>> = jobs.iter().map(|job| self.repository_of(job)).collect();
+        of_jobs.dedup();
+        match of_jobs.as_slice() {
+            [] => self.meant(None),
+            [shared] => *shared,
+            _ => None,
         }
     }
 
     /// Returns the name of the repository that is meant where nobody says one: that of a job, else the configuration's, else the only one.
     fn meant<'a>(&'a self, job: Option<&'a ConfiguredJob>) -> Option<&'a str> {
+        self.meant_at(job).map(|(name, _)| name)
+    }
+
+    /// Returns the same with the place that says so.
+    fn meant_at<'a>(&'a self, job: Option<&'a ConfiguredJob>) -> Option<(&'a str, &'a WrittenAt)> {
         let of_job = job.and_then(|job| job.repository.as_ref());
-        let meant = of_job.or(self.repository.as_ref()).map(|(name, _)| name.as_str());
-        let only = self.repository_names().next().filter(|_| self.repositories.len() == 1);
-        meant.or(only)
+        let meant = of_job.or(self.repository.as_ref()).map(|(name, written)| (name.as_str(), written));
+        let only = self.repositories.iter().next().filter(|_| self.repositories.len() == 1);
+        meant.or(only.map(|(name, repository)| (name.as_str(), &repository.written)))
     }
 
     /// Returns the name of a job's repository.
@@ -522,11 +606,16 @@ pub fn typed(program: &Command, matches: &ArgMatches) -> Vec<OsString> {
     typed
 }
 
-/// Returns the job that a command line of `backup` names.
-fn job_of(matches: &ArgMatches) -> Option<&str> {
-    let (verb, matches) = matches.subcommand()?;
-    let job = matches.try_get_one::<String>("job").ok().flatten()?;
-    (verb == "backup" && !job.is_empty()).then_some(job)
+/// Returns the jobs that a command line names by `--job`.
+fn jobs_of(matches: &ArgMatches) -> Vec<&str> {
+    let of_verb = matches.subcommand().map(|(_, of_verb)| of_verb);
+    of_verb.map_or_else(Vec::new, |of_verb| texts_of(of_verb, "job"))
+}
+
+/// Returns the texts of an argument that a command may have.
+fn texts_of<'a>(matches: &'a ArgMatches, id: &str) -> Vec<&'a str> {
+    let texts = matches.try_get_many::<String>(id).ok().flatten();
+    texts.into_iter().flatten().map(String::as_str).filter(|text| !text.is_empty()).collect()
 }
 
 /// Puts values in the place of earlier ones that say the same.
@@ -552,6 +641,17 @@ fn take_text(table: &mut TomlTable, key: &str) -> Fallible<Option<(String, Writt
         Some((written, TomlItem::Text(text))) => Ok(Some((text, written))),
         Some((written, other)) => Err(written.wrong(format!("{key} takes one value, and this is {}", other.kind()))),
     }
+}
+
+/// Returns where the commands and hooks in a job's table are written, by their keys.
+fn places_in(table: &TomlTable) -> BTreeMap<String, WrittenAt> {
+    let mut places = BTreeMap::new();
+    for key in [COMMANDS, HOOKS] {
+        if let Some((_, TomlItem::Table(named))) = table.get(key) {
+            places.extend(named.iter().map(|(name, (written, _))| (format!("{key}.{name}"), written.clone())));
+        }
+    }
+    places
 }
 
 /// Reads streams: a name and the words of a command for each.
@@ -634,7 +734,7 @@ memory = "1GiB"
 
     fn applied(arguments: &[&str]) -> (ArgMatches, Applied) {
         let config = Arc::new(Configuration::of(&cli::command(), TEXT).expect("right"));
-        let applied = config.applied(&matches(arguments));
+        let applied = config.applied(&matches(arguments)).expect("no variable");
         let line = [&["coffre"], arguments].concat();
         let program = applied.onto(cli::command(), arguments[0]);
         (program.try_get_matches_from(&line).expect("understood"), applied)
@@ -659,10 +759,47 @@ memory = "1GiB"
         assert_eq!(place(&["stats", "--repo", "near"]).as_deref(), Some("/srv/near"));
         assert_eq!(place(&["stats", "--repo", "/elsewhere"]), None);
         assert_eq!(place(&["stats"]), None, "two, of which none is meant");
+        assert_eq!(place(&["stats", "--job", "nightly"]).as_deref(), Some("s3://hetzner-fsn1/shop"));
+        assert_eq!(place(&["stats", "--job", "nightly", "--repo", "near"]).as_deref(), Some("/srv/near"));
+        assert_eq!(place(&["stats", "--job", "of another host"]), None);
         assert_eq!(
             applied(&["stats"]).0.get_one::<crate::model::units::ByteSize>("memory").map(|it| it.0),
             Some(512 << 20)
         );
+    }
+
+    #[test]
+    fn a_variable_says_no_other_repository_than_a_job() {
+        let config = Configuration::of(&cli::command(), TEXT).expect("right");
+        for same in ["archive", "s3://hetzner-fsn1/shop", "s3://Fsn1.your-objectstorage.com:443/shop/"] {
+            assert!(config.check_variable(same, &["nightly"]).is_ok(), "{same}");
+        }
+        for other in ["near", "/srv/near", "s3://key:hunter2@host.example/b", "shop:"] {
+            let failure = config.check_variable(other, &["nightly"]).expect_err(other);
+            let told = failure.told().join(": ");
+            let wanted =
+                "/c.toml:10:1: job nightly backs up into archive (s3://hetzner-fsn1/shop), and COFFRE_REPO says ";
+            assert!(told.starts_with(wanted) && !told.contains("hunter2"), "{told}");
+        }
+        assert!(config.check_variable("near", &[]).is_ok(), "only jobs are asked about");
+    }
+
+    #[test]
+    fn secrets_are_refused_and_not_repeated() {
+        for (text, wanted) in [
+            ("[jobs.x]\npostgres = \"postgresql://u:hunter2@db/x\"\n", "postgres: a URL with a password"),
+            ("[jobs.x]\nmysql = [\"mysql://u@db/x?password=hunter2\"]\n", "mysql: a URL with a password"),
+            ("[jobs.x]\npostgres = \"host=db password=hunter2\"\n", "postgres: a URL with a password"),
+            ("[jobs.x]\npaths = \"https://u:hunter2@h/\"\n", "paths: a URL with a password"),
+            ("[repositories.x]\nlocation = \"s3://key:hunter/2@host/b\"\n", "a location must not hold a user name"),
+        ] {
+            let (message, hint) = told(text);
+            assert!(message.starts_with(&format!("/c.toml:2:1: {wanted}")), "{text}: {message}");
+            assert!(!message.contains("hunter") && hint.is_none_or(|hint| hint.contains("env:NAME")), "{message}");
+        }
+        let text = "[jobs.x]\npostgres = \"env:URL\"\n[jobs.x.hooks]\nbefore = [\"curl\", \"https://u:hunter2@h/\"]\n";
+        let rows = Configuration::of(&cli::command(), text).expect("right").rows();
+        assert!(rows.iter().any(|row| row.value == "curl https://u:***@h/"), "{rows:?}");
     }
 
     #[test]
@@ -701,7 +838,7 @@ memory = "1GiB"
     #[test]
     fn a_value_that_cannot_be_meant_is_told_with_its_place() {
         let config = Arc::new(Configuration::of(&cli::command(), "[options]\nmemory = \"much\"\n").expect("read"));
-        let applied = config.applied(&matches(&["stats"]));
+        let applied = config.applied(&matches(&["stats"])).expect("no variable");
         assert!(applied.onto(cli::command(), "stats").try_get_matches_from(["coffre", "stats"]).is_err());
         let failure = applied.at_fault(&cli::command(), "stats").expect("found");
         assert!(

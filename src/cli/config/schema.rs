@@ -97,8 +97,78 @@ fn table(properties: Map<String, Json>, description: &str) -> Json {
 
 #[cfg(test)]
 mod tests {
+    use toml::de::{DeTable, DeValue};
+
     use super::*;
     use crate::cli;
+    use crate::cli::config::example;
+
+    /// Makes sure that a value is what the schema says, with all that is in it.
+    fn fits(schema: &Json, value: &DeValue<'_>, at: &str) -> Result<(), String> {
+        if let Some(choices) = schema["anyOf"].as_array() {
+            return match choices.iter().any(|choice| fits(choice, value, at).is_ok()) {
+                true => Ok(()),
+                false => Err(format!("{at} is none of {choices:?}")),
+            };
+        }
+        let kind = match value {
+            DeValue::String(_) => "string",
+            DeValue::Integer(_) | DeValue::Float(_) => "number",
+            DeValue::Boolean(_) => "boolean",
+            DeValue::Datetime(_) => "date",
+            DeValue::Array(_) => "array",
+            DeValue::Table(_) => "object",
+        };
+        let is_right = match (schema["enum"].as_array(), value) {
+            (Some(words), DeValue::String(text)) => words.iter().any(|word| word.as_str() == Some(&**text)),
+            (Some(_), _) => false,
+            (None, _) => match &schema["type"] {
+                Json::Array(kinds) => kinds.iter().any(|one| one.as_str() == Some(kind)),
+                one => one.as_str() == Some(kind),
+            },
+        };
+        if !is_right {
+            return Err(format!("{at} is a {kind}, and not {schema}"));
+        }
+        match value {
+            DeValue::Array(values) => values.iter().try_for_each(|it| fits(&schema["items"], it.get_ref(), at)),
+            DeValue::Table(table) => table.iter().try_for_each(|(key, value)| {
+                let key: &str = key.get_ref();
+                let known = schema["properties"].get(key).unwrap_or(&schema["additionalProperties"]);
+                match known.is_object() {
+                    true => fits(known, value.get_ref(), &format!("{at}.{key}")),
+                    false => Err(format!("{at}.{key} is not known")),
+                }
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    fn fitting(text: &str) -> Result<(), String> {
+        let table = DeTable::parse(text).expect("TOML").into_inner();
+        fits(&schema(&cli::command()), &DeValue::Table(table), "")
+    }
+
+    #[test]
+    fn the_example_is_as_the_schema_says_and_what_is_mistyped_is_not() {
+        assert_eq!(fitting(example()), Ok(()));
+        for (right, wrong, at) in [
+            ("[options]", "[options]\nmemery = 1", ".options.memery is not known"),
+            ("[run]", "[run]\nnames = \"x\"", ".run.names is not known"),
+            ("[jobs.nightly]", "[jobs.nightly]\ndry-run = true", ".jobs.nightly.dry-run is not known"),
+            ("[jobs.nightly.hooks]", "[jobs.nightly.hooks]\nbefor = [\"x\"]", ".jobs.nightly.hooks.befor is not known"),
+            ("[repositories.archive.prune]", "[repositories.archive.prune]\nundo = true", ".prune.undo is not known"),
+            ("one-file-system = true", "one-file-system = \"yes\"", ".one-file-system is a string"),
+            ("ionice = \"idle\"", "ionice = \"lazy\"", ".run.ionice is a string"),
+            ("location = \"/srv/backup\"", "location = 5", ".near.location is a number"),
+            ("tag = [\"nightly\"]", "tag = [true]", ".jobs.nightly.tag is none of"),
+            ("before = [\"/usr/local/bin/flush-caches\"]", "before = \"x\"", ".hooks.before is a string"),
+        ] {
+            assert!(example().contains(right), "{right}");
+            let told = fitting(&example().replacen(right, wrong, 1)).expect_err(wrong);
+            assert!(told.contains(at), "{wrong}: {told}");
+        }
+    }
 
     #[test]
     fn every_key_that_is_understood_is_in_it_and_no_other() {

@@ -1,9 +1,12 @@
-//! What the configuration says, as text: each value with its place.
+//! What the configuration says, as text: each value with its place, and no password.
+
+use std::ffi::OsString;
 
 use crate::cli::config::file::WrittenAt;
 use crate::cli::config::keys::Value;
+use crate::cli::config::secrets::hidden;
 use crate::cli::config::verbs::{EVERY, FORGET};
-use crate::cli::config::{Configuration, MAX_AGE};
+use crate::cli::config::{COMMANDS, Configuration, HOOKS, MAX_AGE, TIME_LIMIT};
 use crate::cli::output;
 use crate::cli::run::watchers::Watchers;
 
@@ -50,11 +53,19 @@ impl Configuration {
             rows.extend(max_age.map(|(age, written)| row(format!("{at}.{MAX_AGE}"), output::span(*age), written)));
             rows.extend(of_watchers(&format!("{at}.watch"), &job.watchers));
             rows.extend(of_values(&format!("{at}.{FORGET}"), &job.forget));
-            let streams = job.commands.iter().map(|it| (format!("commands.{}", it.name.display()), &it.arguments));
-            let hooks = job.hooks.commands.iter().map(|(time, words)| (format!("hooks.{}", time.name()), words));
-            for (key, words) in streams.chain(hooks) {
-                let words: Vec<String> = words.iter().map(|word| word.display().to_string()).collect();
-                rows.push(row(format!("{at}.{key}"), words.join(" "), &job.written));
+            let words = |words: &[OsString]| {
+                let words: Vec<String> = words.iter().map(|word| hidden(&word.display().to_string())).collect();
+                words.join(" ")
+            };
+            let streams = job.commands.iter();
+            let streams = streams.map(|it| (format!("{COMMANDS}.{}", it.name.display()), words(&it.arguments)));
+            let hooks = job.hooks.commands.iter();
+            let hooks = hooks.map(|(time, command)| (format!("{HOOKS}.{}", time.name()), words(command)));
+            let limit = job.hooks.time_limit.iter();
+            let limit = limit.map(|limit| (format!("{HOOKS}.{TIME_LIMIT}"), output::span(*limit)));
+            for (key, value) in streams.chain(hooks).chain(limit) {
+                let written = job.places.get(&key).unwrap_or(&job.written);
+                rows.push(row(format!("{at}.{key}"), value, written));
             }
         }
         rows
@@ -68,8 +79,8 @@ fn of_watchers(at: &str, watchers: &Watchers) -> Vec<ShownValue> {
 
 fn of_values(at: &str, values: &[Value]) -> Vec<ShownValue> {
     let row = |value: &Value| {
-        let (key, texts) = (format!("{at}.{}", value.key), value.texts.join(", "));
-        ShownValue { key, value: texts, written: value.written.clone() }
+        let texts: Vec<String> = value.texts.iter().map(|text| hidden(text)).collect();
+        ShownValue { key: format!("{at}.{}", value.key), value: texts.join(", "), written: value.written.clone() }
     };
     values.iter().map(row).collect()
 }

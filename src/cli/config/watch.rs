@@ -47,7 +47,8 @@ pub(super) fn watchers(written: &WrittenAt, item: TomlItem) -> Fallible<Watchers
             }
             (_, Some((_, hears)), TomlItem::Text(text)) => {
                 if !Path::new(&text).is_absolute() {
-                    return Err(written.wrong(format!("{key}: {text:?} does not begin with a slash")));
+                    // It may be the URL itself.
+                    return Err(written.wrong(format!("{key}: the path does not begin with a slash")));
                 }
                 watchers.urls.push(WatchUrl { hears: *hears, at: SecretAt::File(text.into()), key, written });
             }

@@ -8,8 +8,9 @@ use std::time::Instant;
 
 use crate::cli::failure::Fallible;
 use crate::cli::run::Run;
+use crate::cli::run::locks::WorkLock;
 use crate::cli::run::step::{Step, StepDone, StepEnded};
-use crate::cli::settings::{Origin, Settings};
+use crate::cli::settings::Settings;
 use crate::cli::{Verb, forget, prune, settled, verify};
 use crate::model::due::Every;
 use crate::model::outcome::{Ended, Outcome};
@@ -21,7 +22,7 @@ use crate::store::OpenMode;
 /// Returns the repositories that have work which is done every so often: those of the jobs that were named, or all.
 pub(super) fn repositories(global: &Settings, named: &[String]) -> Vec<String> {
     let config = &global.configured.config;
-    let is_typed = matches!(global.repo, Some((_, Origin::Option)));
+    let is_typed = global.configured.typed.iter().any(is_repo);
     let is_meant = |name: &&str| {
         let of_named = named.is_empty() || named.iter().any(|job| config.repository_of(job) == Some(name));
         let is_typed_one = !is_typed || global.configured.repository.as_deref() == Some(name);
@@ -30,10 +31,14 @@ pub(super) fn repositories(global: &Settings, named: &[String]) -> Vec<String> {
     config.repository_names().filter(is_meant).map(str::to_owned).collect()
 }
 
+/// Tells whether an option that was typed names the repository.
+fn is_repo(typed: &OsString) -> bool {
+    typed.as_encoded_bytes().starts_with(b"--repo=")
+}
+
 /// Resolves what the options that were typed and the configuration say for a command on a repository.
 pub(super) fn line(global: &Settings, verb: &str, repository: &str) -> Fallible<(Settings, Verb)> {
     let mut line = vec![OsString::from("coffre")];
-    let is_repo = |typed: &&OsString| typed.as_encoded_bytes().starts_with(b"--repo=");
     line.extend(global.configured.typed.iter().filter(|typed| !is_repo(typed)).cloned());
     line.extend([verb, "--repo", repository].map(OsString::from));
     let (settings, verb, _) = settled(&line, &global.configured.config, &global.environment)?;
@@ -46,6 +51,7 @@ impl Run<'_> {
         let mut worst = before;
         for repository in repositories {
             let begun = Instant::now();
+            let alone = self.alone(repository);
             let due = match self.due(repository).await {
                 Ok(due) => due,
                 Err(failure) => {
@@ -55,6 +61,10 @@ impl Run<'_> {
                     Vec::new()
                 }
             };
+            if alone.is_none() && !due.is_empty() {
+                self.global.monitor().note(&format!("{repository}: another run of this host does what is due"));
+                continue;
+            }
             for kind in due {
                 if self.cancel.is_cancelled() {
                     return Outcome::Interrupted;
@@ -74,10 +84,18 @@ impl Run<'_> {
         worst
     }
 
+    /// Keeps other runs of this host from doing the same with a repository, unless one does.
+    fn alone(&self, repository: &str) -> Option<WorkLock> {
+        match line(self.global, "status", repository) {
+            Ok((settings, _)) => WorkLock::take(&settings),
+            // Asking what is due tells why.
+            Err(_) => Some(WorkLock::default()),
+        }
+    }
+
     /// Asks a repository what is due, in the order in which it is done.
     async fn due(&self, repository: &str) -> Fallible<Vec<RunKind>> {
         let (mut settings, _) = line(self.global, "status", repository)?;
-        self.locks.allow(&settings)?;
         settings.belong_to(self.of(None), false);
         let monitor = settings.monitor();
         let last = async {

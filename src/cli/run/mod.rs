@@ -62,7 +62,7 @@ Examples:
 Jobs are those of the configuration (`coffre config example`). After them, what is due with their repositories is done: `forget`, `prune` and \
 `verify`, as often as `every` of their tables says, by when any machine did them last; not where the key reads nothing. Each is told in a line, one that fails is told with why, and the others \
 go on; with -q those that went well are not told. The exit code is that of the worst: damage, else the first failure, else 3 where \
-something was amiss. With --retry-for, a job that failed by an outage or by a dump is tried again until that time is over. On one host, one run at a time backs up into a repository: a second one ends with exit code 11. \
+something was amiss. With --retry-for, a job that failed by an outage or by a dump is tried again until that time is over. On one host, one run at a time backs up into a repository: a second one ends with exit code 11, and runs no hook but that for failures. \
 Each job of --jobs takes the memory of --memory. What a run is asked for every time stands in the table [run] of the configuration.")]
 pub struct Args {
     /// Jobs [default: all of the configuration, in order of their names]
@@ -206,14 +206,37 @@ impl Run<'_> {
                 () = self.cancel.asked() => return Ok(Outcome::Interrupted),
             }
         }
-        let of_jobs = jobs.iter().filter_map(|job| Some(settled_job(global, job).ok()?.0));
-        let of_work = repositories.iter().filter_map(|name| Some(due::line(global, "status", name).ok()?.0));
-        let settings: Vec<Settings> = of_jobs.chain(of_work).collect();
-        self.locks = RunLocks::take(settings.iter(), args.wait.unwrap_or_default(), &self.cancel).await;
-        match self.jobs(&jobs).await {
+        let worst = self.each_job(jobs).await;
+        self.locks = RunLocks::default();
+        match worst {
             Outcome::Interrupted => Ok(Outcome::Interrupted),
             worst => Ok(self.work(&repositories, worst).await),
         }
+    }
+
+    /// Runs jobs and returns how the worst ended: first those of repositories that no other run of this host has, then the others, when
+    /// these have waited long enough.
+    async fn each_job(&mut self, jobs: Vec<String>) -> Outcome {
+        let wait = self.args.wait.unwrap_or_default();
+        self.locks = RunLocks::take(self.settings_of(&jobs), Duration::ZERO, &self.cancel).await;
+        let is_later = |job: &String| !wait.is_zero() && self.settings_of([job]).any(|it| self.locks.is_taken(&it));
+        let (later, now): (Vec<_>, Vec<_>) = jobs.into_iter().partition(is_later);
+        let worst = self.jobs(&now).await;
+        if worst == Outcome::Interrupted || later.is_empty() {
+            return worst;
+        }
+        // Who waits keeps nobody waiting.
+        self.locks = RunLocks::default();
+        self.locks = RunLocks::take(self.settings_of(&later), wait, &self.cancel).await;
+        match self.jobs(&later).await {
+            Outcome::Interrupted => Outcome::Interrupted,
+            outcome => worst.or_worse(outcome),
+        }
+    }
+
+    /// Returns what is said for jobs; those of which it is wrong tell so themselves.
+    fn settings_of<'j>(&self, jobs: impl IntoIterator<Item = &'j String>) -> impl Iterator<Item = Settings> {
+        jobs.into_iter().filter_map(|job| Some(settled_job(self.global, job).ok()?.0))
     }
 
     /// Runs jobs, as many at the same time as was asked for, and returns how the worst ended.
@@ -244,9 +267,14 @@ impl Run<'_> {
         let told = self.deliveries.begins(self.global.configured.config.watchers(Some(job)));
         self.metrics.job_begins(job);
         let mut facts = HookFacts { job: job.to_owned(), outcome: None, snapshot: None, error: None };
-        let (done, has_begun) = match hooks.run(HookTime::Before, &facts, &self.cancel).await {
-            Ok(()) => (self.tried(job).await, true),
-            Err(failure) => (Err(self.not_begun(job, started, failure).await), false),
+        // Where another run is at it, its hooks have prepared the host for it, and nothing may be tidied up yet.
+        let allowed = settled_job(self.global, job).and_then(|(settings, ..)| self.locks.allow(&settings));
+        let (done, has_begun) = match allowed {
+            Err(failure) => (Err(failure), false),
+            Ok(()) => match hooks.run(HookTime::Before, &facts, &self.cancel).await {
+                Ok(()) => (self.tried(job).await, true),
+                Err(failure) => (Err(self.not_begun(job, started, failure).await), false),
+            },
         };
         let done = done.map(|done| StepDone::BackedUp(Box::new(done)));
         let mut ended = StepEnded::of(Step::Job(job.to_owned()), begun, done);
@@ -282,7 +310,6 @@ impl Run<'_> {
             if self.args.accept_anomalies {
                 backup.accept_anomalies();
             }
-            self.locks.allow(&settings)?;
             settings.belong_to(self.of(Some(job)), self.args.side_by_side > 1);
             let monitor = settings.monitor();
             self.under_way.is_shown_by(job, &monitor);
@@ -369,6 +396,13 @@ async fn after(hooks: &Hooks, facts: &HookFacts, has_begun: bool, is_well: bool)
         failed.extend(hooks.run(time, facts, &Cancel::default()).await.err());
     }
     failed
+}
+
+/// Resolves what is said for all that a run opens: for the jobs that were named, or all, and for what may be due with repositories.
+pub fn settings_of_all(global: &Settings, named: &[String]) -> Fallible<Vec<Settings>> {
+    let of_jobs = jobs(global, named)?.into_iter().map(|job| Ok(settled_job(global, &job)?.0));
+    let of_work = due::repositories(global, named).into_iter().map(|name| Ok(due::line(global, "status", &name)?.0));
+    of_jobs.chain(of_work).collect()
 }
 
 /// Resolves what the options that were typed and the configuration say for a job.

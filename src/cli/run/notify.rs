@@ -79,7 +79,7 @@ mod tests {
 
     fn environment(variables: &[(&'static str, &str)]) -> Environment {
         let variables = variables.iter().map(|&(name, value)| (name, value.into())).collect();
-        Environment { variables: Some(variables), home: None }
+        Environment { variables: Some(variables), home: None, is_root: false }
     }
 
     fn heard(listener: &UnixDatagram) -> String {

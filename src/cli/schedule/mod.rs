@@ -65,6 +65,11 @@ pub struct Args {
 }
 
 impl Args {
+    /// Tells whether it needs no configuration.
+    pub fn only_removes(&self) -> bool {
+        self.uninstall
+    }
+
     /// Tells whether what it prints is all that it does.
     pub fn only_shows(&self) -> bool {
         self.dry_run || !(self.install || self.uninstall)
@@ -73,15 +78,15 @@ impl Args {
 
 /// Prints, installs or removes units.
 pub async fn run(global: &Settings, args: Args) -> Fallible<Exit> {
+    let name = units::name_of(&args.names);
+    if args.uninstall {
+        return Manager::of(args.user, &global.environment)?.uninstall(&name, args.dry_run, global.quiet);
+    }
     let schedule = schedule(global, &args)?;
     if args.cron {
         return output::print(&schedule.crontab()?);
     }
     let manager = Manager::of(args.user, &global.environment)?;
-    let name = schedule.name();
-    if args.uninstall {
-        return manager.uninstall(&name, args.dry_run, global.quiet);
-    }
     let files = [(format!("{name}.service"), schedule.service()?), (format!("{name}.timer"), schedule.timer())];
     if args.install {
         return manager.install(&name, &files, args.dry_run, global.quiet);
@@ -96,8 +101,7 @@ fn schedule(global: &Settings, args: &Args) -> Fallible<Schedule> {
     let config = &global.configured.config;
     let named = crate::cli::run::jobs(global, &args.names)?;
     let mut written = Vec::new();
-    for job in &named {
-        let (settings, ..) = crate::cli::run::settled_job(global, job)?;
+    for settings in crate::cli::run::settings_of_all(global, &args.names)? {
         if let Ok(Location::Directory(path)) = settings.location() {
             written.push(path);
         }
@@ -127,6 +131,7 @@ fn schedule(global: &Settings, args: &Args) -> Fallible<Schedule> {
         is_users: args.user,
         written,
         password_file: passwords.into_iter().next().filter(|_| is_for_all),
+        knows_repositories: config.repository_names().next().is_some(),
     })
 }
 

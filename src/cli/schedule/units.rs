@@ -45,6 +45,8 @@ pub struct Schedule {
     pub written: Vec<PathBuf>,
     /// The file that holds the passphrase, where it is the same for all repositories.
     pub password_file: Option<PathBuf>,
+    /// The configuration names repositories.
+    pub knows_repositories: bool,
 }
 
 /// The name of the credential that has the passphrase.
@@ -83,13 +85,13 @@ impl RunTime {
     }
 }
 
-impl Schedule {
-    /// Returns what the files are called, without what follows the dot.
-    pub fn name(&self) -> String {
-        let jobs: Vec<String> = self.jobs.iter().map(|job| quoting::unit_name(job)).collect();
-        if jobs.is_empty() { "coffre-run".into() } else { format!("coffre-run-{}", jobs.join("--")) }
-    }
+/// Returns what the files of jobs are called, without what follows the dot.
+pub fn name_of(jobs: &[String]) -> String {
+    let jobs: Vec<String> = jobs.iter().map(|job| quoting::unit_name(job)).collect();
+    if jobs.is_empty() { "coffre-run".into() } else { format!("coffre-run-{}", jobs.join("--")) }
+}
 
+impl Schedule {
     /// Returns what it is about, in some words.
     fn about(&self) -> String {
         match self.jobs.as_slice() {
@@ -165,6 +167,9 @@ impl Schedule {
         );
         let home = if self.is_users { "%E/coffre" } else { "/etc/coffre" };
         add(&format!("EnvironmentFile=-{home}/coffre.env"));
+        if self.knows_repositories {
+            add("# The configuration says where jobs go.\nUnsetEnvironment=COFFRE_REPO");
+        }
         add(&self.credentials()?);
         add("CacheDirectory=coffre\nCacheDirectoryMode=0700");
         add(
@@ -303,6 +308,7 @@ mod tests {
             is_users: false,
             written: Vec::new(),
             password_file: None,
+            knows_repositories: false,
         }
     }
 
@@ -325,7 +331,7 @@ mod tests {
 
     #[test]
     fn names_of_units_differ_where_jobs_do() {
-        let name = |jobs: &[&str]| schedule(jobs).name();
+        let name = |jobs: &[&str]| name_of(&jobs.iter().map(|&job| job.to_owned()).collect::<Vec<_>>());
         assert_eq!(name(&[]), "coffre-run");
         assert_eq!(name(&["nightly"]), "coffre-run-nightly");
         assert_eq!(name(&["a", "b"]), "coffre-run-a--b");

@@ -1,6 +1,7 @@
 //! The program as people and cron start it, with a repository to work on.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
@@ -18,6 +19,8 @@ impl Desk {
     pub fn new() -> Self {
         let desk = Self { directory: tempfile::tempdir().expect("made") };
         fs::write(desk.at("password"), format!("{PASSWORD}\n")).expect("written");
+        // A configuration may name it.
+        fs::set_permissions(desk.at("password"), fs::Permissions::from_mode(0o600)).expect("set");
         desk
     }
 
