@@ -1,4 +1,5 @@
-//! Years of nights: hosts back up every night, each Sunday what no rule keeps is forgotten and everything is cleaned up.
+//! Years of nights: hosts back up every night, each Sunday what no rule keeps is forgotten and everything is cleaned up. In the second
+//! year nothing runs for a week, and one host gets another name.
 //!
 //! `cargo bench --bench years -- [DAYS] [HOSTS]`; the default are three years of ten hosts. It prints what there is after the first
 //! night and after the last one, and what work then costs: in requests, which are the same anywhere, and in time. Store and repository
@@ -44,6 +45,9 @@ const FILES: u64 = 100;
 const FILE_BYTES: usize = 20_000;
 const CHANGED: u64 = 3;
 const PACK_BYTES: u32 = 4 << 20;
+/// Nights on which nothing runs, and from when on a host has another name.
+const MISSED: Range<i64> = 400..407;
+const RENAMED: i64 = 500;
 
 /// A store that counts what it is asked for.
 #[derive(Debug)]
@@ -115,10 +119,15 @@ fn write_file(source: &Path, host: u64, file: u64, day: i64) {
     std::fs::write(source.join(format!("file{file:03}")), bytes).expect("written");
 }
 
-async fn back_up(repository: Arc<Repository>, source: &Path, host: u64, now: Timestamp) -> Snapshot {
+/// The name of a host on a day; the second one gets another.
+fn name_of(host: u64, day: i64) -> String {
+    if host == 1 && day >= RENAMED { "renamed".into() } else { format!("host{host}") }
+}
+
+async fn back_up(repository: Arc<Repository>, source: &Path, host: String, now: Timestamp) -> Snapshot {
     let mut options = BackupOptions::default();
     options.files = Some(WalkOptions { roots: vec![source.to_path_buf()], ..WalkOptions::default() });
-    options.host = format!("host{host}");
+    options.host = host;
     options.clock = Clock::Fixed(now);
     let report = backup(repository, options, Arc::new(Collected::default()), Cancel::default()).await;
     report.expect("backed up").snapshot.expect("made")
@@ -185,7 +194,7 @@ impl Verb {
                 let report = verify(repository, options, monitor, Cancel::default()).await.expect("verified");
                 assert_eq!(report.findings, []);
             }
-            Verb::BackUpUnchanged => drop(back_up(repository, source, 0, now).await),
+            Verb::BackUpUnchanged => drop(back_up(repository, source, name_of(0, 0), now).await),
         }
         (counting.requests.load(Ordering::Relaxed), begun.elapsed().as_secs_f64() * 1000.0)
     }
@@ -222,11 +231,14 @@ async fn main() {
     let sources: Vec<_> = (0..hosts).map(|_| tempfile::tempdir().expect("made")).collect();
     let mut first = None;
     for day in 0..i64::try_from(days).expect("few") {
+        if MISSED.contains(&day) {
+            continue;
+        }
         for (host, source) in (0..).zip(&sources) {
             let changed = if day == 0 { FILES } else { CHANGED };
             (0..changed).for_each(|nth| write_file(source.path(), host, (day as u64 * CHANGED + nth) % FILES, day));
             let repository = open(Arc::new(store.clone()), cache.path()).await;
-            back_up(repository, source.path(), host, at(day)).await;
+            back_up(repository, source.path(), name_of(host, day), at(day)).await;
         }
         if day == 0 {
             let there = what_is_there(&store).await;
@@ -238,7 +250,8 @@ async fn main() {
     }
     let (there_first, costs_first) = first.expect("a night at least");
     let (there, costs) = (what_is_there(&store).await, costs(&store, sources[0].path(), at(days as i64)).await);
-    println!("{hosts} hosts, {days} nights, {} snapshots made", days * hosts);
+    let missed = MISSED.filter(|day| *day < days as i64).count() as u64;
+    println!("{hosts} hosts, {days} days, {} snapshots made", (days - missed) * hosts);
     println!("{:28} {:>10} {:>12} {:>10} {:>12}", "", "first", "KiB", "last", "KiB");
     for (prefix, (count, bytes)) in &there {
         let (count_first, bytes_first) = there_first.get(prefix).copied().unwrap_or_default();
