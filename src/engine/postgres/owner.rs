@@ -12,7 +12,7 @@ use crate::engine::parts::some_names;
 use crate::engine::postgres::contents::unquoted;
 use crate::engine::postgres::restore::{PostgresRun, RestoreFailure};
 use crate::engine::postgres::said::judge_all;
-use crate::engine::postgres::script::{SAFE_SESSION, identifier, literal, unseen};
+use crate::engine::postgres::script::{SAFE_SESSION, identifier, literal};
 use crate::engine::postgres::server::{Postgres, User};
 
 /// The version since which each membership has options, instead of the member.
@@ -73,16 +73,26 @@ impl PostgresRun<'_> {
         if !self.restoring.wishes.exit_on_error {
             command.arguments.push("--set=ON_ERROR_STOP=0".into());
         }
-        let giving = format!("{OWNED}{GIVING}").replace("{role}", &unseen(role));
+        let oid = self.oid_of(role).await?;
+        let giving = format!("{OWNED}{GIVING}").replace("{role}", &oid);
         let said = self.restoring.say(&format!("{SAFE_SESSION}{giving}"), &command, judge_all).await;
         let heard = self.heard(self.plan.main(), &command, said)?;
-        self.tell_not_given(database, role, &heard.failures).await;
+        self.tell_not_given(database, (role, &oid), &heard.failures).await;
         Ok(heard)
     }
 
+    /// Returns the number of a role: a database of another encoding may know it by another name.
+    async fn oid_of(&self, role: &str) -> Result<String, RestoreFailure> {
+        let step = format!("asked for role {role}");
+        let sql = format!("SELECT to_json(oid::bigint) FROM pg_roles WHERE rolname = {}", literal(role));
+        let (server, database, asked) = (self.server.clone(), self.elsewhere().to_owned(), step.clone());
+        let oid = blocking(move || server.ask::<u32>(&database, &asked, &sql)).await;
+        oid.map(|oid| oid.to_string()).map_err(|error| RestoreFailure::Server(step, error))
+    }
+
     /// Tells what does not belong to a role that was given everything, and was not told before.
-    async fn tell_not_given(&self, database: &str, role: &str, told: &[String]) {
-        let looking = format!("{OWNED}{NOT_GIVEN}").replace("{role}", &literal(role));
+    async fn tell_not_given(&self, database: &str, (role, oid): (&str, &str), told: &[String]) {
+        let looking = format!("{OWNED}{NOT_GIVEN}").replace("{role}", oid);
         let (server, database) = (self.server.clone(), database.to_owned());
         let found =
             blocking(move || server.ask::<Vec<(String, String)>>(&database, "asked for owners", &looking)).await;
@@ -107,7 +117,7 @@ fn is_told(told: &[String], identity: &str) -> bool {
 
 /// What has an owner in the database that is connected to, and in which order it is given away.
 const OWNED: &str = r"
-WITH role AS (SELECT oid, rolname AS name FROM pg_roles WHERE rolname = {role}), owned(place, class, oid, owner) AS (
+WITH role AS (SELECT oid, rolname AS name FROM pg_roles WHERE oid = {role}), owned(place, class, oid, owner) AS (
   SELECT 1, 'pg_namespace'::regclass, oid, nspowner FROM pg_namespace
   -- Since version 17 a multirange follows its range.
   UNION ALL SELECT 2, 'pg_type'::regclass, t.oid, typowner FROM pg_type t LEFT JOIN pg_class c ON c.oid = typrelid
@@ -186,7 +196,7 @@ mod tests {
 
     #[test]
     fn psql_reads_nothing_but_ascii_and_one_command() {
-        let read = format!("{OWNED}{GIVING}").replace("{role}", &unseen("Á' Á\\! id"));
+        let read = format!("{OWNED}{GIVING}").replace("{role}", "16384");
         assert!(read.is_ascii() && read.ends_with(" \\gexec\n") && read.matches('\\').count() == 1);
         // Of these it would put in variables.
         assert!(!read.replace("::", "").contains(':'));

@@ -10,7 +10,7 @@ use crate::engine::plan::DatabasePlan;
 use crate::engine::postgres::facts;
 use crate::engine::postgres::restore::PostgresRun;
 use crate::engine::postgres::roles::SET_OWNER;
-use crate::engine::postgres::script::identifier;
+use crate::engine::postgres::script::{identifier, literal};
 use crate::progress::Problem;
 
 /// What opens a database to all, as PostgreSQL makes it.
@@ -38,23 +38,35 @@ pub fn closed_note(database: &DatabasePlan) -> Option<String> {
 }
 
 impl PostgresRun<'_> {
-    /// Closes a new database to all but its owner, and lets it be connected to only then.
+    /// Closes a new database to all but its owner and whoever restores, and lets it be connected to only then. One who acts for a role may not
+    /// connect by what that one may.
     pub(super) async fn close(&self, database: &str) -> Result<(), DatabaseError> {
         let name = identifier(database);
         let close = format!("REVOKE CONNECT ON DATABASE {name} FROM PUBLIC");
+        let but_us = format!("GRANT CONNECT ON DATABASE {name} TO SESSION_USER");
         let allow = format!("ALTER DATABASE {name} ALLOW_CONNECTIONS true");
-        self.sql("asked to close a database to others", self.elsewhere(), vec![close, allow]).await
+        self.sql("asked to close a database to others", self.elsewhere(), vec![close, but_us, allow]).await
+    }
+
+    /// Takes back what whoever restores was given meanwhile who acts for a role.
+    async fn leave(&self, database: &str) {
+        let revoke = format!("REVOKE CONNECT ON DATABASE {} FROM SESSION_USER", identifier(database));
+        let body = format!("BEGIN IF session_user <> current_user THEN EXECUTE {}; END IF; END", literal(&revoke));
+        let left =
+            self.sql("asked to take rights back", self.elsewhere(), vec![format!("DO {}", literal(&body))]).await;
+        self.tell(left, &revoke);
     }
 
     /// Opens a database, and sets its owner, settings and rights. What fails is a problem, not the end: the data is there.
     pub(super) async fn settings(&self, database: &str) {
         let JsonList(dumped) = self.plan.fact(facts::SETTINGS).unwrap_or_default();
         let keeps_owners = self.restoring.wishes.adaptations.owners.are_kept();
+        self.leave(database).await;
         for statement in wanted(dumped, keeps_owners) {
-            // Texts and names that all databases share are kept in the encoding of the one that sets them. Otherwise
-            // statements do not depend on each other where the database is not connected to.
-            let is_text =
-                statement.starts_with("COMMENT ") || self.plan.fact(facts::ENCODING).as_deref() != Some("UTF8");
+            // Texts and names that all databases share are kept in the encoding of the one that sets them, and the database's own
+            // name is not found by another one's. Otherwise statements do not depend on each other where the database is not connected to.
+            let is_other = || self.plan.fact(facts::ENCODING).as_deref() != Some("UTF8");
+            let is_text = !statement.is_ascii() && (statement.starts_with("COMMENT ") || is_other());
             let from = if is_text { database } else { self.elsewhere() };
             if !keeps_owners
                 && let Some(role) = role_of(&statement)

@@ -659,3 +659,39 @@ fn collations_that_a_new_database_lacks_are_asked_for_and_told_where_that_may_no
     let told = format!("there is {lacks}: what needs it is not made");
     expect(&desk.run_with(&[("PGPASSWORD", "deployer")], &by_another), 1, &[&told, "nothing was left behind"]);
 }
+
+#[test]
+fn who_acts_for_a_role_may_connect_meanwhile() {
+    let Some(server) = postgres::shared() else { return };
+    let (desk, env) = (Desk::with_repository(), passfile(server));
+    server.sql(
+        "postgres",
+        "CREATE ROLE acted CREATEDB; CREATE ROLE actor LOGIN NOINHERIT PASSWORD 'actor' IN ROLE acted;
+        ALTER ROLE actor SET role = 'acted'; CREATE DATABASE acting",
+    );
+    server.sql("acting", "CREATE TABLE t AS SELECT 1 AS a");
+    expect(&desk.run_with(&env, &["backup", "--postgres", &server.url("acting")]), 0, &["1 stream"]);
+    let url = server.url("").replace("postgres@", "actor@");
+    let restore = ["restore", "latest", "--into-postgres", &url, "--database", "acting=acted_for", "--no-owner"];
+    expect(&desk.run_with(&[("PGPASSWORD", "actor")], &restore), 0, &["acted_for restored"]);
+    let rights = server.sql("postgres", "SELECT datacl FROM pg_database WHERE datname = 'acted_for'");
+    assert!(rights.contains("=Tc/acted") && !rights.contains("actor"), "{rights}");
+}
+
+#[test]
+fn names_beyond_ascii_are_the_same_in_databases_of_other_encodings() {
+    let Some(server) = postgres::shared() else { return };
+    let (desk, env) = (Desk::with_repository(), passfile(server));
+    server.sql(
+        "postgres",
+        "CREATE ROLE \"größe\"; CREATE DATABASE latin TEMPLATE template0 ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C'",
+    );
+    server.sql("latin", "CREATE TABLE t AS SELECT 1 AS a");
+    expect(&desk.run_with(&env, &["backup", "--postgres", &server.url("latin")]), 0, &["1 stream"]);
+    let url = server.url("");
+    let restore = ["restore", "latest", "--into-postgres", &url, "--database", "latin=grüße", "--owner", "größe"];
+    expect(&desk.run_with(&env, &restore), 0, &["grüße restored"]);
+    let owner = "SELECT pg_get_userbyid(datdba), datacl FROM pg_database WHERE datname = 'grüße'";
+    let owned = server.sql("postgres", owner);
+    assert!(owned.starts_with("größe|") && owned.contains("=Tc/"), "{owned}");
+}
