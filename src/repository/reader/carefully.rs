@@ -205,7 +205,7 @@ impl Reader {
             return match self.plain_chunk(key, telling, move |found| found.key() == key).await {
                 Ok(whole) => Ok(effort.take(tellers, whole.len(), Some(place)).then_some(whole)),
                 Err(error) => {
-                    effort.add_vain(tellers, u64::from(place.sealed_len));
+                    effort.add_vain_at(tellers, place);
                     Err(error)
                 }
             };
@@ -218,7 +218,7 @@ impl Reader {
             return made.map(Some);
         }
         effort.give_back(before);
-        effort.add_vain(tellers, u64::from(place.sealed_len));
+        effort.add_vain_at(tellers, place);
         made.map(|_| None)
     }
 

@@ -3,7 +3,7 @@
 //! No number of wrong places hides the right one. What comes to nothing counts against all who told of a place on the way to it,
 //! together: a host that lies about what the recipes of another one name, or names by recipes of its own what others had
 //! and lost, uses up what counts for both, and nothing of what counts for the other alone. For one window, each author, and each
-//! two or three together, may cost 4096 tries in vain and 1 GiB that comes to nothing; what is right has the bounds of a window
+//! two or three together, may cost 8192 tries in vain and 1 GiB that comes to nothing; what is right has the bounds of a window
 //! (`docs/format.md`, section 8), for each of them by itself.
 
 use std::collections::{HashMap, HashSet};
@@ -22,7 +22,7 @@ const BYTES_TAKEN_MAX: u64 = 8 * PLAIN_NEEDED_MAX;
 /// How much more may be fetched for windows that are named, which are compared whole, than for the parts that are taken of them.
 const OF_WINDOWS: u64 = 2;
 /// What a try counts for at least that comes to nothing.
-const TRY_BYTES: u64 = VAIN_MAX / CHUNKS_NEEDED_MAX as u64;
+const TRY_BYTES: u64 = VAIN_MAX / CHUNKS_NEEDED_MAX as u64 / 2;
 /// What may come to nothing: each chunk that a window may need at one wrong place, or the frames that it may need four times.
 const VAIN_MAX: u64 = 4 * PLAIN_NEEDED_MAX;
 /// Bytes that are compared for one that is fetched.
@@ -68,6 +68,8 @@ pub(super) struct Effort {
 struct Spent {
     taken: Taken,
     vain_bytes: u64,
+    /// Frames that were fetched in vain: each is once.
+    vain_frames: HashSet<FramePlace>,
 }
 
 /// What was right.
@@ -96,6 +98,13 @@ impl Effort {
     /// Counts a try that came to nothing, for which so much was fetched.
     pub(super) fn add_vain(&mut self, tellers: &Tellers, bytes: u64) {
         self.accounts.entry(tellers.clone()).or_default().vain_bytes += TRY_BYTES + bytes;
+    }
+
+    /// Counts a try at a place that came to nothing.
+    pub(super) fn add_vain_at(&mut self, tellers: &Tellers, place: &ChunkPlace) {
+        let spent = self.accounts.entry(tellers.clone()).or_default();
+        let is_fetched = spent.vain_frames.insert(place.frame_place());
+        spent.vain_bytes += TRY_BYTES + if is_fetched { u64::from(place.sealed_len) } else { 0 };
     }
 
     /// Takes a chunk that is right, and the frame of one that is stored plain, unless that is more than may be taken.
@@ -178,7 +187,7 @@ mod tests {
             effort.add_vain(&together, 0);
             tries += 1;
         }
-        assert_eq!(tries, CHUNKS_NEEDED_MAX);
+        assert_eq!(tries, 2 * CHUNKS_NEEDED_MAX);
         assert!(effort.may_try(&honest) && effort.may_try(&honest.and(Author::Reader)));
         // Behind three authors nobody counts any more, so that there is an end.
         let three = together.and(Author::Reader);

@@ -351,7 +351,7 @@ impl Reader {
                     let window = WindowAt { key: id.key(), id: Some(*id), length: None, location };
                     let made = self.window_told(&window, &tellers, &mut effort).await;
                     if made.is_err() {
-                        effort.add_vain(&tellers, u64::from(location.sealed_len));
+                        effort.add_vain_at(&tellers, &location);
                     }
                     made
                 }

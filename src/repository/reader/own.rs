@@ -139,7 +139,7 @@ impl Reader {
             for telling in told.tellings {
                 match self.chunk_told(id, &telling, &tellers, &mut effort).await {
                     Ok(chunk) => return Ok(Some(chunk)),
-                    Err(error) if error.is_damage() => effort.add_vain(&tellers, u64::from(telling.place.sealed_len)),
+                    Err(error) if error.is_damage() => effort.add_vain_at(&tellers, &telling.place),
                     Err(error) => return Err(error),
                 }
             }
