@@ -69,8 +69,9 @@ impl<W: Write, E: FnMut(&[u8], &mut dyn Write) -> io::Result<()>> Drop for Edite
     }
 }
 
-/// Tells the lines of a dump apart, of which the beginning decides what they are, however their bytes come.
-pub(crate) struct LineHeads {
+/// Passes a dump on by its lines, of which the beginning decides what becomes of them, however their bytes come.
+pub(crate) struct DecidedLines<E: LineEdits> {
+    edits: E,
     /// The beginning of the line that is passing, until it is known what it is.
     held: Vec<u8>,
     is_decided: bool,
@@ -80,55 +81,67 @@ pub(crate) struct LineHeads {
     head_bytes: usize,
 }
 
-/// Some bytes of one line.
-pub(crate) struct LinePart<'a> {
-    pub(crate) bytes: LineBytes<'a>,
-    /// The line ends with them, and ends a statement.
-    pub(crate) ends_statement: bool,
+/// What becomes of lines.
+pub(crate) trait LineEdits {
+    /// Decides it of the line that begins so.
+    fn decide(&mut self, head: &[u8]) -> io::Result<()>;
+
+    /// Takes more of the line.
+    fn pass(&mut self, bytes: &[u8]) -> io::Result<()>;
+
+    /// The line has ended, and a statement with it.
+    fn end_statement(&mut self);
+
+    /// Has what was written go on.
+    fn flush(&mut self) -> io::Result<()>;
+
+    /// Takes what came of a line of which nobody knows what it is, because no more comes.
+    fn cut_off(&mut self, _held: &[u8]) {}
 }
 
-/// What bytes of a line are.
-pub(crate) enum LineBytes<'a> {
-    /// The beginning, as much of it as tells what the line is.
-    Head(Vec<u8>),
-    /// What follows that.
-    More(&'a [u8]),
-    /// Held until more of the beginning has come.
-    Held,
-}
-
-impl LineHeads {
+impl<E: LineEdits> DecidedLines<E> {
     /// Decides by the first `head_bytes` of a line, or by all of a shorter one.
-    pub(crate) fn of(head_bytes: usize) -> Self {
-        Self { held: Vec::new(), is_decided: false, last: 0, head_bytes }
+    pub(crate) fn new(edits: E, head_bytes: usize) -> Self {
+        Self { edits, held: Vec::new(), is_decided: false, last: 0, head_bytes }
+    }
+}
+
+impl<E: LineEdits> Write for DecidedLines<E> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let end = memchr::memchr(b'\n', rest);
+            let (line, after) = rest.split_at(end.map_or(rest.len(), |at| at + 1));
+            rest = after;
+            self.last = line.iter().rev().find(|byte| **byte != b'\n').copied().unwrap_or(self.last);
+            if self.is_decided {
+                self.edits.pass(line)?;
+            } else {
+                self.held.extend_from_slice(line);
+                self.is_decided = end.is_some() || self.held.len() >= self.head_bytes;
+                if self.is_decided {
+                    self.edits.decide(&std::mem::take(&mut self.held))?;
+                }
+            }
+            if end.is_some() {
+                if self.last == b';' {
+                    self.edits.end_statement();
+                }
+                (self.is_decided, self.last) = (false, 0);
+            }
+        }
+        Ok(bytes.len())
     }
 
-    /// Takes what `rest` has of the line that is passing; `None` when nothing is left.
-    pub(crate) fn next<'a>(&mut self, rest: &mut &'a [u8]) -> Option<LinePart<'a>> {
-        if rest.is_empty() {
-            return None;
-        }
-        let end = memchr::memchr(b'\n', rest);
-        let (line, after) = rest.split_at(end.map_or(rest.len(), |at| at + 1));
-        *rest = after;
-        self.last = line.iter().rev().find(|byte| **byte != b'\n').copied().unwrap_or(self.last);
-        let bytes = if self.is_decided {
-            LineBytes::More(line)
-        } else {
-            self.held.extend_from_slice(line);
-            self.is_decided = end.is_some() || self.held.len() >= self.head_bytes;
-            if self.is_decided { LineBytes::Head(std::mem::take(&mut self.held)) } else { LineBytes::Held }
-        };
-        let ends_statement = end.is_some() && self.last == b';';
-        if end.is_some() {
-            (self.is_decided, self.last) = (false, 0);
-        }
-        Some(LinePart { bytes, ends_statement })
+    fn flush(&mut self) -> io::Result<()> {
+        // A line that is not known yet waits for more of it.
+        self.edits.flush()
     }
+}
 
-    /// Returns what is held of a line that is not known yet.
-    pub(crate) fn held(&self) -> &[u8] {
-        &self.held
+impl<E: LineEdits> Drop for DecidedLines<E> {
+    fn drop(&mut self) {
+        self.edits.cut_off(&self.held);
     }
 }
 

@@ -6,7 +6,7 @@
 use std::io::{self, Write};
 
 use crate::engine::adaptations::Account;
-use crate::engine::lines::{LineBytes, LineHeads, LinePart};
+use crate::engine::lines::{DecidedLines, LineEdits};
 use crate::engine::mysql::sql::identifier;
 use crate::engine::mysql::statements::{StatementBounds, quoted_name};
 
@@ -24,7 +24,6 @@ pub(super) struct Redefined<W: Write> {
     statements: StatementBounds,
     /// A statement with rows is passing. It begins a line, and no text in it has the end of one.
     is_rows: bool,
-    lines: LineHeads,
     /// The head of a statement that may have the clause.
     head: Option<Vec<u8>>,
 }
@@ -42,13 +41,16 @@ enum StatementHead {
 
 impl<W: Write> Redefined<W> {
     /// Gives all that has a definer this one.
-    pub(super) fn new(inner: W, definer: &Account) -> Self {
+    pub(super) fn new(inner: W, definer: &Account) -> DecidedLines<Self> {
         let to = format!("{}@{}", identifier(&definer.user), identifier(&definer.host)).into_bytes();
-        let (statements, lines) = (StatementBounds::default(), LineHeads::of(HEAD_BYTES));
-        Self { inner, to, statements, is_rows: false, lines, head: None }
+        DecidedLines::new(
+            Self { inner, to, statements: StatementBounds::default(), is_rows: false, head: None },
+            HEAD_BYTES,
+        )
     }
+}
 
-    /// Decides what the line is that begins so.
+impl<W: Write> LineEdits for Redefined<W> {
     fn decide(&mut self, line: &[u8]) -> io::Result<()> {
         if !self.is_rows && self.statements.are_between() {
             if self.statements.begin(line.trim_ascii_end()) {
@@ -60,7 +62,6 @@ impl<W: Write> Redefined<W> {
         self.pass(line)
     }
 
-    /// Passes on some of a line.
     fn pass(&mut self, bytes: &[u8]) -> io::Result<()> {
         if self.is_rows {
             return self.inner.write_all(bytes);
@@ -81,33 +82,20 @@ impl<W: Write> Redefined<W> {
             }
         }
     }
-}
 
-impl<W: Write> Write for Redefined<W> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let mut rest = bytes;
-        while let Some(LinePart { bytes, ends_statement }) = self.lines.next(&mut rest) {
-            match bytes {
-                LineBytes::Head(head) => self.decide(&head)?,
-                LineBytes::More(more) => self.pass(more)?,
-                LineBytes::Held => {}
-            }
-            self.is_rows &= !ends_statement;
-        }
-        Ok(bytes.len())
+    fn end_statement(&mut self) {
+        self.is_rows = false;
     }
 
     fn flush(&mut self) -> io::Result<()> {
         // What is not known yet waits for more of it.
         self.inner.flush()
     }
-}
 
-impl<W: Write> Drop for Redefined<W> {
-    fn drop(&mut self) {
+    fn cut_off(&mut self, held: &[u8]) {
         // Mostly there is nothing: a dump ends with a whole statement. Whoever reads it says what is missing.
         let _ = self.head.take().map(|head| self.inner.write_all(&head));
-        let _ = self.inner.write_all(self.lines.held());
+        let _ = self.inner.write_all(held);
     }
 }
 

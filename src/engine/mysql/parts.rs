@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::engine::lines::{LineBytes, LineHeads, LinePart};
+use crate::engine::lines::{DecidedLines, LineEdits};
 use crate::engine::mysql::statements::{StatementBounds, quoted_name};
 use crate::engine::parts::{DumpAspect, DumpParts};
 
@@ -90,14 +90,13 @@ pub(super) struct PartsOfDump<W: Write> {
     is_trigger: bool,
     /// A statement with rows is passing.
     is_rows: bool,
-    lines: LineHeads,
     /// The line that is passing is wanted.
     passes: bool,
 }
 
 impl<W: Write> PartsOfDump<W> {
-    pub(super) fn new(inner: W, parts: DumpParts, found: Arc<Mutex<FoundInDump>>) -> Self {
-        Self {
+    pub(super) fn new(inner: W, parts: DumpParts, found: Arc<Mutex<FoundInDump>>) -> DecidedLines<Self> {
+        let edits = Self {
             inner,
             parts,
             found,
@@ -109,35 +108,14 @@ impl<W: Write> PartsOfDump<W> {
             is_behind_dashes: false,
             is_trigger: false,
             is_rows: false,
-            lines: LineHeads::of(HEAD_BYTES),
             passes: true,
-        }
+        };
+        DecidedLines::new(edits, HEAD_BYTES)
     }
 
     /// Tells whether rows alone go into tables that are there, which is one transaction.
     fn is_transaction(&self) -> bool {
         self.parts.aspect == DumpAspect::Rows
-    }
-
-    /// Decides what becomes of the line that begins so.
-    fn decide(&mut self, head: &[u8]) -> io::Result<()> {
-        let line = head.trim_ascii_end();
-        if !self.is_rows && self.statements.are_between() {
-            if self.begin(line)? {
-                return if self.passes { self.inner.write_all(head) } else { Ok(()) };
-            }
-        } else if !self.is_rows && self.statements.is_code() {
-            self.note_column(line);
-        }
-        self.pass(head)
-    }
-
-    /// Passes on some of a line, if it is wanted. All of a statement is, or nothing.
-    fn pass(&mut self, bytes: &[u8]) -> io::Result<()> {
-        if !self.is_rows {
-            self.statements.pass(bytes);
-        }
-        if self.passes { self.inner.write_all(bytes) } else { Ok(()) }
     }
 
     /// Decides what becomes of the statement or comment that begins so. Tells whether it is a command to the client.
@@ -248,22 +226,31 @@ impl<W: Write> PartsOfDump<W> {
     }
 }
 
-impl<W: Write> Write for PartsOfDump<W> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let mut rest = bytes;
-        while let Some(LinePart { bytes, ends_statement }) = self.lines.next(&mut rest) {
-            match bytes {
-                LineBytes::Head(head) => self.decide(&head)?,
-                LineBytes::More(more) => self.pass(more)?,
-                LineBytes::Held => {}
+impl<W: Write> LineEdits for PartsOfDump<W> {
+    fn decide(&mut self, head: &[u8]) -> io::Result<()> {
+        let line = head.trim_ascii_end();
+        if !self.is_rows && self.statements.are_between() {
+            if self.begin(line)? {
+                return if self.passes { self.inner.write_all(head) } else { Ok(()) };
             }
-            self.is_rows &= !ends_statement;
+        } else if !self.is_rows && self.statements.is_code() {
+            self.note_column(line);
         }
-        Ok(bytes.len())
+        self.pass(head)
+    }
+
+    fn pass(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if !self.is_rows {
+            self.statements.pass(bytes);
+        }
+        if self.passes { self.inner.write_all(bytes) } else { Ok(()) }
+    }
+
+    fn end_statement(&mut self) {
+        self.is_rows = false;
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        // A line that is not known yet waits for more of it.
         self.inner.flush()
     }
 }

@@ -7,7 +7,7 @@ use std::io::{self, Write};
 
 use crate::blocking::blocking;
 use crate::engine::feed::{FeedError, Heard};
-use crate::engine::lines::{LineBytes, LineHeads, LinePart};
+use crate::engine::lines::{DecidedLines, LineEdits};
 use crate::engine::mysql::definer::with_definer;
 use crate::engine::mysql::rename::Renamed;
 use crate::engine::mysql::restore::{MysqlRun, judge, without_rows};
@@ -106,7 +106,6 @@ impl MysqlRun<'_> {
 /// a line, and no text has the end of a line in it.
 struct WithoutRows<W: Write> {
     inner: W,
-    lines: LineHeads,
     /// The statement is one with rows.
     is_rows: bool,
     /// The lines are about events.
@@ -127,11 +126,12 @@ const DELIMITER: &[u8] = b"DELIMITER ";
 const HEAD_BYTES: usize = 40;
 
 impl<W: Write> WithoutRows<W> {
-    fn new(inner: W) -> Self {
-        Self { inner, lines: LineHeads::of(HEAD_BYTES), is_rows: false, is_events: false, is_code: false }
+    fn new(inner: W) -> DecidedLines<Self> {
+        DecidedLines::new(Self { inner, is_rows: false, is_events: false, is_code: false }, HEAD_BYTES)
     }
+}
 
-    /// Decides what becomes of the line that begins so.
+impl<W: Write> LineEdits for WithoutRows<W> {
     fn decide(&mut self, head: &[u8]) -> io::Result<()> {
         if let Some(delimiter) = head.strip_prefix(DELIMITER) {
             self.is_code = delimiter.trim_ascii_end() != b";";
@@ -147,24 +147,12 @@ impl<W: Write> WithoutRows<W> {
     fn pass(&mut self, bytes: &[u8]) -> io::Result<()> {
         if self.is_rows || self.is_events { Ok(()) } else { self.inner.write_all(bytes) }
     }
-}
 
-impl<W: Write> Write for WithoutRows<W> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let mut rest = bytes;
-        while let Some(LinePart { bytes, ends_statement }) = self.lines.next(&mut rest) {
-            match bytes {
-                LineBytes::Head(head) => self.decide(&head)?,
-                LineBytes::More(more) => self.pass(more)?,
-                LineBytes::Held => {}
-            }
-            self.is_rows &= !ends_statement;
-        }
-        Ok(bytes.len())
+    fn end_statement(&mut self) {
+        self.is_rows = false;
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        // A line that is not known yet waits for more of it.
         self.inner.flush()
     }
 }
