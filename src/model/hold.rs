@@ -23,6 +23,11 @@ pub struct Hold {
 }
 
 impl Hold {
+    /// Returns when it ends, for comparing: one without an end is behind all others.
+    pub fn end(&self) -> (bool, Option<Timestamp>) {
+        (self.until.is_none(), self.until)
+    }
+
     /// Tells whether it is still in force at `now`.
     pub fn is_in_force(&self, now: Timestamp) -> bool {
         self.until.is_none_or(|until| now < until)

@@ -4,6 +4,9 @@ use std::fmt;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+/// Seconds of a day.
+pub const DAY_SECONDS: i64 = 24 * 3600;
+
 /// A point in time as file systems keep it: seconds since 1970-01-01 UTC (may be negative) and nanoseconds.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Timestamp {

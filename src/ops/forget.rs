@@ -13,7 +13,7 @@ use crate::model::outcome::{Ended, Outcome};
 use crate::model::retention::{Fate, KeepReason, Policy, RetentionDecision, Standing, decide};
 use crate::model::series::Sequence;
 use crate::model::snapshot::{Snapshot, SnapshotId};
-use crate::model::time::Timestamp;
+use crate::model::time::{DAY_SECONDS, Timestamp};
 use crate::ops::snapshots::snapshots;
 use crate::progress::{Monitor, Problem, Problems};
 use crate::repository::StoreError;
@@ -25,7 +25,6 @@ use crate::repository::snapshots::SnapshotError;
 /// The share of a sequence's snapshots, in percent, beyond which forgetting them by rules takes a confirmation; of its days, where
 /// nobody is there to confirm.
 pub const CONFIRMED_PERCENT: usize = 50;
-const DAY_SECONDS: i64 = 24 * 3600;
 
 /// What is to be forgotten.
 #[derive(Debug, Clone)]
@@ -300,7 +299,7 @@ fn that_stays(snapshot: Snapshot, read: &Retention) -> Option<Snapshot> {
         return None;
     }
     let holds = [read.hold(snapshot.id), snapshot.held.as_ref()].into_iter().flatten();
-    let held = holds.max_by_key(|hold| (hold.until.is_none(), hold.until)).cloned();
+    let held = holds.max_by_key(|hold| hold.end()).cloned();
     Some(Snapshot { held, ..snapshot })
 }
 

@@ -228,9 +228,8 @@ impl Retention {
                     }
                 }
                 Statement::Held(hold) => {
-                    let end = |hold: &Hold| (hold.until.is_none(), hold.until);
                     let known = self.held.entry(id).or_insert_with(|| hold.clone());
-                    if end(&hold) > end(known) {
+                    if hold.end() > known.end() {
                         *known = hold;
                     }
                 }

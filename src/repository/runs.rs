@@ -23,7 +23,7 @@ use crate::model::id::RepositoryId;
 use crate::model::key::ObjectKey;
 use crate::model::outcome::{Ended, Outcome};
 use crate::model::run::{RUN_STAYS_DAYS, RunId, RunKind, RunRecord};
-use crate::model::time::Timestamp;
+use crate::model::time::{DAY_SECONDS, Timestamp};
 use crate::repository::access::{AccessError, Deleting, Reading, Writing};
 use crate::repository::keys::SessionKeyError;
 use crate::repository::recheck::Altered;
@@ -39,7 +39,6 @@ const FETCHES_OF_WORK: usize = 2;
 const LOOKED_AT: usize = 1024;
 /// Where the mark begins in the 16 bytes of a name: behind the second and four random bytes.
 const MARK_AT: usize = 12;
-const DAY_SECONDS: i64 = 24 * 3600;
 
 /// Why a run could not be put on record.
 #[derive(Debug, thiserror::Error)]

@@ -11,7 +11,7 @@ use futures::stream::StreamExt;
 use crate::model::due::Every;
 use crate::model::outcome::{Ended, Outcome};
 use crate::model::run::{RunKind, RunRecord};
-use crate::model::time::Timestamp;
+use crate::model::time::{DAY_SECONDS, Timestamp};
 use crate::ops::LookError;
 use crate::progress::{Monitor, Problem, Problems, chain};
 use crate::repository::Repository;
@@ -28,7 +28,6 @@ pub use work::{WorkAmiss, WorkStatus};
 
 use series::AllSeries;
 
-const DAY_SECONDS: i64 = 24 * 3600;
 /// How far back records of runs are read at least: what failed longer ago and was never tried again is overdue anyway.
 const LOOKED_BACK_DAYS: i64 = 35;
 

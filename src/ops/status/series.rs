@@ -7,8 +7,8 @@ use crate::model::outcome::Outcome;
 use crate::model::run::{RunKind, RunRecord};
 use crate::model::series::Series;
 use crate::model::snapshot::{Anomaly, Snapshot, SnapshotCounts, SnapshotId};
-use crate::model::time::Timestamp;
-use crate::ops::status::{DAY_SECONDS, StatusOptions};
+use crate::model::time::{DAY_SECONDS, Timestamp};
+use crate::ops::status::StatusOptions;
 use crate::repository::runs::RunLog;
 use crate::repository::state::Newest;
 
