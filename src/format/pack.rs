@@ -53,7 +53,7 @@ impl PackKind {
 }
 
 /// How a frame's plaintext became the bytes that were sealed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Codec {
     /// As it is.

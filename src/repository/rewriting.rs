@@ -11,7 +11,7 @@
 
 use std::collections::HashSet;
 use std::ops::Range;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::blocking::blocking;
 use crate::compress::{Compressor, DEFAULT_LEVEL};
@@ -29,6 +29,7 @@ use crate::repository::index::checked::CheckedIndex;
 use crate::repository::index::own::OwnPack;
 use crate::repository::index::table::ChunkPlace;
 use crate::repository::lease::HeldLease;
+use crate::repository::reader::windows::hash_of;
 use crate::repository::reader::{ReadError, Reader};
 use crate::repository::session::SessionError;
 use crate::repository::uploader::{UploadError, UploadStopped, Uploaded};
@@ -112,8 +113,15 @@ pub struct Rewriting {
     index: Arc<CheckedIndex>,
     reader: Arc<Reader>,
     writer: Arc<Writer>,
-    /// The recipes that it has stored.
-    recipes: Mutex<HashSet<(ChunkKey, blake3::Hash)>>,
+    recipes: Mutex<KnownRecipes>,
+}
+
+/// Recipes that need not be stored, by their hashes: those that lie elsewhere, and those that the session has stored.
+#[derive(Debug, Default)]
+struct KnownRecipes {
+    known: HashSet<(ChunkKey, [u8; 32])>,
+    /// Windows of which those elsewhere are among them.
+    looked: HashSet<ChunkKey>,
 }
 
 /// A frame that is being filled, with what compresses it: what one who copies packs works with, pack after pack.
@@ -285,13 +293,14 @@ impl Rewriting {
         recipes: Vec<(ChunkKey, ChunkPlace)>,
     ) -> Result<(), CopyError> {
         let wrong = self.reader.wrong_windows(recipes.iter().copied()).await?;
+        let wrong: HashSet<ChunkPlace> = wrong.into_iter().map(|(at, _)| at).collect();
         for (key, place) in recipes {
-            if wrong.iter().any(|(at, _)| *at == place) {
+            if wrong.contains(&place) {
                 self.copy_from_anywhere(into, PackKind::Data, key, &place).await?;
                 continue;
             }
             let recipe = self.reader.recipe(&place).await?;
-            if !self.has_recipe(key, &place, &recipe).await? {
+            if !self.has_recipe(key, &recipe).await? {
                 let writer = self.writer.clone();
                 blocking(move || writer.store_recipe_anew(key, &recipe)).await?;
             }
@@ -300,14 +309,21 @@ impl Rewriting {
     }
 
     /// Tells whether a recipe is stored elsewhere, or by this session, of which it is noted that it will be.
-    async fn has_recipe(&self, key: ChunkKey, place: &ChunkPlace, recipe: &Recipe) -> Result<bool, ReadError> {
-        for other in self.index.reliable_recipes(&key) {
-            if self.reader.are_same_recipe(place, &other).await? {
-                return Ok(true);
+    async fn has_recipe(&self, key: ChunkKey, recipe: &Recipe) -> Result<bool, ReadError> {
+        if !self.known_recipes().looked.contains(&key) {
+            let mut elsewhere = Vec::new();
+            for other in self.index.reliable_recipes(&key) {
+                elsewhere.extend(self.reader.recipe_hash(&other).await?);
             }
+            let mut recipes = self.known_recipes();
+            recipes.known.extend(elsewhere.into_iter().map(|hash| (key, hash)));
+            recipes.looked.insert(key);
         }
-        let hash = blake3::hash(&recipe.encode());
-        Ok(!self.recipes.lock().expect("no panic while held").insert((key, hash)))
+        Ok(!self.known_recipes().known.insert((key, hash_of(recipe))))
+    }
+
+    fn known_recipes(&self) -> MutexGuard<'_, KnownRecipes> {
+        self.recipes.lock().expect("no panic while held")
     }
 
     /// Waits until all that was copied is durable and indexed, and ends the lease. What could be stored is, whatever is returned.

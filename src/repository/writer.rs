@@ -31,7 +31,6 @@ use crate::repository::recheck::{Altered, Scratch, check_pack};
 use crate::repository::session::Session;
 use crate::repository::uploader::{Room, UploadEnd, UploadError, UploadLimits, UploadStopped, Uploaded, Uploader};
 use crate::store::StoreError;
-use crate::windows::WINDOW_MAX;
 use crate::windows::gather::WindowGatherer;
 use crate::windows::pieces::PieceRule;
 use crate::windows::weave::NeededFrame;
@@ -148,14 +147,17 @@ impl Writer {
         self.index.rely_on_recipe(key, length) || self.claims.has_plain(key)
     }
 
-    /// Returns the frame of a chunk that is stored plain in a pack that may be relied on: of one that was rewritten the new one alone, once a
-    /// list dooms the old pack.
+    /// Does the same as [`Writer::relies_on_plain`], and returns the frame of the chunk if it may be named: of one that was rewritten the new one
+    /// alone, once a list dooms the old pack.
     ///
     /// One that lies in several frames stands for a frame by itself, as long as the longest: readers may take it from any, and cleaning
     /// up keeps any. Of one that is not indexed yet nothing is known but that writers make no longer frames than windows.
-    pub fn needed_frame(&self, key: &ChunkKey) -> NeededFrame {
-        let places = self.index.places(key).into_iter();
-        frame_of(places.filter(|place| !place.codec.holds_recipes() && self.index.may_rely_on(place)))
+    pub fn relied_frame(&self, key: &ChunkKey) -> Option<NeededFrame> {
+        if self.claims.has_plain(key) {
+            return Some(NeededFrame::UNKNOWN);
+        }
+        let places = self.index.rely_on_plain_at(key);
+        (!places.is_empty()).then(|| frame_of(places.into_iter()))
     }
 
     /// Makes the recipe of a window from its parts, in order: `None` where no reader would take it.
@@ -339,7 +341,7 @@ impl Writer {
 
 /// Returns the frame of a chunk that lies plain at any of these places.
 fn frame_of(mut places: impl Iterator<Item = ChunkPlace>) -> NeededFrame {
-    let Some(first) = places.next() else { return NeededFrame { place: None, bytes: WINDOW_MAX as u64 } };
+    let Some(first) = places.next() else { return NeededFrame::UNKNOWN };
     let (mut place, mut bytes) = (Some((first.pack, first.frame)), first.plain_len);
     for other in places {
         place = place.filter(|_| other.frame_place() == first.frame_place());
@@ -447,7 +449,7 @@ mod tests {
             ("in two of a pack", vec![one, place(1, 8, 900)], None, 900),
             ("in two packs", vec![place(2, 7, 900), one], None, 900),
             ("in one that is told of in two ways", vec![one, place(1, 7, 501)], None, 501),
-            ("in none that is known", vec![], None, WINDOW_MAX as u64),
+            ("in none that is known", vec![], None, 8 << 20),
         ] {
             assert_eq!(frame_of(places.into_iter()), NeededFrame { place, bytes }, "{what}");
         }

@@ -8,13 +8,13 @@ use std::sync::Arc;
 
 use crate::format::recipe::{CHUNKS_NEEDED_MAX, PARTS_NEEDED_MAX, PLAIN_NEEDED_MAX};
 use crate::model::id::{ChunkKey, PackId};
-use crate::windows::HashedPiece;
 use crate::windows::block::{NightBlock, Through};
 use crate::windows::cover::{Cover, Stretch};
 use crate::windows::remains::{Used, key_number};
 use crate::windows::sample::Sample;
 use crate::windows::walk::NEW;
 use crate::windows::yesterday::{Blocks, Yesterday};
+use crate::windows::{HashedPiece, WINDOW_MAX};
 
 /// Stretches that a window consists of, at most: more take much memory, and their recipe saves little. Readers take 2^19 parts.
 const STRETCHES_MOST: usize = 1 << 15;
@@ -32,13 +32,36 @@ pub struct Woven {
     through: HashMap<ChunkKey, Through>,
 }
 
-/// What of a chunk must be there so that a recipe may name it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Need {
-    /// The chunk itself.
-    Plain,
-    /// The chunk, or a recipe of so many bytes, which is then one that names plain chunks alone.
-    Any(u32),
+/// Looks up what recipes may name, each chunk once.
+pub struct StoredChunks<'a> {
+    look_for_plain: Box<dyn FnMut(&ChunkKey) -> Option<NeededFrame> + 'a>,
+    look_for_recipe: Box<dyn FnMut(&ChunkKey, u32) -> bool + 'a>,
+    plain: HashMap<ChunkKey, Option<NeededFrame>>,
+    recipes: HashMap<(ChunkKey, u32), bool>,
+}
+
+impl<'a> StoredChunks<'a> {
+    /// Takes what returns the frame of a chunk that may be named as stored plain, and what tells whether one may be named that is stored so or
+    /// by a recipe of so many bytes, which is then one that names plain chunks alone.
+    pub fn new(
+        plain: impl FnMut(&ChunkKey) -> Option<NeededFrame> + 'a,
+        recipe: impl FnMut(&ChunkKey, u32) -> bool + 'a,
+    ) -> Self {
+        let (look_for_plain, look_for_recipe) = (Box::new(plain), Box::new(recipe));
+        Self { look_for_plain, look_for_recipe, plain: HashMap::new(), recipes: HashMap::new() }
+    }
+
+    fn frame(&mut self, key: &ChunkKey) -> Option<NeededFrame> {
+        *self.plain.entry(*key).or_insert_with(|| (self.look_for_plain)(key))
+    }
+
+    fn has_plain(&mut self, key: &ChunkKey) -> bool {
+        self.frame(key).is_some()
+    }
+
+    fn has_recipe(&mut self, key: &ChunkKey, length: u32) -> bool {
+        *self.recipes.entry((*key, length)).or_insert_with(|| (self.look_for_recipe)(key, length))
+    }
 }
 
 /// The frame in which a chunk lies that is stored plain.
@@ -51,6 +74,9 @@ pub struct NeededFrame {
 }
 
 impl NeededFrame {
+    /// That of a chunk of which nothing is known, in no longer frame than writers make.
+    pub const UNKNOWN: Self = Self { place: None, bytes: WINDOW_MAX as u64 };
+
     /// Returns what it is told from others by, as the frame of a chunk.
     fn name(&self, chunk: &ChunkKey) -> (Option<(PackId, u32)>, Option<ChunkKey>) {
         (self.place, self.place.is_none().then_some(*chunk))
@@ -91,44 +117,43 @@ impl Woven {
         Some(woven)
     }
 
-    /// Keeps to chunks that may be named, as `has` says, and takes what lies in others for new. Where it `is_base` night, or something of
+    /// Keeps to chunks that may be named, as they are `stored`, and takes what lies in others for new. Where it `is_base` night, or something of
     /// what recipes would name is missing, plain chunks alone are named.
-    pub fn rely(&mut self, is_base: bool, mut has: impl FnMut(&ChunkKey, Need) -> bool) {
-        let mut known: HashMap<(ChunkKey, Need), bool> = HashMap::new();
-        let mut has = |key: &ChunkKey, need| *known.entry((*key, need)).or_insert_with(|| has(key, need));
-        let may_name = |key: &ChunkKey, has: &mut dyn FnMut(&ChunkKey, Need) -> bool| match self.through.get(key) {
+    pub fn rely(&mut self, is_base: bool, stored: &mut StoredChunks<'_>) {
+        let may_name = |key: &ChunkKey, stored: &mut StoredChunks<'_>| match self.through.get(key) {
             Some(Through { recipe_length, plain }) => {
-                has(key, Need::Any(*recipe_length)) && plain.iter().all(|key| has(key, Need::Plain))
+                stored.has_recipe(key, *recipe_length) && plain.iter().all(|key| stored.has_plain(key))
             }
-            None => has(key, Need::Plain),
+            None => stored.has_plain(key),
         };
-        if !is_base && self.named.keys().iter().flatten().all(|key| may_name(key, &mut has)) {
+        if !is_base && self.named.keys().iter().flatten().all(|key| may_name(key, stored)) {
             return;
         }
         let lost: HashSet<ChunkKey> =
-            self.plain.keys().into_iter().flatten().filter(|key| !has(key, Need::Plain)).collect();
+            self.plain.keys().into_iter().flatten().filter(|key| !stored.has_plain(key)).collect();
         self.do_without(&lost);
     }
 
     /// Keeps to what may be asked of readers. Where the window needs too much plaintext of frames, it takes for new what lies in those of which it
     /// uses least, so that its rows of many nights become one chunk; where the windows that it would name need too much, plain chunks alone are named.
     ///
-    /// `frame_of` is asked for chunks that are stored plain; each frame counts for `frame_least` bytes at least, because rewriting makes it as
-    /// long.
-    pub fn keep_within(&mut self, frame_least: u64, frame_of: impl Fn(&ChunkKey) -> NeededFrame) {
-        let frame_of = |key: &ChunkKey| {
-            let frame = frame_of(key);
+    /// Each frame counts for `frame_least` bytes at least, because rewriting makes it as long.
+    pub fn keep_within(&mut self, frame_least: u64, stored: &mut StoredChunks<'_>) {
+        let mut frame_of = |key: &ChunkKey| {
+            let frame = stored.frame(key).unwrap_or(NeededFrame::UNKNOWN);
             NeededFrame { bytes: frame.bytes.max(frame_least), ..frame }
         };
         let new_rows = match u64::from(self.new_bytes()) {
             0 => 0,
             new => new.max(frame_least),
         };
-        let left = unwanted(self.frames_used(frame_of), new_rows);
+        let frames = self.frames_used(&mut frame_of);
+        let most = frames_most(&frames);
+        let left = unwanted(frames, new_rows, most);
         if !left.is_empty() {
             self.do_without(&left);
         }
-        if !self.through.is_empty() && !self.named_needs(frame_of).are_within_bounds() {
+        if !self.through.is_empty() && !self.named_needs(&mut frame_of).are_within_bounds() {
             self.name_plain();
         }
     }
@@ -157,7 +182,7 @@ impl Woven {
     }
 
     /// Returns the frames in which the window's chunks lie that are stored plain.
-    fn frames_used(&self, frame_of: impl Fn(&ChunkKey) -> NeededFrame) -> Vec<FrameUse> {
+    fn frames_used(&self, frame_of: &mut dyn FnMut(&ChunkKey) -> NeededFrame) -> Vec<FrameUse> {
         let mut used: BTreeMap<ChunkKey, u64> = BTreeMap::new();
         for part in self.plain.stretches() {
             if let Some(key) = part.key {
@@ -175,7 +200,7 @@ impl Woven {
     }
 
     /// Returns what naming windows asks of readers.
-    fn named_needs(&self, frame_of: impl Fn(&ChunkKey) -> NeededFrame) -> NamedNeeds {
+    fn named_needs(&self, frame_of: &mut dyn FnMut(&ChunkKey) -> NeededFrame) -> NamedNeeds {
         let named = self.named.keys();
         let plain: Vec<ChunkKey> =
             named.iter().flatten().filter(|key| !self.through.contains_key(*key)).copied().collect();
@@ -183,13 +208,13 @@ impl Woven {
             windows: self.through.len(),
             chunks: named.len(),
             items: self.named.stretches().len(),
-            frame_bytes: frame_bytes(&plain, &frame_of),
+            frame_bytes: frame_bytes(&plain, frame_of),
         };
         for Through { recipe_length, plain } in self.through.values() {
             needs.chunks += plain.len();
             // Each is three numbers of a byte or more.
             needs.items += *recipe_length as usize / 3;
-            needs.frame_bytes += frame_bytes(plain, &frame_of);
+            needs.frame_bytes += frame_bytes(plain, frame_of);
         }
         needs
     }
@@ -248,13 +273,20 @@ struct FrameUse {
     chunks: Vec<ChunkKey>,
 }
 
-/// Returns the chunks that a window is to do without, so that it needs no more plaintext than [`FRAMES_MOST`] beside its `new_rows`: none, as long as
-/// it does not. Else they are those of the frames of which it uses the smallest parts, until half is left: so as many nights pass before it is
-/// too much again.
-fn unwanted(mut frames: Vec<FrameUse>, new_rows: u64) -> HashSet<ChunkKey> {
+/// Returns how much plaintext of frames a window may need: [`FRAMES_MOST`], less up to a quarter by what its largest part is of. That stays the same for
+/// many nights and is another for each window, so that windows which are of one age do not all become too much in the same night.
+fn frames_most(frames: &[FrameUse]) -> u64 {
+    let chunks = frames.iter().max_by_key(|frame| frame.used).and_then(|frame| frame.chunks.first());
+    FRAMES_MOST - chunks.map_or(0, |key| key_number(key) % (FRAMES_MOST / 4))
+}
+
+/// Returns the chunks that a window is to do without, so that it needs no more plaintext than `most` beside its `new_rows`: none, as long as
+/// it does not. Else they are those of the frames of which it uses the smallest parts, until half of [`FRAMES_MOST`] is left: so many nights pass
+/// before it is too much again.
+fn unwanted(mut frames: Vec<FrameUse>, new_rows: u64, most: u64) -> HashSet<ChunkKey> {
     let mut needed = new_rows + frames.iter().map(|frame| frame.bytes).sum::<u64>();
     let mut unwanted = HashSet::new();
-    if needed <= FRAMES_MOST {
+    if needed <= most {
         return unwanted;
     }
     frames.sort_by_key(|frame| (frame.used << 16) / frame.bytes.max(1));
@@ -294,7 +326,7 @@ impl NamedNeeds {
 }
 
 /// Returns the plaintext of the frames in which chunks lie.
-fn frame_bytes(chunks: &[ChunkKey], frame_of: impl Fn(&ChunkKey) -> NeededFrame) -> u64 {
+fn frame_bytes(chunks: &[ChunkKey], frame_of: &mut dyn FnMut(&ChunkKey) -> NeededFrame) -> u64 {
     let mut seen = HashSet::new();
     let frames = chunks.iter().map(|chunk| (chunk, frame_of(chunk)));
     frames.filter(|(chunk, frame)| seen.insert(frame.name(chunk))).map(|(_, frame)| frame.bytes).sum()
@@ -392,7 +424,7 @@ mod tests {
     }
 
     fn left(frames: Vec<FrameUse>, new_rows: u64) -> Vec<u8> {
-        let mut left: Vec<u8> = unwanted(frames, new_rows).into_iter().map(|key| key.0[0]).collect();
+        let mut left: Vec<u8> = unwanted(frames, new_rows, FRAMES_MOST).into_iter().map(|key| key.0[0]).collect();
         left.sort_unstable();
         left
     }
@@ -410,6 +442,23 @@ mod tests {
         nights.push(frame(113, 8192, 7700));
         assert_eq!(left(nights, 0), (0..66).collect::<Vec<u8>>());
         assert_eq!(left(vec![], 100 * MIB), [0; 0]);
+    }
+
+    #[test]
+    fn windows_of_one_age_become_too_much_in_many_nights() {
+        let most = |seed: u64| {
+            let base = ChunkKey(blake3::hash(&seed.to_le_bytes()).as_bytes()[..16].try_into().expect("16 of 32"));
+            let window = FrameUse { bytes: 4 * MIB, used: 4 * MIB - seed, chunks: vec![base] };
+            let most = frames_most(&[frame(1, 512, 300), window, frame(2, 512, 30)]);
+            assert!((FRAMES_MOST / 4 * 3..=FRAMES_MOST).contains(&most), "{most}");
+            most
+        };
+        // A frame of 512 KiB more is needed each night.
+        let mut nights: Vec<u64> = (0..200).map(|seed| most(seed) / (512 << 10)).collect();
+        nights.sort_unstable();
+        let at_once = nights.chunk_by(|one, next| one == next).map(<[u64]>::len).max();
+        assert!(at_once < Some(200 / 10), "{nights:?}");
+        assert_eq!(frames_most(&[]), FRAMES_MOST);
     }
 
     #[test]
@@ -455,35 +504,36 @@ mod tests {
 
     #[test]
     fn what_is_too_much_is_named_plain_or_is_new() {
-        let frame_of = |bytes: u64| move |_: &ChunkKey| NeededFrame { place: None, bytes };
+        let stored = |frame: NeededFrame| StoredChunks::new(move |_| Some(frame), |_, _| true);
+        let alone = |bytes: u64| stored(NeededFrame { place: None, bytes });
         let keys = |cover: &Cover<Option<ChunkKey>>| -> Vec<Option<u8>> {
             cover.keys().into_iter().map(|key| key.map(|key| key.0[0])).collect()
         };
         let two = || woven(&[Some(1), None, Some(2)], &[Some(9), None, Some(2)], &[(9, &[1, 3])]);
         let mut kept = two();
-        kept.keep_within(1, frame_of(MIB));
+        kept.keep_within(1, &mut alone(MIB));
         assert_eq!(keys(&kept.named), [Some(9), None, Some(2)]);
         // The recipe of the window has too many items.
         let mut kept = two();
         kept.through.get_mut(&key(9)).expect("it is a recipe").recipe_length = 3 << 17;
-        kept.keep_within(1, frame_of(MIB));
+        kept.keep_within(1, &mut alone(MIB));
         assert_eq!((keys(&kept.named), kept.through.len()), (vec![Some(1), None, Some(2)], 0));
-        // 2 frames of 30 MiB are few enough, and 3 for the window that is named.
+        // 2 frames of 20 MiB are few enough, and 3 for the window that is named.
         let mut kept = two();
-        kept.keep_within(1, frame_of(30 * MIB));
+        kept.keep_within(1, &mut alone(20 * MIB));
         assert_eq!(keys(&kept.named), [Some(9), None, Some(2)]);
         // Of 2 frames of 33 MiB both are given up: one is more than half of what may be.
         let mut kept = two();
-        kept.keep_within(1, frame_of(33 * MIB));
+        kept.keep_within(1, &mut alone(33 * MIB));
         assert_eq!((keys(&kept.plain), keys(&kept.named), kept.new_bytes()), (vec![None], vec![None], 300));
         // Whatever frames have, each counts for as much as rewriting makes of it.
         let mut kept = two();
-        kept.keep_within(40 * MIB, frame_of(1));
+        kept.keep_within(40 * MIB, &mut alone(1));
         assert_eq!(keys(&kept.plain), [None::<u8>]);
         // In one frame they are one.
-        let together = |_: &ChunkKey| NeededFrame { place: Some((PackId([1; 16]), 7)), bytes: 50 * MIB };
+        let together = NeededFrame { place: Some((PackId([1; 16]), 7)), bytes: 40 * MIB };
         let mut kept = two();
-        kept.keep_within(1, together);
+        kept.keep_within(1, &mut stored(together));
         assert_eq!(keys(&kept.plain), [Some(1), None, Some(2)]);
     }
 }

@@ -23,7 +23,7 @@ use crate::windows::pieces::PieceRule;
 use crate::windows::remains::{Remains, key_number};
 use crate::windows::tomorrow::Tomorrow;
 use crate::windows::walk::{NEW, NightWalk};
-use crate::windows::weave::{MadeOf, Need, Woven};
+use crate::windows::weave::{MadeOf, StoredChunks, Woven};
 use crate::windows::yesterday::Yesterday;
 use crate::windows::{WINDOW_MAX, WINDOW_MIN};
 
@@ -272,17 +272,19 @@ impl<'a> NightCutter<'a> {
     ) -> Result<Option<MadeOf>, Stopped> {
         let Some(yesterday) = &mut self.yesterday else { return Ok(None) };
         let Some(mut woven) = Woven::of(yesterday, gatherer.pieces(), &self.found) else { return Ok(None) };
-        woven.rely(self.is_base, |key, need| match need {
-            Need::Plain => self.writer.relies_on_plain(key),
-            Need::Any(length) => self.writer.relies_on_recipe(key, length),
-        });
-        woven.keep_within(ROWS_FRAME_BYTES as u64, |key| self.writer.needed_frame(key));
+        let writer = self.writer;
+        let mut stored =
+            StoredChunks::new(|key| writer.relied_frame(key), |key, length| writer.relies_on_recipe(key, length));
+        woven.rely(self.is_base, &mut stored);
+        woven.keep_within(ROWS_FRAME_BYTES as u64, &mut stored);
+        drop(stored);
         let new = woven.new_bytes() as usize;
         if new + SAVED_LEAST > length || new * 100 > length * NEW_MOST {
             return Ok(None);
         }
-        // No more is renewed than is stored anyway.
-        let may_renew = self.renewed + length as u64 <= bytes.new + WINDOW_MAX as u64;
+        // No more is renewed than is stored anyway, so that the windows of a first night are not all renewed in the same night.
+        let otherwise = bytes.new.saturating_sub(self.renewed);
+        let may_renew = self.renewed + length as u64 <= otherwise + WINDOW_MAX as u64;
         if may_renew && woven.alive(&yesterday.remains().used) < ALIVE_LEAST {
             self.renewed += length as u64;
             return Ok(None);

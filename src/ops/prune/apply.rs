@@ -13,7 +13,7 @@ use crate::model::id::{ChunkKey, DomainId, PackId, SessionId};
 use crate::model::outcome::{Ended, Outcome};
 use crate::model::snapshot::SnapshotId;
 use crate::model::time::Timestamp;
-use crate::ops::prune::copies::Copies;
+use crate::ops::prune::copies::{Copies, LastChunk};
 use crate::ops::prune::lists::names;
 use crate::ops::prune::look::Look;
 use crate::ops::prune::waiting::{RunningSessions, Waited};
@@ -217,10 +217,11 @@ impl CleanUp<'_> {
         for needed in [&first.needed, &second.needed] {
             copies.ask(&second.reader, &second.index, needed, &goes).await?;
             let stays = |place: &ChunkPlace| second.index.keeps(place.pack) && !goes(place.pack);
+            let (mut plain, mut elsewhere) = (LastChunk::default(), LastChunk::default());
             // What another clean-up has deleted since lies somewhere else, and that may not be what goes now.
             let is_lost = |key: &ChunkKey, place: &ChunkPlace| match second.index.is_there(place.pack) {
-                true => !copies.has(&second.index, &goes, key, place),
-                false => !second.index.places(key).iter().any(stays),
+                true => !copies.has(&second.index, &goes, (key, place), &mut plain),
+                false => !elsewhere.is(key, || second.index.places(key).iter().any(stays)),
             };
             lost.push(needed.find(|pack| goes(pack) || !second.index.is_there(pack), is_lost));
         }

@@ -11,7 +11,7 @@ use futures::stream::{self, StreamExt};
 
 use crate::model::id::{ChunkKey, DomainEpoch, PackId};
 use crate::model::key::ObjectKey;
-use crate::ops::prune::copies::Copies;
+use crate::ops::prune::copies::{Copies, LastChunk, RecipeHash};
 use crate::ops::prune::look::Look;
 use crate::ops::prune::plan::{PrunePlan, RewriteLimits};
 use crate::ops::prune::{CleanUp, PruneError};
@@ -40,23 +40,48 @@ impl Ranked<'_> {
         (needed, size, Reverse(place.pack), Reverse((place.frame, place.offset)))
     }
 
-    /// Tells whether the place `told` of a chunk need not stay, because another one of all its `places` does.
-    fn is_superfluous(&self, copies: &Copies, key: &ChunkKey, told: &ToldPlace, places: &[ToldPlace]) -> bool {
+    /// Tells of each of the places of a chunk whether it need not stay, because another one does; nothing where all stay.
+    fn superfluous(&self, copies: &Copies, key: &ChunkKey, places: &[ToldPlace]) -> Vec<bool> {
         if places.len() < 2 {
-            return false;
+            return Vec::new();
         }
-        let Some(at) = self.packs.get(&told.place.pack).map(|pack| pack.at) else { return false };
         // In another epoch a chunk outlives the keys that the snapshot names.
-        let counts = |other: &ToldPlace| other.is_vouched_for && self.counting.get(&other.place.pack) == Some(&at);
-        let is_better = |other: &ToldPlace| !counts(told) || self.of(&other.place) > self.of(&told.place);
-        let is_recipe = told.place.codec.holds_recipes();
-        let same = copies.same_recipes(key, &told.place);
-        places.iter().filter(|other| counts(other) && other.place != told.place).any(|other| {
-            match other.place.codec.holds_recipes() {
-                false => is_recipe || is_better(other),
-                true => is_recipe && same.contains(&other.place.pack) && is_better(other),
+        let counts = |told: &ToldPlace| self.counting.get(&told.place.pack).copied().filter(|_| told.is_vouched_for);
+        let mut best: HashMap<(DomainEpoch, StoredAs), Rank> = HashMap::new();
+        for told in places {
+            if let (Some(at), Some(how)) = (counts(told), StoredAs::of(copies, key, told)) {
+                let rank = self.of(&told.place);
+                best.entry((at, how)).and_modify(|best| *best = rank.max(*best)).or_insert(rank);
             }
-        })
+        }
+        let is_superfluous = |told: &ToldPlace| {
+            let Some(at) = self.packs.get(&told.place.pack).map(|pack| pack.at) else { return false };
+            let is_better = |best: &Rank| counts(told).is_none() || *best > self.of(&told.place);
+            match StoredAs::of(copies, key, told) {
+                Some(StoredAs::Plain) => best.get(&(at, StoredAs::Plain)).is_some_and(is_better),
+                _ if best.contains_key(&(at, StoredAs::Plain)) => true,
+                Some(recipe) => best.get(&(at, recipe)).is_some_and(is_better),
+                None => false,
+            }
+        };
+        places.iter().map(is_superfluous).collect()
+    }
+}
+
+/// How a chunk is stored at a place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum StoredAs {
+    Plain,
+    Recipe(RecipeHash),
+}
+
+impl StoredAs {
+    /// Tells how; `None` of a recipe that nobody looked at, or that is damaged.
+    fn of(copies: &Copies, key: &ChunkKey, told: &ToldPlace) -> Option<Self> {
+        match told.place.codec.holds_recipes() {
+            false => Some(StoredAs::Plain),
+            true => copies.recipe_at(key, &told.place).map(StoredAs::Recipe),
+        }
     }
 }
 
@@ -73,16 +98,24 @@ impl CleanUp<'_> {
         let mut copies = Copies::told_by(&look.index);
         copies.ask(&look.reader, &look.index, &look.needed, &goes).await?;
         copies.compare_recipes(&look.reader, &look.index, several_recipes(look)?).await?;
-        let all = look.needed.packs(|_, _, _| false).ok_or(PruneError::Cache)?;
+        let all = look.needed.packs(|_, _| Vec::new()).ok_or(PruneError::Cache)?;
         let damaged = look.index.cleanups().found_damaged();
         let counts = |pack: &PackId| look.index.keeps(*pack) && !goes(*pack) && !damaged.contains(pack);
         let counting = all.iter().filter(|(pack, _)| counts(pack)).map(|(pack, it)| (*pack, it.at)).collect();
         let ranked = Ranked { packs: &all, counting };
-        let is_superfluous = |key: &ChunkKey, told: &ToldPlace, places: &[ToldPlace]| {
-            goes(told.place.pack) && copies.has(&look.index, &goes, key, &told.place)
-                || ranked.is_superfluous(&copies, key, told, places)
+        let superfluous = |key: &ChunkKey, places: &[ToldPlace]| {
+            let mut superfluous = ranked.superfluous(&copies, key, places);
+            if places.iter().any(|told| goes(told.place.pack)) {
+                superfluous.resize(places.len(), false);
+                let has_plain = copies.has_plain(&look.index, &goes, key);
+                for (is_superfluous, ToldPlace { place, .. }) in superfluous.iter_mut().zip(places) {
+                    let is_elsewhere = || has_plain || copies.has_recipe(&look.index, &goes, key, place);
+                    *is_superfluous = *is_superfluous || goes(place.pack) && is_elsewhere();
+                }
+            }
+            superfluous
         };
-        let packs = look.needed.packs(is_superfluous).ok_or(PruneError::Cache)?;
+        let packs = look.needed.packs(superfluous).ok_or(PruneError::Cache)?;
         let mut packs: BTreeMap<PackId, PackUse> =
             packs.into_iter().filter(|(pack, _)| look.index.is_there(*pack)).collect();
         packs.extend(self.orphans(look).await?);
@@ -121,8 +154,9 @@ impl CleanUp<'_> {
             let why = match own.map_err(PruneError::Pack)? {
                 Err(why) => Some(why),
                 Ok(own) => {
+                    let mut plain = LastChunk::default();
                     let is_needed = |(key, place): (ChunkKey, ChunkPlace)| {
-                        look.needed.has(&key) && !copies.has(&look.index, &goes, &key, &place)
+                        look.needed.has(&key) && !copies.has(&look.index, &goes, (&key, &place), &mut plain)
                     };
                     own.places().any(is_needed).then(|| "has chunks that are needed".to_owned())
                 }
@@ -146,4 +180,67 @@ fn several_recipes(look: &Look) -> Result<Vec<(ChunkKey, ChunkPlace)>, PruneErro
     };
     look.needed.each_chunk(&mut see).ok_or(PruneError::Cache)?;
     Ok(several)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::pack::{Codec, PackKind};
+    use crate::model::author::Author;
+    use crate::model::id::DomainId;
+
+    const KEY: ChunkKey = ChunkKey([7; 16]);
+
+    fn told(pack: u8, offset: u32, codec: Codec, is_vouched_for: bool) -> ToldPlace {
+        let place = ChunkPlace {
+            pack: PackId([pack; 16]),
+            author: Author::Reader,
+            kind: PackKind::Data,
+            frame: 0,
+            frame_offset: 0,
+            sealed_len: 500,
+            plain_len: 500,
+            codec,
+            offset,
+            length: 100,
+        };
+        ToldPlace { place, is_vouched_for }
+    }
+
+    /// Of the first pack the largest share is needed; the last is of another epoch.
+    #[test]
+    fn of_each_kind_of_place_the_best_one_stays_and_plain_ones_serve_for_all() {
+        let pack = |nth: u8| PackUse {
+            at: DomainEpoch { domain: DomainId([1; 16]), epoch: 1 + u32::from(nth == 9) },
+            kind: PackKind::Data,
+            size: 1000,
+            is_certain: true,
+            needed_chunks: 1,
+            needed_bytes: 100 - u64::from(nth),
+            bytes: 100,
+        };
+        let packs: BTreeMap<PackId, PackUse> = [1, 2, 3, 9].map(|nth| (PackId([nth; 16]), pack(nth))).into();
+        let counting = packs.iter().map(|(id, pack)| (*id, pack.at)).collect();
+        let ranked = Ranked { packs: &packs, counting };
+        let plain = |nth: u8| told(nth, 0, Codec::Zstd, true);
+        let recipe = |nth: u8, offset: u32| told(nth, offset, Codec::ZstdRecipes, true);
+        let unvouched = |told: ToldPlace| ToldPlace { is_vouched_for: false, ..told };
+        // The recipes at 10 are the same, and that at 20 is another one; nobody looked at those at 30.
+        let known = |nth: u8| [(KEY, recipe(nth, 10).place, [1; 32]), (KEY, recipe(nth, 20).place, [2; 32])];
+        let copies = Copies::of_recipes(&[known(1), known(2), known(3)].concat());
+        for (what, places, expected) in [
+            ("one place", vec![plain(2)], vec![]),
+            ("plain", vec![plain(3), plain(1), plain(2)], vec![true, false, true]),
+            ("no reader says so", vec![unvouched(plain(1)), plain(3)], vec![true, false]),
+            ("of no place a reader says so", vec![unvouched(plain(1)), unvouched(plain(3))], vec![false, false]),
+            ("another epoch", vec![plain(9), plain(1)], vec![false, false]),
+            ("plain and recipes", vec![recipe(1, 10), plain(3), recipe(2, 30)], vec![true, false, true]),
+            ("the same recipe", vec![recipe(2, 10), recipe(1, 10)], vec![true, false]),
+            ("other recipes", vec![recipe(2, 20), recipe(1, 10)], vec![false, false]),
+            ("in one pack", vec![recipe(1, 20), recipe(1, 10), recipe(2, 20)], vec![false, false, true]),
+            ("nobody looked", vec![recipe(2, 30), recipe(1, 30)], vec![false, false]),
+        ] {
+            assert_eq!(ranked.superfluous(&copies, &KEY, &places), expected, "{what}");
+        }
+    }
 }

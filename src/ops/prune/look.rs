@@ -11,6 +11,7 @@ use crate::model::key::ObjectKey;
 use crate::model::outcome::{Ended, Outcome};
 use crate::model::snapshot::{SnapshotId, TreeRoot};
 use crate::ops::Cancel;
+use crate::ops::prune::copies::LastChunk;
 use crate::ops::prune::recipes::named_by_recipes;
 use crate::ops::prune::{CleanUp, PruneError};
 use crate::progress::Counter;
@@ -189,7 +190,8 @@ impl Look {
     /// Makes sure that each chunk which is needed lies in a pack that is there.
     fn check_that_all_is_there(&self) -> Result<(), PruneError> {
         let is_kept = |key: &ChunkKey| self.index.places(key).iter().any(|place| self.index.keeps(place.pack));
-        let lost = self.needed.find(|pack| !self.index.keeps(pack), |key, _| !is_kept(key));
+        let mut kept = LastChunk::default();
+        let lost = self.needed.find(|pack| !self.index.keeps(pack), |key, _| !kept.is(key, || is_kept(key)));
         lost.map_or(Ok(()), |(chunk, place)| Err(PruneError::Lost { pack: place.pack, chunk }))
     }
 }

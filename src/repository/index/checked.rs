@@ -190,6 +190,15 @@ impl CheckedIndex {
         self.rely_where(key, |at| !at.codec.holds_recipes())
     }
 
+    /// Does the same, and returns the places in packs that may be relied on, of which the first is relied on.
+    pub fn rely_on_plain_at(&self, key: &ChunkKey) -> Vec<ChunkPlace> {
+        let places = self.index.reliable_places(key);
+        if let Some(first) = places.first() {
+            self.reliance.add(first.pack);
+        }
+        places
+    }
+
     /// Does the same for what a recipe names, or what such a recipe names in turn: a recipe that an earlier run stored will do, since
     /// whoever asks asks for all that it names as well. Of a chunk of which there are several recipes none will, unless they are of one
     /// length, as copies are: they may name different chunks, and be too deep to be named.

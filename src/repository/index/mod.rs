@@ -160,6 +160,13 @@ impl Index {
         places
     }
 
+    /// Returns the places where a chunk is stored plain in packs that may be relied on.
+    fn reliable_places(&self, key: &ChunkKey) -> Vec<ChunkPlace> {
+        let tables = self.tables.read().expect("no panic while held");
+        let places = tables.iter().flat_map(|table| table.find_all(key));
+        places.filter(|place| self.is_reliable(place) && !place.codec.holds_recipes()).collect()
+    }
+
     /// Returns the places of a chunk of which a reader says so.
     pub fn vouched_places(&self, key: &ChunkKey) -> Vec<ChunkPlace> {
         let tables = self.tables.read().expect("no panic while held");

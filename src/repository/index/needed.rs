@@ -183,10 +183,11 @@ impl Needed {
     /// Returns all packs with how much of each is needed, in the domain that it says it is of. Reads all tables; `None` where one is not
     /// as it was written.
     ///
-    /// A needed chunk is not needed at those of its places that are `superfluous`, as its key and all its places tell.
+    /// A needed chunk is not needed at those of its places that are `superfluous`, as its key and all its places tell: an answer for each, or
+    /// none where it is needed at all of them.
     pub fn packs(
         &self,
-        mut superfluous: impl FnMut(&ChunkKey, &ToldPlace, &[ToldPlace]) -> bool,
+        mut superfluous: impl FnMut(&ChunkKey, &[ToldPlace]) -> Vec<bool>,
     ) -> Option<BTreeMap<PackId, PackUse>> {
         let mut told: BTreeMap<PackId, ToldPack> = BTreeMap::new();
         for info in self.0.iter().flat_map(|marked| marked.table.packs()) {
@@ -201,11 +202,12 @@ impl Needed {
         }
         let mut packs: BTreeMap<PackId, PackUse> = told.into_iter().map(|(id, told)| (id, told.unused())).collect();
         self.each_chunk(|key, is_needed, places| {
-            for told in places {
+            let superfluous = if is_needed { superfluous(key, places) } else { Vec::new() };
+            for (nth, told) in places.iter().enumerate() {
                 let Some(pack) = packs.get_mut(&told.place.pack) else { continue };
                 let bytes = u64::from(told.place.length);
                 pack.bytes += bytes;
-                if is_needed && !superfluous(key, told, places) {
+                if is_needed && !superfluous.get(nth).copied().unwrap_or(false) {
                     (pack.needed_chunks, pack.needed_bytes) = (pack.needed_chunks + 1, pack.needed_bytes + bytes);
                 }
             }
@@ -213,8 +215,8 @@ impl Needed {
         Some(packs)
     }
 
-    /// Shows every chunk once, in the order of their keys: whether it is needed, and all its places. Reads all tables; `None` where one
-    /// is not as it was written.
+    /// Shows every chunk once, in the order of their keys: whether it is needed, and all its places, each once. Reads all tables; `None`
+    /// where one is not as it was written.
     pub fn each_chunk(&self, mut see: impl FnMut(&ChunkKey, bool, &[ToldPlace])) -> Option<()> {
         let mut next = BinaryHeap::with_capacity(self.0.len());
         for (nth, MarkedTable { table, .. }) in self.0.iter().enumerate().filter(|(_, it)| it.table.chunk_count() > 0) {
@@ -226,14 +228,12 @@ impl Needed {
             let place = table.location(&table.row(number)?)?;
             let told = ToldPlace { place: place.by_anybody(), is_vouched_for: place.author == Author::Reader };
             is_needed |= needed.has(number);
-            match places.iter_mut().find(|known| known.place == told.place) {
-                Some(known) => known.is_vouched_for |= told.is_vouched_for,
-                None => places.push(told),
-            }
+            places.push(told);
             if number + 1 < table.chunk_count() {
                 next.push(Reverse((table.row(number + 1)?.key, nth, number + 1)));
             }
             if next.peek().is_none_or(|Reverse((following, ..))| *following != key) {
+                keep_each_once(&mut places);
                 see(&key, is_needed, &places);
                 is_needed = false;
                 places.clear();
@@ -259,5 +259,56 @@ impl Needed {
             }
         }
         None
+    }
+}
+
+/// Keeps each place once: a reader says so where one of those who tell of it is a reader. Whoever may write can tell of very many.
+fn keep_each_once(places: &mut Vec<ToldPlace>) {
+    if places.len() < 2 {
+        return;
+    }
+    places.sort_unstable_by_key(|told| told.place);
+    places.dedup_by(|next, kept| {
+        let is_same = next.place == kept.place;
+        kept.is_vouched_for |= is_same && next.is_vouched_for;
+        is_same
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::pack::Codec;
+
+    #[test]
+    fn a_place_that_several_tell_of_is_one_and_a_reader_says_so_where_any_of_them_is_one() {
+        let told = |pack: u8, offset: u32, is_vouched_for: bool| {
+            let place = ChunkPlace {
+                pack: PackId([pack; 16]),
+                author: Author::Reader,
+                kind: PackKind::Data,
+                frame: 0,
+                frame_offset: 0,
+                sealed_len: 100,
+                plain_len: 100,
+                codec: Codec::Zstd,
+                offset,
+                length: 10,
+            };
+            ToldPlace { place, is_vouched_for }
+        };
+        for (places, expected) in [
+            (vec![], vec![]),
+            (vec![told(1, 0, false)], vec![told(1, 0, false)]),
+            (vec![told(1, 0, false), told(1, 0, true), told(1, 0, false)], vec![told(1, 0, true)]),
+            (
+                vec![told(2, 0, true), told(1, 5, false), told(1, 0, false), told(1, 5, false)],
+                vec![told(1, 0, false), told(1, 5, false), told(2, 0, true)],
+            ),
+        ] {
+            let mut kept = places;
+            keep_each_once(&mut kept);
+            assert_eq!(kept, expected);
+        }
     }
 }

@@ -144,7 +144,7 @@ impl Reader {
         by: &Tellers,
         effort: &mut Effort,
     ) -> Result<Vec<u8>, ReadError> {
-        let told = self.untried(named, &|_| true);
+        let told = self.untried_by_frames(named);
         let (mut failed, mut asks_for_too_much) = (None, false);
         for place in &told {
             let tellers = by.and(place.author);

@@ -25,6 +25,7 @@ use crate::repository::index::table::{ChunkPlace, PackInfo};
 use crate::repository::index::{Index, IndexError};
 use crate::repository::keys::SessionKeyError;
 use crate::repository::reader::effort::{Effort, Tellers};
+use crate::repository::reader::telling::FirstPlaces;
 use crate::repository::reader::told::Told;
 use crate::repository::reader::windows::WindowAt;
 use crate::store::StoreError;
@@ -343,7 +344,7 @@ impl Reader {
     async fn chunk_where_indexed(self: &Arc<Self>, id: &ChunkId) -> Result<Vec<u8>, ReadError> {
         let mut last = ReadError::Unknown { id: id.key() };
         let mut effort = Effort::default();
-        for location in self.in_order(&id.key(), 0, |_| true) {
+        for location in self.in_order(&id.key(), 0, FirstPlaces::OfReaders, |_| true) {
             let tellers = Tellers::of(location.author);
             let chunk = match location.codec.holds_recipes() {
                 true if !effort.may_try(&tellers) => continue,

@@ -17,7 +17,7 @@ use crate::repository::index::own::OwnPack;
 use crate::repository::index::table::ChunkPlace;
 use crate::repository::reader::effort::{Effort, Tellers};
 use crate::repository::reader::fetch::InTurn;
-use crate::repository::reader::telling::Telling;
+use crate::repository::reader::telling::{FirstPlaces, Telling};
 use crate::repository::reader::{ReadError, Reader};
 
 /// Bytes of directories that are kept; the last one is, however long it is.
@@ -127,7 +127,7 @@ impl Reader {
     /// # Errors
     /// When one of them, or what a recipe needs, is out of reach, which leaves the answer open.
     pub(super) async fn chunk_from_its_packs(self: &Arc<Self>, id: &ChunkId) -> Result<Option<Vec<u8>>, ReadError> {
-        let tried = self.in_order(&id.key(), 0, |_| true);
+        let tried = self.in_order(&id.key(), 0, FirstPlaces::OfReaders, |_| true);
         let mut effort = Effort::default();
         for (pack, author) in packs_asked(&tried) {
             let tellers = Tellers::of(author);

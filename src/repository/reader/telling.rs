@@ -47,6 +47,26 @@ impl Named {
     }
 }
 
+/// Which places of a chunk come first that are equal otherwise.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum FirstPlaces {
+    /// Those that readers tell of: the first one is believed.
+    OfReaders,
+    /// Those in short frames, whoever tells of them: each is compared, and what is taken of frames has bounds.
+    OfShortFrames,
+}
+
+impl FirstPlaces {
+    /// Returns by what places are told apart.
+    fn rank(self, place: &ChunkPlace) -> (u32, bool, u32) {
+        let by_writer = place.author != Author::Reader;
+        match self {
+            FirstPlaces::OfReaders => (0, by_writer, place.plain_len),
+            FirstPlaces::OfShortFrames => (place.plain_len, by_writer, 0),
+        }
+    }
+}
+
 /// A place where a chunk, or its recipe, is said to lie.
 #[derive(Debug, Clone)]
 pub(super) struct Telling {
@@ -91,7 +111,14 @@ impl Reader {
     /// them, first by how much of theirs came to nothing, then those that are long enough, plain, told of by readers, and of short
     /// frames.
     pub(super) fn untried(&self, named: &Named, choice: PlaceChoice<'_>) -> Vec<ChunkPlace> {
-        self.in_order(&named.key, named.end, |place| choice(place) && self.is_of_domain(place, named.domain))
+        let may_do = |place: &ChunkPlace| choice(place) && self.is_of_domain(place, named.domain);
+        self.in_order(&named.key, named.end, FirstPlaces::OfReaders, may_do)
+    }
+
+    /// Returns all of them in the order in which they are compared one after the other: those in short frames before those that readers tell of.
+    pub(super) fn untried_by_frames(&self, named: &Named) -> Vec<ChunkPlace> {
+        let may_do = |place: &ChunkPlace| self.is_of_domain(place, named.domain);
+        self.in_order(&named.key, named.end, FirstPlaces::OfShortFrames, may_do)
     }
 
     /// Returns the same, each place once, whoever tells of it.
@@ -102,16 +129,21 @@ impl Reader {
     }
 
     /// Returns those where a chunk may be of which up to `end` is wanted.
-    pub(super) fn in_order(&self, key: &ChunkKey, end: u32, may_do: impl Fn(&ChunkPlace) -> bool) -> Vec<ChunkPlace> {
+    pub(super) fn in_order(
+        &self,
+        key: &ChunkKey,
+        end: u32,
+        first: FirstPlaces,
+        may_do: impl Fn(&ChunkPlace) -> bool,
+    ) -> Vec<ChunkPlace> {
         let mut told = self.index().told_places(key);
         if told.len() > 1 {
             let vain = self.vain.0.lock().expect("no panic while held");
             told.sort_by_key(|(rank, place)| {
                 let is_recipe = place.codec.holds_recipes();
                 let is_short = !is_recipe && place.length < end;
-                let by_writer = place.author != Author::Reader;
                 let in_vain = vain.get(&place.author).copied().unwrap_or(0);
-                (*rank, in_vain, is_short, is_recipe, by_writer, place.plain_len)
+                (*rank, in_vain, is_short, is_recipe, first.rank(place))
             });
         }
         let mut seen = HashSet::new();
@@ -203,4 +235,36 @@ fn in_turns(places: Vec<ChunkPlace>) -> Vec<ChunkPlace> {
     let mut turns: Vec<(usize, ChunkPlace)> = places.into_iter().map(turn).collect();
     turns.sort_by_key(|(turn, _)| *turn);
     turns.into_iter().map(|(_, place)| place).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::pack::{Codec, PackKind};
+    use crate::model::id::{PackId, WriterId};
+
+    #[test]
+    fn where_places_are_compared_no_long_frame_is_taken_because_a_reader_tells_of_it() {
+        let place = |author, plain_len| ChunkPlace {
+            pack: PackId([1; 16]),
+            author,
+            kind: PackKind::Data,
+            frame: 0,
+            frame_offset: 0,
+            sealed_len: 100,
+            plain_len,
+            codec: Codec::Zstd,
+            offset: 0,
+            length: 100,
+        };
+        let writer = Author::Writer(WriterId([1; WriterId::LEN]));
+        let places = [place(Author::Reader, 16 << 20), place(writer, 512 << 10), place(Author::Reader, 512 << 10)];
+        let in_order = |first: FirstPlaces| {
+            let mut places = places;
+            places.sort_by_key(|place| first.rank(place));
+            places.map(|place| (place.author == Author::Reader, place.plain_len >> 10))
+        };
+        assert_eq!(in_order(FirstPlaces::OfReaders), [(true, 512), (true, 16 << 10), (false, 512)]);
+        assert_eq!(in_order(FirstPlaces::OfShortFrames), [(true, 512), (false, 512), (true, 16 << 10)]);
+    }
 }

@@ -152,16 +152,15 @@ impl Reader {
         recipe_in(&self.frame(location).await?[..], location)
     }
 
-    /// Tells whether there is the same recipe at two places. What is damaged at either is not.
+    /// Returns a hash of the recipe at a place, by which it is told from others; `None` where it is damaged.
     ///
     /// # Errors
-    /// When one is out of reach.
-    pub async fn are_same_recipe(self: &Arc<Self>, one: &ChunkPlace, other: &ChunkPlace) -> Result<bool, ReadError> {
-        let (one, other) = (self.recipe(one).await, self.recipe(other).await);
-        match (one, other) {
-            (Ok(one), Ok(other)) => Ok(one == other),
-            (Err(error), _) | (_, Err(error)) if !error.is_damage() => Err(error),
-            _ => Ok(false),
+    /// When it is out of reach.
+    pub async fn recipe_hash(self: &Arc<Self>, location: &ChunkPlace) -> Result<Option<[u8; 32]>, ReadError> {
+        match self.recipe(location).await {
+            Ok(recipe) => Ok(Some(hash_of(&recipe))),
+            Err(error) if error.is_damage() => Ok(None),
+            Err(error) => Err(error),
         }
     }
 
@@ -400,6 +399,11 @@ impl Reader {
         let held = self.held_to(telling, bytes, move |found| wanted.is(found)).await?;
         held.ok_or_else(|| wrong_recipe(&telling.place, window.key))
     }
+}
+
+/// Returns a hash of a recipe, which no other recipe has.
+pub(crate) fn hash_of(recipe: &Recipe) -> [u8; 32] {
+    *blake3::hash(&recipe.encode()).as_bytes()
 }
 
 /// Returns where what a recipe takes of each chunk that it names ends, in the order of its table.

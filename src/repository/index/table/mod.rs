@@ -43,7 +43,7 @@ const ROWS_BEFORE_RELEASE: usize = 1 << 20;
 const HEADERS_KEPT: usize = 256;
 
 /// Where a chunk lies: a pack, a frame in it, a place in the frame's plaintext.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ChunkPlace {
     /// The pack.
     pub pack: PackId,
