@@ -216,7 +216,7 @@ fn location(settings: &Settings, words: &[String]) -> Option<Location> {
 fn store(settings: &Settings, location: &Location) -> Option<Arc<dyn Store>> {
     let mut options = OpenOptions { mode: OpenMode::Read, ..OpenOptions::default() };
     if let Location::S3(bucket) = location {
-        options.s3 = settings.s3(bucket).ok()?;
+        options.s3 = settings.s3_at_hand(bucket)?;
     }
     crate::store::open(location, &options, Arc::new(Collected::default())).ok()
 }

@@ -12,8 +12,9 @@ use crate::progress::{Monitor, Problem};
 use crate::repository::known::{Expected, Pin};
 use crate::repository::{OpenError, Repository};
 use crate::store::location::{Location, S3Location};
-use crate::store::s3::{S3Options, credentials};
-use crate::store::{OpenMode, OpenOptions, Store, StoreError, StoreErrorKind};
+use crate::store::s3::S3Options;
+use crate::store::s3::credentials::S3Credentials;
+use crate::store::{OpenMode, OpenOptions, Store, StoreErrorKind};
 
 impl Settings {
     /// Opens the store.
@@ -50,16 +51,24 @@ impl Settings {
         self.configured.config.repository_like(text)
     }
 
-    /// Returns how a bucket is reached; its keys may be in a file, which is read now.
-    pub fn s3(&self, location: &S3Location) -> Result<S3Options, StoreError> {
-        let (variable, home) = (|name: &str| self.environment.var(name), || self.environment.home());
-        Ok(S3Options {
-            credentials: Some(credentials::find(self.profile.as_deref(), location, variable, home)?),
+    /// Returns how a bucket is reached; its keys may be in a file or come from a command, which is read or run now.
+    pub fn s3(&self, location: &S3Location) -> Fallible<S3Options> {
+        Ok(self.s3_with(location, self.bucket_keys.get(location, &self.environment)?))
+    }
+
+    /// Returns the same where no command is needed for it.
+    pub fn s3_at_hand(&self, location: &S3Location) -> Option<S3Options> {
+        Some(self.s3_with(location, self.bucket_keys.at_hand(location, &self.environment)?))
+    }
+
+    fn s3_with(&self, location: &S3Location, credentials: S3Credentials) -> S3Options {
+        S3Options {
+            credentials: Some(credentials),
             region: self.region(location),
             ca_file: self.ca_file.clone(),
             proxy: self.proxy(location),
             ..S3Options::default()
-        })
+        }
     }
 
     /// Opens the repository, asking for the passphrase where nothing else is given.

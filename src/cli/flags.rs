@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::ArgMatches;
 use clap::parser::ValueSource;
 
+use crate::cli::bucket_keys::BucketKeyArgs;
 use crate::cli::password::PasswordArgs;
 use crate::cli::progress::WantedProgress;
 use crate::crypto::fingerprint::Fingerprint;
@@ -62,9 +63,9 @@ pub struct GlobalArgs {
     /// End with exit code 7 when the store has not answered for this long, such as 30s or 2h
     #[arg(long, global = true, value_name = "DURATION", default_value = "10min", value_parser = duration)]
     pub give_up_after: Duration,
-    /// Profile of the shared credentials file that has the keys to the bucket
-    #[arg(long, global = true, value_name = "NAME")]
-    pub profile: Option<String>,
+    /// Where the keys to the bucket are.
+    #[command(flatten)]
+    pub bucket_keys: BucketKeyArgs,
     /// Certificates (PEM) to trust for the store instead of the system's
     #[arg(long, global = true, env = "COFFRE_CA_FILE", value_name = "FILE")]
     pub ca_file: Option<PathBuf>,
@@ -81,6 +82,7 @@ impl GlobalArgs {
     pub fn note_sources(&mut self, matches: &ArgMatches) {
         self.is_repo_typed = matches.value_source("repo") == Some(ValueSource::CommandLine);
         self.password.note_sources(matches);
+        self.bucket_keys.note_sources(matches);
     }
 }
 

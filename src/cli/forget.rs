@@ -21,7 +21,6 @@ use crate::model::time::{Clock, Timestamp};
 use crate::ops::forget::{
     CONFIRMED_PERCENT, ForgetError, ForgetPlan, PlannedSequence, Policies, WantedForgotten, apply, give_up, plan, undo,
 };
-use crate::ops::status::last_done;
 use crate::process::own::{PROGRAM, host_name};
 use crate::progress::Monitor;
 use crate::repository::access::Deleting;
@@ -214,18 +213,27 @@ pub async fn run(global: &Settings, args: Args) -> Fallible<Exit> {
     }
     // Rules for some hosts or jobs alone are not what the repository's retention is.
     let is_of_all = args.filter.filter() == SnapshotFilter::default();
-    let done = carry_out(global, &args, &deleting, &monitor, (true, is_of_all)).await?;
+    let done = carry_out(global, &args, &deleting, &monitor, (LookedAt::First, is_of_all)).await?;
     sum_up(global, &done);
     Ok(done.outcome().into())
 }
 
-/// Forgets by the rules that the configuration has, and puts it on record. Nothing is shown and nobody is asked: a series that would lose
-/// too much is left out and told.
-pub async fn as_configured(global: &Settings, args: Args) -> Fallible<ForgetDone> {
+/// Whether somebody looks at what is to go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum LookedAt {
+    /// Before it goes.
+    First,
+    /// Nobody does; `last` is when that was done last.
+    Never { last: Option<Timestamp> },
+}
+
+/// Forgets by the rules that the configuration has, and puts it on record, where `last` is when that was begun last. Nothing is shown and nobody
+/// is asked: a series that would lose too much is left out and told.
+pub async fn as_configured(global: &Settings, args: Args, last: Option<Timestamp>) -> Fallible<ForgetDone> {
     args.check()?;
     let monitor = global.monitor();
     let deleting = opened(global, &args, &monitor).await?;
-    carry_out(global, &args, &deleting, &monitor, (false, true)).await
+    carry_out(global, &args, &deleting, &monitor, (LookedAt::Never { last }, true)).await
 }
 
 async fn opened(global: &Settings, args: &Args, monitor: &Arc<ConsoleMonitor>) -> Fallible<Deleting> {
@@ -234,16 +242,16 @@ async fn opened(global: &Settings, args: &Args, monitor: &Arc<ConsoleMonitor>) -
     Ok(repository.deleting().map_err(ForgetError::Access)?)
 }
 
-/// Forgets, shows what if that `is_shown`, and puts it on record if it is retention of all that there is.
+/// Forgets, shows what to whoever looks at it, and puts it on record if it is retention of all that there is.
 async fn carry_out(
     global: &Settings,
     args: &Args,
     deleting: &Deleting,
     monitor: &Arc<ConsoleMonitor>,
-    (is_shown, is_of_all): (bool, bool),
+    (looked_at, is_of_all): (LookedAt, bool),
 ) -> Fallible<ForgetDone> {
     let started = Clock::System.now();
-    let done = forgotten(global, args, deleting, monitor, is_shown).await;
+    let done = forgotten(global, args, deleting, monitor, looked_at).await;
     let has_ended = done.as_ref().map_or(true, |done| done.is_done);
     if has_ended && is_of_all && args.snapshots.is_empty() && !args.dry_run {
         let mut record = on_record::of(RunKind::Forget, started, done.as_ref());
@@ -260,7 +268,7 @@ async fn forgotten(
     args: &Args,
     deleting: &Deleting,
     monitor: &Arc<ConsoleMonitor>,
-    is_shown: bool,
+    looked_at: LookedAt,
 ) -> Fallible<ForgetDone> {
     let told_by = told_by();
     let wanted = match args.snapshots.is_empty() {
@@ -275,12 +283,13 @@ async fn forgotten(
     };
     let mut plan = plan(deleting, &wanted, told_by.now, &**monitor).await?;
     let is_doubtful = matches!(wanted, WantedForgotten::ByPolicy(..)) && !args.yes && !args.dry_run;
-    if is_doubtful && !is_shown {
-        let last = last_done(&deleting.reading(), told_by.now).await?;
-        let last = last.into_iter().find(|(kind, _)| *kind == RunKind::Forget).and_then(|(_, run)| run);
-        plan.leave_out_losses(last.map(|run| run.started), &**monitor);
+    if let LookedAt::Never { last } = looked_at
+        && is_doubtful
+    {
+        plan.leave_out_losses(last, &**monitor);
     }
     monitor.finish();
+    let is_shown = looked_at == LookedAt::First;
     if is_shown {
         show(global, &plan, &args.time_zone);
     }

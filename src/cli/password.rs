@@ -6,7 +6,6 @@
 
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use clap::ArgMatches;
 use clap::parser::ValueSource;
@@ -18,10 +17,10 @@ use crate::cli::exit::usage;
 use crate::cli::failure::{Failure, Fallible};
 use crate::cli::progress::ConsoleMonitor;
 use crate::cli::question;
+use crate::cli::secret_command::printed_by;
 use crate::crypto::identity::{IdentityError, IdentityFile, Recipient};
 use crate::crypto::secret::Passphrase;
 use crate::crypto::slot::{Opener, check_recovery_identity, resembles_recovery_identity};
-use crate::process::environment::withhold_secrets;
 
 /// Name of the systemd credential (`LoadCredential=coffre-password:…`).
 const CREDENTIAL: &str = "coffre-password";
@@ -72,7 +71,7 @@ enum PasswordSource {
 }
 
 /// Everything that was given, before one of it is chosen. No secret was read yet but one that a variable holds.
-#[derive(Default)]
+#[derive(Default, PartialEq, Eq)]
 pub struct PasswordsGiven {
     /// Options, as they were typed.
     options: Vec<(&'static str, PasswordSource)>,
@@ -324,16 +323,7 @@ fn from_file(path: &Path) -> Fallible<Passphrase> {
 }
 
 fn from_command(command: &str) -> Fallible<Passphrase> {
-    let mut shell = Command::new("/bin/sh");
-    withhold_secrets(&mut shell);
-    let output = shell.arg("-c").arg(command).stdin(Stdio::null()).stderr(Stdio::inherit()).output();
-    let output = output.map_err(|error| usage(format!("the password command could not be started: {error}")))?;
-    let printed = Zeroizing::new(output.stdout);
-    if !output.status.success() {
-        return Err(usage(format!("the password command failed with {}", output.status)));
-    }
-    let text = std::str::from_utf8(&printed).map_err(|_| usage("the password command did not print UTF-8"))?;
-    checked(text, "what the password command printed")
+    checked(&printed_by(command, "the password command")?, "what the password command printed")
 }
 
 fn can_ask() -> bool {

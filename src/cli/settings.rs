@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use crate::cli::bucket_keys::BucketKeysGiven;
 use crate::cli::config::{Applied, WrittenAt};
 use crate::cli::environment::Environment;
 use crate::cli::exit::usage;
@@ -75,8 +76,8 @@ pub struct Settings {
     pub give_up_after: Duration,
     /// Certificates to trust instead of the system's.
     pub ca_file: Option<PathBuf>,
-    /// Profile of the shared credentials file to take keys from.
-    pub profile: Option<String>,
+    /// Where the keys to the bucket may be.
+    pub bucket_keys: BucketKeysGiven,
     /// The configuration that is read in place of the usual ones.
     pub config_file: Option<PathBuf>,
     /// What the configuration says for this command line; its values are among those above.
@@ -129,7 +130,7 @@ impl Settings {
             download_bytes_per_second: flags.limit_download.map(|limit| limit.0),
             give_up_after: flags.give_up_after,
             ca_file: flags.ca_file.or(bundle),
-            profile: flags.profile,
+            bucket_keys: BucketKeysGiven::of(flags.bucket_keys),
             config_file: flags.config.filter(|path| !path.as_os_str().is_empty()),
             configured,
             environment,
@@ -149,6 +150,16 @@ impl Settings {
             (Err(error), Origin::Variable(name)) => Err(usage(format!("{name}: {error}"))),
             (Err(error), Origin::File(written)) => Err(usage(format!("{written}: {error}"))),
         }
+    }
+
+    /// Tells whether both open the same repository in the same way, with the same keys.
+    pub fn open_the_same(&self, other: &Self) -> bool {
+        let place = |it: &Self| it.repo.as_ref().map(|(text, _)| text.clone());
+        place(self) == place(other)
+            && self.password == other.password
+            && self.fingerprint == other.fingerprint
+            && self.bucket_keys == other.bucket_keys
+            && self.ca_file == other.ca_file
     }
 
     /// Returns the region to sign for that the environment tells; it counts for providers that are not known here.

@@ -1,10 +1,14 @@
-//! SIGINT, SIGTERM and SIGHUP: they end a question at once, an operation cleanly, and the second one anything at once.
+//! SIGINT, SIGTERM and SIGHUP: they end a question at once, an operation cleanly, and the second one anything at once, or after a moment where
+//! somebody is still to be told.
 //!
 //! A second SIGHUP is no second wish: a terminal that goes away tells the shell and its children, and the shell tells them again.
 //! Who never asks to hear them keeps the system's own handling. A SIGHUP that is ignored, as under `nohup`, stays so.
 
 use std::sync::{Arc, Mutex, OnceLock, Weak};
+use std::time::Duration;
 
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
@@ -26,12 +30,16 @@ struct Listening {
 
 static LISTENING: Mutex<Listening> = Mutex::new(Listening { question: None, operations: Vec::new(), is_ending: false });
 
-/// What is still to be done before a second signal ends the program.
-static LAST_WORDS: Mutex<Option<Box<dyn FnOnce() + Send>>> = Mutex::new(None);
+/// Says something that takes a while.
+type Saying = Box<dyn FnOnce() -> BoxFuture<'static, ()> + Send>;
 
-/// Has something short done before a second signal ends the program at once.
-pub fn before_exit(last_words: impl FnOnce() + Send + 'static) {
-    *LAST_WORDS.lock().expect("no panic while held") = Some(Box::new(last_words));
+/// What is still to be done before a second signal ends the program, and how long it may take.
+static LAST_WORDS: Mutex<Option<Saying>> = Mutex::new(None);
+const LAST_WORDS_LIMIT: Duration = Duration::from_secs(2);
+
+/// Has something done before a second signal ends the program: for no longer than two seconds, or until a third one comes.
+pub fn before_exit<F: Future<Output = ()> + Send + 'static>(last_words: impl FnOnce() -> F + Send + 'static) {
+    *LAST_WORDS.lock().expect("no panic while held") = Some(Box::new(|| last_words().boxed()));
 }
 
 /// Turns the first signal into a request to end cleanly; a second one ends the program at once.
@@ -96,8 +104,24 @@ fn listen() -> Fallible<()> {
                     () = received(&mut terminate) => false,
                     () = hung_up => true,
                 };
-                heard(is_hang_up);
+                if heard(is_hang_up) {
+                    break;
+                }
             }
+            let last_words = LAST_WORDS.lock().ok().and_then(|mut words| words.take());
+            if let Some(last_words) = last_words {
+                // Whatever hangs, it ends.
+                std::thread::spawn(|| {
+                    std::thread::sleep(LAST_WORDS_LIMIT);
+                    std::process::exit(Exit::Interrupted as i32);
+                });
+                tokio::select! {
+                    () = last_words() => {}
+                    () = received(&mut interrupt) => {}
+                    () = received(&mut terminate) => {}
+                }
+            }
+            std::process::exit(Exit::Interrupted as i32);
         });
     }
     Ok(())
@@ -109,25 +133,22 @@ async fn received(signal: &mut Signal) {
     }
 }
 
-fn heard(is_hang_up: bool) {
+/// Does what a signal does; tells whether that is to end the program at once.
+fn heard(is_hang_up: bool) -> bool {
     let mut listening = listening();
     if is_hang_up && listening.is_ending {
-        return;
+        return false;
     }
     if let Some(question) = listening.question.take() {
         // One that has its answer has let go of the other end.
         if question.send(()).is_ok() {
             listening.operations.clear();
-            return;
+            return false;
         }
     }
     let operations = std::mem::take(&mut listening.operations);
     if operations.is_empty() {
-        let last_words = LAST_WORDS.lock().ok().and_then(|mut words| words.take());
-        if let Some(last_words) = last_words {
-            last_words();
-        }
-        std::process::exit(Exit::Interrupted as i32);
+        return true;
     }
     listening.is_ending = true;
     drop(listening);
@@ -135,6 +156,7 @@ fn heard(is_hang_up: bool) {
     if let Some(monitor) = operations.iter().find_map(|(_, monitor)| monitor.upgrade()) {
         monitor.note("ending cleanly; once more to end at once");
     }
+    false
 }
 
 /// Tells whether the program was started with this signal ignored.

@@ -141,6 +141,14 @@ fn environment(program: &Command) -> Section {
          that protects that key, where one does."
             .into(),
     ));
+    blocks.push(Block::Text(
+        "The keys to a bucket come from the first of these that is there: --profile or --s3-keys-command; COFFRE_S3_KEYS_COMMAND; profile or \
+         s3-keys-command of the configuration; AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; the credential coffre-s3; the profile of \
+         AWS_PROFILE, or default, in ~/.aws/credentials. Two options, or two keys of the configuration, are refused. The command prints the \
+         lines aws_access_key_id = … and aws_secret_access_key = …, or the object that AWS calls a credential_process; it is run each time \
+         that the bucket is opened, and not to complete a command line."
+            .into(),
+    ));
     Section::new("ENVIRONMENT", blocks)
 }
 

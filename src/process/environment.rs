@@ -55,6 +55,7 @@ mod tests {
             "COFFRE_PASSWORD",
             "COFFRE_PASSWORD_COMMAND",
             "COFFRE_S3_SECRET",
+            "COFFRE_S3_KEYS_COMMAND",
             "AWS_SECRET_ACCESS_KEY",
             "AWS_SESSION_TOKEN",
             "NOTIFY_SOCKET",

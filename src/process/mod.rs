@@ -281,32 +281,49 @@ pub fn run(options: &CommandOptions, input: &[u8]) -> Result<Vec<u8>, CommandFai
 /// # Errors
 /// [`CommandFailed`], [`CommandFailed::Io`] of the kind `Interrupted` when ending was asked for.
 pub fn run_unless(options: &CommandOptions, input: &[u8], cancel: &Cancel) -> Result<Vec<u8>, CommandFailed> {
+    let mut output = Vec::new();
+    run_heard(options, input, cancel, |bytes| output.extend_from_slice(bytes))?;
+    Ok(output)
+}
+
+/// The same, with what the program writes given to `hear` as it comes, for one that writes more than anybody would keep.
+///
+/// # Errors
+/// As for [`run_unless`].
+pub fn run_heard(
+    options: &CommandOptions,
+    input: &[u8],
+    cancel: &Cancel,
+    mut hear: impl FnMut(&[u8]),
+) -> Result<(), CommandFailed> {
     debug_assert!(input.len() < PIPE_BYTES / 2);
+    let interrupted = || CommandFailed::Io(io::ErrorKind::Interrupted.into());
     let (mut process, pipes) =
         Process::spawn(options, Piped { input: true, output: true }).map_err(CommandFailed::Spawn)?;
     if let Some(mut pipe) = pipes.input {
         // A program that ends without reading says why itself.
         let _ = pipe.write_all(input);
     }
-    let mut output = Vec::new();
     if let Some(mut pipe) = pipes.output {
         let mut piece = vec![0; 64 * 1024];
         loop {
             while !wait_readable(&pipe, cancel, None).map_err(CommandFailed::Io)? {
                 if cancel.is_cancelled() {
-                    return Err(CommandFailed::Io(io::ErrorKind::Interrupted.into()));
+                    return Err(interrupted());
                 }
             }
             match pipe.read(&mut piece) {
                 Ok(0) => break,
-                Ok(count) => output.extend_from_slice(&piece[..count]),
+                // One that writes all the time is never waited for.
+                Ok(_) if cancel.is_cancelled() => return Err(interrupted()),
+                Ok(count) => hear(&piece[..count]),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(CommandFailed::Io(error)),
             }
         }
     }
     match process.wait().map_err(CommandFailed::Io)? {
-        (ProgramEnd::Status(0), _) => Ok(output),
+        (ProgramEnd::Status(0), _) => Ok(()),
         (ended, stderr) => Err(CommandFailed::ended(ended, stderr)),
     }
 }

@@ -71,6 +71,7 @@ pub mod snapshots;
 mod sound;
 pub mod state;
 pub mod tree;
+pub mod trial;
 pub mod uploader;
 mod verdict;
 pub mod vouching;

@@ -72,6 +72,8 @@ pub struct Retention {
     told: Vec<RecordAsTold>,
     forgotten: BTreeMap<SnapshotId, (RemovedSnapshot, Forgotten)>,
     held: BTreeMap<SnapshotId, Hold>,
+    /// What was brought back, and by nobody forgotten who knew of that.
+    brought_back: BTreeSet<SnapshotId>,
     /// SHA-256 of the records that no other names.
     heads: Vec<[u8; 32]>,
     /// The latest name that there is, of records that cannot be opened as well.
@@ -233,7 +235,10 @@ impl Retention {
                         *known = hold;
                     }
                 }
-                Statement::Forgotten(..) | Statement::BroughtBack | Statement::Released => {}
+                Statement::BroughtBack => {
+                    self.brought_back.insert(id);
+                }
+                Statement::Forgotten(..) | Statement::Released => {}
             }
         }
     }
@@ -335,11 +340,12 @@ impl Retention {
             let is_new = |id: &SnapshotId| record.held.iter().all(|(it, _)| it != id);
             let still: Vec<_> = self.held.iter().filter(|(id, _)| is_new(id) && !released.contains(id)).collect();
             record.held.extend(still.into_iter().map(|(id, hold)| (*id, hold.clone())));
-            // What a hold said that this one takes the place of, as well. Somebody who knows of neither may forget all of these, or say again
-            // that they are forgotten: of two who read the same, both are complete.
+            // What a hold or a record said that this one takes the place of, as well. Somebody who knows of neither may forget all of these, or
+            // say again that they are forgotten: of two who read the same, both are complete, and one may have read long before it tells.
             let is_forgotten = |id: &SnapshotId| record.forgotten.iter().any(|(it, _)| it.id == *id);
-            let held = record.held.iter().map(|(id, _)| *id).filter(|id| !is_forgotten(id));
-            record.brought_back = brought_back.into_iter().chain(held).collect::<BTreeSet<_>>().into_iter().collect();
+            let held = record.held.iter().map(|(id, _)| *id);
+            let still = held.chain(self.brought_back.iter().copied()).filter(|id| !is_forgotten(id));
+            record.brought_back = brought_back.into_iter().chain(still).collect::<BTreeSet<_>>().into_iter().collect();
         }
         if change.give_up {
             let given_up = self.told.iter().flat_map(|told| told.record.given_up.iter().copied());
@@ -641,6 +647,34 @@ mod tests {
         assert_eq!((forgets.record.forgotten.len(), &brings_back.record.brought_back), (3, &vec![id(1)]));
         log.extend([forgets, brings_back]);
         assert_eq!(follows(&log), (vec![2, 3], vec![], 0));
+    }
+
+    /// As where somebody is asked for a confirmation, and answers much later.
+    #[test]
+    fn what_was_brought_back_stays_although_somebody_tells_who_read_sixteen_records_before() {
+        let mut log = vec![told(1, &[], forgets(&[1, 2]))];
+        (2..=16).for_each(|number| log.push(told(number, &[number - 1], forgets(&[]))));
+        let told_by = ToldBy { now: at(20), host: String::new(), program: "" };
+        let put = |log: &mut Vec<RecordAsTold>, read: &Retention, change: RetentionChange| {
+            let (id, record) = read.next(change, &told_by);
+            log.push(RecordAsTold { id, digest: [log.len() as u8 + 1; 32], record });
+        };
+        let forgetting =
+            |byte| RetentionChange { forget: vec![(removed(byte), String::new())], ..RetentionChange::default() };
+        let long_ago = Retention::of(log.clone(), Vec::new(), None);
+        put(&mut log, &long_ago, RetentionChange { bring_back: vec![id(1)], ..RetentionChange::default() });
+        for _ in 0..16 {
+            let read = Retention::of(log.clone(), Vec::new(), None);
+            put(&mut log, &read, RetentionChange::default());
+        }
+        let newest = &log.last().expect("some").record;
+        assert!(newest.is_complete && newest.brought_back == [id(1)], "{newest:?}");
+        put(&mut log, &long_ago, forgetting(3));
+        assert_eq!(follows(&log), (vec![2, 3], vec![], 0));
+        // Whoever knows of it may forget it.
+        let read = Retention::of(log.clone(), Vec::new(), None);
+        put(&mut log, &read, forgetting(1));
+        assert_eq!(follows(&log), (vec![1, 2, 3], vec![], 0));
     }
 
     #[test]

@@ -385,6 +385,14 @@ async fn a_limited_key_backs_up_to_s3() {
     let server = S3Server::start().await;
     let desk = Desk::with_repository();
     let location = server.location("host1");
+    let archive = format!("[repositories.archive]\nlocation = \"{location}\"\n");
+    let job = format!("[jobs.nightly]\npaths = \"{}\"\n", desk.at("source").display());
+    crate::configuration::write(&desk.at("host.toml"), &format!("{archive}{job}"));
+    crate::configuration::write(&desk.at("keeper.toml"), &format!("{archive}prune = {{ every = \"7d\" }}\n"));
+    let keys = desk.at("keys").display().to_string();
+    crate::configuration::write(&desk.at("commanding.toml"), &format!("{archive}s3-keys-command = \"cat {keys}\"\n"));
+    let lines = format!("aws_access_key_id = {}\naws_secret_access_key = {}\n", LIMITED.0, LIMITED.1);
+    fs::write(&keys, lines).expect("written");
     let run = move |key: (&str, &str), arguments: &[&str]| -> Run {
         let mut command = desk.command(arguments);
         command.env("COFFRE_REPO", &location).env("AWS_ACCESS_KEY_ID", key.0).env("AWS_SECRET_ACCESS_KEY", key.1);
@@ -397,7 +405,33 @@ async fn a_limited_key_backs_up_to_s3() {
         assert_eq!((backed_up.code, backed_up.err.as_str()), (0, ""), "{backed_up:?}");
         assert_eq!(run(OWNER, &["restore", "latest", "--target", "out"]).code, 0);
         assert_eq!(run(OWNER, &["verify", "--read-data"]).code, 0);
-        let denied = run(("WRONG", "wrong"), &["snapshots"]);
+        let checked = run(LIMITED, &["config", "check", "--config", "host.toml"]);
+        assert!(checked.code == 0 && checked.out.contains("it stores, and may not delete"), "{checked:?}");
+        let refused = run(LIMITED, &["config", "check", "--config", "keeper.toml"]);
+        assert!(refused.code == 1 && refused.out.contains("nothing can be deleted: delete sessions/"), "{refused:?}");
+        let allowed = run(OWNER, &["config", "check", "--config", "keeper.toml"]);
+        assert!(allowed.code == 0 && allowed.out.contains("it stores and deletes"), "{allowed:?}");
+        // Keys that a command prints come before variables, which may be set for somebody else.
+        let wrong = ("WRONG", "wrong");
+        for (arguments, code, message) in [
+            (&["snapshots", "--s3-keys-command", "cat keys"][..], 0, ""),
+            (&["snapshots", "--repo", "archive", "--config", "commanding.toml"], 0, ""),
+            (
+                &["snapshots", "--s3-keys-command", "exit 3"],
+                2,
+                "the command for the keys to the bucket failed with exit status: 3",
+            ),
+            (
+                &["snapshots", "--s3-keys-command", "echo none"],
+                2,
+                "the command for the keys to the bucket printed none",
+            ),
+            (&["snapshots", "--s3-keys-command", "cat keys", "--profile", "x"], 2, "are both given"),
+        ] {
+            let by_command = run(wrong, arguments);
+            assert!(by_command.code == code && by_command.err.contains(message), "{arguments:?}: {by_command:?}");
+        }
+        let denied = run(wrong, &["snapshots"]);
         assert!(denied.code == 1 && denied.err.contains("\nhint: check the credentials"), "{denied:?}");
         assert!(Path::new(env!("CARGO_BIN_EXE_coffre")).exists());
     })

@@ -312,6 +312,45 @@ fn checking_shows_each_value_and_tries_each_name() {
 }
 
 #[test]
+fn checking_tries_whether_something_can_be_stored() {
+    let desk = configured();
+    let file = desk.at("coffre.toml");
+    let right = fs::read_to_string(&file).expect("there");
+    let sessions = desk.at("repository/sessions");
+    let told = |checked: &Run| checked.out.split_whitespace().collect::<Vec<_>>().join(" ");
+    let checked = run(&desk, &["config", "check"]);
+    assert!(checked.code == 0 && told(&checked).contains("0 snapshots; it stores and deletes"), "{checked:?}");
+    assert_eq!(fs::read_dir(&sessions).expect("made").count(), 0, "nothing is left behind");
+
+    // The key of another host, for the job and for one that has a key of its own.
+    let added = desk.run(&["key", "add", "--writer", "web", "--host", "web1", "--to", "web.secret"]);
+    assert_eq!(added.code, 0, "{added:?}");
+    let secret = desk.at("web.secret").display().to_string();
+    let own = right.replace("[jobs.nightly]\n", &format!("[jobs.nightly]\npassword-file = \"{secret}\"\n"));
+    write(&file, &own);
+    let of = |host: &str| -> Run {
+        alone(&desk, &["config", "check"]).env("COFFRE_HOST", host).output().expect("runs").into()
+    };
+    let another = of("host1");
+    let wanted = "FAILED job nightly: the key of this host is for backups of web1, not of \"host1\"";
+    assert!(another.code != 0 && told(&another).contains(wanted), "{another:?}");
+    let same = of("web1");
+    let wanted = "works job nightly: 1 path and 1 stream; it stores and deletes";
+    assert!(same.code == 0 && told(&same).contains(wanted), "{same:?}");
+
+    fs::remove_dir(&sessions).expect("empty");
+    fs::write(&sessions, "no directory").expect("written");
+    write(&file, &right);
+    let refused = run(&desk, &["config", "check"]);
+    let wanted = "FAILED repository archive: nothing can be stored: put sessions/";
+    assert!(refused.code != 0 && told(&refused).contains(wanted), "{refused:?}");
+    // Where nothing is stored, nothing is tried.
+    write(&file, right.split("[jobs.nightly]").next().expect("before it"));
+    let read = run(&desk, &["config", "check"]);
+    assert!(read.code == 0 && read.out.contains("this key reads and backs up; 0 snapshots\n"), "{read:?}");
+}
+
+#[test]
 fn hooks_and_commands_are_shown_with_their_own_places() {
     let desk = configured();
     let hooks = "[jobs.nightly.hooks]\nbefore = [\"true\"]\ntime-limit = \"5min\"\n";

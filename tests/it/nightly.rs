@@ -1,10 +1,11 @@
-//! The configuration of the README's chapter "Nightly", against real servers.
+//! The configuration of the README's chapter "Nightly", against real servers: a bucket of Ceph's, PostgreSQL and MariaDB.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use crate::configuration::{alone, write};
+use crate::support::ceph::{self, ceph};
 use crate::support::daemon::skip;
 use crate::support::desk::{Desk, Run};
 use crate::support::{mariadb, postgres};
@@ -18,17 +19,47 @@ fn blocks(heading: &str, language: &str) -> Vec<String> {
     blocks.map(|block| block.split("```").next().expect("an end").to_owned()).collect()
 }
 
+/// Writes a directory of credentials as systemd hands them to a service, with a key to the bucket.
+fn credentials(desk: &Desk, name: &str, key: (&str, &str)) {
+    fs::create_dir_all(desk.at(name)).expect("made");
+    let lines = format!("aws_access_key_id = {}\naws_secret_access_key = {}\n", key.0, key.1);
+    fs::write(desk.at(name).join("coffre-s3"), lines).expect("written");
+}
+
 #[test]
 fn the_chapter_of_the_readme_backs_up_files_and_databases() {
-    let (Some(shop), Some(blog)) = (postgres::shared(), mariadb::shared()) else { return skip("a database server") };
+    let (Some(shop), Some(blog), Some(gateway)) = (postgres::shared(), mariadb::shared(), ceph()) else {
+        return skip("a database server, or Ceph");
+    };
     shop.sql("postgres", "CREATE DATABASE nightly_shop");
     shop.sql("nightly_shop", "CREATE TABLE t AS SELECT generate_series(1, 1000) AS n");
     blog.sql(
         "",
         "CREATE DATABASE nightly_blog; USE nightly_blog; CREATE TABLE t (n int); INSERT INTO t VALUES (1), (2)",
     );
-    let desk = Desk::with_repository();
-    fs::create_dir(desk.at("credentials")).expect("made");
+    let desk = Desk::new();
+    let name = desk.directory.path().file_name().expect("named").display().to_string();
+    let location = gateway.https(ceph::BUCKET, &format!("nightly/{}", name.trim_start_matches('.')));
+    let with = |credentials: &str, arguments: &[&str]| -> Run {
+        let mut command = alone(&desk, arguments);
+        command.env("CREDENTIALS_DIRECTORY", desk.at(credentials)).env("COFFRE_CA_FILE", gateway.ca_file());
+        command.output().expect("runs").into()
+    };
+    credentials(&desk, "keeper", ceph::OWNER);
+    credentials(&desk, "credentials", ceph::LIMITED);
+    write(&desk.at("coffre.toml"), "");
+    let at = |name: &str| desk.at(name).display().to_string();
+    let made = with(
+        "keeper",
+        &["init", "--repo", &location, "--recovery-kit", &at("kit"), "--password-file", &at("password")],
+    );
+    assert_eq!(made.code, 0, "{made:?}");
+    let kit = fs::read_to_string(desk.at("kit")).expect("there");
+    let identity = kit.lines().map(str::trim).find(|line| line.starts_with("COFFRE-RECOVERY-")).expect("there");
+    // It opens the repository as well, and faster.
+    fs::write(desk.at("password"), identity).expect("written");
+    fs::create_dir_all(desk.at("source/sub")).expect("made");
+    fs::write(desk.at("source/sub/b.txt"), "second file\n".repeat(10_000)).expect("written");
     fs::write(desk.at("credentials/coffre-postgres-password"), shop.password()).expect("written");
     fs::write(desk.at("credentials/coffre-mysql-password"), blog.password()).expect("written");
     fs::write(desk.at("hook"), format!("#!/bin/sh\ntouch {}\n", desk.at("flushed").display())).expect("written");
@@ -37,12 +68,11 @@ fn the_chapter_of_the_readme_backs_up_files_and_databases() {
     fs::write(desk.at("url"), "http://127.0.0.1:9/s3cret\n").expect("written");
     fs::set_permissions(desk.at("url"), fs::Permissions::from_mode(0o600)).expect("set");
     fs::write(desk.at("source/left-out.tmp"), "nothing").expect("written");
-    let at = |name: &str| desk.at(name).display().to_string();
     let mut blocks = blocks("Nightly", "toml").into_iter();
     let (mut text, keeper) = (blocks.next().expect("of hosts"), blocks.next().expect("of the keeper"));
     for (written, here) in [
         ("/var/lib/prometheus/node-exporter/coffre.prom", at("coffre.prom")),
-        ("s3://hetzner-fsn1/shop-backup/main", at("repository")),
+        ("s3://hetzner-fsn1/shop-backup/main", location.clone()),
         ("/etc/coffre/archive.passphrase", at("password")),
         ("\"/etc\", \"/srv/shop\"", format!("\"{}\"", at("source"))),
         ("/usr/local/bin/flush-shop", at("hook")),
@@ -55,13 +85,11 @@ fn the_chapter_of_the_readme_backs_up_files_and_databases() {
         text = text.replace(written, &here);
     }
     write(&desk.at("coffre.toml"), &text);
-    let run = |arguments: &[&str]| -> Run {
-        let mut command = alone(&desk, arguments);
-        command.env("CREDENTIALS_DIRECTORY", desk.at("credentials")).output().expect("runs").into()
-    };
+    let run = |arguments: &[&str]| with("credentials", arguments);
     let checked = run(&["config", "check"]);
     let told = checked.out.split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(checked.code == 0 && told.contains("works job databases: 2 streams; "), "{checked:?}");
+    assert!(told.contains("0 snapshots; it stores, and may not delete"), "{checked:?}");
     for program in ["PostgreSQL ", " answers, pg_dump ", "-MariaDB"] {
         assert!(told.contains(program), "what was asked, and by what: {program}: {checked:?}");
     }
@@ -80,6 +108,8 @@ fn the_chapter_of_the_readme_backs_up_files_and_databases() {
         assert!(wrong.code != 0 && told.contains("FAILED job databases: ") && told.contains(why), "{gone}: {wrong:?}");
     }
     write(&desk.at("coffre.toml"), &text);
+    // What leaves a lease behind, as this host would, is waited for by who cleans up below.
+    credentials(&desk, "credentials", ceph::OWNER);
     for _ in 0..2 {
         let done = run(&["run"]);
         assert_eq!(done.code, 0, "{done:?}");
@@ -99,12 +129,15 @@ fn the_chapter_of_the_readme_backs_up_files_and_databases() {
     }
 
     // The machine that looks after the repository, and backs nothing up.
-    let repository = format!(
-        "[repositories.archive]\nlocation = \"{}\"\npassword-file = \"{}\"\n\n",
-        at("repository"),
-        at("password")
-    );
+    let repository =
+        format!("[repositories.archive]\nlocation = \"{location}\"\npassword-file = \"{}\"\n\n", at("password"));
     write(&desk.at("coffre.toml"), &(repository + &keeper));
+    credentials(&desk, "credentials", ceph::LIMITED);
+    let checked = run(&["config", "check"]);
+    assert!(checked.code == 1 && checked.out.contains("and nothing can be deleted: delete sessions/"), "{checked:?}");
+    let run = |arguments: &[&str]| with("keeper", arguments);
+    let checked = run(&["config", "check"]);
+    assert!(checked.code == 0 && checked.out.contains("4 snapshots; it stores and deletes"), "{checked:?}");
     let done = run(&["run"]);
     let work: Vec<&str> = done.out.lines().filter_map(|line| line.split_whitespace().nth(1)).collect();
     assert_eq!((done.code, work), (0, vec!["forget:", "prune:"]), "verifying was just done by hand: {done:?}");

@@ -463,6 +463,26 @@ async fn a_session_whose_lease_ended_long_ago_is_given_up() {
     assert_kept(bench.store(), bench.source.path(), &kept, "a session was given up by name").await;
 }
 
+/// As `config check` leaves it where nothing may be deleted.
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_waits_for_the_lease_of_a_trial_and_it_goes() {
+    let (bench, kept) = with_dead_packs().await;
+    let refusing = Arc::new(FaultStore::new(bench.store()));
+    refusing.plan(Fault::on(Operation::Delete).matching("sessions/").always().fail_before(StoreErrorKind::Denied));
+    let repository = open(refusing.clone(), bench.cache.path()).await.expect("opens");
+    let trial = repository.writing().expect("may be written").try_out("host".into(), Clock::System).await;
+    let removed = trial.expect("stored").removed;
+    refusing.assert_all_fired();
+    assert!(removed.is_err_and(|error| error.kind == StoreErrorKind::Denied));
+    let leases = async || bench.store().list(ObjectKind::Session.prefix()).await.expect("listed").len();
+    assert_eq!(leases().await, 1);
+    let report = pruned(&bench, at_once()).await.expect("done");
+    assert!(report.deleted_packs >= 3 && report.given_up.len() == 1, "{report:?}");
+    pruned(&bench, at_once()).await.expect("done");
+    assert_eq!(leases().await, 0);
+    assert_kept(bench.store(), bench.source.path(), &kept, "a trial was given up").await;
+}
+
 /// A host stored again what a run was about to delete that was cut off: what is left of that goes, and the new copy stays.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_to_be_deleted_and_was_stored_again_has_one_copy_left() {

@@ -7,11 +7,12 @@ use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use crate::configuration::{alone, configured, run, write};
+use crate::support::daemon::skip;
 use crate::support::desk::{Desk, Run};
 
 /// Adds to the configuration of a desk.
@@ -146,13 +147,18 @@ fn metrics(path: &Path) -> BTreeMap<String, f64> {
             assert!(metrics.insert(series.to_owned(), value.parse().expect("a number")).is_none(), "{series} twice");
         }
     }
-    if let Ok(mut checking) =
-        Command::new("promtool").args(["check", "metrics"]).stdin(std::process::Stdio::piped()).spawn()
-    {
-        checking.stdin.take().expect("piped").write_all(text.as_bytes()).expect("written");
-        assert!(checking.wait().expect("ends").success(), "{text}");
-    }
+    promtool(&["check", "metrics"], &text);
     metrics
+}
+
+/// Has Prometheus' own tool check something.
+fn promtool(arguments: &[&str], text: &str) {
+    let mut checking = Command::new("promtool");
+    checking.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let Ok(mut checking) = checking.spawn() else { return skip("promtool, of Debian's package prometheus,") };
+    checking.stdin.take().expect("piped").write_all(text.as_bytes()).expect("written");
+    let checked: Run = checking.wait_with_output().expect("ends").into();
+    assert_eq!(checked.code, 0, "{checked:?}\n{text}");
 }
 
 #[test]
@@ -214,15 +220,20 @@ fn metrics_are_written_however_a_run_ends() {
 #[test]
 fn metrics_tell_of_a_run_that_was_ended() {
     let desk = configured();
-    let (file, begun) = (desk.at("coffre.prom"), desk.at("begun"));
+    let (file, begun, failed) = (desk.at("coffre.prom"), desk.at("begun"), desk.at("failed"));
+    let ((pinged, pings), (hooked, hooks)) = (server(200), server(200));
     configure(
         &desk,
         &format!(
-            "[run]\nmetrics-file = \"{}\"\n[jobs.nightly.hooks]\nbefore = [\"sh\", \"-c\", \"trap '' TERM; touch {}; sleep 60\"]\n",
+            "[run]\nmetrics-file = \"{}\"\n[jobs.nightly.hooks]\nbefore = [\"sh\", \"-c\", \"trap '' TERM; touch {}; sleep 60\"]\n\
+             on-failure = [\"sh\", \"-c\", 'echo $COFFRE_JOB $COFFRE_OUTCOME $COFFRE_EXIT_CODE: $COFFRE_ERROR > {}']\n\
+             [jobs.nightly.watch]\nping-url = \"{pinged}/job\"\n[watch]\nwebhook-url = \"{hooked}/run\"\n",
             file.display(),
-            begun.display()
+            begun.display(),
+            failed.display()
         ),
     );
+    keep_private(&desk);
     let mut ends = BTreeMap::new();
     for (signals, signal) in [(2, rustix::process::Signal::TERM), (1, rustix::process::Signal::KILL)] {
         let _ = fs::remove_file(&begun);
@@ -231,6 +242,8 @@ fn metrics_tell_of_a_run_that_was_ended() {
             assert!(child.try_wait().expect("asked").is_none(), "it ended");
             std::thread::sleep(Duration::from_millis(20));
         }
+        let (asked, _) = pings.recv_timeout(Duration::from_secs(60)).expect("told");
+        assert!(asked.starts_with("POST /job/start?rid="), "{asked}");
         let now = metrics(&file);
         assert!(
             now["coffre_run_last_start_timestamp_seconds"]
@@ -247,6 +260,19 @@ fn metrics_tell_of_a_run_that_was_ended() {
         }
         child.wait().expect("ends");
         let now = metrics(&file);
+        // Who is killed tells nobody.
+        let told: Vec<String> = pings.try_iter().map(|(asked, _)| asked).collect();
+        let (of_run, of_hook) = (hooks.try_iter().collect::<Vec<_>>(), fs::read_to_string(&failed).unwrap_or_default());
+        let _ = fs::remove_file(&failed);
+        if signals > 1 {
+            assert!(told.len() == 1 && told[0].starts_with("POST /job/130?rid="), "{told:?}");
+            let [(_, body)] = of_run.as_slice() else { panic!("{of_run:?}") };
+            assert!(body.contains("\"outcome\":\"interrupted\"") && body.contains("a second signal"), "{body}");
+            assert_eq!(of_hook, "nightly interrupted 130: a second signal ended it at once\n");
+            assert_eq!(now["coffre_job_last_exit_code{job=\"nightly\"}"], 130.0);
+        } else {
+            assert!(told.is_empty() && of_run.is_empty() && of_hook.is_empty(), "{told:?} {of_run:?} {of_hook}");
+        }
         let start = now["coffre_run_last_start_timestamp_seconds"];
         let end = now.get("coffre_run_last_end_timestamp_seconds").copied();
         ends.insert(signals, (end.is_some_and(|end| end >= start), now.get("coffre_run_last_exit_code").copied()));
@@ -255,7 +281,7 @@ fn metrics_tell_of_a_run_that_was_ended() {
     assert_eq!(ends[&1], (false, Some(130.0)), "who is killed says nothing, and the start says that it was begun");
 }
 
-/// Every metric that an alert asks for is one that is written; with `promtool` at hand the rules are checked by it.
+/// Every metric that an alert asks for is one that is written, and the rules are checked by `promtool`.
 #[test]
 fn the_example_of_alerts_names_metrics_that_there_are() {
     let desk = configured();
@@ -298,11 +324,7 @@ fn the_example_of_alerts_names_metrics_that_there_are() {
         assert!(page.contains(name), "docs/monitoring.md does not explain {name}");
     }
     assert!(page.iter().all(|name| written.contains(name)), "docs/monitoring.md explains what there is not: {page:?}");
-    if Command::new("promtool").arg("--version").output().is_ok() {
-        let checked: Run =
-            Command::new("promtool").args(["check", "rules"]).arg(&alerts).output().expect("runs").into();
-        assert_eq!(checked.code, 0, "{checked:?}");
-    }
+    promtool(&["check", "rules", alerts.to_str().expect("plain")], "");
 }
 
 /// A server that says what it is asked, and answers with a status.

@@ -3,6 +3,7 @@
 use crate::cli::advice::Advice;
 use crate::cli::advice::client::client_hint;
 use crate::ops::backup::BackupError;
+use crate::repository::trial::TrialError;
 use crate::repository::uploader::UploadError;
 use crate::repository::writer::CommitError;
 use crate::source::SourceError;
@@ -34,6 +35,16 @@ impl Advice for BackupError {
             | BackupError::Internal
             | BackupError::Cancelled
             | BackupError::Session(_) => None,
+        }
+    }
+}
+
+impl Advice for TrialError {
+    fn hint(&self) -> Option<String> {
+        match self {
+            TrialError::Store(error) => error.hint(),
+            TrialError::Altered(_) => Some(FAULTY.into()),
+            TrialError::Access(_) | TrialError::Session(_) => None,
         }
     }
 }

@@ -15,9 +15,14 @@ use crate::cli::settings::Settings;
 use crate::cli::streams::Command;
 use crate::cli::{Verb, causes, command, events, output, settled};
 use crate::model::outcome::Outcome;
+use crate::model::run::RunKind;
+use crate::model::time::Clock;
+use crate::process::own::host_name;
 use crate::progress::Monitor;
+use crate::repository::Repository;
+use crate::repository::trial::TrialError;
 use crate::source::{Planning, Source};
-use crate::store::OpenMode;
+use crate::store::{OpenMode, StoreErrorKind};
 
 /// Columns that keys take at most, where no longer one is; a longer one stands out.
 const KEY_WIDTH_MAX: usize = 44;
@@ -31,7 +36,12 @@ Examples:
   coffre config schema > coffre.schema.json
 
 Files are read in this order, and of a key that stands in several the last counts: /etc/coffre/coffre.toml, then \
-$XDG_CONFIG_HOME/coffre/coffre.toml, beside each *.toml of conf.d; with --config FILE that file and its conf.d alone.")]
+$XDG_CONFIG_HOME/coffre/coffre.toml, beside each *.toml of conf.d; with --config FILE that file and its conf.d alone.
+
+Where jobs back up to, or work is due every so often, `config check` stores a lease that is over from the start and removes it again, as every run \
+stores and removes one. A backup need not delete: where that is refused, the lease of some hundred bytes stays and says nothing, until a clean-up \
+removes it. A repository into which nothing is stored by the files is only read. One thing is not tried: where `prune` is to be done in a bucket that \
+keeps versions, the right to remove versions.")]
 pub struct Args {
     #[command(subcommand)]
     what: What,
@@ -39,7 +49,7 @@ pub struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum What {
-    /// Show what the files say and where, and try it: each repository is opened, each database asked, and its dump begun
+    /// Show what the files say and where, and try it: each repository is opened and written to, each database asked, and its dump begun
     Check {
         /// Only show what the files say, and try nothing
         #[arg(long)]
@@ -62,6 +72,12 @@ impl Args {
 struct Tried {
     what: String,
     ended: Result<String, Failure>,
+}
+
+/// What some settings opened; nothing where they open none, which was told.
+struct OpenedBy {
+    settings: Settings,
+    repository: Option<Arc<Repository>>,
 }
 
 /// Prints what was asked for.
@@ -112,11 +128,12 @@ async fn check(global: &Settings, offline: bool) -> Fallible<Exit> {
         let tried = try_urls(global, None).map(|urls| output::count(urls, "URL"));
         ended(Tried { what: "watch".into(), ended: tried });
     }
+    let mut opened = Vec::new();
     for name in config.repository_names() {
-        ended(try_repository(global, name).await);
+        ended(try_repository(global, name, &mut opened).await);
     }
     for name in config.job_names() {
-        ended(try_job(global, name).await);
+        ended(try_job(global, name, &opened).await);
     }
     monitor.finish();
     Ok(worst.into())
@@ -142,16 +159,21 @@ fn tell(global: &Settings, tried: &Tried) {
     }
 }
 
-/// Opens a repository and counts its snapshots.
-async fn try_repository(global: &Settings, name: &str) -> Tried {
-    let opened = async {
+/// Opens a repository, counts its snapshots, and stores something for a try where jobs or work of this configuration do.
+async fn try_repository(global: &Settings, name: &str, opened: &mut Vec<OpenedBy>) -> Tried {
+    let tried = async {
         let (settings, ..) = settle(global, ["coffre", "snapshots", "--repo", name])?;
-        let every = global.configured.config.every(name);
+        let config = &global.configured.config;
+        let every = config.every(name);
         for (kind, _) in &every {
             let (settings, ..) = settle(global, ["coffre", kind.name(), "--repo", name])?;
             rules_of_jobs(&settings)?;
         }
-        let repository = settings.repository(OpenMode::Read, &global.monitor()).await?;
+        let has_jobs = config.job_names().any(|job| config.repository_of(job) == Some(name));
+        let mode = if has_jobs || !every.is_empty() { OpenMode::Write } else { OpenMode::Read };
+        let repository = settings.repository(mode, &global.monitor()).await;
+        opened.push(OpenedBy { settings, repository: repository.as_ref().ok().cloned() });
+        let repository = repository?;
         let count = repository.snapshot_ids().await.context("listing snapshots")?.len() as u64;
         let reads = repository.reading().is_ok();
         let may = if reads { "reads and backs up" } else { "backs up and reads nothing" };
@@ -160,19 +182,44 @@ async fn try_repository(global: &Settings, name: &str) -> Tried {
             true => String::new(),
             false => format!("; it cannot do what is configured to be done every so often ({})", work.join(", ")),
         };
-        Ok(format!("this key {may}; {}{left}", output::count(count, "snapshot")))
+        let stored = match has_jobs || (reads && !every.is_empty()) {
+            true => {
+                let must_delete = reads && every.iter().any(|(kind, _)| *kind == RunKind::Prune);
+                let stored = try_storing(&repository, host_name(), must_delete).await?;
+                format!("; {stored}")
+            }
+            false => String::new(),
+        };
+        Ok(format!("this key {may}; {}{left}{stored}", output::count(count, "snapshot")))
     };
-    Tried { what: format!("repository {name}"), ended: opened.await }
+    Tried { what: format!("repository {name}"), ended: tried.await }
 }
 
-/// Looks whether the sources of a job are there.
-async fn try_job(global: &Settings, name: &str) -> Tried {
+/// Stores something for a try and removes it again, and says what is allowed. Backups need not delete, so it is an error only where it `must`
+/// that it may not.
+async fn try_storing(repository: &Arc<Repository>, host: String, must_delete: bool) -> Fallible<&'static str> {
+    let writing = repository.writing().map_err(TrialError::from)?;
+    let trial = writing.try_out(host, Clock::System).await?;
+    match trial.removed {
+        Ok(()) => Ok("it stores and deletes"),
+        Err(error) if must_delete => {
+            Err(error).context("`prune` is to be done every so often, and nothing can be deleted")
+        }
+        Err(error) if error.kind == StoreErrorKind::Denied => Ok("it stores, and may not delete"),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Looks whether the sources of a job are there, and whether its host may back up to where its repository was opened; where it has another
+/// key than that, something is stored for a try.
+async fn try_job(global: &Settings, name: &str, opened: &[OpenedBy]) -> Tried {
     let looked = async {
         let (settings, verb, commands) = settle(global, ["coffre", "backup", "--job", name])?;
         let Verb::Backup(args) = verb else { unreachable!("it is a backup") };
         settings.location()?;
         let options = crate::cli::backup::options(args, commands, &settings)?;
         try_urls(global, Some(name))?;
+        let host = options.host.clone();
         let roots = options.files.map_or_else(Vec::new, |files| files.roots);
         for root in &roots {
             root.symlink_metadata().context(root.display().to_string())?;
@@ -185,9 +232,26 @@ async fn try_job(global: &Settings, name: &str) -> Tried {
         let paths = (!roots.is_empty()).then(|| output::count(roots.len() as u64, "path"));
         let streams = (streams > 0).then(|| output::count(streams, "stream"));
         let what = paths.into_iter().chain(streams).collect::<Vec<_>>().join(" and ");
-        Ok([what].into_iter().chain(found).collect::<Vec<_>>().join("; "))
+        let stored = match opened.iter().find(|it| it.settings.open_the_same(&settings)) {
+            Some(OpenedBy { repository, .. }) => {
+                repository.as_ref().map_or(Ok(()), |repository| check_host(repository, &host))?;
+                None
+            }
+            None => {
+                let repository = settings.repository(OpenMode::Write, &global.monitor()).await?;
+                check_host(&repository, &host)?;
+                Some(try_storing(&repository, host, false).await?.to_owned())
+            }
+        };
+        Ok([what].into_iter().chain(found).chain(stored).collect::<Vec<_>>().join("; "))
     };
     Tried { what: format!("job {name}"), ended: looked.await }
+}
+
+/// Makes sure that snapshots of a host would count.
+fn check_host(repository: &Arc<Repository>, host: &str) -> Fallible<()> {
+    repository.writing().and_then(|writing| writing.check_host(host)).map_err(TrialError::from)?;
+    Ok(())
 }
 
 /// Reads the URLs of those who are told of a job, or of runs, and counts them.

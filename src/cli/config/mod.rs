@@ -62,7 +62,7 @@ const MAX_AGE: &str = "max-age";
 /// The variable of the option for the repository.
 const VARIABLE: &str = "COFFRE_REPO";
 /// Keys of which one takes the place of the other.
-const PASSWORD: [&str; 2] = ["password-file", "password-command"];
+const ALTERNATIVES: [[&str; 2]; 2] = [["password-file", "password-command"], ["profile", "s3-keys-command"]];
 
 /// A repository that has a name.
 #[derive(Debug, Clone)]
@@ -620,8 +620,9 @@ fn texts_of<'a>(matches: &'a ArgMatches, id: &str) -> Vec<&'a str> {
 
 /// Puts values in the place of earlier ones that say the same.
 fn put(values: &mut Vec<Value>, newer: Vec<Value>) {
-    let is_password = |key: &str| PASSWORD.contains(&key);
-    let says_the_same = |one: &str, other: &str| one == other || (is_password(one) && is_password(other));
+    let says_the_same = |one: &str, other: &str| {
+        one == other || ALTERNATIVES.iter().any(|keys| keys.contains(&one) && keys.contains(&other))
+    };
     values.retain(|known| newer.iter().all(|value| !says_the_same(&value.key, &known.key)));
     values.extend(newer);
 }

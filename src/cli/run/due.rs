@@ -45,14 +45,23 @@ pub(super) fn line(global: &Settings, verb: &str, repository: &str) -> Fallible<
     Ok((settings, verb))
 }
 
+/// Work that is due.
+struct DueWork {
+    kind: RunKind,
+    /// When it was begun last that was done.
+    last: Option<Timestamp>,
+}
+
 impl Run<'_> {
     /// Does what is due with repositories, one after the other, and returns how the worst ended, of what was done `before` as well.
     pub(super) async fn work(&self, repositories: &[String], before: Outcome) -> Outcome {
         let mut worst = before;
         for repository in repositories {
             let begun = Instant::now();
-            let alone = self.alone(repository);
-            let due = match self.due(repository).await {
+            let said = line(self.global, "status", repository).map(|(settings, _)| settings);
+            // Where nothing can be meant there is nothing to be kept from.
+            let alone = said.as_ref().map_or_else(|_| Some(WorkLock::default()), WorkLock::take);
+            let due = match self.due(repository, said).await {
                 Ok(due) => due,
                 Err(failure) => {
                     let ended = StepEnded::of(Step::WhatIsDue(repository.clone()), begun, Err(failure));
@@ -65,12 +74,12 @@ impl Run<'_> {
                 self.global.monitor().note(&format!("{repository}: another run of this host does what is due"));
                 continue;
             }
-            for kind in due {
+            for DueWork { kind, last } in due {
                 if self.cancel.is_cancelled() {
                     return Outcome::Interrupted;
                 }
                 let (begun, started) = (Instant::now(), Clock::System.now());
-                let done = self.done(repository, &kind).await;
+                let done = self.done(repository, &kind, last).await;
                 let ended =
                     StepEnded::of(Step::Work { repository: repository.clone(), kind: kind.clone() }, begun, done);
                 self.measure(repository, &kind, started, ended.outcome());
@@ -84,18 +93,9 @@ impl Run<'_> {
         worst
     }
 
-    /// Keeps other runs of this host from doing the same with a repository, unless one does.
-    fn alone(&self, repository: &str) -> Option<WorkLock> {
-        match line(self.global, "status", repository) {
-            Ok((settings, _)) => WorkLock::take(&settings),
-            // Asking what is due tells why.
-            Err(_) => Some(WorkLock::default()),
-        }
-    }
-
     /// Asks a repository what is due, in the order in which it is done.
-    async fn due(&self, repository: &str) -> Fallible<Vec<RunKind>> {
-        let (mut settings, _) = line(self.global, "status", repository)?;
+    async fn due(&self, repository: &str, said: Fallible<Settings>) -> Fallible<Vec<DueWork>> {
+        let mut settings = said?;
         settings.belong_to(self.of(None), false);
         let monitor = settings.monitor();
         let last = async {
@@ -106,13 +106,13 @@ impl Run<'_> {
         let last: Fallible<_> = last.await;
         settings.end_showing();
         let Some(last) = last? else { return Ok(Vec::new()) };
-        let is_due = |(kind, every): &(RunKind, Every)| {
-            let done = last.iter().find(|(it, _)| it == kind).and_then(|(_, run)| run.as_ref());
-            self.metrics.work_is_known(repository, kind, *every, done);
-            every.is_due(done.map(|run| run.started), Clock::System.now())
+        let due = |(kind, every): (RunKind, Every)| {
+            let done = last.iter().find(|(it, _)| *it == kind).and_then(|(_, run)| run.as_ref());
+            self.metrics.work_is_known(repository, &kind, every, done);
+            let last = done.map(|run| run.started);
+            every.is_due(last, Clock::System.now()).then_some(DueWork { kind, last })
         };
-        let every = self.global.configured.config.every(repository).into_iter();
-        Ok(every.filter(is_due).map(|(kind, _)| kind).collect())
+        Ok(self.global.configured.config.every(repository).into_iter().filter_map(due).collect())
     }
 
     /// Puts into the metrics how work ended that began `started`, and that it was done if it was.
@@ -125,15 +125,17 @@ impl Run<'_> {
         }
     }
 
-    /// Does one kind of work, as its command does with what the configuration says.
-    async fn done(&self, repository: &str, kind: &RunKind) -> Fallible<StepDone> {
+    /// Does one kind of work that was done `last` at that time, as its command does with what the configuration says.
+    async fn done(&self, repository: &str, kind: &RunKind, last: Option<Timestamp>) -> Fallible<StepDone> {
         let (mut settings, verb) = line(self.global, kind.name(), repository)?;
         settings.belong_to(self.of(None), false);
         let name = format!("{repository}: {kind}");
         let _under_way = self.under_way.work(&name);
         self.under_way.is_shown_by(&name, &settings.monitor());
         let done = match verb {
-            Verb::Forget(args) => forget::as_configured(&settings, args).await.map(Box::new).map(StepDone::Forgot),
+            Verb::Forget(args) => {
+                forget::as_configured(&settings, args, last).await.map(Box::new).map(StepDone::Forgot)
+            }
             Verb::Prune(args) => prune::carry_out(&settings, &args).await.map(Box::new).map(StepDone::Pruned),
             Verb::Verify(args) => verify::carry_out(&settings, &args).await.map(Box::new).map(StepDone::Verified),
             _ => unreachable!("nothing else is done every so often"),

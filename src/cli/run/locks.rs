@@ -21,7 +21,7 @@ pub struct RunLocks(BTreeMap<String, Fallible<Option<File>>>);
 impl RunLocks {
     /// Takes the locks of the repositories of jobs, in order of their locations, so that of two runs which wait for each other neither
     /// has what the other waits for. What another run of this host has is waited for until `wait` is over.
-    pub async fn take(jobs: impl Iterator<Item = Settings>, wait: Duration, cancel: &Cancel) -> Self {
+    pub async fn take<'s>(jobs: impl Iterator<Item = &'s Settings>, wait: Duration, cancel: &Cancel) -> Self {
         let until = Instant::now() + wait;
         let mut wanted = BTreeMap::new();
         for settings in jobs {

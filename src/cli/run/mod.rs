@@ -20,6 +20,7 @@ use crate::cli::failure::{Failure, Fallible};
 use crate::cli::flags::duration;
 use crate::cli::output::OfRun;
 use crate::cli::run::hooks::{HookFacts, HookTime, Hooks};
+use crate::cli::run::last_words::LastWords;
 use crate::cli::run::locks::RunLocks;
 use crate::cli::run::metrics::{KnownNames, RunMetrics};
 use crate::cli::run::niceness::{IoClass, stand_back};
@@ -37,6 +38,7 @@ use crate::store::OpenMode;
 
 mod due;
 pub mod hooks;
+mod last_words;
 mod locks;
 mod metrics;
 mod niceness;
@@ -105,9 +107,32 @@ struct Run<'a> {
     locks: RunLocks,
     under_way: Arc<UnderWay>,
     metrics: Arc<RunMetrics>,
-    deliveries: Deliveries,
+    deliveries: Arc<Deliveries>,
     /// What is told of the run as a whole.
-    log: Mutex<Vec<String>>,
+    log: Arc<Mutex<Vec<String>>>,
+}
+
+/// A job with what the options that were typed and the configuration say for it, or why that cannot be meant.
+struct SaidJob {
+    name: String,
+    said: Fallible<SettledJob>,
+}
+
+/// What a job is run with.
+struct SettledJob {
+    settings: Settings,
+    backup: backup::Args,
+    commands: Vec<streams::Command>,
+}
+
+impl SaidJob {
+    fn of(global: &Settings, name: String) -> Self {
+        Self { said: settled_job(global, &name), name }
+    }
+
+    fn settings(&self) -> Option<&Settings> {
+        self.said.as_ref().ok().map(|said| &said.settings)
+    }
 }
 
 /// Runs the jobs, and tells whoever is to hear of it how it went, whether it began or not.
@@ -118,24 +143,27 @@ pub async fn run(global: &Settings, args: Args) -> Fallible<Exit> {
         .flat_map(|name| config.every(name).into_iter().map(|(kind, _)| (name.to_owned(), kind)));
     let known = KnownNames { jobs: config.job_names().map(str::to_owned).collect(), work: work.collect() };
     let metrics = Arc::new(RunMetrics::begin(args.metrics_file.clone(), Some(known)));
-    let last_words = Arc::downgrade(&metrics);
-    before_exit(move || {
-        if let Some(metrics) = last_words.upgrade() {
-            metrics.ended(Exit::Interrupted);
-        }
-    });
     let id = run_id::new();
     let run = Run {
-        deliveries: Deliveries::of(id.clone(), host_name(), &global.environment),
+        deliveries: Arc::new(Deliveries::of(id.clone(), host_name(), &global.environment)),
         id,
         cancel: Cancel::default(),
         locks: RunLocks::default(),
-        under_way: UnderWay::of(0),
+        under_way: Arc::default(),
         metrics,
-        log: Mutex::default(),
+        log: Arc::default(),
         global,
         args: &args,
     };
+    let last_words = LastWords {
+        run: run.id.clone(),
+        metrics: Arc::downgrade(&run.metrics),
+        deliveries: run.deliveries.clone(),
+        under_way: run.under_way.clone(),
+        config: config.clone(),
+        log: run.log.clone(),
+    };
+    before_exit(|| last_words.say());
     run.go().await
 }
 
@@ -151,7 +179,8 @@ pub async fn failed_to_begin(arguments: &[OsString], environment: &Environment, 
     RunMetrics::begin(path, None).ended(failure.outcome().into());
     let id = run_id::new();
     let deliveries = Deliveries::of(id.clone(), host_name(), environment);
-    deliveries.begins(Configuration::watchers_of_wrong(asked, environment)).ends(|| told::not_begun(&id, failure));
+    let watchers = Configuration::watchers_of_wrong(asked, environment);
+    deliveries.begins(None, watchers).ends(|| told::not_begun(&id, failure));
     let is_json = matches.try_get_one::<bool>("json").ok().flatten().copied().unwrap_or_default();
     tell_untold(&deliveries.all_told().await, &id, is_json);
 }
@@ -170,7 +199,7 @@ fn tell_untold(untold: &[String], run: &str, is_json: bool) {
 impl Run<'_> {
     /// Runs the jobs, and tells how that ended.
     async fn go(mut self) -> Fallible<Exit> {
-        let told = self.deliveries.begins(self.global.configured.config.watchers(None));
+        let told = self.deliveries.begins(None, self.global.configured.config.watchers(None));
         let done = self.all().await;
         let outcome = done.as_ref().map_or_else(Failure::outcome, |outcome| *outcome);
         self.metrics.ended(outcome.into());
@@ -190,7 +219,7 @@ impl Run<'_> {
         let jobs = jobs(global, &args.names)?;
         let monitor = global.monitor();
         self.cancel = cancel_on_signals(&monitor)?;
-        self.under_way = UnderWay::of(jobs.len());
+        self.under_way.expects(jobs.len());
         let _telling = ManagerTold::begin(self.under_way.clone(), &global.environment);
         if let Err(error) = stand_back(args.nice, args.ionice) {
             monitor.note(&format!("the run cannot stand back behind others: {error}"));
@@ -218,30 +247,27 @@ impl Run<'_> {
     /// these have waited long enough.
     async fn each_job(&mut self, jobs: Vec<String>) -> Outcome {
         let wait = self.args.wait.unwrap_or_default();
-        self.locks = RunLocks::take(self.settings_of(&jobs), Duration::ZERO, &self.cancel).await;
-        let is_later = |job: &String| !wait.is_zero() && self.settings_of([job]).any(|it| self.locks.is_taken(&it));
+        let jobs: Vec<SaidJob> = jobs.into_iter().map(|name| SaidJob::of(self.global, name)).collect();
+        // Those of which what is said is wrong tell so themselves.
+        self.locks = RunLocks::take(jobs.iter().filter_map(SaidJob::settings), Duration::ZERO, &self.cancel).await;
+        let is_later = |job: &SaidJob| !wait.is_zero() && job.settings().is_some_and(|it| self.locks.is_taken(it));
         let (later, now): (Vec<_>, Vec<_>) = jobs.into_iter().partition(is_later);
-        let worst = self.jobs(&now).await;
+        let worst = self.jobs(now).await;
         if worst == Outcome::Interrupted || later.is_empty() {
             return worst;
         }
         // Who waits keeps nobody waiting.
         self.locks = RunLocks::default();
-        self.locks = RunLocks::take(self.settings_of(&later), wait, &self.cancel).await;
-        match self.jobs(&later).await {
+        self.locks = RunLocks::take(later.iter().filter_map(SaidJob::settings), wait, &self.cancel).await;
+        match self.jobs(later).await {
             Outcome::Interrupted => Outcome::Interrupted,
             outcome => worst.or_worse(outcome),
         }
     }
 
-    /// Returns what is said for jobs; those of which it is wrong tell so themselves.
-    fn settings_of<'j>(&self, jobs: impl IntoIterator<Item = &'j String>) -> impl Iterator<Item = Settings> {
-        jobs.into_iter().filter_map(|job| Some(settled_job(self.global, job).ok()?.0))
-    }
-
     /// Runs jobs, as many at the same time as was asked for, and returns how the worst ended.
-    async fn jobs(&self, jobs: &[String]) -> Outcome {
-        let running = jobs.iter().map(|job| async move {
+    async fn jobs(&self, jobs: Vec<SaidJob>) -> Outcome {
+        let running = jobs.into_iter().map(|job| async move {
             // Those that did not begin when ending was asked for do not begin any more.
             if self.cancel.is_cancelled() { None } else { Some(self.with_hooks(job).await) }
         });
@@ -260,20 +286,20 @@ impl Run<'_> {
     }
 
     /// Runs one job with its hooks.
-    async fn with_hooks(&self, job: &str) -> StepEnded {
-        let (started, begun) = (Clock::System.now(), Instant::now());
+    async fn with_hooks(&self, SaidJob { name, said }: SaidJob) -> StepEnded {
+        let (job, started, begun) = (name.as_str(), Clock::System.now(), Instant::now());
         let hooks = self.global.configured.config.hooks(job);
         let _under_way = self.under_way.job(job);
-        let told = self.deliveries.begins(self.global.configured.config.watchers(Some(job)));
+        let told = self.deliveries.begins(Some(job), self.global.configured.config.watchers(Some(job)));
         self.metrics.job_begins(job);
         let mut facts = HookFacts { job: job.to_owned(), outcome: None, snapshot: None, error: None };
         // Where another run is at it, its hooks have prepared the host for it, and nothing may be tidied up yet.
-        let allowed = settled_job(self.global, job).and_then(|(settings, ..)| self.locks.allow(&settings));
+        let allowed = said.and_then(|said| self.locks.allow(&said.settings).map(|()| said));
         let (done, has_begun) = match allowed {
             Err(failure) => (Err(failure), false),
-            Ok(()) => match hooks.run(HookTime::Before, &facts, &self.cancel).await {
-                Ok(()) => (self.tried(job).await, true),
-                Err(failure) => (Err(self.not_begun(job, started, failure).await), false),
+            Ok(said) => match hooks.run(HookTime::Before, &facts, &self.cancel).await {
+                Ok(()) => (self.tried(job, said).await, true),
+                Err(failure) => (Err(self.not_begun(job, said, started, failure).await), false),
             },
         };
         let done = done.map(|done| StepDone::BackedUp(Box::new(done)));
@@ -282,7 +308,9 @@ impl Run<'_> {
         facts.outcome = Some((outcome, Exit::from(outcome) as u8));
         facts.snapshot = ended.snapshot().map(|snapshot| snapshot.to_string());
         facts.error = ended.done.as_ref().err().map(|failure| failure.told().join(": "));
-        ended.of_hooks = after(&hooks, &facts, has_begun, ended.done.is_ok()).await;
+        if self.under_way.tells(job) {
+            ended.of_hooks = after(&hooks, &facts, has_begun, ended.done.is_ok()).await;
+        }
         let outcome = ended.outcome();
         self.metrics.job_ended(job, outcome.into(), ended.figures());
         told.ends(|| self.job_word(job, &ended));
@@ -290,8 +318,8 @@ impl Run<'_> {
     }
 
     /// Puts on record that a job did not begin, if its repository can be had.
-    async fn not_begun(&self, job: &str, started: Timestamp, failure: Failure) -> Failure {
-        let Ok((mut settings, backup, _)) = settled_job(self.global, job) else { return failure };
+    async fn not_begun(&self, job: &str, said: SettledJob, started: Timestamp, failure: Failure) -> Failure {
+        let SettledJob { mut settings, backup, .. } = said;
         settings.belong_to(self.of(Some(job)), self.args.side_by_side > 1);
         let monitor = settings.monitor();
         let repository = settings.repository(OpenMode::Write, &monitor).await.ok();
@@ -302,11 +330,11 @@ impl Run<'_> {
     }
 
     /// Runs one job, and again while it fails by what may be over soon and there is time.
-    async fn tried(&self, job: &str) -> Fallible<BackedUp> {
+    async fn tried(&self, job: &str, mut said: SettledJob) -> Fallible<BackedUp> {
         let until = Instant::now() + self.args.retry_for.unwrap_or_default();
         let mut pause = PAUSE;
         loop {
-            let (mut settings, mut backup, commands) = settled_job(self.global, job)?;
+            let SettledJob { mut settings, mut backup, commands } = said;
             if self.args.accept_anomalies {
                 backup.accept_anomalies();
             }
@@ -331,6 +359,8 @@ impl Run<'_> {
                 () = self.cancel.asked() => return Err(Failure::new(Outcome::Interrupted, "interrupted")),
             }
             pause = (2 * pause).min(PAUSE_MAX);
+            // A try takes what it is told, and what it shows ends with it.
+            said = settled_job(self.global, job)?;
         }
     }
 
@@ -400,17 +430,17 @@ async fn after(hooks: &Hooks, facts: &HookFacts, has_begun: bool, is_well: bool)
 
 /// Resolves what is said for all that a run opens: for the jobs that were named, or all, and for what may be due with repositories.
 pub fn settings_of_all(global: &Settings, named: &[String]) -> Fallible<Vec<Settings>> {
-    let of_jobs = jobs(global, named)?.into_iter().map(|job| Ok(settled_job(global, &job)?.0));
+    let of_jobs = jobs(global, named)?.into_iter().map(|job| Ok(settled_job(global, &job)?.settings));
     let of_work = due::repositories(global, named).into_iter().map(|name| Ok(due::line(global, "status", &name)?.0));
     of_jobs.chain(of_work).collect()
 }
 
 /// Resolves what the options that were typed and the configuration say for a job.
-pub fn settled_job(global: &Settings, job: &str) -> Fallible<(Settings, backup::Args, Vec<streams::Command>)> {
+fn settled_job(global: &Settings, job: &str) -> Fallible<SettledJob> {
     let mut line = vec![OsString::from("coffre")];
     line.extend(global.configured.typed.iter().cloned());
     line.extend(["backup", "--job", job].map(OsString::from));
     let (settings, verb, commands) = settled(&line, &global.configured.config, &global.environment)?;
-    let Verb::Backup(args) = verb else { unreachable!("it is a backup") };
-    Ok((settings, args, commands))
+    let Verb::Backup(backup) = verb else { unreachable!("it is a backup") };
+    Ok(SettledJob { settings, backup, commands })
 }

@@ -1,4 +1,4 @@
-//! How far a run is, for whoever asks while it goes on: the service manager.
+//! How far a run is, for whoever asks while it goes on, as the service manager does, or when it is cut off.
 
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
@@ -13,14 +13,13 @@ use crate::cli::run::notify::ServiceManager;
 const STATUS_EVERY: Duration = Duration::from_secs(5);
 
 /// The jobs of a run that have begun.
-#[derive(Debug)]
-pub struct UnderWay {
-    jobs: usize,
-    state: Mutex<State>,
-}
+#[derive(Debug, Default)]
+pub struct UnderWay(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
+    /// Of the run, all in all.
+    jobs: usize,
     ended: usize,
     running: Vec<RunningJob>,
 }
@@ -30,25 +29,48 @@ struct State {
 struct RunningJob {
     name: String,
     monitor: Option<Weak<ConsoleMonitor>>,
+    /// Whether somebody tells how it ends: the job itself, or who cuts it off. Of work behind the jobs nobody does.
+    is_told: bool,
 }
 
 impl UnderWay {
-    /// Makes one for a run of so many jobs.
-    pub fn of(jobs: usize) -> Arc<Self> {
-        Arc::new(Self { jobs, state: Mutex::default() })
+    /// Says how many jobs the run has.
+    pub fn expects(&self, jobs: usize) {
+        self.state().jobs = jobs;
     }
 
     /// Says that a job has begun; it ends when what is returned is dropped.
     pub fn job(&self, name: &str) -> JobUnderWay<'_> {
-        self.state().running.push(RunningJob { name: name.to_owned(), monitor: None });
-        JobUnderWay { under_way: self, name: name.to_owned(), counts: 1 }
+        self.begin(name, true)
+    }
+
+    fn begin(&self, name: &str, is_job: bool) -> JobUnderWay<'_> {
+        self.state().running.push(RunningJob { name: name.to_owned(), monitor: None, is_told: !is_job });
+        JobUnderWay { under_way: self, name: name.to_owned(), counts: is_job.into() }
     }
 
     /// Says that work behind the jobs has begun, which is none of them; it ends when what is returned is dropped.
     pub fn work(&self, name: &str) -> JobUnderWay<'_> {
-        let mut work = self.job(name);
-        work.counts = 0;
-        work
+        self.begin(name, false)
+    }
+
+    /// Says that a job tells how it ends. Returns whether it is to: who cut it off does otherwise.
+    pub fn tells(&self, name: &str) -> bool {
+        let mut state = self.state();
+        let untold = state.running.iter_mut().find(|job| job.name == name && !job.is_told);
+        untold.map(|job| job.is_told = true).is_some()
+    }
+
+    /// Returns the jobs of which nobody tells how they end, for whoever does from now on.
+    pub fn take_untold(&self) -> Vec<String> {
+        let mut state = self.state();
+        let untold = state.running.iter_mut().filter(|job| !job.is_told);
+        untold
+            .map(|job| {
+                job.is_told = true;
+                job.name.clone()
+            })
+            .collect()
     }
 
     /// Says what shows a job.
@@ -61,7 +83,7 @@ impl UnderWay {
     /// Returns how far the run is, in a line.
     pub fn sentence(&self) -> String {
         let state = self.state();
-        let mut parts = vec![format!("{} of {} jobs done", state.ended, self.jobs)];
+        let mut parts = vec![format!("{} of {} jobs done", state.ended, state.jobs)];
         for job in &state.running {
             let now = job.monitor.as_ref().and_then(Weak::upgrade).map(|monitor| monitor.now());
             parts.push(match now.filter(|now| !now.is_empty()) {
@@ -73,7 +95,7 @@ impl UnderWay {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().expect("no panic while held")
+        self.0.lock().expect("no panic while held")
     }
 }
 
@@ -144,7 +166,8 @@ mod tests {
 
     #[test]
     fn it_says_which_jobs_run_and_what_they_do() {
-        let under_way = UnderWay::of(3);
+        let under_way = UnderWay::default();
+        under_way.expects(3);
         assert_eq!(under_way.sentence(), "0 of 3 jobs done");
         drop(under_way.job("first"));
         let second = under_way.job("second");
@@ -158,5 +181,14 @@ mod tests {
         assert_eq!(under_way.sentence(), "1 of 3 jobs done; second; third: backing up");
         drop((second, third));
         assert_eq!(under_way.sentence(), "3 of 3 jobs done");
+    }
+
+    #[test]
+    fn how_a_job_ends_is_told_once() {
+        let under_way = UnderWay::default();
+        let _running = (under_way.job("first"), under_way.job("second"), under_way.work("archive: prune"));
+        assert!(under_way.tells("first"));
+        assert_eq!(under_way.take_untold(), ["second"]);
+        assert!(!under_way.tells("second") && under_way.take_untold().is_empty());
     }
 }

@@ -6,11 +6,11 @@
 use std::ffi::{OsStr, OsString};
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use futures::future::join_all;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
 use crate::blocking::blocking;
@@ -311,18 +311,38 @@ pub struct Deliveries {
     courier: Arc<Courier>,
     run: String,
     under_way: Mutex<Vec<JoinHandle<Vec<String>>>>,
+    /// How many of these are not done.
+    undelivered: watch::Sender<usize>,
+    /// Those whose end was not told yet, by their jobs.
+    open: Mutex<Vec<(Option<String>, Weak<EndToTell>)>>,
+    /// Asked for when the run is cut off.
+    cut_off: Cancel,
+}
+
+/// Takes the one word of how something ended.
+#[derive(Debug)]
+struct EndToTell(Mutex<Option<oneshot::Sender<EndWord>>>);
+
+impl EndToTell {
+    /// Tells it, unless that was done.
+    fn tell(&self, word: impl FnOnce() -> EndWord) {
+        let sender = self.0.lock().expect("no panic while held").take();
+        if let Some(sender) = sender {
+            let _ = sender.send(word());
+        }
+    }
 }
 
 /// Something that was told to begin, and whose end is to be told. Where it is dropped, nothing is.
 #[must_use]
 #[derive(Debug)]
-pub struct ToldBeginning(Option<oneshot::Sender<EndWord>>);
+pub struct ToldBeginning(Option<Arc<EndToTell>>);
 
 impl ToldBeginning {
-    /// Tells how it ended.
+    /// Tells how it ended, unless it was cut off before.
     pub fn ends(self, word: impl FnOnce() -> EndWord) {
-        if let Some(sender) = self.0 {
-            let _ = sender.send(word());
+        if let Some(end) = self.0 {
+            end.tell(word);
         }
     }
 }
@@ -330,25 +350,55 @@ impl ToldBeginning {
 impl Deliveries {
     /// Makes those of a run.
     pub fn of(run: String, host: String, environment: &Environment) -> Self {
-        Self { courier: Courier::of(host, environment), run, under_way: Mutex::default() }
+        Self::by(Courier::of(host, environment), run)
     }
 
-    /// Tells that something begins, and that it ended once that is known.
-    pub fn begins(&self, watchers: Watchers) -> ToldBeginning {
+    fn by(courier: Arc<Courier>, run: String) -> Self {
+        let (under_way, open, cut_off) = (Mutex::default(), Mutex::default(), Cancel::default());
+        Self { courier, run, under_way, undelivered: watch::Sender::new(0), open, cut_off }
+    }
+
+    /// Tells that a job or, without one, the run begins, and that it ended once that is known.
+    pub fn begins(&self, job: Option<&str>, watchers: Watchers) -> ToldBeginning {
         if !watchers.is_anybody() {
             return ToldBeginning(None);
         }
         let (sender, receiver) = oneshot::channel();
         let (courier, run) = (self.courier.clone(), self.run.clone());
+        let (undelivered, cut_off) = (self.undelivered.clone(), self.cut_off.clone());
+        undelivered.send_modify(|count| *count += 1);
         let task = tokio::spawn(async move {
-            let mut untold = courier.begins(&watchers, &run).await;
+            // Where the run is cut off its end is told, whether or not they have heard of its beginning.
+            let mut untold = cut_off.or(courier.begins(&watchers, &run)).await.unwrap_or_default();
             if let Ok(word) = receiver.await {
                 untold.extend(courier.ended(&watchers, &word).await);
             }
+            undelivered.send_modify(|count| *count -= 1);
             untold
         });
         self.under_way.lock().expect("no panic while held").push(task);
-        ToldBeginning(Some(sender))
+        let end = Arc::new(EndToTell(Mutex::new(Some(sender))));
+        let mut open = self.open.lock().expect("no panic while held");
+        open.retain(|(_, end)| end.strong_count() > 0);
+        open.push((job.map(str::to_owned), Arc::downgrade(&end)));
+        ToldBeginning(Some(end))
+    }
+
+    /// Tells of everything that did not end yet that it is cut off, by the words for the run and for each job.
+    pub fn cut_off(&self, word: impl Fn(Option<&str>) -> EndWord) {
+        self.cut_off.cancel();
+        let open = std::mem::take(&mut *self.open.lock().expect("no panic while held"));
+        for (job, end) in open {
+            if let Some(end) = end.upgrade() {
+                end.tell(|| word(job.as_deref()));
+            }
+        }
+    }
+
+    /// Waits until everything was told that can be, whoever else waits for that.
+    pub async fn all_delivered(&self) {
+        let delivered = self.undelivered.subscribe().wait_for(|count| *count == 0).await.map(|_| ());
+        delivered.expect("the sender is in self");
     }
 
     /// Waits until everything is told that can be, and returns what cannot.
@@ -434,6 +484,36 @@ mod tests {
             }
         });
         (SecretUrl::parse(&url).expect("a URL"), receiver)
+    }
+
+    #[tokio::test]
+    async fn a_run_that_is_cut_off_is_told_of_although_nobody_answered_when_it_began() {
+        let (url, heard) = server(&[0, 200]);
+        let mut courier = courier();
+        courier.limit = Duration::from_mins(1);
+        let deliveries = Deliveries::by(Arc::new(courier), "r".into());
+        let written = WrittenAt::nowhere();
+        let urls = vec![WatchUrl { hears: Hears::Pings, at: SecretAt::Here(url), key: "k".into(), written }];
+        let told = deliveries.begins(Some("nightly"), Watchers { urls, ..Watchers::default() });
+        while heard.try_recv().is_err() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let word = |job: Option<&str>, outcome| EndWord {
+            run: "r".into(),
+            job: job.map(str::to_owned),
+            outcome,
+            summary: String::new(),
+            log: Vec::new(),
+        };
+        let cut_off = Mutex::new(Vec::new());
+        deliveries.cut_off(|job| {
+            cut_off.lock().expect("no panic").push(job.map(str::to_owned));
+            word(job, Outcome::Interrupted)
+        });
+        told.ends(|| unreachable!("its end was told"));
+        deliveries.all_delivered().await;
+        assert_eq!(cut_off.into_inner().expect("no panic"), [Some("nightly".to_owned())]);
+        assert_eq!((heard.try_recv(), deliveries.all_told().await), (Ok(200), Vec::new()));
     }
 
     async fn post(statuses: &'static [u16]) -> (Result<(), String>, usize) {

@@ -1,8 +1,8 @@
 //! Where the keys to a bucket come from.
 //!
 //! In this order: values given for this replica, `AWS_ACCESS_KEY_ID` and its companions, the systemd credential
-//! `coffre-s3`, a profile of the shared credentials file. Nothing else: no instance metadata, no programs to run, no
-//! endpoint taken from the environment, so that a backup behaves the same on every host and cannot be sent elsewhere by a
+//! `coffre-s3`, a profile of the shared credentials file. Nothing else: no instance metadata, no programs that a file of others
+//! names, no endpoint taken from the environment, so that a backup behaves the same on every host and cannot be sent elsewhere by a
 //! variable.
 
 use std::collections::BTreeMap;
@@ -32,6 +32,11 @@ impl S3Credentials {
     pub fn new(access_key_id: impl Into<String>, secret_access_key: impl Into<String>) -> Self {
         let secret_access_key = Zeroizing::new(secret_access_key.into());
         Self { access_key_id: access_key_id.into(), secret_access_key, session_token: None }
+    }
+
+    /// Reads the lines of a profile: those below `[default]`, or where there is no such section those that stand in none.
+    pub fn of_lines(text: &str) -> Option<Self> {
+        keys_of(&lines_of(text, None))
     }
 }
 
@@ -109,14 +114,16 @@ fn find_in(
 fn read_credential(path: &Path, named: Option<&str>) -> Result<S3Credentials, String> {
     let text = std::fs::read_to_string(path).map(Zeroizing::new);
     let text = text.map_err(|error| format!("the credential {} could not be read: {error}", path.display()))?;
-    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
-    let section = match read_profile(text, named.unwrap_or("default")) {
-        Some(section) => Some(section),
-        None => Some(settings(text.lines().take_while(|line| !line.trim_start().starts_with('[')))),
-    };
-    section.as_ref().and_then(keys_of).ok_or_else(|| {
+    keys_of(&lines_of(&text, named)).ok_or_else(|| {
         format!("the credential {} lacks the lines aws_access_key_id = … and aws_secret_access_key = …", path.display())
     })
+}
+
+/// Returns the settings of the profile that was named, or of the default one, or those that stand in no section.
+fn lines_of<'t>(text: &'t str, named: Option<&str>) -> BTreeMap<&'t str, &'t str> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let outside = || settings(text.lines().take_while(|line| !line.trim_start().starts_with('[')));
+    read_profile(text, named.unwrap_or("default")).unwrap_or_else(outside)
 }
 
 /// Takes the keys from the settings of a section, if both are there.

@@ -107,9 +107,8 @@ fn with_all_rules_nothing_is_lost_in_any_order_of_steps() {
     assert!(states > 400_000, "{states} states: the model has become smaller");
 }
 
-/// Two writers and two cleaners, in a scope that takes minutes and a GiB of memory.
+/// Two writers and two cleaners, in a scope that takes seconds and a GiB of memory.
 #[test]
-#[ignore = "takes minutes"]
 fn with_all_rules_nothing_is_lost_among_two_writers_and_two_cleaners() {
     let found = explore((PLAIN, |world| State::new(world, K, 0, 2, 2)), &[]);
     println!("{} states", found.states);
