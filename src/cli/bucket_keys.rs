@@ -141,8 +141,11 @@ fn printed_keys(text: &str) -> Option<S3Credentials> {
         return S3Credentials::of_lines(text);
     }
     let keys: PrintedKeys = serde_json::from_str(text).ok()?;
+    if keys.access_key_id.is_empty() || keys.secret_access_key.is_empty() {
+        return None;
+    }
     let mut credentials = S3Credentials::new(keys.access_key_id, keys.secret_access_key);
-    credentials.session_token = keys.session_token.map(Zeroizing::new);
+    credentials.session_token = keys.session_token.filter(|token| !token.is_empty()).map(Zeroizing::new);
     Some(credentials)
 }
 
@@ -181,7 +184,10 @@ mod tests {
         }
         let temporary = printed_keys("{\"AccessKeyId\":\"AK\",\"SecretAccessKey\":\"s\",\"SessionToken\":\"t\"}");
         assert_eq!(temporary.expect("keys").session_token.as_deref().map(String::as_str), Some("t"));
-        for text in ["", "AK\ns\n", "{\"AccessKeyId\":\"AK\"}", "aws_access_key_id = AK\n"] {
+        let empty = printed_keys("{\"AccessKeyId\":\"AK\",\"SecretAccessKey\":\"s\",\"SessionToken\":\"\"}");
+        assert!(empty == Some(S3Credentials::new("AK", "s")));
+        let without = "{\"AccessKeyId\":\"AK\",\"SecretAccessKey\":\"\"}";
+        for text in ["", "AK\ns\n", "{\"AccessKeyId\":\"AK\"}", without, "aws_access_key_id = AK\n"] {
             assert!(printed_keys(text).is_none(), "{text}");
         }
     }

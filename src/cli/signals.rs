@@ -4,6 +4,7 @@
 //! A second SIGHUP is no second wish: a terminal that goes away tells the shell and its children, and the shell tells them again.
 //! Who never asks to hear them keeps the system's own handling. A SIGHUP that is ignored, as under `nohup`, stays so.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::Duration;
 
@@ -36,10 +37,19 @@ type Saying = Box<dyn FnOnce() -> BoxFuture<'static, ()> + Send>;
 /// What is still to be done before a second signal ends the program, and how long it may take.
 static LAST_WORDS: Mutex<Option<Saying>> = Mutex::new(None);
 const LAST_WORDS_LIMIT: Duration = Duration::from_secs(2);
+/// A second signal ends the program.
+static IS_OVER: AtomicBool = AtomicBool::new(false);
 
 /// Has something done before a second signal ends the program: for no longer than two seconds, or until a third one comes.
 pub fn before_exit<F: Future<Output = ()> + Send + 'static>(last_words: impl FnOnce() -> F + Send + 'static) {
     *LAST_WORDS.lock().expect("no panic while held") = Some(Box::new(|| last_words().boxed()));
+}
+
+/// Waits for ever where a second signal ends the program, which it does by itself once its last words are said.
+pub async fn unless_over() {
+    if IS_OVER.load(Ordering::SeqCst) {
+        std::future::pending().await
+    }
 }
 
 /// Turns the first signal into a request to end cleanly; a second one ends the program at once.
@@ -105,6 +115,7 @@ fn listen() -> Fallible<()> {
                     () = hung_up => true,
                 };
                 if heard(is_hang_up) {
+                    IS_OVER.store(true, Ordering::SeqCst);
                     break;
                 }
             }

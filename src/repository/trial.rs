@@ -66,7 +66,10 @@ impl Writing {
         let object = session.seal_lease(&lease);
         session.check_lease(&lease, &object)?;
         let objects = self.repository().objects();
-        objects.put_lease(session.id(), object).await?;
-        Ok(Trial { removed: objects.remove_lease(session.id()).await })
+        let stored = objects.put_lease(session.id(), object).await;
+        // Of several replicas some may have taken it.
+        let removed = objects.remove_lease(session.id()).await;
+        stored?;
+        Ok(Trial { removed })
     }
 }

@@ -32,10 +32,13 @@ pub struct Woven {
     through: HashMap<ChunkKey, Through>,
 }
 
+type LookForPlain<'a> = dyn FnMut(&ChunkKey) -> Option<NeededFrame> + 'a;
+type LookForRecipe<'a> = dyn FnMut(&ChunkKey, u32) -> bool + 'a;
+
 /// Looks up what recipes may name, each chunk once.
 pub struct StoredChunks<'a> {
-    look_for_plain: Box<dyn FnMut(&ChunkKey) -> Option<NeededFrame> + 'a>,
-    look_for_recipe: Box<dyn FnMut(&ChunkKey, u32) -> bool + 'a>,
+    look_for_plain: Box<LookForPlain<'a>>,
+    look_for_recipe: Box<LookForRecipe<'a>>,
     plain: HashMap<ChunkKey, Option<NeededFrame>>,
     recipes: HashMap<(ChunkKey, u32), bool>,
 }

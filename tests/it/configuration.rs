@@ -273,6 +273,16 @@ fn what_needs_no_configuration_does_not_mind_a_wrong_one() {
 }
 
 #[test]
+fn the_example_and_the_schema_are_printed_as_files() {
+    let desk = Desk::new();
+    let printed = run(&desk, &["config", "example"]);
+    let file = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/examples/coffre.toml")).expect("there");
+    assert_eq!((printed.code, printed.out), (0, file));
+    let printed = run(&desk, &["config", "schema"]);
+    serde_json::from_str::<serde_json::Value>(&printed.out).expect("JSON");
+}
+
+#[test]
 fn checking_shows_each_value_and_tries_each_name() {
     let desk = configured();
     let file = desk.at("coffre.toml");

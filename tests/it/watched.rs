@@ -281,6 +281,38 @@ fn metrics_tell_of_a_run_that_was_ended() {
     assert_eq!(ends[&1], (false, Some(130.0)), "who is killed says nothing, and the start says that it was begun");
 }
 
+/// What was stored is stored, whatever becomes of what follows it.
+#[test]
+fn a_job_that_is_over_keeps_its_end_when_its_hooks_are_cut_off() {
+    let desk = configured();
+    let (file, begun) = (desk.at("coffre.prom"), desk.at("begun"));
+    configure(
+        &desk,
+        &format!(
+            "[run]\nmetrics-file = \"{}\"\n[jobs.nightly.hooks]\nafter = [\"sh\", \"-c\", \"trap '' INT; touch {}; sleep 60\"]\n",
+            file.display(),
+            begun.display()
+        ),
+    );
+    let mut child = alone(&desk, &["run"]).stderr(Stdio::piped()).spawn().expect("runs");
+    while !begun.exists() {
+        assert!(child.try_wait().expect("asked").is_none(), "it ended");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let pid = rustix::process::Pid::from_raw(child.id().try_into().expect("a number")).expect("not zero");
+    let interrupt = || rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("sent");
+    interrupt();
+    let mut line = String::new();
+    BufReader::new(child.stderr.take().expect("piped")).read_line(&mut line).expect("told");
+    assert!(line.contains("once more to end at once"), "{line}");
+    interrupt();
+    assert_eq!(child.wait().expect("ends").code(), Some(130));
+    let now = metrics(&file);
+    let of_job = |name: &str| now[&format!("coffre_job_last_{name}{{job=\"nightly\"}}")];
+    assert_eq!((of_job("exit_code"), now["coffre_run_last_exit_code"]), (0.0, 130.0));
+    assert!(of_job("end_timestamp_seconds") >= of_job("start_timestamp_seconds"));
+}
+
 /// Every metric that an alert asks for is one that is written, and the rules are checked by `promtool`.
 #[test]
 fn the_example_of_alerts_names_metrics_that_there_are() {

@@ -83,14 +83,13 @@ struct OpenedBy {
 /// Prints what was asked for.
 pub async fn run(global: &Settings, args: Args) -> Fallible<Exit> {
     match args.what {
-        What::Example => output::line(example().trim_end()),
+        What::Example => output::print(&format!("{}\n", example().trim_end())),
         What::Schema => {
             let text = serde_json::to_string_pretty(&schema(&command()));
-            output::line(&text.expect("its keys are text"));
+            output::print(&format!("{}\n", text.expect("its keys are text")))
         }
-        What::Check { offline } => return check(global, offline).await,
+        What::Check { offline } => check(global, offline).await,
     }
-    Ok(Exit::Done)
 }
 
 async fn check(global: &Settings, offline: bool) -> Fallible<Exit> {
@@ -169,7 +168,11 @@ async fn try_repository(global: &Settings, name: &str, opened: &mut Vec<OpenedBy
             let (settings, ..) = settle(global, ["coffre", kind.name(), "--repo", name])?;
             rules_of_jobs(&settings)?;
         }
-        let has_jobs = config.job_names().any(|job| config.repository_of(job) == Some(name));
+        // A job that has keys of its own tries with those.
+        let opens_so = |job: &str| {
+            settle(global, ["coffre", "backup", "--job", job]).is_ok_and(|(job, ..)| job.open_the_same(&settings))
+        };
+        let has_jobs = config.job_names().any(|job| config.repository_of(job) == Some(name) && opens_so(job));
         let mode = if has_jobs || !every.is_empty() { OpenMode::Write } else { OpenMode::Read };
         let repository = settings.repository(mode, &global.monitor()).await;
         opened.push(OpenedBy { settings, repository: repository.as_ref().ok().cloned() });

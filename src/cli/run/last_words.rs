@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, Weak};
 
 use futures::future::join_all;
 
+use crate::blocking::blocking;
 use crate::cancel::Cancel;
 use crate::cli::config::Configuration;
 use crate::cli::exit::Exit;
@@ -18,6 +19,7 @@ use crate::model::outcome::Outcome;
 
 /// What happened.
 const CUT_OFF: &str = "a second signal ended it at once";
+const HOOKS_CUT_OFF: &str = "a second signal ended its hooks at once";
 
 /// What a run has to tell, should it be cut off.
 pub struct LastWords {
@@ -40,18 +42,30 @@ impl LastWords {
     pub async fn say(self) {
         let (outcome, sentence) = (Outcome::Interrupted, self.under_way.sentence());
         let jobs = self.under_way.take_untold();
-        if let Some(metrics) = self.metrics.upgrade() {
-            jobs.iter().for_each(|job| metrics.job_ended(job, outcome.into(), None));
-            metrics.ended(outcome.into());
-        }
+        // Those that are over but for their hooks are not interrupted.
+        let ended = self.under_way.ended();
         let log = self.log.lock().map(|log| log.clone()).unwrap_or_default();
         self.deliveries.cut_off(|job| {
             let (what, log) = match job {
                 Some(job) => (job, Vec::new()),
                 None => (sentence.as_str(), log.clone()),
             };
-            let (run, job, summary) = (self.run.clone(), job.map(str::to_owned), format!("{what}: {CUT_OFF}"));
+            let (outcome, how) = match job.and_then(|job| ended.get(job)) {
+                Some(ended) => (*ended, HOOKS_CUT_OFF),
+                None => (outcome, CUT_OFF),
+            };
+            let (run, job, summary) = (self.run.clone(), job.map(str::to_owned), format!("{what}: {how}"));
             EndWord { run, job, outcome, summary, log }
+        });
+        let measured: Vec<(String, Outcome)> =
+            jobs.iter().map(|job| (job.clone(), outcome)).chain(ended.clone()).collect();
+        let metrics = self.metrics.clone();
+        // A slow disk keeps nobody waiting.
+        let written = blocking(move || {
+            if let Some(metrics) = metrics.upgrade() {
+                measured.into_iter().for_each(|(job, outcome)| metrics.job_ended(&job, outcome.into(), None));
+                metrics.ended(outcome.into());
+            }
         });
         let config = &self.config;
         let hooks = jobs.into_iter().map(|job| async move {
@@ -62,6 +76,6 @@ impl LastWords {
                 .run(HookTime::OnFailure, &HookFacts { job, outcome, snapshot: None, error }, &Cancel::default())
                 .await;
         });
-        tokio::join!(self.deliveries.all_delivered(), join_all(hooks));
+        tokio::join!(self.deliveries.all_delivered(), join_all(hooks), written);
     }
 }

@@ -28,7 +28,7 @@ use crate::cli::run::step::{Step, StepDone, StepEnded};
 use crate::cli::run::under_way::{ManagerTold, UnderWay};
 use crate::cli::run::watchers::Deliveries;
 use crate::cli::settings::Settings;
-use crate::cli::signals::{before_exit, cancel_on_signals};
+use crate::cli::signals::{before_exit, cancel_on_signals, unless_over};
 use crate::cli::streams;
 use crate::cli::{Verb, backup, command, events, output, report, settled};
 use crate::model::outcome::{Ended, Outcome};
@@ -164,7 +164,10 @@ pub async fn run(global: &Settings, args: Args) -> Fallible<Exit> {
         log: run.log.clone(),
     };
     before_exit(|| last_words.say());
-    run.go().await
+    let done = run.go().await;
+    // Whoever says the last words says what the exit code is.
+    unless_over().await;
+    done
 }
 
 /// Tells that a run could not begin because the command line or the configuration is wrong: in the file of metrics, and to those who are
@@ -308,7 +311,7 @@ impl Run<'_> {
         facts.outcome = Some((outcome, Exit::from(outcome) as u8));
         facts.snapshot = ended.snapshot().map(|snapshot| snapshot.to_string());
         facts.error = ended.done.as_ref().err().map(|failure| failure.told().join(": "));
-        if self.under_way.tells(job) {
+        if self.under_way.tells(job, outcome) {
             ended.of_hooks = after(&hooks, &facts, has_begun, ended.done.is_ok()).await;
         }
         let outcome = ended.outcome();

@@ -1,5 +1,6 @@
 //! How far a run is, for whoever asks while it goes on, as the service manager does, or when it is cut off.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use tokio::task::JoinHandle;
 use crate::cli::environment::Environment;
 use crate::cli::progress::ConsoleMonitor;
 use crate::cli::run::notify::ServiceManager;
+use crate::model::outcome::Outcome;
 
 /// How often the service manager is told what is done.
 const STATUS_EVERY: Duration = Duration::from_secs(5);
@@ -31,6 +33,8 @@ struct RunningJob {
     monitor: Option<Weak<ConsoleMonitor>>,
     /// Whether somebody tells how it ends: the job itself, or who cuts it off. Of work behind the jobs nobody does.
     is_told: bool,
+    /// How it ended, while what follows it goes on: its hooks.
+    ended: Option<Outcome>,
 }
 
 impl UnderWay {
@@ -45,7 +49,7 @@ impl UnderWay {
     }
 
     fn begin(&self, name: &str, is_job: bool) -> JobUnderWay<'_> {
-        self.state().running.push(RunningJob { name: name.to_owned(), monitor: None, is_told: !is_job });
+        self.state().running.push(RunningJob { name: name.to_owned(), monitor: None, is_told: !is_job, ended: None });
         JobUnderWay { under_way: self, name: name.to_owned(), counts: is_job.into() }
     }
 
@@ -54,11 +58,17 @@ impl UnderWay {
         self.begin(name, false)
     }
 
-    /// Says that a job tells how it ends. Returns whether it is to: who cut it off does otherwise.
-    pub fn tells(&self, name: &str) -> bool {
+    /// Says that a job tells how it `ended`. Returns whether it is to: who cut it off does otherwise.
+    pub fn tells(&self, name: &str, ended: Outcome) -> bool {
         let mut state = self.state();
         let untold = state.running.iter_mut().find(|job| job.name == name && !job.is_told);
-        untold.map(|job| job.is_told = true).is_some()
+        untold.map(|job| (job.is_told, job.ended) = (true, Some(ended))).is_some()
+    }
+
+    /// Returns the jobs that have ended themselves, and how, while what follows them goes on.
+    pub fn ended(&self) -> HashMap<String, Outcome> {
+        let state = self.state();
+        state.running.iter().filter_map(|job| Some((job.name.clone(), job.ended?))).collect()
     }
 
     /// Returns the jobs of which nobody tells how they end, for whoever does from now on.
@@ -187,8 +197,9 @@ mod tests {
     fn how_a_job_ends_is_told_once() {
         let under_way = UnderWay::default();
         let _running = (under_way.job("first"), under_way.job("second"), under_way.work("archive: prune"));
-        assert!(under_way.tells("first"));
+        assert!(under_way.ended().is_empty() && under_way.tells("first", Outcome::Clean));
         assert_eq!(under_way.take_untold(), ["second"]);
-        assert!(!under_way.tells("second") && under_way.take_untold().is_empty());
+        assert!(!under_way.tells("second", Outcome::Clean) && under_way.take_untold().is_empty());
+        assert_eq!(under_way.ended(), HashMap::from([("first".to_owned(), Outcome::Clean)]));
     }
 }
