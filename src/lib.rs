@@ -149,12 +149,16 @@ pub mod databases {
     pub use crate::database::clients::Clients;
     pub use crate::database::tables::TableExclusions;
     pub use crate::database::url::{DatabaseUrl, UrlError, UrlKind};
+    pub use crate::engine::compare::{DifferingTable, DumpedRows, FoundTable, RowsComparison};
     pub use crate::engine::dump::{DumpRequest, Flag, FlagKind, FlagValues};
     pub use crate::engine::feed::{FeedError, Heard, Said};
     pub use crate::engine::parts::{DumpAspect, DumpParts};
     pub use crate::engine::place::{Place, Places};
     pub use crate::engine::plan::{Asked, Judgement, StreamKind};
     pub use crate::engine::restore::{Cause, Restoring, Stored, StoredError, Unrestored, Wishes};
+    pub use crate::engine::tally::{
+        CountedTable, CountedTables, ROWS_BY_TABLE, ROWS_DIGESTED, ROWS_NOT_COUNTED, RowTally, RowsDigest,
+    };
     pub use crate::engine::{Engine, Engines, ServerWords, Words};
     pub use crate::model::facts::{Fact, FactValue, StreamFacts, fact};
     pub use crate::ops::restore_database::{

@@ -48,6 +48,9 @@ pub struct DatabaseArgs {
     /// With --all-databases, leave roles or users out
     #[arg(long, requires = "all_databases")]
     no_globals: bool,
+    /// Keep a digest of the rows of each table as well as how many there are, for a restore to compare; PostgreSQL writes times in UTC then
+    #[arg(long)]
+    digest: bool,
     /// Streams to read at the same time
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=32))]
     jobs: u16,
@@ -76,6 +79,9 @@ impl DatabaseArgs {
         let chosen = ChosenDatabases::new(&self.include_database, &self.exclude_database);
         let chosen = chosen.map_err(|error| usage(chain(&error)))?;
         let exclusions = self.exclusions()?;
+        if self.digest && self.places.iter().all(|(_, written)| written.is_empty()) {
+            return Err(usage("--digest is about the rows of databases, and none is named"));
+        }
         let mut sources = Vec::new();
         for (engine, written) in self.places.iter() {
             let places = written.iter().map(|written| place(written, engine, environment));
@@ -91,6 +97,7 @@ impl DatabaseArgs {
                 request.chosen = chosen.clone();
                 request.exclusions = exclusions.clone();
                 request.no_globals = self.no_globals;
+                request.digests = self.digest;
                 request.jobs = usize::from(self.jobs);
                 request.spool = spool_directory(self.spool_dir.as_deref(), environment);
                 request.flags = self.flags.0.clone();

@@ -128,7 +128,7 @@ impl Args for IntoPlace {
         Engines::default().iter().fold(command, |command, engine| {
             let name = into_flag(&**engine);
             let flag = place(engine, name.clone()).help(engine.words().restore_help);
-            let flag = flag.conflicts_with_all(&earlier).conflicts_with_all(FILE_FLAGS);
+            let flag = flag.conflicts_with_all(&earlier).conflicts_with_all(FILE_FLAGS).conflicts_with(TO_DIRECTORY);
             earlier.push(name);
             command.arg(flag)
         })
@@ -154,6 +154,9 @@ impl FromArgMatches for IntoPlace {
         Ok(())
     }
 }
+
+/// The flag of `restore` that names a directory for dumps.
+const TO_DIRECTORY: &str = "to_directory";
 
 /// Flags of `restore` that only mean something for files.
 const FILE_FLAGS: [&str; 14] = [
@@ -221,8 +224,8 @@ mod tests {
     fn every_engine_has_its_flags() {
         let backup = EngineFlags::augment_args(DumpPlaces::augment_args(Command::new("backup")));
         // Flags that conflict must be there.
-        let files = FILE_FLAGS.map(|name| Arg::new(name).long(name));
-        let restore = IntoPlace::augment_args(Command::new("restore").args(files));
+        let others = FILE_FLAGS.into_iter().chain([TO_DIRECTORY]).map(|name| Arg::new(name).long(name));
+        let restore = IntoPlace::augment_args(Command::new("restore").args(others));
         for engine in Engines::default().iter() {
             let value = match engine.places() {
                 Places::Urls(kind) => format!("{}://h/a", kind.schemes[0]),

@@ -728,6 +728,7 @@ pub struct DatabasePlan<'a> {
 pub struct RestoredDatabase<'a> {
     pub bytes: u64,
     pub changes: &'a [String],
+    pub compared: Option<ComparedRows<'a>>,
     pub drop_replaced: Option<&'a str>,
     pub failed_statements: u64,
     pub left_out: &'a [String],
@@ -735,6 +736,24 @@ pub struct RestoredDatabase<'a> {
     pub not_carried: &'a [String],
     pub replaced: Option<&'a str>,
     pub uses_original: &'a [String],
+}
+
+/// Whether the rows of a database that was restored are those of the dump.
+#[derive(Debug, Serialize)]
+pub struct ComparedRows<'a> {
+    pub differing: Vec<DifferingTable>,
+    pub digested_tables: u64,
+    pub not_compared: &'a [String],
+    pub same_rows: u64,
+    pub same_tables: u64,
+}
+
+/// A table whose rows are others.
+#[derive(Debug, Serialize)]
+pub struct DifferingTable {
+    pub dumped_rows: u64,
+    pub name: String,
+    pub restored_rows: Option<u64>,
 }
 
 /// A database that was not.
@@ -753,4 +772,35 @@ pub struct DatabasesRestored<'a> {
     pub not_begun: &'a [String],
     pub outcome: &'static str,
     pub seconds: f64,
+}
+
+/// `restore --to-directory`: which dumps are files now.
+#[derive(Debug, Serialize)]
+#[serde(tag = "event", rename = "summary")]
+pub struct DumpsWritten<'a> {
+    pub bytes: u64,
+    pub directory: &'a str,
+    pub failed: Vec<FailedFile<'a>>,
+    pub files: Vec<WrittenFile<'a>>,
+    pub not_begun: &'a [String],
+    pub outcome: &'static str,
+    pub readme: Option<&'static str>,
+    pub seconds: f64,
+}
+
+/// `restore --to-directory`: a dump that is a file now.
+#[derive(Debug, Serialize)]
+pub struct WrittenFile<'a> {
+    pub bytes: u64,
+    pub database: Option<&'a str>,
+    pub engine: &'static str,
+    pub file: &'a str,
+    pub stream: String,
+}
+
+/// `restore --to-directory`: one that is not there.
+#[derive(Debug, Serialize)]
+pub struct FailedFile<'a> {
+    pub file: &'a str,
+    pub why: String,
 }

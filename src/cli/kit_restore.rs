@@ -5,11 +5,13 @@ use std::fmt::Write as _;
 
 use crate::cli::output::one_line;
 use crate::cli::page::{continued, wrap};
+use crate::engine::by_hand::DumpedFiles;
 use crate::engine::plan::StreamKind;
 use crate::engine::{Engines, ServerWords, Words};
 use crate::model::facts::fact;
 use crate::model::path::display_bytes;
 use crate::ops::holdings::{HeldStream, HeldTree, Holding};
+use crate::process::shell::{is_typable, shell};
 
 /// Columns of the page.
 pub const WIDTH: usize = 79;
@@ -175,11 +177,11 @@ fn server(text: &mut String, name: &str, label: &str, words: &ServerWords, engin
     if engine.globals {
         command(text, &format!("{into} --globals"));
     }
-    if engine.databases.len() > 1 {
+    if engine.databases.len() > 1 || !engine.databases.keys().all(|name| is_typable(name)) {
         command(text, &format!("{into} --all-databases --plan"));
         command(text, &format!("{into} --all-databases"));
     }
-    for database in engine.databases.keys().take(COMMANDS_EACH) {
+    for database in engine.databases.keys().filter(|name| is_typable(name)).take(COMMANDS_EACH) {
         if engine.databases.len() == 1 {
             command(text, &format!("{into} --database {} --plan", shell(database)));
         }
@@ -206,9 +208,10 @@ fn by_hand(text: &mut String, label: &str, dumped: &Dumped<'_>, choice: &str) {
     let engines = Engines::default();
     let commands = dumped.databases.iter().find_map(|(database, stream)| {
         let path = stream.path.to_string();
-        let file = shell(path.rsplit('/').next().unwrap_or_default());
-        let typed = engines.of(&stream.facts)?.by_hand(&stream.facts, &shell(database), &file);
-        let dump = format!("coffre dump {}{choice} > {file}", shell(&format!("latest:{path}")));
+        let file = path.rsplit('/').next().unwrap_or_default();
+        let dumped = DumpedFiles { facts: &stream.facts, database, file, tables: &[] };
+        let typed = engines.of(&stream.facts)?.by_hand(&dumped);
+        let dump = format!("coffre dump {}{choice} > {}", shell(&format!("latest:{path}")), shell(file));
         (!typed.is_empty()).then(|| std::iter::once(dump).chain(typed).collect::<Vec<_>>())
     });
     let Some(commands) = commands else { return };
@@ -240,41 +243,5 @@ fn streams(text: &mut String, holding: &Holding, choice: &str) {
     }
     if !plain.is_empty() {
         text.push('\n');
-    }
-}
-
-/// Quotes a word for a shell, where it needs that. What cannot be seen is made by printf, so that it can be typed and does
-/// not break the page.
-pub fn shell(word: &str) -> String {
-    let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "_./:=@%+,-".contains(letter);
-    if one_line(word) != word {
-        let octal = word.bytes().map(|byte| match byte {
-            byte if byte.is_ascii_alphanumeric() || b"_./:=@+,-".contains(&byte) => char::from(byte).to_string(),
-            byte => format!("\\{byte:03o}"),
-        });
-        return format!("\"$(printf '{}')\"", octal.collect::<String>());
-    }
-    match !word.is_empty() && word.chars().all(is_plain) {
-        true => word.to_owned(),
-        false => format!("'{}'", word.replace('\'', r"'\''")),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn words_reach_the_program_as_they_are() {
-        for (word, quoted) in [
-            ("latest:/srv/shop", "latest:/srv/shop"),
-            ("/srv/my files", "'/srv/my files'"),
-            ("it's", r"'it'\''s'"),
-            ("$HOME;x", "'$HOME;x'"),
-            ("", "''"),
-            ("a\u{1b}[b'", r#""$(printf 'a\033\133b\047')""#),
-        ] {
-            assert_eq!(shell(word), quoted);
-        }
     }
 }

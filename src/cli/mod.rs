@@ -76,6 +76,7 @@ mod stats;
 mod status;
 mod streams;
 mod table;
+mod to_directory;
 mod topics;
 mod verify;
 

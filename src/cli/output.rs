@@ -17,22 +17,10 @@ use serde::Serialize;
 use crate::cli::exit::Exit;
 use crate::cli::failure::Fallible;
 use crate::model::entry::{Entry, EntryKind};
+use crate::model::path::{is_hidden, push_hidden};
 
 /// The first thing that could not be written to standard output.
 static FAILED: OnceLock<io::Error> = OnceLock::new();
-
-/// Tells whether a terminal would do something else with a character than show it: control characters, and those that turn
-/// the direction of what stands around them.
-fn is_hidden(c: char) -> bool {
-    c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-}
-
-/// Writes a character as the bytes that it is made of: `\xNN`.
-fn push_hidden(text: &mut String, c: char) {
-    c.encode_utf8(&mut [0; 4]).bytes().for_each(|byte| {
-        let _ = write!(text, "\\x{byte:02x}");
-    });
-}
 
 /// Returns text so that a terminal shows all of it and obeys none. A line may go on in another that begins with a blank, as long
 /// messages do; nothing that others wrote looks like a line of its own.

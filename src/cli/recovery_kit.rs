@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
-use crate::cli::kit_restore::{SHOWN, WIDTH, shell, steps};
+use crate::cli::kit_restore::{SHOWN, WIDTH, steps};
 use crate::cli::output::one_line;
 use crate::cli::page::wrap;
 use crate::crypto::fingerprint::Fingerprint;
@@ -17,6 +17,7 @@ use crate::model::path::display_bytes;
 use crate::model::time::Timestamp;
 use crate::model::units::ByteSize;
 use crate::ops::holdings::Holding;
+use crate::process::shell::shell;
 use crate::source::files::Mark;
 use crate::store::location::Location;
 

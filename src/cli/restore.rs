@@ -12,6 +12,7 @@ use crate::cli::restore_report;
 use crate::cli::select::{self, FilterArgs};
 use crate::cli::settings::Settings;
 use crate::cli::signals::cancel_on_signals;
+use crate::cli::to_directory;
 use crate::model::outcome::Ended;
 use crate::ops::restore::{Overwrite, PatternError, RestoreOptions, Selection, count_extras, remove_extras, restore};
 use crate::progress::Tally;
@@ -29,9 +30,13 @@ Examples:
   coffre restore latest --into-postgres postgresql://postgres@db1/ --plan
   coffre restore latest --into-postgres postgresql://db1/ --database shop=old
   coffre restore latest --into-mysql mysql://root@localhost/shop --in-place
+  coffre restore latest --to-directory /srv/dumps
 
 With SNAPSHOT:PATH the contents of PATH stand directly in the target. Files that are right already are not written; \
-an interrupted restore goes on when run again. A file that cannot be had whole is left as NAME.damaged.")]
+an interrupted restore goes on when run again. A file that cannot be had whole is left as NAME.damaged.
+
+--to-directory is for pg_restore, psql, mariadb and whatever else takes an engine's own dumps. README.txt in the directory says what \
+each file is, and what to type. A file that is there is whole.")]
 pub struct Args {
     /// ID or ID:PATH; an id may be cut short, `latest` is the newest
     snapshot: String,
@@ -127,6 +132,9 @@ pub async fn run(global: &Settings, args: Args) -> Fallible<Exit> {
     let (wanted, within) = select::parse(&args.snapshot)?;
     let selection = args.selection();
     let Some(target) = args.target else {
+        if let Some((directory, dumps)) = args.database.to_directory() {
+            return to_directory::run(global, directory, dumps, (&wanted, within), &args.filter).await;
+        }
         if !args.database.names_a_target() {
             let flags = or(&engines::into_flags());
             return Err(usage(format!("where to? Name a directory with --target DIR, or a database with {flags}")));

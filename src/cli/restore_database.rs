@@ -1,7 +1,7 @@
 //! `coffre restore --into-postgres`, `--into-mysql` and `--into-sqlite`
 
 use std::io::IsTerminal;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,6 +21,7 @@ use crate::cli::{events, output, question, report};
 use crate::database::chosen::NamePatterns;
 use crate::engine::Engine;
 use crate::engine::adaptations::{Account, Adaptations, Ownership};
+use crate::engine::compare::{DifferingTable, RowsComparison};
 use crate::engine::parts::{DumpAspect, DumpParts, some_names};
 use crate::model::facts::fact;
 use crate::model::outcome::Ended;
@@ -31,6 +32,7 @@ use crate::ops::restore_database::{
     Choice, DatabasePlan, DatabaseTarget, Plan, Replaced, RestoreDatabaseError, RestoreDatabaseOptions,
     RestoreDatabaseReport, RestoredDatabase, apply, plan,
 };
+use crate::ops::to_directory::WantedDumps;
 use crate::progress::{Monitor, chain};
 use crate::repository::reader::Reader;
 use crate::store::OpenMode;
@@ -41,6 +43,9 @@ use crate::store::OpenMode;
 pub struct IntoDatabaseArgs {
     #[command(flatten)]
     into: IntoPlace,
+    /// Write the dumps themselves into this new directory, all of them or those of --database, with the commands of the engine's own programs that restore them
+    #[arg(long, value_name = "DIR", conflicts_with_all = NOT_TO_A_DIRECTORY)]
+    to_directory: Option<PathBuf>,
     /// Restore this database, under another name if one is given (repeatable) [default: the only one there is]
     #[arg(long, value_name = "OLD[=NEW]", conflicts_with_all = ["globals", "all_databases"])]
     database: Vec<String>,
@@ -98,15 +103,64 @@ pub struct IntoDatabaseArgs {
     /// Do not gather statistics afterwards
     #[arg(long)]
     no_analyze: bool,
-    /// Connections that restore a PostgreSQL database at the same time
+    /// Do not compare the rows with those of the dump afterwards, which reads them once
+    #[arg(long)]
+    no_compare: bool,
+    /// Connections that restore one PostgreSQL, MariaDB or MySQL database at the same time
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
     jobs: u16,
-    /// Directory with room for a whole archive, which --jobs needs [default: $TMPDIR, or /var/tmp]
+    /// Directory with room for a whole archive, which --jobs needs with PostgreSQL [default: $TMPDIR, or /var/tmp]
     #[arg(long, value_name = "DIR", env = "COFFRE_SPOOL_DIR")]
     spool_dir: Option<PathBuf>,
 }
 
+/// Flags that say how files, or databases of a server, are restored.
+const NOT_TO_A_DIRECTORY: [&str; 32] = [
+    "target",
+    "include",
+    "iinclude",
+    "include_file",
+    "exclude",
+    "iexclude",
+    "exclude_file",
+    "include_xattr",
+    "exclude_xattr",
+    "overwrite",
+    "delete",
+    "yes",
+    "dry_run",
+    "numeric_ids",
+    "sparse",
+    "trust_times",
+    "plan",
+    "in_place",
+    "table",
+    "schema_only",
+    "data_only",
+    "into_existing",
+    "exit_on_error",
+    "no_owner",
+    "owner",
+    "no_tablespaces",
+    "locale",
+    "definer",
+    "skip_extension",
+    "no_analyze",
+    "no_compare",
+    "jobs",
+];
+
 impl IntoDatabaseArgs {
+    /// Returns the directory that dumps are written into, and which dumps.
+    pub fn to_directory(&self) -> Option<(&Path, WantedDumps)> {
+        let wanted = match (self.globals, self.database.is_empty()) {
+            (true, _) => WantedDumps::Globals,
+            (false, true) => WantedDumps::All,
+            (false, false) => WantedDumps::Named(self.database.clone()),
+        };
+        self.to_directory.as_deref().map(|directory| (directory, wanted))
+    }
+
     /// Tells whether a database is named to restore into.
     pub fn names_a_target(&self) -> bool {
         self.into.0.is_some()
@@ -138,6 +192,7 @@ pub async fn run(
         parts,
         skip_extensions: args.skip_extension,
         analyze: !args.no_analyze,
+        compare: !args.no_compare,
         jobs: usize::from(args.jobs),
         spool: databases::spool_directory(args.spool_dir.as_deref(), &global.environment),
     };
@@ -334,10 +389,11 @@ fn show<'a>(plan: &'a Plan, json: bool) {
 fn summary<'a>(report: &'a RestoreDatabaseReport, elapsed: Duration) -> events::DatabasesRestored<'a> {
     let restored = |database: &'a RestoredDatabase| {
         let RestoredDatabase { name, bytes, failed_statements, changes, left_out, .. } = database;
-        let RestoredDatabase { not_carried, uses_original, replaced, .. } = database;
+        let RestoredDatabase { not_carried, uses_original, replaced, compared, .. } = database;
         events::RestoredDatabase {
             bytes: *bytes,
             changes,
+            compared: compared.as_ref().map(compared_rows),
             drop_replaced: replaced.as_ref().map(|replaced| replaced.drop.as_str()),
             failed_statements: *failed_statements,
             left_out,
@@ -354,6 +410,42 @@ fn summary<'a>(report: &'a RestoreDatabaseReport, elapsed: Duration) -> events::
         not_begun: &report.not_begun,
         outcome: report.outcome().name(),
         seconds: elapsed.as_secs_f64(),
+    }
+}
+
+fn compared_rows(compared: &RowsComparison) -> events::ComparedRows<'_> {
+    let differing = |table: &'_ DifferingTable| events::DifferingTable {
+        dumped_rows: table.dumped,
+        name: table.name.clone(),
+        restored_rows: table.restored,
+    };
+    events::ComparedRows {
+        differing: compared.differing.iter().map(differing).collect(),
+        digested_tables: compared.digested_tables,
+        not_compared: &compared.not_compared,
+        same_rows: compared.same_rows,
+        same_tables: compared.same_tables,
+    }
+}
+
+/// Says whether the rows are those of the dump: `1 214 tables with 90 511 rows compared with the dump: same`.
+fn told_compared(compared: &RowsComparison) -> Option<String> {
+    let RowsComparison { same_tables, same_rows, digested_tables, differing, not_compared } = compared;
+    let differs = differing.len() as u64;
+    let how = match *digested_tables {
+        0 => String::new(),
+        all if all == *same_tables => ", by digests".to_owned(),
+        some => format!(", {} of them by digests", output::grouped(some)),
+    };
+    let all = output::count(differs + same_tables, "table");
+    let others = if not_compared.is_empty() { "" } else { "; not all were compared, see above" };
+    match (*same_tables, differs) {
+        (0, 0) if not_compared.is_empty() => None,
+        (0, 0) => Some("rows NOT COMPARED with the dump, see above".to_owned()),
+        (_, 0) => {
+            Some(format!("{all} with {} compared with the dump{how}: same{others}", output::count(*same_rows, "row")))
+        }
+        _ => Some(format!("{all} compared with the dump: {differs} NOT THE SAME, see above{others}")),
     }
 }
 
@@ -374,6 +466,9 @@ fn print_summary(report: &RestoreDatabaseReport, elapsed: Duration) {
         }
         let read = if database.left_out.is_empty() { "" } else { " read" };
         output::line(&format!("{} restored, {} of dump{read}{amiss}", database.name, ByteSize(database.bytes)));
+        if let Some(told) = database.compared.as_ref().and_then(told_compared) {
+            output::line(&format!("  {told}"));
+        }
         if !database.left_out.is_empty() {
             output::line(&format!("  not asked for, and not restored: {}", some_names(&database.left_out)));
         }
@@ -384,4 +479,34 @@ fn print_summary(report: &RestoreDatabaseReport, elapsed: Duration) {
     report.failed.iter().for_each(|(name, _)| output::line(&format!("{name} NOT RESTORED, see below")));
     report.not_begun.iter().for_each(|name| output::line(&format!("{name} not begun")));
     output::line(&format!("duration {}", output::duration(elapsed)));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_said_of_rows_is_no_more_than_what_was_looked_at() {
+        let differing = DifferingTable { name: "a".into(), dumped: 2, restored: Some(1) };
+        let told = |same_tables: u64, digested_tables: u64, differs: bool, not_compared: &[&str]| {
+            let differing = Some(differing.clone()).filter(|_| differs).into_iter().collect();
+            let not_compared = not_compared.iter().map(|&why| why.to_owned()).collect();
+            told_compared(&RowsComparison { same_tables, same_rows: 7, digested_tables, differing, not_compared })
+        };
+        assert_eq!(told(0, 0, false, &[]), None);
+        let cases = [
+            (told(0, 0, false, &["all tables (why)"]), "rows NOT COMPARED with the dump, see above"),
+            (told(1, 0, false, &[]), "1 table with 7 rows compared with the dump: same"),
+            (told(2, 2, false, &[]), "2 tables with 7 rows compared with the dump, by digests: same"),
+            (
+                told(2, 1, false, &["b (why)"]),
+                "2 tables with 7 rows compared with the dump, 1 of them by digests: same; not all were compared, see above",
+            ),
+            (told(2, 2, true, &[]), "3 tables compared with the dump: 1 NOT THE SAME, see above"),
+            (told(0, 0, true, &[]), "1 table compared with the dump: 1 NOT THE SAME, see above"),
+        ];
+        for (said, expected) in cases {
+            assert_eq!(said.as_deref(), Some(expected));
+        }
+    }
 }

@@ -65,6 +65,15 @@ pub enum DatabaseError {
         /// The server's version.
         server_version: String,
     },
+    /// A pooler gives the sessions of the server to others between transactions.
+    #[error(
+        "{server}: a pooler shares the sessions of the server between transactions, as PgBouncer does with pool_mode = transaction: settings \
+         of a dump would be missing from it, and reach applications"
+    )]
+    SharedSessions {
+        /// The server.
+        server: String,
+    },
     /// No database was named.
     #[error("{server} names no database")]
     NoDatabase {
@@ -137,15 +146,17 @@ pub enum DatabaseError {
         /// What would be missing.
         what: &'static str,
     },
-    /// What a program of another vendor than the server's writes could not be put back.
-    #[error("{server} is MySQL, and {program} is MariaDB's: what it writes of {what} cannot be restored")]
+    /// What a program of another vendor than the server's writes could not be put back, or is not all.
+    #[error("{server} is {}, and {program} is {}'s: {why}", vendor(*is_mariadb), vendor(!is_mariadb))]
     ForeignProgram {
         /// The server.
         server: String,
         /// The dump program.
         program: String,
-        /// Of what.
-        what: String,
+        /// The server is MariaDB, and no MySQL.
+        is_mariadb: bool,
+        /// What comes of it.
+        why: String,
     },
     /// Option files say something to a client that changes what it does.
     #[error("option files change what {program} does, by {}", options.join(", "))]
@@ -222,6 +233,7 @@ impl Ended for DatabaseError {
             | DatabaseError::Session { .. }
             | DatabaseError::ForeignProgram { .. }
             | DatabaseError::OptionFiles { .. }
+            | DatabaseError::SharedSessions { .. }
             | DatabaseError::Refused { .. } => Outcome::Refused,
             DatabaseError::Spawn { .. }
             | DatabaseError::Failed { .. }
@@ -269,6 +281,10 @@ impl DatabaseError {
         let text = String::from_utf8_lossy(answer);
         Self::Answer { server: server.to_owned(), answer: text.chars().take(200).collect() }
     }
+}
+
+fn vendor(is_mariadb: bool) -> &'static str {
+    if is_mariadb { "MariaDB" } else { "MySQL" }
 }
 
 /// Returns the first number in `version`: what database vendors call the major version.

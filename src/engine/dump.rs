@@ -23,6 +23,8 @@ pub struct DumpRequest {
     pub no_globals: bool,
     /// Directory of the streams in the snapshot: the engine's name, or a directory below it when there are several servers.
     pub directory: String,
+    /// Digest the rows of each table, so that a restore can tell whether they came back as they were.
+    pub digests: bool,
     /// Streams that are read at the same time.
     pub jobs: usize,
     /// A directory with room for a copy of a database, for engines that need one.
@@ -41,6 +43,7 @@ impl DumpRequest {
             chosen: ChosenDatabases::default(),
             exclusions: TableExclusions::default(),
             no_globals: false,
+            digests: false,
             directory: directory.into(),
             jobs: 1,
             spool: SPOOL_DIRECTORY.into(),

@@ -30,6 +30,8 @@ pub enum Said {
     Table(String),
     /// Something was changed on the way in: this.
     Changed(String),
+    /// The statements before this one are done: it was asked to say so, with this sign.
+    Done(String),
     /// Anything else.
     Other,
 }
@@ -71,6 +73,8 @@ impl Heard {
         self.failures.extend(other.failures.into_iter().take(room));
         self.harmless += other.harmless;
         self.has_counted |= other.has_counted;
+        let room = KEPT_FAILURES.saturating_sub(self.changes.len());
+        self.changes.extend(other.changes.into_iter().take(room));
     }
 
     /// Returns what was said about those that failed, and how many are not among that.
@@ -113,7 +117,7 @@ impl Heard {
             Said::Changed(what) if self.changes.len() < KEPT_FAILURES => {
                 self.changes.insert(format!("{}: {what}", self.table));
             }
-            Said::Changed(_) | Said::Lost | Said::Over | Said::Other => {}
+            Said::Changed(_) | Said::Lost | Said::Over | Said::Done(_) | Said::Other => {}
         }
     }
 }
@@ -170,15 +174,38 @@ struct Heeded {
     judge: fn(&[u8]) -> Said,
 }
 
+/// Hears each thing that a client says, and `None` when it says no more. It is called from a thread of the client's own.
+pub type ClientHeard = Box<dyn Fn(Option<&Said>) + Send + Sync>;
+
+/// Tells that a client says no more, when nobody can hear it any more.
+struct Ending(ClientHeard);
+
+impl Ending {
+    fn tell(&self, said: &Said) {
+        (self.0)(Some(said));
+    }
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        (self.0)(None);
+    }
+}
+
 impl Heeded {
     fn spawn(command: &CommandOptions, judge: fn(&[u8]) -> Said) -> Result<Self, FeedError> {
+        Self::spawn_heard(command, judge, Box::new(|_| {}))
+    }
+
+    fn spawn_heard(command: &CommandOptions, judge: fn(&[u8]) -> Said, hear: ClientHeard) -> Result<Self, FeedError> {
         let heard = Arc::new(Mutex::new(Heard::default()));
         let stopper = Arc::new(OnceLock::<Stopper>::new());
         let listener = {
-            let (heard, stopper) = (heard.clone(), stopper.clone());
+            let (heard, stopper, ending) = (heard.clone(), stopper.clone(), Ending(hear));
             move |line: &[u8]| {
                 let said = judge(line);
                 heard.lock().unwrap_or_else(PoisonError::into_inner).note(&said, line);
+                ending.tell(&said);
                 // All that it would still do is for nothing. One that is not known yet has hardly begun.
                 if let (Said::Over, Some(stopper)) = (said, stopper.get()) {
                     stopper.terminate();
@@ -227,6 +254,44 @@ impl Restoring<'_> {
         self.wait(client).await
     }
 
+    /// Feeds the stream at `path` to several clients at once, one for each of `hearers`, and returns what became of each. `spread`
+    /// is given what they read, and decides who gets what.
+    ///
+    /// # Errors
+    /// [`FeedError`], when the stream did not come to its end for another reason than a client, or ending was asked for.
+    pub async fn feed_several(
+        &self,
+        path: &EntryPath,
+        command: &CommandOptions,
+        judge: fn(&[u8]) -> Said,
+        hearers: Vec<ClientHeard>,
+        spread: impl FnOnce(Vec<Box<dyn Write + Send>>) -> Box<dyn Write + Send>,
+    ) -> Result<Vec<Result<Heard, FeedError>>, FeedError> {
+        let clients: Result<Vec<Heeded>, FeedError> =
+            hearers.into_iter().map(|hear| Heeded::spawn_heard(command, judge, hear)).collect();
+        let mut clients = clients?;
+        let input = |client: &mut Heeded| Box::new(client.target.take_input()) as Box<dyn Write + Send>;
+        let inputs = clients.iter_mut().map(input).collect();
+        let cut_off = match self.stored.write(path, spread(inputs)).await {
+            Err(StoredError::Output(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => Some(error),
+            other => other.map(|()| None)?,
+        };
+        let mut ended = Vec::new();
+        for client in clients {
+            // What the others have begun, they end.
+            match self.wait(client).await {
+                Err(error @ FeedError::Stored(_)) => return Err(error),
+                answer => ended.push(answer),
+            }
+        }
+        // Whoever was given less than all did not succeed.
+        match cut_off.filter(|_| ended.iter().all(Result::is_ok)) {
+            Some(_) if self.cancel.is_cancelled() => Err(FeedError::cancelled()),
+            Some(error) => Err(error.into()),
+            None => Ok(ended),
+        }
+    }
+
     /// Runs a program that reads nothing and returns what it said on its standard error, each line judged.
     ///
     /// # Errors
@@ -259,7 +324,8 @@ impl Restoring<'_> {
         let mut heard = std::mem::take(&mut *heard.lock().unwrap_or_else(PoisonError::into_inner));
         // What it lost rows for comes first, if it is not among the last lines anyway.
         heard.last.retain(|line| !last.contains(line));
-        let is_for_us = |line: &String| matches!(judge(line.as_bytes()), Said::Table(_) | Said::Changed(_));
+        let is_for_us =
+            |line: &String| matches!(judge(line.as_bytes()), Said::Table(_) | Said::Changed(_) | Said::Done(_));
         heard.last.extend(last.into_iter().filter(|line| !is_for_us(line)));
         // The first failure is mostly the cause of the others.
         if let Some(first) = heard.failures.first().filter(|first| !heard.last.iter().any(|it| first.starts_with(it))) {

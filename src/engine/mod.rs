@@ -13,6 +13,7 @@ use futures::future::BoxFuture;
 use crate::database::DatabaseError;
 use crate::database::url::{DatabaseUrl, UrlError, UrlKind};
 use crate::engine::adaptations::Adaptation;
+use crate::engine::by_hand::DumpedFiles;
 use crate::engine::dump::{DumpRequest, Flag};
 use crate::engine::place::{Place, Places};
 use crate::engine::plan::{Asked, DatabasePlan, Judgement, StreamKind};
@@ -22,6 +23,8 @@ use crate::process::CommandOptions;
 use crate::source::Source;
 
 pub mod adaptations;
+pub mod by_hand;
+pub mod compare;
 pub mod dump;
 pub mod feed;
 mod json_list;
@@ -33,6 +36,7 @@ pub mod plan;
 pub mod postgres;
 pub mod restore;
 pub mod sqlite;
+pub mod tally;
 
 /// A kind of database, and how it is dumped and restored.
 pub trait Engine: fmt::Debug + Send + Sync {
@@ -93,9 +97,9 @@ pub trait Engine: fmt::Debug + Send + Sync {
         Vec::new()
     }
 
-    /// Returns the commands of its own programs that restore `database` from `file`, which a stream was restored into as it is; both
-    /// are written for a shell. None where that takes more than one file, or where the file is the database.
-    fn by_hand(&self, _facts: &StreamFacts, _database: &str, _file: &str) -> Vec<String> {
+    /// Returns the commands of its own programs that restore what stands there as files, which are called as the streams are: one a
+    /// line, as it is typed into a shell, and remarks that begin with `#`. Names in them are quoted. None where the files do not do.
+    fn by_hand(&self, _dumped: &DumpedFiles<'_>) -> Vec<String> {
         Vec::new()
     }
 

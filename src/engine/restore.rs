@@ -10,6 +10,7 @@ use futures::future::BoxFuture;
 use crate::cancel::Cancel;
 use crate::database::DatabaseError;
 use crate::engine::adaptations::Adaptations;
+use crate::engine::compare::RowsComparison;
 use crate::engine::parts::DumpParts;
 use crate::engine::place::Place;
 use crate::engine::plan::DatabasePlan;
@@ -86,6 +87,8 @@ pub struct Wishes {
     pub skip_extensions: Vec<String>,
     /// Let the planner's statistics be gathered afterwards.
     pub analyze: bool,
+    /// Compare the rows with those of the dump afterwards.
+    pub compare: bool,
     /// Connections that restore one database at the same time.
     pub jobs: usize,
     /// Directory for spool files.
@@ -111,6 +114,8 @@ pub struct RestoredDatabase {
     pub uses_original: Vec<String>,
     /// What else the dump has, and was not asked for.
     pub left_out: Vec<String>,
+    /// Whether the rows are those of the dump, where that was looked at.
+    pub compared: Option<RowsComparison>,
     /// The database that was there before, where it was kept.
     pub replaced: Option<Replaced>,
 }

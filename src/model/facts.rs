@@ -147,6 +147,10 @@ pub mod fact {
     pub const DATABASE_BYTES: Fact<u64> = Fact::new("database_bytes");
     /// Rows that the server believes to have.
     pub const ROWS_ESTIMATE: Fact<u64> = Fact::new("rows_estimate");
+    /// Rows that are in the dump, where they were counted.
+    pub const ROWS: Fact<u64> = Fact::new("rows");
+    /// Tables whose rows were counted, and that are not kept by name.
+    pub const TABLES_UNLISTED: Fact<u64> = Fact::new("tables_unlisted");
     /// On the main stream of a split dump: how many tables have streams of their own.
     pub const PARTS: Fact<u64> = Fact::new("parts");
     /// Tables of the database whose main stream this is.
@@ -167,7 +171,8 @@ pub mod fact {
     pub const CHECKED: Fact<String> = Fact::new("checked");
 
     /// Names of those that are numbers.
-    pub const NUMBERS: [&str; 4] = [DATABASE_BYTES.name(), ROWS_ESTIMATE.name(), PARTS.name(), TABLES.name()];
+    pub const NUMBERS: [&str; 6] =
+        [DATABASE_BYTES.name(), ROWS_ESTIMATE.name(), ROWS.name(), TABLES_UNLISTED.name(), PARTS.name(), TABLES.name()];
 }
 
 #[cfg(test)]

@@ -142,6 +142,19 @@ impl fmt::Debug for EntryPath {
     }
 }
 
+/// Tells whether a terminal would do something else with a character than show it: control characters, and those that turn
+/// the direction of what stands around them or end a line.
+pub fn is_hidden(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// Writes a character as the bytes that it is made of: `\xNN`.
+pub fn push_hidden(text: &mut String, c: char) {
+    c.encode_utf8(&mut [0; 4]).bytes().for_each(|byte| {
+        let _ = fmt::Write::write_fmt(text, format_args!("\\x{byte:02x}"));
+    });
+}
+
 /// Shows bytes as text on one line: bytes that are not UTF-8 and control characters appear as `\xNN`, a backslash doubled.
 pub fn display_bytes(bytes: &[u8]) -> impl fmt::Display + '_ {
     struct Shown<'a>(&'a [u8]);

@@ -21,6 +21,7 @@ pub mod salvage;
 pub mod snapshots;
 pub mod stats;
 pub mod status;
+pub mod to_directory;
 pub mod verify;
 
 pub use crate::cancel::Cancel;

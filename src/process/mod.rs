@@ -25,6 +25,7 @@ use crate::process::stderr::StderrTail;
 
 pub mod environment;
 pub mod own;
+pub mod shell;
 mod stderr;
 
 /// How long what a program left behind may keep its standard error open before it is no longer listened to.

@@ -131,7 +131,7 @@ impl OpenStream for GivenStream {
 const CALLER: &str = "the reader";
 
 /// Bytes that are read from whatever the caller has.
-struct ReadSource {
+pub(crate) struct ReadSource {
     input: Input,
     started: Instant,
     received: bool,
@@ -139,7 +139,8 @@ struct ReadSource {
 }
 
 impl ReadSource {
-    fn new(input: Input) -> Self {
+    /// Reads from there.
+    pub(crate) fn new(input: Box<dyn Read + Send>) -> Self {
         Self { input, started: Instant::now(), received: false, ended: false }
     }
 }

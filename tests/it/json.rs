@@ -185,7 +185,7 @@ fn every_field_of_every_verb_is_documented_and_there() {
     fs::create_dir_all(desk.at("out")).expect("made");
     fs::write(desk.at("out/extra"), "").expect("written");
     let spot = format!("latest:{}", desk.at("source").display());
-    let steps: [(&str, &[&str], i32, &[&str]); 29] = [
+    let steps: [(&str, &[&str], i32, &[&str]); 30] = [
         ("coffre init", &["init", "--recovery-kit", "kit"], 0, &["summary"]),
         ("coffre backup", &["backup", "source"], 0, &["summary"]),
         ("coffre backup", &["backup", "source", "--sqlite", "app.db", "--dry-run"], 0, &["summary"]),
@@ -204,6 +204,7 @@ fn every_field_of_every_verb_is_documented_and_there() {
         ("coffre restore", &["restore", &spot, "--target", "out", "--delete", "--yes"], 0, &["extra", "summary"]),
         ("coffre restore --into-…", &["restore", "latest", "--into-sqlite", "new.db", "--plan"], 0, &["plan"]),
         ("coffre restore --into-…", &["restore", "latest", "--into-sqlite", "new.db"], 0, &["summary"]),
+        ("coffre restore --to-directory", &["restore", "latest", "--to-directory", "dumps"], 0, &["summary"]),
         ("coffre forget", &["forget", "latest", "--allow-empty"], 0, &["decision", "summary"]),
         ("coffre snapshots", &["snapshots", "--forgotten"], 0, &["snapshot"]),
         ("coffre forget --undo", &["forget", "--undo", "last"], 0, &["summary"]),

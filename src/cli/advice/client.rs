@@ -3,8 +3,8 @@
 /// Returns what helps against what database clients say most. They are programs of others: their words are all there is to go by.
 pub fn client_hint(said: &[String]) -> Option<String> {
     const RIGHTS: &str = "the user lacks a right. PostgreSQL: pg_read_all_data, CONNECT, and what README says about large objects \
-        and row security; MariaDB: SELECT, SHOW VIEW, TRIGGER, EVENT. To restore: the right to create databases";
-    const KNOWN: [(&[&str], &str); 12] = [
+        and row security; MariaDB and MySQL: SELECT, SHOW VIEW, TRIGGER, EVENT. To restore: the right to create databases";
+    const KNOWN: [(&[&str], &str); 15] = [
         (
             &[
                 "Lost connection to server during query when dumping",
@@ -26,6 +26,19 @@ pub fn client_hint(said: &[String]) -> Option<String> {
         (
             &["permission denied for tablespace"],
             "as an administrator: GRANT CREATE ON TABLESPACE … TO the user, or put everything into the usual one, by --no-tablespaces",
+        ),
+        (
+            &["Authentication requires secure connection"],
+            "the password goes by TLS, by a socket, or sealed with the server's public key alone: ?ssl-mode=REQUIRED where the server has \
+             TLS, ?socket=FILE, or ?server-public-key-path=FILE",
+        ),
+        (
+            &["SSL is required, but the server does not support it"],
+            "the server has no TLS: ?ssl=0 connects without, which is for a socket and this machine; passwords and rows are in clear",
+        ),
+        (
+            &["log_bin_trust_function_creators"],
+            "as an administrator, for as long as the restore takes: SET GLOBAL log_bin_trust_function_creators = 1",
         ),
         (&["permission denied", "command denied to user", "must be owner", "row-level security"], RIGHTS),
         (&["server version mismatch"], "install the client programs of the server's version"),

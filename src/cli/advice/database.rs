@@ -84,9 +84,16 @@ impl Advice for DatabaseError {
                      users with CONNECTION ADMIN (MySQL: CONNECTION_ADMIN)"
                 ));
             }
-            DatabaseError::ForeignProgram { .. } => {
+            DatabaseError::ForeignProgram { is_mariadb: true, .. } => {
+                "install MariaDB's own client programs (mariadb-dump and mariadb, package mariadb-client), or name their directory in \
+                 COFFRE_MYSQL_BIN"
+            }
+            DatabaseError::ForeignProgram { is_mariadb: false, .. } => {
                 "install MySQL's own client programs (mysqldump and mysql, package mysql-client), or name their directory in \
                  COFFRE_MYSQL_BIN"
+            }
+            DatabaseError::SharedSessions { .. } => {
+                "connect to the server itself, or to a pool that keeps a session for each client (pool_mode = session)"
             }
             DatabaseError::NoDatabase { .. } => "add one to the URL, or --all-databases",
             DatabaseError::NoTable { .. } => {

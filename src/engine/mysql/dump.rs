@@ -3,6 +3,7 @@
 //! A dump is one transaction (`--single-transaction`), so what is in tables of InnoDB is consistent and nobody is stopped;
 //! tables of other engines are named in the facts. A stream has one database and no `USE`, so it can be loaded into any.
 
+use std::io::Cursor;
 use std::sync::Arc;
 
 use crate::cancel::Cancel;
@@ -12,13 +13,17 @@ use crate::database::tables::{ExcludableTable, ExcludedTables, TableExclusions};
 use crate::database::url::DatabaseUrl;
 use crate::engine::json_list::JsonList;
 use crate::engine::mysql::facts::{self, MysqlFormat};
+use crate::engine::mysql::inserted::InsertedRows;
 use crate::engine::mysql::programs::DumpProgram;
 use crate::engine::mysql::rows::AllRows;
 use crate::engine::mysql::server::{Mysql, MysqlFacts, ServerFacts};
+use crate::engine::mysql::users::users_dump;
 use crate::engine::mysql::{MARK, NAME};
+use crate::engine::tally::not_counted;
 use crate::model::facts::{StreamFacts, fact};
 use crate::source::check::{Check, CheckedSource, EndsWith};
 use crate::source::command::CommandSource;
+use crate::source::given::ReadSource;
 use crate::source::names::file_name_unlike;
 use crate::source::{Member, OpenStream, PlannedStream, Planning, Source, SourceError, StreamSource, begins};
 
@@ -39,8 +44,6 @@ const DUMP_OPTIONS: [&str; 11] = [
     // Tablespaces need a right that backup users rarely have, and no database needs them.
     "--no-tablespaces",
 ];
-/// Options that only some programs know.
-const OPTIONS_OF_SOME: [(&str, &str); 2] = [("--set-gtid-purged", "=OFF"), ("--column-statistics", "=0")];
 
 /// What to dump of a server.
 #[derive(Debug, Clone)]
@@ -55,6 +58,8 @@ pub struct MysqlSource {
     pub exclusions: TableExclusions,
     /// Leave the users out.
     pub no_globals: bool,
+    /// Digest the rows of each table.
+    pub digests: bool,
     /// Directory of the streams in the snapshot: `mysql`, or more when there are several servers.
     pub directory: String,
 }
@@ -68,7 +73,7 @@ impl Source for MysqlSource {
     fn plan(&self, _: &Planning) -> Result<Vec<Member>, SourceError> {
         let server = Arc::new(Mysql::new(self.url.clone()));
         let stream = |name: String, what: What, left_out: Option<String>| {
-            let opener = Arc::new(Dump { server: server.clone(), what, left_out });
+            let opener = Arc::new(Dump { server: server.clone(), what, digests: self.digests, left_out });
             PlannedStream { name: name.into_bytes(), opener }
         };
         let mut names = Vec::new();
@@ -102,6 +107,7 @@ impl Source for MysqlSource {
         if !self.no_globals {
             let granted = |grant: &String| format!("the program leaves out what is granted to everybody: {grant}");
             notes.extend(server.grants_to_public().iter().map(granted));
+            notes.extend(server.beside_users());
         }
         members.push(Member {
             label: format!("{}, users", self.url.server()),
@@ -166,6 +172,7 @@ enum What {
 struct Dump {
     server: Arc<Mysql>,
     what: What,
+    digests: bool,
     /// What of the server is in none of the dumps.
     left_out: Option<String>,
 }
@@ -173,19 +180,21 @@ struct Dump {
 impl OpenStream for Dump {
     fn open(&self, cancel: &Cancel) -> Result<Box<dyn StreamSource>, SourceError> {
         let server = self.server.server()?;
+        if self.is_asked_for(&server) {
+            return Ok(self.users_of_mysql(&server, cancel)?);
+        }
         let program = self.server.dump_program(&server)?;
         self.server.check_session(&program)?;
         let mut arguments: Vec<String> = DUMP_OPTIONS.map(str::to_owned).to_vec();
-        let of_some = OPTIONS_OF_SOME.iter().filter(|(name, _)| program.knows(name));
-        arguments.extend(of_some.map(|(name, value)| format!("{name}{value}")));
+        arguments.extend(program.options_of_some());
         arguments.extend(program.session_option());
         let (name, part) = match &self.what {
             What::Database(database, excluded) => {
                 (&**database, self.database(&server, &program, database, excluded, cancel)?)
             }
-            What::Users => ("users", self.users(&server, &program)?),
+            What::Users => ("users", self.users(&program)?),
         };
-        let mut facts = server_facts(&server, part.format, &program.version);
+        let mut facts = server_facts(&server, part.format, Some(program.version));
         facts.extend(part.facts);
         facts.set_some(fact::LEFT_OUT, self.left_out.clone());
         arguments.extend(part.arguments);
@@ -199,13 +208,17 @@ impl OpenStream for Dump {
     /// Asks the server, looks at the user's rights, and has the dump program begin.
     fn try_out(&self, cancel: &Cancel) -> Result<Option<String>, SourceError> {
         let server = self.server.server()?;
-        let program = self.server.dump_program(&server)?;
+        let program = match self.is_asked_for(&server) {
+            true => None,
+            false => Some(self.server.dump_program(&server)?),
+        };
         let name = match &self.what {
             What::Database(database, _) => database,
             What::Users => "users",
         };
         begins(self.open(cancel)?, name, cancel)?;
-        Ok(Some(format!("{} answers, {}", server.version, program.version)))
+        let program = program.map_or_else(String::new, |program| format!(", {}", program.version));
+        Ok(Some(format!("{} answers{program}", server.version)))
     }
 
     fn advise(&self, facts: &StreamFacts) -> Vec<String> {
@@ -222,7 +235,8 @@ impl OpenStream for Dump {
         let not_transactional = facts.text(facts::NOT_TRANSACTIONAL).map(|tables| {
             format!("these tables may have changed while they were dumped, their engine has no transactions: {tables}")
         });
-        too_long.into_iter().chain(rounded).chain(not_transactional).collect()
+        let not_counted = not_counted(facts).filter(|_| self.digests);
+        too_long.into_iter().chain(rounded).chain(not_transactional).chain(not_counted).collect()
     }
 }
 
@@ -248,8 +262,17 @@ impl Dump {
             database: database.to_owned(),
         })?;
         self.server.check_rights(server, database)?;
-        if is_foreign(server, program) && !known.foreign.is_empty() {
-            return Err(self.foreign(program, format!("generated columns and vectors ({})", known.foreign.join(", "))));
+        match (server.is_mariadb(), program.is_mariadb()) {
+            (true, false) => {
+                let why = "it leaves out packages and the past of rows, and cannot read all names";
+                return Err(self.foreign(server, program, why.to_owned()));
+            }
+            (false, true) if !known.foreign.is_empty() => {
+                let columns = known.foreign.join(", ");
+                let why = format!("what it writes of generated columns and vectors ({columns}) cannot be restored");
+                return Err(self.foreign(server, program, why));
+            }
+            _ => {}
         }
         let changed = self.server.losses(server, database, cancel)?;
         if known.has_history && !program.knows("--dump-history") {
@@ -267,7 +290,8 @@ impl Dump {
         facts.set_some(facts::DEFINED, listed(defined.kinds));
         facts.set_some(fact::LEFT_OUT_TABLES, excluded.fact());
         facts.set_some(fact::CHANGED, Some(changed.join("; ")).filter(|_| !changed.is_empty()));
-        let checks: Vec<Box<dyn Check>> = vec![Box::new(EndsWith::new(MARK)), Box::new(AllRows::but_for(excluded))];
+        let (rows, counted) = (AllRows::but_for(excluded), InsertedRows::new(self.digests));
+        let checks: Vec<Box<dyn Check>> = vec![Box::new(EndsWith::new(MARK)), Box::new(rows), Box::new(counted)];
         Ok(DumpAsked { format: MysqlFormat::Sql, arguments, facts, checks })
     }
 
@@ -289,12 +313,10 @@ impl Dump {
         Ok(tables.chain(excluded.rows.iter().map(|table| option(ROWS, &table.quoted))).collect())
     }
 
-    fn users(&self, server: &ServerFacts, program: &DumpProgram) -> Result<DumpAsked, DatabaseError> {
-        if is_foreign(server, program) {
-            return Err(self.foreign(program, "users and grants".into()));
-        }
+    fn users(&self, program: &DumpProgram) -> Result<DumpAsked, DatabaseError> {
         if !program.knows("--system") {
-            let why = "users and grants can only be dumped by mariadb-dump; leave them out with --no-globals";
+            let why = "users and grants of MariaDB can only be dumped by its own mariadb-dump of 10.11 or later (package \
+                mariadb-client); leave them out with --no-globals";
             return Err(self.refused(why));
         }
         // Users may need the plugins that let them in.
@@ -303,22 +325,37 @@ impl Dump {
         Ok(DumpAsked { format: MysqlFormat::Users, arguments, facts: StreamFacts::default(), checks })
     }
 
-    fn foreign(&self, program: &DumpProgram, what: String) -> DatabaseError {
+    /// Tells whether the server is asked for the stream, and no dump program writes it.
+    fn is_asked_for(&self, server: &ServerFacts) -> bool {
+        matches!(self.what, What::Users) && !server.is_mariadb()
+    }
+
+    fn users_of_mysql(&self, server: &ServerFacts, cancel: &Cancel) -> Result<Box<dyn StreamSource>, DatabaseError> {
+        if !self.server.grants()?.has_on_database("SELECT", "mysql") {
+            let (server, right) = (self.server.url().server(), "SELECT ON `mysql`.*".to_owned());
+            return Err(DatabaseError::Unseen { server, right, what: "users and grants" });
+        }
+        let statements = self.server.users_as_sql(&server.version, cancel)?;
+        let dump = ReadSource::new(Box::new(Cursor::new(users_dump(&server.version, &statements))));
+        let mut facts = server_facts(server, MysqlFormat::Users, None);
+        facts.set_some(facts::PARTIAL_REVOKES, self.server.has_partial_revokes()?.then(|| "on".to_owned()));
+        facts.set_some(fact::LEFT_OUT, self.left_out.clone());
+        let checks: Vec<Box<dyn Check>> = vec![Box::new(EndsWith::new(MARK))];
+        Ok(Box::new(CheckedSource::new(Box::new(dump), "users".to_owned(), checks).with_facts(facts)))
+    }
+
+    fn foreign(&self, server: &ServerFacts, program: &DumpProgram, why: String) -> DatabaseError {
         DatabaseError::ForeignProgram {
             server: self.server.url().server(),
             program: program.program.to_string_lossy().into_owned(),
-            what,
+            is_mariadb: server.is_mariadb(),
+            why,
         }
     }
 
     fn refused(&self, why: &str) -> DatabaseError {
         DatabaseError::Refused { server: self.server.url().server(), why: why.to_owned() }
     }
-}
-
-/// Tells whether a server of MySQL is dumped by a program of MariaDB's.
-fn is_foreign(server: &ServerFacts, program: &DumpProgram) -> bool {
-    program.is_mariadb() && !server.is_mariadb()
 }
 
 fn database_facts(database: &str, known: MysqlFacts) -> StreamFacts {
@@ -336,17 +373,18 @@ fn database_facts(database: &str, known: MysqlFacts) -> StreamFacts {
     facts
 }
 
-fn server_facts(server: &ServerFacts, format: MysqlFormat, client: &str) -> StreamFacts {
+fn server_facts(server: &ServerFacts, format: MysqlFormat, client: Option<String>) -> StreamFacts {
     let mut facts = StreamFacts::default();
     facts.set(fact::ENGINE, NAME.to_owned());
     facts.set(fact::SERVER_VERSION, server.version.clone());
-    facts.set(fact::CLIENT_VERSION, client.to_owned());
+    facts.set_some(fact::CLIENT_VERSION, client);
     facts.set(facts::FORMAT, format);
     facts.set_some(facts::MAX_PACKET, server.max_packet);
     if let Some((file, position)) = &server.binlog {
         facts.set(facts::BINLOG_FILE, file.clone());
         facts.set_some(facts::BINLOG_POSITION, position.parse().ok());
     }
+    facts.set_some(facts::GTIDS, server.gtids.clone());
     facts
 }
 

@@ -9,6 +9,10 @@ pub const FORMAT: Fact<MysqlFormat> = Fact::new(fact::FORMAT.name());
 pub const BINLOG_FILE: Fact<String> = Fact::new("binlog_file");
 /// Position in that file.
 pub const BINLOG_POSITION: Fact<u64> = Fact::new("binlog_position");
+/// Global ids of the transactions that the server had right before the dump: MySQL's set, or MariaDB's positions.
+pub const GTIDS: Fact<String> = Fact::new("gtids");
+/// On users of MySQL: rights can be revoked in part there, and names of databases in grants are no patterns.
+pub const PARTIAL_REVOKES: Fact<String> = Fact::new("partial_revokes");
 /// Clauses of `CREATE DATABASE` that give a new database the properties of the dumped one.
 pub const CREATE: Fact<String> = Fact::new("create_clauses");
 /// The comment of the database.
@@ -37,7 +41,7 @@ pub const NUMBERS: [&str; 3] = [BINLOG_POSITION.name(), LONGEST_LINE.name(), MAX
 pub enum MysqlFormat {
     /// SQL of `mariadb-dump` or `mysqldump`.
     Sql,
-    /// Users and grants, SQL of `mariadb-dump --system=users`.
+    /// Users and grants: of MariaDB the SQL of `mariadb-dump --system=users`, of MySQL such as it is asked for.
     Users,
 }
 

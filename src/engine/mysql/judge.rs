@@ -25,7 +25,11 @@ pub fn judge(asked: &Asked<'_>, databases: &mut [DatabasePlan]) -> Result<Judgem
         let Some(dumped) = database.fact(fact::SERVER_VERSION) else { continue };
         let (from, into) = (kind(&dumped), kind(&found.server_version));
         database.is_of_another_kind = from != into;
-        if from != into {
+        if from != into && asked.are_globals {
+            found.obstacles.push(format!(
+                "the users were dumped from {from} {dumped}, and {into} does not understand how they are made: make them by hand"
+            ));
+        } else if from != into {
             found.notes.push(format!(
                 "{} was dumped from {from} {dumped} and goes into {into}, which is another kind of server: some statements may \
                  fail",

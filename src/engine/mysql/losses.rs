@@ -3,7 +3,8 @@
 //! The dump programs write what the server gives them as text. MySQL writes the decimals, dates and blobs that JSON can hold
 //! as numbers and texts, and as those they are read. Both servers keep the members of `ENUM` and `SET`, and MariaDB keeps plain
 //! defaults, in a character set of three bytes, and write `?` for what is beyond; the rows that have such a member lose it
-//! when they are put back. (`FLOAT` is told apart: those digits are all that any client is shown.)
+//! when they are put back. Columns with a masking policy (MySQL since 9.7) are given out as others to those whom it is for, without a word.
+//! (`FLOAT` is told apart: those digits are all that any client is shown.)
 
 use crate::cancel::Cancel;
 use crate::database::DatabaseError;
@@ -14,6 +15,8 @@ use crate::model::id::unhex;
 
 /// Questions in one run of the client.
 const BATCH: usize = 100;
+/// The condition that a column is shown to some users as another.
+const MASKED: &str = "extra LIKE '%MASKING POLICY%'";
 
 /// A column that may be concerned.
 #[derive(Debug)]
@@ -62,10 +65,11 @@ impl Mysql {
             false => "",
         };
         let statement = format!(
-            "SELECT CASE WHEN data_type IN ('enum', 'set', 'json') THEN data_type ELSE 'default' END, {}, {}, {}
+            "SELECT CASE WHEN {MASKED} THEN 'masked' WHEN data_type IN ('enum', 'set', 'json') THEN data_type ELSE 'default' END,
+                   {}, {}, {}
                FROM information_schema.columns JOIN information_schema.tables USING (table_schema, table_name)
                WHERE {} AND table_type IN ('BASE TABLE', 'SYSTEM VERSIONED')
-                 AND (data_type IN ('enum', 'set') AND column_type LIKE '%?%'
+                 AND ({MASKED} OR data_type IN ('enum', 'set') AND column_type LIKE '%?%'
                       OR data_type = 'json' AND COALESCE(generation_expression, '') = '' {plain_default})
                ORDER BY table_name, ordinal_position;",
             hex("table_name"),
@@ -104,6 +108,8 @@ impl LossyColumn {
                    WHERE COALESCE(JSON_TYPE(element), JSON_TYPE(member)) NOT IN
                      ('NULL', 'OBJECT', 'ARRAY', 'BOOLEAN', 'INTEGER', 'UNSIGNED INTEGER', 'DOUBLE', 'STRING') LIMIT 1;\n"
             ),
+            // Whom it is for, only its administrators may know.
+            "masked" => "SELECT {at};\n".to_owned(),
             // What three bytes cannot hold.
             "default" => format!(
                 "SELECT {{at}} FROM (SELECT 1) one LEFT JOIN {table} ON FALSE
@@ -141,6 +147,7 @@ impl LossyColumn {
     fn told(&self) -> String {
         let what = match self.kind.as_str() {
             "json" => "decimals, dates or blobs in JSON become doubles and texts",
+            "masked" => "its masking policy may have kept values from this user",
             "default" => "characters beyond U+FFFF in the default become ?",
             _ => "characters beyond U+FFFF in members become ?, and rows lose those members",
         };

@@ -29,7 +29,7 @@ const DROPS: [&[u8]; 5] =
 /// How statements begin that end a transaction, in front of rows and behind them.
 const COMMITS: [&[u8]; 4] = [b"/*!40000 ALTER TABLE ", b"commit;", b"COMMIT;", b"set autocommit"];
 /// How what is said of the triggers of a table begins, behind its rows.
-const TRIGGERS: [&[u8]; 2] = [b"/*!50003 ", b"/*!50032 "];
+pub(super) const TRIGGERS: [&[u8]; 2] = [b"/*!50003 ", b"/*!50032 "];
 const ROWS: &[u8] = b"INSERT INTO ";
 /// How statements begin that change the character set of the database for a trigger or routine, and back behind it.
 const DATABASE: &[u8] = b"ALTER DATABASE ";
@@ -42,7 +42,7 @@ const HEAD_BYTES: usize = 2048;
 
 /// What a part of a dump is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum SqlPlace {
+pub(super) enum SqlPlace {
     /// Settings of the session.
     Start,
     /// How something is made.
@@ -86,12 +86,19 @@ pub(super) struct PartsOfDump<W: Write> {
     places: BTreeSet<Vec<u8>>,
     statements: StatementBounds,
     is_behind_dashes: bool,
+    /// A line of two dashes: it belongs to what follows it.
+    dashes: Vec<u8>,
     /// What comes is about triggers.
     is_trigger: bool,
     /// A statement with rows is passing.
     is_rows: bool,
     /// The line that is passing is wanted.
     passes: bool,
+}
+
+/// Returns what part a comment stands before that follows a line of two dashes, and the rest of it: a name with the quote behind it.
+pub(super) fn place_of(line: &[u8]) -> Option<(SqlPlace, &[u8])> {
+    PLACES.iter().find_map(|(start, place)| Some((*place, line.strip_prefix(*start)?)))
 }
 
 impl<W: Write> PartsOfDump<W> {
@@ -106,6 +113,7 @@ impl<W: Write> PartsOfDump<W> {
             places: BTreeSet::new(),
             statements: StatementBounds::default(),
             is_behind_dashes: false,
+            dashes: Vec::new(),
             is_trigger: false,
             is_rows: false,
             passes: true,
@@ -157,8 +165,8 @@ impl<W: Write> PartsOfDump<W> {
         if line.starts_with(END) && self.is_transaction() {
             return self.inner.write_all(b"COMMIT;\n");
         }
-        let place = PLACES.iter().find_map(|(start, place)| Some((*place, line.strip_prefix(*start)?)));
-        let Some((place, rest)) = place.filter(|_| self.is_behind_dashes) else { return Ok(()) };
+        let place = place_of(line).filter(|_| self.is_behind_dashes);
+        let Some((place, rest)) = place else { return Ok(()) };
         let name = rest.strip_suffix(b"`").map(|name| String::from_utf8_lossy(name).replace("``", "`"));
         if name.is_some() && !self.places.insert(line.to_vec()) {
             let why = format!("the dump has two parts that call themselves {:?}", String::from_utf8_lossy(line));
@@ -230,8 +238,18 @@ impl<W: Write> LineEdits for PartsOfDump<W> {
     fn decide(&mut self, head: &[u8]) -> io::Result<()> {
         let line = head.trim_ascii_end();
         if !self.is_rows && self.statements.are_between() {
-            if self.begin(line)? {
+            let is_command = self.begin(line)?;
+            let dashes = std::mem::take(&mut self.dashes);
+            if self.passes {
+                self.inner.write_all(&dashes)?;
+            }
+            if is_command {
                 return if self.passes { self.inner.write_all(head) } else { Ok(()) };
+            }
+            if line == b"--" && self.statements.are_plain() {
+                self.dashes = head.to_vec();
+                self.statements.pass(head);
+                return Ok(());
             }
         } else if !self.is_rows && self.statements.is_code() {
             self.note_column(line);
@@ -302,6 +320,10 @@ mod tests {
         assert_eq!((found.chosen, found.names), (vec!["a".to_owned()], vec!["a".to_owned(), "b`c".to_owned()]));
         assert_eq!(found.left_out, ["table b`c", "procedures and functions"]);
         assert_eq!(parts(&["b`?"], DumpAspect::Whole, false).0, bare(&[START, MADE_B, ROWS_B]));
+        // Whoever reads on knows a part by the dashes before it.
+        let dump = [START, MADE_A, ROWS_A, TRIGGER_A, MADE_B, ROWS_B, OTHERS, END].concat();
+        let text = wanted(&dump, &["b`?"], DumpAspect::Whole, false).0;
+        assert!(text.contains(MADE_B) && text.contains(ROWS_B) && !text.contains("table `a`"), "{text}");
         let there = parts(&["a"], DumpAspect::Whole, true).0;
         let all = parts(&[], DumpAspect::Whole, true).0;
         assert!(all.contains("CREATE PROCEDURE p") && !all.contains("DROP "), "{all}");

@@ -97,6 +97,15 @@ impl DumpProgram {
         self.version.contains("MariaDB")
     }
 
+    /// Returns what every dump is asked for by options that only some programs know. (Masking policies are the server's, and would be
+    /// dropped and made anew with each database.)
+    pub(super) fn options_of_some(&self) -> Vec<String> {
+        const OF_SOME: [(&str, &str); 3] =
+            [("--set-gtid-purged", "=OFF"), ("--column-statistics", "=0"), ("--masking-policies", "=0")];
+        let known = OF_SOME.iter().filter(|(name, _)| self.knows(name));
+        known.map(|(name, value)| format!("{name}{value}")).collect()
+    }
+
     /// Returns the option by which it sets what is relied on in its session, if it knows one.
     pub fn session_option(&self) -> Option<String> {
         self.sets_its_session().then(|| session::init_command(""))

@@ -1,14 +1,14 @@
 //! Restoring into MariaDB or MySQL: a new database is made and filled, and dropped again when that fails.
 
-use std::io::Write;
-use std::sync::Arc;
+use std::io::{BufWriter, Write};
+use std::sync::{Arc, PoisonError};
 
 use crate::blocking::blocking;
 use crate::database::DatabaseError;
 use crate::engine::feed::{FeedError, Heard, Said};
 use crate::engine::mysql::definer::with_definer;
 use crate::engine::mysql::facts;
-use crate::engine::mysql::marks::{MarkedLines, marked_table, with_marks};
+use crate::engine::mysql::marks::{MarkedLines, done_sign, marked_table, marks_before, with_lines_of_dump, with_marks};
 use crate::engine::mysql::parts::PartsOfDump;
 use crate::engine::mysql::rename::Renamed;
 use crate::engine::mysql::server::Mysql;
@@ -19,6 +19,8 @@ use crate::process::{CommandOptions, readable};
 
 /// The comment of a database that is being restored.
 pub const UNDER_WAY: &str = "coffre is restoring this database";
+/// Bytes that are collected for the client before it gets them.
+const BUFFER_BYTES: usize = 64 * 1024;
 /// What must be allowed before rows of the history of system-versioned tables can be put back.
 const HISTORY: &str = ", system_versioning_insert_history=1";
 /// Numbers of warnings by which a server says that it did not take what it was given: values that do not fit, or have no
@@ -62,7 +64,15 @@ pub async fn restore(restoring: &Restoring<'_>) -> Result<RestoredDatabase, Unre
         return MysqlRun { restoring, server, step, settings: String::new() }.users().await;
     }
     let asking = server.clone();
-    let mut settings = blocking(move || asking.lenient_settings()).await;
+    let (mut settings, keeps_warnings) = blocking(move || {
+        let settings = asking.lenient_settings();
+        let keeps_warnings = asking.keeps_warnings(&settings);
+        (settings, keeps_warnings)
+    })
+    .await;
+    if !keeps_warnings {
+        restoring.problem("the server keeps no warnings (max_error_count = 0): what it changes is not told".into());
+    }
     if restoring.database.fact(facts::HISTORY).is_some() {
         settings += HISTORY;
     }
@@ -94,27 +104,6 @@ impl MysqlRun<'_> {
         RestoredDatabase { name: plan.name.clone(), bytes: plan.stream_bytes(), ..RestoredDatabase::default() }
     }
 
-    async fn users(&self) -> Result<RestoredDatabase, Unrestored> {
-        let mut restored = self.begin();
-        for stream in &self.restoring.database.streams {
-            let mut command = self.server.client(None);
-            if !self.restoring.wishes.exit_on_error {
-                command.arguments.push("--force".into());
-            }
-            let fed = match self.restoring.feed(&stream.path, &command, judge).await {
-                // With `--force` the client ends with status 0 whatever failed, even when the server went away.
-                Ok(heard) if heard.has_lost_rows => {
-                    Err(FeedError::Client { program: command.name(), status: 0, heard })
-                }
-                fed => fed,
-            };
-            let heard = fed.map_err(|error| error.left(&self.step, "users that were made before it stay"))?;
-            restored.failed_statements += heard.failed_statements;
-            restored.said.extend(heard.failures);
-        }
-        Ok(restored)
-    }
-
     async fn database(&self) -> Result<RestoredDatabase, Unrestored> {
         let plan = self.restoring.database;
         let found = self.find_parts().await?;
@@ -132,10 +121,12 @@ impl MysqlRun<'_> {
             let left = self.clean_up().await;
             return Err(self.failed(error, left));
         }
-        let heard = match self.fill(MarkedLines::default()).await {
+        let heard = match self.fill_new().await {
             Ok(heard) => heard,
             Err(error) => return Err(without_rows(error).left(&self.step, self.clean_up().await)),
         };
+        // As early as can be: it is open to its users.
+        let compared = self.compare().await;
         self.set_comment(is_marked).await;
         self.tell_other_definers(&[]).await;
         let restored = RestoredDatabase {
@@ -143,6 +134,7 @@ impl MysqlRun<'_> {
             not_carried: self.not_carried(),
             uses_original: self.uses_original().await,
             left_out: self.left_out(found),
+            compared,
             ..self.begin()
         };
         if self.restoring.wishes.analyze {
@@ -176,7 +168,12 @@ impl MysqlRun<'_> {
     /// Describes the client that a dump is fed to. Never with `--force`: it would end with status 0 after rows were lost, even when
     /// the server went away.
     pub(super) fn filling(&self, database: &str) -> CommandOptions {
-        let mut command = self.server.client_setting(Some(database), &self.settings);
+        self.filling_setting(database, &self.settings)
+    }
+
+    /// The same with these settings for its session, each after a comma.
+    pub(super) fn filling_setting(&self, database: &str, settings: &str) -> CommandOptions {
+        let mut command = self.server.client_setting(Some(database), settings);
         command.arguments.extend(["--show-warnings".into(), "--unbuffered".into()]);
         command.joins_output = true;
         command
@@ -190,18 +187,36 @@ impl MysqlRun<'_> {
     /// Feeds the dump to the client, and notes where it is told which table comes.
     pub(super) async fn fill(&self, marked: MarkedLines) -> Result<Heard, FeedError> {
         let plan = self.restoring.database;
+        let (command, adapt) = (self.filling(&plan.name), self.adapted());
+        // Rows are short lines.
+        let marking =
+            |input: Box<dyn Write + Send>| adapt(with_marks(BufWriter::with_capacity(BUFFER_BYTES, input), marked));
+        self.restoring.feed_adapted(&plan.main().path, &command, judge, marking).await
+    }
+
+    /// Feeds the dump to as many clients as are wanted, into a database that nobody else uses.
+    async fn fill_new(&self) -> Result<Heard, FeedError> {
+        if self.is_filled_by_several() {
+            return self.fill_by_several().await;
+        }
+        let marked = MarkedLines::default();
+        let filled = self.fill(marked.clone()).await;
+        let marked = marked.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        filled.map_err(|error| with_lines_of_dump(error, |line| line - marks_before(line, &marked)))
+    }
+
+    /// Returns what stands between the dump and its clients.
+    pub(super) fn adapted(&self) -> impl FnOnce(Box<dyn Write + Send>) -> Box<dyn Write + Send> + use<> {
+        let plan = self.restoring.database;
         let parts = self.restoring.wishes.parts.clone();
-        let command = self.filling(&plan.name);
         let (old, new) = (plan.source.clone(), plan.name.clone());
         let definer = self.restoring.wishes.adaptations.definer.clone();
-        let adapt = |input: Box<dyn Write + Send>| -> Box<dyn Write + Send> {
-            let input = with_marks(input, marked);
+        move |input: Box<dyn Write + Send>| -> Box<dyn Write + Send> {
             let input = if old == new { input } else { Box::new(Renamed::new(input, &old, &new)) };
             let is_whole = parts.are_all() && !parts.into_existing;
             let input = if is_whole { input } else { Box::new(PartsOfDump::new(input, parts, Arc::default())) };
             with_definer(input, definer.as_ref())
-        };
-        self.restoring.feed_adapted(&plan.main().path, &command, judge, adapt).await
+        }
     }
 
     /// Drops what is half restored, unless it replaced something, and tells in what state everything is then.
@@ -275,6 +290,9 @@ pub(super) fn judge(line: &[u8]) -> Said {
     if let Some(table) = marked_table(line) {
         return Said::Table(table);
     }
+    if let Some(sign) = done_sign(line) {
+        return Said::Done(sign);
+    }
     if let Some(rest) = [&b"Warning (Code "[..], b"Error (Code "].iter().find_map(|start| line.strip_prefix(*start)) {
         return if CHANGES.contains(&number(rest)) { Said::Changed(what_changed(line)) } else { Said::Other };
     }
@@ -331,7 +349,7 @@ mod tests {
 
     #[test]
     fn a_lost_connection_is_never_a_failed_statement() {
-        let cases: [(&[u8], Said); 10] = [
+        let cases: [(&[u8], Said); 11] = [
             (b"ERROR 1146 (42S02) at line 5: Table 'a.b' doesn't exist", Said::Failed(1)),
             (b"ERROR 2013 (HY000) at line 9: Lost connection", Said::Lost),
             (b"ERROR 1045 (28000): Access denied", Said::Lost),
@@ -345,6 +363,7 @@ mod tests {
             ),
             (b"Warning (Code 1681): Integer display width is deprecated", Said::Other),
             (b"coffre restores table 74", Said::Table("t".into())),
+            (b"coffre has done this: 5e", Said::Done("5e".into())),
         ];
         for (line, said) in cases {
             assert_eq!(judge(line), said, "{}", String::from_utf8_lossy(line));

@@ -26,6 +26,8 @@ const CONNECT_SECONDS: &str = "--connect-timeout=20";
 /// The longest statement or row that clients take.
 const PACKET: &str = "--max-allowed-packet=1G";
 
+/// Has a client write values as they are.
+const RAW: &str = "--raw";
 /// Says that no option file is read.
 const NO_OPTION_FILES: &str = "--no-defaults";
 
@@ -95,6 +97,8 @@ pub struct ServerFacts {
     pub version: String,
     /// File and position of the binary log, where it is kept and may be asked for.
     pub binlog: Option<(String, String)>,
+    /// Global ids of the transactions that it has, where it gives them any: MySQL's set, or MariaDB's positions.
+    pub gtids: Option<String>,
     /// The longest statement that it takes, in bytes.
     pub max_packet: Option<u64>,
     /// Where it keeps its data, if it tells.
@@ -216,7 +220,7 @@ impl Mysql {
             let help = process::run(&alone(&program, ["--help"]), b"").unwrap_or_default();
             String::from_utf8_lossy(&help).contains("--sandbox")
         });
-        let mut arguments = vec!["--batch", "--skip-column-names", "--raw", "--binary-mode", CONNECT_SECONDS, PACKET];
+        let mut arguments = vec!["--batch", "--skip-column-names", RAW, "--binary-mode", CONNECT_SECONDS, PACKET];
         arguments.extend(has_sandbox.then_some("--sandbox"));
         arguments.extend(database.as_deref());
         self.command(program, &arguments)
@@ -238,6 +242,18 @@ impl Mysql {
         cancel: &Cancel,
     ) -> Result<Vec<String>, DatabaseError> {
         self.ask(asked, &with_defaults(statements), self.client(None), cancel)
+    }
+
+    /// The same with lines that are rows, whatever ends lines in them: what a client writes with a backslash is written so.
+    pub(super) fn run_escaped(
+        &self,
+        asked: &str,
+        statements: &str,
+        cancel: &Cancel,
+    ) -> Result<Vec<String>, DatabaseError> {
+        let mut command = self.client(None);
+        command.arguments.retain(|argument| argument != RAW);
+        self.ask(asked, &with_defaults(statements), command, cancel)
     }
 
     /// The same in a session in which nothing is set.
@@ -269,19 +285,24 @@ impl Mysql {
     /// # Errors
     /// [`DatabaseError`].
     pub fn server(&self) -> Result<ServerFacts, DatabaseError> {
-        let lines =
-            self.run("asked for its version", "SELECT VERSION(); SELECT @@datadir; SELECT @@max_allowed_packet;")?;
+        // MySQL ends the lines of a set.
+        let questions = "SELECT VERSION(); SELECT @@datadir; SELECT @@max_allowed_packet;
+            SELECT CONCAT(''/*!50706 , REPLACE(@@GLOBAL.gtid_executed, '\\n', '')*//*M! , @@GLOBAL.gtid_current_pos*/);";
+        let lines = self.run("asked for its version", questions)?;
         let version = lines.first().cloned().unwrap_or_default();
-        // Only those may ask who could restore to a point in time; the position is a help, not a need.
-        let status = ["SHOW MASTER STATUS;", "SHOW BINARY LOG STATUS;"]
-            .iter()
-            .find_map(|statement| self.run("asked for its binary log", statement).ok());
+        // MySQL calls it otherwise since 8.2. Only those may ask who could restore to a point in time; the position is a help, not a need.
+        let statements = match version.contains("MariaDB") {
+            true => ["SHOW MASTER STATUS;", "SHOW BINLOG STATUS;"],
+            false => ["SHOW BINARY LOG STATUS;", "SHOW MASTER STATUS;"],
+        };
+        let status = statements.iter().find_map(|statement| self.run("asked for its binary log", statement).ok());
         let binlog = status.and_then(|lines| {
             let mut fields = lines.first()?.split('\t').map(str::to_owned);
             Some((fields.next()?, fields.next()?))
         });
         let max_packet = lines.get(2).and_then(|line| line.parse().ok());
-        Ok(ServerFacts { version, binlog, max_packet, data_directory: lines.get(1).map(Into::into) })
+        let gtids = lines.get(3).filter(|gtids| !gtids.is_empty()).cloned();
+        Ok(ServerFacts { version, binlog, gtids, max_packet, data_directory: lines.get(1).map(Into::into) })
     }
 
     /// Makes sure that the user sees all there is in a database: what it does not see would be missing from a dump, and
@@ -330,8 +351,25 @@ impl Mysql {
 
     /// Returns the settings among [`session::LENIENT`] that the user may set, each after a comma.
     pub(super) fn lenient_settings(&self) -> String {
-        let may = |setting: &&&str| self.run("asked to be lenient", &format!("SET SESSION {setting};")).is_ok();
-        session::LENIENT.iter().filter(may).map(|setting| format!(", {setting}")).collect()
+        let may = |settings: &str| self.run("asked to be lenient", &format!("SET SESSION {settings};")).is_ok();
+        let all = session::LENIENT.join(", ");
+        if may(&all) {
+            return format!(", {all}");
+        }
+        session::LENIENT.iter().filter(|setting| may(setting)).map(|setting| format!(", {setting}")).collect()
+    }
+
+    /// Tells whether sessions with these settings keep warnings, by which alone a server says what it changed.
+    pub(super) fn keeps_warnings(&self, settings: &str) -> bool {
+        let kept = || self.run("asked whether it keeps warnings", "SELECT @@max_error_count;");
+        settings.contains(session::WARNINGS)
+            || kept().is_ok_and(|lines| lines.first().is_some_and(|count| count != "0"))
+    }
+
+    /// Tells whether rights can be revoked in part, as with MySQL since 8.0.16. Then names of databases in grants are no patterns.
+    pub(super) fn has_partial_revokes(&self) -> Result<bool, DatabaseError> {
+        let lines = self.run("asked about its grants", "SELECT 0/*!80016 + @@partial_revokes*/;")?;
+        Ok(lines.first().is_some_and(|line| line == "1"))
     }
 
     /// Returns the rights of the user.

@@ -5,14 +5,19 @@
 //! (MariaDB's), a session is begun as it will begin its own, and what that session has is looked at.
 
 /// What sessions set: no limit on rows or time that is meant for those who use the databases, room for a store that is slow,
-/// hidden keys shown, warnings kept. (`0` is no limit of time; what stands in a comment of a version is for servers that know it.)
-const SETTINGS: &str = "sql_select_limit=18446744073709551615, sql_safe_updates=0, autocommit=1, max_error_count=64, \
+/// hidden keys shown. (`0` is no limit of time; what stands in a comment of a version is for servers that know it.) All of it is what
+/// anybody may set.
+const SETTINGS: &str = "sql_select_limit=18446744073709551615, sql_safe_updates=0, autocommit=1, \
     net_read_timeout=86400, net_write_timeout=86400, wait_timeout=86400/*M!100101 , max_statement_time=0*/\
     /*!50708 , max_execution_time=0*//*!80030 , show_gipk_in_create_table_and_information_schema=ON*/";
 
-/// What sessions set that restore, where the user may: that the server takes what it let be made once. Each with what stands for it
-/// where a server does not know it.
-pub(super) const LENIENT: [&str; 3] = [
+/// The setting by which a session keeps warnings. With MySQL it takes a right (`SESSION_VARIABLES_ADMIN`).
+pub(super) const WARNINGS: &str = "max_error_count=64";
+
+/// What sessions set that restore, where the user may: that the server takes what it let be made once, and keeps the warnings by which
+/// it says what it changed. Each with what stands for it where a server does not know it.
+pub(super) const LENIENT: [&str; 4] = [
+    WARNINGS,
     "innodb_strict_mode=0",
     "sql_safe_updates=0/*!80013 , sql_require_primary_key=0*/",
     "sql_safe_updates=0/*!80400 , restrict_fk_on_non_standard_key=0*/",
@@ -62,8 +67,9 @@ mod tests {
     }
 
     #[test]
-    fn settings_are_one_statement() {
+    fn settings_are_one_statement_that_takes_no_right() {
         assert!(!SETTINGS.contains(';') && !SETTINGS.contains('\n'));
+        assert!(!SETTINGS.contains("max_error_count"));
         assert!(init_command(", a=1").ends_with(", a=1"));
     }
 }

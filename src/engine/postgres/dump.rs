@@ -17,10 +17,13 @@ use crate::database::tables::{ExcludedTables, TableExclusions};
 use crate::database::url::DatabaseUrl;
 use crate::engine::json_list::JsonList;
 use crate::engine::postgres::archive::{ArchiveListing, WithoutCircles};
+use crate::engine::postgres::archived::ArchiveRows;
+use crate::engine::postgres::copied::SqlRows;
 use crate::engine::postgres::facts::{self, PostgresFormat};
 use crate::engine::postgres::server::{Databases, Postgres, PostgresFacts, TEMPLATE, TableSize};
 use crate::engine::postgres::shared::SharedSnapshot;
 use crate::engine::postgres::{CLUSTER_MARK, MARK, NAME};
+use crate::engine::tally::not_counted;
 use crate::engine::withholding_passwords;
 use crate::model::facts::{StreamFacts, fact};
 use crate::process::{self, CommandOptions};
@@ -47,6 +50,8 @@ pub struct PostgresSource {
     pub exclusions: TableExclusions,
     /// Leave the globals out.
     pub no_globals: bool,
+    /// Digest the rows of each table.
+    pub digests: bool,
     /// SQL instead of a custom archive.
     pub plain: bool,
     /// Leave the passwords of roles out of the globals, for users who may not read them.
@@ -73,8 +78,10 @@ impl Source for PostgresSource {
         if !self.all_databases {
             let database = self.url.database.as_deref();
             let database = database.ok_or_else(|| DatabaseError::NoDatabase { server: self.url.server() })?;
+            server.check_sessions(database)?;
             return Ok(plan_databases(&server, &wanted(None), &[database.to_owned()]));
         }
+        server.check_sessions(server.maintenance_database())?;
         let mut databases = server.databases()?;
         let notes = left_out(&server, &mut databases, &self.chosen);
         let wanted = wanted(left_out_fact(&databases.closed, self.no_globals.then_some("roles and tablespaces")));
@@ -229,14 +236,17 @@ impl OpenStream for Dump {
         let (pg_dump, client) = self.server.program("pg_dump", &known.server_version)?;
         let (pg_restore, _) = self.server.program("pg_restore", &known.server_version)?;
         let mut arguments: Vec<String> = Vec::new();
+        let (digests, encoding) = (self.options.digests, &known.encoding);
         let (format, mut checks): (_, Vec<Box<dyn Check>>) = if self.options.plain {
             arguments.push("--format=plain".into());
             arguments.extend(restrict_argument(&pg_dump, &self.options.restrict_key));
-            (PostgresFormat::Plain, vec![Box::new(EndsWith::new(MARK))])
+            let rows = Box::new(SqlRows::new(digests, encoding));
+            (PostgresFormat::Plain, vec![Box::new(EndsWith::new(MARK)), rows])
         } else {
             // Compressed data neither deduplicates nor compresses again.
             arguments.extend(["--format=custom".into(), "--compress=0".into()]);
-            (PostgresFormat::Custom, vec![Box::new(ArchiveListing::start(&pg_restore)?)])
+            let rows = Box::new(ArchiveRows::new(digests, encoding));
+            (PostgresFormat::Custom, vec![Box::new(ArchiveListing::start(&pg_restore)?), rows])
         };
         let share = match &self.part {
             DumpPart::Main { without } if without.is_empty() => None,
@@ -272,7 +282,14 @@ impl OpenStream for Dump {
             }
         }
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-        let command = self.server.command(pg_dump, &self.database, &arguments);
+        let mut command = self.server.command(pg_dump, &self.database, &arguments);
+        if digests {
+            // Whatever time zone the server has, and what it knows of that zone, a time is written in the same way; texts are, whatever
+            // a role has set for itself.
+            command.environment.push(("PGTZ".into(), "UTC".into()));
+            command.environment.push(("PGCLIENTENCODING".into(), encoding.into()));
+            facts.set(facts::BYTEA_OUTPUT, self.server.bytea_output(&self.database)?);
+        }
         let name = format!("{} of {}", command.name(), self.database);
         let inner = Box::new(CommandSource::spawn(&command)?);
         let kept = share.map(|share| Box::new(share) as Box<dyn Send>);
@@ -296,7 +313,8 @@ impl OpenStream for Dump {
         let unlogged = facts
             .text(facts::NOT_ON_STANDBY)
             .map(|tables| format!("a standby has no rows of unlogged tables, so the dump has none of these: {tables}"));
-        hidden.into_iter().chain(unlogged).collect()
+        let not_counted = not_counted(facts).filter(|_| self.options.digests);
+        hidden.into_iter().chain(unlogged).chain(not_counted).collect()
     }
 }
 

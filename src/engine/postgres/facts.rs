@@ -34,6 +34,8 @@ pub const ARCHIVE_ENTRIES: Fact<u64> = Fact::new("archive_entries");
 
 /// Unlogged tables of which a standby has no rows, so that the dump of one has none either.
 pub const NOT_ON_STANDBY: Fact<String> = Fact::new("not_on_standby");
+/// How the dump writes bytes, which decides what digests of them are: the setting `bytea_output`.
+pub const BYTEA_OUTPUT: Fact<String> = Fact::new("bytea_output");
 /// Its extensions.
 pub const EXTENSIONS: Fact<JsonList<Extension>> = Fact::new("extensions");
 

@@ -24,6 +24,11 @@ pub fn judge(asked: &Asked<'_>, databases: &mut [DatabasePlan]) -> Result<Judgem
     let is_local = asked.place.server()?.is_local();
     let made: Vec<String> = databases.iter().map(|database| database.name.clone()).collect();
     let made: Vec<&str> = made.iter().map(String::as_str).collect();
+    if asked.parts.into_existing {
+        // Applications use them.
+        let server = Postgres::new(asked.place.server()?.clone());
+        made.iter().try_for_each(|database| server.check_sessions(database))?;
+    }
     let server = server_of(asked.place, &made)?;
     let (server_version, data_directory) = server.version()?;
     let mut found =

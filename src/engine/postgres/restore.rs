@@ -3,8 +3,11 @@
 //! A database with an extension that works under one name only gets that name at once; one that is there is renamed away before,
 //! and gets its name back when that fails.
 
+use std::sync::OnceLock;
+
 use crate::blocking::blocking;
 use crate::database::DatabaseError;
+use crate::engine::compare::RowsComparison;
 use crate::engine::feed::{FeedError, Heard};
 use crate::engine::plan::DatabasePlan;
 use crate::engine::postgres::contents::ChosenEntries;
@@ -50,7 +53,8 @@ pub async fn restore(restoring: &Restoring<'_>) -> Result<RestoredDatabase, Unre
         left: "nothing was changed".into(),
         cause: Cause::Server(error),
     })?;
-    let mut run = PostgresRun { restoring, server: &server, server_version, plan, extensions, chosen: None };
+    let (chosen, compared) = (None, OnceLock::new());
+    let mut run = PostgresRun { restoring, server: &server, server_version, plan, extensions, chosen, compared };
     if restoring.wishes.are_globals {
         return run.globals().await.map_err(|failure| failure.left("roles that were made before it stay".to_owned()));
     }
@@ -74,8 +78,17 @@ pub async fn restore(restoring: &Restoring<'_>) -> Result<RestoredDatabase, Unre
     let (name, bytes) = (plan.name.clone(), plan.stream_bytes());
     let replaced = replaced.map(|name| Replaced { drop: drop_statement(&name), name });
     let (failed_statements, said) = (heard.failed_statements, heard.told_failures());
-    let left_out = run.left_out();
-    Ok(RestoredDatabase { name, bytes, failed_statements, said, left_out, replaced, ..RestoredDatabase::default() })
+    let (left_out, compared) = (run.left_out(), run.compared.into_inner());
+    Ok(RestoredDatabase {
+        name,
+        bytes,
+        failed_statements,
+        said,
+        left_out,
+        compared,
+        replaced,
+        ..RestoredDatabase::default()
+    })
 }
 
 /// Returns the server, connected to in a database that is not the one to be made, its version, and what becomes of extensions.
@@ -102,6 +115,8 @@ pub(super) struct PostgresRun<'a> {
     pub extensions: ExtensionsPlan,
     /// The entries of its archive that are restored, if not all.
     pub chosen: Option<ChosenEntries>,
+    /// Whether its rows are those of the dump, once that is known.
+    pub compared: OnceLock<RowsComparison>,
 }
 
 impl PostgresRun<'_> {
@@ -122,6 +137,8 @@ impl PostgresRun<'_> {
         };
         let half = |failure| Unfinished { failure, scratch: ScratchDatabase::Half };
         let mut heard = heard.map_err(half)?;
+        // As long as nobody else may come in.
+        self.compare(scratch).await;
         // Hours may have gone into it by now.
         let not_given = |failure| Unfinished { failure, scratch: ScratchDatabase::NotGiven };
         heard.extend(self.give_to_owner(scratch).await.map_err(not_given)?);
@@ -154,6 +171,7 @@ impl PostgresRun<'_> {
             Ok(heard) => heard,
             Err(failure) => return Err(failure.left(self.give_up(replaced.as_deref()).await)),
         };
+        self.compare(name).await;
         match self.give_to_owner(name).await {
             Ok(given) => heard.extend(given),
             Err(failure) => return Err(failure.left(self.kept_under_its_name(replaced.as_deref()))),

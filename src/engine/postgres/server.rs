@@ -33,6 +33,15 @@ pub const MAINTENANCE: &str = "postgres";
 /// The database that new ones are copied from.
 pub const TEMPLATE: &str = "template1";
 
+/// Writes the name of a database for `--dbname`, which takes some for more than a name: a text with a `=`, or a URL, says where to connect.
+pub fn as_parameter(database: &str) -> String {
+    let is_url = URLS.schemes.iter().any(|scheme| database.starts_with(&format!("{scheme}://")));
+    match is_url || database.contains('=') {
+        true => format!("dbname='{}'", database.replace('\\', r"\\").replace('\'', r"\'")),
+        false => database.to_owned(),
+    }
+}
+
 /// What is kept about a database, and needed to make another like it.
 #[derive(Debug, Clone, Deserialize)]
 pub struct PostgresFacts {

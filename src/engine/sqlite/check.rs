@@ -29,10 +29,7 @@ pub fn check(file: &Path) -> std::result::Result<Vec<String>, DatabaseError> {
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => damaged(vec![source.to_string()]),
         _ => DatabaseError::Sqlite { file: file.to_owned(), what: "checked", source },
     };
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
-    // Immutable: without locks, and without the files that WAL mode would make beside it.
-    let url = format!("file:{}?immutable=1", encoded(file));
-    let connection = Connection::open_with_flags(url, flags).map_err(failed)?;
+    let connection = open_unshared(file).map_err(failed)?;
     match findings(&connection, "PRAGMA integrity_check") {
         Ok((found, unchecked)) if found.is_empty() => Ok(unchecked),
         Ok((found, _)) => Err(damaged(found)),
@@ -42,6 +39,13 @@ pub fn check(file: &Path) -> std::result::Result<Vec<String>, DatabaseError> {
         }
         Err(error) => Err(failed(error)),
     }
+}
+
+/// Opens a database that nobody else uses, to be read.
+pub(super) fn open_unshared(file: &Path) -> Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
+    // Immutable: without locks, and without the files that WAL mode would make beside it.
+    Connection::open_with_flags(format!("file:{}?immutable=1", encoded(file)), flags)
 }
 
 /// Checks table by table, as much of each as can be. Returns what was found, and what could not be checked.

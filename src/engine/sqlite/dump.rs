@@ -13,7 +13,8 @@ use crate::database::DatabaseError;
 use crate::database::spool::SpoolFile;
 use crate::engine::sqlite::check::check;
 use crate::engine::sqlite::copy::{copy, library_version};
-use crate::engine::sqlite::{NAME, facts};
+use crate::engine::sqlite::{NAME, facts, rows};
+use crate::engine::tally::{ROWS_NOT_COUNTED, not_counted};
 use crate::model::entry::StreamDetail;
 use crate::model::facts::{StreamFacts, fact};
 use crate::model::path::display_bytes;
@@ -26,6 +27,8 @@ pub struct SqliteSource {
     pub file: PathBuf,
     /// A directory with room for the copy.
     pub spool: PathBuf,
+    /// Digest the rows of each table.
+    pub digests: bool,
 }
 
 impl SqliteSource {
@@ -45,7 +48,7 @@ impl Source for SqliteSource {
         let file = self.absolute_file();
         let name = [b"sqlite".as_slice(), file.as_os_str().as_bytes()].concat();
         let label = display_bytes(file.as_os_str().as_bytes()).to_string();
-        let opener = Arc::new(Copy { file, spool: self.spool.clone() });
+        let opener = Arc::new(Copy { file, spool: self.spool.clone(), digests: self.digests });
         Ok(vec![Member { label, streams: Ok(vec![PlannedStream { name, opener }]), notes: Vec::new() }])
     }
 
@@ -57,6 +60,7 @@ impl Source for SqliteSource {
 struct Copy {
     file: PathBuf,
     spool: PathBuf,
+    digests: bool,
 }
 
 impl OpenStream for Copy {
@@ -81,11 +85,16 @@ impl OpenStream for Copy {
         facts.set(facts::JOURNAL_MODE, known.journal_mode);
         facts.set(facts::USER_VERSION, known.user_version);
         facts.set(fact::TABLES, known.tables);
+        match rows::count(spool.path(), self.digests) {
+            Ok(tally) => tally.keep(rows::SCHEME, &mut facts),
+            Err(error) => facts.set(ROWS_NOT_COUNTED, error.to_string()),
+        }
         Ok(Box::new(SpooledSource { file, facts, at_end: false, _spool: spool }))
     }
 
     fn advise(&self, facts: &StreamFacts) -> Vec<String> {
-        facts.text(facts::UNCHECKED).map(unchecked_note).into_iter().collect()
+        let not_counted = not_counted(facts).filter(|_| self.digests);
+        facts.text(facts::UNCHECKED).map(unchecked_note).into_iter().chain(not_counted).collect()
     }
 }
 

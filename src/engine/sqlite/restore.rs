@@ -10,11 +10,12 @@ use std::path::Path;
 use crate::blocking::blocking;
 use crate::database::DatabaseError;
 use crate::database::spool::{SpoolFile, beside};
+use crate::engine::compare::DumpedRows;
 use crate::engine::restore::{Cause, RestoredDatabase, Restoring, Unrestored};
 use crate::engine::sqlite::check::check;
 use crate::engine::sqlite::copy::copy;
 use crate::engine::sqlite::dump::unchecked_note;
-use crate::engine::sqlite::facts;
+use crate::engine::sqlite::{facts, rows};
 use crate::progress::Problem;
 
 /// Restores one database into the file.
@@ -37,15 +38,17 @@ pub async fn restore(restoring: &Restoring<'_>) -> Result<RestoredDatabase, Unre
     restoring.spool(&stream.path, spool.path()).await.map_err(|error| error.left(step(), left()))?;
     let (target, exists, cancel) = (file.to_owned(), plan.exists, restoring.cancel.clone());
     let (mode, owner) = (plan.fact(facts::FILE_MODE), plan.fact(facts::FILE_OWNER));
+    let dumped = DumpedRows::of(plan, rows::SCHEME).filter(|_| restoring.wishes.compare);
     restoring.phase("checking");
     let placed = blocking(move || {
         let unchecked = check(spool.path())?;
+        let compared = dumped.map(|dumped| rows::compare(spool.path(), dumped));
         if exists {
             copy(spool.path(), &target, &cancel).map_err(|error| match error {
                 DatabaseError::Sqlite { what, source, .. } => DatabaseError::Sqlite { file: target, what, source },
                 other => other,
             })?;
-            return Ok((unchecked, None));
+            return Ok((unchecked, compared, None));
         }
         if let Some(beside) = beside(&target).next() {
             let source = std::io::Error::other("it belongs to another database of this name");
@@ -53,9 +56,9 @@ pub async fn restore(restoring: &Restoring<'_>) -> Result<RestoredDatabase, Unre
         }
         let lost = give(spool.path(), mode.as_deref(), owner.as_deref());
         spool.become_file(&target)?;
-        Ok((unchecked, lost))
+        Ok((unchecked, compared, lost))
     });
-    let (unchecked, lost) = placed.await.map_err(failed)?;
+    let (unchecked, compared, lost) = placed.await.map_err(failed)?;
     if !unchecked.is_empty() {
         let note = unchecked_note(&unchecked.join("; "));
         restoring.monitor.note(Problem::advice(plan.name.clone(), note));
@@ -63,7 +66,7 @@ pub async fn restore(restoring: &Restoring<'_>) -> Result<RestoredDatabase, Unre
     if let Some(message) = lost {
         restoring.problem(message);
     }
-    Ok(RestoredDatabase { name: plan.name.clone(), bytes: stream.bytes, ..RestoredDatabase::default() })
+    Ok(RestoredDatabase { name: plan.name.clone(), bytes: stream.bytes, compared, ..RestoredDatabase::default() })
 }
 
 /// Gives a file the permissions and the owner that the database had, and tells what could not be given.

@@ -16,7 +16,7 @@ use futures::future::BoxFuture;
 use crate::database::spool::SPOOL_DIRECTORY;
 use crate::engine::Engine;
 use crate::engine::adaptations::Adaptations;
-use crate::engine::parts::DumpParts;
+use crate::engine::parts::{DumpParts, some_names};
 use crate::engine::place::Place;
 use crate::engine::restore::{Restoring, Stored, StoredError, Wishes};
 use crate::model::id::hex;
@@ -30,7 +30,7 @@ use crate::progress::{Monitor, Problem, Problems, Tally};
 use crate::repository::reader::Reader;
 
 mod error;
-mod plan;
+pub(crate) mod plan;
 
 pub use crate::engine::plan::{DatabasePlan, StreamToRestore};
 pub use crate::engine::restore::{Replaced, RestoredDatabase};
@@ -90,7 +90,9 @@ pub struct RestoreDatabaseOptions {
     pub skip_extensions: Vec<String>,
     /// Let the planner's statistics be gathered afterwards.
     pub analyze: bool,
-    /// Connections that restore one database at the same time; more than one needs room in `spool`.
+    /// Compare the rows with those of the dump afterwards, which reads them.
+    pub compare: bool,
+    /// Connections that restore one database at the same time; with PostgreSQL more than one needs room in `spool`.
     pub jobs: usize,
     /// Directory for spool files; `/var/tmp` unless another is given.
     pub spool: PathBuf,
@@ -110,6 +112,7 @@ impl RestoreDatabaseOptions {
             parts: DumpParts::default(),
             skip_extensions: Vec::new(),
             analyze: true,
+            compare: true,
             jobs: 1,
             spool: SPOOL_DIRECTORY.into(),
         }
@@ -205,6 +208,7 @@ impl RestoreDatabaseOptions {
             parts: self.parts.clone(),
             skip_extensions: self.skip_extensions.clone(),
             analyze: self.analyze,
+            compare: self.compare,
             jobs: self.jobs,
             spool: self.spool.clone(),
         }
@@ -240,6 +244,7 @@ impl Restorer<'_> {
         restoring.phase("restoring");
         let restored = self.options.target.engine.restore(&restoring).await?;
         amiss(&restored, &database.source).into_iter().for_each(|problem| self.monitor.problem(problem));
+        not_compared(&restored).into_iter().for_each(|note| self.monitor.note(note));
         Ok(restored)
     }
 }
@@ -263,12 +268,24 @@ fn amiss(restored: &RestoredDatabase, original: &str) -> Vec<Problem> {
         let message = format!("the dump did not carry these columns as they were: {}", restored.not_carried.join("; "));
         told.push(Problem::suspicious(name(), message));
     }
+    if let Some(compared) = restored.compared.as_ref().filter(|compared| !compared.differing.is_empty()) {
+        let tables: Vec<String> = compared.differing.iter().map(ToString::to_string).collect();
+        let message = format!("these rows are not those of the dump: {}", some_names(&tables));
+        told.push(Problem::suspicious(name(), message));
+    }
     if !restored.uses_original.is_empty() {
         let what = restored.uses_original.join(", ");
         let message = format!("these use {original}, from which it was dumped, and not the copy: {what}");
         told.push(Problem::suspicious(name(), message));
     }
     told
+}
+
+/// Tells what was not compared with the dump, and why.
+fn not_compared(restored: &RestoredDatabase) -> Option<Problem> {
+    let compared = restored.compared.as_ref().filter(|compared| !compared.not_compared.is_empty())?;
+    let message = format!("not compared with the dump: {}", some_names(&compared.not_compared));
+    Some(Problem::advice(restored.name.clone(), message))
 }
 
 /// The streams of a snapshot, as an engine gets them.

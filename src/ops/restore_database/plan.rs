@@ -5,10 +5,12 @@ use std::sync::Arc;
 
 use crate::blocking::blocking;
 use crate::database::{DatabaseError, major};
+use crate::engine::Engine;
 use crate::engine::plan::{Asked, DatabasePlan, StreamKind, StreamToRestore};
 use crate::model::entry::EntryKind;
 use crate::model::facts::fact;
 use crate::model::path::EntryPath;
+use crate::model::snapshot::Snapshot;
 use crate::ops::restore_database::{Choice, RestoreDatabaseError, RestoreDatabaseOptions};
 use crate::repository::reader::Reader;
 
@@ -34,25 +36,29 @@ pub struct Plan {
 /// # Errors
 /// When the snapshot has nothing that fits, or the server cannot be asked.
 pub async fn plan(reader: &Arc<Reader>, options: &RestoreDatabaseOptions) -> Result<Plan, RestoreDatabaseError> {
-    let streams = find_streams(reader, options).await?;
+    let streams = find_streams(reader, &*options.target.engine, &options.snapshot, options.within.as_ref()).await?;
     let has_globals = streams.iter().any(is_global);
     let chosen = choose(options, streams)?;
     let options = options.clone();
     Ok(blocking(move || judge(&options, chosen, has_globals)).await?)
 }
 
-/// Lists the streams of the target's kind.
-async fn find_streams(
+/// Lists the streams of an engine in a snapshot, those at or below `within` alone where it is given.
+///
+/// # Errors
+/// [`RestoreDatabaseError::Unreadable`].
+pub(crate) async fn find_streams(
     reader: &Arc<Reader>,
-    options: &RestoreDatabaseOptions,
+    engine: &dyn Engine,
+    snapshot: &Snapshot,
+    within: Option<&EntryPath>,
 ) -> Result<Vec<StreamToRestore>, RestoreDatabaseError> {
-    let engine = &options.target.engine;
-    let within = match &options.within {
+    let within = match within {
         Some(path) => Some(path.clone()),
         // All streams of databases are below this name.
         None => EntryPath::new(engine.name()).ok(),
     };
-    let mut walk = reader.walk(options.snapshot.root, within);
+    let mut walk = reader.walk(snapshot.root, within);
     let mut streams = Vec::new();
     while let Some(entry) = walk.next().await {
         let entry =
@@ -74,14 +80,8 @@ fn choose(
 ) -> Result<Vec<DatabasePlan>, RestoreDatabaseError> {
     let snapshot = options.snapshot.id;
     let missing = |what: String| RestoreDatabaseError::NothingFits { snapshot, what };
-    let (globals, mut streams): (Vec<_>, Vec<_>) = streams.into_iter().partition(is_global);
-    // The main stream before those of tables.
-    streams.sort_by_key(|stream| stream.kind == StreamKind::Table);
-    let mut databases: BTreeMap<String, DatabasePlan> = BTreeMap::new();
-    for stream in streams {
-        let name = stream.facts.get(fact::DATABASE).or_else(|| stream.facts.get(fact::FILE)).unwrap_or_default();
-        databases.entry(name.clone()).or_insert_with(|| DatabasePlan::new(name)).streams.push(stream);
-    }
+    let (globals, streams): (Vec<_>, Vec<_>) = streams.into_iter().partition(is_global);
+    let databases = by_database(streams);
     let wanted = match &options.choice {
         Choice::Globals => {
             let name = "globals".to_owned();
@@ -119,8 +119,33 @@ fn choose(
     Ok(plans)
 }
 
+/// Puts streams of databases together, of each the main stream before those of tables.
+pub(crate) fn by_database(mut streams: Vec<StreamToRestore>) -> BTreeMap<String, DatabasePlan> {
+    streams.sort_by_key(|stream| stream.kind == StreamKind::Table);
+    let mut databases: BTreeMap<String, DatabasePlan> = BTreeMap::new();
+    for stream in streams {
+        let name = stream.facts.get(fact::DATABASE).or_else(|| stream.facts.get(fact::FILE)).unwrap_or_default();
+        databases.entry(name.clone()).or_insert_with(|| DatabasePlan::new(name)).streams.push(stream);
+    }
+    databases
+}
+
+/// Tells what of a database is not among its streams.
+pub(crate) fn missing_parts(database: &DatabasePlan) -> Option<String> {
+    let parts = database.fact(fact::PARTS).unwrap_or(0);
+    let mains = database.streams.iter().filter(|stream| stream.kind != StreamKind::Table).count();
+    let tables = (database.streams.len() - mains) as u64;
+    (mains != 1 || parts != tables).then(|| {
+        format!(
+            "of {} {mains} main streams and {tables} of {parts} tables with streams of their own are here; name the directory that \
+             has them all",
+            database.name
+        )
+    })
+}
+
 /// Tells whether a stream is of the server, and not of one database.
-fn is_global(stream: &StreamToRestore) -> bool {
+pub(crate) fn is_global(stream: &StreamToRestore) -> bool {
     stream.kind == StreamKind::Globals
 }
 
@@ -187,15 +212,7 @@ fn find_obstacles(plan: &mut Plan, in_place: bool) {
         if let Some(left_out) = database.text(fact::LEFT_OUT_TABLES) {
             plan.notes.push(format!("the dump of {name} was made without {left_out}"));
         }
-        let parts = database.fact(fact::PARTS).unwrap_or(0);
-        let mains = database.streams.iter().filter(|stream| stream.kind != StreamKind::Table).count();
-        let tables = (database.streams.len() - mains) as u64;
-        if mains != 1 || parts != tables {
-            plan.obstacles.push(format!(
-                "of {name} {mains} main streams and {tables} of {parts} tables with streams of their own are here; name \
-                 the directory that has them all"
-            ));
-        }
+        plan.obstacles.extend(missing_parts(database));
         let dumped = database.fact(fact::SERVER_VERSION).unwrap_or_default();
         if database.is_of_another_kind {
             continue;

@@ -13,6 +13,7 @@ use crate::support::desk::{Desk, Run};
 mod adapted;
 mod copies;
 mod definers;
+mod digests;
 mod examples;
 mod excluded;
 mod failures;
@@ -20,12 +21,15 @@ mod managed;
 mod mysql;
 mod mysql9;
 mod parts;
+mod pooled;
 mod postgres;
 mod replaced;
 mod roles;
 mod settings;
+mod spread;
 mod sqlite;
 mod streams;
+mod to_directory;
 
 /// Statements that fill a database with awkward types and objects.
 fn fixture(name: &str) -> PathBuf {

@@ -158,8 +158,6 @@ fn what_mariadbs_programs_write_of_a_mysql_server_can_be_restored_or_is_refused(
         "hint: install MySQL's own",
     ];
     expect(&backup(), 5, &told);
-    let users = desk.run(&["backup", "--mysql", &server.at(""), "--all-databases", "--keep-partial"]);
-    expect(&users, 5, &["mysql/users.sql", "what it writes of users and grants cannot be restored"]);
 
     server.sql("foreign_to_it", "DROP TABLE computed");
     expect(&backup(), 0, &["1 stream"]);
@@ -191,4 +189,73 @@ fn what_in_a_copy_of_a_mysql_database_uses_the_original_is_named() {
     expect(&restored, 3, &["these use doubled, from which it was dumped, and not the copy: "]);
     let uses = &summary(&restored)["databases"][0]["uses_original"];
     assert_eq!(uses, &json!(["view v4", "routine f3", "trigger tr2", "event ev"]));
+}
+
+#[test]
+fn users_of_a_mysql_server_come_back_with_their_roles_and_rights() {
+    const ACCOUNTS: [&str; 7] = [
+        "app9@'%'",
+        "`it's``me`@'10.%'",
+        "locked9@localhost",
+        "expired9@'%'",
+        "''@nowhere9",
+        "reader9@'%'",
+        "`wri``ter9`@'10.%'",
+    ];
+    let Some(server) = Server::get() else { return };
+    let desk = Desk::with_repository();
+    let drop = format!("DROP USER IF EXISTS {}", ACCOUNTS.join(", "));
+    server.sql("", &drop);
+    server.make("peopled9", "CREATE TABLE t (a INT, b INT); CREATE PROCEDURE p() SELECT 1");
+    server.sql(
+        "",
+        r#"SET GLOBAL partial_revokes = ON;
+        CREATE ROLE reader9, `wri``ter9`@'10.%'; GRANT SELECT ON peopled9.* TO reader9; GRANT INSERT ON peopled9.* TO `wri``ter9`@'10.%';
+        CREATE USER app9@'%' IDENTIFIED BY 'it''s' DEFAULT ROLE reader9
+            REQUIRE SUBJECT 'x''; CREATE ROLE smuggled9; -- ' ISSUER '/O=\\' WITH MAX_USER_CONNECTIONS 5
+            PASSWORD EXPIRE INTERVAL 90 DAY PASSWORD HISTORY 5 FAILED_LOGIN_ATTEMPTS 3 PASSWORD_LOCK_TIME UNBOUNDED
+            ATTRIBUTE '{"k": "it''s ü"}';
+        CREATE USER `it's``me`@'10.%' IDENTIFIED BY 'x' COMMENT 'a comment'; CREATE USER locked9@localhost ACCOUNT LOCK;
+        CREATE USER expired9@'%' IDENTIFIED BY 'x' PASSWORD EXPIRE; CREATE USER ''@nowhere9;
+        GRANT reader9 TO app9 WITH ADMIN OPTION; GRANT reader9, `wri``ter9`@'10.%' TO `it's``me`@'10.%';
+        SET DEFAULT ROLE ALL TO `it's``me`@'10.%'; GRANT reader9 TO `wri``ter9`@'10.%';
+        GRANT SELECT, INSERT ON *.* TO app9; REVOKE INSERT ON peopled9.* FROM app9;
+        GRANT BACKUP_ADMIN, CLONE_ADMIN ON *.* TO app9 WITH GRANT OPTION; GRANT SELECT ON `peo\_led9%`.* TO locked9@localhost;
+        GRANT SELECT (a), UPDATE (a, b) ON peopled9.t TO locked9@localhost;
+        GRANT EXECUTE ON PROCEDURE peopled9.p TO locked9@localhost; GRANT PROXY ON app9 TO locked9@localhost;
+        ALTER USER expired9 IDENTIFIED BY 'y' RETAIN CURRENT PASSWORD PASSWORD EXPIRE"#,
+    );
+    let shown = |account: &str| {
+        let show = format!("SHOW CREATE USER {account}; SHOW GRANTS FOR {account}");
+        server.sql("", &format!("SET print_identified_with_as_hex = ON; {show}"))
+    };
+    let dumped = ACCOUNTS.map(shown);
+    // Whichever programs are there.
+    let backup = ["backup", "--mysql", &server.at(""), "--all-databases", "--include-database", "peopled9"];
+    let told = ["2 streams", "the second password of expired9@% is not in the dump"];
+    expect(&desk.run(&backup), 0, &told);
+    expect(&server.coffre(&desk, &backup), 0, &told);
+    let facts = desk.facts("mysql/users.sql")["facts"].clone();
+    assert_eq!(facts["partial_revokes"], "on");
+    let gtids = server.sql("", "SELECT REPLACE(@@GLOBAL.gtid_executed, '\n', '')");
+    assert_eq!(facts["gtids"].as_str().unwrap_or_default(), gtids.trim());
+
+    let restore = || server.coffre(&desk, &["restore", "latest", "--into-mysql", &server.at(""), "--globals"]);
+    server.sql("", &drop);
+    expect(&restore(), 0, &[]);
+    assert_eq!(ACCOUNTS.map(shown), dumped);
+    assert_eq!(server.sql("", "SELECT user FROM mysql.user WHERE user = 'smuggled9'"), "");
+
+    // What is there keeps its rights, and has the rest as it was dumped.
+    server.sql("", "ALTER USER app9 IDENTIFIED BY 'other' REQUIRE NONE; GRANT SELECT ON peopled9.t TO app9");
+    let again = restore();
+    expect(&again, 0, &["these were there already", "app9@%", "it's`me@10.%"]);
+    let more = "GRANT SELECT ON `peopled9`.`t` TO `app9`@`%`\n";
+    let now = shown(ACCOUNTS[0]);
+    assert!(now.contains(more) && now.replace(more, "") == dumped[0], "{now}");
+
+    // Where rights cannot be revoked in part, some are missing that were.
+    server.sql("", &format!("{drop}; SET GLOBAL partial_revokes = OFF"));
+    expect(&restore(), 3, &["partial_revokes is on where they were dumped, and off here"]);
+    server.sql("", &drop);
 }

@@ -12,6 +12,7 @@ pub mod kitchen;
 pub mod mariadb;
 pub mod mount;
 pub mod peak;
+pub mod pgbouncer;
 pub mod place;
 pub mod postgres;
 pub mod proxy;

@@ -96,6 +96,28 @@ impl PostgresServer {
         server
     }
 
+    /// Starts a standby of this one, as it is now.
+    ///
+    /// # Panics
+    /// When it cannot start.
+    pub fn standby(&self) -> Self {
+        let owner = Owner::of("postgres");
+        let directory = Directory::new("standby");
+        owner.give(&directory.path);
+        let mut copy = clean_command(&self.programs.join("pg_basebackup"));
+        owner.run_as(&mut copy);
+        copy.args([
+            "--checkpoint=fast",
+            "--no-sync",
+            "--write-recovery-conf",
+            "--host=127.0.0.1",
+            "--username=postgres",
+        ]);
+        copy.arg(format!("--port={}", self.port())).arg("--pgdata").arg(directory.at("data"));
+        run(copy.env("PGPASSWORD", &self.password), b"");
+        serve(self.programs.clone(), &owner, directory, self.password.clone(), &[], None)
+    }
+
     /// Returns the location of a database, without the password.
     pub fn url(&self, database: &str) -> String {
         format!("postgresql://postgres@127.0.0.1:{}/{}", self.port(), percent_encoded(database))
@@ -217,7 +239,19 @@ fn launch(settings: &[&str], locale: Option<&str>) -> Option<PostgresServer> {
     initdb.args(["--no-sync", "--no-instructions", "--auth=scram-sha-256", "--username=postgres"]);
     initdb.args(["--encoding=UTF8", "--locale=C.UTF-8"]).arg("--pwfile").arg(&secret).arg("-D").arg(&data);
     run(&mut initdb, b"");
+    Some(serve(programs, &owner, directory, password, settings, locale))
+}
 
+/// Starts a server on the data in a directory, and returns once it answers.
+fn serve(
+    programs: PathBuf,
+    owner: &Owner,
+    directory: Directory,
+    password: String,
+    settings: &[&str],
+    locale: Option<&str>,
+) -> PostgresServer {
+    let data = directory.at("data");
     let port = free_port();
     let passfile = directory.at("pgpass");
     let escaped = password.replace('\\', "\\\\").replace(':', "\\:");
@@ -261,7 +295,7 @@ fn launch(settings: &[&str], locale: Option<&str>) -> Option<PostgresServer> {
         let mut psql = server.psql("postgres");
         psql.arg("-c").arg("SELECT 1").output().is_ok_and(|output| output.status.success())
     });
-    Some(server)
+    server
 }
 
 /// Returns the directory of the newest version's programs.
