@@ -157,10 +157,11 @@ fn judge_user(line: &[u8]) -> Said {
     }
 }
 
-/// Returns the account that a server says is there: `Authorization ID 'app'@'%' already exists.` Quotes in it have a backslash.
+/// Returns the account that a server says is there: `Authorization ID 'app'@'%' already exists.` Quotes in it have a backslash, or two
+/// where the client wrote it.
 fn named_in(said: &str) -> String {
     let quoted = said.split_once('\'').and_then(|(_, rest)| rest.rsplit_once('\''));
-    quoted.map_or(said, |(account, _)| account).replacen("'@'", "@", 1).replace("\\'", "'")
+    quoted.map_or(said, |(account, _)| account).replacen("'@'", "@", 1).replace("\\\\'", "'").replace("\\'", "'")
 }
 
 /// Leaves out of what failed that accounts could not be made which are there always: the one that connects, and that of the server.
@@ -216,6 +217,7 @@ mod tests {
             assert_eq!(judge_user(line), said, "{}", String::from_utf8_lossy(line));
         }
         assert_eq!(named_in(r": Authorization ID 'it\'s`me'@'10.%' already exists."), "it's`me@10.%");
+        assert_eq!(named_in(r": Authorization ID 'it\\'s`me'@'10.%' already exists."), "it's`me@10.%");
     }
 
     #[test]

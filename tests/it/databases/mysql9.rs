@@ -56,7 +56,10 @@ impl Server {
     }
 
     fn backup(&self, desk: &Desk, database: &str) -> Run {
-        self.coffre(desk, &["--json", "backup", "--shrink-limit", "0", "--mysql", &self.at(database)])
+        self.coffre(
+            desk,
+            &["--json", "backup", "--shrink-limit", "0", "--tables-limit", "0", "--mysql", &self.at(database)],
+        )
     }
 
     fn restore(&self, desk: &Desk, database: &str) -> Run {
