@@ -98,7 +98,7 @@ fn snapshots_shows_those_named_and_the_newest_of_each_group() {
 
 #[test]
 fn latest_says_which_it_is_where_other_hosts_or_jobs_have_snapshots() {
-    let desk = Desk::with_repository();
+    let desk = Desk::quick();
     let latest = format!("latest:{}/a.txt", desk.at("source").display());
     let verbs: [&[&str]; 5] = [
         &["ls", "latest"],

@@ -130,7 +130,7 @@ async fn what_is_removed_leaves_the_time_of_its_directory() {
 
 #[test]
 fn a_filled_directory_in_the_place_of_a_file_goes_only_with_delete() {
-    let desk = Desk::with_repository();
+    let desk = Desk::quick();
     std::os::unix::fs::symlink("a.txt", desk.at("source/other link")).expect("linked");
     desk.backup();
     let spot = format!("latest:{}", desk.at("source").display());
