@@ -64,7 +64,7 @@ fn fresh(desk: &Desk, name: &str, arguments: &[&str]) -> Run {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_planted_slot_leads_nobody_elsewhere_who_knows_or_was_told() {
-    let (desk, attacker) = (Desk::quick(), Desk::with_repository());
+    let (desk, attacker) = (Desk::with_repository(), Desk::with_repository());
     desk.backup();
     let (own, theirs) = (fingerprint(&desk), fingerprint(&attacker));
     let slot = planted(&attacker).await;
