@@ -4,8 +4,6 @@
 //! refused: one of them would be wrong, and nobody would see which was taken. What was asked for comes before `AWS_ACCESS_KEY_ID`, which may be
 //! set for somebody else.
 
-use std::fmt;
-
 use clap::ArgMatches;
 use clap::parser::ValueSource;
 use serde::Deserialize;
@@ -14,6 +12,7 @@ use zeroize::Zeroizing;
 use crate::cli::environment::Environment;
 use crate::cli::exit::usage;
 use crate::cli::failure::Fallible;
+use crate::cli::given_options::GivenOptions;
 use crate::cli::secret_command::printed_by;
 use crate::store::StoreError;
 use crate::store::location::S3Location;
@@ -54,47 +53,19 @@ enum BucketKeySource {
 }
 
 /// Everything that was given, before one of it is chosen. No secret was read yet.
-#[derive(Default, PartialEq, Eq)]
-pub struct BucketKeysGiven {
-    /// By option, by variable, and by the configuration, each with its name.
-    given: [Vec<(&'static str, BucketKeySource)>; 3],
-}
-
-impl fmt::Debug for BucketKeysGiven {
-    /// Without the command, in which somebody may have written a secret.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names: Vec<_> = self.given.iter().flatten().map(|(name, _)| name).collect();
-        write!(f, "BucketKeysGiven({names:?})")
-    }
-}
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct BucketKeysGiven(GivenOptions<BucketKeySource>);
 
 impl BucketKeysGiven {
     /// Gathers what flags say.
     pub fn of(args: BucketKeyArgs) -> Self {
-        let mut keys = Self::default();
         let profile = args.profile.map(BucketKeySource::Profile);
         let command = args.s3_keys_command.filter(|text| !text.is_empty()).map(BucketKeySource::Command);
-        let names = [("--profile", "AWS_PROFILE"), ("--s3-keys-command", "COFFRE_S3_KEYS_COMMAND")];
-        for ((source, (option, variable)), said) in [profile, command].into_iter().zip(names).zip(args.said) {
-            let Some(source) = source else { continue };
-            match said {
-                Some(ValueSource::CommandLine) => keys.given[0].push((option, source)),
-                Some(ValueSource::DefaultValue) => keys.given[2].push((option.trim_start_matches('-'), source)),
-                _ => keys.given[1].push((variable, source)),
-            }
-        }
-        keys
-    }
-
-    /// Chooses what counts, or says which two contradict each other.
-    fn choose(&self) -> Result<Option<&BucketKeySource>, String> {
-        match self.given.iter().find(|given| !given.is_empty()).map(Vec::as_slice) {
-            None => Ok(None),
-            Some([(first, _), (second, _), ..]) => {
-                Err(format!("{first} and {second} are both given; keep the one that is meant"))
-            }
-            Some(given) => Ok(given.first().map(|(_, source)| source)),
-        }
+        let [profile_from, command_from] = args.said;
+        Self(GivenOptions::of([
+            (profile, ["--profile", "AWS_PROFILE"], profile_from),
+            (command, ["--s3-keys-command", "COFFRE_S3_KEYS_COMMAND"], command_from),
+        ]))
     }
 
     /// Returns the keys; a file is read, or the command run, now.
@@ -102,7 +73,7 @@ impl BucketKeysGiven {
     /// # Errors
     /// One for the user, which tells what to set.
     pub fn get(&self, location: &S3Location, environment: &Environment) -> Fallible<S3Credentials> {
-        match self.choose().map_err(usage)? {
+        match self.0.choose().map_err(usage)? {
             Some(BucketKeySource::Command(command)) => {
                 let printed = printed_by(command, COMMAND)?;
                 printed_keys(&printed).ok_or_else(|| usage(format!("{COMMAND} printed none")).hinting(WANTED))
@@ -114,7 +85,7 @@ impl BucketKeysGiven {
 
     /// Returns the keys if a file, a variable or a credential has them: runs nothing.
     pub fn at_hand(&self, location: &S3Location, environment: &Environment) -> Option<S3Credentials> {
-        match self.choose().ok()? {
+        match self.0.choose().ok()? {
             Some(BucketKeySource::Command(_)) => None,
             Some(BucketKeySource::Profile(profile)) => found(Some(profile), location, environment).ok(),
             None => found(None, location, environment).ok(),
@@ -157,8 +128,11 @@ mod tests {
     fn an_option_beats_the_variable_and_two_of_a_kind_are_refused() {
         let profile = |name: &'static str| (name, BucketKeySource::Profile("archive".into()));
         let command = |name: &'static str| (name, BucketKeySource::Command("pass show hunter2".into()));
-        let chosen =
-            |given: [Vec<(&'static str, BucketKeySource)>; 3]| BucketKeysGiven { given }.choose().map(|it| it.cloned());
+        type Named = Vec<(&'static str, BucketKeySource)>;
+        let given = |[options, variables, configured]: [Named; 3]| {
+            BucketKeysGiven(GivenOptions { options, variables, configured })
+        };
+        let chosen = |all: [Named; 3]| given(all).0.choose().map(|it| it.cloned());
         assert!(chosen(Default::default()).is_ok_and(|it| it.is_none()));
         let typed = chosen([vec![profile("--profile")], vec![command("COFFRE_S3_KEYS_COMMAND")], Vec::new()]);
         assert!(matches!(typed, Ok(Some(BucketKeySource::Profile(_)))));
@@ -167,8 +141,7 @@ mod tests {
         let both = chosen([Vec::new(), Vec::new(), vec![profile("profile"), command("s3-keys-command")]]);
         let why = "profile and s3-keys-command are both given; keep the one that is meant";
         assert_eq!(both.err().as_deref(), Some(why));
-        let shown =
-            format!("{:?}", BucketKeysGiven { given: [vec![command("--s3-keys-command")], Vec::new(), Vec::new()] });
+        let shown = format!("{:?}", given([vec![command("--s3-keys-command")], Vec::new(), Vec::new()]));
         assert!(shown.contains("--s3-keys-command") && !shown.contains("hunter2"), "{shown}");
     }
 

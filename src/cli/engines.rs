@@ -159,7 +159,7 @@ impl FromArgMatches for IntoPlace {
 const TO_DIRECTORY: &str = "to_directory";
 
 /// Flags of `restore` that only mean something for files.
-const FILE_FLAGS: [&str; 14] = [
+pub const FILE_FLAGS: [&str; 14] = [
     "target",
     "include",
     "exclude",

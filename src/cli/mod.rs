@@ -38,6 +38,7 @@ mod find;
 mod findings;
 mod flags;
 mod forget;
+mod given_options;
 mod help;
 mod hold;
 mod init;

@@ -15,6 +15,7 @@ use crate::blocking::blocking;
 use crate::cli::environment::Environment;
 use crate::cli::exit::usage;
 use crate::cli::failure::{Failure, Fallible};
+use crate::cli::given_options::GivenOptions;
 use crate::cli::progress::ConsoleMonitor;
 use crate::cli::question;
 use crate::cli::secret_command::printed_by;
@@ -73,12 +74,8 @@ enum PasswordSource {
 /// Everything that was given, before one of it is chosen. No secret was read yet but one that a variable holds.
 #[derive(Default, PartialEq, Eq)]
 pub struct PasswordsGiven {
-    /// Options, as they were typed.
-    options: Vec<(&'static str, PasswordSource)>,
-    /// Variables that are set.
-    variables: Vec<(&'static str, PasswordSource)>,
-    /// Keys of the configuration.
-    configured: Vec<(&'static str, PasswordSource)>,
+    /// What flags and variables say.
+    said: GivenOptions<PasswordSource>,
     /// The file of the systemd credential.
     credential: Option<PathBuf>,
     /// The file of a private key.
@@ -87,8 +84,7 @@ pub struct PasswordsGiven {
 
 impl std::fmt::Debug for PasswordsGiven {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let names = |named: &[(&'static str, PasswordSource)]| named.iter().map(|(name, _)| *name).collect::<Vec<_>>();
-        write!(f, "Given({:?}, {:?})", names(&self.options), names(&self.variables))
+        std::fmt::Debug::fmt(&self.said, f)
     }
 }
 
@@ -96,28 +92,23 @@ impl PasswordsGiven {
     /// Gathers what flags and environment say.
     pub fn of(args: PasswordArgs, environment: &Environment) -> Self {
         let identity = args.identity_file.filter(|path| !path.as_os_str().is_empty());
-        let mut given = Self { credential: environment.credential(CREDENTIAL), identity, ..Self::default() };
         let (file, command) =
             (args.password_file.map(PasswordSource::File), args.password_command.map(PasswordSource::Command));
-        let names = [("--password-file", "COFFRE_PASSWORD_FILE"), ("--password-command", "COFFRE_PASSWORD_COMMAND")];
-        for ((source, (option, variable)), said) in [file, command].into_iter().zip(names).zip(args.said) {
-            let Some(source) = source else { continue };
-            match said {
-                Some(ValueSource::CommandLine) => given.options.push((option, source)),
-                Some(ValueSource::DefaultValue) => given.configured.push((option.trim_start_matches('-'), source)),
-                _ => given.variables.push((variable, source)),
-            }
-        }
+        let [file_from, command_from] = args.said;
+        let mut said = GivenOptions::of([
+            (file, ["--password-file", "COFFRE_PASSWORD_FILE"], file_from),
+            (command, ["--password-command", "COFFRE_PASSWORD_COMMAND"], command_from),
+        ]);
         if let Some(value) = environment.var_os(VARIABLE) {
             let text = value.into_string().map(Passphrase::new);
-            given.variables.push((VARIABLE, text.map_or(PasswordSource::NotText, PasswordSource::Text)));
+            said.variables.push((VARIABLE, text.map_or(PasswordSource::NotText, PasswordSource::Text)));
         }
-        given
+        Self { said, credential: environment.credential(CREDENTIAL), identity }
     }
 
     /// Returns the file that holds the passphrase, if one was named.
     pub fn file(&self) -> Option<&Path> {
-        self.options.iter().chain(&self.variables).chain(&self.configured).find_map(|(_, source)| match source {
+        self.said.iter().find_map(|source| match source {
             PasswordSource::File(path) => Some(path.as_path()),
             PasswordSource::Command(_) | PasswordSource::Text(_) | PasswordSource::NotText => None,
         })
@@ -130,16 +121,8 @@ impl PasswordsGiven {
 
     /// Chooses the source that counts, or says which two contradict each other.
     fn choose(&self) -> Result<Option<PasswordSource>, String> {
-        for named in [&self.options, &self.variables, &self.configured] {
-            match named.as_slice() {
-                [] => {}
-                [(_, source)] => return Ok(Some(source.clone())),
-                [(first, _), (second, _), ..] => {
-                    return Err(format!("{first} and {second} are both given; keep the one that is meant"));
-                }
-            }
-        }
-        Ok(self.credential.clone().map(PasswordSource::File))
+        let chosen = self.said.choose()?.cloned();
+        Ok(chosen.or_else(|| self.credential.clone().map(PasswordSource::File)))
     }
 }
 
@@ -366,7 +349,8 @@ mod tests {
                 let owned =
                     |named: &[&(&'static str, PasswordSource)]| named.iter().map(|&it| it.clone()).collect::<Vec<_>>();
                 let (options, variables) = (owned(options), owned(variables));
-                PasswordsGiven { options, variables, configured: Vec::new(), credential, identity: None }.choose()
+                let said = GivenOptions { options, variables, configured: Vec::new() };
+                PasswordsGiven { said, credential, identity: None }.choose()
             };
         assert_eq!(choose(&[], &[], None), Ok(None));
         assert_eq!(choose(&[], &[], credential.clone()), Ok(Some(PasswordSource::File("/run/c".into()))));
@@ -380,16 +364,17 @@ mod tests {
         assert!(refused.starts_with("COFFRE_PASSWORD_FILE and COFFRE_PASSWORD are"), "{refused}");
 
         let credential = Some(PathBuf::from("/run/c"));
-        let mut given =
-            PasswordsGiven { configured: vec![("password-file", source("k"))], credential, ..Default::default() };
+        let said = GivenOptions { configured: vec![("password-file", source("k"))], ..Default::default() };
+        let mut given = PasswordsGiven { said, credential, identity: None };
         assert_eq!(given.choose(), Ok(Some(source("k"))), "the configuration comes before a credential");
-        given.variables.push(vfile);
+        given.said.variables.push(vfile);
         assert_eq!(given.choose(), Ok(Some(source("vf"))), "and behind a variable");
     }
 
     #[test]
     fn a_passphrase_is_not_shown_with_where_it_comes_from() {
-        let given = PasswordsGiven { variables: vec![(VARIABLE, source("hunter2"))], ..PasswordsGiven::default() };
+        let said = GivenOptions { variables: vec![(VARIABLE, source("hunter2"))], ..Default::default() };
+        let given = PasswordsGiven { said, ..Default::default() };
         let shown = format!("{given:?}");
         assert!(shown.contains(VARIABLE) && !shown.contains("hunter"), "{shown}");
     }

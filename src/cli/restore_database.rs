@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::builder::NonEmptyStringValueParser;
 
 use crate::cli::databases;
-use crate::cli::engines::{IntoPlace, into_flags, or};
+use crate::cli::engines::{FILE_FLAGS, IntoPlace, into_flags, or};
 use crate::cli::environment::Environment;
 use crate::cli::exit::{Exit, usage};
 use crate::cli::failure::{Context, Fallible};
@@ -44,7 +44,7 @@ pub struct IntoDatabaseArgs {
     #[command(flatten)]
     into: IntoPlace,
     /// Write the dumps themselves into this new directory, all of them or those of --database, with the commands of the engine's own programs that restore them
-    #[arg(long, value_name = "DIR", conflicts_with_all = NOT_TO_A_DIRECTORY)]
+    #[arg(long, value_name = "DIR", conflicts_with_all = FILE_FLAGS, conflicts_with_all = NOT_TO_A_DIRECTORY)]
     to_directory: Option<PathBuf>,
     /// Restore this database, under another name if one is given (repeatable) [default: the only one there is]
     #[arg(long, value_name = "OLD[=NEW]", conflicts_with_all = ["globals", "all_databases"])]
@@ -114,24 +114,10 @@ pub struct IntoDatabaseArgs {
     spool_dir: Option<PathBuf>,
 }
 
-/// Flags that say how files, or databases of a server, are restored.
-const NOT_TO_A_DIRECTORY: [&str; 32] = [
-    "target",
-    "include",
-    "iinclude",
-    "include_file",
-    "exclude",
-    "iexclude",
-    "exclude_file",
+/// Flags beside [`FILE_FLAGS`] that say how something is restored, and nothing of dumps.
+const NOT_TO_A_DIRECTORY: [&str; 18] = [
     "include_xattr",
     "exclude_xattr",
-    "overwrite",
-    "delete",
-    "yes",
-    "dry_run",
-    "numeric_ids",
-    "sparse",
-    "trust_times",
     "plan",
     "in_place",
     "table",

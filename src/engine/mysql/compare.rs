@@ -22,19 +22,8 @@ use crate::process::run_heard;
 use crate::progress::chain;
 use crate::source::check::Check;
 
-/// Options of a dump that is only read: rows as every dump has them, and nothing else.
-const READ_OPTIONS: [&str; 10] = [
-    "--single-transaction",
-    "--quick",
-    "--hex-blob",
-    "--skip-dump-date",
-    "--default-character-set=utf8mb4",
-    "--max-allowed-packet=1G",
-    "--skip-add-locks",
-    "--no-tablespaces",
-    "--no-create-info",
-    "--skip-triggers",
-];
+/// Options for rows and nothing else.
+const ROWS_ALONE: [&str; 2] = ["--no-create-info", "--skip-triggers"];
 /// Tables that are counted in one run of the client.
 const BATCH: usize = 100;
 /// What the server says that a table is which keeps rows of the past.
@@ -130,10 +119,8 @@ impl RowsAsked {
         let server = self.server.server()?;
         let program = self.server.dump_program(&server)?;
         self.server.check_session(&program)?;
-        let session = program.session_option();
-        let of_some = program.options_of_some();
-        let mut arguments = READ_OPTIONS.to_vec();
-        arguments.extend(of_some.iter().map(String::as_str).chain(session.as_deref()));
+        let options = program.options();
+        let mut arguments: Vec<&str> = options.iter().map(String::as_str).chain(ROWS_ALONE).collect();
         arguments.extend(self.has_history.then_some("--dump-history"));
         arguments.extend(["--", self.database.as_str()]);
         let command = self.server.command(program.program.clone(), &arguments);

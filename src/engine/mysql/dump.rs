@@ -27,23 +27,8 @@ use crate::source::given::ReadSource;
 use crate::source::names::file_name_unlike;
 use crate::source::{Member, OpenStream, PlannedStream, Planning, Source, SourceError, StreamSource, begins};
 
-/// Options of every dump: consistent without locks, row by row, complete, free of encodings that could be lost, and the same
-/// for the same data.
-const DUMP_OPTIONS: [&str; 11] = [
-    "--single-transaction",
-    "--quick",
-    "--routines",
-    "--triggers",
-    "--events",
-    "--hex-blob",
-    "--skip-dump-date",
-    "--default-character-set=utf8mb4",
-    "--max-allowed-packet=1G",
-    // A table locked while it is filled cannot use a sequence for its defaults, and nobody else is in a new database.
-    "--skip-add-locks",
-    // Tablespaces need a right that backup users rarely have, and no database needs them.
-    "--no-tablespaces",
-];
+/// Options for what a database has besides its tables.
+const BESIDE_TABLES: [&str; 3] = ["--routines", "--triggers", "--events"];
 
 /// What to dump of a server.
 #[derive(Debug, Clone)]
@@ -185,9 +170,8 @@ impl OpenStream for Dump {
         }
         let program = self.server.dump_program(&server)?;
         self.server.check_session(&program)?;
-        let mut arguments: Vec<String> = DUMP_OPTIONS.map(str::to_owned).to_vec();
-        arguments.extend(program.options_of_some());
-        arguments.extend(program.session_option());
+        let mut arguments = program.options();
+        arguments.extend(BESIDE_TABLES.map(str::to_owned));
         let (name, part) = match &self.what {
             What::Database(database, excluded) => {
                 (&**database, self.database(&server, &program, database, excluded, cancel)?)

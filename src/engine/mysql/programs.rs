@@ -97,17 +97,31 @@ impl DumpProgram {
         self.version.contains("MariaDB")
     }
 
-    /// Returns what every dump is asked for by options that only some programs know. (Masking policies are the server's, and would be
-    /// dropped and made anew with each database.)
-    pub(super) fn options_of_some(&self) -> Vec<String> {
+    /// Returns the options of every dump, so that each writes rows in the same way: consistent without locks, row by row, free of encodings
+    /// that could be lost, and the same for the same data. Some of them only some programs know. (Masking policies are the server's,
+    /// and would be dropped and made anew with each database.)
+    pub(super) fn options(&self) -> Vec<String> {
+        const OF_ALL: [&str; 8] = [
+            "--single-transaction",
+            "--quick",
+            "--hex-blob",
+            "--skip-dump-date",
+            "--default-character-set=utf8mb4",
+            "--max-allowed-packet=1G",
+            // A table locked while it is filled cannot use a sequence for its defaults, and nobody else is in a new database.
+            "--skip-add-locks",
+            // Tablespaces need a right that backup users rarely have, and no database needs them.
+            "--no-tablespaces",
+        ];
         const OF_SOME: [(&str, &str); 3] =
             [("--set-gtid-purged", "=OFF"), ("--column-statistics", "=0"), ("--masking-policies", "=0")];
         let known = OF_SOME.iter().filter(|(name, _)| self.knows(name));
-        known.map(|(name, value)| format!("{name}{value}")).collect()
+        let known = known.map(|(name, value)| format!("{name}{value}"));
+        OF_ALL.map(str::to_owned).into_iter().chain(known).chain(self.session_option()).collect()
     }
 
     /// Returns the option by which it sets what is relied on in its session, if it knows one.
-    pub fn session_option(&self) -> Option<String> {
+    fn session_option(&self) -> Option<String> {
         self.sets_its_session().then(|| session::init_command(""))
     }
 
