@@ -69,7 +69,7 @@ struct Wronged {
 
 impl Wronged {
     async fn new() -> Self {
-        let desk = Desk::quick();
+        let desk = Desk::with_repository();
         for seed in 0..2 {
             // More than any one frame takes, however few threads read it and wherever chunks end.
             for i in 0..6 {

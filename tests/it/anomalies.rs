@@ -12,7 +12,7 @@ const FILES: u64 = 120;
 
 /// A desk with a share of text files, backed up once.
 fn with_share() -> Desk {
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     for at in 0..FILES {
         let directory = desk.at(&format!("share/{}", at % 7));
         fs::create_dir_all(&directory).expect("made");
@@ -139,7 +139,7 @@ fn many_files_that_changed_or_went_at_once_are_told_with_numbers_and_limits_are_
     let told = "61 of 120 files (51 %) are not what they were in the backup before: 50 changed, 11 gone";
     assert!(odd.out.contains(told), "{odd:?}");
     // A few of a few are no mass, and touching changes nothing.
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     assert_eq!(desk.run(&["backup", "source"]).code, 0);
     for (name, bytes) in [("a.txt", "x"), ("sub/b.txt", "y")] {
         fs::write(desk.at("source").join(name), bytes.repeat(120_000)).expect("written");

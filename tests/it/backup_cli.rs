@@ -22,7 +22,7 @@ fn snapshots(desk: &Desk) -> Vec<serde_json::Value> {
 
 #[test]
 fn a_word_that_nobody_can_hear_changes_no_run() {
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     desk.backup();
     // Something that every verb tells of.
     fs::write(desk.at("repository/index/00112233445566778899aabbccddeeff"), b"rubbish").expect("written");
@@ -49,7 +49,7 @@ fn a_word_that_nobody_can_hear_changes_no_run() {
 
 #[test]
 fn a_source_that_became_empty_is_told_like_a_dump_that_shrank() {
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     fs::create_dir(desk.at("volume")).expect("made");
     for i in 0..25 {
         fs::write(desk.at(&format!("volume/{i}")), vec![7; 1000]).expect("written");
@@ -87,7 +87,7 @@ fn a_source_that_became_empty_is_told_like_a_dump_that_shrank() {
 
 #[test]
 fn a_source_that_is_a_link_is_told_with_how_to_follow_it() {
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     std::os::unix::fs::symlink("source", desk.at("current")).expect("linked");
     let run = desk.run(&["-q", "backup", "current"]);
     let current = desk.at("current").display().to_string();
@@ -108,7 +108,7 @@ fn a_source_that_is_a_link_is_told_with_how_to_follow_it() {
 
 #[test]
 fn what_is_there_is_backed_up_beside_what_is_not() {
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     let cases: [(&[&str], i32); 6] = [
         (&["source", "absent"], 3),
         (&["absent", "source"], 3),
@@ -131,7 +131,7 @@ fn what_is_there_is_backed_up_beside_what_is_not() {
 
 #[test]
 fn patterns_that_cannot_be_used_end_the_run_and_those_that_match_nothing_are_told() {
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     for wrong in
         [["--exclude", "a["], ["--iexclude", "a["], ["--exclude-file", "absent"], ["--iexclude-file", "absent"]]
     {
@@ -150,7 +150,7 @@ fn patterns_that_cannot_be_used_end_the_run_and_those_that_match_nothing_are_tol
 
 #[test]
 fn coffres_own_places_are_left_out_unless_they_are_named() {
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     desk.backup();
     let run = desk.run(&["backup", "."]);
     assert_eq!(run.code, 0, "{run:?}");
@@ -176,7 +176,7 @@ fn coffres_own_places_are_left_out_unless_they_are_named() {
 /// A kit is known by its content, and what is taken over from an earlier run is not read.
 #[test]
 fn a_kit_that_was_named_once_is_left_out_again_where_it_is_not() {
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     std::thread::sleep(std::time::Duration::from_millis(25));
     let kit = desk.at("kit").display().to_string();
     let holds_kit = || desk.run(&["ls", "-R", "latest"]).out.contains(&kit);
@@ -193,7 +193,7 @@ fn a_kit_that_was_named_once_is_left_out_again_where_it_is_not() {
 
 #[test]
 fn paths_come_from_lists() {
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     fs::write(desk.at("source/odd *name"), "odd").expect("written");
     fs::write(desk.at("patterns"), "# what matters\n source/*.txt \n\nsource/s[a-z]b/\n").expect("written");
     fs::write(desk.at("verbatim"), "source/odd *name\n").expect("written");
@@ -237,7 +237,7 @@ fn taken_over(desk: &Desk, arguments: &[&str]) -> (u64, bool) {
 
 #[test]
 fn files_are_not_read_again_because_a_job_has_more_or_less_beside_them() {
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     std::thread::sleep(std::time::Duration::from_millis(25));
     fs::create_dir(desk.at("more")).expect("made");
     assert_eq!(taken_over(&desk, &["source"]), (0, false));
@@ -255,7 +255,7 @@ fn files_are_not_read_again_because_a_job_has_more_or_less_beside_them() {
 
 #[test]
 fn a_file_with_another_inode_or_time_of_change_is_taken_over_when_that_is_asked_for() {
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     std::thread::sleep(std::time::Duration::from_millis(25));
     assert_eq!(taken_over(&desk, &["source"]).0, 0);
     let path = desk.at("source/a.txt");
@@ -281,7 +281,7 @@ fn a_file_with_another_inode_or_time_of_change_is_taken_over_when_that_is_asked_
 
 #[test]
 fn nothing_changed_makes_no_snapshot_when_that_is_asked_for() {
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     let backup = |more: &[&str]| desk.run(&[&["backup", "source", "--skip-if-unchanged"], more].concat());
     assert_eq!(backup(&[]).code, 0);
     let first = snapshots(&desk)[0]["id"].as_str().expect("an id").to_owned();
@@ -313,7 +313,7 @@ fn nothing_changed_makes_no_snapshot_when_that_is_asked_for() {
 
 #[test]
 fn a_snapshot_may_be_dated_back_and_not_ahead() {
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     desk.backup();
     let run = desk.run(&["-q", "backup", "source", "--time", "2026-01-02 03:04:05"]);
     assert_eq!(run.code, 0, "{run:?}");
@@ -326,7 +326,7 @@ fn a_snapshot_may_be_dated_back_and_not_ahead() {
 
 #[test]
 fn what_a_small_change_costs_is_explained() {
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     desk.backup();
     fs::write(desk.at("source/a.txt"), "changed\n").expect("written");
     let out = desk.run(&["backup", "source"]).out;
@@ -339,7 +339,7 @@ fn what_a_small_change_costs_is_explained() {
 
 #[test]
 fn each_entry_is_listed_with_what_became_of_it() {
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     std::thread::sleep(std::time::Duration::from_millis(25));
     let listed = |arguments: &[&str]| {
         let run = desk.run(&[&["-vv", "backup", "source"], arguments].concat());
@@ -372,7 +372,7 @@ fn each_entry_is_listed_with_what_became_of_it() {
 
 #[test]
 fn a_run_that_waits_for_a_dead_mount_ends_when_it_is_asked_to() {
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     fs::create_dir(desk.at("source/mounted")).expect("made");
     let Some(mount) = DeadMount::new(&desk.at("source/mounted"), 0) else {
         eprintln!("skipped: FUSE is not permitted here");

@@ -21,7 +21,7 @@ struct Bench {
 
 impl Bench {
     fn new() -> Option<Self> {
-        let desk = Desk::quick();
+        let desk = Desk::with_repository();
         fs::write(desk.at("source/large"), random_bytes(7, 8_000_000)).expect("written");
         // One thread, so that the small files do not share a frame with the middle of the large one.
         let source = desk.at("source");

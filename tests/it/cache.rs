@@ -97,7 +97,7 @@ fn every_verb_works(desk: &Desk, case: &str, change: &dyn Fn(&mut std::process::
 
 #[test]
 fn a_cache_file_that_is_cut_replaced_or_a_directory_hinders_no_verb() {
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     desk.backup();
     desk.backup();
     let cache = desk.at(".cache/coffre");
@@ -127,7 +127,7 @@ fn a_cache_file_that_is_cut_replaced_or_a_directory_hinders_no_verb() {
 
 #[test]
 fn without_a_place_for_the_cache_every_verb_works() {
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     desk.backup();
     std::fs::write(desk.at("taken"), b"a file").expect("written");
     let taken = desk.at("taken");
@@ -156,7 +156,7 @@ fn a_read_only_cache_hinders_no_verb() {
     use std::os::unix::fs::PermissionsExt;
     // As nobody, for whom read-only means something.
     crate::as_nobody(|| {
-        let desk = Desk::quick();
+        let desk = Desk::with_repository();
         let cache = desk.at(".cache/coffre");
         let set = |mode: u32| {
             let id = std::fs::read_dir(&cache).expect("there").next().expect("one").expect("readable").path();
@@ -178,7 +178,7 @@ fn a_read_only_cache_hinders_no_verb() {
 
 #[test]
 fn the_first_of_systemds_cache_directories_is_used_and_marked() {
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     let (one, two) = (desk.at("one"), desk.at("two"));
     let both = format!("{}:{}", one.display(), two.display());
     let run: crate::support::desk::Run =
@@ -192,7 +192,7 @@ fn the_first_of_systemds_cache_directories_is_used_and_marked() {
 /// Runs that were killed leave half-written files; the next day's run removes them, and nothing that is being written.
 #[test]
 fn what_killed_runs_left_in_the_cache_is_removed() {
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     desk.backup();
     let cache = desk.at(".cache/coffre");
     let trees = std::fs::read_dir(&cache).expect("there").next().expect("one").expect("readable").path().join("trees");

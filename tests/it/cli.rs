@@ -13,7 +13,7 @@ use crate::support::desk::{Desk, PASSWORD, Run};
 
 #[test]
 fn the_main_job_works_from_init_to_verify() {
-    let desk = Desk::with_repository();
+    let desk = Desk::with_passphrase();
     let source = desk.at("source");
     let run = desk.run(&["backup", "source", "--tag", "nightly", "--job", "files"]);
     assert_eq!((run.code, run.err.as_str()), (0, ""), "{run:?}");
@@ -71,7 +71,7 @@ fn the_main_job_works_from_init_to_verify() {
 
 #[test]
 fn streams_and_files_are_one_snapshot_and_come_back() {
-    let desk = Desk::with_repository();
+    let desk = Desk::with_passphrase();
     let run = desk.run(&[
         "backup",
         "source",
@@ -115,7 +115,7 @@ fn streams_and_files_are_one_snapshot_and_come_back() {
 
 #[test]
 fn a_dump_command_that_fails_leaves_no_snapshot() {
-    let desk = Desk::with_repository();
+    let desk = Desk::with_passphrase();
     for (command, said) in [
         (&["sh", "-c", "echo data; echo 'table is gone' >&2; exit 3"][..], "table is gone"),
         (&["sh", "-c", "echo data; kill -9 $$"], "signal 9"),
@@ -135,7 +135,7 @@ fn a_dump_command_that_fails_leaves_no_snapshot() {
 
 #[test]
 fn every_mistake_has_its_code_and_a_hint() {
-    let desk = Desk::with_repository();
+    let desk = Desk::with_passphrase();
     desk.backup();
     let cases: [(&[&str], i32, &str); 14] = [
         (&["--repo", "nowhere", "snapshots"], 10, "error: there is no repository at nowhere\nhint: "),
@@ -176,7 +176,7 @@ fn every_mistake_has_its_code_and_a_hint() {
 
 #[test]
 fn under_cron_success_is_silent_and_trouble_is_not() {
-    let desk = Desk::with_repository();
+    let desk = Desk::with_passphrase();
     let quiet = desk.run(&["-q", "backup", "source"]);
     assert_eq!((quiet.code, quiet.out.as_str(), quiet.err.as_str()), (0, "", ""));
     let quiet = desk.run(&["-q", "verify", "--read-data"]);
@@ -187,7 +187,7 @@ fn under_cron_success_is_silent_and_trouble_is_not() {
 
 #[test]
 fn what_cannot_be_read_is_counted_and_named() {
-    let desk = Desk::with_repository();
+    let desk = Desk::with_passphrase();
     fs::write(desk.at("source/secret"), "x").expect("written");
     let permissions = |mode| std::os::unix::fs::PermissionsExt::from_mode(mode);
     fs::set_permissions(desk.at("source/secret"), permissions(0o000)).expect("set");
@@ -207,7 +207,7 @@ fn what_cannot_be_read_is_counted_and_named() {
 
 #[test]
 fn damage_is_found_named_and_exits_with_4() {
-    let desk = Desk::with_repository();
+    let desk = Desk::with_passphrase();
     desk.backup();
     let mut packs: Vec<PathBuf> = Vec::new();
     for shard in fs::read_dir(desk.at("repository/packs")).expect("there") {
@@ -230,7 +230,7 @@ fn damage_is_found_named_and_exits_with_4() {
 
 #[test]
 fn a_run_that_is_interrupted_ends_cleanly_and_soon() {
-    let desk = Desk::with_repository();
+    let desk = Desk::with_passphrase();
     // No other run of the tests on this machine sleeps as long.
     let sleep = format!("sleep 600.{}", std::process::id());
     for signal in [rustix::process::Signal::INT, rustix::process::Signal::TERM] {
@@ -265,7 +265,7 @@ fn wait_until(mut condition: impl FnMut() -> bool) {
 
 #[test]
 fn the_recovery_kit_alone_restores() {
-    let desk = Desk::with_repository();
+    let desk = Desk::with_passphrase();
     desk.backup();
     let kit = fs::read_to_string(desk.at("kit")).expect("written");
     assert_eq!(
@@ -303,7 +303,7 @@ fn the_recovery_kit_alone_restores() {
 
 #[test]
 fn passphrases_come_from_files_commands_the_environment_and_credentials() {
-    let desk = Desk::with_repository();
+    let desk = Desk::with_passphrase();
     let run = |set: &dyn Fn(&mut Command)| {
         let mut command = desk.command(&["snapshots"]);
         command.env_remove("COFFRE_PASSWORD_FILE");
@@ -340,7 +340,7 @@ fn passphrases_come_from_files_commands_the_environment_and_credentials() {
 
 #[test]
 fn secrets_show_nowhere() {
-    let desk = Desk::with_repository();
+    let desk = Desk::with_passphrase();
     let kit = fs::read_to_string(desk.at("kit")).expect("written");
     let identity =
         kit.lines().map(str::trim).find(|line| line.starts_with("COFFRE-RECOVERY-")).expect("there").to_owned();
@@ -371,7 +371,7 @@ fn secrets_show_nowhere() {
 
 #[test]
 fn a_reader_that_goes_away_is_told_by_the_exit_code_alone() {
-    let desk = Desk::with_repository();
+    let desk = Desk::with_passphrase();
     desk.backup();
     let path = format!("latest:{}", desk.at("source/sub/b.txt").display());
     let run: Run = desk.command(&["dump", &path]).stdout(without_reader()).output().expect("runs").into();
@@ -383,7 +383,7 @@ fn a_reader_that_goes_away_is_told_by_the_exit_code_alone() {
 async fn a_limited_key_backs_up_to_s3() {
     use crate::support::s3_server::{LIMITED, OWNER, S3Server};
     let server = S3Server::start().await;
-    let desk = Desk::with_repository();
+    let desk = Desk::with_passphrase();
     let location = server.location("host1");
     let archive = format!("[repositories.archive]\nlocation = \"{location}\"\n");
     let job = format!("[jobs.nightly]\npaths = \"{}\"\n", desk.at("source").display());

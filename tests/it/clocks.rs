@@ -31,7 +31,7 @@ async fn backup_at(desk: &Desk, seconds: i64) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_snapshot_dated_ahead_is_told_and_is_not_the_latest() {
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     fs::write(desk.at("source/a.txt"), "old").expect("written");
     let ahead = backup_at(&desk, 5 * YEAR).await;
     let latest = format!("latest:{}/a.txt", desk.at("source").display());
@@ -72,7 +72,7 @@ async fn a_snapshot_dated_ahead_is_told_and_is_not_the_latest() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn clocks_that_differ_by_minutes_are_nobodys_business() {
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     desk.backup();
     backup_at(&desk, 300).await;
     let run = desk.run(&["-q", "backup", "source"]);

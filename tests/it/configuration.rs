@@ -9,7 +9,7 @@ use crate::support::desk::{Desk, Run};
 
 /// A desk whose configuration names its repository and one job.
 pub(crate) fn configured() -> Desk {
-    let desk = Desk::with_repository();
+    let desk = Desk::with_passphrase();
     let at = |name: &str| desk.at(name).display().to_string();
     fs::write(desk.at("source/left-out.tmp"), "nothing").expect("written");
     let text = format!(

@@ -8,7 +8,7 @@ use crate::support::files_in;
 
 #[test]
 fn a_dump_into_a_file_replaces_nothing_unless_told() {
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     desk.backup();
     let content = fs::read(desk.at("source/sub/b.txt")).expect("there");
     let spot = |name: &str| format!("latest:{}", desk.at("source").join(name).display());
@@ -47,7 +47,7 @@ fn a_dump_into_a_file_replaces_nothing_unless_told() {
 
 #[test]
 fn a_dump_that_meets_damage_leaves_what_was_there() {
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     desk.backup();
     fs::create_dir(desk.at("out")).expect("made");
     fs::write(desk.at("out/b"), "the old one").expect("written");

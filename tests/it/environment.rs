@@ -28,7 +28,7 @@ fn holds_no_secret(seen: &str) {
 
 #[test]
 fn a_command_stores_none_of_our_secrets() {
-    let desk = Desk::with_repository();
+    let desk = Desk::with_passphrase();
     let own = [("PGPASSWORD", "for the command"), ("SHOP_KEY", "its own"), ("AWS_PROFILE", "shop")];
     let backup = run(&desk, &own, &["backup", "--command", "env.txt", "--", "env"]);
     assert_eq!(backup.code, 0, "{backup:?}");
@@ -50,7 +50,7 @@ fn a_command_stores_none_of_our_secrets() {
 
 #[test]
 fn the_clients_of_a_database_get_the_password_of_that_one_only() {
-    let desk = Desk::with_repository();
+    let desk = Desk::with_passphrase();
     let programs = desk.at("programs");
     fs::create_dir(&programs).expect("made");
     for name in ["psql", "mariadb"] {
@@ -84,7 +84,7 @@ fn the_clients_of_a_database_get_the_password_of_that_one_only() {
 
 #[test]
 fn the_command_that_prints_the_passphrase_gets_no_keys_of_the_store() {
-    let desk = Desk::with_repository();
+    let desk = Desk::with_passphrase();
     let mut command = desk.command(&["snapshots", "--password-command", "env > seen; cat password"]);
     command
         .env_remove("COFFRE_PASSWORD_FILE")

@@ -469,7 +469,7 @@ async fn whoever_only_backs_up_neither_forgets_nor_holds() {
 
 /// A desk with a snapshot of each of so many days, of which the first is two tags richer.
 fn days(count: i64) -> Desk {
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     let source = desk.at("source");
     for day in 0..count {
         let time = at(BEGIN + day * DAY + 7200).to_string();
@@ -648,7 +648,7 @@ fn without_records(desk: &Desk) {
 
 #[test]
 fn what_nobody_watches_leaves_out_a_series_that_loses_most_of_its_days() {
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     let back_up = |job: &str, source: &str, seconds: i64| {
         let (time, source) = (at(BEGIN + seconds).to_string(), desk.at(source).display().to_string());
         let run = desk.run(&["backup", &source, "--job", job, "--time", &time]);
@@ -675,7 +675,7 @@ fn what_nobody_watches_leaves_out_a_series_that_loses_most_of_its_days() {
 
 #[test]
 fn a_host_that_only_backs_up_is_refused() {
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     desk.backup();
     let run = desk.run(&["key", "add", "--writer", "web", "--host", "host1", "--to", "web.secret"]);
     assert_eq!(run.code, 0, "{run:?}");

@@ -105,7 +105,7 @@ fn fingerprint(desk: &Desk) -> String {
 
 #[test]
 fn each_kind_of_private_key_opens_what_was_made_for_it_where_the_fingerprint_is_known() {
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     desk.backup();
     let own = fingerprint(&desk);
     for (number, pair) in pairs(&desk).iter().enumerate() {
@@ -159,7 +159,7 @@ fn each_kind_of_private_key_opens_what_was_made_for_it_where_the_fingerprint_is_
 
 #[test]
 fn what_is_no_key_is_told() {
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     for name in ["ecdsa", "ecdsa.pub"] {
         fs::copy(format!("{}/tests/data/identities/{name}", env!("CARGO_MANIFEST_DIR")), desk.at(name))
             .expect("copied");
@@ -194,7 +194,7 @@ fn what_is_no_key_is_told() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slot_that_somebody_made_for_a_public_key_leads_nobody_elsewhere() {
-    let (desk, attacker) = (Desk::quick(), Desk::quick());
+    let (desk, attacker) = (Desk::with_repository(), Desk::with_repository());
     desk.backup();
     let own = fingerprint(&desk);
     let pair = pairs(&desk).remove(0);
@@ -221,7 +221,7 @@ async fn a_slot_that_somebody_made_for_a_public_key_leads_nobody_elsewhere() {
 /// Who backs up here knows the repository and its verifying key, and has a key of its own that the keyring lists.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slot_for_a_public_key_must_have_the_reader_key() {
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     desk.backup();
     let pair = pairs(&desk).remove(0);
     let repository = opened(&desk).await;

@@ -247,7 +247,7 @@ fn every_field_of_every_verb_is_documented_and_there() {
 
 #[test]
 fn progress_is_never_among_the_results_and_objects_only_when_wanted() {
-    let desk = Desk::with_repository();
+    let desk = Desk::with_passphrase();
     let fields = documented();
     // Long enough for several objects, however slow the machine is: it waits for them.
     let script = "echo begun; while [ ! -e go ]; do sleep 0.05; done";

@@ -149,7 +149,7 @@ fn with(desk: &Desk, password: &str, arguments: &[&str]) -> Run {
 
 #[test]
 fn passphrases_are_added_changed_and_removed() {
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     let add = desk.command(&["key", "add", "--label", "Alice, operations"]);
     let mut terminal = Terminal::start(add, 80);
     terminal.wait_for("new passphrase: ");
@@ -197,7 +197,7 @@ fn passphrases_are_added_changed_and_removed() {
 
 #[test]
 fn a_recovery_identity_can_be_made_anew() {
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     desk.backup();
     let run = desk.run(&["key", "add", "--recovery"]);
     assert!(run.code == 2 && run.err.contains("--recovery-kit FILE"), "{run:?}");
@@ -219,7 +219,7 @@ fn a_recovery_identity_can_be_made_anew() {
 /// With everything that is on the host, and the whole repository, nothing that is stored is read.
 #[test]
 fn a_host_with_a_key_of_its_own_backs_up_and_reads_nothing_until_it_is_thrown_out() {
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     desk.backup();
     let add = ["key", "add", "--writer", "web", "--host", "web1", "--to", "web.secret"];
     let added = desk.run(&add);

@@ -72,7 +72,7 @@ fn page_and_identity(desk: &Desk) -> (String, String) {
 
 #[test]
 fn the_kit_alone_brings_trees_streams_and_sqlite_back_on_a_bare_machine() {
-    let desk = Desk::with_repository();
+    let desk = Desk::with_passphrase();
     // A file alone, and a link alone, among them; and what is not there when the night comes.
     fs::create_dir_all(desk.at("single")).expect("made");
     fs::write(desk.at("single/hosts"), "a file alone").expect("written");
@@ -130,7 +130,7 @@ fn the_kit_alone_brings_trees_streams_and_sqlite_back_on_a_bare_machine() {
 #[test]
 fn the_kit_alone_brings_a_server_of_databases_back() {
     let (Some(old), Some(new)) = (PostgresServer::start(), PostgresServer::start()) else { return };
-    let desk = Desk::with_repository();
+    let desk = Desk::with_passphrase();
     old.sql("postgres", "CREATE ROLE shopapp LOGIN PASSWORD 'x'");
     old.sql("postgres", "CREATE DATABASE shop OWNER shopapp");
     old.sql("shop", "CREATE TABLE item (id int); ALTER TABLE item OWNER TO shopapp; INSERT INTO item VALUES (1), (2)");
@@ -211,7 +211,7 @@ fn by_hand(desk: &Desk, server: &PostgresServer, page: &str, programs: &[&str]) 
 #[test]
 fn the_programs_of_the_database_alone_restore_a_plain_dump_as_the_kit_says() {
     let Some(server) = PostgresServer::start() else { return };
-    let desk = Desk::with_repository();
+    let desk = Desk::with_passphrase();
     server.sql("postgres", "CREATE DATABASE shop");
     server.sql("shop", "CREATE TABLE item (id int); INSERT INTO item VALUES (1), (2)");
     let mut command = desk.command(&["backup", "--postgres", &server.url("shop"), "--postgres-plain"]);
@@ -223,7 +223,7 @@ fn the_programs_of_the_database_alone_restore_a_plain_dump_as_the_kit_says() {
 
 #[test]
 fn no_backup_takes_a_kit_along_whatever_became_of_the_cache() {
-    let desk = Desk::with_repository();
+    let desk = Desk::with_passphrase();
     fs::create_dir(desk.at("papers")).expect("made");
     fs::rename(desk.at("kit"), desk.at("papers/to print")).expect("moved");
     fs::write(desk.at("papers/other"), "COFFRE RECOVERY KIT\nof another repository\n").expect("written");
@@ -254,7 +254,7 @@ fn no_backup_takes_a_kit_along_whatever_became_of_the_cache() {
 
 #[test]
 fn a_page_without_an_identity_says_so_and_a_wrong_one_is_found_out() {
-    let desk = Desk::with_repository();
+    let desk = Desk::with_passphrase();
     desk.backup();
     let run = desk.run(&["kit", "--note", "Keys of the bucket: blue folder"]);
     assert_eq!(run.code, 0, "{run:?}");
@@ -275,7 +275,7 @@ fn a_page_without_an_identity_says_so_and_a_wrong_one_is_found_out() {
     };
     let right = check(&identity);
     assert!(right.code == 0 && right.out.contains("the recovery identity opens repository"), "{right:?}");
-    let stranger = Desk::with_repository();
+    let stranger = Desk::with_passphrase();
     let (_, other) = page_and_identity(&stranger);
     assert_eq!(check(&other).code, 12);
     let mistyped = format!("{}{}", &identity[..identity.len() - 1], if identity.ends_with('A') { 'B' } else { 'A' });

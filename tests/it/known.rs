@@ -64,7 +64,7 @@ fn fresh(desk: &Desk, name: &str, arguments: &[&str]) -> Run {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_planted_slot_leads_nobody_elsewhere_who_knows_or_was_told() {
-    let (desk, attacker) = (Desk::with_repository(), Desk::with_repository());
+    let (desk, attacker) = (Desk::with_passphrase(), Desk::with_passphrase());
     desk.backup();
     let (own, theirs) = (fingerprint(&desk), fingerprint(&attacker));
     let slot = planted(&attacker).await;
@@ -125,7 +125,7 @@ async fn a_planted_slot_leads_nobody_elsewhere_who_knows_or_was_told() {
 
 #[test]
 fn a_machine_remembers_in_text_beside_the_cache_and_says_where_it_cannot() {
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     desk.backup();
     let known = desk.at(".local/state/coffre/known_repositories");
     let text = fs::read_to_string(&known).expect("remembered by init");

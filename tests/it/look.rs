@@ -12,7 +12,7 @@ fn day(days: u64) -> SystemTime {
 
 /// A snapshot of four files whose orders by name, size, time and extension all differ.
 fn desk_with_an_order() -> (Desk, String) {
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     fs::create_dir(desk.at("tree")).expect("made");
     for (name, size, days) in [("a.txt", 300, 2), ("B.PDF", 100, 3), ("c.pdf", 400, 0), ("d", 200, 1)] {
         let file = fs::File::create(desk.at("tree").join(name)).expect("made");
@@ -69,7 +69,7 @@ fn find_takes_capitals_as_told_and_times_with_their_ends() {
 
 #[test]
 fn snapshots_shows_those_named_and_the_newest_of_each_group() {
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     let backup = |host: &str, job: &str| {
         let events = desk.json(&["backup", "source", "--host", host, "--job", job]);
         events.last().expect("a summary")["snapshot"].as_str().expect("an id").to_owned()
@@ -98,7 +98,7 @@ fn snapshots_shows_those_named_and_the_newest_of_each_group() {
 
 #[test]
 fn latest_says_which_it_is_where_other_hosts_or_jobs_have_snapshots() {
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     let latest = format!("latest:{}/a.txt", desk.at("source").display());
     let verbs: [&[&str]; 5] = [
         &["ls", "latest"],
@@ -140,7 +140,7 @@ fn latest_says_which_it_is_where_other_hosts_or_jobs_have_snapshots() {
 
 #[test]
 fn stats_of_snapshots_are_the_sums_of_what_they_hold() {
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     let backup = |host: &str, name: &str| {
         fs::write(desk.at("source").join(name), name.repeat(1000)).expect("written");
         let events = desk.json(&["backup", "source", "--host", host, "--command", "x.txt", "--", "echo", name]);
@@ -187,7 +187,7 @@ fn stats_of_snapshots_are_the_sums_of_what_they_hold() {
 
 #[test]
 fn ncdu_reads_what_ls_writes_for_it() {
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     fs::remove_file(desk.at("source/link")).expect("there");
     crate::support::tree::plant_awkward(&desk.at("source"));
     // Deeper than programs like to recurse, and from before the epoch.

@@ -256,7 +256,7 @@ fn damage_longest(packs: &Path) {
 
 #[test]
 fn the_program_salvages_a_dump_and_ends_with_4() {
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     let noise = random_bytes(7, 3 << 20);
     let mut dump = b"COPY public.orders (id, note) FROM stdin;\n".to_vec();
     for (id, note) in noise.chunks(24).enumerate() {

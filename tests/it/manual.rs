@@ -186,7 +186,7 @@ fn offered_by_bash(desk: &Desk, line: &str, extra: &[(&str, &str)]) -> Vec<Strin
 
 #[test]
 fn bash_offers_verbs_options_snapshots_and_jobs_and_never_asks() {
-    let desk = Desk::with_repository();
+    let desk = Desk::with_passphrase();
     assert_eq!(desk.run(&["backup", "source", "--job", "nightly", "--tag", "big"]).code, 0);
     let id = desk.json(&["snapshots"])[0]["id"].as_str().expect("an id")[..8].to_owned();
     fs::write(desk.at("completions.bash"), desk.run(&["completions", "bash"]).out).expect("written");

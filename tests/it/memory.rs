@@ -51,7 +51,7 @@ fn noise(path: &Path, mebibytes: usize) {
 
 #[test]
 fn streams_of_any_number_and_every_way_to_read_them_keep_to_the_memory_given() {
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     noise(&desk.at("noise"), 160);
     let file = desk.at("noise");
     let file = file.to_str().expect("plain");
@@ -127,7 +127,7 @@ async fn a_stream_of_very_many_chunks_keeps_to_the_memory_given() {
 fn a_stream_beside_what_it_was_last_night_keeps_to_the_memory_given() {
     let gigabytes: f64 = std::env::var("COFFRE_STREAM_GB").map_or(0.12, |text| text.parse().expect("a number"));
     let rows = (gigabytes * 1e9 / 70.0) as u64;
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     for (night, memory) in [(0, LEAST), (1, LEAST), (2, 256)] {
         let program = format!(
             "BEGIN {{ for (i = 0; i < {rows}; i++) printf \"%d\\t%d\\t%051d\\n\", i, (i % 60 == {night}) ? {night} : 0, i * 7 }}"
@@ -166,7 +166,7 @@ async fn a_stream_of_recipes_keeps_to_the_memory_given() {
 /// Files small and large, read by more threads than fit; then what is unchanged.
 #[test]
 fn many_files_and_threads_keep_to_the_memory_given() {
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     for directory in 0..40u64 {
         let at = desk.at(&format!("source/d{directory}"));
         std::fs::create_dir(&at).expect("made");
@@ -190,7 +190,7 @@ fn many_files_and_threads_keep_to_the_memory_given() {
 /// About 3 KiB for each snapshot are all that grows with their number.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_thousand_snapshots_fit() {
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     desk.backup();
     let store: Arc<dyn Store> = Arc::new(LocalStore::open(&desk.at("repository"), OpenMode::Write).expect("opened"));
     let identity = std::fs::read_to_string(desk.at("password")).expect("there");
@@ -248,7 +248,7 @@ async fn stored(repository: &Arc<Repository>, pack_bytes: u32, frames: Vec<(Vec<
 
 /// A desk with one backup, its store, and the repository opened with a cache of its own.
 async fn backed_up() -> (Desk, Arc<dyn Store>, Arc<Repository>, TempDir) {
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     desk.backup();
     let store: Arc<dyn Store> = Arc::new(LocalStore::open(&desk.at("repository"), OpenMode::Write).expect("opened"));
     let identity = std::fs::read_to_string(desk.at("password")).expect("there");
@@ -390,7 +390,7 @@ async fn cleaning_up_keeps_to_the_memory_given_whatever_there_is() {
 
 #[test]
 fn a_passphrase_takes_what_is_written_and_no_more() {
-    let desk = Desk::with_repository();
+    let desk = Desk::with_passphrase();
     let (run, peak) = peak::run(&mut desk.command(&["-q", "snapshots"]));
     assert_eq!(run.code, 0, "{run:?}");
     assert!(peak <= UNLOCKING, "{peak} MiB");

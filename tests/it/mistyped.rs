@@ -6,7 +6,7 @@ use crate::support::desk::Desk;
 
 #[test]
 fn a_pattern_that_is_none_is_refused_everywhere_with_what_is_wrong_in_it() {
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     desk.backup();
     fs::write(desk.at("patterns"), "*.txt\n# [\nx[\n").expect("written");
     let by_option: [&[&str]; 9] = [
@@ -50,7 +50,7 @@ fn a_pattern_that_is_none_is_refused_everywhere_with_what_is_wrong_in_it() {
 
 #[test]
 fn a_url_is_no_path_and_the_way_to_what_it_names_is_told() {
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     let cases = [
         ("s3://hetzner-fsn1/bucket/x", "a bucket is no source yet"),
         ("s3+http://h:1/bucket", "a bucket is no source yet"),
@@ -72,7 +72,7 @@ fn a_url_is_no_path_and_the_way_to_what_it_names_is_told() {
 
 #[test]
 fn an_identity_with_several_slips_is_told_as_one_and_an_empty_file_says_what_belongs_in_it() {
-    let desk = Desk::with_repository();
+    let desk = Desk::with_passphrase();
     let kit = fs::read_to_string(desk.at("kit")).expect("there");
     let bare = kit.lines().find_map(|line| line.trim().strip_prefix("COFFRE-RECOVERY-")).expect("there").to_owned();
     let other = if bare.starts_with('A') { "B" } else { "A" };
@@ -94,7 +94,7 @@ fn an_identity_with_several_slips_is_told_as_one_and_an_empty_file_says_what_bel
 
 #[test]
 fn without_a_cache_everything_works_and_nothing_is_left_of_it() {
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     fs::remove_dir_all(desk.at(".cache")).expect("there was one");
     let source = desk.at("source").display().to_string();
     for arguments in [&["backup", &source][..], &["snapshots"], &["ls", "latest"], &["verify"]] {

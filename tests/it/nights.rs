@@ -491,7 +491,7 @@ async fn runs_of_a_job_at_the_same_time_leave_what_one_of_them_made() {
 #[test]
 fn hundreds_of_streams_are_stored_with_few_open_files() {
     const STREAMS: usize = 300;
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     for night in 0..2 {
         let words: Vec<[String; 2]> =
             (0..STREAMS).map(|i| [format!("s{i}.sql"), format!("rows of {i} in night {night}\\n")]).collect();

@@ -17,7 +17,7 @@ fn open(desk: &Desk, variables: &[&str], options: &[&str]) -> Run {
 
 #[test]
 fn an_option_beats_a_variable_and_contradictions_are_refused() {
-    let desk = Desk::with_repository();
+    let desk = Desk::with_passphrase();
     fs::write(desk.at("wrong"), "guess").expect("written");
     let (file, wrong) = ("COFFRE_PASSWORD_FILE=password", "COFFRE_PASSWORD_FILE=wrong");
     let cases: [(&[&str], &[&str], i32, &str); 9] = [
@@ -45,7 +45,7 @@ fn an_option_beats_a_variable_and_contradictions_are_refused() {
 
 #[test]
 fn a_passphrase_is_what_was_typed_whatever_the_editor_put_around_it() {
-    let desk = Desk::with_repository();
+    let desk = Desk::with_passphrase();
     for content in [format!("\u{feff}{PASSWORD}\r\n"), format!("{PASSWORD}\n\n"), format!("{PASSWORD}\nmore")] {
         fs::write(desk.at("edited"), &content).expect("written");
         let run = open(&desk, &["COFFRE_PASSWORD_FILE=edited"], &[]);
@@ -60,7 +60,7 @@ fn a_passphrase_is_what_was_typed_whatever_the_editor_put_around_it() {
 
 #[test]
 fn the_recovery_identity_opens_without_the_words_in_front() {
-    let desk = Desk::with_repository();
+    let desk = Desk::with_passphrase();
     let kit = fs::read_to_string(desk.at("kit")).expect("written");
     let identity = kit.lines().map(str::trim).find_map(|line| line.strip_prefix("COFFRE-RECOVERY-")).expect("there");
     for typed in [identity.to_owned(), identity.to_lowercase().replace('-', " "), identity.replace('-', "")] {

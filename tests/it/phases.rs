@@ -16,7 +16,7 @@ use crate::support::{open, options, random_bytes};
 
 #[test]
 fn every_verb_names_what_it_is_doing() {
-    let desk = Desk::with_repository();
+    let desk = Desk::with_passphrase();
     std::fs::write(desk.at("source/file"), "some text").expect("written");
     assert_eq!(desk.run(&["backup", "source"]).code, 0);
     let (opening, index, packs) = ("opening the repository", "reading the index", "listing packs");

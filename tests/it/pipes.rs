@@ -21,7 +21,7 @@ pub fn eventually<T>(mut look: impl FnMut() -> Option<T>) -> T {
 
 /// A repository with more of everything than a pipe holds.
 fn desk_with_much() -> Desk {
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     for number in 0..2500 {
         fs::write(desk.at(&format!("source/sub/a-rather-long-name-of-a-file-that-is-empty-{number}")), "")
             .expect("written");
@@ -72,7 +72,7 @@ fn a_reader_that_had_enough_ends_every_verb_that_shows_with_141_and_no_word() {
 
 #[test]
 fn short_output_into_a_closed_pipe_ends_the_same_way() {
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     desk.backup();
     for arguments in [
         &["snapshots"][..],
@@ -89,7 +89,7 @@ fn short_output_into_a_closed_pipe_ends_the_same_way() {
 
 #[test]
 fn a_run_whose_summary_nobody_reads_is_a_run_like_any_other() {
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     let runs = [
         (&["backup", "source"][..], ""),
         (&["restore", "latest", "--target", "out"], "snapshot "),
@@ -108,7 +108,7 @@ fn a_run_whose_summary_nobody_reads_is_a_run_like_any_other() {
 
 #[test]
 fn a_list_that_does_not_fit_on_the_disk_is_no_success() {
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     desk.backup();
     for arguments in [&["ls", "-R", "latest"][..], &["snapshots", "--json"], &["man"]] {
         let mut command = desk.command(arguments);
@@ -120,7 +120,7 @@ fn a_list_that_does_not_fit_on_the_disk_is_no_success() {
 
 #[test]
 fn a_warning_that_cannot_be_written_ends_and_hangs_nothing() {
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     // Names that cannot be looked into are told, one by one, whoever runs this.
     for name in ["one", "two"] {
         let path = desk.at(&format!("source/{name}"));

@@ -21,7 +21,7 @@ fn with_a_passphrase(desk: &Desk, arguments: &[&str]) -> Terminal {
 
 /// A repository with a snapshot of a SQLite database, and the database changed since.
 fn desk_with_a_database() -> Desk {
-    let desk = Desk::with_repository();
+    let desk = Desk::with_passphrase();
     let fill = |text: &str| {
         let database = rusqlite::Connection::open(desk.at("app.db")).expect("opened");
         database
@@ -72,7 +72,7 @@ fn two_passphrases_that_differ_make_no_repository() {
 
 #[test]
 fn a_question_is_left_at_once_by_ctrl_c_and_the_terminal_is_as_before() {
-    let desk = Desk::with_repository();
+    let desk = Desk::with_passphrase();
     for arguments in [&["snapshots"][..], &["backup", "source"], &["verify"], &["restore", "latest", "--target", "x"]] {
         let mut terminal = at_a_terminal(&desk, arguments);
         terminal.wait_for("passphrase or recovery identity: ");
@@ -105,7 +105,7 @@ fn after_an_answer_ctrl_c_ends_the_program_as_ever() {
 
 #[test]
 fn a_passphrase_typed_at_the_terminal_opens_the_repository() {
-    let desk = Desk::with_repository();
+    let desk = Desk::with_passphrase();
     let mut terminal = at_a_terminal(&desk, &["snapshots"]);
     terminal.wait_for("passphrase or recovery identity: ");
     terminal.enter(PASSWORD);
@@ -146,7 +146,7 @@ fn before_a_database_is_replaced_its_name_is_asked_for_visibly() {
 
 #[test]
 fn before_anything_is_removed_the_question_is_seen_and_no_is_no() {
-    let desk = Desk::with_repository();
+    let desk = Desk::with_passphrase();
     desk.backup();
     let spot = format!("latest:{}", desk.at("source").display());
     assert_eq!(desk.run(&["restore", &spot, "--target", "out"]).code, 0);
@@ -181,7 +181,7 @@ fn before_anything_is_removed_the_question_is_seen_and_no_is_no() {
 /// disturbed.
 #[test]
 fn what_looks_into_snapshots_shows_what_it_does() {
-    let desk = Desk::with_repository();
+    let desk = Desk::with_passphrase();
     // Names that do not compress, of which a tree is larger than what a limit lets through at once.
     for number in 0..2500u32 {
         let name = coffre::model::id::hex(&crate::support::random_bytes(u64::from(number), 24));
@@ -217,7 +217,7 @@ fn what_looks_into_snapshots_shows_what_it_does() {
 
 #[test]
 fn errors_have_the_colours_of_every_other_error_unless_none_are_wanted() {
-    let desk = Desk::with_repository();
+    let desk = Desk::with_passphrase();
     let ours = ["ls", "ffff"];
     let claps = ["ls", "--wat"];
     for arguments in [ours, claps] {
@@ -244,7 +244,7 @@ fn errors_have_the_colours_of_every_other_error_unless_none_are_wanted() {
 
 #[test]
 fn a_second_hang_up_is_no_second_wish() {
-    let desk = Desk::with_repository();
+    let desk = Desk::with_passphrase();
     // The command does not hear SIGTERM, so ending it takes a while, in which the second one comes.
     let script = "trap '' TERM; echo begun; echo $$ > child; while :; do sleep 1; done";
     let mut command = desk.command(&["backup", "--command", "slow", "--", "sh", "-c", script]);
@@ -264,7 +264,7 @@ fn a_second_hang_up_is_no_second_wish() {
 
 #[test]
 fn a_terminal_that_goes_away_ends_a_run_and_what_it_started() {
-    let desk = Desk::with_repository();
+    let desk = Desk::with_passphrase();
     let script = "echo begun; echo $$ > child; exec sleep 600";
     let terminal = with_a_passphrase(&desk, &["backup", "--command", "slow", "--", "sh", "-c", script]);
     let child =
@@ -276,7 +276,7 @@ fn a_terminal_that_goes_away_ends_a_run_and_what_it_started() {
 
 #[test]
 fn under_nohup_a_hangup_ends_nothing() {
-    let desk = Desk::with_repository();
+    let desk = Desk::with_passphrase();
     let script = "echo begun; touch begun; while [ ! -e go ]; do sleep 0.05; done";
     let plain = desk.command(&["backup", "--command", "slow", "--", "sh", "-c", script]);
     let mut command = Command::new("env");

@@ -165,7 +165,7 @@ async fn what_stands_below_a_file_is_refused_and_told() {
 
 #[test]
 fn attributes_are_chosen_by_patterns_and_a_list_that_is_left_out_gives_the_group_nothing() {
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     let file = desk.at("source/a.txt");
     let set = |path: &Path, name: &str, value: &[u8]| rustix::fs::setxattr(path, name, value, XattrFlags::empty());
     let listed = Command::new("setfacl").args(["-m", "g::r,u:4711:rwx"]).arg(&file).status();

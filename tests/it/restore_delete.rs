@@ -130,7 +130,7 @@ async fn what_is_removed_leaves_the_time_of_its_directory() {
 
 #[test]
 fn a_filled_directory_in_the_place_of_a_file_goes_only_with_delete() {
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     std::os::unix::fs::symlink("a.txt", desk.at("source/other link")).expect("linked");
     desk.backup();
     let spot = format!("latest:{}", desk.at("source").display());
@@ -163,7 +163,7 @@ fn a_filled_directory_in_the_place_of_a_file_goes_only_with_delete() {
 
 #[test]
 fn what_the_backup_excluded_is_told_before_it_would_go_and_stays_when_named() {
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     fs::create_dir(desk.at("source/cache")).expect("made");
     fs::write(desk.at("source/cache/x"), "x").expect("written");
     assert_eq!(desk.run(&["backup", "source", "--exclude", "cache/"]).code, 0);

@@ -52,7 +52,7 @@ async fn what_is_touched_in_the_target_is_what_overwrite_says() {
 
 #[test]
 fn patterns_choose_from_the_command_line_and_from_files() {
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     for name in ["README.md", "sub/notes.MD", "sub/x.sql", "sub/cache/y.sql"] {
         fs::create_dir_all(desk.at("source/sub/cache")).expect("made");
         fs::write(desk.at("source").join(name), name).expect("written");
@@ -84,7 +84,7 @@ fn patterns_choose_from_the_command_line_and_from_files() {
 
 #[test]
 fn odd_names_of_attributes_are_in_an_archive() {
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     let names: [&[u8]; 4] = [b"user.plain", b"user.eq=x", b"user.per%cent", b"user.\xff"];
     for name in names {
         let name = std::ffi::CString::new(name).expect("no zero inside");

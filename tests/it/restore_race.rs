@@ -56,7 +56,7 @@ fn nothing_outside_the_target_is_written_nor_anything_secret_read() {
     if !rustix::process::geteuid().is_root() {
         return skip("what becomes another user (root)");
     }
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     let open_to_all = |path: &Path| fs::set_permissions(path, fs::Permissions::from_mode(0o777)).expect("set");
     let (source, target, outside) = (desk.at("shared"), desk.at("target"), desk.at("outside"));
     for directory in [&source.join("d"), &target, &outside] {

@@ -242,7 +242,7 @@ fn slow_restore(desk: &Desk) -> std::process::Child {
 
 #[test]
 fn a_restore_that_is_told_to_end_or_loses_its_terminal_cleans_up_and_one_that_is_killed_is_cleaned_up_after() {
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     for i in 0..6 {
         fs::write(desk.at(&format!("source/large{i}")), random_bytes(i, 2_000_000)).expect("written");
     }
@@ -272,7 +272,7 @@ fn a_restore_that_is_told_to_end_or_loses_its_terminal_cleans_up_and_one_that_is
 
 #[test]
 fn a_full_target_is_told_in_one_sentence() {
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     for i in 0..8 {
         fs::write(desk.at(&format!("source/large{i}")), random_bytes(i, 400_000)).expect("written");
     }

@@ -72,7 +72,7 @@ fn shown(desk: &Desk, arguments: &[&str], run: &Run) -> String {
 
 /// A repository whose sources are many, long and of several kinds.
 fn desk_with_long_names() -> Desk {
-    let desk = Desk::with_repository();
+    let desk = Desk::with_passphrase();
     let deep = "source/a-directory-with-a-name/of-several-words/below-another-one";
     fs::create_dir_all(desk.at(deep)).expect("made");
     let deep = desk.at(deep).display().to_string();
@@ -118,7 +118,7 @@ fn snapshots_have_a_row_each_at_every_width() {
 
 #[test]
 fn errors_say_what_where_and_what_to_try() {
-    let desk = Desk::with_repository();
+    let desk = Desk::with_passphrase();
     desk.backup();
     fs::write(desk.at("file"), "in the way").expect("written");
     let mut page = String::new();
@@ -156,7 +156,7 @@ fn errors_say_what_where_and_what_to_try() {
 
 #[test]
 fn a_directory_that_may_not_be_written_is_no_matter_of_keys() {
-    let desk = Desk::with_repository();
+    let desk = Desk::with_passphrase();
     fs::set_permissions(desk.at("repository/sessions"), fs::Permissions::from_mode(0o500)).ok();
     fs::set_permissions(desk.directory.path(), fs::Permissions::from_mode(0o755)).expect("set");
     let mut command = desk.command(&["backup", "source"]);

@@ -540,7 +540,7 @@ async fn a_roll_back_is_noticed_whatever_became_of_the_cache() {
 
 #[test]
 fn the_verbs_tell_what_they_passed_over_and_refuse_what_they_know() {
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     let first = desk.backup()["snapshot"].as_str().expect("made").to_owned();
     let summary = desk.backup();
     let second = summary["snapshot"].as_str().expect("made").to_owned();

@@ -33,7 +33,7 @@ fn backup(desk: &Desk) -> Command {
 
 /// A repository in which a run that was given up has left recipes whose rows are gone, and then stored its stream anew.
 fn with_stale_recipes() -> Desk {
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     for file in 0..3000 {
         fs::write(desk.at(&format!("source/sub/file {file}")), format!("{file}\n")).expect("written");
     }

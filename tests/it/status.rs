@@ -14,7 +14,7 @@ const DUE: &str = "[repositories.archive.forget]\nevery = \"1d\"\nkeep-last = 2\
 
 /// A desk with a configuration: a repository, what `more` says, and one job.
 fn configured(more: &str) -> Desk {
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     configure(&desk, "password", more);
     desk
 }

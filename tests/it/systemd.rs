@@ -77,7 +77,7 @@ async fn the_units_back_up_and_verify_in_the_environment_of_systemd() {
     let server = S3Server::start().await;
     let location = server.location("nightly");
     tokio::task::spawn_blocking(move || {
-        let desk = Desk::with_repository();
+        let desk = Desk::with_passphrase();
         for directory in ["etc", "credstore", "var-cache"] {
             fs::create_dir(desk.at(directory)).expect("made");
         }

@@ -15,7 +15,7 @@ fn obeyed(text: &str) -> Option<char> {
 
 #[test]
 fn no_command_writes_what_a_terminal_obeys() {
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     fs::write(desk.at("source/\u{1b}[31mred\u{202e}"), "x").expect("written");
     let names = [
         "--host",

@@ -11,7 +11,7 @@ const FILES: usize = 40;
 
 /// A repository with a snapshot of forty small files, which are all in one pack.
 fn desk_with_many_files() -> Desk {
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     fs::create_dir(desk.at("many")).expect("made");
     for at in 0..FILES {
         fs::write(desk.at(&format!("many/f{at:02}")), random_bytes(at as u64, 1000 + at)).expect("written");

@@ -102,7 +102,7 @@ struct Torture {
 
 impl Torture {
     fn new(seed: u64) -> Self {
-        let (desk, dice, location) = (Desk::quick(), Dice(seed), None);
+        let (desk, dice, location) = (Desk::with_repository(), Dice(seed), None);
         let (running, backups, waited_for) = (Vec::new(), BTreeMap::new(), BTreeSet::new());
         let mut torture = Self {
             desk,

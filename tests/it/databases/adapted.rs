@@ -42,7 +42,7 @@ fn tabled(desk: &Desk, server: &PostgresServer) {
 #[test]
 fn tablespaces_that_a_server_lacks_are_told_before_and_left_away_where_that_is_wanted() {
     let (Some(server), Some(other)) = (postgres::shared(), PostgresServer::start()) else { return };
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     tabled(&desk, server);
     let (here, there) = (restoring(&desk, server), restoring(&desk, &other));
     let rows = server.sql("tabled", TABLED_ROWS);
@@ -82,7 +82,7 @@ fn tablespaces_that_a_server_lacks_are_told_before_and_left_away_where_that_is_w
 #[test]
 fn tables_beside_others_and_dumps_of_sql_cannot_do_without_their_tablespaces() {
     let (Some(server), Some(other)) = (PostgresServer::start(), PostgresServer::start()) else { return };
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     tabled(&desk, &server);
     let there = restoring(&desk, &other);
     other.sql("postgres", "CREATE DATABASE beside");
@@ -126,7 +126,7 @@ fn of_others<'a>(fingerprint: &'a str, role: &str) -> Vec<&'a str> {
 #[test]
 fn everything_belongs_to_the_role_that_is_named() {
     let Some(server) = postgres::shared() else { return };
-    let (desk, env) = (Desk::quick(), passfile(server));
+    let (desk, env) = (Desk::with_repository(), passfile(server));
     server.sql(
         "postgres",
         "CREATE ROLE \"adapted app\"; CREATE ROLE adapted_old; CREATE DATABASE owned OWNER adapted_old",
@@ -192,7 +192,7 @@ fn everything_belongs_to_the_role_that_is_named() {
 #[test]
 fn a_member_of_a_role_makes_it_the_owner_and_nobody_else_does() {
     let (Some(server), Some(other)) = (postgres::shared(), PostgresServer::start()) else { return };
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     server.sql("postgres", "CREATE ROLE adapted_gone; CREATE DATABASE member OWNER adapted_gone");
     server.sql(
         "member",
@@ -242,7 +242,7 @@ fn a_member_of_a_role_makes_it_the_owner_and_nobody_else_does() {
 #[test]
 fn a_locale_that_a_server_lacks_is_told_before_and_another_takes_its_place() {
     let (Some(other), Some(server)) = (postgres::shared(), PostgresServer::start_with_locale("de_XX")) else { return };
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     server.sql("postgres", "CREATE DATABASE sorted TEMPLATE template0 LC_COLLATE 'de_XX.UTF-8' LC_CTYPE 'de_XX.UTF-8'");
     server.sql("sorted", "CREATE TABLE t (v text PRIMARY KEY); INSERT INTO t VALUES ('b'), ('ä'), ('A')");
     let (here, there) = (restoring(&desk, &server), restoring(&desk, other));
@@ -277,7 +277,7 @@ fn a_locale_that_a_server_lacks_is_told_before_and_another_takes_its_place() {
 #[test]
 fn another_locale_keeps_the_encoding_and_takes_the_place_of_one_of_icu() {
     let Some(server) = postgres::shared() else { return };
-    let (desk, env) = (Desk::quick(), passfile(server));
+    let (desk, env) = (Desk::with_repository(), passfile(server));
     let made = |name: &str, clauses: &str| {
         server.sql("postgres", &format!("CREATE DATABASE {name} TEMPLATE template0 {clauses}"));
         server.sql(name, "CREATE TABLE t (v text PRIMARY KEY); INSERT INTO t VALUES ('b'), ('ä'), ('A')");
@@ -340,7 +340,7 @@ fn definers(server: &MariaDbServer, database: &str) -> String {
 #[test]
 fn definers_that_a_server_lacks_are_told_before_and_another_takes_their_place() {
     let (Some(server), Some(other)) = (mariadb::shared(), MariaDbServer::start()) else { return };
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     server.sql(
         "",
         "CREATE USER adapted_old; CREATE USER 'it`s @'@'10.%'; CREATE ROLE adapted_role; CREATE DATABASE defined; GRANT ALL ON defined.* TO adapted_old",
@@ -392,7 +392,7 @@ fn definers_that_a_server_lacks_are_told_before_and_another_takes_their_place() 
 
 #[test]
 fn flags_for_other_servers_are_refused_where_they_mean_nothing() {
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     let nowhere = "postgresql://postgres@127.0.0.1:1/x";
     let (mysql, sqlite) = (["--into-mysql", "mysql://root@127.0.0.1:1/x"], ["--into-sqlite", "x.db"]);
     for (flag, engines) in [(&["--no-tablespaces"][..], &[mysql, sqlite][..]), (&["--owner", "app"], &[mysql, sqlite])]
@@ -419,7 +419,7 @@ fn flags_for_other_servers_are_refused_where_they_mean_nothing() {
 #[test]
 fn a_database_of_the_operating_system_s_locale_stays_one_where_others_are_made_with_icu() {
     let (Some(server), Some(other)) = (postgres::shared(), PostgresServer::start()) else { return };
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     server.sql("postgres", "CREATE DATABASE locale_plain_libc");
     expect(&desk.run_with(&passfile(server), &["backup", "--postgres", &server.url("locale_plain_libc")]), 0, &[]);
     // As `initdb --locale-provider=icu` makes it.
@@ -433,7 +433,7 @@ fn a_database_of_the_operating_system_s_locale_stays_one_where_others_are_made_w
 #[test]
 fn nobody_else_gets_into_a_database_before_it_is_restored() {
     let Some(server) = postgres::shared() else { return };
-    let (desk, env) = (Desk::quick(), passfile(server));
+    let (desk, env) = (Desk::with_repository(), passfile(server));
     let may = |name: &str| {
         let sql = format!("SELECT has_database_privilege('adapted_visitor', '{name}', 'CONNECT')");
         server.sql("postgres", &sql).trim().to_owned()
@@ -476,7 +476,7 @@ fn lying(server: &PostgresServer, database: &str, arguments: &str, said: &str) {
 #[test]
 fn nothing_that_a_server_or_a_snapshot_says_is_a_command_on_this_machine() {
     let Some(server) = PostgresServer::start() else { return };
-    let (desk, env) = (Desk::quick(), passfile(&server));
+    let (desk, env) = (Desk::with_repository(), passfile(&server));
     let (mark, url) = (desk.at("was here"), server.url("lying"));
     let command = format!("\n\\! touch '{}'\n", mark.display());
     server.sql("postgres", "CREATE DATABASE lying; CREATE DATABASE path");
@@ -538,7 +538,7 @@ fn nothing_that_a_server_or_a_snapshot_says_is_a_command_on_this_machine() {
 #[test]
 fn a_dump_of_sql_runs_no_command_whoever_wrote_it() {
     let Some(server) = PostgresServer::start() else { return };
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     let mark = desk.at("was_here");
     let command = format!("\\! touch {}", mark.display());
     // Programs that write no key, and a command instead.
@@ -579,7 +579,7 @@ fn a_dump_of_sql_runs_no_command_whoever_wrote_it() {
 #[test]
 fn without_owners_roles_that_are_needed_nevertheless_and_what_is_open_are_told() {
     let (Some(server), Some(other)) = (postgres::shared(), PostgresServer::start()) else { return };
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     server.sql("postgres", "CREATE ROLE adapted_ghost; CREATE DATABASE ghostly");
     server.sql(
         "ghostly",
@@ -611,7 +611,7 @@ fn without_owners_roles_that_are_needed_nevertheless_and_what_is_open_are_told()
 #[test]
 fn tablespaces_that_may_not_be_used_are_told_before_a_row_moves() {
     let Some(server) = PostgresServer::start() else { return };
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     tabled(&desk, &server);
     server.sql("postgres", "CREATE ROLE deployer LOGIN CREATEDB PASSWORD 'deployer'");
     let restore = |name: &str, more: &[&str]| {
@@ -633,7 +633,7 @@ fn tablespaces_that_may_not_be_used_are_told_before_a_row_moves() {
 #[test]
 fn collations_that_a_new_database_lacks_are_asked_for_and_told_where_that_may_not_be() {
     let (Some(server), Some(other)) = (postgres::shared(), PostgresServer::start()) else { return };
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     server.sql("postgres", "CREATE DATABASE collated");
     server.sql("collated", "CREATE TABLE t (v text COLLATE \"de-x-icu\"); INSERT INTO t VALUES ('ä')");
     expect(&desk.run_with(&passfile(server), &["backup", "--postgres", &server.url("collated")]), 0, &[]);
@@ -663,7 +663,7 @@ fn collations_that_a_new_database_lacks_are_asked_for_and_told_where_that_may_no
 #[test]
 fn who_acts_for_a_role_may_connect_meanwhile() {
     let Some(server) = postgres::shared() else { return };
-    let (desk, env) = (Desk::quick(), passfile(server));
+    let (desk, env) = (Desk::with_repository(), passfile(server));
     server.sql(
         "postgres",
         "CREATE ROLE acted CREATEDB; CREATE ROLE actor LOGIN NOINHERIT PASSWORD 'actor' IN ROLE acted;
@@ -681,7 +681,7 @@ fn who_acts_for_a_role_may_connect_meanwhile() {
 #[test]
 fn names_beyond_ascii_are_the_same_in_databases_of_other_encodings() {
     let Some(server) = postgres::shared() else { return };
-    let (desk, env) = (Desk::quick(), passfile(server));
+    let (desk, env) = (Desk::with_repository(), passfile(server));
     server.sql(
         "postgres",
         "CREATE ROLE \"größe\"; CREATE DATABASE latin TEMPLATE template0 ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C'",

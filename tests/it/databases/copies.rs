@@ -8,7 +8,7 @@ use crate::support::mariadb;
 #[test]
 fn what_in_a_copy_uses_the_original_is_named() {
     let Some(server) = mariadb::shared() else { return };
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     server.sql("", "CREATE DATABASE namesake");
     server.sql(
         "namesake",
@@ -39,7 +39,7 @@ fn what_in_a_copy_uses_the_original_is_named() {
 #[test]
 fn columns_that_a_dump_of_sql_changes_are_named_and_so_are_the_changes() {
     let Some(server) = mariadb::shared() else { return };
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     server.sql("", "CREATE DATABASE changed CHARACTER SET utf8mb4");
     server.sql(
         "changed",

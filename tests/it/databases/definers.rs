@@ -36,7 +36,7 @@ const THERE: &str = "SELECT schema_name FROM information_schema.schemata WHERE s
 
 #[test]
 fn who_may_not_name_others_is_told_before_anything_is_dropped() {
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     let Some(server) = shop(&desk) else { return };
     let facts = &desk.facts("mysql/shop.sql")["facts"];
     assert_eq!(facts["definers"], r#"["app@%"]"#);
@@ -72,7 +72,7 @@ fn who_may_not_name_others_is_told_before_anything_is_dropped() {
 
 #[test]
 fn where_no_passing_database_may_be_made_rights_are_tried_in_the_one_that_is_replaced() {
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     let Some(server) = shop(&desk) else { return };
     server.sql(
         "",
@@ -97,7 +97,7 @@ fn where_no_passing_database_may_be_made_rights_are_tried_in_the_one_that_is_rep
 #[test]
 fn each_kind_is_tried_and_leaves_nothing() {
     let Some(server) = mariadb::shared() else { return };
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     server.sql(
         "",
         "CREATE USER 'definers it`s'@'%'; CREATE ROLE definers_role; CREATE DATABASE definers_kinds; USE definers_kinds;
@@ -133,7 +133,7 @@ fn each_kind_is_tried_and_leaves_nothing() {
 #[test]
 fn a_definer_that_became_another_one_is_told() {
     let Some(server) = mariadb::shared() else { return };
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     // What is read as latin1 has two characters for one.
     server.sql(
         "",
@@ -158,7 +158,7 @@ fn a_definer_that_became_another_one_is_told() {
 #[test]
 fn definers_that_differ_in_case_alone_are_two() {
     let Some(server) = mariadb::shared() else { return };
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     server.sql(
         "",
         "CREATE USER definers_App@'%'; CREATE USER definers_app@'%'; CREATE DATABASE definers_two; USE definers_two;

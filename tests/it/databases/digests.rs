@@ -35,7 +35,7 @@ fn compared(run: &Run) -> Value {
 #[test]
 fn awkward_rows_of_postgres_are_the_same_where_everything_is_set_otherwise() {
     let Some(server) = postgres::shared() else { return };
-    let (desk, env) = (Desk::quick(), passfile(server));
+    let (desk, env) = (Desk::with_repository(), passfile(server));
     // With a time zone and ways to write dates, intervals, bytes and floats of its own, which the copy gets at the end.
     server.load("digests_there", &fixture("postgres.sql"));
     // Rows of these are put into the table above, and may come into the other one. A child has its columns in another order when it is
@@ -82,7 +82,7 @@ fn awkward_rows_of_postgres_are_the_same_where_everything_is_set_otherwise() {
 #[test]
 fn split_and_plain_dumps_of_postgres_are_compared_and_what_a_restore_lost_is_told() {
     let Some(server) = postgres::shared() else { return };
-    let (desk, env) = (Desk::quick(), passfile(server));
+    let (desk, env) = (Desk::with_repository(), passfile(server));
     server.sql("postgres", "CREATE DATABASE digests_small");
     server.sql(
         "digests_small",
@@ -136,7 +136,7 @@ fn split_and_plain_dumps_of_postgres_are_compared_and_what_a_restore_lost_is_tol
 #[test]
 fn awkward_rows_of_mariadb_are_the_same_and_what_a_restore_lost_is_told() {
     let Some(server) = mariadb::shared() else { return };
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     server.load("digests_there", &fixture("mariadb.sql"));
     // Rows that are there twice, and a table whose rows are those of others.
     server.sql(
@@ -198,7 +198,7 @@ fn awkward_rows_of_mariadb_are_the_same_and_what_a_restore_lost_is_told() {
 
 #[test]
 fn rows_of_sqlite_are_digested_whatever_tables_they_are_of_and_digests_need_a_database() {
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     let (file, back) = (desk.at("app.db"), desk.at("back.db"));
     let schema = "PRAGMA encoding = 'UTF-16le'; CREATE TABLE \"odd \"\"name\" (a, b AS (a || 'x'), c AS (1) STORED);
         INSERT INTO \"odd \"\"name\" VALUES (NULL), (''), (x''), (x'00ff0a'), (1), ('1'), (1.0), (9e999), ('ü' || char(10)), ('1');

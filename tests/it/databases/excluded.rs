@@ -16,7 +16,7 @@ impl Desk {
 #[test]
 fn tables_of_postgres_are_left_out_with_their_partitions_and_views() {
     let Some(server) = postgres::shared() else { return };
-    let (desk, env) = (Desk::quick(), passfile(server));
+    let (desk, env) = (Desk::with_repository(), passfile(server));
     server.sql("postgres", "CREATE DATABASE excluded");
     server.sql(
         "excluded",
@@ -61,7 +61,7 @@ fn tables_of_postgres_are_left_out_with_their_partitions_and_views() {
 #[test]
 fn patterns_of_postgres_are_like_tables_and_not_schemas() {
     let Some(server) = postgres::shared() else { return };
-    let (desk, env) = (Desk::quick(), passfile(server));
+    let (desk, env) = (Desk::with_repository(), passfile(server));
     server.sql("postgres", "CREATE DATABASE excluded_like");
     server.sql(
         "excluded_like",
@@ -88,7 +88,7 @@ fn patterns_of_postgres_are_like_tables_and_not_schemas() {
 #[test]
 fn tables_of_mariadb_are_left_out_with_views_that_use_them() {
     let Some(server) = mariadb::shared() else { return };
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     server.sql("", "CREATE DATABASE excluded_a; CREATE DATABASE excluded_b");
     server.sql(
         "excluded_a",
@@ -115,7 +115,7 @@ fn tables_of_mariadb_are_left_out_with_views_that_use_them() {
 
 #[test]
 fn tables_can_only_be_left_out_of_databases_of_servers() {
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     expect(&desk.run(&["backup", "source", "--exclude-table", "a"]), 2, &["databases of servers, and none is named"]);
     let both = ["backup", "--sqlite", "a.db", "--mysql", "mysql://root@localhost/a", "--exclude-table-data", "a"];
     expect(&desk.run(&both), 2, &["SQLite databases are copied whole"]);

@@ -19,7 +19,7 @@ fn is_running(programs: &[&str], part: &str) -> bool {
 #[test]
 fn a_server_that_cannot_be_reached_or_entered_says_so() {
     let Some(server) = postgres::shared() else { return };
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     let nowhere = desk.run(&["backup", "--postgres", "postgresql://joe@127.0.0.1:1/shop"]);
     expect(&nowhere, 5, &["so no snapshot was made", "Connection refused", "hint: is the server running"]);
     let locked = desk.run(&["backup", "--postgres", &server.url("postgres")]);
@@ -44,7 +44,7 @@ fn a_server_that_cannot_be_reached_or_entered_says_so() {
 #[test]
 fn a_right_that_is_missing_on_one_table_fails_the_whole() {
     let Some(server) = postgres::shared() else { return };
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     server.sql(
         "postgres",
         "CREATE ROLE narrow LOGIN PASSWORD 'narrow' IN ROLE pg_read_all_settings; CREATE DATABASE narrow",
@@ -70,7 +70,7 @@ fn a_right_that_is_missing_on_one_table_fails_the_whole() {
 #[test]
 fn what_a_mariadb_user_does_not_see_is_never_left_out_in_silence() {
     let Some(server) = mariadb::shared() else { return };
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     server.sql(
         "",
         "CREATE DATABASE narrow; USE narrow; CREATE TABLE seen AS SELECT 1 AS x; CREATE TABLE hidden (y INT);
@@ -110,7 +110,7 @@ fn what_a_mariadb_user_does_not_see_is_never_left_out_in_silence() {
 #[test]
 fn option_files_of_the_user_neither_change_a_dump_nor_win_over_what_was_named() {
     let Some(server) = mariadb::shared() else { return };
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     server.sql("", "CREATE DATABASE filed; CREATE TABLE filed.t AS SELECT 'a row that must be there' AS x");
     let password = server.password().replace('\\', "\\\\").replace('"', "\\\"");
     // What clients read by themselves.
@@ -137,7 +137,7 @@ fn option_files_of_the_user_neither_change_a_dump_nor_win_over_what_was_named() 
 #[test]
 fn a_client_older_than_its_server_is_refused_before_it_dumps() {
     let Some(server) = postgres::shared() else { return };
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     let script = "#!/bin/sh\necho 'pg_dump (PostgreSQL) 9.6.24'\n";
     let old = desk.programs(&[("pg_dump", script), ("pg_restore", script)], "psql");
     let variables = [
@@ -152,7 +152,7 @@ fn a_client_older_than_its_server_is_refused_before_it_dumps() {
 #[test]
 fn a_server_killed_in_the_middle_of_a_dump_leaves_no_snapshot_and_no_process() {
     let Some(server) = PostgresServer::start() else { return };
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     server.sql(
         "postgres",
         "CREATE TABLE big AS SELECT i, repeat(md5(i::text), 30) AS pad FROM generate_series(1, 400000) i",
@@ -190,7 +190,7 @@ fn a_server_killed_in_the_middle_of_a_dump_leaves_no_snapshot_and_no_process() {
 #[test]
 fn a_dump_that_is_interrupted_leaves_no_process_and_no_session() {
     let Some(server) = postgres::shared() else { return };
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     server.sql("postgres", "CREATE DATABASE slow");
     server.sql("slow", "CREATE TABLE t AS SELECT i, repeat(md5(i::text), 30) AS pad FROM generate_series(1, 300000) i");
     let child = desk
@@ -209,7 +209,7 @@ fn a_dump_that_is_interrupted_leaves_no_process_and_no_session() {
 #[test]
 fn an_owner_of_a_database_gets_no_rights_from_those_who_back_it_up() {
     let Some(server) = postgres::shared() else { return };
-    let (desk, env) = (Desk::quick(), passfile(server));
+    let (desk, env) = (Desk::with_repository(), passfile(server));
     server.sql("postgres", "CREATE ROLE mallory LOGIN; CREATE DATABASE trap OWNER mallory");
     // Functions of these names are called by whoever looks for facts, and are found before the server's own.
     server.sql(
@@ -242,7 +242,7 @@ fn an_owner_of_a_database_gets_no_rights_from_those_who_back_it_up() {
 #[test]
 fn an_interrupt_while_a_table_is_waited_for_ends_a_split_dump() {
     let Some(server) = postgres::shared() else { return };
-    let (desk, env) = (Desk::quick(), passfile(server));
+    let (desk, env) = (Desk::with_repository(), passfile(server));
     server.sql("postgres", "CREATE DATABASE locked");
     server.sql("locked", "CREATE TABLE large AS SELECT i, repeat('x', 100) AS pad FROM generate_series(1, 10000) i");
     std::thread::scope(|scope| {
@@ -269,7 +269,7 @@ fn an_interrupt_while_a_table_is_waited_for_ends_a_split_dump() {
 #[test]
 fn a_database_dropped_between_listing_and_dumping_fails_alone() {
     let Some(server) = PostgresServer::start() else { return };
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     server.sql("postgres", "CREATE DATABASE first; CREATE DATABASE second");
     // The first is dumped while its table is locked; meanwhile the second goes.
     server.sql("first", "CREATE TABLE t AS SELECT 1 AS x");
@@ -299,7 +299,7 @@ fn a_database_dropped_between_listing_and_dumping_fails_alone() {
 #[test]
 fn a_restore_that_fails_says_in_what_state_it_left_the_server() {
     let Some(server) = postgres::shared() else { return };
-    let (desk, env) = (Desk::quick(), passfile(server));
+    let (desk, env) = (Desk::with_repository(), passfile(server));
     server.load("state", &fixture("postgres.sql"));
     expect(&desk.run_with(&env, &["backup", "--postgres", &server.url("state")]), 0, &[]);
     let leftovers = "SELECT count(*) FROM pg_database WHERE datname LIKE '%\\_coffre\\_%'";
@@ -403,7 +403,7 @@ fn a_restore_that_fails_says_in_what_state_it_left_the_server() {
 
     let Some(server) = mariadb::shared() else { return };
     let url = |name: &str| mysql::url(server, name);
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     server.load("state", &fixture("mariadb.sql"));
     expect(&desk.run(&["backup", "--mysql", &url("state")]), 0, &[]);
     let before = server.fingerprint("state");

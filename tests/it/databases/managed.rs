@@ -12,7 +12,7 @@ use crate::support::postgres::{self, PostgresServer};
 #[test]
 fn databases_that_may_not_be_entered_are_left_out_by_name_and_told() {
     let Some(server) = postgres::shared() else { return };
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     server.sql(
         "postgres",
         "CREATE ROLE nightly LOGIN PASSWORD 'nightly' BYPASSRLS IN ROLE pg_read_all_data;
@@ -42,7 +42,7 @@ fn databases_that_may_not_be_entered_are_left_out_by_name_and_told() {
 #[test]
 fn databases_and_users_of_mariadb_are_left_out_by_name_and_told() {
     let Some(server) = mariadb::shared() else { return };
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     server.sql("", "CREATE DATABASE kept_a; CREATE TABLE kept_a.t AS SELECT 1 AS x; CREATE DATABASE kept_b");
     let all = ["backup", "--mysql", &url(server, ""), "--all-databases", "--include-database", "kept_?"];
     let run = desk.run(&[&all[..], &["--exclude-database", "*_b", "--no-globals"]].concat());
@@ -54,7 +54,7 @@ fn databases_and_users_of_mariadb_are_left_out_by_name_and_told() {
 #[test]
 fn a_server_without_a_database_postgres_is_connected_to_by_the_one_in_the_url() {
     let Some(server) = PostgresServer::start() else { return };
-    let (desk, env) = (Desk::quick(), passfile(&server));
+    let (desk, env) = (Desk::with_repository(), passfile(&server));
     server.sql("postgres", "CREATE DATABASE defaultdb");
     server.sql("defaultdb", "DROP DATABASE postgres; CREATE DATABASE shop");
     server.sql("shop", "CREATE TABLE t AS SELECT generate_series(1, 10) AS id");
@@ -85,7 +85,7 @@ fn a_server_without_a_database_postgres_is_connected_to_by_the_one_in_the_url() 
 #[test]
 fn an_extension_is_left_out_with_what_is_said_of_it() {
     let Some(server) = postgres::shared() else { return };
-    let (desk, env) = (Desk::quick(), passfile(server));
+    let (desk, env) = (Desk::with_repository(), passfile(server));
     server.sql("postgres", "CREATE DATABASE extended");
     server.sql(
         "extended",
@@ -118,7 +118,7 @@ fn an_extension_that_works_in_one_database_only_comes_back_there() {
     }
     let settings = ["shared_preload_libraries=pg_cron", "cron.database_name=timed"];
     let Some(server) = PostgresServer::start_with(&settings) else { return };
-    let (desk, env) = (Desk::quick(), passfile(&server));
+    let (desk, env) = (Desk::with_repository(), passfile(&server));
     server.sql("postgres", "CREATE DATABASE timed");
     server.sql(
         "timed",
@@ -169,7 +169,7 @@ fn newer_clients(desk: &Desk) -> String {
 #[test]
 fn what_newer_clients_say_to_an_older_server_is_no_failure() {
     let Some(server) = postgres::shared() else { return };
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     server.sql("postgres", "CREATE DATABASE older");
     server.sql("older", "CREATE TABLE t AS SELECT 'SET transaction_timeout = 0;' AS x FROM generate_series(1, 10)");
     let clients = newer_clients(&desk);
@@ -191,7 +191,7 @@ fn what_newer_clients_say_to_an_older_server_is_no_failure() {
 #[test]
 fn rows_come_back_whose_checks_need_a_search_path_or_other_tables() {
     let Some(server) = postgres::shared() else { return };
-    let (desk, env) = (Desk::quick(), passfile(server));
+    let (desk, env) = (Desk::with_repository(), passfile(server));
     for (name, statements) in [
         (
             "checked_by_path",

@@ -18,7 +18,7 @@ pub(super) fn url_with_password(server: &MariaDbServer, database: &str) -> Strin
 #[test]
 fn a_database_comes_back_as_it_was() {
     let Some(server) = mariadb::shared() else { return };
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     server.load("there", &fixture("mariadb.sql"));
     let backup = desk.run(&["backup", "--mysql", &url(server, "there")]);
     let told = [
@@ -62,7 +62,7 @@ fn a_database_comes_back_as_it_was() {
 #[test]
 fn all_databases_come_with_their_users() {
     let Some(server) = MariaDbServer::start() else { return };
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     server.load("first", &fixture("mariadb.sql"));
     server.sql(
         "",
@@ -109,7 +109,7 @@ fn all_databases_come_with_their_users() {
 #[test]
 fn the_password_comes_from_a_variable_or_a_credential_and_never_from_an_argument() {
     let Some(server) = mariadb::shared() else { return };
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     server.sql("", "CREATE DATABASE logins; CREATE TABLE logins.t AS SELECT 1 AS x");
     let refused = desk.run(&["backup", "--mysql", &server.url("logins").replacen("root@", "root:geheim@", 1)]);
     expect(&refused, 2, &["every user of this machine can read a password on the command line"]);
@@ -127,7 +127,7 @@ fn the_password_comes_from_a_variable_or_a_credential_and_never_from_an_argument
 #[test]
 fn a_restore_whose_connection_is_lost_is_never_called_restored() {
     let Some(server) = MariaDbServer::start() else { return };
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     server.sql(
         "",
         "CREATE DATABASE big; USE big; CREATE TABLE t AS SELECT seq, REPEAT(MD5(seq), 30) AS pad FROM seq_1_to_200000",
@@ -164,7 +164,7 @@ fn a_restore_whose_connection_is_lost_is_never_called_restored() {
 #[test]
 fn a_table_whose_default_counts_in_a_sequence_comes_back_with_its_rows() {
     let Some(server) = MariaDbServer::start() else { return };
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     server.sql(
         "",
         "CREATE DATABASE counted; USE counted; CREATE SEQUENCE s;
@@ -179,7 +179,7 @@ fn a_table_whose_default_counts_in_a_sequence_comes_back_with_its_rows() {
 #[test]
 fn routines_come_back_with_the_line_ends_that_they_have() {
     let Some(server) = mariadb::shared() else { return };
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     server.sql("", "CREATE DATABASE lines_there");
     server.sql(
         "lines_there",
@@ -204,7 +204,7 @@ fn routines_come_back_with_the_line_ends_that_they_have() {
 #[test]
 fn the_programs_of_mariadb_alone_restore_a_dump_as_the_kit_says() {
     let Some(server) = mariadb::shared() else { return };
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     server.sql("", "CREATE DATABASE `by hand` CHARACTER SET latin1 COLLATE latin1_german1_ci");
     server.sql(
         "by hand",
@@ -240,7 +240,7 @@ fn the_programs_of_mariadb_alone_restore_a_dump_as_the_kit_says() {
 #[test]
 fn a_dump_from_a_hostile_server_runs_no_programs() {
     let Some(server) = mariadb::shared() else { return };
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     server.sql("", "CREATE DATABASE hostile; CREATE TABLE hostile.t AS SELECT 1 AS x");
     let proof = desk.at("proof");
     let lines = ["CREATE TABLE t (x INT);", "\\! touch PROOF", "system touch PROOF", "SELECT 1; \\! touch PROOF"];
@@ -256,7 +256,7 @@ fn a_dump_from_a_hostile_server_runs_no_programs() {
 #[test]
 fn under_another_name_nothing_is_done_to_the_original() {
     let Some(server) = MariaDbServer::start() else { return };
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     // The routine knows the character set of then, which a dump brings back around it, by the name of the database.
     server.sql("", "CREATE DATABASE original CHARACTER SET utf8mb4");
     server.sql(
@@ -279,7 +279,7 @@ fn under_another_name_nothing_is_done_to_the_original() {
 #[test]
 fn a_row_that_the_server_would_not_take_is_known_before() {
     let Some(server) = MariaDbServer::start() else { return };
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     server.sql(
         "",
         "CREATE DATABASE wide; CREATE TABLE wide.t (x LONGBLOB); INSERT INTO wide.t VALUES (REPEAT('x', 2000000))",
@@ -296,7 +296,7 @@ fn a_row_that_the_server_would_not_take_is_known_before() {
 #[test]
 fn an_interrupt_while_the_old_database_is_waited_for_leaves_it() {
     let Some(server) = MariaDbServer::start() else { return };
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     server.sql("", "CREATE DATABASE busy; USE busy; CREATE TABLE t AS SELECT seq FROM seq_1_to_100");
     expect(&desk.run(&["backup", "--mysql", &url(&server, "busy")]), 0, &[]);
     std::thread::scope(|scope| {
@@ -323,7 +323,7 @@ fn an_interrupt_while_the_old_database_is_waited_for_leaves_it() {
 #[test]
 fn a_dump_that_lacks_the_rows_of_a_table_is_refused() {
     let Some(server) = mariadb::shared() else { return };
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     server.sql("", "CREATE DATABASE rowless; CREATE TABLE rowless.t AS SELECT 1 AS x");
     // What it writes when triggers are made anew at the wrong moment, with status 0.
     let lines = ["-- Table structure for table `t`", "CREATE TABLE `t` (", ") ENGINE=InnoDB;"];

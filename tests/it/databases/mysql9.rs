@@ -70,7 +70,7 @@ impl Server {
 #[test]
 fn limits_and_hidden_keys_of_a_mysql_server_touch_no_dump() {
     let Some(server) = Server::get() else { return };
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     server.make(
         "limited",
         "SET sql_generate_invisible_primary_key = 1; CREATE TABLE hidden (a INT); INSERT INTO hidden VALUES (5), (6), (7);
@@ -111,7 +111,7 @@ fn limits_and_hidden_keys_of_a_mysql_server_touch_no_dump() {
 #[test]
 fn what_sql_does_not_carry_of_json_and_members_is_named() {
     let Some(server) = Server::get() else { return };
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     server.make(
         "documents",
         "CREATE TABLE decimals (id INT PRIMARY KEY, doc JSON); CREATE TABLE dates LIKE decimals; CREATE TABLE deep LIKE decimals;
@@ -145,7 +145,7 @@ fn what_sql_does_not_carry_of_json_and_members_is_named() {
 #[test]
 fn what_mariadbs_programs_write_of_a_mysql_server_can_be_restored_or_is_refused() {
     let Some(server) = Server::get() else { return };
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     server.make(
         "foreign_to_it",
         "CREATE TABLE plain (id INT AUTO_INCREMENT PRIMARY KEY, v VARCHAR(20), d JSON, g POINT SRID 4326, h INT INVISIBLE DEFAULT 7,
@@ -175,7 +175,7 @@ fn what_mariadbs_programs_write_of_a_mysql_server_can_be_restored_or_is_refused(
 #[test]
 fn what_in_a_copy_of_a_mysql_database_uses_the_original_is_named() {
     let Some(server) = Server::get() else { return };
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     server.make(
         "doubled",
         "CREATE TABLE t (id INT PRIMARY KEY, v INT); CREATE TABLE t2 (id INT);
@@ -206,7 +206,7 @@ fn users_of_a_mysql_server_come_back_with_their_roles_and_rights() {
         "`wri``ter9`@'10.%'",
     ];
     let Some(server) = Server::get() else { return };
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     let drop = format!("DROP USER IF EXISTS {}", ACCOUNTS.join(", "));
     server.sql("", &drop);
     server.make("peopled9", "CREATE TABLE t (a INT, b INT); CREATE PROCEDURE p() SELECT 1");

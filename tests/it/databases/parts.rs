@@ -40,7 +40,7 @@ fn kept<'a>(desk: &'a Desk, server: &'a PostgresServer, name: &str) -> impl Fn(&
 #[test]
 fn a_table_of_postgres_comes_back_alone_with_what_belongs_to_it() {
     let Some(server) = postgres::shared() else { return };
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     shop(server, "parts_alone");
     let restore = kept(&desk, server, "parts_alone");
     let run = restore("parts_one", &["--table", "app.orders"]);
@@ -81,7 +81,7 @@ fn a_table_of_postgres_comes_back_alone_with_what_belongs_to_it() {
 #[test]
 fn a_table_of_postgres_goes_into_a_database_that_is_there_or_nothing_of_it() {
     let Some(server) = postgres::shared() else { return };
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     shop(server, "parts_there");
     let restore = kept(&desk, server, "parts_there");
     let before = server.fingerprint("parts_there");
@@ -123,7 +123,7 @@ fn a_table_of_postgres_goes_into_a_database_that_is_there_or_nothing_of_it() {
 #[test]
 fn parts_of_split_and_plain_dumps_are_restored_or_refused() {
     let Some(server) = postgres::shared() else { return };
-    let (desk, env) = (Desk::quick(), passfile(server));
+    let (desk, env) = (Desk::with_repository(), passfile(server));
     shop(server, "parts_split");
     let source = server.url("parts_split");
     let split = ["backup", "--postgres", &source, "--jobs", "2", "--split-over", "8KiB"];
@@ -162,7 +162,7 @@ const ROWS: &str = "SELECT COUNT(*), SUM(id), MD5(GROUP_CONCAT(note ORDER BY id)
 #[test]
 fn a_table_of_mariadb_comes_back_alone_and_into_a_database_that_is_there() {
     let Some(server) = mariadb::shared() else { return };
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     server.sql("", "CREATE DATABASE parts_shop");
     server.sql("parts_shop", MARIADB_SHOP);
     let (before, rows) = (server.fingerprint("parts_shop"), server.sql("parts_shop", ROWS));
@@ -213,7 +213,7 @@ fn a_table_of_mariadb_comes_back_alone_and_into_a_database_that_is_there() {
 #[test]
 fn what_was_made_beside_is_dropped_again_when_the_rest_fails() {
     let Some(server) = mariadb::shared() else { return };
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     server.sql("", "CREATE DATABASE parts_undo; CREATE DATABASE parts_other");
     server
         .sql("parts_undo", "CREATE TABLE a AS SELECT 1 AS x; CREATE TABLE t (y int); CREATE VIEW v AS SELECT * FROM t");
@@ -227,7 +227,7 @@ fn what_was_made_beside_is_dropped_again_when_the_rest_fails() {
 
 #[test]
 fn a_sqlite_database_is_restored_whole_only() {
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     let file = desk.at("app.db");
     let database = rusqlite::Connection::open(&file).expect("opened");
     database.execute_batch("CREATE TABLE t (x)").expect("made");

@@ -22,7 +22,7 @@ const SPLIT: [&str; 4] = ["--jobs", "3", "--split-over", "16KiB"];
 #[test]
 fn behind_a_pooler_a_dump_is_whole_or_refused_and_no_session_of_the_pool_is_changed() {
     let Some(server) = postgres::shared() else { return };
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     server.sql("postgres", "CREATE DATABASE pooled");
     server.sql("pooled", SHOP);
     let (before, fresh) = (server.fingerprint("pooled"), server.sql("pooled", SETTINGS));
@@ -57,7 +57,7 @@ fn behind_a_pooler_a_dump_is_whole_or_refused_and_no_session_of_the_pool_is_chan
 #[test]
 fn a_standby_is_dumped_with_the_rows_that_it_has_and_what_it_lacks_is_told() {
     let Some(primary) = PostgresServer::start() else { return };
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     primary.sql("postgres", "CREATE ROLE shopapp; CREATE DATABASE shop OWNER shopapp");
     primary.sql("shop", SHOP);
     primary.sql("shop", "CREATE UNLOGGED TABLE app.fast (x int); INSERT INTO app.fast VALUES (1), (2)");

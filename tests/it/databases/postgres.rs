@@ -12,7 +12,7 @@ pub(super) fn passfile(server: &PostgresServer) -> [(&'static str, &str); 1] {
 #[test]
 fn a_database_comes_back_as_it_was_with_its_settings_and_rights() {
     let Some(server) = postgres::shared() else { return };
-    let (desk, env) = (Desk::quick(), passfile(server));
+    let (desk, env) = (Desk::with_repository(), passfile(server));
     server.load("there", &fixture("postgres.sql"));
     expect(&desk.run_with(&env, &["backup", "--postgres", &server.url("there")]), 0, &["1 stream"]);
 
@@ -63,7 +63,7 @@ fn a_database_comes_back_as_it_was_with_its_settings_and_rights() {
 #[test]
 fn the_estimate_of_rows_counts_what_is_dumped_and_no_catalog() {
     let Some(server) = postgres::shared() else { return };
-    let (desk, env) = (Desk::quick(), passfile(server));
+    let (desk, env) = (Desk::with_repository(), passfile(server));
     server.sql("postgres", "CREATE DATABASE counted");
     // Catalogs have an estimate of their own only once somebody has gathered it.
     let fill = "CREATE SCHEMA apart; CREATE TABLE apart.a AS SELECT generate_series(1, 1200) AS x;
@@ -79,7 +79,7 @@ fn the_estimate_of_rows_counts_what_is_dumped_and_no_catalog() {
 #[test]
 fn large_tables_become_streams_of_their_own_under_one_snapshot() {
     let Some(server) = postgres::shared() else { return };
-    let (desk, env) = (Desk::quick(), passfile(server));
+    let (desk, env) = (Desk::with_repository(), passfile(server));
     server.load("split", &fixture("postgres.sql"));
     let split = ["--jobs", "3", "--split-over", "100kB"];
     let url = server.url("split");
@@ -141,7 +141,7 @@ fn large_tables_become_streams_of_their_own_under_one_snapshot() {
 #[test]
 fn all_databases_come_with_their_roles_and_a_foreign_encoding() {
     let Some(server) = PostgresServer::start() else { return };
-    let (desk, env) = (Desk::quick(), passfile(&server));
+    let (desk, env) = (Desk::with_repository(), passfile(&server));
     server.load("first", &fixture("postgres.sql"));
     server.load_non_utf8("bytes");
     server.sql(
@@ -231,7 +231,7 @@ fn all_databases_come_with_their_roles_and_a_foreign_encoding() {
 #[test]
 fn plain_dumps_are_the_same_every_night_and_come_back() {
     let Some(server) = postgres::shared() else { return };
-    let (desk, env) = (Desk::quick(), passfile(server));
+    let (desk, env) = (Desk::with_repository(), passfile(server));
     server.load("plain", &fixture("postgres.sql"));
     let backup = ["--json", "backup", "--postgres", &server.url("plain"), "--postgres-plain"];
     for new in [true, false] {
@@ -253,7 +253,7 @@ fn plain_dumps_are_the_same_every_night_and_come_back() {
 #[test]
 fn an_existing_database_is_replaced_only_when_asked_and_is_kept() {
     let Some(server) = postgres::shared() else { return };
-    let (desk, env) = (Desk::quick(), passfile(server));
+    let (desk, env) = (Desk::with_repository(), passfile(server));
     server.sql("postgres", "CREATE DATABASE taken");
     server.sql("taken", "CREATE TABLE t AS SELECT 1 AS version");
     expect(&desk.run_with(&env, &["backup", "--postgres", &server.url("taken")]), 0, &[]);
@@ -296,7 +296,7 @@ fn an_existing_database_is_replaced_only_when_asked_and_is_kept() {
 #[test]
 fn what_pg_dump_says_of_a_dump_that_it_calls_done_is_told_and_kept() {
     let Some(server) = postgres::shared() else { return };
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     server.sql(
         "postgres",
         "CREATE DATABASE subscribed; CREATE ROLE reader LOGIN PASSWORD 'reader' IN ROLE pg_read_all_data",
@@ -313,7 +313,7 @@ fn what_pg_dump_says_of_a_dump_that_it_calls_done_is_told_and_kept() {
 #[test]
 fn properties_of_databases_with_awkward_names_and_encodings_come_back() {
     let Some(server) = postgres::shared() else { return };
-    let (desk, env) = (Desk::quick(), passfile(server));
+    let (desk, env) = (Desk::with_repository(), passfile(server));
     server.sql(
         "postgres",
         "CREATE ROLE \"Röle %s \"\"q\"\"\"; CREATE DATABASE props TEMPLATE template0 ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C'
@@ -362,7 +362,7 @@ fn properties_of_databases_with_awkward_names_and_encodings_come_back() {
 #[test]
 fn what_only_a_superuser_may_read_is_told() {
     let Some(server) = postgres::shared() else { return };
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     server.sql(
         "postgres",
         "CREATE DATABASE mapped; CREATE ROLE watcher LOGIN PASSWORD 'watcher' IN ROLE pg_read_all_data",

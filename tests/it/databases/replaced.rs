@@ -8,7 +8,7 @@ use crate::support::mariadb;
 #[test]
 fn what_cannot_be_made_replaces_nothing() {
     let Some(server) = mariadb::shared() else { return };
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     server.sql("", "CREATE DATABASE once; CREATE TABLE once.t AS SELECT 1 AS x; CREATE DATABASE tried");
     server.sql("tried", "CREATE TABLE t AS SELECT 7 AS x; CREATE VIEW v AS SELECT x FROM once.t");
     expect(&desk.run(&["backup", "--mysql", &url(server, "tried")]), 0, &[]);
@@ -27,7 +27,7 @@ fn what_cannot_be_made_replaces_nothing() {
 #[test]
 fn a_table_that_the_server_let_be_made_once_comes_back() {
     let Some(server) = mariadb::shared() else { return };
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     let columns: String = (1..198).map(|number| format!("c{number} CHAR(60) NOT NULL, ")).collect();
     server.sql("", "CREATE DATABASE wide");
     server.sql(

@@ -8,7 +8,7 @@ use crate::support::postgres::{self, PostgresServer};
 #[test]
 fn roles_that_a_snapshot_lacks_are_told_at_the_backup_and_can_be_typed_at_the_restore() {
     let (Some(server), Some(other)) = (postgres::shared(), PostgresServer::start()) else { return };
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     server.sql(
         "postgres",
         "CREATE ROLE shopapp LOGIN; CREATE ROLE \"the reader\"; CREATE ROLE bystander; CREATE DATABASE rolled OWNER shopapp",
@@ -48,7 +48,7 @@ fn roles_that_a_snapshot_lacks_are_told_at_the_backup_and_can_be_typed_at_the_re
 #[test]
 fn a_path_or_a_database_of_another_job_leads_to_the_option_that_finds_it() {
     let Some(server) = postgres::shared() else { return };
-    let (desk, env) = (Desk::quick(), passfile(server));
+    let (desk, env) = (Desk::with_repository(), passfile(server));
     desk.backup();
     let target = server.url("nothing");
     let restored = desk.run_with(&env, &["restore", "latest", "--into-postgres", &target]);

@@ -26,7 +26,7 @@ fn server() -> Option<(MariaDbServer, String)> {
 #[test]
 fn a_limit_of_rows_never_makes_a_dump_smaller() {
     let Some((server, shop)) = server() else { return };
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     let variables = [("SHOP", shop.as_str())];
     let backup = || desk.run_with(&variables, &["backup", "--mysql", "env:SHOP"]);
     let told = [
@@ -57,7 +57,7 @@ fn a_limit_of_rows_never_makes_a_dump_smaller() {
 #[test]
 fn odd_settings_of_a_server_touch_neither_a_dump_nor_a_restore() {
     let Some((server, shop)) = server() else { return };
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     let back = shop.replace("/shop", "/back");
     let variables = [("SHOP", shop.as_str()), ("BACK", back.as_str())];
     let fingerprint = server.fingerprint("shop");

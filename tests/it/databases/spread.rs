@@ -38,7 +38,7 @@ fn own() -> Option<&'static MariaDbServer> {
 
 /// A desk, and where databases are. Statements with rows are short, so that a small table has many.
 fn desk(server: &MariaDbServer) -> (Desk, impl Fn(&str) -> String) {
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     let file = desk.at("my.cnf");
     let options = std::fs::read_to_string(server.option_file()).expect("there");
     std::fs::write(&file, format!("{options}[mariadb-dump]\nnet-buffer-length = 16384\n")).expect("written");
@@ -133,7 +133,7 @@ fn what_fails_at_one_of_several_clients_is_told_with_its_line_of_the_dump() {
 #[test]
 fn several_clients_end_when_one_is_lost_or_ending_is_asked_for() {
     let Some(server) = own() else { return };
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     let url = |name: &str| format!("{}?option-file={}", server.url(name), server.option_file().display());
     server.sql(
         "",

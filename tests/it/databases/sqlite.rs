@@ -34,7 +34,7 @@ fn sum(path: &Path) -> i64 {
 #[test]
 fn a_database_that_is_written_to_is_copied_as_it_was_at_one_moment() {
     for journal in ["wal", "delete"] {
-        let desk = Desk::quick();
+        let desk = Desk::with_repository();
         let (file, back) = (desk.at("app.db"), desk.at("back.db"));
         let (file_text, back_text) = (file.to_str().expect("plain"), back.to_str().expect("plain"));
         let writer = create(&file, journal);
@@ -78,7 +78,7 @@ fn a_database_that_is_written_to_is_copied_as_it_was_at_one_moment() {
 
 #[test]
 fn a_database_in_use_is_replaced_under_its_users() {
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     let file = desk.at("app.db");
     let file_text = file.to_str().expect("plain");
     let user = create(&file, "wal");
@@ -95,7 +95,7 @@ fn a_database_in_use_is_replaced_under_its_users() {
 
 #[test]
 fn a_damaged_database_is_not_backed_up() {
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     let file = desk.at("app.db");
     drop(create(&file, "delete"));
     let mut bytes = std::fs::read(&file).expect("read");
@@ -114,7 +114,7 @@ fn a_damaged_database_is_not_backed_up() {
 #[test]
 fn a_restored_file_is_whose_it_was_and_never_mixed_with_what_another_left() {
     use std::os::unix::fs::{MetadataExt, PermissionsExt};
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     let file = desk.at("app.db");
     let text = file.to_str().expect("plain");
     drop(create(&file, "delete"));
@@ -142,7 +142,7 @@ fn a_restored_file_is_whose_it_was_and_never_mixed_with_what_another_left() {
 
 #[test]
 fn a_database_that_only_its_own_program_understands_is_stored_and_what_was_not_checked_is_told() {
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     let (file, back) = (desk.at("music.db"), desk.at("back.db"));
     let connection = create(&file, "wal");
     connection

@@ -20,7 +20,7 @@ impl Desk {
 
 #[test]
 fn a_dump_that_was_cut_off_in_a_pipe_is_found() {
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     let dump = format!("-- MariaDB dump 10.19\n{}-- Dump completed\n", "INSERT INTO t VALUES (1);\n".repeat(5000));
     expect(&desk.pipe("shop.sql", dump.as_bytes(), &[]), 0, &[]);
     let cut = &dump.as_bytes()[..dump.len() / 2];
@@ -37,7 +37,7 @@ fn a_dump_that_was_cut_off_in_a_pipe_is_found() {
 
 #[test]
 fn what_cannot_be_deduplicated_is_told_and_stored() {
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     let zipped = [&[0x1f, 0x8b, 8, 0][..], &random_bytes(1, 100_000)].concat();
     expect(&desk.pipe("a.gz", &zipped, &[]), 0, &["comes compressed (gzip)"]);
     assert_eq!(desk.facts("a.gz")["facts"]["compressed"], "gzip");
@@ -50,7 +50,7 @@ fn what_cannot_be_deduplicated_is_told_and_stored() {
 
 #[test]
 fn a_stream_that_shrank_is_flagged_even_by_a_host_with_an_empty_cache() {
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     for seed in 0..3 {
         expect(&desk.pipe("dump", &random_bytes(seed, 100_000), &[]), 0, &[]);
     }
@@ -66,7 +66,7 @@ fn a_stream_that_shrank_is_flagged_even_by_a_host_with_an_empty_cache() {
 
 #[test]
 fn a_member_that_failed_is_left_out_when_the_others_are_to_be_kept() {
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     let commands =
         ["--command", "good", "--", "echo", "fine", "--command", "bad", "--", "sh", "-c", "echo half; exit 7"];
     let all_or_nothing = [&["backup"][..], &commands].concat();
@@ -95,7 +95,7 @@ fn a_member_that_failed_is_left_out_when_the_others_are_to_be_kept() {
 
 #[test]
 fn what_is_missing_has_a_hint_that_follows_from_how_it_failed() {
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     for (command, hint) in [
         (&["no-such-program"][..], "is the program installed, and in PATH for this user?"),
         (&["true"], "an empty dump is never stored; does the command work by itself?"),
@@ -111,7 +111,7 @@ fn what_is_missing_has_a_hint_that_follows_from_how_it_failed() {
 
 #[test]
 fn streams_are_read_at_the_same_time() {
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     // Each waits for what the other makes: one after the other they would never end.
     let wait = |mine: &str, other: &str| {
         let (mine, other) = (desk.at(mine), desk.at(other));

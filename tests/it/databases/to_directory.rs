@@ -53,7 +53,7 @@ fn files(desk: &Desk, directory: &str, run: &Run) -> Vec<String> {
 #[test]
 fn a_server_of_postgres_comes_back_by_its_own_programs_with_roles_and_split_tables() {
     let Some(server) = PostgresServer::start() else { return };
-    let (desk, env) = (Desk::quick(), passfile(&server));
+    let (desk, env) = (Desk::with_repository(), passfile(&server));
     let names = ["shop", "it's \"odd\" =$(touch hit)/../x"];
     let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
     server.sql("postgres", "CREATE ROLE shopapp LOGIN PASSWORD 'x'");
@@ -107,7 +107,7 @@ fn a_server_of_postgres_comes_back_by_its_own_programs_with_roles_and_split_tabl
 #[test]
 fn a_database_of_mariadb_comes_back_by_its_own_program_whatever_its_name() {
     let Some(server) = mariadb::shared() else { return };
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     let name = "-to dir` é=$(touch hit)";
     server.sql("", &format!("CREATE DATABASE `{}` CHARACTER SET latin1 COLLATE latin1_bin", name.replace('`', "``")));
     server.sql(
@@ -146,7 +146,7 @@ fn rows(path: &Path) -> u32 {
 
 #[test]
 fn a_file_of_sqlite_is_put_where_it_was_and_what_is_damaged_keeps_no_other_away() {
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     let (first, second) = (desk.at("my app$(touch hit).db"), desk.at("second.db"));
     create(&first, 40);
     create(&second, 400);
@@ -184,7 +184,7 @@ fn a_file_of_sqlite_is_put_where_it_was_and_what_is_damaged_keeps_no_other_away(
 
 #[test]
 fn no_dump_goes_where_something_is_or_beside_another_target() {
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     create(&desk.at("app.db"), 1);
     expect(&desk.run(&["backup", "--sqlite", "app.db"]), 0, &[]);
     let restore = |more: &[&str]| desk.run(&[&["restore", "latest"], more].concat());

@@ -6,7 +6,7 @@ use crate::support::desk::{Desk, Run};
 
 #[test]
 fn every_mistake_of_the_first_hours_has_its_code() {
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     desk.backup();
     fs::write(desk.at("file"), "").expect("written");
     fs::write(desk.at("empty"), "").expect("written");
@@ -70,7 +70,7 @@ fn every_mistake_of_the_first_hours_has_its_code() {
 /// A file that an option or a variable names and that is missing, or is none, is a mistake like any other: exit code 2, and its name.
 #[test]
 fn every_file_that_is_not_what_it_should_be_is_named() {
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     desk.backup();
     fs::create_dir(desk.at("folder")).expect("made");
     fs::write(desk.at("empty"), "").expect("written");
@@ -142,7 +142,7 @@ fn a_command_that_lacks_something_asks_for_it_in_the_form_of_every_error() {
 
 #[test]
 fn a_limited_upload_ends_when_it_is_asked_to() {
-    let desk = Desk::quick();
+    let desk = Desk::with_repository();
     fs::write(desk.at("source/large"), crate::support::random_bytes(3, 8 << 20)).expect("written");
     let packs = || crate::support::files_in(&desk.at("repository")).len();
     let before = packs();

@@ -235,7 +235,7 @@ fn copy_of(honest: &Desk) -> Desk {
 }
 
 async fn table(rows: Vec<Row>) {
-    let honest = Desk::quick();
+    let honest = Desk::with_repository();
     for seed in 0..6 {
         let bytes = crate::support::random_bytes(seed, 150_000 + 1000 * seed as usize);
         fs::write(honest.at(&format!("source/f{seed}")), bytes).expect("written");

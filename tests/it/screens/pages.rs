@@ -59,7 +59,7 @@ fn done(desk: &Desk, arguments: &[&str]) {
 
 /// A repository with trees, commands and a database, with long names and tags.
 fn desk_of_all_kinds() -> Desk {
-    let desk = Desk::with_repository();
+    let desk = Desk::with_passphrase();
     fs::create_dir_all(desk.at("source/a-directory-with-a-name/of-several-words")).expect("made");
     fs::write(desk.at("source/a-directory-with-a-name/of-several-words/file"), "content").expect("written");
     let database = rusqlite::Connection::open(desk.at("accounting.db")).expect("opened");
@@ -112,7 +112,7 @@ fn a_new_repository_is_told_in_a_few_lines() {
 
 #[test]
 fn differences_come_with_what_their_signs_mean() {
-    let desk = Desk::with_repository();
+    let desk = Desk::with_passphrase();
     fs::write(desk.at("source/old"), "old\n").expect("written");
     done(&desk, &["backup", "/proc/self/cwd/source"]);
     // Above it is what the system changes at any time.
@@ -130,7 +130,7 @@ fn differences_come_with_what_their_signs_mean() {
 
 #[test]
 fn a_verification_and_a_restore_tell_each_damage_once() {
-    let desk = Desk::with_repository();
+    let desk = Desk::with_passphrase();
     done(&desk, &["backup", "/proc/self/cwd/source"]);
     pages("verify.txt", &desk, &WIDTHS, &[&["verify"], &["verify", "--read-data"]]);
     // Below the least length of a chunk: what is cut further on depends on the repository's key.
@@ -154,7 +154,7 @@ fn a_verification_and_a_restore_tell_each_damage_once() {
 
 #[test]
 fn a_full_target_is_a_line_and_a_sum() {
-    let desk = Desk::with_repository();
+    let desk = Desk::with_passphrase();
     fs::write(desk.at("source/dump.sql"), random_bytes(5, 3_000_000)).expect("written");
     done(&desk, &["backup", "/proc/self/cwd/source"]);
     let mut text = String::new();

@@ -24,8 +24,8 @@ impl Desk {
         desk
     }
 
-    /// With a repository and a source of a few files.
-    pub fn with_repository() -> Self {
+    /// With a repository that is opened by its passphrase, which takes a moment at every run, and a source of a few files.
+    pub fn with_passphrase() -> Self {
         let desk = Self::new();
         let made = desk.run(&["init", "--recovery-kit", desk.at("kit").to_str().expect("plain")]);
         assert_eq!(made.code, 0, "{made:?}");
@@ -36,9 +36,9 @@ impl Desk {
         desk
     }
 
-    /// With its recovery identity in place of the passphrase, which takes a moment at every run.
-    pub fn quick() -> Self {
-        let desk = Self::with_repository();
+    /// The same, opened by its recovery identity, which costs nothing.
+    pub fn with_repository() -> Self {
+        let desk = Self::with_passphrase();
         let kit = fs::read_to_string(desk.at("kit")).expect("there");
         let identity = kit.lines().map(str::trim).find(|line| line.starts_with("COFFRE-RECOVERY-")).expect("there");
         fs::write(desk.at("password"), identity).expect("written");
